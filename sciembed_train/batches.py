@@ -1,0 +1,119 @@
+"""Typed batches: the distinct texts of a step once, and index arrays saying who meets whom.
+
+Shapes: ``U`` distinct texts, ``T`` tokens of them all, ``B`` examples of this rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """Texts of unequal length, end to end; no padding anywhere.
+
+    Args:
+        ids: token ids of every text, special tokens included, one text after another.
+        lengths: number of tokens of each text, each at least 1; they sum to ``T``.
+    """
+
+    ids: Int[Tensor, " T"]
+    lengths: Int[Tensor, " U"]
+
+    @classmethod
+    def from_lists(cls, rows: Sequence[Sequence[int]]) -> TokenRows:
+        """Join lists of ids."""
+        lengths = torch.tensor([len(r) for r in rows], dtype=torch.int64)
+        flat = np.fromiter(chain.from_iterable(rows), dtype=np.int64)
+        return cls(torch.from_numpy(flat), lengths)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def tokens(self) -> int:
+        """Number of real tokens, ``T``."""
+        return len(self.ids)
+
+    def select(self, rows: Int[Tensor, " K"]) -> TokenRows:
+        """The named texts, in that order; a text may be named twice."""
+        lengths = self.lengths[rows]
+        starts = (torch.cumsum(self.lengths, 0) - self.lengths)[rows]
+        offsets = torch.cumsum(lengths, 0) - lengths
+        where = torch.arange(int(lengths.sum()), device=self.ids.device)
+        where = where + torch.repeat_interleave(starts - offsets, lengths)
+        return TokenRows(self.ids[where], lengths)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> TokenRows:
+        """The same rows on a device."""
+        return TokenRows(
+            self.ids.to(device, non_blocking=non_blocking),
+            self.lengths.to(device, non_blocking=non_blocking),
+        )
+
+    def pin_memory(self) -> TokenRows:
+        """The same rows in page-locked memory."""
+        return TokenRows(self.ids.pin_memory(), self.lengths.pin_memory())
+
+
+@dataclass(frozen=True)
+class TripletBatch:
+    """One rank's share of one optimiser step of triplets.
+
+    Args:
+        rows: each distinct paper of the share once.
+        anchor, positive, negative: rows of each triplet's papers in ``rows``.
+        step: the optimiser step, counted from 0 over the whole run.
+    """
+
+    rows: TokenRows
+    anchor: Int[Tensor, " B"]
+    positive: Int[Tensor, " B"]
+    negative: Int[Tensor, " B"]
+    step: int
+
+    def __len__(self) -> int:
+        return len(self.anchor)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> TripletBatch:
+        """The same batch on a device."""
+        return TripletBatch(
+            self.rows.to(device, non_blocking),
+            *(
+                t.to(device, non_blocking=non_blocking)
+                for t in (self.anchor, self.positive, self.negative)
+            ),
+            self.step,
+        )
+
+    def pin_memory(self) -> TripletBatch:
+        """The same batch in page-locked memory."""
+        return TripletBatch(
+            self.rows.pin_memory(),
+            *(t.pin_memory() for t in (self.anchor, self.positive, self.negative)),
+            self.step,
+        )
+
+
+@dataclass(frozen=True)
+class PaperBatch:
+    """Some papers to encode, and where their vectors belong.
+
+    Args:
+        rows: the papers' texts.
+        slots: position of each paper in the list that is being encoded.
+    """
+
+    rows: TokenRows
+    slots: Int[Tensor, " U"]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> PaperBatch:
+        """The same batch on a device."""
+        return PaperBatch(self.rows.to(device, non_blocking), self.slots.to(device))

@@ -1,0 +1,68 @@
+"""The verbs of the command line. Importing this module imports no torch."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from sciembed_train.errors import UserError
+
+# verb -> (module with a ``main(argv) -> int | None``, what it does). The modules are imported
+# only when their verb is called, so that ``--help`` and a typing mistake cost nothing.
+VERBS: dict[str, tuple[str, str]] = {
+    "quickstart": ("sciembed_train.quickstart", "an invented world, from citations to scores"),
+    "prepare": ("sciembed_train.corpus.prepare", "papers and citations into a corpus folder"),
+    "show": ("sciembed_train.show", "the texts as the model reads them, and who meets whom"),
+    "fit": ("sciembed_train.fit", "train a recipe; writes checkpoints/<run>/"),
+    "validate": ("sciembed_train.fit:validate", "the validation scores of a checkpoint"),
+    "export": ("sciembed_train.export.command", "a checkpoint as a folder other libraries load"),
+    "embed": ("sciembed_train.evaluation.embed", "vectors of a file of papers"),
+    "evaluate": ("sciembed_train.evaluation.command", "scores of a model or a ranking"),
+    "doctor": ("sciembed_train.doctor", "what this machine has, what would run and what not"),
+    "test": ("sciembed_train.checks", "lint, types and tests; with arguments, pytest alone"),
+}
+
+
+def usage() -> str:
+    """The text of ``--help``."""
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:<{width}}  {what}" for verb, (_, what) in VERBS.items()]
+    return "\n".join(
+        ["usage: train VERB [OPTIONS]", "", *lines, "", "train VERB --help explains a verb."]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code: 0 done, 2 the user's input is wrong, 1 else."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if args else 2
+    verb, rest = args[0], args[1:]
+    if verb == "--version":
+        from sciembed_train import __version__
+
+        print(__version__)
+        return 0
+    if verb not in VERBS:
+        print(f"train: there is no verb {verb!r}; it is one of {', '.join(VERBS)}", file=sys.stderr)
+        return 2
+    # Read before any library reads them: hub libraries print bars and go online at import.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    place, _, function = VERBS[verb][0].partition(":")
+    try:
+        module = importlib.import_module(place)
+        return getattr(module, function or "main")(rest) or 0
+    except UserError as error:
+        print(f"train {verb}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

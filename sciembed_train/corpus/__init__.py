@@ -1,0 +1,1 @@
+"""Users' files into a validated, integer-keyed corpus."""

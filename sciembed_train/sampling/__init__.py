@@ -1,0 +1,1 @@
+"""Which texts meet: each example a pure function of (seed, epoch, index)."""
