@@ -1,0 +1,260 @@
+"""A corpus folder: what `prepare` writes and everything later reads.
+
+Reading for training needs numpy alone: ``triplets/<split>.npy``, ``queries/<split>.npy``,
+``citations.npy`` and the token stores are memory-mapped arrays. The Parquet files beside them
+(papers, citations, triplets) are for people and other programs.
+
+Shapes: ``P`` papers, ``E`` citations, ``N`` triplets.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciembed_train.corpus.tokens import TokenStore
+from sciembed_train.errors import UserError
+
+CORPUS_VERSION: int = 1
+Split = Literal["train", "dev", "test"]
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+
+
+class Corpus:
+    """A prepared corpus, opened for reading; papers are the integers 0 to ``n_papers - 1``.
+
+    Args:
+        folder: where it lies.
+        info: the contents of ``corpus.json``.
+    """
+
+    def __init__(self, folder: Path, info: dict[str, Any]) -> None:
+        self.folder = folder
+        self.info = info
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Corpus:
+        """Open a corpus.
+
+        Raises:
+            UserError: the folder is no corpus, or one of another version.
+        """
+        folder = Path(folder)
+        path = folder / "corpus.json"
+        if not path.is_file():
+            there = "has no corpus.json" if folder.is_dir() else "does not exist"
+            raise UserError(
+                f"{folder} is no corpus: it {there}. Make one with "
+                f"`train prepare --papers F --citations F --to {folder}`."
+            )
+        try:
+            info = json.loads(path.read_text(encoding="utf-8"))
+            version = info["version"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is damaged ({error}). Run prepare again.") from error
+        if version != CORPUS_VERSION:
+            raise UserError(
+                f"{folder} is a corpus of version {version}; this program reads version "
+                f"{CORPUS_VERSION}. Run prepare again from the source files."
+            )
+        return cls(folder, info)
+
+    def __repr__(self) -> str:
+        return f"Corpus({str(self.folder)!r}, {self.n_papers} papers)"
+
+    @property
+    def n_papers(self) -> int:
+        """Number of papers, ``P``."""
+        return self.info["counts"]["papers"]
+
+    def triplets(self, split: Split) -> NDArray[np.int32]:
+        """Mined triplets ``[N, 3]``: query, positive, negative.
+
+        Raises:
+            UserError: nothing was mined when the corpus was prepared.
+        """
+        return self._array(f"triplets/{split}.npy", "triplets")
+
+    def hard(self, split: Split) -> NDArray[np.bool_]:
+        """Whether each triplet's negative is a hard one, ``[N]``.
+
+        Raises:
+            UserError: nothing was mined when the corpus was prepared.
+        """
+        return self._array(f"triplets/{split}.hard.npy", "triplets")
+
+    def queries(self, split: Split) -> NDArray[np.int32]:
+        """The query papers of a split (papers with a text that cite one), ascending.
+
+        Raises:
+            UserError: the corpus was prepared without citations.
+        """
+        return self._array(f"queries/{split}.npy", "query papers")
+
+    def citations(self) -> NDArray[np.int32]:
+        """Who cites whom, ``[E, 2]``: citing, cited; distinct and ascending.
+
+        Raises:
+            UserError: the corpus was prepared without citations.
+        """
+        return self._array("citations.npy", "citations")
+
+    def paper_ids(self) -> list[str]:
+        """The user's id of every paper."""
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(self.folder / "papers.parquet", columns=["paper_id"])
+        return table.column("paper_id").to_pylist()
+
+    def papers(self) -> Iterator[dict[str, Any]]:
+        """Every paper in order: ``paper``, ``paper_id``, ``title``, ``abstract``.
+
+        ``abstract`` is a string, or a list of sentences where it was given so.
+        """
+        yield from read_papers(self.folder / "papers.parquet")
+
+    def has_tokens(self, key: str) -> bool:
+        """Whether there is a token store for ``TextTokenizer.key(form)``."""
+        return (self.folder / "tokens" / key / "store.json").is_file()
+
+    def tokens(self, key: str) -> TokenStore:
+        """The token store for ``TextTokenizer.key(form)``.
+
+        Raises:
+            UserError: the corpus was not tokenised so; the message says how it was.
+        """
+        if not self.has_tokens(key):
+            made = [
+                f"{store['tokenizer']} ({_spell(store['form'])})"
+                for store in self.info.get("token_stores", {}).values()
+            ]
+            raise UserError(
+                f"{self.folder} holds no tokens of this tokenizer and input format (key {key}); "
+                f"it was tokenised with {', '.join(made) or 'none'}. Run prepare again with the "
+                "same files, --to this folder and --tokenizer (or -c RECIPE): only the tokens "
+                "are added."
+            )
+        return TokenStore.open(self.folder / "tokens" / key)
+
+    def _array(self, name: str, what: str) -> NDArray[Any]:
+        path = self.folder / name
+        if not path.is_file():
+            raise UserError(
+                f"{self.folder} holds no {what} ({name} is not there). "
+                "Prepare it from papers and citations."
+            )
+        return np.load(path, mmap_mode="r")
+
+
+def _spell(form: Mapping[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in form.items() if value)
+
+
+def read_papers(path: Path, batch: int = 4096) -> Iterator[dict[str, Any]]:
+    """The rows of a ``papers.parquet`` as `Corpus.papers` gives them, a batch in memory."""
+    import pyarrow.parquet as pq
+
+    columns = ["paper", "paper_id", "title", "abstract", "sentences"]
+    with pq.ParquetFile(path) as file:
+        for rows in file.iter_batches(batch_size=batch, columns=columns):
+            for row in rows.to_pylist():
+                sentences = row.pop("sentences")
+                if sentences is not None:
+                    row["abstract"] = sentences
+                yield row
+
+
+def save_split(
+    folder: Path,
+    split: Split,
+    triplets: NDArray[np.int32],
+    hard: NDArray[np.bool_],
+) -> None:
+    """Write a split's triplets ``[N, 3]`` and ``hard`` ``[N]`` into a corpus being written."""
+    (folder / "triplets").mkdir(exist_ok=True)
+    np.save(folder / "triplets" / f"{split}.npy", triplets.astype(np.int32))
+    np.save(folder / "triplets" / f"{split}.hard.npy", hard.astype(np.bool_))
+
+
+def save_queries(folder: Path, split: Split, queries: NDArray[np.int32]) -> None:
+    """Write a split's query papers into a corpus being written."""
+    (folder / "queries").mkdir(exist_ok=True)
+    np.save(folder / "queries" / f"{split}.npy", queries.astype(np.int32))
+
+
+def save_info(folder: Path, info: Mapping[str, Any], name: str = "corpus.json") -> None:
+    """Write ``corpus.json`` or ``report.json``, whole or not at all."""
+    partial = folder / f".{name}.{os.getpid()}"
+    partial.write_text(json.dumps(info, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(folder / name)
+
+
+@contextmanager
+def written_whole(to: Path, marker: str = "corpus.json") -> Iterator[Path]:
+    """A temporary folder beside ``to`` that takes its name when the block ends well.
+
+    An error removes it. What a killed process left behind is removed by the next one; ``to``
+    is never there half written. A folder that stands at ``to`` is replaced if it is empty or
+    holds ``marker``.
+
+    Raises:
+        UserError: the place cannot be written, or holds something else.
+    """
+    if to.is_file() or (to.is_dir() and any(to.iterdir()) and not (to / marker).is_file()):
+        raise UserError(f"{to} exists and is no corpus. Give --to another folder, or remove it.")
+    partial = to.parent / f".{to.name}.partial-{socket.gethostname()}-{os.getpid()}"
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(to)
+        partial.mkdir()
+    except OSError as error:
+        raise UserError(
+            f"{to} cannot be written: {error.strerror or error}. Give a folder that can."
+        ) from error
+    try:
+        yield partial
+        old = to.parent / f".{to.name}.old-{socket.gethostname()}-{os.getpid()}"
+        if to.exists():
+            to.rename(old)
+        partial.rename(to)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        if error.errno in (28, 122):  # no space, quota: the user can mend it
+            raise UserError(f"{to} could not be written: {error.strerror}.") from error
+        raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _sweep(to: Path) -> None:
+    """Remove what dead processes of this machine left beside ``to``."""
+    host = socket.gethostname()
+    for path in sorted(to.parent.iterdir()):
+        for kind in ("partial", "old"):
+            start = f".{to.name}.{kind}-{host}-"
+            pid = path.name.removeprefix(start)
+            if not path.name.startswith(start) or not pid.isdigit() or _alive(int(pid)):
+                continue
+            if kind == "old" and not to.exists():
+                path.rename(to)  # it died between the two renames: the old corpus is whole
+            else:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,235 @@
+"""The token store: every text tokenised once, memory-mapped, shared by workers and ranks.
+
+A store is a folder: ``store.json``, ``offsets.npy`` (int64 ``[P + 1]``, where each paper's body
+starts in the row of all tokens) and shards ``00000.bin`` of token ids without special tokens.
+Bodies are whole: the cut to a model's length happens when rows are read, so that one store
+serves every ``max_length``.
+
+Shapes: ``P`` papers of the store, ``K`` papers asked for, ``T`` tokens of them all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciembed_train.errors import UserError
+from sciembed_train.inputs import InputFormat, TextTokenizer
+
+STORE_VERSION = 1
+SHARD_PAPERS = 2**18
+BATCH_PAPERS = 2048  # enough texts for the tokenizer's threads, little enough to hold
+
+
+def has_text(title: str | None, abstract: Any) -> bool:
+    """Whether a paper has anything to read: a title, an abstract or both."""
+    return bool(InputFormat().compose(title, abstract, "").strip())
+
+
+class TokenStore:
+    """The tokenised texts of a corpus under one tokenizer and one input format.
+
+    Args:
+        folder: where the store lies.
+        info: the contents of its ``store.json``.
+    """
+
+    def __init__(self, folder: Path, info: dict[str, Any]) -> None:
+        self.folder = folder
+        self.info = info
+        self.prefix: tuple[int, ...] = tuple(info["prefix"])
+        self.suffix: tuple[int, ...] = tuple(info["suffix"])
+        self._offsets: NDArray[np.int64] = np.load(folder / "offsets.npy", mmap_mode="r")
+        self._shard_papers: int = info["shard_papers"]
+        self._dtype = np.dtype(info["dtype"])
+        self._shards: dict[int, NDArray[Any]] = {}
+        self._lengths: NDArray[np.int32] | None = None
+
+    @classmethod
+    def open(cls, folder: str | Path) -> TokenStore:
+        """Open a store.
+
+        Raises:
+            UserError: the folder is no token store of this version.
+        """
+        folder = Path(folder)
+        try:
+            info = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{folder} is no token store ({error}). Run prepare again with --tokenizer."
+            ) from error
+        if info.get("version") != STORE_VERSION:
+            raise UserError(
+                f"{folder}: token store of version {info.get('version')}; this program reads "
+                f"version {STORE_VERSION}. Run prepare again."
+            )
+        return cls(folder, info)
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker process maps the files itself: sending the store must not copy the tokens.
+        return {"folder": self.folder, "info": self.info}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        TokenStore.__init__(self, state["folder"], state["info"])
+
+    @property
+    def lengths(self) -> NDArray[np.int32]:
+        """Tokens of each paper's body, ``[P]``, without special tokens and uncut."""
+        if self._lengths is None:
+            self._lengths = np.diff(self._offsets).astype(np.int32)
+        return self._lengths
+
+    def rows(
+        self, papers: NDArray[np.integer], max_length: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Token ids of some papers, ``prefix + body + suffix``, the body cut to fit.
+
+        Args:
+            papers: ``[K]``, integer paper keys, in any order and repeated as wished.
+            max_length: tokens of a row at most, special tokens included.
+
+        Returns:
+            The ids of every row end to end, ``[T]``, and the length of each, ``[K]``.
+
+        Raises:
+            ValueError: ``max_length`` leaves no room beside the special tokens.
+            IndexError: a paper is not in the store.
+        """
+        papers = np.asarray(papers, dtype=np.int64)
+        n_prefix, n_suffix = len(self.prefix), len(self.suffix)
+        room = max_length - n_prefix - n_suffix
+        if room < 1:
+            raise ValueError(
+                f"max_length must be above the {n_prefix + n_suffix} special tokens; "
+                f"got {max_length}."
+            )
+        if len(papers) and not 0 <= papers.min() <= papers.max() < len(self):
+            raise IndexError(f"papers must be in 0..{len(self) - 1}")
+        sources = self._offsets[papers]
+        bodies = np.minimum(self._offsets[papers + 1] - sources, room)
+        lengths = bodies + n_prefix + n_suffix
+        ends = np.cumsum(lengths)
+        targets = ends - lengths
+        ids = np.empty(int(ends[-1]) if len(ends) else 0, dtype=np.int64)
+        for i, token in enumerate(self.prefix):
+            ids[targets + i] = token
+        for i, token in enumerate(self.suffix):
+            ids[ends - n_suffix + i] = token
+        shards = papers // self._shard_papers
+        for number in np.unique(shards):
+            rows = np.flatnonzero(shards == number)
+            base = self._offsets[number * self._shard_papers]
+            n = bodies[rows]
+            within = np.arange(int(n.sum())) - np.repeat(np.cumsum(n) - n, n)
+            tokens = self._shard(int(number))[within + np.repeat(sources[rows] - base, n)]
+            ids[within + np.repeat(targets[rows] + n_prefix, n)] = tokens
+        return ids, lengths
+
+    def _shard(self, number: int) -> NDArray[Any]:
+        if number not in self._shards:
+            path = self.folder / f"{number:05d}.bin"
+            # An empty file cannot be mapped.
+            empty = path.stat().st_size == 0
+            self._shards[number] = (
+                np.empty(0, self._dtype) if empty else np.memmap(path, self._dtype, "r")
+            )
+        return self._shards[number]
+
+
+def write_token_store(
+    folder: str | Path,
+    tokenizer: TextTokenizer,
+    form: InputFormat,
+    papers: Iterable[Mapping[str, Any]],
+    *,
+    shard_papers: int = SHARD_PAPERS,
+    batch_papers: int = BATCH_PAPERS,
+    name: str = "",
+    on_batch: Callable[[int], None] | None = None,
+) -> TokenStore:
+    """Tokenise every paper once and return the store, written into an empty ``folder``.
+
+    Texts are tokenised by the threads of the tokenizers library, a batch at a time, and never
+    cut. A paper without a text gets an empty body, whatever the input format puts before it.
+
+    Args:
+        folder: a folder that does not exist or is empty.
+        tokenizer: gives ids and special tokens.
+        form: how a title and an abstract become one text.
+        papers: dictionaries with ``paper``, ``title`` and ``abstract``; ``paper`` counts from 0.
+        shard_papers: papers of one shard file.
+        batch_papers: papers tokenised at once.
+        name: where the tokenizer came from, for messages.
+        on_batch: told the number of papers done after each batch.
+
+    Raises:
+        ValueError: ``papers`` are not in the order 0, 1, 2, ...
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    dtype = np.dtype(np.uint16 if tokenizer.vocab_size < 2**16 else np.uint32)
+    lengths: list[NDArray[np.int64]] = []
+    done = 0
+    papers = iter(papers)
+    while True:
+        # Shards end at a fixed number of papers, so that a paper's number tells its shard.
+        left_in_shard = shard_papers - done % shard_papers
+        batch = list(islice(papers, min(batch_papers, left_in_shard)))
+        if not batch:
+            break
+        numbers = [paper["paper"] for paper in batch]
+        if numbers != list(range(done, done + len(batch))):
+            raise ValueError(f"papers must be numbered in order from 0; around {done} they are not")
+        ids = _bodies(tokenizer, form, batch)
+        counts = np.fromiter(map(len, ids), np.int64, len(ids))
+        flat = np.fromiter(chain.from_iterable(ids), dtype, int(counts.sum()))
+        with (folder / f"{done // shard_papers:05d}.bin").open("ab") as shard:
+            flat.tofile(shard)
+        lengths.append(counts)
+        done += len(batch)
+        if on_batch:
+            on_batch(done)
+    offsets = np.zeros(done + 1, np.int64)
+    if lengths:
+        np.cumsum(np.concatenate(lengths), out=offsets[1:])
+    np.save(folder / "offsets.npy", offsets)
+    info = {
+        "version": STORE_VERSION,
+        "papers": done,
+        "tokens": int(offsets[-1]),
+        "dtype": dtype.name,
+        "shard_papers": shard_papers,
+        "prefix": list(tokenizer.prefix),
+        "suffix": list(tokenizer.suffix),
+        "tokenizer": name,
+        "fingerprint": tokenizer.fingerprint,
+        "vocab_size": tokenizer.vocab_size,
+        "form": form.as_dict(),
+    }
+    text = json.dumps(info, indent=1) + "\n"
+    (folder / "store.json").write_text(text, encoding="utf-8")
+    return TokenStore.open(folder)
+
+
+def _bodies(
+    tokenizer: TextTokenizer, form: InputFormat, papers: list[Mapping[str, Any]]
+) -> list[list[int]]:
+    """Ids of each paper without special tokens, empty for a paper without a text."""
+    readable = [has_text(p["title"], p["abstract"]) for p in papers]
+    texts = [
+        form.compose(p["title"], p["abstract"], tokenizer.sep_token)
+        for p, readable_ in zip(papers, readable, strict=True)
+        if readable_
+    ]
+    encoded = iter(tokenizer.encode(texts))
+    return [next(encoded) if readable_ else [] for readable_ in readable]

@@ -1,0 +1,105 @@
+import pickle
+
+import numpy as np
+import pytest
+
+from sciembed_train.corpus.tokens import TokenStore, has_text, write_token_store
+from sciembed_train.errors import UserError
+from sciembed_train.inputs import InputFormat, TextTokenizer
+from tests.corpus.small import small_papers
+
+
+def expected(tokenizer, form, papers, max_length):
+    texts = [form.compose(p["title"], p["abstract"], tokenizer.sep_token) for p in papers]
+    return tokenizer.rows(texts, max_length)
+
+
+def split_rows(ids, lengths):
+    return [part.tolist() for part in np.split(ids, np.cumsum(lengths)[:-1])]
+
+
+@pytest.mark.parametrize("fixture", ["tiny_bert", "tiny_roberta"])
+@pytest.mark.parametrize("shard_papers", [7, 1000])
+def test_rows_are_the_tokenizers_own_for_any_shard_size(request, tmp_path, fixture, shard_papers):
+    tokenizer = TextTokenizer.load(request.getfixturevalue(fixture))
+    papers = small_papers(40)
+    form = InputFormat()
+    store = write_token_store(
+        tmp_path / "s", tokenizer, form, papers, shard_papers=shard_papers, batch_papers=5
+    )
+    assert len(store) == 40
+    asked = np.array([39, 0, 7, 7, 6, 13, 22])
+    for max_length in (512, 20, 3):
+        ids, lengths = store.rows(asked, max_length)
+        want = expected(tokenizer, form, [papers[i] for i in asked], max_length)
+        assert split_rows(ids, lengths) == want
+    assert store.lengths.tolist() == [
+        len(row) - len(store.prefix) - len(store.suffix)
+        for row in expected(tokenizer, form, papers, 10**6)
+    ]
+
+
+def test_a_text_of_400_tokens_is_kept_whole_though_the_tokenizer_file_cuts_at_128(minilm, tmp_path):
+    from transformers import AutoTokenizer
+
+    text = "citation " * 400
+    hf = AutoTokenizer.from_pretrained(minilm)
+    assert len(hf.backend_tokenizer.encode(text).ids) == 128  # the trap is there
+    tokenizer = TextTokenizer.load(minilm)
+    papers = [{"paper": 0, "title": text, "abstract": "citation " * 700}]
+    store = write_token_store(tmp_path / "s", tokenizer, InputFormat(), papers)
+    assert store.lengths.tolist() == [400 + 1 + 700]
+    ids, lengths = store.rows(np.array([0]), 512)
+    assert lengths.tolist() == [512]
+    assert ids[0] == hf.cls_token_id
+    assert ids[-1] == hf.sep_token_id
+    assert ids[401] == hf.sep_token_id
+
+
+def test_a_paper_without_text_has_an_empty_body_even_with_a_control_code(tiny_bert, tmp_path):
+    tokenizer = TextTokenizer.load(tiny_bert)
+    papers = [
+        {"paper": 0, "title": " ", "abstract": None},
+        {"paper": 1, "title": "word1", "abstract": ["", " "]},
+        {"paper": 2, "title": None, "abstract": []},
+    ]
+    form = InputFormat(control_code="word2")
+    store = write_token_store(tmp_path / "s", tokenizer, form, papers)
+    assert store.lengths.tolist() == [0, 2, 0]
+    ids, lengths = store.rows(np.array([2, 0]), 8)
+    assert ids.tolist() == [2, 3, 2, 3]
+    assert lengths.tolist() == [2, 2]
+
+
+def test_has_text_sees_lists_strings_and_nothing():
+    assert has_text("a", None)
+    assert has_text("", ["", "b"])
+    assert not has_text(None, None)
+    assert not has_text("  ", ["", "\n"])
+
+
+def test_a_store_sent_to_a_worker_is_mapped_there_and_not_copied(tiny_bert, tmp_path):
+    tokenizer = TextTokenizer.load(tiny_bert)
+    store = write_token_store(tmp_path / "s", tokenizer, InputFormat(), small_papers(300))
+    store.rows(np.arange(300), 64)
+    sent = pickle.dumps(store)
+    assert len(sent) < 3000
+    again = pickle.loads(sent)
+    assert np.array_equal(again.rows(np.arange(300), 64)[0], store.rows(np.arange(300), 64)[0])
+
+
+def test_asking_for_nothing_or_for_the_wrong_thing(tiny_bert, tmp_path):
+    tokenizer = TextTokenizer.load(tiny_bert)
+    store = write_token_store(tmp_path / "s", tokenizer, InputFormat(), small_papers(3))
+    ids, lengths = store.rows(np.array([], dtype=np.int64), 16)
+    assert len(ids) == len(lengths) == 0
+    with pytest.raises(IndexError):
+        store.rows(np.array([3]), 16)
+    with pytest.raises(ValueError, match="special tokens"):
+        store.rows(np.array([0]), 2)
+    with pytest.raises(ValueError, match="in order"):
+        write_token_store(
+            tmp_path / "t", tokenizer, InputFormat(), [{"paper": 1, "title": "", "abstract": ""}]
+        )
+    with pytest.raises(UserError, match="no token store"):
+        TokenStore.open(tmp_path)
