@@ -7,10 +7,10 @@ it, save a percentage cut, which therefore takes the pool size as an argument.
 torchmetrics has the standard forms, one query a call, and is what the tests compare with. It is
 not called here because (1) its average precision, reciprocal rank and recall count a document
 with a score of 0 or less as irrelevant, so that negated distances silently score 0; (2) it breaks
-ties by an unstable sort in some metrics and averages them in others; (3) it has neither the Jarvelin-Kekalainen discount, nor
-exponential gain, nor a ranking that is cut before the last relevant document; (4) its retrieval
-functions import for seconds and sort again what is sorted already (a tenth of a second per
-metric and query at a million papers).
+ties by an unstable sort in some metrics and averages them in others; (3) it has neither the
+Jarvelin-Kekalainen discount, nor exponential gain, nor a ranking that is cut before the last
+relevant document; (4) its retrieval functions import for seconds and sort again what is sorted
+already (a tenth of a second per metric and query at a million papers).
 """
 
 from __future__ import annotations
