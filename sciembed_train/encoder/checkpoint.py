@@ -1,0 +1,93 @@
+"""An encoder inside a training checkpoint: enough to rebuild it without the first backbone."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sciembed_train.encoder import loading
+from sciembed_train.encoder.encoder import Encoder, EncoderSettings
+from sciembed_train.encoder.safety import check_files
+from sciembed_train.errors import UserError
+
+CHECKPOINT_VERSION = 1
+# Where a method keeps its encoder, and so how the state's keys begin.
+STATE_PREFIX = "encoder."
+
+
+def describe(encoder: Encoder) -> dict[str, Any]:
+    """What a checkpoint keeps of an encoder beside its weights, as plain values.
+
+    Returns:
+        ``encoder`` (its settings), ``backbone_config`` and ``tokenizer_files`` (name to text).
+    """
+    files: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        encoder.tokenizer.hf.save_pretrained(folder)
+        for path in sorted(Path(folder).iterdir()):
+            try:
+                files[path.name] = path.read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                continue  # a sentencepiece model; tokenizer.json holds all that is used of it
+    return {
+        "encoder": encoder.settings.as_dict(),
+        "backbone_config": encoder.backbone_config(),
+        "tokenizer_files": files,
+    }
+
+
+def encoder_from_checkpoint(ckpt: Mapping[str, Any], where: str = "the checkpoint") -> Encoder:
+    """The trained encoder, from the checkpoint alone.
+
+    Args:
+        ckpt: loaded with ``weights_only=True``; holds ``sciembed`` (as `describe` gave it, with
+            ``version``) and ``state_dict`` with the encoder under ``encoder.``.
+        where: the file, for messages.
+
+    Raises:
+        UserError: it is no checkpoint of this project, of another version, or incomplete.
+    """
+    from transformers import AutoModel
+
+    record = ckpt.get("sciembed")
+    if not isinstance(record, Mapping):
+        raise UserError(f"{where}: holds no `sciembed` entry, so it was not made by `train fit`.")
+    if record.get("version") != CHECKPOINT_VERSION:
+        raise UserError(
+            f"{where}: has version {record.get('version')!r}; this program reads version "
+            f"{CHECKPOINT_VERSION}. Use the program that wrote it."
+        )
+    try:
+        settings = EncoderSettings.from_dict(dict(record["encoder"]))
+        files, values = dict(record["tokenizer_files"]), dict(record["backbone_config"])
+        state = {
+            key.removeprefix(STATE_PREFIX): value
+            for key, value in ckpt["state_dict"].items()
+            if key.startswith(STATE_PREFIX)
+        }
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{where}: its `sciembed` entry is incomplete ({error}).") from error
+    config = loading.build_config(values, f"{where}: backbone_config")
+    own = {} if settings.dropout is None else loading.set_dropout(config, settings.dropout)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in files.items():
+            if Path(name).name != name:
+                raise UserError(f"{where}: the tokenizer file name {name!r} is no plain name.")
+            (Path(folder) / name).write_text(text, encoding="utf-8")
+        check_files(Path(folder))
+        tokenizer = loading.load_tokenizer(Path(folder))
+    # Every random number drawn here is replaced below; the caller's generator is left alone.
+    with torch.random.fork_rng(devices=[]), loading.quiet_transformers():
+        backbone = AutoModel.from_config(config, trust_remote_code=False)
+    if not any(key.startswith("backbone.pooler.") for key in state):
+        backbone.pooler = None
+    encoder = Encoder(settings, backbone.float(), tokenizer, replaced=own)
+    try:
+        encoder.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise UserError(f"{where}: its weights do not fit its configuration: {error}") from error
+    return encoder.eval()

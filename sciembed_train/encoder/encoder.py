@@ -1,0 +1,391 @@
+"""The encoder: token rows in, one embedding per text out.
+
+Shapes: ``T`` tokens, ``U`` texts, ``P`` texts of one piece, ``N`` texts of a list, ``D`` width.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sciembed_train.batches import TokenRows
+from sciembed_train.encoder import loading, pooling
+from sciembed_train.encoder.microbatch import encode_in_pieces, plan_pieces
+from sciembed_train.encoder.packed import packed_states, why_not_packed
+from sciembed_train.errors import UserError
+from sciembed_train.inputs import InputFormat, TextTokenizer
+
+# Version of what `Encoder.save` writes into sciembed.json.
+FOLDER_VERSION = 1
+
+# Model types whose positions count from padding_idx + 1, so that many fewer fit in the table.
+_OFFSET_POSITIONS = {
+    "camembert",
+    "data2vec-text",
+    "longformer",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+}
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """What makes an encoder, apart from its weights.
+
+    Args:
+        backbone: folder or hub name of a Hugging Face encoder.
+        pooling: ``cls`` is the first token's last state, ``mean`` the mean over all tokens.
+        max_length: most tokens of a text, special tokens included.
+        form: how title and abstract become one text.
+        forward: ``packed`` multiplies no padding and needs a BERT-family backbone, ``padded``
+            runs any, ``auto`` packs where it can.
+        piece_tokens: token budget of one micro-batch (slots, where it is padded). It changes
+            speed and memory, not results. None takes what was measured for the device.
+        gradient_checkpointing: compute each layer again in the backward instead of keeping its
+            inner states: far less memory, about a third more time.
+        dropout: for hidden states and attention weights alike; None keeps the backbone's own.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    backbone: str
+    pooling: Literal["cls", "mean"] = "cls"
+    max_length: int = 512
+    form: InputFormat = field(default_factory=InputFormat)
+    forward: Literal["auto", "packed", "padded"] = "auto"
+    piece_tokens: int | None = None
+    gradient_checkpointing: bool = False
+    dropout: float | None = None
+
+    def __post_init__(self) -> None:
+        def refuse(key: str, wanted: str) -> UserError:
+            return UserError(f"encoder.{key} is {getattr(self, key)!r}; expected {wanted}.")
+
+        if not self.backbone:
+            raise refuse("backbone", "the folder or hub name of a Hugging Face encoder")
+        if self.pooling not in pooling.POOLINGS:
+            raise refuse("pooling", " or ".join(pooling.POOLINGS))
+        if self.forward not in ("auto", "packed", "padded"):
+            raise refuse("forward", "auto, packed or padded")
+        if self.max_length < 3:
+            raise refuse("max_length", "3 or more tokens")
+        if self.piece_tokens is not None and self.piece_tokens < 1:
+            raise refuse("piece_tokens", "1 or more tokens, or null for the device's own")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise refuse("dropout", "at least 0 and below 1, or null for the backbone's own")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON and checkpoints."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> EncoderSettings:
+        """The settings that `as_dict` wrote."""
+        return cls(**{**values, "form": InputFormat(**values["form"])})
+
+
+def position_limit(config: Any) -> int | None:
+    """Most tokens of a text that the backbone's position table holds; None without a table."""
+    table = getattr(config, "max_position_embeddings", None)
+    if not isinstance(table, int) or table < 1:
+        return None
+    return table - (config.pad_token_id + 1 if config.model_type in _OFFSET_POSITIONS else 0)
+
+
+class Encoder(nn.Module):
+    """Backbone and pooling: `TokenRows` to embeddings.
+
+    Every parameter that the loss reaches gets a gradient; the pooler, which no embedding here
+    passes through, is frozen.
+
+    Args:
+        settings: ``settings.backbone`` is loaded unless a backbone is given.
+        backbone: a ready backbone, with ``tokenizer`` (for `checkpoint`).
+        tokenizer: the backbone's tokenizer.
+        replaced: the given backbone's own dropouts where ``settings.dropout`` replaced them.
+
+    Raises:
+        UserError: the backbone cannot be loaded safely and wholly, or does not fit the settings.
+    """
+
+    def __init__(
+        self,
+        settings: EncoderSettings,
+        backbone: nn.Module | None = None,
+        tokenizer: TextTokenizer | None = None,
+        replaced: dict[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self._replaced = dict(replaced or {})  # put back when saving
+        if backbone is None or tokenizer is None:
+            folder = loading.find_folder(settings.backbone)
+            folder = loading.read_recorded(folder, settings.pooling).backbone
+            backbone, self._replaced = loading.open_backbone(folder, settings.dropout)
+            tokenizer = loading.load_tokenizer(folder)
+        self.backbone: Any = backbone
+        self.tokenizer = tokenizer
+        self._check()
+        reason = why_not_packed(backbone)
+        if settings.forward == "packed" and reason is not None:
+            raise UserError(
+                f"encoder.forward is packed, but {settings.backbone} cannot run so: {reason}. "
+                "Use auto or padded."
+            )
+        self.packed = reason is None and settings.forward != "padded"
+        # A loss on last hidden states leaves the pooler without gradient, and DDP waits for it.
+        # Frozen, not removed: the export keeps the backbone's parameter names.
+        if getattr(backbone, "pooler", None) is not None:
+            self.backbone.pooler.requires_grad_(False)
+        if settings.gradient_checkpointing and not self.packed:
+            self.backbone.gradient_checkpointing_enable({"use_reentrant": False})
+        # transformers loads in evaluation mode, and Lightning keeps the modes it finds: without
+        # this, training would run without dropout.
+        self.train()
+
+    def _check(self) -> None:
+        settings, config = self.settings, self.backbone.config
+        limit = position_limit(config)
+        if limit is not None and settings.max_length > limit:
+            raise UserError(
+                f"encoder.max_length is {settings.max_length}, but {settings.backbone} has "
+                f"positions for {limit} tokens; set encoder.max_length to {limit} or less."
+            )
+        extra = len(self.tokenizer.prefix) + len(self.tokenizer.suffix)
+        if settings.max_length <= extra:
+            raise UserError(
+                f"encoder.max_length is {settings.max_length}, but the special tokens alone take "
+                f"{extra}; use {extra + 1} or more."
+            )
+        table = self.backbone.get_input_embeddings().weight.shape[0]
+        largest = max(self.tokenizer.hf.get_vocab().values())
+        if largest >= table:
+            raise UserError(
+                f"{settings.backbone}: the tokenizer has ids up to {largest}, but the backbone has "
+                f"embeddings for {table} tokens only (ids up to {table - 1}); they do not belong "
+                "together. Use the backbone's own tokenizer."
+            )
+
+    @property
+    def dim(self) -> int:
+        """Width of an embedding, ``D``."""
+        return int(self.backbone.config.hidden_size)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.backbone.get_input_embeddings().weight.device
+
+    @property
+    def piece_tokens(self) -> int:
+        """Token budget of one micro-batch on the present device."""
+        return self.settings.piece_tokens or default_piece_tokens(self.device, self.packed)
+
+    def compose(self, title: str | None, abstract: str | Sequence[str] | None) -> str:
+        """One text of a paper, in this encoder's input format."""
+        return self.settings.form.compose(title, abstract, self.tokenizer.sep_token)
+
+    def rows(self, texts: Sequence[str]) -> TokenRows:
+        """Token ids of composed texts, with special tokens, at most ``max_length`` each."""
+        return TokenRows.from_lists(self.tokenizer.rows(texts, self.settings.max_length))
+
+    def forward(self, rows: TokenRows) -> Float[Tensor, "U D"]:
+        """The embedding of each text, in the order of ``rows``.
+
+        Raises:
+            ValueError: there is no text, or one is longer than ``max_length``.
+        """
+        return self._encode(rows, self.piece_tokens, None)
+
+    def _encode(
+        self, rows: TokenRows, budget: int, done: Callable[[int], None] | None
+    ) -> Float[Tensor, "U D"]:
+        lengths = rows.lengths.cpu().numpy()
+        if not len(lengths):
+            raise ValueError("there is no text to encode")
+        if lengths.min() < 1 or lengths.max() > self.settings.max_length:
+            raise ValueError(
+                f"texts have {lengths.min()} to {lengths.max()} tokens; expected 1 to max_length "
+                f"{self.settings.max_length}"
+            )
+        pieces = plan_pieces(lengths, budget, padded=not self.packed)
+        encode = self._packed_piece if self.packed else self._padded_piece
+        return encode_in_pieces(rows, lengths, pieces, encode, done)
+
+    def _packed_piece(self, piece: TokenRows, sizes: list[int]) -> Float[Tensor, "P D"]:
+        cls_only = self.settings.pooling == "cls"
+        states = packed_states(
+            self.backbone,
+            piece.ids,
+            piece.lengths,
+            sizes,
+            cls_only=cls_only,
+            checkpointing=self.settings.gradient_checkpointing and self.training,
+        )
+        return states if cls_only else pooling.mean_ragged(states, piece.lengths)
+
+    def _padded_piece(self, piece: TokenRows, sizes: list[int]) -> Float[Tensor, "P D"]:
+        slots = torch.arange(max(sizes), device=piece.ids.device)
+        mask = slots < piece.lengths.unsqueeze(1)
+        ids = piece.ids.new_full(mask.shape, self.tokenizer.pad_id)
+        ids = ids.masked_scatter(mask, piece.ids)
+        hidden = self.backbone(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        if self.settings.pooling == "cls":
+            return pooling.cls_padded(hidden)
+        return pooling.mean_padded(hidden, mask.long())
+
+    @contextlib.contextmanager
+    def _inferring(self, precision: str) -> Iterator[None]:
+        """Evaluation mode without gradients, in the named precision."""
+        kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+        was_training = self.training
+        self.eval()
+        try:
+            with (
+                torch.inference_mode(),
+                torch.autocast(self.device.type, kinds[precision], enabled=precision != "fp32"),
+            ):
+                yield
+        finally:
+            self.train(was_training)
+
+    def encode_rows(
+        self,
+        rows: TokenRows,
+        batch_tokens: int | None = None,
+        precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+        progress: Callable[[int], None] | None = None,
+    ) -> Float[Tensor, "N D"]:
+        """Embeddings without gradients, fp32 on the host, in the order of ``rows``.
+
+        Args:
+            rows: texts on any device.
+            batch_tokens: token budget of a piece; None takes ``piece_tokens``.
+            precision: of the matrix products.
+            progress: called with the number of texts just finished.
+        """
+        if not len(rows):
+            return torch.empty(0, self.dim)
+        with self._inferring(precision):
+            vectors = self._encode(
+                rows.to(self.device), batch_tokens or self.piece_tokens, progress
+            )
+        # A copy made outside inference mode is an ordinary tensor.
+        return vectors.float().cpu().clone()
+
+    def encode_texts(
+        self,
+        texts: Sequence[str],
+        batch_tokens: int | None = None,
+        precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+        progress: Callable[[int], None] | None = None,
+    ) -> Float[Tensor, "N D"]:
+        """Embeddings of composed texts (`compose`), as `encode_rows`.
+
+        All texts are sorted by length together, so give many at once.
+        """
+        ids, lengths = [], []
+        for start in range(0, len(texts), 4096):  # lists of Python integers are bulky
+            part = self.rows(texts[start : start + 4096])
+            ids.append(part.ids.numpy().astype(np.int32))
+            lengths.append(part.lengths)
+        if not lengths:
+            return torch.empty(0, self.dim)
+        rows = TokenRows(torch.from_numpy(np.concatenate(ids)).long(), torch.cat(lengths))
+        return self.encode_rows(rows, batch_tokens, precision, progress)
+
+    def backbone_config(self) -> dict[str, Any]:
+        """The backbone's configuration with its own dropouts, as plain values."""
+        values = json.loads(self.backbone.config.to_json_string(use_diff=False))
+        for key in ("_name_or_path", "_attn_implementation_internal"):
+            values.pop(key, None)
+        return {**values, **self._replaced}
+
+    def save(self, folder: str | Path, record: dict[str, Any] | None = None) -> None:
+        """Write a Hugging Face folder: backbone, tokenizer, ``sciembed.json``.
+
+        Args:
+            folder: made where it is missing; files of the same names are replaced.
+            record: more entries of ``sciembed.json`` (method, training data, seed, ...).
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = self.backbone.config
+        trained_with = {name: getattr(config, name) for name in self._replaced}
+        try:
+            for name, value in self._replaced.items():
+                setattr(config, name, value)
+            with loading.quiet_transformers():
+                self.backbone.save_pretrained(str(folder), safe_serialization=True)
+        finally:
+            for name, value in trained_with.items():
+                setattr(config, name, value)
+        self.tokenizer.hf.model_max_length = self.settings.max_length
+        self.tokenizer.hf.save_pretrained(str(folder))
+        content = {
+            **(record or {}),
+            "version": FOLDER_VERSION,
+            "pooling": self.settings.pooling,
+            "max_length": self.settings.max_length,
+            "input_format": self.settings.form.as_dict(),
+        }
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        (folder / "sciembed.json").write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        pooling: Literal["cls", "mean"] | None = None,
+        max_length: int | None = None,
+        form: InputFormat | None = None,
+        **settings: Any,
+    ) -> Encoder:
+        """The encoder of a folder or hub name, in evaluation mode, with what it records of itself.
+
+        ``sciembed.json`` comes first, then a sentence-transformers layout, then the defaults:
+        CLS, at most 512 tokens, title and abstract joined by the separator token.
+
+        Args:
+            folder: an exported encoder, a sentence-transformers or plain Hugging Face folder.
+            pooling: instead of the recorded one.
+            max_length: instead of the recorded one.
+            form: instead of the recorded one.
+            settings: other fields of `EncoderSettings`.
+
+        Raises:
+            UserError: as for `Encoder`.
+        """
+        found = loading.find_folder(folder)
+        recorded = loading.read_recorded(found, pooling)
+        for note in recorded.notes:
+            loading.log.warning(note)
+        values: dict[str, Any] = {
+            "pooling": pooling or recorded.pooling or "cls",
+            "form": form or recorded.form or InputFormat(),
+            **settings,
+        }
+        config = loading.checked_config(recorded.backbone)
+        limit = position_limit(config) or 512
+        values["max_length"] = max_length or recorded.max_length or min(512, limit)
+        return cls(replace(EncoderSettings(str(folder)), **values)).eval()
+
+
+def default_piece_tokens(device: torch.device, packed: bool) -> int:
+    """The token budget that was measured best for a kind of device."""
+    if device.type == "cpu":
+        return 4096
+    return 65536 if packed else 32768
