@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 
+from sciembed_train import __version__
 from sciembed_train.errors import UserError
 
 # verb -> (module with a ``main(argv) -> int | None``, what it does). The modules are imported
@@ -30,27 +32,50 @@ def usage() -> str:
     width = max(map(len, VERBS))
     lines = [f"  {verb:<{width}}  {what}" for verb, (_, what) in VERBS.items()]
     return "\n".join(
-        ["usage: train VERB [OPTIONS]", "", *lines, "", "train VERB --help explains a verb."]
+        [
+            "usage: train VERB [OPTIONS]",
+            "",
+            *lines,
+            "",
+            "train VERB --help explains a verb; train --version prints the version.",
+        ]
     )
 
 
+def set_environment() -> None:
+    """What libraries read once, when they are imported; a value the user has set stays.
+
+    Going online is the user's choice (``HF_HUB_OFFLINE``) and is not touched. Under torchrun,
+    ``OMP_NUM_THREADS`` is torchrun's; Lightning shares the cores among processes it starts itself.
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    if "SLURM_CPUS_PER_TASK" in os.environ:
+        os.environ.setdefault("OMP_NUM_THREADS", os.environ["SLURM_CPUS_PER_TASK"])
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit code: 0 done, 2 the user's input is wrong, 1 else."""
+    """Run one verb.
+
+    Returns:
+        The exit code: 0 done, 2 the user's input is wrong, 130 interrupted, 1 output closed.
+        An unexpected error keeps its traceback, with which Python exits with 1.
+    """
     args = list(sys.argv[1:] if argv is None else argv)
+    if len(args) > 1 and args[0] == "help":
+        args = [args[1], "--help"]
     if not args or args[0] in ("-h", "--help", "help"):
         print(usage())
         return 0 if args else 2
     verb, rest = args[0], args[1:]
     if verb == "--version":
-        from sciembed_train import __version__
-
         print(__version__)
         return 0
     if verb not in VERBS:
-        print(f"train: there is no verb {verb!r}; it is one of {', '.join(VERBS)}", file=sys.stderr)
+        near = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        print(f"train: no verb {verb!r}. {hint}Verbs: {', '.join(VERBS)}.", file=sys.stderr)
         return 2
-    # Read before any library reads them: hub libraries print bars and go online at import.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    set_environment()
     place, _, function = VERBS[verb][0].partition(":")
     try:
         module = importlib.import_module(place)
@@ -59,8 +84,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"train {verb}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        print(f"train {verb}: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
+    except BrokenPipeError:  # the reader went away, as `head` does
+        # Python flushes once more at exit and would complain about the same pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
