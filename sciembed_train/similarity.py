@@ -1,0 +1,66 @@
+"""How far apart or how alike two embeddings are.
+
+A distance is smaller when closer, a similarity larger.
+Shapes: ``B`` pairs of rows, ``N`` and ``M`` rows of two lists, ``D`` width of an embedding.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+# torch.nn.functional.pairwise_distance adds this to every difference, and so the triplet margin
+# loss of every SPECTER code does. It keeps the gradient of equal rows finite.
+EPSILON = 1e-6
+
+
+def euclidean(
+    a: Float[Tensor, "*B D"], b: Float[Tensor, "*B D"], epsilon: float = EPSILON
+) -> Float[Tensor, "*B"]:
+    """Distance of each row of ``a`` to its row of ``b``: ``|| a - b + epsilon ||``.
+
+    As in ``torch.nn.TripletMarginLoss`` with ``p = 2``, and as there computed in at least fp32.
+    """
+    return torch.linalg.vector_norm(_exact(a) - _exact(b) + epsilon, dim=-1)
+
+
+def pairwise_euclidean(
+    a: Float[Tensor, "N D"], b: Float[Tensor, "M D"], chunk: int | None = None
+) -> Float[Tensor, "N M"]:
+    """Distance ``|| a_i - b_j ||`` of every row of ``a`` to every row of ``b``.
+
+    Computed from the differences themselves: the quicker ``a.a + b.b - 2 a.b`` loses half of the
+    digits between near rows, which are the ones that a ranking is about.
+
+    Args:
+        a: rows.
+        b: rows of the same width.
+        chunk: rows of ``a`` at a time, for a bounded working set; None takes all at once.
+    """
+    a, b = _exact(a), _exact(b)
+    if not len(a):
+        return a.new_empty(0, len(b))
+    mode = "donot_use_mm_for_euclid_dist"
+    parts = a.split(chunk) if chunk else (a,)
+    return torch.cat([torch.cdist(part, b, compute_mode=mode) for part in parts])
+
+
+def cosine(a: Float[Tensor, "*B D"], b: Float[Tensor, "*B D"]) -> Float[Tensor, "*B"]:
+    """Cosine similarity of each row of ``a`` and its row of ``b``, from -1 to 1.
+
+    A row of zeros is alike to nothing: 0.
+    """
+    return torch.cosine_similarity(_exact(a), _exact(b), dim=-1)
+
+
+def pairwise_cosine(a: Float[Tensor, "N D"], b: Float[Tensor, "M D"]) -> Float[Tensor, "N M"]:
+    """Cosine similarity of every row of ``a`` and every row of ``b``."""
+    return torch.nn.functional.normalize(_exact(a), dim=-1) @ (
+        torch.nn.functional.normalize(_exact(b), dim=-1).T
+    )
+
+
+def _exact(rows: Tensor) -> Tensor:
+    """Half precision raised to fp32; anything else as it is."""
+    return rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows

@@ -1,0 +1,70 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sciembed_train import similarity
+
+
+@pytest.fixture
+def rows():
+    draw = torch.Generator().manual_seed(3)
+    return (torch.randn(n, 7, generator=draw, dtype=torch.float64) for n in (5, 5, 4))
+
+
+def test_euclidean_is_the_distance_inside_torchs_triplet_margin_loss(rows):
+    a, p, _ = rows
+    n = p.flip(0)
+    ours = (similarity.euclidean(a, p) - similarity.euclidean(a, n) + 1.0).clamp(min=0)
+    torch.testing.assert_close(ours, F.triplet_margin_loss(a, p, n, reduction="none"))
+
+
+def test_euclidean_equals_the_equation_in_plain_loops(rows):
+    a, b, _ = rows
+    want = [
+        math.sqrt(sum((x - y + 1e-6) ** 2 for x, y in zip(i, j, strict=True)))
+        for i, j in zip(a.tolist(), b.tolist(), strict=True)
+    ]
+    torch.testing.assert_close(similarity.euclidean(a, b), torch.tensor(want, dtype=a.dtype))
+
+
+def test_gradient_is_finite_between_equal_rows():
+    a = torch.ones(2, 3, requires_grad=True)
+    similarity.euclidean(a, torch.ones(2, 3)).sum().backward()
+    assert a.grad is not None
+    assert a.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 2, 100])
+def test_pairwise_distances_do_not_depend_on_the_chunk(rows, chunk):
+    a, _, b = rows
+    want = torch.stack([torch.stack([(i - j).square().sum().sqrt() for j in b]) for i in a])
+    torch.testing.assert_close(similarity.pairwise_euclidean(a, b, chunk), want)
+
+
+def test_pairwise_distances_of_near_rows_keep_their_digits():
+    # 100 rows, so that torch would choose the matrix product by itself and answer 0 or worse.
+    a = torch.full((100, 8), 100.0)
+    b = a + torch.tensor([1e-3] + [0.0] * 7)
+    want = (b - a)[0, 0].item()
+    got = similarity.pairwise_euclidean(a, b)
+    torch.testing.assert_close(got, torch.full((100, 100), want), rtol=1e-5, atol=0)
+
+
+def test_pairwise_distance_of_no_rows_is_empty():
+    assert similarity.pairwise_euclidean(torch.empty(0, 3), torch.ones(2, 3)).shape == (0, 2)
+
+
+def test_cosine_ignores_length_and_calls_a_zero_row_unlike(rows):
+    a, b, _ = rows
+    torch.testing.assert_close(similarity.cosine(3 * a, b), similarity.cosine(a, b))
+    assert similarity.cosine(torch.zeros(3), torch.ones(3)).item() == 0
+    torch.testing.assert_close(similarity.pairwise_cosine(a, b).diagonal(), similarity.cosine(a, b))
+
+
+def test_half_precision_rows_are_compared_in_fp32():
+    a, b = torch.ones(1, 4, dtype=torch.bfloat16), torch.zeros(1, 4, dtype=torch.bfloat16)
+    assert similarity.euclidean(a, b).dtype == torch.float32
+    assert similarity.pairwise_euclidean(a, b).dtype == torch.float32
+    assert similarity.cosine(a, b).dtype == torch.float32
