@@ -117,3 +117,21 @@ class PaperBatch:
     def to(self, device: torch.device | str, non_blocking: bool = False) -> PaperBatch:
         """The same batch on a device."""
         return PaperBatch(self.rows.to(device, non_blocking), self.slots.to(device))
+
+
+@dataclass(frozen=True)
+class DevTriplets:
+    """Held-out triplets as positions in a list of their distinct papers, for validation.
+
+    Args:
+        anchor, positive, negative: positions of each triplet's papers.
+        papers: length of that list; `PaperBatch.slots` count in it.
+    """
+
+    anchor: Int[Tensor, " B"]
+    positive: Int[Tensor, " B"]
+    negative: Int[Tensor, " B"]
+    papers: int
+
+    def __len__(self) -> int:
+        return len(self.anchor)

@@ -1,0 +1,108 @@
+"""Ranks: the only file that names one, and the collectives the rest needs.
+
+Outside a process group every function here is the identity of one process, so that no caller
+asks whether it runs alone. Shapes: ``B`` rows here, ``N`` rows on all ranks.
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Shaped
+from torch import Tensor
+
+
+def _grouped() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def rank() -> int:
+    """This process's number among all, 0 outside a process group."""
+    return dist.get_rank() if _grouped() else 0
+
+
+def world_size() -> int:
+    """Number of processes that train together, 1 outside a process group."""
+    return dist.get_world_size() if _grouped() else 1
+
+
+def launch_rank() -> int:
+    """This process's number as its launcher names it, before there is a process group.
+
+    ``RANK`` is torchrun's, ``SLURM_PROCID`` that of ``srun``, ``LOCAL_RANK`` that of Lightning's
+    own launcher on one machine (the first process has none yet). Only for deciding who writes
+    a folder before training starts; `rank` decides everything else.
+    """
+    if int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ:
+        return int(os.environ["SLURM_PROCID"])
+    if "RANK" in os.environ:
+        return int(os.environ["RANK"])
+    machine = int(os.environ.get("NODE_RANK", "0"))
+    return machine + int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def _shapes(tensor: Tensor) -> list[list[int]]:
+    """The shape of the tensor on every rank; all ranks must hold the same number of axes."""
+    here = torch.tensor(tensor.shape, dtype=torch.int64, device=tensor.device)
+    everyone = [torch.empty_like(here) for _ in range(world_size())]
+    dist.all_gather(everyone, here)
+    return [shape.tolist() for shape in everyone]
+
+
+def gather(tensor: Shaped[Tensor, "B ..."]) -> Shaped[Tensor, "N ..."]:
+    """The rows of every rank, rank after rank, with gradient to all of them.
+
+    The backward pass sums over ranks what each rank's loss says about a row. With local anchors
+    against gathered candidates, a mean over local rows, and DDP's mean over ranks, the gradient
+    is that of one process on the whole batch: no factor of the world size belongs anywhere.
+    Gather each column (positives, negatives) by itself and concatenate afterwards; the label of
+    local row ``i`` is then ``rank() * B + i``.
+
+    Raises:
+        ValueError: the ranks hold tensors of different shapes (a collective would hang).
+    """
+    if not _grouped() or world_size() == 1:
+        return tensor
+    shapes = _shapes(tensor)
+    if any(shape != shapes[0] for shape in shapes):
+        raise ValueError(
+            f"every rank must bring the same number of rows to gather; they bring {shapes}"
+        )
+    import torch.distributed.nn.functional  # not imported by torch.distributed itself
+
+    return torch.cat(torch.distributed.nn.functional.all_gather(tensor.contiguous()), dim=0)
+
+
+@torch.no_grad()
+def gather_ragged(tensor: Shaped[Tensor, "B ..."]) -> Shaped[Tensor, "N ..."]:
+    """The rows of every rank, rank after rank, without gradient; each may bring its own number."""
+    if not _grouped() or world_size() == 1:
+        return tensor.detach()
+    counts = [shape[0] for shape in _shapes(tensor)]
+    padded = tensor.new_zeros((max(counts), *tensor.shape[1:]))
+    padded[: len(tensor)] = tensor
+    everyone = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(everyone, padded)
+    return torch.cat([rows[:count] for rows, count in zip(everyone, counts, strict=True)])
+
+
+@torch.no_grad()
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """The sum over ranks, on every rank, without gradient; the argument stays as it was."""
+    total = tensor.detach().clone()
+    if _grouped():
+        dist.all_reduce(total)
+    return total
+
+
+def mean_over_ranks(tensor: Tensor) -> Tensor:
+    """The mean over ranks, on every rank, without gradient."""
+    return sum_over_ranks(tensor) / world_size()
+
+
+def barrier() -> None:
+    """Return when every rank has come here."""
+    if _grouped():
+        dist.barrier()
