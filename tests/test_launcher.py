@@ -301,7 +301,7 @@ def test_uv_is_used_only_where_it_reads_the_same_index(tmp_path, monkeypatch, ha
     assert launcher.uv_reads_the_same_index() == (str(uv) if expected else None)
 
 
-def test_uv_is_left_alone_where_a_file_of_pips_names_an_index(tmp_path, monkeypatch):
+def test_uv_is_left_alone_where_a_file_of_pips_names_a_folder_of_wheels(tmp_path, monkeypatch):
     launcher = load_launcher()
     uv = tmp_path / "uv"
     uv.write_text("#!/bin/sh\n")
@@ -311,7 +311,7 @@ def test_uv_is_left_alone_where_a_file_of_pips_names_an_index(tmp_path, monkeypa
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
-    (tmp_path / "pip.conf").write_text("[global]\nextra-index-url = somewhere\n")
+    (tmp_path / "pip.conf").write_text("[global]\nfind-links = somewhere\n")
     assert launcher.uv_reads_the_same_index() is None
 
 
