@@ -1,0 +1,83 @@
+"""Whom does a paper cite? Each held-out query paper of a corpus against all papers with a text.
+
+Relevant are the papers it cites; the query is no candidate of its own. The corpus kept these
+citations out of the training triplets (`corpus.mining`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from sciembed_train.corpus.store import Corpus, Split
+from sciembed_train.corpus.tokens import has_text
+from sciembed_train.errors import UserError
+from sciembed_train.evaluation.benchmarks.result import Result, mean
+from sciembed_train.evaluation.retrieval import id_order, judged, ranks
+from sciembed_train.evaluation.systems import System
+from sciembed_train.evaluation.vectors import Text
+
+
+def evaluate(corpus: Corpus, system: System, split: Split = "test") -> Result:
+    """Scores of a system: MAP, MRR, recall at 10, nDCG (log2, binary gain) whole and at 10.
+
+    Args:
+        corpus: with citations and held-out query papers.
+        system: model or baseline.
+        split: whose queries.
+
+    Raises:
+        UserError: the split has no query papers.
+    """
+    held_out = np.asarray(corpus.queries(split))
+    if not len(held_out):
+        raise UserError(
+            f"{corpus.folder} has no query papers in its {split} split; prepare it again with a "
+            f"larger share for {split}."
+        )
+    readable = np.zeros(corpus.n_papers, dtype=bool)
+    ids: list[str] = []
+    for row in corpus.papers():
+        if has_text(row["title"], row["abstract"]):
+            readable[row["paper"]] = True
+            ids.append(row["paper_id"])
+    place = np.cumsum(readable) - 1  # of a paper among those with a text
+    edges = np.asarray(corpus.citations())
+    edges = edges[np.isin(edges[:, 0], held_out)]
+    usable = edges[readable[edges[:, 0]] & readable[edges[:, 1]] & (edges[:, 0] != edges[:, 1])]
+    asked, starts = np.unique(usable[:, 0], return_index=True)
+    if not len(asked):
+        raise UserError(
+            f"{corpus.folder}: no query paper of the {split} split has a text and cites a paper "
+            "that has one."
+        )
+    cited = np.split(place[usable[:, 1]], starts[1:])
+    queries = place[asked]
+
+    def texts() -> Iterator[Text]:
+        for row in corpus.papers():
+            if readable[row["paper"]]:
+                yield row["title"], row["abstract"]
+
+    order, papers = id_order(ids), np.arange(len(ids))
+    per_query = {}
+    distances = system.distances(texts(), len(ids), queries, papers)
+    for query, wanted, row in zip(queries, cited, distances, strict=True):
+        places = ranks(row, order, wanted, int(query))
+        per_query[ids[query]] = judged(places, np.ones(len(wanted), dtype=np.int64))
+    settings = {
+        "split": split,
+        "queries": len(per_query),
+        "queries_without_text_or_cited_text": len(held_out) - len(per_query),
+        "papers": len(ids),
+        "papers_without_text_left_out": int(corpus.n_papers - len(ids)),
+        "relevant": len(usable),
+        "ties": "distance, then paper id",
+    }
+    left = settings["queries_without_text_or_cited_text"]
+    notes = (
+        [f"{left} query papers have no text or cite none with a text: left out."] if left else []
+    )
+    metrics = {f"citations/{name}": value for name, value in mean(per_query.values()).items()}
+    return Result(metrics, per_query, settings, notes)

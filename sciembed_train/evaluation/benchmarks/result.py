@@ -1,0 +1,32 @@
+"""What a benchmark gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass
+class Result:
+    """Scores of one system on one benchmark.
+
+    Args:
+        metrics: ``<facet or task>/<name>`` to value; the name carries the metric's form.
+        per_query: metrics of each query by the same names, without the facet or task.
+        settings: what the numbers depend on, and counts.
+        notes: sentences that a reader of the numbers should know.
+    """
+
+    metrics: dict[str, float]
+    per_query: dict[str, dict[str, float]]
+    settings: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def mean(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Mean of each metric over queries (or folds)."""
+    rows = list(rows)
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]} if rows else {}

@@ -1,0 +1,223 @@
+"""Searches over a collection: papers, queries, and TREC relevance judgements.
+
+Every query ranks every paper. The binary metrics take grade 1 or more as relevant, and say so in
+their names; nDCG has the log2 discount and linear gain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from sciembed_train.corpus.formats import Table, kind_of, read_lines
+from sciembed_train.corpus.validate import BadRow, read_id, spell
+from sciembed_train.errors import UserError
+from sciembed_train.evaluation.benchmarks.result import Result, mean
+from sciembed_train.evaluation.papers import PaperFile
+from sciembed_train.evaluation.retrieval import id_order, judged, ranks
+from sciembed_train.evaluation.systems import System
+from sciembed_train.evaluation.vectors import Text
+
+THRESHOLD = 1
+RECALLS = (10, 100)
+
+
+@dataclass(frozen=True)
+class Query:
+    """A search: words, or a paper of the collection (which is then no candidate)."""
+
+    query_id: str
+    text: str | None
+    paper_id: str | None
+
+
+def evaluate(folder: str | Path, system: System, papers: str | Path | None = None) -> Result:
+    """Scores of a system: MAP, MRR, recall at 10 and 100, nDCG whole and at 10.
+
+    Args:
+        folder: with ``papers``, ``queries`` and ``qrels``, of any known ending.
+        system: model or baseline.
+        papers: the file of papers where it lies elsewhere.
+
+    Raises:
+        UserError: a file is missing or malformed, or no query is judged.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such folder; expected papers, queries and qrels.")
+    asked = read_queries(find(folder, "queries"))
+    grades = read_qrels(find(folder, "qrels", (".tsv", ".txt", "")))
+    collection = PaperFile(find(folder, "papers") if papers is None else papers)
+    ids = [paper.paper_id for paper in collection]
+    place = {paper: i for i, paper in enumerate(ids)}
+
+    unknown_queries = sorted(grades.keys() - {query.query_id for query in asked})
+    unknown_papers = {p for row in grades.values() for p in row} - place.keys()
+    wanted: list[dict[int, int]] = []
+    scored: list[Query] = []
+    for query in asked:
+        if query.paper_id is not None and query.paper_id not in place:
+            raise UserError(
+                f"{folder}: query {query.query_id} is the paper {query.paper_id}, "
+                "which is not among the papers."
+            )
+        row = {
+            place[paper]: max(0, grade)
+            for paper, grade in grades.get(query.query_id, {}).items()
+            if paper in place and paper != query.paper_id
+        }
+        if any(grade >= THRESHOLD for grade in row.values()):
+            wanted.append(row)
+            scored.append(query)
+    if not scored:
+        raise UserError(f"{folder}: no query has a relevant paper in the qrels.")
+    words = [query.text for query in scored if query.paper_id is None]
+    places, free = [], len(ids)
+    for query in scored:
+        if query.paper_id is None:
+            places.append(free)
+            free += 1
+        else:
+            places.append(place[query.paper_id])
+
+    def texts() -> Iterator[Text]:
+        of_papers = ((paper.title, paper.abstract) for paper in collection)
+        yield from chain(of_papers, ((text, None) for text in words))
+
+    order = id_order(ids)
+    distances = system.distances(texts(), free, np.array(places), np.arange(len(ids)))
+    per_query = {}
+    for query, at, row, found in zip(scored, places, wanted, distances, strict=True):
+        ranked = ranks(found, order, np.array(list(row)), at if at < len(ids) else None)
+        per_query[query.query_id] = judged(ranked, np.array(list(row.values())), THRESHOLD, RECALLS)
+    unjudged = len(asked) - len(scored)
+    notes = []
+    if unjudged:
+        notes.append(f"{unjudged} of {len(asked)} queries have no relevant paper: left out.")
+    if unknown_queries:
+        notes.append(f"{len(unknown_queries)} judged queries are not among the queries: left out.")
+    if unknown_papers:
+        notes.append(f"{len(unknown_papers)} judged papers are not among the papers: left out.")
+    if collection.without_text:
+        notes.append(
+            f"{collection.without_text} papers have no text; they are ranked all the same."
+        )
+    return Result(
+        {f"retrieval/{name}": value for name, value in mean(per_query.values()).items()},
+        per_query,
+        {
+            "queries": len(scored),
+            "queries_without_relevant_left_out": unjudged,
+            "papers": len(ids),
+            "relevant": sum(g >= THRESHOLD for row in wanted for g in row.values()),
+            "threshold": THRESHOLD,
+            "ties": "distance, then paper id",
+        },
+        notes,
+    )
+
+
+def find(folder: Path, name: str, plain: tuple[str, ...] = ()) -> Path:
+    """The one file called ``name`` with a known ending.
+
+    Args:
+        folder: where.
+        name: without ending.
+        plain: endings of a file that is not a table.
+
+    Raises:
+        UserError: there is none, or several.
+    """
+    found = [
+        path
+        for path in sorted(folder.glob(f"{name}*"))
+        if path.is_file()
+        and (path.name.split(".")[0] == name)
+        and (_plain(path) in plain if plain else kind_of(path))
+    ]
+    if len(found) != 1:
+        endings = " or ".join(plain) if plain else ".jsonl, .csv, .tsv or .parquet"
+        there = f"several ({', '.join(p.name for p in found)})" if found else "none"
+        raise UserError(
+            f"{folder}: expected one file `{name}` ending in {endings} (.gz, .zst); found {there}."
+        )
+    return found[0]
+
+
+def read_queries(path: Path) -> list[Query]:
+    """The queries of a file: ``query_id`` and ``text`` or ``paper_id``.
+
+    Raises:
+        UserError: a row is malformed, or an id is given twice.
+    """
+    table = Table(path, "queries")
+    queries: dict[str, Query] = {}
+    if kind_of(path) in ("csv", "tsv"):
+        names = ("query_id", "text")
+        rows = (
+            (p, r if isinstance(r, BadRow) else dict(zip(names, r, strict=True)))
+            for p, r in table.cells(names)
+        )
+    else:
+        rows = table.rows()
+    for at, row in rows:
+        query = row if isinstance(row, BadRow) else _query(row)
+        if isinstance(query, BadRow):
+            raise UserError(f"{table.where(at)}: {query.message} Correct the row.")
+        if query.query_id in queries:
+            raise UserError(f"{table.where(at)}: `query_id` {query.query_id!r} was given before.")
+        queries[query.query_id] = query
+    if not queries:
+        raise UserError(f"{path}: holds no query.")
+    return list(queries.values())
+
+
+def read_qrels(path: Path) -> dict[str, dict[str, int]]:
+    """TREC judgements, ``query_id 0 paper_id grade`` a line: query to paper to grade.
+
+    Raises:
+        UserError: a line has other than four columns, or no whole number as its grade, or
+            judges a paper again with another grade.
+    """
+    grades: dict[str, dict[str, int]] = {}
+    for number, line in read_lines(path):
+        columns = [] if isinstance(line, BadRow) else line.split()
+        if number == 1 and columns and columns[0].lower().replace("-", "_") == "query_id":
+            continue
+        try:
+            query, _, paper, grade = columns
+            value = int(grade)
+        except ValueError as error:
+            raise UserError(
+                f"{path}:{number}: expected `query_id 0 paper_id grade` with a whole number as "
+                f"grade, found {line if isinstance(line, str) else line.message!r}."
+            ) from error
+        if grades.setdefault(query, {}).setdefault(paper, value) != value:
+            raise UserError(
+                f"{path}:{number}: query {query} judges paper {paper} again, with another grade."
+            )
+    return grades
+
+
+def _plain(path: Path) -> str:
+    name = path.name.removesuffix(".gz").removesuffix(".zst")
+    return Path(name).suffix
+
+
+def _query(row) -> Query | BadRow:
+    query_id = read_id(row.get("query_id"), "query_id")
+    if isinstance(query_id, BadRow):
+        return query_id
+    text, paper = row.get("text"), row.get("paper_id")
+    if isinstance(text, str) and text.strip():
+        return Query(query_id, text, None)
+    if text is not None and not isinstance(text, str):
+        return BadRow("text has a wrong type", f"`text` is {spell(text)}; expected text.")
+    if paper is None:
+        return BadRow("there is no text", "there is neither `text` nor `paper_id`.")
+    paper_id = read_id(paper, "paper_id")
+    return paper_id if isinstance(paper_id, BadRow) else Query(query_id, None, paper_id)

@@ -1,0 +1,146 @@
+"""The verb ``evaluate``: scores of a model, a baseline or a ranking on a benchmark."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sciembed_train.errors import UserError
+from sciembed_train.evaluation.options import EmbedSettings
+from sciembed_train.evaluation.output import writable, write_json
+
+if TYPE_CHECKING:
+    from sciembed_train.evaluation.benchmarks.result import Result
+    from sciembed_train.evaluation.systems import System
+
+BENCHMARKS = {
+    "csfcube": "faceted query by example over judged pools; --data is the CSFCube folder",
+    "retrieval": "searches over a collection; --data holds papers, queries and qrels",
+    "citations": "held-out query papers against all papers; --data is a corpus folder",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the verb; 0 when done."""
+    args = _parse(argv)
+    target = None if args.to is None else writable(Path(args.to))
+    name, result = evaluate(args)
+    results = {
+        "benchmark": args.benchmark,
+        "model": name,
+        "metrics": result.metrics,
+        "per_query": result.per_query,
+        "settings": {"data": str(args.data), **result.settings, "notes": result.notes},
+    }
+    if target is not None:
+        write_json(target, results)
+    if args.json:
+        print(json.dumps(results, ensure_ascii=False))
+    elif not args.quiet:
+        print(table(args.benchmark, name, result))
+        if target is not None:
+            print(f"Written to {target}.")
+    return 0
+
+
+def evaluate(args: argparse.Namespace) -> tuple[str, Result]:
+    """Name of what was scored, and its scores.
+
+    Raises:
+        UserError: options that do not belong together, or anything wrong with their files.
+    """
+    if args.ranking is not None:
+        if args.benchmark != "csfcube":
+            raise UserError(
+                f"--ranking goes with --benchmark csfcube, not {args.benchmark}; "
+                "give --model instead."
+            )
+        from sciembed_train.evaluation.benchmarks import csfcube
+
+        data = csfcube.CsfCube.open(args.data, args.facet)
+        return str(args.ranking), csfcube.score(
+            data, csfcube.read_rankings(args.ranking, data, args.facet)
+        )
+    if args.benchmark == "csfcube":
+        from sciembed_train.evaluation.benchmarks import csfcube
+        from sciembed_train.evaluation.papers import PaperFile
+
+        data = csfcube.CsfCube.open(args.data, args.facet)
+        papers = PaperFile(args.papers or csfcube.paper_file(Path(args.data)))
+        system = open_system(args)
+        result = csfcube.evaluate(data, system, papers)
+    elif args.benchmark == "retrieval":
+        from sciembed_train.evaluation.benchmarks import retrieval
+
+        system = open_system(args)
+        result = retrieval.evaluate(args.data, system, args.papers)
+    else:
+        from sciembed_train.corpus.store import Corpus
+        from sciembed_train.evaluation.benchmarks import citations
+
+        corpus = Corpus.open(args.data)
+        system = open_system(args)
+        result = citations.evaluate(corpus, system, args.split)
+    result.settings = {**system.describe(), **result.settings}
+    return system.name, result
+
+
+def open_system(args: argparse.Namespace) -> System:
+    """The model or baseline that ``--model`` names."""
+    from sciembed_train.evaluation import systems
+
+    if args.model == "bm25":
+        return systems.Bm25()
+    if args.model == "random":
+        return systems.Chance(args.seed)
+    quiet = args.quiet or args.json
+    return systems.Model(args.model, EmbedSettings.from_arguments(args), quiet)
+
+
+def table(benchmark: str, name: str, result: Result) -> str:
+    """The metrics as a table for people: one row a metric, one column a facet or task."""
+    tasks = list(dict.fromkeys(key.rsplit("/", 1)[0] for key in result.metrics))
+    names = list(dict.fromkeys(key.rsplit("/", 1)[1] for key in result.metrics))
+    wide = max(len(n) for n in (*names, "metric"))
+    lines = [f"{benchmark}: {name}", ""]
+    lines.append("  ".join([f"{'metric':<{wide}}", *(f"{task:>10}" for task in tasks)]))
+    for metric in names:
+        values = (result.metrics.get(f"{task}/{metric}") for task in tasks)
+        cells = (
+            f"{'' if v is None else f'{v:.4f}':>{max(10, len(t))}}"
+            for v, t in zip(values, tasks, strict=True)
+        )
+        lines.append("  ".join([f"{metric:<{wide}}", *cells]))
+    queries = result.settings.get("queries")
+    lines += ["", f"{queries} queries. {' '.join(result.notes)}".rstrip()]
+    return "\n".join(lines)
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    known = "\n".join(f"  {name:<10} {what}" for name, what in BENCHMARKS.items())
+    parser = argparse.ArgumentParser(
+        prog="train evaluate",
+        description=f"Scores of a model, a baseline or a ranking.\n\nbenchmarks:\n{known}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--model",
+        metavar="FOLDER",
+        help="a model folder or hub name; or the baselines bm25 and random",
+    )
+    what.add_argument("--ranking", metavar="FILE|FOLDER", help="ranked pools as JSON (csfcube)")
+    add("--benchmark", required=True, choices=BENCHMARKS)
+    add("--data", required=True, metavar="FOLDER")
+    add("--papers", metavar="F", help="the file of papers, where it lies elsewhere")
+    add("--facet", metavar="NAME", help="one facet only (csfcube); of --ranking FILE")
+    add("--split", choices=("test", "dev"), default="test", help="whose queries (citations)")
+    add("--seed", type=int, default=0, help="of --model random")
+    add("--to", metavar="results.json", help="write the results, every query's with them")
+    add("--json", action="store_true", help="print the results as JSON instead of a table")
+    add("--quiet", action="store_true", help="print nothing")
+    EmbedSettings.add_arguments(parser)
+    return parser.parse_args(argv)

@@ -1,0 +1,38 @@
+"""Files out: checked to be writable before the work, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from sciembed_train.errors import UserError
+
+
+def writable(target: Path) -> Path:
+    """The target, after it was made sure that it can be written.
+
+    Raises:
+        UserError: it cannot.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():
+            raise UserError(f"--to {target} is a folder; give the name of a file.")
+        probe = target.parent / f".{target.name}.{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"--to {target} cannot be written: {error.strerror}. Give a place that can."
+        ) from error
+    return target
+
+
+def write_json(target: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file, whole or not at all."""
+    partial = target.parent / f".{target.name}.{os.getpid()}"
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    partial.write_text(text + "\n", encoding="utf-8")
+    partial.replace(target)

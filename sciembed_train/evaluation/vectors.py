@@ -1,0 +1,172 @@
+"""Embeddings of papers by a loaded encoder, a bounded number of texts at a time.
+
+Shapes: ``U`` texts of a chunk, ``P`` texts in all, ``D`` width.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from sciembed_train.batches import TokenRows
+from sciembed_train.errors import UserError
+from sciembed_train.evaluation.options import EmbedSettings
+
+if TYPE_CHECKING:
+    from sciembed_train.encoder.encoder import Encoder
+
+Text = tuple[str | None, str | Sequence[str] | None]  # title, abstract
+Item = TypeVar("Item")
+
+
+def open_encoder(folder: str | Path, settings: EmbedSettings) -> Encoder:
+    """The encoder of a model folder, of a run folder's ``export``, or of a hub name.
+
+    Raises:
+        UserError: no such model, or no such device.
+    """
+    from sciembed_train.encoder.encoder import Encoder
+
+    place: str | Path = folder
+    export = Path(folder) / "export"
+    if not (Path(folder) / "config.json").is_file() and (export / "config.json").is_file():
+        place = export
+    encoder = Encoder.load(place, pooling=settings.pooling, max_length=settings.max_length)
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return encoder.to(device).eval()
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"--device {device} cannot be used here: {str(error).splitlines()[0]} "
+            "Leave --device out to take what there is."
+        ) from error
+
+
+def describe(encoder: Encoder) -> dict[str, Any]:
+    """What of an encoder the numbers depend on."""
+    return {
+        "pooling": encoder.settings.pooling,
+        "max_length": encoder.settings.max_length,
+        "input_format": encoder.settings.form.as_dict(),
+        "dim": encoder.dim,
+        "device": encoder.device.type,
+    }
+
+
+def piece_tokens(encoder: Encoder, settings: EmbedSettings) -> int:
+    """Tokens that are encoded at once."""
+    return settings.batch_tokens or encoder.piece_tokens
+
+
+def chunk_size(tokens: int) -> int:
+    """Texts that are sorted together, for pieces of so many tokens: a dozen pieces or so.
+
+    Enough for texts of like length to meet, little to lose when the process is killed.
+    """
+    return max(64, tokens // 16)
+
+
+def token_chunks(encoder: Encoder, texts: Iterable[Text], size: int) -> Iterator[TokenRows]:
+    """Token rows of ``size`` texts at a time; the next are read while these are encoded."""
+
+    def tokenize(few: list[Text]) -> TokenRows:
+        return encoder.rows([encoder.compose(title, abstract) for title, abstract in few])
+
+    return ahead(chunks(texts, size), tokenize)
+
+
+def encode(
+    encoder: Encoder,
+    rows: TokenRows,
+    settings: EmbedSettings,
+    done: Callable[[int], Any] | None = None,
+) -> Float32[np.ndarray, "U D"]:
+    """Embeddings of token rows in their order.
+
+    Raises:
+        UserError: an embedding is not finite.
+    """
+    vectors = encoder.encode_rows(rows, settings.batch_tokens, settings.precision, done).numpy()
+    if not np.isfinite(vectors).all():
+        raise UserError(
+            f"The model gives embeddings that are not finite in {settings.precision}. "
+            + (
+                "Its weights are damaged: use another checkpoint."
+                if settings.precision == "fp32"
+                else "Use --precision fp32."
+            )
+        )
+    return vectors
+
+
+def embed_texts(
+    encoder: Encoder,
+    texts: Iterable[Text],
+    count: int,
+    settings: EmbedSettings,
+    done: Callable[[int], Any] | None = None,
+) -> Float32[np.ndarray, "P D"]:
+    """Embeddings of texts, in memory.
+
+    Args:
+        encoder: see `open_encoder`.
+        texts: title and abstract of each.
+        count: how many there are, ``P``.
+        settings: how.
+        done: called with the number of texts just finished.
+    """
+    found = np.empty((count, encoder.dim), dtype=np.float32)
+    at = 0
+    for rows in token_chunks(encoder, texts, chunk_size(piece_tokens(encoder, settings))):
+        found[at : at + len(rows)] = encode(encoder, rows, settings, done)
+        at += len(rows)
+    assert at == count
+    return found
+
+
+def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of ``size`` items, the last one shorter."""
+    rest = iter(items)
+    while few := list(islice(rest, size)):
+        yield few
+
+
+def ahead(items: Iterable[Any], work: Callable[[Any], Any]) -> Iterator[Any]:
+    """``work(item)`` for each item in order, the next one done in a thread meanwhile."""
+    rest = iter(items)
+
+    def one() -> tuple[Any] | None:
+        for item in rest:
+            return (work(item),)
+        return None
+
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(one)
+        while (found := coming.result()) is not None:
+            coming = pool.submit(one)
+            yield found[0]
+
+
+def progress(total: int, what: str, quiet: bool) -> Any:
+    """A bar on a terminal, a line now and then elsewhere, nothing where quiet."""
+    from tqdm import tqdm
+
+    terminal = sys.stderr.isatty()
+    return tqdm(
+        total=total,
+        desc=what,
+        unit="texts",
+        disable=quiet,
+        mininterval=0.1 if terminal else 30.0,
+        maxinterval=10.0 if terminal else 60.0,
+    )
