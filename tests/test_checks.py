@@ -16,6 +16,7 @@ def calls(monkeypatch):
         return 3 if command[2] in fails else 0
 
     monkeypatch.setattr(checks.subprocess, "call", call)
+    monkeypatch.setattr(checks.importlib.util, "find_spec", lambda name: name)  # all are there
     return started, fails
 
 
