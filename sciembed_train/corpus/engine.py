@@ -1,0 +1,141 @@
+"""One SQL text run on DuckDB; nothing else knows the engine.
+
+The SQL beside the miners keeps to what DuckDB and Spark both run: no engine's own hash or random
+numbers, a total order in every window, integers below 2^63, no list aggregates. Statements stand
+in ``.sql`` files, each after a line ``-- name: NAME``; ``$word`` stands for an integer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from numpy.typing import NDArray
+
+from sciembed_train.errors import UserError
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def read_size(text: str) -> int:
+    """Bytes of a size such as ``4GB``, ``500 MB`` or ``2GiB``.
+
+    Raises:
+        UserError: it is no size.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)(B?)\s*", text.upper())
+    if not match or (match[3] and not match[2]):
+        raise UserError(f"memory is {text!r}; expected a size such as 4GB or 500MB.")
+    unit = _UNITS[f"{match[2]}B"]
+    if match[3]:
+        unit = 1 << {"K": 10, "M": 20, "G": 30, "T": 40}[match[2]]
+    return int(float(match[1]) * unit)
+
+
+def statements(path: Path) -> dict[str, str]:
+    """The statements of a ``.sql`` file by name."""
+    parts = re.split(r"^-- name: (\w+)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {name: text.strip() for name, text in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+class Engine:
+    """A DuckDB database in a folder, within a memory limit; larger work spills to the folder.
+
+    Args:
+        folder: an existing folder for the database and what spills.
+        memory: bytes the database may hold.
+        threads: worker threads; None for one per core.
+    """
+
+    def __init__(self, folder: Path, memory: int, threads: int | None = None) -> None:
+        try:
+            import duckdb
+        except ImportError as error:
+            raise UserError(
+                "prepare needs the package duckdb, which is not installed: "
+                "pip install 'sciembed_train[prepare]'."
+            ) from error
+        spill = folder / "spill"
+        spill.mkdir(exist_ok=True)
+        config: dict[str, Any] = {
+            "memory_limit": f"{max(memory, 64 * 10**6)}B",
+            "temp_directory": str(spill),
+            # Order is asked for where it matters; keeping it elsewhere costs memory.
+            "preserve_insertion_order": "false",
+        }
+        if threads is not None:
+            config["threads"] = str(threads)
+        self._connection = duckdb.connect(str(folder / "work.duckdb"), config=config)
+        self._connection.execute("SET enable_progress_bar = false")
+
+    def close(self) -> None:
+        """Close the database."""
+        self._connection.close()
+
+    def load(self, table: str, parquet: Path) -> None:
+        """Read a Parquet file into a table."""
+        self._connection.execute(
+            f"CREATE TABLE {table} AS SELECT * FROM read_parquet(?)", [str(parquet)]
+        )
+
+    def run(self, sql: str, **values: int) -> None:
+        """Run a statement with ``$word`` replaced."""
+        self._connection.execute(_filled(sql, values))
+
+    def create(self, table: str, sql: str, **values: int) -> None:
+        """A table of a query's rows, in the place of one of that name."""
+        self.drop(table)
+        self._connection.execute(f"CREATE TABLE {table} AS {_filled(sql, values)}")
+
+    def drop(self, table: str) -> None:
+        """Remove a table, if there is one."""
+        self._connection.execute(f"DROP TABLE IF EXISTS {table}")
+
+    def columns(self, sql: str, **values: int) -> dict[str, NDArray[Any]]:
+        """A query's columns as arrays."""
+        columns: Any = self._connection.execute(_filled(sql, values)).fetchnumpy()
+        return columns
+
+    def number(self, sql: str, **values: int) -> int:
+        """The one integer that a query gives; 0 for null."""
+        row = self._connection.execute(_filled(sql, values)).fetchone()
+        return int(row[0] or 0) if row else 0
+
+    def batches(self, sql: str, parquet: Path, rows: int = 16384) -> Iterator[Any]:
+        """Arrow record batches of a query over the Parquet file that it calls ``source``."""
+        path = str(parquet).replace("'", "''")  # a view takes no parameters
+        self._connection.execute(
+            f"CREATE OR REPLACE TEMP VIEW source AS SELECT * FROM read_parquet('{path}')"
+        )
+        # A relation, not execute(): that one's arrow reader loses ORDER BY (DuckDB 2.0, rows not
+        # kept in insertion order). Before 1.4 the method had another name.
+        relation: Any = self._connection.sql(sql)
+        read = getattr(relation, "to_arrow_reader", None) or relation.fetch_arrow_reader
+        yield from read(rows)
+
+
+def _filled(sql: str, values: dict[str, int]) -> str:
+    return Template(sql).substitute({name: int(value) for name, value in values.items()})
+
+
+@contextmanager
+def running(folder: Path, memory: int, threads: int | None = None) -> Iterator[Engine]:
+    """An engine that is closed when the block ends; a full disk or memory is told in words."""
+    engine = Engine(folder, memory, threads)
+    import duckdb
+
+    try:
+        yield engine
+    except duckdb.OutOfMemoryException as error:
+        first = str(error).splitlines()[0]
+        raise UserError(
+            f"The memory allowed is too little: {first} Give more with --memory."
+        ) from error
+    except duckdb.IOException as error:
+        raise UserError(f"The database could not write its files: {error}") from error
+    finally:
+        engine.close()
