@@ -172,19 +172,21 @@ def _compute(
     }
     if restart:
         shutil.rmtree(folder, ignore_errors=True)
-    before = _begun(folder, plan, target)
-    if before == len(papers):
-        return before
-    if before is None:
+    begun = _begun(folder, plan, target)
+    if begun == len(papers):
+        return len(papers)
+    if begun is None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
+        if target.suffix == ".npy":
+            _write_ids(folder / "ids.txt", papers)
         shape = (len(papers), encoder.dim)
         array = np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.float32, shape)
         write_json(folder / "done.json", {"papers": 0})
         write_json(folder / "plan.json", plan)  # last: with it, the folder is whole
     else:
         array = np.load(folder / "vectors.npy", mmap_mode="r+")
-    before = at = before or 0
+    at = begun or 0
     texts = ((paper.title, paper.abstract) for paper in islice(papers, at, None))
     try:
         with progress(len(papers), "embedding", quiet) as bar:
@@ -197,7 +199,7 @@ def _compute(
     except KeyboardInterrupt:
         print(f"Stopped after {at:,} papers; the same command continues.", file=sys.stderr)
         raise
-    return before
+    return begun or 0
 
 
 def _begun(folder: Path, plan: dict[str, Any], target: Path) -> int | None:
@@ -235,16 +237,8 @@ def _finish(papers: PaperFile, folder: Path, target: Path) -> None:
     vectors = folder / "vectors.npy"
     if vectors.exists():
         if target.suffix == ".npy":
-            ids = folder / "ids.txt"
-            with ids.open("w", encoding="utf-8", newline="\n") as file:
-                for paper in papers:
-                    if paper.paper_id.splitlines() != [paper.paper_id]:
-                        raise UserError(
-                            f"{papers.table.source}: the paper id {paper.paper_id!r} has a line "
-                            "end in it, which .ids.txt cannot hold; use .jsonl or .parquet."
-                        )
-                    file.write(f"{paper.paper_id}\n")
-            ids.replace(ids_path(target))
+            if (folder / "ids.txt").exists():  # otherwise killed between the two renames
+                (folder / "ids.txt").replace(ids_path(target))
             vectors.replace(target)
         else:
             array = np.load(vectors, mmap_mode="r")
@@ -254,6 +248,17 @@ def _finish(papers: PaperFile, folder: Path, target: Path) -> None:
             whole.replace(target)
             del array
     shutil.rmtree(folder)
+
+
+def _write_ids(path: Path, papers: PaperFile) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for paper in papers:
+            if paper.paper_id.splitlines() != [paper.paper_id]:
+                raise UserError(
+                    f"{papers.table.source}: the paper id {paper.paper_id!r} has a line end in "
+                    "it, which .ids.txt cannot hold; use .jsonl or .parquet."
+                )
+            file.write(f"{paper.paper_id}\n")
 
 
 def _write_jsonl(path: Path, papers: PaperFile, vectors: Any) -> None:

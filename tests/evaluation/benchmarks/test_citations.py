@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+
+from sciembed_train.corpus.store import Corpus, save_info, save_queries
+from sciembed_train.errors import UserError
+from sciembed_train.evaluation import metrics
+from sciembed_train.evaluation.benchmarks.citations import evaluate
+from sciembed_train.evaluation.systems import Bm25, Chance
+from tests.corpus.small import write_small_corpus
+
+
+@pytest.fixture
+def corpus(tmp_path, tiny_bert):
+    return write_small_corpus(tmp_path / "corpus", tiny_bert)
+
+
+class Numbers(Chance):
+    """Distances that a test can compute again."""
+
+    def distances(self, texts, count, queries, papers):
+        self.texts = list(texts)
+        assert count == len(self.texts) == len(papers)
+        for query in queries:
+            yield ((papers * 37 + query) % 11).astype(np.float32)
+
+
+@pytest.mark.parametrize("split", ["test", "dev"])
+def test_scores_are_those_of_a_plain_loop(corpus, split):
+    found = evaluate(corpus, Numbers(), split)
+    ids = corpus.paper_ids()
+    edges = corpus.citations()
+    rows = []
+    for query in corpus.queries(split):
+        cited = set(edges[edges[:, 0] == query, 1].tolist())
+        if not cited:
+            continue
+        others = [p for p in range(len(ids)) if p != query]
+        others.sort(key=lambda p: ((p * 37 + query) % 11, ids[p]))
+        hits = np.array([p in cited for p in others])
+        rows.append(
+            {
+                "map": metrics.average_precision(hits),
+                "mrr": metrics.reciprocal_rank(hits),
+                "recall10": metrics.recall_at(hits, 10),
+                "ndcg_log2": metrics.ndcg(hits),
+                "ndcg10_log2": metrics.ndcg(hits, 10),
+            }
+        )
+    assert found.settings["queries"] == len(rows) > 2
+    for name in rows[0]:
+        want = np.mean([row[name] for row in rows])
+        assert found.metrics[f"citations/{name}"] == pytest.approx(want, abs=1e-12)
+
+
+def test_papers_without_text_are_no_candidates(corpus, tmp_path):
+    import pyarrow.parquet as pq
+
+    path = corpus.folder / "papers.parquet"
+    table = pq.read_table(path).to_pydict()
+    gone = 7
+    table["title"][gone], table["abstract"][gone] = None, None
+    table["title"][8], table["abstract"][8], table["sentences"][8] = None, None, ["One.", "Two."]
+    schema = pq.read_schema(path)
+    import pyarrow as pa
+
+    pq.write_table(pa.table(table, schema=schema), path)
+    system = Numbers()
+    found = evaluate(Corpus.open(corpus.folder), system)
+    assert found.settings["papers"] == corpus.n_papers - 1
+    assert found.settings["papers_without_text_left_out"] == 1
+    assert (None, ["One.", "Two."]) in system.texts
+    edges = corpus.citations()
+    asked = np.isin(edges[:, 0], corpus.queries("test"))
+    assert found.settings["relevant"] == int((asked & (edges[:, 1] != gone)).sum())
+
+
+def test_baselines_rank_a_corpus(corpus):
+    bm25 = evaluate(corpus, Bm25()).metrics["citations/map"]
+    random = evaluate(corpus, Chance()).metrics["citations/map"]
+    assert 0 < bm25 < 1
+    assert 0 < random < 1
+
+
+def test_a_split_without_queries_is_refused(corpus):
+    save_queries(corpus.folder, "test", np.array([], np.int32))
+    with pytest.raises(UserError, match="no query papers in its test split"):
+        evaluate(corpus, Chance())
+
+
+def test_a_corpus_of_another_version_is_refused(corpus):
+    save_info(corpus.folder, {**corpus.info, "version": 99})
+    with pytest.raises(UserError, match="version 99"):
+        Corpus.open(corpus.folder)

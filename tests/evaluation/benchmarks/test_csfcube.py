@@ -1,0 +1,179 @@
+import json
+
+import numpy as np
+import pytest
+
+from sciembed_train.corpus.validate import Paper
+from sciembed_train.errors import UserError
+from sciembed_train.evaluation import metrics
+from sciembed_train.evaluation.benchmarks.csfcube import CsfCube, evaluate, read_rankings, score
+from sciembed_train.evaluation.systems import Chance
+
+GRADES = {
+    "q1": {"a": 3, "b": 0, "c": 2, "d": 1, "e": 0, "q1": 3},
+    "q2": {"a": 0, "c": 0, "e": 2, "f": 1, "d": 0},
+    "q3": {"b": 2, "c": 1, "d": 0, "f": 0, "a": 0},
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three queries of two facets; q1 stands in its own pool with the best grade."""
+    place = tmp_path / "cube"
+    place.mkdir()
+    splits = {}
+    for facet, queries in (("background", ("q1", "q2", "q3")), ("method", ("q2", "q3"))):
+        pools = {
+            q: {"cands": list(GRADES[q]), "relevance_adju": list(GRADES[q].values())}
+            for q in queries
+        }
+        (place / f"test-pid2anns-csfcube-{facet}.json").write_text(json.dumps(pools))
+        names = [f"{q}_{facet}" for q in queries]
+        splits[facet] = {
+            "fold1_dev": names[-1:],
+            "fold1_test": names[:-1],
+            "fold2_dev": names[:-1],
+            "fold2_test": names[-1:],
+        }
+    (place / "evaluation_splits.json").write_text(json.dumps(splits))
+    return place
+
+
+def in_grade_order(data, worst_first=False):
+    sign = 1 if worst_first else -1
+    return {
+        facet: {q: sorted(pool, key=lambda p: (sign * pool[p], p)) for q, pool in one.pools.items()}
+        for facet, one in data.facets.items()
+    }
+
+
+def test_the_best_order_scores_one_and_the_worst_less(folder):
+    data = CsfCube.open(folder)
+    best = score(data, in_grade_order(data)).metrics
+    worst = score(data, in_grade_order(data, worst_first=True)).metrics
+    for facet in ("background", "method", "aggregated", "background_dev", "method_dev"):
+        assert best[f"{facet}/map_grade2"] == 1.0
+        assert best[f"{facet}/ndcg_pct20_jk"] == 1.0
+        assert worst[f"{facet}/map_grade2"] < 0.5
+
+
+def test_two_folds_weigh_alike_and_dev_is_fold_one_alone(folder):
+    data = CsfCube.open(folder)
+    rankings = {f: {q: sorted(p) for q, p in one.pools.items()} for f, one in data.facets.items()}
+    found = score(data, rankings)
+    name = "map_grade2"
+    one = {key: row[name] for key, row in found.per_query.items()}
+    q1, q2, q3 = (one[f"background/q{i}"] for i in (1, 2, 3))
+    assert found.metrics[f"background/{name}"] == pytest.approx(((q1 + q2) / 2 + q3) / 2)
+    assert found.metrics[f"background_dev/{name}"] == pytest.approx(q3)
+    both = [q1, q2, one["method/q2"]], [q3, one["method/q3"]]
+    want = (sum(both[0]) / 3 + sum(both[1]) / 2) / 2
+    assert found.metrics[f"aggregated/{name}"] == pytest.approx(want)
+
+
+def test_a_query_never_meets_itself(folder):
+    data = CsfCube.open(folder)
+    assert "q1" not in data.facets["background"].pools["q1"]
+    rankings = in_grade_order(data)
+    alone = score(data, rankings)
+    rankings["background"]["q1"] = ["q1", *rankings["background"]["q1"]]
+    assert score(data, rankings).per_query == alone.per_query
+    assert "q1 (background)" in alone.notes[0]
+
+    seen = []
+
+    class Watch(Chance):
+        def distances(self, texts, count, queries, papers):
+            seen.extend(texts)
+            for query in queries:
+                row = np.ones(count, np.float32)
+                row[query] = 0  # nearest to itself, as every model has it
+                yield row
+
+    papers = [Paper(p, p, "") for p in ("q1", "q2", "q3", *"abcdef", "unused")]
+    found = evaluate(data, Watch(), papers)
+    # All others at one distance: order of id.
+    grades = [GRADES["q1"][p] for p in "abcde"]
+    assert found.per_query["background/q1"] == metrics.graded(grades, 2)
+    assert ("unused", "") not in seen
+
+
+def write(path, ranking):
+    path.write_text(json.dumps(ranking))
+    return path
+
+
+def test_ranking_files_with_distances_similarities_or_none(folder, tmp_path):
+    data = CsfCube.open(folder, "method")
+    rows = in_grade_order(data)["method"]
+    plain = write(tmp_path / "method.json", rows)
+    rising = write(
+        tmp_path / "x-method-ranked.json",
+        {q: [[p, i / 2] for i, p in enumerate(row)] for q, row in rows.items()},
+    )
+    falling = write(
+        tmp_path / "y.json", {q: [[p, -i] for i, p in enumerate(row)] for q, row in rows.items()}
+    )
+    assert read_rankings(plain, data) == {"method": rows}
+    assert read_rankings(rising, data) == {"method": rows}
+    assert read_rankings(falling, data, "method") == {"method": rows}
+
+
+def test_equal_scores_are_put_in_order_of_id(folder, tmp_path):
+    data = CsfCube.open(folder, "method")
+    best = in_grade_order(data)["method"]
+    flat = write(tmp_path / "method.json", {q: [[p, 1.0] for p in row] for q, row in best.items()})
+    assert read_rankings(flat, data)["method"] == {q: sorted(row) for q, row in best.items()}
+
+
+def test_a_folder_of_rankings_is_read_by_file_name(folder, tmp_path):
+    data = CsfCube.open(folder)
+    rankings = in_grade_order(data)
+    place = tmp_path / "ranked"
+    place.mkdir()
+    for facet, rows in rankings.items():
+        write(place / f"model-{facet}-ranked.json", rows)
+    assert read_rankings(place, data) == rankings
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda rows: rows.pop("q2"), "has no query q2"),
+        (lambda rows: rows["q2"].pop(), "1 candidates missing"),
+        (lambda rows: rows["q2"].append("zz"), "1 candidates that were not judged"),
+        (lambda rows: rows["q2"].append("a"), "1 candidates twice"),
+    ],
+)
+def test_a_ranking_that_does_not_match_the_pool_is_refused(folder, change, found):
+    data = CsfCube.open(folder)
+    rankings = in_grade_order(data)
+    change(rankings["method"])
+    with pytest.raises(UserError, match=found):
+        score(data, rankings)
+
+
+def test_unreadable_rankings_are_refused(folder, tmp_path):
+    data = CsfCube.open(folder)
+    cases = {
+        "nameless.json": ("{}", "does not say which facet"),
+        "method-a.json": ("{", "not valid JSON"),
+        "method-b.json": ("[]", "expected an object"),
+        "method-c.json": ('{"q2": [["a", 1], ["b", 3], ["c", 2]]}', "neither rise nor fall"),
+        "method-d.json": ('{"q2": [["a", "x"]]}', "query q2"),
+    }
+    for name, (text, found) in cases.items():
+        (tmp_path / name).write_text(text)
+        with pytest.raises(UserError, match=found):
+            read_rankings(tmp_path / name, data)
+    with pytest.raises(UserError, match="files are named for facet method"):
+        read_rankings(tmp_path, data)
+
+
+def test_a_wrong_folder_facet_or_missing_text_is_refused(folder, tmp_path):
+    with pytest.raises(UserError, match="give the CSFCube folder"):
+        CsfCube.open(tmp_path)
+    with pytest.raises(UserError, match=r"--facet result: .* has background, method"):
+        CsfCube.open(folder, "result")
+    with pytest.raises(UserError, match=r"9 of 9 papers .* are not among the papers"):
+        evaluate(CsfCube.open(folder), Chance(), [])

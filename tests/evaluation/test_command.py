@@ -1,0 +1,108 @@
+import json
+
+import pytest
+
+from sciembed_train import cli
+from sciembed_train.errors import UserError
+from sciembed_train.evaluation import command
+from tests.corpus.small import write_small_corpus
+from tests.evaluation.benchmarks.test_csfcube import GRADES
+from tests.evaluation.benchmarks.test_csfcube import folder as cube  # noqa: F401
+from tests.evaluation.benchmarks.test_retrieval import folder as searches  # noqa: F401
+
+
+def test_results_file_has_the_contracts_layout(searches, tiny_bert, tmp_path, capsys):  # noqa: F811
+    target = tmp_path / "new" / "results.json"
+    arguments = ["--model", str(tiny_bert), "--benchmark", "retrieval", "--data", str(searches)]
+    assert command.main([*arguments, "--device", "cpu", "--to", str(target)]) == 0
+    printed = capsys.readouterr().out
+    results = json.loads(target.read_text())
+    assert list(results) == ["benchmark", "model", "metrics", "per_query", "settings"]
+    assert results["benchmark"] == "retrieval"
+    assert results["model"] == str(tiny_bert)
+    for key, value in results["metrics"].items():
+        task, name = key.split("/")
+        assert task == "retrieval"
+        assert f"{value:.4f}" in next(x for x in printed.splitlines() if x.startswith(f"{name} "))
+    settings = results["settings"]
+    assert settings["data"] == str(searches)
+    assert (settings["pooling"], settings["max_length"], settings["precision"]) == (
+        "cls",
+        512,
+        "fp32",
+    )
+    assert set(results["per_query"]) == {"1", "2", "3"}
+
+
+def test_json_and_quiet(searches, capsys):  # noqa: F811
+    arguments = ["--model", "random", "--benchmark", "retrieval", "--data", str(searches)]
+    command.main([*arguments, "--json"])
+    out, err = capsys.readouterr()
+    assert json.loads(out)["settings"]["seed"] == 0
+    assert err == ""
+    command.main([*arguments, "--quiet"])
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_ranking_is_scored(cube, tmp_path, capsys):  # noqa: F811
+    ranking = tmp_path / "mine-method.json"
+    rows = {q: sorted(GRADES[q], key=lambda p: -GRADES[q][p]) for q in ("q2", "q3")}
+    ranking.write_text(json.dumps(rows))
+    arguments = ["--ranking", str(ranking), "--benchmark", "csfcube", "--data", str(cube)]
+    assert command.main([*arguments, "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert results["metrics"]["method/map_grade2"] == 1.0
+    assert not any(key.startswith("background") for key in results["metrics"])
+    ranking.rename(tmp_path / "mine.json")
+    arguments[1] = str(tmp_path / "mine.json")
+    with pytest.raises(UserError, match="--facet"):
+        command.main(arguments)
+    assert command.main([*arguments, "--facet", "method", "--quiet"]) == 0
+
+
+def test_a_model_on_csfcube_needs_its_texts(cube, tiny_bert, capsys):  # noqa: F811
+    arguments = ["--model", str(tiny_bert), "--benchmark", "csfcube", "--data", str(cube)]
+    with pytest.raises(UserError, match="say where the texts are with --papers"):
+        command.main(arguments)
+    texts = [{"paper_id": p, "title": p, "abstract": ["a b", "c"]} for p in "abcdef"]
+    texts += [{"paper_id": f"q{i}", "title": f"word{i}", "abstract": []} for i in (1, 2, 3)]
+    (cube / "abstracts-csfcube-preds.jsonl").write_text("\n".join(map(json.dumps, texts)))
+    assert command.main([*arguments, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert {"background/map_grade2", "method/ndcg_pct20_log2"} <= json.loads(out)["metrics"].keys()
+    assert err == ""
+
+
+def test_citations_of_a_corpus(tiny_bert, tmp_path, capsys):
+    corpus = write_small_corpus(tmp_path / "corpus", tiny_bert)
+    for model in (str(tiny_bert), "bm25", "random"):
+        arguments = ["--model", model, "--benchmark", "citations", "--data", str(corpus.folder)]
+        assert command.main([*arguments, "--split", "dev", "--json"]) == 0
+        results = json.loads(capsys.readouterr().out)
+        assert results["settings"]["split"] == "dev"
+        assert 0 < results["metrics"]["citations/ndcg_log2"] <= 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--model", "random", "--benchmark", "retrieval", "--data", "nowhere"],
+        ["--model", "random", "--benchmark", "citations", "--data", "nowhere"],
+        ["--model", "random", "--benchmark", "csfcube", "--data", "nowhere"],
+        ["--ranking", "r.json", "--benchmark", "retrieval", "--data", "nowhere"],
+        ["--ranking", "nowhere.json", "--benchmark", "csfcube", "--data", "DATA"],
+        ["--model", "nowhere/at/all", "--benchmark", "csfcube", "--data", "DATA"],
+    ],
+)
+def test_wrong_input_leaves_with_2_and_a_message(cube, arguments, capsys):  # noqa: F811
+    arguments = [str(cube) if a == "DATA" else a for a in arguments]
+    assert cli.main(["evaluate", *arguments]) == 2
+    assert capsys.readouterr().err.startswith("train evaluate: ")
+
+
+def test_an_unwritable_results_file_is_refused_before_the_work(searches, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(command, "evaluate", None)
+    arguments = ["--model", "random", "--benchmark", "retrieval", "--data", str(searches)]
+    for target in (searches / "qrels.tsv" / "r.json", searches):
+        with pytest.raises(UserError, match="--to"):
+            command.main([*arguments, "--to", str(target)])

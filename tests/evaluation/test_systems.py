@@ -1,0 +1,84 @@
+import math
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from sciembed_train.errors import UserError
+from sciembed_train.evaluation.options import EmbedSettings
+from sciembed_train.evaluation.systems import Bm25, Chance, Model
+
+TEXTS = [
+    ("Parallel sorting", "sorting networks sort in parallel"),
+    ("Garbage", ["collection of cells", "and lists"]),
+    ("Sorting lists", None),
+    ("the of and", ""),
+    ("sorting sorting zebra", ""),
+]
+STOP = {"the", "of", "and", "in"}
+
+
+def words(text):
+    title, body = text
+    joined = f"{title} {body if isinstance(body, str) else ' '.join(body or [])}".lower()
+    return [w for w in re.findall(r"\b\w\w+\b", joined) if w not in STOP]
+
+
+def lucene_bm25(query, papers, k1=1.5, b=0.75):
+    average = np.mean([len(p) for p in papers])
+    scores = []
+    for paper in papers:
+        count, score = Counter(paper), 0.0
+        for word in query:
+            df = sum(word in p for p in papers)
+            idf = math.log(1 + (len(papers) - df + 0.5) / (df + 0.5))
+            tf = count[word]
+            score += idf * tf / (tf + k1 * (1 - b + b * len(paper) / average))
+        scores.append(score)
+    return scores
+
+
+def test_bm25_equals_its_equation():
+    papers = np.arange(4)
+    rows = list(Bm25().distances(TEXTS, 5, np.array([4, 1, 3]), papers))
+    tokens = [words(t) for t in TEXTS]
+    known = {w for p in papers for w in tokens[p]}
+    for query, row in zip((4, 1, 3), rows, strict=True):
+        asked = [w for w in tokens[query] if w in known]
+        np.testing.assert_allclose(-row, lucene_bm25(asked, tokens[:4]), atol=1e-5)
+    assert (rows[2] == 0).all()  # a query of stop words alone knows no difference
+
+
+def test_bm25_over_papers_without_a_word():
+    rows = list(Bm25().distances([("the", ""), ("of", ""), ("a b", "")], 3, [2], np.arange(3)))
+    assert [row.tolist() for row in rows] == [[0.0, 0.0, 0.0]]
+
+
+def test_bm25_without_its_library_says_what_to_install(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "bm25s", None)
+    with pytest.raises(UserError, match=r"sciembed_train\[bm25\]"):
+        Bm25()
+
+
+def test_chance_is_a_function_of_seed_and_query():
+    def rows(seed, queries):
+        return list(Chance(seed).distances([], 9, np.array(queries), np.arange(9)))
+
+    np.testing.assert_array_equal(rows(0, [3, 5])[1], rows(0, [5])[0])
+    assert (rows(0, [3])[0] != rows(1, [3])[0]).any()
+
+
+def test_a_model_ranks_by_euclidean_distance(tiny_bert):
+    model = Model(str(tiny_bert), EmbedSettings(device="cpu"), quiet=True)
+    texts = [(f"word{i} word{i + 1}", "word3" if i % 2 else ["word4", "word5"]) for i in range(9)]
+    papers = np.array([0, 2, 4, 5, 8])
+    rows = list(model.distances(iter(texts), 9, np.array([1, 5]), papers))
+    joined = [model.encoder.compose(*text) for text in texts]
+    vectors = model.encoder.encode_texts(joined).double().numpy()
+    for query, row in zip((1, 5), rows, strict=True):
+        want = np.linalg.norm(vectors[papers] - vectors[query], axis=1)
+        np.testing.assert_allclose(row, want, atol=1e-4)
+    assert rows[1][3] == 0.0
