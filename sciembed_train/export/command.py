@@ -1,0 +1,128 @@
+"""The verb ``export``: a checkpoint or a run as a folder that other libraries load."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from sciembed_train.errors import UserError
+
+
+def find_checkpoint(source: str | Path) -> Path:
+    """The checkpoint file that ``source`` names: itself, or a run's best, else its last.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise UserError(f"{source}: does not exist; give a .ckpt file or a run's folder.")
+    for name in ("best.ckpt", "last.ckpt"):
+        if (path / name).is_file():
+            return path / name
+    raise UserError(
+        f"{source}: holds neither best.ckpt nor last.ckpt; give a .ckpt file or a run's folder, "
+        "such as checkpoints/NAME."
+    )
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint, tensors and plain values only.
+
+    Raises:
+        UserError: the file is unreadable, damaged, or holds anything else.
+    """
+    import pickle
+    import warnings
+
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            # torch warns of pickles it did not write, and then refuses them.
+            warnings.simplefilter("ignore", UserWarning)
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise UserError(
+            f"{path}: is no checkpoint that can be read safely: "
+            f"{(str(error).strip() or repr(error)).splitlines()[0]} "
+            "Only files of tensors and plain values are loaded, such as `train fit` writes."
+        ) from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds a {type(content).__name__}; expected a checkpoint.")
+    return content
+
+
+def card_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint knows of its training, for `export_encoder`."""
+    record = checkpoint.get("sciembed")
+    record = record if isinstance(record, dict) else {}
+    card = {k: v for k, v in record.items() if k in ("method", "recipe", "seed", "base_model")}
+    training = dict(record.get("training") or {})
+    card.update({k: training.pop(k) for k in ("recipe", "seed") if k in training})
+    card["training"] = {
+        "steps": checkpoint.get("global_step"),
+        "epochs": checkpoint.get("epoch"),
+        **training,
+    }
+    return card
+
+
+def describe_differences(differences: dict[str, float | None]) -> str:
+    """One line saying what was compared, and what was not."""
+    said = [
+        f"{library} differs by {value:.1e}"
+        for library, value in differences.items()
+        if value is not None
+    ]
+    missing = [library for library, value in differences.items() if value is None]
+    line = f"loaded back and compared: {', '.join(said)} at most"
+    if missing:
+        line += f"; not compared, since it is not installed: {', '.join(missing)}"
+    return line
+
+
+def main(argv: list[str]) -> int | None:
+    """Run ``train export``."""
+    parser = argparse.ArgumentParser(
+        prog="train export",
+        description="Write a trained encoder as a folder that transformers and "
+        "sentence-transformers load, proved by loading it back.",
+    )
+    parser.add_argument("source", help="a .ckpt file or a run's folder (best.ckpt, else last.ckpt)")
+    parser.add_argument("--to", required=True, metavar="FOLDER", help="the folder to write")
+    parser.add_argument(
+        "--layout",
+        default="sentence-transformers",
+        choices=["sentence-transformers"],
+        help="a Hugging Face folder that sentence-transformers loads as well (default)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--quiet", action="store_true", help="print nothing when all is well")
+    args = parser.parse_args(argv)
+
+    checkpoint = find_checkpoint(args.source)
+    content = load_checkpoint(checkpoint)
+    from sciembed_train.encoder.checkpoint import encoder_from_checkpoint
+    from sciembed_train.export.hf import check_target, export_encoder
+
+    folder = Path(args.to)
+    check_target(folder.expanduser().absolute(), args.overwrite)
+    encoder = encoder_from_checkpoint(content, str(checkpoint))
+    differences = export_encoder(encoder, folder, card_of(content), overwrite=args.overwrite)
+    if args.json:
+        result = {"checkpoint": str(checkpoint), "folder": str(folder), "differences": differences}
+        print(json.dumps(result))
+    elif not args.quiet:
+        print(f"{checkpoint} -> {folder}")
+        print(describe_differences(differences))
+    sys.stdout.flush()
+    return 0
