@@ -82,11 +82,11 @@ def learning_rate(settings: OptimSettings, step: int, total: int) -> float:
         cut = floor(total * settings.cut_frac)
         if step < cut:
             part = step / cut
-        elif cut:
-            part = 1 - (step - cut) / (cut * (1 / settings.cut_frac - 1))
-        else:  # a run too short to rise
-            part = 1 - step / total
-        return settings.lr * (1 + max(0.0, part) * (settings.ratio - 1)) / settings.ratio
+        else:
+            # eq. 3 has cut * (1 / cut_frac - 1), the same where nothing is rounded down; otherwise
+            # it would reach the lowest rate before the end of the run.
+            part = 1 - (step - cut) / (total - cut)
+        return settings.lr * (1 + part * (settings.ratio - 1)) / settings.ratio
     warmup = settings.warmup_steps or round(settings.warmup_share * total)
     if step < warmup:
         return settings.lr * (step + 1) / warmup

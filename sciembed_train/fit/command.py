@@ -1,0 +1,614 @@
+"""From a command line to a run: everything is checked before the first step is made."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jsonargparse import ActionYesNo, ArgumentError
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import Logger
+
+from sciembed_train import distributed
+from sciembed_train.corpus.store import Corpus
+from sciembed_train.data import TripletData
+from sciembed_train.errors import UserError
+from sciembed_train.fit import folder as run_folder
+from sciembed_train.fit import messages
+from sciembed_train.fit.callbacks import (
+    Bar,
+    Interrupted,
+    Lines,
+    RunCheckpoints,
+    Scores,
+    Signals,
+    higher_is_better,
+)
+from sciembed_train.inputs import InputFormat
+from sciembed_train.methods.base import VALIDATION_SCORES, Method
+from sciembed_train.sampling.triplets import Plan
+
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "64-true"]
+
+# What of the trainer belongs to somebody else: key, the value that is accepted, what to use.
+REFUSED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
+    ("gradient_clip_val", (None,), "set model.optim.clip_norm"),
+    ("gradient_clip_algorithm", (None,), "model.optim.clip_norm clips the norm"),
+    (
+        "accumulate_grad_batches",
+        (1,),
+        "data.batch_size is the number of examples of an optimiser step over all ranks; what "
+        "does not fit in memory is cut by model.step_tokens with the same gradient",
+    ),
+    ("use_distributed_sampler", (False,), "the data module shares the examples among ranks"),
+    ("reload_dataloaders_every_n_epochs", (0,), "the order of each epoch is its own already"),
+    ("limit_train_batches", (None, 1.0), "use trainer.max_steps"),
+    ("overfit_batches", (0.0, 0), "use trainer.max_steps and a small corpus"),
+    ("fast_dev_run", (False,), "use --trainer.max_steps 2 and another --run"),
+    ("barebones", (False,), "leave it out"),
+    ("enable_checkpointing", (None, True), "a run always keeps its last checkpoint"),
+    ("default_root_dir", (None,), "use --root"),
+    ("min_epochs", (None,), "use trainer.max_epochs"),
+    ("min_steps", (None,), "use trainer.max_steps"),
+    ("inference_mode", (True,), "leave it out"),
+)
+
+
+@dataclass(frozen=True)
+class CheckpointSettings:
+    """When a run is saved.
+
+    Args:
+        monitor: the validation score that says which checkpoint is the best; less is better for
+            ``val/loss``, more for every other.
+        every: optimiser steps between two ``last.ckpt``; there is one after each validation too.
+    """
+
+    monitor: str = "val/loss"
+    every: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ValueError(f"checkpoint.every must be 1 or more; got {self.every}.")
+
+
+@dataclass(frozen=True)
+class StoppingSettings:
+    """When a run ends before its time.
+
+    Args:
+        patience: validations without a better score before the run ends.
+        monitor: the score, as in ``checkpoint.monitor``.
+        min_delta: least change that counts as better.
+    """
+
+    patience: int = 3
+    monitor: str = "val/loss"
+    min_delta: float = 0.0
+
+
+class RunTrainer(Trainer):
+    """Lightning's trainer with one more precision, ``auto``.
+
+    Args:
+        precision: ``auto`` is ``bf16-mixed`` where the device multiplies bf16 in hardware, else
+            ``32-true``.
+        accelerator: where to run.
+        kwargs: as for Lightning's trainer.
+    """
+
+    def __init__(
+        self, *, precision: Precision | None = None, accelerator: str = "auto", **kwargs: Any
+    ) -> None:
+        if precision == "auto":
+            precision = "bf16-mixed" if has_bf16(accelerator) else "32-true"
+        super().__init__(precision=precision, accelerator=accelerator, **kwargs)
+
+
+def has_bf16(accelerator: str) -> bool:
+    """Whether bf16 products run in hardware on the accelerator that ``accelerator`` means."""
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    flags = Path("/proc/cpuinfo")
+    words = set(flags.read_text().split()) if flags.is_file() else set()
+    return bool(words & {"avx512_bf16", "amx_bf16"})
+
+
+class RunCLI(LightningCLI):
+    """LightningCLI as far as a configured trainer, method and data module.
+
+    Args:
+        argv: the words after the verb.
+        fitting: whether a run is made; otherwise a checkpoint is validated.
+    """
+
+    def __init__(self, argv: list[str], fitting: bool) -> None:
+        self.argv, self.fitting = argv, fitting
+        self.start: Path | None = None
+        self.run_folder: Path | None = None
+        super().__init__(
+            model_class=Method,
+            datamodule_class=TripletData,
+            trainer_class=RunTrainer,
+            subclass_mode_model=True,
+            save_config_callback=None,
+            seed_everything_default=0,
+            trainer_defaults={
+                "use_distributed_sampler": False,
+                "num_sanity_val_steps": 0,
+                "log_every_n_steps": 10,
+                "enable_model_summary": False,
+            },
+            parser_kwargs={
+                "prog": f"train {'fit' if fitting else 'validate'}",
+                "description": "Train a recipe; writes checkpoints/<run>/."
+                if fitting
+                else "The validation scores of a checkpoint.",
+                "exit_on_error": False,
+            },
+            args=argv,
+            run=False,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Our own arguments, and what the data takes from the encoder."""
+        parser.add_argument(
+            "--ckpt_path",
+            type=str | None,
+            default=None,
+            help="continue from: 'last', or a .ckpt file" if self.fitting else "a .ckpt file",
+        )
+        parser.add_argument("--quiet", action=ActionYesNo, default=False, help="no progress")
+        parser.add_argument("--root", type=str | None, default=None, help="where runs go")
+        parser.add_argument("--run", type=str | None, default=None, help="the run's name")
+        parser.add_argument("--checkpoint", type=CheckpointSettings, default=CheckpointSettings())
+        parser.add_argument("--early_stopping", type=StoppingSettings | None, default=None)
+        parser.add_argument("--wandb", action=ActionYesNo, default=False, help="log to W&B")
+        parser.add_argument("--wandb_project", type=str, default="sciembed")
+        parser.add_argument(
+            "--export", action=ActionYesNo, default=True, help="write export/ at the end"
+        )
+        if not self.fitting:
+            parser.add_argument("--json", action=ActionYesNo, default=False, help="print JSON")
+        encoder = "model.init_args.encoder"
+        parser.link_arguments(f"{encoder}.max_length", "data.max_length")
+        parser.link_arguments(f"{encoder}.backbone", "data.tokenizer")
+        for field in fields(InputFormat):
+            parser.link_arguments(f"{encoder}.form.{field.name}", f"data.form.{field.name}")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse; Lightning's own warns that words are given twice."""
+        self.config = parser.parse_args(args)
+
+    def instantiate_classes(self) -> None:
+        """Make data, method and trainer; what their constructors refuse is a user's error."""
+        try:
+            super().instantiate_classes()
+        except MisconfigurationException as error:
+            raise UserError(_one_line(error)) from error
+        except (ValueError, TypeError, ArgumentError) as error:
+            said = messages.ours(error)
+            if said is None:
+                raise
+            raise UserError(said) from error
+
+    def before_instantiate_classes(self) -> None:
+        """Everything that can be found wrong before a model is loaded."""
+        config = self.config
+        refuse_keys(config.trainer)
+        stopping = [config.early_stopping] if config.early_stopping is not None else []
+        for settings in (config.checkpoint, *stopping):
+            if settings.monitor not in VALIDATION_SCORES:
+                raise UserError(
+                    f"monitor {settings.monitor!r} is no validation score; the scores are "
+                    f"{', '.join(VALIDATION_SCORES)}."
+                )
+        self.world_size, self.device_count = probe(config.trainer)
+        if self.fitting:
+            self._name_run()
+        elif config.ckpt_path is None:
+            raise UserError("--ckpt_path FILE is missing: give the checkpoint to validate.")
+        else:
+            self.start = run_folder.find_start(Path(config.ckpt_path), config.ckpt_path)
+        self._find_corpus()
+        corpus = Corpus.open(config.data.corpus)
+        triplets = len(corpus.triplets("train"))
+        self.has_dev = len(corpus.triplets("dev")) > 0
+        if self.fitting:
+            self.plan = Plan(triplets, config.data.batch_size, config.data.seed, self.world_size)
+            self.total = total_steps(config.trainer, self.plan)
+        elif not self.has_dev:
+            raise UserError(f"{config.data.corpus} holds no dev triplets to validate on.")
+        if config.early_stopping is not None and not self.has_dev:
+            raise UserError(
+                f"early_stopping needs a validation score, and {config.data.corpus} holds no dev "
+                "triplets. Leave early_stopping out, or prepare with a dev share."
+            )
+
+    def _name_run(self) -> None:
+        config = self.config
+        config.run = config.run or default_name(self.argv, config)
+        root = Path(config.root) if config.root else run_folder.default_root()
+        run_folder.check_name(config.run)
+        self.run_folder = folder = root / config.run
+        if distributed.launch_rank() == 0:  # the others find the folder of the first
+            self.start = run_folder.find_start(folder, config.ckpt_path)
+            run_folder.check_writable(folder)
+        elif config.ckpt_path is not None:
+            self.start = run_folder.find_start(folder, config.ckpt_path)
+
+    def _find_corpus(self) -> None:
+        data = self.config.data
+        if data.corpus is not None:
+            if data.papers is not None or data.citations is not None:
+                raise UserError(
+                    "data.corpus and data.papers or data.citations are given; give the prepared "
+                    "corpus, or the raw files."
+                )
+            return
+        if data.papers is None:
+            raise UserError(
+                "There is nothing to train on: give --data.corpus CORPUS (a folder made by "
+                "`train prepare`), or --data.papers F and --data.citations F."
+            )
+        from sciembed_train.corpus.prepare import PrepareSettings, cached_corpus
+
+        root = Path(self.config.root) if self.config.root else run_folder.default_root()
+        encoder = self.config.model.init_args.encoder
+        settings = PrepareSettings(
+            papers=data.papers,
+            citations=data.citations,
+            format=data.format,
+            tokenizer=encoder.backbone,
+            form=InputFormat(**encoder.form.as_dict()),
+        )
+        data.corpus = str(cached_corpus(settings, root / ".cache").folder)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The trainer, its length in steps and with what a run always has."""
+        if not self.fitting:
+            return super().instantiate_trainer(
+                logger=False, enable_checkpointing=False, enable_progress_bar=False
+            )
+        config, folder = self.config, self.run_folder
+        assert folder is not None
+        bar = sys.stderr.isatty() and not config.quiet
+        callbacks: list[Callback] = [Signals()]
+        if not config.quiet:
+            callbacks += [Scores(), Bar() if bar else Lines()]
+        if config.early_stopping is not None:
+            callbacks.append(early_stopping(config.early_stopping))
+        callbacks.append(RunCheckpoints(folder, config.checkpoint.monitor, config.checkpoint.every))
+        trainer, made = config.trainer, self._get(self.config_init, "trainer")
+        return super().instantiate_trainer(
+            callbacks=[*_as_list(made.callbacks), *callbacks],
+            logger=self._loggers(folder),
+            max_steps=self.total,
+            max_epochs=-1,
+            val_check_interval=validation_interval(trainer, self.plan.steps_per_epoch),
+            check_val_every_n_epoch=None,
+            limit_val_batches=trainer.limit_val_batches if self.has_dev else 0,
+            log_every_n_steps=min(trainer.log_every_n_steps, self.total),
+            enable_progress_bar=bar,
+        )
+
+    def _loggers(self, folder: Path) -> list[Logger]:
+        loggers: list[Logger] = [run_folder.MetricsCsv(folder / "metrics.csv")]
+        given = self._get(self.config_init, "trainer").logger
+        if isinstance(given, Logger | list):
+            loggers += _as_list(given)
+        if self.config.wandb:
+            loggers.append(wandb_logger(folder, self.config.run, self.config.wandb_project))
+        return loggers
+
+
+def _as_list(value: Any) -> list[Any]:
+    return [] if value is None else list(value) if isinstance(value, list) else [value]
+
+
+def refuse_keys(trainer: Any) -> None:
+    """Raise UserError for a setting of the trainer that would fight with ours."""
+    for key, accepted, instead in REFUSED:
+        value = trainer.get(key)
+        if value not in accepted:
+            raise UserError(f"trainer.{key}={value} is not used here: {instead}.")
+
+
+def probe(trainer: Any) -> tuple[int, int]:
+    """Number of processes, and of those on this machine, that the trainer's settings mean.
+
+    Raises:
+        UserError: the accelerator is not there, or the settings contradict each other.
+    """
+    keys = ("accelerator", "strategy", "devices", "num_nodes", "precision")
+    try:
+        found = RunTrainer(
+            **{key: trainer[key] for key in keys},
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        given = ", ".join(f"trainer.{key}={trainer[key]}" for key in keys)
+        raise UserError(f"{_one_line(error)} Given: {given}.") from error
+    return found.world_size, found.num_devices
+
+
+def total_steps(trainer: Any, plan: Plan) -> int:
+    """Optimiser steps of the run: its epochs or its steps, whichever ends first.
+
+    Raises:
+        UserError: neither is given.
+    """
+    ends = []
+    if trainer.max_epochs is not None and trainer.max_epochs >= 0:
+        ends.append(trainer.max_epochs * plan.steps_per_epoch)
+    if trainer.max_steps >= 0:
+        ends.append(trainer.max_steps)
+    if not ends or not min(ends):
+        raise UserError(
+            "The run has no length: give trainer.max_epochs or trainer.max_steps, 1 or more."
+        )
+    return min(ends)
+
+
+def validation_interval(trainer: Any, steps_per_epoch: int) -> int:
+    """Optimiser steps between two validations, from Lightning's two settings.
+
+    ``val_check_interval`` is a share of an epoch or a number of steps; only where it is left at
+    a whole epoch does ``check_val_every_n_epoch`` count.
+
+    Raises:
+        UserError: it is a time, or out of range.
+    """
+    interval = trainer.val_check_interval
+    if interval is None or (interval == 1.0 and isinstance(interval, float)):
+        return max(1, steps_per_epoch * (trainer.check_val_every_n_epoch or 1))
+    if isinstance(interval, float) and 0 < interval < 1:
+        return max(1, round(steps_per_epoch * interval))
+    if isinstance(interval, int) and interval >= 1:
+        return interval
+    raise UserError(
+        f"trainer.val_check_interval={interval}: give a share of an epoch (0.25) or a number of "
+        "optimiser steps (500)."
+    )
+
+
+def default_name(argv: list[str], config: Any) -> str:
+    """The name of the first recipe on the command line, else of the method."""
+    files = messages.config_files(argv)
+    return files[0].stem if files else str(config.model.class_path).rpartition(".")[2].lower()
+
+
+def early_stopping(settings: StoppingSettings) -> EarlyStopping:
+    """Lightning's callback."""
+    return EarlyStopping(
+        monitor=settings.monitor,
+        patience=settings.patience,
+        min_delta=settings.min_delta,
+        mode="max" if higher_is_better(settings.monitor) else "min",
+        check_on_train_epoch_end=False,
+    )
+
+
+def wandb_logger(folder: Path, run: str, project: str) -> Logger:
+    """W&B's logger; ``WANDB_MODE=offline`` keeps everything in the run's folder.
+
+    Raises:
+        UserError: wandb is not installed.
+    """
+    try:
+        import wandb  # noqa: F401 - asked for before Lightning does, for a better message
+    except ImportError as error:
+        raise UserError(
+            "--wandb needs the package wandb; install it with "
+            "`pip install 'sciembed_train[wandb]'`, or leave --wandb out."
+        ) from error
+    from pytorch_lightning.loggers import WandbLogger
+
+    folder.mkdir(parents=True, exist_ok=True)
+    return WandbLogger(save_dir=str(folder), name=run, project=project, resume="allow")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+@contextlib.contextmanager
+def _told_shortly(argv: list[str]) -> Iterator[None]:
+    """Configuration errors as UserError, and no talk of the libraries that helps nobody."""
+    messages.check_files(messages.config_files(argv))
+    # Lightning 2.6 calls jsonargparse's older names; nobody who trains can do a thing about it.
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        r".*does not have many workers.*",
+        r".*You're resuming from a checkpoint that ended before the epoch ended.*",
+        r".*isinstance\(treespec, LeafSpec\).*",
+        r".*smaller than the logging interval.*",
+        r".*module\(s\) in eval mode at the start of training.*",
+        r".*The `srun` command is available.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)
+    try:
+        yield
+    except ArgumentError as error:
+        raise UserError(messages.shorten(str(error), argv)) from error
+
+
+def check_fits(path: Path, method: Method, data: TripletData, resuming: bool) -> dict[str, Any]:
+    """The checkpoint, if the method and the data can go on from it.
+
+    Raises:
+        UserError: it was made by something else, or with other data.
+    """
+    from sciembed_train.export.command import load_checkpoint
+
+    content = load_checkpoint(path)
+    state = content.get("state_dict")
+    if not isinstance(state, dict) or "sciembed" not in content:
+        raise UserError(f"{path}: is no checkpoint of `train fit`.")
+    own = {key: value.shape for key, value in method.state_dict().items()}
+    theirs = {key: value.shape for key, value in state.items()}
+    if own != theirs:
+        odd = sorted(k for k in own.keys() | theirs.keys() if own.get(k) != theirs.get(k))
+        raise UserError(
+            f"{path}: its weights are of another model: {odd[0]} is "
+            f"{_shape(theirs.get(odd[0]))} there and {_shape(own.get(odd[0]))} here "
+            f"({len(odd)} differ). Use the recipe and the backbone it was trained with."
+        )
+    if resuming:
+        data.load_state_dict(content.get(type(data).__qualname__, {}))
+    return content
+
+
+def _shape(shape: torch.Size | None) -> str:
+    return "absent" if shape is None else str(tuple(shape))
+
+
+def training_facts(cli: RunCLI) -> dict[str, Any]:
+    """What an export will say of its training."""
+    import hashlib
+
+    from sciembed_train.encoder.loading import find_folder
+
+    config = cli.config
+    backbone = config.model.init_args.encoder.backbone
+    facts: dict[str, Any] = {
+        "recipe": default_name(cli.argv, config),
+        "seed": config.data.seed,
+        "batch_size": config.data.batch_size,
+        "training_triplets": cli.plan.examples,
+        "steps_per_epoch": cli.plan.steps_per_epoch,
+        "planned_steps": cli.total,
+        "papers": Corpus.open(config.data.corpus).n_papers,
+        "base_model": Path(backbone).name if Path(backbone).exists() else backbone,
+    }
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        weights = Path(find_folder(backbone)) / name
+        if weights.is_file():
+            with weights.open("rb") as file:
+                facts["base_model_sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+            break
+    return facts
+
+
+def fit(argv: list[str]) -> int:
+    """Train; returns 0, or 128 and the signal's number where one ended the run.
+
+    Raises:
+        UserError: something in the settings, files or machine must be mended first.
+    """
+    with _told_shortly(argv):
+        cli = RunCLI(argv, fitting=True)
+    folder, trainer, method = cli.run_folder, cli.trainer, cli.model
+    assert folder is not None
+    first = distributed.launch_rank() == 0
+    method.training_facts = training_facts(cli)
+    if cli.start is not None:
+        check_fits(cli.start, method, cli.datamodule, resuming=True)
+    if first:
+        folder.mkdir(parents=True, exist_ok=True)
+        cli.parser.save(cli.config, folder / "config.yaml", overwrite=True, skip_none=False)
+        _announce(cli)
+    try:
+        trainer.fit(method, cli.datamodule, ckpt_path=cli.start, weights_only=True)
+    except Interrupted as ended:
+        if not trainer.is_global_zero:
+            return 0  # a launcher that sees another code kills the first rank
+        print(
+            f"saved {folder / 'last.ckpt'} at step {ended.step:,}; continue with --ckpt_path last",
+            file=sys.stderr,
+        )
+        return 128 + ended.number
+    except BaseException:
+        _end_children(trainer)
+        raise
+    if trainer.is_global_zero:
+        _finish(cli, folder)
+    return 0
+
+
+def _announce(cli: RunCLI) -> None:
+    if cli.config.quiet:
+        return
+    plan, trainer = cli.plan, cli.trainer
+    processes = "1 process" if cli.world_size == 1 else f"{cli.world_size} processes"
+    print(
+        f"{cli.run_folder}: {plan.examples:,} triplets, {plan.steps_per_epoch:,} steps an epoch"
+        f" ({plan.left_out:,} triplets of each epoch fill no step), {cli.total:,} steps in all; "
+        f"{processes} on {trainer.strategy.root_device.type}, {trainer.precision}",
+        file=sys.stderr,
+    )
+    if not cli.has_dev:
+        print("there are no dev triplets: no validation, no best.ckpt", file=sys.stderr)
+
+
+def _end_children(trainer: Trainer) -> None:
+    """End the processes that this one started: without it they would wait for it."""
+    launcher = trainer.strategy.launcher
+    if launcher is not None and getattr(launcher, "procs", None):
+        launcher.kill(signal.SIGKILL)
+
+
+def _finish(cli: RunCLI, folder: Path) -> None:
+    if not cli.config.export:
+        return
+    from sciembed_train.encoder.checkpoint import encoder_from_checkpoint
+    from sciembed_train.export.command import card_of, find_checkpoint, load_checkpoint
+    from sciembed_train.export.hf import export_encoder
+
+    path = find_checkpoint(folder)
+    content = load_checkpoint(path)
+    encoder = encoder_from_checkpoint(content, str(path))
+    export_encoder(encoder, folder / "export", card_of(content), overwrite=True)
+    if not cli.config.quiet:
+        print(f"exported {path.name} to {folder / 'export'}", file=sys.stderr)
+
+
+def validate(argv: list[str]) -> int:
+    """Print the validation scores of a checkpoint.
+
+    Raises:
+        UserError: something in the settings, files or machine must be mended first.
+    """
+    with _told_shortly(argv):
+        cli = RunCLI(argv, fitting=False)
+    assert cli.start is not None
+    check_fits(cli.start, cli.model, cli.datamodule, resuming=False)
+    try:
+        cli.trainer.validate(
+            cli.model, cli.datamodule, ckpt_path=cli.start, weights_only=True, verbose=False
+        )
+    except BaseException:
+        _end_children(cli.trainer)
+        raise
+    if cli.trainer.is_global_zero:
+        scores = {
+            name: value.item()
+            for name, value in sorted(cli.trainer.callback_metrics.items())
+            if name.startswith("val/")
+        }
+        if cli.config.json:
+            print(json.dumps(scores))
+        else:
+            width = max(map(len, scores))
+            print("\n".join(f"{name:<{width}}  {value:.4f}" for name, value in scores.items()))
+    return 0

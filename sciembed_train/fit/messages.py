@@ -1,0 +1,97 @@
+"""Configuration errors as one short message: the key, the file and line where it stands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from sciembed_train.errors import UserError
+
+# Lines of jsonargparse that repeat what was given, or list every type a union would take.
+_NOISE = re.compile(
+    r"^(Does not validate against any of the Union subtypes|Subtypes: .*|Errors:"
+    r"|Given value( type)?: .*|- Expected a <class 'NoneType'>)$"
+)
+_NAMES = (
+    re.compile(r"does not accept option '([^']+)'"),
+    re.compile(r"unrecognized arguments: --([\w.]+)"),
+    re.compile(r"Parser key \"([^\"]+)\""),
+)
+
+
+def config_files(argv: list[str]) -> list[Path]:
+    """The files that ``-c`` and ``--config`` name, in their order."""
+    found = []
+    for word, following in zip(argv, [*argv[1:], ""], strict=False):
+        if word in ("-c", "--config"):
+            found.append(Path(following))
+        elif word.startswith("--config="):
+            found.append(Path(word.partition("=")[2]))
+    return found
+
+
+def check_files(files: list[Path]) -> None:
+    """Raise UserError unless every file is there and is YAML, naming file and line."""
+    import yaml
+
+    for path in files:
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from error
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: is no UTF-8 text ({error}).") from error
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            where = f"{path}:{mark.line + 1}" if mark else str(path)
+            what = getattr(error, "problem", None) or str(error).splitlines()[0]
+            raise UserError(f"{where}: is not YAML: {what}.") from error
+        if not isinstance(content, dict):
+            raise UserError(f"{path}: holds no settings; expected `key: value` lines.")
+
+
+def shorten(message: str, argv: list[str]) -> str:
+    """A parser's message without its noise, on one line, with where the key stands."""
+    lines = (line.strip() for line in message.splitlines())
+    parts = [re.sub(r"^- ", "", line) for line in lines if line and not _NOISE.match(line)]
+    text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", " ".join(parts))
+    text = text.replace("typing.Literal", "one of ")
+    text = re.sub(r'Parser key "([^"]+)":', r"\1:", text)
+    return f"{_place(message, argv)}{text}"
+
+
+def _place(message: str, argv: list[str]) -> str:
+    """``file:line: `` of the innermost key that the message names, if a file sets it.
+
+    Nothing where the command line sets it: that comes after every file.
+    """
+    names = [name for pattern in _NAMES for name in reversed(pattern.findall(message))]
+    key = names[0].rpartition(".")[2] if names else ""
+    if not key or any(re.match(rf"--(\w+\.)*{re.escape(key)}(=|$)", word) for word in argv):
+        return ""
+    for path in reversed(config_files(argv)):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            if re.match(rf"\s*(?:.*[{{,]\s*)?{re.escape(key)}\s*:", line):
+                return f"{path}:{number}: "
+    return ""
+
+
+def ours(error: BaseException) -> str | None:
+    """What our own code said in the chain of errors that a library has wrapped; else None."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, UserError):
+            return str(seen)
+        if isinstance(seen, ValueError) and _raised_here(seen):
+            return str(seen)
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def _raised_here(error: BaseException) -> bool:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(
+        "sciembed_train."
+    )
