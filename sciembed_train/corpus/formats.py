@@ -290,13 +290,13 @@ class _JsonFile:
             try:
                 value, end = self.decoder.raw_decode(self.buffer, self.at)
             except (ValueError, RecursionError) as error:
+                broken = getattr(error, "pos", self.at)
+                line = self.line + self.buffer.count("\n", self.at, broken)
                 if self._more(size):
                     size *= 2  # a member larger than the buffer: the work stays linear
                     continue
-                if isinstance(error, json.JSONDecodeError):
-                    self.line += error.lineno - 1 - self.buffer.count("\n", 0, self.at)
-                    raise self._error(error.msg) from error
-                raise self._error(str(error)) from error
+                self.line = line
+                raise self._error(getattr(error, "msg", str(error))) from error
             if end == len(self.buffer) and self._more(size):
                 continue  # a number may go on in the next chunk
             self.line += self.buffer.count("\n", self.at, end)
@@ -321,6 +321,33 @@ class _Pushed(io.RawIOBase):
         data, self.head = data[: len(target)], data[len(target) :]
         target[: len(data)] = data
         return len(data)
+
+
+class _Zstd(io.RawIOBase):
+    """Decompressed bytes. The library's own reader takes a file cut short for its end."""
+
+    def __init__(self, raw: BinaryIO, library: Any) -> None:
+        self.raw, self.library = raw, library
+        self.frame: Any = None
+        self.left = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any) -> int:
+        while not self.left:
+            data = self.frame.unused_data if self.frame is not None and self.frame.eof else b""
+            data = data or self.raw.read(1 << 17)
+            if not data:
+                if self.frame is not None and not self.frame.eof:
+                    raise EOFError("it ends in the middle of a frame")
+                return 0
+            if self.frame is None or self.frame.eof:
+                self.frame = self.library.ZstdDecompressor().decompressobj()
+            self.left = self.frame.decompress(data)
+        part, self.left = self.left[: len(target)], self.left[len(target) :]
+        target[: len(part)] = part
+        return len(part)
 
 
 def _rows(path: Path) -> Iterator[Row]:
@@ -550,11 +577,7 @@ def _bytes(path: Path) -> Iterator[BinaryIO]:
             import zstandard
         except ImportError as error:
             raise _needs("zstandard", ".zst files") from error
-        with (
-            path.open("rb") as raw,
-            zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) as stream,
-            io.BufferedReader(stream, 1 << 18) as file,  # pyright: ignore[reportArgumentType]
-        ):
+        with path.open("rb") as raw, io.BufferedReader(_Zstd(raw, zstandard), 1 << 18) as file:
             yield file  # pyright: ignore[reportReturnType]
     elif ending == ".gz":
         with gzip.open(path, "rb") as file:
