@@ -147,12 +147,12 @@ def _compute(
     """Fill ``vectors.npy``; returns how many papers were done before."""
     import numpy as np
 
+    from sciembed_train.corpus.progress import Progress
     from sciembed_train.evaluation.vectors import (
         chunk_size,
         describe,
         encode,
         piece_tokens,
-        progress,
         token_chunks,
     )
 
@@ -189,10 +189,12 @@ def _compute(
     at = begun or 0
     texts = ((paper.title, paper.abstract) for paper in islice(papers, at, None))
     try:
-        with progress(len(papers), "embedding", quiet) as bar:
-            bar.update(at)
+        with Progress(quiet).stage("embedding", len(papers), "papers") as stage:
+            stage.reach(at)
             for rows in token_chunks(encoder, texts, size):
-                array[at : at + len(rows)] = encode(encoder, rows, settings, bar.update)
+                array[at : at + len(rows)] = encode(
+                    encoder, rows, settings, lambda n: stage.reach(stage.done + n)
+                )
                 at += len(rows)
                 array.flush()
                 write_json(folder / "done.json", {"papers": at})

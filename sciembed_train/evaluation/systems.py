@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from sciembed_train.corpus.progress import Progress
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.options import EmbedSettings
 from sciembed_train.evaluation.retrieval import distance_rows
@@ -20,7 +21,6 @@ from sciembed_train.evaluation.vectors import (
     describe,
     embed_texts,
     open_encoder,
-    progress,
 )
 
 BASELINES = ("bm25", "random")
@@ -89,12 +89,18 @@ class Model:
         papers: Int64[np.ndarray, " N"],
     ) -> Iterator[Float32[np.ndarray, " N"]]:
         """See `System`."""
-        with progress(count, "embedding", self.quiet) as bar:
-            vectors = embed_texts(self.encoder, texts, count, self.settings, bar.update)
+        progress = Progress(self.quiet)
+        with progress.stage("embedding", count, "texts") as stage:
+            vectors = embed_texts(
+                self.encoder, texts, count, self.settings, lambda n: stage.reach(stage.done + n)
+            )
         asked = vectors[queries]
         if not np.array_equal(papers, np.arange(len(vectors))):
             vectors = vectors[papers]
-        return distance_rows(asked, vectors, self.encoder.device)
+        with progress.stage("ranking", len(queries), "queries") as stage:
+            for row in distance_rows(asked, vectors, self.encoder.device):
+                yield row
+                stage.reach(stage.done + 1)
 
 
 @dataclass

@@ -5,7 +5,6 @@ Shapes: ``U`` texts of a chunk, ``P`` texts in all, ``D`` width.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -155,18 +154,3 @@ def ahead(items: Iterable[Any], work: Callable[[Any], Any]) -> Iterator[Any]:
         while (found := coming.result()) is not None:
             coming = pool.submit(one)
             yield found[0]
-
-
-def progress(total: int, what: str, quiet: bool) -> Any:
-    """A bar on a terminal, a line now and then elsewhere, nothing where quiet."""
-    from tqdm import tqdm
-
-    terminal = sys.stderr.isatty()
-    return tqdm(
-        total=total,
-        desc=what,
-        unit="texts",
-        disable=quiet,
-        mininterval=0.1 if terminal else 30.0,
-        maxinterval=10.0 if terminal else 60.0,
-    )
