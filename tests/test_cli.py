@@ -54,8 +54,12 @@ def test_every_verb_of_the_help_exists(verb):
     assert callable(getattr(importlib.import_module(module), function or "main"))
 
 
+# Their options are the arguments of the classes that a recipe names: LightningCLI imports those.
+OF_CLASSES = {"fit", "validate"}
+
+
 @pytest.mark.parametrize("verb", sorted(cli.VERBS))
-def test_every_verb_explains_itself_without_torch(verb):
+def test_every_verb_explains_itself_and_imports_torch_only_where_it_must(verb):
     done = fresh(
         "import sys\nfrom sciembed_train.cli import main\n"
         f"code = 0\ntry:\n    code = main([{verb!r}, '--help'])\n"
@@ -64,7 +68,8 @@ def test_every_verb_explains_itself_without_torch(verb):
     )
     assert done.returncode == 0, done.stderr
     assert f"usage: train {verb}" in done.stdout
-    assert done.stdout.splitlines()[-1] == "light"
+    if verb not in OF_CLASSES:
+        assert done.stdout.splitlines()[-1] == "light"
 
 
 def test_help_names_every_verb_and_leaves_with_0(capsys):
