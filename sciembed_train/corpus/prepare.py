@@ -219,6 +219,11 @@ def _open_inputs(settings: PrepareSettings) -> _Inputs:
             split: metadata.parent / name for split, name in SPECTER_LISTS.items()
         }
         lists = {split: path for split, path in beside.items() if path.is_file()}
+        if not lists:
+            raise UserError(
+                f"{metadata.parent} has no train.txt, val.txt or test.txt, which say which "
+                "queries of data.json to train on. Write one query id a line."
+            )
     else:
         papers = Table(settings.papers, "papers")
         citations = Table(settings.citations, "citations") if settings.citations else None
@@ -371,11 +376,6 @@ def _build_specter(
     progress: Progress,
 ) -> dict[str, Any]:
     """Triplets of SPECTER's own files."""
-    if not lists:
-        raise UserError(
-            f"{data.parent} has no train.txt, val.txt or test.txt, which say which queries of "
-            "data.json to train on. Write one query id a line."
-        )
     _refuse_shared(lists)
     audit = Audit("relations", settings.max_bad_rows)
     with progress.stage("triplets"):

@@ -5,11 +5,25 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from sciembed_train.corpus.mining.triplets import TripletMining
 from sciembed_train.errors import UserError
 from sciembed_train.inputs import InputFormat
+
+SETTINGS: dict[str, tuple[type, ...]] = {
+    "dev_share": (int, float),
+    "test_share": (int, float),
+    "seed": (int,),
+    "memory": (str,),
+    "max_bad_rows": (int,),
+    "threads": (int,),
+    "papers": (str,),
+    "citations": (str,),
+    "pairs": (str,),
+    "dev_ids": (str,),
+    "test_ids": (str,),
+}
 
 
 def recipe_settings(paths: Sequence[str | Path]) -> dict[str, Any]:
@@ -34,12 +48,14 @@ def recipe_settings(paths: Sequence[str | Path]) -> dict[str, Any]:
         if not isinstance(recipe, dict):
             raise UserError(f"{path} is no recipe: expected sections such as data and model.")
         data, model = _arguments(recipe.get("data")), _arguments(recipe.get("model"))
-        for name in ("dev_share", "test_share", "seed", "memory", "max_bad_rows", "threads"):
-            if data.get(name) is not None:
-                found[name] = data[name]
-        for name in ("papers", "citations", "pairs", "dev_ids", "test_ids"):
-            if data.get(name) is not None:
-                found[name] = data[name]
+        for name, kinds in SETTINGS.items():
+            value = data.get(name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, kinds):
+                expected = {int: "an integer", str: "text"}.get(kinds[-1], "a number")
+                raise UserError(f"{path}: data.{name} is {value!r}; expected {expected}.")
+            found[name] = value
         for section, kind, values in (
             ("data.triplets", TripletMining, _arguments(data.get("triplets"))),
             ("model.encoder.form", InputFormat, _encoder(model).get("form") or {}),
@@ -65,6 +81,10 @@ def _replaced(before: Any, values: Mapping[str, Any], where: str) -> Any:
     for name, value in values.items():
         now = getattr(before, name)
         kind = type(now)
+        choices = get_args(get_type_hints(type(before))[name])
+        if choices and value not in choices:
+            expected = ", ".join(map(str, choices))
+            raise UserError(f"{where}.{name} is {value!r}; it is one of {expected}.")
         right = type(value) is kind or (kind is float and type(value) is int)
         if not right:
             raise UserError(

@@ -91,9 +91,9 @@ class Audit:
             return
         lines = []
         for reason, dropped in self._bad.items():
-            are = "row is" if dropped.count == 1 else "rows are"
+            are = "is" if dropped.count == 1 else "are"
             lines.append(
-                f"{self._first[reason]} {dropped.count:,} of {self.rows:,} {are} like this."
+                f"{self._first[reason]} {dropped.count:,} of {self.rows:,} rows {are} like this."
             )
         them = "it" if self.n_bad == 1 else "them"
         lines.append(f"Correct {them}, or skip {them} with --max-bad-rows {self.n_bad}.")
@@ -220,5 +220,5 @@ def _encodes(text: str) -> bool:
 def _half_pair(name: str) -> BadRow:
     return BadRow(
         f"{name} is not Unicode text",
-        f"`{name}` holds half of a surrogate pair (\\ud800 to \\udfff), which is no character.",
+        f"`{name}` holds half of a surrogate pair (\\ud800 to \\udfff), no character.",
     )
