@@ -80,12 +80,9 @@ def learning_rate(settings: OptimSettings, step: int, total: int) -> float:
     """
     if settings.schedule == "slanted_triangular":
         cut = floor(total * settings.cut_frac)
-        if step < cut:
-            part = step / cut
-        else:
-            # eq. 3 has cut * (1 / cut_frac - 1), the same where nothing is rounded down; otherwise
-            # it would reach the lowest rate before the end of the run.
-            part = 1 - (step - cut) / (total - cut)
+        # After the rise eq. 3 divides by cut * (1 / cut_frac - 1), which is total - cut where
+        # nothing is rounded down; elsewhere it would end before the run does.
+        part = step / cut if step < cut else 1 - (step - cut) / (total - cut)
         return settings.lr * (1 + part * (settings.ratio - 1)) / settings.ratio
     warmup = settings.warmup_steps or round(settings.warmup_share * total)
     if step < warmup:

@@ -41,7 +41,7 @@ from sciembed_train.inputs import InputFormat
 from sciembed_train.methods.base import VALIDATION_SCORES, Method
 from sciembed_train.sampling.triplets import Plan
 
-Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "64-true"]
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
 # What of the trainer belongs to somebody else: key, the value that is accepted, what to use.
 REFUSED: tuple[tuple[str, tuple[Any, ...], str], ...] = (

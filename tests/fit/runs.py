@@ -1,5 +1,6 @@
 """Runs on a tiny model and corpus, in this process or through the real command line."""
 
+import contextlib
 import csv
 import os
 import signal
@@ -77,10 +78,8 @@ def finish(process: subprocess.Popen, timeout: float = 180) -> tuple[int, str]:
     try:
         said, _ = process.communicate(timeout=timeout)
     finally:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
     return process.returncode, said
 
 

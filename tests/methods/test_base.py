@@ -1,0 +1,211 @@
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sciembed_train.batches import DevTriplets, TokenRows, TripletBatch
+from sciembed_train.encoder.checkpoint import encoder_from_checkpoint
+from sciembed_train.encoder.encoder import EncoderSettings
+from sciembed_train.losses import triplet_margin
+from sciembed_train.methods.base import cut_triplets, held_out_scores
+from sciembed_train.methods.specter import Specter
+from sciembed_train.optim import OptimSettings
+from tests.methods.training import VARIANTS, Plain, on_a_rank, small_corpus, train
+from tests.processes import run_ranks
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers.*", "ignore:.*LeafSpec.*"
+)
+
+
+@pytest.fixture(scope="module")
+def place(tiny_bert, tmp_path_factory):
+    corpus = small_corpus(tmp_path_factory.mktemp("methods"), tiny_bert)
+    return str(corpus), str(tiny_bert)
+
+
+@pytest.fixture(scope="module")
+def alone(place):
+    """Each variant in one process on the whole batch."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*(does not have many workers|LeafSpec).*")
+        before = torch.are_deterministic_algorithms_enabled()
+        try:
+            return on_a_rank(*place, list(VARIANTS))
+        finally:
+            torch.use_deterministic_algorithms(before)
+
+
+@pytest.fixture(scope="module")
+def two(place):
+    """Each variant on two ranks that share the batch."""
+    return run_ranks(2, "tests.methods.training", "on_a_rank", *place, list(VARIANTS))
+
+
+def difference(one, other, key):
+    return np.abs(np.array(one[key]) - np.array(other[key])).max()
+
+
+@pytest.mark.parametrize("name", ["plain", "cut", "in batch"])
+def test_gradients_of_two_ranks_equal_one_process(name, alone, two):
+    for found in two:
+        assert difference(found[name], alone[name], "gradients") < 1e-9
+        assert difference(found[name], alone[name], "weights") < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("fault", "right"), [("world-size factor", "plain"), ("detached gather", "in batch")]
+)
+def test_a_planted_fault_is_seen(fault, right, alone, two):
+    for found in two:
+        assert difference(found[fault], alone[right], "gradients") > 1e-3
+    assert difference(alone[fault], alone[right], "gradients") < 1e-9  # in one process it is none
+
+
+def test_the_steps_are_clipped(alone):
+    norms = np.linalg.norm(alone["plain"]["gradients"], axis=1)
+    assert (norms > 0.1).all(), "nothing to clip: the test above would not see a wrong scale"
+
+
+def test_a_cut_step_is_the_same_step(alone):
+    assert difference(alone["cut"], alone["plain"], "gradients") < 1e-12
+    assert difference(alone["cut"], alone["plain"], "weights") < 1e-9
+
+
+def test_validation_of_two_ranks_equals_one_process(alone, two):
+    assert set(alone["plain"]["scores"]) == {"val/loss", "val/mrr", "val/recall@10", "val/map"}
+    for found in two:
+        assert found["plain"]["scores"] == pytest.approx(alone["plain"]["scores"], abs=1e-6)
+    assert two[0]["plain"]["scores"] == two[1]["plain"]["scores"]
+
+
+def test_ranks_have_different_halves(two):
+    assert two[0]["plain"]["triplets"] != two[1]["plain"]["triplets"]
+
+
+def test_dropout_is_a_function_of_the_step(place):
+    first, again = (train(Plain, *place, dropout=0.3) for _ in range(2))
+    assert first["gradients"] == again["gradients"]
+    without = train(Plain, *place, dropout=0.0)
+    assert difference(first, without, "gradients") > 1e-3
+
+
+def random_batch(lengths, triplets):
+    ids = torch.arange(sum(lengths))
+    rows = TokenRows(ids, torch.tensor(lengths))
+    columns = torch.tensor(triplets).T
+    return TripletBatch(rows, columns[0], columns[1], columns[2], 7)
+
+
+def texts(batch):
+    """The triplets of a batch by their tokens."""
+    parts = [tuple(p.tolist()) for p in batch.rows.ids.split(batch.rows.lengths.tolist())]
+    columns = (batch.anchor, batch.positive, batch.negative)
+    return list(zip(*[[parts[i] for i in c.tolist()] for c in columns], strict=True))
+
+
+@given(st.data(), st.integers(1, 60))
+@settings(max_examples=50, deadline=None)
+def test_cut_keeps_every_triplet_and_the_limit(data, limit):
+    lengths = data.draw(st.lists(st.integers(1, 9), min_size=3, max_size=8))
+    row = st.integers(0, len(lengths) - 1)
+    triplets = data.draw(st.lists(st.tuples(row, row, row), min_size=1, max_size=10))
+    batch = random_batch(lengths, triplets)
+    pieces = cut_triplets(batch, limit)
+    assert [t for piece in pieces for t in texts(piece)] == texts(batch)
+    for piece in pieces:
+        assert piece.step == 7
+        assert piece.rows.tokens <= limit or len(piece) == 1 or len(pieces) == 1
+        if len(pieces) > 1:
+            named = torch.cat([piece.anchor, piece.positive, piece.negative])
+            assert sorted(named.unique().tolist()) == list(range(len(piece.rows)))
+
+
+def test_no_limit_is_no_cut():
+    batch = random_batch([3, 4, 5], [(0, 1, 2)])
+    assert cut_triplets(batch, None) == [batch]
+
+
+def test_held_out_scores_are_the_definitions_in_plain_loops():
+    generator = torch.Generator().manual_seed(2)
+    vectors = torch.randn(30, 4, dtype=torch.float64, generator=generator)
+    columns = torch.randint(0, 30, (3, 25), generator=generator)
+    keep = (columns[0] != columns[1]) & (columns[0] != columns[2])
+    dev = DevTriplets(*columns[:, keep], papers=30)
+    found = held_out_scores(vectors, dev, triplet_margin)
+
+    cited = {}
+    for a, p in zip(dev.anchor.tolist(), dev.positive.tolist(), strict=True):
+        cited.setdefault(a, set()).add(p)
+    mrr, recall, average = [], [], []
+    for query, positives in cited.items():
+        order = sorted(
+            (n for n in range(30) if n != query),
+            key=lambda n, q=query: (vectors[q] - vectors[n]).norm().item(),
+        )
+        ranks = [order.index(p) + 1 for p in positives]
+        mrr.append(1 / min(ranks))
+        recall.append(sum(r <= 10 for r in ranks) / len(ranks))
+        average.append(sum((i + 1) / r for i, r in enumerate(sorted(ranks))) / len(ranks))
+    near = (vectors[dev.anchor] - vectors[dev.positive] + 1e-6).norm(dim=1)
+    far = (vectors[dev.anchor] - vectors[dev.negative] + 1e-6).norm(dim=1)
+    assert found["loss"] == pytest.approx((near - far + 1).clamp(min=0).mean().item())
+    assert found["mrr"] == pytest.approx(np.mean(mrr))
+    assert found["recall@10"] == pytest.approx(np.mean(recall))
+    assert found["map"] == pytest.approx(np.mean(average))
+
+
+def test_an_encoder_that_says_nothing_scores_worst():
+    dev = DevTriplets(torch.tensor([0]), torch.tensor([1]), torch.tensor([2]), papers=20)
+    found = held_out_scores(torch.ones(20, 3), dev, triplet_margin)
+    assert found["mrr"] == pytest.approx(1 / 19)
+    assert found["recall@10"] == 0
+
+
+def test_papers_that_were_not_encoded_are_left_out():
+    vectors = torch.tensor([[0.0], [1.0], [3.0], [9.0]])
+    vectors[3] = float("nan")
+    dev = DevTriplets(torch.tensor([0, 0]), torch.tensor([1, 3]), torch.tensor([2, 2]), papers=4)
+    found = held_out_scores(vectors, dev, triplet_margin)
+    assert found["mrr"] == 1.0
+    assert found["loss"] == 0.0
+    vectors[:] = float("nan")
+    assert held_out_scores(vectors, dev, triplet_margin) == {}
+
+
+def test_a_checkpoint_rebuilds_the_encoder_from_plain_values(tiny_bert, tmp_path):
+    method = Specter(EncoderSettings(str(tiny_bert), max_length=40), OptimSettings(), margin=0.5)
+    checkpoint = {"state_dict": method.state_dict()}
+    method.training_facts = {"seed": 3}
+    method.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, tmp_path / "a.ckpt")
+    loaded = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    assert loaded["hyper_parameters"]["margin"] == 0.5
+    assert loaded["hyper_parameters"]["encoder"]["max_length"] == 40
+    assert loaded["sciembed"]["training"] == {"seed": 3, "steps": 0}
+    assert loaded["sciembed"]["method"] == "specter"
+    encoder = encoder_from_checkpoint(loaded)
+    texts = ["word1 word2", "word3"]
+    assert torch.equal(encoder.encode_texts(texts), method.encoder.eval().encode_texts(texts))
+
+
+def test_settings_out_of_range_are_refused(tiny_bert):
+    encoder = EncoderSettings(str(tiny_bert))
+    with pytest.raises(ValueError, match="margin"):
+        Specter(encoder, margin=-1.0)
+    with pytest.raises(ValueError, match="step_tokens"):
+        Specter(encoder, step_tokens=0)
+
+
+def test_a_batch_of_another_step_is_a_defect(place):
+    class Stuck(Plain):
+        def training_step(self, batch, batch_idx):
+            super().training_step(
+                TripletBatch(batch.rows, batch.anchor, batch.positive, batch.negative, 5), 0
+            )
+
+    with pytest.raises(RuntimeError, match="the loader gave step 5, the optimiser is at 0"):
+        train(Stuck, *place)

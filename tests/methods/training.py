@@ -1,0 +1,126 @@
+"""Three steps of a method in one process or in each of several, and what came of them."""
+
+import os
+from pathlib import Path
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+
+from sciembed_train import distributed
+from sciembed_train.data import TripletData
+from sciembed_train.encoder.encoder import EncoderSettings
+from sciembed_train.methods.base import Loss, Method, cut_triplets
+from sciembed_train.methods.specter import Specter
+from sciembed_train.optim import OptimSettings
+
+OPTIM = OptimSettings(lr=1e-2, schedule="constant", clip_norm=0.1)
+
+
+class Watched(LightningModule):
+    """Keeps each step's gradient as it is before clipping."""
+
+    def on_before_optimizer_step(self, optimizer):
+        grads = [p.grad.flatten() for p in self.parameters() if p.grad is not None]
+        self.__dict__.setdefault("seen", []).append(torch.cat(grads).clone())
+        super().on_before_optimizer_step(optimizer)
+
+
+class Plain(Watched, Specter):
+    """SPECTER as it is."""
+
+
+class WorldSizeFactor(Plain):
+    """The classic mistake: the loss times the number of ranks."""
+
+    def loss(self, batch):
+        found = super().loss(batch)
+        return Loss(found.value * distributed.world_size(), found.active)
+
+
+class InBatch(Watched, Method):
+    """Find your positive among everybody's positives and negatives."""
+
+    gather = staticmethod(distributed.gather)
+
+    def loss(self, batch):
+        vectors = self.encoder(batch.rows)
+        candidates = torch.cat([self.gather(vectors[c]) for c in (batch.positive, batch.negative)])
+        labels = torch.arange(len(batch)) + distributed.rank() * len(batch)
+        scores = -torch.cdist(vectors[batch.anchor], candidates)
+        value = torch.nn.functional.cross_entropy(scores, labels)
+        return Loss(value, torch.tensor(len(batch)))
+
+    def held_out_loss(self, anchor, positive, negative):
+        return (anchor - positive).norm(dim=1) - (anchor - negative).norm(dim=1)
+
+    def cut(self, batch, tokens):
+        return cut_triplets(batch, None)
+
+
+class DetachedGather(InBatch):
+    """Candidates that carry no gradient to the other ranks."""
+
+    @staticmethod
+    def gather(rows):
+        return rows if distributed.world_size() == 1 else distributed.gather_ragged(rows)
+
+
+def train(
+    method: type[Method],
+    corpus: str,
+    backbone: str,
+    step_tokens: int | None = None,
+    steps: int = 3,
+    dropout: float = 0.0,
+) -> dict:
+    """Gradients of each step before clipping, the weights after, and the validation scores."""
+    world = distributed.world_size()
+    if world > 1:  # so that Lightning joins these processes and starts none
+        os.environ["LOCAL_RANK"] = str(distributed.rank())
+        os.environ["NODE_RANK"] = "0"
+    encoder = EncoderSettings(backbone, max_length=64, dropout=dropout)
+    module = method(encoder, OPTIM, step_tokens=step_tokens).double()
+    data = TripletData(corpus=corpus, batch_size=8, tokenizer=backbone, max_length=64)
+    trainer = Trainer(
+        max_steps=steps,
+        max_epochs=-1,
+        accelerator="cpu",
+        devices=world,
+        strategy="ddp" if world > 1 else "auto",
+        val_check_interval=steps,
+        check_val_every_n_epoch=None,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, data)
+    return {
+        "gradients": [g.tolist() for g in module.seen],
+        "weights": torch.cat([p.detach().flatten() for p in module.parameters()]).tolist(),
+        "scores": {name: value.item() for name, value in trainer.callback_metrics.items()},
+        "triplets": [data.train_dataloader().dataset[s].rows.ids.tolist() for s in range(steps)],
+    }
+
+
+VARIANTS = {
+    "plain": (Plain, None),
+    "cut": (Plain, 150),
+    "world-size factor": (WorldSizeFactor, None),
+    "in batch": (InBatch, None),
+    "detached gather": (DetachedGather, None),
+}
+
+
+def on_a_rank(corpus: str, backbone: str, names: list[str]) -> dict[str, dict]:
+    torch.use_deterministic_algorithms(True)
+    return {name: train(VARIANTS[name][0], corpus, backbone, VARIANTS[name][1]) for name in names}
+
+
+def small_corpus(folder: Path, backbone: Path) -> Path:
+    from tests.corpus.small import write_small_corpus
+
+    write_small_corpus(folder / "corpus", backbone)
+    return folder / "corpus"
