@@ -35,18 +35,9 @@ def recipe_settings(paths: Sequence[str | Path]) -> dict[str, Any]:
     Raises:
         UserError: a file cannot be read, is no YAML, or names an unknown mining option.
     """
-    import yaml
-
     found: dict[str, Any] = {}
     for path in map(Path, paths):
-        try:
-            recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path} cannot be read: {error}.") from error
-        except yaml.YAMLError as error:
-            raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
-        if not isinstance(recipe, dict):
-            raise UserError(f"{path} is no recipe: expected sections such as data and model.")
+        recipe = _load(path)
         data, model = _arguments(recipe.get("data")), _arguments(recipe.get("model"))
         for name, kinds in SETTINGS.items():
             value = data.get(name)
@@ -75,6 +66,35 @@ def recipe_settings(paths: Sequence[str | Path]) -> dict[str, Any]:
         if backbone is not None:
             found["tokenizer"] = backbone
     return found
+
+
+def recipe_sections(paths: Sequence[str | Path]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arguments of ``data`` and of ``model.encoder``; later files stand above earlier ones.
+
+    Raises:
+        UserError: a file cannot be read or is no YAML.
+    """
+    data: dict[str, Any] = {}
+    encoder: dict[str, Any] = {}
+    for path in map(Path, paths):
+        recipe = _load(path)
+        data |= _arguments(recipe.get("data"))
+        encoder |= _encoder(_arguments(recipe.get("model")))
+    return data, encoder
+
+
+def _load(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}.") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(recipe, dict):
+        raise UserError(f"{path} is no recipe: expected sections such as data and model.")
+    return recipe
 
 
 def _replaced(before: Any, values: Mapping[str, Any], where: str) -> Any:

@@ -1,0 +1,64 @@
+import json
+
+import pytest
+
+from sciembed_train.cli import main as train
+from sciembed_train.inputs import InputFormat, TextTokenizer
+from tests.corpus.small import small_papers, write_small_corpus
+from tests.corpus.test_prepare import write_world
+
+
+def test_triplets_are_shown_as_the_model_reads_them(tmp_path, tiny_bert, capsys):
+    form = InputFormat(separator="space")
+    corpus = write_small_corpus(tmp_path / "c", tiny_bert, form=form)
+    (corpus.folder / "report.json").write_text("{}")
+    (tmp_path / "r.yaml").write_text(
+        f"data: {{batch_size: 8}}\nmodel: {{encoder: {{backbone: {tiny_bert}, max_length: 12, "
+        "form: {separator: space}}}\n"
+    )
+    arguments = ["-c", str(tmp_path / "r.yaml"), "--data.corpus", str(corpus.folder)]
+    assert train(["show", *arguments, "--count", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "the first of 100 training triplets in epoch 0, 12 steps of 8" in out
+    assert out.count("triplet ") == 2
+    assert out.count("anchor: p") == 2
+    assert "12 tokens, cut from" in out
+    tokenizer = TextTokenizer.load(tiny_bert)
+    texts = [form.compose(p["title"], p["abstract"], "[SEP]") for p in small_papers(60)]
+    reads = [tokenizer.hf.decode(ids) for ids in tokenizer.rows(texts, 12)]
+    shown = [line.strip() for line in out.splitlines() if line.strip().startswith("[CLS]")]
+    assert len(shown) == 6
+    assert all(any(read.startswith(line) for read in reads) for line in shown)
+
+
+def test_raw_files_are_prepared_and_what_was_dropped_is_told(tmp_path, tiny_bert, capsys):
+    write_world(tmp_path)
+    arguments = ["--data.papers", str(tmp_path / "papers.jsonl"), "--count", "1"]
+    arguments += ["--data.citations", str(tmp_path / "citations.csv")]
+    arguments += ["--model.encoder.backbone", str(tiny_bert), "--cache", str(tmp_path / "cache")]
+    assert train(["show", *arguments]) == 0
+    out = capsys.readouterr().out
+    assert "papers: 120 of 120 rows used" in out
+    assert "12: no title and no abstract: takes part in nothing, first at" in out
+    assert "1: a paper citing itself, first at" in out
+    (folder,) = (tmp_path / "cache").glob("*/corpus.json")
+    counts = json.loads(folder.read_text())["counts"]["queries"]
+    assert f"queries: train {counts['train']}, dev {counts['dev']}, test {counts['test']}" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "show needs the tokenizer"),
+        (["--count", "-1"], "--count must be 0 or more; got -1"),
+        (["-c", "none.yaml"], "none.yaml cannot be read"),
+    ],
+)
+def test_what_is_missing_is_told(capsys, arguments, message):
+    assert train(["show", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_without_a_corpus_or_files_there_is_nothing_to_show(tiny_bert, capsys):
+    assert train(["show", "--model.encoder.backbone", str(tiny_bert)]) == 2
+    assert "give --data.corpus CORPUS, or --data.papers F" in capsys.readouterr().err
