@@ -47,24 +47,24 @@ class WorldSettings:
             the rest goes anywhere.
         same_dialect: share of citations to a paper in the same dialect.
         borrowed: share of concept words that a paper takes from another dialect.
-        concept_share: share of concept words in running text (twice that in titles).
+        concept_share: share of concept words in running text (one and a half times that in titles).
         without_abstract: share of papers that have a title only.
         as_sentences: share of abstracts given as a list of sentences.
     """
 
-    papers: int = 2400
+    papers: int = 2000
     seed: int = 0
     papers_per_topic: int = 24
-    topics_per_field: int = 10
-    concepts_per_field: int = 14
+    topics_per_field: int = 6
+    concepts_per_field: int = 10
     concepts_per_topic: int = 4
-    dialects: int = 4
+    dialects: int = 3
     references: float = 10.0
-    same_topic: float = 0.75
+    same_topic: float = 0.8
     same_field: float = 0.15
-    same_dialect: float = 0.15
-    borrowed: float = 0.05
-    concept_share: float = 0.3
+    same_dialect: float = 0.1
+    borrowed: float = 0.02
+    concept_share: float = 0.4
     without_abstract: float = 0.08
     as_sentences: float = 0.15
 
@@ -127,7 +127,7 @@ class World:
         s = self.settings
         for block, at in enumerate(_blocks(s.papers)):
             rng = self.rng(0, block)
-            titles = self._sentences(rng, at, rng.integers(5, 12, len(at)), 2 * s.concept_share)
+            titles = self._sentences(rng, at, rng.integers(5, 12, len(at)), 1.5 * s.concept_share)
             counts = np.clip(rng.lognormal(1.35, 0.45, len(at)), 1, 14).astype(np.int64)
             counts[rng.random(len(at)) < s.without_abstract] = 0
             owners = np.repeat(at, counts)
