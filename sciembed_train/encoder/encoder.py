@@ -52,7 +52,7 @@ class EncoderSettings:
         forward: ``packed`` multiplies no padding and needs a BERT-family backbone, ``padded``
             runs any, ``auto`` packs where it can.
         piece_tokens: token budget of one micro-batch (slots, where it is padded). It changes
-            speed and memory, not results. None takes what was measured for the device.
+            speed and memory, not results. None takes the device's default.
         gradient_checkpointing: compute each layer again in the backward instead of keeping its
             inner states: far less memory, about a third more time.
         dropout: for hidden states and attention weights alike; None keeps the backbone's own.
@@ -385,7 +385,14 @@ class Encoder(nn.Module):
 
 
 def default_piece_tokens(device: torch.device, packed: bool) -> int:
-    """The token budget that was measured best for a kind of device."""
+    """The token budget of a piece where the settings name none.
+
+    CPU, packed: training steps of 48 real texts (11,625 tokens, MiniLM 6 x 384) took 10.6, 9.7,
+    9.6, 9.6 and 9.9 CPU-seconds in fp32 at 512, 1024, 2048, 4096 and 16384 tokens, and 6.5, 6.1,
+    6.0, 5.8 and 5.9 with bf16 autocast. Under autocast many small pieces also sum the weights'
+    gradients in bf16: 1.4 % off the fp32 gradient at 512 tokens, 1.2 % at 4096.
+    The numbers for other devices and for padded pieces are not measured.
+    """
     if device.type == "cpu":
         return 4096
     return 65536 if packed else 32768

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ class Pieces:
 
     def spans(self) -> list[tuple[int, int]]:
         """First and one-past-last position in ``order`` of each piece."""
-        return list(zip((0, *self.ends[:-1]), self.ends, strict=True))
+        return list(pairwise((0, *self.ends)))
 
 
 def plan_pieces(lengths: Sequence[int] | np.ndarray, budget: int, padded: bool) -> Pieces:

@@ -93,6 +93,11 @@ def attend(
         heads: attention heads, ``A``.
         dropout: share of attention weights dropped; 0 outside training.
     """
+    given = query.dtype
+    if query.device.type == "cpu" and given in (torch.bfloat16, torch.float16):
+        # torch 2.13's half-precision kernel is the slower one on CPUs: at 230 tokens and 12 heads
+        # of 32, forward and backward took 8.5 ms in bf16 and 5.4 ms in fp32, casts included.
+        query, key, value = query.float(), key.float(), value.float()
     key_sizes = [count * length for count, length in runs]
     texts = [count for count, _ in runs]
     query_sizes = texts if query.shape[0] == sum(texts) else key_sizes
@@ -104,13 +109,18 @@ def attend(
             for part, (count, _) in zip(parts, runs, strict=True)
         ]
 
-    out = [
-        F.scaled_dot_product_attention(q, k, v, dropout_p=dropout).transpose(1, 2).flatten(0, 1)
-        for q, k, v in zip(
-            split(query, query_sizes), split(key, key_sizes), split(value, key_sizes), strict=True
-        )
-    ]
-    return torch.cat(out).flatten(1)
+    # Autocast has done its part in the linear layers; here it would lower CPU tensors again.
+    with torch.autocast(query.device.type, enabled=False):
+        out = [
+            F.scaled_dot_product_attention(q, k, v, dropout_p=dropout).transpose(1, 2).flatten(0, 1)
+            for q, k, v in zip(
+                split(query, query_sizes),
+                split(key, key_sizes),
+                split(value, key_sizes),
+                strict=True,
+            )
+        ]
+    return torch.cat(out).flatten(1).to(given)
 
 
 def _layer(
