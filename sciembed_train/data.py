@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,12 +21,17 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sciembed_train import distributed
 from sciembed_train.batches import DevTriplets, PaperBatch, TokenRows, TripletBatch
+from sciembed_train.corpus.mining.triplets import TripletMining
 from sciembed_train.corpus.store import Corpus
 from sciembed_train.corpus.tokens import TokenStore
 from sciembed_train.errors import UserError
 from sciembed_train.inputs import InputFormat, TextTokenizer
 from sciembed_train.sampling.triplets import Plan, epoch_order, triplet_batch
 
+NOTHING = (
+    "There is nothing to train on: give --data.corpus CORPUS (a folder made by `train prepare`), "
+    "or --data.papers F and --data.citations F."
+)
 PAPERS_PER_BATCH = 128  # of a validation batch; the encoder cuts it further by tokens
 
 
@@ -112,13 +117,22 @@ class TripletData(LightningDataModule):
     """Triplets of a prepared corpus, in the order that the seed gives.
 
     Args:
-        corpus: folder made by ``prepare``. Or raw files:
-        papers: a file of papers; with ``citations`` the corpus is prepared before training.
-        citations: a file of citations.
-        format: how ``papers`` and ``citations`` are written: ``auto``, ``plain`` or
-            ``specter``.
+        corpus: folder made by ``prepare``. Or raw files, of which ``fit`` has a corpus prepared
+            before training; everything said of mining and splits counts only for them:
+        papers: a file of papers, or a dataset of the ``datasets`` library.
+        citations: likewise, of citations.
+        pairs: triplets given ready, taken in place of mined ones.
+        format: how the files are written; ``auto`` sees SPECTER's own by their names.
+        triplets: how triplets are mined.
+        dev_share: share of the papers held out as queries for validation.
+        test_share: share held out for testing.
+        dev_ids: file of paper ids that are held out for validation instead of a share.
+        test_ids: likewise for testing.
+        memory: bytes of memory that preparing stays under.
+        threads: of preparing; null for one per core.
+        max_bad_rows: malformed rows per file that are skipped before the program refuses.
         batch_size: triplets per optimiser step over all ranks.
-        seed: of the order of the examples and of dropout.
+        seed: of the order of the examples and of dropout, and of the split and the mining.
         num_workers: processes that read ahead. Reading is one copy out of memory-mapped files,
             so 0 is fastest where the files are on a local disk.
         dev_triplets: validate on at most so many held-out triplets, chosen by whole queries.
@@ -127,7 +141,7 @@ class TripletData(LightningDataModule):
         form: the input format; comes from the encoder.
 
     Raises:
-        UserError: neither a corpus nor raw files are given, or a number is out of range.
+        UserError: no corpus is given, or a number is out of range.
     """
 
     def __init__(
@@ -135,7 +149,16 @@ class TripletData(LightningDataModule):
         corpus: str | None = None,
         papers: str | None = None,
         citations: str | None = None,
-        format: str = "auto",
+        pairs: str | None = None,
+        format: Literal["auto", "plain", "specter"] = "auto",
+        triplets: TripletMining = TripletMining(),  # noqa: B008 - frozen
+        dev_share: float = 0.05,
+        test_share: float = 0.05,
+        dev_ids: str | None = None,
+        test_ids: str | None = None,
+        memory: str = "4GB",
+        threads: int | None = None,
+        max_bad_rows: int = 0,
         batch_size: int = 32,
         seed: int = 0,
         num_workers: int = 0,
@@ -146,10 +169,7 @@ class TripletData(LightningDataModule):
     ) -> None:
         super().__init__()
         if corpus is None:
-            raise UserError(
-                "There is nothing to train on: give --data.corpus CORPUS (a folder made by "
-                "`train prepare`), or --data.papers F and --data.citations F."
-            )
+            raise UserError(NOTHING)
         for key, value, least in (
             ("batch_size", batch_size, 1),
             ("seed", seed, 0),
@@ -159,14 +179,12 @@ class TripletData(LightningDataModule):
             if value < least:
                 raise UserError(f"data.{key} must be {least} or more; got {value}.")
         self.folder = Path(corpus)
-        self.sources = (papers, citations, format)
         self.batch_size, self.seed, self.num_workers = batch_size, seed, num_workers
         self.dev_limit = dev_triplets
         self.max_length, self.tokenizer, self.form = max_length, tokenizer, form
         self.corpus: Corpus | None = None
         self.dev_triplets: DevTriplets | None = None
         self._loader: TimedLoader | None = None
-        self._restored: dict[str, Any] | None = None
 
     @property
     def waited(self) -> float:

@@ -23,8 +23,9 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger
 
 from sciembed_train import distributed
+from sciembed_train.corpus.mining.triplets import TripletMining
 from sciembed_train.corpus.store import Corpus
-from sciembed_train.data import TripletData
+from sciembed_train.data import NOTHING, TripletData
 from sciembed_train.errors import UserError
 from sciembed_train.fit import folder as run_folder
 from sciembed_train.fit import messages
@@ -42,6 +43,14 @@ from sciembed_train.methods.base import VALIDATION_SCORES, Method
 from sciembed_train.sampling.triplets import Plan
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+
+# What of data says how raw files are prepared.
+PREPARING = (
+    *("format", "dev_share", "test_share", "dev_ids", "test_ids"),
+    *("memory", "threads", "max_bad_rows", "seed"),
+)
+# Set for the processes that Lightning starts from this one: they need not look at the raw files.
+PREPARED = "SCIEMBED_PREPARED_CORPUS"
 
 # What of the trainer belongs to somebody else: key, the value that is accepted, what to use.
 REFUSED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
@@ -225,6 +234,7 @@ class RunCLI(LightningCLI):
             raise UserError("--ckpt_path FILE is missing: give the checkpoint to validate.")
         else:
             self.start = run_folder.find_start(Path(config.ckpt_path), config.ckpt_path)
+        self.given = config.clone()  # for config.yaml: raw files stay raw files
         self._find_corpus()
         corpus = Corpus.open(config.data.corpus)
         triplets = len(corpus.triplets("train"))
@@ -243,9 +253,8 @@ class RunCLI(LightningCLI):
     def _name_run(self) -> None:
         config = self.config
         config.run = config.run or default_name(self.argv, config)
-        root = Path(config.root) if config.root else run_folder.default_root()
         run_folder.check_name(config.run)
-        self.run_folder = folder = root / config.run
+        self.run_folder = folder = self.root / config.run
         if distributed.launch_rank() == 0:  # the others find the folder of the first
             self.start = run_folder.find_start(folder, config.ckpt_path)
             run_folder.check_writable(folder)
@@ -254,30 +263,43 @@ class RunCLI(LightningCLI):
 
     def _find_corpus(self) -> None:
         data = self.config.data
+        raw = {key: data[key] for key in ("papers", "citations", "pairs") if data[key] is not None}
         if data.corpus is not None:
-            if data.papers is not None or data.citations is not None:
+            if raw:
                 raise UserError(
-                    "data.corpus and data.papers or data.citations are given; give the prepared "
+                    f"data.corpus and data.{next(iter(raw))} are both given; give the prepared "
                     "corpus, or the raw files."
                 )
             return
-        if data.papers is None:
+        if "papers" not in raw:
+            raise UserError(NOTHING)
+        if len(raw) == 1 and data.format == "plain":
             raise UserError(
-                "There is nothing to train on: give --data.corpus CORPUS (a folder made by "
-                "`train prepare`), or --data.papers F and --data.citations F."
+                "--data.citations F is missing: SPECTER's triplets are mined from citations. "
+                "Triplets of your own are given with --data.pairs F."
             )
+        if distributed.launch_rank() and PREPARED in os.environ:  # the first has done it for all
+            data.corpus = os.environ[PREPARED]
+            return
         from sciembed_train.corpus.prepare import PrepareSettings, cached_corpus
+        from sciembed_train.corpus.progress import Progress
 
-        root = Path(self.config.root) if self.config.root else run_folder.default_root()
         encoder = self.config.model.init_args.encoder
         settings = PrepareSettings(
-            papers=data.papers,
-            citations=data.citations,
-            format=data.format,
+            **raw,
+            **{key: data[key] for key in PREPARING},
+            triplets=TripletMining(**data.triplets.as_dict()),
             tokenizer=encoder.backbone,
             form=InputFormat(**encoder.form.as_dict()),
         )
-        data.corpus = str(cached_corpus(settings, root / ".cache").folder)
+        quiet = self.config.quiet or distributed.launch_rank() != 0
+        made = cached_corpus(settings, self.root / ".cache", Progress(quiet=quiet))
+        data.corpus = os.environ[PREPARED] = str(made.folder)
+
+    @property
+    def root(self) -> Path:
+        """Where runs go."""
+        return Path(self.config.root) if self.config.root else run_folder.default_root()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer, its length in steps and with what a run always has."""
@@ -526,7 +548,7 @@ def fit(argv: list[str]) -> int:
         check_fits(cli.start, method, cli.datamodule, resuming=True)
     if first:
         folder.mkdir(parents=True, exist_ok=True)
-        cli.parser.save(cli.config, folder / "config.yaml", overwrite=True, skip_none=False)
+        cli.parser.save(cli.given, folder / "config.yaml", overwrite=True, skip_none=False)
         _announce(cli)
     try:
         trainer.fit(method, cli.datamodule, ckpt_path=cli.start, weights_only=True)
