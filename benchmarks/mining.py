@@ -90,6 +90,7 @@ def run_prepare(arguments: dict) -> None:
     corpus = prepare(PrepareSettings(**arguments), progress)
     told = {
         "seconds": progress.seconds | {"all": time.monotonic() - started},
+        "cpu": time.process_time(),
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "counts": corpus.info["counts"],
         "tokens": sum(store["tokens"] for store in corpus.info["token_stores"].values()),
@@ -138,7 +139,8 @@ def main() -> None:
         print(f"| {stage} | {seconds:.1f} |")
     total = sum(counts["triplets"].values())
     print(f"\n{total:,} triplets, {sum(counts['hard'].values()):,} with a hard negative; ", end="")
-    print(f"{told['tokens']:,} tokens; peak memory {told['peak'] / 1e9:.2f} GB")
+    print(f"{told['tokens']:,} tokens; ", end="")
+    print(f"{told['cpu']:.0f} CPU seconds; peak memory {told['peak'] / 1e9:.2f} GB")
 
 
 if __name__ == "__main__":

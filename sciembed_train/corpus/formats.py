@@ -55,6 +55,7 @@ class Table:
     def __init__(self, source: str | Path, what: str) -> None:
         self.source = str(source)
         self.what = what
+        self.key = "paper_id" if what == "papers" else None  # a CSV file must have this column
         self.files: list[Path] = []
         self._datasets: list[Any] = []
         path = Path(source)
@@ -109,7 +110,7 @@ class Table:
             yield from self._dataset_rows()
             return
         for number, file in enumerate(self.files):
-            for line, row in _rows(file):
+            for line, row in _rows(file, self.key):
                 yield number << _FILE | line, row
 
     def cells(self, names: Sequence[str], aliases: Sequence[str] = ()) -> Iterator[Cells]:
@@ -135,7 +136,7 @@ class Table:
                 for line, cells in _delimited_cells(file, names, aliases):
                     yield base | line, cells
             else:
-                for line, cells in _named(_rows(file), names, aliases):
+                for line, cells in _named(_rows(file, None), names, aliases):
                     yield base | line, cells
 
     def _dataset_rows(self) -> Iterator[Row]:
@@ -350,7 +351,7 @@ class _Zstd(io.RawIOBase):
         return len(part)
 
 
-def _rows(path: Path) -> Iterator[Row]:
+def _rows(path: Path, needed: str | None) -> Iterator[Row]:
     kind = kind_of(path)
     if kind == "jsonl":
         for line, text in read_lines(path):
@@ -369,7 +370,7 @@ def _rows(path: Path) -> Iterator[Row]:
     elif kind == "parquet":
         yield from _parquet_rows(path)
     else:
-        yield from _delimited_rows(path)
+        yield from _delimited_rows(path, needed)
 
 
 def _json_row(text: str) -> Mapping[str, Any] | BadRow:
@@ -458,7 +459,7 @@ class _Lines:
         self.ended = True
 
 
-def _delimited_rows(path: Path) -> Iterator[Row]:
+def _delimited_rows(path: Path, needed: str | None) -> Iterator[Row]:
     names: list[str] | None = None
     for line, cells in _delimited(path):
         if isinstance(cells, BadRow):
@@ -468,9 +469,9 @@ def _delimited_rows(path: Path) -> Iterator[Row]:
             twice = {n for n in names if n and names.count(n) > 1}
             if twice:
                 raise UserError(f"{path}:{line}: two columns are called {sorted(twice)[0]!r}.")
-            if "paper_id" not in names:
+            if needed and needed not in names:
                 raise UserError(
-                    f"{path}:{line}: the first line names the columns, and `paper_id` is not "
+                    f"{path}:{line}: the first line names the columns, and `{needed}` is not "
                     f"among them: {', '.join(names)[:200]}."
                 )
         elif len(cells) != len(names):
@@ -627,7 +628,13 @@ def _load_saved(path: Path) -> list[Any]:
 
 
 def _load_hub(name: str, what: str) -> list[Any]:
-    library = _library()
+    try:
+        library = _library()
+    except UserError as error:
+        raise UserError(
+            f"{name}: there is no such file or folder ({what}). "
+            f"If it is a dataset on the hub: {error}"
+        ) from error
     base, _, split = name.partition("@")
     repository, _, config = base.partition(":")
     try:

@@ -2,6 +2,7 @@ import csv
 import gzip
 import io
 import json
+import sys
 
 import pytest
 
@@ -250,6 +251,9 @@ def test_what_is_no_input_is_refused_before_anything_is_read(tmp_path):
     (tmp_path / "p.csv").write_text("id,title\n1,a\n")
     with pytest.raises(UserError, match=r"p\.csv:1: .*`paper_id` is not among them: id, title"):
         read(tmp_path / "p.csv")
+    (tmp_path / "queries.csv").write_text("query_id,text\n1,a\n")
+    rows = list(Table(tmp_path / "queries.csv", "queries").rows())
+    assert [row for _, row in rows] == [{"query_id": "1", "text": "a"}]
     (tmp_path / "q.csv").write_text("paper_id,title,title\n")
     with pytest.raises(UserError, match="two columns are called 'title'"):
         read(tmp_path / "q.csv")
@@ -284,6 +288,13 @@ def test_a_saved_dataset_is_a_table(tmp_path):
         assert table.checksums()
         cells = table.cells(("paper_id", "title"))
         assert [list(c) for _, c in cells] == [[r["paper_id"], r["title"]] for r in ROWS]
+
+
+def test_a_mistyped_path_is_told_though_it_could_be_a_hub_name(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"my/papers: there is no such file or folder \(papers\)"):
+        Table("my/papers", "papers")
 
 
 def test_a_hub_name_without_network_is_told_as_such(monkeypatch):

@@ -88,6 +88,16 @@ def test_a_store_sent_to_a_worker_is_mapped_there_and_not_copied(tiny_bert, tmp_
     assert np.array_equal(again.rows(np.arange(300), 64)[0], store.rows(np.arange(300), 64)[0])
 
 
+def test_a_large_vocabulary_takes_four_bytes_a_token(tiny_bert, tmp_path):
+    tokenizer = TextTokenizer.load(tiny_bert)
+    small = write_token_store(tmp_path / "s", tokenizer, InputFormat(), small_papers(20))
+    tokenizer.vocab_size = 2**16
+    large = write_token_store(tmp_path / "l", tokenizer, InputFormat(), small_papers(20))
+    assert [s.info["dtype"] for s in (small, large)] == ["uint16", "uint32"]
+    found = [s.rows(np.arange(20), 64)[0] for s in (small, large)]
+    assert np.array_equal(*found)
+
+
 def test_asking_for_nothing_or_for_the_wrong_thing(tiny_bert, tmp_path):
     tokenizer = TextTokenizer.load(tiny_bert)
     store = write_token_store(tmp_path / "s", tokenizer, InputFormat(), small_papers(3))
