@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 Discount = Literal["log2", "jk"]
 Gain = Literal["linear", "exp"]
-Scores = NDArray[np.float64]
+Scores = NDArray[np.float64] | np.float64  # a number where there is one ranking
 
 
 def average_precision(relevant: Any, total: Any = None) -> Scores:
@@ -192,7 +192,7 @@ def _ranks(hits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _total(hits: NDArray[np.float64], total: Any) -> NDArray[np.float64]:
-    return hits.sum(-1) if total is None else np.asarray(total, dtype=np.float64)
+    return np.asarray(hits.sum(-1) if total is None else total, dtype=np.float64)
 
 
 def _divide(above: Any, below: Any) -> Scores:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from sciembed_train.evaluation import metrics
 
-BLOCK_ENTRIES = 2**25  # distances in memory at once: 128 MiB, whatever Q and N are
+BLOCK_ENTRIES = 2**25  # distances in memory at once: 128 MiB, whatever Q is
+PART = 2**14  # papers that are copied at once, to the device or from a memory map
 
 
 def id_order(ids: Sequence[str]) -> Int64[np.ndarray, " N"]:
@@ -41,10 +42,11 @@ def distance_rows(
         queries: embeddings of the queries.
         papers: embeddings of the papers; may be memory-mapped.
         device: where to compute.
-        entries: how many distances are held at once, beside ``papers`` itself.
+        entries: how many distances are held at once (but at least one query's), beside
+            ``papers`` itself and a copy of `PART` of them.
     """
     step = max(1, min(len(queries), entries // max(1, len(papers))))
-    width = max(1, entries // step)
+    width = max(1, min(PART, entries // step))
     for start in range(0, len(queries), step):
         few = torch.as_tensor(queries[start : start + step], device=device)
         block = np.empty((len(few), len(papers)), dtype=np.float32)

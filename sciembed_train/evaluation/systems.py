@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -26,6 +26,7 @@ from sciembed_train.evaluation.vectors import (
 BASELINES = ("bm25", "random")
 
 
+@runtime_checkable
 class System(Protocol):
     """Something that ranks papers for queries."""
 

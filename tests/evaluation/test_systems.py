@@ -51,7 +51,8 @@ def test_bm25_equals_its_equation():
 
 
 def test_bm25_over_papers_without_a_word():
-    rows = list(Bm25().distances([("the", ""), ("of", ""), ("a b", "")], 3, [2], np.arange(3)))
+    texts = [("the", ""), ("of", ""), ("a b", "")]
+    rows = list(Bm25().distances(texts, 3, np.array([2]), np.arange(3)))
     assert [row.tolist() for row in rows] == [[0.0, 0.0, 0.0]]
 
 
