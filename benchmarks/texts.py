@@ -13,9 +13,8 @@ import numpy as np
 
 
 def lines(path: Path) -> list[dict]:
-    opened = gzip.open(path, "rt") if path.suffix == ".gz" else open(path, encoding="utf-8")
-    with opened as stream:
-        return [json.loads(line) for line in stream]
+    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    return [json.loads(line) for line in content.decode().splitlines()]
 
 
 def real_papers(data: Path) -> list[dict]:

@@ -80,6 +80,7 @@ class Clock:
         self.stamps: list[float] = []
 
     def tick(self) -> None:
+        """A step has ended."""
         import torch
 
         if torch.cuda.is_available():
@@ -87,6 +88,7 @@ class Clock:
         self.stamps.append(time.perf_counter())
 
     def report(self, batch: int, useful: float, losses: list[float]) -> dict:
+        """What one process hands to the table."""
         import torch
 
         steps = len(self.stamps) - 1  # the first stamp closes the warm-up step
@@ -199,14 +201,18 @@ def run_ours(job: dict) -> dict:
     class Ticks(pl.Callback):
         def on_train_batch_end(self, trainer, module, *_):
             clock.tick()
-            losses.append(float(trainer.callback_metrics["train/loss"]))
+            losses.append(method.shown["loss"])
 
-    data = TripletData(corpus=job["corpus"], batch_size=job["batch"], max_length=MAX_LENGTH, seed=0)
+    data = TripletData(
+        corpus=job["corpus"],
+        batch_size=job["batch"],
+        max_length=MAX_LENGTH,
+        tokenizer=job["backbone"],
+        seed=0,
+    )
     method = Specter(
         encoder=EncoderSettings(backbone=job["backbone"], max_length=MAX_LENGTH, dropout=0.0),
-        optim=OptimSettings(
-            lr=LEARNING_RATE, weight_decay=0.0, schedule="linear", warmup=0, clip_norm=1.0
-        ),
+        optim=OptimSettings(lr=LEARNING_RATE, weight_decay=0.0, schedule="linear", clip_norm=1.0),
     )
     trainer = pl.Trainer(
         max_steps=job["steps"] + 1,
@@ -216,6 +222,7 @@ def run_ours(job: dict) -> dict:
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         limit_val_batches=0,
+        log_every_n_steps=1,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -339,7 +346,7 @@ def main() -> None:
                     sides[side].append(measure({**job, "side": side}))
                     raw.append({"row": name, "precision": precision, "side": side,
                                 **sides[side][-1]})  # fmt: skip
-                    print(json.dumps({k: v for k, v in raw[-1].items()}), file=sys.stderr)
+                    print(json.dumps(raw[-1]), file=sys.stderr)
             rows.append(summary(name, precision, sides, peer_fp32))
             if precision == "fp32" and not any(r.get("killed") for r in sides["peer"]):
                 peer_fp32 = [r["triplets_per_second"] for r in sides["peer"]]

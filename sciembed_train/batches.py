@@ -6,7 +6,7 @@ Shapes: ``U`` distinct texts, ``T`` tokens of them all, ``B`` examples of this r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -84,21 +84,22 @@ class TripletBatch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> TripletBatch:
         """The same batch on a device."""
-        return TripletBatch(
-            self.rows.to(device, non_blocking),
-            *(
-                t.to(device, non_blocking=non_blocking)
-                for t in (self.anchor, self.positive, self.negative)
-            ),
-            self.step,
+        return replace(
+            self,
+            rows=self.rows.to(device, non_blocking),
+            anchor=self.anchor.to(device, non_blocking=non_blocking),
+            positive=self.positive.to(device, non_blocking=non_blocking),
+            negative=self.negative.to(device, non_blocking=non_blocking),
         )
 
     def pin_memory(self) -> TripletBatch:
         """The same batch in page-locked memory."""
-        return TripletBatch(
-            self.rows.pin_memory(),
-            *(t.pin_memory() for t in (self.anchor, self.positive, self.negative)),
-            self.step,
+        return replace(
+            self,
+            rows=self.rows.pin_memory(),
+            anchor=self.anchor.pin_memory(),
+            positive=self.positive.pin_memory(),
+            negative=self.negative.pin_memory(),
         )
 
 
