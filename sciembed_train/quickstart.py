@@ -32,7 +32,7 @@ from sciembed_train.invented import (
 
 RESULTS = "quickstart.json"
 # What a quickstart writes, and so what another may replace.
-_MADE = ("world", "backbone", "corpus", "truth", "run", "recipe.yaml", "vectors.npy")
+_MADE = ("world", "backbone", "corpus", "truth", "run", "quickstart.yaml", "vectors.npy")
 _MADE += ("vectors.ids.txt", "scores", RESULTS)
 
 RECIPE = """\
@@ -156,7 +156,7 @@ def quickstart(
         f"{counts['triplets']['train']:,} triplets; {counts['queries']['test']:,} papers held out",
     )
 
-    recipe = folder / "recipe.yaml"
+    recipe = folder / "quickstart.yaml"
     values = {k: v for k, v in asdict(s).items() if k in ("max_length", "lr", "batch_size")}
     text = RECIPE.format(
         backbone=json.dumps(str(backbone)),

@@ -73,7 +73,9 @@ def test_the_run_can_be_read_and_repeated_by_its_recipe(small):
     record = json.loads((folder / "run" / "export" / "sciembed.json").read_text())
     assert record["method"] == "specter"
     assert record["seed"] == 0
-    assert "specter.Specter" in (folder / "recipe.yaml").read_text()
+    assert record["recipe"] == "quickstart"
+    assert record["training"]["epochs"] == SMALL.epochs
+    assert "specter.Specter" in (folder / "quickstart.yaml").read_text()
 
 
 def test_a_quickstart_says_each_step_once_and_nothing_else(small):

@@ -10,6 +10,9 @@ from typing import Any
 
 from sciembed_train.errors import UserError
 
+# What of a checkpoint's facts stands beside the counts, not among them.
+_HEADS = ("recipe", "seed", "base_model", "base_model_sha256")
+
 
 def find_checkpoint(source: str | Path) -> Path:
     """The checkpoint file that ``source`` names: itself, or a run's best, else its last.
@@ -64,15 +67,13 @@ def card_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """What a checkpoint knows of its training, for `export_encoder`."""
     record = checkpoint.get("sciembed")
     record = record if isinstance(record, dict) else {}
-    card = {k: v for k, v in record.items() if k in ("method", "recipe", "seed", "base_model")}
-    training = dict(record.get("training") or {})
-    card.update({k: training.pop(k) for k in ("recipe", "seed") if k in training})
-    card["training"] = {
-        "steps": checkpoint.get("global_step"),
-        "epochs": checkpoint.get("epoch"),
-        **training,
-    }
-    return card
+    training = {"steps": checkpoint.get("global_step"), **dict(record.get("training") or {})}
+    card: dict[str, Any] = {"method": record.get("method")}
+    card.update({key: training.pop(key) for key in _HEADS if key in training})
+    # Not the checkpoint's own `epoch`: to Lightning the whole run is one pass of the loader.
+    if training.get("steps_per_epoch"):
+        training["epochs"] = round(training["steps"] / training["steps_per_epoch"], 2)
+    return {**card, "training": training}
 
 
 def describe_differences(differences: dict[str, float | None]) -> str:

@@ -99,7 +99,9 @@ def export_encoder(
                 pooling=settings.pooling,
                 max_length=settings.max_length,
             )
-            text = model_card(encoder, record, folder.name)
+            # A run's own export is known by the run's name.
+            name = folder.parent.name if folder.name == "export" else folder.name
+            text = model_card(encoder, record, name)
             (partial / "README.md").write_text(text, encoding="utf-8")
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror or error}).") from error

@@ -29,7 +29,14 @@ def write_checkpoint(path, encoder, **changes):
             "version": 1,
             "method": "specter",
             **describe(encoder),
-            "training": {"triplets": 4321, "seed": 11, "recipe": "specter"},
+            "training": {
+                "triplets": 4321,
+                "seed": 11,
+                "recipe": "specter",
+                "steps_per_epoch": 16,
+                "base_model": "somebody/some-bert",
+                "base_model_sha256": "0f" * 32,
+            },
         },
     }
     content.update(changes)
@@ -54,7 +61,14 @@ def test_a_checkpoint_becomes_a_folder_with_the_trained_vectors(trained, tmp_pat
     assert record["method"] == "specter"
     assert record["seed"] == 11
     assert record["recipe"] == "specter"
-    assert record["training"] == {"triplets": 4321, "steps": 40, "epochs": 1}
+    assert record["base_model"] == "somebody/some-bert"
+    assert record["base_model_sha256"] == "0f" * 32
+    assert record["training"] == {
+        "triplets": 4321,
+        "steps": 40,
+        "steps_per_epoch": 16,
+        "epochs": 2.5,
+    }
 
 
 def test_of_a_run_the_best_checkpoint_is_taken_else_the_last(trained, tmp_path, capsys):
