@@ -156,15 +156,7 @@ def read_queries(path: Path) -> list[Query]:
     """
     table = Table(path, "queries")
     queries: dict[str, Query] = {}
-    if kind_of(path) in ("csv", "tsv"):
-        names = ("query_id", "text")
-        rows = (
-            (p, r if isinstance(r, BadRow) else dict(zip(names, r, strict=True)))
-            for p, r in table.cells(names)
-        )
-    else:
-        rows = table.rows()
-    for at, row in rows:
+    for at, row in table.rows():
         query = row if isinstance(row, BadRow) else _query(row)
         if isinstance(query, BadRow):
             raise UserError(f"{table.where(at)}: {query.message} Correct the row.")

@@ -71,8 +71,9 @@ def test_papers_may_lie_elsewhere(folder, tmp_path):
 
 def test_queries_from_csv(tmp_path):
     path = tmp_path / "queries.csv"
-    path.write_text("query_id,text\n1,one\n2,two\n")
-    assert [(q.query_id, q.text) for q in read_queries(path)] == [("1", "one"), ("2", "two")]
+    path.write_text("query_id,text,paper_id\n1,one,\n2,,p2\n")
+    found = [(q.query_id, q.text, q.paper_id) for q in read_queries(path)]
+    assert found == [("1", "one", None), ("2", None, "p2")]
 
 
 @pytest.mark.parametrize(
