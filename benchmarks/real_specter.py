@@ -26,8 +26,8 @@ import sys
 from pathlib import Path
 
 HEADLINES = {
-    "citations": ("map", "ndcg"),
-    "retrieval": ("map", "ndcg@10"),
+    "citations": ("map", "ndcg_log2"),
+    "retrieval": ("map", "ndcg10_log2"),
     "csfcube": (
         "background/map_grade2",
         "background/ndcg_pct20_jk",
@@ -55,17 +55,19 @@ def train(*words: str, quiet: Path | None = None) -> None:
         raise SystemExit(f"failed ({done.returncode}):\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
 
 
-def evaluate(model: Path, corpus: Path, data: Path, name: str, to: Path) -> dict[str, float]:
-    """Every score of one model, by ``benchmark:metric``."""
+def evaluate(model: list[str], corpus: Path, data: Path, name: str, to: Path) -> dict[str, float]:
+    """Every score of one model, by ``benchmark: metric``."""
     scores = {}
     places = {"citations": corpus, "csfcube": data / "csfcube"}
     if (data / name / "qrels.tsv").exists():
         places["retrieval"] = data / name
     for benchmark, place in places.items():
         result = to / f"{benchmark}.json"
+        if benchmark == "csfcube" and to.name.startswith("before"):
+            result = to.parents[1] / f"csfcube-{to.name}.json"  # the same for every set and seed
         if not result.exists():
             train(
-                "evaluate", "--model", str(model), "--benchmark", benchmark,
+                "evaluate", "--model", *model, "--benchmark", benchmark,
                 "--data", str(place), "--to", str(result), "--precision", "bf16",
             )  # fmt: skip
         found = json.loads(result.read_text())["metrics"]
@@ -87,11 +89,6 @@ def one(name: str, pooling: str, seed: int, args: argparse.Namespace) -> dict[st
             "--papers", str(source / "papers.jsonl"), "--citations", str(source / "citations.tsv"),
             "--to", str(corpus), "--tokenizer", minilm(), "--seed", str(seed),
         )  # fmt: skip
-    before = args.to / f"before-{pooling}"
-    if not before.exists():
-        from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-
-        Encoder(EncoderSettings(backbone=minilm(), pooling=pooling)).save(before)
     run = f"{name}-{pooling}-seed{seed}"
     root = args.to / "runs"
     if not (root / run / "export").exists():
@@ -102,7 +99,8 @@ def one(name: str, pooling: str, seed: int, args: argparse.Namespace) -> dict[st
             "--trainer.max_epochs", str(args.epochs), "--root", str(root), "--run", run,
         )  # fmt: skip
     scores = {}
-    for label, model in (("before", before), ("after", root / run / "export")):
+    before = [minilm(), "--pooling", pooling, "--max-length", "512"]
+    for label, model in (("before", before), ("after", [str(root / run / "export")])):
         folder = place / f"{label}-{pooling}"
         folder.mkdir(exist_ok=True)
         scores[label] = evaluate(model, corpus, args.data, name, folder)
