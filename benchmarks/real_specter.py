@@ -42,7 +42,7 @@ def minilm() -> str:
     return str(Path(spec.submodule_search_locations[0]) / "model")
 
 
-def train(*words: str, quiet: Path | None = None) -> None:
+def train(*words: str) -> None:
     """One command of the project, printed as a user would type it."""
     print("./train " + " ".join(map(shlex.quote, words)), flush=True)
     done = subprocess.run(
