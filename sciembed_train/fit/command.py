@@ -167,6 +167,7 @@ class RunCLI(LightningCLI):
                 if fitting
                 else "The validation scores of a checkpoint.",
                 "exit_on_error": False,
+                "allow_abbrev": False,  # a key's beginning is a typing mistake
             },
             args=argv,
             run=False,
@@ -614,11 +615,10 @@ def validate(argv: list[str]) -> int:
     with _told_shortly(argv):
         cli = RunCLI(argv, fitting=False)
     assert cli.start is not None
-    check_fits(cli.start, cli.model, cli.datamodule, resuming=False)
+    content = check_fits(cli.start, cli.model, cli.datamodule, resuming=False)
+    cli.model.load_state_dict(content["state_dict"])
     try:
-        cli.trainer.validate(
-            cli.model, cli.datamodule, ckpt_path=cli.start, weights_only=True, verbose=False
-        )
+        cli.trainer.validate(cli.model, cli.datamodule, verbose=False)
     except BaseException:
         _end_children(cli.trainer)
         raise

@@ -118,3 +118,11 @@ def validations(run: Path) -> dict[int, tuple[str, str]]:
             assert int(row["step"]) not in found, f"validation {row['step']} stands twice"
             found[int(row["step"])] = (row["val/loss"], row["val/mrr"])
     return found
+
+
+class FailOnSecondRank(Callback):
+    """A defect on one rank while the other waits for it."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_rank == 1 and trainer.global_step == 3:
+            raise RuntimeError("the second rank fails")

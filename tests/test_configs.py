@@ -1,0 +1,106 @@
+"""Every shipped recipe is parsed, built and stepped; every machine file is parsed."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sciembed_train import fit
+from tests.corpus.small import write_small_corpus
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+RECIPES = sorted(CONFIGS.glob("*.yaml"))
+MACHINES = sorted((CONFIGS / "machine").glob("*.yaml"))
+
+
+def names(paths):
+    return [path.stem for path in paths]
+
+
+def printed(capsys, *files):
+    words = [word for file in files for word in ("-c", str(file))]
+    with pytest.raises(SystemExit) as left:
+        fit.main([*words, "--print_config"])
+    assert left.value.code == 0
+    return yaml.safe_load(capsys.readouterr().out)
+
+
+def test_the_published_recipes_and_the_usual_machines_are_there():
+    assert {"specter", "specter2_base"} <= set(names(RECIPES))
+    assert {"cpu", "one_gpu", "eight_gpus", "slurm"} <= set(names(MACHINES))
+
+
+@pytest.fixture(scope="module")
+def corpus(tiny_bert, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("configs") / "corpus"
+    write_small_corpus(folder, tiny_bert)
+    return folder
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=names(RECIPES))
+def test_a_recipe_is_built_at_toy_size_and_stepped(recipe, corpus, tiny_bert, tmp_path):
+    code = fit.main(
+        [
+            *("-c", str(recipe), "-c", str(CONFIGS / "machine" / "cpu.yaml")),
+            *("--data.corpus", str(corpus), "--model.encoder.backbone", str(tiny_bert)),
+            *("--data.batch_size", "8", "--trainer.max_steps", "3", "--root", str(tmp_path)),
+            "--quiet",
+        ]
+    )
+    assert code == 0
+    run = tmp_path / recipe.stem
+    assert {path.name for path in run.iterdir()} >= {
+        *("config.yaml", "metrics.csv", "last.ckpt", "best.ckpt", "export")
+    }
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=names(MACHINES))
+@pytest.mark.parametrize("recipe", RECIPES, ids=names(RECIPES))
+def test_a_machine_file_goes_with_a_recipe_and_keeps_its_settings(recipe, machine, capsys):
+    alone, both = printed(capsys, recipe), printed(capsys, recipe, machine)
+    assert both["data"] == alone["data"]
+    assert both["model"]["init_args"]["optim"] == alone["model"]["init_args"]["optim"]
+    assert both["model"]["init_args"]["encoder"] == alone["model"]["init_args"]["encoder"]
+    assert both["trainer"]["devices"] == yaml.safe_load(machine.read_text())["trainer"]["devices"]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=names(RECIPES))
+def test_a_recipe_opens_with_its_source_and_names_no_device(recipe):
+    text = recipe.read_text()
+    assert re.match(r"# .*\(20\d\d\)", text)
+    assert "Expect:" in text
+    assert "docs/methods.md" in text
+    device = {"accelerator", "devices", "num_nodes", "strategy", "precision"}
+    assert not device & set(yaml.safe_load(text).get("trainer", {}))
+    assert "step_tokens" not in yaml.safe_load(text)["model"]["init_args"]
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=names(MACHINES))
+def test_a_machine_file_names_nothing_of_the_experiment(machine):
+    content = yaml.safe_load(machine.read_text())
+    assert set(content) <= {"trainer", "model"}
+    allowed = {"accelerator", "devices", "num_nodes", "strategy", "precision"}
+    assert set(content["trainer"]) <= allowed
+    assert set(content.get("model", {}).get("init_args", {})) <= {"step_tokens"}
+
+
+def test_specter_is_the_papers(capsys):
+    found = printed(capsys, CONFIGS / "specter.yaml")
+    optim = found["model"]["init_args"]["optim"]
+    assert found["model"]["init_args"]["encoder"]["backbone"] == (
+        "allenai/scibert_scivocab_uncased"
+    )
+    assert (optim["lr"], optim["schedule"]) == (2e-5, "slanted_triangular")
+    assert found["model"]["init_args"]["margin"] == 1.0
+    assert found["data"]["batch_size"] == 32
+    assert found["trainer"]["max_epochs"] == 2
+
+
+def test_specter2_base_is_the_model_cards(capsys):
+    found = printed(capsys, CONFIGS / "specter2_base.yaml")
+    optim = found["model"]["init_args"]["optim"]
+    assert (optim["lr"], optim["schedule"], optim["warmup_share"]) == (2e-5, "linear", 0.1)
+    assert found["model"]["init_args"]["encoder"]["max_length"] == 512
+    assert found["data"]["batch_size"] == 1024
+    assert found["trainer"]["max_epochs"] == 2

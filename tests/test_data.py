@@ -1,0 +1,173 @@
+import pickle
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from sciembed_train.data import TripletData, _choose_dev
+from sciembed_train.errors import UserError
+from tests.corpus.small import write_small_corpus
+
+
+@pytest.fixture(scope="module")
+def corpus(tiny_bert, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "corpus"
+    write_small_corpus(folder, tiny_bert)
+    return folder
+
+
+def module(corpus, backbone, step=0, total=40, **settings):
+    data = TripletData(
+        **{"corpus": str(corpus), "batch_size": 8, "max_length": 32, **settings},
+        tokenizer=str(backbone),
+    )
+    data.trainer = SimpleNamespace(
+        global_step=step,
+        max_steps=total,
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+    )
+    data.setup("fit")
+    return data
+
+
+def triplets_of(batch, data):
+    """The papers of a batch's triplets, found again by their tokens."""
+    store, length = data.tokens, data.max_length
+    papers = {tuple(store.rows(np.array([p]), length)[0].tolist()): p for p in range(len(store))}
+    parts = batch.rows.ids.split(batch.rows.lengths.tolist())
+    names = [papers[tuple(part.tolist())] for part in parts]
+    columns = (batch.anchor, batch.positive, batch.negative)
+    return np.array([[names[i] for i in column.tolist()] for column in columns]).T
+
+
+def test_the_loader_gives_the_steps_that_are_left_in_the_order_of_the_seed(corpus, tiny_bert):
+    data = module(corpus, tiny_bert, step=0)
+    whole = list(data.train_dataloader())
+    assert [batch.step for batch in whole] == list(range(40))
+    assert len(data.train_dataloader()) == 40
+    plan = data.plan(1)
+    for step in (0, 11, 12, 39):  # both sides of an epoch's end
+        expected = data.train_triplets[plan.indices(step, 0)]
+        assert (triplets_of(whole[step], data) == expected).all()
+
+    later = module(corpus, tiny_bert, step=17)
+    rest = list(later.train_dataloader())
+    assert len(later.train_dataloader()) == 40  # Lightning counts from the run's first step
+    assert [batch.step for batch in rest] == list(range(17, 40))
+    for ours, theirs in zip(rest, whole[17:], strict=True):
+        assert torch.equal(ours.rows.ids, theirs.rows.ids)
+        assert torch.equal(ours.anchor, theirs.anchor)
+
+
+def test_workers_change_nothing(corpus, tiny_bert):
+    alone = list(module(corpus, tiny_bert, step=9, total=16).train_dataloader())
+    helped = list(module(corpus, tiny_bert, step=9, total=16, num_workers=2).train_dataloader())
+    assert [b.step for b in helped] == [b.step for b in alone]
+    assert all(torch.equal(a.rows.ids, b.rows.ids) for a, b in zip(alone, helped, strict=True))
+
+
+def test_the_dataset_can_be_sent_without_its_tokens(corpus, tiny_bert):
+    dataset = module(corpus, tiny_bert).train_dataloader().dataset
+    assert len(pickle.dumps(dataset.tokens)) < 2000
+    assert torch.equal(pickle.loads(pickle.dumps(dataset))[3].rows.ids, dataset[3].rows.ids)
+
+
+def test_ranks_share_each_step(corpus, tiny_bert, monkeypatch):
+    from sciembed_train import distributed
+
+    whole = module(corpus, tiny_bert).train_dataloader().dataset
+    monkeypatch.setattr(distributed, "world_size", lambda: 4)
+    shares = []
+    for rank in range(4):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        data = module(corpus, tiny_bert)
+        shares.append(data.train_dataloader().dataset)
+    for step in (0, 5, 13):
+        together = np.concatenate([triplets_of(share[step], data) for share in shares])
+        assert (together == triplets_of(whole[step], data)).all()
+
+
+def test_validation_has_each_paper_once_over_all_ranks(corpus, tiny_bert, monkeypatch):
+    from sciembed_train import distributed
+
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    slots = []
+    for rank in range(2):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        data = module(corpus, tiny_bert)
+        for batch in data.val_dataloader():
+            lengths = batch.rows.lengths.tolist()
+            assert lengths == sorted(lengths, reverse=True)
+            for slot, row in zip(batch.slots.tolist(), batch.rows.ids.split(lengths), strict=True):
+                paper = data.dev_papers[slot]
+                expected, _ = data.tokens.rows(np.array([paper]), data.max_length)
+                assert row.tolist() == expected.tolist()
+            slots += batch.slots.tolist()
+    assert sorted(slots) == list(range(data.dev_triplets.papers))
+    columns = (data.dev_triplets.anchor, data.dev_triplets.positive, data.dev_triplets.negative)
+    rebuilt = np.stack([data.dev_papers[c.numpy()] for c in columns], axis=1)
+    assert (rebuilt == data.corpus.triplets("dev")).all()
+
+
+def test_dev_triplets_are_limited_by_whole_queries():
+    triplets = np.array([[q, 100 + q, 200 + k] for q in range(50) for k in range(q % 4 + 1)])
+    chosen = _choose_dev(triplets, 30)
+    assert 0 < len(chosen) <= 30
+    for query in np.unique(chosen[:, 0]):
+        assert (chosen[:, 0] == query).sum() == (triplets[:, 0] == query).sum()
+    assert (chosen == _choose_dev(triplets, 30)).all()
+    assert _choose_dev(triplets, 1000) is triplets
+    assert len(_choose_dev(triplets, 1)) >= 1
+
+
+def test_the_time_spent_waiting_is_added_up(corpus, tiny_bert):
+    data = module(corpus, tiny_bert)
+    assert data.waited == 0.0
+    list(data.train_dataloader())
+    assert data.waited > 0.0
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [({"seed": 1}, "seed"), ({"batch_size": 4}, "batch_size")],
+)
+def test_a_resume_with_other_settings_is_refused(corpus, tiny_bert, change, key):
+    state = module(corpus, tiny_bert, step=5).state_dict()
+    assert state["step"] == 5
+    module(corpus, tiny_bert).load_state_dict(state)
+    with pytest.raises(UserError, match=rf"data\.{key}="):
+        module(corpus, tiny_bert, **change).load_state_dict(state)
+
+
+def test_a_resume_on_another_corpus_is_refused(corpus, tiny_bert, tmp_path):
+    write_small_corpus(tmp_path / "other", tiny_bert, seed=1)
+    state = module(corpus, tiny_bert).state_dict()
+    with pytest.raises(UserError, match=r"data\.corpus="):
+        module(tmp_path / "other", tiny_bert).load_state_dict(state)
+
+
+def test_a_corpus_of_another_input_format_is_refused(corpus, tiny_bert):
+    from sciembed_train.inputs import InputFormat
+
+    with pytest.raises(UserError, match="holds no tokens of this tokenizer and input format"):
+        module(corpus, tiny_bert, form=InputFormat(separator="space"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"corpus": None}, "There is nothing to train on"),
+        ({"corpus": "x", "batch_size": 0}, "data.batch_size must be 1 or more; got 0"),
+        ({"corpus": "x", "seed": -1}, "data.seed must be 0 or more"),
+        ({"corpus": "x", "dev_triplets": 0}, "data.dev_triplets must be 1 or more"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, expected):
+    with pytest.raises(UserError, match=expected):
+        TripletData(**settings)
+
+
+def test_a_length_in_epochs_alone_is_refused(corpus, tiny_bert):
+    with pytest.raises(ValueError, match="needs max_steps"):
+        module(corpus, tiny_bert, total=-1).train_dataloader()
