@@ -106,16 +106,19 @@ class RunCheckpoints(Checkpoint):
                 f"checkpoint.monitor is {self.monitor}; this run's scores are {', '.join(known)}."
             )
         step = trainer.global_step
-        value = score.item() if higher_is_better(self.monitor) else -score.item()
-        before = -math.inf if self.best is None else self.best
-        if not math.isnan(value) and value > before:
-            self.best, self.best_step = value, step
+        if self._improves(score.item()):
+            self.best, self.best_step = score.item(), step
             trainer.save_checkpoint(self.folder / "best.ckpt")
         trainer.save_checkpoint(self.folder / "last.ckpt")
         method = cast(Method, pl_module)
         mine = torch.tensor(float(method.stop_signal), device=method.device)
         if distributed.sum_over_ranks(mine).item() and step < trainer.max_steps:
             raise Interrupted(method.stop_signal or method.stop_agreed or signal.SIGTERM, step)
+
+    def _improves(self, score: float) -> bool:
+        if math.isnan(score) or self.best is None:
+            return not math.isnan(score)
+        return score > self.best if higher_is_better(self.monitor) else score < self.best
 
 
 class Signals(Callback):

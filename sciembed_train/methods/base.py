@@ -244,11 +244,15 @@ class Method(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what export needs: settings, the backbone's config and the tokenizer's files."""
         checkpoint["hyper_parameters"] = self.settings()
+        facts, steps = self.training_facts, self.global_step
+        if facts.get("steps_per_epoch"):
+            facts = {**facts, "epochs": round(steps / facts["steps_per_epoch"], 2)}
         checkpoint["sciembed"] = {
             "version": CHECKPOINT_VERSION,
             "method": type(self).__name__.lower(),
             **describe(self.encoder),
-            "training": {**self.training_facts, "steps": self.global_step},
+            **{key: facts[key] for key in ("base_model",) if key in facts},
+            "training": {**facts, "steps": steps},
         }
 
     def settings(self) -> dict[str, Any]:
