@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from types import FrameType
@@ -133,7 +134,9 @@ class Signals(Callback):
         self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signals over, after Lightning has."""
+        """Take the signals over, after Lightning has; only a main thread can."""
+        if threading.current_thread() is not threading.main_thread():
+            return
         method = cast(Method, pl_module)
 
         def take_note(number: int, frame: FrameType | None) -> None:

@@ -561,6 +561,10 @@ def fit(argv: list[str]) -> int:
             file=sys.stderr,
         )
         return 128 + ended.number
+    except SystemExit as left:
+        if isinstance(left.__context__, KeyboardInterrupt):  # the second Ctrl-C, which Lightning
+            return 130  # turns into sys.exit(1) after it has ended the children
+        raise
     except BaseException:
         _end_children(trainer)
         raise

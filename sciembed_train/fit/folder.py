@@ -13,8 +13,9 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from sciembed_train.errors import UserError
 
-# A folder that holds one of these is a run.
-MARKS = ("config.yaml", "metrics.csv", "last.ckpt", "best.ckpt")
+# A folder that holds one of these is a run with something to lose. One that was stopped before its
+# first checkpoint holds none and is begun again.
+MARKS = ("last.ckpt", "best.ckpt", "export")
 
 
 def default_root() -> Path:

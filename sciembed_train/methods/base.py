@@ -26,6 +26,7 @@ from sciembed_train import optim as optimiser
 from sciembed_train.batches import DevTriplets, PaperBatch, TripletBatch
 from sciembed_train.encoder.checkpoint import describe
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
+from sciembed_train.encoder.microbatch import plan_pieces
 from sciembed_train.evaluation import metrics
 from sciembed_train.optim import OptimSettings
 
@@ -139,7 +140,7 @@ class Method(LightningModule):
             value = value + loss.value.detach() * len(piece)
             active = active + loss.active.detach()
         optimizer.step()
-        self._after_step(step, rate, batch, value, active)
+        self._after_step(step, rate, batch, pieces, value, active)
 
     def _unsynchronised(self) -> AbstractContextManager[None]:
         """Gradients add up on each rank alone; the last piece's backward pass exchanges them."""
@@ -155,23 +156,31 @@ class Method(LightningModule):
         self._grad_norm = torch.nn.utils.clip_grad_norm_(trained, limit)
 
     def _after_step(
-        self, step: int, rate: float, batch: Any, value: Tensor, active: Tensor
+        self,
+        step: int,
+        rate: float,
+        batch: Any,
+        pieces: list[Any],
+        value: Tensor,
+        active: Tensor,
     ) -> None:
         every: int = cast(Any, self.trainer).log_every_n_steps
         due = (step + 1) % every == 0 or step + 1 in (1, self.trainer.max_steps)
         alone = distributed.world_size() == 1
         self._meter.tokens += batch.rows.tokens
+        stop = self.stop_signal  # read once: a signal may come at any time
         if alone and not due:  # nothing to agree on, nothing to show: the device is not waited for
-            self.stop_agreed = self.stop_signal
+            self.stop_agreed = stop
             return
-        here = [len(batch), self._meter.tokens, self.stop_signal]
-        sums = distributed.sum_over_ranks(
-            torch.stack([value.double(), active.double(), *value.new_tensor(here).double()])
+        here = torch.tensor(
+            [len(batch), self._meter.tokens, stop], dtype=_widest(value), device=value.device
         )
+        mine = torch.cat([torch.stack([value, active]).to(here.dtype), here])
+        sums = distributed.sum_over_ranks(mine)
         loss, live, examples, tokens, signals = sums.tolist()
         # Ranks that were sent different signals still all stop; which code they leave with is
         # then the first rank's.
-        self.stop_agreed = self.stop_signal or (2 if signals == 2 else 15 if signals else 0)
+        self.stop_agreed = stop or (2 if signals == 2 else 15 if signals else 0)
         if not due:
             return
         seconds, share = self._meter.stop(self._waited())
@@ -184,15 +193,11 @@ class Method(LightningModule):
             "train/tokens_per_second": tokens / seconds,
             "train/data_time_share": share,
             "train/peak_memory_gb": _peak_memory_gb(self.device),
-            **self._useful_tokens(),
+            "train/useful_token_share": useful_token_share(self.encoder, pieces),
         }
         self.shown = {"loss": found["train/loss"]}
         for logger in self.loggers:
             logger.log_metrics(found, step=step + 1)
-
-    def _useful_tokens(self) -> dict[str, float]:
-        share = getattr(self.encoder, "useful_token_share", None)
-        return {} if share is None else {"train/useful_token_share": float(share)}
 
     def _waited(self) -> float:
         return getattr(getattr(self.trainer, "datamodule", None), "waited", 0.0)
@@ -229,7 +234,7 @@ class Method(LightningModule):
             scores = held_out_scores(table, dev, self.held_out_loss)
             # Every rank has the same vectors; the mean makes them agree to the last bit, so that
             # all of them stop early or save alike.
-            mine = torch.tensor(list(scores.values()), dtype=torch.float64, device=self.device)
+            mine = vectors.new_tensor(list(scores.values()), dtype=_widest(vectors))
             agreed = distributed.mean_over_ranks(mine)
             for name, score in zip(scores, agreed, strict=True):
                 self.log(f"val/{name}", score.float(), logger=False, sync_dist=True)
@@ -308,7 +313,7 @@ def held_out_scores(
             )
     mrr, recall, average = np.mean(found, axis=0).tolist()
     return {
-        "loss": torch.cat(losses).double().mean().item(),
+        "loss": torch.cat(losses).to(_widest(vectors)).mean().item(),
         "mrr": mrr,
         "recall@10": recall,
         "map": average,
@@ -352,6 +357,25 @@ def _piece(batch: TripletBatch, triplets: Tensor) -> TripletBatch:
     papers, where = torch.unique(triplets, return_inverse=True)
     anchor, positive, negative = (where[:, c].contiguous() for c in range(3))
     return TripletBatch(batch.rows.select(papers), anchor, positive, negative, batch.step)
+
+
+def useful_token_share(encoder: Encoder, batches: list[Any]) -> float:
+    """Share of the slots that the encoder multiplies for these batches that hold a real token."""
+    if encoder.packed:
+        return 1.0
+    tokens, slots = 0, 0
+    for batch in batches:
+        lengths = batch.rows.lengths.cpu().numpy()
+        pieces = plan_pieces(lengths, encoder.piece_tokens, padded=True)
+        for start, end in pieces.spans():
+            rows = lengths[pieces.order[start:end]]
+            tokens, slots = tokens + int(rows.sum()), slots + int(rows.max()) * len(rows)
+    return tokens / slots
+
+
+def _widest(like: Tensor) -> torch.dtype:
+    """The widest floating type of the tensor's device: Apple's GPUs have no float64."""
+    return torch.float32 if like.device.type == "mps" else torch.float64
 
 
 def _dropout_seed(seed: int, step: int) -> int:

@@ -1,16 +1,18 @@
 import warnings
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pytorch_lightning.plugins.precision import MixedPrecision
 
 from sciembed_train.batches import DevTriplets, TokenRows, TripletBatch
 from sciembed_train.encoder.checkpoint import encoder_from_checkpoint
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.losses import triplet_margin
-from sciembed_train.methods.base import cut_triplets, held_out_scores
+from sciembed_train.methods.base import Loss, cut_triplets, held_out_scores, useful_token_share
 from sciembed_train.methods.specter import Specter
 from sciembed_train.optim import OptimSettings
 from tests.methods.training import VARIANTS, Plain, on_a_rank, small_corpus, train
@@ -209,3 +211,45 @@ def test_a_batch_of_another_step_is_a_defect(place):
 
     with pytest.raises(RuntimeError, match="the loader gave step 5, the optimiser is at 0"):
         train(Stuck, *place)
+
+
+def test_useful_share_counts_the_slots_of_padded_pieces(tiny_bert):
+    lengths = [10, 2, 9, 3]
+    batch = random_batch(lengths, [(0, 1, 2), (3, 1, 0)])
+    settings = {"max_length": 20, "piece_tokens": 20}
+    packed = Specter(EncoderSettings(str(tiny_bert), forward="packed", **settings))
+    padded = Specter(EncoderSettings(str(tiny_bert), forward="padded", **settings))
+    assert useful_token_share(packed.encoder, [batch]) == 1.0
+    # Sorted and cut at 20 slots: (10, 9) and (3, 2).
+    assert useful_token_share(padded.encoder, [batch]) == pytest.approx(24 / (20 + 6))
+
+
+def test_a_half_precision_step_that_overflows_is_counted_and_changes_nothing(place):
+    """A scaler on CPU skips as one on a GPU does: the data goes on, the weights wait."""
+    overflow_at = 1
+
+    class Overflows(Plain):
+        def loss(self, batch):
+            found = super().loss(batch)
+            scale = float("inf") if batch.step == overflow_at else 1.0
+            return Loss(found.value * scale, found.active)
+
+        def on_train_batch_end(self, outputs, batch, batch_idx):
+            weights = torch.cat([p.detach().flatten() for p in self.parameters()])
+            self.__dict__.setdefault("after", []).append(weights)
+            self.__dict__.setdefault("steps", []).append((batch.step, self.global_step))
+
+    class Keeping(Overflows):
+        made: ClassVar[list] = []
+
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.made.append(self)
+
+    precision = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=8.0))
+    train(Keeping, *place, plugins=[precision], double=False)
+    after = Keeping.made[0].after
+    assert Keeping.made[0].steps == [(0, 1), (1, 2), (2, 3)]
+    assert torch.equal(after[1], after[0])
+    assert not torch.equal(after[2], after[1])
+    assert torch.isfinite(after[2]).all()

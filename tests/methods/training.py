@@ -72,6 +72,8 @@ def train(
     step_tokens: int | None = None,
     steps: int = 3,
     dropout: float = 0.0,
+    plugins: list | None = None,
+    double: bool = True,
 ) -> dict:
     """Gradients of each step before clipping, the weights after, and the validation scores."""
     world = distributed.world_size()
@@ -79,11 +81,13 @@ def train(
         os.environ["LOCAL_RANK"] = str(distributed.rank())
         os.environ["NODE_RANK"] = "0"
     encoder = EncoderSettings(backbone, max_length=64, dropout=dropout)
-    module = method(encoder, OPTIM, step_tokens=step_tokens).double()
+    module = method(encoder, OPTIM, step_tokens=step_tokens)
+    module = module.double() if double else module
     data = TripletData(corpus=corpus, batch_size=8, tokenizer=backbone, max_length=64)
     trainer = Trainer(
         max_steps=steps,
         max_epochs=-1,
+        plugins=plugins,
         accelerator="cpu",
         devices=world,
         strategy="ddp" if world > 1 else "auto",
