@@ -225,7 +225,12 @@ def written_whole(to: Path, marker: str = "corpus.json") -> Iterator[Path]:
         old = to.parent / f".{to.name}.old-{socket.gethostname()}-{os.getpid()}"
         if to.exists():
             to.rename(old)
-        partial.rename(to)
+        try:
+            partial.rename(to)
+        except OSError:
+            if old.exists():
+                old.rename(to)
+            raise
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         if error.errno in (28, 122):  # no space, quota: the user can mend it

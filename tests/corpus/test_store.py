@@ -3,6 +3,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ def test_reading_for_training_imports_neither_pyarrow_nor_duckdb(tiny_bert, tmp_
     write_small_corpus(tmp_path / "c", tiny_bert)
     code = """
 import sys
+from pathlib import Path
 from sciembed_train.corpus.store import Corpus
 corpus = Corpus.open(sys.argv[1])
 corpus.triplets("train"), corpus.queries("dev"), corpus.citations()
@@ -72,6 +74,24 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
             (folder / "corpus.json").write_text(text)
         assert json.loads((to / "corpus.json").read_text()) == int(text)
         assert [p.name for p in to.parent.iterdir()] == ["c"]
+
+
+def test_the_old_corpus_stays_when_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+    to = tmp_path / "c"
+    with written_whole(to) as folder:
+        (folder / "corpus.json").write_text("1")
+    rename = Path.rename
+
+    def refuse(path, target):
+        if ".partial-" in path.name:
+            raise PermissionError(13, "no")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(PermissionError), written_whole(to):
+        pass
+    assert [p.name for p in tmp_path.iterdir()] == ["c"]
+    assert (to / "corpus.json").read_text() == "1"
 
 
 def test_what_a_killed_process_left_is_removed_and_a_living_ones_is_not(tmp_path):

@@ -91,7 +91,7 @@ def worlds(draw):
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(worlds())
 def test_every_rule_holds_on_small_graphs(tmp_path, world):
