@@ -8,13 +8,14 @@ triplets; the scores are those of held-out papers.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,35 @@ def quickstart(
     s = settings or QuickstartSettings()
     check_installed()
     clear(folder)
+    with _one_thread():
+        return _quickstart(folder, seed, s, shuffled, progress, say)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Matrix products in one thread.
+
+    These are too small to share: on two cores that had other work, threads waiting for each other
+    made a step take twelve times the processor time.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _quickstart(
+    folder: Path,
+    seed: int,
+    s: QuickstartSettings,
+    shuffled: bool,
+    progress: bool,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
     steps: dict[str, dict[str, float]] = {}
     clock = _Clock(steps, say)
 
