@@ -168,6 +168,8 @@ class TripletData(LightningDataModule):
         form: InputFormat = InputFormat(),  # noqa: B008 - frozen
     ) -> None:
         super().__init__()
+        # A rank may have no held-out paper to encode where there are more ranks than papers.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
         if corpus is None:
             raise UserError(NOTHING)
         for key, value, least in (

@@ -52,6 +52,12 @@ PREPARING = (
 # Set for the processes that Lightning starts from this one: they need not look at the raw files.
 PREPARED = "SCIEMBED_PREPARED_CORPUS"
 
+# One whole model per process: sharded strategies would clip and gather differently.
+STRATEGIES = (
+    *("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false"),
+    "DDPStrategy",
+)
+
 # What of the trainer belongs to somebody else: key, the value that is accepted, what to use.
 REFUSED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
     ("gradient_clip_val", (None,), "set model.optim.clip_norm"),
@@ -234,7 +240,9 @@ class RunCLI(LightningCLI):
         elif config.ckpt_path is None:
             raise UserError("--ckpt_path FILE is missing: give the checkpoint to validate.")
         else:
-            self.start = run_folder.find_start(Path(config.ckpt_path), config.ckpt_path)
+            from sciembed_train.export.command import find_checkpoint
+
+            self.start = find_checkpoint(config.ckpt_path)
         self.given = config.clone()  # for config.yaml: raw files stay raw files
         self._find_corpus()
         corpus = Corpus.open(config.data.corpus)
@@ -274,11 +282,6 @@ class RunCLI(LightningCLI):
             return
         if "papers" not in raw:
             raise UserError(NOTHING)
-        if len(raw) == 1 and data.format == "plain":
-            raise UserError(
-                "--data.citations F is missing: SPECTER's triplets are mined from citations. "
-                "Triplets of your own are given with --data.pairs F."
-            )
         if distributed.launch_rank() and PREPARED in os.environ:  # the first has done it for all
             data.corpus = os.environ[PREPARED]
             return
@@ -295,6 +298,11 @@ class RunCLI(LightningCLI):
         )
         quiet = self.config.quiet or distributed.launch_rank() != 0
         made = cached_corpus(settings, self.root / ".cache", Progress(quiet=quiet))
+        if len(raw) == 1 and not (made.folder / "triplets" / "train.npy").is_file():
+            raise UserError(
+                "--data.citations F is missing: triplets are mined from citations. Triplets of "
+                "your own are given with --data.pairs F."
+            )
         data.corpus = os.environ[PREPARED] = str(made.folder)
 
     @property
@@ -350,6 +358,12 @@ def refuse_keys(trainer: Any) -> None:
         value = trainer.get(key)
         if value not in accepted:
             raise UserError(f"trainer.{key}={value} is not used here: {instead}.")
+    strategy = trainer.strategy
+    name = strategy if isinstance(strategy, str) else str(strategy.class_path).rpartition(".")[2]
+    if name not in STRATEGIES:
+        raise UserError(
+            f"trainer.strategy={name} is not supported; the strategies are {', '.join(STRATEGIES)}."
+        )
 
 
 def probe(trainer: Any) -> tuple[int, int]:
@@ -359,16 +373,19 @@ def probe(trainer: Any) -> tuple[int, int]:
         UserError: the accelerator is not there, or the settings contradict each other.
     """
     keys = ("accelerator", "strategy", "devices", "num_nodes", "precision")
+    settings = {key: trainer[key] for key in keys}
+    if not isinstance(settings["strategy"], str):
+        settings["strategy"] = "ddp"  # its own settings do not matter here
     try:
         found = RunTrainer(
-            **{key: trainer[key] for key in keys},
+            **settings,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
         )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
-        given = ", ".join(f"trainer.{key}={trainer[key]}" for key in keys)
+        given = ", ".join(f"trainer.{key}={value}" for key, value in settings.items())
         raise UserError(f"{_one_line(error)} Given: {given}.") from error
     return found.world_size, found.num_devices
 

@@ -42,6 +42,7 @@ def refused(toy, capsys, *more):
         (["--trainer.max_epochs", "-1"], "give trainer.max_epochs or trainer.max_steps"),
         (["--trainer.val_check_interval", "1.5"], "trainer.val_check_interval=1.5"),
         (["--trainer.limit_train_batches", "3"], "use trainer.max_steps"),
+        (["--trainer.strategy", "fsdp"], "trainer.strategy=fsdp is not supported"),
         (["--checkpoint.monitor", "val/ndcg"], "val/loss, val/mrr, val/recall@10, val/map"),
         (["--checkpoint.every", "0"], "checkpoint.every must be 1 or more"),
         (["--early_stopping.patience", "long"], "patience"),
