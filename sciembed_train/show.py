@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 from textwrap import fill, indent
 from typing import Any
@@ -84,7 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--data.citations", dest="citations", metavar="F", help="and citations, as fit takes them")
     add("--model.encoder.backbone", dest="backbone", metavar="NAME_OR_FOLDER")
     add("--count", type=int, default=3, metavar="N", help="triplets to show (3)")
-    add("--cache", default="checkpoints/.cache", metavar="FOLDER", help="where fit keeps corpora")
+    runs = os.environ.get("SCIEMBED_CHECKPOINTS") or "checkpoints"  # as fit has it
+    add("--cache", default=f"{runs}/.cache", metavar="FOLDER", help="where fit keeps corpora")
     return parser
 
 

@@ -31,17 +31,20 @@ def test_triplets_are_shown_as_the_model_reads_them(tmp_path, tiny_bert, capsys)
     assert all(any(read.startswith(line) for read in reads) for line in shown)
 
 
-def test_raw_files_are_prepared_and_what_was_dropped_is_told(tmp_path, tiny_bert, capsys):
+def test_raw_files_are_prepared_and_what_was_dropped_is_told(
+    tmp_path, tiny_bert, capsys, monkeypatch
+):
+    monkeypatch.setenv("SCIEMBED_CHECKPOINTS", str(tmp_path / "runs"))  # where fit looks too
     write_world(tmp_path)
     arguments = ["--data.papers", str(tmp_path / "papers.jsonl"), "--count", "1"]
     arguments += ["--data.citations", str(tmp_path / "citations.csv")]
-    arguments += ["--model.encoder.backbone", str(tiny_bert), "--cache", str(tmp_path / "cache")]
+    arguments += ["--model.encoder.backbone", str(tiny_bert)]
     assert train(["show", *arguments]) == 0
     out = capsys.readouterr().out
     assert "papers: 120 of 120 rows used" in out
     assert "12: no title and no abstract: takes part in nothing, first at" in out
     assert "1: a paper citing itself, first at" in out
-    (folder,) = (tmp_path / "cache").glob("*/corpus.json")
+    (folder,) = (tmp_path / "runs" / ".cache").glob("*/corpus.json")
     counts = json.loads(folder.read_text())["counts"]["queries"]
     assert f"queries: train {counts['train']}, dev {counts['dev']}, test {counts['test']}" in out
 
