@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import uuid
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import yaml
 from jsonargparse import ActionYesNo, ArgumentError
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, Trainer
@@ -318,7 +320,8 @@ class RunCLI(LightningCLI):
             )
         config, folder = self.config, self.run_folder
         assert folder is not None
-        bar = sys.stderr.isatty() and not config.quiet
+        wanted = config.trainer.enable_progress_bar is not False and not config.quiet
+        bar = wanted and sys.stderr.isatty()
         callbacks: list[Callback] = [Signals()]
         if not config.quiet:
             callbacks += [Scores(), Bar() if bar else Lines()]
@@ -463,7 +466,12 @@ def wandb_logger(folder: Path, run: str, project: str) -> Logger:
     from pytorch_lightning.loggers import WandbLogger
 
     folder.mkdir(parents=True, exist_ok=True)
-    return WandbLogger(save_dir=str(folder), name=run, project=project, resume="allow")
+    known = folder / "wandb_run.txt"  # a continued run goes on in the same curves
+    goes_on = known.is_file() and any((folder / mark).exists() for mark in run_folder.MARKS)
+    if not goes_on and distributed.launch_rank() == 0:
+        known.write_text(uuid.uuid4().hex[:8] + "\n", encoding="utf-8")
+    number = known.read_text(encoding="utf-8").strip() if known.is_file() else None
+    return WandbLogger(save_dir=str(folder), name=run, id=number, project=project, resume="allow")
 
 
 def _one_line(error: BaseException) -> str:
@@ -568,6 +576,9 @@ def fit(argv: list[str]) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         cli.parser.save(cli.given, folder / "config.yaml", overwrite=True, skip_none=False)
         _announce(cli)
+        settings = yaml.safe_load(cli.parser.dump(cli.given, skip_none=False))
+        for logger in trainer.loggers:
+            logger.log_hyperparams(settings)
     try:
         trainer.fit(method, cli.datamodule, ckpt_path=cli.start, weights_only=True)
     except Interrupted as ended:

@@ -215,12 +215,19 @@ def test_fit_needs_neither_a_database_nor_parquet(toy):
     assert (toy.root / "bare" / "export" / "model.safetensors").is_file()
 
 
-def test_wandb_offline_writes_into_the_run(toy, monkeypatch):
+def test_wandb_offline_writes_into_the_run_and_a_continued_run_is_the_same_one(toy):
     pytest.importorskip("wandb")
-    words = toy.arguments("--run", "logged", "--trainer.max_steps", "2", "--wandb")
-    code, said = finish(start("fit", *words))
+    words = toy.arguments("--run", "logged", "--wandb")
+    run = toy.root / "logged"
+    code, said = finish(start("fit", *words, "--trainer.max_steps", "2"))
     assert code == 0, said
-    assert list((toy.root / "logged" / "wandb").glob("offline-run-*"))
+    number = (run / "wandb_run.txt").read_text().strip()
+    more = ["--trainer.max_steps", "4", "--ckpt_path", "last"]
+    code, said = finish(start("fit", *words, *more))
+    assert code == 0, said
+    made = sorted((run / "wandb").glob("offline-run-*"))
+    assert len(made) == 2
+    assert all(path.name.endswith(number) for path in made)
 
 
 def test_a_rank_that_fails_ends_the_others(toy):
