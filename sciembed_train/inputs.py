@@ -14,9 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sciembed_train.errors import UserError
+from sciembed_train.safety import check_files
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "spm.model",
+)
 
 
 @dataclass(frozen=True)
@@ -87,12 +98,24 @@ class TextTokenizer:
         """
         from transformers import AutoTokenizer
 
+        folder = Path(name_or_folder)
+        if folder.is_dir():
+            if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+                raise UserError(
+                    f"{folder}: holds no tokenizer; expected one of {', '.join(TOKENIZER_FILES)}. "
+                    "Give the backbone's folder, with its tokenizer files beside its weights."
+                )
+            check_files(folder)
         try:
-            hf = AutoTokenizer.from_pretrained(str(name_or_folder), use_fast=True)
-        except (OSError, ValueError, KeyError) as error:
+            hf = AutoTokenizer.from_pretrained(
+                str(name_or_folder), use_fast=True, trust_remote_code=False
+            )
+        except Exception as error:  # the Rust parser raises bare Exception for a damaged file
+            reason = (str(error).strip() or repr(error)).splitlines()[0][:300]
             raise UserError(
-                f"No tokenizer could be loaded from {name_or_folder}: {str(error).splitlines()[0]} "
-                "Give a folder that holds tokenizer.json or vocab.txt, or a hub name."
+                f"No tokenizer could be loaded from {name_or_folder}: {reason} "
+                "Give a folder that holds tokenizer.json or vocab.txt, or a hub name where the "
+                "network is allowed."
             ) from error
         if not hf.is_fast:
             raise UserError(f"{name_or_folder}: only fast tokenizers are supported.")

@@ -13,7 +13,7 @@ PACKAGE = "sciembed_train"
 
 # A room is a module or a package; the first of these prefixes that fits names it. `encoder.pooling`
 # and `evaluation.metrics` are leaves of their own inside a larger room.
-LEAVES = ("errors", "inputs", "similarity", "losses", "distributed", "optim")
+LEAVES = ("errors", "safety", "inputs", "similarity", "losses", "distributed", "optim")
 INNER_LEAVES = ("encoder.pooling", "evaluation.metrics")
 ROOMS = ("corpus", "sampling", "encoder", "methods", "evaluation", "export")
 SINGLE = ("batches", "data", "invented")
@@ -33,7 +33,8 @@ VERBS = (
 # What a room may import, besides itself. Verbs may import what they need.
 MAY: dict[str, set[str]] = {
     "errors": set(),
-    "inputs": {"errors"},
+    "safety": {"errors"},
+    "inputs": {"safety", "errors"},
     "similarity": {"errors"},
     "losses": {"errors"},
     "distributed": {"errors"},
@@ -44,7 +45,7 @@ MAY: dict[str, set[str]] = {
     "invented": {"errors"},
     "corpus": {"inputs", "errors"},
     "sampling": {"corpus", "batches", "errors"},
-    "encoder": {"encoder.pooling", "inputs", "batches", "errors"},
+    "encoder": {"encoder.pooling", "inputs", "batches", "safety", "errors"},
     "methods": {
         *("encoder", "encoder.pooling", "similarity", "losses", "evaluation.metrics"),
         *("distributed", "optim", "batches", "inputs", "errors"),

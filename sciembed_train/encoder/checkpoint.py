@@ -11,8 +11,8 @@ import torch
 
 from sciembed_train.encoder import loading
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-from sciembed_train.encoder.safety import check_files
 from sciembed_train.errors import UserError
+from sciembed_train.safety import check_files
 
 CHECKPOINT_VERSION = 1
 # Where a method keeps its encoder, and so how the state's keys begin.

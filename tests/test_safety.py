@@ -4,8 +4,8 @@ import shutil
 import pytest
 
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-from sciembed_train.encoder.safety import check_config, check_config_json, weight_format
 from sciembed_train.errors import UserError
+from sciembed_train.safety import check_config, check_config_json, weight_format
 
 REFUSED = [
     {"_attn_implementation_internal": "someone/kernel"},
