@@ -64,6 +64,8 @@ trainer:
   precision: 32-true
   max_epochs: {epochs}
   log_every_n_steps: 50
+checkpoint:
+  monitor: val/map
 seed_everything: {seed}
 """
 

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,8 +24,13 @@ def run(folder, seed, settings=None, **more):
         "quickstart(Path(folder), seed, QuickstartSettings(**settings), **more)"
     )
     words = json.dumps([str(folder), seed, settings or {}, more])
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
     done = subprocess.run(
-        [sys.executable, "-c", code, words], capture_output=True, text=True, timeout=3000
+        [sys.executable, "-c", code, words],
+        capture_output=True,
+        text=True,
+        timeout=3000,
+        env=environment,
     )
     assert done.returncode == 0, done.stderr
     results = json.loads((folder / "quickstart.json").read_text())
@@ -45,9 +51,10 @@ def gains(results):
 
 def test_training_finds_cited_papers_better_than_words_do(small):
     for scores in gains(small[1]):
-        assert scores["trained"] > 1.15 * scores["bm25"]
-        assert scores["bm25"] > 1.15 * scores["before"]
-        assert scores["before"] > scores["random"]
+        assert scores["trained"] > scores["bm25"] > scores["before"] > scores["random"]
+    found = small[1]["scores"]
+    assert found["trained"]["map"] > 1.2 * found["bm25"]["map"]
+    assert found["bm25"]["map"] > 2 * found["random"]["map"]
 
 
 def test_the_export_is_the_trained_encoder_and_the_vectors_are_its(small):
@@ -74,7 +81,7 @@ def test_the_run_can_be_read_and_repeated_by_its_recipe(small):
     assert record["method"] == "specter"
     assert record["seed"] == 0
     assert record["recipe"] == "quickstart"
-    assert record["training"]["epochs"] == SMALL.epochs
+    assert 1 <= record["training"]["epochs"] <= SMALL.epochs  # the best of them
     assert "specter.Specter" in (folder / "quickstart.yaml").read_text()
 
 

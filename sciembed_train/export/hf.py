@@ -8,12 +8,14 @@ in memory computes.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib.metadata
 import importlib.util
 import json
 import os
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -237,8 +239,9 @@ def _with_sentence_transformers(folder: Path, texts: Sequence[str]) -> Float[Ten
     """Embeddings as a user of sentence-transformers gets them; None where it is not installed."""
     if importlib.util.find_spec("sentence_transformers") is None:
         return None
-    from sentence_transformers import SentenceTransformer
-
+    # With WANDB_MODE=offline, importing it prints a line; a verb's own output may be JSON.
+    with contextlib.redirect_stdout(sys.stderr):
+        from sentence_transformers import SentenceTransformer
     with quiet_transformers():
         model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
         vectors = model.encode(

@@ -1,5 +1,8 @@
 import json
+import os
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -146,3 +149,16 @@ def test_what_was_not_compared_is_said():
     line = describe_differences({"AutoModel": 1e-7, "SentenceTransformer": None})
     assert "AutoModel differs by 1.0e-07" in line
     assert "not installed: SentenceTransformer" in line
+
+
+def test_json_is_alone_on_stdout_whatever_libraries_print(trained, tmp_path):
+    checkpoint = write_checkpoint(tmp_path / "x.ckpt", trained)
+    words = ["export", str(checkpoint), "--to", str(tmp_path / "m"), "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "sciembed_train.cli", *words],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "WANDB_MODE": "offline"},
+    )
+    assert json.loads(done.stdout)["folder"] == str(tmp_path / "m")
