@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,12 +26,6 @@ with open(folder + "/" + str(rank), "wb") as file:
 dist.barrier()
 dist.destroy_process_group()
 """
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def run_ranks(world: int, module: str, name: str, *arguments: Any) -> list[Any]:
