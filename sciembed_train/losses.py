@@ -1,31 +1,26 @@
 """Loss functions. They compare what they are given and never gather.
 
-Shapes: ``B`` examples, ``D`` width.
+Shapes: ``B`` examples.
 """
 
 from __future__ import annotations
 
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import pairwise_distance, relu
+from torch.nn.functional import relu
 
 
 def triplet_margin(
-    anchor: Float[Tensor, "B D"],
-    positive: Float[Tensor, "B D"],
-    negative: Float[Tensor, "B D"],
-    margin: float = 1.0,
+    near: Float[Tensor, " B"], far: Float[Tensor, " B"], margin: float = 1.0
 ) -> Float[Tensor, " B"]:
     """Loss of each triplet: how much the positive is not nearer than the negative by a margin.
 
-    ``max(0, d(a, p) - d(a, n) + margin)`` with the Euclidean distance ``d`` of vectors that are
-    not normalised: SPECTER, Cohan et al. (2020), eq. 2. ``d`` adds 1e-6 to each difference, as
-    ``torch.nn.TripletMarginLoss`` does, so that equal vectors have a gradient.
+    ``max(0, d(a, p) - d(a, n) + margin)``: SPECTER, Cohan et al. (2020), eq. 2, with the
+    Euclidean distance of vectors that are not normalised (`similarity.euclidean`).
 
     Args:
-        anchor: the query papers' vectors.
-        positive: their cited papers' vectors.
-        negative: their uncited papers' vectors.
+        near: distance of each anchor to its positive.
+        far: distance of each anchor to its negative.
         margin: in the unit of the distance, 0 or more.
 
     Raises:
@@ -35,6 +30,4 @@ def triplet_margin(
         raise ValueError(
             f"margin is in the unit of the distance and must be 0 or more; got {margin}."
         )
-    near = pairwise_distance(anchor, positive)
-    far = pairwise_distance(anchor, negative)
     return relu(near - far + margin)

@@ -18,6 +18,7 @@ from jaxtyping import Float32, Int64
 from numpy.typing import NDArray
 
 from sciembed_train.evaluation import metrics
+from sciembed_train.similarity import pairwise_euclidean
 
 BLOCK_ENTRIES = 2**25  # distances in memory at once: 128 MiB, whatever Q is
 PART = 2**14  # papers that are copied at once, to the device or from a memory map
@@ -52,8 +53,7 @@ def distance_rows(
         block = np.empty((len(few), len(papers)), dtype=np.float32)
         for left in range(0, len(papers), width):
             part = torch.as_tensor(np.array(papers[left : left + width]), device=device)
-            found = torch.cdist(few, part, compute_mode="donot_use_mm_for_euclid_dist")
-            block[:, left : left + width] = found.cpu().numpy()
+            block[:, left : left + width] = pairwise_euclidean(few, part).cpu().numpy()
         yield from block
 
 

@@ -29,6 +29,7 @@ from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.microbatch import plan_pieces
 from sciembed_train.evaluation import metrics
 from sciembed_train.optim import OptimSettings
+from sciembed_train.similarity import pairwise_euclidean
 
 CHECKPOINT_VERSION = 1
 VALIDATION_SCORES = ("val/loss", "val/mrr", "val/recall@10", "val/map")
@@ -299,7 +300,8 @@ def held_out_scores(
     names = pool.cpu().numpy()
     found: list[list[float]] = []
     for some in torch.tensor(sorted(cited)).split(64):
-        distances = torch.cdist(vectors[some.to(vectors.device)], vectors[pool]).cpu().numpy()
+        distances = pairwise_euclidean(vectors[some.to(vectors.device)], vectors[pool])
+        distances = distances.cpu().numpy()
         for query, row in zip(some.tolist(), distances, strict=True):
             others = names != query
             relevant = np.isin(names[others], list(cited[query]))

@@ -14,6 +14,7 @@ from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.losses import triplet_margin
 from sciembed_train.methods.base import Loss, Method, cut_triplets, full_precision
 from sciembed_train.optim import OptimSettings
+from sciembed_train.similarity import euclidean
 
 
 class Specter(Method):
@@ -58,7 +59,7 @@ class Specter(Method):
         negative: Float[Tensor, "B D"],
     ) -> Float[Tensor, " B"]:
         """Loss of each triplet."""
-        return triplet_margin(anchor, positive, negative, self.margin)
+        return triplet_margin(euclidean(anchor, positive), euclidean(anchor, negative), self.margin)
 
     def cut(self, batch: TripletBatch, tokens: int | None) -> list[TripletBatch]:
         """The batch in pieces of whole triplets."""

@@ -15,6 +15,7 @@ from sciembed_train.losses import triplet_margin
 from sciembed_train.methods.base import Loss, cut_triplets, held_out_scores, useful_token_share
 from sciembed_train.methods.specter import Specter
 from sciembed_train.optim import OptimSettings
+from sciembed_train.similarity import euclidean
 from tests.methods.training import VARIANTS, Plain, on_a_rank, small_corpus, train
 from tests.processes import run_ranks
 
@@ -45,6 +46,10 @@ def alone(place):
 def two(place):
     """Each variant on two ranks that share the batch."""
     return run_ranks(2, "tests.methods.training", "on_a_rank", *place, list(VARIANTS))
+
+
+def triplet_loss(anchor, positive, negative):
+    return triplet_margin(euclidean(anchor, positive), euclidean(anchor, negative))
 
 
 def difference(one, other, key):
@@ -137,7 +142,7 @@ def test_held_out_scores_are_the_definitions_in_plain_loops():
     columns = torch.randint(0, 30, (3, 25), generator=generator)
     keep = (columns[0] != columns[1]) & (columns[0] != columns[2])
     dev = DevTriplets(*columns[:, keep], papers=30)
-    found = held_out_scores(vectors, dev, triplet_margin)
+    found = held_out_scores(vectors, dev, triplet_loss)
 
     cited = {}
     for a, p in zip(dev.anchor.tolist(), dev.positive.tolist(), strict=True):
@@ -162,7 +167,7 @@ def test_held_out_scores_are_the_definitions_in_plain_loops():
 
 def test_an_encoder_that_says_nothing_scores_worst():
     dev = DevTriplets(torch.tensor([0]), torch.tensor([1]), torch.tensor([2]), papers=20)
-    found = held_out_scores(torch.ones(20, 3), dev, triplet_margin)
+    found = held_out_scores(torch.ones(20, 3), dev, triplet_loss)
     assert found["mrr"] == pytest.approx(1 / 19)
     assert found["recall@10"] == 0
 
@@ -171,11 +176,11 @@ def test_papers_that_were_not_encoded_are_left_out():
     vectors = torch.tensor([[0.0], [1.0], [3.0], [9.0]])
     vectors[3] = float("nan")
     dev = DevTriplets(torch.tensor([0, 0]), torch.tensor([1, 3]), torch.tensor([2, 2]), papers=4)
-    found = held_out_scores(vectors, dev, triplet_margin)
+    found = held_out_scores(vectors, dev, triplet_loss)
     assert found["mrr"] == 1.0
     assert found["loss"] == 0.0
     vectors[:] = float("nan")
-    assert held_out_scores(vectors, dev, triplet_margin) == {}
+    assert held_out_scores(vectors, dev, triplet_loss) == {}
 
 
 def test_a_checkpoint_rebuilds_the_encoder_from_plain_values(tiny_bert, tmp_path):
