@@ -27,7 +27,7 @@ from pathlib import Path
 
 HEADLINES = {
     "citations": ("map", "ndcg_log2"),
-    "retrieval": ("map", "ndcg10_log2"),
+    "retrieval": ("map_grade1", "ndcg10_log2"),
     "csfcube": (
         "background/map_grade2",
         "background/ndcg_pct20_jk",
