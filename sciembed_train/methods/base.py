@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pytorch_lightning import LightningModule
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
@@ -45,7 +45,7 @@ class Loss:
     """
 
     value: Float[Tensor, ""]
-    active: Float[Tensor, ""]
+    active: Int[Tensor, ""]
 
 
 class Method(LightningModule):

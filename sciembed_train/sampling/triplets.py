@@ -6,7 +6,7 @@ Nothing here keeps a state, so workers, ranks and restarts cannot change the dat
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from sciembed_train.batches import TokenRows, TripletBatch
 from sciembed_train.errors import UserError
 
 
+@runtime_checkable
 class Tokens(Protocol):
     """What is asked of a token store: the ids of some papers, end to end."""
 
