@@ -33,12 +33,14 @@ def launch_rank() -> int:
 
     ``RANK`` is torchrun's, ``SLURM_PROCID`` that of ``srun``, ``LOCAL_RANK`` that of Lightning's
     own launcher on one machine (the first process has none yet). Only for deciding who writes
-    a folder before training starts; `rank` decides everything else.
+    a folder before training starts; `rank` decides everything else. ``RANK`` comes first, as for
+    Lightning: one ``srun`` task a machine may start torchrun, and its processes share the task's
+    number.
     """
-    if int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ:
-        return int(os.environ["SLURM_PROCID"])
     if "RANK" in os.environ:
         return int(os.environ["RANK"])
+    if int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ:
+        return int(os.environ["SLURM_PROCID"])
     machine = int(os.environ.get("NODE_RANK", "0"))
     return machine + int(os.environ.get("LOCAL_RANK", "0"))
 

@@ -155,6 +155,8 @@ def test_one_process_needs_no_group():
         ({"LOCAL_RANK": "1"}, 1),
         ({"SLURM_PROCID": "2", "SLURM_NTASKS": "4"}, 2),
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "1", "LOCAL_RANK": "1"}, 1),
+        # torchrun inside one srun task of each of two machines
+        ({"RANK": "5", "LOCAL_RANK": "5", "SLURM_PROCID": "0", "SLURM_NTASKS": "2"}, 5),
     ],
 )
 def test_the_launcher_names_the_rank(monkeypatch, variables, expected):
