@@ -42,11 +42,21 @@ class InputFormat:
         control_code: a token put before the title, as SciRepEval's ``[CLF]``; empty for none.
 
     A paper without an abstract is its title alone, with no trailing separator.
+
+    Raises:
+        UserError: ``separator`` or ``sentences`` is no known way, as in a newer folder.
     """
 
     separator: Literal["sep", "space"] = "sep"
     sentences: Literal["joined", "sep"] = "joined"
     control_code: str = ""
+
+    def __post_init__(self) -> None:
+        for key, known in (("separator", ("sep", "space")), ("sentences", ("joined", "sep"))):
+            if (value := getattr(self, key)) not in known:
+                raise UserError(
+                    f"The input format's {key} is {value!r}; expected {' or '.join(known)}."
+                )
 
     def compose(self, title: str | None, abstract: str | Sequence[str] | None, sep: str) -> str:
         """One text of a paper; ``sep`` is the tokenizer's separator token."""
@@ -98,8 +108,9 @@ class TextTokenizer:
         """
         from transformers import AutoTokenizer
 
-        folder = Path(name_or_folder)
+        folder = Path(name_or_folder).expanduser()
         if folder.is_dir():
+            name_or_folder = folder
             if not any((folder / name).is_file() for name in TOKENIZER_FILES):
                 raise UserError(
                     f"{folder}: holds no tokenizer; expected one of {', '.join(TOKENIZER_FILES)}. "
