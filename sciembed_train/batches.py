@@ -117,7 +117,13 @@ class PaperBatch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> PaperBatch:
         """The same batch on a device."""
-        return PaperBatch(self.rows.to(device, non_blocking), self.slots.to(device))
+        return PaperBatch(
+            self.rows.to(device, non_blocking), self.slots.to(device, non_blocking=non_blocking)
+        )
+
+    def pin_memory(self) -> PaperBatch:
+        """The same batch in page-locked memory."""
+        return PaperBatch(self.rows.pin_memory(), self.slots.pin_memory())
 
 
 @dataclass(frozen=True)

@@ -254,6 +254,12 @@ class TripletData(LightningDataModule):
         slots = longest_first[distributed.rank() :: distributed.world_size()]
         return self._make(PaperDataset(self.tokens, self.dev_papers, slots, self.max_length))
 
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """The batch on the device; Lightning itself waits for each copy of a type of our own."""
+        return batch.to(device, non_blocking=device.type == "cuda")
+
     def _make(self, data: Dataset[Any], sampler: Sampler[int] | None = None) -> TimedLoader:
         accelerated = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return TimedLoader(

@@ -171,3 +171,12 @@ def test_settings_that_cannot_be_are_refused(settings, expected):
 def test_a_length_in_epochs_alone_is_refused(corpus, tiny_bert):
     with pytest.raises(ValueError, match="needs max_steps"):
         module(corpus, tiny_bert, total=-1).train_dataloader()
+
+
+def test_a_batch_in_page_locked_memory_is_moved_without_waiting(corpus, tiny_bert):
+    data = module(corpus, tiny_bert)
+    seen = []
+    batch = SimpleNamespace(to=lambda device, non_blocking: seen.append((device, non_blocking)))
+    for name in ("cuda:1", "cpu"):
+        data.transfer_batch_to_device(batch, torch.device(name), 0)
+    assert seen == [(torch.device("cuda:1"), True), (torch.device("cpu"), False)]
