@@ -83,11 +83,12 @@ class RunCheckpoints(Checkpoint):
         last = step >= trainer.max_steps
         if last:  # a run whose length is no multiple of the interval ends with a validation too
             trainer.should_stop = True
+        ends = trainer.should_stop  # also by trainer.max_time, or by a callback of the user's
         interval = trainer.val_check_batch
         assert interval is not None
-        if trainer.enable_validation and (last or step % int(interval) == 0):
+        if trainer.enable_validation and (ends or step % int(interval) == 0):
             return
-        if last or method.stop_agreed or step % self.every == 0:
+        if ends or method.stop_agreed or step % self.every == 0:
             trainer.save_checkpoint(self.folder / "last.ckpt")
         if method.stop_agreed and not last:
             raise Interrupted(method.stop_agreed, step)

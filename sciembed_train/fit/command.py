@@ -229,6 +229,9 @@ class RunCLI(LightningCLI):
         """Everything that can be found wrong before a model is loaded."""
         config = self.config
         refuse_keys(config.trainer)
+        every = config.trainer.log_every_n_steps
+        if every is None or every < 1:
+            raise UserError(f"trainer.log_every_n_steps is {every}; give 1 or more steps.")
         stopping = [config.early_stopping] if config.early_stopping is not None else []
         for settings in (config.checkpoint, *stopping):
             if settings.monitor not in VALIDATION_SCORES:

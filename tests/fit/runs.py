@@ -26,6 +26,17 @@ class StopAt(Callback):
             pl_module.stop_signal = int(signal.SIGTERM)
 
 
+class EndAt(Callback):
+    """As ``trainer.max_time`` does: the run ends after a step, before its length is made."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.global_step == self.step:
+            trainer.should_stop = True
+
+
 class DieAt(Callback):
     """SIGKILL to this process (and only to it) after a step, before anything is saved."""
 

@@ -42,6 +42,8 @@ def refused(toy, capsys, *more):
         (["--trainer.max_epochs", "-1"], "give trainer.max_epochs or trainer.max_steps"),
         (["--trainer.val_check_interval", "1.5"], "trainer.val_check_interval=1.5"),
         (["--trainer.limit_train_batches", "3"], "use trainer.max_steps"),
+        (["--trainer.log_every_n_steps", "0"], "trainer.log_every_n_steps is 0; give 1 or more"),
+        (["--trainer.log_every_n_steps", "null"], "trainer.log_every_n_steps is None"),
         (["--trainer.strategy", "fsdp"], "trainer.strategy=fsdp is not supported"),
         (["--checkpoint.monitor", "val/ndcg"], "val/loss, val/mrr, val/recall@10, val/map"),
         (["--checkpoint.every", "0"], "checkpoint.every must be 1 or more"),
@@ -131,6 +133,13 @@ def test_early_stopping_ends_the_run(toy):
     stop = ["--early_stopping.patience", "1", "--early_stopping.min_delta", "100"]
     assert fit.main(toy.arguments("--run", "early", *stop)) == 0
     assert max(losses(toy.root / "early")) == 20
+
+
+def test_a_run_that_ends_before_its_length_is_saved_without_validation_too(toy):
+    more = ["--trainer.limit_val_batches", "0", "--trainer.callbacks", "tests.fit.runs.EndAt"]
+    assert fit.main(toy.arguments("--run", "ends", *more, "--trainer.callbacks.step", "3")) == 0
+    last = torch.load(toy.root / "ends" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 3
 
 
 def test_validate_prints_the_scores_of_a_checkpoint(toy, whole, capsys):
