@@ -24,14 +24,13 @@ from torch import Tensor
 from sciembed_train import distributed
 from sciembed_train import optim as optimiser
 from sciembed_train.batches import DevTriplets, PaperBatch, TripletBatch
-from sciembed_train.encoder.checkpoint import describe
+from sciembed_train.encoder.checkpoint import CHECKPOINT_VERSION, describe
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.microbatch import plan_pieces
 from sciembed_train.evaluation import metrics
 from sciembed_train.optim import OptimSettings
 from sciembed_train.similarity import pairwise_euclidean
 
-CHECKPOINT_VERSION = 1
 VALIDATION_SCORES = ("val/loss", "val/mrr", "val/recall@10", "val/map")
 
 
