@@ -73,6 +73,11 @@ REFUSED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
     ("use_distributed_sampler", (False,), "the data module shares the examples among ranks"),
     ("reload_dataloaders_every_n_epochs", (0,), "the order of each epoch is its own already"),
     ("limit_train_batches", (None, 1.0), "use trainer.max_steps"),
+    (
+        "limit_val_batches",
+        (None, 1.0, 0.0, 0),
+        "data.dev_triplets limits validation by whole queries; 0 leaves it out",
+    ),
     ("overfit_batches", (0.0, 0), "use trainer.max_steps and a small corpus"),
     ("fast_dev_run", (False,), "use --trainer.max_steps 2 and another --run"),
     ("barebones", (False,), "leave it out"),
@@ -258,10 +263,18 @@ class RunCLI(LightningCLI):
             self.total = total_steps(config.trainer, self.plan)
         elif not self.has_dev:
             raise UserError(f"{config.data.corpus} holds no dev triplets to validate on.")
-        if config.early_stopping is not None and not self.has_dev:
+        left_out = config.trainer.limit_val_batches == 0
+        if left_out and not self.fitting:
+            raise UserError("trainer.limit_val_batches=0 leaves nothing to validate; leave it out.")
+        if config.early_stopping is not None and (left_out or not self.has_dev):
+            why = (
+                "trainer.limit_val_batches=0 leaves validation out"
+                if left_out
+                else f"{config.data.corpus} holds no dev triplets"
+            )
             raise UserError(
-                f"early_stopping needs a validation score, and {config.data.corpus} holds no dev "
-                "triplets. Leave early_stopping out, or prepare with a dev share."
+                f"early_stopping needs a validation score, and {why}. Leave early_stopping out, "
+                "or validate: on a corpus prepared with a dev share."
             )
 
     def _name_run(self) -> None:

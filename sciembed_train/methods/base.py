@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from pytorch_lightning import LightningModule
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
@@ -229,9 +229,11 @@ class Method(LightningModule):
         self._vectors, self._slots = [], []
         vectors, slots = distributed.gather_ragged(vectors), distributed.gather_ragged(slots)
         if dev is not None and len(dev) and len(slots):
-            table = vectors.new_full((dev.papers, vectors.shape[1]), float("nan"))
+            table = vectors.new_zeros(dev.papers, vectors.shape[1])
             table[slots] = vectors
-            scores = held_out_scores(table, dev, self.held_out_loss)
+            there = torch.zeros(dev.papers, dtype=torch.bool, device=table.device)
+            there[slots] = True
+            scores = held_out_scores(table, there, dev, self.held_out_loss)
             # Every rank has the same vectors; the mean makes them agree to the last bit, so that
             # all of them stop early or save alike.
             mine = vectors.new_tensor(list(scores.values()), dtype=_widest(vectors))
@@ -271,6 +273,7 @@ class Method(LightningModule):
 
 def held_out_scores(
     vectors: Float[Tensor, "P D"],
+    there: Bool[Tensor, " P"],
     dev: DevTriplets,
     loss: Callable[[Tensor, Tensor, Tensor], Tensor],
 ) -> dict[str, float]:
@@ -281,11 +284,11 @@ def held_out_scores(
     gives every text the same vector scores worst and not best.
 
     Args:
-        vectors: of the pool; nan where a paper was not encoded.
+        vectors: of the pool. One that is nan, as after training diverged, makes the loss nan.
+        there: whether each paper was encoded.
         dev: the triplets.
         loss: of each triplet, from three columns of vectors.
     """
-    there = ~torch.isnan(vectors[:, 0])
     columns = torch.stack([dev.anchor, dev.positive, dev.negative]).to(vectors.device)
     columns = columns[:, there[columns].all(0)]
     if not columns.shape[1]:

@@ -42,6 +42,8 @@ def refused(toy, capsys, *more):
         (["--trainer.max_epochs", "-1"], "give trainer.max_epochs or trainer.max_steps"),
         (["--trainer.val_check_interval", "1.5"], "trainer.val_check_interval=1.5"),
         (["--trainer.limit_train_batches", "3"], "use trainer.max_steps"),
+        (["--trainer.limit_val_batches", "5"], "data.dev_triplets limits validation"),
+        (["--trainer.limit_val_batches", "0", "--early_stopping.patience", "1"], "leaves valid"),
         (["--trainer.log_every_n_steps", "0"], "trainer.log_every_n_steps is 0; give 1 or more"),
         (["--trainer.log_every_n_steps", "null"], "trainer.log_every_n_steps is None"),
         (["--trainer.strategy", "fsdp"], "trainer.strategy=fsdp is not supported"),
@@ -151,6 +153,9 @@ def test_validate_prints_the_scores_of_a_checkpoint(toy, whole, capsys):
     for name in ("val/loss", "val/mrr", "val/recall@10", "val/map"):
         assert scores[name] == pytest.approx(float(last[name]), abs=1e-5)
     with pytest.raises(UserError, match="--ckpt_path FILE is missing"):
+        fit.validate(words)
+    words += ["--ckpt_path", str(whole / "last.ckpt"), "--trainer.limit_val_batches", "0"]
+    with pytest.raises(UserError, match="leaves nothing to validate"):
         fit.validate(words)
 
 

@@ -142,7 +142,7 @@ def test_held_out_scores_are_the_definitions_in_plain_loops():
     columns = torch.randint(0, 30, (3, 25), generator=generator)
     keep = (columns[0] != columns[1]) & (columns[0] != columns[2])
     dev = DevTriplets(*columns[:, keep], papers=30)
-    found = held_out_scores(vectors, dev, triplet_loss)
+    found = held_out_scores(vectors, torch.ones(30, dtype=torch.bool), dev, triplet_loss)
 
     cited = {}
     for a, p in zip(dev.anchor.tolist(), dev.positive.tolist(), strict=True):
@@ -167,20 +167,28 @@ def test_held_out_scores_are_the_definitions_in_plain_loops():
 
 def test_an_encoder_that_says_nothing_scores_worst():
     dev = DevTriplets(torch.tensor([0]), torch.tensor([1]), torch.tensor([2]), papers=20)
-    found = held_out_scores(torch.ones(20, 3), dev, triplet_loss)
+    found = held_out_scores(torch.ones(20, 3), torch.ones(20, dtype=torch.bool), dev, triplet_loss)
     assert found["mrr"] == pytest.approx(1 / 19)
     assert found["recall@10"] == 0
 
 
 def test_papers_that_were_not_encoded_are_left_out():
     vectors = torch.tensor([[0.0], [1.0], [3.0], [9.0]])
-    vectors[3] = float("nan")
+    there = torch.tensor([True, True, True, False])
     dev = DevTriplets(torch.tensor([0, 0]), torch.tensor([1, 3]), torch.tensor([2, 2]), papers=4)
-    found = held_out_scores(vectors, dev, triplet_loss)
+    found = held_out_scores(vectors, there, dev, triplet_loss)
     assert found["mrr"] == 1.0
     assert found["loss"] == 0.0
-    vectors[:] = float("nan")
-    assert held_out_scores(vectors, dev, triplet_loss) == {}
+    assert held_out_scores(vectors, torch.zeros_like(there), dev, triplet_loss) == {}
+
+
+def test_vectors_that_are_no_numbers_score_worst_and_are_not_left_out():
+    vectors = torch.arange(20.0).unsqueeze(1)
+    vectors[1] = float("nan")
+    dev = DevTriplets(torch.tensor([0, 5]), torch.tensor([1, 6]), torch.tensor([2, 9]), papers=20)
+    found = held_out_scores(vectors, torch.ones(20, dtype=torch.bool), dev, triplet_loss)
+    assert np.isnan(found["loss"])
+    assert found["recall@10"] == 0.5  # of query 0 none
 
 
 def test_a_checkpoint_rebuilds_the_encoder_from_plain_values(tiny_bert, tmp_path):
