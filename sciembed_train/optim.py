@@ -124,3 +124,11 @@ def build(parameters: Iterable[nn.Parameter], settings: OptimSettings, fused: bo
     if not groups:
         raise ValueError("no parameter of the model is trained")
     return AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=fused)
+
+
+def set_again(optimizer: AdamW, settings: OptimSettings) -> None:
+    """Put the settings into an optimiser whose state, with the settings of then, was loaded."""
+    for group in optimizer.param_groups:
+        decays = any(p.ndim >= 2 for p in group["params"])
+        weight_decay = settings.weight_decay if decays else 0.0
+        group.update(betas=settings.betas, eps=settings.eps, weight_decay=weight_decay)

@@ -110,6 +110,11 @@ class Method(LightningModule):
         scaled = str(self.trainer.precision) == "16-mixed"
         return optimiser.build(self.parameters(), self.optim, fused=not scaled)
 
+    def on_train_start(self) -> None:
+        """Train with the settings given now, also where a checkpoint has brought its own."""
+        optimizer = cast(LightningOptimizer, self.optimizers()).optimizer
+        optimiser.set_again(cast(torch.optim.AdamW, optimizer), self.optim)
+
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """One optimiser step.
 

@@ -1,6 +1,7 @@
 """A run that ends before its time and is continued is the run that was never interrupted."""
 
 import os
+import shutil
 import signal
 
 import pytest
@@ -104,3 +105,13 @@ def test_a_finished_run_can_be_made_longer(toy):
     assert fit.main([*longer, "--model.optim.schedule", "constant"]) == 0
     assert sorted(losses(toy.root / "longer")) == list(range(1, 16))
     assert sorted(validations(toy.root / "longer")) == [9, 10, 15]
+
+
+def test_a_continued_run_follows_the_settings_that_are_given_now(toy, whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    changed = ["--model.optim.weight_decay", "0.5", "--model.optim.eps", "1e-6"]
+    more = ["--trainer.max_epochs", "5", "--trainer.max_steps", "50", "--ckpt_path", "last"]
+    assert fit.main(toy.arguments("--run", "run", *more, *changed, "--root", str(tmp_path))) == 0
+    last = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
+    groups = last["optimizer_states"][0]["param_groups"]
+    assert [(group["weight_decay"], group["eps"]) for group in groups] == [(0.5, 1e-6), (0, 1e-6)]
