@@ -60,7 +60,7 @@ def test_our_own_words_are_found_below_a_librarys():
     import torch
 
     assert ours(wrapped(user_error)) == "mend this"
-    assert "margin" in ours(wrapped(lambda: triplet_margin(*torch.zeros(2, 1), margin=-1)))
+    assert "margin" in ours(wrapped(lambda: triplet_margin(*torch.zeros(2, 1), margin=-1.0)))
     assert ours(wrapped(elsewhere)) is None
 
 
