@@ -13,15 +13,9 @@ from typing import Any
 
 from sciembed_train.errors import UserError
 
-# Attention that ships inside transformers. Any other name may be that of a kernel on the hub.
-_OWN_ATTENTION = {
-    None,
-    "eager",
-    "sdpa",
-    "flex_attention",
-    "flash_attention_2",
-    "flash_attention_3",
-}
+# Attention that ships inside transformers. Any other name may be that of a kernel on the hub, and
+# for flash_attention_2 and _3 transformers takes one from there where flash-attn is not installed.
+_OWN_ATTENTION = {None, "eager", "sdpa", "flex_attention"}
 _CODE_KEYS = {
     "_attn_implementation_internal": "can make transformers fetch and run code",
     "_experts_implementation_internal": "can make transformers fetch and run code",

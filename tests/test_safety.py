@@ -11,6 +11,7 @@ REFUSED = [
     {"_attn_implementation_internal": "someone/kernel"},
     {"_attn_implementation": "someone/kernel"},
     {"attn_implementation": {"": "someone/kernel"}},
+    {"attn_implementation": "flash_attention_2"},
     {"text_config": {"_attn_implementation_internal": "sdpa"}},
     {"layers": [{"deep": {"auto_map": {"AutoModel": "code.Model"}}}]},
     {"auto_map": {"AutoModel": "code.Model"}},
