@@ -47,8 +47,9 @@ class TokenRows:
         lengths = self.lengths[rows]
         starts = (torch.cumsum(self.lengths, 0) - self.lengths)[rows]
         offsets = torch.cumsum(lengths, 0) - lengths
-        where = torch.arange(int(lengths.sum()), device=self.ids.device)
-        where = where + torch.repeat_interleave(starts - offsets, lengths)
+        total = int(lengths.sum())
+        where = torch.arange(total, device=self.ids.device)
+        where = where + torch.repeat_interleave(starts - offsets, lengths, output_size=total)
         return TokenRows(self.ids[where], lengths)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> TokenRows:
