@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import signal
 import sys
@@ -123,6 +124,12 @@ class RunCheckpoints(Checkpoint):
         return score > self.best if higher_is_better(self.monitor) else score < self.best
 
 
+def say(text: str) -> None:
+    """Print a line about the run; a reader that has gone away is no reason to lose the run."""
+    with contextlib.suppress(BrokenPipeError):
+        print(text, file=sys.stderr, flush=True)
+
+
 class Signals(Callback):
     """SIGINT and SIGTERM end the run after the step that is being made; a second one at once.
 
@@ -148,7 +155,7 @@ class Signals(Callback):
             method.stop_signal = number
             if trainer.is_global_zero:
                 name = signal.Signals(number).name
-                print(f"\n{name}: saving after this step; once more to end now", file=sys.stderr)
+                say(f"\n{name}: saving after this step; once more to end now")
 
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, take_note)
@@ -215,7 +222,7 @@ class Lines(Callback):
             self._last = time.monotonic()
             shown = cast(Method, pl_module).shown
             loss = f", loss {shown['loss']:.3f}" if shown else ""
-            print(f"step {trainer.global_step:,} of {trainer.max_steps:,}{loss}", file=sys.stderr)
+            say(f"step {trainer.global_step:,} of {trainer.max_steps:,}{loss}")
 
 
 class Scores(Callback):
@@ -236,4 +243,4 @@ class Scores(Callback):
         if isinstance(bar, Bar):
             bar.print(line)
         else:
-            print(line, file=sys.stderr)
+            say(line)

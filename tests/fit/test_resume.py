@@ -92,6 +92,17 @@ def test_a_signal_saves_and_leaves(toy, number, processes, code):
     assert "Traceback" not in said
 
 
+def test_a_signal_saves_although_nobody_reads_what_is_said(toy):
+    run = toy.root / "unread"
+    process = start("fit", *toy.arguments("--run", run.name, "--trainer.max_epochs", "4000"))
+    wait_for_step(process, run, 3)
+    process.stdout.close()  # a terminal that was closed, a pipe whose reader has ended
+    process.terminate()
+    process.wait(60)
+    saved = torch.load(run / "last.ckpt", weights_only=True)
+    assert saved["sciembed"]["training"]["steps"] == max(losses(run))
+
+
 def test_a_finished_run_continued_has_nothing_to_do(toy, whole):
     before = (whole / "metrics.csv").read_bytes()
     assert fit.main(toy.arguments("--run", "whole", "--ckpt_path", "last")) == 0
