@@ -8,6 +8,7 @@ CSFCube's two facets, which no training text comes from.
 
     python benchmarks/real_specter.py --data ../shared/data --to FOLDER
         [--sets cacm scisumm acl-graph] [--poolings cls mean] [--seeds 0 1 2] [--epochs 2]
+        [--max-steps N]
 
 A result that exists already is not computed again, so a run can be continued. The table goes to
 standard output.
@@ -97,6 +98,7 @@ def one(name: str, pooling: str, seed: int, args: argparse.Namespace) -> dict[st
             "--data.corpus", str(corpus), "--data.seed", str(seed),
             "--model.encoder.backbone", minilm(), "--model.encoder.pooling", pooling,
             "--trainer.max_epochs", str(args.epochs), "--root", str(root), "--run", run,
+            *(("--trainer.max_steps", str(args.max_steps)) if args.max_steps else ()),
         )  # fmt: skip
     scores = {}
     before = [minilm(), "--pooling", pooling, "--max-length", "512"]
@@ -135,6 +137,7 @@ def main() -> None:
     parser.add_argument("--poolings", nargs="+", default=["cls", "mean"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--max-steps", type=int, help="end each run after so many steps")
     args = parser.parse_args()
     args.data, args.to = args.data.resolve(), args.to.resolve()
     results = [
