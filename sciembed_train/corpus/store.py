@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sciembed_train.corpus.tokens import TokenStore
+from sciembed_train.corpus.tokens import TokenStore, load_array
 from sciembed_train.errors import UserError
 
 CORPUS_VERSION: int = 1
@@ -52,6 +52,12 @@ class Corpus:
         path = folder / "corpus.json"
         if not path.is_file():
             there = "has no corpus.json" if folder.is_dir() else "does not exist"
+            if folder.is_file():
+                raise UserError(
+                    f"{folder} is a file, and a corpus is a folder that `train prepare` makes. "
+                    "Files of your own are given as --data.papers and --data.citations to fit and "
+                    "show, as --papers and --citations to prepare."
+                )
             raise UserError(
                 f"{folder} is no corpus: it {there}. Make one with "
                 f"`train prepare --papers F --citations F --to {folder}`."
@@ -152,7 +158,7 @@ class Corpus:
                 f"{self.folder} holds no {what} ({name} is not there). "
                 "Prepare it from papers and citations."
             )
-        return np.load(path, mmap_mode="r")
+        return load_array(path)
 
 
 def _spell(form: Mapping[str, str]) -> str:

@@ -32,6 +32,20 @@ def has_text(title: str | None, abstract: Any) -> bool:
     return bool(InputFormat().compose(title, abstract, "").strip())
 
 
+def load_array(path: Path) -> NDArray[Any]:
+    """Memory-map an array of a corpus.
+
+    Raises:
+        UserError: the file is not there, cut short, or no array.
+    """
+    try:
+        return np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(
+            f"{path} is damaged ({error}). Remove the corpus and run prepare again."
+        ) from error
+
+
 class TokenStore:
     """The tokenised texts of a corpus under one tokenizer and one input format.
 
@@ -45,7 +59,7 @@ class TokenStore:
         self.info = info
         self.prefix: tuple[int, ...] = tuple(info["prefix"])
         self.suffix: tuple[int, ...] = tuple(info["suffix"])
-        self._offsets: NDArray[np.int64] = np.load(folder / "offsets.npy", mmap_mode="r")
+        self._offsets: NDArray[np.int64] = load_array(folder / "offsets.npy")
         self._shard_papers: int = info["shard_papers"]
         self._dtype = np.dtype(info["dtype"])
         self._shards: dict[int, NDArray[Any]] = {}
@@ -70,7 +84,23 @@ class TokenStore:
                 f"{folder}: token store of version {info.get('version')}; this program reads "
                 f"version {STORE_VERSION}. Run prepare again."
             )
-        return cls(folder, info)
+        store = cls(folder, info)
+        store._check_shards()
+        return store
+
+    def _check_shards(self) -> None:
+        """Refuse shards that are not as long as the offsets say: a copy that was cut short."""
+        for number, first in enumerate(range(0, len(self), self._shard_papers)):
+            last = min(first + self._shard_papers, len(self))
+            tokens = int(self._offsets[last] - self._offsets[first])
+            path = self.folder / f"{number:05d}.bin"
+            bytes_there = path.stat().st_size if path.is_file() else 0
+            if bytes_there != tokens * self._dtype.itemsize:
+                raise UserError(
+                    f"{path} is damaged: it has {bytes_there:,} bytes, and "
+                    f"{tokens * self._dtype.itemsize:,} are expected. Remove the corpus and run "
+                    "prepare again."
+                )
 
     def __len__(self) -> int:
         return len(self._offsets) - 1

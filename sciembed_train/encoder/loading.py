@@ -84,7 +84,8 @@ def find_folder(name_or_folder: str | Path) -> Path:
             else f"it could not be fetched: {(str(error).strip() or repr(error)).splitlines()[0]}"
         )
         raise UserError(
-            f"{text}: there is no such folder, and as a model of the hub {why}. Check the name, "
+            f"{text}: there is no such folder, and it is no model of the hub that "
+            f"can be had here: {why}. Check the name, "
             "allow the network once, or give the folder of a downloaded model."
         ) from error
     return Path(found)

@@ -52,6 +52,8 @@ def test_what_is_no_corpus_is_refused_with_a_way_out(tiny_bert, tmp_path):
     corpus = write_small_corpus(tmp_path / "c", tiny_bert)
     with pytest.raises(UserError, match="only the tokens"):
         corpus.tokens("0" * 16)
+    with pytest.raises(UserError, match="is a file, and a corpus is a folder"):
+        Corpus.open(corpus.folder / "corpus.json")
     (corpus.folder / "triplets" / "train.npy").unlink()
     with pytest.raises(UserError, match="holds no triplets"):
         corpus.triplets("train")
@@ -61,6 +63,21 @@ def test_what_is_no_corpus_is_refused_with_a_way_out(tiny_bert, tmp_path):
     (corpus.folder / "corpus.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
         Corpus.open(corpus.folder)
+
+
+@pytest.mark.parametrize("size", [0, 60, 200])
+def test_arrays_that_were_cut_short_are_refused(tiny_bert, tmp_path, size):
+    corpus = write_small_corpus(tmp_path / "c", tiny_bert)
+    key = next(iter(corpus.info["token_stores"]))
+    os.truncate(corpus.folder / "triplets" / "train.npy", size)
+    with pytest.raises(UserError, match=r"train\.npy is damaged"):
+        corpus.triplets("train")
+    os.truncate(corpus.folder / "tokens" / key / "00000.bin", size)
+    with pytest.raises(UserError, match=rf"00000\.bin is damaged: it has {size} bytes"):
+        corpus.tokens(key)
+    os.truncate(corpus.folder / "tokens" / key / "offsets.npy", size)
+    with pytest.raises(UserError, match=r"offsets\.npy is damaged"):
+        corpus.tokens(key)
 
 
 def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
