@@ -588,6 +588,7 @@ def fit(argv: list[str]) -> int:
     method.training_facts = training_facts(cli)
     if cli.start is not None:
         check_fits(cli.start, method, cli.datamodule, resuming=True)
+    cli.datamodule.open()  # a corpus that this encoder cannot read is told before a folder is made
     if first:
         folder.mkdir(parents=True, exist_ok=True)
         cli.parser.save(cli.given, folder / "config.yaml", overwrite=True, skip_none=False)

@@ -62,6 +62,10 @@ def test_a_mistake_is_told_in_one_message(toy, capsys, words, expected):
     assert expected in refused(toy, capsys, *words)
 
 
+def test_a_corpus_without_this_encoders_tokens_leaves_no_run(toy, capsys):
+    assert "holds no tokens" in refused(toy, capsys, "--model.encoder.form.separator", "space")
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_an_absent_accelerator_is_told(toy, capsys):
     assert "trainer.accelerator=gpu" in refused(toy, capsys, "--trainer.accelerator", "gpu")
@@ -187,6 +191,17 @@ def test_a_checkpoint_that_would_run_code_is_refused(toy, tmp_path):
     path.write_bytes(pickle.dumps({"state_dict": os.system}))
     with pytest.raises(UserError, match="can be read safely"):
         fit.main(toy.arguments("--run", "evil", "--ckpt_path", str(path)))
+    torch.save({"state_dict": os.system}, path)
+    with pytest.raises(UserError, match=r"can be read safely: it asks for posix\.system\. Only"):
+        fit.main(toy.arguments("--run", "evil", "--ckpt_path", str(path)))
+
+
+@pytest.mark.parametrize("size", [0, 5000])
+def test_a_checkpoint_that_was_cut_short_is_told(toy, whole, tmp_path, size):
+    path = tmp_path / "short.ckpt"
+    path.write_bytes((whole / "last.ckpt").read_bytes()[:size])
+    with pytest.raises(UserError, match=r"short\.ckpt: is cut short"):
+        fit.main(toy.arguments("--run", "short", "--ckpt_path", str(path)))
 
 
 def test_raw_files_are_prepared_once(toy, tmp_path):
