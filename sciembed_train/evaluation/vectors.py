@@ -46,7 +46,7 @@ def open_encoder(folder: str | Path, settings: EmbedSettings) -> Encoder:
         return encoder.to(device).eval()
     except (RuntimeError, AssertionError) as error:
         raise UserError(
-            f"--device {device} cannot be used here: {str(error).splitlines()[0]} "
+            f"--device {device} cannot be used here: {str(error).splitlines()[0].rstrip('.')}. "
             "Leave --device out to take what there is."
         ) from error
 

@@ -51,6 +51,10 @@ PREPARING = (
     *("format", "dev_share", "test_share", "dev_ids", "test_ids"),
     *("memory", "threads", "max_bad_rows", "seed"),
 )
+NO_CITATIONS = (
+    "--data.citations F is missing: triplets are mined from citations. Triplets of your own are "
+    "given with --data.pairs F."
+)
 # Set for the processes that Lightning starts from this one: they need not look at the raw files.
 PREPARED = "SCIEMBED_PREPARED_CORPUS"
 
@@ -300,6 +304,11 @@ class RunCLI(LightningCLI):
             return
         if "papers" not in raw:
             raise UserError(NOTHING)
+        plain = data.format == "plain" or (
+            data.format == "auto" and not Path(raw["papers"]).is_dir()
+        )
+        if len(raw) == 1 and plain:
+            raise UserError(NO_CITATIONS)
         if distributed.launch_rank() and PREPARED in os.environ:  # the first has done it for all
             data.corpus = os.environ[PREPARED]
             return
@@ -317,10 +326,7 @@ class RunCLI(LightningCLI):
         quiet = self.config.quiet or distributed.launch_rank() != 0
         made = cached_corpus(settings, self.root / ".cache", Progress(quiet=quiet))
         if len(raw) == 1 and not (made.folder / "triplets" / "train.npy").is_file():
-            raise UserError(
-                "--data.citations F is missing: triplets are mined from citations. Triplets of "
-                "your own are given with --data.pairs F."
-            )
+            raise UserError(NO_CITATIONS)
         data.corpus = os.environ[PREPARED] = str(made.folder)
 
     @property

@@ -204,6 +204,15 @@ def test_a_checkpoint_that_was_cut_short_is_told(toy, whole, tmp_path, size):
         fit.main(toy.arguments("--run", "short", "--ckpt_path", str(path)))
 
 
+def test_missing_citations_are_told_before_anything_is_prepared(tmp_path):
+    papers = tmp_path / "papers.jsonl"
+    papers.write_text('{"paper_id": 1, "title": "a", "abstract": "b"}\n')
+    words = ["-c", str(ROOT / "configs" / "specter.yaml"), "--root", str(tmp_path / "runs")]
+    with pytest.raises(UserError, match=r"--data\.citations F is missing"):
+        fit.main([*words, "--data.papers", str(papers)])
+    assert not (tmp_path / "runs").exists()
+
+
 def test_raw_files_are_prepared_once(toy, tmp_path):
     papers, citations = tmp_path / "papers.jsonl", tmp_path / "citations.csv"
     with papers.open("w") as file:

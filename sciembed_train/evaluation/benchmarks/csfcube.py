@@ -223,6 +223,8 @@ def read_rankings(
                     f"({paths[0].name}, {paths[1].name}); give one with --ranking."
                 )
         return {name: _ranking(paths[0]) for name, paths in found.items()}
+    if not source.is_file():
+        raise UserError(f"{source}: there is no such file or folder (--ranking).")
     if facet is None:
         named = [name for name in data.facets if _names(source, name)]
         if len(named) != 1:

@@ -166,6 +166,8 @@ def test_unreadable_rankings_are_refused(folder, tmp_path):
         (tmp_path / name).write_text(text)
         with pytest.raises(UserError, match=found):
             read_rankings(tmp_path / name, data)
+    with pytest.raises(UserError, match="there is no such file or folder"):
+        read_rankings(tmp_path / "none.json", data)
     with pytest.raises(UserError, match="files are named for facet method"):
         read_rankings(tmp_path, data)
 
