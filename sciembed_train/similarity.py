@@ -56,9 +56,9 @@ def cosine(a: Float[Tensor, "*B D"], b: Float[Tensor, "*B D"]) -> Float[Tensor, 
 
 def pairwise_cosine(a: Float[Tensor, "N D"], b: Float[Tensor, "M D"]) -> Float[Tensor, "N M"]:
     """Cosine similarity of every row of ``a`` and every row of ``b``."""
-    return torch.nn.functional.normalize(_exact(a), dim=-1) @ (
-        torch.nn.functional.normalize(_exact(b), dim=-1).T
-    )
+    with torch.autocast(a.device.type, enabled=False):  # it would lower the product again
+        rows, columns = (torch.nn.functional.normalize(_exact(x), dim=-1) for x in (a, b))
+        return rows @ columns.T
 
 
 def _exact(rows: Tensor) -> Tensor:

@@ -88,6 +88,8 @@ class RunCheckpoints(Checkpoint):
         interval = trainer.val_check_batch
         assert interval is not None
         if trainer.enable_validation and (ends or step % int(interval) == 0):
+            if method.stop_agreed:  # whoever sent the signal may not wait for a validation
+                trainer.save_checkpoint(self.folder / "last.ckpt")
             return
         if ends or method.stop_agreed or step % self.every == 0:
             trainer.save_checkpoint(self.folder / "last.ckpt")
