@@ -8,6 +8,11 @@ a step, each column padded to its longest text, tokenised in the training loop.
 
     python benchmarks/throughput.py --data ../shared/data [--rows minilm-32 ...] [--to FILE]
 
+``--texts cacm``: the triplets that SPECTER's rules mine from CACM's citations; half of the papers
+have no abstract. ``--texts abstracts``: papers with an abstract from five collections, in triplets
+that share no paper, so that encoding each paper once gains nothing and the cut at 256 leaves
+little padding: the least favourable texts for this project.
+
 Prints one table: triplets per second and their ratio (median over the rounds, with the range),
 share of the computed tokens that are real, peak memory, and the largest difference of the two
 loss curves. A side whose process is ended for want of memory gets that printed, not a ratio.
@@ -123,7 +128,7 @@ def run_peer(job: dict) -> dict:
     from transformers import TrainerCallback
 
     papers = [json.loads(line) for line in Path(job["papers"]).read_text().splitlines()]
-    texts = [f"{p['title']} [SEP] {p['abstract']}" for p in papers]
+    texts = [" [SEP] ".join(filter(None, (p["title"], p["abstract"]))) for p in papers]
     order = np.load(job["order"])
     data = Dataset.from_dict(
         {
@@ -247,7 +252,12 @@ def measure(job: dict) -> dict:
     result.unlink(missing_ok=True)
     done = subprocess.run(
         [sys.executable, __file__, "--worker", json.dumps(job)],
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled"},
+        env={
+            **os.environ,
+            "HF_HUB_OFFLINE": "1",
+            "WANDB_MODE": "disabled",
+            "GOMP_SPINCOUNT": "10000",  # what this project's command line sets, for both sides
+        },
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -259,18 +269,25 @@ def measure(job: dict) -> dict:
     return json.loads(result.read_text())
 
 
-def prepare_inputs(data: Path, folder: Path) -> tuple[Path, np.ndarray]:
-    """A papers file and triplets in which no paper appears twice."""
+def prepare_inputs(data: Path, texts: str, folder: Path) -> tuple[Path, np.ndarray | None]:
+    """A papers file, and triplets in which no paper appears twice (None: to be mined)."""
+    if texts == "cacm":
+        return data / "cacm" / "papers.jsonl", None
     papers = real_papers(data)
     path = folder / "papers.jsonl"
     path.write_text("".join(json.dumps(p) + "\n" for p in papers))
     return path, distinct_triplets(len(papers), len(papers) // 3, seed=0)
 
 
-def make_corpus(papers: Path, triplets: np.ndarray, tokenizer: Path, target: Path) -> Path:
-    """The corpus of the given triplets, through ``prepare``."""
+def make_corpus(papers: Path, triplets: np.ndarray | None, tokenizer: Path, target: Path) -> Path:
+    """The corpus of the given triplets, or of those mined from citations, through ``prepare``."""
     from sciembed_train.corpus.prepare import PrepareSettings, prepare
 
+    if triplets is None:
+        return prepare(
+            PrepareSettings(papers=papers, citations=papers.with_name("citations.tsv"),
+                            to=target, tokenizer=tokenizer)
+        ).folder  # fmt: skip
     pairs = target.parent / "triplets.csv"
     rows = [",".join(map(str, row)) for row in triplets]
     pairs.write_text("\n".join(["query,positive,negative", *rows]) + "\n")
@@ -307,6 +324,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--worker")
     parser.add_argument("--data", type=Path)
+    parser.add_argument("--texts", choices=("cacm", "abstracts"), default="cacm")
     parser.add_argument("--rows", nargs="+", default=list(CPU_ROWS), choices=list(ROWS))
     parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"])
     parser.add_argument("--rounds", type=int, default=2)
@@ -320,7 +338,7 @@ def main() -> None:
     import torch
 
     folder = Path(tempfile.mkdtemp(prefix="throughput-"))
-    papers, triplets = prepare_inputs(args.data, folder)
+    papers, triplets = prepare_inputs(args.data.resolve(), args.texts, folder)
     raw, rows = [], []
     for name in args.rows:
         shape, batch, steps = ROWS[name]
@@ -330,7 +348,9 @@ def main() -> None:
         # The corpus numbers its papers; the peer reads them by their place in the file.
         from sciembed_train.corpus.store import Corpus
 
-        place = np.array([int(i) for i in Corpus.open(corpus).paper_ids()])
+        lines = papers.read_text(encoding="utf-8").splitlines()
+        in_file = {json.loads(line)["paper_id"]: i for i, line in enumerate(lines)}
+        place = np.array([in_file[i] for i in Corpus.open(corpus).paper_ids()])
         np.save(order, place[epoch_order(corpus)])
         peer_fp32 = None
         for precision in args.precisions:
