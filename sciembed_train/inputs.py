@@ -122,9 +122,9 @@ class TextTokenizer:
                 str(name_or_folder), use_fast=True, trust_remote_code=False
             )
         except Exception as error:  # the Rust parser raises bare Exception for a damaged file
-            reason = (str(error).strip() or repr(error)).splitlines()[0][:300]
+            reason = (str(error).strip() or repr(error)).splitlines()[0][:300].rstrip(".")
             raise UserError(
-                f"No tokenizer could be loaded from {name_or_folder}: {reason} "
+                f"No tokenizer could be loaded from {name_or_folder}: {reason}. "
                 "Give a folder that holds tokenizer.json or vocab.txt, or a hub name where the "
                 "network is allowed."
             ) from error

@@ -72,6 +72,7 @@ def write_papers(
     seen: dict[str, int] = {}
     places = array("q")
     usable = bytearray()
+    abstracts = 0
     with writer:
         for place, row in rows:
             audit.rows += 1
@@ -95,12 +96,18 @@ def write_papers(
             places.append(place)
             readable = has_text(paper.title, paper.abstract)
             usable.append(readable)
+            abstracts += bool(paper.abstract)
             if not readable:
                 audit.drop("no title and no abstract: takes part in nothing", table.where(place))
             writer.add(paper)
     stage.reach(audit.rows)
     audit.check()
     audit.kept = len(seen)
+    if seen and not abstracts:
+        audit.notes.append(
+            f"{table.source}: not one paper has an abstract, so titles alone are read. If the "
+            "abstracts have another name than `abstract`, rename the column."
+        )
     if not any(usable):
         without = (
             f"none of its {len(seen):,} papers has a title or an abstract" if seen else "empty"

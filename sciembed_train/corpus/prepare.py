@@ -272,6 +272,12 @@ def _build(folder: Path, settings: PrepareSettings, inputs: _Inputs, progress: P
         lists: dict[Split, set[str]] = {
             split: read_id_list(path) for split, path in inputs.lists.items()
         }
+        for split, ids in lists.items():
+            if ids and inputs.data is None and ids.isdisjoint(papers.key):
+                raise UserError(
+                    f"{inputs.lists[split]}: not one of its {len(ids):,} ids is the id of a paper "
+                    f"(the first is {min(ids)!r}). One `paper_id` a line is expected, no header."
+                )
         if inputs.data is not None:
             counts = _build_specter(folder, settings, inputs.data, lists, papers, report, progress)
         else:
@@ -547,6 +553,9 @@ def summary(corpus: Corpus) -> str:
         lines.append(f"triplets: {', '.join(parts)}")
     stores = corpus.info["token_stores"].values()
     lines.extend(f"tokens: {s['tokens']:,} by {s['tokenizer']}" for s in stores)
+    report = json.loads((corpus.folder / "report.json").read_text(encoding="utf-8"))
+    for part in report.values():
+        lines.extend(part.get("notes", ()))
     lines.append(f"what was left out and why: {corpus.folder / 'report.json'}")
     return "\n".join(lines)
 

@@ -411,7 +411,9 @@ def probe(trainer: Any) -> tuple[int, int]:
         )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         given = ", ".join(f"trainer.{key}={value}" for key, value in settings.items())
-        raise UserError(f"{_one_line(error)} Given: {given}.") from error
+        raise UserError(
+            f"{_one_line(error)} Given: {given}. `train doctor` says what this machine has."
+        ) from error
     return found.world_size, found.num_devices
 
 
@@ -520,7 +522,10 @@ def _told_shortly(argv: list[str]) -> Iterator[None]:
     try:
         yield
     except ArgumentError as error:
-        raise UserError(messages.shorten(str(error), argv)) from error
+        said = messages.shorten(str(error), argv)
+        if not messages.config_files(argv):
+            said += " Give a recipe first: -c configs/specter.yaml."
+        raise UserError(said) from error
 
 
 def check_fits(path: Path, method: Method, data: TripletData, resuming: bool) -> dict[str, Any]:

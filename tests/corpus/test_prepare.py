@@ -166,6 +166,21 @@ def test_held_out_ids_may_be_given(tmp_path):
         prepare(settings(tmp_path, dev_ids=tmp_path / "dev.txt", test_ids=tmp_path / "test.txt"))
 
 
+def test_a_list_of_ids_that_names_nobody_is_refused(tmp_path):
+    write_world(tmp_path)
+    (tmp_path / "dev.txt").write_text("nobody\nneither\n")
+    with pytest.raises(UserError, match=r"dev\.txt: not one of its 2 ids is the id of a paper"):
+        prepare(settings(tmp_path, dev_ids=tmp_path / "dev.txt"))
+
+
+def test_a_corpus_without_any_abstract_is_said(tmp_path, capsys):
+    papers, _ = write_world(tmp_path)
+    lines = [json.dumps({"paper_id": p["paper_id"], "title": p["title"]}) for p in papers]
+    (tmp_path / "papers.jsonl").write_text("\n".join(lines))
+    assert run("--papers", tmp_path / "papers.jsonl", "--to", tmp_path / "titles") == 0
+    assert "not one paper has an abstract" in capsys.readouterr().out
+
+
 def test_a_second_tokenizer_is_added_without_redoing_the_rest(tmp_path, tiny_bert, tiny_roberta):
     write_world(tmp_path)
     first = prepare(settings(tmp_path))
