@@ -1,0 +1,115 @@
+"""What a way of sampling is: `data.sampling` of a recipe says which texts meet.
+
+A `Sampling` is a value of a recipe; opened on a corpus it becomes `Examples`, whose batches are
+pure functions of (example, epoch, step).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+
+from sciembed_train.corpus.store import Corpus
+from sciembed_train.errors import UserError
+from sciembed_train.inputs import InputFormat, TextTokenizer
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the encoder reads.
+
+    Args:
+        tokenizer: the encoder's.
+        form: how title and abstract become one text.
+        max_length: tokens of a text at most, special tokens included.
+        seed: of every draw that examples make.
+    """
+
+    tokenizer: TextTokenizer
+    form: InputFormat
+    max_length: int
+    seed: int
+
+
+@runtime_checkable
+class Examples(Protocol):
+    """The examples of a corpus, opened for training; sent to a worker without their tokens.
+
+    Attributes:
+        name: a plural noun for messages, such as ``triplets``.
+        train: number of training examples.
+        fingerprint: sixteen hex digits that change when any example would.
+        notes: sentences that `fit` says, such as what was left out and why.
+        dev: what a method's validation must know of the held-out examples; it has a length.
+    """
+
+    name: str
+    train: int
+    fingerprint: str
+    notes: tuple[str, ...]
+    dev: Any
+
+    def batch(self, indices: np.ndarray, epoch: int, step: int) -> Any:
+        """The named training examples as one batch for an optimiser step.
+
+        Args:
+            indices: int64 ``[n]``, each below ``train``.
+            epoch: which pass over the examples this is; draws may differ from pass to pass.
+            step: the optimiser step, counted from 0 over the whole run.
+        """
+        ...
+
+    def dev_items(self, rank: int, world_size: int) -> Sequence[Any]:
+        """The batches that one rank encodes for validation; each is made when it is asked for."""
+        ...
+
+
+class Sampling:
+    """Which texts meet; a subclass is a frozen dataclass of settings.
+
+    ``takes`` are the kinds of raw files it is prepared from, and ``needs`` those of them it
+    cannot do without.
+    """
+
+    takes: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def open(self, corpus: Corpus, reading: Reading, dev_limit: int | None) -> Examples:
+        """The examples of a corpus.
+
+        Args:
+            corpus: an opened corpus.
+            reading: how the encoder reads.
+            dev_limit: most held-out examples to validate on; None for the sampling's own number.
+
+        Raises:
+            UserError: the corpus holds nothing of the kind, or was not tokenised for this encoder.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def check_raw(cls, raw: Mapping[str, str], format: str) -> None:
+        """See that these raw files can be prepared for this sampling.
+
+        Args:
+            raw: kind of file to its place.
+            format: how the files are written, as for `prepare`.
+
+        Raises:
+            UserError: a file is missing, or would not be used.
+        """
+        for kind in raw:
+            if kind not in cls.takes:
+                raise UserError(
+                    f"data.{kind} is not used by data.sampling {cls.__name__}, which takes "
+                    f"{' and '.join(cls.takes)}. Leave it out, or choose another recipe."
+                )
+        for kind in cls.needs:
+            if kind not in raw:
+                raise UserError(
+                    f"There is nothing to train on: give --data.corpus CORPUS (a folder made by "
+                    f"`train prepare`), or --data.{kind} F."
+                )
