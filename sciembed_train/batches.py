@@ -1,6 +1,7 @@
 """Typed batches: the distinct texts of a step once, and index arrays saying who meets whom.
 
-Shapes: ``U`` distinct texts, ``T`` tokens of them all, ``B`` examples of this rank.
+Shapes: ``U`` distinct texts, ``T`` tokens of them all, ``B`` examples of this rank; of documents
+``A`` anchors, ``P`` positives of each, ``K`` tokens that are hidden.
 """
 
 from __future__ import annotations
@@ -143,3 +144,75 @@ class DevTriplets:
 
     def __len__(self) -> int:
         return len(self.anchor)
+
+
+@dataclass(frozen=True)
+class SpanBatch:
+    """Spans of some documents: one rank's share of a step, or held-out documents.
+
+    Where the anchors that are compared are themselves masked (DeCLUTR as published), ``anchor``
+    names the rows that hold the masked tokens. Otherwise it names clean rows, and the masked
+    copies of the anchors are rows that neither ``anchor`` nor ``positive`` names.
+
+    Args:
+        rows: every span, special tokens included.
+        anchor: row of each anchor, document after document.
+        positive: rows of each anchor's positives; ``P`` may be 0.
+        masked: positions in ``rows.ids`` of the tokens to be predicted, ascending; ``K`` may be 0.
+        labels: the ids that stood there.
+        documents: how many documents the spans are of.
+        step: the optimiser step, counted from 0 over the whole run; -1 for held-out documents.
+        first: number of the first document in the list of held-out documents; 0 in training.
+    """
+
+    rows: TokenRows
+    anchor: Int[Tensor, " A"]
+    positive: Int[Tensor, "A P"]
+    masked: Int[Tensor, " K"]
+    labels: Int[Tensor, " K"]
+    documents: int
+    step: int
+    first: int = 0
+
+    def __len__(self) -> int:
+        return self.documents
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> SpanBatch:
+        """The same batch on a device."""
+        return replace(
+            self,
+            rows=self.rows.to(device, non_blocking),
+            anchor=self.anchor.to(device, non_blocking=non_blocking),
+            positive=self.positive.to(device, non_blocking=non_blocking),
+            masked=self.masked.to(device, non_blocking=non_blocking),
+            labels=self.labels.to(device, non_blocking=non_blocking),
+        )
+
+    def pin_memory(self) -> SpanBatch:
+        """The same batch in page-locked memory."""
+        return replace(
+            self,
+            rows=self.rows.pin_memory(),
+            anchor=self.anchor.pin_memory(),
+            positive=self.positive.pin_memory(),
+            masked=self.masked.pin_memory(),
+            labels=self.labels.pin_memory(),
+        )
+
+
+@dataclass(frozen=True)
+class DevSpans:
+    """What validation must know of the held-out documents.
+
+    Args:
+        documents: how many there are; `SpanBatch.first` counts in them.
+        anchors: anchors of each document.
+        positives: positives of each anchor; 0 where nothing is compared.
+    """
+
+    documents: int
+    anchors: int
+    positives: int
+
+    def __len__(self) -> int:
+        return self.documents

@@ -1,13 +1,20 @@
 """Loss functions. They compare what they are given and never gather.
 
-Shapes: ``B`` examples.
+Shapes: ``B`` rows of this rank, ``N`` rows of all ranks, ``D`` width of an embedding,
+``K`` tokens to predict, ``V`` size of the vocabulary.
 """
 
 from __future__ import annotations
 
-from jaxtyping import Float
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import relu
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import cross_entropy, relu
+
+SCORES = 2**24  # similarities held at once by `row_cross_entropy`: 64 MiB in fp32
 
 
 def triplet_margin(
@@ -31,3 +38,172 @@ def triplet_margin(
             f"margin is in the unit of the distance and must be 0 or more; got {margin}."
         )
     return relu(near - far + margin)
+
+
+def nt_xent(
+    anchor: Float[Tensor, "B D"],
+    positive: Float[Tensor, "B D"],
+    temperature: float = 0.05,
+    *,
+    anchors: Float[Tensor, "N D"] | None = None,
+    positives: Float[Tensor, "N D"] | None = None,
+    first: int = 0,
+    chunk: int | None = None,
+) -> Float[Tensor, " B"]:
+    """Loss of each pair: finding its partner among the 2 N - 1 other rows, in both directions.
+
+    With ``z = [a_1 .. a_N, p_1 .. p_N]``, ``s`` the dot product of unit vectors and ``t`` the
+    temperature, ``-log(exp(s_ij / t) / sum over k != i of exp(s_ik / t))`` for ``(i, j)`` and
+    for ``(j, i)``; the loss of a pair is the mean of the two. NT-Xent, Chen et al. (2020),
+    eq. 1. In DeCLUTR, Giorgi et al. (2021), ``p`` is the unit vector of the mean of an anchor's
+    positives and ``t`` is 0.05; the other anchors of the same document are negatives too.
+
+    The mean over the rows here, then DDP's mean over ranks, is the loss of one process with all
+    rows, if the gathered rows carry gradient (`distributed.gather`) and all ranks bring alike
+    many.
+
+    Args:
+        anchor: unit vectors of this rank's anchors (`similarity.unit`).
+        positive: unit vectors of their positives.
+        temperature: ``t``, without unit, above 0.
+        anchors: unit vectors of the anchors of every rank; None on one rank alone.
+        positives: likewise of their positives.
+        first: row of this rank's first pair in ``anchors``.
+        chunk: as for `row_cross_entropy`.
+
+    Raises:
+        ValueError: the temperature is 0 or less.
+    """
+    if anchors is None or positives is None:
+        anchors, positives = anchor, positive
+    candidates = torch.cat([anchors, positives])
+    # On one rank every row is also a candidate: no second copy.
+    alone = anchors is anchor and positives is positive
+    queries = candidates if alone else torch.cat([anchor, positive])
+    a = torch.arange(first, first + len(anchor), device=anchor.device)
+    p = a + len(anchors)
+    losses = row_cross_entropy(
+        queries, candidates, torch.cat([p, a]), torch.cat([a, p]), temperature, chunk
+    )
+    return losses.view(2, -1).mean(0)
+
+
+def row_cross_entropy(
+    queries: Float[Tensor, "B D"],
+    candidates: Float[Tensor, "N D"],
+    positive: Int[Tensor, " B"],
+    exclude: Int[Tensor, " B"] | None,
+    temperature: float,
+    chunk: int | None = None,
+) -> Float[Tensor, " B"]:
+    """Loss of each query: cross-entropy of naming its positive among the candidates.
+
+    ``log(sum over k of exp(q.c_k / t)) - q.c_p / t``, computed in at least fp32 whatever the
+    autocast. Similarities are made a chunk of rows at a time and again in the backward pass, so
+    that the memory needed beside the embeddings and their gradients is that of a chunk.
+
+    Args:
+        queries: rows, usually unit vectors.
+        candidates: rows, usually unit vectors.
+        positive: the right candidate of each query.
+        exclude: a candidate that each query is not compared with (itself), another than the
+            positive; None for no such.
+        temperature: ``t``, without unit, above 0.
+        chunk: queries at a time; None for as many as have `SCORES` similarities.
+
+    Raises:
+        ValueError: the temperature is 0 or less, or the chunk less than 1.
+    """
+    if temperature <= 0:
+        raise ValueError(f"temperature has no unit and must be above 0; got {temperature}.")
+    if chunk is None:
+        chunk = max(1, SCORES // max(1, len(candidates)))
+    if chunk < 1:
+        raise ValueError(f"chunk counts rows and must be 1 or more; got {chunk}.")
+    return _RowCrossEntropy.apply(  # pyright: ignore[reportReturnType]
+        _exact(queries), _exact(candidates), positive, exclude, temperature, chunk
+    )
+
+
+class _RowCrossEntropy(torch.autograd.Function):
+    """`row_cross_entropy` without the whole matrix of similarities in memory."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        queries: Tensor,
+        candidates: Tensor,
+        positive: Tensor,
+        exclude: Tensor | None,
+        temperature: float,
+        chunk: int,
+    ) -> Tensor:
+        ctx.temperature, ctx.chunk = temperature, chunk
+        ctx.excludes = exclude is not None
+        normalisers = queries.new_empty(len(queries))
+        right = queries.new_empty(len(queries))
+        for part in _parts(len(queries), chunk):
+            scores = _scores(queries, candidates, exclude, temperature, part)
+            right[part] = scores.gather(1, positive[part, None]).squeeze(1)
+            highest = scores.amax(1)
+            sums = scores.sub_(highest[:, None]).exp_().sum(1)
+            normalisers[part] = highest + sums.log_()
+        saved = (queries, candidates, positive, normalisers)
+        ctx.save_for_backward(*saved, *(() if exclude is None else (exclude,)))
+        return normalisers - right
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *gradients: Any
+    ) -> tuple[Tensor | None, ...]:
+        queries, candidates, positive, normalisers, *rest = ctx.saved_tensors
+        exclude = rest[0] if ctx.excludes else None
+        weights = gradients[0] / ctx.temperature
+        to_queries = torch.empty_like(queries) if ctx.needs_input_grad[0] else None
+        to_candidates = torch.zeros_like(candidates) if ctx.needs_input_grad[1] else None
+        for part in _parts(len(queries), ctx.chunk):
+            shares = _scores(queries, candidates, exclude, ctx.temperature, part)
+            shares.sub_(normalisers[part, None]).exp_()  # softmax
+            shares.scatter_add_(1, positive[part, None], -torch.ones_like(shares[:, :1]))
+            shares.mul_(weights[part, None])
+            with torch.autocast(queries.device.type, enabled=False):
+                if to_queries is not None:
+                    torch.mm(shares, candidates, out=to_queries[part])
+                if to_candidates is not None:
+                    to_candidates.addmm_(shares.T, queries[part])
+        return to_queries, to_candidates, None, None, None, None
+
+
+def _parts(rows: int, chunk: int) -> list[slice]:
+    return [slice(start, min(start + chunk, rows)) for start in range(0, rows, chunk)]
+
+
+def _scores(
+    queries: Tensor, candidates: Tensor, exclude: Tensor | None, temperature: float, part: slice
+) -> Tensor:
+    """``q.c / t`` of some rows, minus infinity where a candidate is left out."""
+    with torch.autocast(queries.device.type, enabled=False):  # it would lower the product again
+        scores = (queries[part] / temperature) @ candidates.T
+    if exclude is not None:
+        scores.scatter_(1, exclude[part, None], -torch.inf)
+    return scores
+
+
+def masked_lm(logits: Float[Tensor, "K V"], labels: Int[Tensor, " K"]) -> Float[Tensor, ""]:
+    """Summed cross-entropy of naming the hidden tokens, in at least fp32.
+
+    A sum, because ranks have unequal numbers of hidden tokens: divided by the number over all
+    ranks it is the mean that BERT, Devlin et al. (2019), section 3.1, trains with. Of no tokens
+    it is 0, with a gradient of nothing.
+
+    Args:
+        logits: of every id of the vocabulary, for each hidden token.
+        labels: the ids that were hidden.
+    """
+    return cross_entropy(_exact(logits), labels, reduction="sum")
+
+
+def _exact(rows: Tensor) -> Tensor:
+    """Half precision raised to fp32; anything else as it is."""
+    return rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows

@@ -13,6 +13,7 @@ from torch import Tensor
 # torch.nn.functional.pairwise_distance adds this to every difference, and so the triplet margin
 # loss of every SPECTER code does. It keeps the gradient of equal rows finite.
 EPSILON = 1e-6
+SHORTEST = 1e-8  # length below which a row counts as zeros; torch.cosine_similarity's small number
 
 
 def euclidean(
@@ -46,19 +47,30 @@ def pairwise_euclidean(
     return torch.cat([torch.cdist(part, b, compute_mode=mode) for part in parts])
 
 
+def unit(rows: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
+    """Each row divided by its Euclidean length, in at least fp32.
+
+    A row shorter than `SHORTEST` has no direction that means anything: it stays as it is, and
+    its gradient passes unchanged. Divided by a small number, as ``torch.cosine_similarity`` and
+    ``normalize`` do, a row of zeros would get a gradient of 1e8 and more.
+    """
+    rows = _exact(rows)
+    lengths = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+    return rows / lengths.masked_fill(lengths < SHORTEST, 1.0)
+
+
 def cosine(a: Float[Tensor, "*B D"], b: Float[Tensor, "*B D"]) -> Float[Tensor, "*B"]:
     """Cosine similarity of each row of ``a`` and its row of ``b``, from -1 to 1.
 
     A row of zeros is alike to nothing: 0.
     """
-    return torch.cosine_similarity(_exact(a), _exact(b), dim=-1)
+    return (unit(a) * unit(b)).sum(-1)
 
 
 def pairwise_cosine(a: Float[Tensor, "N D"], b: Float[Tensor, "M D"]) -> Float[Tensor, "N M"]:
     """Cosine similarity of every row of ``a`` and every row of ``b``."""
     with torch.autocast(a.device.type, enabled=False):  # it would lower the product again
-        rows, columns = (torch.nn.functional.normalize(_exact(x), dim=-1) for x in (a, b))
-        return rows @ columns.T
+        return unit(a) @ unit(b).T
 
 
 def _exact(rows: Tensor) -> Tensor:
