@@ -1,0 +1,257 @@
+"""Spans of documents: anchors and positives for DeCLUTR, masked for its language model.
+
+DeCLUTR, Giorgi et al. (2021), section 3.1; `draws` says where spans lie, `masking` what is hidden,
+`span_batch` what a batch of them is. Here: the settings, and which documents take part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import ClassVar, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciembed_train.batches import DevSpans, SpanBatch
+from sciembed_train.corpus.store import Corpus
+from sciembed_train.errors import UserError
+from sciembed_train.sampling.base import Reading, Sampling
+from sciembed_train.sampling.draws import HELD_OUT, TRAIN, Rule, Strategy
+from sciembed_train.sampling.masking import Masking
+from sciembed_train.sampling.span_batch import Slices, span_batch
+
+DEV_DOCUMENTS = 500  # held-out documents to validate on, where nothing else is said
+ITEM_DOCUMENTS = 16  # of a validation batch, at most
+ITEM_TOKENS = 2**16  # likewise; the encoder cuts it further
+SETTINGS = "data.sampling.init_args"
+
+
+@dataclass(frozen=True)
+class SpanSampling(Sampling):
+    """Spans of documents; defaults are DeCLUTR's.
+
+    Args:
+        num_anchors: spans of a document that are compared with others, 1 or more.
+        num_positives: spans near each anchor, whose mean is its partner; 0 for a masked language
+            model alone.
+        max_span: most tokens of a span.
+        min_span: least tokens of a span.
+        strategy: where positives lie: ``any`` (touching or intersecting their anchor),
+            ``adjacent`` or ``subsuming`` (inside it).
+        short_documents: what becomes of documents of less than ``2 * num_anchors * max_span``
+            tokens. ``skip`` leaves them out. ``adapt``, which is not DeCLUTR's but ours, takes the
+            spans of a document of ``n`` tokens as if ``max_span`` were ``n // (2 * num_anchors)``,
+            if that is at least ``min_span``: with 2 anchors and a ``min_span`` of 32, documents
+            of 128 tokens and more.
+        mlm_probability: share of the anchors' tokens that the language model predicts; 0 for no
+            language model.
+        mask_anchor_for_contrastive: compare the anchors as the language model sees them, with
+            tokens missing, as published. False compares whole anchors; the masked ones are then
+            encoded besides.
+
+    Raises:
+        UserError: a value is out of its range, or there is nothing to learn.
+    """
+
+    takes: ClassVar[tuple[str, ...]] = ("fulltexts",)
+    needs: ClassVar[tuple[str, ...]] = ("fulltexts",)
+
+    num_anchors: int = 2
+    num_positives: int = 2
+    max_span: int = 512
+    min_span: int = 32
+    strategy: Strategy = "any"
+    short_documents: Literal["skip", "adapt"] = "skip"
+    mlm_probability: float = 0.15
+    mask_anchor_for_contrastive: bool = True
+
+    def __post_init__(self) -> None:
+        def need(holds: bool, key: str, rule: str) -> None:
+            if not holds:
+                value = getattr(self, key)
+                raise UserError(f"{SETTINGS}.{key} must be {rule}; got {value}.")
+
+        need(self.num_anchors >= 1, "num_anchors", "1 or more")
+        need(self.num_positives >= 0, "num_positives", "0 or more")
+        need(self.min_span >= 1, "min_span", "1 or more")
+        need(self.max_span >= self.min_span, "max_span", f"min_span={self.min_span} or more")
+        strategies = get_args(Strategy)
+        need(self.strategy in strategies, "strategy", " or ".join(strategies))
+        need(self.short_documents in ("skip", "adapt"), "short_documents", "skip or adapt")
+        need(0 <= self.mlm_probability <= 1, "mlm_probability", "from 0 to 1")
+        if not self.num_positives and not self.mlm_probability:
+            raise UserError(
+                "data.sampling has num_positives=0 and mlm_probability=0: nothing would be "
+                "learned. Set one of the two above 0."
+            )
+
+    @property
+    def shortest_document(self) -> int:
+        """Tokens that a document needs."""
+        least = self.max_span if self.short_documents == "skip" else self.min_span
+        return 2 * self.num_anchors * least
+
+    def open(self, corpus: Corpus, reading: Reading, dev_limit: int | None) -> SpanExamples:
+        """The documents of a corpus that are long enough.
+
+        Raises:
+            UserError: there are none, they were not tokenised for this encoder, or its tokenizer
+                has no mask token and a language model is asked for.
+        """
+        limit = DEV_DOCUMENTS if dev_limit is None else dev_limit
+        return SpanExamples(self, corpus, reading, limit)
+
+    @property
+    def rule(self) -> Rule:
+        """Where spans lie."""
+        return Rule(
+            self.num_anchors, self.num_positives, self.max_span, self.min_span, self.strategy
+        )
+
+
+class SpanExamples:
+    """The documents of a corpus that are long enough, as `base.Examples`.
+
+    Args:
+        sampling: which spans.
+        corpus: where the documents lie.
+        reading: how the encoder reads.
+        dev_limit: most held-out documents.
+
+    Raises:
+        UserError: as for `SpanSampling.open`.
+    """
+
+    name: str = "documents"
+
+    def __init__(
+        self, sampling: SpanSampling, corpus: Corpus, reading: Reading, dev_limit: int
+    ) -> None:
+        self.sampling, self.rule, self.seed = sampling, sampling.rule, reading.seed
+        hides = sampling.mlm_probability > 0
+        self.masking = Masking.of(reading.tokenizer, sampling.mlm_probability) if hides else None
+        self.tokens: Slices = corpus.document_tokens(reading.tokenizer)
+        special = len(self.tokens.prefix) + len(self.tokens.suffix)
+        self.room = reading.max_length - special
+        if self.room < 1:
+            raise UserError(
+                f"model.encoder.max_length must be above the {special} special tokens; "
+                f"got {reading.max_length}."
+            )
+        notes: list[str] = []
+        self.documents = self._long_enough(corpus, "train", notes)
+        held_out = self._long_enough(corpus, "dev", notes)
+        self.dev_documents = _choose(held_out, dev_limit)
+        self.train = len(self.documents)
+        self.dev = DevSpans(len(self.dev_documents), self.rule.anchors, self.rule.positives)
+        if reading.max_length < self.rule.max_span:
+            notes.append(
+                f"Spans have up to {self.rule.max_span:,} tokens and the encoder reads "
+                f"{reading.max_length:,}: the longer ones lose their tail."
+            )
+        self.notes = tuple(notes)
+        self.fingerprint = self._fingerprint(corpus, reading)
+
+    def batch(self, indices: np.ndarray, epoch: int, step: int) -> SpanBatch:
+        """The spans that the named documents have in an epoch, for an optimiser step."""
+        return span_batch(
+            *(self.tokens, self.documents[indices], self.rule, self.masking, self.room),
+            key=(self.seed, TRAIN, epoch),
+            step=step,
+            masked_apart=not self.sampling.mask_anchor_for_contrastive,
+        )
+
+    def dev_batch(self, start: int, stop: int) -> SpanBatch:
+        """Spans of some held-out documents, the same in every run whatever its seed.
+
+        Anchors are whole, as texts are when the encoder is used; those for the language model
+        are apart.
+        """
+        documents = self.dev_documents[start:stop]
+        return span_batch(
+            *(self.tokens, documents, self.rule, self.masking, self.room),
+            key=(0, HELD_OUT, 0),
+            step=-1,
+            first=start,
+            masked_apart=True,
+        )
+
+    def dev_items(self, rank: int, world_size: int) -> Sequence[SpanBatch]:
+        """A rank's share of the held-out documents, in batches."""
+        return _DevItems(self, rank, world_size)
+
+    def _long_enough(
+        self, corpus: Corpus, split: Literal["train", "dev"], notes: list[str]
+    ) -> NDArray[np.int32]:
+        """The split's documents that are long enough; a note says how many are not.
+
+        Raises:
+            UserError: there is nothing to train on.
+        """
+        sampling, what = self.sampling, "training" if split == "train" else "held-out"
+        documents = np.asarray(corpus.documents(split))
+        lengths = self.tokens.lengths[documents]
+        kept = documents[lengths >= sampling.shortest_document]
+        adapted = replace(sampling, short_documents="adapt").shortest_document
+        more = int((lengths >= adapted).sum()) - len(kept)  # that short_documents=adapt would use
+        if len(kept) < len(documents):
+            bound = "max_span" if sampling.short_documents == "skip" else "min_span"
+            short = (
+                f"{len(documents) - len(kept):,} of {len(documents):,} {what} documents are "
+                f"shorter than {sampling.shortest_document:,} tokens (2 x num_anchors x {bound})"
+            )
+            advice = f"{SETTINGS}.short_documents=adapt would use {more:,} of them" if more else ""
+            if split == "train" and not len(kept):
+                lower = f"set {SETTINGS}.{bound} or {SETTINGS}.num_anchors lower"
+                raise UserError(
+                    f"Nothing to train on in {corpus.folder}: {short}; the longest has "
+                    f"{int(lengths.max()):,}. {f'{advice}; or {lower}' if more else lower}."
+                )
+            notes.append(f"{short} and are left out{advice and '; ' + advice}.")
+        if not len(documents) and split == "train":
+            raise UserError(
+                f"{corpus.folder} holds no training documents. Prepare it with --fulltexts F."
+            )
+        if not len(kept):
+            notes.append("There is no held-out document to validate on.")
+        return kept
+
+    def _fingerprint(self, corpus: Corpus, reading: Reading) -> str:
+        """Of the documents, their tokens and the settings; the seed is compared by itself."""
+        sources = [source.get("sha256") for source in corpus.info.get("sources", [])]
+        key = reading.tokenizer.document_key
+        settings = [sources, key, self.room, asdict(self.sampling)]
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+        digest.update(np.ascontiguousarray(self.documents, dtype=np.int64).data)
+        return digest.hexdigest()[:16]
+
+
+class _DevItems(Sequence[SpanBatch]):
+    """A rank's share of the held-out documents, each item made when it is asked for."""
+
+    def __init__(self, examples: SpanExamples, rank: int, world_size: int) -> None:
+        rule = examples.rule
+        rows = rule.anchors * (2 + rule.positives)  # masked copies among them
+        most = rows * min(rule.max_span, examples.room)
+        self.examples = examples
+        self.each = max(1, min(ITEM_DOCUMENTS, ITEM_TOKENS // most))
+        self.starts = range(0, len(examples.dev_documents), self.each)[rank::world_size]
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, index: int
+    ) -> SpanBatch:
+        start = self.starts[index]
+        return self.examples.dev_batch(start, start + self.each)
+
+
+def _choose(documents: np.ndarray, limit: int) -> np.ndarray:
+    """At most so many documents, always the same ones, in their order."""
+    if len(documents) <= limit:
+        return documents
+    return np.sort(np.random.default_rng(0).permutation(documents)[:limit])
