@@ -1,17 +1,24 @@
-"""The one definition of input text: how a paper becomes token ids.
+"""The one definition of input text: how a paper or a document becomes token ids.
 
 Preparing, training, validation, embedding, evaluation and export all read text through
 `InputFormat` and `TextTokenizer`; nothing else joins a title to an abstract.
+
+Shapes: ``T`` tokens of a text.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sciembed_train.errors import UserError
 from sciembed_train.safety import check_files
@@ -28,6 +35,11 @@ TOKENIZER_FILES = (
     "spiece.model",
     "spm.model",
 )
+# Documents are tokenised so many characters at a time: the library keeps over 100 bytes a token
+# while it works, and a text in parts keeps all its threads busy.
+PART = 2**16
+BATCH_CHARACTERS = 2**21
+_CUT = re.compile(r"(?<=\S) (?=\S)")
 
 
 @dataclass(frozen=True)
@@ -145,6 +157,92 @@ class TextTokenizer:
         text = json.dumps([self.fingerprint, form.as_dict()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    @property
+    def document_key(self) -> str:
+        """Name of a token store of documents: the tokenizer alone, for a document has one form."""
+        return hashlib.sha256(f"{self.fingerprint} document".encode()).hexdigest()[:16]
+
+    def encode_documents(self, texts: Iterable[str]) -> Iterator[NDArray[np.int64]]:
+        """Ids of each running text in turn, ``[T]``, without special tokens and never cut.
+
+        A byte-level tokenizer reads a space before the first word, so that the word has the ids
+        that it has elsewhere (as the reader of DeCLUTR, Giorgi et al. 2021). What looks like a
+        special token, such as ``[MASK]`` in a paper on BERT, is read as plain text. Memory stays
+        bounded for a text of any length, where the tokenizer allows it (`_reads_words`).
+        """
+        pieces: list[str] = []
+        ends: list[bool] = []  # whether a piece is its text's last
+        size = 0
+        done: list[NDArray[np.int64]] = []
+        for text in texts:
+            if text and self._byte_level and not text[0].isspace():
+                text = " " + text
+            parts = cut_at_spaces(text, PART) if self._reads_words else [text]
+            for part in parts:
+                pieces.append(part)
+                ends.append(False)
+                size += len(part)
+                if size >= BATCH_CHARACTERS:
+                    # The last piece waits: whether it ends its text is not known yet.
+                    yield from self._documents(pieces[:-1], ends[:-1], done)
+                    pieces, ends, size = pieces[-1:], ends[-1:], len(part)
+            ends[-1] = True
+        yield from self._documents(pieces, ends, done)
+
+    def _documents(
+        self, pieces: list[str], ends: list[bool], done: list[NDArray[np.int64]]
+    ) -> Iterator[NDArray[np.int64]]:
+        """The texts that end among the pieces; ``done`` holds what there is of the next one."""
+        encoded = self._plain.encode_batch_fast(pieces, add_special_tokens=False)
+        for i, end in enumerate(ends):
+            done.append(np.array(encoded[i].ids, np.int64))
+            if end:
+                yield done[0] if len(done) == 1 else np.concatenate(done)
+                done.clear()
+
+    @cached_property
+    def _plain(self) -> Tokenizer:
+        """The same tokenizer, for which no text is a special token."""
+        from tokenizers import Tokenizer
+
+        backend = Tokenizer.from_str(self.backend.to_str())
+        backend.encode_special_tokens = True
+        return backend
+
+    @cached_property
+    def _byte_level(self) -> bool:
+        steps = _steps(json.loads(self.backend.to_str())["pre_tokenizer"], "pretokenizers")
+        return any(step["type"] == "ByteLevel" for step in steps)
+
+    @cached_property
+    def _reads_words(self) -> bool:
+        """Whether a text may be cut before a space that stands between words, to the same ids.
+
+        So it is where words are told apart by white space before anything else is done, which
+        WordPiece, byte-level BPE and SentencePiece tokenizers mostly do; others get a text whole.
+        """
+        made = json.loads(self.backend.to_str())
+        words = _steps(made["pre_tokenizer"], "pretokenizers")
+        dropping = any(
+            step["type"] in ("BertPreTokenizer", "Whitespace", "WhitespaceSplit") for step in words
+        )
+        keeping = any(
+            (step["type"] == "ByteLevel" and step.get("use_regex", True))
+            or (step["type"] == "Metaspace" and step.get("split", True))
+            for step in words
+        )
+        # These treat the beginning of a text otherwise than the rest.
+        by_place = any(
+            step["type"] in ("Prepend", "Strip")
+            for step in _steps(made["normalizer"], "normalizers")
+        )
+        across = any(
+            not token["special"]
+            and (token["rstrip"] or (" " in token["content"] and token["content"].split()))
+            for token in made["added_tokens"]
+        )
+        return (dropping or (keeping and not by_place)) and not across
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text without special tokens at the ends, never cut and never padded."""
         encoded = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
@@ -154,3 +252,28 @@ class TextTokenizer:
         """Ids of each text with special tokens, at most ``max_length`` of them."""
         room = max_length - len(self.prefix) - len(self.suffix)
         return [[*self.prefix, *ids[:room], *self.suffix] for ids in self.encode(texts)]
+
+
+def cut_at_spaces(text: str, size: int) -> Iterator[str]:
+    """A text in parts of about ``size`` characters, each but the first beginning with a space.
+
+    The parts joined are the text. A part is longer where no single space between two words comes
+    earlier: a word is never cut.
+    """
+    start = 0
+    while len(text) - start > size:
+        space = _CUT.search(text, start + size)
+        if space is None:
+            break
+        yield text[start : space.start()]
+        start = space.start()
+    yield text[start:] if start else text
+
+
+def _steps(made: Mapping[str, Any] | None, inner: str) -> list[Mapping[str, Any]]:
+    """The steps of a normalizer or pre-tokenizer as its file spells it."""
+    if made is None:
+        return []
+    if made["type"] != "Sequence":
+        return [made]
+    return [step for part in made[inner] for step in _steps(part, inner)]

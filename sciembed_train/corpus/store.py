@@ -1,10 +1,11 @@
 """A corpus folder: what `prepare` writes and everything later reads.
 
 Reading for training needs numpy alone: ``triplets/<split>.npy``, ``queries/<split>.npy``,
-``citations.npy`` and the token stores are memory-mapped arrays. The Parquet files beside them
-(papers, citations, triplets) are for people and other programs.
+``documents/<split>.npy``, ``citations.npy`` and the token stores are memory-mapped arrays. The
+Parquet files beside them (papers, citations, triplets, documents) are for people and other
+programs.
 
-Shapes: ``P`` papers, ``E`` citations, ``N`` triplets.
+Shapes: ``P`` papers, ``E`` citations, ``N`` triplets, ``n`` documents of a split.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from sciembed_train.corpus.tokens import TokenStore, load_array
 from sciembed_train.errors import UserError
+from sciembed_train.inputs import TextTokenizer
 
 CORPUS_VERSION: int = 1
 Split = Literal["train", "dev", "test"]
@@ -115,18 +117,82 @@ class Corpus:
         return self._array("citations.npy", "citations")
 
     def paper_ids(self) -> list[str]:
-        """The user's id of every paper."""
-        import pyarrow.parquet as pq
+        """The user's id of every paper.
 
-        table = pq.read_table(self.folder / "papers.parquet", columns=["paper_id"])
-        return table.column("paper_id").to_pylist()
+        Raises:
+            UserError: the corpus was prepared from full texts alone.
+        """
+        return self._column("papers", "paper_id")
 
     def papers(self) -> Iterator[dict[str, Any]]:
         """Every paper in order: ``paper``, ``paper_id``, ``title``, ``abstract``.
 
         ``abstract`` is a string, or a list of sentences where it was given so.
+
+        Raises:
+            UserError: the corpus was prepared from full texts alone.
         """
-        yield from read_papers(self.folder / "papers.parquet")
+        yield from read_papers(self._parquet("papers"))
+
+    @property
+    def n_documents(self) -> int:
+        """Number of documents (full texts); 0 in a corpus of papers alone."""
+        return self.info["counts"].get("documents", 0)
+
+    def documents(self, split: Split) -> NDArray[np.int32]:
+        """The numbers of a split's documents, ``[n]``, ascending.
+
+        Raises:
+            UserError: the corpus was prepared without full texts.
+        """
+        self._check_documents()
+        return load_array(self.folder / "documents" / f"{split}.npy")
+
+    def document_ids(self) -> list[str]:
+        """The user's id of every document; ``file:line`` where none was given.
+
+        Raises:
+            UserError: the corpus was prepared without full texts.
+        """
+        self._check_documents()
+        return self._column("documents", "document_id")
+
+    def document_texts(self) -> Iterator[str]:
+        """Every document's text in order, some at a time in memory.
+
+        Raises:
+            UserError: the corpus was prepared without full texts.
+        """
+        self._check_documents()
+        yield from read_documents(self.folder / "documents.parquet")
+
+    def has_document_tokens(self, tokenizer: TextTokenizer) -> bool:
+        """Whether the documents were tokenised by this tokenizer."""
+        return (self.folder / "document_tokens" / tokenizer.document_key / "store.json").is_file()
+
+    def document_tokens(self, tokenizer: TextTokenizer) -> TokenStore:
+        """The documents as this tokenizer's tokens.
+
+        Raises:
+            UserError: the corpus has no documents, or was not tokenised so.
+        """
+        self._check_documents()
+        if not self.has_document_tokens(tokenizer):
+            made = [str(s["tokenizer"]) for s in self.info.get("document_stores", {}).values()]
+            raise UserError(
+                f"{self.folder} holds no tokens of its documents by this tokenizer (key "
+                f"{tokenizer.document_key}); they were tokenised with "
+                f"{', '.join(made) or 'none'}. Run prepare again with the same files, --to this "
+                "folder and --tokenizer (or -c RECIPE): only the tokens are added."
+            )
+        return TokenStore.open(self.folder / "document_tokens" / tokenizer.document_key)
+
+    def _check_documents(self) -> None:
+        if not self.n_documents:
+            raise UserError(
+                f"{self.folder} holds no documents (full texts). Prepare a corpus from them: "
+                "`train prepare --fulltexts F_OR_FOLDER --to CORPUS --tokenizer NAME_OR_FOLDER`."
+            )
 
     def has_tokens(self, key: str) -> bool:
         """Whether there is a token store for ``TextTokenizer.key(form)``."""
@@ -150,6 +216,20 @@ class Corpus:
                 "are added."
             )
         return TokenStore.open(self.folder / "tokens" / key)
+
+    def _parquet(self, name: str) -> Path:
+        path = self.folder / f"{name}.parquet"
+        if not path.is_file():
+            raise UserError(
+                f"{self.folder} holds no {name} ({path.name} is not there). Prepare it from them."
+            )
+        return path
+
+    def _column(self, name: str, column: str) -> list[str]:
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(self._parquet(name), columns=[column])
+        return table.column(column).to_pylist()
 
     def _array(self, name: str, what: str) -> NDArray[Any]:
         path = self.folder / name
@@ -177,6 +257,23 @@ def read_papers(path: Path, batch: int = 4096) -> Iterator[dict[str, Any]]:
                 if sentences is not None:
                     row["abstract"] = sentences
                 yield row
+
+
+def read_documents(path: Path) -> Iterator[str]:
+    """The texts of a ``documents.parquet`` in order, a row group in memory."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            texts = file.read_row_group(group, columns=["text"]).column("text")
+            for text in texts:
+                yield text.as_py()
+
+
+def save_documents(folder: Path, split: Split, documents: NDArray[np.int32]) -> None:
+    """Write a split's document numbers into a corpus being written."""
+    (folder / "documents").mkdir(exist_ok=True)
+    np.save(folder / "documents" / f"{split}.npy", documents.astype(np.int32))
 
 
 def save_split(

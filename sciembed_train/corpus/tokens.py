@@ -1,20 +1,21 @@
 """The token store: every text tokenised once, memory-mapped, shared by workers and ranks.
 
-A store is a folder: ``store.json``, ``offsets.npy`` (int64 ``[P + 1]``, where each paper's body
+A store is a folder: ``store.json``, ``offsets.npy`` (int64 ``[P + 1]``, where each text's body
 starts in the row of all tokens) and shards ``00000.bin`` of token ids without special tokens.
-Bodies are whole: the cut to a model's length happens when rows are read, so that one store
-serves every ``max_length``.
+Bodies are whole: the cut to a model's length, or to a span, happens when they are read, so that
+one store serves every ``max_length``. Texts are papers (title and abstract) or documents.
 
-Shapes: ``P`` papers of the store, ``K`` papers asked for, ``T`` tokens of them all.
+Shapes: ``P`` texts of the store, ``K`` rows asked for, ``T`` tokens of them all.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
-from itertools import chain, islice
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from sciembed_train.inputs import InputFormat, TextTokenizer
 
 STORE_VERSION = 1
 SHARD_PAPERS = 2**18
+SHARD_DOCUMENTS = 2**14  # some hundred MB a file, for full texts
 BATCH_PAPERS = 2048  # enough texts for the tokenizer's threads, little enough to hold
 
 
@@ -47,7 +49,7 @@ def load_array(path: Path) -> NDArray[Any]:
 
 
 class TokenStore:
-    """The tokenised texts of a corpus under one tokenizer and one input format.
+    """The tokenised texts of a corpus under one tokenizer and, for papers, one input format.
 
     Args:
         folder: where the store lies.
@@ -114,7 +116,7 @@ class TokenStore:
 
     @property
     def lengths(self) -> NDArray[np.int32]:
-        """Tokens of each paper's body, ``[P]``, without special tokens and uncut."""
+        """Tokens of each text's body, ``[P]``, without special tokens and uncut."""
         if self._lengths is None:
             self._lengths = np.diff(self._offsets).astype(np.int32)
         return self._lengths
@@ -122,10 +124,10 @@ class TokenStore:
     def rows(
         self, papers: NDArray[np.integer], max_length: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Token ids of some papers, ``prefix + body + suffix``, the body cut to fit.
+        """Token ids of some texts, ``prefix + body + suffix``, the body cut to fit.
 
         Args:
-            papers: ``[K]``, integer paper keys, in any order and repeated as wished.
+            papers: ``[K]``, integer keys of the texts, in any order and repeated as wished.
             max_length: tokens of a row at most, special tokens included.
 
         Returns:
@@ -133,20 +135,61 @@ class TokenStore:
 
         Raises:
             ValueError: ``max_length`` leaves no room beside the special tokens.
-            IndexError: a paper is not in the store.
+            IndexError: a text is not in the store.
         """
-        papers = np.asarray(papers, dtype=np.int64)
-        n_prefix, n_suffix = len(self.prefix), len(self.suffix)
-        room = max_length - n_prefix - n_suffix
+        special = len(self.prefix) + len(self.suffix)
+        room = max_length - special
         if room < 1:
             raise ValueError(
-                f"max_length must be above the {n_prefix + n_suffix} special tokens; "
-                f"got {max_length}."
+                f"max_length must be above the {special} special tokens; got {max_length}."
             )
-        if len(papers) and not 0 <= papers.min() <= papers.max() < len(self):
-            raise IndexError(f"papers must be in 0..{len(self) - 1}")
-        sources = self._offsets[papers]
-        bodies = np.minimum(self._offsets[papers + 1] - sources, room)
+        papers = self._known(papers)
+        bodies = np.minimum(self._offsets[papers + 1] - self._offsets[papers], room)
+        return self._copied(papers, self._offsets[papers], bodies)
+
+    def slices(
+        self,
+        rows: NDArray[np.integer],
+        starts: NDArray[np.integer],
+        lengths: NDArray[np.integer],
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Token ids of spans, ``prefix + body[start : start + length] + suffix``.
+
+        Args:
+            rows: ``[K]``, integer keys of the texts, in any order and repeated as wished.
+            starts: ``[K]``, the first token of each span in its text's body.
+            lengths: ``[K]``, tokens of each span, without special tokens.
+
+        Returns:
+            The ids of every row end to end, ``[T]``, and the length of each, ``[K]``.
+
+        Raises:
+            IndexError: a text is not in the store, or a span not within its text.
+        """
+        rows = self._known(rows)
+        starts, lengths = np.asarray(starts, np.int64), np.asarray(lengths, np.int64)
+        first = self._offsets[rows]
+        ends = self._offsets[rows + 1] - first
+        wrong = (starts < 0) | (lengths < 0) | (starts + lengths > ends)
+        if wrong.any():
+            i = int(np.flatnonzero(wrong)[0])
+            raise IndexError(
+                f"tokens {starts[i]} to {starts[i] + lengths[i]} are not within text {rows[i]}, "
+                f"which has {ends[i]}"
+            )
+        return self._copied(rows, first + starts, lengths)
+
+    def _known(self, rows: NDArray[np.integer]) -> NDArray[np.int64]:
+        rows = np.asarray(rows, dtype=np.int64)
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"papers and documents must be in 0..{len(self) - 1}")
+        return rows
+
+    def _copied(
+        self, texts: NDArray[np.int64], sources: NDArray[np.int64], bodies: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """``bodies`` tokens from ``sources`` on, each between the special tokens: one copy."""
+        n_prefix, n_suffix = len(self.prefix), len(self.suffix)
         lengths = bodies + n_prefix + n_suffix
         ends = np.cumsum(lengths)
         targets = ends - lengths
@@ -155,7 +198,7 @@ class TokenStore:
             ids[targets + i] = token
         for i, token in enumerate(self.suffix):
             ids[ends - n_suffix + i] = token
-        shards = papers // self._shard_papers
+        shards = texts // self._shard_papers
         for number in np.unique(shards):
             rows = np.flatnonzero(shards == number)
             base = self._offsets[number * self._shard_papers]
@@ -205,55 +248,112 @@ def write_token_store(
     Raises:
         ValueError: ``papers`` are not in the order 0, 1, 2, ...
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    dtype = np.dtype(np.uint16 if tokenizer.vocab_size < 2**16 else np.uint32)
-    lengths: list[NDArray[np.int64]] = []
-    done = 0
-    papers = iter(papers)
-    while True:
-        # Shards end at a fixed number of papers, so that a paper's number tells its shard.
-        left_in_shard = shard_papers - done % shard_papers
-        batch = list(islice(papers, min(batch_papers, left_in_shard)))
-        if not batch:
-            break
-        numbers = [paper["paper"] for paper in batch]
-        if numbers != list(range(done, done + len(batch))):
-            raise ValueError(f"papers must be numbered in order from 0; around {done} they are not")
-        ids = _bodies(tokenizer, form, batch)
-        counts = np.fromiter(map(len, ids), np.int64, len(ids))
-        flat = np.fromiter(chain.from_iterable(ids), dtype, int(counts.sum()))
-        with (folder / f"{done // shard_papers:05d}.bin").open("ab") as shard:
-            flat.tofile(shard)
-        lengths.append(counts)
-        done += len(batch)
-        if on_batch:
-            on_batch(done)
-    offsets = np.zeros(done + 1, np.int64)
-    if lengths:
-        np.cumsum(np.concatenate(lengths), out=offsets[1:])
-    np.save(folder / "offsets.npy", offsets)
-    info = {
-        "version": STORE_VERSION,
-        "papers": done,
-        "tokens": int(offsets[-1]),
-        "dtype": dtype.name,
-        "shard_papers": shard_papers,
-        "prefix": list(tokenizer.prefix),
-        "suffix": list(tokenizer.suffix),
-        "tokenizer": name,
-        "fingerprint": tokenizer.fingerprint,
-        "vocab_size": tokenizer.vocab_size,
-        "form": form.as_dict(),
-    }
-    text = json.dumps(info, indent=1) + "\n"
-    (folder / "store.json").write_text(text, encoding="utf-8")
-    return TokenStore.open(folder)
+    with _StoreWriter(folder, tokenizer, shard_papers) as writer:
+        papers = iter(papers)
+        while batch := list(islice(papers, batch_papers)):
+            numbers = [paper["paper"] for paper in batch]
+            if numbers != list(range(len(writer), len(writer) + len(batch))):
+                raise ValueError(
+                    f"papers must be numbered in order from 0; around {len(writer)} they are not"
+                )
+            for ids in _bodies(tokenizer, form, batch):
+                writer.add(ids)
+            if on_batch:
+                on_batch(len(writer))
+    return writer.close(name, form=form.as_dict())
+
+
+def write_document_store(
+    folder: str | Path,
+    tokenizer: TextTokenizer,
+    texts: Iterable[str],
+    *,
+    shard_documents: int = SHARD_DOCUMENTS,
+    name: str = "",
+    on_batch: Callable[[int], None] | None = None,
+) -> TokenStore:
+    """Tokenise every document once and return the store, written into an empty ``folder``.
+
+    As `write_token_store`, but batches are so many characters: memory stays bounded whatever the
+    lengths of the texts are.
+
+    Args:
+        folder: a folder that does not exist or is empty.
+        tokenizer: gives ids and special tokens.
+        texts: the documents in the order of their numbers.
+        shard_documents: documents of one shard file.
+        name: where the tokenizer came from, for messages.
+        on_batch: told the number of documents done after each.
+    """
+    with _StoreWriter(folder, tokenizer, shard_documents) as writer:
+        for ids in tokenizer.encode_documents(texts):
+            writer.add(ids)
+            if on_batch:
+                on_batch(len(writer))
+    return writer.close(name)
+
+
+class _StoreWriter:
+    """Writes the bodies of texts one after the other; shards end at a fixed number of texts.
+
+    So a text's number tells its shard.
+    """
+
+    def __init__(self, folder: str | Path, tokenizer: TextTokenizer, shard_texts: int) -> None:
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.tokenizer, self.shard_texts = tokenizer, shard_texts
+        self.dtype = np.dtype(np.uint16 if tokenizer.vocab_size < 2**16 else np.uint32)
+        self.lengths = array("q")
+        self.shard: BinaryIO | None = None
+
+    def __enter__(self) -> _StoreWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.shard is not None:
+            self.shard.close()
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def add(self, ids: Sequence[int] | NDArray[np.int64]) -> None:
+        """Write the next text's body."""
+        number, within = divmod(len(self), self.shard_texts)
+        if within == 0:
+            if self.shard is not None:
+                self.shard.close()
+            self.shard = (self.folder / f"{number:05d}.bin").open("wb", buffering=2**20)
+        assert self.shard is not None
+        self.shard.write(np.asarray(ids, self.dtype).tobytes())
+        self.lengths.append(len(ids))
+
+    def close(self, name: str, **more: Any) -> TokenStore:
+        """Write what the store is known by, and open it."""
+        offsets = np.zeros(len(self) + 1, np.int64)
+        np.cumsum(np.frombuffer(self.lengths, np.int64), out=offsets[1:])
+        np.save(self.folder / "offsets.npy", offsets)
+        info = {
+            "version": STORE_VERSION,
+            "papers": len(self),
+            "tokens": int(offsets[-1]),
+            "dtype": self.dtype.name,
+            "shard_papers": self.shard_texts,
+            "prefix": list(self.tokenizer.prefix),
+            "suffix": list(self.tokenizer.suffix),
+            "tokenizer": name,
+            "fingerprint": self.tokenizer.fingerprint,
+            "vocab_size": self.tokenizer.vocab_size,
+            **more,
+        }
+        text = json.dumps(info, indent=1) + "\n"
+        (self.folder / "store.json").write_text(text, encoding="utf-8")
+        return TokenStore.open(self.folder)
 
 
 def _bodies(
     tokenizer: TextTokenizer, form: InputFormat, papers: list[Mapping[str, Any]]
-) -> list[list[int]]:
+) -> Iterator[list[int]]:
     """Ids of each paper without special tokens, empty for a paper without a text."""
     readable = [has_text(p["title"], p["abstract"]) for p in papers]
     texts = [
@@ -262,4 +362,4 @@ def _bodies(
         if readable_
     ]
     encoded = iter(tokenizer.encode(texts))
-    return [next(encoded) if readable_ else [] for readable_ in readable]
+    return (next(encoded) if readable_ else [] for readable_ in readable)

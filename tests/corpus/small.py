@@ -1,11 +1,20 @@
-"""A small corpus written straight through the writers, for tests of the rooms that read one."""
+"""Small corpora written straight through the writers, for tests of the rooms that read one."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from sciembed_train.corpus.store import CORPUS_VERSION, Corpus, save_info, save_queries, save_split
-from sciembed_train.corpus.tokens import write_token_store
+from sciembed_train.corpus.store import (
+    CORPUS_VERSION,
+    SPLITS,
+    Corpus,
+    save_documents,
+    save_info,
+    save_queries,
+    save_split,
+)
+from sciembed_train.corpus.tokens import write_document_store, write_token_store
 from sciembed_train.inputs import InputFormat, TextTokenizer
 
 
@@ -78,6 +87,51 @@ def write_small_corpus(
         "counts": {"papers": n_papers, "triplets": counts},
         "settings": {},
         "token_stores": {key: store.info},
+    }
+    save_info(folder, info)
+    return Corpus.open(folder)
+
+
+def write_small_documents(
+    folder: Path, tokenizer: Path, lengths: Sequence[int], held_out: int = 2, seed: int = 0
+) -> Corpus:
+    """A corpus of documents alone, of so many invented words each (one token each for tiny_bert).
+
+    The last ``held_out`` documents are dev, those before them test, and all others train.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rng = np.random.default_rng(seed)
+    texts = [" ".join(f"word{w}" for w in rng.integers(0, 200, n)) for n in lengths]
+    folder.mkdir(parents=True)
+    columns = {
+        "document": np.arange(len(texts), dtype=np.int32),
+        "document_id": [f"d{i}" for i in range(len(texts))],
+        "text": texts,
+    }
+    pq.write_table(pa.table(columns), folder / "documents.parquet", compression="zstd")
+    numbers = np.arange(len(texts))
+    cuts = max(len(texts) - 2 * held_out, 0), max(len(texts) - held_out, 0)
+    train, test, dev = np.split(numbers, cuts)
+    split = {"train": train, "dev": dev, "test": test}
+    for name in SPLITS:
+        save_documents(folder, name, split[name])
+    loaded = TextTokenizer.load(tokenizer)
+    key = loaded.document_key
+    to = folder / "document_tokens" / key
+    store = write_document_store(to, loaded, texts, shard_documents=7, name=str(tokenizer))
+    info = {
+        "version": CORPUS_VERSION,
+        "sources": [],
+        "counts": {
+            "papers": 0,
+            "documents": len(texts),
+            "documents_by_split": {name: len(split[name]) for name in SPLITS},
+        },
+        "settings": {},
+        "token_stores": {},
+        "document_stores": {key: store.info},
     }
     save_info(folder, info)
     return Corpus.open(folder)

@@ -11,7 +11,7 @@ import pytest
 from sciembed_train.corpus.store import Corpus, save_info, written_whole
 from sciembed_train.errors import UserError
 from sciembed_train.inputs import InputFormat, TextTokenizer
-from tests.corpus.small import small_papers, write_small_corpus
+from tests.corpus.small import small_papers, write_small_corpus, write_small_documents
 
 
 def test_a_corpus_gives_back_what_was_written(tiny_bert, tmp_path):
@@ -145,3 +145,35 @@ def test_a_folder_of_something_else_is_never_replaced(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match="cannot be written"), written_whole(tmp_path / "file/c"):
         pass
+
+
+def test_a_corpus_of_documents_gives_back_what_was_written(tiny_bert, tmp_path):
+    corpus = write_small_documents(tmp_path / "c", tiny_bert, [5, 0, 40, 7, 7, 7, 9, 9, 9, 30])
+    assert corpus.n_documents == 10
+    assert corpus.documents("train").tolist() == [0, 1, 2, 3, 4, 5]
+    assert corpus.documents("dev").tolist() == [8, 9]
+    assert corpus.documents("dev").dtype == np.int32
+    assert corpus.document_ids() == [f"d{i}" for i in range(10)]
+    tokenizer = TextTokenizer.load(tiny_bert)
+    assert corpus.has_document_tokens(tokenizer)
+    assert corpus.document_tokens(tokenizer).lengths.tolist() == [5, 0, 40, 7, 7, 7, 9, 9, 9, 30]
+    assert [len(text.split()) for text in corpus.document_texts()][:3] == [5, 0, 40]
+    with pytest.raises(UserError, match="holds no papers"):
+        corpus.paper_ids()
+
+
+def test_a_corpus_without_documents_or_their_tokens_is_refused(tiny_bert, tiny_roberta, tmp_path):
+    old = write_small_corpus(tmp_path / "old", tiny_bert)
+    bert, roberta = map(TextTokenizer.load, (tiny_bert, tiny_roberta))
+    assert old.n_documents == 0
+    for ask in (
+        lambda: old.documents("train"),
+        lambda: old.document_ids(),
+        lambda: next(old.document_texts()),
+        lambda: old.document_tokens(bert),
+    ):
+        with pytest.raises(UserError, match=r"holds no documents .* prepare --fulltexts"):
+            ask()
+    new = write_small_documents(tmp_path / "new", tiny_bert, [5] * 6)
+    with pytest.raises(UserError, match=r"no tokens of its documents .* only the tokens are added"):
+        new.document_tokens(roberta)

@@ -3,7 +3,12 @@ import pickle
 import numpy as np
 import pytest
 
-from sciembed_train.corpus.tokens import TokenStore, has_text, write_token_store
+from sciembed_train.corpus.tokens import (
+    TokenStore,
+    has_text,
+    write_document_store,
+    write_token_store,
+)
 from sciembed_train.errors import UserError
 from sciembed_train.inputs import InputFormat, TextTokenizer
 from tests.corpus.small import small_papers
@@ -113,3 +118,57 @@ def test_asking_for_nothing_or_for_the_wrong_thing(tiny_bert, tmp_path):
         )
     with pytest.raises(UserError, match="no token store"):
         TokenStore.open(tmp_path)
+
+
+@pytest.mark.parametrize("fixture", ["tiny_bert", "tiny_roberta"])
+@pytest.mark.parametrize("shard_papers", [7, 1000])
+def test_slices_are_the_named_tokens_between_the_special_ones(
+    request, tmp_path, fixture, shard_papers
+):
+    tokenizer = TextTokenizer.load(request.getfixturevalue(fixture))
+    papers = small_papers(40)
+    store = write_token_store(
+        tmp_path / "s", tokenizer, InputFormat(), papers, shard_papers=shard_papers
+    )
+    bodies = [store.slices([i], [0], [n])[0] for i, n in enumerate(store.lengths)]
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 40, 300)
+    starts = rng.integers(0, store.lengths[rows] + 1)
+    lengths = rng.integers(0, store.lengths[rows] - starts + 1)
+    ids, sizes = store.slices(rows, starts, lengths)
+    special = len(store.prefix)
+    expected = [
+        [*store.prefix, *bodies[r][special + s : special + s + n], *store.suffix]
+        for r, s, n in zip(rows, starts, lengths, strict=True)
+    ]
+    assert split_rows(ids, sizes) == expected
+    assert ids.dtype == sizes.dtype == np.int64
+    assert [len(a) for a in store.slices([], [], [])] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("row", "start", "length"), [(3, 0, 1), (-1, 0, 1), (0, -1, 1), (0, 0, -1), (0, 2, 10**6)]
+)
+def test_a_slice_outside_its_text_is_refused(tiny_bert, tmp_path, row, start, length):
+    tokenizer = TextTokenizer.load(tiny_bert)
+    store = write_token_store(tmp_path / "s", tokenizer, InputFormat(), small_papers(3))
+    with pytest.raises(IndexError):
+        store.slices([1, row], [0, start], [1, length])
+
+
+@pytest.mark.parametrize("fixture", ["tiny_bert", "tiny_roberta"])
+def test_a_store_of_documents_holds_what_the_tokenizer_gives(request, tmp_path, fixture):
+    tokenizer = TextTokenizer.load(request.getfixturevalue(fixture))
+    texts = ["word1 word2", "", "abc", "word3 " * 500]
+    told = []
+    store = write_document_store(
+        tmp_path / "s", tokenizer, texts, shard_documents=3, name="n", on_batch=told.append
+    )
+    expected = [tokenizer.encode([f" {t}" if t else t])[0] for t in texts]
+    assert store.lengths.tolist() == [len(ids) for ids in expected]
+    ids, lengths = store.rows(np.arange(4), 10**6)
+    special = len(store.prefix), len(store.suffix)
+    rows = split_rows(ids, lengths)
+    assert [row[special[0] : len(row) - special[1]] for row in rows] == expected
+    assert sorted(p.name for p in store.folder.glob("*.bin")) == ["00000.bin", "00001.bin"]
+    assert told == [1, 2, 3, 4]
