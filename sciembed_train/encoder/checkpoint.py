@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from sciembed_train.encoder import loading
+from sciembed_train.encoder import loading, mlm
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.safety import check_files
@@ -80,12 +80,18 @@ def encoder_from_checkpoint(ckpt: Mapping[str, Any], where: str = "the checkpoin
             (Path(folder) / name).write_text(text, encoding="utf-8")
         check_files(Path(folder))
         tokenizer = loading.load_tokenizer(Path(folder))
+    backbone: Any
+    head = None
     # Every random number drawn here is replaced below; the caller's generator is left alone.
     with torch.random.fork_rng(devices=[]), loading.quiet_transformers():
-        backbone = AutoModel.from_config(config, trust_remote_code=False)
+        if any(key.startswith("head.") for key in state):
+            mlm.check_type(config, f"{where}: backbone_config")
+            backbone, head = mlm.empty_model(config)
+        else:
+            backbone = AutoModel.from_config(config, trust_remote_code=False).float()
     if not any(key.startswith("backbone.pooler.") for key in state):
         backbone.pooler = None
-    encoder = Encoder(settings, backbone.float(), tokenizer, replaced=own)
+    encoder = Encoder(settings, backbone, tokenizer, replaced=own, head=head)
     try:
         encoder.load_state_dict(state, strict=True)
     except RuntimeError as error:

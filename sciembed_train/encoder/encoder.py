@@ -1,6 +1,7 @@
 """The encoder: token rows in, one embedding per text out.
 
-Shapes: ``T`` tokens, ``U`` texts, ``P`` texts of one piece, ``N`` texts of a list, ``D`` width.
+Shapes: ``T`` tokens, ``U`` texts, ``P`` texts of one piece, ``N`` texts of a list, ``D`` width,
+``K`` tokens whose states are wanted, ``J`` those of one piece, ``H`` width of a state, ``V`` words.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sciembed_train.batches import TokenRows
-from sciembed_train.encoder import loading, pooling
+from sciembed_train.encoder import loading, mlm, pooling
 from sciembed_train.encoder.microbatch import encode_in_pieces, plan_pieces
 from sciembed_train.encoder.packed import packed_states, why_not_packed
 from sciembed_train.errors import UserError
@@ -106,7 +107,7 @@ def position_limit(config: Any) -> int | None:
 
 
 class Encoder(nn.Module):
-    """Backbone and pooling: `TokenRows` to embeddings.
+    """Backbone and pooling: `TokenRows` to embeddings; where wanted, a head that predicts tokens.
 
     Every parameter that the loss reaches gets a gradient; the pooler, which no embedding here
     passes through, is frozen.
@@ -116,9 +117,13 @@ class Encoder(nn.Module):
         backbone: a ready backbone, with ``tokenizer`` (for `checkpoint`).
         tokenizer: the backbone's tokenizer.
         replaced: the given backbone's own dropouts where ``settings.dropout`` replaced them.
+        masked_lm: load the backbone's masked-language-modelling head as well, or make a new one
+            where its folder has none.
+        head: the given backbone's head.
 
     Raises:
-        UserError: the backbone cannot be loaded safely and wholly, or does not fit the settings.
+        UserError: the backbone cannot be loaded safely and wholly, or does not fit the settings;
+            or ``masked_lm`` is asked of a tokenizer without a mask token.
     """
 
     def __init__(
@@ -127,6 +132,9 @@ class Encoder(nn.Module):
         backbone: nn.Module | None = None,
         tokenizer: TextTokenizer | None = None,
         replaced: dict[str, float] | None = None,
+        *,
+        masked_lm: bool = False,
+        head: mlm.MaskedLMHead | None = None,
     ) -> None:
         super().__init__()
         self.settings = settings
@@ -134,9 +142,19 @@ class Encoder(nn.Module):
         if backbone is None or tokenizer is None:
             folder = loading.find_folder(settings.backbone)
             folder = loading.read_recorded(folder, settings.pooling).backbone
-            backbone, self._replaced = loading.open_backbone(folder, settings.dropout)
+            config = loading.checked_config(folder)
             tokenizer = loading.load_tokenizer(folder)
+            if masked_lm:  # before the weights are read, which takes long
+                mlm.check_type(config, settings.backbone)
+                _check_mask_token(tokenizer, settings.backbone)
+            if settings.dropout is not None:
+                self._replaced = loading.set_dropout(config, settings.dropout)
+            if masked_lm:
+                backbone, head = mlm.load(folder, config)
+            else:
+                backbone = loading.load_backbone(folder, config)
         self.backbone: Any = backbone
+        self.head = head
         self.tokenizer = tokenizer
         self._check()
         reason = why_not_packed(backbone)
@@ -208,11 +226,44 @@ class Encoder(nn.Module):
         Raises:
             ValueError: there is no text, or one is longer than ``max_length``.
         """
-        return self._encode(rows, self.piece_tokens, None)
+        return self._encode(rows, self.piece_tokens, None)[0]
+
+    def with_states(
+        self, rows: TokenRows, positions: Int[Tensor, " K"]
+    ) -> tuple[Float[Tensor, "U D"], Float[Tensor, "K H"]]:
+        """The embedding of each text, and the last hidden states of some tokens.
+
+        Both come from one pass and carry gradients, to every parameter that a state depends on
+        even where there is no position: a rank may have none.
+
+        Args:
+            rows: as for `forward`.
+            positions: of the tokens in ``rows.ids``; may be none.
+
+        Raises:
+            ValueError: as for `forward`, or a position is outside of ``rows.ids``.
+        """
+        vectors, states = self._encode(rows, self.piece_tokens, None, positions)
+        assert states is not None
+        return vectors, states
+
+    def token_logits(self, states: Float[Tensor, "K H"]) -> Float[Tensor, "K V"]:
+        """The head's scores of every word of the vocabulary, for states of `with_states`.
+
+        Raises:
+            ValueError: the encoder was made without ``masked_lm``.
+        """
+        if self.head is None:
+            raise ValueError("this encoder has no masked-language-modelling head")
+        return self.head(states)
 
     def _encode(
-        self, rows: TokenRows, budget: int, done: Callable[[int], None] | None
-    ) -> Float[Tensor, "U D"]:
+        self,
+        rows: TokenRows,
+        budget: int,
+        done: Callable[[int], None] | None,
+        positions: Int[Tensor, " K"] | None = None,
+    ) -> tuple[Float[Tensor, "U D"], Float[Tensor, "K H"] | None]:
         lengths = rows.lengths.cpu().numpy()
         if not len(lengths):
             raise ValueError("there is no text to encode")
@@ -223,10 +274,12 @@ class Encoder(nn.Module):
             )
         pieces = plan_pieces(lengths, budget, padded=not self.packed)
         encode = self._packed_piece if self.packed else self._padded_piece
-        return encode_in_pieces(rows, lengths, pieces, encode, done)
+        return encode_in_pieces(rows, lengths, pieces, encode, done, positions)
 
-    def _packed_piece(self, piece: TokenRows, sizes: list[int]) -> Float[Tensor, "P D"]:
-        cls_only = self.settings.pooling == "cls"
+    def _packed_piece(
+        self, piece: TokenRows, sizes: list[int], wanted: Int[Tensor, " J"] | None
+    ) -> tuple[Float[Tensor, "P D"], Float[Tensor, "J H"] | None]:
+        cls_only = self.settings.pooling == "cls" and wanted is None
         states = packed_states(
             self.backbone,
             piece.ids,
@@ -235,17 +288,29 @@ class Encoder(nn.Module):
             cls_only=cls_only,
             checkpointing=self.settings.gradient_checkpointing and self.training,
         )
-        return states if cls_only else pooling.mean_ragged(states, piece.lengths)
+        if cls_only:
+            return states, None
+        pool = pooling.cls_ragged if self.settings.pooling == "cls" else pooling.mean_ragged
+        found = None if wanted is None else states.index_select(0, wanted)
+        return pool(states, piece.lengths), found
 
-    def _padded_piece(self, piece: TokenRows, sizes: list[int]) -> Float[Tensor, "P D"]:
+    def _padded_piece(
+        self, piece: TokenRows, sizes: list[int], wanted: Int[Tensor, " J"] | None
+    ) -> tuple[Float[Tensor, "P D"], Float[Tensor, "J H"] | None]:
         slots = torch.arange(max(sizes), device=piece.ids.device)
         mask = slots < piece.lengths.unsqueeze(1)
         ids = piece.ids.new_full(mask.shape, self.tokenizer.pad_id)
         ids = ids.masked_scatter(mask, piece.ids)
         hidden = self.backbone(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        found = None
+        if wanted is not None:
+            ends = torch.cumsum(piece.lengths, 0)
+            row = torch.searchsorted(ends, wanted, right=True)
+            slot = wanted - (ends - piece.lengths)[row] + row * max(sizes)
+            found = hidden.flatten(0, 1).index_select(0, slot)
         if self.settings.pooling == "cls":
-            return pooling.cls_padded(hidden)
-        return pooling.mean_padded(hidden, mask.long())
+            return pooling.cls_padded(hidden), found
+        return pooling.mean_padded(hidden, mask.long()), found
 
     @contextlib.contextmanager
     def _inferring(self, precision: str) -> Iterator[None]:
@@ -280,7 +345,7 @@ class Encoder(nn.Module):
         if not len(rows):
             return torch.empty(0, self.dim)
         with self._inferring(precision):
-            vectors = self._encode(
+            vectors, _ = self._encode(
                 rows.to(self.device), batch_tokens or self.piece_tokens, progress
             )
         # A copy made outside inference mode is an ordinary tensor.
@@ -329,7 +394,10 @@ class Encoder(nn.Module):
             for name, value in self._replaced.items():
                 setattr(config, name, value)
             with loading.quiet_transformers():
-                self.backbone.save_pretrained(str(folder), safe_serialization=True)
+                model = self.backbone
+                if self.head is not None:
+                    model = mlm.put_together(self.backbone, self.head)
+                model.save_pretrained(str(folder), safe_serialization=True)
         finally:
             for name, value in trained_with.items():
                 setattr(config, name, value)
@@ -382,6 +450,15 @@ class Encoder(nn.Module):
         limit = position_limit(config) or 512
         values["max_length"] = max_length or recorded.max_length or min(512, limit)
         return cls(replace(EncoderSettings(str(folder)), **values)).eval()
+
+
+def _check_mask_token(tokenizer: TextTokenizer, where: str) -> None:
+    if tokenizer.mask_id is None:
+        raise UserError(
+            f"{where}: the tokenizer has no mask token, which masked language modelling puts in "
+            "the place of words. Use a backbone whose tokenizer has one, or train without masked "
+            "language modelling."
+        )
 
 
 def default_piece_tokens(device: torch.device, packed: bool) -> int:

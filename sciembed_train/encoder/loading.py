@@ -240,24 +240,25 @@ def set_dropout(config: Any, dropout: float) -> dict[str, float]:
     return old
 
 
-def load_backbone(folder: Path, config: Any) -> nn.Module:
-    """The model of a checked folder in fp32, with every tensor from the file.
+def load_model(kind: Any, folder: Path, config: Any) -> tuple[Any, list[str]]:
+    """A model of a checked folder in fp32, and the names of tensors that its file lacks.
 
-    A pooler that the file lacks is left out, since its random weights would be exported.
+    Args:
+        kind: the ``transformers`` class to load with, such as ``AutoModel``.
+        folder: holds the weights.
+        config: the folder's configuration, checked.
 
     Raises:
-        UserError: the weights are unreadable, incomplete or of other shapes.
+        UserError: the weights are unreadable or of other shapes.
     """
-    from transformers import AutoModel
-
-    kind = weight_format(folder)
+    file_format = weight_format(folder)
     try:
         with quiet_transformers():
-            loaded = AutoModel.from_pretrained(
+            loaded = kind.from_pretrained(
                 str(folder),
                 config=config,
                 dtype=torch.float32,
-                use_safetensors=kind == "safetensors",
+                use_safetensors=file_format == "safetensors",
                 weights_only=True,
                 trust_remote_code=False,
                 local_files_only=True,
@@ -273,17 +274,38 @@ def load_backbone(folder: Path, config: Any) -> nn.Module:
         if type(error).__name__ != "SafetensorError":
             raise
         raise UserError(f"{folder}: its safetensors file is damaged ({error}).") from error
-    backbone, info = loaded
-    missing = sorted(info["missing_keys"])
-    rest = [name for name in missing if not name.startswith("pooler.")]
-    mismatched = sorted(str(m) for m in info["mismatched_keys"])
-    if rest or mismatched:
-        named = ", ".join((rest or mismatched)[:3])
+    model, info = loaded
+    refuse_missing(folder, [], sorted(str(m) for m in info["mismatched_keys"]))
+    return model, sorted(info["missing_keys"])
+
+
+def refuse_missing(folder: Path, missing: list[str], mismatched: list[str] | None = None) -> None:
+    """Refuse weights that would be random.
+
+    Raises:
+        UserError: there are any.
+    """
+    if missing or mismatched:
+        named = ", ".join((missing or mismatched or [])[:3])
         raise UserError(
-            f"{folder}: {len(rest)} tensors that the model needs are not in its weights and "
-            f"{len(mismatched)} have another shape ({named}, ...). They would be random; give a "
-            "folder with the whole model."
+            f"{folder}: {len(missing)} tensors that the model needs are not in its weights and "
+            f"{len(mismatched or [])} have another shape ({named}, ...). They would be random; "
+            "give a folder with the whole model."
         )
+
+
+def load_backbone(folder: Path, config: Any) -> nn.Module:
+    """The model of a checked folder in fp32, with every tensor from the file.
+
+    A pooler that the file lacks is left out, since its random weights would be exported.
+
+    Raises:
+        UserError: the weights are unreadable, incomplete or of other shapes.
+    """
+    from transformers import AutoModel
+
+    backbone, missing = load_model(AutoModel, folder, config)
+    refuse_missing(folder, [name for name in missing if not name.startswith("pooler.")])
     if missing:
         backbone.pooler = None
     return backbone
@@ -306,10 +328,3 @@ def checked_config(folder: Path) -> Any:
         UserError: as `build_config` and `check_config_json`.
     """
     return build_config(check_config_json(folder), str(folder / "config.json"))
-
-
-def open_backbone(folder: Path, dropout: float | None) -> tuple[nn.Module, dict[str, float]]:
-    """The checked backbone of a folder, and the dropouts that ``dropout`` replaced."""
-    config = checked_config(folder)
-    old = {} if dropout is None else set_dropout(config, dropout)
-    return load_backbone(folder, config), old

@@ -3,7 +3,8 @@
 The cut changes no number but rounding: each text is encoded by itself. It bounds the slots that
 padding wastes (padded backbones) and the working set of one piece (packed ones).
 
-Shapes: ``U`` texts, ``D`` width of an embedding.
+Shapes: ``U`` texts, ``P`` texts of a piece, ``D`` width of an embedding, ``K`` tokens whose states
+are wanted, ``J`` those of a piece, ``H`` width of a state.
 """
 
 from __future__ import annotations
@@ -14,10 +15,17 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sciembed_train.batches import TokenRows
+
+# Of a piece: its rows, their lengths, and positions of tokens in it or None; gives the embeddings,
+# and the states of these tokens or None.
+EncodePiece = Callable[
+    [TokenRows, list[int], Int[Tensor, " J"] | None],
+    tuple[Float[Tensor, "P D"], Float[Tensor, "J H"] | None],
+]
 
 
 @dataclass(frozen=True)
@@ -72,26 +80,76 @@ def encode_in_pieces(
     rows: TokenRows,
     lengths: Sequence[int] | np.ndarray,
     pieces: Pieces,
-    encode: Callable[[TokenRows, list[int]], Float[Tensor, "P D"]],
+    encode: EncodePiece,
     done: Callable[[int], None] | None = None,
-) -> Float[Tensor, "U D"]:
+    positions: Int[Tensor, " K"] | None = None,
+) -> tuple[Float[Tensor, "U D"], Float[Tensor, "K H"] | None]:
     """Embeddings in the order of ``rows``, encoded piece by piece.
 
     Args:
         rows: at least one text.
         lengths: the rows' lengths on the host, so that nothing waits for the device.
         pieces: the plan for these lengths.
-        encode: the embeddings of a piece, given its rows and their lengths.
+        encode: given the rows of a piece, their lengths and the positions of tokens in it: the
+            piece's embeddings and these tokens' states.
         done: called after each piece with its number of texts.
+        positions: tokens in ``rows.ids`` whose states are wanted too.
+
+    Returns:
+        The embeddings; the states in the order of ``positions``, None where none are asked for.
     """
-    order = torch.from_numpy(pieces.order).to(rows.ids.device)
+    device = rows.ids.device
+    order = torch.from_numpy(pieces.order).to(device)
     ordered = rows.select(order)
     sizes = np.asarray(lengths, dtype=np.int64)[pieces.order]
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).tolist()
-    vectors = []
-    for start, end in pieces.spans():
-        piece = TokenRows(ordered.ids[offsets[start] : offsets[end]], ordered.lengths[start:end])
-        vectors.append(encode(piece, sizes[start:end].tolist()))
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    wanted: Sequence[Tensor | None] = [None] * len(pieces.ends)
+    back = None
+    if positions is not None:
+        wanted, back = _share_out(positions, np.asarray(lengths), pieces, offsets)
+    vectors, states = [], []
+    for (start, end), here in zip(pieces.spans(), wanted, strict=True):
+        tokens = slice(int(offsets[start]), int(offsets[end]))
+        piece = TokenRows(ordered.ids[tokens], ordered.lengths[start:end])
+        embeddings, found = encode(piece, sizes[start:end].tolist(), here)
+        vectors.append(embeddings)
+        states.append(found)
         if done is not None:
             done(end - start)
-    return torch.cat(vectors).index_select(0, torch.argsort(order))
+    embeddings = torch.cat(vectors).index_select(0, torch.argsort(order))
+    return embeddings, None if back is None else torch.cat(states).index_select(0, back)
+
+
+def _share_out(
+    positions: Int[Tensor, " K"], lengths: np.ndarray, pieces: Pieces, offsets: np.ndarray
+) -> tuple[Sequence[Tensor], Int[Tensor, " K"]]:
+    """For each piece the wanted positions in it, ascending; and what puts their states in order.
+
+    Args:
+        positions: tokens of all rows, in the order the rows were given.
+        lengths: the rows' lengths, in the same order.
+        pieces: how the rows are sorted and cut.
+        offsets: where each row starts when sorted, and the end of the last.
+
+    Raises:
+        ValueError: a position is not that of a token.
+    """
+    given = positions.cpu().numpy()
+    ends = np.cumsum(lengths)
+    if len(given) and not 0 <= given.min() <= given.max() < ends[-1]:
+        raise ValueError(
+            f"positions {given.min()} to {given.max()} are not all among {ends[-1]} tokens"
+        )
+    row = np.searchsorted(ends, given, "right")
+    place = np.empty(len(lengths), dtype=np.int64)
+    place[pieces.order] = np.arange(len(lengths))
+    moved = offsets[place[row]] + given - (ends - lengths)[row]
+    order = np.argsort(moved, kind="stable")
+    borders = offsets[[0, *pieces.ends]]
+    counts = np.diff(np.searchsorted(moved[order], borders))
+    inside = moved[order] - np.repeat(borders[:-1], counts)
+    back = np.empty(len(given), dtype=np.int64)
+    back[order] = np.arange(len(given))
+    device = positions.device
+    shares = torch.from_numpy(inside).to(device).split(counts.tolist())
+    return shares, torch.from_numpy(back).to(device)

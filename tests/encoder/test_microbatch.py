@@ -36,17 +36,42 @@ def test_pieces_come_back_in_the_given_order(lengths, budget, padded):
     rows = TokenRows.from_lists([[i] * n for i, n in enumerate(lengths)])
     pieces = []
 
-    def encode(piece, sizes):
+    def encode(piece, sizes, wanted):
         assert piece.lengths.tolist() == sizes
+        assert wanted is None
         pieces.append(len(sizes))
-        return torch.stack([p.float().mean() for p in piece.ids.split(sizes)]).unsqueeze(1)
+        return torch.stack([p.float().mean() for p in piece.ids.split(sizes)]).unsqueeze(1), None
 
     done = []
     plan = plan_pieces(lengths, budget, padded)
-    vectors = encode_in_pieces(rows, lengths, plan, encode, done.append)
+    vectors, states = encode_in_pieces(rows, lengths, plan, encode, done.append)
     assert vectors[:, 0].tolist() == list(range(len(lengths)))
+    assert states is None
     assert done == pieces
     assert len(pieces) == len(plan.ends)
+
+
+@settings(deadline=None)
+@given(lengths_of.filter(len), st.integers(1, 200), st.booleans(), st.data())
+def test_states_come_back_in_the_order_of_their_positions(lengths, budget, padded, data):
+    total = sum(lengths)
+    rows = TokenRows(torch.arange(total), torch.tensor(lengths))
+    positions = data.draw(st.lists(st.integers(0, total - 1), max_size=20))
+    seen = []
+
+    def encode(piece, sizes, wanted):
+        seen.append(wanted.tolist())
+        # Each token's id is its own position, and so is its state.
+        return torch.zeros(len(sizes), 1), piece.ids[wanted].float().unsqueeze(1)
+
+    plan = plan_pieces(lengths, budget, padded)
+    _, states = encode_in_pieces(
+        rows, lengths, plan, encode, positions=torch.tensor(positions, dtype=torch.long)
+    )
+    assert states is not None
+    assert states[:, 0].tolist() == positions
+    assert sum(map(len, seen)) == len(positions)
+    assert all(few == sorted(few) for few in seen)
 
 
 def test_equal_lengths_keep_their_order():
