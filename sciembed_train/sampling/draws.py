@@ -52,9 +52,9 @@ class Rule:
         for_anchors, for_positives = np.split(draws, [self.anchors * PER_ANCHOR], axis=1)
         longest = np.minimum(self.max_span, n // (2 * self.anchors))
         starts, lengths = anchor_spans(
-            n, longest, self.min_span, for_anchors.reshape(-1, self.anchors, PER_ANCHOR)
+            n, longest, self.min_span, for_anchors.reshape(len(n), self.anchors, PER_ANCHOR)
         )
-        near = for_positives.reshape(-1, self.anchors, self.positives, PER_POSITIVE)
+        near = for_positives.reshape(len(n), self.anchors, self.positives, PER_POSITIVE)
         positives = positive_spans(n, longest, self.min_span, starts, lengths, self.strategy, near)
         return starts, lengths, *positives
 
