@@ -43,6 +43,7 @@ class Recorded:
         pooling: how its vectors were pooled.
         max_length: tokens a text may have, special tokens included.
         form: how title and abstract were joined.
+        similarity: by what its vectors are compared, as the folder names it.
         notes: what the folder asks for that is not done here.
     """
 
@@ -50,6 +51,7 @@ class Recorded:
     pooling: str | None = None
     max_length: int | None = None
     form: InputFormat | None = None
+    similarity: str | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -136,6 +138,11 @@ def _read_sentence_transformers(folder: Path, pooling: str | None) -> Recorded:
                 f"{where}: the module {kind} is not one that this project runs; it runs "
                 "Transformer, Pooling (cls or mean) and no other."
             )
+    about = folder / "config_sentence_transformers.json"
+    if about.is_file():
+        content = read_json(about)
+        name = content.get("similarity_fn_name") if isinstance(content, dict) else None
+        recorded.similarity = None if name is None else str(name)
     for name in ("sentence_bert_config.json", "sentence_roberta_config.json"):
         path = recorded.backbone / name
         limit = read_json(path).get("max_seq_length") if path.is_file() else None
@@ -171,6 +178,8 @@ def read_recorded(folder: Path, pooling: str | None = None) -> Recorded:
             recorded.pooling = pooling or content["pooling"]
             recorded.max_length = int(content["max_length"])
             recorded.form = InputFormat(**content["input_format"])
+            # Older folders do not say it: all of them were trained for Euclidean distance.
+            recorded.similarity = str(content.get("similarity") or "euclidean")
         except (TypeError, KeyError, ValueError) as error:
             raise UserError(
                 f"{own}: `pooling`, `max_length` or `input_format` is missing or wrong ({error}). "
@@ -309,6 +318,17 @@ def load_backbone(folder: Path, config: Any) -> nn.Module:
     if missing:
         backbone.pooler = None
     return backbone
+
+
+def tokenizer_folder(name_or_folder: str | Path) -> Path:
+    """Where a model's tokenizer lies: beside its backbone, which may be in a sub-folder.
+
+    Raises:
+        UserError: as for `find_folder` and `read_recorded`.
+    """
+    folder = find_folder(name_or_folder)
+    # Only the place is asked for: a pooling that is not built is told when the encoder is made.
+    return read_recorded(folder, pooling="mean").backbone
 
 
 def load_tokenizer(folder: Path) -> TextTokenizer:
