@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,9 +78,6 @@ class SpanSampling(Sampling):
         need(self.num_positives >= 0, "num_positives", "0 or more")
         need(self.min_span >= 1, "min_span", "1 or more")
         need(self.max_span >= self.min_span, "max_span", f"min_span={self.min_span} or more")
-        strategies = get_args(Strategy)
-        need(self.strategy in strategies, "strategy", " or ".join(strategies))
-        need(self.short_documents in ("skip", "adapt"), "short_documents", "skip or adapt")
         need(0 <= self.mlm_probability <= 1, "mlm_probability", "from 0 to 1")
         if not self.num_positives and not self.mlm_probability:
             raise UserError(
@@ -205,10 +202,10 @@ class SpanExamples:
             )
             advice = f"{SETTINGS}.short_documents=adapt would use {more:,} of them" if more else ""
             if split == "train" and not len(kept):
-                lower = f"set {SETTINGS}.{bound} or {SETTINGS}.num_anchors lower"
                 raise UserError(
                     f"Nothing to train on in {corpus.folder}: {short}; the longest has "
-                    f"{int(lengths.max()):,}. {f'{advice}; or {lower}' if more else lower}."
+                    f"{int(lengths.max()):,}. {advice and f'{advice}. '}Set {SETTINGS}.{bound} "
+                    f"or {SETTINGS}.num_anchors lower."
                 )
             notes.append(f"{short} and are left out{advice and '; ' + advice}.")
         if not len(documents) and split == "train":
