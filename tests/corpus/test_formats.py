@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from sciembed_train.corpus import formats
+from sciembed_train.corpus import json_file
 from sciembed_train.corpus.formats import Table, iter_json, kind_of
 from sciembed_train.corpus.validate import BadRow
 from sciembed_train.errors import UserError
@@ -187,7 +187,7 @@ def test_json_lines_under_the_ending_json_are_read_as_what_they_are(tmp_path):
 
 @pytest.mark.parametrize("chunk", [1, 2, 7, 64])
 def test_json_is_read_the_same_in_chunks_of_any_size(tmp_path, monkeypatch, chunk):
-    monkeypatch.setattr(formats._JsonFile, "CHUNK", chunk)
+    monkeypatch.setattr(json_file._JsonFile, "CHUNK", chunk)
     value = [{"a": 'é\n"]', "b": [1.5e-3, {"c": None}]}, {"d": 12345}, {"e": "x" * 300}]
     path = tmp_path / "x.json"
     for indent in (None, 2):
@@ -200,7 +200,7 @@ def test_json_is_read_the_same_in_chunks_of_any_size(tmp_path, monkeypatch, chun
 
 @pytest.mark.parametrize("chunk", [3, 1 << 20])
 def test_damaged_json_is_told_with_its_line(tmp_path, monkeypatch, chunk):
-    monkeypatch.setattr(formats._JsonFile, "CHUNK", chunk)
+    monkeypatch.setattr(json_file._JsonFile, "CHUNK", chunk)
     path = tmp_path / "x.json"
     for text, line in (
         ('[{"a": 1},\n{"b": nonsense}]', 2),
