@@ -7,10 +7,8 @@ of its own, so a run that is continued in mid-epoch goes on with the very next e
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,56 +18,47 @@ from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sciembed_train import distributed
-from sciembed_train.batches import DevTriplets, PaperBatch, TokenRows, TripletBatch
 from sciembed_train.corpus.mining.triplets import TripletMining
 from sciembed_train.corpus.store import Corpus
-from sciembed_train.corpus.tokens import TokenStore
 from sciembed_train.errors import UserError
 from sciembed_train.inputs import InputFormat, TextTokenizer
-from sciembed_train.sampling.triplets import Plan, epoch_order, triplet_batch
+from sciembed_train.sampling.base import Examples, Reading, Sampling
+from sciembed_train.sampling.plan import Plan, epoch_order
+from sciembed_train.sampling.triplets import TripletSampling
 
 NOTHING = (
     "There is nothing to train on: give --data.corpus CORPUS (a folder made by `train prepare`), "
-    "or --data.papers F and --data.citations F."
+    "or the raw files that the recipe's data.sampling takes."
 )
-PAPERS_PER_BATCH = 128  # of a validation batch; the encoder cuts it further by tokens
+RAW = ("papers", "citations", "pairs", "fulltexts")  # kinds of raw files
 
 
-class StepDataset(Dataset[TripletBatch]):
+class StepDataset(Dataset[Any]):
     """Batches by optimiser step: item ``s`` is this rank's share of step ``s``."""
 
-    def __init__(
-        self, tokens: TokenStore, triplets: np.ndarray, plan: Plan, rank: int, max_length: int
-    ) -> None:
-        self.tokens, self.triplets = tokens, triplets
-        self.plan, self.rank, self.max_length = plan, rank, max_length
+    def __init__(self, examples: Examples, plan: Plan, rank: int) -> None:
+        self.examples, self.plan, self.rank = examples, plan, rank
         self._order: tuple[int, np.ndarray] | None = None
 
-    def __getitem__(self, step: int) -> TripletBatch:
+    def __getitem__(self, step: int) -> Any:
         epoch = step // self.plan.steps_per_epoch
         if self._order is None or self._order[0] != epoch:
             self._order = (epoch, epoch_order(self.plan.examples, self.plan.seed, epoch))
         indices = self.plan.indices(step, self.rank, self._order[1])
-        return triplet_batch(self.tokens, self.triplets, indices, self.max_length, step)
+        return self.examples.batch(indices, epoch, step)
 
 
-class PaperDataset(Dataset[PaperBatch]):
-    """Batches of the papers that one rank encodes for validation."""
+class Items(Dataset[Any]):
+    """A sequence as a dataset."""
 
-    def __init__(
-        self, tokens: TokenStore, papers: np.ndarray, slots: np.ndarray, max_length: int
-    ) -> None:
-        self.tokens, self.papers, self.slots = tokens, papers, slots
-        self.max_length = max_length
+    def __init__(self, items: Sequence[Any]) -> None:
+        self.items = items
 
     def __len__(self) -> int:
-        return -(-len(self.slots) // PAPERS_PER_BATCH)
+        return len(self.items)
 
-    def __getitem__(self, index: int) -> PaperBatch:
-        slots = self.slots[index * PAPERS_PER_BATCH : (index + 1) * PAPERS_PER_BATCH]
-        ids, lengths = self.tokens.rows(self.papers[slots], self.max_length)
-        rows = TokenRows(torch.from_numpy(ids), torch.from_numpy(lengths))
-        return PaperBatch(rows, torch.from_numpy(slots))
+    def __getitem__(self, index: int) -> Any:
+        return self.items[index]
 
 
 class Steps(Sampler[int]):
@@ -79,7 +68,7 @@ class Steps(Sampler[int]):
     that count reaches the length.
     """
 
-    def __init__(self, module: TripletData, total: int) -> None:
+    def __init__(self, module: TrainingData, total: int) -> None:
         self.module, self.total = module, total
 
     def __iter__(self) -> Iterator[int]:
@@ -113,29 +102,33 @@ class _Timed:
         return item
 
 
-class TripletData(LightningDataModule):
-    """Triplets of a prepared corpus, in the order that the seed gives.
+class TrainingData(LightningDataModule):
+    """The examples of a prepared corpus, in the order that the seed gives.
 
     Args:
+        sampling: which texts meet; the triplets that were mined, unless said otherwise.
         corpus: folder made by ``prepare``. Or raw files, of which ``fit`` has a corpus prepared
             before training; everything said of mining and splits counts only for them:
         papers: a file of papers, or a dataset of the ``datasets`` library.
         citations: likewise, of citations.
         pairs: triplets given ready, taken in place of mined ones.
+        fulltexts: a file or folder of documents.
         format: how the files are written; ``auto`` sees SPECTER's own by their names.
         triplets: how triplets are mined.
-        dev_share: share of the papers held out as queries for validation.
+        dev_share: share of the papers or documents held out for validation.
         test_share: share held out for testing.
-        dev_ids: file of paper ids that are held out for validation instead of a share.
+        dev_ids: file of ids that are held out for validation instead of a share.
         test_ids: likewise for testing.
         memory: bytes of memory that preparing stays under.
         threads: of preparing; null for one per core.
         max_bad_rows: malformed rows per file that are skipped before the program refuses.
-        batch_size: triplets per optimiser step over all ranks.
-        seed: of the order of the examples and of dropout, and of the split and the mining.
+        batch_size: examples per optimiser step over all ranks.
+        seed: of the order of the examples, of what is drawn of them, and of dropout; of the split
+            and the mining.
         num_workers: processes that read ahead. Reading is one copy out of memory-mapped files,
             so 0 is fastest where the files are on a local disk.
-        dev_triplets: validate on at most so many held-out triplets, chosen by whole queries.
+        dev_examples: validate on at most so many held-out examples; null for the sampling's own
+            number (20,000 triplets, by whole queries; 500 documents).
         max_length: tokens of a text; comes from the encoder.
         tokenizer: name or folder; comes from the encoder.
         form: the input format; comes from the encoder.
@@ -146,10 +139,12 @@ class TripletData(LightningDataModule):
 
     def __init__(
         self,
+        sampling: Sampling | None = None,
         corpus: str | None = None,
         papers: str | None = None,
         citations: str | None = None,
         pairs: str | None = None,
+        fulltexts: str | None = None,
         format: Literal["auto", "plain", "specter"] = "auto",
         triplets: TripletMining = TripletMining(),  # noqa: B008 - frozen
         dev_share: float = 0.05,
@@ -162,13 +157,13 @@ class TripletData(LightningDataModule):
         batch_size: int = 32,
         seed: int = 0,
         num_workers: int = 0,
-        dev_triplets: int = 20_000,
+        dev_examples: int | None = None,
         max_length: int = 512,
         tokenizer: str = "",
         form: InputFormat = InputFormat(),  # noqa: B008 - frozen
     ) -> None:
         super().__init__()
-        # A rank may have no held-out paper to encode where there are more ranks than papers.
+        # A rank may have no held-out text to encode where there are more ranks than batches.
         self.allow_zero_length_dataloader_with_multiple_devices = True
         if corpus is None:
             raise UserError(NOTHING)
@@ -176,16 +171,16 @@ class TripletData(LightningDataModule):
             ("batch_size", batch_size, 1),
             ("seed", seed, 0),
             ("num_workers", num_workers, 0),
-            ("dev_triplets", dev_triplets, 1),
+            ("dev_examples", 1 if dev_examples is None else dev_examples, 1),
         ):
             if value < least:
                 raise UserError(f"data.{key} must be {least} or more; got {value}.")
+        self.sampling = sampling or TripletSampling()
         self.folder = Path(corpus)
         self.batch_size, self.seed, self.num_workers = batch_size, seed, num_workers
-        self.dev_limit = dev_triplets
+        self.dev_limit = dev_examples
         self.max_length, self.tokenizer, self.form = max_length, tokenizer, form
-        self.corpus: Corpus | None = None
-        self.dev_triplets: DevTriplets | None = None
+        self._examples: Examples | None = None
         self._loader: TimedLoader | None = None
 
     @property
@@ -193,39 +188,36 @@ class TripletData(LightningDataModule):
         """Seconds that training has waited for batches so far."""
         return self._loader.waited if self._loader else 0.0
 
-    def open(self) -> Corpus:
-        """Open the corpus, its tokens and its triplets.
+    @property
+    def examples(self) -> Examples:
+        """The corpus's examples, opened on first use.
 
         Raises:
-            UserError: it is no corpus, or was not tokenised as the encoder reads.
+            UserError: it is no corpus, or was not prepared and tokenised as the encoder reads.
         """
-        if self.corpus is None:
+        if self._examples is None:
+            tokenizer = TextTokenizer.load(self.tokenizer)
+            reading = Reading(tokenizer, self.form, self.max_length, self.seed)
             corpus = Corpus.open(self.folder)
-            key = TextTokenizer.load(self.tokenizer).key(self.form)
-            self.tokens = corpus.tokens(key)
-            self.train_triplets = corpus.triplets("train")
-            self.fingerprint = _fingerprint(corpus, key, self.train_triplets)
-            dev = _choose_dev(np.asarray(corpus.triplets("dev")), self.dev_limit)
-            self.dev_papers, where = np.unique(dev, return_inverse=True)
-            slots = torch.from_numpy(where.reshape(dev.shape).astype(np.int64))
-            self.dev_triplets = DevTriplets(
-                slots[:, 0], slots[:, 1], slots[:, 2], len(self.dev_papers)
-            )
-            self.corpus = corpus
-        return self.corpus
+            self._examples = self.sampling.open(corpus, reading, self.dev_limit)
+        return self._examples
+
+    @property
+    def dev(self) -> Any:
+        """What a method's validation must know of the held-out examples."""
+        return self.examples.dev
 
     def plan(self, world_size: int) -> Plan:
-        """How the training triplets fill steps for so many ranks.
+        """How the training examples fill steps for so many ranks.
 
         Raises:
-            UserError: the batch size does not divide, or there are too few triplets.
+            UserError: the batch size does not divide, or there are too few examples.
         """
-        self.open()
-        return Plan(len(self.train_triplets), self.batch_size, self.seed, world_size)
+        return Plan(self.examples.train, self.batch_size, self.seed, world_size)
 
     def setup(self, stage: str) -> None:
         """Open everything on this rank."""
-        self.open()
+        _ = self.examples
 
     def train_dataloader(self) -> TimedLoader:
         """Shares of the steps still to be made, one an item.
@@ -240,19 +232,14 @@ class TripletData(LightningDataModule):
                 "a run's length in epochs does not survive a resume in mid-epoch"
             )
         plan = self.plan(distributed.world_size())
-        data = StepDataset(
-            self.tokens, self.train_triplets, plan, distributed.rank(), self.max_length
-        )
+        data = StepDataset(self.examples, plan, distributed.rank())
         self._loader = self._make(data, sampler=Steps(self, total))
         return self._loader
 
     def val_dataloader(self) -> TimedLoader:
-        """This rank's papers of the held-out triplets, longest first, each paper once."""
-        self.open()
-        lengths = self.tokens.lengths[self.dev_papers]
-        longest_first = np.argsort(-lengths, kind="stable")
-        slots = longest_first[distributed.rank() :: distributed.world_size()]
-        return self._make(PaperDataset(self.tokens, self.dev_papers, slots, self.max_length))
+        """This rank's share of the held-out texts."""
+        items = self.examples.dev_items(distributed.rank(), distributed.world_size())
+        return self._make(Items(items))
 
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
@@ -273,53 +260,32 @@ class TripletData(LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """What must be the same for a resumed run to continue the same experiment."""
         assert self.trainer is not None
+        return {"step": self.trainer.global_step, **self._identity()}
+
+    def _identity(self) -> dict[str, Any]:
         return {
-            "step": self.trainer.global_step,
             "seed": self.seed,
-            "triplets": len(self.train_triplets),
             "batch_size": self.batch_size,
-            "corpus": self.fingerprint,
+            self.examples.name: self.examples.train,
+            "corpus": self.examples.fingerprint,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Compare with the run that is being continued.
 
         Raises:
-            UserError: seed, batch size or corpus differ: the order would be another one.
+            UserError: seed, batch size, sampling or corpus differ: the order would be another one.
         """
-        self.open()
-        here = {
-            "seed": self.seed,
-            "batch_size": self.batch_size,
-            "triplets": len(self.train_triplets),
-            "corpus": self.fingerprint,
-        }
-        for key, value in here.items():
+        for key, value in self._identity().items():
+            if key not in state_dict:
+                raise UserError(
+                    f"This checkpoint was not trained on {self.examples.name} as they are sampled "
+                    "now. Continue it with the recipe it was started with, or start anew with "
+                    "another --run."
+                )
             if state_dict[key] != value:
                 raise UserError(
                     f"This checkpoint was trained with data.{key}={state_dict[key]}; now it is "
                     f"{value}. A continued run keeps its data: set it back, or start anew with "
                     "another --run."
                 )
-
-
-def _fingerprint(corpus: Corpus, key: str, triplets: np.ndarray) -> str:
-    """Sixteen hex digits of the triplets, the texts' source files and the tokenisation."""
-    digest = hashlib.sha256()
-    sources = [source.get("sha256") for source in corpus.info.get("sources", [])]
-    digest.update(json.dumps([sources, key]).encode())
-    digest.update(np.ascontiguousarray(triplets).data)
-    return digest.hexdigest()[:16]
-
-
-def _choose_dev(triplets: np.ndarray, limit: int) -> np.ndarray:
-    """At most ``limit`` triplets, all of a query's or none, always the same ones."""
-    if len(triplets) <= limit:
-        return triplets
-    queries, of, counts = np.unique(triplets[:, 0], return_inverse=True, return_counts=True)
-    order = np.random.default_rng(0).permutation(len(queries))
-    fits = np.cumsum(counts[order]) <= limit
-    fits[0] = True  # a single query may have more than the limit
-    keep = np.zeros(len(queries), dtype=bool)
-    keep[order[fits]] = True
-    return triplets[keep[of.reshape(-1)]]

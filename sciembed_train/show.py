@@ -48,6 +48,42 @@ def describe_triplets(
     return paragraphs
 
 
+def describe_spans(corpus: Any, tokenizer: Any, examples: Any, chosen: Any) -> list[str]:
+    """Paragraphs on some training documents: their spans in epoch 0 as the model reads them.
+
+    Args:
+        corpus: an open corpus.
+        tokenizer: the encoder's.
+        examples: the opened `SpanExamples`.
+        chosen: numbers of training examples.
+    """
+    import numpy as np
+
+    names = corpus.document_ids()
+    paragraphs = []
+    for index in chosen:
+        batch = examples.batch(np.array([index]), epoch=0, step=0)
+        rows = batch.rows.ids.split(batch.rows.lengths.tolist())
+        document = int(examples.documents[index])
+        tokens = int(examples.tokens.lengths[document])
+        lines = [f"document {names[document]} ({tokens:,} tokens)"]
+
+        def told(name: str, row: int, rows: Any = rows, lines: list[str] = lines) -> None:
+            lines.append(f"  {name} ({len(rows[row])} tokens)")
+            lines.append(indent(fill(tokenizer.hf.decode(rows[row].tolist()), 92), "    "))
+
+        for number, (anchor, near) in enumerate(
+            zip(batch.anchor.tolist(), batch.positive.tolist(), strict=True), start=1
+        ):
+            told(f"anchor {number}", anchor)
+            for row in near:
+                told(f"positive of anchor {number}", row)
+        if len(batch.masked):
+            lines.append(f"  {len(batch.masked)} tokens of the anchors are to be predicted")
+        paragraphs.append("\n".join(lines))
+    return paragraphs
+
+
 def describe_report(report: dict[str, Any]) -> str:
     """What was read, kept and left out, a line a reason."""
     lines = []
@@ -76,15 +112,16 @@ def _brief(value: Any) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="train show",
-        description="Show training triplets as the model reads them, and what was dropped.",
+        description="Show training examples as the model reads them, and what was dropped.",
     )
     add = parser.add_argument
     add("-c", "--config", action="append", default=[], metavar="RECIPE", help="may be repeated")
     add("--data.corpus", dest="corpus", metavar="CORPUS", help="a folder made by prepare")
     add("--data.papers", dest="papers", metavar="F", help="or papers,")
     add("--data.citations", dest="citations", metavar="F", help="and citations, as fit takes them")
+    add("--data.fulltexts", dest="fulltexts", metavar="F", help="or documents")
     add("--model.encoder.backbone", dest="backbone", metavar="NAME_OR_FOLDER")
-    add("--count", type=int, default=3, metavar="N", help="triplets to show (3)")
+    add("--count", type=int, default=3, metavar="N", help="triplets or documents to show (3)")
     runs = os.environ.get("SCIEMBED_CHECKPOINTS") or "checkpoints"  # as fit has it
     add("--cache", default=f"{runs}/.cache", metavar="FOLDER", help="where fit keeps corpora")
     return parser
@@ -100,8 +137,11 @@ def main(argv: list[str]) -> int:
     from sciembed_train.corpus.progress import Progress
     from sciembed_train.corpus.recipe import recipe_sections, recipe_settings
     from sciembed_train.corpus.store import Corpus
+    from sciembed_train.encoder.loading import tokenizer_folder
     from sciembed_train.inputs import InputFormat, TextTokenizer
-    from sciembed_train.sampling.triplets import Plan, epoch_order
+    from sciembed_train.sampling.base import Reading
+    from sciembed_train.sampling.plan import Plan, epoch_order
+    from sciembed_train.sampling.spans import SpanExamples
 
     values = recipe_settings(args.config)
     data, encoder = recipe_sections(args.config)
@@ -110,31 +150,56 @@ def main(argv: list[str]) -> int:
         raise UserError(
             "show needs the tokenizer: give -c RECIPE or --model.encoder.backbone NAME_OR_FOLDER."
         )
-    tokenizer = TextTokenizer.load(backbone)
+    folder = tokenizer_folder(backbone)
+    tokenizer = TextTokenizer.load(folder)
     form = values.get("form", InputFormat())
-    corpus_folder = args.corpus or (None if args.papers else data.get("corpus"))
+    sampling = recipe_sampling(data)
+    given = {name: getattr(args, name) for name in ("papers", "citations", "fulltexts")}
+    given = {name: value for name, value in given.items() if value is not None}
+    corpus_folder = args.corpus or (None if given else data.get("corpus"))
     if corpus_folder is not None:
         corpus = Corpus.open(corpus_folder)
     else:
-        given = {"papers": args.papers, "citations": args.citations}
-        values |= {name: value for name, value in given.items() if value is not None}
-        if "papers" not in values:
-            raise UserError(
-                "show needs a corpus: give --data.corpus CORPUS, or --data.papers F and "
-                "--data.citations F."
-            )
-        values |= {"tokenizer": backbone, "form": form}
+        values |= given
+        raw = {name: values[name] for name in sampling.takes if name in values}
+        sampling.check_raw(raw, "auto")
+        values |= {"tokenizer": folder, "form": form}
         corpus = cached_corpus(PrepareSettings(**values), args.cache, Progress())
-    triplets = corpus.triplets("train")
     seed, batch = int(data.get("seed") or 0), int(data.get("batch_size") or 1)
-    plan = Plan(len(triplets), min(batch, len(triplets)), seed)
-    order = epoch_order(len(triplets), seed, 0)
     max_length = int(encoder.get("max_length") or 512)
-    print(f"{corpus.folder}: the first of {len(triplets):,} training triplets in epoch 0, ", end="")
-    print(f"{plan.steps_per_epoch:,} steps of {plan.batch_size:,}\n")
-    chosen = order[: args.count]
-    for text in describe_triplets(corpus, tokenizer, tokenizer.key(form), max_length, chosen):
+    examples = sampling.open(corpus, Reading(tokenizer, form, max_length, seed), None)
+    plan = Plan(examples.train, min(batch, examples.train), seed)
+    chosen = epoch_order(examples.train, seed, 0)[: args.count]
+    print(
+        f"{corpus.folder}: the first of {examples.train:,} training {examples.name} in epoch 0, "
+        f"{plan.steps_per_epoch:,} steps of {plan.batch_size:,}\n"
+    )
+    if isinstance(examples, SpanExamples):
+        texts = describe_spans(corpus, tokenizer, examples, chosen)
+    else:
+        texts = describe_triplets(corpus, tokenizer, tokenizer.key(form), max_length, chosen)
+    for text in texts:
         print(text + "\n")
+    for note in examples.notes:
+        print(note)
     report = json.loads((Path(corpus.folder) / "report.json").read_text(encoding="utf-8"))
     print(describe_report(report))
     return 0
+
+
+def recipe_sampling(data: dict[str, Any]) -> Any:
+    """The sampling that a recipe's ``data`` names; triplets where it names none.
+
+    Raises:
+        UserError: there is no such class, or it refuses its settings.
+    """
+    from sciembed_train.sampling.base import Sampling, named_class
+    from sciembed_train.sampling.triplets import TripletSampling
+
+    given = data.get("sampling")
+    if given is None:
+        return TripletSampling()
+    try:
+        return named_class(given["class_path"], Sampling)(**given.get("init_args", {}))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"data.sampling of the recipe cannot be made: {error}.") from error

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from sciembed_train import fit
+from tests.corpus.documents import write_document_corpus
 from tests.corpus.small import write_small_corpus
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -28,6 +29,7 @@ def printed(capsys, *files):
 
 def test_the_published_recipes_and_the_usual_machines_are_there():
     assert {"specter", "specter2_base"} <= set(names(RECIPES))
+    assert {"declutr_base", "declutr_small", "declutr_sci_base"} <= set(names(RECIPES))
     assert {"cpu", "one_gpu", "eight_gpus", "slurm"} <= set(names(MACHINES))
 
 
@@ -38,12 +40,30 @@ def corpus(tiny_bert, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def documents(tiny_bert, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("configs") / "documents"
+    write_document_corpus(folder, tiny_bert)
+    return folder
+
+
+@pytest.fixture
+def of_recipe(recipe, corpus, documents):
+    """A corpus of what the recipe samples, and spans that its small documents have room for."""
+    if "sampling" not in yaml.safe_load(recipe.read_text())["data"]:
+        return ["--data.corpus", str(corpus)]
+    return [
+        *("--data.corpus", str(documents)),
+        *("--data.sampling.max_span", "16", "--data.sampling.min_span", "4"),
+    ]
+
+
 @pytest.mark.parametrize("recipe", RECIPES, ids=names(RECIPES))
-def test_a_recipe_is_built_at_toy_size_and_stepped(recipe, corpus, tiny_bert, tmp_path):
+def test_a_recipe_is_built_at_toy_size_and_stepped(recipe, of_recipe, tiny_bert, tmp_path):
     code = fit.main(
         [
             *("-c", str(recipe), "-c", str(CONFIGS / "machine" / "cpu.yaml")),
-            *("--data.corpus", str(corpus), "--model.encoder.backbone", str(tiny_bert)),
+            *(*of_recipe, "--model.encoder.backbone", str(tiny_bert)),
             *("--data.batch_size", "8", "--trainer.max_steps", "3", "--root", str(tmp_path)),
             "--quiet",
         ]

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from sciembed_train.data import TripletData, _choose_dev
+from sciembed_train.corpus.store import Corpus
+from sciembed_train.data import TrainingData
 from sciembed_train.errors import UserError
+from sciembed_train.sampling.triplets import choose_dev
 from tests.corpus.small import write_small_corpus
 
 
@@ -18,7 +20,7 @@ def corpus(tiny_bert, tmp_path_factory):
 
 
 def module(corpus, backbone, step=0, total=40, **settings):
-    data = TripletData(
+    data = TrainingData(
         **{"corpus": str(corpus), "batch_size": 8, "max_length": 32, **settings},
         tokenizer=str(backbone),
     )
@@ -33,7 +35,7 @@ def module(corpus, backbone, step=0, total=40, **settings):
 
 def triplets_of(batch, data):
     """The papers of a batch's triplets, found again by their tokens."""
-    store, length = data.tokens, data.max_length
+    store, length = data.examples.tokens, data.max_length
     papers = {tuple(store.rows(np.array([p]), length)[0].tolist()): p for p in range(len(store))}
     parts = batch.rows.ids.split(batch.rows.lengths.tolist())
     names = [papers[tuple(part.tolist())] for part in parts]
@@ -48,7 +50,7 @@ def test_the_loader_gives_the_steps_that_are_left_in_the_order_of_the_seed(corpu
     assert len(data.train_dataloader()) == 40
     plan = data.plan(1)
     for step in (0, 11, 12, 39):  # both sides of an epoch's end
-        expected = data.train_triplets[plan.indices(step, 0)]
+        expected = data.examples.triplets[plan.indices(step, 0)]
         assert (triplets_of(whole[step], data) == expected).all()
 
     later = module(corpus, tiny_bert, step=17)
@@ -69,7 +71,7 @@ def test_workers_change_nothing(corpus, tiny_bert):
 
 def test_the_dataset_can_be_sent_without_its_tokens(corpus, tiny_bert):
     dataset = module(corpus, tiny_bert).train_dataloader().dataset
-    assert len(pickle.dumps(dataset.tokens)) < 2000
+    assert len(pickle.dumps(dataset.examples.tokens)) < 2000
     assert torch.equal(pickle.loads(pickle.dumps(dataset))[3].rows.ids, dataset[3].rows.ids)
 
 
@@ -100,25 +102,25 @@ def test_validation_has_each_paper_once_over_all_ranks(corpus, tiny_bert, monkey
             lengths = batch.rows.lengths.tolist()
             assert lengths == sorted(lengths, reverse=True)
             for slot, row in zip(batch.slots.tolist(), batch.rows.ids.split(lengths), strict=True):
-                paper = data.dev_papers[slot]
-                expected, _ = data.tokens.rows(np.array([paper]), data.max_length)
+                paper = data.examples.dev_papers[slot]
+                expected, _ = data.examples.tokens.rows(np.array([paper]), data.max_length)
                 assert row.tolist() == expected.tolist()
             slots += batch.slots.tolist()
-    assert sorted(slots) == list(range(data.dev_triplets.papers))
-    columns = (data.dev_triplets.anchor, data.dev_triplets.positive, data.dev_triplets.negative)
-    rebuilt = np.stack([data.dev_papers[c.numpy()] for c in columns], axis=1)
-    assert (rebuilt == data.corpus.triplets("dev")).all()
+    assert sorted(slots) == list(range(data.dev.papers))
+    columns = (data.dev.anchor, data.dev.positive, data.dev.negative)
+    rebuilt = np.stack([data.examples.dev_papers[c.numpy()] for c in columns], axis=1)
+    assert (rebuilt == Corpus.open(corpus).triplets("dev")).all()
 
 
 def test_dev_triplets_are_limited_by_whole_queries():
     triplets = np.array([[q, 100 + q, 200 + k] for q in range(50) for k in range(q % 4 + 1)])
-    chosen = _choose_dev(triplets, 30)
+    chosen = choose_dev(triplets, 30)
     assert 0 < len(chosen) <= 30
     for query in np.unique(chosen[:, 0]):
         assert (chosen[:, 0] == query).sum() == (triplets[:, 0] == query).sum()
-    assert (chosen == _choose_dev(triplets, 30)).all()
-    assert _choose_dev(triplets, 1000) is triplets
-    assert len(_choose_dev(triplets, 1)) >= 1
+    assert (chosen == choose_dev(triplets, 30)).all()
+    assert choose_dev(triplets, 1000) is triplets
+    assert len(choose_dev(triplets, 1)) >= 1
 
 
 def test_the_time_spent_waiting_is_added_up(corpus, tiny_bert):
@@ -160,12 +162,12 @@ def test_a_corpus_of_another_input_format_is_refused(corpus, tiny_bert):
         ({"corpus": None}, "There is nothing to train on"),
         ({"corpus": "x", "batch_size": 0}, "data.batch_size must be 1 or more; got 0"),
         ({"corpus": "x", "seed": -1}, "data.seed must be 0 or more"),
-        ({"corpus": "x", "dev_triplets": 0}, "data.dev_triplets must be 1 or more"),
+        ({"corpus": "x", "dev_examples": 0}, "data.dev_examples must be 1 or more"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, expected):
     with pytest.raises(UserError, match=expected):
-        TripletData(**settings)
+        TrainingData(**settings)
 
 
 def test_a_length_in_epochs_alone_is_refused(corpus, tiny_bert):

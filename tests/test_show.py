@@ -64,4 +64,4 @@ def test_what_is_missing_is_told(capsys, arguments, message):
 
 def test_without_a_corpus_or_files_there_is_nothing_to_show(tiny_bert, capsys):
     assert train(["show", "--model.encoder.backbone", str(tiny_bert)]) == 2
-    assert "give --data.corpus CORPUS, or --data.papers F" in capsys.readouterr().err
+    assert "or --data.papers F and --data.citations F" in capsys.readouterr().err

@@ -40,7 +40,7 @@ class Interrupted(BaseException):
 
 def higher_is_better(monitor: str) -> bool:
     """Whether a validation score improves upwards: all do but losses."""
-    return not monitor.rsplit("/", 1)[-1].startswith("loss")
+    return not monitor.rsplit("/", 1)[-1].endswith("loss")
 
 
 class RunCheckpoints(Checkpoint):

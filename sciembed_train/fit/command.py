@@ -13,8 +13,9 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from jsonargparse import ActionYesNo, ArgumentError
@@ -27,7 +28,8 @@ from pytorch_lightning.loggers import Logger
 from sciembed_train import distributed
 from sciembed_train.corpus.mining.triplets import TripletMining
 from sciembed_train.corpus.store import Corpus
-from sciembed_train.data import NOTHING, TripletData
+from sciembed_train.data import RAW, TrainingData
+from sciembed_train.encoder.loading import tokenizer_folder
 from sciembed_train.errors import UserError
 from sciembed_train.fit import folder as run_folder
 from sciembed_train.fit import messages
@@ -40,57 +42,27 @@ from sciembed_train.fit.callbacks import (
     Signals,
     higher_is_better,
 )
-from sciembed_train.inputs import InputFormat
-from sciembed_train.methods.base import VALIDATION_SCORES, Method
-from sciembed_train.sampling.triplets import Plan
-
-Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+from sciembed_train.fit.trainer import (
+    RunTrainer,
+    one_line,
+    probe,
+    refuse_keys,
+    total_steps,
+    validation_interval,
+)
+from sciembed_train.inputs import InputFormat, TextTokenizer
+from sciembed_train.methods.base import Method
+from sciembed_train.sampling.base import Examples, Reading, Sampling, named_class
+from sciembed_train.sampling.plan import Plan
+from sciembed_train.sampling.triplets import TripletSampling
 
 # What of data says how raw files are prepared.
 PREPARING = (
     *("format", "dev_share", "test_share", "dev_ids", "test_ids"),
     *("memory", "threads", "max_bad_rows", "seed"),
 )
-NO_CITATIONS = (
-    "--data.citations F is missing: triplets are mined from citations. Triplets of your own are "
-    "given with --data.pairs F."
-)
 # Set for the processes that Lightning starts from this one: they need not look at the raw files.
 PREPARED = "SCIEMBED_PREPARED_CORPUS"
-
-# One whole model per process: sharded strategies would clip and gather differently.
-STRATEGIES = (
-    *("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false"),
-    "DDPStrategy",
-)
-
-# What of the trainer belongs to somebody else: key, the value that is accepted, what to use.
-REFUSED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
-    ("gradient_clip_val", (None,), "set model.optim.clip_norm"),
-    ("gradient_clip_algorithm", (None,), "model.optim.clip_norm clips the norm"),
-    (
-        "accumulate_grad_batches",
-        (1,),
-        "data.batch_size is the number of examples of an optimiser step over all ranks; what "
-        "does not fit in memory is cut by model.step_tokens with the same gradient",
-    ),
-    ("use_distributed_sampler", (False,), "the data module shares the examples among ranks"),
-    ("reload_dataloaders_every_n_epochs", (0,), "the order of each epoch is its own already"),
-    ("limit_train_batches", (None, 1.0), "use trainer.max_steps"),
-    (
-        "limit_val_batches",
-        (None, 1.0, 0.0, 0),
-        "data.dev_triplets limits validation by whole queries; 0 leaves it out",
-    ),
-    ("overfit_batches", (0.0, 0), "use trainer.max_steps and a small corpus"),
-    ("fast_dev_run", (False,), "use --trainer.max_steps 2 and another --run"),
-    ("barebones", (False,), "leave it out"),
-    ("enable_checkpointing", (None, True), "a run always keeps its last checkpoint"),
-    ("default_root_dir", (None,), "use --root"),
-    ("min_epochs", (None,), "use trainer.max_epochs"),
-    ("min_steps", (None,), "use trainer.max_steps"),
-    ("inference_mode", (True,), "leave it out"),
-)
 
 
 @dataclass(frozen=True)
@@ -126,33 +98,6 @@ class StoppingSettings:
     min_delta: float = 0.0
 
 
-class RunTrainer(Trainer):
-    """Lightning's trainer with one more precision, ``auto``.
-
-    Args:
-        precision: ``auto`` is ``bf16-mixed`` where the device multiplies bf16 in hardware, else
-            ``32-true``.
-        accelerator: where to run.
-        kwargs: as for Lightning's trainer.
-    """
-
-    def __init__(
-        self, *, precision: Precision | None = None, accelerator: str = "auto", **kwargs: Any
-    ) -> None:
-        if precision == "auto":
-            precision = "bf16-mixed" if has_bf16(accelerator) else "32-true"
-        super().__init__(precision=precision, accelerator=accelerator, **kwargs)
-
-
-def has_bf16(accelerator: str) -> bool:
-    """Whether bf16 products run in hardware on the accelerator that ``accelerator`` means."""
-    if accelerator != "cpu" and torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    flags = Path("/proc/cpuinfo")
-    words = set(flags.read_text().split()) if flags.is_file() else set()
-    return bool(words & {"avx512_bf16", "amx_bf16"})
-
-
 class RunCLI(LightningCLI):
     """LightningCLI as far as a configured trainer, method and data module.
 
@@ -167,7 +112,7 @@ class RunCLI(LightningCLI):
         self.run_folder: Path | None = None
         super().__init__(
             model_class=Method,
-            datamodule_class=TripletData,
+            datamodule_class=TrainingData,
             trainer_class=RunTrainer,
             subclass_mode_model=True,
             save_config_callback=None,
@@ -227,7 +172,7 @@ class RunCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except MisconfigurationException as error:
-            raise UserError(_one_line(error)) from error
+            raise UserError(one_line(error)) from error
         except (ValueError, TypeError, ArgumentError) as error:
             said = messages.ours(error)
             if said is None:
@@ -238,15 +183,17 @@ class RunCLI(LightningCLI):
         """Everything that can be found wrong before a model is loaded."""
         config = self.config
         refuse_keys(config.trainer)
+        self.method_class = named_class(config.model.class_path, Method)
         every = config.trainer.log_every_n_steps
         if every is None or every < 1:
             raise UserError(f"trainer.log_every_n_steps is {every}; give 1 or more steps.")
         stopping = [config.early_stopping] if config.early_stopping is not None else []
         for settings in (config.checkpoint, *stopping):
-            if settings.monitor not in VALIDATION_SCORES:
+            scores = self.method_class.validation_scores
+            if settings.monitor not in scores:
                 raise UserError(
-                    f"monitor {settings.monitor!r} is no validation score; the scores are "
-                    f"{', '.join(VALIDATION_SCORES)}."
+                    f"monitor {settings.monitor!r} is no validation score; the scores of "
+                    f"{self.method_class.__name__} are {', '.join(scores)}."
                 )
         self.world_size, self.device_count = probe(config.trainer)
         if self.fitting:
@@ -257,16 +204,22 @@ class RunCLI(LightningCLI):
             from sciembed_train.export.command import find_checkpoint
 
             self.start = find_checkpoint(config.ckpt_path)
-        self.given = config.clone()  # for config.yaml: raw files stay raw files
-        self._find_corpus()
-        corpus = Corpus.open(config.data.corpus)
-        triplets = len(corpus.triplets("train"))
-        self.has_dev = len(corpus.triplets("dev")) > 0
+        self.given = config.clone()  # for config.yaml: raw files stay raw files, names names
+        raw = self._raw_files()
+        backbone = config.model.init_args.encoder.backbone
+        config.data.tokenizer = str(tokenizer_folder(backbone))
+        if raw:
+            self._prepare(raw)
+        self.examples = self._open_examples()
+        self.has_dev = len(self.examples.dev) > 0
         if self.fitting:
-            self.plan = Plan(triplets, config.data.batch_size, config.data.seed, self.world_size)
+            batch = config.data.batch_size
+            self.plan = Plan(self.examples.train, batch, config.data.seed, self.world_size)
             self.total = total_steps(config.trainer, self.plan)
         elif not self.has_dev:
-            raise UserError(f"{config.data.corpus} holds no dev triplets to validate on.")
+            raise UserError(
+                f"{config.data.corpus} holds no dev {self.examples.name} to validate on."
+            )
         left_out = config.trainer.limit_val_batches == 0
         if left_out and not self.fitting:
             raise UserError("trainer.limit_val_batches=0 leaves nothing to validate; leave it out.")
@@ -274,7 +227,7 @@ class RunCLI(LightningCLI):
             why = (
                 "trainer.limit_val_batches=0 leaves validation out"
                 if left_out
-                else f"{config.data.corpus} holds no dev triplets"
+                else f"{config.data.corpus} holds no dev {self.examples.name}"
             )
             raise UserError(
                 f"early_stopping needs a validation score, and {why}. Leave early_stopping out, "
@@ -292,23 +245,35 @@ class RunCLI(LightningCLI):
         elif config.ckpt_path is not None:
             self.start = run_folder.find_start(folder, config.ckpt_path)
 
-    def _find_corpus(self) -> None:
+    def _sampling(self) -> Sampling:
+        given = self.config.data.sampling
+        if given is None:
+            return TripletSampling()
+        kind = named_class(given.class_path, Sampling)
+        return kind(**(given.init_args.as_dict() if "init_args" in given else {}))
+
+    def _open_examples(self) -> Examples:
+        data, encoder = self.config.data, self.config.model.init_args.encoder
+        tokenizer = TextTokenizer.load(data.tokenizer)
+        form = InputFormat(**encoder.form.as_dict())
+        reading = Reading(tokenizer, form, encoder.max_length, data.seed)
+        return self._sampling().open(Corpus.open(data.corpus), reading, data.dev_examples)
+
+    def _raw_files(self) -> dict[str, str]:
+        """The raw files that are given in place of a corpus, by their kind."""
         data = self.config.data
-        raw = {key: data[key] for key in ("papers", "citations", "pairs") if data[key] is not None}
-        if data.corpus is not None:
-            if raw:
-                raise UserError(
-                    f"data.corpus and data.{next(iter(raw))} are both given; give the prepared "
-                    "corpus, or the raw files."
-                )
-            return
-        if "papers" not in raw:
-            raise UserError(NOTHING)
-        plain = data.format == "plain" or (
-            data.format == "auto" and not Path(raw["papers"]).is_dir()
-        )
-        if len(raw) == 1 and plain:
-            raise UserError(NO_CITATIONS)
+        raw = {key: data[key] for key in RAW if data[key] is not None}
+        if data.corpus is None:
+            self._sampling().check_raw(raw, data.format)
+        elif raw:
+            raise UserError(
+                f"data.corpus and data.{next(iter(raw))} are both given; give the prepared "
+                "corpus, or the raw files."
+            )
+        return raw
+
+    def _prepare(self, raw: dict[str, str]) -> None:
+        data = self.config.data
         if distributed.launch_rank() and PREPARED in os.environ:  # the first has done it for all
             data.corpus = os.environ[PREPARED]
             return
@@ -320,13 +285,11 @@ class RunCLI(LightningCLI):
             **raw,
             **{key: data[key] for key in PREPARING},
             triplets=TripletMining(**data.triplets.as_dict()),
-            tokenizer=encoder.backbone,
+            tokenizer=data.tokenizer,
             form=InputFormat(**encoder.form.as_dict()),
         )
         quiet = self.config.quiet or distributed.launch_rank() != 0
         made = cached_corpus(settings, self.root / ".cache", Progress(quiet=quiet))
-        if len(raw) == 1 and not (made.folder / "triplets" / "train.npy").is_file():
-            raise UserError(NO_CITATIONS)
         data.corpus = os.environ[PREPARED] = str(made.folder)
 
     @property
@@ -377,86 +340,6 @@ def _as_list(value: Any) -> list[Any]:
     return [] if value is None else list(value) if isinstance(value, list) else [value]
 
 
-def refuse_keys(trainer: Any) -> None:
-    """Raise UserError for a setting of the trainer that would fight with ours."""
-    for key, accepted, instead in REFUSED:
-        value = trainer.get(key)
-        if value not in accepted:
-            raise UserError(f"trainer.{key}={value} is not used here: {instead}.")
-    strategy = trainer.strategy
-    name = strategy if isinstance(strategy, str) else str(strategy.class_path).rpartition(".")[2]
-    if name not in STRATEGIES:
-        raise UserError(
-            f"trainer.strategy={name} is not supported; the strategies are {', '.join(STRATEGIES)}."
-        )
-
-
-def probe(trainer: Any) -> tuple[int, int]:
-    """Number of processes, and of those on this machine, that the trainer's settings mean.
-
-    Raises:
-        UserError: the accelerator is not there, or the settings contradict each other.
-    """
-    keys = ("accelerator", "strategy", "devices", "num_nodes", "precision")
-    settings = {key: trainer[key] for key in keys}
-    if not isinstance(settings["strategy"], str):
-        settings["strategy"] = "ddp"  # its own settings do not matter here
-    try:
-        found = RunTrainer(
-            **settings,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-    except (MisconfigurationException, ValueError, RuntimeError) as error:
-        given = ", ".join(f"trainer.{key}={value}" for key, value in settings.items())
-        raise UserError(
-            f"{_one_line(error)} Given: {given}. `train doctor` says what this machine has."
-        ) from error
-    return found.world_size, found.num_devices
-
-
-def total_steps(trainer: Any, plan: Plan) -> int:
-    """Optimiser steps of the run: its epochs or its steps, whichever ends first.
-
-    Raises:
-        UserError: neither is given.
-    """
-    ends = []
-    if trainer.max_epochs is not None and trainer.max_epochs >= 0:
-        ends.append(trainer.max_epochs * plan.steps_per_epoch)
-    if trainer.max_steps >= 0:
-        ends.append(trainer.max_steps)
-    if not ends or not min(ends):
-        raise UserError(
-            "The run has no length: give trainer.max_epochs or trainer.max_steps, 1 or more."
-        )
-    return min(ends)
-
-
-def validation_interval(trainer: Any, steps_per_epoch: int) -> int:
-    """Optimiser steps between two validations, from Lightning's two settings.
-
-    ``val_check_interval`` is a share of an epoch or a number of steps; only where it is left at
-    a whole epoch does ``check_val_every_n_epoch`` count.
-
-    Raises:
-        UserError: it is a time, or out of range.
-    """
-    interval = trainer.val_check_interval
-    if interval is None or (interval == 1.0 and isinstance(interval, float)):
-        return max(1, steps_per_epoch * (trainer.check_val_every_n_epoch or 1))
-    if isinstance(interval, float) and 0 < interval < 1:
-        return max(1, round(steps_per_epoch * interval))
-    if isinstance(interval, int) and interval >= 1:
-        return interval
-    raise UserError(
-        f"trainer.val_check_interval={interval}: give a share of an epoch (0.25) or a number of "
-        "optimiser steps (500)."
-    )
-
-
 def default_name(argv: list[str], config: Any) -> str:
     """The name of the first recipe on the command line, else of the method."""
     files = messages.config_files(argv)
@@ -498,10 +381,6 @@ def wandb_logger(folder: Path, run: str, project: str) -> Logger:
     return WandbLogger(save_dir=str(folder), name=run, id=number, project=project, resume="allow")
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
-
-
 @contextlib.contextmanager
 def _told_shortly(argv: list[str]) -> Iterator[None]:
     """Configuration errors as UserError, and no talk of the libraries that helps nobody."""
@@ -528,7 +407,7 @@ def _told_shortly(argv: list[str]) -> Iterator[None]:
         raise UserError(said) from error
 
 
-def check_fits(path: Path, method: Method, data: TripletData, resuming: bool) -> dict[str, Any]:
+def check_fits(path: Path, method: Method, data: TrainingData, resuming: bool) -> dict[str, Any]:
     """The checkpoint, if the method and the data can go on from it.
 
     Raises:
@@ -570,7 +449,7 @@ def training_facts(cli: RunCLI) -> dict[str, Any]:
         "recipe": default_name(cli.argv, config),
         "seed": config.data.seed,
         "batch_size": config.data.batch_size,
-        "training_triplets": cli.plan.examples,
+        f"training_{cli.examples.name}": cli.plan.examples,
         "steps_per_epoch": cli.plan.steps_per_epoch,
         "planned_steps": cli.total,
         "papers": Corpus.open(config.data.corpus).n_papers,
@@ -599,7 +478,8 @@ def fit(argv: list[str]) -> int:
     method.training_facts = training_facts(cli)
     if cli.start is not None:
         check_fits(cli.start, method, cli.datamodule, resuming=True)
-    cli.datamodule.open()  # a corpus that this encoder cannot read is told before a folder is made
+    some = np.arange(min(cli.examples.train, cli.config.data.batch_size))
+    method.check(cli.examples.batch(some, epoch=0, step=0))
     if first:
         folder.mkdir(parents=True, exist_ok=True)
         cli.parser.save(cli.given, folder / "config.yaml", overwrite=True, skip_none=False)
@@ -632,16 +512,18 @@ def fit(argv: list[str]) -> int:
 def _announce(cli: RunCLI) -> None:
     if cli.config.quiet:
         return
-    plan, trainer = cli.plan, cli.trainer
+    plan, trainer, name = cli.plan, cli.trainer, cli.examples.name
     processes = "1 process" if cli.world_size == 1 else f"{cli.world_size} processes"
     print(
-        f"{cli.run_folder}: {plan.examples:,} triplets, {plan.steps_per_epoch:,} steps an epoch"
-        f" ({plan.left_out:,} triplets of each epoch fill no step), {cli.total:,} steps in all; "
+        f"{cli.run_folder}: {plan.examples:,} {name}, {plan.steps_per_epoch:,} steps an epoch"
+        f" ({plan.left_out:,} {name} of each epoch fill no step), {cli.total:,} steps in all; "
         f"{processes} on {trainer.strategy.root_device.type}, {trainer.precision}",
         file=sys.stderr,
     )
+    for note in cli.examples.notes:
+        print(note, file=sys.stderr)
     if not cli.has_dev:
-        print("there are no dev triplets: no validation, no best.ckpt", file=sys.stderr)
+        print(f"there are no dev {name}: no validation, no best.ckpt", file=sys.stderr)
 
 
 def _end_children(trainer: Trainer) -> None:

@@ -1,6 +1,6 @@
 """What every method shares: the optimiser step, its cuts, validation, and the checkpoint.
 
-A method is a constructor and a loss. Shapes: ``B`` examples, ``D`` width, ``P`` held-out papers.
+A method is a constructor and a loss. Shapes: ``B`` examples, ``D`` width.
 """
 
 from __future__ import annotations
@@ -9,29 +9,23 @@ import hashlib
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, Literal, Protocol, cast, runtime_checkable
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from pytorch_lightning import LightningModule
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from sciembed_train import distributed
 from sciembed_train import optim as optimiser
-from sciembed_train.batches import DevTriplets, PaperBatch, TripletBatch
 from sciembed_train.encoder.checkpoint import CHECKPOINT_VERSION, describe
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.microbatch import plan_pieces
-from sciembed_train.evaluation import metrics
 from sciembed_train.optim import OptimSettings
-from sciembed_train.similarity import pairwise_euclidean
-
-VALIDATION_SCORES = ("val/loss", "val/mrr", "val/recall@10", "val/map")
 
 
 @dataclass(frozen=True)
@@ -40,11 +34,31 @@ class Loss:
 
     Args:
         value: mean over the examples, with gradient.
-        active: how many examples have a loss above 0.
+        parts: more means over the examples, without gradient, by the names they are logged under.
     """
 
     value: Float[Tensor, ""]
-    active: Int[Tensor, ""]
+    parts: Mapping[str, Float[Tensor, ""]]
+
+
+@runtime_checkable
+class HeldOut(Protocol):
+    """What validation keeps of the held-out texts, and the scores it makes of them."""
+
+    def clear(self) -> None:
+        """Forget the last validation."""
+        ...
+
+    def add(self, encoder: Encoder, batch: Any) -> None:
+        """Encode a batch of held-out texts."""
+        ...
+
+    def scores(self, dev: Any, device: torch.device) -> dict[str, float]:
+        """The scores by name without ``val/``, the same on every rank; none where nothing came.
+
+        Every rank calls it, also one that has encoded nothing: it gathers.
+        """
+        ...
 
 
 class Method(LightningModule):
@@ -58,22 +72,29 @@ class Method(LightningModule):
     Args:
         encoder: backbone, pooling, length and input format.
         optim: AdamW, its schedule and clipping.
-        step_tokens: most tokens of distinct papers in one backward pass; a rank's share that has
+        step_tokens: most tokens of distinct texts in one backward pass; a rank's share that has
             more is cut by whole examples. A setting of the machine's memory: the gradient is the
             same. Null for no cut.
+        masked_lm: whether the backbone's masked-language-modelling head is trained too.
     """
+
+    # What validation reports, as a recipe may name it to choose the best checkpoint by.
+    validation_scores: ClassVar[tuple[str, ...]] = ("val/loss",)
+    # What an encoder trained so is compared by.
+    similarity: ClassVar[Literal["euclidean", "cosine"]] = "euclidean"
 
     def __init__(
         self,
         encoder: EncoderSettings,
         optim: OptimSettings = OptimSettings(),  # noqa: B008 - frozen
         step_tokens: int | None = None,
+        masked_lm: bool = False,
     ) -> None:
         super().__init__()
         if step_tokens is not None and step_tokens < 1:
             raise ValueError(f"step_tokens must be 1 or more, or null; got {step_tokens}.")
         self.automatic_optimization = False
-        self.encoder = Encoder(encoder)
+        self.encoder = Encoder(encoder, masked_lm=masked_lm)
         self.optim, self.step_tokens = optim, step_tokens
         self.training_facts: dict[str, Any] = {}  # for the checkpoint: seed, counts, recipe
         self.shown: dict[str, float] = {}  # for the progress bar
@@ -81,10 +102,20 @@ class Method(LightningModule):
         self.stop_agreed = 0  # the same, known to every rank after a step
         self._grad_norm: Tensor | None = None
         self._meter = _Meter()
-        self._vectors: list[Tensor] = []
-        self._slots: list[Tensor] = []
 
     # What a method defines.
+
+    @property
+    def held_out(self) -> HeldOut:
+        """What validation keeps and reports; the same object at every call."""
+        raise NotImplementedError
+
+    def check(self, batch: Any) -> None:
+        """See that the batches are of the kind this method trains on.
+
+        Raises:
+            UserError: they are not; the recipe's ``data.sampling`` is another method's.
+        """
 
     def loss(self, batch: Any) -> Loss:
         """The loss of some examples of this rank, mean over them."""
@@ -92,15 +123,6 @@ class Method(LightningModule):
 
     def cut(self, batch: Any, tokens: int | None) -> list[Any]:
         """The batch in pieces of whole examples with at most ``tokens`` tokens each."""
-        raise NotImplementedError
-
-    def held_out_loss(
-        self,
-        anchor: Float[Tensor, "B D"],
-        positive: Float[Tensor, "B D"],
-        negative: Float[Tensor, "B D"],
-    ) -> Float[Tensor, " B"]:
-        """The loss of each held-out triplet."""
         raise NotImplementedError
 
     # The step.
@@ -129,23 +151,38 @@ class Method(LightningModule):
         if batch.step != step:
             raise RuntimeError(f"the loader gave step {batch.step}, the optimiser is at {step}")
         self._meter.start(self._waited())
-        torch.manual_seed(_dropout_seed(self.training_facts.get("seed", 0), step))
+        self.seed_dropout(step)
         optimizer = cast(LightningOptimizer, self.optimizers())
         rate = optimiser.learning_rate(self.optim, step, self.trainer.max_steps)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        optimiser.set_rate(cast(torch.optim.AdamW, optimizer.optimizer), self.optim, rate, step)
         optimizer.zero_grad()
-        value = active = torch.zeros((), device=self.device)
         pieces = self.cut(batch, self.step_tokens)
-        for number, piece in enumerate(pieces, start=1):
-            share = len(piece) / len(batch)
-            with nullcontext() if number == len(pieces) else self._unsynchronised():
-                loss = self.loss(piece)
-                self.manual_backward(loss.value * share)
-            value = value + loss.value.detach() * len(piece)
-            active = active + loss.active.detach()
+        value = self.gradients(batch, pieces)
         optimizer.step()
-        self._after_step(step, rate, batch, pieces, value, active)
+        self._after_step(step, rate, batch, pieces, value)
+
+    def gradients(self, batch: Any, pieces: list[Any]) -> dict[str, Tensor]:
+        """Gradients of the step, for a loss that is a mean over examples, piece after piece.
+
+        Returns:
+            ``loss`` and its parts, each summed over the batch's examples.
+        """
+        value: dict[str, Tensor] = {}
+        for number, piece in enumerate(pieces, start=1):
+            with self.exchanging(number == len(pieces)):
+                loss = self.loss(piece)
+                self.manual_backward(loss.value * (len(piece) / len(batch)))
+            for name, part in {"loss": loss.value, **loss.parts}.items():
+                value[name] = value.get(name, 0) + part.detach() * len(piece)
+        return value
+
+    def seed_dropout(self, step: int, piece: int = 0) -> None:
+        """Make dropout a function of (seed, step, rank, piece) and of nothing else."""
+        torch.manual_seed(_dropout_seed(self.training_facts.get("seed", 0), step, piece))
+
+    def exchanging(self, yes: bool) -> AbstractContextManager[None]:
+        """Whether a backward pass exchanges gradients among ranks; the step's last one does."""
+        return nullcontext() if yes else self._unsynchronised()
 
     def _unsynchronised(self) -> AbstractContextManager[None]:
         """Gradients add up on each rank alone; the last piece's backward pass exchanges them."""
@@ -166,8 +203,7 @@ class Method(LightningModule):
         rate: float,
         batch: Any,
         pieces: list[Any],
-        value: Tensor,
-        active: Tensor,
+        value: Mapping[str, Tensor],
     ) -> None:
         every: int = cast(Any, self.trainer).log_every_n_steps
         due = (step + 1) % every == 0 or step + 1 in (1, self.trainer.max_steps)
@@ -177,12 +213,12 @@ class Method(LightningModule):
         if alone and not due:  # nothing to agree on, nothing to show: the device is not waited for
             self.stop_agreed = stop
             return
+        means = torch.stack(list(value.values()))
         here = torch.tensor(
-            [len(batch), self._meter.tokens, stop], dtype=_widest(value), device=value.device
+            [len(batch), self._meter.tokens, stop], dtype=widest(means), device=means.device
         )
-        mine = torch.cat([torch.stack([value, active]).to(here.dtype), here])
-        sums = distributed.sum_over_ranks(mine)
-        loss, live, examples, tokens, signals = sums.tolist()
+        sums = distributed.sum_over_ranks(torch.cat([means.to(here.dtype), here]))
+        *values, examples, tokens, signals = sums.tolist()
         # Ranks that were sent different signals still all stop; which code they leave with is
         # then the first rank's.
         self.stop_agreed = stop or (2 if signals == 2 else 15 if signals else 0)
@@ -191,10 +227,9 @@ class Method(LightningModule):
         seconds, share = self._meter.stop(self._waited())
         assert self._grad_norm is not None
         found = {
-            "train/loss": loss / examples,
+            **{f"train/{n}": v / examples for n, v in zip(value, values, strict=True)},
             "train/lr": rate,
             "train/grad_norm": self._grad_norm.item(),
-            "train/active_share": live / examples,
             "train/tokens_per_second": tokens / seconds,
             "train/data_time_share": share,
             "train/peak_memory_gb": _peak_memory_gb(self.device),
@@ -210,38 +245,23 @@ class Method(LightningModule):
     # Validation.
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the vectors of the last validation."""
+        """Forget what the last validation kept."""
         self._meter.pause()
-        self._vectors, self._slots = [], []
+        self.held_out.clear()
 
-    def validation_step(self, batch: PaperBatch, batch_idx: int) -> None:
-        """Encode some held-out papers."""
-        self._vectors.append(full_precision(self.encoder(batch.rows)))
-        self._slots.append(batch.slots)
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Encode some held-out texts."""
+        self.held_out.add(self.encoder, batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the loss of the held-out triplets and how their queries rank the held-out papers.
-
-        Every rank receives all vectors and computes the same numbers. Only triplets whose three
-        papers were encoded count (Lightning may be told to validate on a part).
-        """
-        dev: DevTriplets | None = getattr(
-            getattr(self.trainer, "datamodule", None), "dev_triplets", None
-        )
-        none = torch.zeros((0, self.encoder.dim), device=self.device)
-        vectors = torch.cat(self._vectors) if self._vectors else none
-        slots = torch.cat(self._slots) if self._slots else none.new_zeros(0, dtype=torch.int64)
-        self._vectors, self._slots = [], []
-        vectors, slots = distributed.gather_ragged(vectors), distributed.gather_ragged(slots)
-        if dev is not None and len(dev) and len(slots):
-            table = vectors.new_zeros(dev.papers, vectors.shape[1])
-            table[slots] = vectors
-            there = torch.zeros(dev.papers, dtype=torch.bool, device=table.device)
-            there[slots] = True
-            scores = held_out_scores(table, there, dev, self.held_out_loss)
+        """Log the scores of the held-out texts; every rank computes the same numbers."""
+        dev: Any = getattr(getattr(self.trainer, "datamodule", None), "dev", None)
+        if dev is not None and len(dev):
+            scores = self.held_out.scores(dev, self.device)
             # Every rank has the same vectors; the mean makes them agree to the last bit, so that
             # all of them stop early or save alike.
-            mine = vectors.new_tensor(list(scores.values()), dtype=_widest(vectors))
+            like = torch.zeros((), device=self.device)
+            mine = torch.tensor(list(scores.values()), dtype=widest(like), device=self.device)
             agreed = distributed.mean_over_ranks(mine)
             for name, score in zip(scores, agreed, strict=True):
                 self.log(f"val/{name}", score.float(), logger=False, sync_dist=True)
@@ -249,6 +269,7 @@ class Method(LightningModule):
             if not self.trainer.sanity_checking:
                 for logger in self.loggers:
                     logger.log_metrics(found, step=self.global_step)
+        self.held_out.clear()
         self._meter.resume()
 
     # The checkpoint.
@@ -262,6 +283,7 @@ class Method(LightningModule):
         checkpoint["sciembed"] = {
             "version": CHECKPOINT_VERSION,
             "method": type(self).__name__.lower(),
+            "similarity": self.similarity,
             **describe(self.encoder),
             **{key: facts[key] for key in ("base_model",) if key in facts},
             "training": {**facts, "steps": steps},
@@ -276,96 +298,9 @@ class Method(LightningModule):
         }
 
 
-def held_out_scores(
-    vectors: Float[Tensor, "P D"],
-    there: Bool[Tensor, " P"],
-    dev: DevTriplets,
-    loss: Callable[[Tensor, Tensor, Tensor], Tensor],
-) -> dict[str, float]:
-    """Loss of held-out triplets, and MRR, recall@10 and MAP of their queries.
-
-    A query ranks every other paper of the pool by Euclidean distance; relevant are the positives
-    of its triplets. Of papers equally near, the irrelevant come first, so that an encoder that
-    gives every text the same vector scores worst and not best.
-
-    Args:
-        vectors: of the pool. One that is nan, as after training diverged, makes the loss nan.
-        there: whether each paper was encoded.
-        dev: the triplets.
-        loss: of each triplet, from three columns of vectors.
-    """
-    columns = torch.stack([dev.anchor, dev.positive, dev.negative]).to(vectors.device)
-    columns = columns[:, there[columns].all(0)]
-    if not columns.shape[1]:
-        return {}
-    losses = [loss(*(vectors[c] for c in part)) for part in columns.split(4096, dim=1)]
-    pool = torch.nonzero(there).squeeze(1)
-    anchors, positives = columns[0].cpu().numpy(), columns[1].cpu().numpy()
-    cited: dict[int, set[int]] = {}
-    for anchor, positive in zip(anchors.tolist(), positives.tolist(), strict=True):
-        cited.setdefault(anchor, set()).add(positive)
-    names = pool.cpu().numpy()
-    found: list[list[float]] = []
-    for some in torch.tensor(sorted(cited)).split(64):
-        distances = pairwise_euclidean(vectors[some.to(vectors.device)], vectors[pool])
-        distances = distances.cpu().numpy()
-        for query, row in zip(some.tolist(), distances, strict=True):
-            others = names != query
-            relevant = np.isin(names[others], list(cited[query]))
-            hits = relevant[np.lexsort((relevant, row[others]))]
-            found.append(
-                [
-                    float(metrics.reciprocal_rank(hits)),
-                    float(metrics.recall_at(hits, 10)),
-                    float(metrics.average_precision(hits)),
-                ]
-            )
-    mrr, recall, average = np.mean(found, axis=0).tolist()
-    return {
-        "loss": torch.cat(losses).to(_widest(vectors)).mean().item(),
-        "mrr": mrr,
-        "recall@10": recall,
-        "map": average,
-    }
-
-
 def full_precision(vectors: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
     """The vectors in at least fp32, whatever the encoder ran in: losses are computed there."""
     return vectors.float() if vectors.dtype in (torch.float16, torch.bfloat16) else vectors
-
-
-def cut_triplets(batch: TripletBatch, tokens: int | None) -> list[TripletBatch]:
-    """The batch in consecutive pieces of whole triplets, each paper once in a piece.
-
-    A paper of several pieces is encoded once in each; the sum of the pieces' shares of the
-    loss is the loss of the batch.
-
-    Args:
-        batch: at least one triplet.
-        tokens: most tokens of a piece's distinct papers; a single triplet may have more.
-    """
-    if tokens is None or batch.rows.tokens <= tokens:
-        return [batch]
-    lengths = batch.rows.lengths.tolist()
-    triplets = torch.stack([batch.anchor, batch.positive, batch.negative], dim=1)
-    pieces: list[TripletBatch] = []
-    start, held, used = 0, set[int](), 0
-    members = [set(row) for row in triplets.tolist()]
-    for number, papers in enumerate(members):
-        more = sum(lengths[p] for p in papers - held)
-        if held and used + more > tokens:
-            pieces.append(_piece(batch, triplets[start:number]))
-            start, held, used = number, set(), 0
-            more = sum(lengths[p] for p in papers)
-        held |= papers
-        used += more
-    return [*pieces, _piece(batch, triplets[start:])]
-
-
-def _piece(batch: TripletBatch, triplets: Tensor) -> TripletBatch:
-    papers, where = torch.unique(triplets, return_inverse=True)
-    anchor, positive, negative = (where[:, c].contiguous() for c in range(3))
-    return TripletBatch(batch.rows.select(papers), anchor, positive, negative, batch.step)
 
 
 def useful_token_share(encoder: Encoder, batches: list[Any]) -> float:
@@ -382,14 +317,14 @@ def useful_token_share(encoder: Encoder, batches: list[Any]) -> float:
     return tokens / slots
 
 
-def _widest(like: Tensor) -> torch.dtype:
+def widest(like: Tensor) -> torch.dtype:
     """The widest floating type of the tensor's device: Apple's GPUs have no float64."""
     return torch.float32 if like.device.type == "mps" else torch.float64
 
 
-def _dropout_seed(seed: int, step: int) -> int:
-    """A seed for dropout that is a function of (seed, step, rank) and of nothing else."""
-    text = f"{seed} {step} {distributed.rank()}".encode()
+def _dropout_seed(seed: int, step: int, piece: int) -> int:
+    # The first piece's is the step's own.
+    text = f"{seed} {step} {distributed.rank()}{f' {piece}' if piece else ''}".encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "little") >> 1
 
 

@@ -6,13 +6,17 @@ data with a larger batch.
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from jaxtyping import Float
 from torch import Tensor
 
 from sciembed_train.batches import TripletBatch
 from sciembed_train.encoder.encoder import EncoderSettings
+from sciembed_train.errors import UserError
 from sciembed_train.losses import triplet_margin
-from sciembed_train.methods.base import Loss, Method, cut_triplets, full_precision
+from sciembed_train.methods.base import Loss, Method, full_precision
+from sciembed_train.methods.triplets import VALIDATION_SCORES, HeldOutTriplets, cut_triplets
 from sciembed_train.optim import OptimSettings
 from sciembed_train.similarity import euclidean
 
@@ -27,6 +31,8 @@ class Specter(Method):
         step_tokens: most tokens of one backward pass; null for no cut.
     """
 
+    validation_scores: ClassVar[tuple[str, ...]] = VALIDATION_SCORES
+
     def __init__(
         self,
         encoder: EncoderSettings,
@@ -40,6 +46,20 @@ class Specter(Method):
                 f"margin is in the unit of the distance and must be 0 or more; got {margin}."
             )
         self.margin = margin
+        self._held_out = HeldOutTriplets(self.triplet_loss)
+
+    @property
+    def held_out(self) -> HeldOutTriplets:
+        """Loss, MRR, recall and MAP of the held-out triplets."""
+        return self._held_out
+
+    def check(self, batch: Any) -> None:
+        """See that the batches hold triplets."""
+        if not isinstance(batch, TripletBatch):
+            raise UserError(
+                f"Specter trains on triplets, but data.sampling gives {type(batch).__name__}. "
+                "Leave data.sampling to configs/specter.yaml, or choose another recipe."
+            )
 
     def loss(self, batch: TripletBatch) -> Loss:
         """Mean triplet margin loss; each distinct paper is encoded once.
@@ -47,12 +67,12 @@ class Specter(Method):
         Encoding a paper once shares its dropout mask between the triplets it appears in.
         """
         vectors = full_precision(self.encoder(batch.rows))
-        losses = self.held_out_loss(
+        losses = self.triplet_loss(
             vectors[batch.anchor], vectors[batch.positive], vectors[batch.negative]
         )
-        return Loss(losses.mean(), (losses > 0).sum())
+        return Loss(losses.mean(), {"active_share": (losses > 0).to(losses.dtype).mean()})
 
-    def held_out_loss(
+    def triplet_loss(
         self,
         anchor: Float[Tensor, "B D"],
         positive: Float[Tensor, "B D"],

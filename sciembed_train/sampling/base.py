@@ -6,6 +6,7 @@ pure functions of (example, epoch, step).
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -113,3 +114,19 @@ class Sampling:
                     f"There is nothing to train on: give --data.corpus CORPUS (a folder made by "
                     f"`train prepare`), or --data.{kind} F."
                 )
+
+
+def named_class(path: str, base: type[Any]) -> Any:
+    """The class of a dotted name.
+
+    Raises:
+        UserError: there is none, or it is not of the right kind.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"class_path {path} cannot be imported: {error}.") from error
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise UserError(f"class_path {path} is no {base.__name__}.")
+    return found

@@ -1,18 +1,33 @@
-"""Which triplets meet in which step: pure functions of (seed, epoch, step, rank).
-
-Nothing here keeps a state, so workers, ranks and restarts cannot change the data.
-"""
+"""Triplets of papers: query, cited and uncited paper, as they were mined when preparing."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
-from sciembed_train.batches import TokenRows, TripletBatch
+from sciembed_train.batches import DevTriplets, PaperBatch, TokenRows, TripletBatch
+from sciembed_train.corpus.store import Corpus
+from sciembed_train.corpus.tokens import TokenStore
 from sciembed_train.errors import UserError
+from sciembed_train.sampling.base import Reading, Sampling
+
+NO_CITATIONS = (
+    "--data.citations F is missing: triplets are mined from citations. Triplets of your own are "
+    "given with --data.pairs F."
+)
+NOTHING = (
+    "There is nothing to train on: give --data.corpus CORPUS (a folder made by `train prepare`), "
+    "or --data.papers F and --data.citations F."
+)
+DEV_TRIPLETS = 20_000  # where no other number is asked for
+PAPERS_PER_BATCH = 128  # of a validation batch; the encoder cuts it further by tokens
 
 
 @runtime_checkable
@@ -25,77 +40,95 @@ class Tokens(Protocol):
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How ``examples`` fill the optimiser steps of a run.
+class TripletSampling(Sampling):
+    """The corpus's triplets, each once an epoch, and its held-out triplets by whole queries."""
+
+    takes: ClassVar[tuple[str, ...]] = ("papers", "citations", "pairs")
+    needs: ClassVar[tuple[str, ...]] = ("papers",)
+
+    def open(self, corpus: Corpus, reading: Reading, dev_limit: int | None) -> TripletExamples:
+        """The triplets of a corpus that was mined and tokenised for this encoder."""
+        key = reading.tokenizer.key(reading.form)
+        tokens = corpus.tokens(key)
+        train = _mined(corpus)
+        dev = choose_dev(np.asarray(corpus.triplets("dev")), dev_limit or DEV_TRIPLETS)
+        fingerprint = _fingerprint(corpus, key, train)
+        return TripletExamples(tokens, train, dev, reading.max_length, fingerprint)
+
+    @classmethod
+    def check_raw(cls, raw: Mapping[str, str], format: str) -> None:
+        """Citations are needed unless triplets are given, or a folder of SPECTER's own files."""
+        if "papers" not in raw:
+            raise UserError(NOTHING)
+        super().check_raw(raw, format)
+        plain = format == "plain" or (format == "auto" and not Path(raw["papers"]).is_dir())
+        if len(raw) == 1 and plain:
+            raise UserError(NO_CITATIONS)
+
+
+def _mined(corpus: Corpus) -> np.ndarray:
+    if not (corpus.folder / "triplets" / "train.npy").is_file():
+        raise UserError(f"{corpus.folder} holds no triplets. {NO_CITATIONS}")
+    return corpus.triplets("train")
+
+
+class TripletExamples:
+    """Opened triplets: `Examples` for methods that compare two papers with a third.
 
     Args:
-        examples: number of examples in an epoch.
-        batch_size: examples per optimiser step over all ranks.
-        seed: of the order; each epoch has its own.
-        world_size: ranks that share a step.
-
-    Raises:
-        UserError: the ranks cannot share a step evenly, or an epoch has less than one step.
+        tokens: the corpus's token store.
+        triplets: int32 ``[n, 3]``, the training triplets; may be memory-mapped.
+        dev_triplets: int32 ``[m, 3]``, those to validate on.
+        max_length: tokens of a text, special tokens included.
+        fingerprint: of the triplets, the texts' source files and the tokenisation.
     """
 
-    examples: int
-    batch_size: int
-    seed: int
-    world_size: int = 1
+    name = "triplets"
+    notes: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise UserError(f"data.batch_size must be 1 or more; got {self.batch_size}.")
-        if self.batch_size % self.world_size:
-            raise UserError(_uneven(self.batch_size, self.world_size))
-        if self.examples < self.batch_size:
-            raise UserError(
-                f"The corpus has {self.examples:,} training examples, fewer than one batch of "
-                f"data.batch_size={self.batch_size}. Choose a smaller batch_size, or prepare a "
-                "corpus with more of them (its report.json says what was dropped and why)."
-            )
+    def __init__(
+        self,
+        tokens: TokenStore,
+        triplets: np.ndarray,
+        dev_triplets: np.ndarray,
+        max_length: int,
+        fingerprint: str,
+    ) -> None:
+        self.tokens, self.triplets = tokens, triplets
+        self.max_length, self.fingerprint = max_length, fingerprint
+        self.train = len(triplets)
+        self.dev_papers, where = np.unique(dev_triplets, return_inverse=True)
+        slots = torch.from_numpy(where.reshape(dev_triplets.shape).astype(np.int64))
+        self.dev = DevTriplets(slots[:, 0], slots[:, 1], slots[:, 2], len(self.dev_papers))
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimiser steps of an epoch; the examples that fill no step wait for the next order."""
-        return self.examples // self.batch_size
+    def batch(self, indices: np.ndarray, epoch: int, step: int) -> TripletBatch:
+        """The named triplets, each distinct paper once; no draw depends on the epoch."""
+        return triplet_batch(self.tokens, self.triplets, indices, self.max_length, step)
 
-    @property
-    def left_out(self) -> int:
-        """Examples that an epoch does not use, others in each epoch."""
-        return self.examples % self.batch_size
-
-    def indices(self, step: int, rank: int, order: np.ndarray | None = None) -> np.ndarray:
-        """The examples of one rank's share of one step, int64 ``[batch_size / world_size]``.
-
-        A step takes a contiguous slice of its epoch's order and each rank a contiguous block
-        of the slice: together the ranks have what one process would have, in the same order.
-
-        Args:
-            step: counted from 0 over the whole run.
-            rank: whose share.
-            order: `epoch_order` of the step's epoch, where the caller keeps it.
-        """
-        epoch, within = divmod(step, self.steps_per_epoch)
-        if order is None:
-            order = epoch_order(self.examples, self.seed, epoch)
-        share = self.batch_size // self.world_size
-        start = within * self.batch_size + rank * share
-        return order[start : start + share]
+    def dev_items(self, rank: int, world_size: int) -> PaperBatches:
+        """This rank's papers of the held-out triplets, longest first, each paper once."""
+        longest_first = np.argsort(-self.tokens.lengths[self.dev_papers], kind="stable")
+        slots = longest_first[rank::world_size]
+        return PaperBatches(self.tokens, self.dev_papers, slots, self.max_length)
 
 
-def _uneven(batch_size: int, world_size: int) -> str:
-    below = batch_size // world_size * world_size
-    choices = [str(n) for n in (below, below + world_size) if n]
-    return (
-        f"batch_size={batch_size} cannot be shared by {world_size} ranks; use a multiple of "
-        f"{world_size}, such as {' or '.join(choices)}."
-    )
+class PaperBatches(Sequence[PaperBatch]):
+    """Batches of the papers that one rank encodes for validation."""
 
+    def __init__(
+        self, tokens: TokenStore, papers: np.ndarray, slots: np.ndarray, max_length: int
+    ) -> None:
+        self.tokens, self.papers, self.slots = tokens, papers, slots
+        self.max_length = max_length
 
-def epoch_order(examples: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of an epoch: a permutation of ``range(examples)``, int64."""
-    return np.random.default_rng((seed, epoch)).permutation(examples)
+    def __len__(self) -> int:
+        return -(-len(self.slots) // PAPERS_PER_BATCH)
+
+    def __getitem__(self, index: Any) -> Any:
+        slots = self.slots[index * PAPERS_PER_BATCH : (index + 1) * PAPERS_PER_BATCH]
+        ids, lengths = self.tokens.rows(self.papers[slots], self.max_length)
+        rows = TokenRows(torch.from_numpy(ids), torch.from_numpy(lengths))
+        return PaperBatch(rows, torch.from_numpy(slots))
 
 
 def triplet_batch(
@@ -117,3 +150,25 @@ def triplet_batch(
     rows = TokenRows(torch.from_numpy(ids), torch.from_numpy(lengths))
     anchor, positive, negative = (where[:, column].contiguous() for column in range(3))
     return TripletBatch(rows, anchor, positive, negative, step)
+
+
+def _fingerprint(corpus: Corpus, key: str, triplets: np.ndarray) -> str:
+    """Sixteen hex digits of the triplets, the texts' source files and the tokenisation."""
+    digest = hashlib.sha256()
+    sources = [source.get("sha256") for source in corpus.info.get("sources", [])]
+    digest.update(json.dumps([sources, key]).encode())
+    digest.update(np.ascontiguousarray(triplets).data)
+    return digest.hexdigest()[:16]
+
+
+def choose_dev(triplets: np.ndarray, limit: int) -> np.ndarray:
+    """At most ``limit`` triplets, all of a query's or none, always the same ones."""
+    if len(triplets) <= limit:
+        return triplets
+    queries, of, counts = np.unique(triplets[:, 0], return_inverse=True, return_counts=True)
+    order = np.random.default_rng(0).permutation(len(queries))
+    fits = np.cumsum(counts[order]) <= limit
+    fits[0] = True  # a single query may have more than the limit
+    keep = np.zeros(len(queries), dtype=bool)
+    keep[order[fits]] = True
+    return triplets[keep[of.reshape(-1)]]

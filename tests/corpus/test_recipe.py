@@ -14,7 +14,7 @@ def write(path, text):
 RECIPE = """
 seed_everything: 7
 data:
-  class_path: sciembed_train.data.TripletData
+  class_path: sciembed_train.data.TrainingData
   init_args:
     batch_size: 32
     dev_share: 0.1

@@ -42,7 +42,7 @@ def refused(toy, capsys, *more):
         (["--trainer.max_epochs", "-1"], "give trainer.max_epochs or trainer.max_steps"),
         (["--trainer.val_check_interval", "1.5"], "trainer.val_check_interval=1.5"),
         (["--trainer.limit_train_batches", "3"], "use trainer.max_steps"),
-        (["--trainer.limit_val_batches", "5"], "data.dev_triplets limits validation"),
+        (["--trainer.limit_val_batches", "5"], "data.dev_examples limits validation"),
         (["--trainer.limit_val_batches", "0", "--early_stopping.patience", "1"], "leaves valid"),
         (["--trainer.log_every_n_steps", "0"], "trainer.log_every_n_steps is 0; give 1 or more"),
         (["--trainer.log_every_n_steps", "null"], "trainer.log_every_n_steps is None"),

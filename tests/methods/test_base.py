@@ -12,8 +12,9 @@ from sciembed_train.batches import DevTriplets, TokenRows, TripletBatch
 from sciembed_train.encoder.checkpoint import encoder_from_checkpoint
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.losses import triplet_margin
-from sciembed_train.methods.base import Loss, cut_triplets, held_out_scores, useful_token_share
+from sciembed_train.methods.base import Loss, useful_token_share
 from sciembed_train.methods.specter import Specter
+from sciembed_train.methods.triplets import cut_triplets, held_out_scores
 from sciembed_train.optim import OptimSettings
 from sciembed_train.similarity import euclidean
 from tests.methods.training import VARIANTS, Plain, on_a_rank, small_corpus, train
@@ -245,7 +246,7 @@ def test_a_half_precision_step_that_overflows_is_counted_and_changes_nothing(pla
         def loss(self, batch):
             found = super().loss(batch)
             scale = float("inf") if batch.step == overflow_at else 1.0
-            return Loss(found.value * scale, found.active)
+            return Loss(found.value * scale, found.parts)
 
         def on_train_batch_end(self, outputs, batch, batch_idx):
             weights = torch.cat([p.detach().flatten() for p in self.parameters()])

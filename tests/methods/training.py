@@ -1,16 +1,18 @@
 """Three steps of a method in one process or in each of several, and what came of them."""
 
 import os
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
 
 from sciembed_train import distributed
-from sciembed_train.data import TripletData
+from sciembed_train.data import TrainingData
 from sciembed_train.encoder.encoder import EncoderSettings
-from sciembed_train.methods.base import Loss, Method, cut_triplets
+from sciembed_train.methods.base import Loss, Method
 from sciembed_train.methods.specter import Specter
+from sciembed_train.methods.triplets import HeldOutTriplets, cut_triplets
 from sciembed_train.optim import OptimSettings
 
 OPTIM = OptimSettings(lr=1e-2, schedule="constant", clip_norm=0.1)
@@ -34,7 +36,7 @@ class WorldSizeFactor(Plain):
 
     def loss(self, batch):
         found = super().loss(batch)
-        return Loss(found.value * distributed.world_size(), found.active)
+        return Loss(found.value * distributed.world_size(), found.parts)
 
 
 class InBatch(Watched, Method):
@@ -48,10 +50,11 @@ class InBatch(Watched, Method):
         labels = torch.arange(len(batch)) + distributed.rank() * len(batch)
         scores = -torch.cdist(vectors[batch.anchor], candidates)
         value = torch.nn.functional.cross_entropy(scores, labels)
-        return Loss(value, torch.tensor(len(batch)))
+        return Loss(value, {})
 
-    def held_out_loss(self, anchor, positive, negative):
-        return (anchor - positive).norm(dim=1) - (anchor - negative).norm(dim=1)
+    @cached_property
+    def held_out(self):
+        return HeldOutTriplets(lambda a, p, n: (a - p).norm(dim=1) - (a - n).norm(dim=1))
 
     def cut(self, batch, tokens):
         return cut_triplets(batch, None)
@@ -83,7 +86,7 @@ def train(
     encoder = EncoderSettings(backbone, max_length=64, dropout=dropout)
     module = method(encoder, OPTIM, step_tokens=step_tokens)
     module = module.double() if double else module
-    data = TripletData(corpus=corpus, batch_size=8, tokenizer=backbone, max_length=64)
+    data = TrainingData(corpus=corpus, batch_size=8, tokenizer=backbone, max_length=64)
     trainer = Trainer(
         max_steps=steps,
         max_epochs=-1,

@@ -37,7 +37,7 @@ def test_real_titles_and_citations_become_an_encoder_that_knows_more(graph, mini
         *("--data.corpus", str(corpus), "--model.encoder.backbone", str(minilm)),
         *("--model.encoder.pooling", "mean", "--model.encoder.max_length", "24"),
         *("--model.optim.lr", "1e-4", "--trainer.max_steps", "40"),
-        *("--trainer.val_check_interval", "20", "--data.dev_triplets", "300"),
+        *("--trainer.val_check_interval", "20", "--data.dev_examples", "300"),
         *("--trainer.accelerator", "cpu", "--trainer.precision", "32-true"),
     )
     with open(run / "metrics.csv", newline="") as file:

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sciembed_train.errors import UserError
-from sciembed_train.sampling.triplets import Plan, epoch_order, triplet_batch
+from sciembed_train.sampling.plan import Plan, epoch_order
+from sciembed_train.sampling.triplets import triplet_batch
 
 
 class Letters:

@@ -1,0 +1,169 @@
+"""DeCLUTR: spans of one document near each other, and masked language modelling.
+
+Giorgi, Nitski, Wang and Bader (2021), "DeCLUTR: Deep Contrastive Learning for Unsupervised
+Textual Representations".
+
+Shapes: ``A`` anchors of this rank, ``N`` anchors of all ranks, ``P`` positives of an anchor, ``K``
+masked tokens, ``D`` width.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sciembed_train import distributed
+from sciembed_train.batches import SpanBatch
+from sciembed_train.encoder.encoder import EncoderSettings
+from sciembed_train.errors import UserError
+from sciembed_train.losses import masked_lm, nt_xent
+from sciembed_train.methods.base import Loss, Method, full_precision
+from sciembed_train.methods.meeting import Represented, meeting_gradients
+from sciembed_train.methods.spans import VALIDATION_SCORES, HeldOutSpans, cut_spans, span_vectors
+from sciembed_train.optim import OptimSettings
+
+
+class Declutr(Method):
+    """Symmetric NT-Xent over anchors and their averaged positives, plus MLM on the anchors.
+
+    ``contrastive_weight * NT-Xent + mlm_weight * MLM`` (section 3.2 of the paper, both weights 1).
+    NT-Xent runs over the anchors and averaged positives of all ranks; MLM is the mean
+    cross-entropy over the masked tokens of all ranks. The step is the same on any number of
+    ranks and in any number of pieces.
+
+    Args:
+        encoder: backbone, pooling (``mean``, as published), length and input format.
+        optim: AdamW, its schedule and clipping.
+        temperature: what cosines are divided by.
+        contrastive_weight: of NT-Xent; 0 for masked language modelling alone.
+        mlm_weight: of MLM; 0 for the contrastive part alone (with ``mlm_probability: 0`` in
+            ``data.sampling``, so that no token is masked).
+        reproduce: scale the contrastive gradient as the published models had it: their gather
+            passed gradients to local rows alone, so that DDP's mean made it ``1 / ranks`` of what
+            the weights say (issues 212 and 222 of the original repository). The result then
+            depends on the number of ranks.
+        step_tokens: most tokens of one backward pass; a share that has more is cut by whole
+            documents and encoded twice (`methods.meeting`). Null for no cut.
+
+    Raises:
+        ValueError: the temperature is not above 0, a weight is negative, or both are 0.
+    """
+
+    validation_scores: ClassVar[tuple[str, ...]] = VALIDATION_SCORES
+    similarity: ClassVar[Literal["euclidean", "cosine"]] = "cosine"
+
+    def __init__(
+        self,
+        encoder: EncoderSettings,
+        optim: OptimSettings = OptimSettings(),  # noqa: B008 - frozen
+        temperature: float = 0.05,
+        contrastive_weight: float = 1.0,
+        mlm_weight: float = 1.0,
+        reproduce: bool = False,
+        step_tokens: int | None = None,
+    ) -> None:
+        if temperature <= 0:
+            raise ValueError(f"temperature must be above 0; got {temperature}.")
+        for name, value in (
+            ("contrastive_weight", contrastive_weight),
+            ("mlm_weight", mlm_weight),
+        ):
+            if value < 0:
+                raise ValueError(f"{name} must be 0 or more; got {value}.")
+        if not contrastive_weight and not mlm_weight:
+            raise ValueError(
+                "contrastive_weight and mlm_weight are both 0: there is nothing to learn."
+            )
+        super().__init__(encoder, optim, step_tokens, masked_lm=mlm_weight > 0)
+        self.temperature = temperature
+        self.contrastive_weight, self.mlm_weight = contrastive_weight, mlm_weight
+        self.reproduce = reproduce
+        self._held_out = HeldOutSpans(temperature, contrastive_weight, mlm_weight)
+
+    @property
+    def held_out(self) -> HeldOutSpans:
+        """Losses and partner accuracy of spans of the held-out documents."""
+        return self._held_out
+
+    def check(self, batch: Any) -> None:
+        """See that the batches hold spans, with what the weights ask for.
+
+        Raises:
+            UserError: they do not.
+        """
+        if not isinstance(batch, SpanBatch):
+            raise UserError(
+                f"Declutr trains on spans of documents, but data.sampling gives "
+                f"{type(batch).__name__}. Give data.sampling as configs/declutr_base.yaml does."
+            )
+        where = "data.sampling.init_args"
+        if self.contrastive_weight and not batch.positive.shape[1]:
+            raise UserError(
+                f"{where}.num_positives is 0, and model.init_args.contrastive_weight is "
+                f"{self.contrastive_weight}: an anchor needs a positive. Give 1 or more, or "
+                "contrastive_weight 0."
+            )
+        if self.mlm_weight and not len(batch.masked):
+            raise UserError(
+                f"{where}.mlm_probability is 0, and model.init_args.mlm_weight is "
+                f"{self.mlm_weight}: there is no masked token to predict. Give a probability "
+                "such as 0.15, or mlm_weight 0."
+            )
+        if not self.mlm_weight and len(batch.masked):
+            raise UserError(
+                f"model.init_args.mlm_weight is 0, but {where}.mlm_probability still masks "
+                "tokens of the anchors. Set it to 0 as well."
+            )
+
+    def gradients(self, batch: SpanBatch, pieces: list[SpanBatch]) -> dict[str, Tensor]:
+        """Gradients of both losses, scaled so that the mean over ranks is the global gradient."""
+        # Ranks have different numbers of masked tokens; a mean of the ranks' own means would
+        # weigh a token by where it happens to be.
+        count = torch.tensor(float(len(batch.labels)), device=batch.labels.device)
+        count = distributed.sum_over_ranks(count).clamp(min=1)
+
+        def represent(piece: SpanBatch) -> Represented:
+            return self._represent(piece, distributed.world_size() / count)
+
+        meet = self._meet if self.contrastive_weight else None
+        found = meeting_gradients(self, batch.step, pieces, represent, meet)
+        return {name: part * len(batch) for name, part in found.items()}
+
+    def _represent(self, piece: SpanBatch, share: Tensor) -> Represented:
+        """Unit vectors of the spans, and the MLM loss of the piece times a token's share of it."""
+        parts: dict[str, Tensor] = {}
+        if self.mlm_weight:
+            vectors, states = self.encoder.with_states(piece.rows, piece.masked)
+            loss = masked_lm(self.encoder.token_logits(states), piece.labels) * share
+            parts["mlm_loss"] = loss.detach()
+            local = self.mlm_weight * loss
+        else:
+            vectors = self.encoder(piece.rows)
+            local = torch.zeros((), dtype=full_precision(vectors).dtype, device=vectors.device)
+        spans = span_vectors(vectors, piece) if self.contrastive_weight else ()
+        return Represented(spans, local, parts)
+
+    def _meet(self, anchors: Float[Tensor, "A D"], positives: Float[Tensor, "A D"]) -> Loss:
+        """Mean NT-Xent of this rank's 2A rows against the 2N rows of all ranks (eq. 2 and 3)."""
+        loss = nt_xent(
+            anchors,
+            positives,
+            self.temperature,
+            anchors=distributed.gather(anchors),
+            positives=distributed.gather(positives),
+            first=distributed.rank() * len(anchors),
+        ).mean()
+        weight = self.contrastive_weight / (distributed.world_size() if self.reproduce else 1)
+        return Loss(weight * loss, {"contrastive_loss": loss.detach()})
+
+    def cut(self, batch: SpanBatch, tokens: int | None) -> list[SpanBatch]:
+        """The batch in pieces of whole documents; their spans still all meet."""
+        return cut_spans(batch, tokens)
+
+    def settings(self) -> dict[str, object]:
+        """The constructor's arguments as plain values."""
+        own = ("temperature", "contrastive_weight", "mlm_weight", "reproduce")
+        return {**super().settings(), **{name: getattr(self, name) for name in own}}

@@ -1,0 +1,94 @@
+"""One backward pass over examples that all meet each other, in pieces that fit in memory.
+
+Gradient caching, Gao, Zhang, Han and Callan (2021), "Scaling Deep Contrastive Learning Batch Size
+under Memory Limited Setup": the vectors of every piece are computed without keeping a graph, the
+loss gives the gradient of each vector, and each piece is encoded once more to carry it on.
+A share of one piece is encoded once, and its graph kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sciembed_train.methods.base import Loss, Method
+
+
+@dataclass(frozen=True)
+class Represented:
+    """What a piece brings to the meeting.
+
+    Args:
+        vectors: columns of vectors of its examples, each ``[B, D]``.
+        local: the part of the loss that depends on the piece alone; pieces add up.
+        parts: more sums over the piece, without gradient, for the log.
+    """
+
+    vectors: tuple[Tensor, ...]
+    local: Tensor
+    parts: dict[str, Tensor]
+
+
+def meeting_gradients(
+    method: Method,
+    step: int,
+    pieces: Sequence[Any],
+    represent: Callable[[Any], Represented],
+    meet: Callable[..., Loss] | None,
+) -> dict[str, Tensor]:
+    """Gradients of ``meet(all vectors) + sum of the pieces' local losses``.
+
+    Ranks may have different numbers of pieces, so ``represent`` must make no collective. The
+    collectives of ``meet`` come before those of the gradients' exchange on every rank.
+
+    Args:
+        method: whose backward pass it is.
+        step: the optimiser step, for dropout: a piece that is encoded twice has the same masks.
+        pieces: the batch in pieces of whole examples.
+        represent: encodes a piece.
+        meet: the loss of all vectors, column by column in the order of the pieces; None where
+            only the local parts count.
+
+    Returns:
+        ``loss`` and all parts: means, not multiplied by the number of examples.
+    """
+    whole = len(pieces) == 1
+    brought: list[Represented] = []
+    with torch.set_grad_enabled(whole):
+        for number, piece in enumerate(pieces):
+            method.seed_dropout(step, number)
+            brought.append(represent(piece))
+    if not whole:
+        # Weights that autocast has lowered without a graph must not serve the pass with one.
+        torch.clear_autocast_cache()
+    value: dict[str, Tensor] = {"loss": torch.stack([b.local.detach() for b in brought]).sum()}
+    for name in brought[0].parts:
+        value[name] = torch.stack([b.parts[name] for b in brought]).sum()
+    gradients: list[tuple[Tensor, ...]] = []
+    if meet is not None:
+        columns = zip(*(b.vectors for b in brought), strict=True)
+        leaves = [torch.cat(column).detach().requires_grad_() for column in columns]
+        loss = meet(*leaves)
+        # Taken here and not through the scaler: fp16's scale enters once, in the last pass.
+        sizes = [len(b.vectors[0]) for b in brought]
+        whole_gradients = torch.autograd.grad(loss.value, leaves)
+        gradients = list(zip(*(g.split(sizes) for g in whole_gradients), strict=True))
+        value["loss"] = value["loss"] + loss.value.detach()
+        value.update(loss.parts)
+    for number, piece in enumerate(pieces):
+        with method.exchanging(number == len(pieces) - 1):
+            if whole:
+                here = brought[0]
+            else:
+                method.seed_dropout(step, number)
+                here = represent(piece)
+            carried = here.local
+            if gradients:
+                for vectors, gradient in zip(here.vectors, gradients[number], strict=True):
+                    carried = carried + (vectors * gradient).sum()
+            method.manual_backward(carried)
+    return value

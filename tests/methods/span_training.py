@@ -1,0 +1,130 @@
+"""Three steps of DeCLUTR in one process or in each of several, and what came of them."""
+
+import os
+from dataclasses import asdict
+
+import torch
+from pytorch_lightning import Trainer
+
+from sciembed_train import distributed
+from sciembed_train.data import TrainingData
+from sciembed_train.encoder.encoder import EncoderSettings
+from sciembed_train.methods.declutr import Declutr
+from sciembed_train.optim import OptimSettings
+from sciembed_train.sampling.spans import SpanSampling
+from tests.methods.training import Watched
+
+# Uncorrected AdamW moves by many times the rate in its first steps.
+OPTIM = OptimSettings(lr=1e-3, schedule="constant", clip_norm=0.5, bias_correction=False)
+SPANS = {"max_span": 16, "min_span": 4, "short_documents": "adapt"}
+
+
+class Spans(Watched, Declutr):
+    """DeCLUTR as it is."""
+
+
+class MeanOfMeans(Spans):
+    """A mean over the ranks' own means of MLM: wrong where they have unequal numbers of tokens."""
+
+    def gradients(self, batch, pieces):
+        there, distributed.sum_over_ranks = (
+            distributed.sum_over_ranks,
+            lambda count: count * distributed.world_size(),
+        )
+        try:
+            return super().gradients(batch, pieces)
+        finally:
+            distributed.sum_over_ranks = there
+
+
+class DetachedGather(Spans):
+    """Candidates that carry no gradient to the other ranks."""
+
+    def _meet(self, anchors, positives):
+        there = distributed.gather
+        if distributed.world_size() > 1:
+            distributed.gather = distributed.gather_ragged
+        try:
+            return super()._meet(anchors, positives)
+        finally:
+            distributed.gather = there
+
+
+def train(
+    method=Spans,
+    corpus: str = "",
+    backbone: str = "",
+    steps: int = 3,
+    step_tokens: int | None = None,
+    dropout: float = 0.0,
+    precision: str = "32-true",
+    sampling: dict | None = None,
+    **settings,
+) -> dict:
+    """Gradients of each step before clipping, the weights after, and the validation scores."""
+    world = distributed.world_size()
+    if world > 1:  # so that Lightning joins these processes and starts none
+        os.environ["LOCAL_RANK"] = str(distributed.rank())
+        os.environ["NODE_RANK"] = "0"
+    torch.manual_seed(0)
+    encoder = EncoderSettings(backbone, pooling="mean", max_length=64, dropout=dropout)
+    module = method(encoder, OPTIM, step_tokens=step_tokens, **settings)
+    module = module.double() if precision == "32-true" else module
+    data = TrainingData(
+        sampling=SpanSampling(**{**SPANS, **(sampling or {})}),
+        corpus=corpus,
+        batch_size=8,
+        tokenizer=backbone,
+        max_length=64,
+    )
+    trainer = Trainer(
+        max_steps=steps,
+        max_epochs=-1,
+        precision=precision,
+        accelerator="cpu",
+        devices=world,
+        strategy="ddp" if world > 1 else "auto",
+        val_check_interval=steps,
+        check_val_every_n_epoch=None,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, data)
+    batches = [data.train_dataloader().dataset[s] for s in range(steps)]
+    return {
+        "gradients": [g.tolist() for g in module.seen],
+        "weights": torch.cat([p.detach().flatten() for p in module.parameters()]).tolist(),
+        "scores": {name: value.item() for name, value in trainer.callback_metrics.items()},
+        "masked": [len(batch.masked) for batch in batches],
+        "tokens": [batch.rows.tokens for batch in batches],
+        "settings": asdict(module.optim),
+    }
+
+
+VARIANTS: dict[str, dict] = {
+    "both": {},
+    "contrastive": {"mlm_weight": 0.0, "sampling": {"mlm_probability": 0.0}},
+    "mlm": {"contrastive_weight": 0.0, "sampling": {"num_positives": 0}},
+    "clean anchors": {"sampling": {"mask_anchor_for_contrastive": False}},
+    "cut": {"step_tokens": 150},
+    "cut, clean anchors": {
+        "step_tokens": 150,
+        "sampling": {"mask_anchor_for_contrastive": False},
+    },
+    "published scale": {
+        "reproduce": True,
+        "mlm_weight": 0.0,
+        "sampling": {"mlm_probability": 0.0},
+    },
+    "mean of means": {"method": MeanOfMeans},
+    "detached gather": {"method": DetachedGather},
+}
+
+
+def on_a_rank(corpus: str, backbone: str, names: list[str]) -> dict[str, dict]:
+    torch.use_deterministic_algorithms(True)
+    return {name: train(corpus=corpus, backbone=backbone, **VARIANTS[name]) for name in names}

@@ -1,0 +1,318 @@
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForMaskedLM
+
+from sciembed_train.batches import DevSpans, SpanBatch, TokenRows
+from sciembed_train.encoder.encoder import EncoderSettings
+from sciembed_train.errors import UserError
+from sciembed_train.methods.declutr import Declutr
+from sciembed_train.methods.spans import HeldOutSpans, cut_spans
+from sciembed_train.sampling.spans import SpanSampling
+from tests.corpus.documents import write_document_corpus
+from tests.methods.span_training import SPANS, VARIANTS, Spans, on_a_rank, train
+from tests.processes import run_ranks
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers.*", "ignore:.*LeafSpec.*"
+)
+
+
+@pytest.fixture(scope="module")
+def place(tiny_bert, tmp_path_factory):
+    """A corpus, and a backbone with an MLM head."""
+    folder = tmp_path_factory.mktemp("declutr")
+    from transformers import AutoConfig, AutoTokenizer
+
+    AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(folder / "bert")
+    torch.manual_seed(1)
+    config = AutoConfig.from_pretrained(tiny_bert)
+    AutoModelForMaskedLM.from_config(config).save_pretrained(folder / "bert")
+    write_document_corpus(folder / "corpus", folder / "bert")
+    return str(folder / "corpus"), str(folder / "bert")
+
+
+@pytest.fixture(scope="module")
+def alone(place):
+    """Each variant in one process on the whole batch."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*(does not have many workers|LeafSpec).*")
+        before = torch.are_deterministic_algorithms_enabled()
+        try:
+            return on_a_rank(*place, list(VARIANTS))
+        finally:
+            torch.use_deterministic_algorithms(before)
+
+
+@pytest.fixture(scope="module")
+def two(place):
+    return run_ranks(2, "tests.methods.span_training", "on_a_rank", *place, list(VARIANTS))
+
+
+def difference(one, other, key):
+    return np.abs(np.array(one[key]) - np.array(other[key])).max()
+
+
+SAME = ["both", "contrastive", "mlm", "clean anchors", "cut", "cut, clean anchors"]
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_gradients_of_two_ranks_equal_one_process(name, alone, two):
+    for found in two:
+        assert difference(found[name], alone[name], "gradients") < 1e-9
+        assert difference(found[name], alone[name], "weights") < 1e-9
+    if name != "contrastive":
+        assert two[0][name]["masked"] != two[1][name]["masked"], "equal counts: nothing shown"
+
+
+def test_gradients_of_four_ranks_equal_one_process(place, alone):
+    names = ["contrastive", "mlm", "cut"]
+    for found in run_ranks(4, "tests.methods.span_training", "on_a_rank", *place, names):
+        for name in names:
+            assert difference(found[name], alone[name], "gradients") < 1e-9
+
+
+def test_ranks_may_have_different_numbers_of_pieces(two):
+    tokens = np.array([found["cut"]["tokens"] for found in two])
+    assert (tokens > VARIANTS["cut"]["step_tokens"]).all()
+    assert len(np.unique(tokens)) > 1
+
+
+@pytest.mark.parametrize("fault", ["mean of means", "detached gather"])
+def test_a_planted_fault_is_seen(fault, alone, two):
+    for found in two:
+        assert difference(found[fault], alone["both"], "gradients") > 1e-4
+    assert difference(alone[fault], alone["both"], "gradients") < 1e-9  # in one process it is none
+
+
+def test_the_published_scale_is_one_over_the_ranks(alone, two):
+    assert difference(alone["published scale"], alone["contrastive"], "gradients") < 1e-12
+    for found in two:
+        halved = np.array(alone["contrastive"]["gradients"][0]) / 2
+        assert np.abs(np.array(found["published scale"]["gradients"][0]) - halved).max() < 1e-9
+
+
+def test_a_cut_step_is_the_same_step(alone):
+    for cut, whole in (("cut", "both"), ("cut, clean anchors", "clean anchors")):
+        assert difference(alone[cut], alone[whole], "gradients") < 1e-12
+        assert difference(alone[cut], alone[whole], "weights") < 1e-9
+
+
+def test_a_cut_step_draws_the_same_dropout_twice(place):
+    """The vectors that met are those that carry the gradient: checked against a numerical slope."""
+    corpus, backbone = place
+    module = prepared(backbone, dropout=0.3, step_tokens=150)
+    batch = first_batch(corpus, backbone)
+    pieces = module.cut(batch, 150)
+    assert len(pieces) > 2
+
+    def loss():
+        module.zero_grad()
+        return module.gradients(batch, pieces)["loss"].item() / len(batch)
+
+    loss()
+    weight = module.encoder.backbone.encoder.layer[0].output.dense.weight
+    place_ = torch.argmax(weight.grad.abs().flatten()).item()
+    slope = weight.grad.flatten()[place_].item()
+    found = []
+    for sign in (1, -1):
+        with torch.no_grad():
+            weight.view(-1)[place_] += sign * 1e-5
+        found.append(loss())
+        with torch.no_grad():
+            weight.view(-1)[place_] -= sign * 1e-5
+    assert slope == pytest.approx((found[0] - found[1]) / 2e-5, rel=1e-5)
+
+
+def test_a_cut_step_in_bf16_keeps_the_gradient_of_every_weight(place):
+    """Autocast keeps lowered weights; those made without a graph would lose the gradient."""
+    runs = [
+        train(Spans, *place, steps=1, precision="bf16-mixed", step_tokens=tokens)
+        for tokens in (None, 150)
+    ]
+    whole, cut = (np.array(run["gradients"][0]) for run in runs)
+    assert np.linalg.norm(cut - whole) < 0.02 * np.linalg.norm(whole)
+
+
+def prepared(backbone, dropout=0.0, **settings):
+    """A method outside a trainer, in float64."""
+    encoder = EncoderSettings(backbone, pooling="mean", max_length=64, dropout=dropout)
+    module = Declutr(encoder, **settings).double()
+    module.manual_backward = lambda loss: loss.backward()
+    module.exchanging = lambda yes: warnings.catch_warnings()
+    return module
+
+
+def first_batch(corpus, backbone, **sampling):
+    from sciembed_train.corpus.store import Corpus
+    from sciembed_train.inputs import InputFormat, TextTokenizer
+    from sciembed_train.sampling.base import Reading
+
+    reading = Reading(TextTokenizer.load(backbone), InputFormat(), 64, 0)
+    settings = SpanSampling(**{**SPANS, **sampling})
+    return settings.open(Corpus.open(corpus), reading, None).batch(np.arange(8), 0, 0)
+
+
+def test_the_loss_is_the_papers_equations_in_plain_loops(place):
+    corpus, backbone = place
+    batch = first_batch(corpus, backbone)
+    module = prepared(backbone, contrastive_weight=0.7, mlm_weight=1.3)
+    found = module.gradients(batch, [batch])
+
+    model = AutoModelForMaskedLM.from_pretrained(backbone).double()
+    vectors, mlm, k, at = [], 0.0, 0, 0
+    with torch.no_grad():
+        for row in batch.rows.ids.split(batch.rows.lengths.tolist()):
+            out = model(row[None], output_hidden_states=True)
+            vectors.append(out.hidden_states[-1][0].mean(0))
+            while k < len(batch.masked) and batch.masked[k] < at + len(row):
+                logits = out.logits[0, batch.masked[k] - at]
+                mlm += (torch.logsumexp(logits, 0) - logits[batch.labels[k]]).item()
+                k += 1
+            at += len(row)
+    assert k == len(batch.masked) > 10
+    anchors = [vectors[i] for i in batch.anchor.tolist()]
+    positives = [sum(vectors[i] for i in row) / len(row) for row in batch.positive.tolist()]
+    rows = [v / v.norm() for v in [*anchors, *positives]]
+    n, total = len(anchors), 0.0
+    assert n == 16
+    for i in range(2 * n):
+        j = (i + n) % (2 * n)
+        others = [math.exp((rows[i] @ rows[x]).item() / 0.05) for x in range(2 * n) if x != i]
+        total += -math.log(math.exp((rows[i] @ rows[j]).item() / 0.05) / sum(others))
+    contrastive, masked = total / (2 * n), mlm / k
+    assert found["contrastive_loss"].item() / 8 == pytest.approx(contrastive, abs=1e-9)
+    assert found["mlm_loss"].item() / 8 == pytest.approx(masked, abs=1e-9)
+    assert found["loss"].item() / 8 == pytest.approx(0.7 * contrastive + 1.3 * masked, abs=1e-9)
+
+
+def test_pieces_are_whole_documents(place):
+    corpus, backbone = place
+    for apart in (True, False):
+        batch = first_batch(corpus, backbone, mask_anchor_for_contrastive=not apart)
+        pieces = cut_spans(batch, 200)
+        assert len(pieces) > 2
+        assert sum(map(len, pieces)) == len(batch)
+        assert max(p.rows.tokens for p in pieces if len(p) > 1) <= 200
+
+        def spelled(part):
+            rows = [tuple(r.tolist()) for r in part.rows.ids.split(part.rows.lengths.tolist())]
+            anchors = [rows[i] for i in part.anchor.tolist()]
+            near = [tuple(rows[i] for i in row) for row in part.positive.tolist()]
+            hidden = zip(part.rows.ids[part.masked].tolist(), part.labels.tolist(), strict=True)
+            return anchors, near, list(hidden), sorted(rows)
+
+        whole, parts = spelled(batch), [spelled(piece) for piece in pieces]
+        for column in range(3):
+            assert [x for part in parts for x in part[column]] == whole[column]
+        assert sorted(x for part in parts for x in part[3]) == whole[3]
+        assert all((p.masked.diff() > 0).all() for p in pieces)
+    assert cut_spans(batch, None) == [batch]
+
+
+def test_validation_of_two_ranks_equals_one_process(alone, two):
+    names = {"val/loss", "val/contrastive_loss", "val/mlm_loss", "val/partner_accuracy"}
+    assert set(alone["both"]["scores"]) == names
+    assert set(alone["contrastive"]["scores"]) == names - {"val/mlm_loss"}
+    assert set(alone["mlm"]["scores"]) == {"val/loss", "val/mlm_loss"}
+    for name in ("both", "contrastive", "mlm"):
+        for found in two:
+            assert found[name]["scores"] == pytest.approx(alone[name]["scores"], abs=1e-6)
+        assert two[0][name]["scores"] == two[1][name]["scores"]
+        assert alone[name]["scores"]["val/loss"] > 0
+
+
+def test_validation_does_not_depend_on_what_training_masks(alone):
+    """Held-out spans, masks and clean anchors are the same; the trained weights differ."""
+    assert alone["both"]["scores"].keys() == alone["clean anchors"]["scores"].keys()
+
+
+class Fixed(torch.nn.Module):
+    """An encoder that gives each text the vector its first token names."""
+
+    def __init__(self, table):
+        super().__init__()
+        self.table = table
+
+    def forward(self, rows):
+        return self.table[rows.ids]
+
+
+def spans(rows, documents, first=0):
+    """One anchor and one positive a document, each a text of one token."""
+    ids = torch.tensor(rows)
+    return SpanBatch(
+        TokenRows(ids, torch.ones_like(ids)),
+        torch.arange(documents),
+        torch.arange(documents, 2 * documents)[:, None],
+        torch.empty(0, dtype=torch.int64),
+        torch.empty(0, dtype=torch.int64),
+        documents,
+        -1,
+        first,
+    )
+
+
+def held_out(table, *batches):
+    kept = HeldOutSpans(0.05, 1.0, 0.0)
+    for batch in batches:
+        kept.add(Fixed(table), batch)
+    return kept.scores(DevSpans(6, 1, 1), torch.device("cpu"))
+
+
+def test_partner_accuracy_is_the_share_of_rows_nearest_to_their_partner():
+    right = torch.eye(6)
+    found = held_out(right, spans([0, 1, 2, 0, 1, 2], 3), spans([3, 4, 5, 3, 4, 5], 3, first=3))
+    assert found["partner_accuracy"] == 1.0
+    swapped = held_out(right, spans([0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 5, 4], 6))
+    assert swapped["partner_accuracy"] == pytest.approx(8 / 12)
+    assert swapped["contrastive_loss"] > found["contrastive_loss"]
+
+
+def test_an_encoder_that_gives_every_text_the_same_vector_scores_zero():
+    found = held_out(torch.ones(6, 4), spans([0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5], 6))
+    assert found["partner_accuracy"] == 0.0
+    assert found["contrastive_loss"] == pytest.approx(math.log(11), abs=1e-5)
+
+
+def test_batches_of_another_order_give_the_same_scores():
+    generator = torch.Generator().manual_seed(0)
+    table = torch.randn(12, 5, generator=generator)
+    one = spans([0, 1, 2, 6, 7, 8], 3)
+    other = spans([3, 4, 5, 9, 10, 11], 3, first=3)
+    assert held_out(table, one, other) == held_out(table, other, one)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sampling", "said"),
+    [
+        ({"mlm_weight": 0.0}, {}, "mlm_probability still masks"),
+        ({}, {"mlm_probability": 0.0}, "mlm_probability is 0"),
+        ({}, {"num_positives": 0}, "num_positives is 0"),
+    ],
+)
+def test_weights_and_batches_that_do_not_fit_are_refused(place, settings, sampling, said):
+    corpus, backbone = place
+    with pytest.raises(UserError, match=said):
+        prepared(backbone, **settings).check(first_batch(corpus, backbone, **sampling))
+
+
+def test_triplets_are_refused(place):
+    with pytest.raises(UserError, match=r"spans of documents, but data\.sampling gives str"):
+        prepared(place[1]).check("triplets")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"temperature": 0.0}, "temperature must be above 0"),
+        ({"mlm_weight": -1.0}, "mlm_weight must be 0 or more"),
+        ({"mlm_weight": 0.0, "contrastive_weight": 0.0}, "both 0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(place, settings, said):
+    with pytest.raises(ValueError, match=said):
+        Declutr(EncoderSettings(place[1]), **settings)
