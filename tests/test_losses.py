@@ -1,10 +1,17 @@
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
 
-from sciembed_train.losses import triplet_margin
-from sciembed_train.similarity import euclidean
+from sciembed_train import losses
+from sciembed_train.losses import masked_lm, nt_xent, row_cross_entropy, triplet_margin
+from sciembed_train.similarity import euclidean, unit
+
+
+def vectors(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
 
 
 def test_loss_is_the_equation_in_plain_loops():
@@ -38,3 +45,223 @@ def test_equal_vectors_have_a_finite_gradient():
 def test_a_negative_margin_is_refused():
     with pytest.raises(ValueError, match=r"must be 0 or more; got -1\.0"):
         triplet_margin(*torch.zeros(2, 2), margin=-1.0)
+
+
+def in_loops(z, i, partner, temperature):
+    """Chen et al. (2020), eq. 1, in plain loops; rows of any length."""
+    rows = z.tolist()
+
+    def cosine(a, b):
+        lengths = (math.sqrt(sum(x * x for x in v)) for v in (a, b))
+        return sum(x * y for x, y in zip(a, b, strict=True)) / math.prod(lengths)
+
+    scores = {k: cosine(rows[i], rows[k]) / temperature for k in range(len(rows)) if k != i}
+    return -math.log(math.exp(scores[partner]) / sum(math.exp(s) for s in scores.values()))
+
+
+@pytest.mark.parametrize("temperature", [0.05, 1.0])
+def test_nt_xent_is_the_equation_in_both_directions(temperature):
+    a, p = vectors(6, 4), vectors(6, 4, seed=1)
+    z = torch.cat([a, p])
+    expected = [
+        (in_loops(z, i, i + 6, temperature) + in_loops(z, i + 6, i, temperature)) / 2
+        for i in range(6)
+    ]
+    found = nt_xent(unit(a), unit(p), temperature)
+    assert found.tolist() == pytest.approx(expected, rel=1e-12)
+
+
+def test_nt_xent_equals_torchs_cross_entropy():
+    a, p = (unit(vectors(9, 5, seed=s)).requires_grad_() for s in (0, 1))
+    z = torch.cat([a, p])
+    scores = (z @ z.T / 0.05).masked_fill(torch.eye(18, dtype=torch.bool), -torch.inf)
+    expected = torch.nn.functional.cross_entropy(scores, (torch.arange(18) + 9) % 18)
+    found = nt_xent(a, p, 0.05).mean()
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    for one, other in zip(
+        torch.autograd.grad(found, (a, p)), torch.autograd.grad(expected, (a, p)), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_the_mean_over_ranks_is_the_loss_and_the_gradient_of_one(ranks):
+    a, p = (unit(vectors(6, 5, seed=s)).requires_grad_() for s in (0, 1))
+    one = nt_xent(a, p, 0.05).mean()
+    share = 6 // ranks
+    shares = [
+        nt_xent(
+            *(x[first : first + share] for x in (a, p)),
+            0.05,
+            anchors=a,
+            positives=p,
+            first=first,
+        ).mean()
+        for first in range(0, 6, share)
+    ]
+    together = torch.stack(shares).mean()
+    torch.testing.assert_close(together, one, rtol=1e-13, atol=0)
+    for ours, theirs in zip(
+        torch.autograd.grad(together, (a, p)), torch.autograd.grad(one, (a, p)), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-13)
+
+
+def test_a_single_pair_has_nothing_to_be_told_from():
+    a, p = unit(vectors(1, 4)), unit(vectors(1, 4, seed=1))
+    assert nt_xent(a, p, 0.05).tolist() == [0.0]
+
+
+def plain_rows(queries, candidates, positive, exclude, temperature):
+    found = []
+    for i, query in enumerate(queries):
+        scores = [query @ c / temperature for c in candidates]
+        kept = [s for k, s in enumerate(scores) if exclude is None or k != exclude[i]]
+        found.append(torch.stack(kept).logsumexp(0) - scores[positive[i]])
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("excluded", [True, False])
+@pytest.mark.parametrize("chunk", [None, 1, 3, 7, 100])
+def test_chunks_give_the_rows_of_plain_loops_and_their_gradients(chunk, excluded):
+    q, c = (vectors(n, 4, seed=n).requires_grad_() for n in (7, 9))
+    positive = torch.tensor([0, 3, 3, 8, 2, 5, 1])
+    exclude = torch.tensor([1, 0, 8, 0, 6, 6, 7]) if excluded else None
+    found = row_cross_entropy(q, c, positive, exclude, 0.3, chunk)
+    expected = plain_rows(q, c, positive, exclude, 0.3)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    weights = vectors(7, seed=5)
+    for ours, theirs in zip(
+        torch.autograd.grad(found @ weights, (q, c)),
+        torch.autograd.grad(expected @ weights, (q, c)),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("needs", [(True, True), (True, False), (False, True)])
+def test_gradients_are_those_of_differences(needs):
+    q, c = (
+        vectors(n, 3, seed=n).requires_grad_(need) for n, need in zip((4, 5), needs, strict=True)
+    )
+    positive, exclude = torch.tensor([0, 4, 2, 2]), torch.tensor([3, 0, 1, 4])
+    assert torch.autograd.gradcheck(
+        lambda a, b: row_cross_entropy(a, b, positive, exclude, 0.5, 2), (q, c)
+    )
+
+
+def test_queries_that_are_candidates_too_get_both_gradients():
+    z = unit(vectors(8, 3)).requires_grad_()
+    own, partner = torch.arange(8), (torch.arange(8) + 4) % 8
+    assert torch.autograd.gradcheck(lambda x: row_cross_entropy(x, x, partner, own, 0.5, 3), (z,))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_raised_and_autocast_kept_out(dtype):
+    a, p = (unit(vectors(40, 16, seed=s, dtype=torch.float32)) for s in (0, 1))
+    expected = nt_xent(a, p, 0.05)
+    assert expected.dtype == torch.float32
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        here = a.clone().requires_grad_()
+        found = nt_xent(here, p, 0.05)
+        found.mean().backward()
+    assert torch.equal(found, expected)
+    there = a.clone().requires_grad_()
+    nt_xent(there, p, 0.05).mean().backward()
+    assert torch.equal(here.grad, there.grad)
+    half, partner = a.to(dtype).requires_grad_(), p.to(dtype)
+    found = nt_xent(half, partner, 0.05)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, nt_xent(half.float(), partner.float(), 0.05))
+    found.mean().backward()
+    assert half.grad.dtype == dtype
+
+
+def test_scores_far_apart_overflow_nowhere():
+    a = torch.eye(3) * 1e4
+    found = row_cross_entropy(a, a, torch.tensor([1, 2, 0]), None, 0.05)
+    assert found.tolist() == pytest.approx([1e8 / 0.05] * 3)
+    a.requires_grad_()
+    row_cross_entropy(a, a, torch.arange(3), None, 0.05).sum().backward()
+    assert a.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("temperature", [0.0, -0.05])
+def test_a_temperature_that_is_not_above_0_is_refused(temperature):
+    a = unit(vectors(2, 3))
+    with pytest.raises(ValueError, match=f"must be above 0; got {temperature}"):
+        nt_xent(a, a, temperature)
+
+
+def test_a_chunk_of_no_rows_is_refused():
+    a = unit(vectors(2, 3))
+    with pytest.raises(ValueError, match="chunk counts rows and must be 1 or more; got 0"):
+        nt_xent(a, a, 0.05, chunk=0)
+
+
+def test_no_more_scores_are_held_than_said(monkeypatch):
+    monkeypatch.setattr(losses, "SCORES", 20)
+    sizes = []
+    make = losses._scores
+
+    def counted(*args):
+        sizes.append(make(*args))
+        return sizes[-1]
+
+    monkeypatch.setattr(losses, "_scores", counted)
+    z = unit(vectors(9, 3)).requires_grad_()
+    row_cross_entropy(z, z, (torch.arange(9) + 1) % 9, torch.arange(9), 0.05).sum().backward()
+    assert [tuple(s.shape) for s in sizes] == [(2, 9)] * 4 + [(1, 9)] + [(2, 9)] * 4 + [(1, 9)]
+
+
+MEASURE = """
+import resource, sys, torch
+from sciembed_train.losses import row_cross_entropy
+rows, width = map(int, sys.argv[1:])
+z = torch.nn.functional.normalize(torch.randn(rows, width), dim=-1)
+c = z.clone()
+own, partner = torch.arange(rows), torch.arange(rows).roll(1)
+few, least = z[:8].clone().requires_grad_(), c[:8].clone().requires_grad_()
+row_cross_entropy(few, least, partner[:8].clamp(max=7), None, 0.05).sum().backward()
+z.requires_grad_(); c.requires_grad_()
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before = peak()
+row_cross_entropy(z, c, partner, own, 0.05).mean().backward()
+gradients = 2 * z.numel() * 4
+print(peak() - before - gradients)
+"""
+
+
+def test_memory_is_that_of_a_chunk_and_not_of_all_scores():
+    # All scores would be 1.6 GB, twice that with their gradient; a chunk is 64 MiB.
+    command = [sys.executable, "-c", MEASURE, "20000", "16"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 4 * 4 * losses.SCORES
+
+
+def test_masked_lm_is_the_sum_of_plain_loops():
+    logits, labels = vectors(5, 7), torch.tensor([0, 6, 3, 3, 1])
+    expected = 0.0
+    for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
+        expected -= math.log(math.exp(row[label]) / sum(math.exp(x) for x in row))
+    assert masked_lm(logits, labels).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_masked_lm_of_nothing_is_0_with_a_gradient():
+    weight = torch.ones(3, 7, requires_grad=True)
+    none = torch.zeros(0, 3) @ weight
+    loss = masked_lm(none, torch.zeros(0, dtype=torch.int64))
+    assert loss.item() == 0
+    loss.backward()
+    assert torch.equal(weight.grad, torch.zeros(3, 7))
+
+
+def test_masked_lm_of_half_precision_is_computed_in_fp32():
+    logits = vectors(50, 300, dtype=torch.float32).bfloat16()
+    labels = torch.arange(50)
+    found = masked_lm(logits, labels)
+    assert found.dtype == torch.float32
+    expected = torch.nn.functional.cross_entropy(logits.double(), labels, reduction="sum")
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(masked_lm(logits.float(), labels), found)
