@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation.options import EmbedSettings
+from sciembed_train.evaluation.options import SIMILARITIES, EmbedSettings
 from sciembed_train.evaluation.output import writable, write_json
 
 if TYPE_CHECKING:
     from sciembed_train.evaluation.benchmarks.result import Result
     from sciembed_train.evaluation.systems import System
 
+BASELINES = ("bm25", "random")
 BENCHMARKS = {
     "csfcube": "faceted query by example over judged pools; --data is the CSFCube folder",
     "retrieval": "searches over a collection; --data holds papers, queries and qrels",
@@ -51,6 +52,10 @@ def evaluate(args: argparse.Namespace) -> tuple[str, Result]:
     Raises:
         UserError: options that do not belong together, or anything wrong with their files.
     """
+    if args.similarity is not None and (args.ranking is not None or args.model in BASELINES):
+        raise UserError(
+            "--similarity is about a model's vectors; leave it out for a ranking or a baseline."
+        )
     if args.ranking is not None:
         if args.benchmark != "csfcube":
             raise UserError(
@@ -96,7 +101,7 @@ def open_system(args: argparse.Namespace) -> System:
     if args.model == "random":
         return systems.Chance(args.seed)
     quiet = args.quiet or args.json
-    return systems.Model(args.model, EmbedSettings.from_arguments(args), quiet)
+    return systems.Model(args.model, EmbedSettings.from_arguments(args), quiet, args.similarity)
 
 
 def table(benchmark: str, name: str, result: Result) -> str:
@@ -142,5 +147,10 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add("--to", metavar="results.json", help="write the results, every query's with them")
     add("--json", action="store_true", help="print the results as JSON instead of a table")
     add("--quiet", action="store_true", help="print nothing")
+    add(
+        "--similarity",
+        choices=SIMILARITIES,
+        help="what the model's vectors are compared by, instead of what the model records",
+    )
     EmbedSettings.add_arguments(parser)
     return parser.parse_args(argv)

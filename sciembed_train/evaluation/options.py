@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 from sciembed_train.errors import UserError
 
+Similarity = Literal["euclidean", "cosine"]
+SIMILARITIES: tuple[Similarity, ...] = ("euclidean", "cosine")
+
 
 @dataclass(frozen=True)
 class EmbedSettings:

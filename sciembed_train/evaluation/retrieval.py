@@ -18,7 +18,7 @@ from jaxtyping import Float32, Int64
 from numpy.typing import NDArray
 
 from sciembed_train.evaluation import metrics
-from sciembed_train.similarity import pairwise_euclidean
+from sciembed_train.similarity import pairwise_euclidean, unit
 
 BLOCK_ENTRIES = 2**25  # distances in memory at once: 128 MiB, whatever Q is
 PART = 2**14  # papers that are copied at once, to the device or from a memory map
@@ -55,6 +55,18 @@ def distance_rows(
             part = torch.as_tensor(np.array(papers[left : left + width]), device=device)
             block[:, left : left + width] = pairwise_euclidean(few, part).cpu().numpy()
         yield from block
+
+
+def to_unit(vectors: Float32[np.ndarray, "N D"]) -> None:
+    """Give every vector the length 1, in place.
+
+    The Euclidean distance of unit vectors, ``sqrt(2 - 2 cos)``, ranks as their cosine does. A
+    vector of zeros has no direction; it stays, at distance 1 of every unit vector.
+    Lengths are computed in float64, so that equal vectors stay equal wherever they stand.
+    """
+    for left in range(0, len(vectors), PART):
+        part = torch.from_numpy(vectors[left : left + PART]).double()
+        vectors[left : left + PART] = unit(part).float().numpy()
 
 
 def nearest(

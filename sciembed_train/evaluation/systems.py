@@ -14,16 +14,37 @@ from jaxtyping import Float32, Int64
 
 from sciembed_train.corpus.progress import Progress
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation.options import EmbedSettings
-from sciembed_train.evaluation.retrieval import distance_rows
+from sciembed_train.evaluation.options import EmbedSettings, Similarity
+from sciembed_train.evaluation.retrieval import distance_rows, to_unit
 from sciembed_train.evaluation.vectors import (
     Text,
     describe,
     embed_texts,
     open_encoder,
+    similarity_of,
 )
 
-BASELINES = ("bm25", "random")
+_RANKED_BY: dict[Similarity, str] = {
+    "euclidean": "Euclidean distance of embeddings, float32",
+    "cosine": "cosine of embeddings, as the Euclidean distance of unit vectors, float32",
+}
+
+
+@dataclass(frozen=True)
+class Search:
+    """Who asks, and among which texts.
+
+    Args:
+        texts: title and abstract of all ``P``; read once, in order.
+        count: ``P``.
+        queries: which of the texts ask.
+        papers: which of the texts are candidates.
+    """
+
+    texts: Iterable[Text]
+    count: int
+    queries: Int64[np.ndarray, " Q"]
+    papers: Int64[np.ndarray, " N"]
 
 
 @runtime_checkable
@@ -36,32 +57,20 @@ class System(Protocol):
         """Settings for the results file."""
         ...
 
-    def distances(
-        self,
-        texts: Iterable[Text],
-        count: int,
-        queries: Int64[np.ndarray, " Q"],
-        papers: Int64[np.ndarray, " N"],
-    ) -> Iterator[Float32[np.ndarray, " N"]]:
-        """Of each query in turn, the distance of every paper; smaller is nearer.
-
-        Args:
-            texts: title and abstract of all ``P``; read once, in order.
-            count: ``P``.
-            queries: which of the texts ask.
-            papers: which of the texts are candidates.
-        """
+    def distances(self, search: Search) -> Iterator[Float32[np.ndarray, " N"]]:
+        """Of each query in turn, the distance of every paper; smaller is nearer."""
         ...
 
 
 @dataclass
 class Model:
-    """Papers ranked by the Euclidean distance of their embeddings, in float32.
+    """Papers ranked by the Euclidean distance or the cosine of their embeddings, in float32.
 
     Args:
         name: folder or hub name.
         settings: how it embeds.
         quiet: show no progress.
+        similarity: what embeddings are compared by; None for what the folder records.
 
     Raises:
         UserError: the folder holds no model that can be used.
@@ -70,35 +79,39 @@ class Model:
     name: str
     settings: EmbedSettings = field(default_factory=EmbedSettings)
     quiet: bool = False
+    similarity: Similarity | None = None
 
     def __post_init__(self) -> None:
+        found = self.similarity or similarity_of(self.name, self.settings)
+        self.compared_by: Similarity = found
         self.encoder = open_encoder(self.name, self.settings)
 
     def describe(self) -> dict[str, Any]:
-        """Settings for the results file."""
+        """See `System`."""
         return {
-            "ranked_by": "Euclidean distance of embeddings, float32",
+            "similarity": self.compared_by,
+            "ranked_by": _RANKED_BY[self.compared_by],
             "precision": self.settings.precision,
             **describe(self.encoder),
         }
 
-    def distances(
-        self,
-        texts: Iterable[Text],
-        count: int,
-        queries: Int64[np.ndarray, " Q"],
-        papers: Int64[np.ndarray, " N"],
-    ) -> Iterator[Float32[np.ndarray, " N"]]:
+    def distances(self, search: Search) -> Iterator[Float32[np.ndarray, " N"]]:
         """See `System`."""
         progress = Progress(self.quiet)
-        with progress.stage("embedding", count, "texts") as stage:
+        with progress.stage("embedding", search.count, "texts") as stage:
             vectors = embed_texts(
-                self.encoder, texts, count, self.settings, lambda n: stage.reach(stage.done + n)
+                self.encoder,
+                search.texts,
+                search.count,
+                self.settings,
+                lambda n: stage.reach(stage.done + n),
             )
-        asked = vectors[queries]
-        if not np.array_equal(papers, np.arange(len(vectors))):
-            vectors = vectors[papers]
-        with progress.stage("ranking", len(queries), "queries") as stage:
+        if self.compared_by == "cosine":
+            to_unit(vectors)
+        asked = vectors[search.queries]
+        if not np.array_equal(search.papers, np.arange(len(vectors))):
+            vectors = vectors[search.papers]
+        with progress.stage("ranking", len(search.queries), "queries") as stage:
             for row in distance_rows(asked, vectors, self.encoder.device):
                 yield row
                 stage.reach(stage.done + 1)
@@ -127,30 +140,25 @@ class Bm25:
         self.library = bm25s
 
     def describe(self) -> dict[str, Any]:
-        """Settings for the results file."""
+        """See `System`."""
         return {
             "ranked_by": "BM25 (lucene, k1 1.5, b 0.75) over title and abstract",
             "tokenization": r"lower case, \b\w\w+\b, English stop words out, no stemming",
             "library": f"bm25s {self.library.__version__}",
         }
 
-    def distances(
-        self,
-        texts: Iterable[Text],
-        count: int,
-        queries: Int64[np.ndarray, " Q"],
-        papers: Int64[np.ndarray, " N"],
-    ) -> Iterator[Float32[np.ndarray, " N"]]:
+    def distances(self, search: Search) -> Iterator[Float32[np.ndarray, " N"]]:
         """See `System`."""
         words: Any = self.library.tokenize(
-            [join(text) for text in texts], return_ids=False, show_progress=False
+            [join(text) for text in search.texts], return_ids=False, show_progress=False
         )
+        papers = search.papers
         if not any(words[p] for p in papers):  # bm25s cannot index a collection without a word
-            yield from (np.zeros(len(papers), dtype=np.float32) for _ in queries)
+            yield from (np.zeros(len(papers), dtype=np.float32) for _ in search.queries)
             return
         index = self.library.BM25(k1=1.5, b=0.75, method="lucene")
         index.index([words[p] for p in papers], show_progress=False)
-        for query in queries:
+        for query in search.queries:
             known = [word for word in words[query] if word in index.vocab_dict]
             if known:
                 yield -index.get_scores(known).astype(np.float32)
@@ -166,20 +174,14 @@ class Chance:
     name: str = "random"
 
     def describe(self) -> dict[str, Any]:
-        """Settings for the results file."""
+        """See `System`."""
         return {"ranked_by": "random numbers", "seed": self.seed}
 
-    def distances(
-        self,
-        texts: Iterable[Text],
-        count: int,
-        queries: Int64[np.ndarray, " Q"],
-        papers: Int64[np.ndarray, " N"],
-    ) -> Iterator[Float32[np.ndarray, " N"]]:
+    def distances(self, search: Search) -> Iterator[Float32[np.ndarray, " N"]]:
         """See `System`."""
-        for query in queries.tolist():
+        for query in search.queries.tolist():
             rng = np.random.default_rng([self.seed, query])
-            yield rng.random(len(papers), dtype=np.float32)
+            yield rng.random(len(search.papers), dtype=np.float32)
 
 
 def join(text: Text) -> str:

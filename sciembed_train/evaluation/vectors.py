@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -17,13 +17,38 @@ from jaxtyping import Float32
 
 from sciembed_train.batches import TokenRows
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation.options import EmbedSettings
+from sciembed_train.evaluation.options import SIMILARITIES, EmbedSettings, Similarity
 
 if TYPE_CHECKING:
     from sciembed_train.encoder.encoder import Encoder
 
 Text = tuple[str | None, str | Sequence[str] | None]  # title, abstract
 Item = TypeVar("Item")
+
+
+def model_place(folder: str | Path) -> str | Path:
+    """The folder itself or a hub name; of a run's folder its ``export``."""
+    export = Path(folder) / "export"
+    if not (Path(folder) / "config.json").is_file() and (export / "config.json").is_file():
+        return export
+    return folder
+
+
+def similarity_of(folder: str | Path, settings: EmbedSettings) -> Similarity:
+    """What the model's vectors are compared by: as its folder records, else Euclidean distance.
+
+    Raises:
+        UserError: no such model, or it asks for what is not built.
+    """
+    from sciembed_train.encoder.loading import find_folder, read_recorded
+
+    name = read_recorded(find_folder(model_place(folder)), settings.pooling).similarity
+    if name not in (None, *SIMILARITIES):
+        raise UserError(
+            f"{folder} compares its vectors by {name}; this project has "
+            f"{' and '.join(SIMILARITIES)}. Name the one to use with --similarity."
+        )
+    return cast(Similarity, name or "euclidean")
 
 
 def open_encoder(folder: str | Path, settings: EmbedSettings) -> Encoder:
@@ -34,10 +59,7 @@ def open_encoder(folder: str | Path, settings: EmbedSettings) -> Encoder:
     """
     from sciembed_train.encoder.encoder import Encoder
 
-    place: str | Path = folder
-    export = Path(folder) / "export"
-    if not (Path(folder) / "config.json").is_file() and (export / "config.json").is_file():
-        place = export
+    place = model_place(folder)
     encoder = Encoder.load(place, pooling=settings.pooling, max_length=settings.max_length)
     device = settings.device
     if device == "auto":

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings, position_limit
-from sciembed_train.encoder.loading import find_folder
+from sciembed_train.encoder.loading import find_folder, read_recorded, tokenizer_folder
 from sciembed_train.errors import UserError
 from sciembed_train.inputs import InputFormat
 
@@ -295,6 +295,35 @@ def test_a_sentence_transformers_folder_tells_its_pooling_and_length(
     assert encoder.settings.pooling == expected
     assert encoder.settings.max_length == 77
     assert "Normalize, which is left out" in caplog.text
+
+
+def test_a_backbone_in_a_sub_folder_has_its_tokenizer_there(copy, tmp_path):
+    assert tokenizer_folder(copy) == copy
+    modules = sentence_transformers_layout(copy, {"pooling_mode_max_tokens": True})
+    modules[0]["path"] = "0_Transformer"
+    (copy / "modules.json").write_text(json.dumps(modules))
+    inside = copy / "0_Transformer"
+    inside.mkdir()
+    for path in [p for p in copy.iterdir() if p.is_file() and p.name != "modules.json"]:
+        path.rename(inside / path.name)
+    assert tokenizer_folder(copy) == inside
+    encoder = Encoder(EncoderSettings(str(copy), "mean"))
+    assert encoder.tokenizer.fingerprint == Encoder.load(inside).tokenizer.fingerprint
+
+
+def test_what_vectors_are_compared_by_is_read_where_it_is_recorded(copy):
+    assert read_recorded(copy).similarity is None
+    sentence_transformers_layout(copy, {"pooling_mode": "cls"})
+    assert read_recorded(copy).similarity is None
+    about = copy / "config_sentence_transformers.json"
+    about.write_text(json.dumps({"similarity_fn_name": "cosine"}))
+    assert read_recorded(copy).similarity == "cosine"
+    Encoder.load(copy).save(copy)
+    assert (
+        read_recorded(copy).similarity == "euclidean"
+    )  # as folders without the entry were trained
+    Encoder.load(copy).save(copy, {"similarity": "cosine"})
+    assert read_recorded(copy).similarity == "cosine"
 
 
 def test_the_newer_layout_keeps_the_length_with_the_tokenizer(copy):

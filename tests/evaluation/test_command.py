@@ -34,6 +34,23 @@ def test_results_file_has_the_contracts_layout(searches, tiny_bert, tmp_path, ca
     assert set(results["per_query"]) == {"1", "2", "3"}
 
 
+def test_the_similarity_is_the_folders_or_the_one_given_and_is_named(
+    searches,  # noqa: F811
+    tiny_bert,
+    tmp_path,
+    capsys,
+):
+    from sciembed_train.encoder.encoder import Encoder
+
+    Encoder.load(tiny_bert).save(tmp_path / "m", {"similarity": "cosine"})
+    arguments = ["--benchmark", "retrieval", "--data", str(searches), "--json"]
+    for more, want in (([], "cosine"), (["--similarity", "euclidean"], "euclidean")):
+        assert command.main(["--model", str(tmp_path / "m"), *arguments, *more]) == 0
+        assert json.loads(capsys.readouterr().out)["settings"]["similarity"] == want
+    with pytest.raises(UserError, match="--similarity"):
+        command.main(["--model", "random", *arguments, "--similarity", "cosine"])
+
+
 def test_json_and_quiet(searches, capsys):  # noqa: F811
     arguments = ["--model", "random", "--benchmark", "retrieval", "--data", str(searches)]
     command.main([*arguments, "--json"])

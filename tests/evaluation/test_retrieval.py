@@ -104,3 +104,17 @@ def test_judged_equals_the_metrics_of_the_whole_ranking():
         "ndcg_log2": metrics.ndcg(row),
         "ndcg10_log2": metrics.ndcg(row, 10),
     }
+
+
+def test_unit_vectors_are_made_in_place_and_equal_ones_stay_equal(monkeypatch):
+    from sciembed_train.evaluation import retrieval
+
+    monkeypatch.setattr(retrieval, "PART", 4)
+    vectors = np.random.default_rng(0).normal(size=(11, 33)).astype(np.float32)
+    vectors[5] = 0
+    vectors[10] = vectors[1]
+    want = vectors.astype(np.float64)
+    want /= np.maximum(np.linalg.norm(want, axis=1, keepdims=True), 1e-9)
+    retrieval.to_unit(vectors)
+    np.testing.assert_allclose(vectors, want, rtol=1e-6)
+    np.testing.assert_array_equal(vectors[10], vectors[1])

@@ -5,9 +5,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.options import EmbedSettings
-from sciembed_train.evaluation.systems import Bm25, Chance, Model
+from sciembed_train.evaluation.systems import Bm25, Chance, Model, Search
 
 TEXTS = [
     ("Parallel sorting", "sorting networks sort in parallel"),
@@ -41,7 +42,7 @@ def lucene_bm25(query, papers, k1=1.5, b=0.75):
 
 def test_bm25_equals_its_equation():
     papers = np.arange(4)
-    rows = list(Bm25().distances(TEXTS, 5, np.array([4, 1, 3]), papers))
+    rows = list(Bm25().distances(Search(TEXTS, 5, np.array([4, 1, 3]), papers)))
     tokens = [words(t) for t in TEXTS]
     known = {w for p in papers for w in tokens[p]}
     for query, row in zip((4, 1, 3), rows, strict=True):
@@ -52,7 +53,7 @@ def test_bm25_equals_its_equation():
 
 def test_bm25_over_papers_without_a_word():
     texts = [("the", ""), ("of", ""), ("a b", "")]
-    rows = list(Bm25().distances(texts, 3, np.array([2]), np.arange(3)))
+    rows = list(Bm25().distances(Search(texts, 3, np.array([2]), np.arange(3))))
     assert [row.tolist() for row in rows] == [[0.0, 0.0, 0.0]]
 
 
@@ -66,7 +67,7 @@ def test_bm25_without_its_library_says_what_to_install(monkeypatch):
 
 def test_chance_is_a_function_of_seed_and_query():
     def rows(seed, queries):
-        return list(Chance(seed).distances([], 9, np.array(queries), np.arange(9)))
+        return list(Chance(seed).distances(Search([], 9, np.array(queries), np.arange(9))))
 
     np.testing.assert_array_equal(rows(0, [3, 5])[1], rows(0, [5])[0])
     assert (rows(0, [3])[0] != rows(1, [3])[0]).any()
@@ -76,10 +77,46 @@ def test_a_model_ranks_by_euclidean_distance(tiny_bert):
     model = Model(str(tiny_bert), EmbedSettings(device="cpu"), quiet=True)
     texts = [(f"word{i} word{i + 1}", "word3" if i % 2 else ["word4", "word5"]) for i in range(9)]
     papers = np.array([0, 2, 4, 5, 8])
-    rows = list(model.distances(iter(texts), 9, np.array([1, 5]), papers))
+    rows = list(model.distances(Search(iter(texts), 9, np.array([1, 5]), papers)))
     joined = [model.encoder.compose(*text) for text in texts]
     vectors = model.encoder.encode_texts(joined).double().numpy()
     for query, row in zip((1, 5), rows, strict=True):
         want = np.linalg.norm(vectors[papers] - vectors[query], axis=1)
         np.testing.assert_allclose(row, want, atol=1e-4)
     assert rows[1][3] == 0.0
+    assert model.describe()["similarity"] == "euclidean"
+
+
+def test_a_model_ranks_by_cosine_where_it_is_asked_to(tiny_bert):
+    model = Model(str(tiny_bert), EmbedSettings(device="cpu"), quiet=True, similarity="cosine")
+    texts = [(f"word{i}", "word3" if i % 2 else "word4 word5") for i in range(7)]
+    texts.append(texts[2])  # the same vector at another place
+    papers = np.arange(8)
+    rows = list(model.distances(Search(texts, 8, np.array([1, 2]), papers)))
+    joined = [model.encoder.compose(*text) for text in texts]
+    vectors = model.encoder.encode_texts(joined).double().numpy()
+    lengths = np.linalg.norm(vectors, axis=1)
+    for query, row in zip((1, 2), rows, strict=True):
+        cosine = vectors @ vectors[query] / (lengths * lengths[query])
+        np.testing.assert_allclose(row, np.sqrt(np.maximum(2 - 2 * cosine, 0)), atol=1e-3)
+        assert row[2] == row[7]
+    assert rows[1][7] == 0.0
+    assert model.describe()["similarity"] == "cosine"
+    assert "cosine" in model.describe()["ranked_by"]
+
+
+def test_a_model_ranks_by_what_its_folder_records(tiny_bert, tmp_path):
+    encoder = Encoder.load(tiny_bert, pooling="mean")
+    for name, record in (("old", {}), ("new", {"similarity": "cosine"})):
+        encoder.save(tmp_path / name, record)
+    settings = EmbedSettings(device="cpu")
+    assert Model(str(tmp_path / "old"), settings).compared_by == "euclidean"
+    assert Model(str(tmp_path / "new"), settings).compared_by == "cosine"
+    assert Model(str(tmp_path / "new"), settings, similarity="euclidean").compared_by == "euclidean"
+
+
+def test_a_folder_whose_similarity_is_not_built_is_refused_unless_one_is_named(tiny_bert, tmp_path):
+    Encoder.load(tiny_bert).save(tmp_path, {"similarity": "dot"})
+    with pytest.raises(UserError, match=r"by dot.*--similarity"):
+        Model(str(tmp_path), EmbedSettings(device="cpu"))
+    Model(str(tmp_path), EmbedSettings(device="cpu"), similarity="cosine")

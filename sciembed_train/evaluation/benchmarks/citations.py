@@ -15,7 +15,7 @@ from sciembed_train.corpus.tokens import has_text
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.benchmarks.result import Result, mean
 from sciembed_train.evaluation.retrieval import id_order, judged, ranks
-from sciembed_train.evaluation.systems import System
+from sciembed_train.evaluation.systems import Search, System
 from sciembed_train.evaluation.vectors import Text
 
 
@@ -62,7 +62,7 @@ def evaluate(corpus: Corpus, system: System, split: Split = "test") -> Result:
 
     order, papers = id_order(ids), np.arange(len(ids))
     per_query = {}
-    distances = system.distances(texts(), len(ids), queries, papers)
+    distances = system.distances(Search(texts(), len(ids), queries, papers))
     for query, wanted, row in zip(queries, cited, distances, strict=True):
         places = ranks(row, order, wanted, int(query))
         per_query[ids[query]] = judged(places, np.ones(len(wanted), dtype=np.int64))

@@ -23,7 +23,7 @@ from sciembed_train.errors import UserError
 from sciembed_train.evaluation.benchmarks.result import Result, mean
 from sciembed_train.evaluation.metrics import graded
 from sciembed_train.evaluation.retrieval import id_order, nearest
-from sciembed_train.evaluation.systems import System
+from sciembed_train.evaluation.systems import Search, System
 
 THRESHOLD = 2
 PAPER_FILES = ("abstracts-csfcube-preds.jsonl", "abstracts-csfcube.jsonl")
@@ -179,7 +179,7 @@ def evaluate(data: CsfCube, system: System, papers: Iterable[Paper]) -> Result:
     everything = np.arange(len(ids))
     order = id_order(ids)
     rankings: dict[str, Ranking] = {facet: {} for facet in data.facets}
-    distances = system.distances(texts, len(ids), queries, everything)
+    distances = system.distances(Search(texts, len(ids), queries, everything))
     for query, row in zip(asked, distances, strict=True):
         for name, facet in data.facets.items():
             if query in facet.pools:

@@ -19,7 +19,7 @@ from sciembed_train.errors import UserError
 from sciembed_train.evaluation.benchmarks.result import Result, mean
 from sciembed_train.evaluation.papers import PaperFile
 from sciembed_train.evaluation.retrieval import id_order, judged, ranks
-from sciembed_train.evaluation.systems import System
+from sciembed_train.evaluation.systems import Search, System
 from sciembed_train.evaluation.vectors import Text
 
 THRESHOLD = 1
@@ -89,7 +89,8 @@ def evaluate(folder: str | Path, system: System, papers: str | Path | None = Non
         yield from chain(of_papers, ((text, None) for text in words))
 
     order = id_order(ids)
-    distances = system.distances(texts(), free, np.array(places), np.arange(len(ids)))
+    search = Search(texts(), free, np.array(places), np.arange(len(ids)))
+    distances = system.distances(search)
     per_query = {}
     for query, at, row, found in zip(scored, places, wanted, distances, strict=True):
         ranked = ranks(found, order, np.array(list(row)), at if at < len(ids) else None)

@@ -17,11 +17,11 @@ def corpus(tmp_path, tiny_bert):
 class Numbers(Chance):
     """Distances that a test can compute again."""
 
-    def distances(self, texts, count, queries, papers):
-        self.texts = list(texts)
-        assert count == len(self.texts) == len(papers)
-        for query in queries:
-            yield ((papers * 37 + query) % 11).astype(np.float32)
+    def distances(self, search):
+        self.texts = list(search.texts)
+        assert search.count == len(self.texts) == len(search.papers)
+        for query in search.queries:
+            yield ((search.papers * 37 + query) % 11).astype(np.float32)
 
 
 @pytest.mark.parametrize("split", ["test", "dev"])

@@ -83,10 +83,10 @@ def test_a_query_never_meets_itself(folder):
     seen = []
 
     class Watch(Chance):
-        def distances(self, texts, count, queries, papers):
-            seen.extend(texts)
-            for query in queries:
-                row = np.ones(count, np.float32)
+        def distances(self, search):
+            seen.extend(search.texts)
+            for query in search.queries:
+                row = np.ones(search.count, np.float32)
                 row[query] = 0  # nearest to itself, as every model has it
                 yield row
 

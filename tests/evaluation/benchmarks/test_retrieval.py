@@ -51,10 +51,10 @@ def test_bm25_by_hand(folder):
 
 def test_a_query_paper_is_no_candidate_of_its_own(folder):
     class Same(Chance):
-        def distances(self, texts, count, queries, papers):
-            assert count == len(list(texts)) == 6  # four papers, two queries of words
-            for query in queries:
-                yield np.where(papers == query, 0.0, 1.0).astype(np.float32)
+        def distances(self, search):
+            assert search.count == len(list(search.texts)) == 6  # four papers, two queries of words
+            for query in search.queries:
+                yield np.where(search.papers == query, 0.0, 1.0).astype(np.float32)
 
     found = evaluate(folder, Same())
     # Of p2, p3, p4, all equally far, p3 is second.
