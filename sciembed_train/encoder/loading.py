@@ -188,16 +188,6 @@ def read_recorded(folder: Path, pooling: str | None = None) -> Recorded:
     return recorded
 
 
-def tokenizer_folder(name_or_folder: str | Path) -> Path:
-    """Where the tokenizer of a model lies: beside the backbone, which may be in a sub-folder.
-
-    Raises:
-        UserError: as `find_folder` and `read_recorded`.
-    """
-    # The pooling is not asked for: one that is not built must not matter here.
-    return read_recorded(find_folder(name_or_folder), pooling=POOLINGS[0]).backbone
-
-
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
     """No bars and reports while loading: what matters of them is checked and said here."""
