@@ -68,3 +68,34 @@ def test_half_precision_rows_are_compared_in_fp32():
     assert similarity.euclidean(a, b).dtype == torch.float32
     assert similarity.pairwise_euclidean(a, b).dtype == torch.float32
     assert similarity.cosine(a, b).dtype == torch.float32
+
+
+def test_unit_rows_have_length_one_and_their_direction(rows):
+    a, _, _ = rows
+    found = similarity.unit(a)
+    want = [[x / math.sqrt(sum(y * y for y in row)) for x in row] for row in a.tolist()]
+    torch.testing.assert_close(found, torch.tensor(want, dtype=a.dtype))
+    assert torch.autograd.gradcheck(similarity.unit, (a.requires_grad_(),))
+
+
+def test_unit_of_half_precision_is_fp32_and_of_several_axes_row_by_row():
+    assert similarity.unit(torch.ones(2, 4, dtype=torch.float16)).dtype == torch.float32
+    a = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(similarity.unit(a)[1, 2], similarity.unit(a[1, 2]))
+
+
+def test_a_row_of_zeros_stays_and_gets_a_gradient_like_any_other():
+    zero = torch.zeros(1, 4, requires_grad=True)
+    other = torch.tensor([[1.0, 2.0, 0.0, 2.0]], requires_grad=True)
+    assert similarity.unit(zero).tolist() == [[0.0] * 4]
+    for compare in (similarity.cosine, similarity.pairwise_cosine):
+        to_zero, to_other = torch.autograd.grad(compare(zero, other).sum(), (zero, other))
+        assert to_zero.norm().item() == pytest.approx(1.0)
+        assert to_other.norm().item() == 0
+
+
+def test_cosine_is_torchs(rows):
+    a, b, c = rows
+    torch.testing.assert_close(similarity.cosine(a, b), F.cosine_similarity(a, b))
+    want = F.cosine_similarity(a[:, None], c[None], dim=-1)
+    torch.testing.assert_close(similarity.pairwise_cosine(a, c), want)

@@ -1,0 +1,63 @@
+from dataclasses import fields
+
+import pytest
+import torch
+
+from sciembed_train.batches import DevSpans, SpanBatch, TokenRows
+
+
+@pytest.fixture
+def batch():
+    """One document of two anchors with a positive each; one token is hidden."""
+    return SpanBatch(
+        rows=TokenRows.from_lists([[2, 7, 3], [2, 4, 9, 3], [2, 3], [2, 8, 3]]),
+        anchor=torch.tensor([0, 1]),
+        positive=torch.tensor([[2], [3]]),
+        masked=torch.tensor([4]),
+        labels=torch.tensor([6]),
+        documents=1,
+        step=5,
+        first=3,
+    )
+
+
+def test_a_span_batch_counts_documents(batch):
+    assert len(batch) == 1
+    assert batch.rows.tokens == 12
+    assert batch.rows.ids[batch.masked].tolist() == [4]
+
+
+def test_a_span_batch_goes_to_a_device_whole(batch):
+    moved = batch.to("meta", non_blocking=True)
+    for field in fields(SpanBatch):
+        one, other = getattr(moved, field.name), getattr(batch, field.name)
+        if isinstance(other, torch.Tensor):
+            assert one.device.type == "meta"
+            assert one.shape == other.shape
+        elif isinstance(other, TokenRows):
+            assert one.ids.device.type == one.lengths.device.type == "meta"
+        else:
+            assert one == other
+
+
+@pytest.mark.gpu
+def test_a_span_batch_is_pinned_whole(batch):
+    if not torch.cuda.is_available():
+        pytest.skip("page-locked memory needs a CUDA device")
+    pinned = batch.pin_memory()
+    tensors = (pinned.anchor, pinned.positive, pinned.masked, pinned.labels)
+    assert all(x.is_pinned() for x in (*tensors, pinned.rows.ids, pinned.rows.lengths))
+    assert (pinned.documents, pinned.step, pinned.first) == (1, 5, 3)
+
+
+def test_a_batch_without_positives_or_hidden_tokens_is_one(batch):
+    none = torch.zeros(0, dtype=torch.int64)
+    bare = SpanBatch(
+        batch.rows, batch.anchor, torch.zeros(2, 0, dtype=torch.int64), none, none, 1, 0
+    )
+    assert bare.first == 0
+    assert bare.to("cpu").positive.shape == (2, 0)
+
+
+def test_held_out_spans_count_documents():
+    assert len(DevSpans(documents=7, anchors=2, positives=3)) == 7
