@@ -21,6 +21,7 @@ SETTINGS: dict[str, tuple[type, ...]] = {
     "papers": (str,),
     "citations": (str,),
     "pairs": (str,),
+    "fulltexts": (str,),
     "dev_ids": (str,),
     "test_ids": (str,),
 }

@@ -137,8 +137,8 @@ def read_id(value: Any, name: str) -> str | BadRow:
         text = value.strip()
         if not text:
             return BadRow(f"{name} is empty", f"`{name}` is empty; expected a paper id.")
-        if not text.isascii() and not _encodes(text):
-            return _half_pair(name)
+        if not text.isascii() and not is_unicode(text):
+            return half_pair(name)
         return text
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
@@ -192,8 +192,8 @@ def read_paper(row: Mapping[str, Any]) -> Paper | BadRow:
             )
         body = text
     for name, part in (("title", title), ("abstract", body)):
-        if not all(map(_encodes, (part,) if isinstance(part, str) else part)):
-            return _half_pair(name)
+        if not all(map(is_unicode, (part,) if isinstance(part, str) else part)):
+            return half_pair(name)
     return Paper(paper_id, title, body)
 
 
@@ -206,7 +206,8 @@ def _text(value: Any) -> str | None:
     return None
 
 
-def _encodes(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8."""
     # JSON may spell half of a surrogate pair, which no UTF-8 file can hold.
     if text.isascii():
         return True
@@ -217,7 +218,8 @@ def _encodes(text: str) -> bool:
     return True
 
 
-def _half_pair(name: str) -> BadRow:
+def half_pair(name: str) -> BadRow:
+    """What is wrong with a text that cannot."""
     return BadRow(
         f"{name} is not Unicode text",
         f"`{name}` holds half of a surrogate pair (\\ud800 to \\udfff), no character.",

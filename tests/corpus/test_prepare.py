@@ -376,7 +376,7 @@ def test_a_killed_prepare_leaves_no_half_corpus_and_the_next_one_works(tmp_path)
     write_world(tmp_path, n=3000)
     code = """
 import sys, time
-import sciembed_train.corpus.prepare as p
+import sciembed_train.corpus.building as p
 wait = p.save_info
 p.save_info = lambda *a: (print("here", flush=True), time.sleep(60))
 p.prepare(p.PrepareSettings(*sys.argv[1:4], memory="1GB"))

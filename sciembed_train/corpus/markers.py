@@ -1,0 +1,185 @@
+"""Markers of parsed papers into clean text: citations, figures and formulas.
+
+unarXive puts ``{{cite:<id>}}``, ``{{formula:<id>}}``, ``{{figure:<id>}}`` and ``REF`` (what could
+not be resolved) into its text; the LaTeX parses of S2ORC put ``BIBREF0``, ``INLINEFORM0``,
+``DISPLAYFORM0``, ``FIGREF0``. What is done with them is told, with numbers, in docs/data.md:
+
+- citations go, with the brackets and commas that held nothing else;
+- references to figures, tables, sections and equations go;
+- a formula is written as plain characters (``\\alpha _i \\le 1`` as ``α_i ≤ 1``) where that takes
+  no more than `LONGEST_FORMULA` of them, and goes where it takes more: nearly all of the longer
+  ones are displayed equations, no part of a sentence.
+"""
+
+# ruff: noqa: RUF001, RUF002  -- the symbols are meant
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+
+LONGEST_FORMULA = 40
+
+_CITE = r"(?:\{\{cite:[^{}]*\}\}|\bBIBREF\d+\b)"
+# Citations side by side, with what joins them, and the brackets around them.
+_CITES = re.compile(
+    rf"(?P<open>[(\[]\s*)?{_CITE}(?:\s*(?:[,;–—-]|and|&)?\s*{_CITE})*(?(open)\s*[)\]])"
+    rf"|{_CITE}(?:\s*(?:[,;–—-]|and|&)?\s*{_CITE})*"
+)
+_FORMULA = re.compile(r"(?:\{\{formula:([^{}]*)\}\}|\b((?:INLINE|DISPLAY)FORM\d+)\b)(\s*-(?=\w))?")
+_OTHER = re.compile(r"\{\{\w+:[^{}]*\}\}|\b(?:FIG|TAB|SEC|EQ|FOOT)REF\d+\b")
+_ANY = re.compile(r"\{\{|(?:BIB|FIG|TAB|SEC|EQ|FOOT)REF\d|(?:INLINE|DISPLAY)FORM\d")
+_EMPTY = re.compile(r"\(\s*[,;]*\s*\)|\[\s*[,;]*\s*\]")
+_BEFORE = re.compile(r"\s+(?=[,.;:!?)\]])")
+_REPEATED = re.compile(r"([,;])(?:\s*[,;])+|[,;]\s*(?=\.(?:\s|$))")
+_STOPS = re.compile(r"(?<=[A-Za-z)])\.(?:\s*\.)+(?!\.)(?=\s|\)|$)")
+
+_UNRESOLVED = re.compile(r"\bREF\b")
+_DOLLARS = re.compile(r"\$\$?([^$]{1,400})\$\$?")
+
+
+def without_markers(text: str, formulas: Mapping[str, str]) -> str:
+    """The text as it would be read aloud: no markers, formulas in plain characters.
+
+    Args:
+        text: a paragraph with markers.
+        formulas: LaTeX of each formula by its id.
+    """
+    if not _ANY.search(text):
+        return text
+    text = _CITES.sub("", text)
+    text = _FORMULA.sub(lambda m: _in_line(formulas.get(m[1] or m[2], ""), m[3]), text)
+    text = _OTHER.sub("", text)
+    text = _EMPTY.sub("", text)
+    text = _BEFORE.sub("", text)
+    text = _REPEATED.sub(r"\1", text)
+    return _STOPS.sub(".", text)
+
+
+def without_unarxive_markers(text: str, formulas: Mapping[str, str]) -> str:
+    """As `without_markers`, for text of unarXive."""
+    return without_markers(_UNRESOLVED.sub("{{ref:}}", text), formulas)
+
+
+def without_tex(text: str) -> str:
+    """A title or abstract as authors give it to arXiv, without the TeX in it.
+
+    Formulas between dollar signs are written as those of `without_markers`, accents as letters.
+    """
+    if text.count("$") > 1:
+        text = _DOLLARS.sub(lambda m: _formula(m[1]), text)
+    return _ACCENT.sub(lambda m: unicodedata.normalize("NFC", m[2] + ACCENTS[m[1]]), text)
+
+
+def _in_line(latex: str, hyphen: str | None) -> str:
+    """A formula between words; an index or exponent stays on what it stands on."""
+    before = "" if latex.lstrip(" {}")[:1] in ("_", "^") else " "
+    return f"{before}{_formula(latex)}{'-' if hyphen else ' '}"
+
+
+def _formula(latex: str) -> str:
+    plain = plain_formula(latex)
+    return plain if len(plain) <= LONGEST_FORMULA else ""
+
+
+ACCENTS = {"'": "\u0301", "`": "\u0300", '"': "\u0308", "^": "\u0302", "~": "\u0303"}
+_ACCENT = re.compile(r"\\(['`\"^~])\s*\{?\\?([A-Za-z])\}?")
+SYMBOLS = {
+    **{"le": "≤", "leq": "≤", "leqslant": "≤", "ge": "≥", "geq": "≥", "geqslant": "≥"},
+    **{"ne": "≠", "neq": "≠", "approx": "≈", "simeq": "≈", "sim": "~", "equiv": "≡"},
+    **{"cong": "≅", "propto": "∝", "ll": "<<", "gg": ">>", "pm": "±", "mp": "∓"},
+    **{"times": "×", "cdot": "·", "ast": "*", "star": "*", "circ": "∘", "otimes": "⊗"},
+    **{"oplus": "⊕", "in": "∈", "notin": "∉", "subset": "⊂", "subseteq": "⊆", "cup": "∪"},
+    **{"cap": "∩", "setminus": "\\", "emptyset": "∅", "infty": "∞", "partial": "∂"},
+    **{"nabla": "∇", "forall": "∀", "exists": "∃", "to": "→", "rightarrow": "→"},
+    **{"longrightarrow": "→", "mapsto": "→", "hookrightarrow": "→", "leftarrow": "←"},
+    **{"Rightarrow": "⇒", "Leftrightarrow": "⇔", "leftrightarrow": "↔", "sum": "∑"},
+    **{"prod": "∏", "int": "∫", "sqrt": "√", "ldots": "...", "dots": "...", "cdots": "..."},
+    **{"prime": "'", "langle": "<", "rangle": ">", "vert": "|", "mid": "|", "Vert": "||"},
+    **{"lbrace": "{", "rbrace": "}", "ell": "l", "hbar": "ħ", "deg": "°", "degree": "°"},
+    **{"colon": ":", "wedge": "∧", "vee": "∨", "perp": "⊥", "dagger": "†", "Re": "Re"},
+    **{"Im": "Im", "over": "/", "neg": "¬", "models": "⊨", "vdash": "⊢", "mod": "mod"},
+    **{"bmod": "mod", "coloneqq": ":=", "AA": "Å", "angstrom": "Å", "S": "§"},
+}
+FUNCTIONS = frozenset(
+    (
+        "arccos",
+        "arcsin",
+        "arctan",
+        "arg",
+        "cos",
+        "cosh",
+        "cot",
+        "coth",
+        "csc",
+        "det",
+        "dim",
+        "exp",
+        "gcd",
+        "hom",
+        "inf",
+        "ker",
+        "lim",
+        "liminf",
+        "limsup",
+        "ln",
+        "log",
+        "max",
+        "min",
+        "Pr",
+        "sec",
+        "sin",
+        "sinh",
+        "sup",
+        "tan",
+        "tanh",
+    )
+)
+_COMMAND = re.compile(r"\\([A-Za-z]+)\*?|\\(.)", re.DOTALL)
+_GONE = re.compile(r"\\(?:begin|end|label|tag|ref|eqref|hspace|vspace|color)\*?\s*\{[^{}]*\}")
+_FRACTION = re.compile(r"\\[dtc]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
+_SCRIPT = re.compile(r"([_^])\s*\{([^{}]*[^{}\s\w][^{}]*)\}")
+_MARKS = {"°": re.compile(r"\^\s*\{?\s*∘\s*\}?"), "'": re.compile(r"\^\s*\{?\s*'\s*\}?")}
+_NO_SCRIPT = re.compile(r"[_^]\s*\{\s*\}")
+_TIGHT = re.compile(r"\s*([_^'(){}\[\]|,/·∘])\s*")
+
+
+def plain_formula(latex: str) -> str:
+    """A formula in plain characters: symbols for commands, no braces, no fonts.
+
+    Commands that are not known leave only what they act on.
+    """
+    text = _GONE.sub(" ", latex.replace("~", " "))
+    for _ in range(4):  # fractions within fractions
+        text, found = _FRACTION.subn(r"\1/\2", text)
+        if not found:
+            break
+    text = _COMMAND.sub(lambda m: _symbol(m[1]) if m[1] else _escaped(m[2]), text)
+    for mark, pattern in _MARKS.items():
+        text = pattern.sub(mark, text)
+    text = _SCRIPT.sub(r"\1(\2)", _NO_SCRIPT.sub("", text))
+    text = text.replace("{", "").replace("}", "").replace("&", " ")
+    text = _TIGHT.sub(r"\1", " ".join(text.split()))
+    for written, plain in (("\x01", "{"), ("\x02", "}"), (",", ", ")):
+        text = text.replace(written, plain)
+    return text.strip(" ,_^")
+
+
+def _symbol(name: str) -> str:
+    if name in SYMBOLS:
+        return f" {SYMBOLS[name]} ".replace("{", "\x01").replace("}", "\x02")
+    if name in FUNCTIONS:
+        return f" {name} "
+    letter = name.removeprefix("var").replace("ambda", "amda")  # Unicode's own spelling
+    size = "CAPITAL" if letter[:1].isupper() else "SMALL"
+    try:
+        return unicodedata.lookup(f"GREEK {size} LETTER {letter.upper()}") + " "
+    except KeyError:
+        return " "
+
+
+def _escaped(char: str) -> str:
+    if char in "{}":
+        return "\x01" if char == "{" else "\x02"
+    return char if char in "%#$_&|" else " "

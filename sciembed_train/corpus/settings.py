@@ -1,0 +1,183 @@
+"""What `prepare` is asked for, and the inputs it opens for that."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from sciembed_train.corpus.documents import open_fulltexts
+from sciembed_train.corpus.engine import read_size
+from sciembed_train.corpus.files import sha256
+from sciembed_train.corpus.formats import Table
+from sciembed_train.corpus.mining.triplets import TripletMining
+from sciembed_train.corpus.store import CORPUS_VERSION, Split
+from sciembed_train.errors import UserError
+from sciembed_train.inputs import InputFormat
+
+Format = Literal["auto", "plain", "specter", "s2orc", "unarxive"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+FULLTEXTS_VERSION = 1  # of how full texts are read; another one makes a corpus anew
+SPECTER_LISTS: dict[Split, str] = {"train": "train.txt", "dev": "val.txt", "test": "test.txt"}
+
+
+@dataclass(frozen=True)
+class PrepareSettings:
+    """What `prepare` reads, mines and writes.
+
+    Args:
+        papers: a file, a folder, or a dataset of the ``datasets`` library; None for full texts
+            alone.
+        citations: likewise; None for papers alone.
+        to: the corpus folder to make.
+        pairs: triplets given ready (``query, positive, negative``), taken in place of mined ones.
+        fulltexts: documents: a file, a folder that is searched with those within it, or a dataset.
+        tokenizer: a folder or hub name; None leaves tokenising to a later run.
+        form: how title and abstract become one text.
+        format: ``specter`` for SPECTER's own files; ``auto`` sees them by their names. Full texts
+            are seen by their fields; ``s2orc`` or ``unarxive`` refuses others.
+        triplets: how triplets are mined.
+        dev_share, test_share: share of the papers held out as queries, and of the documents.
+        dev_ids, test_ids: files of ids of papers or documents that are held out instead.
+        seed: of the split and of every choice.
+        memory: bytes of memory to stay under, as ``4GB``; the papers' ids are held whatever it is.
+        threads: of the database; None for one per core.
+        max_bad_rows: malformed rows per file that are skipped before the program refuses.
+    """
+
+    papers: str | Path | None = None
+    citations: str | Path | None = None
+    to: str | Path | None = None
+    pairs: str | Path | None = None
+    fulltexts: str | Path | None = None
+    tokenizer: str | Path | None = None
+    form: InputFormat = InputFormat()  # noqa: RUF009
+    format: Format = "auto"
+    triplets: TripletMining = TripletMining()  # noqa: RUF009
+    dev_share: float = 0.05
+    test_share: float = 0.05
+    dev_ids: str | Path | None = None
+    test_ids: str | Path | None = None
+    seed: int = 0
+    memory: str = "4GB"
+    threads: int | None = None
+    max_bad_rows: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("dev_share", "test_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"{name} must be 0 or more and below 1; got {getattr(self, name)}.")
+        if self.dev_share + self.test_share >= 1:
+            raise UserError("dev_share and test_share together leave no paper for training.")
+        if self.seed < 0:
+            raise UserError(f"seed must be 0 or more; got {self.seed}.")
+        if self.max_bad_rows < 0:
+            raise UserError(f"max_bad_rows must be 0 or more; got {self.max_bad_rows}.")
+        if self.threads is not None and self.threads < 1:
+            raise UserError(f"threads must be 1 or more; got {self.threads}.")
+        if self.format not in FORMATS:
+            raise UserError(f"format is {self.format!r}; it is one of {', '.join(FORMATS)}.")
+        if self.papers is None:
+            if self.fulltexts is None:
+                raise UserError(
+                    "prepare needs --papers, a file of papers, or --fulltexts, a file or folder of "
+                    "full texts."
+                )
+            for name in ("citations", "pairs"):
+                if getattr(self, name) is not None:
+                    raise UserError(f"--{name} names papers: give --papers too, or leave it out.")
+            if self.format == "specter":
+                raise UserError("--format specter is one of papers: give --papers too.")
+        read_size(self.memory)
+
+
+@dataclass
+class Inputs:
+    """The opened inputs, and what they and the settings are known by."""
+
+    papers: Table | None
+    citations: Table | None
+    pairs: Table | None
+    fulltexts: Table | None
+    data: Path | None  # SPECTER's data.json
+    lists: dict[Split, Path]  # files of query ids
+    identity: dict[str, Any]
+
+
+def open_inputs(settings: PrepareSettings) -> Inputs:
+    """Open every input, so that a mistyped name is told before anything is read.
+
+    Raises:
+        UserError: there is no such file, or it cannot be read.
+    """
+    lists: dict[Split, Path] = {}
+    papers = citations = data = None
+    specter = False
+    if settings.papers is not None:
+        metadata = _specter_metadata(Path(settings.papers), settings.format)
+        specter = metadata is not None
+        if metadata is not None:
+            data = Path(settings.citations or metadata.parent / "data.json")
+            lists = _specter_lists(metadata, data)
+            papers = Table(metadata, "papers")
+        else:
+            papers = Table(settings.papers, "papers")
+            citations = Table(settings.citations, "citations") if settings.citations else None
+    given: dict[Split, str | Path | None] = {"dev": settings.dev_ids, "test": settings.test_ids}
+    for split, path in given.items():
+        if path is not None:
+            lists[split] = Path(path)
+            if not lists[split].is_file():
+                raise UserError(f"{path}: there is no such file (ids of {split} queries).")
+    pairs = Table(settings.pairs, "triplets") if settings.pairs else None
+    fulltexts = open_fulltexts(settings.fulltexts) if settings.fulltexts else None
+    tables = {"papers": papers, "citations": citations, "pairs": pairs, "fulltexts": fulltexts}
+    sources = {name: table.checksums() for name, table in tables.items() if table is not None}
+    files = {f"{split} ids": path for split, path in lists.items()}
+    if data is not None:
+        files["relations"] = data
+    for name, path in files.items():
+        sources[name] = [{"name": path.name, "sha256": sha256(path), "bytes": path.stat().st_size}]
+    identity = {
+        "version": CORPUS_VERSION,
+        "sources": sources,
+        "format": "specter" if specter else "plain",
+        "triplets": dataclasses.asdict(settings.triplets),
+        "dev_share": settings.dev_share,
+        "test_share": settings.test_share,
+        "seed": settings.seed,
+    }
+    # Corpora that were made before there were full texts are still known by what they were.
+    if fulltexts is not None:
+        form = settings.format if settings.format in ("s2orc", "unarxive") else "any"
+        identity["fulltexts"] = {"version": FULLTEXTS_VERSION, "format": form}
+    return Inputs(papers, citations, pairs, fulltexts, data, lists, identity)
+
+
+def _specter_metadata(source: Path, format: Format) -> Path | None:
+    """The metadata.json of a folder in SPECTER's own format; None for any other input."""
+    seen = (source / "data.json").is_file() and (source / "metadata.json").is_file()
+    if format == "specter" or (format == "auto" and seen):
+        return source / "metadata.json" if source.is_dir() else source
+    return None
+
+
+def _specter_lists(metadata: Path, data: Path) -> dict[Split, Path]:
+    """The files of query ids beside SPECTER's metadata.json."""
+    for path in (metadata, data):
+        if not path.is_file():
+            raise UserError(
+                f"{path}: there is no such file. SPECTER's format is data.json and "
+                "metadata.json, with train.txt, val.txt and test.txt beside them."
+            )
+    beside: dict[Split, Path] = {
+        split: metadata.parent / name for split, name in SPECTER_LISTS.items()
+    }
+    lists: dict[Split, Path] = {s: path for s, path in beside.items() if path.is_file()}
+    if not lists:
+        raise UserError(
+            f"{metadata.parent} has no train.txt, val.txt or test.txt, which say which "
+            "queries of data.json to train on. Write one query id a line."
+        )
+    return lists
