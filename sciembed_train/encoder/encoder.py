@@ -313,7 +313,7 @@ class Encoder(nn.Module):
         return pooling.mean_padded(hidden, mask.long()), found
 
     @contextlib.contextmanager
-    def _inferring(self, precision: str) -> Iterator[None]:
+    def inferring(self, precision: str) -> Iterator[None]:
         """Evaluation mode without gradients, in the named precision."""
         kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
         was_training = self.training
@@ -344,7 +344,7 @@ class Encoder(nn.Module):
         """
         if not len(rows):
             return torch.empty(0, self.dim)
-        with self._inferring(precision):
+        with self.inferring(precision):
             vectors, _ = self._encode(
                 rows.to(self.device), batch_tokens or self.piece_tokens, progress
             )

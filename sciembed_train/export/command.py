@@ -78,7 +78,13 @@ def card_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
     record = checkpoint.get("sciembed")
     record = record if isinstance(record, dict) else {}
     training = {"steps": checkpoint.get("global_step"), **dict(record.get("training") or {})}
-    card: dict[str, Any] = {"method": record.get("method")}
+    card: dict[str, Any] = {
+        "method": record.get("method"),
+        # Checkpoints without the entry were all trained for it.
+        "similarity": record.get("similarity") or "euclidean",
+    }
+    if "training_documents" in training:
+        card["texts"] = "any"
     card.update({key: training.pop(key) for key in _HEADS if key in training})
     # Not the checkpoint's own `epoch`: to Lightning the whole run is one pass of the loader.
     if training.get("steps_per_epoch"):

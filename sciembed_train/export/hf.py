@@ -17,11 +17,12 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sciembed_train.encoder.encoder import Encoder
@@ -43,6 +44,7 @@ _LEFTOVERS = (
     "truncation_strategy",
     "name_or_path",
 )
+SIMILARITIES = ("euclidean", "cosine")
 _VERSIONS = (
     "sciembed_train",
     "torch",
@@ -67,12 +69,14 @@ def export_encoder(
         folder: made here.
         card: what is known of the training: ``method``, ``recipe``, ``base_model``, ``training``
             (counts), ``seed`` and whatever else a checkpoint keeps; all of it goes into
-            ``sciembed.json``.
+            ``sciembed.json``. ``similarity`` is ``euclidean`` (where absent) or ``cosine``;
+            ``texts`` is ``papers`` (where absent), or ``any`` for an encoder of any text.
         overwrite: replace a model that is already there.
 
     Returns:
         The largest difference of an embedding's entry, for ``AutoModel`` and for
-        ``SentenceTransformer``; None where sentence-transformers is not installed.
+        ``SentenceTransformer`` (None where sentence-transformers is not installed); where the
+        encoder has a head, the largest one of a logit, for ``AutoModelForMaskedLM``.
 
     Raises:
         UserError: the folder cannot be written, or holds something already.
@@ -88,7 +92,10 @@ def export_encoder(
         # A folder's place says nothing to others, and something about the machine.
         base = str(card["base_model"])
         card = {**card, "base_model": Path(base).name if Path(base).expanduser().exists() else base}
-    record = {**card, "dim": encoder.dim, "versions": versions()}
+    similarity = card.get("similarity") or "euclidean"
+    if similarity not in SIMILARITIES:
+        raise ValueError(f"similarity is {similarity!r}; expected {' or '.join(SIMILARITIES)}")
+    record = {**card, "similarity": similarity, "dim": encoder.dim, "versions": versions()}
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         try:
@@ -100,6 +107,7 @@ def export_encoder(
                 dim=encoder.dim,
                 pooling=settings.pooling,
                 max_length=settings.max_length,
+                similarity=similarity,
             )
             # A run's own export is known by the run's name.
             name = folder.parent.name if folder.name == "export" else folder.name
@@ -174,33 +182,82 @@ def verify(encoder: Encoder, folder: Path) -> dict[str, float | None]:
     """Compare ``encoder`` with what is loaded from ``folder``; see `export_encoder`.
 
     Raises:
-        ExportError: token ids or embeddings differ.
+        ExportError: token ids, embeddings or logits differ.
     """
     texts = probe_texts(encoder)
     expected = encoder.encode_texts(texts)
-    found: dict[str, Float[Tensor, "N D"] | None] = {
-        "AutoModel": _with_transformers(encoder, folder, texts),
-        "SentenceTransformer": _with_sentence_transformers(folder, texts),
-    }
     differences: dict[str, float | None] = {}
-    for library, vectors in found.items():
+    for library, vectors in (
+        ("AutoModel", _with_transformers(encoder, folder, texts)),
+        ("SentenceTransformer", _with_sentence_transformers(folder, texts)),
+    ):
         differences[library] = None
-        if vectors is None:
-            continue
-        if vectors.shape != expected.shape:
-            raise ExportError(
-                f"{library} loads the export with embeddings of {tuple(vectors.shape)}; expected "
-                f"{tuple(expected.shape)}. The export was removed."
-            )
-        difference = float((vectors - expected).abs().max())
-        limit = TOLERANCE * max(1.0, float(expected.abs().max()))
-        if not difference <= limit:  # also when it is not a number
-            raise ExportError(
-                f"{library} computes other embeddings from the export: they differ by "
-                f"{difference:.2g}, and at most {limit:.2g} is allowed. The export was removed."
-            )
-        differences[library] = difference
+        if vectors is not None:
+            differences[library] = _compare(library, "embeddings", vectors, expected)
+    if encoder.head is not None:
+        rows, positions = _masked(encoder, texts)
+        with encoder.inferring("fp32"):
+            _, states = encoder.with_states(rows, positions)
+            wanted = encoder.token_logits(states).float().clone()
+        found = _masked_with_transformers(encoder, folder, rows)[positions]
+        library = "AutoModelForMaskedLM"
+        differences[library] = _compare(library, "logits of masked tokens", found, wanted)
     return differences
+
+
+def _compare(
+    library: str, what: str, found: Float[Tensor, "N D"], expected: Float[Tensor, "N D"]
+) -> float:
+    """The largest difference of an entry, which must be small."""
+    if found.shape != expected.shape:
+        raise ExportError(
+            f"{library} loads the export with {what} of {tuple(found.shape)}; expected "
+            f"{tuple(expected.shape)}. The export was removed."
+        )
+    difference = float((found - expected).abs().max())
+    limit = TOLERANCE * max(1.0, float(expected.abs().max()))
+    if not difference <= limit:  # also when it is not a number
+        raise ExportError(
+            f"{library} computes other {what} from the export: they differ by "
+            f"{difference:.2g}, and at most {limit:.2g} is allowed. The export was removed."
+        )
+    return difference
+
+
+def _masked(encoder: Encoder, texts: Sequence[str]) -> tuple[Any, Int[Tensor, " K"]]:
+    """Rows of the shorter texts with every third word-piece masked, and where these stand."""
+    tokenizer = encoder.tokenizer
+    by_length = encoder.rows(texts).lengths.argsort(stable=True)
+    rows = encoder.rows([str(texts[i]) for i in by_length[:4].tolist()])
+    special = torch.tensor([*tokenizer.prefix, *tokenizer.suffix], dtype=torch.int64)
+    ordinary = torch.nonzero(~torch.isin(rows.ids, special))[:, 0]
+    positions = ordinary[::3]
+    ids = rows.ids.clone()
+    if tokenizer.mask_id is not None:
+        ids[positions] = tokenizer.mask_id
+    return replace(rows, ids=ids), positions
+
+
+def _masked_with_transformers(encoder: Encoder, folder: Path, rows: Any) -> Float[Tensor, "T V"]:
+    """Logits of all tokens as a user of ``transformers`` gets them from the folder."""
+    from transformers import AutoModelForMaskedLM
+
+    with quiet_transformers():
+        loaded: Any = AutoModelForMaskedLM.from_pretrained(
+            str(folder), local_files_only=True, output_loading_info=True
+        )
+    model, info = loaded
+    if info["missing_keys"]:
+        raise ExportError(
+            f"AutoModelForMaskedLM does not find {sorted(info['missing_keys'])[0]} in the export. "
+            "The export was removed."
+        )
+    slots = torch.arange(int(rows.lengths.max()))
+    mask = slots < rows.lengths.unsqueeze(1)
+    ids = torch.full(mask.shape, encoder.tokenizer.pad_id).masked_scatter(mask, rows.ids)
+    with torch.inference_mode():
+        logits = model.eval()(input_ids=ids, attention_mask=mask.long()).logits
+    return logits[mask].float().clone()
 
 
 def _with_transformers(

@@ -7,10 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.export.card_usage import usage
 
-_POOLED = {
-    "cls": "hidden[:, 0]",
-    "mean": "(hidden * mask).sum(1) / mask.sum(1)",
+_COMPARED = {
+    "euclidean": "Euclidean distance, smaller is closer",
+    "cosine": "cosine similarity, larger is closer",
+}
+_ALIKE = {
+    "euclidean": "with a smaller Euclidean distance",
+    "cosine": "with a larger cosine similarity",
 }
 _NAMED = {"cls": "the last hidden state of the first token (CLS)", "mean": "the mean over tokens"}
 _HUB_SAFE = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./")
@@ -24,14 +29,21 @@ def model_card(encoder: Encoder, record: dict[str, Any], name: str) -> str:
         record: what goes into ``sciembed.json``.
         name: title of the card.
     """
-    settings = encoder.settings
+    settings, similarity = encoder.settings, record["similarity"]
+    of_papers = record.get("texts", "papers") == "papers"
+    what = (
+        "An encoder for scientific papers: title and abstract in, one vector"
+        if of_papers
+        else "An encoder for scientific text: a text in, one vector"
+    )
+    things = "papers" if of_papers else "texts"
+    head = encoder.head is not None
     return "\n".join(
         [
             *_metadata(encoder, record),
             f"# {name}",
             "",
-            "An encoder for scientific papers: title and abstract in, one vector of "
-            f"{encoder.dim} numbers out; papers with a smaller Euclidean distance are more alike."
+            f"{what} of {encoder.dim} numbers out; {things} {_ALIKE[similarity]} are more alike."
             + _made_by(record),
             "",
             "| | |",
@@ -39,15 +51,16 @@ def model_card(encoder: Encoder, record: dict[str, Any], name: str) -> str:
             f"| vector | {encoder.dim} numbers, {_NAMED[settings.pooling]} of the last layer, "
             "not normalised |",
             f"| longest text | {settings.max_length} tokens; longer ones are cut at the end |",
-            "| compared by | Euclidean distance, smaller is closer |",
+            f"| compared by | {_COMPARED[similarity]} |",
             f"| backbone | {encoder.backbone.config.model_type}, "
             f"{encoder.backbone.config.num_hidden_layers} layers, "
             f"{sum(p.numel() for p in encoder.parameters()) / 1e6:.1f} million parameters, fp32 |",
+            *(["| head | masked language modelling, kept for `fill-mask` |"] if head else []),
             "",
-            *_input_format(encoder),
-            *_usage(encoder),
+            *_input_format(encoder, of_papers),
+            *usage(encoder, similarity, of_papers),
             *_training(record),
-            *_limitations(encoder),
+            *_limitations(encoder, similarity, of_papers),
         ]
     )
 
@@ -78,15 +91,20 @@ def hub_name(base: Any) -> str | None:
 
 
 def _made_by(record: dict[str, Any]) -> str:
-    method = record.get("method")
+    method, source = record.get("method"), record.get("imported_from")
+    if source:
+        return f" Imported from `{source}`; its weights are unchanged."
     return f" Trained with the method `{method}` of sciembed_train." if method else ""
 
 
-def _input_format(encoder: Encoder) -> Iterator[str]:
+def _input_format(encoder: Encoder, of_papers: bool) -> Iterator[str]:
     form, tokenizer = encoder.settings.form, encoder.tokenizer
     between = f"`{tokenizer.sep_token}`" if form.separator == "sep" else "one space"
     yield "## Input"
     yield ""
+    if not of_papers:
+        yield "Any text as it stands: a sentence, a paragraph, an abstract, a section. Of a paper:"
+        yield ""
     yield (
         f"Title, {between}, abstract. A paper without an abstract is its title alone, with nothing "
         "after it."
@@ -97,64 +115,6 @@ def _input_format(encoder: Encoder) -> Iterator[str]:
         yield f"Every text begins with `{form.control_code}` and one space."
     yield ""
     yield f"    {encoder.compose('A title', 'An abstract of a paper.')}"
-    yield ""
-
-
-def _usage(encoder: Encoder) -> Iterator[str]:
-    form = encoder.settings.form
-    separator = "{}.sep_token" if form.separator == "sep" else '" "'
-    # Every text that the card's code makes goes through this one expression.
-    text = "sep.join(part for part in (p['title'], p['abstract']) if part)"
-    if form.control_code:
-        text = f"{json.dumps(form.control_code + ' ')} + {text}"
-    papers = [
-        "papers = [",
-        '    {"title": "A first title", "abstract": "What the paper says."},',
-        '    {"title": "A title without an abstract", "abstract": ""},',
-        "]",
-    ]
-    yield "## Use"
-    yield ""
-    yield "With `transformers`:"
-    yield ""
-    yield "```python"
-    yield "import torch"
-    yield "from transformers import AutoModel, AutoTokenizer"
-    yield ""
-    yield 'folder = "PATH_OR_NAME_OF_THIS_MODEL"'
-    yield "tokenizer = AutoTokenizer.from_pretrained(folder)"
-    yield "model = AutoModel.from_pretrained(folder).eval()"
-    yield from papers
-    yield f"sep = {separator.format('tokenizer')}"
-    yield f"texts = [{text} for p in papers]"
-    yield (
-        "batch = tokenizer(texts, padding=True, truncation=True, "
-        f'max_length={encoder.settings.max_length}, return_tensors="pt")'
-    )
-    yield "with torch.inference_mode():"
-    yield "    hidden = model(**batch).last_hidden_state"
-    if encoder.settings.pooling == "mean":
-        yield 'mask = batch["attention_mask"].unsqueeze(-1)'
-    yield f"embeddings = {_POOLED[encoder.settings.pooling]}"
-    yield "distances = torch.cdist(embeddings, embeddings)"
-    yield "```"
-    yield ""
-    yield "With `sentence-transformers` (5.2 or newer):"
-    yield ""
-    yield "```python"
-    yield "from sentence_transformers import SentenceTransformer"
-    yield ""
-    yield 'model = SentenceTransformer("PATH_OR_NAME_OF_THIS_MODEL")'
-    yield from papers
-    yield f"sep = {separator.format('model.tokenizer')}"
-    yield f"texts = [{text} for p in papers]"
-    yield "embeddings = model.encode(texts)"
-    yield "similarities = model.similarity(embeddings, embeddings)  # minus the Euclidean distance"
-    yield "```"
-    yield ""
-    yield "With sciembed_train:"
-    yield ""
-    yield "    ./train embed --model FOLDER --input papers.jsonl --to vectors.npy"
     yield ""
 
 
@@ -183,21 +143,31 @@ def _flat(values: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]
             yield name, f"{value:,}" if isinstance(value, int) and "seed" not in name else value
 
 
-def _limitations(encoder: Encoder) -> Iterator[str]:
+def _limitations(encoder: Encoder, similarity: str, of_papers: bool) -> Iterator[str]:
     yield "## Limitations"
     yield ""
-    if encoder.settings.pooling == "cls":
-        yield "- `pooler_output` was not trained; use the first token's last hidden state."
+    instead = {"cls": "the first token's last hidden state", "mean": "the mean over tokens"}
+    trained = "was not trained"
+    if getattr(encoder.backbone, "pooler", None) is None:
+        trained = "is no part of this model: `transformers` makes it of random weights"
+    yield f"- `pooler_output` {trained}; use {instead[encoder.settings.pooling]}."
+    other = "Cosine" if similarity == "euclidean" else "Euclidean distance"
+    measure = "Euclidean distance" if similarity == "euclidean" else "cosine"
+    if of_papers:
+        yield (
+            f"- Trained for {measure} between whole papers. {other} gives other rankings, and "
+            "short queries or single sentences are a different task."
+        )
+        yield "- Citations were the training signal, with their habits and biases."
     else:
-        yield "- `pooler_output` was not trained; use the mean over tokens."
-    yield (
-        "- Trained for Euclidean distance between whole papers. Cosine gives other rankings, and "
-        "short queries or single sentences are a different task."
-    )
-    yield "- Citations were the training signal, with their habits and biases."
+        yield f"- Trained for {measure} between spans of text. {other} gives other rankings."
+        yield (
+            "- Spans that stand near each other in one document were taken for alike; citations "
+            "and labels were not seen."
+        )
     yield (
         f"- Text after {encoder.settings.max_length} tokens is not seen. Languages and fields "
-        "other than those of the training papers were not tested."
+        f"other than those of the training {'papers' if of_papers else 'texts'} were not tested."
     )
     yield "- Scores are not part of this card: measure on your own data with `./train evaluate`."
     yield ""

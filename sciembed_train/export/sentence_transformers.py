@@ -23,7 +23,7 @@ UNUSED_MODES = (
 )
 
 
-def write_layout(folder: Path, *, dim: int, pooling: str, max_length: int) -> None:
+def write_layout(folder: Path, *, dim: int, pooling: str, max_length: int, similarity: str) -> None:
     """Add the sentence-transformers files to a folder that holds the backbone.
 
     Args:
@@ -31,6 +31,7 @@ def write_layout(folder: Path, *, dim: int, pooling: str, max_length: int) -> No
         dim: width of an embedding.
         pooling: ``cls`` or ``mean``.
         max_length: most tokens of a text, special tokens included.
+        similarity: ``euclidean`` or ``cosine``; both are names of the library too.
     """
     modules = [
         {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
@@ -50,7 +51,7 @@ def write_layout(folder: Path, *, dim: int, pooling: str, max_length: int) -> No
             "__version__": {"sentence_transformers": "2.7.0"},
             "prompts": {},
             "default_prompt_name": None,
-            "similarity_fn_name": "euclidean",
+            "similarity_fn_name": similarity,
         },
     )
     (folder / "1_Pooling").mkdir(exist_ok=True)

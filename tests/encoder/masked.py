@@ -35,6 +35,9 @@ def write_masked_lm(folder: Path, kind: str, seed: int = 0) -> Path:
     import transformers
 
     (write_tiny_roberta if kind in _OFFSET else write_tiny_bert)(folder)
+    if kind == "distilbert":  # has no token types, and its own tokenizer gives none
+        (folder / "tokenizer_config.json").unlink()
+        transformers.DistilBertTokenizerFast.from_pretrained(folder).save_pretrained(folder)
     name, sizes = TYPES[kind]
     config = getattr(transformers, f"{name}Config")(**sizes)
     torch.manual_seed(seed)

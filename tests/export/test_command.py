@@ -10,7 +10,8 @@ import torch
 from sciembed_train import cli
 from sciembed_train.encoder.checkpoint import describe
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-from sciembed_train.export.command import describe_differences
+from sciembed_train.export.command import card_of, describe_differences
+from tests.encoder.masked import write_masked_lm
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +73,36 @@ def test_a_checkpoint_becomes_a_folder_with_the_trained_vectors(trained, tmp_pat
         "steps_per_epoch": 16,
         "epochs": 2.5,
     }
+
+
+@pytest.mark.parametrize(
+    ("entry", "training", "similarity", "texts"),
+    [
+        (None, {"triplets": 5}, "euclidean", None),
+        ("cosine", {"training_documents": 5}, "cosine", "any"),
+    ],
+)
+def test_what_vectors_are_compared_by_comes_with_the_checkpoint(entry, training, similarity, texts):
+    record = {"method": "m", "training": training, **({"similarity": entry} if entry else {})}
+    card = card_of({"sciembed": record, "global_step": 1})
+    assert card["similarity"] == similarity
+    assert card.get("texts") == texts
+
+
+def test_a_checkpoint_with_a_head_is_exported_with_it(tmp_path):
+    from safetensors import safe_open
+
+    backbone = write_masked_lm(tmp_path / "b", "roberta")
+    encoder = Encoder(EncoderSettings(str(backbone), "mean", dropout=0.0), masked_lm=True).eval()
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.add_(0.01)
+    checkpoint = write_checkpoint(tmp_path / "x.ckpt", encoder)
+    assert run(checkpoint, "--to", tmp_path / "m", "--quiet") == 0
+    head = encoder.state_dict()
+    with safe_open(tmp_path / "m" / "model.safetensors", "pt") as tensors:
+        for name in ("lm_head.bias", "lm_head.dense.weight", "lm_head.layer_norm.bias"):
+            assert torch.equal(tensors.get_tensor(name), head[f"head.{name}"])
 
 
 def test_of_a_run_the_best_checkpoint_is_taken_else_the_last(trained, tmp_path, capsys):

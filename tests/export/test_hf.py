@@ -11,6 +11,7 @@ from sciembed_train.errors import UserError
 from sciembed_train.export import hf
 from sciembed_train.export.hf import ExportError, export_encoder, probe_texts
 from sciembed_train.inputs import InputFormat
+from tests.encoder.masked import write_masked_lm
 
 CARD = {
     "method": "specter",
@@ -73,6 +74,98 @@ def test_other_libraries_load_the_export_and_give_the_same_vectors(backbone, poo
     vectors = torch.from_numpy(st.encode(texts))
     assert (vectors - expected).abs().max() < 1e-5
     assert st.similarity(vectors, vectors)[0, 1] < 0
+
+
+@pytest.fixture(scope="module", params=["bert", "roberta", "electra", "distilbert", "mpnet"])
+def with_head(request, tmp_path_factory):
+    """An encoder with a head, trained a little, so that its folder must hold new weights."""
+    folder = write_masked_lm(tmp_path_factory.mktemp(request.param), request.param)
+    settings = EncoderSettings(str(folder), "mean", 512, dropout=0.1)
+    encoder = Encoder(settings, masked_lm=True)
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.01)
+    return encoder
+
+
+DECLUTR = {**CARD, "method": "declutr", "similarity": "cosine", "texts": "any"}
+
+
+def test_a_head_is_exported_and_every_library_gives_what_was_trained(with_head, tmp_path):
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, pipeline
+
+    folder = tmp_path / "m"
+    differences = export_encoder(with_head, folder, DECLUTR)
+    assert set(differences) == {"AutoModel", "SentenceTransformer", "AutoModelForMaskedLM"}
+    assert all(d is not None and d < 1e-5 for d in differences.values())
+    assert with_head.training
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    texts = ["word7 word9", "a b c " * 300, "word3"]
+    batch = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+    mask = batch["attention_mask"].unsqueeze(-1)
+    with torch.inference_mode():
+        hidden = AutoModel.from_pretrained(folder).eval()(**batch).last_hidden_state
+    expected = with_head.encode_texts(texts)
+    assert ((hidden * mask).sum(1) / mask.sum(1) - expected).abs().max() < 1e-5
+    st = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
+    assert st.similarity_fn_name == "cosine"
+    assert (torch.from_numpy(st.encode(texts)) - expected).abs().max() < 1e-5
+
+    model, info = AutoModelForMaskedLM.from_pretrained(folder, output_loading_info=True)
+    assert not any(info.values()), info
+    own = set(map(torch.Tensor.data_ptr, model.parameters()))
+    assert len(own) == len(list(model.parameters())) == len(list(with_head.parameters()))
+    sentence = f"a b {tokenizer.mask_token} c"
+    ids = torch.tensor(with_head.rows([sentence]).ids.tolist())
+    at = torch.nonzero(ids == tokenizer.mask_token_id)[:, 0]
+    with with_head.inferring("fp32"):
+        _, states = with_head.with_states(with_head.rows([sentence]), at)
+        probabilities = with_head.token_logits(states)[0].softmax(0)
+    for row in pipeline("fill-mask", model=str(folder), device="cpu")(sentence):
+        assert row["score"] == pytest.approx(probabilities[row["token"]].item(), rel=1e-4)
+    assert row["score"] <= probabilities.max()
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_spoiled_head_is_noticed_and_removed(gone, with_head, tmp_path, monkeypatch):
+    from safetensors.torch import load_file, save_file
+
+    save = Encoder.save
+
+    def spoil(self, folder, record=None):
+        save(self, folder, record)
+        state = load_file(folder / "model.safetensors")
+        biases = ("predictions.bias", "lm_head.bias", "projector.bias")
+        name = next(key for key in state if key.endswith(biases))
+        if gone:
+            del state[name]
+        else:
+            state[name][:] += 1e-2
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+    monkeypatch.setattr(Encoder, "save", spoil)
+    message = "does not find" if gone else "other logits of masked tokens"
+    with pytest.raises(ExportError, match=f"AutoModelForMaskedLM.*{message}"):
+        export_encoder(with_head, tmp_path / "m", DECLUTR)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_vectors_are_compared_by_is_recorded_everywhere(tiny_bert, tmp_path):
+    encoder = encoder_of(tiny_bert, pooling="mean")
+    for name in ("euclidean", "cosine", None):
+        card = {**CARD, **({"similarity": name} if name else {})}
+        folder = tmp_path / str(name)
+        export_encoder(encoder, folder, card)
+        name = name or "euclidean"
+        assert json.loads((folder / "sciembed.json").read_text())["similarity"] == name
+        about = json.loads((folder / "config_sentence_transformers.json").read_text())
+        assert about["similarity_fn_name"] == name
+        card_text = (folder / "README.md").read_text()
+        assert f"| compared by | {name.capitalize() if name == 'euclidean' else name}" in card_text
+    with pytest.raises(ValueError, match="'dot'"):
+        export_encoder(encoder, tmp_path / "dot", {"similarity": "dot"})
 
 
 def test_the_layout_names_only_modules_that_old_versions_have(tiny_bert, tmp_path):
@@ -198,12 +291,12 @@ def test_a_wrong_export_is_noticed_and_removed(what, tiny_bert, tmp_path, monkey
             vocab["##a"], vocab["##e"] = vocab["##e"], vocab["##a"]
             path.write_text(json.dumps(content))
 
-    def spoil_layout(folder, *, dim, pooling, max_length):
+    def spoil_layout(folder, *, dim, pooling, max_length, similarity):
         if what == "pooling":
             pooling = "mean"
         if what == "length":
             max_length = 128
-        layout(folder, dim=dim, pooling=pooling, max_length=max_length)
+        layout(folder, dim=dim, pooling=pooling, max_length=max_length, similarity=similarity)
 
     monkeypatch.setattr(Encoder, "save", spoil_save)
     monkeypatch.setattr(hf, "write_layout", spoil_layout)
@@ -294,6 +387,29 @@ def test_the_code_on_the_model_card_runs_and_gives_the_vectors(
         assert (found - encoder.encode_texts(texts)).abs().max() < 1e-5
 
 
+def test_the_card_of_a_span_method_shows_texts_cosine_and_fill_mask(with_head, tmp_path):
+    pytest.importorskip("sentence_transformers")
+    export_encoder(with_head, tmp_path / "m", DECLUTR)
+    card = (tmp_path / "m" / "README.md").read_text()
+    assert "a text in, one vector" in card
+    assert "larger cosine similarity" in card
+    assert "citations and labels were not seen" in " ".join(card.split())
+    assert "Euclidean distance gives other rankings" in card
+    blocks = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert len(blocks) == 3
+    found = []
+    for block in blocks:
+        names = {}
+        exec(block.replace("PATH_OR_NAME_OF_THIS_MODEL", str(tmp_path / "m")), names)
+        found.append(names)
+    for names in found[:2]:
+        vectors = with_head.encode_texts(names["texts"])
+        assert (torch.as_tensor(names["embeddings"]) - vectors).abs().max() < 1e-5
+        cosine = torch.nn.functional.cosine_similarity(vectors[:1], vectors[1:])
+        assert float(names["similarities"][0, 1]) == pytest.approx(cosine.item(), abs=1e-5)
+    assert all({"score", "token_str"} <= row.keys() for row in found[2]["words"])
+
+
 def test_the_card_has_metadata_and_what_was_counted(tiny_bert, tmp_path):
     import yaml
 
@@ -308,7 +424,10 @@ def test_the_card_has_metadata_and_what_was_counted(tiny_bert, tmp_path):
     assert "| training: triplets | 12,345 |" in body
     assert "| seed | 7 |" in body
     assert "0f0f0f" in body
-    assert "Euclidean" in body
+    assert "title and abstract in, one vector" in body
+    assert "a smaller Euclidean distance are more alike" in body
+    assert "Cosine gives other rankings" in body
+    assert "fill-mask" not in body
     assert "[SEP]" in body
 
 

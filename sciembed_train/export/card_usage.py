@@ -1,0 +1,116 @@
+"""The model card's code: what somebody runs who has the folder and not this project."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from sciembed_train.encoder.encoder import Encoder
+
+_POOLED = {
+    "cls": "hidden[:, 0]",
+    "mean": "(hidden * mask).sum(1) / mask.sum(1)",
+}
+_PAPERS = (
+    "papers = [",
+    '    {"title": "A first title", "abstract": "What the paper says."},',
+    '    {"title": "A title without an abstract", "abstract": ""},',
+    "]",
+)
+_TEXTS = (
+    "texts = [",
+    '    "A text of any length, such as a paragraph of a paper.",',
+    '    "Another one.",',
+    "]",
+)
+
+
+def usage(encoder: Encoder, similarity: str, of_papers: bool) -> Iterator[str]:
+    """The lines of the section "Use".
+
+    Args:
+        encoder: what is exported.
+        similarity: what its vectors are compared by.
+        of_papers: whether its texts are papers, title and abstract.
+    """
+    yield "## Use"
+    yield ""
+    yield from _transformers(encoder, similarity, of_papers)
+    yield from _sentence_transformers(encoder, similarity, of_papers)
+    if encoder.head is not None:
+        yield from _fill_mask()
+    yield "With sciembed_train:"
+    yield ""
+    yield "    ./train embed --model FOLDER --input papers.jsonl --to vectors.npy"
+    yield ""
+
+
+def _texts(encoder: Encoder, of_papers: bool, tokenizer: str) -> Iterator[str]:
+    if not of_papers:
+        yield from _TEXTS
+        return
+    form = encoder.settings.form
+    # Every text that the card's code makes of a paper goes through this one expression.
+    text = "sep.join(part for part in (p['title'], p['abstract']) if part)"
+    if form.control_code:
+        text = f"{json.dumps(form.control_code + ' ')} + {text}"
+    separator = f"{tokenizer}.sep_token" if form.separator == "sep" else '" "'
+    yield from _PAPERS
+    yield f"sep = {separator}"
+    yield f"texts = [{text} for p in papers]"
+
+
+def _transformers(encoder: Encoder, similarity: str, of_papers: bool) -> Iterator[str]:
+    yield "With `transformers`:"
+    yield ""
+    yield "```python"
+    yield "import torch"
+    yield "from transformers import AutoModel, AutoTokenizer"
+    yield ""
+    yield 'folder = "PATH_OR_NAME_OF_THIS_MODEL"'
+    yield "tokenizer = AutoTokenizer.from_pretrained(folder)"
+    yield "model = AutoModel.from_pretrained(folder).eval()"
+    yield from _texts(encoder, of_papers, "tokenizer")
+    yield (
+        "batch = tokenizer(texts, padding=True, truncation=True, "
+        f'max_length={encoder.settings.max_length}, return_tensors="pt")'
+    )
+    yield "with torch.inference_mode():"
+    yield "    hidden = model(**batch).last_hidden_state"
+    if encoder.settings.pooling == "mean":
+        yield 'mask = batch["attention_mask"].unsqueeze(-1)  # the mean leaves padding out'
+    yield f"embeddings = {_POOLED[encoder.settings.pooling]}"
+    if similarity == "cosine":
+        yield "unit = torch.nn.functional.normalize(embeddings)"
+        yield "similarities = unit @ unit.T"
+    else:
+        yield "distances = torch.cdist(embeddings, embeddings)"
+    yield "```"
+    yield ""
+
+
+def _sentence_transformers(encoder: Encoder, similarity: str, of_papers: bool) -> Iterator[str]:
+    gives = {"cosine": "their cosine", "euclidean": "minus the Euclidean distance"}[similarity]
+    yield "With `sentence-transformers` (5.2 or newer):"
+    yield ""
+    yield "```python"
+    yield "from sentence_transformers import SentenceTransformer"
+    yield ""
+    yield 'model = SentenceTransformer("PATH_OR_NAME_OF_THIS_MODEL")'
+    yield from _texts(encoder, of_papers, "model.tokenizer")
+    yield "embeddings = model.encode(texts)"
+    yield f"similarities = model.similarity(embeddings, embeddings)  # {gives}"
+    yield "```"
+    yield ""
+
+
+def _fill_mask() -> Iterator[str]:
+    yield "The head that predicts masked words, for `fill-mask` and further pretraining:"
+    yield ""
+    yield "```python"
+    yield "from transformers import pipeline"
+    yield ""
+    yield 'fill = pipeline("fill-mask", model="PATH_OR_NAME_OF_THIS_MODEL")'
+    yield 'words = fill(f"We train a {fill.tokenizer.mask_token} on the citations of papers.")'
+    yield "```"
+    yield ""
