@@ -70,7 +70,10 @@ class Masking:
             lengths: ``[R]``, how many tokens each row has, at most ``W``.
             draws: ``[R, W]`` uniforms, one a token.
         """
-        row, column = np.nonzero(draws < self.probability)
+        # Quicker by far than np.nonzero of two axes.
+        flat = np.flatnonzero(draws < self.probability)
+        row = flat // max(1, draws.shape[1])
+        column = flat - row * draws.shape[1]
         inside = column < lengths[row]
         row, column = row[inside], column[inside]
         positions = starts[row] + column
