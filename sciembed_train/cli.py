@@ -20,6 +20,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "fit": ("sciembed_train.fit", "train a recipe; writes checkpoints/<run>/"),
     "validate": ("sciembed_train.fit:validate", "the validation scores of a checkpoint"),
     "export": ("sciembed_train.export.command", "a checkpoint as a folder other libraries load"),
+    "import": ("sciembed_train.export.importing", "a published model as a folder ready to use"),
     "embed": ("sciembed_train.evaluation.embed", "vectors of a file of papers"),
     "evaluate": ("sciembed_train.evaluation.command", "scores of a model or a ranking"),
     "doctor": ("sciembed_train.doctor", "what this machine has, what would run and what not"),

@@ -26,6 +26,7 @@ VERBS = (
     "checks",
     "corpus.prepare",
     "export.command",
+    "export.importing",
     "evaluation.command",
     "evaluation.embed",
 )

@@ -118,7 +118,7 @@ class Encoder(nn.Module):
         tokenizer: the backbone's tokenizer.
         replaced: the given backbone's own dropouts where ``settings.dropout`` replaced them.
         masked_lm: load the backbone's masked-language-modelling head as well, or make a new one
-            where its folder has none.
+            where its folder has none; ``auto`` loads it where there is one.
         head: the given backbone's head.
 
     Raises:
@@ -133,26 +133,14 @@ class Encoder(nn.Module):
         tokenizer: TextTokenizer | None = None,
         replaced: dict[str, float] | None = None,
         *,
-        masked_lm: bool = False,
+        masked_lm: bool | Literal["auto"] = False,
         head: mlm.MaskedLMHead | None = None,
     ) -> None:
         super().__init__()
         self.settings = settings
         self._replaced = dict(replaced or {})  # put back when saving
         if backbone is None or tokenizer is None:
-            folder = loading.find_folder(settings.backbone)
-            folder = loading.read_recorded(folder, settings.pooling).backbone
-            config = loading.checked_config(folder)
-            tokenizer = loading.load_tokenizer(folder)
-            if masked_lm:  # before the weights are read, which takes long
-                mlm.check_type(config, settings.backbone)
-                _check_mask_token(tokenizer, settings.backbone)
-            if settings.dropout is not None:
-                self._replaced = loading.set_dropout(config, settings.dropout)
-            if masked_lm:
-                backbone, head = mlm.load(folder, config)
-            else:
-                backbone = loading.load_backbone(folder, config)
+            backbone, head, tokenizer, self._replaced = _open(settings, masked_lm)
         self.backbone: Any = backbone
         self.head = head
         self.tokenizer = tokenizer
@@ -420,6 +408,7 @@ class Encoder(nn.Module):
         pooling: Literal["cls", "mean"] | None = None,
         max_length: int | None = None,
         form: InputFormat | None = None,
+        masked_lm: bool | Literal["auto"] = False,
         **settings: Any,
     ) -> Encoder:
         """The encoder of a folder or hub name, in evaluation mode, with what it records of itself.
@@ -432,6 +421,7 @@ class Encoder(nn.Module):
             pooling: instead of the recorded one.
             max_length: instead of the recorded one.
             form: instead of the recorded one.
+            masked_lm: as for `Encoder`.
             settings: other fields of `EncoderSettings`.
 
         Raises:
@@ -449,7 +439,30 @@ class Encoder(nn.Module):
         config = loading.checked_config(recorded.backbone)
         limit = position_limit(config) or 512
         values["max_length"] = max_length or recorded.max_length or min(512, limit)
-        return cls(replace(EncoderSettings(str(folder)), **values)).eval()
+        settings_found = replace(EncoderSettings(str(folder)), **values)
+        return cls(settings_found, masked_lm=masked_lm).eval()
+
+
+def _open(
+    settings: EncoderSettings, masked_lm: bool | Literal["auto"]
+) -> tuple[nn.Module, mlm.MaskedLMHead | None, TextTokenizer, dict[str, float]]:
+    """Backbone, head, tokenizer and the dropouts that the settings' one replaced."""
+    folder = loading.find_folder(settings.backbone)
+    folder = loading.read_recorded(folder, settings.pooling).backbone
+    config = loading.checked_config(folder)
+    tokenizer = loading.load_tokenizer(folder)
+    if masked_lm is True:  # before the weights are read, which takes long
+        mlm.check_type(config, settings.backbone)
+        _check_mask_token(tokenizer, settings.backbone)
+    replaced = {}
+    if settings.dropout is not None:
+        replaced = loading.set_dropout(config, settings.dropout)
+    backbone = head = None
+    if masked_lm and config.model_type in mlm.HEADS:
+        backbone, head = mlm.load(folder, config, make=masked_lm is True)
+    if backbone is None:
+        backbone = loading.load_backbone(folder, config)
+    return backbone, head, tokenizer, replaced
 
 
 def _check_mask_token(tokenizer: TextTokenizer, where: str) -> None:

@@ -23,7 +23,7 @@ from sciembed_train.safety import check_config, check_config_json, read_json, we
 log = logging.getLogger("sciembed_train")
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_SMALL_FILES = ["*.json", "*.txt", "*.model", "*/config.json"]
+_SMALL_FILES = ["*.json", "*.txt", "*.model"]
 _LEGACY_POOLING = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_mean_tokens": "mean",
@@ -73,9 +73,10 @@ def find_folder(name_or_folder: str | Path) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
+        # The patterns' stars match slashes too: a backbone may lie in a sub-folder.
         found = snapshot_download(text, allow_patterns=[*_SMALL_FILES, "*.safetensors"])
-        if not any(Path(found).glob("*.safetensors")):
-            found = snapshot_download(text, allow_patterns=[*_SMALL_FILES, "pytorch_model*.bin"])
+        if not any(Path(found).rglob("*.safetensors")):
+            found = snapshot_download(text, allow_patterns=[*_SMALL_FILES, "*pytorch_model*.bin"])
     except HFValidationError as error:
         raise UserError(f"{text}: no such folder, and no hub name either ({error}).") from error
     except (OSError, HfHubHTTPError, ValueError) as error:

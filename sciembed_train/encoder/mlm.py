@@ -85,11 +85,18 @@ def empty_model(config: Any) -> tuple[nn.Module, MaskedLMHead]:
     return take_apart(AutoModelForMaskedLM.from_config(config, trust_remote_code=False).float())
 
 
-def load(folder: Path, config: Any) -> tuple[nn.Module, MaskedLMHead]:
-    """Backbone and head of a checked folder in fp32; the head is new where the folder has none.
+def load(
+    folder: Path, config: Any, make: bool = True
+) -> tuple[nn.Module, MaskedLMHead] | tuple[None, None]:
+    """Backbone and head of a checked folder in fp32.
 
     A new head's layers before the output are random, as the configuration's
     ``initializer_range`` says; its output weights are the token embeddings, its biases zero.
+
+    Args:
+        folder: holds the weights.
+        config: the folder's configuration, checked.
+        make: make a new head where the folder has none; otherwise nothing is given then.
 
     Raises:
         UserError: the model type's head is not known; the weights are unreadable or of other
@@ -114,9 +121,11 @@ def load(folder: Path, config: Any) -> tuple[nn.Module, MaskedLMHead]:
             f"tensors are missing ({', '.join(absent[:3])}, ...). They would be random; give a "
             "folder with the whole head, or with none."
         )
+    if absent and not make:
+        return None, None
     if absent:
         loading.log.warning(
             f"{folder}: has no masked-language-modelling head, so a new one is made: random layers "
-            f"before the output, and the token embeddings as its output weights."
+            "before the output, and the token embeddings as its output weights."
         )
     return backbone, head

@@ -374,3 +374,26 @@ def test_the_dropout_setting_reaches_hidden_states_and_attention(tiny_bert):
     assert (own.attention.self.dropout.p, own.output.dropout.p) == (0.1, 0.1)
     other = Encoder(dataclasses.replace(settings, dropout=0.25)).backbone.encoder.layer[0]
     assert (other.attention.self.dropout.p, other.output.dropout.p) == (0.25, 0.25)
+
+
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize("inside", ["", "0_Transformer/"])
+def test_what_is_fetched_of_a_hub_model_is_all_that_is_read(weights, inside, tmp_path, monkeypatch):
+    import huggingface_hub
+    from huggingface_hub.utils import filter_repo_objects
+
+    small = ["config.json", "tokenizer.json", "vocab.txt", "merges.txt", "spiece.model"]
+    wanted = {f"{inside}{name}" for name in [*small, weights]}
+    wanted |= {"modules.json", "sciembed.json", "1_Pooling/config.json"}
+    others = {"tf_model.h5", "flax_model.msgpack", "onnx/model.onnx", "README.md"}
+
+    def download(name, allow_patterns):
+        for path in filter_repo_objects(wanted | others, allow_patterns=allow_patterns):
+            (tmp_path / path).parent.mkdir(exist_ok=True)
+            (tmp_path / path).touch()
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert find_folder("somebody/model") == tmp_path
+    found = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert found == wanted
