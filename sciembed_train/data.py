@@ -49,16 +49,20 @@ class StepDataset(Dataset[Any]):
 
 
 class Items(Dataset[Any]):
-    """A sequence as a dataset."""
+    """A sequence as a dataset; an empty one has a single item, None.
+
+    Lightning leaves the whole validation out on a rank without a batch, and the other ranks would
+    wait for its part of the scores for ever.
+    """
 
     def __init__(self, items: Sequence[Any]) -> None:
         self.items = items
 
     def __len__(self) -> int:
-        return len(self.items)
+        return max(1, len(self.items))
 
     def __getitem__(self, index: int) -> Any:
-        return self.items[index]
+        return self.items[index] if len(self.items) else None
 
 
 class Steps(Sampler[int]):
@@ -163,8 +167,6 @@ class TrainingData(LightningDataModule):
         form: InputFormat = InputFormat(),  # noqa: B008 - frozen
     ) -> None:
         super().__init__()
-        # A rank may have no held-out text to encode where there are more ranks than batches.
-        self.allow_zero_length_dataloader_with_multiple_devices = True
         if corpus is None:
             raise UserError(NOTHING)
         for key, value, least in (
@@ -245,7 +247,7 @@ class TrainingData(LightningDataModule):
         self, batch: Any, device: torch.device, dataloader_idx: int
     ) -> Any:
         """The batch on the device; Lightning itself waits for each copy of a type of our own."""
-        return batch.to(device, non_blocking=device.type == "cuda")
+        return None if batch is None else batch.to(device, non_blocking=device.type == "cuda")
 
     def _make(self, data: Dataset[Any], sampler: Sampler[int] | None = None) -> TimedLoader:
         accelerated = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"

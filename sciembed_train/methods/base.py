@@ -9,7 +9,7 @@ import hashlib
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal, Protocol, cast, runtime_checkable
@@ -250,8 +250,9 @@ class Method(LightningModule):
         self.held_out.clear()
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Encode some held-out texts."""
-        self.held_out.add(self.encoder, batch)
+        """Encode some held-out texts; a rank that has none is given None."""
+        if batch is not None:
+            self.held_out.add(self.encoder, batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the held-out texts; every rank computes the same numbers."""
@@ -301,6 +302,21 @@ class Method(LightningModule):
 def full_precision(vectors: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
     """The vectors in at least fp32, whatever the encoder ran in: losses are computed there."""
     return vectors.float() if vectors.dtype in (torch.float16, torch.bfloat16) else vectors
+
+
+def gathered(columns: Sequence[list[Tensor]], device: torch.device) -> list[Tensor]:
+    """Each column's rows of all ranks, rank after rank; a rank may have no row, not even a shape.
+
+    Args:
+        columns: batches of rows ``[B, D]`` of this rank, of one width and type.
+        device: where a rank without rows makes its empty ones.
+    """
+    mine = next((batch for column in columns for batch in column), None)
+    shape = [mine.shape[1], mine.element_size()] if mine is not None else [0, 0]
+    known = distributed.gather_ragged(torch.tensor([shape], device=device)).amax(0).tolist()
+    kind = torch.float64 if known[1] == 8 else torch.float32
+    none = torch.zeros((0, known[0]), dtype=kind, device=device)
+    return [distributed.gather_ragged(torch.cat([none, *column])) for column in columns]
 
 
 def useful_token_share(encoder: Encoder, batches: list[Any]) -> float:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sciembed_train import distributed
@@ -122,22 +122,23 @@ class Declutr(Method):
         """Gradients of both losses, scaled so that the mean over ranks is the global gradient."""
         # Ranks have different numbers of masked tokens; a mean of the ranks' own means would
         # weigh a token by where it happens to be.
-        count = torch.tensor(float(len(batch.labels)), device=batch.labels.device)
-        count = distributed.sum_over_ranks(count).clamp(min=1)
+        here = torch.tensor([len(batch.labels)], device=batch.labels.device)
+        count = distributed.sum_over_ranks(here).clamp(min=1)
 
         def represent(piece: SpanBatch) -> Represented:
-            return self._represent(piece, distributed.world_size() / count)
+            return self._represent(piece, count)
 
         meet = self._meet if self.contrastive_weight else None
         found = meeting_gradients(self, batch.step, pieces, represent, meet)
         return {name: part * len(batch) for name, part in found.items()}
 
-    def _represent(self, piece: SpanBatch, share: Tensor) -> Represented:
-        """Unit vectors of the spans, and the MLM loss of the piece times a token's share of it."""
+    def _represent(self, piece: SpanBatch, count: Int[Tensor, " 1"]) -> Represented:
+        """Unit vectors of the spans, and the piece's part of the mean over ``count`` tokens."""
         parts: dict[str, Tensor] = {}
         if self.mlm_weight:
             vectors, states = self.encoder.with_states(piece.rows, piece.masked)
-            loss = masked_lm(self.encoder.token_logits(states), piece.labels) * share
+            total = masked_lm(self.encoder.token_logits(states), piece.labels)
+            loss = (total * distributed.world_size() / count).squeeze(0)
             parts["mlm_loss"] = loss.detach()
             local = self.mlm_weight * loss
         else:

@@ -15,7 +15,7 @@ from sciembed_train import distributed
 from sciembed_train.batches import DevSpans, SpanBatch
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.losses import masked_lm, nt_xent
-from sciembed_train.methods.base import full_precision
+from sciembed_train.methods.base import full_precision, gathered, widest
 from sciembed_train.similarity import unit
 
 VALIDATION_SCORES = ("val/loss", "val/contrastive_loss", "val/mlm_loss", "val/partner_accuracy")
@@ -147,7 +147,8 @@ class HeldOutSpans:
             found["contrastive_loss"], found["partner_accuracy"] = self._contrastive(rows)
             loss += self.contrastive_weight * found["contrastive_loss"]
         if self.mlm_weight:
-            sums = torch.tensor([0.0, self._masked], device=device)
+            lost = torch.zeros((), device=device)
+            sums = torch.tensor([0.0, self._masked], dtype=widest(lost), device=device)
             if self._mlm:
                 sums[0] = torch.stack(self._mlm).sum()
             total, count = distributed.sum_over_ranks(sums).tolist()
@@ -157,13 +158,9 @@ class HeldOutSpans:
 
     def _gathered(self, device: torch.device) -> Tensor | None:
         """Anchors, then averaged positives, of all ranks in the order of the documents."""
-        width = torch.tensor([v.shape[1] for v in self._anchors[:1]] or [0], device=device)
-        width = int(distributed.gather_ragged(width).max())
-        none = torch.zeros((0, width), device=device)
         slots = torch.zeros(0, dtype=torch.int64, device=device)
         slots = distributed.gather_ragged(torch.cat([slots, *self._slots]))
-        anchors = distributed.gather_ragged(torch.cat([none, *self._anchors]))
-        positives = distributed.gather_ragged(torch.cat([none, *self._positives]))
+        anchors, positives = gathered([self._anchors, self._positives], device)
         if not len(slots):
             return None
         order = torch.argsort(slots)

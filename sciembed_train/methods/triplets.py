@@ -16,7 +16,7 @@ from sciembed_train import distributed
 from sciembed_train.batches import DevTriplets, PaperBatch, TripletBatch
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.evaluation import metrics
-from sciembed_train.methods.base import full_precision, widest
+from sciembed_train.methods.base import full_precision, gathered, widest
 from sciembed_train.similarity import pairwise_euclidean
 
 VALIDATION_SCORES = ("val/loss", "val/mrr", "val/recall@10", "val/map")
@@ -49,15 +49,12 @@ class HeldOutTriplets:
         Every rank receives all vectors and computes the same numbers. Only triplets whose three
         papers were encoded count (Lightning may be told to validate on a part).
         """
-        width = torch.tensor([v.shape[1] for v in self._vectors[:1]] or [0], device=device)
-        width = int(distributed.gather_ragged(width).max())
-        vectors = torch.cat([torch.zeros((0, width), device=device), *self._vectors])
         none = torch.zeros(0, dtype=torch.int64, device=device)
         slots = distributed.gather_ragged(torch.cat([none, *self._slots]))
-        vectors = distributed.gather_ragged(vectors)
+        (vectors,) = gathered([self._vectors], device)
         if not len(slots):
             return {}
-        table = vectors.new_zeros(dev.papers, width)
+        table = vectors.new_zeros(dev.papers, vectors.shape[1])
         table[slots] = vectors
         there = torch.zeros(dev.papers, dtype=torch.bool, device=device)
         there[slots] = True

@@ -234,7 +234,8 @@ class _DevItems(Sequence[SpanBatch]):
         rows = rule.anchors * (2 + rule.positives)  # masked copies among them
         most = rows * min(rule.max_span, examples.room)
         self.examples = examples
-        self.each = max(1, min(ITEM_DOCUMENTS, ITEM_TOKENS // most))
+        share = -(-len(examples.dev_documents) // world_size)  # every rank has some, if it can
+        self.each = max(1, min(ITEM_DOCUMENTS, ITEM_TOKENS // most, share))
         self.starts = range(0, len(examples.dev_documents), self.each)[rank::world_size]
 
     def __len__(self) -> int:
