@@ -162,7 +162,7 @@ class TextTokenizer:
         """Name of a token store of documents: the tokenizer alone, for a document has one form."""
         return hashlib.sha256(f"{self.fingerprint} document".encode()).hexdigest()[:16]
 
-    def encode_documents(self, texts: Iterable[str]) -> Iterator[NDArray[np.int64]]:
+    def encode_documents(self, texts: Iterable[str]) -> Iterator[NDArray[np.int32]]:
         """Ids of each running text in turn, ``[T]``, without special tokens and never cut.
 
         A byte-level tokenizer reads a space before the first word, so that the word has the ids
@@ -173,7 +173,7 @@ class TextTokenizer:
         pieces: list[str] = []
         ends: list[bool] = []  # whether a piece is its text's last
         size = 0
-        done: list[NDArray[np.int64]] = []
+        done: list[NDArray[np.int32]] = []
         for text in texts:
             if text and self._byte_level and not text[0].isspace():
                 text = " " + text
@@ -190,12 +190,12 @@ class TextTokenizer:
         yield from self._documents(pieces, ends, done)
 
     def _documents(
-        self, pieces: list[str], ends: list[bool], done: list[NDArray[np.int64]]
-    ) -> Iterator[NDArray[np.int64]]:
+        self, pieces: list[str], ends: list[bool], done: list[NDArray[np.int32]]
+    ) -> Iterator[NDArray[np.int32]]:
         """The texts that end among the pieces; ``done`` holds what there is of the next one."""
         encoded = self._plain.encode_batch_fast(pieces, add_special_tokens=False)
         for i, end in enumerate(ends):
-            done.append(np.array(encoded[i].ids, np.int64))
+            done.append(np.array(encoded[i].ids, np.int32))
             if end:
                 yield done[0] if len(done) == 1 else np.concatenate(done)
                 done.clear()

@@ -65,10 +65,12 @@ def without_unarxive_markers(text: str, formulas: Mapping[str, str]) -> str:
 def without_tex(text: str) -> str:
     """A title or abstract as authors give it to arXiv, without the TeX in it.
 
-    Formulas between dollar signs are written as those of `without_markers`, accents as letters.
+    Formulas between dollar signs are written as those of `without_markers`, accents and quotation
+    marks as what they are.
     """
     if text.count("$") > 1:
         text = _DOLLARS.sub(lambda m: _formula(m[1]), text)
+    text = text.replace("``", '"').replace("''", '"')
     return _ACCENT.sub(lambda m: unicodedata.normalize("NFC", m[2] + ACCENTS[m[1]]), text)
 
 
@@ -142,7 +144,7 @@ _FRACTION = re.compile(r"\\[dtc]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 _SCRIPT = re.compile(r"([_^])\s*\{([^{}]*[^{}\s\w][^{}]*)\}")
 _MARKS = {"°": re.compile(r"\^\s*\{?\s*∘\s*\}?"), "'": re.compile(r"\^\s*\{?\s*'\s*\}?")}
 _NO_SCRIPT = re.compile(r"[_^]\s*\{\s*\}")
-_TIGHT = re.compile(r"\s*([_^'(){}\[\]|,/·∘])\s*")
+_TIGHT = re.compile(r"\s*([_^'(){}\x01\x02\[\]|,/·∘])\s*")
 
 
 def plain_formula(latex: str) -> str:

@@ -317,7 +317,7 @@ class _StoreWriter:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def add(self, ids: Sequence[int] | NDArray[np.int64]) -> None:
+    def add(self, ids: Sequence[int] | NDArray[np.integer]) -> None:
         """Write the next text's body."""
         number, within = divmod(len(self), self.shard_texts)
         if within == 0:
@@ -325,7 +325,7 @@ class _StoreWriter:
                 self.shard.close()
             self.shard = (self.folder / f"{number:05d}.bin").open("wb", buffering=2**20)
         assert self.shard is not None
-        self.shard.write(np.asarray(ids, self.dtype).tobytes())
+        self.shard.write(np.ascontiguousarray(ids, self.dtype).data)
         self.lengths.append(len(ids))
 
     def close(self, name: str, **more: Any) -> TokenStore:
