@@ -222,7 +222,11 @@ class _Writer:
         self.schema = pa.schema(
             [("document", pa.int32()), ("document_id", pa.string()), ("text", pa.string())]
         )
-        self.file = pq.ParquetWriter(path, self.schema, compression="zstd")
+        # Texts are long and no two are the same: a dictionary, or the least and greatest of a
+        # group, would only hold them once more.
+        self.file = pq.ParquetWriter(
+            path, self.schema, compression="zstd", use_dictionary=False, write_statistics=False
+        )
         self.seed, self.shares, self.lists = seed, shares, lists
         self.unknown: dict[Split, set[str]] = {name: set(ids) for name, ids in lists.items()}
         self.ids: list[str] = []
@@ -238,6 +242,9 @@ class _Writer:
         if kind is None:
             self._flush()
         self.file.close()
+        import pyarrow as pa
+
+        pa.default_memory_pool().release_unused()
 
     def __len__(self) -> int:
         return self.count

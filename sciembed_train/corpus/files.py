@@ -59,9 +59,11 @@ def read_lines(path: Path, empty: bool = False) -> Iterator[tuple[int, str | Bad
             if not empty and (not raw or raw.isspace()):
                 continue
             try:
-                yield number, raw.decode()
+                line: str | BadRow = raw.decode()
             except UnicodeDecodeError as error:
-                yield number, not_utf8(error)
+                line = not_utf8(error)
+            del raw  # a line may be very long: the caller need not hold it twice
+            yield number, line
 
 
 def refuse_binary(path: Path) -> None:
