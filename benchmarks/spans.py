@@ -211,7 +211,7 @@ def data_share(corpus: Path, documents: int, steps: int, folder: Path) -> None:
         "fit", "-c", "configs/declutr_base.yaml", "-c", "configs/machine/cpu.yaml",
         "--data.corpus", str(corpus), "--model.encoder.backbone", minilm(),
         "--data.batch_size", str(documents), "--trainer.max_steps", str(steps),
-        "--trainer.log_every_n_steps", "1", "--export", "false", "--quiet", "true",
+        "--trainer.log_every_n_steps", "1", "--no_export", "--quiet",
         "--root", str(folder), "--run", run,
     )  # fmt: skip
     with (folder / run / "metrics.csv").open() as file:
