@@ -157,7 +157,10 @@ class Encoder(nn.Module):
         if getattr(backbone, "pooler", None) is not None:
             self.backbone.pooler.requires_grad_(False)
         if settings.gradient_checkpointing and not self.packed:
-            self.backbone.gradient_checkpointing_enable({"use_reentrant": False})
+            # transformers 5 has given it another name, and warns of the old one.
+            model = self.backbone
+            enable = getattr(model, "activation_checkpointing_enable", None)
+            (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
         # transformers loads in evaluation mode, and Lightning keeps the modes it finds: without
         # this, training would run without dropout.
         self.train()

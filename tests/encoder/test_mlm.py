@@ -84,14 +84,14 @@ def test_logits_vectors_and_gradients_are_those_of_transformers(folders, kind, f
     ((logits * a).sum() + (vectors * b).sum()).backward()
     ((want * a).sum() + (want_vectors * b).sum()).backward()
     prefix = model.base_model_prefix
-    theirs = dict(model.named_parameters())
+    theirs = dict(model.named_parameters(remove_duplicate=False))
     compared = 0
     for name, parameter in encoder.named_parameters():
         where, _, rest = name.partition(".")
         other = theirs[f"{prefix}.{rest}" if where == "backbone" else rest]
         torch.testing.assert_close(parameter.grad, other.grad, rtol=1e-9, atol=1e-9)
         compared += 1
-    assert compared == len(theirs)
+    assert compared == len(list(model.parameters()))
 
 
 @pytest.mark.parametrize("forward", ["packed", "padded"])
@@ -153,6 +153,61 @@ def test_positions_may_come_in_any_order_but_must_be_tokens(folders):
     for wrong in (-1, rows.tokens):
         with pytest.raises(ValueError, match="not all among 127 tokens"):
             encoder.with_states(rows, torch.tensor([3, wrong]))
+
+
+@pytest.mark.parametrize("kind", ["bert", "electra", "roberta"])
+def test_output_weights_of_their_own_stay_their_own(folders, kind, tmp_path):
+    from shutil import copytree
+
+    from transformers import AutoConfig, AutoModelForMaskedLM
+
+    folder = copytree(folders[kind], tmp_path / "a")
+    config = AutoConfig.from_pretrained(folder)
+    config.tie_word_embeddings = False
+    AutoModelForMaskedLM.from_config(config).save_pretrained(folder)
+    encoder = Encoder(settings_of(folder), masked_lm=True)
+    encoder.save(tmp_path / "b")
+    rows = ragged(250, LENGTHS)
+    positions = some_positions(rows)
+    want = torch.cat(
+        [reference(folder)(input_ids=t[None]).logits[0] for t in rows.ids.split(LENGTHS)]
+    )
+    for again in (
+        encoder,
+        through_a_checkpoint(encoder),
+        Encoder.load(tmp_path / "b", masked_lm=True),
+    ):
+        assert not is_tied(again)
+        logits = again.double().token_logits(again.with_states(rows, positions)[1])
+        torch.testing.assert_close(logits, want[positions], rtol=0, atol=1e-9)
+
+
+def test_a_bert_of_2018_is_read_by_its_old_names(folders, tmp_path):
+    from shutil import copytree
+
+    folder = copytree(folders["bert"], tmp_path / "m")
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    renamed = {
+        k.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
+            "LayerNorm.bias", "LayerNorm.beta"
+        ): v
+        for k, v in tensors.items()
+    }
+    more = {
+        "cls.predictions.decoder.weight": tensors["bert.embeddings.word_embeddings.weight"],
+        "cls.seq_relationship.weight": torch.zeros(2, 32),
+        "cls.seq_relationship.bias": torch.zeros(2),
+        "bert.pooler.dense.weight": torch.zeros(32, 32),
+        "bert.pooler.dense.bias": torch.zeros(32),
+    }
+    torch.save(
+        {**renamed, **more}, folder / "pytorch_model.bin", _use_new_zipfile_serialization=False
+    )
+    state = Encoder(settings_of(folder), masked_lm=True).state_dict()
+    for name, value in tensors.items():
+        ours = name.replace("bert.", "backbone.", 1) if name[:5] == "bert." else f"head.{name}"
+        assert torch.equal(state[ours], value)
 
 
 def test_half_precision_logits_are_near(folders):
