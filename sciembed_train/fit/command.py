@@ -213,8 +213,11 @@ class RunCLI(LightningCLI):
         self.examples = self._open_examples()
         self.has_dev = len(self.examples.dev) > 0
         if self.fitting:
-            batch = config.data.batch_size
-            self.plan = Plan(self.examples.train, batch, config.data.seed, self.world_size)
+            batch, seed = config.data.batch_size, config.data.seed
+            try:
+                self.plan = Plan(self.examples.train, batch, seed, self.world_size)
+            except UserError as error:  # what was left out may be why there are too few
+                raise UserError(" ".join([str(error), *self.examples.notes])) from error
             self.total = total_steps(config.trainer, self.plan)
         elif not self.has_dev:
             raise UserError(

@@ -148,6 +148,7 @@ def test_an_export_is_fine_tuned_on_citations(words, done, place, tiny_bert):
     [
         (["--data.papers", "x.jsonl"], "data.papers is not used by data.sampling SpanSampling"),
         (["--data.batch_size", "5000"], "fewer than one batch"),
+        (["--data.sampling.max_span", "40", "--data.batch_size", "40"], "are shorter than 160 tok"),
         (["--data.sampling.max_span", "2"], "max_span must be min_span=4 or more; got 2"),
         (["--data.sampling.max_span", "512"], "Nothing to train on"),
         (["--model.mlm_weight", "0"], "mlm_probability still masks"),
