@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
+from functools import lru_cache
 
 LONGEST_FORMULA = 40
 
@@ -80,6 +81,7 @@ def _in_line(latex: str, hyphen: str | None) -> str:
     return f"{before}{_formula(latex)}{'-' if hyphen else ' '}"
 
 
+@lru_cache(2**16)  # a paper's formulas are mostly the same few letters
 def _formula(latex: str) -> str:
     plain = plain_formula(latex)
     return plain if len(plain) <= LONGEST_FORMULA else ""
