@@ -155,13 +155,12 @@ def import_model(args: argparse.Namespace) -> dict[str, Any]:
             f"{args.source}: the masked-language-modelling head of "
             f"{encoder.backbone.config.model_type} is not known here and is left out."
         )
-    differences = export_encoder(
-        encoder, target, card(args, source, known), overwrite=args.overwrite
-    )
+    facts = card(args, source, known)
+    differences = export_encoder(encoder, target, facts, overwrite=args.overwrite)
     return {
         "source": args.source,
         "folder": args.to,
-        "method": known.method,
+        "method": facts["method"],
         "pooling": encoder.settings.pooling,
         "similarity": known.similarity,
         "max_length": encoder.settings.max_length,
@@ -176,7 +175,9 @@ def card(args: argparse.Namespace, folder: Path, known: Known) -> dict[str, Any]
     found = read_json(own) if own.is_file() else {}
     found = {key: value for key, value in found.items() if key not in _OWN_ENTRIES}
     # A folder's place says nothing to others, and something about the machine.
-    name = folder.name if Path(args.source).expanduser().exists() else args.source
+    name = folder.resolve().name if Path(args.source).expanduser().exists() else args.source
+    recorded = found.pop("texts", "papers" if own.is_file() else "any")
+    texts = known.texts or recorded
     digest = {}
     for path in (folder / "pytorch_model.bin", folder / "model.safetensors"):
         if path.is_file():
@@ -186,7 +187,7 @@ def card(args: argparse.Namespace, folder: Path, known: Known) -> dict[str, Any]
         **found,
         "method": known.method or found.get("method"),
         "similarity": known.similarity,
-        **({"texts": known.texts} if known.texts == "any" else {}),
+        **({"texts": texts} if texts == "any" else {}),
         "base_model": found.get("base_model") or name,
         "imported_from": name,
         **digest,
@@ -203,11 +204,12 @@ def main(argv: list[str]) -> int | None:
         from sciembed_train.export.command import describe_differences
 
         pooled = {"cls": "the first token's state", "mean": "the mean over tokens"}
+        compared = {"cosine": "cosine", "euclidean": "Euclidean distance"}
         head = "with" if result["masked_lm_head"] else "without"
         print(f"{args.source} -> {args.to}")
         print(
-            f"{pooled[result['pooling']]}, compared by {result['similarity']}, at most "
-            f"{result['max_length']} tokens, {head} a masked-language-modelling head"
+            f"{pooled[result['pooling']]}, compared by {compared[result['similarity']]}, at "
+            f"most {result['max_length']} tokens, {head} a masked-language-modelling head"
         )
         print(describe_differences(result["differences"]))
     sys.stdout.flush()

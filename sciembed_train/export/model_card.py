@@ -34,7 +34,7 @@ def model_card(encoder: Encoder, record: dict[str, Any], name: str) -> str:
     what = (
         "An encoder for scientific papers: title and abstract in, one vector"
         if of_papers
-        else "An encoder for scientific text: a text in, one vector"
+        else "An encoder for text: a text in, one vector"
     )
     things = "papers" if of_papers else "texts"
     head = encoder.head is not None
@@ -60,7 +60,7 @@ def model_card(encoder: Encoder, record: dict[str, Any], name: str) -> str:
             *_input_format(encoder, of_papers),
             *usage(encoder, similarity, of_papers),
             *_training(record),
-            *_limitations(encoder, similarity, of_papers),
+            *_limitations(encoder, record, of_papers),
         ]
     )
 
@@ -143,7 +143,7 @@ def _flat(values: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]
             yield name, f"{value:,}" if isinstance(value, int) and "seed" not in name else value
 
 
-def _limitations(encoder: Encoder, similarity: str, of_papers: bool) -> Iterator[str]:
+def _limitations(encoder: Encoder, record: dict[str, Any], of_papers: bool) -> Iterator[str]:
     yield "## Limitations"
     yield ""
     instead = {"cls": "the first token's last hidden state", "mean": "the mean over tokens"}
@@ -151,9 +151,12 @@ def _limitations(encoder: Encoder, similarity: str, of_papers: bool) -> Iterator
     if getattr(encoder.backbone, "pooler", None) is None:
         trained = "is no part of this model: `transformers` makes it of random weights"
     yield f"- `pooler_output` {trained}; use {instead[encoder.settings.pooling]}."
-    other = "Cosine" if similarity == "euclidean" else "Euclidean distance"
-    measure = "Euclidean distance" if similarity == "euclidean" else "cosine"
-    if of_papers:
+    measure, other = "cosine", "Euclidean distance"
+    if record["similarity"] == "euclidean":
+        measure, other = other, "Cosine"
+    if not record.get("method"):
+        yield f"- What it was trained for is not recorded. {other} may give other rankings."
+    elif of_papers:
         yield (
             f"- Trained for {measure} between whole papers. {other} gives other rankings, and "
             "short queries or single sentences are a different task."

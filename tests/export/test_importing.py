@@ -163,7 +163,7 @@ def test_a_length_that_does_not_fit_is_refused(declutr, tmp_path, capsys):
 def test_specter_keeps_its_pooler_and_has_no_head(tiny_bert, tmp_path, capsys, caplog):
     assert run(tiny_bert, "--to", tmp_path / "m", "--method", "specter") == 0
     said = capsys.readouterr().out
-    assert "the first token's state, compared by euclidean" in said
+    assert "the first token's state, compared by Euclidean distance" in said
     assert "without a masked-language-modelling head" in said
     assert caplog.text == ""  # none is made either
     kept, original = (load_file(f / "model.safetensors") for f in (tmp_path / "m", tiny_bert))
@@ -199,6 +199,10 @@ def test_a_sentence_transformers_folder_says_it_itself(recorded, similarity, cop
     assert (record["pooling"], record["max_length"]) == ("mean", 77)
     assert record["similarity"] == similarity
     assert record["method"] is None
+    card = (tmp_path / "m" / "README.md").read_text()
+    assert "An encoder for text: a text in" in card
+    assert "What it was trained for is not recorded" in card
+    assert "Citations were" not in card
 
 
 def test_a_similarity_that_is_not_built_is_refused_unless_another_is_named(copy, tmp_path, capsys):
