@@ -47,3 +47,33 @@ def write_masked_lm(folder: Path, kind: str, seed: int = 0) -> Path:
             parameter.add_(torch.randn_like(parameter), alpha=0.05)
     model.save_pretrained(folder)
     return folder
+
+
+def gradients_on_a_rank(folder: str, ids: list[int], lengths: list[int], masked: list[list[int]]):
+    """Gradients of one step in DDP; each rank predicts its own masked tokens, or none."""
+    import torch
+    import torch.distributed as dist
+    from torch import nn
+    from torch.nn.parallel import DistributedDataParallel
+
+    from sciembed_train.batches import TokenRows
+    from sciembed_train.encoder.encoder import Encoder, EncoderSettings
+
+    class Step(nn.Module):
+        def __init__(self):
+            super().__init__()
+            settings = EncoderSettings(folder, "mean", 64, dropout=0.0)
+            self.encoder = Encoder(settings, masked_lm=True).double()
+
+        def forward(self, rows, positions):
+            vectors, states = self.encoder.with_states(rows, positions)
+            return self.encoder.token_logits(states).square().sum() + vectors.square().sum()
+
+    ranks, mine = (dist.get_world_size(), [dist.get_rank()]) if dist.is_initialized() else (1, [])
+    step = Step()
+    model = DistributedDataParallel(step) if ranks > 1 else step
+    rows = TokenRows(torch.tensor(ids), torch.tensor(lengths))
+    for rank in mine or range(len(masked)):
+        positions = torch.tensor(masked[rank], dtype=torch.long)
+        (model(rows, positions) / len(masked)).mul(ranks).backward()
+    return {name: p.grad.numpy() for name, p in step.encoder.named_parameters()}

@@ -4,6 +4,7 @@ import copy
 import io
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -13,8 +14,9 @@ from sciembed_train.encoder.checkpoint import describe, encoder_from_checkpoint
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.mlm import HEADS
 from sciembed_train.errors import UserError
-from tests.encoder.masked import TYPES, write_masked_lm
+from tests.encoder.masked import TYPES, gradients_on_a_rank, write_masked_lm
 from tests.encoder.test_packed import ragged
+from tests.processes import run_ranks
 
 # Out of order and with ties, so that sorting moves them; several pieces at 60 tokens a piece.
 LENGTHS = [7, 40, 3, 40, 12, 25]
@@ -141,6 +143,19 @@ def test_without_a_masked_token_every_parameter_still_gets_a_gradient(folders, k
     assert [n for n, p in encoder.named_parameters() if p.grad is None] == []
     assert all(not p.grad.any() for p in encoder.parameters() if p.grad is not None)
     assert torch.equal(vectors, encoder(rows)) or autocast
+
+
+def test_two_ranks_of_which_one_has_no_masked_token_make_the_gradients_of_one(folders):
+    rows = ragged(250, LENGTHS)
+    masked = [some_positions(rows).tolist(), []]
+    arguments = (str(folders["bert"]), rows.ids.tolist(), LENGTHS, masked)
+    alone = gradients_on_a_rank(*arguments)
+    for found in run_ranks(2, "tests.encoder.masked", "gradients_on_a_rank", *arguments):
+        assert found.keys() == alone.keys()
+        for name, gradient in alone.items():
+            assert gradient.any(), name
+            scale = np.abs(gradient).max()
+            assert np.abs(found[name] - gradient).max() <= 1e-9 * max(scale, 1.0), name
 
 
 def test_positions_may_come_in_any_order_but_must_be_tokens(folders):
