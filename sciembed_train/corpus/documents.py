@@ -112,8 +112,8 @@ def write_documents(
     audit.kept = len(writer)
     if table.passed_by:
         audit.notes.append(
-            f"{table.source}: {table.passed_by:,} files have an ending that says no format of full "
-            "texts and were not read."
+            f"{table.source}: files that were not read, because their ending says no format of "
+            f"full texts: {table.passed_by:,}."
         )
     return _save(table, folder, writer, audit), writer.unknown
 

@@ -109,13 +109,14 @@ def read_fulltext(row: Mapping[str, Any], stem: str = "") -> Fulltext | BadRow:
 
 def _read(row: Mapping[str, Any], stem: str) -> Fulltext:
     paper_id = row.get("paper_id")
-    parse = next((row[n] for n in PARSES if isinstance(row.get(n), Mapping)), None)
-    if parse is not None:
+    parses = [row[name] for name in PARSES if isinstance(row.get(name), Mapping)]
+    if parses:
+        parse = next((p for p in parses if p.get("body_text")), parses[0])
         # doc2json takes a file's name up to its first dot for the id.
         if isinstance(paper_id, str) and "pdf_parse" in row and stem.startswith(f"{paper_id}."):
             paper_id = stem
         return _s2orc(row, parse, paper_id)
-    if "body_text" in row:
+    if row.get("body_text") is not None:  # a table has every column in every row
         if isinstance(row.get("abstract"), Mapping):
             return _unarxive(row, paper_id)
         return _s2orc(row, row, paper_id)

@@ -77,7 +77,8 @@ class Corpus:
         return cls(folder, info)
 
     def __repr__(self) -> str:
-        return f"Corpus({str(self.folder)!r}, {self.n_papers} papers)"
+        held = f"{self.n_papers} papers, {self.n_documents} documents"
+        return f"Corpus({str(self.folder)!r}, {held})"
 
     @property
     def n_papers(self) -> int:

@@ -113,7 +113,7 @@ def test_a_folder_is_searched_with_those_within_it(tmp_path):
         "b.jsonl:1": "from b",
     }
     assert report_of(corpus)["notes"] == [
-        f"{folder}: 1 files have an ending that says no format of full texts and were not read."
+        f"{folder}: files that were not read, because their ending says no format of full texts: 1."
     ]
     (source,) = corpus.info["sources"]
     assert (source["name"], source["files"]) == ("in", 4)

@@ -26,6 +26,7 @@ HEAD = [paragraph("What it is.", "Abstract")]
         ({"text": ["one", "two"], "abstract": ["A.", "B."]}, "A. B. one two"),
         ({"title": "T", "abstract": "A.", "year": 2000}, "T A."),
         ({"title": "T", "abstract": None}, "T"),
+        ({"text": "one", "body_text": None, "pdf_parse": None, "title": "T"}, "T one"),
         ({"title": float("nan"), "text": ""}, ""),
     ],
 )
@@ -66,6 +67,8 @@ def test_a_latex_parse_is_preferred_and_loses_its_markers():
         },
     }
     assert text_of(record) == "T the \u03b1_i of."
+    empty = {**record, "latex_parse": {"abstract": [], "body_text": []}}
+    assert text_of(empty) == "T the a i of [1]"
 
 
 def test_unarxive_records_lose_markers_and_keep_where_they_cite():
@@ -112,6 +115,7 @@ def test_doc2jsons_id_cut_at_a_dot_is_told_by_the_file():
         ({"body_text": ["a"]}, "paragraph 1 of `body_text` has the text 'a' for `text`"),
         ({"body_text": [], "metadata": "x"}, "`metadata` is the text 'x'; expected an object"),
         ({"body_text": [], "abstract": {"section": "A"}}, "paragraph 1 of `abstract` has null"),
+        ({"body_text": None}, "there is no `text`"),
         ({"pdf_parse": {"body_text": 3}}, "`body_text` is the number 3; expected a list"),
     ],
 )
