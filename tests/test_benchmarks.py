@@ -1,0 +1,106 @@
+"""The scripts in benchmarks/ that can be tried small."""
+
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+
+from sciembed_train.encoder.encoder import Encoder, EncoderSettings
+from sciembed_train.sampling.draws import Rule
+from sciembed_train.sampling.masking import Masking
+from sciembed_train.sampling.span_batch import span_batch
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def scripts(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+def test_the_gpu_script_runs_small_without_a_gpu():
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / "gpu_declutr.py", "--tiny"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("|")[1:4] for line in done.stdout.splitlines() if "ours |" in line]
+    assert [[cell.strip() for cell in row] for row in rows] == [
+        [documents, masked, "ours"] for masked in ("yes", "no") for documents in ("2", "4")
+    ]
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_padded_sides_have_our_loss_and_gradients(tmp_path, masked):
+    from gpu_declutr import RandomDocuments, backbone
+    from span_steps import FORWARDS, Side, loss_difference
+
+    folder, words = backbone(tmp_path, tiny=True)
+    tokens = RandomDocuments(count=6, words=words, longest=64)
+    rule = Rule(2, 2, 64, 8, "any")
+    masking = Masking(0.3, 4, np.arange(words) < 5) if masked else None
+    batch = span_batch(tokens, np.arange(6), rule, masking, 62, key=(0, 0, 0), step=0)
+    settings = EncoderSettings(str(folder), "mean", 64, dropout=0.0)
+    encoder = Encoder(settings, masked_lm=True).double()
+    gradients = {}
+    sides = {name: Side(encoder, forward, "fp32") for name, forward in FORWARDS.items()}
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    for name, side in sides.items():
+        encoder.load_state_dict(before)
+        side.step(batch)
+        reached = [p for p in encoder.parameters() if p.grad is not None]
+        gradients[name] = torch.cat([p.grad.flatten() for p in reached])
+    assert loss_difference(sides)[0] < 1e-12
+    for found in gradients.values():
+        torch.testing.assert_close(found, gradients["ours"], rtol=1e-9, atol=1e-12)
+
+
+def test_random_documents_are_sliced_as_a_token_store_does(tmp_path):
+    from gpu_declutr import RandomDocuments
+
+    tokens = RandomDocuments(count=3, words=50, longest=8)
+    ids, lengths = tokens.slices(np.array([2, 0]), np.array([1, 0]), np.array([4, 3]))
+    first = int(tokens.lengths[:2].sum())
+    assert lengths.tolist() == [6, 5]
+    assert ids.tolist() == [2, *tokens.ids[first + 1 : first + 5], 3, 2, *tokens.ids[:3], 3]
+
+
+def test_the_operations_counted_are_those_of_the_matrix_products(tmp_path):
+    from gpu_declutr import RandomDocuments, backbone, needed
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    folder, words = backbone(tmp_path, tiny=True)
+    tokens = RandomDocuments(count=2, words=words, longest=64)
+    masking = Masking(0.15, 4, np.arange(words) < 5)
+    rule = Rule(2, 2, 64, 8, "any")
+    batch = span_batch(tokens, np.arange(2), rule, masking, 62, key=(0, 0, 0), step=0)
+    encoder = Encoder(EncoderSettings(str(folder), "mean", 64, dropout=0.0), masked_lm=True)
+    # Of attention the counter knows the plain form alone.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        _, states = encoder.with_states(batch.rows, batch.masked)
+        encoder.token_logits(states)
+    assert counter.get_total_flops() == pytest.approx(needed(batch, encoder.backbone.config) / 3)
+
+
+def test_a_picture_of_loss_curves_is_a_drawing_of_every_run():
+    from loss_curves import Curve, picture
+
+    runs = [
+        {
+            loss: Curve(f"run-{i}", [(s, 5 / s + i) for s in range(1, 41)], [(0, 6.0), (40, 1.0)])
+            for loss in ("contrastive_loss", "mlm_loss")
+        }
+        for i in range(3)
+    ]
+    drawn = ElementTree.fromstring(picture(runs))
+    words = [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"run-0", "run-1", "run-2", "MLM loss", "40"} <= set(words)
+    dots = list(drawn.iter("{http://www.w3.org/2000/svg}circle"))
+    assert len(dots) == 3 * 2 * 2 + 1  # and one in the legend
