@@ -30,7 +30,7 @@ def test_a_format_that_is_not_built_is_refused_and_not_read_as_another(key, tiny
         Encoder.load(tmp_path)
 
 
-REAL_PRE_TOKENIZERS = ["tiny_bert", "tiny_roberta", "minilm"]
+REAL_PRE_TOKENIZERS = ["tiny_bert", "tiny_roberta", "minilm", "pieces_always", "pieces_first"]
 # Words of letters, digits, marks, accents, contractions, emoji, scripts without spaces.
 WORDS = st.text(
     st.sampled_from("abcXYZ019.,-'()[]éΣςüß½表文😀\u0301\u200b"), min_size=1, max_size=12
@@ -52,6 +52,39 @@ def test_a_text_in_parts_has_the_ids_of_the_whole(request, fixture, words, size)
         for p in ([text], parts)
     )
     assert rest == [whole]
+
+
+def write_pieces(folder, scheme):
+    """A SentencePiece tokenizer of single letters and some words, as XLM-R's is made."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "▁", "▁word", "word", "▁a", "▁don", "12"]
+    vocab = [(piece, -float(i)) for i, piece in enumerate([*pieces, *"abcdortwn0123456789'[].,"])]
+    backend = Tokenizer(models.Unigram(vocab, unk_id=3))
+    backend.normalizer = normalizers.NFKC()
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    named = {
+        "pad_token": "<pad>",
+        "sep_token": "</s>",
+        "mask_token": "<mask>",
+        "unk_token": "<unk>",
+    }
+    PreTrainedTokenizerFast(tokenizer_object=backend, **named).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pieces_always(tmp_path_factory):
+    return write_pieces(tmp_path_factory.mktemp("always"), "always")
+
+
+@pytest.fixture(scope="session")
+def pieces_first(tmp_path_factory):
+    return write_pieces(tmp_path_factory.mktemp("first"), "first")
 
 
 @cache
