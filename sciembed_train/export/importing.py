@@ -27,19 +27,22 @@ class Published:
         names: what their names look like, in a hub name or a place in the hub's cache.
         pooling, similarity: how their vectors are made and compared.
         texts: ``papers``, or ``any`` text.
+        separator: what joins title and abstract; a model that was trained on running text has
+            never seen a separator inside one.
     """
 
     names: str
     pooling: str
     similarity: str
     texts: str
+    separator: Literal["sep", "space"]
 
 
 # DeCLUTR: Giorgi et al. (2021), section 3.1. SPECTER: Cohan et al. (2020), section 2.
 METHODS: dict[str, Published] = {
-    "declutr": Published(r"johngiorgi(/|--)declutr-[\w.-]+", "mean", "cosine", "any"),
+    "declutr": Published(r"johngiorgi(/|--)declutr-[\w.-]+", "mean", "cosine", "any", "space"),
     "specter": Published(
-        r"(?<![\w-])allenai(/|--)specter(2_base)?(?![\w-])", "cls", "euclidean", "papers"
+        r"(?<![\w-])allenai(/|--)specter(2_base)?(?![\w-])", "cls", "euclidean", "papers", "sep"
     ),
 }
 # sentence-transformers compares by cosine where a folder of its own names nothing.
@@ -123,6 +126,7 @@ def import_model(args: argparse.Namespace) -> dict[str, Any]:
     from sciembed_train.encoder.encoder import Encoder
     from sciembed_train.encoder.loading import find_folder, log
     from sciembed_train.export.hf import SIMILARITIES, check_target, export_encoder
+    from sciembed_train.inputs import InputFormat
 
     if args.max_length is not None and args.max_length < 1:
         raise UserError(f"--max-length is {args.max_length}; expected 1 or more.")
@@ -147,6 +151,9 @@ def import_model(args: argparse.Namespace) -> dict[str, Any]:
         args.source,
         pooling=cast(Literal["cls", "mean"], known.pooling),
         max_length=args.max_length,
+        form=None
+        if (source / "sciembed.json").is_file() or known.method not in METHODS
+        else InputFormat(separator=METHODS[known.method].separator),
         masked_lm="auto",
     )
     architectures = [str(name) for name in encoder.backbone.config.architectures or []]

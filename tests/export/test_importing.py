@@ -77,6 +77,7 @@ def test_a_published_declutr_is_ready_to_use_with_its_weights_and_head(
     assert record["method"] == "declutr"
     assert record["similarity"] == "cosine"
     assert (record["pooling"], record["max_length"], record["texts"]) == ("mean", 512, "any")
+    assert record["input_format"]["separator"] == "space"
     assert record["imported_from"] == "copy"
     assert len(record["imported_sha256"]) == 64
     kept = load_file(target / "model.safetensors")
