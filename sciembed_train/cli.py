@@ -15,7 +15,7 @@ from sciembed_train.errors import UserError
 # only when their verb is called, so that ``--help`` and a typing mistake cost nothing.
 VERBS: dict[str, tuple[str, str]] = {
     "quickstart": ("sciembed_train.quickstart", "an invented world, from citations to scores"),
-    "prepare": ("sciembed_train.corpus.prepare", "papers and citations into a corpus folder"),
+    "prepare": ("sciembed_train.corpus.prepare", "papers, citations and documents into a corpus"),
     "show": ("sciembed_train.show", "the texts as the model reads them, and who meets whom"),
     "fit": ("sciembed_train.fit", "train a recipe; writes checkpoints/<run>/"),
     "validate": ("sciembed_train.fit:validate", "the validation scores of a checkpoint"),
