@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import logging
 import os
@@ -404,10 +405,27 @@ def _told_shortly(argv: list[str]) -> Iterator[None]:
     try:
         yield
     except ArgumentError as error:
-        said = messages.shorten(str(error), argv)
+        said = messages.shorten(str(error), argv) + messages.suggestion(str(error), known_keys())
         if not messages.config_files(argv):
             said += " Give a recipe first: -c configs/specter.yaml."
         raise UserError(said) from error
+
+
+def known_keys() -> set[str]:
+    """Every key that a configuration may have, for telling which one was meant."""
+    from sciembed_train.encoder.encoder import EncoderSettings
+    from sciembed_train.methods.declutr import Declutr
+    from sciembed_train.methods.specter import Specter
+    from sciembed_train.optim import OptimSettings
+    from sciembed_train.sampling.spans import SpanSampling
+
+    taking = (
+        *(Specter, Declutr, EncoderSettings, InputFormat, OptimSettings),
+        *(TrainingData, TripletMining, TripletSampling, SpanSampling),
+        *(Trainer, CheckpointSettings, StoppingSettings),
+    )
+    own = {"ckpt_path", "run", "root", "quiet", "wandb", "export", "early_stopping", "checkpoint"}
+    return own.union(*(inspect.signature(kind).parameters for kind in taking))
 
 
 def check_fits(path: Path, method: Method, data: TrainingData, resuming: bool) -> dict[str, Any]:
@@ -448,6 +466,8 @@ def training_facts(cli: RunCLI) -> dict[str, Any]:
 
     config = cli.config
     backbone = config.model.init_args.encoder.backbone
+    corpus = Corpus.open(config.data.corpus)
+    held = {"papers": corpus.n_papers, "documents": corpus.n_documents}
     facts: dict[str, Any] = {
         "recipe": default_name(cli.argv, config),
         "seed": config.data.seed,
@@ -455,7 +475,7 @@ def training_facts(cli: RunCLI) -> dict[str, Any]:
         f"training_{cli.examples.name}": cli.plan.examples,
         "steps_per_epoch": cli.plan.steps_per_epoch,
         "planned_steps": cli.total,
-        "papers": Corpus.open(config.data.corpus).n_papers,
+        **{name: count for name, count in held.items() if count},
         "base_model": Path(backbone).name if Path(backbone).exists() else backbone,
     }
     for name in ("model.safetensors", "pytorch_model.bin"):
@@ -480,7 +500,13 @@ def fit(argv: list[str]) -> int:
     first = distributed.launch_rank() == 0
     method.training_facts = training_facts(cli)
     if cli.start is not None:
-        check_fits(cli.start, method, cli.datamodule, resuming=True)
+        made = check_fits(cli.start, method, cli.datamodule, resuming=True)["global_step"]
+        if made >= cli.total:
+            raise UserError(
+                f"{cli.start} has made {made:,} steps and the run has {cli.total:,}: there is "
+                "nothing left to train. Give a larger trainer.max_steps or trainer.max_epochs, or "
+                f"hand it on with `train export {cli.start} --to FOLDER`."
+            )
     some = np.arange(min(cli.examples.train, cli.config.data.batch_size))
     method.check(cli.examples.batch(some, epoch=0, step=0))
     if first:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from sciembed_train.errors import UserError
@@ -58,6 +60,15 @@ def shorten(message: str, argv: list[str]) -> str:
     text = text.replace("typing.Literal", "one of ")
     text = re.sub(r'Parser key "([^"]+)":', r"\1:", text)
     return f"{_place(message, argv)}{text}"
+
+
+def suggestion(message: str, known: Iterable[str]) -> str:
+    """`` Did you mean 'pooling'?`` where the key that is not known is nearly one that is."""
+    names = [name for pattern in _NAMES[:2] for name in reversed(pattern.findall(message))]
+    if not names:
+        return ""
+    near = difflib.get_close_matches(names[0].rpartition(".")[2], sorted(set(known)), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def _place(message: str, argv: list[str]) -> str:

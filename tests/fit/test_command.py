@@ -52,6 +52,8 @@ def refused(toy, capsys, *more):
         (["--early_stopping.patience", "long"], "patience"),
         (["--data.corpus", "/nowhere"], "/nowhere is no corpus"),
         (["--data.papers", "a.jsonl"], "data.corpus and data.papers are both given"),
+        (["--model.encoder.poolng", "cls"], "Did you mean 'pooling'?"),
+        (["--data.batchsize", "8"], "Did you mean 'batch_size'?"),
         (["--ckpt_path", "last"], "Leave --ckpt_path out to start anew"),
         (["--ckpt_path", "other.ckpt"], "there is no other.ckpt"),
         (["--run", "../x"], "is no name of a folder"),

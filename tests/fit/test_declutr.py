@@ -117,6 +117,14 @@ def test_another_sampling_cannot_continue_a_run(words, done, place, capsys):
     assert run.is_dir()
 
 
+def test_a_run_that_is_done_has_nothing_to_continue(words, done, capsys):
+    run = made(words, done)
+    before = (run / "last.ckpt").read_bytes()
+    assert main(["fit", *words("whole", "--ckpt_path", "last")]) == 2
+    assert "has made 8 steps and the run has 8" in capsys.readouterr().err
+    assert (run / "last.ckpt").read_bytes() == before
+
+
 def test_training_goes_on_from_an_export(words, done, place):
     export = made(words, done) / "export"
     again = ["--model.encoder.backbone", str(export), "--trainer.max_steps", "1"]

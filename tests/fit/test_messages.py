@@ -1,7 +1,7 @@
 import pytest
 
 from sciembed_train.errors import UserError
-from sciembed_train.fit.messages import config_files, ours, shorten
+from sciembed_train.fit.messages import config_files, ours, shorten, suggestion
 from sciembed_train.losses import triplet_margin
 
 
@@ -70,3 +70,12 @@ def test_a_config_without_settings_is_refused(tmp_path):
     (tmp_path / "a.yaml").write_bytes(b"a: \xff")
     with pytest.raises(UserError, match=r"a\.yaml: is no UTF-8 text"):
         check_files([tmp_path / "a.yaml"])
+
+
+def test_the_key_that_was_meant_is_named():
+    known = ("pooling", "batch_size", "max_length")
+    assert suggestion(LONG, known) == " Did you mean 'pooling'?"
+    unknown = "unrecognized arguments: --data.batchsize"
+    assert suggestion(unknown, known) == " Did you mean 'batch_size'?"
+    assert suggestion("unrecognized arguments: --data.zebra", known) == ""
+    assert suggestion("Expected a <class 'int'>. Got value: x", known) == ""
