@@ -106,6 +106,53 @@ class TripletBatch:
 
 
 @dataclass(frozen=True)
+class PairBatch:
+    """One rank's share of one optimiser step of pairs, and whom they meet among all ranks' pairs.
+
+    Args:
+        rows: each distinct paper of the share once.
+        anchor, positive: rows of each pair's papers in ``rows``.
+        negative: the pair of the whole step, of all ranks, whose positive is each pair's negative;
+            -1 where there is none.
+        forbidden: pairs (row here, pair of the whole step) whose positive is no negative: the own
+            one, and papers known to be like the anchor.
+        step: the optimiser step, counted from 0 over the whole run.
+    """
+
+    rows: TokenRows
+    anchor: Int[Tensor, " B"]
+    positive: Int[Tensor, " B"]
+    negative: Int[Tensor, " B"]
+    forbidden: Int[Tensor, "F 2"]
+    step: int
+
+    def __len__(self) -> int:
+        return len(self.anchor)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> PairBatch:
+        """The same batch on a device."""
+        return replace(
+            self,
+            rows=self.rows.to(device, non_blocking),
+            anchor=self.anchor.to(device, non_blocking=non_blocking),
+            positive=self.positive.to(device, non_blocking=non_blocking),
+            negative=self.negative.to(device, non_blocking=non_blocking),
+            forbidden=self.forbidden.to(device, non_blocking=non_blocking),
+        )
+
+    def pin_memory(self) -> PairBatch:
+        """The same batch in page-locked memory."""
+        return replace(
+            self,
+            rows=self.rows.pin_memory(),
+            anchor=self.anchor.pin_memory(),
+            positive=self.positive.pin_memory(),
+            negative=self.negative.pin_memory(),
+            forbidden=self.forbidden.pin_memory(),
+        )
+
+
+@dataclass(frozen=True)
 class PaperBatch:
     """Some papers to encode, and where their vectors belong.
 

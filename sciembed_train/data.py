@@ -44,8 +44,8 @@ class StepDataset(Dataset[Any]):
         epoch = step // self.plan.steps_per_epoch
         if self._order is None or self._order[0] != epoch:
             self._order = (epoch, epoch_order(self.plan.examples, self.plan.seed, epoch))
-        indices = self.plan.indices(step, self.rank, self._order[1])
-        return self.examples.batch(indices, epoch, step)
+        indices = self.plan.indices(step, self._order[1])
+        return self.examples.batch(indices, epoch, step, self.plan.share(self.rank))
 
 
 class Items(Dataset[Any]):

@@ -50,7 +50,7 @@ def test_the_loader_gives_the_steps_that_are_left_in_the_order_of_the_seed(corpu
     assert len(data.train_dataloader()) == 40
     plan = data.plan(1)
     for step in (0, 11, 12, 39):  # both sides of an epoch's end
-        expected = data.examples.triplets[plan.indices(step, 0)]
+        expected = data.examples.triplets[plan.indices(step)]
         assert (triplets_of(whole[step], data) == expected).all()
 
     later = module(corpus, tiny_bert, step=17)

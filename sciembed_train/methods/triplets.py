@@ -1,11 +1,12 @@
-"""What methods on triplets share: their cut, and the scores of held-out triplets.
+"""What methods on triplets and pairs of papers share: cuts, and scores of held-out triplets.
 
 Shapes: ``B`` triplets, ``D`` width, ``P`` held-out papers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sciembed_train import distributed
-from sciembed_train.batches import DevTriplets, PaperBatch, TripletBatch
+from sciembed_train.batches import DevTriplets, PairBatch, PaperBatch, TokenRows, TripletBatch
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.evaluation import metrics
 from sciembed_train.methods.base import full_precision, gathered, widest
@@ -126,23 +127,57 @@ def cut_triplets(batch: TripletBatch, tokens: int | None) -> list[TripletBatch]:
     """
     if tokens is None or batch.rows.tokens <= tokens:
         return [batch]
-    lengths = batch.rows.lengths.tolist()
-    triplets = torch.stack([batch.anchor, batch.positive, batch.negative], dim=1)
-    pieces: list[TripletBatch] = []
+    members = torch.stack([batch.anchor, batch.positive, batch.negative], dim=1)
+    pieces = []
+    for rows, where, _ in _pieces(batch.rows, members, tokens):
+        anchor, positive, negative = (where[:, c].contiguous() for c in range(3))
+        pieces.append(TripletBatch(rows, anchor, positive, negative, batch.step))
+    return pieces
+
+
+def cut_pairs(batch: PairBatch, tokens: int | None) -> list[PairBatch]:
+    """The batch in consecutive pieces of whole pairs, each paper once in a piece.
+
+    A piece's ``forbidden`` stays that of the batch: pairs meet in the batch, not in a piece.
+
+    Args:
+        batch: at least one pair.
+        tokens: most tokens of a piece's distinct papers; a single pair may have more.
+    """
+    if tokens is None or batch.rows.tokens <= tokens:
+        return [batch]
+    members = torch.stack([batch.anchor, batch.positive], dim=1)
+    return [
+        replace(
+            batch,
+            rows=rows,
+            anchor=where[:, 0].contiguous(),
+            positive=where[:, 1].contiguous(),
+            negative=batch.negative[part],
+        )
+        for rows, where, part in _pieces(batch.rows, members, tokens)
+    ]
+
+
+def _pieces(
+    rows: TokenRows, members: Tensor, tokens: int
+) -> Iterator[tuple[TokenRows, Tensor, slice]]:
+    """Consecutive examples whose distinct papers have at most ``tokens`` tokens together.
+
+    Yields:
+        The papers, where each example's stand among them, and which examples they are.
+    """
+    lengths = rows.lengths.tolist()
     start, held, used = 0, set[int](), 0
-    members = [set(row) for row in triplets.tolist()]
-    for number, papers in enumerate(members):
+    ends: list[tuple[int, int]] = []
+    for number, papers in enumerate(set(row) for row in members.tolist()):
         more = sum(lengths[p] for p in papers - held)
         if held and used + more > tokens:
-            pieces.append(_piece(batch, triplets[start:number]))
+            ends.append((start, number))
             start, held, used = number, set(), 0
             more = sum(lengths[p] for p in papers)
         held |= papers
         used += more
-    return [*pieces, _piece(batch, triplets[start:])]
-
-
-def _piece(batch: TripletBatch, triplets: Tensor) -> TripletBatch:
-    papers, where = torch.unique(triplets, return_inverse=True)
-    anchor, positive, negative = (where[:, c].contiguous() for c in range(3))
-    return TripletBatch(batch.rows.select(papers), anchor, positive, negative, batch.step)
+    for first, last in [*ends, (start, len(members))]:
+        papers, where = torch.unique(members[first:last], return_inverse=True)
+        yield rows.select(papers), where, slice(first, last)

@@ -53,13 +53,15 @@ class Examples(Protocol):
     notes: tuple[str, ...]
     dev: Any
 
-    def batch(self, indices: np.ndarray, epoch: int, step: int) -> Any:
-        """The named training examples as one batch for an optimiser step.
+    def batch(self, indices: np.ndarray, epoch: int, step: int, share: slice = slice(None)) -> Any:
+        """A rank's part of the training examples of an optimiser step.
 
         Args:
-            indices: int64 ``[n]``, each below ``train``.
+            indices: int64 ``[n]``, each below ``train``: the examples of the step on all ranks.
             epoch: which pass over the examples this is; draws may differ from pass to pass.
             step: the optimiser step, counted from 0 over the whole run.
+            share: which of ``indices`` are this rank's. Examples of which each needs only itself
+                look at no other; where examples meet, all ranks know who meets whom.
         """
         ...
 

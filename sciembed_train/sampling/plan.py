@@ -53,23 +53,27 @@ class Plan:
         """Examples that an epoch does not use, others in each epoch."""
         return self.examples % self.batch_size
 
-    def indices(self, step: int, rank: int, order: np.ndarray | None = None) -> np.ndarray:
-        """The examples of one rank's share of one step, int64 ``[batch_size / world_size]``.
-
-        A step takes a contiguous slice of its epoch's order and each rank a contiguous block
-        of the slice: together the ranks have what one process would have, in the same order.
+    def indices(self, step: int, order: np.ndarray | None = None) -> np.ndarray:
+        """The examples of one step over all ranks, int64 ``[batch_size]``.
 
         Args:
             step: counted from 0 over the whole run.
-            rank: whose share.
             order: `epoch_order` of the step's epoch, where the caller keeps it.
         """
         epoch, within = divmod(step, self.steps_per_epoch)
         if order is None:
             order = epoch_order(self.examples, self.seed, epoch)
-        share = self.batch_size // self.world_size
-        start = within * self.batch_size + rank * share
-        return order[start : start + share]
+        start = within * self.batch_size
+        return order[start : start + self.batch_size]
+
+    def share(self, rank: int) -> slice:
+        """Which of a step's examples are one rank's.
+
+        Each rank takes a contiguous block: together they have what one process would have, in
+        the same order.
+        """
+        size = self.batch_size // self.world_size
+        return slice(rank * size, (rank + 1) * size)
 
 
 def _uneven(batch_size: int, world_size: int) -> str:

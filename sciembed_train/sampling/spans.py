@@ -152,10 +152,12 @@ class SpanExamples:
         self.notes = tuple(notes)
         self.fingerprint = self._fingerprint(corpus, reading)
 
-    def batch(self, indices: np.ndarray, epoch: int, step: int) -> SpanBatch:
-        """The spans that the named documents have in an epoch, for an optimiser step."""
+    def batch(
+        self, indices: np.ndarray, epoch: int, step: int, share: slice = slice(None)
+    ) -> SpanBatch:
+        """The spans that a rank's documents have in an epoch, for an optimiser step."""
         return span_batch(
-            *(self.tokens, self.documents[indices], self.rule, self.masking, self.room),
+            *(self.tokens, self.documents[indices[share]], self.rule, self.masking, self.room),
             key=(self.seed, TRAIN, epoch),
             step=step,
             masked_apart=not self.sampling.mask_anchor_for_contrastive,

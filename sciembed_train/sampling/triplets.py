@@ -101,9 +101,11 @@ class TripletExamples:
         slots = torch.from_numpy(where.reshape(dev_triplets.shape).astype(np.int64))
         self.dev = DevTriplets(slots[:, 0], slots[:, 1], slots[:, 2], len(self.dev_papers))
 
-    def batch(self, indices: np.ndarray, epoch: int, step: int) -> TripletBatch:
-        """The named triplets, each distinct paper once; no draw depends on the epoch."""
-        return triplet_batch(self.tokens, self.triplets, indices, self.max_length, step)
+    def batch(
+        self, indices: np.ndarray, epoch: int, step: int, share: slice = slice(None)
+    ) -> TripletBatch:
+        """A rank's triplets, each distinct paper once; no draw depends on the epoch."""
+        return triplet_batch(self.tokens, self.triplets, indices[share], self.max_length, step)
 
     def dev_items(self, rank: int, world_size: int) -> PaperBatches:
         """This rank's papers of the held-out triplets, longest first, each paper once."""

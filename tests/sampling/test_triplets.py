@@ -23,8 +23,10 @@ class Letters:
 def test_ranks_together_have_what_one_process_has_in_its_order(world, share, more, seed, step):
     batch, n = world * share, world * share + more
     one = Plan(n, batch, seed)
-    together = [Plan(n, batch, seed, world).indices(step, r) for r in range(world)]
-    assert np.concatenate(together).tolist() == one.indices(step, 0).tolist()
+    plan = Plan(n, batch, seed, world)
+    together = [plan.indices(step)[plan.share(rank)] for rank in range(world)]
+    assert np.concatenate(together).tolist() == one.indices(step)[one.share(0)].tolist()
+    assert {len(part) for part in together} == {batch // world}
 
 
 @given(st.integers(1, 12), st.integers(0, 30), st.integers(0, 9), st.integers(0, 3))
@@ -32,7 +34,7 @@ def test_ranks_together_have_what_one_process_has_in_its_order(world, share, mor
 def test_an_epoch_has_no_example_twice_and_leaves_out_less_than_a_batch(batch, more, seed, epoch):
     plan = Plan(batch + more, batch, seed)
     steps = range(epoch * plan.steps_per_epoch, (epoch + 1) * plan.steps_per_epoch)
-    seen = np.concatenate([plan.indices(s, 0) for s in steps])
+    seen = np.concatenate([plan.indices(s) for s in steps])
     assert len(np.unique(seen)) == len(seen) == plan.examples - plan.left_out
     assert plan.left_out < batch
     assert seen.min() >= 0
@@ -48,7 +50,7 @@ def test_every_epoch_and_seed_has_its_own_order():
 def test_a_kept_order_gives_the_same_examples():
     plan = Plan(20, 4, 3, 2)
     order = epoch_order(20, 3, 1)
-    assert plan.indices(7, 1, order).tolist() == plan.indices(7, 1).tolist()
+    assert plan.indices(7, order).tolist() == plan.indices(7).tolist()
 
 
 def test_a_batch_that_does_not_divide_is_refused_with_advice():
