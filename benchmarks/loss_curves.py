@@ -60,8 +60,8 @@ def picture(runs: Sequence[dict[str, Curve]]) -> str:
     parts.append(
         f'<path d="M{x} {y}h22" stroke="#555555" stroke-opacity="0.45"/>'
         f'<text x="{x + 28}" y="{y + 4}">training, mean of 5 steps</text>'
-        f'<circle cx="{x + 190}" cy="{y}" r="3.5" fill="#555555"/>'
-        f'<text x="{x + 200}" y="{y + 4}">held-out documents</text>'
+        f'<circle cx="{x + 200}" cy="{y}" r="3.5" fill="#555555"/>'
+        f'<text x="{x + 210}" y="{y + 4}">held-out documents</text>'
     )
     return "\n".join([*parts, "</svg>\n"])
 

@@ -11,7 +11,7 @@ weights tied to the token embeddings.
 the seed of its weights, of the order of the documents, of their spans, masks and dropout.
 
     python benchmarks/real_declutr.py --data ../shared/data --to FOLDER [--only minilm small-0]
-        [--steps 400] [--minilm-steps 150] [--picture FILE.svg]
+        [--steps 600] [--minilm-steps 200] [--picture FILE.svg]
 
 For each: ``fit``, and ``evaluate`` on CSFCube before and after. The validation scores before
 training are those of a run of one step with a learning rate of 1e-12, which moves no weight by
@@ -224,12 +224,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--only", nargs="+", default=list(PARTS), choices=PARTS)
-    parser.add_argument("--steps", type=int, default=400, help="of the small encoders")
-    parser.add_argument("--minilm-steps", type=int, default=150)
-    parser.add_argument("--batch-size", type=int, default=16, help="documents a step")
+    parser.add_argument("--steps", type=int, default=600, help="of the small encoders")
+    parser.add_argument("--minilm-steps", type=int, default=200)
+    parser.add_argument("--batch-size", type=int, default=8, help="documents a step")
     parser.add_argument("--max-span", type=int, default=128)
     parser.add_argument("--min-span", type=int, default=16)
-    parser.add_argument("--small-lr", type=float, default=5e-4)
+    parser.add_argument("--small-lr", type=float, default=2e-4)
     parser.add_argument("--minilm-lr", type=float, default=5e-5)
     parser.add_argument("--picture", type=Path, help="write the loss curves of all parts here")
     args = parser.parse_args()
