@@ -89,9 +89,9 @@ def encoder_from_checkpoint(ckpt: Mapping[str, Any], where: str = "the checkpoin
             backbone, head = mlm.empty_model(config)
         else:
             backbone = AutoModel.from_config(config, trust_remote_code=False).float()
-    if not any(key.startswith("backbone.pooler.") for key in state):
-        backbone.pooler = None
-    encoder = Encoder(settings, backbone, tokenizer, replaced=own, head=head)
+        if not any(key.startswith("backbone.pooler.") for key in state):
+            backbone.pooler = None
+        encoder = Encoder(settings, backbone, tokenizer, replaced=own, head=head)
     try:
         encoder.load_state_dict(state, strict=True)
     except RuntimeError as error:

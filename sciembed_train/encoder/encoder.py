@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from sciembed_train.batches import TokenRows
 from sciembed_train.encoder import loading, mlm, pooling
 from sciembed_train.encoder.microbatch import encode_in_pieces, plan_pieces
-from sciembed_train.encoder.packed import packed_states, why_not_packed
+from sciembed_train.encoder.mix import BACKBONE_PLACE, new_mix, padded_firsts
+from sciembed_train.encoder.packed import packed_layers, packed_states, why_not_packed
 from sciembed_train.errors import UserError
 from sciembed_train.inputs import InputFormat, TextTokenizer
 
@@ -47,7 +48,9 @@ class EncoderSettings:
 
     Args:
         backbone: folder or hub name of a Hugging Face encoder.
-        pooling: ``cls`` is the first token's last state, ``mean`` the mean over all tokens.
+        pooling: ``cls`` is the first token's last state, ``mean`` the mean over all tokens,
+            ``mix`` a learned mix of the first token's states after every layer
+            (`pooling.mix_layers`).
         max_length: most tokens of a text, special tokens included.
         form: how title and abstract become one text.
         forward: ``packed`` multiplies no padding and needs a BERT-family backbone, ``padded``
@@ -57,19 +60,22 @@ class EncoderSettings:
         gradient_checkpointing: compute each layer again in the backward instead of keeping its
             inner states: far less memory, about a third more time.
         dropout: for hidden states and attention weights alike; None keeps the backbone's own.
+        mix_init: a new mix's weights where the backbone's folder has none: ``uniform`` (all
+            equal) or ``linear`` (drawn as those of a torch linear layer, as published).
 
     Raises:
         UserError: a value is out of its range.
     """
 
     backbone: str
-    pooling: Literal["cls", "mean"] = "cls"
+    pooling: Literal["cls", "mean", "mix"] = "cls"
     max_length: int = 512
     form: InputFormat = field(default_factory=InputFormat)
     forward: Literal["auto", "packed", "padded"] = "auto"
     piece_tokens: int | None = None
     gradient_checkpointing: bool = False
     dropout: float | None = None
+    mix_init: Literal["uniform", "linear"] = "uniform"
 
     def __post_init__(self) -> None:
         def refuse(key: str, wanted: str) -> UserError:
@@ -87,6 +93,10 @@ class EncoderSettings:
             raise refuse("piece_tokens", "1 or more tokens, or null for the device's own")
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise refuse("dropout", "at least 0 and below 1, or null for the backbone's own")
+        if self.mix_init not in ("uniform", "linear"):
+            raise refuse("mix_init", "uniform or linear")
+        if self.mix_init != "uniform" and self.pooling != "mix":
+            raise refuse("mix_init", f"uniform, since encoder.pooling is {self.pooling}, not mix")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and checkpoints."""
@@ -121,6 +131,10 @@ class Encoder(nn.Module):
             where its folder has none; ``auto`` loads it where there is one.
         head: the given backbone's head.
 
+    Attributes:
+        mix: with pooling ``mix`` the weights of the layers before the softmax, [1, layers + 1],
+            the embeddings' first; else None. From the backbone's folder where it has them.
+
     Raises:
         UserError: the backbone cannot be loaded safely and wholly, or does not fit the settings;
             or ``masked_lm`` is asked of a tokenizer without a mask token.
@@ -139,11 +153,15 @@ class Encoder(nn.Module):
         super().__init__()
         self.settings = settings
         self._replaced = dict(replaced or {})  # put back when saving
+        trained_mix = None
         if backbone is None or tokenizer is None:
-            backbone, head, tokenizer, self._replaced = _open(settings, masked_lm)
+            backbone, head, tokenizer, self._replaced, trained_mix = _open(settings, masked_lm)
         self.backbone: Any = backbone
         self.head = head
         self.tokenizer = tokenizer
+        self.mix: nn.Parameter | None = None
+        if settings.pooling == "mix":
+            self.mix = new_mix(self.backbone.config, settings, trained_mix)
         self._check()
         reason = why_not_packed(backbone)
         if settings.forward == "packed" and reason is not None:
@@ -270,15 +288,18 @@ class Encoder(nn.Module):
     def _packed_piece(
         self, piece: TokenRows, sizes: list[int], wanted: Int[Tensor, " J"] | None
     ) -> tuple[Float[Tensor, "P D"], Float[Tensor, "J H"] | None]:
-        cls_only = self.settings.pooling == "cls" and wanted is None
-        states = packed_states(
-            self.backbone,
-            piece.ids,
-            piece.lengths,
-            sizes,
-            cls_only=cls_only,
-            checkpointing=self.settings.gradient_checkpointing and self.training,
-        )
+        cls_only = self.settings.pooling != "mean" and wanted is None
+        given = (self.backbone, piece.ids, piece.lengths, sizes, cls_only)
+        checkpointing = self.settings.gradient_checkpointing and self.training
+        if self.mix is not None:
+            firsts, states = [], torch.empty(0)
+            for number, states in enumerate(packed_layers(*given, checkpointing), start=1):
+                # The rest of a layer's states may go once the next layer is computed.
+                done = cls_only and number == self.mix.numel()
+                firsts.append(states if done else pooling.cls_ragged(states, piece.lengths))
+            found = None if wanted is None else states.index_select(0, wanted)
+            return pooling.mix_layers(firsts, self.mix), found
+        states = packed_states(*given, checkpointing)
         if cls_only:
             return states, None
         pool = pooling.cls_ragged if self.settings.pooling == "cls" else pooling.mean_ragged
@@ -292,13 +313,20 @@ class Encoder(nn.Module):
         mask = slots < piece.lengths.unsqueeze(1)
         ids = piece.ids.new_full(mask.shape, self.tokenizer.pad_id)
         ids = ids.masked_scatter(mask, piece.ids)
-        hidden = self.backbone(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        inputs = {"input_ids": ids, "attention_mask": mask.long()}
+        firsts: list[Tensor] = []
+        if self.mix is None:
+            hidden = self.backbone(**inputs).last_hidden_state
+        else:
+            hidden, firsts = padded_firsts(self.backbone, inputs)
         found = None
         if wanted is not None:
             ends = torch.cumsum(piece.lengths, 0)
             row = torch.searchsorted(ends, wanted, right=True)
             slot = wanted - (ends - piece.lengths)[row] + row * max(sizes)
             found = hidden.flatten(0, 1).index_select(0, slot)
+        if self.mix is not None:
+            return pooling.mix_layers(firsts, self.mix), found
         if self.settings.pooling == "cls":
             return pooling.cls_padded(hidden), found
         return pooling.mean_padded(hidden, mask.long()), found
@@ -373,33 +401,50 @@ class Encoder(nn.Module):
     def save(self, folder: str | Path, record: dict[str, Any] | None = None) -> None:
         """Write a Hugging Face folder: backbone, tokenizer, ``sciembed.json``.
 
+        With pooling ``mix`` the backbone and its tokenizer go into a sub-folder: the last layer
+        alone is not what this encoder gives, so the folder must not load as a plain model.
+
         Args:
             folder: made where it is missing; files of the same names are replaced.
             record: more entries of ``sciembed.json`` (method, training data, seed, ...).
+
+        Raises:
+            UserError: the encoder mixes layers, and the folder holds a plain model already.
         """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        config = self.backbone.config
-        trained_with = {name: getattr(config, name) for name in self._replaced}
+        place = folder
+        config, written = self.backbone.config, dict(self._replaced)
+        mixes = {}
+        if self.mix is not None:
+            if (folder / "config.json").exists():
+                raise UserError(f"{folder}: holds a plain model already. Give another folder.")
+            place = folder / BACKBONE_PLACE
+            # So that sentence-transformers hands every layer to its own pooling.
+            written["output_hidden_states"] = True
+            # A shortest decimal gives back the very same float.
+            mixes = {"backbone": BACKBONE_PLACE, "mix": self.mix.detach()[0].tolist()}
+        place.mkdir(parents=True, exist_ok=True)
+        trained_with = {name: getattr(config, name) for name in written}
         try:
-            for name, value in self._replaced.items():
+            for name, value in written.items():
                 setattr(config, name, value)
             with loading.quiet_transformers():
                 model = self.backbone
                 if self.head is not None:
                     model = mlm.put_together(self.backbone, self.head)
-                model.save_pretrained(str(folder), safe_serialization=True)
+                model.save_pretrained(str(place), safe_serialization=True)
         finally:
             for name, value in trained_with.items():
                 setattr(config, name, value)
         self.tokenizer.hf.model_max_length = self.settings.max_length
-        self.tokenizer.hf.save_pretrained(str(folder))
+        self.tokenizer.hf.save_pretrained(str(place))
         content = {
             **(record or {}),
             "version": FOLDER_VERSION,
             "pooling": self.settings.pooling,
             "max_length": self.settings.max_length,
             "input_format": self.settings.form.as_dict(),
+            **mixes,
         }
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         (folder / "sciembed.json").write_text(text, encoding="utf-8")
@@ -408,7 +453,7 @@ class Encoder(nn.Module):
     def load(
         cls,
         folder: str | Path,
-        pooling: Literal["cls", "mean"] | None = None,
+        pooling: Literal["cls", "mean", "mix"] | None = None,
         max_length: int | None = None,
         form: InputFormat | None = None,
         masked_lm: bool | Literal["auto"] = False,
@@ -434,6 +479,11 @@ class Encoder(nn.Module):
         recorded = loading.read_recorded(found, pooling)
         for note in recorded.notes:
             loading.log.warning(note)
+        if pooling == "mix" and recorded.mix is None:
+            made = "equal" if settings.get("mix_init", "uniform") == "uniform" else "random"
+            loading.log.warning(
+                f"{folder}: has no learned mix of its layers, so one of {made} weights is made."
+            )
         values: dict[str, Any] = {
             "pooling": pooling or recorded.pooling or "cls",
             "form": form or recorded.form or InputFormat(),
@@ -448,11 +498,18 @@ class Encoder(nn.Module):
 
 def _open(
     settings: EncoderSettings, masked_lm: bool | Literal["auto"]
-) -> tuple[nn.Module, mlm.MaskedLMHead | None, TextTokenizer, dict[str, float]]:
-    """Backbone, head, tokenizer and the dropouts that the settings' one replaced."""
-    folder = loading.find_folder(settings.backbone)
-    folder = loading.read_recorded(folder, settings.pooling).backbone
+) -> tuple[nn.Module, mlm.MaskedLMHead | None, TextTokenizer, dict[str, float], list[float] | None]:
+    """Backbone, head, tokenizer, the dropouts that the settings' one replaced, and a mix."""
+    recorded = loading.read_recorded(loading.find_folder(settings.backbone), settings.pooling)
+    folder = recorded.backbone
+    if recorded.mix is not None and settings.pooling != "mix":
+        loading.log.warning(
+            f"{settings.backbone}: gives a learned mix of its layers, which pooling "
+            f"{settings.pooling} leaves out. Its vectors are meant to be used with pooling mix."
+        )
     config = loading.checked_config(folder)
+    if recorded.mix is not None:
+        config.output_hidden_states = False  # true for other libraries alone
     tokenizer = loading.load_tokenizer(folder)
     if masked_lm is True:  # before the weights are read, which takes long
         mlm.check_type(config, settings.backbone)
@@ -465,7 +522,7 @@ def _open(
         backbone, head = mlm.load(folder, config, make=masked_lm is True)
     if backbone is None:
         backbone = loading.load_backbone(folder, config)
-    return backbone, head, tokenizer, replaced
+    return backbone, head, tokenizer, replaced, recorded.mix
 
 
 def _check_mask_token(tokenizer: TextTokenizer, where: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sciembed_train.encoder.pooling import POOLINGS
+from sciembed_train.encoder.mix import read_mix
 from sciembed_train.errors import UserError
 from sciembed_train.inputs import InputFormat, TextTokenizer
 from sciembed_train.safety import check_config, check_config_json, read_json, weight_format
@@ -24,6 +24,8 @@ log = logging.getLogger("sciembed_train")
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _SMALL_FILES = ["*.json", "*.txt", "*.model"]
+# Poolings that a module of sentence-transformers does and this project too.
+_MODULE_POOLINGS = ("cls", "mean")
 _LEGACY_POOLING = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_mean_tokens": "mean",
@@ -44,6 +46,7 @@ class Recorded:
         max_length: tokens a text may have, special tokens included.
         form: how title and abstract were joined.
         similarity: by what its vectors are compared, as the folder names it.
+        mix: weights of a learned mix of the layers, before the softmax.
         notes: what the folder asks for that is not done here.
     """
 
@@ -52,6 +55,7 @@ class Recorded:
     max_length: int | None = None
     form: InputFormat | None = None
     similarity: str | None = None
+    mix: list[float] | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -99,10 +103,10 @@ def _pooling_of(config: dict[str, Any], where: Path) -> str:
     if modes is None:
         modes = [name for key, name in _LEGACY_POOLING.items() if config.get(key)]
     modes = [modes] if isinstance(modes, str) else list(modes)
-    if len(modes) != 1 or modes[0] not in POOLINGS:
+    if len(modes) != 1 or modes[0] not in _MODULE_POOLINGS:
         raise UserError(
             f"{where}: pools by {' + '.join(map(str, modes)) or 'nothing'}; this project has "
-            f"{' and '.join(POOLINGS)}. Name the pooling to use instead of the recorded one."
+            f"{' and '.join(_MODULE_POOLINGS)} of these. Name the pooling to use instead."
         )
     return modes[0]
 
@@ -170,6 +174,7 @@ def read_recorded(folder: Path, pooling: str | None = None) -> Recorded:
         UserError: a file is malformed or asks for what is not built.
     """
     recorded = Recorded(folder)
+    _refuse_half(folder)
     if (folder / "modules.json").is_file():
         recorded = _read_sentence_transformers(folder, pooling)
     own = folder / "sciembed.json"
@@ -181,12 +186,27 @@ def read_recorded(folder: Path, pooling: str | None = None) -> Recorded:
             recorded.form = InputFormat(**content["input_format"])
             # Older folders do not say it: all of them were trained for Euclidean distance.
             recorded.similarity = str(content.get("similarity") or "euclidean")
+            place = str(content.get("backbone") or "")
         except (TypeError, KeyError, ValueError) as error:
             raise UserError(
                 f"{own}: `pooling`, `max_length` or `input_format` is missing or wrong ({error}). "
                 "Export the model again."
             ) from error
+        if not (folder / place).resolve().is_relative_to(folder.resolve()):
+            raise UserError(f"{own}: `backbone` is {place!r}, which leads out of the folder.")
+        recorded.backbone = folder / place if place else recorded.backbone
+        recorded.mix = read_mix(content, own)
     return recorded
+
+
+def _refuse_half(folder: Path) -> None:
+    """Refuse ``st/`` and ``hf/`` of an encoder's folder, which are for other libraries."""
+    above = folder.resolve().parent / "sciembed.json"
+    if folder.resolve().name in ("st", "hf") and above.is_file():
+        raise UserError(
+            f"{folder}: is the part of an exported encoder that is meant for other libraries; give "
+            f"the folder that holds it, {above.parent}."
+        )
 
 
 @contextlib.contextmanager

@@ -10,7 +10,8 @@ Shapes: ``T`` tokens of all texts, ``U`` texts, ``Q`` tokens or texts that ask i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -157,6 +158,22 @@ def packed_states(
 ) -> Float[Tensor, "Q H"]:
     """Last hidden states of every token, or with ``cls_only`` of each text's first token.
 
+    The last of what `packed_layers` gives, with its arguments.
+    """
+    layers = packed_layers(backbone, ids, lengths, sizes, cls_only, checkpointing)
+    return deque(layers, maxlen=1).pop()
+
+
+def packed_layers(
+    backbone: Any,
+    ids: Int[Tensor, " T"],
+    lengths: Int[Tensor, " U"],
+    sizes: Sequence[int],
+    cls_only: bool = False,
+    checkpointing: bool = False,
+) -> Iterator[Float[Tensor, "Q H"]]:
+    """The embeddings' states and then each layer's, each handed over before the next is computed.
+
     With ``cls_only`` the last layer computes queries, output projection and feed-forward for the
     first tokens alone: nothing else of it reaches them, so the result is the same and every
     parameter still gets its whole gradient.
@@ -178,6 +195,7 @@ def packed_states(
     ).squeeze(0)
     if hasattr(backbone, "embeddings_project"):  # ELECTRA with embeddings narrower than layers
         hidden = backbone.embeddings_project(hidden)
+    yield hidden
     runs = [(len(list(same)), length) for length, same in groupby(sizes)]
     layers = backbone.encoder.layer
     for number, layer in enumerate(layers, start=1):
@@ -186,4 +204,4 @@ def packed_states(
             hidden = checkpoint(_layer, layer, hidden, runs, asking, use_reentrant=False)
         else:
             hidden = _layer(layer, hidden, runs, asking)
-    return hidden
+        yield hidden

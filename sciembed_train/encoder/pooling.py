@@ -1,17 +1,19 @@
 """From the states of a text's tokens to one vector of the text.
 
 Shapes: ``T`` tokens of all texts end to end, ``U`` texts, ``L`` slots of a padded row,
-``H`` width of a hidden state.
+``H`` width of a hidden state, ``M`` states that are mixed: the embeddings' and each layer's.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-# Pooling names of recipes, exports and sentence-transformers alike.
-POOLINGS = ("cls", "mean")
+# Pooling names of recipes and exports; the first two are sentence-transformers' names too.
+POOLINGS = ("cls", "mean", "mix")
 
 
 def first_tokens(lengths: Int[Tensor, " U"]) -> Int[Tensor, " U"]:
@@ -38,3 +40,26 @@ def mean_padded(hidden: Float[Tensor, "U L H"], mask: Int[Tensor, "U L"]) -> Flo
     """The mean state over the slots whose mask is 1; every row has at least one."""
     weight = mask.unsqueeze(-1).to(hidden.dtype)
     return (hidden * weight).sum(1) / weight.sum(1)
+
+
+def mix_shares(weights: Float[Tensor, "1 M"]) -> Float[Tensor, " M"]:
+    """Each layer's share of the mixed vector, adding up to 1; fp32 at least."""
+    wide = torch.promote_types(weights.dtype, torch.float32)
+    return torch.softmax(weights[0].to(wide), 0)
+
+
+def mix_layers(
+    firsts: Sequence[Float[Tensor, "U H"]], weights: Float[Tensor, "1 M"]
+) -> Float[Tensor, "U H"]:
+    """The learned mix of every layer's first-token state: ``sum_l softmax(w)_l h_l``.
+
+    SPECTER-CoCite of Aspire, Mysore et al. (2022). No gain and no normalisation. The sum is made
+    in fp32 at least, under autocast too.
+
+    Args:
+        firsts: the first tokens' states, of the embeddings first and then of each layer.
+        weights: before the softmax, one for each of ``firsts``.
+    """
+    shares = mix_shares(weights)
+    # Products and a sum, not a matrix product: that one autocast would lower.
+    return (torch.stack(list(firsts)).to(shares.dtype) * shares.view(-1, 1, 1)).sum(0)

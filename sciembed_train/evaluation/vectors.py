@@ -29,7 +29,11 @@ Item = TypeVar("Item")
 def model_place(folder: str | Path) -> str | Path:
     """The folder itself or a hub name; of a run's folder its ``export``."""
     export = Path(folder) / "export"
-    if not (Path(folder) / "config.json").is_file() and (export / "config.json").is_file():
+    # An encoder that mixes layers has no config.json at its top.
+    names = ("config.json", "sciembed.json")
+    if not any((Path(folder) / name).is_file() for name in names) and any(
+        (export / name).is_file() for name in names
+    ):
         return export
     return folder
 

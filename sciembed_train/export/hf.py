@@ -84,6 +84,11 @@ def export_encoder(
     """
     folder = Path(folder).expanduser().absolute()
     check_target(folder, overwrite)
+    if encoder.mix is not None:
+        raise UserError(
+            f"{folder}: was not written: the export of a learned mix of layers (encoder.pooling "
+            "mix) is not built. The checkpoint can be read with encoder_from_checkpoint."
+        )
     if encoder.device.type != "cpu" or any(p.dtype != torch.float32 for p in encoder.parameters()):
         # Compared on the host in fp32: other devices multiply with less precision.
         encoder = copy.deepcopy(encoder).cpu().float()
