@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import floor, sqrt
 from typing import Any, Literal
@@ -98,22 +98,40 @@ def learning_rate(settings: OptimSettings, step: int, total: int) -> float:
 
 
 def parameter_groups(
-    parameters: Iterable[nn.Parameter], weight_decay: float
+    parameters: Iterable[nn.Parameter],
+    weight_decay: float,
+    factors: Mapping[nn.Parameter, float] | None = None,
 ) -> list[dict[str, Any]]:
     """Trained parameters, matrices with weight decay and vectors without.
 
     In a Transformer the parameters of fewer than two axes are exactly the biases and the
     norms' gains; the usual list of names misses those of an unusual backbone.
+
+    Args:
+        parameters: of the module.
+        weight_decay: of the matrices.
+        factors: of the learning rate, for parameters that have one of their own; they are
+            scalars of a kind, such as the weights of a mix, and never decayed.
     """
+    factors = factors or {}
     trained = [p for p in parameters if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    common = [p for p in trained if p not in factors]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in common if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in common if p.ndim < 2], "weight_decay": 0.0},
     ]
+    for factor in sorted(set(factors.values())):
+        own = [p for p in trained if factors.get(p) == factor]
+        groups.append({"params": own, "weight_decay": 0.0, "factor": factor})
     return [group for group in groups if group["params"]]
 
 
-def build(parameters: Iterable[nn.Parameter], settings: OptimSettings, fused: bool = True) -> AdamW:
+def build(
+    parameters: Iterable[nn.Parameter],
+    settings: OptimSettings,
+    fused: bool = True,
+    factors: Mapping[nn.Parameter, float] | None = None,
+) -> AdamW:
     """AdamW over the trained parameters; the learning rate of step 0 is not yet set.
 
     Args:
@@ -121,11 +139,12 @@ def build(parameters: Iterable[nn.Parameter], settings: OptimSettings, fused: bo
         settings: the optimiser's.
         fused: one kernel for all parameters. Must be off with an fp16 gradient scaler: the
             fused kernel unscales inside itself, after the gradient has been clipped.
+        factors: as for `parameter_groups`.
 
     Raises:
         ValueError: there is nothing to train.
     """
-    groups = parameter_groups(parameters, settings.weight_decay)
+    groups = parameter_groups(parameters, settings.weight_decay, factors)
     if not groups:
         raise ValueError("no parameter of the model is trained")
     return AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=fused)
@@ -154,7 +173,8 @@ def set_rate(optimizer: Optimizer, settings: OptimSettings, rate: float, made: i
     eps = settings.eps if settings.bias_correction else settings.eps / sqrt(c2)
     for group in optimizer.param_groups:
         decay = _weight_decay(group, settings)
-        group.update(lr=rate * scale, eps=eps, weight_decay=decay / scale)
+        factor = group.get("factor", 1.0)
+        group.update(lr=rate * scale * factor, eps=eps, weight_decay=decay / scale)
 
 
 def set_again(optimizer: Optimizer, settings: OptimSettings) -> None:
@@ -165,5 +185,5 @@ def set_again(optimizer: Optimizer, settings: OptimSettings) -> None:
 
 
 def _weight_decay(group: dict[str, Any], settings: OptimSettings) -> float:
-    decays = any(p.ndim >= 2 for p in group["params"])
+    decays = "factor" not in group and any(p.ndim >= 2 for p in group["params"])
     return settings.weight_decay if decays else 0.0

@@ -205,3 +205,18 @@ def test_a_rate_leaves_all_else_as_the_settings_say():
     set_rate(optimizer, settings, 0.025, made=4)
     found = [(g["lr"], g["eps"], g["weight_decay"]) for g in optimizer.param_groups]
     assert found == [(0.025, 1e-5, 0.3), (0.025, 1e-5, 0.0)]
+
+
+def test_a_parameter_may_have_a_rate_of_its_own():
+    model, mix = nn.Linear(3, 2), nn.Parameter(torch.zeros(1, 13))
+    settings = OptimSettings(lr=0.1, weight_decay=0.5)
+    optimizer = build([*model.parameters(), mix], settings, fused=False, factors={mix: 10.0})
+    for step in range(2):
+        set_rate(optimizer, settings, 0.01, step)
+        rates = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+        decays = {p: g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
+        assert rates[mix] == pytest.approx(0.1)
+        assert rates[model.weight] == rates[model.bias] == pytest.approx(0.01)
+        assert (decays[mix], decays[model.bias], decays[model.weight]) == (0, 0, 0.5)
+        set_again(optimizer, settings)
+        assert optimizer.param_groups[-1]["weight_decay"] == 0
