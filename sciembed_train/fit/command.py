@@ -11,7 +11,7 @@ import signal
 import sys
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ class CheckpointSettings:
 
     Args:
         monitor: the validation score that says which checkpoint is the best; less is better for
-            ``val/loss``, more for every other.
+            losses, more for every other.
         every: optimiser steps between two ``last.ckpt``; there is one after each validation too.
     """
 
@@ -188,14 +188,8 @@ class RunCLI(LightningCLI):
         every = config.trainer.log_every_n_steps
         if every is None or every < 1:
             raise UserError(f"trainer.log_every_n_steps is {every}; give 1 or more steps.")
-        stopping = [config.early_stopping] if config.early_stopping is not None else []
-        for settings in (config.checkpoint, *stopping):
-            scores = self.method_class.validation_scores
-            if settings.monitor not in scores:
-                raise UserError(
-                    f"monitor {settings.monitor!r} is no validation score; the scores of "
-                    f"{self.method_class.__name__} are {', '.join(scores)}."
-                )
+        scores, whose = self.method_class.validation_scores, self.method_class.__name__
+        check_monitors(config, scores, f"the scores of {whose}")
         self.world_size, self.device_count = probe(config.trainer)
         if self.fitting:
             self._name_run()
@@ -338,6 +332,17 @@ class RunCLI(LightningCLI):
         if self.config.wandb:
             loggers.append(wandb_logger(folder, self.config.run, self.config.wandb_project))
         return loggers
+
+
+def check_monitors(config: Any, scores: Sequence[str], whose: str) -> None:
+    """Raise UserError unless what chooses and what ends a run are among the scores."""
+    stopping = [config.early_stopping] if config.early_stopping is not None else []
+    for settings in (config.checkpoint, *stopping):
+        if settings.monitor not in scores:
+            raise UserError(
+                f"monitor {settings.monitor!r} is no validation score; {whose} are "
+                f"{', '.join(scores)}."
+            )
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -498,6 +503,9 @@ def fit(argv: list[str]) -> int:
     folder, trainer, method = cli.run_folder, cli.trainer, cli.model
     assert folder is not None
     first = distributed.launch_rank() == 0
+    if cli.has_dev:  # some parts of a method, and so their scores, may be switched off
+        scores = f"the scores of {type(method).__name__} with these settings"
+        check_monitors(cli.config, method.reported_scores, scores)
     method.training_facts = training_facts(cli)
     if cli.start is not None:
         made = check_fits(cli.start, method, cli.datamodule, resuming=True)["global_step"]

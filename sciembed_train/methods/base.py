@@ -78,7 +78,7 @@ class Method(LightningModule):
         masked_lm: whether the backbone's masked-language-modelling head is trained too.
     """
 
-    # What validation reports, as a recipe may name it to choose the best checkpoint by.
+    # What validation can report, as a recipe may name it to choose the best checkpoint by.
     validation_scores: ClassVar[tuple[str, ...]] = ("val/loss",)
     # What an encoder trained so is compared by.
     similarity: ClassVar[Literal["euclidean", "cosine"]] = "euclidean"
@@ -109,6 +109,11 @@ class Method(LightningModule):
     def held_out(self) -> HeldOut:
         """What validation keeps and reports; the same object at every call."""
         raise NotImplementedError
+
+    @property
+    def reported_scores(self) -> tuple[str, ...]:
+        """Those of ``validation_scores`` that validation reports with these settings."""
+        return self.validation_scores
 
     def check(self, batch: Any) -> None:
         """See that the batches are of the kind this method trains on.

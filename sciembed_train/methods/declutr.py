@@ -88,6 +88,14 @@ class Declutr(Method):
         """Losses and partner accuracy of spans of the held-out documents."""
         return self._held_out
 
+    @property
+    def reported_scores(self) -> tuple[str, ...]:
+        """Those of the parts that have a weight."""
+        without = {"val/mlm_loss"} if not self.mlm_weight else set[str]()
+        if not self.contrastive_weight:
+            without |= {"val/contrastive_loss", "val/partner_accuracy"}
+        return tuple(name for name in self.validation_scores if name not in without)
+
     def check(self, batch: Any) -> None:
         """See that the batches hold spans, with what the weights ask for.
 
@@ -108,9 +116,9 @@ class Declutr(Method):
             )
         if self.mlm_weight and not len(batch.masked):
             raise UserError(
-                f"{where}.mlm_probability is 0, and model.init_args.mlm_weight is "
-                f"{self.mlm_weight}: there is no masked token to predict. Give a probability "
-                "such as 0.15, or mlm_weight 0."
+                f"{where}.mlm_probability masks no token of the first documents, and "
+                f"model.init_args.mlm_weight is {self.mlm_weight}: there is nothing to predict. "
+                "Give a probability such as 0.15, or mlm_weight 0."
             )
         if not self.mlm_weight and len(batch.masked):
             raise UserError(

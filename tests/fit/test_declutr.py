@@ -14,6 +14,8 @@ from tests.corpus.small import write_small_corpus
 from tests.fit.runs import finish, losses, rows, start
 from tests.test_configs import CONFIGS
 
+NO_MLM = ["--model.mlm_weight", "0", "--data.sampling.mlm_probability", "0"]
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
@@ -162,6 +164,8 @@ def test_an_export_is_fine_tuned_on_citations(words, done, place, tiny_bert):
         (["--model.mlm_weight", "0"], "mlm_probability still masks"),
         (["--model.temperature", "0"], "temperature must be above 0"),
         (["--checkpoint.monitor", "val/map"], "val/partner_accuracy"),
+        ([*NO_MLM, "--checkpoint.monitor", "val/mlm_loss"], "with these settings are val/loss,"),
+        ([*NO_MLM, "--early_stopping.monitor", "val/mlm_loss"], "with these settings are val"),
     ],
 )
 def test_a_mistake_is_told_in_one_message(words, capsys, more, said):

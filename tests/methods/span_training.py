@@ -101,6 +101,7 @@ def train(
         "gradients": [g.tolist() for g in module.seen],
         "weights": torch.cat([p.detach().flatten() for p in module.parameters()]).tolist(),
         "scores": {name: value.item() for name, value in trainer.callback_metrics.items()},
+        "reported": module.reported_scores,
         "masked": [len(batch.masked) for batch in batches],
         "pieces": [len(module.cut(batch, step_tokens)) for batch in batches],
         "held out": len(data.examples.dev_items(distributed.rank(), world)),

@@ -229,6 +229,8 @@ def test_validation_of_two_ranks_equals_one_process(alone, two):
     assert set(alone["both"]["scores"]) == names
     assert set(alone["contrastive"]["scores"]) == names - {"val/mlm_loss"}
     assert set(alone["mlm"]["scores"]) == {"val/loss", "val/mlm_loss"}
+    for found in alone.values():
+        assert set(found["scores"]) == set(found["reported"])
     for name in ("both", "contrastive", "mlm"):
         for found in two:
             assert found[name]["scores"] == pytest.approx(alone[name]["scores"], abs=1e-6)
@@ -296,7 +298,7 @@ def test_batches_of_another_order_give_the_same_scores():
     ("settings", "sampling", "said"),
     [
         ({"mlm_weight": 0.0}, {}, "mlm_probability still masks"),
-        ({}, {"mlm_probability": 0.0}, "mlm_probability is 0"),
+        ({}, {"mlm_probability": 0.0}, "mlm_probability masks no token"),
         ({}, {"num_positives": 0}, "num_positives is 0"),
     ],
 )
