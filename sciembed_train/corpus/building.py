@@ -11,11 +11,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from sciembed_train.corpus.cocited import build_cocitations
 from sciembed_train.corpus.documents import write_documents
 from sciembed_train.corpus.engine import read_size, running
 from sciembed_train.corpus.formats import Table
 from sciembed_train.corpus.mined import build_plain, build_specter, refuse_shared
-from sciembed_train.corpus.papers import Papers, read_id_list, write_papers
+from sciembed_train.corpus.papers import Papers, assign_splits, read_id_list, write_papers
 from sciembed_train.corpus.progress import Progress
 from sciembed_train.corpus.settings import Inputs, PrepareSettings, open_inputs
 from sciembed_train.corpus.store import (
@@ -135,7 +136,8 @@ def _build(folder: Path, settings: PrepareSettings, inputs: Inputs, progress: Pr
         "counts": counts,
         "settings": {
             name: inputs.identity[name]
-            for name in ("format", "triplets", "dev_share", "test_share", "seed")
+            for name in ("format", "triplets", "cocitations", "dev_share", "test_share", "seed")
+            if name in inputs.identity
         },
         "identity": inputs.identity,
         "token_stores": {},
@@ -165,7 +167,7 @@ def _build_papers(
     report: dict[str, Any],
     progress: Progress,
 ) -> tuple[dict[str, Any], Papers]:
-    """Papers, citations and triplets; counts for ``corpus.json``."""
+    """Papers, citations, triplets and co-cited pairs; counts for ``corpus.json``."""
     table = inputs.papers
     assert table is not None
     work = folder / WORK
@@ -186,9 +188,13 @@ def _build_papers(
                 for split, ids in lists.items():
                     if ids and ids.isdisjoint(papers.key):
                         raise UserError(_names_nobody(inputs, split, ids))
-            counts = build_plain(
-                folder, work, settings, inputs, lists, papers, report, progress, engine, database
-            )
+            refuse_shared(lists)
+            shares = settings.dev_share, settings.test_share
+            split = assign_splits(papers.ids, settings.seed, *shares, lists)
+            given = folder, work, settings, inputs
+            counts = build_plain(*given, lists, papers, split, report, progress, engine, database)
+            if settings.mines_cocitations:
+                counts |= build_cocitations(*given, papers, split, report, progress, engine)
     shutil.rmtree(work)
     totals = {"papers": len(papers.ids), "papers_with_text": int(papers.usable.sum())}
     return totals | counts, papers

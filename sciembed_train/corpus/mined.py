@@ -15,7 +15,7 @@ from sciembed_train.corpus.explain import explain_mining, why_nothing
 from sciembed_train.corpus.formats import Table
 from sciembed_train.corpus.mining.margin import mine_margin
 from sciembed_train.corpus.mining.triplets import Triplets, mine_triplets
-from sciembed_train.corpus.papers import Papers, assign_splits, read_citations, read_triplets
+from sciembed_train.corpus.papers import Papers, read_citations, read_triplets
 from sciembed_train.corpus.progress import Progress
 from sciembed_train.corpus.settings import Inputs, PrepareSettings
 from sciembed_train.corpus.store import SPLITS, Split, save_queries, save_split
@@ -30,15 +30,13 @@ def build_plain(
     inputs: Inputs,
     lists: Mapping[Split, set[str]],
     papers: Papers,
+    split: NDArray[np.int8],
     report: dict[str, Any],
     progress: Progress,
     engine: Engine,
     memory: int,
 ) -> dict[str, Any]:
     """Citations and the triplets mined from them, or triplets given ready."""
-    refuse_shared(lists)
-    shares = settings.dev_share, settings.test_share
-    split = assign_splits(papers.ids, settings.seed, *shares, lists)
     citations = None
     if inputs.citations is not None:
         audit = Audit("citations", settings.max_bad_rows)
@@ -74,7 +72,8 @@ def build_plain(
                 "count": len(unknown),
                 "examples": unknown[:EXAMPLES],
             }
-    if not counts["triplets"]["train"]:
+    # Citations may have been given for the papers that they cite together.
+    if not counts["triplets"]["train"] and not settings.mines_cocitations:
         raise UserError(why_nothing(report, papers))
     return counts
 

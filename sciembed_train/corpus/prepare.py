@@ -7,9 +7,10 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from sciembed_train.corpus.building import cached_corpus, prepare
+from sciembed_train.corpus.mining.cocitations import CocitationMining, Source
 from sciembed_train.corpus.mining.triplets import TripletMining
 from sciembed_train.corpus.progress import Progress
 from sciembed_train.corpus.recipe import recipe_settings
@@ -56,6 +57,12 @@ def summary(corpus: Corpus) -> str:
             for split in SPLITS
         ]
         lines.append(f"triplets: {', '.join(parts)}")
+    if "cocitations" in counts:
+        parts = [f"{split} {counts['cocitations'][split]:,}" for split in SPLITS]
+        known = f"known {counts['known_cocitations']:,}"
+        if "contexts" in counts:
+            known += f", from {counts['contexts']:,} contexts"
+        lines.append(f"co-cited pairs: {', '.join(parts)}; {known}")
     if corpus.n_documents:
         parts = [f"{split} {counts['documents_by_split'][split]:,}" for split in SPLITS]
         lines.append(f"documents: {', '.join(parts)}")
@@ -93,6 +100,8 @@ def _parser() -> argparse.ArgumentParser:
         "unarXive; a folder is searched with those within it",
     )
     add("--pairs", help="triplets given ready: query, positive, negative")
+    add("--contexts", metavar="F", help="citing sentences: text, cited_ids; mined for pairs")
+    add("--cocitations", metavar="F", help="pairs cited together: paper_a, paper_b, count")
     add("--to", required=True, metavar="CORPUS", help="the corpus folder to make")
     add(
         "--format",
@@ -130,6 +139,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--dev-ids", metavar="F", help="ids held out as dev, one a line, in place of a share")
     add("--test-ids", metavar="F", help="ids held out as test, one a line, in place of a share")
+    add("--exclude-ids", metavar="F", help="ids of papers that are in no co-cited pair")
+    _add_cocitations(parser)
     add("--seed", type=int, metavar="N", help="of the split and every choice (0)")
     add("--memory", metavar="SIZE", help="memory to stay under (4GB)")
     add("--threads", type=int, metavar="N", help="of the database (one per core)")
@@ -145,6 +156,47 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+COCITATION_HELP = {
+    "cocitations_from": "references: papers that one paper cites are co-cited too (given)",
+    "max_group": "papers that a context may cite (10)",
+    "min_words": "words of a context, at least (5)",
+    "max_words": "words of a context, at most (100)",
+    "require_bracket": "leave out contexts without a bracket (no)",
+    "one_per_citing": "of a group's contexts in one citing paper keep one (yes)",
+    "min_contexts": "contexts that cite the same papers, at least (1)",
+    "min_count": "how often a pair is cited together, at least (1)",
+    "max_pairs": "pairs of one reference list or context, at most (1000)",
+    "min_sentences": "sentences of an abstract, at least (0)",
+    "max_sentences": "sentences of an abstract, at most; 0: no limit (0)",
+    "longest_sentence": "words of a sentence of an abstract, at most; 0: no limit (0)",
+    "short_sentence": "an abstract needs a sentence of more words (0)",
+}
+
+
+def _add_cocitations(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("co-cited papers")
+    group.add_argument(
+        "--faithful", action="store_true", help="Aspire's own numbers for all that follow"
+    )
+    for field in dataclasses.fields(CocitationMining):
+        flag, told = f"--{field.name.replace('_', '-')}", COCITATION_HELP[field.name]
+        if isinstance(field.default, bool):
+            action = argparse.BooleanOptionalAction
+            group.add_argument(flag, action=action, default=None, help=told)
+        elif isinstance(field.default, int):
+            group.add_argument(flag, type=int, metavar="N", help=told)
+        else:
+            group.add_argument(flag, choices=get_args(Source), help=told)
+
+
+def _cocitation_mining(args: argparse.Namespace, recipe: CocitationMining) -> CocitationMining:
+    """The recipe's settings, or Aspire's own, with what the command line says of them."""
+    before = CocitationMining.faithful() if args.faithful else recipe
+    names = [field.name for field in dataclasses.fields(CocitationMining)]
+    said = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    return dataclasses.replace(before, **said)
+
+
 def main(argv: list[str]) -> int:
     """The command ``train prepare``."""
     args = _parser().parse_args(argv)
@@ -154,11 +206,14 @@ def main(argv: list[str]) -> int:
         "citations",
         "pairs",
         "fulltexts",
+        "contexts",
+        "cocitations",
         "tokenizer",
         "dev_share",
         "test_share",
         "dev_ids",
         "test_ids",
+        "exclude_ids",
         "seed",
         "memory",
         "threads",
@@ -170,6 +225,8 @@ def main(argv: list[str]) -> int:
     mining = {n: getattr(args, n) for n in ("per_query", "hard", "require_hard")}
     mining = {name: value for name, value in mining.items() if value is not None}
     values["triplets"] = dataclasses.replace(values.get("triplets", TripletMining()), **mining)
+    recipe = values.get("cocitation_mining", CocitationMining())
+    values["cocitation_mining"] = _cocitation_mining(args, recipe)
     form = {n: getattr(args, n) for n in ("separator", "sentences") if getattr(args, n)}
     values["form"] = dataclasses.replace(values.get("form", InputFormat()), **form)
     settings = PrepareSettings(to=args.to, format=cast(Any, args.format), **values)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+from sciembed_train.corpus.mining.cocitations import CocitationMining
 from sciembed_train.corpus.mining.triplets import TripletMining
 from sciembed_train.errors import UserError
 from sciembed_train.inputs import InputFormat
@@ -22,8 +23,11 @@ SETTINGS: dict[str, tuple[type, ...]] = {
     "citations": (str,),
     "pairs": (str,),
     "fulltexts": (str,),
+    "contexts": (str,),
+    "cocitations": (str,),
     "dev_ids": (str,),
     "test_ids": (str,),
+    "exclude_ids": (str,),
 }
 
 
@@ -48,9 +52,11 @@ def recipe_settings(paths: Sequence[str | Path]) -> dict[str, Any]:
                 expected = {int: "an integer", str: "text"}.get(kinds[-1], "a number")
                 raise UserError(f"{path}: data.{name} is {value!r}; expected {expected}.")
             found[name] = value
-        for section, kind, values in (
-            ("data.triplets", TripletMining, _arguments(data.get("triplets"))),
-            ("model.encoder.form", InputFormat, _encoder(model).get("form") or {}),
+        mined = _arguments(data.get("cocitation_mining"))
+        for section, name, kind, values in (
+            ("data.triplets", "triplets", TripletMining, _arguments(data.get("triplets"))),
+            ("data.cocitation_mining", "cocitation_mining", CocitationMining, mined),
+            ("model.encoder.form", "form", InputFormat, _encoder(model).get("form") or {}),
         ):
             known = {f.name for f in dataclasses.fields(kind)}
             unknown = sorted(set(values) - known)
@@ -60,7 +66,6 @@ def recipe_settings(paths: Sequence[str | Path]) -> dict[str, Any]:
                     f"it knows {', '.join(sorted(known))}."
                 )
             if values:
-                name = "triplets" if kind is TripletMining else "form"
                 before = found.get(name) or kind()
                 found[name] = _replaced(before, values, f"{path}: {section}")
         backbone = _encoder(model).get("backbone")

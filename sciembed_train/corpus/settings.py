@@ -11,6 +11,7 @@ from sciembed_train.corpus.documents import open_fulltexts
 from sciembed_train.corpus.engine import read_size
 from sciembed_train.corpus.files import sha256
 from sciembed_train.corpus.formats import Table
+from sciembed_train.corpus.mining.cocitations import CocitationMining
 from sciembed_train.corpus.mining.triplets import TripletMining
 from sciembed_train.corpus.store import CORPUS_VERSION, Split
 from sciembed_train.errors import UserError
@@ -19,6 +20,7 @@ from sciembed_train.inputs import InputFormat
 Format = Literal["auto", "plain", "specter", "s2orc", "unarxive"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 FULLTEXTS_VERSION = 1  # of how full texts are read; another one makes a corpus anew
+COCITATIONS_VERSION = 1  # of how co-cited pairs are mined, likewise
 SPECTER_LISTS: dict[Split, str] = {"train": "train.txt", "dev": "val.txt", "test": "test.txt"}
 
 
@@ -33,13 +35,17 @@ class PrepareSettings:
         to: the corpus folder to make.
         pairs: triplets given ready (``query, positive, negative``), taken in place of mined ones.
         fulltexts: documents: a file, a folder that is searched with those within it, or a dataset.
+        contexts: citing sentences and the papers each cites; their papers are mined as pairs.
+        cocitations: pairs of papers cited together and how often, in addition or alone.
         tokenizer: a folder or hub name; None leaves tokenising to a later run.
         form: how title and abstract become one text.
         format: ``specter`` for SPECTER's own files; ``auto`` sees them by their names. Full texts
             are seen by their fields; ``s2orc`` or ``unarxive`` refuses others.
         triplets: how triplets are mined.
+        cocitation_mining: how pairs of co-cited papers are mined.
         dev_share, test_share: share of the papers held out as queries, and of the documents.
         dev_ids, test_ids: files of ids of papers or documents that are held out instead.
+        exclude_ids: a file of ids of papers that are in no co-cited pair: those of evaluation sets.
         seed: of the split and of every choice.
         memory: bytes of memory to stay under, as ``4GB``; the papers' ids are held whatever it is.
         threads: of the database; None for one per core.
@@ -51,14 +57,18 @@ class PrepareSettings:
     to: str | Path | None = None
     pairs: str | Path | None = None
     fulltexts: str | Path | None = None
+    contexts: str | Path | None = None
+    cocitations: str | Path | None = None
     tokenizer: str | Path | None = None
     form: InputFormat = InputFormat()  # noqa: RUF009
     format: Format = "auto"
     triplets: TripletMining = TripletMining()  # noqa: RUF009
+    cocitation_mining: CocitationMining = CocitationMining()  # noqa: RUF009
     dev_share: float = 0.05
     test_share: float = 0.05
     dev_ids: str | Path | None = None
     test_ids: str | Path | None = None
+    exclude_ids: str | Path | None = None
     seed: int = 0
     memory: str = "4GB"
     threads: int | None = None
@@ -84,12 +94,27 @@ class PrepareSettings:
                     "prepare needs --papers, a file of papers, or --fulltexts, a file or folder of "
                     "full texts."
                 )
-            for name in ("citations", "pairs"):
+            for name in ("citations", "pairs", "contexts", "cocitations"):
                 if getattr(self, name) is not None:
                     raise UserError(f"--{name} names papers: give --papers too, or leave it out.")
             if self.format == "specter":
                 raise UserError("--format specter is one of papers: give --papers too.")
+        if self.cocitation_mining.cocitations_from == "references" and self.citations is None:
+            raise UserError(
+                "cocitations_from is references, and there are no references: give --citations."
+            )
+        if self.exclude_ids is not None and not self.mines_cocitations:
+            raise UserError(
+                "--exclude-ids keeps papers out of co-cited pairs, and none are mined: give "
+                "--contexts, --cocitations or --cocitations-from references too."
+            )
         read_size(self.memory)
+
+    @property
+    def mines_cocitations(self) -> bool:
+        """Whether pairs of co-cited papers are asked for."""
+        given = self.contexts is not None or self.cocitations is not None
+        return given or self.cocitation_mining.cocitations_from == "references"
 
 
 @dataclass
@@ -100,6 +125,8 @@ class Inputs:
     citations: Table | None
     pairs: Table | None
     fulltexts: Table | None
+    contexts: Table | None
+    cocitations: Table | None
     data: Path | None  # SPECTER's data.json
     lists: dict[Split, Path]  # files of query ids
     identity: dict[str, Any]
@@ -132,11 +159,26 @@ def open_inputs(settings: PrepareSettings) -> Inputs:
                 raise UserError(f"{path}: there is no such file (ids of {split} queries).")
     pairs = Table(settings.pairs, "triplets") if settings.pairs else None
     fulltexts = open_fulltexts(settings.fulltexts) if settings.fulltexts else None
+    contexts = cocitations = None
+    if settings.contexts is not None:
+        contexts = Table(settings.contexts, "contexts", needed=("cited_ids",))
+    if settings.cocitations is not None:
+        cocitations = Table(settings.cocitations, "co-citations", needed=("paper_a",))
+    if specter and settings.mines_cocitations:
+        raise UserError(
+            f"{settings.papers} is in SPECTER's own format, from which no co-cited pairs are "
+            "mined. Give its metadata.json as --papers with --format plain."
+        )
     tables = {"papers": papers, "citations": citations, "pairs": pairs, "fulltexts": fulltexts}
+    tables |= {"contexts": contexts, "cocitations": cocitations}
     sources = {name: table.checksums() for name, table in tables.items() if table is not None}
     files = {f"{split} ids": path for split, path in lists.items()}
     if data is not None:
         files["relations"] = data
+    if settings.exclude_ids is not None:
+        files["excluded ids"] = Path(settings.exclude_ids)
+        if not files["excluded ids"].is_file():
+            raise UserError(f"{settings.exclude_ids}: there is no such file (ids left out).")
     for name, path in files.items():
         sources[name] = [{"name": path.name, "sha256": sha256(path), "bytes": path.stat().st_size}]
     identity = {
@@ -152,7 +194,10 @@ def open_inputs(settings: PrepareSettings) -> Inputs:
     if fulltexts is not None:
         form = settings.format if settings.format in ("s2orc", "unarxive") else "any"
         identity["fulltexts"] = {"version": FULLTEXTS_VERSION, "format": form}
-    return Inputs(papers, citations, pairs, fulltexts, data, lists, identity)
+    if settings.mines_cocitations:
+        mining = dataclasses.asdict(settings.cocitation_mining)
+        identity["cocitations"] = {"version": COCITATIONS_VERSION, **mining}
+    return Inputs(papers, citations, pairs, fulltexts, contexts, cocitations, data, lists, identity)
 
 
 def _specter_metadata(source: Path, format: Format) -> Path | None:

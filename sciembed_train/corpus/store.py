@@ -1,11 +1,12 @@
 """A corpus folder: what `prepare` writes and everything later reads.
 
 Reading for training needs numpy alone: ``triplets/<split>.npy``, ``queries/<split>.npy``,
-``documents/<split>.npy``, ``citations.npy`` and the token stores are memory-mapped arrays. The
-Parquet files beside them (papers, citations, triplets, documents) are for people and other
-programs.
+``cocitations/<split>.npy``, ``documents/<split>.npy``, ``citations.npy`` and the token stores are
+memory-mapped arrays. The Parquet files beside them (papers, citations, triplets, co-citations,
+contexts, documents) are for people and other programs.
 
-Shapes: ``P`` papers, ``E`` citations, ``N`` triplets, ``n`` documents of a split.
+Shapes: ``P`` papers, ``E`` citations, ``N`` triplets or pairs, ``K`` known pairs, ``n`` documents
+of a split.
 """
 
 from __future__ import annotations
@@ -116,6 +117,47 @@ class Corpus:
             UserError: the corpus was prepared without citations.
         """
         return self._array("citations.npy", "citations")
+
+    def cocitations(self, split: Split) -> NDArray[np.int32]:
+        """Pairs of papers that are cited together, ``[N, 2]``: a < b, distinct and ascending.
+
+        Training pairs have two training papers, test pairs a test paper, dev pairs a dev paper
+        and no test paper. Which of a pair is the query is not said here.
+
+        Raises:
+            UserError: no co-cited pairs were mined when the corpus was prepared.
+        """
+        return self._cocited(f"{split}.npy")
+
+    def cocitation_counts(self, split: Split) -> NDArray[np.int32]:
+        """How often each pair of `cocitations` is cited together, ``[N]``.
+
+        Contexts, counts given ready and citing papers are added up, whichever were given.
+
+        Raises:
+            UserError: no co-cited pairs were mined when the corpus was prepared.
+        """
+        return self._cocited(f"{split}.count.npy")
+
+    def known_cocitations(self) -> NDArray[np.int64]:
+        """Every pair known to be co-cited, as ``a * n_papers + b`` with a < b, ``[K]``, ascending.
+
+        Pairs of every split, and those that filters kept out of the splits: no negatives.
+
+        Raises:
+            UserError: no co-cited pairs were mined when the corpus was prepared.
+        """
+        return self._cocited("known.npy")
+
+    def _cocited(self, name: str) -> NDArray[Any]:
+        path = self.folder / "cocitations" / name
+        if not path.is_file():
+            raise UserError(
+                f"{self.folder} holds no co-cited papers (cocitations/{name} is not there). Run "
+                "prepare with --papers and one of --contexts F (citing sentences), --cocitations F "
+                "(counted pairs), or --citations F --cocitations-from references."
+            )
+        return load_array(path)
 
     def paper_ids(self) -> list[str]:
         """The user's id of every paper.

@@ -1,0 +1,293 @@
+"""From contexts, counted pairs and citations to the co-cited pairs of a corpus folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciembed_train.corpus.contexts import (
+    REASONS,
+    Mentions,
+    read_cocitations,
+    usable_papers,
+    write_mentions,
+)
+from sciembed_train.corpus.engine import Engine
+from sciembed_train.corpus.formats import Table
+from sciembed_train.corpus.mining.cocitations import CocitationMiner, Pairs
+from sciembed_train.corpus.papers import Papers, read_id_list
+from sciembed_train.corpus.progress import Progress
+from sciembed_train.corpus.settings import Inputs, PrepareSettings
+from sciembed_train.corpus.store import SPLITS, read_papers
+from sciembed_train.corpus.tokens import load_array
+from sciembed_train.corpus.validate import EXAMPLES, Audit
+from sciembed_train.errors import UserError
+
+CONTEXTS = (
+    "SELECT k.context, s.* FROM source s JOIN kept k ON k.mention = s.mention ORDER BY k.context"
+)
+
+
+def build_cocitations(
+    folder: Path,
+    work: Path,
+    settings: PrepareSettings,
+    inputs: Inputs,
+    papers: Papers,
+    split: NDArray[np.int8],
+    report: dict[str, Any],
+    progress: Progress,
+    engine: Engine,
+) -> dict[str, Any]:
+    """Mine and write the co-cited pairs; counts for ``corpus.json``.
+
+    Raises:
+        UserError: the input is wrong, or no training pair is left.
+    """
+    mining = settings.cocitation_mining
+    excluded = read_id_list(Path(settings.exclude_ids)) if settings.exclude_ids else set()
+    abstracts = (p["abstract"] for p in read_papers(folder / "papers.parquet"))
+    why = usable_papers(papers, excluded, mining, abstracts)
+    miner = CocitationMiner(engine, work, mining, settings.seed)
+    contexts = audit = None
+    if inputs.contexts is not None:
+        audit = Audit("contexts", settings.max_bad_rows)
+        with progress.stage("contexts") as stage:
+            contexts = write_mentions(inputs.contexts, papers, why, mining, work, audit, stage)
+        miner.add_contexts(contexts.mentions, contexts.members)
+    if inputs.cocitations is not None:
+        given = Audit("cocitations", settings.max_bad_rows)
+        with progress.stage("cocitations") as stage:
+            rows, count = read_cocitations(inputs.cocitations, papers, why, given, stage)
+        report["cocitation rows"] = given.as_dict()
+        miner.add_pairs(rows, count)
+    if mining.cocitations_from == "references":
+        miner.add_references(load_array(folder / "citations.npy"), why == 0)
+    with progress.stage("co-cited pairs", unit="pairs") as stage:
+        miner.mine(split)
+        counts = _save(folder, miner, papers, stage.reach)
+        if contexts is not None and inputs.contexts is not None and audit is not None:
+            for reason, (n, first) in miner.repeated().items():
+                for place in first:
+                    audit.drop(reason, inputs.contexts.where(place))
+                audit.dropped[reason].count = n
+            counts["contexts"] = audit.kept = miner.number("kept")
+            report["contexts"] = audit.as_dict()
+            _save_contexts(folder, engine, contexts, papers, inputs.contexts)
+    report["co-cited pairs"] = _explain(miner, counts, papers, why, excluded, contexts)
+    if not counts["cocitations"]["train"]:
+        raise UserError(_why_nothing(report, papers))
+    return counts
+
+
+class _Array:
+    """An ``.npy`` file written a piece at a time."""
+
+    def __init__(self, path: Path, dtype: str, shape: tuple[int, ...]) -> None:
+        self.dtype, self.left = np.dtype(dtype), int(np.prod(shape))
+        self.file = path.open("wb")
+        header = {"descr": dtype, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self.file, header)
+
+    def add(self, values: NDArray[Any]) -> None:
+        self.left -= values.size
+        self.file.write(np.ascontiguousarray(values, self.dtype).tobytes())
+
+    def close(self) -> None:
+        self.file.close()
+        if self.left:
+            raise RuntimeError("the database gave another number of rows than it counted")
+
+
+def _save(
+    folder: Path, miner: CocitationMiner, papers: Papers, on_pairs: Callable[[int], None]
+) -> dict[str, Any]:
+    """Write pairs, counts and known pairs; counts for ``corpus.json``."""
+    to = folder / "cocitations"
+    to.mkdir()
+    sizes = miner.by_split()
+    writers = [_SplitWriter(to, name, n, papers) for name, n in zip(SPLITS, sizes, strict=True)]
+    done = 0
+    for pairs in miner.pairs():
+        for number, writer in enumerate(writers):
+            writer.add(pairs, pairs.split == number)
+        done += len(pairs.rows)
+        on_pairs(done)
+    for writer in writers:
+        writer.close()
+    known = _Array(to / "known.npy", "<i8", (miner.prepare_known(len(papers.ids)),))
+    counts = {
+        "cocitations": dict(zip(SPLITS, sizes, strict=True)),
+        "known_cocitations": known.left,
+    }
+    for keys in miner.known():
+        known.add(keys)
+    known.close()
+    return counts
+
+
+class _SplitWriter:
+    """Writes the pairs of one split, as arrays and as Parquet."""
+
+    def __init__(self, to: Path, split: str, pairs: int, papers: Papers) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self.ids = papers.ids
+        self.rows = _Array(to / f"{split}.npy", "<i4", (pairs, 2))
+        self.counts = _Array(to / f"{split}.count.npy", "<i4", (pairs,))
+        self.schema = pa.schema(
+            [
+                *((name, pa.int32()) for name in ("a", "b")),
+                *((name, pa.string()) for name in ("paper_a", "paper_b")),
+                ("count", pa.int32()),
+                ("contexts", pa.list_(pa.int64())),
+            ]
+        )
+        self.file = pq.ParquetWriter(to / f"{split}.parquet", self.schema, compression="zstd")
+
+    def add(self, pairs: Pairs, chosen: NDArray[np.bool_]) -> None:
+        import pyarrow as pa
+
+        if not chosen.any():
+            return
+        rows, count = pairs.rows[chosen], pairs.count[chosen]
+        self.rows.add(rows)
+        self.counts.add(count)
+        sizes = np.diff(pairs.offsets)
+        contexts = pairs.contexts[np.repeat(chosen, sizes)]
+        offsets = np.concatenate([[0], np.cumsum(sizes[chosen])]).astype(np.int32)
+        names = ([self.ids[paper] for paper in column] for column in rows.T)
+        columns = [*map(np.ascontiguousarray, rows.T), *names, count]
+        arrays = [pa.array(c, t) for c, t in zip(columns, self.schema.types, strict=False)]
+        arrays.append(pa.ListArray.from_arrays(offsets, contexts))
+        self.file.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self.schema))
+
+    def close(self) -> None:
+        self.file.close()
+        self.rows.close()
+        self.counts.close()
+
+
+def _save_contexts(
+    folder: Path, engine: Engine, contexts: Mentions, papers: Papers, table: Table
+) -> None:
+    """Write the contexts that were kept, in the order of their numbers."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    texts = ("citing_id", "text", "before", "after")
+    schema = pa.schema(
+        [
+            ("context", pa.int64()),
+            *((name, pa.string()) for name in texts),
+            ("papers", pa.list_(pa.int32())),
+            ("paper_ids", pa.list_(pa.string())),
+            ("place", pa.string()),
+        ]
+    )
+    with pq.ParquetWriter(folder / "contexts.parquet", schema, compression="zstd") as writer:
+        for batch in engine.batches(CONTEXTS, contexts.texts):
+            cited = batch.column("cited").to_pylist()
+            columns = [
+                *(batch.column(name) for name in ("context", *texts)),
+                cited,
+                [[papers.ids[paper] for paper in group] for group in cited],
+                [table.name(place) for place in batch.column("mention").to_pylist()],
+            ]
+            arrays = [
+                column.cast(kind) if isinstance(column, pa.Array) else pa.array(column, kind)
+                for column, kind in zip(columns, schema.types, strict=True)
+            ]
+            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+
+
+def _explain(
+    miner: CocitationMiner,
+    counts: Mapping[str, Any],
+    papers: Papers,
+    why: NDArray[np.int8],
+    excluded: set[str],
+    contexts: Mentions | None,
+) -> dict[str, Any]:
+    """What became of the papers on the way to pairs."""
+    found: dict[str, Any] = {
+        "pairs": dict(counts["cocitations"]),
+        "known pairs": counts["known_cocitations"],
+        "papers in no pair": {
+            reason: int((why == number).sum()) for number, reason in enumerate(REASONS) if reason
+        },
+    }
+    if miner.settings.min_count > 1:
+        found["known pairs without a place in training, dev or test"] = counts[
+            "known_cocitations"
+        ] - sum(counts["cocitations"].values())
+    if contexts is not None:
+        found["cited papers left out of contexts"] = {
+            reason: dropped.as_dict() for reason, dropped in contexts.removed.items()
+        }
+        found["contexts by papers left"] = {
+            str(size): n for size, n in sorted(contexts.sizes.items())
+        }
+        found["groups"] = miner.number("weights", "list > 0")
+    if miner.settings.cocitations_from == "references":
+        found["papers that cite two or more"] = miner.number(
+            "placed", "list < 0 AND place = 0 AND size > 1"
+        )
+    for kind, (lists, pairs) in miner.cut().items():
+        if lists:
+            found[f"{kind} with more than {miner.settings.max_pairs:,} pairs"] = lists
+            found[f"pairs of such {kind} not taken"] = pairs
+    if excluded:
+        unknown = sorted(excluded - papers.key.keys())
+        found["excluded ids that name no paper"] = {
+            "count": len(unknown),
+            "examples": unknown[:EXAMPLES],
+        }
+    return found
+
+
+def _why_nothing(report: Mapping[str, Any], papers: Papers) -> str:
+    """Why there is no training pair, with numbers, and what to do."""
+    facts = report["co-cited pairs"]
+    usable, n = int(papers.usable.sum()), len(papers.ids)
+    lines = [
+        f"No training pair of co-cited papers can be made. Of {n:,} papers {usable:,} have a text."
+    ]
+    for name, what in (("contexts", "contexts"), ("cocitation rows", "co-cited pairs")):
+        if name not in report:
+            continue
+        given = report[name]
+        why = [
+            f"{d['count']:,}: {reason}, the first at {d['examples'][0]}"
+            for reason, d in {**given["malformed"], **given["dropped"]}.items()
+        ]
+        told = f" ({'; '.join(why)})" if why else ""
+        lines.append(f"Of {given['rows']:,} {what} {given['kept']:,} can be used{told}.")
+    left_out = facts.get("cited papers left out of contexts", {})
+    if left_out:
+        told = "; ".join(f"{d['count']:,}: {reason}" for reason, d in left_out.items())
+        lines.append(f"Cited papers left out of contexts: {told}.")
+    if "papers that cite two or more" in facts:
+        lines.append(f"{facts['papers that cite two or more']:,} papers cite two or more of them.")
+    pairs, known = facts["pairs"], facts["known pairs"]
+    if sum(pairs.values()):
+        lines.append(
+            f"All pairs are held out (dev {pairs['dev']:,}, test {pairs['test']:,}), for a pair "
+            "trains only if both its papers do: lower --dev-share and --test-share."
+        )
+    elif known:
+        lines.append(
+            f"{known:,} pairs are known to be co-cited, and the filters named above or min_count "
+            "leave none of them: set them lower."
+        )
+    else:
+        lines.append(
+            "Give contexts that cite two or more papers, with texts for these, and see that the "
+            "files name papers by the same ids."
+        )
+    return " ".join(lines)
