@@ -3,7 +3,7 @@
 Gradient caching, Gao, Zhang, Han and Callan (2021), "Scaling Deep Contrastive Learning Batch Size
 under Memory Limited Setup": the vectors of every piece are computed without keeping a graph, the
 loss gives the gradient of each vector, and each piece is encoded once more to carry it on.
-A share of one piece is encoded once, and its graph kept.
+A share of one piece is encoded once, and its graph kept; so is each piece where nothing meets.
 """
 
 from __future__ import annotations
@@ -58,18 +58,16 @@ def meeting_gradients(
     """
     whole = len(pieces) == 1
     brought: list[Represented] = []
-    with torch.set_grad_enabled(whole):
-        for number, piece in enumerate(pieces):
-            method.seed_dropout(step, number)
-            brought.append(represent(piece))
-    if not whole:
-        # Weights that autocast has lowered without a graph must not serve the pass with one.
-        torch.clear_autocast_cache()
-    value: dict[str, Tensor] = {"loss": torch.stack([b.local.detach() for b in brought]).sum()}
-    for name in brought[0].parts:
-        value[name] = torch.stack([b.parts[name] for b in brought]).sum()
+    value: dict[str, Tensor] = {}
     gradients: list[tuple[Tensor, ...]] = []
     if meet is not None:
+        with torch.set_grad_enabled(whole):
+            for number, piece in enumerate(pieces):
+                method.seed_dropout(step, number)
+                brought.append(represent(piece))
+        if not whole:
+            # Weights that autocast has lowered without a graph must not serve the pass with one.
+            torch.clear_autocast_cache()
         columns = zip(*(b.vectors for b in brought), strict=True)
         leaves = [torch.cat(column).detach().requires_grad_() for column in columns]
         loss = meet(*leaves)
@@ -77,11 +75,10 @@ def meeting_gradients(
         sizes = [len(b.vectors[0]) for b in brought]
         whole_gradients = torch.autograd.grad(loss.value, leaves)
         gradients = list(zip(*(g.split(sizes) for g in whole_gradients), strict=True))
-        value["loss"] = value["loss"] + loss.value.detach()
-        value.update(loss.parts)
+        value = {"loss": loss.value.detach(), **loss.parts}
     for number, piece in enumerate(pieces):
         with method.exchanging(number == len(pieces) - 1):
-            if whole:
+            if brought and whole:
                 here = brought[0]
             else:
                 method.seed_dropout(step, number)
@@ -91,4 +88,6 @@ def meeting_gradients(
                 for vectors, gradient in zip(here.vectors, gradients[number], strict=True):
                     carried = carried + (vectors * gradient).sum()
             method.manual_backward(carried)
+        for name, part in {"loss": here.local.detach(), **here.parts}.items():
+            value[name] = value[name] + part if name in value else part
     return value

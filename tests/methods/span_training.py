@@ -119,6 +119,11 @@ VARIANTS: dict[str, dict] = {
         "step_tokens": 180,
         "sampling": {"mask_anchor_for_contrastive": False},
     },
+    "cut, mlm": {
+        "step_tokens": 60,
+        "contrastive_weight": 0.0,
+        "sampling": {"num_positives": 0},
+    },
     "published scale": {
         "reproduce": True,
         "mlm_weight": 0.0,

@@ -64,7 +64,7 @@ def difference(one, other, key):
     return np.abs(np.array(one[key]) - np.array(other[key])).max()
 
 
-SAME = ["both", "contrastive", "mlm", "clean anchors", "cut", "cut, clean anchors"]
+SAME = ["both", "contrastive", "mlm", "clean anchors", "cut", "cut, clean anchors", "cut, mlm"]
 
 
 @pytest.mark.parametrize("name", SAME)
@@ -106,7 +106,11 @@ def test_the_published_scale_is_one_over_the_ranks(alone, two):
 
 
 def test_a_cut_step_is_the_same_step(alone):
-    for cut, whole in (("cut", "both"), ("cut, clean anchors", "clean anchors")):
+    for cut, whole in (
+        ("cut", "both"),
+        ("cut, clean anchors", "clean anchors"),
+        ("cut, mlm", "mlm"),
+    ):
         assert difference(alone[cut], alone[whole], "gradients") < 1e-12
         assert difference(alone[cut], alone[whole], "weights") < 1e-9
 
@@ -145,6 +149,25 @@ def test_a_cut_step_in_bf16_keeps_the_gradient_of_every_weight(place):
     ]
     whole, cut = (np.array(run["gradients"][0]) for run in runs)
     assert np.linalg.norm(cut - whole) < 0.02 * np.linalg.norm(whole)
+
+
+@pytest.mark.parametrize(("weight", "times"), [(0.0, 1), (1.0, 2)])
+def test_pieces_that_do_not_meet_are_encoded_once(place, weight, times, monkeypatch):
+    corpus, backbone = place
+    module = prepared(backbone, contrastive_weight=weight, step_tokens=150)
+    batch = first_batch(corpus, backbone)
+    pieces = module.cut(batch, 150)
+    seen = []
+    encode = module.encoder.with_states
+    monkeypatch.setattr(
+        module.encoder, "with_states", lambda *given: seen.append(1) or encode(*given)
+    )
+    cut = module.gradients(batch, pieces)
+    assert len(seen) == times * len(pieces) > 2
+    whole = module.gradients(batch, [batch])
+    assert cut.keys() == whole.keys()
+    for name, value in cut.items():
+        assert value.item() == pytest.approx(whole[name].item(), abs=1e-9)
 
 
 def prepared(backbone, dropout=0.0, **settings):
