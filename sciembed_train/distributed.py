@@ -48,9 +48,9 @@ def launch_rank() -> int:
 def _shapes(tensor: Tensor) -> list[list[int]]:
     """The shape of the tensor on every rank; all ranks must hold the same number of axes."""
     here = torch.tensor(tensor.shape, dtype=torch.int64, device=tensor.device)
-    everyone = [torch.empty_like(here) for _ in range(world_size())]
-    dist.all_gather(everyone, here)
-    return [shape.tolist() for shape in everyone]
+    everyone = here.new_empty(world_size(), len(here))
+    dist.all_gather(list(everyone.unbind()), here)
+    return everyone.tolist()  # the host waits for the device once, not for each rank
 
 
 def gather(tensor: Shaped[Tensor, "B ..."]) -> Shaped[Tensor, "N ..."]:
