@@ -18,6 +18,7 @@ from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sciembed_train import distributed
+from sciembed_train.corpus.mining.cocitations import CocitationMining
 from sciembed_train.corpus.mining.triplets import TripletMining
 from sciembed_train.corpus.store import Corpus
 from sciembed_train.errors import UserError
@@ -30,7 +31,7 @@ NOTHING = (
     "There is nothing to train on: give --data.corpus CORPUS (a folder made by `train prepare`), "
     "or the raw files that the recipe's data.sampling takes."
 )
-RAW = ("papers", "citations", "pairs", "fulltexts")  # kinds of raw files
+RAW = ("papers", "citations", "pairs", "fulltexts", "contexts", "cocitations")  # kinds of raw files
 
 
 class StepDataset(Dataset[Any]):
@@ -117,12 +118,16 @@ class TrainingData(LightningDataModule):
         citations: likewise, of citations.
         pairs: triplets given ready, taken in place of mined ones.
         fulltexts: a file or folder of documents.
+        contexts: a file of citing sentences and the papers each cites.
+        cocitations: a file of pairs of papers that are cited together.
         format: how the files are written; ``auto`` sees SPECTER's own by their names.
         triplets: how triplets are mined.
+        cocitation_mining: how pairs of co-cited papers are mined.
         dev_share: share of the papers or documents held out for validation.
         test_share: share held out for testing.
         dev_ids: file of ids that are held out for validation instead of a share.
         test_ids: likewise for testing.
+        exclude_ids: file of ids of papers that are in no co-cited pair.
         memory: bytes of memory that preparing stays under.
         threads: of preparing; null for one per core.
         max_bad_rows: malformed rows per file that are skipped before the program refuses.
@@ -132,7 +137,7 @@ class TrainingData(LightningDataModule):
         num_workers: processes that read ahead. Reading is one copy out of memory-mapped files,
             so 0 is fastest where the files are on a local disk.
         dev_examples: validate on at most so many held-out examples; null for the sampling's own
-            number (20,000 triplets, by whole queries; 500 documents).
+            number (20,000 triplets, by whole queries; 500 documents; 2,000 pairs).
         max_length: tokens of a text; comes from the encoder.
         tokenizer: name or folder; comes from the encoder.
         form: the input format; comes from the encoder.
@@ -149,12 +154,16 @@ class TrainingData(LightningDataModule):
         citations: str | None = None,
         pairs: str | None = None,
         fulltexts: str | None = None,
+        contexts: str | None = None,
+        cocitations: str | None = None,
         format: Literal["auto", "plain", "specter"] = "auto",
         triplets: TripletMining = TripletMining(),  # noqa: B008 - frozen
+        cocitation_mining: CocitationMining = CocitationMining(),  # noqa: B008 - frozen
         dev_share: float = 0.05,
         test_share: float = 0.05,
         dev_ids: str | None = None,
         test_ids: str | None = None,
+        exclude_ids: str | None = None,
         memory: str = "4GB",
         threads: int | None = None,
         max_bad_rows: int = 0,

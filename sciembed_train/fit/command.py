@@ -27,6 +27,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger
 
 from sciembed_train import distributed
+from sciembed_train.corpus.mining.cocitations import CocitationMining
 from sciembed_train.corpus.mining.triplets import TripletMining
 from sciembed_train.corpus.store import Corpus
 from sciembed_train.data import RAW, TrainingData
@@ -59,7 +60,7 @@ from sciembed_train.sampling.triplets import TripletSampling
 
 # What of data says how raw files are prepared.
 PREPARING = (
-    *("format", "dev_share", "test_share", "dev_ids", "test_ids"),
+    *("format", "dev_share", "test_share", "dev_ids", "test_ids", "exclude_ids"),
     *("memory", "threads", "max_bad_rows", "seed"),
 )
 # Set for the processes that Lightning starts from this one: they need not look at the raw files.
@@ -283,6 +284,7 @@ class RunCLI(LightningCLI):
             **raw,
             **{key: data[key] for key in PREPARING},
             triplets=TripletMining(**data.triplets.as_dict()),
+            cocitation_mining=CocitationMining(**data.cocitation_mining.as_dict()),
             tokenizer=data.tokenizer,
             form=InputFormat(**encoder.form.as_dict()),
         )
@@ -419,14 +421,17 @@ def _told_shortly(argv: list[str]) -> Iterator[None]:
 def known_keys() -> set[str]:
     """Every key that a configuration may have, for telling which one was meant."""
     from sciembed_train.encoder.encoder import EncoderSettings
+    from sciembed_train.methods.aspire import Cocite
     from sciembed_train.methods.declutr import Declutr
     from sciembed_train.methods.specter import Specter
     from sciembed_train.optim import OptimSettings
+    from sciembed_train.sampling.cocitations import CocitationSampling
     from sciembed_train.sampling.spans import SpanSampling
 
     taking = (
-        *(Specter, Declutr, EncoderSettings, InputFormat, OptimSettings),
-        *(TrainingData, TripletMining, TripletSampling, SpanSampling),
+        *(Specter, Declutr, Cocite, EncoderSettings, InputFormat, OptimSettings),
+        *(TrainingData, TripletMining, CocitationMining),
+        *(TripletSampling, SpanSampling, CocitationSampling),
         *(Trainer, CheckpointSettings, StoppingSettings),
     )
     own = {"ckpt_path", "run", "root", "quiet", "wandb", "export", "early_stopping", "checkpoint"}

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from pytorch_lightning import LightningModule
 from pytorch_lightning.core.optimizer import LightningOptimizer
-from torch import Tensor
+from torch import Tensor, nn
 
 from sciembed_train import distributed
 from sciembed_train import optim as optimiser
@@ -115,6 +115,11 @@ class Method(LightningModule):
         """Those of ``validation_scores`` that validation reports with these settings."""
         return self.validation_scores
 
+    @property
+    def rate_factors(self) -> Mapping[nn.Parameter, float]:
+        """Parameters with a learning rate of their own, and what multiplies the schedule's."""
+        return {}
+
     def check(self, batch: Any) -> None:
         """See that the batches are of the kind this method trains on.
 
@@ -135,7 +140,7 @@ class Method(LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW; its learning rate is set before each step."""
         scaled = str(self.trainer.precision) == "16-mixed"
-        return optimiser.build(self.parameters(), self.optim, fused=not scaled)
+        return optimiser.build(self.parameters(), self.optim, not scaled, self.rate_factors)
 
     def on_train_start(self) -> None:
         """Train with the settings given now, also where a checkpoint has brought its own."""

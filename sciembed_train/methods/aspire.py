@@ -1,0 +1,182 @@
+"""SPECTER-CoCite: a paper nearer to one it is cited together with than to another pair's.
+
+Mysore, Cohan and Hope (2022), "Multi-Vector Models with Textual Guidance for Fine-Grained
+Scientific Document Similarity" (Aspire), section 3.2.
+
+Shapes: ``B`` pairs of this rank, ``N`` pairs of all ranks, ``D`` width.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sciembed_train import distributed
+from sciembed_train.batches import PairBatch
+from sciembed_train.encoder.encoder import EncoderSettings
+from sciembed_train.errors import UserError
+from sciembed_train.losses import triplet_margin
+from sciembed_train.methods.base import Loss, Method, full_precision
+from sciembed_train.methods.meeting import Represented, meeting_gradients
+from sciembed_train.methods.triplets import VALIDATION_SCORES, HeldOutTriplets, cut_pairs
+from sciembed_train.optim import OptimSettings
+from sciembed_train.similarity import EPSILON, euclidean, pairwise_euclidean
+
+
+class Cocite(Method):
+    """Triplet margin loss on Euclidean distance, negatives from the same step over all ranks.
+
+    The positives of all ranks are gathered with their gradient, so any number of ranks makes the
+    same step; the same of any number of pieces.
+
+    Args:
+        encoder: backbone, pooling, length and input format.
+        optim: the optimiser, its schedule and clipping.
+        margin: how much farther the other pair's paper must be, in the unit of the distance.
+        negatives: ``one`` is the paper that ``data.sampling`` gave each pair, as published.
+            ``all`` compares with the positive of every other pair of the step that is allowed:
+            the mean of the triplet losses, or with ``temperature`` the cross-entropy of
+            ``-distance / temperature``.
+        temperature: null for the margin.
+        mix_lr: what multiplies the learning rate of the layer mix's weights. At 1, as published,
+            they hardly leave where they start: Adam moves each by about a learning rate a step.
+        step_tokens: most tokens of one backward pass; a share that has more is cut by whole
+            pairs and encoded twice (`methods.meeting`). Null for no cut.
+
+    Raises:
+        ValueError: the margin is negative, the temperature not above 0, or given for ``one``, or
+            the mix has a learning rate of its own and the encoder no mix.
+    """
+
+    validation_scores: ClassVar[tuple[str, ...]] = VALIDATION_SCORES
+
+    def __init__(
+        self,
+        encoder: EncoderSettings,
+        optim: OptimSettings = OptimSettings(),  # noqa: B008 - frozen
+        margin: float = 1.0,
+        negatives: Literal["one", "all"] = "one",
+        temperature: float | None = None,
+        mix_lr: float = 1.0,
+        step_tokens: int | None = None,
+    ) -> None:
+        if margin < 0:
+            raise ValueError(
+                f"margin is in the unit of the distance and must be 0 or more; got {margin}."
+            )
+        if temperature is not None and temperature <= 0:
+            raise ValueError(f"temperature must be above 0, or null; got {temperature}.")
+        if temperature is not None and negatives == "one":
+            raise ValueError("temperature belongs to negatives: all; one negative has a margin.")
+        if mix_lr <= 0:
+            raise ValueError(f"mix_lr must be above 0; got {mix_lr}.")
+        if mix_lr != 1 and encoder.pooling != "mix":
+            raise ValueError(
+                f"mix_lr is {mix_lr}, and encoder.pooling is {encoder.pooling}, which has no mix."
+            )
+        super().__init__(encoder, optim, step_tokens)
+        self.margin, self.negatives, self.temperature = margin, negatives, temperature
+        self.mix_lr = mix_lr
+        self._held_out = HeldOutTriplets(self.triplet_loss)
+
+    @property
+    def held_out(self) -> HeldOutTriplets:
+        """Loss, MRR, recall and MAP of the held-out pairs, each with one random paper."""
+        return self._held_out
+
+    @property
+    def rate_factors(self) -> dict[nn.Parameter, float]:
+        """The layer mix's, where it is another than 1."""
+        mix = self.encoder.mix
+        return {} if mix is None or self.mix_lr == 1 else {mix: self.mix_lr}
+
+    def check(self, batch: Any) -> None:
+        """See that the batches hold pairs of which one at least has a negative.
+
+        Raises:
+            UserError: they do not.
+        """
+        if not isinstance(batch, PairBatch):
+            raise UserError(
+                f"Cocite trains on co-cited pairs, but data.sampling gives {type(batch).__name__}. "
+                "Give data.sampling as the recipes configs/aspire_cocite_*.yaml do."
+            )
+        if len(batch) < 2 or not (batch.negative >= 0).any():
+            raise UserError(
+                f"data.batch_size={len(batch)} leaves no pair of the first step a negative: it is "
+                "another pair's paper. Give a larger data.batch_size."
+            )
+
+    def gradients(self, batch: PairBatch, pieces: list[PairBatch]) -> dict[str, Tensor]:
+        """Gradients of the mean over the pairs of all ranks."""
+
+        def meet(anchors: Tensor, positives: Tensor) -> Loss:
+            others = distributed.gather(positives)
+            losses = (
+                self._one(anchors, positives, others, batch)
+                if self.negatives == "one"
+                else self._all(anchors, positives, others, batch)
+            )
+            void = (batch.negative < 0) | (batch.negative == own_places(batch))
+            shares = {"active_share": losses > 0, "void_share": void}
+            parts = {name: share.to(losses.dtype).mean() for name, share in shares.items()}
+            return Loss(losses.mean(), parts)
+
+        found = meeting_gradients(self, batch.step, pieces, self._represent, meet)
+        return {name: part * len(batch) for name, part in found.items()}
+
+    def _represent(self, piece: PairBatch) -> Represented:
+        vectors = full_precision(self.encoder(piece.rows))
+        columns = vectors[piece.anchor], vectors[piece.positive]
+        return Represented(columns, vectors.new_zeros(()), {})
+
+    def _one(
+        self, anchors: Tensor, positives: Tensor, others: Tensor, batch: PairBatch
+    ) -> Float[Tensor, " B"]:
+        """Loss of each triplet; 0 where there is no negative."""
+        negatives = others[batch.negative.clamp(min=0)]
+        losses = self.triplet_loss(anchors, positives, negatives)
+        return losses * (batch.negative >= 0)
+
+    def _all(
+        self, anchors: Tensor, positives: Tensor, others: Tensor, batch: PairBatch
+    ) -> Float[Tensor, " B"]:
+        """Loss of each pair against every allowed positive of the step."""
+        # The same distance as to the positive, with the same small number in it.
+        distances = pairwise_euclidean(anchors + EPSILON, others)
+        allowed = torch.ones_like(distances, dtype=torch.bool)
+        allowed[batch.forbidden[:, 0], batch.forbidden[:, 1]] = False
+        near = euclidean(anchors, positives)
+        if self.temperature is None:
+            hinges = torch.relu(near[:, None] - distances + self.margin) * allowed
+            return hinges.sum(1) / allowed.sum(1).clamp(min=1)
+        far = (-distances / self.temperature).masked_fill(~allowed, -torch.inf)
+        near = -near / self.temperature
+        return torch.logsumexp(torch.cat([near[:, None], far], dim=1), dim=1) - near
+
+    def triplet_loss(
+        self,
+        anchor: Float[Tensor, "B D"],
+        positive: Float[Tensor, "B D"],
+        negative: Float[Tensor, "B D"],
+    ) -> Float[Tensor, " B"]:
+        """Loss of each triplet."""
+        return triplet_margin(euclidean(anchor, positive), euclidean(anchor, negative), self.margin)
+
+    def cut(self, batch: PairBatch, tokens: int | None) -> list[PairBatch]:
+        """The batch in pieces of whole pairs; they still meet."""
+        return cut_pairs(batch, tokens)
+
+    def settings(self) -> dict[str, object]:
+        """The constructor's arguments as plain values."""
+        own = ("margin", "negatives", "temperature", "mix_lr")
+        return {**super().settings(), **{name: getattr(self, name) for name in own}}
+
+
+def own_places(batch: PairBatch) -> Tensor:
+    """Where this rank's pairs stand among all ranks' pairs."""
+    first = distributed.rank() * len(batch)
+    return torch.arange(first, first + len(batch), device=batch.anchor.device)

@@ -1,0 +1,218 @@
+"""Pairs of co-cited papers, and whom each is compared with.
+
+Aspire, Mysore, Cohan and Hope (2022), section 3: two papers cited together are alike, and another
+pair's paper is not. The negative of a pair is a paper of the same optimiser step over all ranks,
+so who meets whom is a function of (seed, step) and not of the number of ranks.
+
+Shapes: ``B`` pairs of this rank, ``N`` pairs of the step over all ranks, ``P`` papers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sciembed_train.batches import DevTriplets, PairBatch, TokenRows
+from sciembed_train.corpus.store import Corpus
+from sciembed_train.corpus.tokens import TokenStore
+from sciembed_train.errors import UserError
+from sciembed_train.sampling.base import Reading, Sampling
+from sciembed_train.sampling.draws import uniforms
+from sciembed_train.sampling.triplets import PaperBatches
+
+DEV_PAIRS = 2_000  # as Aspire validated on
+FLIP, MEET = 2, 3  # streams of the draws, beside those of spans
+SOURCES = ("contexts", "cocitations", "citations")
+
+Pairs = NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class CocitationSampling(Sampling):
+    """The corpus's co-cited pairs, each once an epoch, in a direction drawn anew each time.
+
+    Args:
+        negatives: ``derangement`` gives each pair the positive of another pair that is not the
+            paper itself, its positive, or a paper known to be co-cited with it. ``randperm`` is a
+            plain permutation, as published: on average one pair of a step meets its own positive
+            and learns nothing, whatever the size of the step.
+    """
+
+    takes: ClassVar[tuple[str, ...]] = ("papers", *SOURCES)
+    needs: ClassVar[tuple[str, ...]] = ("papers",)
+
+    negatives: Literal["derangement", "randperm"] = "derangement"
+
+    def open(self, corpus: Corpus, reading: Reading, dev_limit: int | None) -> CocitationExamples:
+        """The pairs of a corpus that was mined and tokenised for this encoder."""
+        return CocitationExamples(self, corpus, reading, dev_limit or DEV_PAIRS)
+
+    @classmethod
+    def check_raw(cls, raw: Mapping[str, str], format: str) -> None:
+        """Papers, and something that says which of them are cited together."""
+        super().check_raw(raw, format)
+        if not set(raw) & set(SOURCES):
+            raise UserError(
+                "Nothing says which papers are cited together: give --data.contexts F, "
+                "--data.cocitations F or --data.citations F beside --data.papers."
+            )
+
+
+class CocitationExamples:
+    """Opened pairs: `Examples` for methods that tell a co-cited paper from others.
+
+    Args:
+        sampling: the settings.
+        corpus: mined for co-citations.
+        reading: how the encoder reads.
+        dev_limit: most held-out pairs to validate on.
+    """
+
+    name = "pairs"
+    notes: tuple[str, ...] = ()
+
+    def __init__(
+        self, sampling: CocitationSampling, corpus: Corpus, reading: Reading, dev_limit: int
+    ) -> None:
+        key = reading.tokenizer.key(reading.form)
+        self.sampling, self.seed, self.max_length = sampling, reading.seed, reading.max_length
+        self.tokens: TokenStore = corpus.tokens(key)
+        self.pairs = corpus.cocitations("train")
+        self.known = corpus.known_cocitations()
+        self.train = len(self.pairs)
+        dev = held_out_triplets(
+            np.asarray(corpus.cocitations("dev")), self.known, self.tokens.lengths, dev_limit
+        )
+        self.dev_papers, where = np.unique(dev, return_inverse=True)
+        slots = torch.from_numpy(where.reshape(dev.shape).astype(np.int64))
+        self.dev = DevTriplets(slots[:, 0], slots[:, 1], slots[:, 2], len(self.dev_papers))
+        sources = [source.get("sha256") for source in corpus.info.get("sources", [])]
+        digest = hashlib.sha256(json.dumps([sources, key, sampling.negatives]).encode())
+        digest.update(np.ascontiguousarray(self.pairs).data)
+        self.fingerprint = digest.hexdigest()[:16]
+
+    def batch(
+        self, indices: np.ndarray, epoch: int, step: int, share: slice = slice(None)
+    ) -> PairBatch:
+        """A rank's share of a step's pairs, each distinct paper once."""
+        pairs = flipped(np.asarray(self.pairs[indices], dtype=np.int64), indices, self.seed, epoch)
+        forbidden = forbidden_meetings(pairs, self.known, len(self.tokens))
+        generator = np.random.default_rng((self.seed, MEET, step))
+        if self.sampling.negatives == "derangement":
+            negative = derangement(forbidden, generator)
+        else:
+            negative = generator.permutation(len(pairs))
+        papers, where = np.unique(pairs[share], return_inverse=True)
+        where = torch.from_numpy(where.reshape(-1, 2))
+        ids, lengths = self.tokens.rows(papers, self.max_length)
+        return PairBatch(
+            TokenRows(torch.from_numpy(ids), torch.from_numpy(lengths)),
+            where[:, 0].contiguous(),
+            where[:, 1].contiguous(),
+            torch.from_numpy(negative[share]),
+            torch.from_numpy(np.argwhere(forbidden[share])),
+            step,
+        )
+
+    def dev_items(self, rank: int, world_size: int) -> PaperBatches:
+        """This rank's papers of the held-out triplets, longest first, each paper once."""
+        longest_first = np.argsort(-self.tokens.lengths[self.dev_papers], kind="stable")
+        slots = longest_first[rank::world_size]
+        return PaperBatches(self.tokens, self.dev_papers, slots, self.max_length)
+
+
+def flipped(pairs: Pairs, indices: np.ndarray, seed: int, epoch: int) -> Pairs:
+    """The pairs ``[N, 2]``, each in a direction that (seed, epoch, its number) decides."""
+    coins = uniforms(seed, FLIP, epoch, np.asarray(indices, dtype=np.int64), 1) < 0.5
+    return np.where(coins, pairs[:, ::-1], pairs)
+
+
+def forbidden_meetings(pairs: Pairs, known: NDArray[np.int64], papers: int) -> NDArray[np.bool_]:
+    """Which anchor may not have which pair's positive as a negative, ``[N, N]``.
+
+    Its own positive, itself, and every paper known to be co-cited with it.
+
+    Args:
+        pairs: ``[N, 2]`` anchors and positives of a step.
+        known: sorted keys ``a * papers + b`` of the known co-cited pairs, ``a < b``.
+        papers: ``P``.
+    """
+    anchors, positives = pairs[:, 0], pairs[:, 1]
+    forbidden = anchors[:, None] == positives[None, :]
+    forbidden |= positives[:, None] == positives[None, :]
+    there = np.unique(pairs)
+    # Everybody's known partners of a higher number, end to end.
+    starts = np.searchsorted(known, there * papers)
+    counts = np.searchsorted(known, (there + 1) * papers) - starts
+    ends = np.cumsum(counts)
+    places = np.arange(int(ends[-1]) if len(ends) else 0)
+    places += np.repeat(starts - (ends - counts), counts)
+    partners = np.asarray(known[places]) % papers
+    lower = np.repeat(there, counts)
+    both = np.isin(partners, there)
+    for a, b in zip(lower[both], partners[both], strict=True):
+        for one, other in ((a, b), (b, a)):
+            rows, columns = np.flatnonzero(anchors == one), np.flatnonzero(positives == other)
+            forbidden[rows[:, None], columns] = True
+    return forbidden
+
+
+def derangement(forbidden: NDArray[np.bool_], generator: np.random.Generator) -> NDArray[np.int64]:
+    """A permutation that gives each row a column it is not forbidden; -1 where there is none.
+
+    A random permutation whose forbidden places are mended by exchanging with a random row that
+    both sides allow. With nothing but the diagonal forbidden, two rows are enough for every row to
+    have one.
+    """
+    chosen = generator.permutation(len(forbidden))
+    rows = np.arange(len(chosen))
+    for row in np.flatnonzero(forbidden[rows, chosen]):
+        if not forbidden[row, chosen[row]]:
+            continue  # an exchange has mended it already
+        allowed = ~forbidden[row, chosen] & ~forbidden[:, chosen[row]]
+        # Also with a row that is itself still at a forbidden place, if the exchange mends both.
+        others = np.flatnonzero(allowed)
+        if len(others):
+            other = generator.choice(others)
+            chosen[row], chosen[other] = chosen[other], chosen[row]
+    void = forbidden[rows, chosen]
+    return np.where(void, -1, chosen)
+
+
+def held_out_triplets(
+    pairs: Pairs, known: NDArray[np.int64], lengths: np.ndarray, limit: int
+) -> NDArray[np.int64]:
+    """Held-out pairs, each with a random paper that has a text: ``[M, 3]``, always the same.
+
+    Args:
+        pairs: ``[n, 2]`` held-out pairs.
+        known: as for `forbidden_meetings`.
+        lengths: tokens of each paper.
+        limit: most pairs.
+    """
+    generator = np.random.default_rng(0)
+    if len(pairs) > limit:
+        pairs = pairs[np.sort(generator.permutation(len(pairs))[:limit])]
+    pairs = np.where(generator.random(len(pairs))[:, None] < 0.5, pairs, pairs[:, ::-1])
+    readable = np.flatnonzero(lengths > 0)
+    negatives = np.full(len(pairs), -1, dtype=np.int64)
+    for _ in range(100):
+        open_ = np.flatnonzero(negatives < 0)
+        if not len(open_) or not len(readable):
+            break
+        drawn = generator.choice(readable, len(open_))
+        anchor = pairs[open_, 0].astype(np.int64)
+        keys = np.minimum(anchor, drawn) * len(lengths) + np.maximum(anchor, drawn)
+        place = np.searchsorted(known, keys)
+        cocited = np.asarray(known[np.minimum(place, len(known) - 1)]) == keys if len(known) else 0
+        right = (drawn != anchor) & (drawn != pairs[open_, 1]) & ~np.asarray(cocited, dtype=bool)
+        negatives[open_[right]] = drawn[right]
+    kept = negatives >= 0
+    return np.concatenate([pairs[kept], negatives[kept, None]], axis=1).astype(np.int64)

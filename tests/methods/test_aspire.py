@@ -1,0 +1,195 @@
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from sciembed_train.batches import PairBatch, TokenRows
+from sciembed_train.encoder.encoder import EncoderSettings
+from sciembed_train.errors import UserError
+from sciembed_train.methods.aspire import Cocite
+from sciembed_train.methods.triplets import cut_pairs
+from tests.corpus.cocited import write_cocited_corpus
+from tests.methods.pair_training import VARIANTS, on_a_rank
+from tests.processes import run_ranks
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers.*", "ignore:.*LeafSpec.*"
+)
+FAULTS = ["local negatives"]
+
+
+@pytest.fixture(scope="module")
+def place(tiny_bert, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("aspire") / "corpus"
+    write_cocited_corpus(folder, tiny_bert)
+    return str(folder), str(tiny_bert)
+
+
+@pytest.fixture(scope="module")
+def alone(place):
+    """Each variant in one process on the whole batch."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*(does not have many workers|LeafSpec).*")
+        before = torch.are_deterministic_algorithms_enabled()
+        try:
+            return on_a_rank(*place, list(VARIANTS))
+        finally:
+            torch.use_deterministic_algorithms(before)
+
+
+@pytest.fixture(scope="module")
+def two(place):
+    return run_ranks(2, "tests.methods.pair_training", "on_a_rank", *place, list(VARIANTS))
+
+
+def difference(one, other, key):
+    return np.abs(np.array(one[key]) - np.array(other[key])).max()
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name not in FAULTS])
+def test_gradients_of_two_ranks_equal_one_process(name, alone, two):
+    assert np.abs(alone[name]["gradients"]).max() > 1e-3
+    for found in two:
+        assert difference(found[name], alone[name], "gradients") < 1e-9
+        assert difference(found[name], alone[name], "weights") < 1e-9
+        assert found[name]["scores"] == pytest.approx(alone[name]["scores"], abs=1e-6)
+
+
+def test_gradients_of_four_ranks_equal_one_process(place, alone):
+    names = ["one", "InfoNCE, cut"]
+    for found in run_ranks(4, "tests.methods.pair_training", "on_a_rank", *place, names):
+        for name in names:
+            assert difference(found[name], alone[name], "gradients") < 1e-9
+
+
+def test_a_planted_fault_is_seen(alone, two):
+    for found in two:
+        assert difference(found["local negatives"], alone["one"], "gradients") > 1e-3
+    assert difference(alone["local negatives"], alone["one"], "gradients") < 1e-9
+
+
+def test_a_cut_step_is_the_same_step(alone):
+    assert difference(alone["cut"], alone["one"], "gradients") < 1e-12
+    assert difference(alone["InfoNCE, cut"], alone["InfoNCE"], "gradients") < 1e-12
+
+
+def prepared(backbone, **settings):
+    """A method outside a trainer, in float64."""
+    module = Cocite(EncoderSettings(backbone, max_length=16, dropout=0.0), **settings).double()
+    module.manual_backward = lambda loss: loss.backward()
+    module.exchanging = lambda yes: warnings.catch_warnings()
+    return module
+
+
+def batch(negative=(1, 3, 0, -1)):
+    """Four pairs of five papers of three tokens."""
+    ids = torch.arange(5, 20)
+    pairs = torch.tensor([[0, 1], [2, 3], [4, 0], [1, 2]])
+    forbidden = [[0, 0], [1, 1], [2, 2], [3, 3], [0, 2], [3, 0], [2, 3]]
+    return PairBatch(
+        TokenRows(ids, torch.full((5,), 3)),
+        pairs[:, 0].contiguous(),
+        pairs[:, 1].contiguous(),
+        torch.tensor(negative),
+        torch.tensor(forbidden),
+        0,
+    )
+
+
+def plain_losses(vectors, given, margin=1.0, temperature=None, every=False):
+    """The losses of `batch` in plain loops."""
+    far = lambda a, b: math.sqrt(((a - b + 1e-6) ** 2).sum())  # noqa: E731
+    forbidden = {tuple(row) for row in given.forbidden.tolist()}
+    losses = []
+    for i in range(4):
+        a, p = vectors[given.anchor[i]], vectors[given.positive[i]]
+        others = [
+            vectors[given.positive[j]]
+            for j in range(4)
+            if (every and (i, j) not in forbidden) or (not every and given.negative[i] == j)
+        ]
+        if temperature is None:
+            hinges = [max(0.0, far(a, p) - far(a, n) + margin) for n in others]
+            losses.append(sum(hinges) / max(1, len(hinges)))
+        else:
+            terms = [math.exp(-far(a, n) / temperature) for n in [p, *others]]
+            losses.append(-math.log(terms[0] / sum(terms)))
+    return losses
+
+
+@pytest.mark.parametrize(
+    ("settings", "plain"),
+    [
+        ({}, {}),
+        ({"margin": 0.2}, {"margin": 0.2}),
+        ({"negatives": "all"}, {"every": True}),
+        ({"negatives": "all", "temperature": 0.3}, {"every": True, "temperature": 0.3}),
+    ],
+)
+def test_the_loss_is_the_equation_in_plain_loops(tiny_bert, settings, plain):
+    module, given = prepared(str(tiny_bert), **settings), batch()
+    found = module.gradients(given, [given])
+    with torch.no_grad():
+        vectors = module.encoder(given.rows).numpy()
+    expected = plain_losses(vectors, given, **plain)
+    assert found["loss"].item() == pytest.approx(sum(expected), abs=1e-9)
+    assert found["void_share"].item() == 1  # of four pairs, the one without a negative
+    active = sum(loss > 0 for loss in expected)
+    assert found["active_share"].item() == active
+
+
+def test_a_pair_that_meets_its_own_positive_learns_nothing(tiny_bert):
+    module, given = prepared(str(tiny_bert)), batch(negative=(0, 1, 2, 3))
+    found = module.gradients(given, [given])
+    assert found["loss"].item() == pytest.approx(4.0)  # the margin, four times
+    assert found["void_share"].item() == 4
+    assert all(p.grad.abs().max() < 1e-12 for p in module.parameters() if p.grad is not None)
+
+
+def test_pieces_are_whole_pairs(tiny_bert):
+    given = batch()
+    pieces = cut_pairs(given, 9)
+    assert len(pieces) > 1
+
+    def spelled(part):
+        rows = part.rows.ids.split(part.rows.lengths.tolist())
+        columns = (part.anchor.tolist(), part.positive.tolist())
+        return [tuple(tuple(rows[i].tolist()) for i in pair) for pair in zip(*columns, strict=True)]
+
+    assert [pair for piece in pieces for pair in spelled(piece)] == spelled(given)
+    assert torch.equal(torch.cat([piece.negative for piece in pieces]), given.negative)
+    assert all(piece.rows.tokens <= 9 for piece in pieces)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"margin": -1.0}, "margin is in the unit"),
+        ({"negatives": "all", "temperature": 0.0}, "temperature must be above 0"),
+        ({"temperature": 0.1}, "temperature belongs to negatives: all"),
+        ({"mix_lr": 0.0}, "mix_lr must be above 0"),
+        ({"mix_lr": 10.0}, "which has no mix"),
+    ],
+)
+def test_the_mix_may_learn_faster_than_the_rest(tiny_bert):
+    settings = EncoderSettings(str(tiny_bert), pooling="mix", max_length=16, dropout=0.0)
+    module = Cocite(settings, mix_lr=10.0)
+    assert list(module.rate_factors.values()) == [10.0]
+    assert next(iter(module.rate_factors)) is module.encoder.mix
+    assert Cocite(settings).rate_factors == {}
+
+
+def test_settings_that_cannot_be_are_refused(tiny_bert, settings, said):
+    with pytest.raises(ValueError, match=said):
+        Cocite(EncoderSettings(str(tiny_bert)), **settings)
+
+
+def test_batches_without_a_negative_are_refused(tiny_bert):
+    module = prepared(str(tiny_bert))
+    with pytest.raises(UserError, match=r"Give a larger data\.batch_size"):
+        module.check(batch(negative=(-1, -1, -1, -1)))
+    with pytest.raises(UserError, match=r"but data\.sampling gives str"):
+        module.check("triplets")
+    module.check(batch())
