@@ -173,17 +173,17 @@ def test_pieces_are_whole_pairs(tiny_bert):
         ({"mix_lr": 10.0}, "which has no mix"),
     ],
 )
+def test_settings_that_cannot_be_are_refused(tiny_bert, settings, said):
+    with pytest.raises(ValueError, match=said):
+        Cocite(EncoderSettings(str(tiny_bert)), **settings)
+
+
 def test_the_mix_may_learn_faster_than_the_rest(tiny_bert):
     settings = EncoderSettings(str(tiny_bert), pooling="mix", max_length=16, dropout=0.0)
     module = Cocite(settings, mix_lr=10.0)
     assert list(module.rate_factors.values()) == [10.0]
     assert next(iter(module.rate_factors)) is module.encoder.mix
     assert Cocite(settings).rate_factors == {}
-
-
-def test_settings_that_cannot_be_are_refused(tiny_bert, settings, said):
-    with pytest.raises(ValueError, match=said):
-        Cocite(EncoderSettings(str(tiny_bert)), **settings)
 
 
 def test_batches_without_a_negative_are_refused(tiny_bert):
