@@ -182,20 +182,21 @@ def write_mentions(
             if audit.rows % 4096 == 0:
                 stage.reach(audit.rows)
             context = row if isinstance(row, BadRow) else read_context(row)
-            where = table.where(place)
             if isinstance(context, BadRow):
-                audit.bad(context, where)
+                audit.bad(context, table.where(place))
                 continue
-            group = _group(context, papers, why, found.removed, where)
+            group = _group(context, papers, why)
+            if len(group) < len(context.cited_ids):
+                _explain_removed(context, papers, why, found.removed, table.where(place))
             if len(group) < 2:
-                audit.drop(_too_few(context), where)
+                audit.drop(_too_few(context), table.where(place))
                 continue
             found.sizes[len(group)] = found.sizes.get(len(group), 0) + 1
             of_group = _digest("\0".join(papers.ids[paper] for paper in group))
             writer.group(of_group, group)
             reason = mining.refuses(context.text, len(group))
             if reason is not None:
-                audit.drop(reason, where)
+                audit.drop(reason, table.where(place))
                 continue
             writer.context(place, of_group, group, context)
     stage.reach(audit.rows)
@@ -203,23 +204,25 @@ def write_mentions(
     return found
 
 
-def _group(
+def _group(context: Context, papers: Papers, why: NDArray[np.int8]) -> list[int]:
+    """The papers of a context that may be in a pair, ascending."""
+    found = (papers.key.get(paper_id) for paper_id in context.cited_ids)
+    return sorted(paper for paper in found if paper is not None and not why[paper])
+
+
+def _explain_removed(
     context: Context,
     papers: Papers,
     why: NDArray[np.int8],
     removed: dict[str, Dropped],
     where: str,
-) -> list[int]:
-    """The papers of a context that may be in a pair, ascending."""
-    group = []
+) -> None:
+    """Count the papers of a context that may be in no pair."""
     for paper_id in context.cited_ids:
         paper = papers.key.get(paper_id)
         reason = UNKNOWN if paper is None else REASONS[why[paper]]
-        if paper is not None and not reason:
-            group.append(paper)
-        else:
+        if reason:
             removed.setdefault(reason, Dropped()).add(f"{paper_id}, {where}")
-    return sorted(group)
 
 
 def _too_few(context: Context) -> str:
