@@ -6,18 +6,38 @@ Shapes: ``U`` distinct texts, ``T`` tokens of them all, ``B`` examples of this r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from itertools import chain
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+Held = TypeVar("Held", bound="_Moved")  # beartype reads Self in decorated classes alone
+
+
+class _Moved:
+    """What is held in tensors, and in others of its kind, and can be moved whole."""
+
+    def to(self: Held, device: torch.device | str, non_blocking: bool = False) -> Held:
+        """The same on a device."""
+        return self._each(lambda held: held.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self: Held) -> Held:
+        """The same in page-locked memory."""
+        return self._each(lambda held: held.pin_memory())
+
+    def _each(self: Held, moved: Callable[[Any], Any]) -> Held:
+        values = {field.name: getattr(self, field.name) for field in fields(cast(Any, self))}
+        held = {k: moved(v) for k, v in values.items() if isinstance(v, Tensor | _Moved)}
+        return replace(cast(Any, self), **held)
+
 
 @dataclass(frozen=True)
-class TokenRows:
+class TokenRows(_Moved):
     """Texts of unequal length, end to end; no padding anywhere.
 
     Args:
@@ -53,20 +73,9 @@ class TokenRows:
         where = where + torch.repeat_interleave(starts - offsets, lengths, output_size=total)
         return TokenRows(self.ids[where], lengths)
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> TokenRows:
-        """The same rows on a device."""
-        return TokenRows(
-            self.ids.to(device, non_blocking=non_blocking),
-            self.lengths.to(device, non_blocking=non_blocking),
-        )
-
-    def pin_memory(self) -> TokenRows:
-        """The same rows in page-locked memory."""
-        return TokenRows(self.ids.pin_memory(), self.lengths.pin_memory())
-
 
 @dataclass(frozen=True)
-class TripletBatch:
+class TripletBatch(_Moved):
     """One rank's share of one optimiser step of triplets.
 
     Args:
@@ -84,29 +93,9 @@ class TripletBatch:
     def __len__(self) -> int:
         return len(self.anchor)
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> TripletBatch:
-        """The same batch on a device."""
-        return replace(
-            self,
-            rows=self.rows.to(device, non_blocking),
-            anchor=self.anchor.to(device, non_blocking=non_blocking),
-            positive=self.positive.to(device, non_blocking=non_blocking),
-            negative=self.negative.to(device, non_blocking=non_blocking),
-        )
-
-    def pin_memory(self) -> TripletBatch:
-        """The same batch in page-locked memory."""
-        return replace(
-            self,
-            rows=self.rows.pin_memory(),
-            anchor=self.anchor.pin_memory(),
-            positive=self.positive.pin_memory(),
-            negative=self.negative.pin_memory(),
-        )
-
 
 @dataclass(frozen=True)
-class PairBatch:
+class PairBatch(_Moved):
     """One rank's share of one optimiser step of pairs, and whom they meet among all ranks' pairs.
 
     Args:
@@ -129,31 +118,9 @@ class PairBatch:
     def __len__(self) -> int:
         return len(self.anchor)
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> PairBatch:
-        """The same batch on a device."""
-        return replace(
-            self,
-            rows=self.rows.to(device, non_blocking),
-            anchor=self.anchor.to(device, non_blocking=non_blocking),
-            positive=self.positive.to(device, non_blocking=non_blocking),
-            negative=self.negative.to(device, non_blocking=non_blocking),
-            forbidden=self.forbidden.to(device, non_blocking=non_blocking),
-        )
-
-    def pin_memory(self) -> PairBatch:
-        """The same batch in page-locked memory."""
-        return replace(
-            self,
-            rows=self.rows.pin_memory(),
-            anchor=self.anchor.pin_memory(),
-            positive=self.positive.pin_memory(),
-            negative=self.negative.pin_memory(),
-            forbidden=self.forbidden.pin_memory(),
-        )
-
 
 @dataclass(frozen=True)
-class PaperBatch:
+class PaperBatch(_Moved):
     """Some papers to encode, and where their vectors belong.
 
     Args:
@@ -163,16 +130,6 @@ class PaperBatch:
 
     rows: TokenRows
     slots: Int[Tensor, " U"]
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> PaperBatch:
-        """The same batch on a device."""
-        return PaperBatch(
-            self.rows.to(device, non_blocking), self.slots.to(device, non_blocking=non_blocking)
-        )
-
-    def pin_memory(self) -> PaperBatch:
-        """The same batch in page-locked memory."""
-        return PaperBatch(self.rows.pin_memory(), self.slots.pin_memory())
 
 
 @dataclass(frozen=True)
@@ -194,7 +151,7 @@ class DevTriplets:
 
 
 @dataclass(frozen=True)
-class SpanBatch:
+class SpanBatch(_Moved):
     """Spans of some documents: one rank's share of a step, or held-out documents.
 
     Where the anchors that are compared are themselves masked (DeCLUTR as published), ``anchor``
@@ -223,28 +180,6 @@ class SpanBatch:
 
     def __len__(self) -> int:
         return self.documents
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> SpanBatch:
-        """The same batch on a device."""
-        return replace(
-            self,
-            rows=self.rows.to(device, non_blocking),
-            anchor=self.anchor.to(device, non_blocking=non_blocking),
-            positive=self.positive.to(device, non_blocking=non_blocking),
-            masked=self.masked.to(device, non_blocking=non_blocking),
-            labels=self.labels.to(device, non_blocking=non_blocking),
-        )
-
-    def pin_memory(self) -> SpanBatch:
-        """The same batch in page-locked memory."""
-        return replace(
-            self,
-            rows=self.rows.pin_memory(),
-            anchor=self.anchor.pin_memory(),
-            positive=self.positive.pin_memory(),
-            masked=self.masked.pin_memory(),
-            labels=self.labels.pin_memory(),
-        )
 
 
 @dataclass(frozen=True)

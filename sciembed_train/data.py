@@ -294,9 +294,16 @@ class TrainingData(LightningDataModule):
                     "now. Continue it with the recipe it was started with, or start anew with "
                     "another --run."
                 )
-            if state_dict[key] != value:
+            if state_dict[key] == value:
+                continue
+            if key in ("seed", "batch_size"):
                 raise UserError(
                     f"This checkpoint was trained with data.{key}={state_dict[key]}; now it is "
                     f"{value}. A continued run keeps its data: set it back, or start anew with "
                     "another --run."
                 )
+            raise UserError(
+                f"This checkpoint was trained on other {self.examples.name}: the corpus or "
+                f"data.sampling is not what it was ({key} {state_dict[key]} then, {value} now). A "
+                "continued run keeps its data: give the same, or start anew with another --run."
+            )

@@ -102,7 +102,8 @@ class TextTokenizer:
         self.sep_token: str = hf.sep_token
         self.pad_id: int = hf.pad_token_id
         self.mask_id: int | None = hf.mask_token_id
-        self.vocab_size: int = len(hf)
+        # Not how many tokens there are: a vocabulary may have gaps.
+        self.vocab_size: int = max(hf.get_vocab().values()) + 1
         probe = self.encode(["a"])[0]
         whole = self.backend.encode("a", add_special_tokens=True).ids
         start = next(

@@ -145,7 +145,7 @@ def test_a_resume_with_other_settings_is_refused(corpus, tiny_bert, change, key)
 def test_a_resume_on_another_corpus_is_refused(corpus, tiny_bert, tmp_path):
     write_small_corpus(tmp_path / "other", tiny_bert, seed=1)
     state = module(corpus, tiny_bert).state_dict()
-    with pytest.raises(UserError, match=r"data\.corpus="):
+    with pytest.raises(UserError, match="was trained on other triplets: the corpus or"):
         module(tmp_path / "other", tiny_bert).load_state_dict(state)
 
 

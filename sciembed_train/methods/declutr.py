@@ -114,6 +114,12 @@ class Declutr(Method):
                 f"{self.contrastive_weight}: an anchor needs a positive. Give 1 or more, or "
                 "contrastive_weight 0."
             )
+        near = batch.positive.shape[1]
+        if not self.contrastive_weight and near:
+            raise UserError(
+                f"model.init_args.contrastive_weight is 0, but {where}.num_positives={near} spans "
+                "of each anchor would still be encoded. Set it to 0 as well."
+            )
         if self.mlm_weight and not len(batch.masked):
             raise UserError(
                 f"{where}.mlm_probability masks no token of the first documents, and "

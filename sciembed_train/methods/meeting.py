@@ -67,6 +67,7 @@ def meeting_gradients(
                 brought.append(represent(piece))
         if not whole:
             # Weights that autocast has lowered without a graph must not serve the pass with one.
+            # torch 2.13 keeps none of those; whether 2.11 does was not tried.
             torch.clear_autocast_cache()
         columns = zip(*(b.vectors for b in brought), strict=True)
         leaves = [torch.cat(column).detach().requires_grad_() for column in columns]

@@ -23,6 +23,7 @@ from sciembed_train.sampling.draws import HELD_OUT, TRAIN, Rule, Strategy
 from sciembed_train.sampling.masking import Masking
 from sciembed_train.sampling.span_batch import Slices, span_batch
 
+DRAWS_VERSION = 1  # of how spans and masks are drawn: another one is another experiment
 DEV_DOCUMENTS = 500  # held-out documents to validate on, where nothing else is said
 ITEM_DOCUMENTS = 16  # of a validation batch, at most
 ITEM_TOKENS = 2**16  # likewise; the encoder cuts it further
@@ -222,7 +223,7 @@ class SpanExamples:
         """Of the documents, their tokens and the settings; the seed is compared by itself."""
         sources = [source.get("sha256") for source in corpus.info.get("sources", [])]
         key = reading.tokenizer.document_key
-        settings = [sources, key, self.room, asdict(self.sampling)]
+        settings = [DRAWS_VERSION, sources, key, self.room, asdict(self.sampling)]
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         digest.update(np.ascontiguousarray(self.documents, dtype=np.int64).data)
         return digest.hexdigest()[:16]

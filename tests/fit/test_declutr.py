@@ -115,7 +115,7 @@ def test_another_sampling_cannot_continue_a_run(words, done, place, capsys):
     run = made(words, done)
     other = words("whole", "--ckpt_path", "last", "--data.sampling.num_positives", "1")
     assert main(["fit", *other]) == 2
-    assert "This checkpoint was trained with data.corpus=" in capsys.readouterr().err
+    assert "trained on other documents: the corpus or data.sampling is not" in capsys.readouterr().err
     assert run.is_dir()
 
 
@@ -162,6 +162,7 @@ def test_an_export_is_fine_tuned_on_citations(words, done, place, tiny_bert):
         (["--data.sampling.max_span", "2"], "max_span must be min_span=4 or more; got 2"),
         (["--data.sampling.max_span", "512"], "Nothing to train on"),
         (["--model.mlm_weight", "0"], "mlm_probability still masks"),
+        (["--model.contrastive_weight", "0"], "num_positives=2 spans of each anchor"),
         (["--model.temperature", "0"], "temperature must be above 0"),
         (["--checkpoint.monitor", "val/map"], "val/partner_accuracy"),
         ([*NO_MLM, "--checkpoint.monitor", "val/mlm_loss"], "with these settings are val/loss,"),

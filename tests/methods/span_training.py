@@ -1,11 +1,9 @@
 """Three steps of DeCLUTR in one process or in each of several, and what came of them."""
 
-import os
 from dataclasses import asdict
 from unittest.mock import patch
 
 import torch
-from pytorch_lightning import Trainer
 
 from sciembed_train import distributed
 from sciembed_train.data import TrainingData
@@ -14,7 +12,7 @@ from sciembed_train.methods.declutr import Declutr
 from sciembed_train.optim import OptimSettings
 from sciembed_train.sampling import spans as sampled
 from sciembed_train.sampling.spans import SpanSampling
-from tests.methods.training import Watched
+from tests.methods.training import Watched, fitted
 
 # Uncorrected AdamW moves by many times the rate in its first steps.
 OPTIM = OptimSettings(lr=1e-3, schedule="constant", clip_norm=0.5, bias_correction=False)
@@ -64,10 +62,6 @@ def train(
     **settings,
 ) -> dict:
     """Gradients of each step before clipping, the weights after, and the validation scores."""
-    world = distributed.world_size()
-    if world > 1:  # so that Lightning joins these processes and starts none
-        os.environ["LOCAL_RANK"] = str(distributed.rank())
-        os.environ["NODE_RANK"] = "0"
     torch.manual_seed(0)
     encoder = EncoderSettings(backbone, pooling="mean", max_length=64, dropout=dropout)
     module = method(encoder, OPTIM, step_tokens=step_tokens, **settings)
@@ -79,32 +73,14 @@ def train(
         tokenizer=backbone,
         max_length=64,
     )
-    trainer = Trainer(
-        max_steps=steps,
-        max_epochs=-1,
-        precision=precision,
-        accelerator="cpu",
-        devices=world,
-        strategy="ddp" if world > 1 else "auto",
-        val_check_interval=steps,
-        check_val_every_n_epoch=None,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(module, data)
+    found = fitted(module, data, steps, precision=precision)
     batches = [data.train_dataloader().dataset[s] for s in range(steps)]
     return {
-        "gradients": [g.tolist() for g in module.seen],
-        "weights": torch.cat([p.detach().flatten() for p in module.parameters()]).tolist(),
-        "scores": {name: value.item() for name, value in trainer.callback_metrics.items()},
+        **found,
         "reported": module.reported_scores,
         "masked": [len(batch.masked) for batch in batches],
         "pieces": [len(module.cut(batch, step_tokens)) for batch in batches],
-        "held out": len(data.examples.dev_items(distributed.rank(), world)),
+        "held out": len(data.examples.dev_items(distributed.rank(), distributed.world_size())),
         "settings": asdict(module.optim),
     }
 

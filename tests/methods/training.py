@@ -79,18 +79,23 @@ def train(
     double: bool = True,
 ) -> dict:
     """Gradients of each step before clipping, the weights after, and the validation scores."""
+    encoder = EncoderSettings(backbone, max_length=64, dropout=dropout)
+    module = method(encoder, OPTIM, step_tokens=step_tokens)
+    data = TrainingData(corpus=corpus, batch_size=8, tokenizer=backbone, max_length=64)
+    found = fitted(module.double() if double else module, data, steps, plugins=plugins)
+    batches = [data.train_dataloader().dataset[s] for s in range(steps)]
+    return {**found, "triplets": [batch.rows.ids.tolist() for batch in batches]}
+
+
+def fitted(module: Method, data: TrainingData, steps: int, **settings) -> dict:
+    """What came of some steps, in this process or in those of the group it is in."""
     world = distributed.world_size()
     if world > 1:  # so that Lightning joins these processes and starts none
         os.environ["LOCAL_RANK"] = str(distributed.rank())
         os.environ["NODE_RANK"] = "0"
-    encoder = EncoderSettings(backbone, max_length=64, dropout=dropout)
-    module = method(encoder, OPTIM, step_tokens=step_tokens)
-    module = module.double() if double else module
-    data = TrainingData(corpus=corpus, batch_size=8, tokenizer=backbone, max_length=64)
     trainer = Trainer(
         max_steps=steps,
         max_epochs=-1,
-        plugins=plugins,
         accelerator="cpu",
         devices=world,
         strategy="ddp" if world > 1 else "auto",
@@ -102,13 +107,13 @@ def train(
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        **settings,
     )
     trainer.fit(module, data)
     return {
         "gradients": [g.tolist() for g in module.seen],
         "weights": torch.cat([p.detach().flatten() for p in module.parameters()]).tolist(),
         "scores": {name: value.item() for name, value in trainer.callback_metrics.items()},
-        "triplets": [data.train_dataloader().dataset[s].rows.ids.tolist() for s in range(steps)],
     }
 
 
