@@ -84,6 +84,39 @@ def describe_spans(corpus: Any, tokenizer: Any, examples: Any, chosen: Any) -> l
     return paragraphs
 
 
+def describe_pairs(corpus: Any, tokenizer: Any, examples: Any, order: Any, count: int) -> list[str]:
+    """Paragraphs on the first pairs of a step: their texts, and whom each is compared with.
+
+    Args:
+        corpus: an open corpus.
+        tokenizer: the encoder's.
+        examples: the opened `CocitationExamples`.
+        order: numbers of the step's examples.
+        count: how many of them to show.
+    """
+    names, times = corpus.paper_ids(), corpus.cocitation_counts("train")
+    batch = examples.batch(order, epoch=0, step=0)
+    rows = batch.rows.ids.split(batch.rows.lengths.tolist())
+    paragraphs = []
+    for place, number in enumerate(order[:count].tolist()):
+        a, b = (names[paper] for paper in examples.pairs[number].tolist())
+        column = int(batch.negative[place])
+        lines = [f"pair {number:,}: {a} and {b}, cited together {times[number]:,} times"]
+        told = {"anchor": batch.anchor[place], "positive": batch.positive[place]}
+        if column >= 0:
+            told["negative, another pair's positive"] = batch.positive[column]
+        for name, row in told.items():
+            ids = rows[int(row)].tolist()
+            lines.append(f"  {name} ({len(ids)} tokens)")
+            lines.append(indent(fill(tokenizer.hf.decode(ids), 92), "    "))
+        if column < 0:
+            lines.append(
+                "  no negative: all others of the step are known to be cited with it"
+            )
+        paragraphs.append("\n".join(lines))
+    return paragraphs
+
+
 def describe_report(report: dict[str, Any]) -> str:
     """What was read, kept and left out, a line a reason."""
     lines = []
@@ -120,8 +153,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--data.papers", dest="papers", metavar="F", help="or papers,")
     add("--data.citations", dest="citations", metavar="F", help="and citations, as fit takes them")
     add("--data.fulltexts", dest="fulltexts", metavar="F", help="or documents")
+    add("--data.contexts", dest="contexts", metavar="F", help="or papers and citing sentences")
+    add("--data.cocitations", dest="cocitations", metavar="F", help="or papers and counted pairs")
     add("--model.encoder.backbone", dest="backbone", metavar="NAME_OR_FOLDER")
-    add("--count", type=int, default=3, metavar="N", help="triplets or documents to show (3)")
+    sampling = parser.add_argument_group("and --data.sampling.NAME VALUE, as fit takes them")
+    sampling.description = "such as --data.sampling.max_span 128 --data.sampling.num_anchors 1"
+    add("--count", type=int, default=3, metavar="N", help="how many examples to show (3)")
     runs = os.environ.get("SCIEMBED_CHECKPOINTS") or "checkpoints"  # as fit has it
     add("--cache", default=f"{runs}/.cache", metavar="FOLDER", help="where fit keeps corpora")
     return parser
@@ -129,7 +166,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     """The command ``train show``."""
-    args = _parser().parse_args(argv)
+    args, rest = _parser().parse_known_args(argv)
+    changed, unknown = sampling_words(rest)
+    if unknown:
+        raise UserError(
+            f"unrecognized arguments: {' '.join(unknown)}. Of a recipe's settings, show takes those "
+            "of its --help; give others in a recipe."
+        )
     if args.count < 0:
         raise UserError(f"--count must be 0 or more; got {args.count}.")
 
@@ -140,6 +183,7 @@ def main(argv: list[str]) -> int:
     from sciembed_train.encoder.loading import tokenizer_folder
     from sciembed_train.inputs import InputFormat, TextTokenizer
     from sciembed_train.sampling.base import Reading
+    from sciembed_train.sampling.cocitations import CocitationExamples
     from sciembed_train.sampling.plan import Plan, epoch_order
     from sciembed_train.sampling.spans import SpanExamples
 
@@ -153,8 +197,9 @@ def main(argv: list[str]) -> int:
     folder = tokenizer_folder(backbone)
     tokenizer = TextTokenizer.load(folder)
     form = values.get("form", InputFormat())
-    sampling = recipe_sampling(data)
-    given = {name: getattr(args, name) for name in ("papers", "citations", "fulltexts")}
+    sampling = recipe_sampling(data, changed)
+    kinds = ("papers", "citations", "fulltexts", "contexts", "cocitations")
+    given = {name: getattr(args, name) for name in kinds}
     given = {name: value for name, value in given.items() if value is not None}
     corpus_folder = args.corpus or (None if given else data.get("corpus"))
     if corpus_folder is not None:
@@ -169,13 +214,17 @@ def main(argv: list[str]) -> int:
     max_length = int(encoder.get("max_length") or 512)
     examples = sampling.open(corpus, Reading(tokenizer, form, max_length, seed), None)
     plan = Plan(examples.train, min(batch, examples.train), seed)
-    chosen = epoch_order(examples.train, seed, 0)[: args.count]
+    order = epoch_order(examples.train, seed, 0)
+    chosen = order[: args.count]
     print(
         f"{corpus.folder}: the first of {examples.train:,} training {examples.name} in epoch 0, "
         f"{plan.steps_per_epoch:,} steps of {plan.batch_size:,}\n"
     )
     if isinstance(examples, SpanExamples):
         texts = describe_spans(corpus, tokenizer, examples, chosen)
+    elif isinstance(examples, CocitationExamples):
+        step = order[: plan.batch_size]
+        texts = describe_pairs(corpus, tokenizer, examples, step, args.count)
     else:
         texts = describe_triplets(corpus, tokenizer, tokenizer.key(form), max_length, chosen)
     for text in texts:
@@ -187,8 +236,30 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def recipe_sampling(data: dict[str, Any]) -> Any:
+def sampling_words(words: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """The settings that ``--data.sampling.NAME VALUE`` gives, and the words that give none."""
+    import yaml
+
+    settings: dict[str, Any] = {}
+    unknown: list[str] = []
+    left = iter(words)
+    for word in left:
+        key, _, value = word.partition("=")
+        name = key.removeprefix("--data.sampling.").removeprefix("init_args.")
+        if not key.startswith("--data.sampling.") or not name.isidentifier():
+            unknown.append(word)
+            continue
+        text = value if "=" in word else next(left, "")
+        settings[name] = yaml.safe_load(text)
+    return settings, unknown
+
+
+def recipe_sampling(data: dict[str, Any], changed: dict[str, Any]) -> Any:
     """The sampling that a recipe's ``data`` names; triplets where it names none.
+
+    Args:
+        data: the recipe's ``data``.
+        changed: settings that stand above the recipe's.
 
     Raises:
         UserError: there is no such class, or it refuses its settings.
@@ -198,8 +269,9 @@ def recipe_sampling(data: dict[str, Any]) -> Any:
 
     given = data.get("sampling")
     if given is None:
-        return TripletSampling()
+        given = {"class_path": f"{TripletSampling.__module__}.{TripletSampling.__name__}"}
     try:
-        return named_class(given["class_path"], Sampling)(**given.get("init_args", {}))
+        settings = {**(given.get("init_args") or {}), **changed}
+        return named_class(given["class_path"], Sampling)(**settings)
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"data.sampling of the recipe cannot be made: {error}.") from error

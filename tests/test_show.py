@@ -4,6 +4,7 @@ import pytest
 
 from sciembed_train.cli import main as train
 from sciembed_train.inputs import InputFormat, TextTokenizer
+from tests.corpus.cocited import write_cocited_corpus
 from tests.corpus.small import small_papers, write_small_corpus
 from tests.corpus.test_prepare import write_world
 
@@ -49,12 +50,29 @@ def test_raw_files_are_prepared_and_what_was_dropped_is_told(
     assert f"queries: train {counts['train']}, dev {counts['dev']}, test {counts['test']}" in out
 
 
+def test_pairs_are_shown_with_whom_they_meet(tmp_path, tiny_bert, capsys):
+    corpus = write_cocited_corpus(tmp_path / "c", tiny_bert)
+    (corpus.folder / "report.json").write_text("{}")
+    (tmp_path / "r.yaml").write_text(
+        "data:\n  batch_size: 8\n  sampling:\n"
+        "    class_path: sciembed_train.sampling.cocitations.CocitationSampling\n"
+        f"model: {{encoder: {{backbone: {tiny_bert}, max_length: 12}}}}\n"
+    )
+    arguments = ["-c", str(tmp_path / "r.yaml"), "--data.corpus", str(corpus.folder)]
+    assert train(["show", *arguments, "--count", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "the first of 80 training pairs in epoch 0, 10 steps of 8" in out
+    assert out.count("cited together 1 times") == 2
+    assert out.count("negative, another pair's positive") == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ([], "show needs the tokenizer"),
         (["--count", "-1"], "--count must be 0 or more; got -1"),
         (["-c", "none.yaml"], "none.yaml cannot be read"),
+        (["--data.samplin.max_span", "9"], "unrecognized arguments: --data.samplin.max_span 9"),
     ],
 )
 def test_what_is_missing_is_told(capsys, arguments, message):
