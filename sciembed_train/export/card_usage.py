@@ -6,11 +6,15 @@ import json
 from collections.abc import Iterator
 
 from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.encoder.mix import BACKBONE_PLACE
 
 _POOLED = {
     "cls": "hidden[:, 0]",
     "mean": "(hidden * mask).sum(1) / mask.sum(1)",
+    "mix": "hidden[:, 0]",  # of hidden states that are mixed already
 }
+# What an encoder that mixes its layers needs, since each library has a folder of its own in it.
+_FETCH = "# from a hub: huggingface_hub.snapshot_download(NAME)"
 _PAPERS = (
     "papers = [",
     '    {"title": "A first title", "abstract": "What the paper says."},',
@@ -38,7 +42,7 @@ def usage(encoder: Encoder, similarity: str, of_papers: bool) -> Iterator[str]:
     yield from _transformers(encoder, similarity, of_papers)
     yield from _sentence_transformers(encoder, similarity, of_papers)
     if encoder.head is not None:
-        yield from _fill_mask()
+        yield from _fill_mask(encoder)
     yield "With sciembed_train:"
     yield ""
     yield "    ./train embed --model FOLDER --input papers.jsonl --to vectors.npy"
@@ -67,9 +71,14 @@ def _transformers(encoder: Encoder, similarity: str, of_papers: bool) -> Iterato
     yield "import torch"
     yield "from transformers import AutoModel, AutoTokenizer"
     yield ""
-    yield 'folder = "PATH_OR_NAME_OF_THIS_MODEL"'
+    trust = ""
+    if encoder.mix is None:
+        yield 'folder = "PATH_OR_NAME_OF_THIS_MODEL"'
+    else:
+        yield f'folder = "PATH_OF_THIS_MODEL/hf"  {_FETCH}'
+        trust = ", trust_remote_code=True"
     yield "tokenizer = AutoTokenizer.from_pretrained(folder)"
-    yield "model = AutoModel.from_pretrained(folder).eval()"
+    yield f"model = AutoModel.from_pretrained(folder{trust}).eval()"
     yield from _texts(encoder, of_papers, "tokenizer")
     yield (
         "batch = tokenizer(texts, padding=True, truncation=True, "
@@ -96,7 +105,10 @@ def _sentence_transformers(encoder: Encoder, similarity: str, of_papers: bool) -
     yield "```python"
     yield "from sentence_transformers import SentenceTransformer"
     yield ""
-    yield 'model = SentenceTransformer("PATH_OR_NAME_OF_THIS_MODEL")'
+    if encoder.mix is None:
+        yield 'model = SentenceTransformer("PATH_OR_NAME_OF_THIS_MODEL")'
+    else:
+        yield f'model = SentenceTransformer("PATH_OF_THIS_MODEL/st")  {_FETCH}'
     yield from _texts(encoder, of_papers, "model.tokenizer")
     yield "embeddings = model.encode(texts)"
     yield f"similarities = model.similarity(embeddings, embeddings)  # {gives}"
@@ -104,13 +116,16 @@ def _sentence_transformers(encoder: Encoder, similarity: str, of_papers: bool) -
     yield ""
 
 
-def _fill_mask() -> Iterator[str]:
+def _fill_mask(encoder: Encoder) -> Iterator[str]:
+    place = "PATH_OR_NAME_OF_THIS_MODEL"
+    if encoder.mix is not None:
+        place = f"PATH_OF_THIS_MODEL/{BACKBONE_PLACE}"
     yield "The head that predicts masked words, for `fill-mask` and further pretraining:"
     yield ""
     yield "```python"
     yield "from transformers import pipeline"
     yield ""
-    yield 'fill = pipeline("fill-mask", model="PATH_OR_NAME_OF_THIS_MODEL")'
+    yield f'fill = pipeline("fill-mask", model="{place}")'
     yield 'words = fill(f"We train a {fill.tokenizer.mask_token} on the citations of papers.")'
     yield "```"
     yield ""

@@ -1,7 +1,8 @@
 """A trained encoder as a folder that other libraries load, proved by loading it back.
 
 The folder is a Hugging Face model (``AutoModel``, ``AutoTokenizer``), a sentence-transformers
-model, and says in ``sciembed.json`` and ``README.md`` how it was made. It is written under a
+model, and says in ``sciembed.json`` and ``README.md`` how it was made. (That of an encoder which
+mixes its layers holds the two in folders of their own: `mix_folder`.) It is written under a
 temporary name and appears only when what the libraries compute from it equals what the encoder
 in memory computes.
 """
@@ -27,7 +28,9 @@ from torch import Tensor
 
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.loading import quiet_transformers
+from sciembed_train.encoder.mix import BACKBONE_PLACE
 from sciembed_train.errors import UserError
+from sciembed_train.export import mix_folder
 from sciembed_train.export.model_card import model_card
 from sciembed_train.export.sentence_transformers import write_layout
 
@@ -74,21 +77,18 @@ def export_encoder(
         overwrite: replace a model that is already there.
 
     Returns:
-        The largest difference of an embedding's entry, for ``AutoModel`` and for
-        ``SentenceTransformer`` (None where sentence-transformers is not installed); where the
-        encoder has a head, the largest one of a logit, for ``AutoModelForMaskedLM``.
+        The largest difference of an embedding's entry, for ``AutoModel`` (with the folder's own
+        code where the encoder mixes layers) and for ``SentenceTransformer`` (None where
+        sentence-transformers is not installed); where the encoder has a head, the largest one of
+        a logit, for ``AutoModelForMaskedLM``.
 
     Raises:
         UserError: the folder cannot be written, or holds something already.
-        ExportError: a library computes something else from the folder.
+        ExportError: a library computes something else from the folder, or takes for a plain
+            model what is none.
     """
     folder = Path(folder).expanduser().absolute()
     check_target(folder, overwrite)
-    if encoder.mix is not None:
-        raise UserError(
-            f"{folder}: was not written: the export of a learned mix of layers (encoder.pooling "
-            "mix) is not built. The checkpoint can be read with encoder_from_checkpoint."
-        )
     if encoder.device.type != "cpu" or any(p.dtype != torch.float32 for p in encoder.parameters()):
         # Compared on the host in fp32: other devices multiply with less precision.
         encoder = copy.deepcopy(encoder).cpu().float()
@@ -106,14 +106,18 @@ def export_encoder(
         try:
             shutil.rmtree(partial, ignore_errors=True)
             encoder.save(partial, record)
-            _clean_tokenizer(partial / "tokenizer_config.json", settings.max_length)
-            write_layout(
-                partial,
-                dim=encoder.dim,
-                pooling=settings.pooling,
-                max_length=settings.max_length,
-                similarity=similarity,
-            )
+            backbone = partial if encoder.mix is None else partial / BACKBONE_PLACE
+            _clean_tokenizer(backbone / "tokenizer_config.json", settings.max_length)
+            if encoder.mix is not None:
+                mix_folder.write_parts(encoder, partial, similarity)
+            else:
+                write_layout(
+                    partial,
+                    dim=encoder.dim,
+                    pooling=settings.pooling,
+                    max_length=settings.max_length,
+                    similarity=similarity,
+                )
             # A run's own export is known by the run's name.
             name = folder.parent.name if folder.name == "export" else folder.name
             text = model_card(encoder, record, name)
@@ -187,15 +191,24 @@ def verify(encoder: Encoder, folder: Path) -> dict[str, float | None]:
     """Compare ``encoder`` with what is loaded from ``folder``; see `export_encoder`.
 
     Raises:
-        ExportError: token ids, embeddings or logits differ.
+        ExportError: token ids, embeddings or logits differ, or a part of the folder loads as what
+            it is not.
     """
     texts = probe_texts(encoder)
     expected = encoder.encode_texts(texts)
     differences: dict[str, float | None] = {}
-    for library, vectors in (
-        ("AutoModel", _with_transformers(encoder, folder, texts)),
-        ("SentenceTransformer", _with_sentence_transformers(folder, texts)),
-    ):
+    if encoder.mix is None:
+        found = {
+            "AutoModel": _with_transformers(encoder, folder, texts),
+            "SentenceTransformer": _with_sentence_transformers(folder, texts),
+        }
+    else:
+        found = {
+            "AutoModel with trust_remote_code": _with_own_code(encoder, folder, texts),
+            "SentenceTransformer": _with_sentence_transformers(folder / "st", texts),
+        }
+        folder = folder / BACKBONE_PLACE
+    for library, vectors in found.items():
         differences[library] = None
         if vectors is not None:
             differences[library] = _compare(library, "embeddings", vectors, expected)
@@ -274,12 +287,7 @@ def _with_transformers(
     with quiet_transformers():
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         model = AutoModel.from_pretrained(str(folder), local_files_only=True).eval()
-    wanted = encoder.tokenizer.rows(texts, encoder.settings.max_length)
-    if tokenizer(list(texts), truncation=True)["input_ids"] != wanted:
-        raise ExportError(
-            "The exported tokenizer gives other token ids than the one trained with. "
-            "The export was removed."
-        )
+    _compare_ids(encoder, texts, tokenizer(list(texts), truncation=True)["input_ids"])
     vectors = []
     with torch.inference_mode():
         # Two at a time, so that padding takes part.
@@ -295,6 +303,32 @@ def _with_transformers(
             mean = (hidden * mask).sum(1) / mask.sum(1)
             vectors.append(hidden[:, 0] if encoder.settings.pooling == "cls" else mean)
     return torch.cat(vectors).float().clone()
+
+
+def _with_own_code(encoder: Encoder, folder: Path, texts: Sequence[str]) -> Float[Tensor, "N D"]:
+    """The same where the encoder mixes layers; without the code nothing may load."""
+    part = mix_folder.loads_silently(folder)
+    if part is not None:
+        raise ExportError(
+            f"AutoModel loads {part} without the code that mixes its layers, and so would give "
+            "other embeddings and say nothing. The export was removed."
+        )
+    try:
+        ids, vectors = mix_folder.with_own_code(folder, texts)
+    except RuntimeError as error:
+        raise ExportError(
+            f"AutoModel does not load hf/ with its own code: {error}. The export was removed."
+        ) from error
+    _compare_ids(encoder, texts, ids)
+    return vectors
+
+
+def _compare_ids(encoder: Encoder, texts: Sequence[str], found: list[list[int]]) -> None:
+    if found != encoder.tokenizer.rows(texts, encoder.settings.max_length):
+        raise ExportError(
+            "The exported tokenizer gives other token ids than the one trained with. "
+            "The export was removed."
+        )
 
 
 def _with_sentence_transformers(folder: Path, texts: Sequence[str]) -> Float[Tensor, "N D"] | None:

@@ -47,7 +47,10 @@ METHODS: dict[str, Published] = {
 }
 # sentence-transformers compares by cosine where a folder of its own names nothing.
 _LIBRARY_DEFAULT = "cosine"
-_OWN_ENTRIES = ("version", "pooling", "max_length", "input_format", "dim", "versions")
+_OWN_ENTRIES = (
+    *("version", "pooling", "max_length", "input_format", "dim", "versions"),
+    *("backbone", "mix"),
+)
 _UNREAD = {
     ("adapter_config.json",): "an adapter without the model it belongs to",
     ("run_info.json", "model_cur_best.pt"): "an Aspire run as its own code wrote it",
@@ -149,7 +152,7 @@ def import_model(args: argparse.Namespace) -> dict[str, Any]:
         )
     encoder = Encoder.load(
         args.source,
-        pooling=cast(Literal["cls", "mean"], known.pooling),
+        pooling=cast(Literal["cls", "mean", "mix"], known.pooling),
         max_length=args.max_length,
         form=None
         if (source / "sciembed.json").is_file() or known.method not in METHODS
@@ -210,7 +213,11 @@ def main(argv: list[str]) -> int | None:
     elif not args.quiet:
         from sciembed_train.export.command import describe_differences
 
-        pooled = {"cls": "the first token's state", "mean": "the mean over tokens"}
+        pooled = {
+            "cls": "the first token's state",
+            "mean": "the mean over tokens",
+            "mix": "a learned mix of every layer's first-token state",
+        }
         compared = {"cosine": "cosine", "euclidean": "Euclidean distance"}
         head = "with" if result["masked_lm_head"] else "without"
         print(f"{args.source} -> {args.to}")

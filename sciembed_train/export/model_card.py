@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.encoder.pooling import mix_shares
 from sciembed_train.export.card_usage import usage
 
 _COMPARED = {
@@ -17,7 +18,11 @@ _ALIKE = {
     "euclidean": "with a smaller Euclidean distance",
     "cosine": "with a larger cosine similarity",
 }
-_NAMED = {"cls": "the last hidden state of the first token (CLS)", "mean": "the mean over tokens"}
+_NAMED = {
+    "cls": "the last hidden state of the first token (CLS) of the last layer",
+    "mean": "the mean over tokens of the last layer",
+    "mix": "a learned mix of the states of the first token (CLS) after every layer",
+}
 _HUB_SAFE = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./")
 
 
@@ -48,8 +53,8 @@ def model_card(encoder: Encoder, record: dict[str, Any], name: str) -> str:
             "",
             "| | |",
             "|---|---|",
-            f"| vector | {encoder.dim} numbers, {_NAMED[settings.pooling]} of the last layer, "
-            "not normalised |",
+            f"| vector | {encoder.dim} numbers, {_NAMED[settings.pooling]}, not normalised |",
+            *_shares(encoder),
             f"| longest text | {settings.max_length} tokens; longer ones are cut at the end |",
             f"| compared by | {_COMPARED[similarity]} |",
             f"| backbone | {encoder.backbone.config.model_type}, "
@@ -58,6 +63,7 @@ def model_card(encoder: Encoder, record: dict[str, Any], name: str) -> str:
             *(["| head | masked language modelling, kept for `fill-mask` |"] if head else []),
             "",
             *_input_format(encoder, of_papers),
+            *(_parts() if encoder.mix is not None else []),
             *usage(encoder, similarity, of_papers),
             *_training(record),
             *_limitations(encoder, record, of_papers),
@@ -67,10 +73,13 @@ def model_card(encoder: Encoder, record: dict[str, Any], name: str) -> str:
 
 def _metadata(encoder: Encoder, record: dict[str, Any]) -> Iterator[str]:
     method = record.get("method")
-    tags = ["sentence-transformers", "feature-extraction", "sentence-similarity"]
+    # Of a mix encoder, no library finds a model at the top of the folder.
+    mixes = encoder.mix is not None
+    tags = ["feature-extraction", "sentence-similarity"]
+    tags = tags if mixes else ["sentence-transformers", *tags]
     tags += ["scientific-documents", "sciembed_train", *([str(method)] if method else [])]
     yield "---"
-    yield "library_name: sentence-transformers"
+    yield f"library_name: {'sciembed_train' if mixes else 'sentence-transformers'}"
     yield "pipeline_tag: sentence-similarity"
     base = hub_name(record.get("base_model"))
     if base:
@@ -118,6 +127,33 @@ def _input_format(encoder: Encoder, of_papers: bool) -> Iterator[str]:
     yield ""
 
 
+def _shares(encoder: Encoder) -> Iterator[str]:
+    if encoder.mix is not None:
+        shares = " ".join(f"{share:.3f}" for share in mix_shares(encoder.mix.detach()).tolist())
+        yield f"| shares in the mix | {shares} (the embeddings, then the layers in order) |"
+
+
+def _parts() -> Iterator[str]:
+    yield "## Folders"
+    yield ""
+    yield "| | |"
+    yield "|---|---|"
+    yield (
+        "| `st/` | for sentence-transformers, whose own modules make the mix; no code is needed. "
+        "Its `0_Transformer` is the backbone alone, which gives other vectors |"
+    )
+    yield (
+        "| `hf/` | for transformers: `layer_mix.py` makes the mix, so loading it needs "
+        "`trust_remote_code=True`, and is refused without |"
+    )
+    yield "| this folder | for sciembed_train, which reads `sciembed.json` and runs no code of it |"
+    yield ""
+    yield (
+        "A plain `AutoModel` loads none of the three, since its last layer would be another vector."
+    )
+    yield ""
+
+
 def _training(record: dict[str, Any]) -> Iterator[str]:
     rows = list(_flat({k: v for k, v in record.items() if k not in ("version", "dim")}))
     yield "## Training"
@@ -143,14 +179,24 @@ def _flat(values: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]
             yield name, f"{value:,}" if isinstance(value, int) and "seed" not in name else value
 
 
-def _limitations(encoder: Encoder, record: dict[str, Any], of_papers: bool) -> Iterator[str]:
-    yield "## Limitations"
-    yield ""
+def _pooler(encoder: Encoder) -> str:
     instead = {"cls": "the first token's last hidden state", "mean": "the mean over tokens"}
     trained = "was not trained"
     if getattr(encoder.backbone, "pooler", None) is None:
         trained = "is no part of this model: `transformers` makes it of random weights"
-    yield f"- `pooler_output` {trained}; use {instead[encoder.settings.pooling]}."
+    return f"- `pooler_output` {trained}; use {instead[encoder.settings.pooling]}."
+
+
+def _limitations(encoder: Encoder, record: dict[str, Any], of_papers: bool) -> Iterator[str]:
+    yield "## Limitations"
+    yield ""
+    if encoder.mix is None:
+        yield _pooler(encoder)
+    else:
+        yield (
+            "- The vector is the mix and nothing else: the last layer's own state, and any pooling "
+            "over other tokens, give other rankings."
+        )
     measure, other = "cosine", "Euclidean distance"
     if record["similarity"] == "euclidean":
         measure, other = other, "Cosine"

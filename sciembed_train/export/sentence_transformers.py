@@ -11,6 +11,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+from jaxtyping import Float
+from safetensors.torch import save_file
+
 MODES = {
     "cls": "pooling_mode_cls_token",
     "mean": "pooling_mode_mean_tokens",
@@ -33,14 +37,60 @@ def write_layout(folder: Path, *, dim: int, pooling: str, max_length: int, simil
         max_length: most tokens of a text, special tokens included.
         similarity: ``euclidean`` or ``cosine``; both are names of the library too.
     """
+    _write_modules(folder, {"": "Transformer", "1_Pooling": "Pooling"}, max_length, similarity)
+    _write_pooling(folder / "1_Pooling", dim, pooling)
+
+
+def write_mix_layout(
+    folder: Path,
+    *,
+    dim: int,
+    shares: Float[torch.Tensor, " M"],
+    max_length: int,
+    similarity: str,
+) -> None:
+    """Make a sentence-transformers model that mixes layers of a folder that holds the backbone.
+
+    ``WeightedLayerPooling`` gives ``sum_l s_l h_l / sum_l s_l`` of every token's states, and the
+    backbone's configuration makes it give all of them (``output_hidden_states``).
+
+    Args:
+        folder: holds the backbone in ``0_Transformer``.
+        dim: width of an embedding.
+        shares: of the embeddings and each layer in the mix, after the softmax.
+        max_length: most tokens of a text, special tokens included.
+        similarity: ``euclidean`` or ``cosine``.
+    """
+    modules = {
+        "0_Transformer": "Transformer",
+        "1_WeightedLayerPooling": "WeightedLayerPooling",
+        "2_Pooling": "Pooling",
+    }
+    _write_modules(folder, modules, max_length, similarity)
+    place = folder / "1_WeightedLayerPooling"
+    place.mkdir(exist_ok=True)
+    _write(
+        place / "config.json",
+        {
+            "word_embedding_dimension": dim,
+            "layer_start": 0,
+            "num_hidden_layers": len(shares) - 1,
+        },
+    )
+    save_file({"layer_weights": shares.float().clone()}, place / "model.safetensors")
+    _write_pooling(folder / "2_Pooling", dim, "cls")
+
+
+def _write_modules(folder: Path, kinds: dict[str, str], max_length: int, similarity: str) -> None:
+    """The list of modules by their folders, the first one's length, and the similarity."""
     modules = [
         {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for i, (path, kind) in enumerate([("", "Transformer"), ("1_Pooling", "Pooling")])
+        for i, (path, kind) in enumerate(kinds.items())
     ]
     _write(folder / "modules.json", modules)
     # False: an uncased tokenizer lowers the case itself, and True would spoil a cased one.
     _write(
-        folder / "sentence_bert_config.json",
+        folder / next(iter(kinds)) / "sentence_bert_config.json",
         {"max_seq_length": max_length, "do_lower_case": False},
     )
     _write(
@@ -54,9 +104,12 @@ def write_layout(folder: Path, *, dim: int, pooling: str, max_length: int, simil
             "similarity_fn_name": similarity,
         },
     )
-    (folder / "1_Pooling").mkdir(exist_ok=True)
+
+
+def _write_pooling(place: Path, dim: int, pooling: str) -> None:
+    place.mkdir(exist_ok=True)
     _write(
-        folder / "1_Pooling" / "config.json",
+        place / "config.json",
         {
             "word_embedding_dimension": dim,
             **{key: name == pooling for name, key in MODES.items()},

@@ -305,12 +305,6 @@ def test_a_wrong_export_is_noticed_and_removed(what, tiny_bert, tmp_path, monkey
     assert list((tmp_path / "sub").iterdir()) == []
 
 
-def test_a_mix_of_layers_is_not_exported_as_something_else(tiny_bert, tmp_path):
-    with pytest.raises(UserError, match="mix"):
-        export_encoder(encoder_of(tiny_bert, pooling="mix"), tmp_path / "m", CARD)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_failed_replacement_leaves_the_earlier_export(tiny_bert, tmp_path, monkeypatch):
     export_encoder(encoder_of(tiny_bert), tmp_path / "m", CARD)
     before = contents(tmp_path / "m")

@@ -1,0 +1,122 @@
+"""The folder of an encoder that mixes its layers, in which no library finds a plain model.
+
+Its backbone alone would give other vectors and say nothing. So there are two folders for others:
+``st/`` for sentence-transformers, whose own modules make the mix, with the backbone in a
+sub-folder; and ``hf/`` for transformers, with a model type and a code file of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.encoder.loading import quiet_transformers
+from sciembed_train.encoder.mix import BACKBONE_PLACE
+from sciembed_train.encoder.pooling import mix_shares
+from sciembed_train.export.sentence_transformers import write_layout, write_mix_layout
+
+CODE = Path(__file__).with_name("layer_mix.py")
+READER = Path(__file__).with_name("reader.py")
+# What other libraries ask of a configuration, whatever the backbone is.
+_ASKED = ("hidden_size", "num_hidden_layers", "max_position_embeddings", "pad_token_id")
+
+
+def write_parts(encoder: Encoder, folder: Path, similarity: str) -> None:
+    """Complete ``st/`` and write ``hf/`` of a folder that `Encoder.save` wrote.
+
+    Args:
+        encoder: with pooling ``mix``, on the host, in fp32.
+        folder: holds ``sciembed.json``, and the backbone in ``st/``.
+        similarity: ``euclidean`` or ``cosine``.
+    """
+    assert encoder.mix is not None
+    length = encoder.settings.max_length
+    shares = mix_shares(encoder.mix.detach())
+    write_mix_layout(
+        folder / "st", dim=encoder.dim, shares=shares, max_length=length, similarity=similarity
+    )
+    hf = folder / "hf"
+    hf.mkdir()
+    for path in sorted((folder / BACKBONE_PLACE).iterdir()):
+        if path.name not in ("config.json", "sentence_bert_config.json") and not (
+            path.name.startswith("model")
+        ):  # what is left is the tokenizer
+            shutil.copyfile(path, hf / path.name)
+    shutil.copyfile(CODE, hf / CODE.name)
+    backbone = encoder.backbone_config()
+    for key in ("architectures", "transformers_version", "output_hidden_states", "dtype"):
+        backbone.pop(key, None)
+    config: dict[str, Any] = {
+        "architectures": ["LayerMixModel"],
+        "auto_map": {
+            "AutoConfig": f"{CODE.stem}.LayerMixConfig",
+            "AutoModel": f"{CODE.stem}.LayerMixModel",
+        },
+        "model_type": "sciembed_layer_mix",
+        **{key: getattr(encoder.backbone.config, key, None) for key in _ASKED},
+        "backbone": backbone,
+    }
+    (hf / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    tensors = {
+        f"backbone.{name}": tensor.detach().clone().contiguous()
+        for name, tensor in encoder.backbone.state_dict().items()
+        if not name.startswith("pooler.")
+    }
+    tensors["mix"] = encoder.mix.detach().clone()
+    save_file(tensors, hf / "model.safetensors", metadata={"format": "pt"})
+    # Mixed token by token, so its first token's state is the vector, to sentence-transformers too.
+    write_layout(hf, dim=encoder.dim, pooling="cls", max_length=length, similarity=similarity)
+
+
+def loads_silently(folder: Path) -> str | None:
+    """Which part a plain ``AutoModel`` would load; none should."""
+    from transformers import AutoModel
+
+    for place in ("", "st", "hf"):
+        try:
+            with quiet_transformers():
+                AutoModel.from_pretrained(
+                    str(folder / place), local_files_only=True, trust_remote_code=False
+                )
+        except (OSError, ValueError):
+            continue
+        return place or "the folder itself"
+    return None
+
+
+def with_own_code(
+    folder: Path, texts: Sequence[str]
+) -> tuple[list[list[int]], Float[Tensor, "N D"]]:
+    """Token ids and embeddings as a user of transformers gets them from ``hf/``, with its code.
+
+    Raises:
+        RuntimeError: it could not be loaded so; the message says why.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        given, result = Path(place) / "texts.json", Path(place) / "result.pt"
+        given.write_text(json.dumps(list(texts)), encoding="utf-8")
+        done = subprocess.run(
+            # -P: a folder of files named like libraries must not come first in the path.
+            [sys.executable, "-P", str(READER), str(folder / "hf"), str(given), str(result)],
+            env={**os.environ, "HF_MODULES_CACHE": f"{place}/modules", "HF_HUB_OFFLINE": "1"},
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
+            raise RuntimeError(lines[-1])
+        found = torch.load(result, weights_only=True)
+    return found["ids"], found["vectors"]
