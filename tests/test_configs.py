@@ -7,6 +7,8 @@ import pytest
 import yaml
 
 from sciembed_train import fit
+from sciembed_train.inputs import InputFormat
+from tests.corpus.cocited import write_cocited_corpus
 from tests.corpus.documents import write_document_corpus
 from tests.corpus.small import write_small_corpus
 
@@ -30,6 +32,10 @@ def printed(capsys, *files):
 def test_the_published_recipes_and_the_usual_machines_are_there():
     assert {"specter", "specter2_base"} <= set(names(RECIPES))
     assert {"declutr_base", "declutr_small", "declutr_sci_base"} <= set(names(RECIPES))
+    ways = [
+        f"aspire_cocite_{of}_{start}" for of in ("biomed", "compsci") for start in ("spec", "scib")
+    ]
+    assert set(ways) <= set(names(RECIPES))
     assert {"cpu", "one_gpu", "eight_gpus", "slurm"} <= set(names(MACHINES))
 
 
@@ -41,6 +47,13 @@ def corpus(tiny_bert, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def cocited(tiny_bert, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("configs") / "cocited"
+    write_cocited_corpus(folder, tiny_bert, form=InputFormat(sentences="sep"))
+    return folder
+
+
+@pytest.fixture(scope="module")
 def documents(tiny_bert, tmp_path_factory):
     folder = tmp_path_factory.mktemp("configs") / "documents"
     write_document_corpus(folder, tiny_bert)
@@ -48,10 +61,11 @@ def documents(tiny_bert, tmp_path_factory):
 
 
 @pytest.fixture
-def of_recipe(recipe, corpus, documents):
+def of_recipe(recipe, corpus, documents, cocited):
     """A corpus of what the recipe samples, and spans that its small documents have room for."""
-    if "sampling" not in yaml.safe_load(recipe.read_text())["data"]:
-        return ["--data.corpus", str(corpus)]
+    sampling = yaml.safe_load(recipe.read_text())["data"].get("sampling", {}).get("class_path", "")
+    if not sampling.endswith("SpanSampling"):
+        return ["--data.corpus", str(cocited if sampling else corpus)]
     return [
         *("--data.corpus", str(documents)),
         *("--data.sampling.max_span", "16", "--data.sampling.min_span", "4"),

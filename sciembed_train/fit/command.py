@@ -16,7 +16,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 from jsonargparse import ActionYesNo, ArgumentError
@@ -520,8 +519,7 @@ def fit(argv: list[str]) -> int:
                 "nothing left to train. Give a larger trainer.max_steps or trainer.max_epochs, or "
                 f"hand it on with `train export {cli.start} --to FOLDER`."
             )
-    some = np.arange(min(cli.examples.train, cli.config.data.batch_size))
-    method.check(cli.examples.batch(some, epoch=0, step=0))
+    method.check(cli.examples.batch(cli.plan.indices(0), epoch=0, step=0))
     if first:
         folder.mkdir(parents=True, exist_ok=True)
         cli.parser.save(cli.given, folder / "config.yaml", overwrite=True, skip_none=False)
@@ -565,7 +563,11 @@ def _announce(cli: RunCLI) -> None:
     for note in cli.examples.notes:
         print(note, file=sys.stderr)
     if not cli.has_dev:
-        print(f"there are no dev {name}: no validation, no best.ckpt", file=sys.stderr)
+        print(
+            f"there are no dev {name}: no validation, no best.ckpt. A larger --data.dev_share, or "
+            "--dev-share of prepare, holds more of them out.",
+            file=sys.stderr,
+        )
 
 
 def _end_children(trainer: Trainer) -> None:

@@ -5,14 +5,20 @@ from pathlib import Path
 import numpy as np
 
 from sciembed_train.corpus.store import Corpus
+from sciembed_train.inputs import InputFormat
 from tests.corpus.small import write_small_corpus
 
 
 def write_cocited_corpus(
-    folder: Path, tokenizer: Path, pairs: int = 80, papers: int = 60, seed: int = 0
+    folder: Path,
+    tokenizer: Path,
+    pairs: int = 80,
+    papers: int = 60,
+    seed: int = 0,
+    form: InputFormat = InputFormat(),  # noqa: B008
 ) -> Corpus:
     """Random pairs of the first papers for training, of the last for validation; all are known."""
-    corpus = write_small_corpus(folder, tokenizer, n_papers=papers, seed=seed)
+    corpus = write_small_corpus(folder, tokenizer, n_papers=papers, seed=seed, form=form)
     rng = np.random.default_rng(seed)
     (folder / "cocitations").mkdir()
     known = []
