@@ -16,6 +16,7 @@ _NOISE = re.compile(
 )
 _NAMES = (
     re.compile(r"does not accept option '([^']+)'"),
+    re.compile(r"Option '([^']+)' is not accepted"),
     re.compile(r"unrecognized arguments: --([\w.]+)"),
     re.compile(r"Parser key \"([^\"]+)\""),
 )
@@ -64,7 +65,7 @@ def shorten(message: str, argv: list[str]) -> str:
 
 def suggestion(message: str, known: Iterable[str]) -> str:
     """`` Did you mean 'pooling'?`` where the key that is not known is nearly one that is."""
-    names = [name for pattern in _NAMES[:2] for name in reversed(pattern.findall(message))]
+    names = [name for pattern in _NAMES[:-1] for name in reversed(pattern.findall(message))]
     if not names:
         return ""
     near = difflib.get_close_matches(names[0].rpartition(".")[2], sorted(set(known)), n=1)

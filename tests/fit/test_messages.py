@@ -39,6 +39,8 @@ def test_a_key_of_the_command_line_is_not_looked_for_in_files(tmp_path):
     words = ["-c", str(recipe), "--data.batch_size", "x"]
     assert shorten(message, words) == "data.batch_size: Expected a int. Got value: x"
     assert shorten(message, words[:2]).startswith(f"{recipe}:2: ")
+    message = "Parser key \"data\":\n  Problem with given class_path 'a.B':\n    Option 'x' is not accepted"
+    assert shorten(message, [*words[:2], "--data.x", "1"]).startswith("data: Problem with")
 
 
 def test_our_own_words_are_found_below_a_librarys():
@@ -77,5 +79,7 @@ def test_the_key_that_was_meant_is_named():
     assert suggestion(LONG, known) == " Did you mean 'pooling'?"
     unknown = "unrecognized arguments: --data.batchsize"
     assert suggestion(unknown, known) == " Did you mean 'batch_size'?"
+    below = "Problem with given class_path 'a.B':\n  Option 'maxlength' is not accepted"
+    assert suggestion(below, known) == " Did you mean 'max_length'?"
     assert suggestion("unrecognized arguments: --data.zebra", known) == ""
     assert suggestion("Expected a <class 'int'>. Got value: x", known) == ""
