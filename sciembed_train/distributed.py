@@ -7,6 +7,7 @@ asks whether it runs alone. Shapes: ``B`` rows here, ``N`` rows on all ranks.
 from __future__ import annotations
 
 import os
+import warnings
 
 import torch
 import torch.distributed as dist
@@ -74,7 +75,11 @@ def gather(tensor: Shaped[Tensor, "B ..."]) -> Shaped[Tensor, "N ..."]:
         )
     import torch.distributed.nn.functional  # not imported by torch.distributed itself
 
-    return torch.cat(torch.distributed.nn.functional.all_gather(tensor.contiguous()), dim=0)
+    with warnings.catch_warnings():
+        # torch 2.13 deprecates it for a function that older versions do not have.
+        warnings.filterwarnings("ignore", ".*all_gather is deprecated", FutureWarning)
+        everyone = torch.distributed.nn.functional.all_gather(tensor.contiguous())
+    return torch.cat(everyone, dim=0)
 
 
 @torch.no_grad()

@@ -1,5 +1,7 @@
 """Collectives in real gloo processes. The functions named ``on_a_rank...`` run in each of them."""
 
+import warnings
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -113,8 +115,11 @@ def on_a_rank_collect():
         "sum": distributed.sum_over_ranks(sent).tolist(),
         "mean": distributed.mean_over_ranks(sent).tolist(),
         "sent": sent.tolist(),
-        "order": distributed.gather(torch.full((2, 1), rank)).flatten().tolist(),
     }
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        found = distributed.gather(torch.full((2, 1), rank))
+    results |= {"order": found.flatten().tolist(), "warned": [str(w.message) for w in warned]}
     try:
         distributed.gather(torch.zeros(2 + rank, 3))
     except ValueError as error:
@@ -133,6 +138,7 @@ def test_collectives_of_two_ranks(two_ranks):
         assert found["mean"] == [1.0, 0.5]
         assert found["sent"] == [1.0, float(number)]
         assert found["order"] == [0, 0, 1, 1]
+        assert found["warned"] == []
         assert "[[2, 3], [3, 3]]" in found["unequal"]
 
 
