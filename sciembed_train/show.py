@@ -110,9 +110,7 @@ def describe_pairs(corpus: Any, tokenizer: Any, examples: Any, order: Any, count
             lines.append(f"  {name} ({len(ids)} tokens)")
             lines.append(indent(fill(tokenizer.hf.decode(ids), 92), "    "))
         if column < 0:
-            lines.append(
-                "  no negative: all others of the step are known to be cited with it"
-            )
+            lines.append("  no negative: all others of the step are known to be cited with it")
         paragraphs.append("\n".join(lines))
     return paragraphs
 
@@ -170,8 +168,8 @@ def main(argv: list[str]) -> int:
     changed, unknown = sampling_words(rest)
     if unknown:
         raise UserError(
-            f"unrecognized arguments: {' '.join(unknown)}. Of a recipe's settings, show takes those "
-            "of its --help; give others in a recipe."
+            f"unrecognized arguments: {' '.join(unknown)}. Of a recipe's settings, show takes "
+            "those of its --help; give others in a recipe."
         )
     if args.count < 0:
         raise UserError(f"--count must be 0 or more; got {args.count}.")

@@ -63,7 +63,8 @@ class Corpus:
                 )
             raise UserError(
                 f"{folder} is no corpus: it {there}. Make one with "
-                f"`train prepare --papers F --citations F --to {folder}`."
+                f"`train prepare --papers F --citations F --to {folder}`, or from full texts with "
+                "--fulltexts F."
             )
         try:
             info = json.loads(path.read_text(encoding="utf-8"))

@@ -44,8 +44,8 @@ class Masking:
         if tokenizer.mask_id is None:
             raise UserError(
                 "The encoder's tokenizer has no mask token, which a masked language model needs. "
-                "Set data.sampling.init_args.mlm_probability=0 to train without, or choose a "
-                "backbone that was pretrained with masks."
+                "To train without, set data.sampling.init_args.mlm_probability=0 and "
+                "model.init_args.mlm_weight=0; or choose a backbone that was pretrained with masks."
             )
         special = np.zeros(tokenizer.vocab_size, dtype=np.bool_)
         ids = [*tokenizer.hf.all_special_ids, *tokenizer.prefix, *tokenizer.suffix]

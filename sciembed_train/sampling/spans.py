@@ -215,8 +215,11 @@ class SpanExamples:
             raise UserError(
                 f"{corpus.folder} holds no training documents. Prepare it with --fulltexts F."
             )
-        if not len(kept):
-            notes.append("There is no held-out document to validate on.")
+        if split == "dev" and sampling.num_positives and len(kept) * sampling.num_anchors == 1:
+            notes.append(
+                "One held-out anchor alone is told from nothing: its contrastive_loss is 0 and its "
+                "partner_accuracy 1, whatever the encoder. Hold more documents out (dev_share)."
+            )
         return kept
 
     def _fingerprint(self, corpus: Corpus, reading: Reading) -> str:

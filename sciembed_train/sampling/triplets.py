@@ -49,8 +49,8 @@ class TripletSampling(Sampling):
     def open(self, corpus: Corpus, reading: Reading, dev_limit: int | None) -> TripletExamples:
         """The triplets of a corpus that was mined and tokenised for this encoder."""
         key = reading.tokenizer.key(reading.form)
+        train = _mined(corpus)  # first: a corpus of full texts alone has no tokens of papers either
         tokens = corpus.tokens(key)
-        train = _mined(corpus)
         dev = choose_dev(np.asarray(corpus.triplets("dev")), dev_limit or DEV_TRIPLETS)
         fingerprint = _fingerprint(corpus, key, train)
         return TripletExamples(tokens, train, dev, reading.max_length, fingerprint)
@@ -58,7 +58,7 @@ class TripletSampling(Sampling):
     @classmethod
     def check_raw(cls, raw: Mapping[str, str], format: str) -> None:
         """Citations are needed unless triplets are given, or a folder of SPECTER's own files."""
-        if "papers" not in raw:
+        if "papers" not in raw and not set(raw) - set(cls.takes):
             raise UserError(NOTHING)
         super().check_raw(raw, format)
         plain = format == "plain" or (format == "auto" and not Path(raw["papers"]).is_dir())

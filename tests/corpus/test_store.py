@@ -45,7 +45,7 @@ assert not {"pyarrow", "duckdb", "torch", "transformers"} & set(sys.modules), sy
 
 
 def test_what_is_no_corpus_is_refused_with_a_way_out(tiny_bert, tmp_path):
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(UserError, match=r"does not exist.*--fulltexts F"):
         Corpus.open(tmp_path / "none")
     with pytest.raises(UserError, match=r"has no corpus\.json"):
         Corpus.open(tmp_path)

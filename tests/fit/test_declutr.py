@@ -115,7 +115,9 @@ def test_another_sampling_cannot_continue_a_run(words, done, place, capsys):
     run = made(words, done)
     other = words("whole", "--ckpt_path", "last", "--data.sampling.num_positives", "1")
     assert main(["fit", *other]) == 2
-    assert "trained on other documents: the corpus or data.sampling is not" in capsys.readouterr().err
+    assert (
+        "trained on other documents: the corpus or data.sampling is not" in capsys.readouterr().err
+    )
     assert run.is_dir()
 
 
@@ -189,12 +191,10 @@ def test_spans_for_a_method_on_triplets_are_refused(words, place, capsys):
 
 
 def test_show_spells_the_spans_out(place, tiny_bert, capsys):
-    recipe = yaml.safe_load((CONFIGS / "declutr_small.yaml").read_text())
-    recipe["data"]["sampling"]["init_args"] |= {"max_span": 16, "min_span": 4}
-    (place / "show.yaml").write_text(yaml.safe_dump(recipe))
     code = main(
         [
-            *("show", "-c", str(place / "show.yaml"), "--count", "2"),
+            *("show", "-c", str(CONFIGS / "declutr_small.yaml"), "--count", "2"),
+            *("--data.sampling.max_span", "16", "--data.sampling.init_args.min_span=4"),
             *("--data.fulltexts", str(place / "documents.jsonl")),
             *("--model.encoder.backbone", str(tiny_bert), "--cache", str(place / "cache")),
         ]

@@ -110,5 +110,5 @@ def test_a_tokenizer_says_which_ids_are_special(fixture, request):
 def test_a_tokenizer_without_a_mask_token_is_refused(tiny_bert):
     tokenizer = TextTokenizer.load(tiny_bert)
     tokenizer.mask_id = None
-    with pytest.raises(UserError, match=r"has no mask token.*mlm_probability=0"):
+    with pytest.raises(UserError, match=r"has no mask token.*mlm_probability=0 and .*mlm_weight=0"):
         Masking.of(tokenizer, 0.15)

@@ -353,11 +353,17 @@ def test_a_corpus_without_training_documents_is_refused(corpus, reading):
 
 
 @pytest.mark.parametrize("dev", [[], [7]])
-def test_without_a_held_out_document_there_is_no_validation_and_a_note(corpus, reading, dev):
+def test_without_a_held_out_document_there_is_no_validation(corpus, reading, dev):
     examples = SMALL.open(Split(corpus, train=[0], dev=dev), reading, None)
     assert len(examples.dev) == 0
     assert len(examples.dev_items(0, 1)) == 0
-    assert examples.notes[-1] == "There is no held-out document to validate on."
+
+
+def test_a_single_held_out_anchor_is_said_to_measure_nothing(corpus, reading):
+    for anchors, positives, said in ((1, 2, True), (2, 2, False), (1, 0, False)):
+        sampling = replace(SMALL, num_anchors=anchors, num_positives=positives)
+        examples = sampling.open(Split(corpus, train=[0], dev=[3]), reading, None)
+        assert any("told from nothing" in note for note in examples.notes) is said
 
 
 def test_a_tokenizer_without_a_mask_token_is_refused_unless_nothing_is_masked(corpus, tiny_bert):

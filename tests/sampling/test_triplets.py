@@ -3,9 +3,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sciembed_train.corpus.store import CORPUS_VERSION, Corpus, save_info
 from sciembed_train.errors import UserError
+from sciembed_train.inputs import InputFormat, TextTokenizer
+from sciembed_train.sampling.base import Reading
 from sciembed_train.sampling.plan import Plan, epoch_order
-from sciembed_train.sampling.triplets import triplet_batch
+from sciembed_train.sampling.triplets import TripletSampling, triplet_batch
 
 
 class Letters:
@@ -79,3 +82,12 @@ def test_a_batch_holds_each_paper_once_and_rebuilds_its_triplets():
     columns = (batch.anchor, batch.positive, batch.negative)
     rebuilt = [[paper[i] for i in column.tolist()] for column in columns]
     assert np.array(rebuilt).T.tolist() == [[4, 1, 3], [4, 1, 2], [4, 2, 0]]
+
+
+def test_full_texts_alone_are_refused_before_anything_is_asked_of_them(tmp_path, tiny_bert):
+    with pytest.raises(UserError, match=r"data\.fulltexts is not used by .*TripletSampling"):
+        TripletSampling.check_raw({"fulltexts": "x.txt"}, "auto")
+    save_info(tmp_path, {"version": CORPUS_VERSION, "counts": {"papers": 0, "documents": 3}})
+    reading = Reading(TextTokenizer.load(tiny_bert), InputFormat(), 16, seed=0)
+    with pytest.raises(UserError, match="holds no triplets"):
+        TripletSampling().open(Corpus.open(tmp_path), reading, None)
