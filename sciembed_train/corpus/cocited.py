@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from sciembed_train.corpus.contexts import (
     REASONS,
     Mentions,
+    fulltext_contexts,
     read_cocitations,
+    read_contexts,
     usable_papers,
     write_mentions,
 )
@@ -24,7 +26,7 @@ from sciembed_train.corpus.progress import Progress
 from sciembed_train.corpus.settings import Inputs, PrepareSettings
 from sciembed_train.corpus.store import SPLITS, read_papers
 from sciembed_train.corpus.tokens import load_array
-from sciembed_train.corpus.validate import EXAMPLES, Audit
+from sciembed_train.corpus.validate import EXAMPLES, Audit, Dropped
 from sciembed_train.errors import UserError
 
 CONTEXTS = (
@@ -53,11 +55,17 @@ def build_cocitations(
     abstracts = (p["abstract"] for p in read_papers(folder / "papers.parquet"))
     why = usable_papers(papers, excluded, mining, abstracts)
     miner = CocitationMiner(engine, work, mining, settings.seed)
-    contexts = audit = None
-    if inputs.contexts is not None:
-        audit = Audit("contexts", settings.max_bad_rows)
-        with progress.stage("contexts") as stage:
-            contexts = write_mentions(inputs.contexts, papers, why, mining, work, audit, stage)
+    contexts = None
+    audit = Audit("contexts", settings.max_bad_rows)
+    unresolved: dict[str, Dropped] = {}
+    from_fulltexts = mining.cocitations_from == "fulltexts"
+    table = inputs.fulltexts if from_fulltexts else inputs.contexts
+    if table is not None:
+        found = (
+            fulltext_contexts(table, papers, unresolved) if from_fulltexts else read_contexts(table)
+        )
+        with progress.stage("contexts", unit="sentences" if from_fulltexts else "rows") as stage:
+            contexts = write_mentions(found, table, papers, why, mining, work, audit, stage)
         miner.add_contexts(contexts.mentions, contexts.members)
     if inputs.cocitations is not None:
         given = Audit("cocitations", settings.max_bad_rows)
@@ -70,15 +78,19 @@ def build_cocitations(
     with progress.stage("co-cited pairs", unit="pairs") as stage:
         miner.mine(split)
         counts = _save(folder, miner, papers, stage.reach)
-        if contexts is not None and inputs.contexts is not None and audit is not None:
+        if contexts is not None and table is not None:
             for reason, (n, first) in miner.repeated().items():
                 for place in first:
-                    audit.drop(reason, inputs.contexts.where(place))
+                    audit.drop(reason, table.where(place))
                 audit.dropped[reason].count = n
             counts["contexts"] = audit.kept = miner.number("kept")
             report["contexts"] = audit.as_dict()
-            _save_contexts(folder, engine, contexts, papers, inputs.contexts)
+            _save_contexts(folder, engine, contexts, papers, table)
     report["co-cited pairs"] = _explain(miner, counts, papers, why, excluded, contexts)
+    if from_fulltexts:
+        report["co-cited pairs"]["citations of full texts that name no paper"] = {
+            reason: dropped.as_dict() for reason, dropped in unresolved.items()
+        }
     if not counts["cocitations"]["train"]:
         raise UserError(_why_nothing(report, papers))
     return counts
@@ -197,7 +209,7 @@ def _save_contexts(
                 *(batch.column(name) for name in ("context", *texts)),
                 cited,
                 [[papers.ids[paper] for paper in group] for group in cited],
-                [table.name(place) for place in batch.column("mention").to_pylist()],
+                [table.name(place) for place in batch.column("place").to_pylist()],
             ]
             arrays = [
                 column.cast(kind) if isinstance(column, pa.Array) else pa.array(column, kind)
@@ -272,6 +284,10 @@ def _why_nothing(report: Mapping[str, Any], papers: Papers) -> str:
     if left_out:
         told = "; ".join(f"{d['count']:,}: {reason}" for reason, d in left_out.items())
         lines.append(f"Cited papers left out of contexts: {told}.")
+    unresolved = facts.get("citations of full texts that name no paper", {})
+    if unresolved:
+        told = "; ".join(f"{d['count']:,}: {reason}" for reason, d in unresolved.items())
+        lines.append(f"Citations of full texts that name no paper: {told}.")
     if "papers that cite two or more" in facts:
         lines.append(f"{facts['papers that cite two or more']:,} papers cite two or more of them.")
     pairs, known = facts["pairs"], facts["known pairs"]

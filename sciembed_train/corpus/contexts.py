@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sciembed_train.corpus.citing import candidate_ids, citing_sentences
 from sciembed_train.corpus.formats import Table
+from sciembed_train.corpus.fulltexts import read_fulltext
 from sciembed_train.corpus.mining.cocitations import CocitationMining
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.progress import Stage
@@ -41,6 +43,8 @@ LARGEST_COUNT = 2**31 - 1
 # Why a known paper is in no pair, by its place in `usable_papers`; 0 is a paper that may be.
 REASONS = ("", "no title and no abstract", "excluded", "an abstract that the filters leave out")
 UNKNOWN = "unknown paper"
+NO_ENTRY = "a citation mark without a bibliography entry"
+NO_ID = "a bibliography entry without an id"
 _DIGITS = re.compile(r"\d+")
 # Where an abstract that came as one text is cut to count its sentences.
 _SENTENCE = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]*[A-Z0-9])")
@@ -62,6 +66,9 @@ class Context:
     citing_id: str = ""
     before: str = ""
     after: str = ""
+
+
+Place = tuple[int, Context | BadRow]
 
 
 def read_context(row: Mapping[str, Any]) -> Context | BadRow:
@@ -147,7 +154,47 @@ class Mentions:
     sizes: dict[int, int] = field(default_factory=dict)  # contexts by the number of papers left
 
 
+def read_contexts(table: Table) -> Iterator[Place]:
+    """Every row of the contexts, checked, with its place."""
+    for place, row in table.rows():
+        yield place, row if isinstance(row, BadRow) else read_context(row)
+
+
+def fulltext_contexts(
+    table: Table, papers: Papers, unresolved: dict[str, Dropped]
+) -> Iterator[Place]:
+    """Every citing sentence of full texts, with the place of its record.
+
+    A bibliography entry is the known paper that one of its ids names, else its first id. Records
+    that cannot be read are passed over: they are counted where documents are made.
+
+    Args:
+        table: the full texts.
+        papers: the papers of the corpus.
+        unresolved: is told which citation marks name no work by an id.
+    """
+    for place, row in table.rows():
+        record = row if isinstance(row, BadRow) else read_fulltext(row, table.stem(place))
+        if isinstance(row, BadRow) or isinstance(record, BadRow):
+            continue
+        ids = candidate_ids(row)
+        citing = read_id(record.paper_id, "paper_id")
+        for sentence in citing_sentences(record):
+            cited: dict[str, None] = {}
+            for reference in sentence.references:
+                candidates = ids.get(reference) if reference is not None else None
+                if candidates:
+                    known = (i for i in candidates if i in papers.key)
+                    cited[next(known, candidates[0])] = None
+                else:
+                    reason = NO_ENTRY if candidates is None else NO_ID
+                    unresolved.setdefault(reason, Dropped()).add(table.where(place))
+            texts = sentence.text, tuple(cited), citing if isinstance(citing, str) else ""
+            yield place, Context(*texts, sentence.before, sentence.after)
+
+
 def write_mentions(
+    rows: Iterable[Place],
     table: Table,
     papers: Papers,
     why: NDArray[np.int8],
@@ -162,7 +209,8 @@ def write_mentions(
     every context with two or more left, whether it passes or not, and ``texts`` those that pass.
 
     Args:
-        table: the contexts.
+        rows: the contexts.
+        table: says where one stands.
         papers: the papers of the corpus.
         why: see `usable_papers`.
         mining: the filters.
@@ -177,11 +225,10 @@ def write_mentions(
         work / "mentions.parquet", work / "members.parquet", work / "context_texts.parquet"
     )
     with _Writer(found) as writer:
-        for place, row in table.rows():
+        for place, context in rows:
             audit.rows += 1
             if audit.rows % 4096 == 0:
                 stage.reach(audit.rows)
-            context = row if isinstance(row, BadRow) else read_context(row)
             if isinstance(context, BadRow):
                 audit.bad(context, table.where(place))
                 continue
@@ -198,7 +245,7 @@ def write_mentions(
             if reason is not None:
                 audit.drop(reason, table.where(place))
                 continue
-            writer.context(place, of_group, group, context)
+            writer.context(audit.rows, place, of_group, group, context)
     stage.reach(audit.rows)
     audit.check()
     return found
@@ -249,10 +296,10 @@ class _Writer:
         text = pa.string()
         columns = {
             paths.mentions: dict.fromkeys(
-                ("mention", "list", "digest", "stripped", "citing"), pa.int64()
+                ("mention", "place", "list", "digest", "stripped", "citing"), pa.int64()
             ),
             paths.members: {"list": pa.int64(), "paper": pa.int32()},
-            paths.texts: {"mention": pa.int64()}
+            paths.texts: {"mention": pa.int64(), "place": pa.int64()}
             | dict.fromkeys(("citing_id", "text", "before", "after"), text)
             | {"cited": pa.list_(pa.int32())},
         }
@@ -276,14 +323,16 @@ class _Writer:
         self.rows[1].extend((of_group, paper) for paper in group)
         self._flush(1, ROWS)
 
-    def context(self, place: int, of_group: int, group: list[int], context: Context) -> None:
+    def context(
+        self, mention: int, place: int, of_group: int, group: list[int], context: Context
+    ) -> None:
         """A context that the filters let pass."""
         texts = (context.citing_id, context.text, context.before, context.after)
         digest = _digest("\0".join((str(of_group), *texts)))
         stripped = _digest(" ".join(_DIGITS.sub("", context.text).split()))
         citing = _digest(context.citing_id) if context.citing_id else 0
-        self.rows[0].append((place, of_group, digest, stripped, citing))
-        self.rows[2].append((place, *texts, group))
+        self.rows[0].append((mention, place, of_group, digest, stripped, citing))
+        self.rows[2].append((mention, place, *texts, group))
         for number in (0, 2):
             self._flush(number, ROWS)
 

@@ -107,11 +107,16 @@ def read_fulltext(row: Mapping[str, Any], stem: str = "") -> Fulltext | BadRow:
         return BadRow(reason, message)
 
 
+def body_of(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a record that holds its body and bibliography: a parse, or the record itself."""
+    parses = [row[name] for name in PARSES if isinstance(row.get(name), Mapping)]
+    return next((p for p in parses if p.get("body_text")), parses[0] if parses else row)
+
+
 def _read(row: Mapping[str, Any], stem: str) -> Fulltext:
     paper_id = row.get("paper_id")
-    parses = [row[name] for name in PARSES if isinstance(row.get(name), Mapping)]
-    if parses:
-        parse = next((p for p in parses if p.get("body_text")), parses[0])
+    parse = body_of(row)
+    if parse is not row:
         # doc2json takes a file's name up to its first dot for the id.
         if isinstance(paper_id, str) and "pdf_parse" in row and stem.startswith(f"{paper_id}."):
             paper_id = stem

@@ -157,7 +157,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 COCITATION_HELP = {
-    "cocitations_from": "references: papers that one paper cites are co-cited too (given)",
+    "cocitations_from": "references: papers that one paper cites are co-cited too; "
+    "fulltexts: contexts are the citing sentences of --fulltexts (given)",
     "max_group": "papers that a context may cite (10)",
     "min_words": "words of a context, at least (5)",
     "max_words": "words of a context, at most (100)",

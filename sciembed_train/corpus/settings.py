@@ -103,6 +103,17 @@ class PrepareSettings:
             raise UserError(
                 "cocitations_from is references, and there are no references: give --citations."
             )
+        if self.cocitation_mining.cocitations_from == "fulltexts":
+            if self.fulltexts is None or self.papers is None:
+                raise UserError(
+                    "cocitations_from is fulltexts: give --fulltexts, and --papers with the texts "
+                    "of the works that they cite."
+                )
+            if self.contexts is not None:
+                raise UserError(
+                    "Contexts come from --contexts or, with cocitations_from fulltexts, from "
+                    "--fulltexts; give one of them."
+                )
         if self.exclude_ids is not None and not self.mines_cocitations:
             raise UserError(
                 "--exclude-ids keeps papers out of co-cited pairs, and none are mined: give "
@@ -114,7 +125,7 @@ class PrepareSettings:
     def mines_cocitations(self) -> bool:
         """Whether pairs of co-cited papers are asked for."""
         given = self.contexts is not None or self.cocitations is not None
-        return given or self.cocitation_mining.cocitations_from == "references"
+        return given or self.cocitation_mining.cocitations_from != "given"
 
 
 @dataclass

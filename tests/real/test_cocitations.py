@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from sciembed_train.corpus.citing import citing_sentences
+from sciembed_train.corpus.fulltexts import Fulltext, read_fulltext
 from sciembed_train.corpus.mining.cocitations import CocitationMining
 from sciembed_train.corpus.prepare import PrepareSettings, prepare
 from sciembed_train.corpus.store import SPLITS
@@ -130,3 +132,25 @@ def test_cacms_references_give_the_counts_that_its_readme_checks(shared_data, tm
     assert len(source) == 5320
     assert len(found) == len(corpus.known_cocitations()) == 5266
     assert sum(found.get(pair) == count for pair, count in source.items()) == 5254
+
+
+def test_unarxives_sentences_cite_what_their_offsets_say(shared_data):
+    with gzip.open(shared_data / "unarxive" / "arXiv_src_2212_086.jsonl.gz", "rt") as file:
+        rows = [json.loads(line) for line in file]
+    cited, marks, several = Counter(), Counter(), 0
+    for row in rows:
+        record = read_fulltext(row)
+        assert isinstance(record, Fulltext)
+        for sentence in citing_sentences(record):
+            assert "[CIT]" in sentence.text
+            assert "{{" not in sentence.text
+            cited.update((row["paper_id"], r) for r in set(sentence.references))
+            several += len(sentence.references) > 1
+        marks.update(
+            (row["paper_id"], span["ref_id"])
+            for paragraph in row["body_text"]
+            for span in paragraph["cite_spans"]
+        )
+    assert cited.keys() == marks.keys()  # no mark is lost
+    assert all(count <= marks[mark] for mark, count in cited.items())
+    assert 360 <= several <= 400  # about 371 by the data's own account

@@ -38,7 +38,7 @@ SQL = statements(Path(__file__).with_suffix(".sql"))
 MOST = 2**31 - 1  # what a count is cut to
 ROWS = 1 << 16
 
-Source = Literal["given", "references"]
+Source = Literal["given", "references", "fulltexts"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class CocitationMining:
 
     Args:
         cocitations_from: ``given``: contexts and counted pairs; ``references`` adds the papers
-            that one paper cites.
+            that one paper cites, ``fulltexts`` the citing sentences of full texts.
         max_group: papers that a context may cite; of longer lists its sentence says little.
         min_words, max_words: of a context.
         require_bracket: leave out contexts without a bracket or parenthesis.
@@ -180,7 +180,7 @@ class CocitationMiner:
             "most": MOST,
         }
         for table, columns in (
-            ("mentions", ("mention", "list", "digest", "stripped", "citing")),
+            ("mentions", ("mention", "place", "list", "digest", "stripped", "citing")),
             ("members", ("list", "paper")),
             ("given", ("a", "b", "count")),
         ):
@@ -253,10 +253,13 @@ class CocitationMiner:
                 f"FROM {before} m LEFT JOIN {table} t ON t.mention = m.mention "
                 "WHERE t.mention IS NULL"
             )
-            first = self.engine.columns(f"SELECT m.mention {sql} ORDER BY m.mention LIMIT 20")
+            first = self.engine.columns(
+                f"SELECT o.place FROM (SELECT m.mention {sql} ORDER BY m.mention LIMIT 20) x "
+                "JOIN mentions o ON o.mention = x.mention ORDER BY o.mention"
+            )
             count = self.engine.number(f"SELECT COUNT(*) {sql}")
             if count:
-                found[reason] = count, first["mention"].tolist()
+                found[reason] = count, first["place"].tolist()
             before = table
         return found
 

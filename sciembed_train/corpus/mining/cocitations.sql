@@ -1,8 +1,8 @@
 -- Pairs of papers that are cited together (Mysore et al. 2022, section 3.1). Explained in
 -- cocitations.py.
 --
--- Tables given: mentions (mention, list, digest, stripped, citing): the contexts that may be used;
--- members (list, paper): every list of papers cited together, a group or a paper's references;
+-- Tables given: mentions (mention, place, list, digest, stripped, citing): the contexts that may be
+-- used; members (list, paper): every list of papers cited together, a group or a paper's references;
 -- given (a, b, count): pairs given ready, a < b; splits (paper, split 0 train/1 dev/2 test);
 -- steps (n): 1, 2, ...
 
