@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ DEV_DOCUMENTS = 500  # held-out documents to validate on, where nothing else is 
 ITEM_DOCUMENTS = 16  # of a validation batch, at most
 ITEM_TOKENS = 2**16  # likewise; the encoder cuts it further
 SETTINGS = "data.sampling.init_args"
+ShortDocuments = Literal["skip", "adapt"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class SpanSampling(Sampling):
     max_span: int = 512
     min_span: int = 32
     strategy: Strategy = "any"
-    short_documents: Literal["skip", "adapt"] = "skip"
+    short_documents: ShortDocuments = "skip"
     mlm_probability: float = 0.15
     mask_anchor_for_contrastive: bool = True
 
@@ -75,6 +76,13 @@ class SpanSampling(Sampling):
                 value = getattr(self, key)
                 raise UserError(f"{SETTINGS}.{key} must be {rule}; got {value}.")
 
+        # `show` makes it of a recipe's values as they stand, unseen by the parser of `fit`.
+        for key in ("num_anchors", "num_positives", "min_span", "max_span"):
+            need(type(getattr(self, key)) is int, key, "a whole number")
+        need(isinstance(self.mlm_probability, int | float), "mlm_probability", "from 0 to 1")
+        for key, choices in (("strategy", Strategy), ("short_documents", ShortDocuments)):
+            names = get_args(choices)
+            need(getattr(self, key) in names, key, f"{', '.join(names[:-1])} or {names[-1]}")
         need(self.num_anchors >= 1, "num_anchors", "1 or more")
         need(self.num_positives >= 0, "num_positives", "0 or more")
         need(self.min_span >= 1, "min_span", "1 or more")

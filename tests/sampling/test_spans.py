@@ -415,11 +415,18 @@ def test_pickled_examples_give_the_same_batches_and_hold_no_tokens(corpus, readi
         ("min_span", 0, "1 or more"),
         ("max_span", 31, "min_span=32 or more"),
         ("mlm_probability", 1.5, "from 0 to 1"),
+        ("mlm_probability", "some", "from 0 to 1"),
+        ("num_anchors", "two", "a whole number"),
+        ("max_span", 64.5, "a whole number"),
+        ("strategy", "adjasent", "any, adjacent or subsuming"),
+        ("short_documents", True, "skip or adapt"),
     ],
 )
 def test_a_setting_out_of_range_is_named(key, value, rule):
+    settings = SpanSampling()
+    object.__setattr__(settings, key, value)  # past the types that the tests check first
     with pytest.raises(UserError) as caught:
-        SpanSampling(**{key: value})
+        settings.__post_init__()
     assert str(caught.value) == f"data.sampling.init_args.{key} must be {rule}; got {value}."
 
 
