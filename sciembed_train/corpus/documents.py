@@ -40,7 +40,16 @@ REPEATED = "a text given before"
 
 
 def open_fulltexts(source: str | Path) -> Table:
-    """The table of full texts at a place: a file, or a folder searched with those within it."""
+    """The table of full texts at a place: a file, or a folder searched with those within it.
+
+    Raises:
+        UserError: there is none, or the folder is a prepared corpus.
+    """
+    if (Path(source) / "corpus.json").is_file():
+        raise UserError(
+            f"{source} is a corpus that prepare made, not full texts. Give it to fit and show as "
+            "--data.corpus; prepare takes the files it was made of."
+        )
     return Table(
         source,
         "full texts",

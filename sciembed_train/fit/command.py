@@ -411,7 +411,8 @@ def _told_shortly(argv: list[str]) -> Iterator[None]:
     try:
         yield
     except ArgumentError as error:
-        said = messages.shorten(str(error), argv) + messages.suggestion(str(error), known_keys())
+        said = f"{messages.shorten(str(error), argv).removesuffix('.')}."
+        said += messages.suggestion(str(error), known_keys())
         if not messages.config_files(argv):
             said += " Give a recipe first: -c configs/specter.yaml."
         raise UserError(said) from error

@@ -9,7 +9,7 @@ import zstandard
 
 from sciembed_train.cli import main as train
 from sciembed_train.corpus import documents
-from sciembed_train.corpus.documents import collapse
+from sciembed_train.corpus.documents import collapse, open_fulltexts
 from sciembed_train.corpus.papers import assign_splits
 from sciembed_train.corpus.prepare import PrepareSettings, cached_corpus, prepare
 from sciembed_train.corpus.store import SPLITS, Corpus
@@ -93,6 +93,12 @@ def test_every_format_of_file_gives_the_same_documents(tmp_path, ending):
         data = "".join(json.dumps(row) + "\n" for row in rows).encode()
         path.write_bytes(zstandard.compress(data) if ending.endswith("zst") else data)
     assert read(made(path)) == {"a": "The title one two", "7": "three four"}
+
+
+def test_a_corpus_is_not_read_as_full_texts(tmp_path):
+    (tmp_path / "corpus.json").write_text("{}")
+    with pytest.raises(UserError, match=r"is a corpus that prepare made.*--data\.corpus"):
+        open_fulltexts(tmp_path)
 
 
 def test_a_folder_is_searched_with_those_within_it(tmp_path):

@@ -39,7 +39,9 @@ def test_a_key_of_the_command_line_is_not_looked_for_in_files(tmp_path):
     words = ["-c", str(recipe), "--data.batch_size", "x"]
     assert shorten(message, words) == "data.batch_size: Expected a int. Got value: x"
     assert shorten(message, words[:2]).startswith(f"{recipe}:2: ")
-    message = "Parser key \"data\":\n  Problem with given class_path 'a.B':\n    Option 'x' is not accepted"
+    recipe.write_text("data:\n  class_path: a.B\n")
+    message = "Parser key \"data\":\n  Problem with given class_path 'a.B':\n"
+    message += "    Option 'x' is not accepted"
     assert shorten(message, [*words[:2], "--data.x", "1"]).startswith("data: Problem with")
 
 
