@@ -29,7 +29,7 @@ from sciembed_train.sampling.triplets import PaperBatches
 
 DEV_PAIRS = 2_000  # as Aspire validated on
 FLIP, MEET = 2, 3  # streams of the draws, beside those of spans
-SOURCES = ("contexts", "cocitations", "citations")
+SOURCES = ("contexts", "cocitations", "citations", "fulltexts")
 
 Pairs = NDArray[np.integer]
 
@@ -60,8 +60,10 @@ class CocitationSampling(Sampling):
         super().check_raw(raw, format)
         if not set(raw) & set(SOURCES):
             raise UserError(
-                "Nothing says which papers are cited together: give --data.contexts F, "
-                "--data.cocitations F or --data.citations F beside --data.papers."
+                "Nothing says which papers are cited together: give --data.contexts F or "
+                "--data.cocitations F beside --data.papers; or --data.citations F or "
+                "--data.fulltexts F with --data.cocitation_mining.cocitations_from references or "
+                "fulltexts."
             )
 
 

@@ -84,7 +84,7 @@ def test_a_run_that_was_stopped_goes_on(place, tiny_bert):
         (["--data.batch_size", "5000"], "fewer than one batch"),
         (["--model.margin", "-1"], "margin is in the unit"),
         (["--model.mix_lr", "3", "--model.encoder.pooling", "cls"], "which has no mix"),
-        (["--data.fulltexts", "x.txt"], "data.fulltexts is not used"),
+        (["--data.pairs", "x.txt"], "data.pairs is not used"),
     ],
 )
 def test_a_mistake_is_told_in_one_message(place, tiny_bert, capsys, more, said):

@@ -171,7 +171,7 @@ def test_opened_pairs_are_sent_without_their_tokens(opened):
     [
         ({"papers": "p"}, "cited together"),
         ({"contexts": "c"}, "--data.papers"),
-        ({"papers": "p", "fulltexts": "f"}, "data.fulltexts is not used"),
+        ({"papers": "p", "contexts": "c", "pairs": "t"}, "data.pairs is not used"),
     ],
 )
 def test_files_that_say_nothing_of_cocitation_are_refused(raw, said):
