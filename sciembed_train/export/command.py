@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sciembed_train.errors import UserError
+from sciembed_train.export.checkpoint_file import load_checkpoint
 
 # What of a checkpoint's facts stands beside the counts, not among them.
 _HEADS = ("recipe", "seed", "base_model", "base_model_sha256")
@@ -32,45 +33,6 @@ def find_checkpoint(source: str | Path) -> Path:
         f"{source}: holds neither best.ckpt nor last.ckpt; give a .ckpt file or a run's folder, "
         "such as checkpoints/NAME."
     )
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint, tensors and plain values only.
-
-    Raises:
-        UserError: the file is unreadable, damaged, or holds anything else.
-    """
-    import errno
-    import pickle
-    import re
-    import warnings
-
-    import torch
-
-    cut_short = f"{path}: is cut short, or no checkpoint at all. Copy it again, or give another."
-
-    try:
-        with warnings.catch_warnings():
-            # torch warns of pickles it did not write, and then refuses them.
-            warnings.simplefilter("ignore", UserWarning)
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        if error.errno == errno.EINVAL:  # torch seeks for the index at the end
-            raise UserError(cut_short) from error
-        raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    except pickle.UnpicklingError as error:
-        # Not torch's own words: they advise to load it all the same.
-        named = re.search(r"GLOBAL (\S+)", str(error))
-        asks = f": it asks for {named[1]}" if named else ""
-        raise UserError(
-            f"{path}: is no checkpoint that can be read safely{asks}. "
-            "Only files of tensors and plain values are loaded, such as `train fit` writes."
-        ) from error
-    except (RuntimeError, EOFError, ValueError) as error:
-        raise UserError(cut_short) from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: holds a {type(content).__name__}; expected a checkpoint.")
-    return content
 
 
 def card_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
@@ -118,8 +80,9 @@ def main(argv: list[str]) -> int | None:
     parser.add_argument(
         "--layout",
         default="sentence-transformers",
-        choices=["sentence-transformers"],
-        help="a Hugging Face folder that sentence-transformers loads as well (default)",
+        choices=["sentence-transformers", "aspire-full"],
+        help="a Hugging Face folder that sentence-transformers loads as well (default), or the "
+        "two files of Aspire's own bi-encoders, for a BERT that mixes its layers",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -129,12 +92,16 @@ def main(argv: list[str]) -> int | None:
     checkpoint = find_checkpoint(args.source)
     content = load_checkpoint(checkpoint)
     from sciembed_train.encoder.checkpoint import encoder_from_checkpoint
+    from sciembed_train.export.aspire import WEIGHTS, export_aspire
     from sciembed_train.export.hf import check_target, export_encoder
 
     folder = Path(args.to)
-    check_target(folder.expanduser().absolute(), args.overwrite)
+    write, mark = export_encoder, "sciembed.json"
+    if args.layout == "aspire-full":
+        write, mark = export_aspire, WEIGHTS
+    check_target(folder.expanduser().absolute(), args.overwrite, mark)
     encoder = encoder_from_checkpoint(content, str(checkpoint))
-    differences = export_encoder(encoder, folder, card_of(content), overwrite=args.overwrite)
+    differences = write(encoder, folder, card_of(content), overwrite=args.overwrite)
     if args.json:
         result = {"checkpoint": str(checkpoint), "folder": str(folder), "differences": differences}
         print(json.dumps(result))

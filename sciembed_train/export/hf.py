@@ -89,9 +89,7 @@ def export_encoder(
     """
     folder = Path(folder).expanduser().absolute()
     check_target(folder, overwrite)
-    if encoder.device.type != "cpu" or any(p.dtype != torch.float32 for p in encoder.parameters()):
-        # Compared on the host in fp32: other devices multiply with less precision.
-        encoder = copy.deepcopy(encoder).cpu().float()
+    encoder = on_host(encoder)
     settings = encoder.settings
     if card.get("base_model"):
         # A folder's place says nothing to others, and something about the machine.
@@ -125,20 +123,37 @@ def export_encoder(
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror or error}).") from error
         differences = verify(encoder, partial)
-        if folder.exists():
-            old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-            folder.rename(old)
-            partial.rename(folder)
-            shutil.rmtree(old)
-        else:
-            partial.rename(folder)
+        put_in_place(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return differences
 
 
-def check_target(folder: Path, overwrite: bool) -> None:
+def on_host(encoder: Encoder) -> Encoder:
+    """The encoder itself or a copy: on the host in fp32, since others multiply less precisely."""
+    if encoder.device.type != "cpu" or any(p.dtype != torch.float32 for p in encoder.parameters()):
+        return copy.deepcopy(encoder).cpu().float()
+    return encoder
+
+
+def put_in_place(partial: Path, folder: Path) -> None:
+    """Give a finished folder its name; an earlier one of that name goes last."""
+    if not folder.exists():
+        partial.rename(folder)
+        return
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    folder.rename(old)
+    partial.rename(folder)
+    shutil.rmtree(old)
+
+
+def check_target(folder: Path, overwrite: bool, mark: str = "sciembed.json") -> None:
     """Make the parent folder, and see that ``folder`` may be written.
+
+    Args:
+        folder: the target.
+        overwrite: whether an earlier export may be replaced.
+        mark: the file that an earlier export holds.
 
     Raises:
         UserError: it is a file, holds something, or cannot be made.
@@ -151,9 +166,9 @@ def check_target(folder: Path, overwrite: bool) -> None:
                 f"{folder}: exists and is not empty. Give another folder, or --overwrite to "
                 "replace it."
             )
-        if not (folder / "sciembed.json").is_file():
+        if not (folder / mark).is_file():
             raise UserError(
-                f"{folder}: holds no sciembed.json, so it is no earlier export and is not "
+                f"{folder}: holds no {mark}, so it is no earlier export and is not "
                 "overwritten. Give another folder."
             )
     try:
@@ -211,7 +226,7 @@ def verify(encoder: Encoder, folder: Path) -> dict[str, float | None]:
     for library, vectors in found.items():
         differences[library] = None
         if vectors is not None:
-            differences[library] = _compare(library, "embeddings", vectors, expected)
+            differences[library] = compare(library, "embeddings", vectors, expected)
     if encoder.head is not None:
         rows, positions = _masked(encoder, texts)
         with encoder.inferring("fp32"):
@@ -219,11 +234,11 @@ def verify(encoder: Encoder, folder: Path) -> dict[str, float | None]:
             wanted = encoder.token_logits(states).float().clone()
         found = _masked_with_transformers(encoder, folder, rows)[positions]
         library = "AutoModelForMaskedLM"
-        differences[library] = _compare(library, "logits of masked tokens", found, wanted)
+        differences[library] = compare(library, "logits of masked tokens", found, wanted)
     return differences
 
 
-def _compare(
+def compare(
     library: str, what: str, found: Float[Tensor, "N D"], expected: Float[Tensor, "N D"]
 ) -> float:
     """The largest difference of an entry, which must be small."""

@@ -53,7 +53,6 @@ _OWN_ENTRIES = (
 )
 _UNREAD = {
     ("adapter_config.json",): "an adapter without the model it belongs to",
-    ("run_info.json", "model_cur_best.pt"): "an Aspire run as its own code wrote it",
 }
 
 
@@ -128,6 +127,7 @@ def import_model(args: argparse.Namespace) -> dict[str, Any]:
     """
     from sciembed_train.encoder.encoder import Encoder
     from sciembed_train.encoder.loading import find_folder, log
+    from sciembed_train.export.aspire import is_aspire
     from sciembed_train.export.hf import SIMILARITIES, check_target, export_encoder
     from sciembed_train.inputs import InputFormat
 
@@ -136,6 +136,13 @@ def import_model(args: argparse.Namespace) -> dict[str, Any]:
     source, target = find_folder(args.source), Path(args.to)
     refuse_unread(source)
     check_target(target.expanduser().absolute(), args.overwrite)
+    if is_aspire(source):
+        return _import_aspire(args, source)
+    if args.base:
+        raise UserError(
+            f"--base is {args.base}, but {args.source} is a whole model; --base goes with the two "
+            "files of an Aspire run."
+        )
     known = what_is_known(args, source)
     if known.pooling is None or known.similarity is None:
         lacks, option = "pooled", "--pooling cls or mean and --similarity euclidean or cosine"
@@ -179,6 +186,34 @@ def import_model(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def _import_aspire(args: argparse.Namespace, source: Path) -> dict[str, Any]:
+    """`import_model` of the two files of an Aspire bi-encoder, which say all that is needed."""
+    from sciembed_train.export.aspire import load_aspire
+    from sciembed_train.export.hf import export_encoder
+
+    for option in ("method", "pooling", "similarity"):
+        if getattr(args, option):
+            raise UserError(
+                f"--{option} is {getattr(args, option)}, but {args.source} is an Aspire run: a "
+                "learned mix of layers, compared by Euclidean distance. Leave the option out."
+            )
+    encoder = load_aspire(source, args.base, args.max_length)
+    # Mysore et al. (2022): ranked by minus the Euclidean distance.
+    known = Known("cocite", "mix", "euclidean", "papers")
+    facts = card(args, source, known)
+    differences = export_encoder(encoder, args.to, facts, overwrite=args.overwrite)
+    return {
+        "source": args.source,
+        "folder": args.to,
+        "method": facts["method"],
+        "pooling": "mix",
+        "similarity": known.similarity,
+        "max_length": encoder.settings.max_length,
+        "masked_lm_head": False,
+        "differences": differences,
+    }
+
+
 def card(args: argparse.Namespace, folder: Path, known: Known) -> dict[str, Any]:
     """What is written of the model's making: what it records itself, and where it came from."""
     own = folder / "sciembed.json"
@@ -189,7 +224,11 @@ def card(args: argparse.Namespace, folder: Path, known: Known) -> dict[str, Any]
     recorded = found.pop("texts", "papers" if own.is_file() else "any")
     texts = known.texts or recorded
     digest = {}
-    for path in (folder / "pytorch_model.bin", folder / "model.safetensors"):
+    for path in (
+        folder / "pytorch_model.bin",
+        folder / "model_cur_best.pt",
+        folder / "model.safetensors",
+    ):
         if path.is_file():
             with path.open("rb") as file:
                 digest["imported_sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
@@ -234,7 +273,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="train import",
         description="Make a published model ready to fit, embed and evaluate: DeCLUTR, SPECTER, "
-        "or any sentence-transformers folder with CLS or mean pooling. The folder that is written "
+        "Aspire's bi-encoders as its own code wrote them (run_info.json, model_cur_best.pt), or "
+        "any sentence-transformers folder with CLS or mean pooling. The folder that is written "
         "says how its vectors are made, keeps a masked-language-modelling head, and is proved by "
         "loading it back.",
     )
@@ -250,6 +290,12 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     add("--pooling", choices=("cls", "mean"), help="instead of what the folder records")
     add("--similarity", choices=("euclidean", "cosine"), help="what vectors are compared by")
     add("--max-length", type=int, metavar="N", help="tokens of a text, special ones included")
+    add(
+        "--base",
+        metavar="MODEL",
+        help="of an Aspire run: folder or name of the model it was made from, instead of the one "
+        "that its run_info.json names",
+    )
     add("--overwrite", action="store_true", help="replace an earlier import or export")
     add("--json", action="store_true", help="print the result as JSON")
     add("--quiet", action="store_true", help="print nothing when all is well")

@@ -227,20 +227,12 @@ def test_an_export_of_ours_keeps_what_it_records(declutr, tmp_path):
     assert record["imported_from"] == "a"
 
 
-@pytest.mark.parametrize(
-    ("files", "said"),
-    [
-        (["adapter_config.json"], "adapter_config.json: an adapter"),
-        (["run_info.json", "model_cur_best.pt"], "run_info.json and model_cur_best.pt: an Aspire"),
-    ],
-)
-def test_layouts_that_are_not_read_are_refused_by_name(files, said, tmp_path, capsys):
+def test_a_layout_that_is_not_read_is_refused_by_name(tmp_path, capsys):
     source = tmp_path / "source"
     source.mkdir()
-    for name in files:
-        (source / name).write_text("{}")
+    (source / "adapter_config.json").write_text("{}")
     error = refused(capsys, source, "--to", tmp_path / "m", "--method", "specter")
-    assert said in error
+    assert "adapter_config.json: an adapter" in error
     assert "this version does not read" in error
     assert not (tmp_path / "m").exists()
 
