@@ -11,7 +11,7 @@ import signal
 import sys
 import uuid
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -461,7 +461,27 @@ def check_fits(path: Path, method: Method, data: TrainingData, resuming: bool) -
         )
     if resuming:
         data.load_state_dict(content.get(type(data).__qualname__, {}))
+        same_loss(method.settings(), content.get("hyper_parameters", {}))
     return content
+
+
+# What may change in mid-run: how steps are made and cut, not what is asked of the vectors.
+MAY_CHANGE = ("encoder", "optim", "step_tokens")
+
+
+def same_loss(now: Mapping[str, Any], then: Mapping[str, Any]) -> None:
+    """Raise UserError where a method's own settings are not those of the run being continued.
+
+    The losses before and after would be of different things, and the best checkpoint is chosen
+    among them.
+    """
+    for key, value in now.items():
+        if key not in MAY_CHANGE and key in then and then[key] != value:
+            raise UserError(
+                f"This checkpoint was trained with model.init_args.{key}={then[key]}; now it is "
+                f"{value}. A continued run keeps its loss: set it back, or start anew with another "
+                "--run (--model.encoder.backbone RUN/export goes on from its weights)."
+            )
 
 
 def _shape(shape: torch.Size | None) -> str:

@@ -121,6 +121,13 @@ def test_another_sampling_cannot_continue_a_run(words, done, place, capsys):
     assert run.is_dir()
 
 
+def test_another_loss_cannot_continue_a_run(words, done, capsys):
+    made(words, done)
+    more = ["--ckpt_path", "last", "--trainer.max_steps", "12", "--no_export"]
+    assert main(["fit", *words("whole", *more, "--model.temperature", "0.1")]) == 2
+    assert "trained with model.init_args.temperature=0.05; now it is 0.1" in capsys.readouterr().err
+
+
 def test_a_run_that_is_done_has_nothing_to_continue(words, done, capsys):
     run = made(words, done)
     before = (run / "last.ckpt").read_bytes()
