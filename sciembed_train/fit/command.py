@@ -492,7 +492,7 @@ def training_facts(cli: RunCLI) -> dict[str, Any]:
     """What an export will say of its training."""
     import hashlib
 
-    from sciembed_train.encoder.loading import find_folder
+    from sciembed_train.encoder.loading import find_folder, read_recorded
 
     config = cli.config
     backbone = config.model.init_args.encoder.backbone
@@ -509,7 +509,7 @@ def training_facts(cli: RunCLI) -> dict[str, Any]:
         "base_model": Path(backbone).name if Path(backbone).exists() else backbone,
     }
     for name in ("model.safetensors", "pytorch_model.bin"):
-        weights = Path(find_folder(backbone)) / name
+        weights = read_recorded(find_folder(backbone), pooling="mean").backbone / name
         if weights.is_file():
             with weights.open("rb") as file:
                 facts["base_model_sha256"] = hashlib.file_digest(file, "sha256").hexdigest()

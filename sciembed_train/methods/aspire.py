@@ -89,9 +89,8 @@ class Cocite(Method):
 
     @property
     def rate_factors(self) -> dict[nn.Parameter, float]:
-        """The layer mix's, where it is another than 1."""
-        mix = self.encoder.mix
-        return {} if mix is None or self.mix_lr == 1 else {mix: self.mix_lr}
+        """The layer mix's."""
+        return dict.fromkeys(super().rate_factors, self.mix_lr)
 
     def check(self, batch: Any) -> None:
         """See that the batches hold pairs of which one at least has a negative.

@@ -117,8 +117,8 @@ class Method(LightningModule):
 
     @property
     def rate_factors(self) -> Mapping[nn.Parameter, float]:
-        """Parameters with a learning rate of their own, and what multiplies the schedule's."""
-        return {}
+        """Parameters that are never decayed, and what multiplies the schedule's rate for each."""
+        return {} if self.encoder.mix is None else {self.encoder.mix: 1.0}
 
     def check(self, batch: Any) -> None:
         """See that the batches are of the kind this method trains on.

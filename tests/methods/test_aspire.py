@@ -183,7 +183,8 @@ def test_the_mix_may_learn_faster_than_the_rest(tiny_bert):
     module = Cocite(settings, mix_lr=10.0)
     assert list(module.rate_factors.values()) == [10.0]
     assert next(iter(module.rate_factors)) is module.encoder.mix
-    assert Cocite(settings).rate_factors == {}
+    assert list(Cocite(settings).rate_factors.values()) == [1.0]
+    assert Cocite(EncoderSettings(str(tiny_bert))).rate_factors == {}
 
 
 def test_batches_without_a_negative_are_refused(tiny_bert):
