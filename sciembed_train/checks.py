@@ -19,7 +19,9 @@ CHECKS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("lint", "ruff", ("ruff", "check", "--quiet", ".")),
     ("format", "ruff", ("ruff", "format", "--check", "--quiet", ".")),
     ("types", "basedpyright", ("basedpyright", "--level", "error")),
-    ("tests", "pytest", ("pytest",)),
+    # A file's tests stay together: they share what is slow to make. Each process holds a torch of
+    # its own, so that not every core of a large machine gets one.
+    ("tests", "pytest", ("pytest", "-n", "auto", "--maxprocesses=4", "--dist=loadfile")),
 )
 
 

@@ -535,11 +535,9 @@ def fit(argv: list[str]) -> int:
     if cli.start is not None:
         made = check_fits(cli.start, method, cli.datamodule, resuming=True)["global_step"]
         if made >= cli.total:
-            raise UserError(
-                f"{cli.start} has made {made:,} steps and the run has {cli.total:,}: there is "
-                "nothing left to train. Give a larger trainer.max_steps or trainer.max_epochs, or "
-                f"hand it on with `train export {cli.start} --to FOLDER`."
-            )
+            if first:
+                _nothing_left(cli, folder, made)
+            return 0
     method.check(cli.examples.batch(cli.plan.indices(0), epoch=0, step=0))
     if first:
         folder.mkdir(parents=True, exist_ok=True)
@@ -589,6 +587,17 @@ def _announce(cli: RunCLI) -> None:
             "--dev-share of prepare, holds more of them out.",
             file=sys.stderr,
         )
+
+
+def _nothing_left(cli: RunCLI, folder: Path, made: int) -> None:
+    """Say that the run is done; it is exported if that was not done yet."""
+    print(
+        f"{cli.start} has made {made:,} steps and the run has {cli.total:,}: nothing is left to "
+        "train. A larger trainer.max_steps or trainer.max_epochs goes on.",
+        file=sys.stderr,
+    )
+    if not (folder / "export").exists():
+        _finish(cli, folder)
 
 
 def _end_children(trainer: Trainer) -> None:

@@ -131,8 +131,8 @@ def test_another_loss_cannot_continue_a_run(words, done, capsys):
 def test_a_run_that_is_done_has_nothing_to_continue(words, done, capsys):
     run = made(words, done)
     before = (run / "last.ckpt").read_bytes()
-    assert main(["fit", *words("whole", "--ckpt_path", "last")]) == 2
-    assert "has made 8 steps and the run has 8" in capsys.readouterr().err
+    assert main(["fit", *words("whole", "--ckpt_path", "last")]) == 0
+    assert "has made 8 steps and the run has 8: nothing is left" in capsys.readouterr().err
     assert (run / "last.ckpt").read_bytes() == before
 
 
