@@ -11,7 +11,9 @@ from sciembed_train.errors import UserError
 from sciembed_train.methods.aspire import Cocite
 from sciembed_train.methods.triplets import cut_pairs
 from tests.corpus.cocited import write_cocited_corpus
+from tests.methods import training
 from tests.methods.pair_training import VARIANTS, on_a_rank
+from tests.methods.training import difference
 from tests.processes import run_ranks
 
 pytestmark = pytest.mark.filterwarnings(
@@ -30,22 +32,12 @@ def place(tiny_bert, tmp_path_factory):
 @pytest.fixture(scope="module")
 def alone(place):
     """Each variant in one process on the whole batch."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*(does not have many workers|LeafSpec).*")
-        before = torch.are_deterministic_algorithms_enabled()
-        try:
-            return on_a_rank(*place, list(VARIANTS))
-        finally:
-            torch.use_deterministic_algorithms(before)
+    return training.alone(on_a_rank, *place, list(VARIANTS))
 
 
 @pytest.fixture(scope="module")
 def two(place):
     return run_ranks(2, "tests.methods.pair_training", "on_a_rank", *place, list(VARIANTS))
-
-
-def difference(one, other, key):
-    return np.abs(np.array(one[key]) - np.array(other[key])).max()
 
 
 @pytest.mark.parametrize("name", [name for name in VARIANTS if name not in FAULTS])

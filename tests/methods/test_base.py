@@ -1,4 +1,3 @@
-import warnings
 from typing import ClassVar
 
 import numpy as np
@@ -17,7 +16,8 @@ from sciembed_train.methods.specter import Specter
 from sciembed_train.methods.triplets import cut_triplets, held_out_scores
 from sciembed_train.optim import OptimSettings
 from sciembed_train.similarity import euclidean
-from tests.methods.training import VARIANTS, Plain, on_a_rank, small_corpus, train
+from tests.methods import training
+from tests.methods.training import VARIANTS, Plain, difference, on_a_rank, small_corpus, train
 from tests.processes import run_ranks
 
 pytestmark = pytest.mark.filterwarnings(
@@ -34,13 +34,7 @@ def place(tiny_bert, tmp_path_factory):
 @pytest.fixture(scope="module")
 def alone(place):
     """Each variant in one process on the whole batch."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*(does not have many workers|LeafSpec).*")
-        before = torch.are_deterministic_algorithms_enabled()
-        try:
-            return on_a_rank(*place, list(VARIANTS))
-        finally:
-            torch.use_deterministic_algorithms(before)
+    return training.alone(on_a_rank, *place, list(VARIANTS))
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +45,6 @@ def two(place):
 
 def triplet_loss(anchor, positive, negative):
     return triplet_margin(euclidean(anchor, positive), euclidean(anchor, negative))
-
-
-def difference(one, other, key):
-    return np.abs(np.array(one[key]) - np.array(other[key])).max()
 
 
 @pytest.mark.parametrize("name", ["plain", "cut", "in batch"])

@@ -13,7 +13,9 @@ from sciembed_train.methods.declutr import Declutr
 from sciembed_train.methods.spans import HeldOutSpans, cut_spans
 from sciembed_train.sampling.spans import SpanSampling
 from tests.corpus.documents import write_document_corpus
+from tests.methods import training
 from tests.methods.span_training import SPANS, VARIANTS, Spans, on_a_rank, train
+from tests.methods.training import difference
 from tests.processes import run_ranks
 
 pytestmark = pytest.mark.filterwarnings(
@@ -38,13 +40,7 @@ def place(tiny_bert, tmp_path_factory):
 @pytest.fixture(scope="module")
 def alone(place):
     """Each variant in one process on the whole batch."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*(does not have many workers|LeafSpec).*")
-        before = torch.are_deterministic_algorithms_enabled()
-        try:
-            return on_a_rank(*place, list(VARIANTS))
-        finally:
-            torch.use_deterministic_algorithms(before)
+    return training.alone(on_a_rank, *place, list(VARIANTS))
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +54,6 @@ IN_FOUR = ["contrastive", "mlm", "cut"]
 @pytest.fixture(scope="module")
 def four(place):
     return run_ranks(4, "tests.methods.span_training", "on_a_rank", *place, IN_FOUR)
-
-
-def difference(one, other, key):
-    return np.abs(np.array(one[key]) - np.array(other[key])).max()
 
 
 SAME = ["both", "contrastive", "mlm", "clean anchors", "cut", "cut, clean anchors", "cut, mlm"]

@@ -1,9 +1,13 @@
 """Three steps of a method in one process or in each of several, and what came of them."""
 
 import os
+import warnings
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from pytorch_lightning import LightningModule, Trainer
 
@@ -115,6 +119,22 @@ def fitted(module: Method, data: TrainingData, steps: int, **settings) -> dict:
         "weights": torch.cat([p.detach().flatten() for p in module.parameters()]).tolist(),
         "scores": {name: value.item() for name, value in trainer.callback_metrics.items()},
     }
+
+
+def alone(run: Callable[..., dict], *arguments: Any) -> dict:
+    """What ``run`` gives in this process, made with the operations that the ranks use."""
+    before = torch.are_deterministic_algorithms_enabled()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*(does not have many workers|LeafSpec).*")
+        try:
+            return run(*arguments)
+        finally:
+            torch.use_deterministic_algorithms(before)
+
+
+def difference(one: dict, other: dict, key: str) -> float:
+    """The largest difference of an entry."""
+    return float(np.abs(np.array(one[key]) - np.array(other[key])).max())
 
 
 VARIANTS = {
