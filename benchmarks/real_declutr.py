@@ -216,7 +216,7 @@ def speed(part: str, args: argparse.Namespace) -> str:
     tokens = statistics.median(float(r["train/tokens_per_second"]) for r in rows)
     share = 100 * statistics.median(float(r["train/data_time_share"]) for r in rows)
     last = rows[-1]["step"]
-    return f"{part}: {last} steps, {tokens:,.0f} real tokens/s, {share:.3f} % of them data time"
+    return f"{part}: {last} steps, {tokens:,.0f} real tokens/s, {share:.3f} % of the time for data"
 
 
 def main() -> None:
