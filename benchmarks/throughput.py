@@ -195,7 +195,7 @@ def run_ours(job: dict) -> dict:
     """This project: its data module, encoder and method under its own trainer settings."""
     import pytorch_lightning as pl
 
-    from sciembed_train.data import TripletData
+    from sciembed_train.data import TrainingData
     from sciembed_train.encoder.encoder import EncoderSettings
     from sciembed_train.methods.specter import Specter
     from sciembed_train.optim import OptimSettings
@@ -208,7 +208,7 @@ def run_ours(job: dict) -> dict:
             clock.tick()
             losses.append(method.shown["loss"])
 
-    data = TripletData(
+    data = TrainingData(
         corpus=job["corpus"],
         batch_size=job["batch"],
         max_length=MAX_LENGTH,
@@ -302,7 +302,7 @@ def make_corpus(papers: Path, triplets: np.ndarray | None, tokenizer: Path, targ
 def epoch_order(corpus: Path) -> np.ndarray:
     """The triplets in the order in which the project meets them in its first epoch."""
     from sciembed_train.corpus.store import Corpus
-    from sciembed_train.sampling.triplets import epoch_order as order
+    from sciembed_train.sampling.plan import epoch_order as order
 
     triplets = Corpus.open(corpus).triplets("train")
     return np.asarray(triplets)[order(len(triplets), seed=0, epoch=0)]
