@@ -265,7 +265,7 @@ def recipe_sampling(data: dict[str, Any], changed: dict[str, Any]) -> Any:
     from sciembed_train.sampling.base import Sampling, named_class
     from sciembed_train.sampling.triplets import TripletSampling
 
-    given = data.get("sampling")
+    given: Any = data.get("sampling")
     if given is None:
         given = {"class_path": f"{TripletSampling.__module__}.{TripletSampling.__name__}"}
     try:

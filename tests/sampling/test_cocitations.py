@@ -41,9 +41,7 @@ def pairs_of(batch, examples):
 
 
 def plainly_forbidden(pairs, cocited):
-    return [
-        [j in (a, p) or (min(a, j), max(a, j)) in cocited for _, j in pairs] for a, p in pairs
-    ]
+    return [[j in (a, p) or (min(a, j), max(a, j)) in cocited for _, j in pairs] for a, p in pairs]
 
 
 @given(st.data())
