@@ -9,8 +9,6 @@ Shapes: ``B`` pairs of this rank, ``N`` pairs of the step over all ranks, ``P`` 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -19,13 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sciembed_train.batches import DevTriplets, PairBatch, TokenRows
+from sciembed_train.batches import PairBatch, TokenRows
 from sciembed_train.corpus.store import Corpus
 from sciembed_train.corpus.tokens import TokenStore
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import Reading, Sampling
 from sciembed_train.sampling.draws import uniforms
-from sciembed_train.sampling.triplets import PaperBatches
+from sciembed_train.sampling.triplets import PaperBatches, by_slots, fingerprint
 
 DEV_PAIRS = 2_000  # as Aspire validated on
 FLIP, MEET = 2, 3  # streams of the draws, beside those of spans
@@ -92,13 +90,8 @@ class CocitationExamples:
         dev = held_out_triplets(
             np.asarray(corpus.cocitations("dev")), self.known, self.tokens.lengths, dev_limit
         )
-        self.dev_papers, where = np.unique(dev, return_inverse=True)
-        slots = torch.from_numpy(where.reshape(dev.shape).astype(np.int64))
-        self.dev = DevTriplets(slots[:, 0], slots[:, 1], slots[:, 2], len(self.dev_papers))
-        sources = [source.get("sha256") for source in corpus.info.get("sources", [])]
-        digest = hashlib.sha256(json.dumps([sources, key, sampling.negatives]).encode())
-        digest.update(np.ascontiguousarray(self.pairs).data)
-        self.fingerprint = digest.hexdigest()[:16]
+        self.dev_papers, self.dev = by_slots(dev)
+        self.fingerprint = fingerprint(corpus, [key, sampling.negatives], self.pairs)
 
     def batch(
         self, indices: np.ndarray, epoch: int, step: int, share: slice = slice(None)
@@ -125,9 +118,7 @@ class CocitationExamples:
 
     def dev_items(self, rank: int, world_size: int) -> PaperBatches:
         """This rank's papers of the held-out triplets, longest first, each paper once."""
-        longest_first = np.argsort(-self.tokens.lengths[self.dev_papers], kind="stable")
-        slots = longest_first[rank::world_size]
-        return PaperBatches(self.tokens, self.dev_papers, slots, self.max_length)
+        return PaperBatches(self.tokens, self.dev_papers, self.max_length, rank, world_size)
 
 
 def flipped(pairs: Pairs, indices: np.ndarray, seed: int, epoch: int) -> Pairs:

@@ -52,8 +52,8 @@ class TripletSampling(Sampling):
         train = _mined(corpus)  # first: a corpus of full texts alone has no tokens of papers either
         tokens = corpus.tokens(key)
         dev = choose_dev(np.asarray(corpus.triplets("dev")), dev_limit or DEV_TRIPLETS)
-        fingerprint = _fingerprint(corpus, key, train)
-        return TripletExamples(tokens, train, dev, reading.max_length, fingerprint)
+        known_by = fingerprint(corpus, [key], train)
+        return TripletExamples(tokens, train, dev, reading.max_length, known_by)
 
     @classmethod
     def check_raw(cls, raw: Mapping[str, str], format: str) -> None:
@@ -97,9 +97,7 @@ class TripletExamples:
         self.tokens, self.triplets = tokens, triplets
         self.max_length, self.fingerprint = max_length, fingerprint
         self.train = len(triplets)
-        self.dev_papers, where = np.unique(dev_triplets, return_inverse=True)
-        slots = torch.from_numpy(where.reshape(dev_triplets.shape).astype(np.int64))
-        self.dev = DevTriplets(slots[:, 0], slots[:, 1], slots[:, 2], len(self.dev_papers))
+        self.dev_papers, self.dev = by_slots(dev_triplets)
 
     def batch(
         self, indices: np.ndarray, epoch: int, step: int, share: slice = slice(None)
@@ -109,19 +107,17 @@ class TripletExamples:
 
     def dev_items(self, rank: int, world_size: int) -> PaperBatches:
         """This rank's papers of the held-out triplets, longest first, each paper once."""
-        longest_first = np.argsort(-self.tokens.lengths[self.dev_papers], kind="stable")
-        slots = longest_first[rank::world_size]
-        return PaperBatches(self.tokens, self.dev_papers, slots, self.max_length)
+        return PaperBatches(self.tokens, self.dev_papers, self.max_length, rank, world_size)
 
 
 class PaperBatches(Sequence[PaperBatch]):
-    """Batches of the papers that one rank encodes for validation."""
+    """Batches of the papers that one rank encodes for validation, longest first."""
 
     def __init__(
-        self, tokens: TokenStore, papers: np.ndarray, slots: np.ndarray, max_length: int
+        self, tokens: TokenStore, papers: np.ndarray, max_length: int, rank: int, world_size: int
     ) -> None:
-        self.tokens, self.papers, self.slots = tokens, papers, slots
-        self.max_length = max_length
+        self.tokens, self.papers, self.max_length = tokens, papers, max_length
+        self.slots = np.argsort(-tokens.lengths[papers], kind="stable")[rank::world_size]
 
     def __len__(self) -> int:
         return -(-len(self.slots) // PAPERS_PER_BATCH)
@@ -154,12 +150,18 @@ def triplet_batch(
     return TripletBatch(rows, anchor, positive, negative, step)
 
 
-def _fingerprint(corpus: Corpus, key: str, triplets: np.ndarray) -> str:
-    """Sixteen hex digits of the triplets, the texts' source files and the tokenisation."""
-    digest = hashlib.sha256()
+def by_slots(triplets: np.ndarray) -> tuple[np.ndarray, DevTriplets]:
+    """The distinct papers of held-out triplets, and the triplets as positions among them."""
+    papers, where = np.unique(triplets, return_inverse=True)
+    slots = torch.from_numpy(where.reshape(triplets.shape).astype(np.int64))
+    return papers, DevTriplets(slots[:, 0], slots[:, 1], slots[:, 2], len(papers))
+
+
+def fingerprint(corpus: Corpus, facts: Sequence[str], rows: np.ndarray) -> str:
+    """Sixteen hex digits of examples, their texts' source files, and facts such as a token key."""
     sources = [source.get("sha256") for source in corpus.info.get("sources", [])]
-    digest.update(json.dumps([sources, key]).encode())
-    digest.update(np.ascontiguousarray(triplets).data)
+    digest = hashlib.sha256(json.dumps([sources, *facts]).encode())
+    digest.update(np.ascontiguousarray(rows).data)
     return digest.hexdigest()[:16]
 
 
