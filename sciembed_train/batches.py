@@ -1,7 +1,7 @@
 """Typed batches: the distinct texts of a step once, and index arrays saying who meets whom.
 
 Shapes: ``U`` distinct texts, ``T`` tokens of them all, ``B`` examples of this rank; of documents
-``A`` anchors, ``P`` positives of each, ``K`` tokens that are hidden.
+``A`` anchors, ``P`` positives of each, ``K`` tokens that are hidden; ``S`` sentences of all texts.
 """
 
 from __future__ import annotations
@@ -75,6 +75,45 @@ class TokenRows(_Moved):
 
 
 @dataclass(frozen=True)
+class Sentences(_Moved):
+    """Where the sentences of some texts stand, text after text.
+
+    Args:
+        starts: first token of each sentence, counted from its text's first token.
+        lengths: tokens of each sentence, at least 1.
+        counts: sentences of each text, at least 1; they sum to ``S``.
+    """
+
+    starts: Int[Tensor, " S"]
+    lengths: Int[Tensor, " S"]
+    counts: Int[Tensor, " U"]
+
+    def select(self, texts: Int[Tensor, " K"]) -> Sentences:
+        """Those of the named texts, in that order."""
+        counts = self.counts[texts]
+        firsts = (torch.cumsum(self.counts, 0) - self.counts)[texts]
+        where = _within(counts) + torch.repeat_interleave(firsts, counts)
+        return Sentences(self.starts[where], self.lengths[where], counts)
+
+    def positions(self, lengths: Int[Tensor, " U"]) -> Int[Tensor, " K"]:
+        """Where every sentence's tokens stand in the ids of all texts end to end.
+
+        Args:
+            lengths: tokens of each text, as `TokenRows.lengths`.
+        """
+        texts = torch.cumsum(lengths, 0) - lengths
+        starts = self.starts + torch.repeat_interleave(texts, self.counts)
+        return _within(self.lengths) + torch.repeat_interleave(starts, self.lengths)
+
+
+def _within(sizes: Int[Tensor, " N"]) -> Int[Tensor, " K"]:
+    """0, 1, ... of each run in turn."""
+    starts = torch.cumsum(sizes, 0) - sizes
+    total = int(sizes.sum())
+    return torch.arange(total, device=sizes.device) - torch.repeat_interleave(starts, sizes)
+
+
+@dataclass(frozen=True)
 class TripletBatch(_Moved):
     """One rank's share of one optimiser step of triplets.
 
@@ -120,16 +159,51 @@ class PairBatch(_Moved):
 
 
 @dataclass(frozen=True)
+class SentencePairBatch(_Moved):
+    """One rank's share of one optimiser step of pairs that are compared sentence by sentence.
+
+    Args:
+        rows: each distinct paper of the share once.
+        sentences: of these papers.
+        anchor, positive: rows of each pair's papers in ``rows``.
+        negative: the pair of the whole step, of all ranks, whose positive is each pair's negative;
+            -1 where there is none.
+        negative_count: sentences of that positive; 0 where there is none.
+        aligned: the anchor's sentence and the positive's that say alike, counted in their texts;
+            -1 where none is known.
+        negative_aligned: the same of the pair whose positive is the negative.
+        most: sentences of the paper of the whole step, of all ranks, that has most.
+        step: the optimiser step, counted from 0 over the whole run.
+    """
+
+    rows: TokenRows
+    sentences: Sentences
+    anchor: Int[Tensor, " B"]
+    positive: Int[Tensor, " B"]
+    negative: Int[Tensor, " B"]
+    negative_count: Int[Tensor, " B"]
+    aligned: Int[Tensor, "B 2"]
+    negative_aligned: Int[Tensor, "B 2"]
+    most: int
+    step: int
+
+    def __len__(self) -> int:
+        return len(self.anchor)
+
+
+@dataclass(frozen=True)
 class PaperBatch(_Moved):
     """Some papers to encode, and where their vectors belong.
 
     Args:
         rows: the papers' texts.
         slots: position of each paper in the list that is being encoded.
+        sentences: of the papers, where they are compared sentence by sentence.
     """
 
     rows: TokenRows
     slots: Int[Tensor, " U"]
+    sentences: Sentences | None = None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 Preparing, training, validation, embedding, evaluation and export all read text through
 `InputFormat` and `TextTokenizer`; nothing else joins a title to an abstract.
 
-Shapes: ``T`` tokens of a text.
+Shapes: ``T`` tokens of a text; of several texts ``U``, ``S`` sentences of them all.
 """
 
 from __future__ import annotations
@@ -82,9 +82,83 @@ class InputFormat:
         text = between.join(part for part in (head, body) if part)
         return f"{self.control_code} {text}" if self.control_code else text
 
+    def compose_sentences(
+        self, title: str | None, sentences: Sequence[str], sep: str
+    ) -> tuple[str, list[tuple[int, int]]]:
+        """One text of a paper, as `compose` makes it, and where each sentence of the abstract is.
+
+        Args:
+            title: not counted as a sentence.
+            sentences: of the abstract; empty ones are passed over.
+            sep: the tokenizer's separator token.
+
+        Returns:
+            The text, and of each sentence its first character and the one after its last.
+        """
+        kept = [s.strip() for s in sentences if s and s.strip()]
+        text = self.compose(title, kept, sep)
+        spans: list[tuple[int, int]] = []
+        gap = len(sep) if self.sentences == "sep" else 1
+        at = len(text)
+        for sentence in reversed(kept):
+            spans.append((at - len(sentence), at))
+            at -= len(sentence) + gap
+        return text, spans[::-1]
+
     def as_dict(self) -> dict[str, str]:
         """Plain values, for JSON."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class SentencedBody:
+    """Token ids of a text without special tokens, and where its sentences stand in them.
+
+    Args:
+        ids: never cut.
+        starts: first token of each sentence.
+        lengths: tokens of each sentence, at least 1.
+    """
+
+    ids: list[int]
+    starts: list[int]
+    lengths: list[int]
+
+
+def cut_sentences(
+    starts: NDArray[np.integer],
+    lengths: NDArray[np.integer],
+    counts: NDArray[np.integer],
+    bodies: NDArray[np.integer],
+    room: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """What is left of the sentences of some texts when each is cut to ``room`` tokens.
+
+    The last sentence may be shortened, later ones vanish (Aspire, Mysore et al. 2022, as coded).
+    A text of which no sentence is left, such as a title alone, is one sentence: all its tokens.
+
+    Args:
+        starts: first token of each sentence in its text's body, text after text, ``[S]``.
+        lengths: tokens of each sentence, ``[S]``.
+        counts: sentences of each text, ``[U]``; may be 0.
+        bodies: tokens of each text before the cut, ``[U]``, at least 1.
+        room: tokens of a body at most.
+
+    Returns:
+        Starts and lengths ``[S']``, and counts ``[U]``, each at least 1.
+    """
+    counts, bodies = np.asarray(counts, np.int64), np.asarray(bodies, np.int64)
+    of = np.repeat(np.arange(len(counts)), counts)
+    first, size = np.asarray(starts, np.int64), np.asarray(lengths, np.int64)
+    kept = first < room
+    of, first = of[kept], first[kept]
+    size = np.minimum(size[kept], room - first)
+    left = np.bincount(of, minlength=len(counts))
+    bare = np.flatnonzero(left == 0)
+    order = np.argsort(np.concatenate([of, bare]), kind="stable")
+    first = np.concatenate([first, np.zeros(len(bare), np.int64)])[order]
+    size = np.concatenate([size, np.minimum(bodies[bare], room)])[order]
+    return first, size, np.maximum(left, 1)
 
 
 class TextTokenizer:
@@ -248,6 +322,29 @@ class TextTokenizer:
         """Ids of each text without special tokens at the ends, never cut and never padded."""
         encoded = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [e.ids for e in encoded]
+
+    def encode_sentences(
+        self, texts: Sequence[str], spans: Sequence[Sequence[tuple[int, int]]]
+    ) -> list[SentencedBody]:
+        """Ids of each text as `encode` gives them, and where its sentences stand in them.
+
+        A token belongs to the sentence that its last character is in. A sentence without a token
+        of its own, such as one of control characters, is left out.
+
+        Args:
+            texts: composed texts.
+            spans: of each text its sentences, as `InputFormat.compose_sentences` gives them.
+        """
+        found = []
+        encoded = self.backend.encode_batch(list(texts), add_special_tokens=False)
+        for one, places in zip(encoded, spans, strict=True):
+            last = np.array([end for _, end in one.offsets], np.int64) - 1
+            borders = np.array(places, np.int64).reshape(-1, 2)
+            starts = np.searchsorted(last, borders[:, 0])
+            lengths = np.searchsorted(last, borders[:, 1]) - starts
+            there = lengths > 0
+            found.append(SentencedBody(one.ids, starts[there].tolist(), lengths[there].tolist()))
+        return found
 
     def rows(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
         """Ids of each text with special tokens, at most ``max_length`` of them."""

@@ -3,7 +3,7 @@ from dataclasses import fields
 import pytest
 import torch
 
-from sciembed_train.batches import DevSpans, SpanBatch, TokenRows
+from sciembed_train.batches import DevSpans, Sentences, SpanBatch, TokenRows
 
 
 @pytest.fixture
@@ -61,3 +61,15 @@ def test_a_batch_without_positives_or_hidden_tokens_is_one(batch):
 
 def test_held_out_spans_count_documents():
     assert len(DevSpans(documents=7, anchors=2, positives=3)) == 7
+
+
+def test_sentences_of_chosen_texts_stand_where_their_tokens_are() -> None:
+    rows = TokenRows.from_lists([[1, 2, 3, 4], [5, 6], [7, 8, 9]])
+    sentences = Sentences(
+        torch.tensor([1, 3, 0, 0, 2]), torch.tensor([2, 1, 2, 1, 1]), torch.tensor([2, 1, 2])
+    )
+    assert rows.ids[sentences.positions(rows.lengths)].tolist() == [2, 3, 4, 5, 6, 7, 9]
+    order = torch.tensor([2, 0, 2])
+    chosen, some = rows.select(order), sentences.select(order)
+    assert some.counts.tolist() == [2, 2, 2]
+    assert chosen.ids[some.positions(chosen.lengths)].tolist() == [7, 9, 2, 3, 4, 7, 9]

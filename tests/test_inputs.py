@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sciembed_train import inputs
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.errors import UserError
-from sciembed_train.inputs import TextTokenizer, cut_at_spaces
+from sciembed_train.inputs import InputFormat, TextTokenizer, cut_at_spaces, cut_sentences
 
 
 def test_the_home_folder_may_be_written_short(tiny_bert, tmp_path, monkeypatch):
@@ -166,3 +166,39 @@ def test_the_key_of_documents_is_the_tokenizers_alone(tiny_bert, tiny_roberta):
     assert len(keys) == 2
     assert loaded(tiny_bert).document_key == TextTokenizer.load(tiny_bert).document_key
     assert loaded(tiny_bert).key(inputs.InputFormat()) not in keys
+
+
+@pytest.mark.parametrize("form", [InputFormat(), InputFormat("space", "sep", "[PRX]")])
+@pytest.mark.parametrize("fixture", REAL_PRE_TOKENIZERS[:2])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(title=WORDS | st.just(""), sentences=st.lists(st.lists(WORDS, max_size=4), max_size=5))
+def test_the_tokens_of_a_sentence_are_those_that_spell_it(fixture, form, title, sentences, request):
+    tokenizer = TextTokenizer.load(request.getfixturevalue(fixture))
+    abstract = [" ".join(words) for words in sentences]
+    text, spans = form.compose_sentences(title, abstract, tokenizer.sep_token)
+    assert text == form.compose(title, abstract, tokenizer.sep_token)
+    assert [text[a:b] for a, b in spans] == [s.strip() for s in abstract if s.strip()]
+    (found,) = tokenizer.encode_sentences([text], [spans])
+    assert found.ids == tokenizer.encode([text])[0]
+    offsets = tokenizer.backend.encode(text, add_special_tokens=False).offsets
+    wanted = []
+    for first, last in spans:
+        inside = [t for t, (_, end) in enumerate(offsets) if first < end <= last]
+        if inside:
+            assert inside == list(range(inside[0], inside[-1] + 1))
+            wanted.append((inside[0], len(inside)))
+    assert list(zip(found.starts, found.lengths, strict=True)) == wanted
+
+
+def test_a_cut_text_loses_its_last_sentences_and_a_bare_title_is_one():
+    # Four texts of 9, 4, 7 and 12 tokens: three sentences, none, one behind the cut, two.
+    starts, lengths, counts = cut_sentences(
+        np.array([1, 4, 6, 6, 2, 5]),
+        np.array([3, 2, 3, 1, 3, 7]),
+        np.array([3, 0, 1, 2]),
+        np.array([9, 4, 7, 12]),
+        room=6,
+    )
+    assert counts.tolist() == [2, 1, 1, 2]
+    assert starts.tolist() == [1, 4, 0, 0, 2, 5]
+    assert lengths.tolist() == [3, 2, 4, 6, 3, 1]
