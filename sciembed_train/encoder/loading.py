@@ -46,6 +46,8 @@ class Recorded:
         max_length: tokens a text may have, special tokens included.
         form: how title and abstract were joined.
         similarity: by what its vectors are compared, as the folder names it.
+        texts: what it was trained to read: ``sentences`` each by itself, else whole papers.
+        transport: settings of optimal transport, where its sentences are compared by it.
         mix: weights of a learned mix of the layers, before the softmax.
         notes: what the folder asks for that is not done here.
     """
@@ -55,6 +57,8 @@ class Recorded:
     max_length: int | None = None
     form: InputFormat | None = None
     similarity: str | None = None
+    texts: str | None = None
+    transport: dict[str, Any] | None = None
     mix: list[float] | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -186,11 +190,13 @@ def read_recorded(folder: Path, pooling: str | None = None) -> Recorded:
             recorded.form = InputFormat(**content["input_format"])
             # Older folders do not say it: all of them were trained for Euclidean distance.
             recorded.similarity = str(content.get("similarity") or "euclidean")
+            recorded.texts = None if content.get("texts") is None else str(content["texts"])
+            recorded.transport = dict(content["transport"]) if content.get("transport") else None
             place = str(content.get("backbone") or "")
         except (TypeError, KeyError, ValueError) as error:
             raise UserError(
-                f"{own}: `pooling`, `max_length` or `input_format` is missing or wrong ({error}). "
-                "Export the model again."
+                f"{own}: `pooling`, `max_length` or `input_format` is missing, or one of them or "
+                f"`transport` is wrong ({error}). Export the model again."
             ) from error
         if not (folder / place).resolve().is_relative_to(folder.resolve()):
             raise UserError(f"{own}: `backbone` is {place!r}, which leads out of the folder.")
