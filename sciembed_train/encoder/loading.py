@@ -179,11 +179,13 @@ def read_recorded(folder: Path, pooling: str | None = None) -> Recorded:
     """
     recorded = Recorded(folder)
     _refuse_half(folder)
-    if (folder / "modules.json").is_file():
-        recorded = _read_sentence_transformers(folder, pooling)
     own = folder / "sciembed.json"
+    content: Any = read_json(own) if own.is_file() else {}
+    # One that gives a vector per sentence has modules for which there is no such thing.
+    several = isinstance(content, dict) and content.get("pooling") == "sentences"
+    if (folder / "modules.json").is_file() and not several:
+        recorded = _read_sentence_transformers(folder, pooling)
     if own.is_file():
-        content = read_json(own)
         try:
             recorded.pooling = pooling or content["pooling"]
             recorded.max_length = int(content["max_length"])
