@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -40,6 +40,13 @@ TOKENIZER_FILES = (
 PART = 2**16
 BATCH_CHARACTERS = 2**21
 _CUT = re.compile(r"(?<=\S) (?=\S)")
+# What a text is read for, and the control code of each: SciRepEval, Singh et al. (2023), section 4.
+FORMATS: dict[str, str] = {
+    "classification": "[CLF]",
+    "regression": "[RGN]",
+    "proximity": "[PRX]",
+    "adhoc_query": "[QRY]",
+}
 
 
 @dataclass(frozen=True)
@@ -118,11 +125,13 @@ class SentencedBody:
         ids: never cut.
         starts: first token of each sentence.
         lengths: tokens of each sentence, at least 1.
+        left_out: the numbers of the given sentences that have no token of their own.
     """
 
     ids: list[int]
     starts: list[int]
     lengths: list[int]
+    left_out: list[int] = field(default_factory=list)
 
 
 def cut_sentences(
@@ -343,7 +352,8 @@ class TextTokenizer:
             starts = np.searchsorted(last, borders[:, 0])
             lengths = np.searchsorted(last, borders[:, 1]) - starts
             there = lengths > 0
-            found.append(SentencedBody(one.ids, starts[there].tolist(), lengths[there].tolist()))
+            kept = starts[there].tolist(), lengths[there].tolist()
+            found.append(SentencedBody(one.ids, *kept, np.flatnonzero(~there).tolist()))
         return found
 
     def rows(self, texts: Sequence[str], max_length: int) -> list[list[int]]:

@@ -18,6 +18,7 @@ from sciembed_train.corpus.formats import Table
 from sciembed_train.corpus.mined import build_plain, build_specter, refuse_shared
 from sciembed_train.corpus.papers import Papers, assign_splits, read_id_list, write_papers
 from sciembed_train.corpus.progress import Progress
+from sciembed_train.corpus.sentenced import write_sentenced_store, write_sentences
 from sciembed_train.corpus.settings import Inputs, PrepareSettings, open_inputs
 from sciembed_train.corpus.store import (
     CORPUS_VERSION,
@@ -252,6 +253,8 @@ def _add_tokens(
             name: store.info[name] for name in ("tokenizer", "form", "tokens", "vocab_size")
         }
         save_info(corpus.folder, info)
+    if settings.sentence_tokens and not corpus.has_sentenced_tokens(key):
+        _add_sentenced_tokens(corpus, settings, tokenizer, progress)
     if corpus.n_documents and not corpus.has_document_tokens(tokenizer):
         to = corpus.folder / "document_tokens" / tokenizer.document_key
         with (
@@ -264,3 +267,27 @@ def _add_tokens(
             name: store.info[name] for name in ("tokenizer", "tokens", "vocab_size")
         }
         save_info(corpus.folder, info)
+
+
+def _add_sentenced_tokens(
+    corpus: Corpus, settings: PrepareSettings, tokenizer: TextTokenizer, progress: Progress
+) -> None:
+    """The papers once more, with the places of their abstracts' sentences."""
+    n = corpus.n_papers
+    if not corpus.has_sentences:
+        with progress.stage("sentences", n, "papers") as stage:
+            papers = read_papers(corpus.folder / "papers.parquet")
+            write_sentences(corpus.folder, papers, stage.reach)
+    key = tokenizer.key(settings.form)
+    given: tuple[Any, ...] = (tokenizer, settings.form, corpus.sentences())
+    with (
+        progress.stage("tokens of sentences", n, "papers") as stage,
+        written_whole(corpus.folder / "sentenced_tokens" / key, "store.json") as folder,
+    ):
+        store = write_sentenced_store(
+            folder, *given, name=str(settings.tokenizer), on_batch=stage.reach
+        )
+    corpus.info.setdefault("sentenced_stores", {})[key] = {
+        name: store.info[name] for name in ("tokenizer", "form", "tokens", "sentences")
+    }
+    save_info(corpus.folder, corpus.info)

@@ -115,7 +115,7 @@ def split_sentences(text: str) -> list[str]:
         from syntok import segmenter
     except ImportError as error:
         raise UserError(
-            "Citing sentences of full texts need the package syntok, which is not installed: "
+            "Cutting a text into sentences needs the package syntok, which is not installed: "
             "pip install 'sciembed_train[prepare]'."
         ) from error
     text = text.replace(_WORD, "")

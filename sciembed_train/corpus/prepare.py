@@ -21,6 +21,13 @@ from sciembed_train.inputs import InputFormat
 
 __all__ = ["PrepareSettings", "cached_corpus", "export_csv", "main", "prepare", "summary"]
 
+# Kinds of token stores in corpus.json, and what they are called.
+STORES = {
+    "token_stores": "tokens",
+    "sentenced_stores": "tokens with sentences",
+    "document_stores": "document tokens",
+}
+
 
 def export_csv(corpus: Corpus, folder: str | Path) -> None:
     """Write the triplets of each split as ``query_paper_id,positive_id,negative_id``."""
@@ -66,7 +73,7 @@ def summary(corpus: Corpus) -> str:
     if corpus.n_documents:
         parts = [f"{split} {counts['documents_by_split'][split]:,}" for split in SPLITS]
         lines.append(f"documents: {', '.join(parts)}")
-    for kind, what in (("token_stores", "tokens"), ("document_stores", "document tokens")):
+    for kind, what in STORES.items():
         stores = corpus.info.get(kind, {}).values()
         lines.extend(f"{what}: {s['tokens']:,} by {s['tokenizer']}" for s in stores)
     report = json.loads((corpus.folder / "report.json").read_text(encoding="utf-8"))
@@ -114,6 +121,13 @@ def _parser() -> argparse.ArgumentParser:
         "--tokenizer",
         metavar="NAME_OR_FOLDER",
         help="tokenise the texts with this; may be added later",
+    )
+    add(
+        "--sentence-tokens",
+        action="store_true",
+        default=None,
+        help="also tokenise for models that compare papers sentence by sentence (what the recipe "
+        "says)",
     )
     add("--separator", choices=("sep", "space"), help="between title and abstract")
     add("--sentences", choices=("joined", "sep"), help="between the sentences of an abstract")
@@ -210,6 +224,7 @@ def main(argv: list[str]) -> int:
         "contexts",
         "cocitations",
         "tokenizer",
+        "sentence_tokens",
         "dev_share",
         "test_share",
         "dev_ids",
@@ -239,7 +254,7 @@ def main(argv: list[str]) -> int:
         print(f"{told} {args.csv} was not written.", file=sys.stderr)
     if args.json:
         told = {"corpus": str(corpus.folder), **corpus.info["counts"]}
-        stores = {name: corpus.info.get(name, {}) for name in ("token_stores", "document_stores")}
+        stores = {name: corpus.info.get(name, {}) for name in STORES}
         print(json.dumps(told | stores))
     elif not args.quiet:
         print(summary(corpus))

@@ -71,6 +71,8 @@ def recipe_settings(paths: Sequence[str | Path]) -> dict[str, Any]:
         backbone = _encoder(model).get("backbone")
         if backbone is not None:
             found["tokenizer"] = backbone
+        if (pooling := _encoder(model).get("pooling")) is not None:
+            found["sentence_tokens"] = pooling == "sentences"
     return found
 
 

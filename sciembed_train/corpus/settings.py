@@ -39,6 +39,8 @@ class PrepareSettings:
         cocitations: pairs of papers cited together and how often, in addition or alone.
         tokenizer: a folder or hub name; None leaves tokenising to a later run.
         form: how title and abstract become one text.
+        sentence_tokens: also tokenise papers with the places of their abstracts' sentences, for
+            models that compare papers sentence by sentence.
         format: ``specter`` for SPECTER's own files; ``auto`` sees them by their names. Full texts
             are seen by their fields; ``s2orc`` or ``unarxive`` refuses others.
         triplets: how triplets are mined.
@@ -61,6 +63,7 @@ class PrepareSettings:
     cocitations: str | Path | None = None
     tokenizer: str | Path | None = None
     form: InputFormat = InputFormat()  # noqa: RUF009
+    sentence_tokens: bool = False
     format: Format = "auto"
     triplets: TripletMining = TripletMining()  # noqa: RUF009
     cocitation_mining: CocitationMining = CocitationMining()  # noqa: RUF009
@@ -118,6 +121,11 @@ class PrepareSettings:
             raise UserError(
                 "--exclude-ids keeps papers out of co-cited pairs, and none are mined: give "
                 "--contexts, --cocitations or --cocitations-from references too."
+            )
+        if self.sentence_tokens and (self.papers is None or self.tokenizer is None):
+            raise UserError(
+                "Tokens of sentences (--sentence-tokens, or a recipe whose encoder's pooling is "
+                "sentences) are made of papers by a tokenizer: give --papers and --tokenizer."
             )
         read_size(self.memory)
 

@@ -23,6 +23,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sciembed_train.corpus.sentenced import SENTENCES, SentencedTokens, read_sentences
 from sciembed_train.corpus.tokens import TokenStore, load_array
 from sciembed_train.errors import UserError
 from sciembed_train.inputs import TextTokenizer
@@ -260,6 +261,48 @@ class Corpus:
                 "are added."
             )
         return TokenStore.open(self.folder / "tokens" / key)
+
+    def has_sentenced_tokens(self, key: str) -> bool:
+        """Whether there is a store of sentences for ``TextTokenizer.key(form)``."""
+        return (self.folder / "sentenced_tokens" / key / "store.json").is_file()
+
+    def sentenced_tokens(self, key: str) -> SentencedTokens:
+        """The token store of papers and their sentences for ``TextTokenizer.key(form)``.
+
+        Raises:
+            UserError: the corpus was not tokenised so; the message says how it was.
+        """
+        if not self.has_sentenced_tokens(key):
+            made = [
+                f"{store['tokenizer']} ({_spell(store['form'])})"
+                for store in self.info.get("sentenced_stores", {}).values()
+            ]
+            raise UserError(
+                f"{self.folder} holds no tokens of sentences by this tokenizer and input format "
+                f"(key {key}); it holds those of {', '.join(made) or 'none'}. Run prepare again "
+                "with the same files, --to this folder, --tokenizer (or -c RECIPE) and "
+                "--sentence-tokens: only the tokens are added."
+            )
+        return SentencedTokens.open(self.folder / "sentenced_tokens" / key)
+
+    @property
+    def has_sentences(self) -> bool:
+        """Whether the abstracts were cut into sentences."""
+        return (self.folder / SENTENCES).is_file()
+
+    def sentences(self) -> Iterator[tuple[str | None, list[str]]]:
+        """Title and sentences of every paper in order.
+
+        Raises:
+            UserError: the abstracts were not cut into sentences.
+        """
+        if not self.has_sentences:
+            raise UserError(
+                f"{self.folder} holds no sentences of abstracts ({SENTENCES} is not there). Run "
+                "prepare again with the same files, --to this folder, --tokenizer (or -c RECIPE) "
+                "and --sentence-tokens: only they are added."
+            )
+        yield from read_sentences(self.folder)
 
     def _parquet(self, name: str) -> Path:
         path = self.folder / f"{name}.parquet"

@@ -112,7 +112,7 @@ class TokenStore:
         return {"folder": self.folder, "info": self.info}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        TokenStore.__init__(self, state["folder"], state["info"])
+        type(self).__init__(self, state["folder"], state["info"])
 
     @property
     def lengths(self) -> NDArray[np.int32]:
@@ -137,13 +137,7 @@ class TokenStore:
             ValueError: ``max_length`` leaves no room beside the special tokens.
             IndexError: a text is not in the store.
         """
-        special = len(self.prefix) + len(self.suffix)
-        room = max_length - special
-        if room < 1:
-            raise ValueError(
-                f"max_length must be above the {special} special tokens; got {max_length}."
-            )
-        papers = self._known(papers)
+        papers, room = self._known(papers), self._room(max_length)
         bodies = np.minimum(self._offsets[papers + 1] - self._offsets[papers], room)
         return self._copied(papers, self._offsets[papers], bodies)
 
@@ -178,6 +172,15 @@ class TokenStore:
                 f"which has {ends[i]}"
             )
         return self._copied(rows, first + starts, lengths)
+
+    def _room(self, max_length: int) -> int:
+        """Tokens of a body that fit beside the special tokens."""
+        special = len(self.prefix) + len(self.suffix)
+        if max_length <= special:
+            raise ValueError(
+                f"max_length must be above the {special} special tokens; got {max_length}."
+            )
+        return max_length - special
 
     def _known(self, rows: NDArray[np.integer]) -> NDArray[np.int64]:
         rows = np.asarray(rows, dtype=np.int64)
@@ -248,7 +251,7 @@ def write_token_store(
     Raises:
         ValueError: ``papers`` are not in the order 0, 1, 2, ...
     """
-    with _StoreWriter(folder, tokenizer, shard_papers) as writer:
+    with StoreWriter(folder, tokenizer, shard_papers) as writer:
         papers = iter(papers)
         while batch := list(islice(papers, batch_papers)):
             numbers = [paper["paper"] for paper in batch]
@@ -285,7 +288,7 @@ def write_document_store(
         name: where the tokenizer came from, for messages.
         on_batch: told the number of documents done after each.
     """
-    with _StoreWriter(folder, tokenizer, shard_documents) as writer:
+    with StoreWriter(folder, tokenizer, shard_documents) as writer:
         for ids in tokenizer.encode_documents(texts):
             writer.add(ids)
             if on_batch:
@@ -293,7 +296,7 @@ def write_document_store(
     return writer.close(name)
 
 
-class _StoreWriter:
+class StoreWriter:
     """Writes the bodies of texts one after the other; shards end at a fixed number of texts.
 
     So a text's number tells its shard.
@@ -307,7 +310,7 @@ class _StoreWriter:
         self.lengths = array("q")
         self.shard: BinaryIO | None = None
 
-    def __enter__(self) -> _StoreWriter:
+    def __enter__(self) -> StoreWriter:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -281,6 +281,7 @@ class RunCLI(LightningCLI):
             cocitation_mining=CocitationMining(**data.cocitation_mining.as_dict()),
             tokenizer=data.tokenizer,
             form=InputFormat(**encoder.form.as_dict()),
+            sentence_tokens=encoder.pooling == "sentences",
         )
         quiet = self.config.quiet or distributed.launch_rank() != 0
         made = cached_corpus(settings, self.root / ".cache", Progress(quiet=quiet))

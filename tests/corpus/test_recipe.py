@@ -85,3 +85,10 @@ def test_a_wrong_recipe_is_refused_with_the_key(tmp_path, text, message):
 def test_a_missing_recipe_is_refused(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         recipe_settings([tmp_path / "none.yaml"])
+
+
+@pytest.mark.parametrize(("pooling", "wanted"), [("sentences", True), ("cls", False)])
+def test_pooling_by_sentences_asks_for_tokens_of_sentences(tmp_path, pooling, wanted):
+    path = tmp_path / "r.yaml"
+    path.write_text(f"model: {{init_args: {{encoder: {{pooling: {pooling}, backbone: b}}}}}}\n")
+    assert recipe_settings([path]) == {"tokenizer": "b", "sentence_tokens": wanted}
