@@ -1,7 +1,8 @@
 """Typed batches: the distinct texts of a step once, and index arrays saying who meets whom.
 
 Shapes: ``U`` distinct texts, ``T`` tokens of them all, ``B`` examples of this rank; of documents
-``A`` anchors, ``P`` positives of each, ``K`` tokens that are hidden; ``S`` sentences of all texts.
+``A`` anchors, ``P`` positives of each, ``K`` tokens that are hidden; ``S`` sentences of all texts,
+``C`` classes of a task.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 Held = TypeVar("Held", bound="_Moved")  # beartype reads Self in decorated classes alone
@@ -31,8 +32,13 @@ class _Moved:
         return self._each(lambda held: held.pin_memory())
 
     def _each(self: Held, moved: Callable[[Any], Any]) -> Held:
+        def each(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(map(each, value))
+            return moved(value) if isinstance(value, Tensor | _Moved) else value
+
         values = {field.name: getattr(self, field.name) for field in fields(cast(Any, self))}
-        held = {k: moved(v) for k, v in values.items() if isinstance(v, Tensor | _Moved)}
+        held = {k: each(v) for k, v in values.items() if isinstance(v, Tensor | _Moved | tuple)}
         return replace(cast(Any, self), **held)
 
 
@@ -189,6 +195,63 @@ class SentencePairBatch(_Moved):
 
     def __len__(self) -> int:
         return len(self.anchor)
+
+
+@dataclass(frozen=True)
+class TripletPart(_Moved):
+    """The triplets of one task in a step's share.
+
+    Args:
+        task: its name.
+        anchor, positive, negative: rows of each triplet's texts.
+    """
+
+    task: str
+    anchor: Int[Tensor, " B"]
+    positive: Int[Tensor, " B"]
+    negative: Int[Tensor, " B"]
+
+    def __len__(self) -> int:
+        return len(self.anchor)
+
+
+@dataclass(frozen=True)
+class LabelPart(_Moved):
+    """The labelled texts of one task in a step's share.
+
+    Args:
+        task: its name.
+        text: row of each text.
+        label: number of its class, or what a regression predicts, or of each class whether the
+            text is of it.
+    """
+
+    task: str
+    text: Int[Tensor, " B"]
+    label: Int[Tensor, " B"] | Float[Tensor, " B"] | Float[Tensor, "B C"]
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+
+@dataclass(frozen=True)
+class TaskBatch(_Moved):
+    """One rank's share of one optimiser step of several tasks.
+
+    Args:
+        rows: each distinct text of the share once for every format that reads it.
+        formats: the format that reads each row, as its place in `inputs.FORMATS`.
+        parts: the examples, a part for each task.
+        step: the optimiser step, counted from 0 over the whole run.
+    """
+
+    rows: TokenRows
+    formats: Int[Tensor, " U"]
+    parts: tuple[TripletPart | LabelPart, ...]
+    step: int
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
 
 
 @dataclass(frozen=True)

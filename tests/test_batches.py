@@ -3,7 +3,15 @@ from dataclasses import fields
 import pytest
 import torch
 
-from sciembed_train.batches import DevSpans, Sentences, SpanBatch, TokenRows
+from sciembed_train.batches import (
+    DevSpans,
+    LabelPart,
+    Sentences,
+    SpanBatch,
+    TaskBatch,
+    TokenRows,
+    TripletPart,
+)
 
 
 @pytest.fixture
@@ -73,3 +81,15 @@ def test_sentences_of_chosen_texts_stand_where_their_tokens_are() -> None:
     chosen, some = rows.select(order), sentences.select(order)
     assert some.counts.tolist() == [2, 2, 2]
     assert chosen.ids[some.positions(chosen.lengths)].tolist() == [7, 9, 2, 3, 4, 7, 9]
+
+
+def test_the_parts_of_a_batch_of_tasks_move_with_it() -> None:
+    rows = TokenRows.from_lists([[1, 2], [3]])
+    index = torch.tensor([0])
+    parts = (TripletPart("a", index, index, index), LabelPart("b", index, torch.tensor([0.5])))
+    batch = TaskBatch(rows, torch.tensor([0, 1]), parts, 3)
+    moved = batch.to("meta")
+    assert len(moved) == 2
+    assert [part.task for part in moved.parts] == ["a", "b"]
+    found = [getattr(part, f.name) for part in moved.parts for f in fields(part)]
+    assert all(t.device.type == "meta" for t in found if isinstance(t, torch.Tensor))
