@@ -13,7 +13,7 @@ PACKAGE = "sciembed_train"
 
 # A room is a module or a package; the first of these prefixes that fits names it. `encoder.pooling`
 # and `evaluation.metrics` are leaves of their own inside a larger room.
-LEAVES = ("errors", "safety", "inputs", "similarity", "losses", "distributed", "optim")
+LEAVES = ("errors", "safety", "inputs", "similarity", "transport", "losses", "distributed", "optim")
 INNER_LEAVES = ("encoder.pooling", "evaluation.metrics")
 ROOMS = ("corpus", "sampling", "encoder", "methods", "evaluation", "export")
 SINGLE = ("batches", "data", "invented")
@@ -37,6 +37,7 @@ MAY: dict[str, set[str]] = {
     "safety": {"errors"},
     "inputs": {"safety", "errors"},
     "similarity": {"errors"},
+    "transport": {"errors"},
     "losses": {"errors"},
     "distributed": {"errors"},
     "optim": {"errors"},
@@ -48,12 +49,12 @@ MAY: dict[str, set[str]] = {
     "sampling": {"corpus", "batches", "inputs", "errors"},
     "encoder": {"encoder.pooling", "inputs", "batches", "safety", "errors"},
     "methods": {
-        *("encoder", "encoder.pooling", "similarity", "losses", "evaluation.metrics"),
-        *("distributed", "optim", "batches", "inputs", "errors"),
+        *("encoder", "encoder.pooling", "similarity", "transport", "losses"),
+        *("evaluation.metrics", "distributed", "optim", "batches", "inputs", "errors"),
     },
     "data": {"sampling", "batches", "corpus", "distributed", "inputs", "errors"},
     "evaluation": {
-        *("encoder", "encoder.pooling", "similarity", "evaluation.metrics"),
+        *("encoder", "encoder.pooling", "similarity", "transport", "evaluation.metrics"),
         *("batches", "inputs", "corpus", "errors"),
     },
     "export": {"encoder", "encoder.pooling", "inputs", "errors"},
