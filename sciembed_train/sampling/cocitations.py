@@ -30,6 +30,7 @@ FLIP, MEET = 2, 3  # streams of the draws, beside those of spans
 SOURCES = ("contexts", "cocitations", "citations", "fulltexts")
 
 Pairs = NDArray[np.integer]
+Negatives = Literal["derangement", "randperm"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class CocitationSampling(Sampling):
     takes: ClassVar[tuple[str, ...]] = ("papers", *SOURCES)
     needs: ClassVar[tuple[str, ...]] = ("papers",)
 
-    negatives: Literal["derangement", "randperm"] = "derangement"
+    negatives: Negatives = "derangement"
 
     def open(self, corpus: Corpus, reading: Reading, dev_limit: int | None) -> CocitationExamples:
         """The pairs of a corpus that was mined and tokenised for this encoder."""
@@ -63,6 +64,50 @@ class CocitationSampling(Sampling):
                 "--data.fulltexts F with --data.cocitation_mining.cocitations_from references or "
                 "fulltexts."
             )
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """The pairs of an optimiser step over all ranks, and whom each is compared with.
+
+    Args:
+        pairs: anchor and positive of each, ``[N, 2]``.
+        forbidden: which anchor may not have which pair's positive as a negative, ``[N, N]``.
+        negative: the pair whose positive is each pair's negative, ``[N]``; -1 where there is none.
+    """
+
+    pairs: Pairs
+    forbidden: NDArray[np.bool_]
+    negative: NDArray[np.int64]
+
+
+class CocitedPairs:
+    """The co-cited pairs of a corpus, and who of a step meets whom.
+
+    Args:
+        corpus: mined for co-citations.
+        negatives: as for `CocitationSampling`.
+        seed: of every draw.
+    """
+
+    def __init__(self, corpus: Corpus, negatives: Negatives, seed: int) -> None:
+        self.negatives, self.seed, self.papers = negatives, seed, corpus.n_papers
+        self.train = corpus.cocitations("train")
+        self.held_out = corpus.cocitations("dev")
+        self.known = corpus.known_cocitations()
+
+    def meet(self, indices: np.ndarray, epoch: int, step: int) -> Meeting:
+        """The step's pairs, each in its direction of this epoch, and their negatives."""
+        pairs = flipped(np.asarray(self.train[indices], np.int64), indices, self.seed, epoch)
+        forbidden = forbidden_meetings(pairs, self.known, self.papers)
+        generator = np.random.default_rng((self.seed, MEET, step))
+        if self.negatives == "derangement":
+            return Meeting(pairs, forbidden, derangement(forbidden, generator))
+        return Meeting(pairs, forbidden, generator.permutation(len(pairs)))
+
+    def dev(self, lengths: np.ndarray, limit: int) -> NDArray[np.int64]:
+        """See `held_out_triplets`."""
+        return held_out_triplets(np.asarray(self.held_out), self.known, lengths, limit)
 
 
 class CocitationExamples:
@@ -82,37 +127,28 @@ class CocitationExamples:
         self, sampling: CocitationSampling, corpus: Corpus, reading: Reading, dev_limit: int
     ) -> None:
         key = reading.tokenizer.key(reading.form)
-        self.sampling, self.seed, self.max_length = sampling, reading.seed, reading.max_length
+        self.max_length = reading.max_length
         self.tokens: TokenStore = corpus.tokens(key)
-        self.pairs = corpus.cocitations("train")
-        self.known = corpus.known_cocitations()
+        self.met = CocitedPairs(corpus, sampling.negatives, reading.seed)
+        self.pairs = self.met.train
         self.train = len(self.pairs)
-        dev = held_out_triplets(
-            np.asarray(corpus.cocitations("dev")), self.known, self.tokens.lengths, dev_limit
-        )
-        self.dev_papers, self.dev = by_slots(dev)
+        self.dev_papers, self.dev = by_slots(self.met.dev(self.tokens.lengths, dev_limit))
         self.fingerprint = fingerprint(corpus, [key, sampling.negatives], self.pairs)
 
     def batch(
         self, indices: np.ndarray, epoch: int, step: int, share: slice = slice(None)
     ) -> PairBatch:
         """A rank's share of a step's pairs, each distinct paper once."""
-        pairs = flipped(np.asarray(self.pairs[indices], dtype=np.int64), indices, self.seed, epoch)
-        forbidden = forbidden_meetings(pairs, self.known, len(self.tokens))
-        generator = np.random.default_rng((self.seed, MEET, step))
-        if self.sampling.negatives == "derangement":
-            negative = derangement(forbidden, generator)
-        else:
-            negative = generator.permutation(len(pairs))
-        papers, where = np.unique(pairs[share], return_inverse=True)
+        met = self.met.meet(indices, epoch, step)
+        papers, where = np.unique(met.pairs[share], return_inverse=True)
         where = torch.from_numpy(where.reshape(-1, 2))
         ids, lengths = self.tokens.rows(papers, self.max_length)
         return PairBatch(
             TokenRows(torch.from_numpy(ids), torch.from_numpy(lengths)),
             where[:, 0].contiguous(),
             where[:, 1].contiguous(),
-            torch.from_numpy(negative[share]),
-            torch.from_numpy(np.argwhere(forbidden[share])),
+            torch.from_numpy(met.negative[share]),
+            torch.from_numpy(np.argwhere(met.forbidden[share])),
             step,
         )
 

@@ -117,7 +117,7 @@ def test_a_step_is_the_same_however_many_ranks_share_it(opened):
 
 def test_no_negative_is_known_to_be_cocited(opened):
     found = examples(opened)
-    cocited = {divmod(int(key), 60) for key in found.known}
+    cocited = {divmod(int(key), 60) for key in found.met.known}
     void = 0
     for step in range(20):
         indices = np.random.default_rng(step).permutation(found.train)[:10]
