@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation.options import SIMILARITIES, EmbedSettings
+from sciembed_train.evaluation.options import EmbedSettings, ScoreSettings
 from sciembed_train.evaluation.output import writable, write_json
 
 if TYPE_CHECKING:
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 BASELINES = ("bm25", "random")
 BENCHMARKS = {
     "csfcube": "faceted query by example over judged pools; --data is the CSFCube folder",
+    **dict.fromkeys(
+        ("relish", "treccovid", "scidcite", "scidcocite", "scidcoread", "scidcoview"),
+        "query by example over judged pools; --data is the folder as Aspire released it",
+    ),
     "retrieval": "searches over a collection; --data holds papers, queries and qrels",
     "citations": "held-out query papers against all papers; --data is a corpus folder",
 }
@@ -52,9 +56,10 @@ def evaluate(args: argparse.Namespace) -> tuple[str, Result]:
     Raises:
         UserError: options that do not belong together, or anything wrong with their files.
     """
-    if args.similarity is not None and (args.ranking is not None or args.model in BASELINES):
+    given = ScoreSettings.from_arguments(args).given
+    if given and (args.ranking is not None or args.model in BASELINES):
         raise UserError(
-            "--similarity is about a model's vectors; leave it out for a ranking or a baseline."
+            f"{given[0]} is about a model's vectors; leave it out for a ranking or a baseline."
         )
     if args.ranking is not None:
         if args.benchmark != "csfcube":
@@ -75,20 +80,30 @@ def evaluate(args: argparse.Namespace) -> tuple[str, Result]:
         data = csfcube.CsfCube.open(args.data, args.facet)
         papers = PaperFile(args.papers or csfcube.paper_file(Path(args.data)))
         system = open_system(args)
-        result = csfcube.evaluate(data, system, papers)
+        labels = csfcube.read_labels(papers, data) if system.by_sentence else None
+        result = csfcube.evaluate(data, system, papers, labels)
     elif args.benchmark == "retrieval":
         from sciembed_train.evaluation.benchmarks import retrieval
 
         system = open_system(args)
         result = retrieval.evaluate(args.data, system, args.papers)
-    else:
+    elif args.benchmark == "citations":
         from sciembed_train.corpus.store import Corpus
         from sciembed_train.evaluation.benchmarks import citations
 
         corpus = Corpus.open(args.data)
         system = open_system(args)
         result = citations.evaluate(corpus, system, args.split)
+    else:
+        from sciembed_train.evaluation.benchmarks import judged
+        from sciembed_train.evaluation.papers import PaperFile
+
+        data = judged.Judged.open(args.benchmark, args.data)
+        papers = PaperFile(args.papers or judged.paper_file(args.benchmark, args.data))
+        system = open_system(args)
+        result = judged.evaluate(data, system, papers)
     result.settings = {**system.describe(), **result.settings}
+    result.notes += system.notes
     return system.name, result
 
 
@@ -100,8 +115,14 @@ def open_system(args: argparse.Namespace) -> System:
         return systems.Bm25()
     if args.model == "random":
         return systems.Chance(args.seed)
+    from sciembed_train.evaluation.scoring import scoring_of
+    from sciembed_train.evaluation.sentence_model import SentenceModel
+
     quiet = args.quiet or args.json
-    return systems.Model(args.model, EmbedSettings.from_arguments(args), quiet, args.similarity)
+    settings, asked = EmbedSettings.from_arguments(args), ScoreSettings.from_arguments(args)
+    if scoring_of(args.model, settings, asked).scorer == "document":
+        return systems.Model(args.model, settings, quiet, asked.similarity)
+    return SentenceModel(args.model, settings, quiet, asked)
 
 
 def table(benchmark: str, name: str, result: Result) -> str:
@@ -147,10 +168,6 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add("--to", metavar="results.json", help="write the results, every query's with them")
     add("--json", action="store_true", help="print the results as JSON instead of a table")
     add("--quiet", action="store_true", help="print nothing")
-    add(
-        "--similarity",
-        choices=SIMILARITIES,
-        help="what the model's vectors are compared by, instead of what the model records",
-    )
+    ScoreSettings.add_arguments(parser)
     EmbedSettings.add_arguments(parser)
     return parser.parse_args(argv)

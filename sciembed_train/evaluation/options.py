@@ -10,6 +10,8 @@ from sciembed_train.errors import UserError
 
 Similarity = Literal["euclidean", "cosine"]
 SIMILARITIES: tuple[Similarity, ...] = ("euclidean", "cosine")
+Scorer = Literal["document", "sentences", "best_match", "transport"]
+SCORERS: tuple[Scorer, ...] = ("document", "sentences", "best_match", "transport")
 
 
 @dataclass(frozen=True)
@@ -58,3 +60,69 @@ class EmbedSettings:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """By what papers are ranked; None for what the model records.
+
+    Args:
+        scorer: ``document`` compares one vector of title and abstract; the others compare
+            sentences: ``sentences`` the nearest two of those encoded each alone, ``best_match``
+            the nearest two of those encoded in their papers, ``transport`` all of these by
+            optimal transport.
+        similarity: what vectors of documents and of lone sentences are compared by.
+        temperature: of transport; see `transport.TransportSettings`, as for the next two.
+        blur: of transport.
+        scaling: of transport.
+
+    Raises:
+        UserError: a setting does not belong to the scorer.
+    """
+
+    scorer: Scorer | None = None
+    similarity: Similarity | None = None
+    temperature: float | None = None
+    blur: float | None = None
+    scaling: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.scorer is not None:
+            self.check(self.scorer)
+
+    def check(self, scorer: Scorer) -> None:
+        """Refuse settings that another scorer has.
+
+        Raises:
+            UserError: there is one.
+        """
+        if self.similarity is not None and scorer in ("best_match", "transport"):
+            raise UserError(
+                f"--similarity goes with --scorer document or sentences; {scorer} compares by "
+                "Euclidean distance. Leave it out."
+            )
+        for key in ("temperature", "blur", "scaling"):
+            if getattr(self, key) is not None and scorer != "transport":
+                raise UserError(f"--{key} goes with --scorer transport, not {scorer}.")
+
+    @property
+    def given(self) -> list[str]:
+        """The options that were given, as the command line spells them."""
+        keys = self.__dataclass_fields__
+        return [f"--{key}" for key in keys if getattr(self, key) is not None]
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Options of the command line."""
+        group = parser.add_argument_group("by what papers are ranked, instead of what it records")
+        add = group.add_argument
+        add("--scorer", choices=SCORERS, help="one vector a paper, or by its sentences")
+        add("--similarity", choices=SIMILARITIES, help="of documents and of lone sentences")
+        add("--temperature", type=float, metavar="T", help="of transport: 5000 as published")
+        add("--blur", type=float, metavar="B", help="of transport (0.05)")
+        add("--scaling", type=float, metavar="S", help="of transport (0.9)")
+
+    @classmethod
+    def from_arguments(cls, args: argparse.Namespace) -> ScoreSettings:
+        """The settings that the command line gave."""
+        return cls(**{key: getattr(args, key) for key in cls.__dataclass_fields__})

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -52,18 +53,21 @@ class PaperFile:
         return self.audit.kept
 
     def __iter__(self) -> Iterator[Paper]:
-        for _, paper in self._good():
+        for _, _, paper in self.with_rows():
             yield paper
 
-    def _good(self) -> Iterator[tuple[int, Paper]]:
+    def with_rows(self) -> Iterator[tuple[int, Mapping[str, Any], Paper]]:
+        """The papers with their place and the whole row, as the file has it."""
         for place, row in self.table.rows():
-            paper = row if isinstance(row, BadRow) else read_paper(row)
-            if not isinstance(paper, BadRow) and place not in self._left_out:
-                yield place, paper
+            if isinstance(row, BadRow) or place in self._left_out:
+                continue
+            paper = read_paper(row)
+            if not isinstance(paper, BadRow):
+                yield place, row, paper
 
     def _find_twice(self, suspects: set[int]) -> None:
         first: dict[str, int] = {}
-        for place, paper in self._good():
+        for place, _, paper in self.with_rows():
             if _hash(paper.paper_id) not in suspects:
                 continue
             if paper.paper_id not in first:

@@ -1,33 +1,26 @@
 """What is evaluated: a model, BM25, or chance; each gives a distance of every paper to a query.
 
-Shapes: ``P`` texts, ``Q`` queries among them, ``N`` candidate papers among them.
+Shapes: ``P`` texts, ``Q`` queries among them, ``N`` candidate papers among them, ``K`` papers of
+one query's pool.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from jaxtyping import Float32, Int64
 
 from sciembed_train.corpus.progress import Progress
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation.options import EmbedSettings, Similarity
+from sciembed_train.evaluation.options import EmbedSettings, ScoreSettings, Similarity
 from sciembed_train.evaluation.retrieval import distance_rows, to_unit
-from sciembed_train.evaluation.vectors import (
-    Text,
-    describe,
-    embed_texts,
-    open_encoder,
-    similarity_of,
-)
-
-_RANKED_BY: dict[Similarity, str] = {
-    "euclidean": "Euclidean distance of embeddings, float32",
-    "cosine": "cosine of embeddings, as the Euclidean distance of unit vectors, float32",
-}
+from sciembed_train.evaluation.scoring import scoring_of
+from sciembed_train.evaluation.vectors import Text, describe, embed_texts, open_encoder
+from sciembed_train.similarity import pairwise_euclidean
 
 
 @dataclass(frozen=True)
@@ -39,26 +32,52 @@ class Search:
         count: ``P``.
         queries: which of the texts ask.
         papers: which of the texts are candidates.
+        pools: of each query the papers that it ranks, as places in ``papers``; None where every
+            query ranks all of them.
+        asking: of each query the sentences of its abstract that ask, counted among those that are
+            not blank; None where all do. Systems that compare whole texts do without.
+
+    Raises:
+        ValueError: a query is in its own pool.
     """
 
     texts: Iterable[Text]
     count: int
     queries: Int64[np.ndarray, " Q"]
     papers: Int64[np.ndarray, " N"]
+    pools: Sequence[Int64[np.ndarray, " K"]] | None = None
+    asking: Sequence[Sequence[int] | None] | None = None
+
+    def __post_init__(self) -> None:
+        for query, pool in zip(self.queries, self.pools or [], strict=self.pools is not None):
+            if (self.papers[pool] == query).any():
+                raise ValueError(f"text {query} asks and is in its own pool")
+
+    def pool(self, at: int) -> Int64[np.ndarray, " K"]:
+        """The papers that a query ranks, as places in ``papers``."""
+        return np.arange(len(self.papers)) if self.pools is None else self.pools[at]
 
 
 @runtime_checkable
 class System(Protocol):
-    """Something that ranks papers for queries."""
+    """Something that ranks papers for queries.
+
+    Args:
+        name: for the results file.
+        by_sentence: it heeds which sentences ask.
+        notes: what a reader of its last distances should know.
+    """
 
     name: str
+    by_sentence: ClassVar[bool]
+    notes: list[str]
 
     def describe(self) -> dict[str, Any]:
         """Settings for the results file."""
         ...
 
-    def distances(self, search: Search) -> Iterator[Float32[np.ndarray, " N"]]:
-        """Of each query in turn, the distance of every paper; smaller is nearer."""
+    def distances(self, search: Search) -> Iterator[Float32[np.ndarray, " K"]]:
+        """Of each query in turn, the distance of every paper of its pool; smaller is nearer."""
         ...
 
 
@@ -73,29 +92,30 @@ class Model:
         similarity: what embeddings are compared by; None for what the folder records.
 
     Raises:
-        UserError: the folder holds no model that can be used.
+        UserError: the folder holds no model that can be used, or none that embeds whole texts.
     """
 
     name: str
     settings: EmbedSettings = field(default_factory=EmbedSettings)
     quiet: bool = False
     similarity: Similarity | None = None
+    by_sentence: ClassVar[bool] = False
+    notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        found = self.similarity or similarity_of(self.name, self.settings)
-        self.compared_by: Similarity = found
+        asked = ScoreSettings("document", self.similarity)
+        self.scoring = scoring_of(self.name, self.settings, asked)
         self.encoder = open_encoder(self.name, self.settings)
 
     def describe(self) -> dict[str, Any]:
         """See `System`."""
         return {
-            "similarity": self.compared_by,
-            "ranked_by": _RANKED_BY[self.compared_by],
+            **self.scoring.describe(),
             "precision": self.settings.precision,
             **describe(self.encoder),
         }
 
-    def distances(self, search: Search) -> Iterator[Float32[np.ndarray, " N"]]:
+    def distances(self, search: Search) -> Iterator[Float32[np.ndarray, " K"]]:
         """See `System`."""
         progress = Progress(self.quiet)
         with progress.stage("embedding", search.count, "texts") as stage:
@@ -106,15 +126,26 @@ class Model:
                 self.settings,
                 lambda n: stage.reach(stage.done + n),
             )
-        if self.compared_by == "cosine":
+        if self.scoring.similarity == "cosine":
             to_unit(vectors)
-        asked = vectors[search.queries]
-        if not np.array_equal(search.papers, np.arange(len(vectors))):
-            vectors = vectors[search.papers]
         with progress.stage("ranking", len(search.queries), "queries") as stage:
-            for row in distance_rows(asked, vectors, self.encoder.device):
+            for row in self._rows(search, vectors):
                 yield row
                 stage.reach(stage.done + 1)
+
+    def _rows(
+        self, search: Search, vectors: Float32[np.ndarray, "P D"]
+    ) -> Iterator[Float32[np.ndarray, " K"]]:
+        asked, device = vectors[search.queries], self.encoder.device
+        if search.pools is None:
+            if not np.array_equal(search.papers, np.arange(len(vectors))):
+                vectors = vectors[search.papers]
+            yield from distance_rows(asked, vectors, device)
+            return
+        for query, pool in zip(asked, search.pools, strict=True):
+            few = torch.as_tensor(vectors[search.papers[pool]], device=device)
+            one = torch.as_tensor(query[None], device=device)
+            yield pairwise_euclidean(one, few)[0].cpu().numpy()
 
 
 @dataclass
@@ -129,6 +160,8 @@ class Bm25:
     """
 
     name: str = "bm25"
+    by_sentence: ClassVar[bool] = False
+    notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         try:
@@ -147,23 +180,22 @@ class Bm25:
             "library": f"bm25s {self.library.__version__}",
         }
 
-    def distances(self, search: Search) -> Iterator[Float32[np.ndarray, " N"]]:
+    def distances(self, search: Search) -> Iterator[Float32[np.ndarray, " K"]]:
         """See `System`."""
         words: Any = self.library.tokenize(
             [join(text) for text in search.texts], return_ids=False, show_progress=False
         )
         papers = search.papers
         if not any(words[p] for p in papers):  # bm25s cannot index a collection without a word
-            yield from (np.zeros(len(papers), dtype=np.float32) for _ in search.queries)
+            for at in range(len(search.queries)):
+                yield np.zeros(len(search.pool(at)), dtype=np.float32)
             return
         index = self.library.BM25(k1=1.5, b=0.75, method="lucene")
         index.index([words[p] for p in papers], show_progress=False)
-        for query in search.queries:
+        for at, query in enumerate(search.queries):
             known = [word for word in words[query] if word in index.vocab_dict]
-            if known:
-                yield -index.get_scores(known).astype(np.float32)
-            else:
-                yield np.zeros(len(papers), dtype=np.float32)
+            found = index.get_scores(known) if known else np.zeros(len(papers))
+            yield -found.astype(np.float32)[search.pool(at)]
 
 
 @dataclass
@@ -172,16 +204,18 @@ class Chance:
 
     seed: int = 0
     name: str = "random"
+    by_sentence: ClassVar[bool] = False
+    notes: list[str] = field(default_factory=list)
 
     def describe(self) -> dict[str, Any]:
         """See `System`."""
         return {"ranked_by": "random numbers", "seed": self.seed}
 
-    def distances(self, search: Search) -> Iterator[Float32[np.ndarray, " N"]]:
+    def distances(self, search: Search) -> Iterator[Float32[np.ndarray, " K"]]:
         """See `System`."""
-        for query in search.queries.tolist():
+        for at, query in enumerate(search.queries.tolist()):
             rng = np.random.default_rng([self.seed, query])
-            yield rng.random(len(search.papers), dtype=np.float32)
+            yield rng.random(len(search.papers), dtype=np.float32)[search.pool(at)]
 
 
 def join(text: Text) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from jaxtyping import Float32
 
 from sciembed_train.batches import TokenRows
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation.options import SIMILARITIES, EmbedSettings, Similarity
+from sciembed_train.evaluation.options import EmbedSettings
 
 if TYPE_CHECKING:
     from sciembed_train.encoder.encoder import Encoder
@@ -36,23 +36,6 @@ def model_place(folder: str | Path) -> str | Path:
     ):
         return export
     return folder
-
-
-def similarity_of(folder: str | Path, settings: EmbedSettings) -> Similarity:
-    """What the model's vectors are compared by: as its folder records, else Euclidean distance.
-
-    Raises:
-        UserError: no such model, or it asks for what is not built.
-    """
-    from sciembed_train.encoder.loading import find_folder, read_recorded
-
-    name = read_recorded(find_folder(model_place(folder)), settings.pooling).similarity
-    if name not in (None, *SIMILARITIES):
-        raise UserError(
-            f"{folder} compares its vectors by {name}; this project has "
-            f"{' and '.join(SIMILARITIES)}. Name the one to use with --similarity."
-        )
-    return cast(Similarity, name or "euclidean")
 
 
 def open_encoder(folder: str | Path, settings: EmbedSettings) -> Encoder:
@@ -122,6 +105,16 @@ def encode(
         UserError: an embedding is not finite.
     """
     vectors = encoder.encode_rows(rows, settings.batch_tokens, settings.precision, done).numpy()
+    refuse_not_finite(vectors, settings)
+    return vectors
+
+
+def refuse_not_finite(vectors: Float32[np.ndarray, "U D"], settings: EmbedSettings) -> None:
+    """Refuse embeddings that no ranking can be made of.
+
+    Raises:
+        UserError: one is not finite.
+    """
     if not np.isfinite(vectors).all():
         raise UserError(
             f"The model gives embeddings that are not finite in {settings.precision}. "
@@ -131,7 +124,6 @@ def encode(
                 else "Use --precision fp32."
             )
         )
-    return vectors
 
 
 def embed_texts(

@@ -110,9 +110,12 @@ def test_a_model_ranks_by_what_its_folder_records(tiny_bert, tmp_path):
     for name, record in (("old", {}), ("new", {"similarity": "cosine"})):
         encoder.save(tmp_path / name, record)
     settings = EmbedSettings(device="cpu")
-    assert Model(str(tmp_path / "old"), settings).compared_by == "euclidean"
-    assert Model(str(tmp_path / "new"), settings).compared_by == "cosine"
-    assert Model(str(tmp_path / "new"), settings, similarity="euclidean").compared_by == "euclidean"
+    assert Model(str(tmp_path / "old"), settings).scoring.similarity == "euclidean"
+    assert Model(str(tmp_path / "new"), settings).scoring.similarity == "cosine"
+    assert (
+        Model(str(tmp_path / "new"), settings, similarity="euclidean").scoring.similarity
+        == "euclidean"
+    )
 
 
 def test_a_folder_whose_similarity_is_not_built_is_refused_unless_one_is_named(tiny_bert, tmp_path):

@@ -91,7 +91,7 @@ def test_a_published_declutr_is_ready_to_use_with_its_weights_and_head(
     assert "fill-mask" in card
     assert "of sciembed_train" not in card
     # Ready to be evaluated as it was trained, fine-tuned, and pretrained further.
-    assert Model(str(target), EmbedSettings(device="cpu")).compared_by == "cosine"
+    assert Model(str(target), EmbedSettings(device="cpu")).scoring.similarity == "cosine"
     for masked_lm in (False, True):
         state = Encoder(EncoderSettings(str(target), "mean"), masked_lm=masked_lm).state_dict()
         assert any(key.startswith("head.") for key in state) == masked_lm

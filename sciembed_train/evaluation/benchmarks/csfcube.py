@@ -5,28 +5,39 @@ two folds' test means, so that every query counts once in a test half; ``<facet>
 half of fold 1; ``aggregated`` pools the queries of all facets present inside each fold. Binary
 metrics take grade 2 or more as relevant. A query is taken out of its own pool (the source has one
 that stands in it, with grade 3).
+
+A system that compares sentences asks with the query's sentences of the facet alone, against all
+sentences of a candidate.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sciembed_train.corpus.validate import Paper
 from sciembed_train.errors import UserError
+from sciembed_train.evaluation.benchmarks.pools import (
+    Oddities,
+    find_file,
+    rank_pools,
+    read_json,
+    read_pools,
+)
 from sciembed_train.evaluation.benchmarks.result import Result, mean
 from sciembed_train.evaluation.metrics import graded
-from sciembed_train.evaluation.retrieval import id_order, nearest
-from sciembed_train.evaluation.systems import Search, System
+from sciembed_train.evaluation.papers import PaperFile
+from sciembed_train.evaluation.systems import System
 
 THRESHOLD = 2
 PAPER_FILES = ("abstracts-csfcube-preds.jsonl", "abstracts-csfcube.jsonl")
+LABEL_FIELDS = ("pred_labels", "sentence_labels")
+# Labels of the sentences that ask for a facet; any other facet has the label of its own name. A
+# label may end in `_label`.
+ASKING = {"background": ("background", "objective")}
 Ranking = dict[str, list[str]]  # query -> candidates, best first
 
 
@@ -36,11 +47,11 @@ class Facet:
 
     Args:
         pools: query to its candidates' grades, without the query itself.
-        own: queries that stood in their own pool.
+        odd: what was put right in them.
     """
 
     pools: dict[str, dict[str, int]]
-    own: list[str]
+    odd: Oddities = field(default_factory=Oddities)
 
 
 @dataclass
@@ -79,10 +90,10 @@ class CsfCube:
             raise UserError(f"{folder}: holds no {start}<facet>{end}; give the CSFCube folder.")
         if facet is not None and facet not in found:
             raise UserError(f"--facet {facet}: {folder} has {', '.join(found)}.")
-        splits = _read(folder / "evaluation_splits.json")
-        facets = {
-            name: _facet(path) for name, path in found.items() if facet is None or facet == name
-        }
+        splits = read_json(folder / "evaluation_splits.json")
+        facets = {name: Facet({}) for name in found if facet is None or facet == name}
+        for name, one in facets.items():
+            one.pools.update(read_pools(found[name], one.odd))
         for name, one in facets.items():
             for half in ("fold1_dev", "fold1_test", "fold2_test"):
                 listed = splits.get(name, {}).get(half) if isinstance(splits, dict) else None
@@ -132,9 +143,10 @@ def score(data: CsfCube, rankings: Mapping[str, Ranking]) -> Result:
                 for half in halves
             ]
             metrics |= {f"{group}{suffix}/{name}": v for name, v in mean(folds).items()}
-    own = [f"{q} ({f})" for f in rankings for q in data.facets[f].own]
+    own = [f"{q} ({f})" for f in rankings for q in data.facets[f].odd.own]
+    twice = sum(data.facets[f].odd.twice for f in rankings)
     other = sum(len(r.keys() - data.facets[f].pools.keys()) for f, r in rankings.items())
-    notes = [f"Taken out of its own pool: query {', '.join(own)}."] if own else []
+    notes = Oddities(own, twice).notes()
     if other:
         notes.append(f"{other} ranked queries have no judgements: left out.")
     return Result(
@@ -152,13 +164,19 @@ def score(data: CsfCube, rankings: Mapping[str, Ranking]) -> Result:
     )
 
 
-def evaluate(data: CsfCube, system: System, papers: Iterable[Paper]) -> Result:
+def evaluate(
+    data: CsfCube,
+    system: System,
+    papers: Iterable[Paper],
+    labels: Mapping[str, Sequence[str]] | None = None,
+) -> Result:
     """Scores of a system that ranks each query's pool by title and abstract.
 
     Args:
         data: the benchmark.
         system: model or baseline.
         papers: every query and candidate, and any others; read once.
+        labels: of queries, from `read_labels`; for a system that compares sentences.
 
     Raises:
         UserError: a query or candidate has no text.
@@ -171,24 +189,65 @@ def evaluate(data: CsfCube, system: System, papers: Iterable[Paper]) -> Result:
             f"{len(missing)} of {len(needed)} papers of the pools are not among the papers "
             f"({', '.join(missing[:3])}, ...). Give the whole file with --papers."
         )
-    ids = sorted(rows)
-    place = {paper: i for i, paper in enumerate(ids)}
-    asked = sorted({q for facet in data.facets.values() for q in facet.pools})
-    queries = np.array([place[q] for q in asked])
-    texts = ((rows[i].title, rows[i].abstract) for i in ids)
-    everything = np.arange(len(ids))
-    order = id_order(ids)
+    asked = [(name, query) for name, facet in data.facets.items() for query in facet.pools]
+    pools = [(query, list(data.facets[name].pools[query])) for name, query in asked]
+    asking, whole = None, 0
+    if system.by_sentence:
+        asking = [asking_sentences(name, (labels or {}).get(query, ())) for name, query in asked]
+        whole = asking.count(None)
     rankings: dict[str, Ranking] = {facet: {} for facet in data.facets}
-    distances = system.distances(Search(texts, len(ids), queries, everything))
-    for query, row in zip(asked, distances, strict=True):
-        for name, facet in data.facets.items():
-            if query in facet.pools:
-                pool = np.array([place[p] for p in facet.pools[query]])
-                ranked = pool[nearest(row[pool], order[pool])]
-                rankings[name][query] = [ids[i] for i in ranked]
+    orders = rank_pools(system, rows, pools, asking)
+    for (name, query), (_, pool), order in zip(asked, pools, orders, strict=True):
+        rankings[name][query] = [pool[i] for i in order]
     result = score(data, rankings)
-    result.settings["papers"] = len(ids)
+    result.settings["papers"] = len(rows)
+    if system.by_sentence:
+        result.settings["asking"] = "sentences of the facet; background has objective with it"
+        result.settings["queries_without_a_sentence_of_the_facet"] = whole
+    if whole:
+        result.notes.append(
+            f"{whole} queries have no sentence labelled for their facet: all their sentences ask."
+        )
     return result
+
+
+def read_labels(papers: PaperFile, data: CsfCube) -> dict[str, list[str]]:
+    """The labels of the sentences of each query that has any, those of blank sentences left out.
+
+    Args:
+        papers: with a list of sentences as ``abstract`` and as many ``pred_labels`` or
+            ``sentence_labels``.
+        data: says which papers are queries.
+
+    Raises:
+        UserError: a query has other than one label a sentence.
+    """
+    queries = {query for facet in data.facets.values() for query in facet.pools}
+    found: dict[str, list[str]] = {}
+    for place, row, paper in papers.with_rows():
+        if paper.paper_id not in queries:
+            continue
+        name = next((n for n in LABEL_FIELDS if row.get(n)), None)
+        if name is None:
+            continue
+        labels, abstract = row[name], row["abstract"]
+        lists = isinstance(labels, list | tuple) and isinstance(abstract, list | tuple)
+        if not lists or len(labels) != len(abstract):
+            raise UserError(
+                f"{papers.table.where(place)}: `{name}` must be a list with a label for every "
+                "sentence of `abstract`, which is a list too. Correct the row."
+            )
+        found[paper.paper_id] = [
+            str(label) for label, s in zip(labels, abstract, strict=True) if s and s.strip()
+        ]
+    return found
+
+
+def asking_sentences(facet: str, labels: Sequence[str]) -> list[int] | None:
+    """Which of a query's sentences ask for a facet; None, for all of them, where none is of it."""
+    wanted = ASKING.get(facet, (facet,))
+    found = [i for i, label in enumerate(labels) if label.removesuffix("_label") in wanted]
+    return found or None
 
 
 def read_rankings(
@@ -242,51 +301,15 @@ def paper_file(folder: Path) -> Path:
     Raises:
         UserError: there is none.
     """
-    for name in PAPER_FILES:
-        for ending in ("", ".gz", ".zst"):
-            if (folder / f"{name}{ending}").is_file():
-                return folder / f"{name}{ending}"
-    raise UserError(
-        f"{folder}: holds no {' or '.join(PAPER_FILES)} (.gz, .zst); say where the texts are "
-        "with --papers."
-    )
+    return find_file(folder, PAPER_FILES, "say where the texts are with --papers")
 
 
 def _names(path: Path, facet: str) -> bool:
     return facet in re.split(r"[^a-z]+", path.name.lower())
 
 
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
-    except ValueError as error:
-        raise UserError(f"{path}: is not valid JSON ({error}).") from error
-
-
-def _facet(path: Path) -> Facet:
-    content = _read(path)
-    pools: dict[str, dict[str, int]] = {}
-    own: list[str] = []
-    try:
-        for query, entry in content.items():
-            papers, grades = entry["cands"], entry["relevance_adju"]
-            pool = {str(p): int(g) for p, g in zip(papers, grades, strict=True)}
-            if len(pool) != len(papers):
-                raise ValueError(f"query {query} has a candidate twice")
-            if pool.pop(query, None) is not None:
-                own.append(query)
-            pools[query] = pool
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path}: expected {{query: {{'cands': [...], 'relevance_adju': [...]}}}}; {error!r}."
-        ) from error
-    return Facet(pools, own)
-
-
 def _ranking(path: Path) -> Ranking:
-    content = _read(path)
+    content = read_json(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected an object of queries, found {type(content).__name__}.")
     ranking: Ranking = {}

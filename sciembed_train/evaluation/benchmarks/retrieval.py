@@ -86,7 +86,8 @@ def evaluate(folder: str | Path, system: System, papers: str | Path | None = Non
 
     def texts() -> Iterator[Text]:
         of_papers = ((paper.title, paper.abstract) for paper in collection)
-        yield from chain(of_papers, ((text, None) for text in words))
+        # Words that search have no title: their sentences are compared, as those of an abstract.
+        yield from chain(of_papers, ((None, text) for text in words))
 
     order = id_order(ids)
     search = Search(texts(), free, np.array(places), np.arange(len(ids)))

@@ -1,0 +1,213 @@
+"""Papers asked for by example, over judged pools, as Aspire (Mysore et al. 2022) released them.
+
+RELISH (Brown et al. 2019), TRECCOVID-RF, and the four tasks of SciDocs (Cohan et al. 2020). A
+folder holds ``abstracts-<name>.jsonl``, ``test-pid2anns-<name>.json`` (`pools.read_pools`) and
+``<name>-evaluation_splits.json``, ``{"dev": [query, ...], "test": [query, ...]}``.
+``<name>/<metric>`` is the mean over the test queries, ``<name>_dev/<metric>`` over the dev queries.
+
+Shapes: ``K`` candidates of one query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciembed_train.corpus.tokens import has_text
+from sciembed_train.corpus.validate import Paper
+from sciembed_train.errors import UserError
+from sciembed_train.evaluation.benchmarks.pools import (
+    Oddities,
+    find_file,
+    rank_pools,
+    read_json,
+    read_pools,
+)
+from sciembed_train.evaluation.benchmarks.result import Result, mean
+from sciembed_train.evaluation.metrics import graded
+from sciembed_train.evaluation.systems import System
+
+# Least grade that the binary metrics take as relevant. RELISH has 0, 1 (partial), 2; the others
+# 0 and 1.
+THRESHOLDS = {
+    "relish": 2,
+    "treccovid": 1,
+    "scidcite": 1,
+    "scidcocite": 1,
+    "scidcoread": 1,
+    "scidcoview": 1,
+}
+
+
+@dataclass
+class Judged:
+    """A collection's judgements.
+
+    Args:
+        name: of the collection.
+        splits: ``dev`` and ``test``, the queries of each that have candidates.
+        candidates: query to its candidates, as places in ``ids``, ``[K]``. Numbers, not
+            dictionaries: TRECCOVID-RF judges some ten million pairs.
+        grades: query to its candidates' grades, ``[K]``.
+        ids: of every candidate.
+        counts: what was left out, by reason.
+        odd: what was put right.
+    """
+
+    name: str
+    splits: dict[str, list[str]]
+    candidates: dict[str, NDArray[np.int32]] = field(default_factory=dict)
+    grades: dict[str, NDArray[np.int16]] = field(default_factory=dict)
+    ids: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    odd: Oddities = field(default_factory=Oddities)
+
+    @classmethod
+    def open(cls, name: str, folder: str | Path) -> Judged:
+        """Read judgements and splits.
+
+        Args:
+            name: one of `THRESHOLDS`.
+            folder: where the collection's files lie.
+
+        Raises:
+            UserError: a file is missing or not as described, or no test query has a candidate.
+        """
+        folder = Path(folder)
+        remedy = f"give the folder of {name} as released"
+        path = find_file(folder, [f"test-pid2anns-{name}.json"], remedy)
+        where = folder / f"{name}-evaluation_splits.json"
+        self = cls(name, read_splits(where))
+        listed = {query for split in self.splits.values() for query in split}
+        place: dict[str, int] = {}
+        in_no_split = without = 0
+        for query, pool in read_pools(path, self.odd):
+            in_no_split += query not in listed
+            without += query in listed and not pool
+            if query in listed and pool:
+                papers = [place.setdefault(paper, len(place)) for paper in pool]
+                self.candidates[query] = np.array(papers, np.int32)
+                self.grades[query] = np.array(list(pool.values()), np.int16)
+        self.ids = list(place)
+        self.splits = {
+            split: [query for query in queries if query in self.candidates]
+            for split, queries in self.splits.items()
+        }
+        self.counts = {
+            "queries_in_no_split": in_no_split,
+            "queries_without_candidates": without,
+            "queries_without_judgements": len(listed) - len(self.candidates) - without,
+        }
+        if not self.splits["test"]:
+            raise UserError(f"{path}: no query of `test` in {where.name} has a candidate here.")
+        return self
+
+
+def evaluate(data: Judged, system: System, papers: Iterable[Paper]) -> Result:
+    """Scores of a system that ranks each query's pool.
+
+    Args:
+        data: the judgements.
+        system: model or baseline.
+        papers: every query and candidate, and any others; read once.
+
+    Raises:
+        UserError: no test query is left that is among the papers, with a candidate.
+    """
+    needed = data.candidates.keys() | set(data.ids)
+    rows = {paper.paper_id: paper for paper in papers if paper.paper_id in needed}
+    known = np.array([paper in rows for paper in data.ids])
+    pools: list[tuple[str, list[str]]] = []
+    grades: list[NDArray[np.int16]] = []
+    for query, places in data.candidates.items():
+        there = known[places]
+        if query in rows and there.any():
+            pools.append((query, [data.ids[i] for i in places[there]]))
+            grades.append(data.grades[query][there])
+    asked = {query for query, _ in pools}
+    tests, devs = ([q for q in data.splits[s] if q in asked] for s in ("test", "dev"))
+    if not tests:
+        raise UserError(
+            f"No test query of {data.name} is among the papers and has a candidate that is. Give "
+            "the whole file with --papers."
+        )
+    ranked = rank_pools(system, rows, pools)
+    per_query = {
+        query: graded(row[order], THRESHOLDS[data.name])
+        for (query, _), row, order in zip(pools, grades, ranked, strict=True)
+    }
+    metrics = {}
+    for task, queries in ((data.name, tests), (f"{data.name}_dev", devs)):
+        found = mean(per_query[query] for query in queries)
+        metrics |= {f"{task}/{name}": value for name, value in found.items()}
+    hits = [bool((row >= THRESHOLDS[data.name]).any()) for row in grades]
+    counts = {
+        **data.counts,
+        "queries_without_their_text": len(data.candidates.keys() - rows.keys()),
+        "queries_without_candidates_texts": sum(q in rows for q in data.candidates) - len(pools),
+        "candidates_without_their_text": int((~known).sum()),
+        "own_pool_left_out": len(data.odd.own),
+        "candidates_twice": data.odd.twice,
+    }
+    settings = {
+        "queries": len(tests),
+        "queries_dev": len(devs),
+        "queries_without_relevant": hits.count(False),
+        "threshold": THRESHOLDS[data.name],
+        "protocol": f"{data.name}: mean over the test queries; {data.name}_dev: over the dev ones",
+        "ties": "distance, then paper id",
+        "papers": len(rows),
+        "papers_with_empty_text": sum(not has_text(p.title, p.abstract) for p in rows.values()),
+        **counts,
+    }
+    return Result(metrics, per_query, settings, _notes(settings, data.odd))
+
+
+def paper_file(name: str, folder: str | Path) -> Path:
+    """The collection's own file of papers.
+
+    Raises:
+        UserError: there is none.
+    """
+    return find_file(
+        Path(folder), [f"abstracts-{name}.jsonl"], "say where the texts are with --papers"
+    )
+
+
+def read_splits(path: Path) -> dict[str, list[str]]:
+    """The queries of ``dev`` and ``test``; a collection may have no ``dev``.
+
+    Raises:
+        UserError: there is no such file, it has another form, or a query is in both.
+    """
+    content = read_json(path)
+    splits: dict[str, list[str]] = {}
+    for name in ("dev", "test"):
+        queries = content.get(name, []) if isinstance(content, dict) else None
+        if not isinstance(queries, list) or (name == "test" and not queries):
+            raise UserError(f"{path}: expected {{'dev': [queries], 'test': [queries]}}.")
+        splits[name] = list(dict.fromkeys(map(str, queries)))
+    both = set(splits["dev"]) & set(splits["test"])
+    if both:
+        raise UserError(f"{path}: {len(both)} queries are in dev and in test ({min(both)}, ...).")
+    return splits
+
+
+def _notes(counts: Mapping[str, Any], odd: Oddities) -> list[str]:
+    """What is left out of the numbers, in sentences."""
+    texts = {
+        "queries_in_no_split": "judged queries are in no split: left out.",
+        "queries_without_candidates": "queries have no candidate: left out.",
+        "queries_without_judgements": "queries of the splits have no judgements: left out.",
+        "queries_without_their_text": "queries are not among the papers: left out.",
+        "queries_without_candidates_texts": "queries have no candidate among the papers: left out.",
+        "candidates_without_their_text": "candidates are not among the papers: left out of pools.",
+        "papers_with_empty_text": "papers have no text; they are ranked all the same.",
+        "queries_without_relevant": "queries have no relevant candidate; they score 0.",
+    }
+    return [f"{counts[key]} {text}" for key, text in texts.items() if counts[key]] + odd.notes()

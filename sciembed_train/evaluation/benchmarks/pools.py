@@ -1,0 +1,147 @@
+"""Judged pools: of each query a list of candidates with grades, which a system puts in order.
+
+The file is an object ``{query: {"cands": [paper, ...], "relevance_adju": [grade, ...]}}``.
+
+Shapes: ``K`` candidates of one query.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from sciembed_train.corpus.files import COMPRESSED
+from sciembed_train.corpus.json_file import iter_json
+from sciembed_train.corpus.validate import Paper
+from sciembed_train.errors import UserError
+from sciembed_train.evaluation.retrieval import nearest
+from sciembed_train.evaluation.systems import Search, System
+
+
+@dataclass
+class Oddities:
+    """What was put right while pools were read.
+
+    Args:
+        own: queries that stood in their own pool and were taken out of it.
+        twice: candidates that a pool names again with the same grade.
+    """
+
+    own: list[str] = field(default_factory=list)
+    twice: int = 0
+
+    def notes(self) -> list[str]:
+        """Sentences for the reader of the numbers."""
+        found = []
+        if self.own:
+            few = ", ".join(self.own[:10]) + (", ..." if len(self.own) > 10 else "")
+            found.append(f"Taken out of its own pool: query {few}.")
+        if self.twice:
+            found.append(f"{self.twice} candidates are in a pool twice with one grade: once taken.")
+        return found
+
+
+def read_pools(path: Path, odd: Oddities) -> Iterator[tuple[str, dict[str, int]]]:
+    """Each query and the grades of its candidates, without the query itself; one pool in memory.
+
+    Args:
+        path: a JSON file, plain or compressed.
+        odd: is told what was put right.
+
+    Raises:
+        UserError: the file is not of that form, a query is given twice, or a candidate has two
+            grades in a pool.
+    """
+    seen: set[str] = set()
+    for line, query, entry in iter_json(path):
+        try:
+            if query is None:
+                raise ValueError("there is an entry that belongs to no query")
+            if query in seen:
+                raise ValueError(f"query {query} is given twice")
+            seen.add(query)
+            pool = _pool(query, entry["cands"], entry["relevance_adju"], odd)
+        except (KeyError, TypeError, ValueError) as error:
+            what = f"there is no {error}" if isinstance(error, KeyError) else str(error)
+            raise UserError(
+                f"{path}:{line}: expected {{query: {{'cands': [papers], 'relevance_adju': [grades, "
+                f"0 or more]}}}}; {what}."
+            ) from error
+        if pool.pop(query, None) is not None:
+            odd.own.append(query)
+        yield query, pool
+
+
+def _pool(query: str, papers: Any, grades: Any, odd: Oddities) -> dict[str, int]:
+    pool: dict[str, int] = {}
+    if not isinstance(papers, list) or not isinstance(grades, list) or len(papers) != len(grades):
+        raise ValueError(f"query {query} has not as many grades as candidates")
+    for paper, grade in zip(map(str, papers), grades, strict=True):
+        if isinstance(grade, bool) or not isinstance(grade, int) or grade < 0:
+            raise ValueError(f"query {query} grades {paper} as {grade!r}")
+        if pool.setdefault(paper, grade) != grade:
+            raise ValueError(f"query {query} grades {paper} as {pool[paper]} and as {grade}")
+    odd.twice += len(papers) - len(pool)
+    return pool
+
+
+def rank_pools(
+    system: System,
+    papers: Mapping[str, Paper],
+    pools: Sequence[tuple[str, Sequence[str]]],
+    asking: Sequence[Sequence[int] | None] | None = None,
+) -> Iterator[Int64[np.ndarray, " K"]]:
+    """The order of each pool: places in it, the best candidate's first; equals by their ids.
+
+    Args:
+        system: model or baseline.
+        papers: every query and candidate by its id, and no other.
+        pools: queries, each with its candidates.
+        asking: as in `Search`.
+    """
+    ids = sorted(papers)
+    place = {paper: i for i, paper in enumerate(ids)}
+    places = [np.array([place[p] for p in pool], dtype=np.int64) for _, pool in pools]
+    search = Search(
+        ((papers[i].title, papers[i].abstract) for i in ids),
+        len(ids),
+        np.array([place[query] for query, _ in pools]),
+        np.arange(len(ids)),
+        places,
+        asking,
+    )
+    for pool, row in zip(places, system.distances(search), strict=True):
+        yield nearest(row, pool)  # among the sorted papers, a place orders as its id does
+
+
+def find_file(folder: Path, names: Sequence[str], remedy: str) -> Path:
+    """The first file of these names, plain or compressed.
+
+    Raises:
+        UserError: there is none.
+    """
+    for name in names:
+        for ending in ("", *COMPRESSED):
+            if (folder / f"{name}{ending}").is_file():
+                return folder / f"{name}{ending}"
+    raise UserError(f"{folder}: holds no {' or '.join(names)} (.gz, .zst); {remedy}.")
+
+
+def read_json(path: Path) -> Any:
+    """The content of a small JSON file.
+
+    Raises:
+        UserError: it cannot be read, or is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
+    except ValueError as error:
+        raise UserError(f"{path}: is not valid JSON ({error}).") from error

@@ -1,0 +1,120 @@
+"""By what a model ranks papers: as it was asked to, else as its folder records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from sciembed_train.encoder.loading import Recorded, find_folder, read_recorded
+from sciembed_train.errors import UserError
+from sciembed_train.evaluation.options import (
+    SIMILARITIES,
+    EmbedSettings,
+    Scorer,
+    ScoreSettings,
+    Similarity,
+)
+from sciembed_train.evaluation.vectors import model_place
+from sciembed_train.transport import TransportSettings
+
+_BY: dict[Similarity, str] = {
+    "euclidean": "Euclidean distance",
+    "cosine": "cosine, as the Euclidean distance of unit vectors,",
+}
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What decides between papers.
+
+    Args:
+        scorer: see `ScoreSettings`.
+        similarity: what vectors are compared by; Euclidean wherever sentences in their papers are.
+        transport: its settings, where that is the scorer.
+    """
+
+    scorer: Scorer
+    similarity: Similarity
+    transport: TransportSettings | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values, for the results file."""
+        by = _BY[self.similarity]
+        ranked_by = {
+            "document": f"{by} of embeddings, float32",
+            "sentences": f"smallest {by} of two sentences encoded alone, float32",
+            "best_match": f"smallest {by} of two sentences encoded in their papers, float32",
+            "transport": "cost sum P C of the entropic transport plan between the sentences encoded"
+            " in their papers, C the Euclidean distance, float64 rounded to float32",
+        }[self.scorer]
+        found = {"scorer": self.scorer, "similarity": self.similarity, "ranked_by": ranked_by}
+        return found if self.transport is None else found | {"transport": self.transport.as_dict()}
+
+
+def scoring_of(folder: str | Path, settings: EmbedSettings, asked: ScoreSettings) -> Scoring:
+    """What a model's papers are ranked by.
+
+    A folder of a multi-vector model records the scorer, one of a model of single sentences that
+    its texts are sentences; any other model compares documents.
+
+    Args:
+        folder: a model folder, a run's folder or a hub name.
+        settings: a pooling that is given takes the place of the recorded one.
+        asked: what takes the place of the rest that the folder records.
+
+    Raises:
+        UserError: no such model, it records what is not built, it has no vectors of the kind
+            that the scorer compares, or the temperature of transport is neither recorded nor given.
+    """
+    recorded = read_recorded(find_folder(model_place(folder)), settings.pooling)
+    many = recorded.pooling == "sentences"
+    scorer = asked.scorer or _recorded_scorer(folder, recorded)
+    asked.check(scorer)
+    if many and scorer in ("document", "sentences"):
+        raise UserError(
+            f"{folder}: has vectors of sentences in their papers and none of a whole text, which "
+            f"--scorer {scorer} compares. Use --scorer best_match or transport, or name a pooling "
+            "for whole texts with --pooling mean or cls."
+        )
+    if scorer == "transport":
+        return Scoring(scorer, "euclidean", _transport(folder, recorded, asked))
+    if scorer == "best_match":
+        return Scoring(scorer, "euclidean")
+    similarity = asked.similarity or recorded.similarity or "euclidean"
+    if similarity not in SIMILARITIES:
+        raise UserError(
+            f"{folder} compares its vectors by {similarity}; for whole vectors there are "
+            f"{' and '.join(SIMILARITIES)}. Name the one to use with --similarity."
+        )
+    return Scoring(scorer, cast(Similarity, similarity))
+
+
+def _recorded_scorer(folder: str | Path, recorded: Recorded) -> Scorer:
+    if recorded.pooling != "sentences":
+        return "sentences" if recorded.texts == "sentences" else "document"
+    if recorded.similarity not in ("best_match", "transport"):
+        raise UserError(
+            f"{folder} compares its sentences by {recorded.similarity}; this project has "
+            "best_match and transport. Name the one to use with --scorer."
+        )
+    return cast(Scorer, recorded.similarity)
+
+
+def _transport(folder: str | Path, recorded: Recorded, asked: ScoreSettings) -> TransportSettings:
+    keys = ("temperature", "blur", "scaling")
+    given = {key: getattr(asked, key) for key in keys if getattr(asked, key) is not None}
+    values = {**(recorded.transport or {}), **given}
+    if "temperature" not in values:
+        raise UserError(
+            f"{folder} records no temperature for transport, and the ranking depends on it: name "
+            "it with --temperature. 5000 weighs all sentences alike, as otAspire was published; "
+            "its released demo has 1."
+        )
+    try:
+        return TransportSettings(**values)
+    except TypeError as error:
+        raise UserError(
+            f"{folder}: `transport` in its sciembed.json is {recorded.transport}; expected numbers "
+            f"named {', '.join(keys)}. Export the model again."
+        ) from error

@@ -1,0 +1,128 @@
+"""A model that ranks papers by their sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from sciembed_train.corpus.progress import Progress
+from sciembed_train.evaluation.options import EmbedSettings, ScoreSettings
+from sciembed_train.evaluation.retrieval import to_unit
+from sciembed_train.evaluation.scoring import scoring_of
+from sciembed_train.evaluation.sentences import (
+    PaperSentences,
+    Sentenced,
+    Vectors,
+    alone,
+    in_papers,
+    nearest_pair,
+    sentenced,
+    transported,
+)
+from sciembed_train.evaluation.systems import Search
+from sciembed_train.evaluation.vectors import describe, open_encoder
+
+
+@dataclass
+class SentenceModel:
+    """Papers ranked by the distances of their sentences' vectors.
+
+    Args:
+        name: folder or hub name.
+        settings: how it embeds.
+        quiet: show no progress.
+        asked: by what it ranks; what is None comes from the folder.
+
+    Raises:
+        UserError: the folder holds no model that can be used, or `scoring_of` refuses.
+        ValueError: its scorer is ``document``.
+    """
+
+    name: str
+    settings: EmbedSettings = field(default_factory=EmbedSettings)
+    quiet: bool = False
+    asked: ScoreSettings = field(default_factory=ScoreSettings)
+    by_sentence: ClassVar[bool] = True
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.scoring = scoring_of(self.name, self.settings, self.asked)
+        if self.scoring.scorer == "document":
+            raise ValueError("documents are ranked by systems.Model")
+        self.encoder = open_encoder(self.name, self.settings)
+
+    def describe(self) -> dict[str, Any]:
+        """See `System`."""
+        return {
+            **self.scoring.describe(),
+            "precision": self.settings.precision,
+            **describe(self.encoder),
+        }
+
+    def distances(self, search: Search) -> Iterator[Float32[np.ndarray, " K"]]:
+        """See `System`."""
+        progress = Progress(self.quiet)
+        asking = list(search.asking or [None] * len(search.queries))
+        with progress.stage("embedding", search.count, "texts") as stage:
+            encode = alone if self.scoring.scorer == "sentences" else in_papers
+            papers = self._papers(search, asking)
+            parts = encode(
+                self.encoder, papers, self.settings, lambda n: stage.reach(stage.done + n)
+            )
+            vectors = PaperSentences.write(map(self._prepared, parts), self.encoder.dim)
+        assert len(vectors.firsts) == search.count + 1
+        self.notes, cut = [], 0
+        with progress.stage("ranking", len(search.queries), "queries") as stage:
+            for at, query in enumerate(search.queries.tolist()):
+                own, wanted = vectors.of(query), asking[at]
+                if wanted is not None:
+                    left = [i for i in wanted if i < len(own)]
+                    cut += not left
+                    own = own[left] if left else own
+                yield self._row(own, vectors, search.papers[search.pool(at)])
+                stage.reach(stage.done + 1)
+        if cut:
+            self.notes.append(
+                f"{cut} queries have none of the sentences that ask within the model's "
+                f"{self.encoder.settings.max_length} tokens: all their sentences ask."
+            )
+
+    def _papers(self, search: Search, asking: list[Sequence[int] | None]) -> Iterator[Sentenced]:
+        """The texts as sentences; ``asking`` is renumbered where sentences have no token."""
+        asked: dict[int, list[int]] = {}
+        for at, query in enumerate(search.queries.tolist()):
+            if asking[at] is not None:
+                asked.setdefault(query, []).append(at)
+        for number, text in enumerate(search.texts):
+            title, sentences = sentenced(text)
+            if number in asked:
+                if sentences and isinstance(text[1], str):
+                    raise ValueError(f"text {number} is not given as sentences, but some ask")
+                tokens = self.encoder.tokenizer.encode(sentences)
+                place = np.cumsum([bool(ids) for ids in tokens]) - 1
+                for at in asked[number]:
+                    wanted = asking[at] or []
+                    asking[at] = [int(place[i]) for i in wanted if tokens[i]]
+                sentences = [s for s, ids in zip(sentences, tokens, strict=True) if ids]
+            yield title, sentences
+
+    def _prepared(self, part: list[Vectors]) -> list[Vectors]:
+        if self.scoring.similarity == "cosine":
+            for vectors in part:
+                to_unit(vectors)
+        return part
+
+    def _row(
+        self,
+        own: Float32[np.ndarray, "A D"],
+        vectors: PaperSentences,
+        pool: Int64[np.ndarray, " K"],
+    ) -> Float32[np.ndarray, " K"]:
+        device, settings = self.encoder.device, self.scoring.transport
+        if settings is None:
+            return nearest_pair(own, vectors, pool, device)
+        return transported(own, vectors, pool, settings, device)
