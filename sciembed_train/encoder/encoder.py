@@ -1,7 +1,8 @@
-"""The encoder: token rows in, one embedding per text out.
+"""The encoder: token rows in, one embedding per text or per sentence out.
 
-Shapes: ``T`` tokens, ``U`` texts, ``P`` texts of one piece, ``N`` texts of a list, ``D`` width,
-``K`` tokens whose states are wanted, ``J`` those of one piece, ``H`` width of a state, ``V`` words.
+Shapes: ``T`` tokens, ``U`` texts, ``N`` texts of a list, ``S`` sentences of all texts, ``D`` width,
+``K`` tokens whose states are wanted, ``J`` those of one piece, ``H`` width of a state, ``V`` words,
+``P`` vectors of one piece, of its texts or of their sentences.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,102 +19,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from sciembed_train.batches import TokenRows
+from sciembed_train.batches import Sentences, TokenRows
 from sciembed_train.encoder import loading, mlm, pooling
-from sciembed_train.encoder.microbatch import encode_in_pieces, plan_pieces
+from sciembed_train.encoder.microbatch import Piece, encode_in_pieces, plan_pieces
 from sciembed_train.encoder.mix import BACKBONE_PLACE, new_mix, padded_firsts
 from sciembed_train.encoder.packed import packed_layers, packed_states, why_not_packed
+from sciembed_train.encoder.settings import EncoderSettings, position_limit
 from sciembed_train.errors import UserError
-from sciembed_train.inputs import InputFormat, TextTokenizer
+from sciembed_train.inputs import InputFormat, TextTokenizer, cut_sentences
 
 # Version of what `Encoder.save` writes into sciembed.json.
 FOLDER_VERSION = 1
-
-# Model types whose positions count from padding_idx + 1, so that many fewer fit in the table.
-_OFFSET_POSITIONS = {
-    "camembert",
-    "data2vec-text",
-    "longformer",
-    "mpnet",
-    "roberta",
-    "roberta-prelayernorm",
-    "xlm-roberta",
-    "xlm-roberta-xl",
-}
-
-
-@dataclass(frozen=True)
-class EncoderSettings:
-    """What makes an encoder, apart from its weights.
-
-    Args:
-        backbone: folder or hub name of a Hugging Face encoder.
-        pooling: ``cls`` is the first token's last state, ``mean`` the mean over all tokens,
-            ``mix`` a learned mix of the first token's states after every layer
-            (`pooling.mix_layers`).
-        max_length: most tokens of a text, special tokens included.
-        form: how title and abstract become one text.
-        forward: ``packed`` multiplies no padding and needs a BERT-family backbone, ``padded``
-            runs any, ``auto`` packs where it can.
-        piece_tokens: token budget of one micro-batch (slots, where it is padded). It changes
-            speed and memory, not results. None takes the device's default.
-        gradient_checkpointing: compute each layer again in the backward instead of keeping its
-            inner states: far less memory, about a third more time.
-        dropout: for hidden states and attention weights alike; None keeps the backbone's own.
-        mix_init: a new mix's weights where the backbone's folder has none: ``uniform`` (all
-            equal) or ``linear`` (drawn as those of a torch linear layer, as published).
-
-    Raises:
-        UserError: a value is out of its range.
-    """
-
-    backbone: str
-    pooling: Literal["cls", "mean", "mix"] = "cls"
-    max_length: int = 512
-    form: InputFormat = field(default_factory=InputFormat)
-    forward: Literal["auto", "packed", "padded"] = "auto"
-    piece_tokens: int | None = None
-    gradient_checkpointing: bool = False
-    dropout: float | None = None
-    mix_init: Literal["uniform", "linear"] = "uniform"
-
-    def __post_init__(self) -> None:
-        def refuse(key: str, wanted: str) -> UserError:
-            return UserError(f"encoder.{key} is {getattr(self, key)!r}; expected {wanted}.")
-
-        if not self.backbone:
-            raise refuse("backbone", "the folder or hub name of a Hugging Face encoder")
-        if self.pooling not in pooling.POOLINGS:
-            raise refuse("pooling", " or ".join(pooling.POOLINGS))
-        if self.forward not in ("auto", "packed", "padded"):
-            raise refuse("forward", "auto, packed or padded")
-        if self.max_length < 3:
-            raise refuse("max_length", "3 or more tokens")
-        if self.piece_tokens is not None and self.piece_tokens < 1:
-            raise refuse("piece_tokens", "1 or more tokens, or null for the device's own")
-        if self.dropout is not None and not 0 <= self.dropout < 1:
-            raise refuse("dropout", "at least 0 and below 1, or null for the backbone's own")
-        if self.mix_init not in ("uniform", "linear"):
-            raise refuse("mix_init", "uniform or linear")
-        if self.mix_init != "uniform" and self.pooling != "mix":
-            raise refuse("mix_init", f"uniform, since encoder.pooling is {self.pooling}, not mix")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON and checkpoints."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> EncoderSettings:
-        """The settings that `as_dict` wrote."""
-        return cls(**{**values, "form": InputFormat(**values["form"])})
-
-
-def position_limit(config: Any) -> int | None:
-    """Most tokens of a text that the backbone's position table holds; None without a table."""
-    table = getattr(config, "max_position_embeddings", None)
-    if not isinstance(table, int) or table < 1:
-        return None
-    return table - (config.pad_token_id + 1 if config.model_type in _OFFSET_POSITIONS else 0)
 
 
 class Encoder(nn.Module):
@@ -233,9 +149,25 @@ class Encoder(nn.Module):
         """The embedding of each text, in the order of ``rows``.
 
         Raises:
-            ValueError: there is no text, or one is longer than ``max_length``.
+            ValueError: there is no text, or one is longer than ``max_length``; or the encoder
+                has no vector of a whole text (pooling ``sentences``).
         """
         return self._encode(rows, self.piece_tokens, None)[0]
+
+    def sentence_vectors(self, rows: TokenRows, sentences: Sentences) -> Float[Tensor, "S D"]:
+        """The vector of each sentence in its text, text after text: the mean over its tokens.
+
+        Of the last layer's states, whatever the pooling (Aspire, Mysore et al. 2022, section 3.3).
+        Tokens of no sentence, such as the title's, are read and have no vector.
+
+        Args:
+            rows: as for `forward`.
+            sentences: of these texts; a sentence's start counts from its text's first token.
+
+        Raises:
+            ValueError: as for `forward`, or a sentence is empty or reaches out of its text.
+        """
+        return self._encode(rows, self.piece_tokens, None, sentences=sentences)[0]
 
     def with_states(
         self, rows: TokenRows, positions: Int[Tensor, " K"]
@@ -272,7 +204,13 @@ class Encoder(nn.Module):
         budget: int,
         done: Callable[[int], None] | None,
         positions: Int[Tensor, " K"] | None = None,
-    ) -> tuple[Float[Tensor, "U D"], Float[Tensor, "K H"] | None]:
+        sentences: Sentences | None = None,
+    ) -> tuple[Float[Tensor, "P D"], Float[Tensor, "K H"] | None]:
+        if sentences is None and self.settings.pooling == "sentences":
+            raise ValueError(
+                "this encoder has a vector for each sentence and none of a whole text (pooling "
+                "sentences); call sentence_vectors or encode_sentences"
+            )
         lengths = rows.lengths.cpu().numpy()
         if not len(lengths):
             raise ValueError("there is no text to encode")
@@ -283,49 +221,59 @@ class Encoder(nn.Module):
             )
         pieces = plan_pieces(lengths, budget, padded=not self.packed)
         encode = self._packed_piece if self.packed else self._padded_piece
-        return encode_in_pieces(rows, lengths, pieces, encode, done, positions)
+        return encode_in_pieces(rows, lengths, pieces, encode, done, positions, sentences)
 
     def _packed_piece(
-        self, piece: TokenRows, sizes: list[int], wanted: Int[Tensor, " J"] | None
+        self, piece: Piece
     ) -> tuple[Float[Tensor, "P D"], Float[Tensor, "J H"] | None]:
-        cls_only = self.settings.pooling != "mean" and wanted is None
-        given = (self.backbone, piece.ids, piece.lengths, sizes, cls_only)
+        rows, wanted = piece.rows, piece.wanted
+        whole = piece.sentences is None
+        cls_only = whole and wanted is None and self.settings.pooling != "mean"
+        given = (self.backbone, rows.ids, rows.lengths, piece.sizes, cls_only)
         checkpointing = self.settings.gradient_checkpointing and self.training
-        if self.mix is not None:
+        if self.mix is not None and whole:
             firsts, states = [], torch.empty(0)
             for number, states in enumerate(packed_layers(*given, checkpointing), start=1):
                 # The rest of a layer's states may go once the next layer is computed.
                 done = cls_only and number == self.mix.numel()
-                firsts.append(states if done else pooling.cls_ragged(states, piece.lengths))
+                firsts.append(states if done else pooling.cls_ragged(states, rows.lengths))
             found = None if wanted is None else states.index_select(0, wanted)
             return pooling.mix_layers(firsts, self.mix), found
         states = packed_states(*given, checkpointing)
         if cls_only:
             return states, None
-        pool = pooling.cls_ragged if self.settings.pooling == "cls" else pooling.mean_ragged
         found = None if wanted is None else states.index_select(0, wanted)
-        return pool(states, piece.lengths), found
+        if piece.sentences is not None:
+            own = states.index_select(0, piece.sentences.positions(rows.lengths))
+            return pooling.mean_ragged(own, piece.sentences.lengths), found
+        pool = pooling.cls_ragged if self.settings.pooling == "cls" else pooling.mean_ragged
+        return pool(states, rows.lengths), found
 
     def _padded_piece(
-        self, piece: TokenRows, sizes: list[int], wanted: Int[Tensor, " J"] | None
+        self, piece: Piece
     ) -> tuple[Float[Tensor, "P D"], Float[Tensor, "J H"] | None]:
-        slots = torch.arange(max(sizes), device=piece.ids.device)
-        mask = slots < piece.lengths.unsqueeze(1)
-        ids = piece.ids.new_full(mask.shape, self.tokenizer.pad_id)
-        ids = ids.masked_scatter(mask, piece.ids)
+        lengths, longest = piece.rows.lengths, max(piece.sizes)
+        mask = torch.arange(longest, device=lengths.device) < lengths.unsqueeze(1)
+        ids = piece.rows.ids.new_full(mask.shape, self.tokenizer.pad_id)
+        ids = ids.masked_scatter(mask, piece.rows.ids)
         inputs = {"input_ids": ids, "attention_mask": mask.long()}
-        firsts: list[Tensor] = []
-        if self.mix is None:
+        firsts: list[Tensor] | None = None
+        if self.mix is None or piece.sentences is not None:
             hidden = self.backbone(**inputs).last_hidden_state
         else:
             hidden, firsts = padded_firsts(self.backbone, inputs)
-        found = None
-        if wanted is not None:
-            ends = torch.cumsum(piece.lengths, 0)
-            row = torch.searchsorted(ends, wanted, right=True)
-            slot = wanted - (ends - piece.lengths)[row] + row * max(sizes)
-            found = hidden.flatten(0, 1).index_select(0, slot)
-        if self.mix is not None:
+
+        def states(tokens: Int[Tensor, " J"]) -> Float[Tensor, "J H"]:
+            ends = torch.cumsum(lengths, 0)
+            row = torch.searchsorted(ends, tokens, right=True)
+            slot = tokens - (ends - lengths)[row] + row * longest
+            return hidden.flatten(0, 1).index_select(0, slot)
+
+        found = None if piece.wanted is None else states(piece.wanted)
+        if piece.sentences is not None:
+            own = states(piece.sentences.positions(lengths))
+            return pooling.mean_ragged(own, piece.sentences.lengths), found
+        if self.mix is not None and firsts is not None:
             return pooling.mix_layers(firsts, self.mix), found
         if self.settings.pooling == "cls":
             return pooling.cls_padded(hidden), found
@@ -391,6 +339,73 @@ class Encoder(nn.Module):
         rows = TokenRows(torch.from_numpy(np.concatenate(ids)).long(), torch.cat(lengths))
         return self.encode_rows(rows, batch_tokens, precision, progress)
 
+    def sentence_rows(
+        self, papers: Sequence[tuple[str | None, Sequence[str]]]
+    ) -> tuple[TokenRows, Sentences]:
+        """Token ids of some papers, and where the sentences of their abstracts stand in them.
+
+        Args:
+            papers: each one's title and sentences.
+
+        Raises:
+            UserError: a paper has neither a title nor a sentence.
+        """
+        made = [
+            self.settings.form.compose_sentences(title, sentences, self.tokenizer.sep_token)
+            for title, sentences in papers
+        ]
+        bodies = self.tokenizer.encode_sentences(*zip(*made, strict=True))
+        for paper, body in zip(papers, bodies, strict=True):
+            if not body.ids:
+                raise UserError(f"A paper has neither title nor abstract to encode: {paper!r}.")
+        prefix, suffix = self.tokenizer.prefix, self.tokenizer.suffix
+        room = self.settings.max_length - len(prefix) - len(suffix)
+        starts, lengths, counts = cut_sentences(
+            np.array([start for body in bodies for start in body.starts], np.int64),
+            np.array([length for body in bodies for length in body.lengths], np.int64),
+            np.array([len(body.starts) for body in bodies]),
+            np.array([len(body.ids) for body in bodies]),
+            room,
+        )
+        rows = TokenRows.from_lists([[*prefix, *body.ids[:room], *suffix] for body in bodies])
+        places = torch.from_numpy(starts + len(prefix))
+        return rows, Sentences(places, torch.from_numpy(lengths), torch.from_numpy(counts))
+
+    def encode_sentences(
+        self,
+        papers: Sequence[tuple[str | None, Sequence[str]]],
+        batch_tokens: int | None = None,
+        precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+        progress: Callable[[int], None] | None = None,
+    ) -> list[Float[Tensor, "S D"]]:
+        """The vectors of each paper's sentences, without gradients, fp32 on the host.
+
+        A paper that is a title alone has one vector, of all its tokens. Sentences beyond
+        ``max_length`` have none, and the last may be shortened (`inputs.cut_sentences`); nor has
+        one without a token of its own.
+
+        Args:
+            papers: each one's title and the sentences of its abstract.
+            batch_tokens: as for `encode_rows`.
+            precision: of the matrix products.
+            progress: called with the number of papers just finished.
+
+        Raises:
+            UserError: a paper has neither a title nor a sentence.
+        """
+        found: list[Tensor] = []
+        for start in range(0, len(papers), 4096):
+            rows, sentences = self.sentence_rows(papers[start : start + 4096])
+            with self.inferring(precision):
+                vectors, _ = self._encode(
+                    rows.to(self.device),
+                    batch_tokens or self.piece_tokens,
+                    progress,
+                    sentences=sentences.to(self.device),
+                )
+            found += vectors.float().cpu().clone().split(sentences.counts.tolist())
+        return found
+
     def backbone_config(self) -> dict[str, Any]:
         """The backbone's configuration with its own dropouts, as plain values."""
         values = json.loads(self.backbone.config.to_json_string(use_diff=False))
@@ -453,7 +468,7 @@ class Encoder(nn.Module):
     def load(
         cls,
         folder: str | Path,
-        pooling: Literal["cls", "mean", "mix"] | None = None,
+        pooling: Literal["cls", "mean", "mix", "sentences"] | None = None,
         max_length: int | None = None,
         form: InputFormat | None = None,
         masked_lm: bool | Literal["auto"] = False,

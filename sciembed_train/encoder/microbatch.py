@@ -3,14 +3,15 @@
 The cut changes no number but rounding: each text is encoded by itself. It bounds the slots that
 padding wastes (padded backbones) and the working set of one piece (packed ones).
 
-Shapes: ``U`` texts, ``P`` texts of a piece, ``D`` width of an embedding, ``K`` tokens whose states
-are wanted, ``J`` those of a piece, ``H`` width of a state.
+Shapes: ``U`` texts, ``D`` width of an embedding, ``K`` tokens whose states are wanted, ``J`` those
+of a piece, ``H`` width of a state, ``P`` vectors of a piece and ``V`` of all: one for each text, or
+for each sentence of each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -18,14 +19,28 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sciembed_train.batches import TokenRows
+from sciembed_train.batches import Sentences, TokenRows
 
-# Of a piece: its rows, their lengths, and positions of tokens in it or None; gives the embeddings,
-# and the states of these tokens or None.
-EncodePiece = Callable[
-    [TokenRows, list[int], Int[Tensor, " J"] | None],
-    tuple[Float[Tensor, "P D"], Float[Tensor, "J H"] | None],
-]
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows that are encoded together.
+
+    Args:
+        rows: longest text first.
+        sizes: the rows' lengths on the host.
+        wanted: positions of tokens in the piece whose states are wanted too, ascending.
+        sentences: of the rows, where each is to have a vector in place of its text.
+    """
+
+    rows: TokenRows
+    sizes: list[int]
+    wanted: Int[Tensor, " J"] | None
+    sentences: Sentences | None
+
+
+# Gives the embeddings of a piece, and the states of the wanted tokens or None.
+EncodePiece = Callable[[Piece], tuple[Float[Tensor, "P D"], Float[Tensor, "J H"] | None]]
 
 
 @dataclass(frozen=True)
@@ -83,20 +98,25 @@ def encode_in_pieces(
     encode: EncodePiece,
     done: Callable[[int], None] | None = None,
     positions: Int[Tensor, " K"] | None = None,
-) -> tuple[Float[Tensor, "U D"], Float[Tensor, "K H"] | None]:
-    """Embeddings in the order of ``rows``, encoded piece by piece.
+    sentences: Sentences | None = None,
+) -> tuple[Float[Tensor, "V D"], Float[Tensor, "K H"] | None]:
+    """Embeddings in the order of ``rows``, or of their sentences, encoded piece by piece.
 
     Args:
         rows: at least one text.
         lengths: the rows' lengths on the host, so that nothing waits for the device.
         pieces: the plan for these lengths.
-        encode: given the rows of a piece, their lengths and the positions of tokens in it: the
-            piece's embeddings and these tokens' states.
+        encode: given a piece: its embeddings, and the wanted tokens' states.
         done: called after each piece with its number of texts.
         positions: tokens in ``rows.ids`` whose states are wanted too.
+        sentences: of the rows, where each is to have a vector in place of its text.
 
     Returns:
         The embeddings; the states in the order of ``positions``, None where none are asked for.
+
+    Raises:
+        ValueError: a position is not that of a token; a sentence is empty or reaches out of its
+            text.
     """
     device = rows.ids.device
     order = torch.from_numpy(pieces.order).to(device)
@@ -107,17 +127,57 @@ def encode_in_pieces(
     back = None
     if positions is not None:
         wanted, back = _share_out(positions, np.asarray(lengths), pieces, offsets)
+    order_back = torch.argsort(order)
+    theirs: Sequence[Sentences | None] = [None] * len(pieces.ends)
+    if sentences is not None:
+        theirs, order_back = _share_sentences(sentences, np.asarray(lengths), pieces)
     vectors, states = [], []
-    for (start, end), here in zip(pieces.spans(), wanted, strict=True):
+    for (start, end), here, spans in zip(pieces.spans(), wanted, theirs, strict=True):
         tokens = slice(int(offsets[start]), int(offsets[end]))
         piece = TokenRows(ordered.ids[tokens], ordered.lengths[start:end])
-        embeddings, found = encode(piece, sizes[start:end].tolist(), here)
+        embeddings, found = encode(Piece(piece, sizes[start:end].tolist(), here, spans))
         vectors.append(embeddings)
         states.append(found)
         if done is not None:
             done(end - start)
-    embeddings = torch.cat(vectors).index_select(0, torch.argsort(order))
+    embeddings = torch.cat(vectors).index_select(0, order_back)
     return embeddings, None if back is None else torch.cat(states).index_select(0, back)
+
+
+def _share_sentences(
+    sentences: Sentences, lengths: np.ndarray, pieces: Pieces
+) -> tuple[Sequence[Sentences], Int[Tensor, " V"]]:
+    """For each piece the sentences of its rows; and what puts their vectors in order.
+
+    Args:
+        sentences: of all rows, in the order the rows were given.
+        lengths: the rows' lengths, in the same order.
+        pieces: how the rows are sorted and cut.
+
+    Raises:
+        ValueError: a sentence is empty or reaches out of its text.
+    """
+    counts = sentences.counts.cpu().numpy()
+    starts, sizes = sentences.starts.cpu().numpy(), sentences.lengths.cpu().numpy()
+    room = np.repeat(lengths, counts)
+    if (
+        len(room) != len(starts)
+        or not ((starts >= 0) & (sizes > 0) & (starts + sizes <= room)).all()
+    ):
+        raise ValueError("every sentence must have a token, and all of them inside of its text")
+    order = torch.from_numpy(pieces.order).to(sentences.starts.device)
+    ordered = sentences.select(order)
+    ends = np.concatenate([[0], np.cumsum(counts[pieces.order])])
+    shares = [
+        Sentences(
+            ordered.starts[ends[first] : ends[last]],
+            ordered.lengths[ends[first] : ends[last]],
+            ordered.counts[first:last],
+        )
+        for first, last in pieces.spans()
+    ]
+    numbers = torch.arange(len(starts), device=order.device)
+    return shares, replace(ordered, starts=numbers).select(torch.argsort(order)).starts
 
 
 def _share_out(

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 # Pooling names of recipes and exports; the first two are sentence-transformers' names too.
-POOLINGS = ("cls", "mean", "mix")
+POOLINGS = ("cls", "mean", "mix", "sentences")
 
 
 def first_tokens(lengths: Int[Tensor, " U"]) -> Int[Tensor, " U"]:

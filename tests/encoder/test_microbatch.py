@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sciembed_train.batches import TokenRows
+from sciembed_train.batches import Sentences, TokenRows
 from sciembed_train.encoder.microbatch import encode_in_pieces, plan_pieces
 
 lengths_of = st.lists(st.integers(1, 60), max_size=40)
@@ -36,11 +36,13 @@ def test_pieces_come_back_in_the_given_order(lengths, budget, padded):
     rows = TokenRows.from_lists([[i] * n for i, n in enumerate(lengths)])
     pieces = []
 
-    def encode(piece, sizes, wanted):
-        assert piece.lengths.tolist() == sizes
-        assert wanted is None
-        pieces.append(len(sizes))
-        return torch.stack([p.float().mean() for p in piece.ids.split(sizes)]).unsqueeze(1), None
+    def encode(piece):
+        assert piece.rows.lengths.tolist() == piece.sizes
+        assert piece.wanted is None
+        assert piece.sentences is None
+        pieces.append(len(piece.sizes))
+        texts = piece.rows.ids.split(piece.sizes)
+        return torch.stack([text.float().mean() for text in texts]).unsqueeze(1), None
 
     done = []
     plan = plan_pieces(lengths, budget, padded)
@@ -59,10 +61,11 @@ def test_states_come_back_in_the_order_of_their_positions(lengths, budget, padde
     positions = data.draw(st.lists(st.integers(0, total - 1), max_size=20))
     seen = []
 
-    def encode(piece, sizes, wanted):
-        seen.append(wanted.tolist())
+    def encode(piece):
+        seen.append(piece.wanted.tolist())
         # Each token's id is its own position, and so is its state.
-        return torch.zeros(len(sizes), 1), piece.ids[wanted].float().unsqueeze(1)
+        states = piece.rows.ids[piece.wanted].float().unsqueeze(1)
+        return torch.zeros(len(piece.sizes), 1), states
 
     plan = plan_pieces(lengths, budget, padded)
     _, states = encode_in_pieces(
@@ -72,6 +75,47 @@ def test_states_come_back_in_the_order_of_their_positions(lengths, budget, padde
     assert states[:, 0].tolist() == positions
     assert sum(map(len, seen)) == len(positions)
     assert all(few == sorted(few) for few in seen)
+
+
+@settings(deadline=None)
+@given(lengths_of.filter(len), st.integers(1, 200), st.booleans(), st.data())
+def test_vectors_of_sentences_come_back_in_the_order_of_the_texts(lengths, budget, padded, data):
+    rows = TokenRows(torch.arange(sum(lengths)), torch.tensor(lengths))
+    spans, counts, expected = [], [], []
+    for text, size in zip(rows.ids.split(lengths), lengths, strict=True):
+        counts.append(data.draw(st.integers(1, 3)))
+        for _ in range(counts[-1]):
+            start = data.draw(st.integers(0, size - 1))
+            spans.append((start, data.draw(st.integers(1, size - start))))
+            expected.append(text[start : start + spans[-1][1]].tolist())
+    sentences = Sentences(*torch.tensor(spans).T, torch.tensor(counts))
+
+    def encode(piece):
+        at = piece.sentences.positions(piece.rows.lengths)
+        found = piece.rows.ids[at].split(piece.sentences.lengths.tolist())
+        return torch.stack([torch.stack([f.min(), f.max()]).float() for f in found]), None
+
+    plan = plan_pieces(lengths, budget, padded)
+    vectors, _ = encode_in_pieces(rows, lengths, plan, encode, sentences=sentences)
+    assert vectors.tolist() == [[one[0], one[-1]] for one in expected]
+
+
+@pytest.mark.parametrize(
+    ("starts", "sizes", "counts"),
+    [
+        ([0, 3], [3, 2], [1, 1]),
+        ([0, 0], [3, 0], [1, 1]),
+        ([-1, 0], [3, 1], [1, 1]),
+        ([0, 0, 0], [1, 1, 1], [1, 1]),
+    ],
+)
+def test_a_sentence_that_is_not_in_its_text_is_refused(starts, sizes, counts):
+    sentences = Sentences(*map(torch.tensor, (starts, sizes, counts)))
+    rows = TokenRows(torch.arange(9), torch.tensor([5, 4]))
+    with pytest.raises(ValueError, match="inside of its text"):
+        encode_in_pieces(
+            rows, [5, 4], plan_pieces([5, 4], 9, False), lambda piece: None, None, None, sentences
+        )
 
 
 def test_equal_lengths_keep_their_order():

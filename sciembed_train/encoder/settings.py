@@ -1,0 +1,97 @@
+"""What makes an encoder, apart from its weights."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from sciembed_train.encoder import pooling
+from sciembed_train.errors import UserError
+from sciembed_train.inputs import InputFormat
+
+# Model types whose positions count from padding_idx + 1, so that many fewer fit in the table.
+_OFFSET_POSITIONS = {
+    "camembert",
+    "data2vec-text",
+    "longformer",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+}
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """What makes an encoder, apart from its weights.
+
+    Args:
+        backbone: folder or hub name of a Hugging Face encoder.
+        pooling: ``cls`` is the first token's last state, ``mean`` the mean over all tokens,
+            ``mix`` a learned mix of the first token's states after every layer
+            (`pooling.mix_layers`). ``sentences`` is a vector for each sentence, the mean over its
+            tokens, and none of a whole text: compared by best match or by transport.
+        max_length: most tokens of a text, special tokens included.
+        form: how title and abstract become one text.
+        forward: ``packed`` multiplies no padding and needs a BERT-family backbone, ``padded``
+            runs any, ``auto`` packs where it can.
+        piece_tokens: token budget of one micro-batch (slots, where it is padded). It changes
+            speed and memory, not results. None takes the device's default.
+        gradient_checkpointing: compute each layer again in the backward instead of keeping its
+            inner states: far less memory, about a third more time.
+        dropout: for hidden states and attention weights alike; None keeps the backbone's own.
+        mix_init: a new mix's weights where the backbone's folder has none: ``uniform`` (all
+            equal) or ``linear`` (drawn as those of a torch linear layer, as published).
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    backbone: str
+    pooling: Literal["cls", "mean", "mix", "sentences"] = "cls"
+    max_length: int = 512
+    form: InputFormat = field(default_factory=InputFormat)
+    forward: Literal["auto", "packed", "padded"] = "auto"
+    piece_tokens: int | None = None
+    gradient_checkpointing: bool = False
+    dropout: float | None = None
+    mix_init: Literal["uniform", "linear"] = "uniform"
+
+    def __post_init__(self) -> None:
+        def refuse(key: str, wanted: str) -> UserError:
+            return UserError(f"encoder.{key} is {getattr(self, key)!r}; expected {wanted}.")
+
+        if not self.backbone:
+            raise refuse("backbone", "the folder or hub name of a Hugging Face encoder")
+        if self.pooling not in pooling.POOLINGS:
+            raise refuse("pooling", " or ".join(pooling.POOLINGS))
+        if self.forward not in ("auto", "packed", "padded"):
+            raise refuse("forward", "auto, packed or padded")
+        if self.max_length < 3:
+            raise refuse("max_length", "3 or more tokens")
+        if self.piece_tokens is not None and self.piece_tokens < 1:
+            raise refuse("piece_tokens", "1 or more tokens, or null for the device's own")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise refuse("dropout", "at least 0 and below 1, or null for the backbone's own")
+        if self.mix_init not in ("uniform", "linear"):
+            raise refuse("mix_init", "uniform or linear")
+        if self.mix_init != "uniform" and self.pooling != "mix":
+            raise refuse("mix_init", f"uniform, since encoder.pooling is {self.pooling}, not mix")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON and checkpoints."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> EncoderSettings:
+        """The settings that `as_dict` wrote."""
+        return cls(**{**values, "form": InputFormat(**values["form"])})
+
+
+def position_limit(config: Any) -> int | None:
+    """Most tokens of a text that the backbone's position table holds; None without a table."""
+    table = getattr(config, "max_position_embeddings", None)
+    if not isinstance(table, int) or table < 1:
+        return None
+    return table - (config.pad_token_id + 1 if config.model_type in _OFFSET_POSITIONS else 0)
