@@ -57,13 +57,18 @@ class CocitationSampling(Sampling):
     def check_raw(cls, raw: Mapping[str, str], format: str) -> None:
         """Papers, and something that says which of them are cited together."""
         super().check_raw(raw, format)
-        if not set(raw) & set(SOURCES):
-            raise UserError(
-                "Nothing says which papers are cited together: give --data.contexts F or "
-                "--data.cocitations F beside --data.papers; or --data.citations F or "
-                "--data.fulltexts F with --data.cocitation_mining.cocitations_from references or "
-                "fulltexts."
-            )
+        refuse_uncited(raw)
+
+
+def refuse_uncited(raw: Mapping[str, str]) -> None:
+    """Raise UserError where no raw file says which papers are cited together."""
+    if not set(raw) & set(SOURCES):
+        raise UserError(
+            "Nothing says which papers are cited together: give --data.contexts F or "
+            "--data.cocitations F beside --data.papers; or --data.citations F or "
+            "--data.fulltexts F with --data.cocitation_mining.cocitations_from references or "
+            "fulltexts."
+        )
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,15 @@ from pathlib import Path
 
 import numpy as np
 
-from sciembed_train.corpus.store import Corpus
-from sciembed_train.inputs import InputFormat
+from sciembed_train.corpus.alignments import (
+    ALIGNED,
+    ALIGNMENTS_VERSION,
+    MARKER,
+    alignment_folder,
+)
+from sciembed_train.corpus.sentenced import write_sentenced_store, write_sentences
+from sciembed_train.corpus.store import Corpus, save_info
+from sciembed_train.inputs import InputFormat, TextTokenizer
 from tests.corpus.small import write_small_corpus
 
 
@@ -34,4 +41,44 @@ def write_cocited_corpus(
         np.save(folder / "cocitations" / f"{split}.count.npy", np.ones(len(drawn), np.int32))
         known.append(drawn[:, 0].astype(np.int64) * papers + drawn[:, 1])
     np.save(folder / "cocitations" / "known.npy", np.sort(np.concatenate(known)))
+    return corpus
+
+
+def write_sentenced_corpus(
+    folder: Path,
+    tokenizer: Path,
+    pairs: int = 80,
+    papers: int = 60,
+    seed: int = 0,
+    form: InputFormat = InputFormat(),  # noqa: B008
+    alignment: str = "random",
+) -> Corpus:
+    """`write_cocited_corpus` whose papers have 0 to 7 sentences, and a random alignment.
+
+    Every fifth paper has no abstract, and every fourth pair no citing sentence.
+    """
+    corpus = write_cocited_corpus(folder, tokenizer, pairs, papers, seed, form)
+    rng = np.random.default_rng(seed + 1)
+    rows = [
+        {
+            "abstract": [
+                " ".join(f"word{w}" for w in rng.integers(0, 200, rng.integers(1, 9))) + "."
+                for _ in range(rng.integers(1, 8) if paper % 5 else 0)
+            ]
+        }
+        for paper in range(papers)
+    ]
+    write_sentences(folder, rows)
+    loaded = TextTokenizer.load(tokenizer)
+    to = folder / "sentenced_tokens" / loaded.key(form)
+    write_sentenced_store(to, loaded, form, corpus.sentences(), name=str(tokenizer))
+    counts = np.maximum([len(row["abstract"]) for row in rows], 1)
+    place = alignment_folder(corpus, alignment)
+    place.mkdir(parents=True)
+    for split in ALIGNED:
+        known = corpus.cocitations(split)
+        drawn = (rng.random((len(known), 2, 2)) * counts[known][:, None, :]).astype(np.int16)
+        drawn[::4, 0] = -1
+        np.save(place / f"{split}.npy", drawn.reshape(-1, 4))
+    save_info(place, {"version": ALIGNMENTS_VERSION}, MARKER)
     return corpus
