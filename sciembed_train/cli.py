@@ -17,6 +17,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "quickstart": ("sciembed_train.quickstart", "an invented world, from citations to scores"),
     "prepare": ("sciembed_train.corpus.prepare", "papers, citations and documents into a corpus"),
     "show": ("sciembed_train.show", "the texts as the model reads them, and who meets whom"),
+    "align": ("sciembed_train.aligning", "which sentences of co-cited papers say alike"),
     "fit": ("sciembed_train.fit", "train a recipe; writes checkpoints/<run>/"),
     "validate": ("sciembed_train.fit:validate", "the validation scores of a checkpoint"),
     "export": ("sciembed_train.export.command", "a checkpoint as a folder other libraries load"),

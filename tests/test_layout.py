@@ -13,7 +13,10 @@ PACKAGE = "sciembed_train"
 
 # A room is a module or a package; the first of these prefixes that fits names it. `encoder.pooling`
 # and `evaluation.metrics` are leaves of their own inside a larger room.
-LEAVES = ("errors", "safety", "inputs", "similarity", "transport", "losses", "distributed", "optim")
+LEAVES = (
+    *("errors", "safety", "inputs", "similarity", "transport", "alike"),
+    *("losses", "distributed", "optim"),
+)
 INNER_LEAVES = ("encoder.pooling", "evaluation.metrics")
 ROOMS = ("corpus", "sampling", "encoder", "methods", "evaluation", "export")
 SINGLE = ("batches", "data", "invented")
@@ -24,6 +27,7 @@ VERBS = (
     "quickstart",
     "doctor",
     "checks",
+    "aligning",
     "corpus.prepare",
     "export.command",
     "export.importing",
@@ -38,6 +42,7 @@ MAY: dict[str, set[str]] = {
     "inputs": {"safety", "errors"},
     "similarity": {"errors"},
     "transport": {"errors"},
+    "alike": {"errors"},
     "losses": {"errors"},
     "distributed": {"errors"},
     "optim": {"errors"},

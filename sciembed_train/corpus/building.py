@@ -273,15 +273,11 @@ def _add_sentenced_tokens(
     corpus: Corpus, settings: PrepareSettings, tokenizer: TextTokenizer, progress: Progress
 ) -> None:
     """The papers once more, with the places of their abstracts' sentences."""
-    n = corpus.n_papers
-    if not corpus.has_sentences:
-        with progress.stage("sentences", n, "papers") as stage:
-            papers = read_papers(corpus.folder / "papers.parquet")
-            write_sentences(corpus.folder, papers, stage.reach)
+    cut_abstracts(corpus, progress)
     key = tokenizer.key(settings.form)
     given: tuple[Any, ...] = (tokenizer, settings.form, corpus.sentences())
     with (
-        progress.stage("tokens of sentences", n, "papers") as stage,
+        progress.stage("tokens of sentences", corpus.n_papers, "papers") as stage,
         written_whole(corpus.folder / "sentenced_tokens" / key, "store.json") as folder,
     ):
         store = write_sentenced_store(
@@ -291,3 +287,11 @@ def _add_sentenced_tokens(
         name: store.info[name] for name in ("tokenizer", "form", "tokens", "sentences")
     }
     save_info(corpus.folder, corpus.info)
+
+
+def cut_abstracts(corpus: Corpus, progress: Progress) -> None:
+    """Cut the abstracts of a corpus into sentences, unless they are."""
+    if not corpus.has_sentences:
+        with progress.stage("sentences", corpus.n_papers, "papers") as stage:
+            papers = read_papers(corpus.folder / "papers.parquet")
+            write_sentences(corpus.folder, papers, stage.reach)

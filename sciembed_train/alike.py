@@ -1,0 +1,114 @@
+"""Which sentences of two papers are most alike, by the vectors of sentences and of contexts.
+
+Of papers with sentences ``q_i`` and ``p_j``, cited together in sentences ``c`` (their contexts),
+aligned are by the contexts ``i = argmax_i max_c s(q_i, c)`` and ``j = argmax_j max_c s(p_j, c)``,
+which may come from different contexts, and by the abstracts ``i, j = argmax_ij s(q_i, p_j)``
+(Aspire, Mysore, Cohan and Hope 2022, section 3.3). Of equals the first is taken.
+
+Shapes: ``N`` pairs, ``B`` of them compared at once, ``S`` and ``R`` vectors of groups, ``D`` wide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+CHUNK = 2**14  # pairs compared at once, at most
+NUMBERS = 2**24  # float64 numbers of the padded vectors that are compared at once: 128 MiB
+MOST = np.iinfo(np.int16).max  # a sentence of a higher number is beyond every model's longest text
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """Vectors in groups, such as the sentences of each paper.
+
+    Args:
+        vectors: of all groups; may be mapped.
+        firsts: of each group its first, and then the number of all.
+        places: of each the row in ``vectors``, where they are not those of ``vectors`` in order.
+    """
+
+    vectors: Vectors
+    firsts: Ints
+    places: Ints | None = None
+
+    @property
+    def sizes(self) -> Ints:
+        """How many vectors each group has."""
+        return np.diff(self.firsts)
+
+    def padded(self, groups: Ints) -> tuple[Floats, Ints]:
+        """The vectors of some groups, ``[B, S, D]``, and how many are there, ``[B]``.
+
+        A shorter group repeats its last vector; what stands for an empty one means nothing.
+        """
+        starts = self.firsts[groups]
+        counts = self.firsts[groups + 1] - starts
+        most = max(1, int(counts.max()))
+        if not self.firsts[-1]:
+            return np.zeros((len(groups), 1, self.vectors.shape[1])), counts
+        within = np.minimum(np.arange(most), np.maximum(counts - 1, 0)[:, None])
+        rows = np.minimum(starts[:, None] + within, self.firsts[-1] - 1)
+        rows = rows if self.places is None else self.places[rows]
+        return self.vectors[rows].astype(np.float64), counts
+
+
+def alike(a: Floats, b: Floats, by: str) -> Floats:
+    """The similarity of every vector of ``a`` to every one of ``b``: ``[B, S, D]``, ``[B, R, D]``.
+
+    ``by`` is ``dot``, ``cosine`` or ``euclidean``, which is minus the square of the distance: it
+    orders as minus the distance does.
+    """
+    if by == "cosine":
+        a, b = (v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-30) for v in (a, b))
+    found = a @ b.swapaxes(1, 2)
+    if by == "euclidean":
+        lengths = [np.einsum("bsd,bsd->bs", v, v) for v in (a, b)]
+        found = 2 * found - lengths[0][:, :, None] - lengths[1][:, None, :]
+    return found
+
+
+def align_pairs(pairs: Ints, sentences: Grouped, contexts: Grouped, by: str) -> NDArray[np.int16]:
+    """The aligned sentences of some pairs, ``[N, 4]``: by contexts, then by the abstracts.
+
+    Args:
+        pairs: ``[N, 2]``, groups of ``sentences``, of which each has one or more.
+        sentences: of the papers.
+        contexts: of each pair in turn; one that has none is -1, -1 by contexts.
+        by: the similarity.
+    """
+    found = np.full((len(pairs), 4), -1, np.int64)
+    sizes = np.stack([*sentences.sizes[pairs.T], contexts.sizes])
+    order = np.argsort(sizes.sum(0), kind="stable")  # those of like size are padded together
+    at = 0
+    while at < len(order):
+        count = _fitting(sizes[:, order[at : at + CHUNK]], sentences.vectors.shape[1])
+        rows = order[at : at + count]
+        at += count
+        a, of_a = sentences.padded(pairs[rows, 0])
+        b, of_b = sentences.padded(pairs[rows, 1])
+        c, of_c = contexts.padded(rows)
+        there = of_c > 0
+        for side, (papers, counts) in enumerate(((a, of_a), (b, of_b))):
+            best = np.minimum(alike(papers, c, by).max(2).argmax(1), counts - 1)
+            found[rows[there], side] = best[there]
+        best = alike(a, b, by).reshape(len(rows), -1).argmax(1)
+        for side, (place, counts) in enumerate(
+            zip(np.divmod(best, b.shape[1]), (of_a, of_b), strict=True), start=2
+        ):
+            # A repeated last vector may be nearer by rounding; it is the last sentence.
+            found[rows, side] = np.minimum(place, counts - 1)
+    return np.minimum(found, MOST).astype(np.int16)
+
+
+def _fitting(sizes: Ints, width: int) -> int:
+    """How many of the next pairs, of such sizes, are compared at once; at least one."""
+    most = np.maximum.accumulate(np.maximum(sizes, 1), axis=1)
+    padded = most.sum(0) * width + most[0] * (most[1] + most[2]) + most[1] * most[2]
+    return max(1, int((padded * np.arange(1, len(padded) + 1) <= NUMBERS).sum()))
