@@ -10,8 +10,12 @@ from typing import Any
 from sciembed_train.errors import UserError
 
 
-def writable(target: Path) -> Path:
+def writable(target: Path, option: str = "--to") -> Path:
     """The target, after it was made sure that it can be written.
+
+    Args:
+        target: the file.
+        option: that named it, for the message.
 
     Raises:
         UserError: it cannot.
@@ -19,13 +23,13 @@ def writable(target: Path) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_dir():
-            raise UserError(f"--to {target} is a folder; give the name of a file.")
+            raise UserError(f"{option} {target} is a folder; give the name of a file.")
         probe = target.parent / f".{target.name}.{os.getpid()}"
         probe.touch()
         probe.unlink()
     except OSError as error:
         raise UserError(
-            f"--to {target} cannot be written: {error.strerror}. Give a place that can."
+            f"{option} {target} cannot be written: {error.strerror}. Give a place that can."
         ) from error
     return target
 

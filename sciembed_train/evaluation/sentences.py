@@ -42,7 +42,7 @@ PART = 2**14  # sentences that meet a paper at once
 ENTRIES = 2**21  # numbers of the padded vectors that transport takes at once: 16 MiB
 
 Sentenced = tuple[str | None, list[str]]  # title, and sentences; no sentence: the title is it
-Vectors = Float32[np.ndarray, "S D"]
+Vectors = Float32[np.ndarray, "_ D"]  # a paper's sentences; others in a list have other counts
 
 
 def sentenced(text: Text) -> Sentenced:
@@ -133,7 +133,7 @@ class PaperSentences:
         firsts: place of each paper's first sentence, and the number of all.
     """
 
-    vectors: Vectors
+    vectors: Float32[np.ndarray, "S D"]
     firsts: Int64[np.ndarray, " O"]
 
     @classmethod

@@ -45,7 +45,7 @@ class Search:
     count: int
     queries: Int64[np.ndarray, " Q"]
     papers: Int64[np.ndarray, " N"]
-    pools: Sequence[Int64[np.ndarray, " K"]] | None = None
+    pools: Sequence[Int64[np.ndarray, " _"]] | None = None
     asking: Sequence[Sequence[int] | None] | None = None
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from sciembed_train.evaluation import command
 from tests.corpus.small import write_small_corpus
 from tests.evaluation.benchmarks.test_csfcube import GRADES
 from tests.evaluation.benchmarks.test_csfcube import folder as cube  # noqa: F401
+from tests.evaluation.benchmarks.test_judged import write as write_judged
 from tests.evaluation.benchmarks.test_retrieval import folder as searches  # noqa: F401
 
 
@@ -88,6 +89,73 @@ def test_a_model_on_csfcube_needs_its_texts(cube, tiny_bert, capsys):  # noqa: F
     out, err = capsys.readouterr()
     assert {"background/map_grade2", "method/ndcg_pct20_log2"} <= json.loads(out)["metrics"].keys()
     assert err == ""
+
+
+def cube_texts(cube):  # noqa: F811
+    """Papers for the small cube, whose sentences have labels."""
+    rows = [
+        {
+            "paper_id": p,
+            "title": f"word{i}",
+            "abstract": [f"word{i + 20} word{i}", f"word{i + 1} word{i + 40}", f"word{2 * i}"],
+            "pred_labels": ["background_label", "method_label", "result_label"],
+        }
+        for i, p in enumerate(("q1", "q2", "q3", *"abcdef"))
+    ]
+    (cube / "abstracts-csfcube-preds.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+def test_every_scorer_says_what_it_ranked_by(cube, tiny_bert, capsys):  # noqa: F811
+    cube_texts(cube)
+    arguments = ["--model", str(tiny_bert), "--benchmark", "csfcube", "--data", str(cube), "--json"]
+    seen = set()
+    for more in (
+        ["--scorer", "document"],
+        ["--scorer", "sentences", "--similarity", "cosine"],
+        ["--scorer", "best_match"],
+        ["--scorer", "transport", "--temperature", "5000", "--blur", "0.1"],
+    ):
+        assert command.main([*arguments, *more]) == 0
+        results = json.loads(capsys.readouterr().out)
+        settings = results["settings"]
+        assert settings["scorer"] == more[1]
+        assert ("asking" in settings) == (more[1] != "document")
+        if more[1] == "transport":
+            assert settings["transport"] == {"temperature": 5000.0, "blur": 0.1, "scaling": 0.9}
+        seen.add(json.dumps(results["per_query"]))
+    assert len(seen) > 1
+    assert command.main(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["settings"]["scorer"] == "document"
+
+
+def test_a_scorer_without_what_it_needs_is_refused_before_the_work(cube, tiny_bert):  # noqa: F811
+    cube_texts(cube)
+    arguments = ["--benchmark", "csfcube", "--data", str(cube)]
+    with pytest.raises(UserError, match="--temperature"):
+        command.main(["--model", str(tiny_bert), *arguments, "--scorer", "transport"])
+    with pytest.raises(UserError, match="--scorer is about a model's vectors"):
+        command.main(["--model", "bm25", *arguments, "--scorer", "best_match"])
+
+
+@pytest.mark.parametrize("scorer", ["document", "sentences", "best_match", "transport"])
+def test_every_scorer_searches_whole_collections(scorer, searches, tiny_bert, tmp_path, capsys):  # noqa: F811
+    corpus = write_small_corpus(tmp_path / "corpus", tiny_bert)
+    more = ["--temperature", "1"] if scorer == "transport" else []
+    for name, data in (("retrieval", searches), ("citations", corpus.folder)):
+        arguments = ["--benchmark", name, "--data", str(data), "--scorer", scorer, *more]
+        assert command.main(["--model", str(tiny_bert), *arguments, "--json"]) == 0
+        results = json.loads(capsys.readouterr().out)
+        assert results["settings"]["scorer"] == scorer
+        assert 0 < results["metrics"][f"{name}/ndcg_log2"] <= 1
+
+
+def test_judged_pools_of_another_collection(tiny_bert, tmp_path, capsys):
+    folder = write_judged(tmp_path / "covid", "treccovid")
+    arguments = ["--benchmark", "treccovid", "--data", str(folder), "--scorer", "best_match"]
+    assert command.main(["--model", str(tiny_bert), *arguments, "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert {"treccovid/map_grade1", "treccovid_dev/ndcg_pct20_jk"} <= results["metrics"].keys()
+    assert results["settings"]["threshold"] == 1
 
 
 def test_citations_of_a_corpus(tiny_bert, tmp_path, capsys):

@@ -87,6 +87,23 @@ def test_a_model_ranks_by_euclidean_distance(tiny_bert):
     assert model.describe()["similarity"] == "euclidean"
 
 
+@pytest.mark.parametrize("name", ["model", "cosine", "bm25", "random"])
+def test_a_pool_has_the_distances_that_its_papers_have_among_all(tiny_bert, name):
+    settings = EmbedSettings(device="cpu")
+    system = {
+        "model": lambda: Model(str(tiny_bert), settings, quiet=True),
+        "cosine": lambda: Model(str(tiny_bert), settings, quiet=True, similarity="cosine"),
+        "bm25": Bm25,
+        "random": Chance,
+    }[name]()
+    queries, papers = np.array([4, 0, 4]), np.array([3, 1, 0, 2])
+    pools = [np.array([3, 0]), np.array([0, 1, 3]), np.array([2])]
+    whole = list(system.distances(Search(TEXTS, 5, queries, papers)))
+    parts = list(system.distances(Search(TEXTS, 5, queries, papers, pools)))
+    for row, part, pool in zip(whole, parts, pools, strict=True):
+        np.testing.assert_array_equal(part, row[pool])
+
+
 def test_a_model_ranks_by_cosine_where_it_is_asked_to(tiny_bert):
     model = Model(str(tiny_bert), EmbedSettings(device="cpu"), quiet=True, similarity="cosine")
     texts = [(f"word{i}", "word3" if i % 2 else "word4 word5") for i in range(7)]

@@ -1,4 +1,5 @@
 import json
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -6,7 +7,15 @@ import pytest
 from sciembed_train.corpus.validate import Paper
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation import metrics
-from sciembed_train.evaluation.benchmarks.csfcube import CsfCube, evaluate, read_rankings, score
+from sciembed_train.evaluation.benchmarks.csfcube import (
+    CsfCube,
+    asking_sentences,
+    evaluate,
+    read_labels,
+    read_rankings,
+    score,
+)
+from sciembed_train.evaluation.papers import PaperFile
 from sciembed_train.evaluation.systems import Chance
 
 GRADES = {
@@ -96,6 +105,58 @@ def test_a_query_never_meets_itself(folder):
     grades = [GRADES["q1"][p] for p in "abcde"]
     assert found.per_query["background/q1"] == metrics.graded(grades, 2)
     assert ("unused", "") not in seen
+
+
+def test_the_sentences_of_a_facet_ask(folder, tmp_path):
+    """Of q1 and q3 labels are there, in either spelling; blank sentences count for nothing."""
+    rows = [
+        {"paper_id": "q1", "abstract": ["A.", " ", "B.", "C.", "D."],
+         "pred_labels": ["objective_label", "method_label", "method_label", "background_label",
+                         "result_label"]},
+        {"paper_id": "q2", "abstract": ["A.", "B."]},
+        {"paper_id": "q3", "abstract": ["A.", "", "B."],
+         "sentence_labels": ["method", "method", "other"]},
+        *({"paper_id": p, "abstract": "No list.", "pred_labels": ["x"]} for p in "abcdef"),
+    ]  # fmt: skip
+    file = tmp_path / "papers.jsonl"
+    file.write_text("\n".join(json.dumps({"title": "T", **row}) for row in rows))
+    data, papers = CsfCube.open(folder), PaperFile(file)
+    labels = read_labels(papers, data)
+    assert labels.keys() == {"q1", "q3"}
+
+    class Watch(Chance):
+        by_sentence: ClassVar[bool] = True
+
+        def distances(self, search):
+            self.asked = list(search.asking)
+            return super().distances(search)
+
+    system = Watch()
+    found = evaluate(data, system, papers, labels)
+    # background of q1, q2, q3, method of q2, q3
+    assert system.asked == [[0, 2], None, None, None, [0]]
+    assert found.settings["queries_without_a_sentence_of_the_facet"] == 3
+    assert any(n.startswith("3 queries have no sentence labelled") for n in found.notes)
+    assert asking_sentences("result", labels["q1"]) == [3]
+
+    class Whole(Watch):
+        by_sentence: ClassVar[bool] = False
+
+        def distances(self, search):
+            assert search.asking is None
+            return Chance.distances(self, search)
+
+    assert "asking" not in evaluate(data, Whole(), papers, labels).settings
+
+
+def test_labels_that_fit_no_sentences_are_refused(folder, tmp_path):
+    data = CsfCube.open(folder)
+    for abstract, labels in ((["A.", "B."], ["method"]), ("A. B.", ["method", "method"])):
+        file = tmp_path / "papers.jsonl"
+        row = {"paper_id": "q1", "title": "", "abstract": abstract, "pred_labels": labels}
+        file.write_text(json.dumps(row))
+        with pytest.raises(UserError, match=r"papers\.jsonl:1: `pred_labels` must be a list"):
+            read_labels(PaperFile(file), data)
 
 
 def write(path, ranking):
