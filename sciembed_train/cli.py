@@ -24,6 +24,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "import": ("sciembed_train.export.importing", "a published model as a folder ready to use"),
     "embed": ("sciembed_train.evaluation.embed", "vectors of a file of papers"),
     "evaluate": ("sciembed_train.evaluation.command", "scores of a model or a ranking"),
+    "compare": ("sciembed_train.compare", "two papers sentence by sentence, and a picture of it"),
     "doctor": ("sciembed_train.doctor", "what this machine has, what would run and what not"),
     "test": ("sciembed_train.checks", "lint, types and tests; with arguments, pytest alone"),
 }

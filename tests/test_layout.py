@@ -19,7 +19,7 @@ LEAVES = (
 )
 INNER_LEAVES = ("encoder.pooling", "evaluation.metrics")
 ROOMS = ("corpus", "sampling", "encoder", "methods", "evaluation", "export")
-SINGLE = ("batches", "data", "invented")
+SINGLE = ("batches", "data", "invented", "matching", "plan_picture")
 VERBS = (
     "cli",
     "fit",
@@ -62,7 +62,9 @@ MAY: dict[str, set[str]] = {
         *("encoder", "encoder.pooling", "similarity", "transport", "evaluation.metrics"),
         *("batches", "inputs", "corpus", "errors"),
     },
-    "export": {"encoder", "encoder.pooling", "inputs", "errors"},
+    "export": {"encoder", "encoder.pooling", "transport", "inputs", "errors"},
+    "plan_picture": set(),
+    "matching": {"encoder", "similarity", "transport", "corpus", "plan_picture", "errors"},
 }
 
 # Libraries that only these rooms may import, at the top or inside a function.

@@ -1,41 +1,72 @@
-"""Aspire's own layout of a bi-encoder that mixes its layers, written and read.
+"""Aspire's own layouts of its models: what the files are, and writing them.
 
 A folder of two files, as released in Aspire's zip files: ``run_info.json``, whose
-``all_hparams["base-pt-layer"]`` names the model that gives architecture and tokenizer, and
-``model_cur_best.pt``, a state dict with ``bert_encoder.*`` (a ``BertModel``) and
-``bert_layer_weights.weight`` [1, layers + 1], before the softmax and the embeddings' first.
+``all_hparams["base-pt-layer"]`` names the model that gives architecture and tokenizer, and a state
+dict. That of a bi-encoder which mixes its layers has ``bert_encoder.*`` (a ``BertModel``) and
+``bert_layer_weights.weight`` [1, layers + 1], before the softmax and the embeddings' first; that
+of a multi-vector model ``bert_encoder.*`` alone; that of the sentence encoder is a ``BertModel``'s.
+Reading them is in `aspire_run`.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sciembed_train.encoder import loading
-from sciembed_train.encoder.encoder import Encoder, EncoderSettings, position_limit
-from sciembed_train.encoder.mix import mixed_states
+from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.errors import UserError
-from sciembed_train.export import hf
+from sciembed_train.export import hf, multi_vector
 from sciembed_train.export.checkpoint_file import load_checkpoint
-from sciembed_train.inputs import InputFormat
 
-INFO, WEIGHTS = "run_info.json", "model_cur_best.pt"
-_BERT, _MIX = "bert_encoder.", "bert_layer_weights.weight"
-# A buffer that transformers had when the models were made; it was never trained.
-_GONE = "bert_encoder.embeddings.position_ids"
+INFO, MIX = "run_info.json", "bert_layer_weights.weight"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One of the models that Aspire's code writes.
+
+    Args:
+        names: as its configurations call the model; the first is written.
+        weights: the file of the state dict.
+        prefix: what stands before a ``BertModel``'s names in it.
+        pooling: of the encoder that it is here.
+        texts: what it reads, ``papers`` or ``sentences``.
+        method: that trains it here.
+    """
+
+    names: tuple[str, ...]
+    weights: str
+    prefix: str
+    pooling: Literal["mix", "sentences", "cls"]
+    texts: str
+    method: str
+
+
+BIENCODER = Kind(("cospecter",), "model_cur_best.pt", "bert_encoder.", "mix", "papers", "cocite")
+MULTI_VECTOR = Kind(
+    ("miswordbienc", "sbalisentbienc"),
+    *("model_cur_best.pt", "bert_encoder.", "sentences", "papers", "sentencecocite"),
+)
+SENTENCE_ENCODER = Kind(
+    ("cosentbert",), "sent_encoder_cur_best.pt", "", "cls", "sentences", "cocite"
+)
+KINDS = (BIENCODER, MULTI_VECTOR, SENTENCE_ENCODER)
 
 
 def is_aspire(folder: Path) -> bool:
-    """Whether a folder is in this layout."""
-    return (folder / INFO).is_file() and (folder / WEIGHTS).is_file()
+    """Whether a folder is in one of these layouts."""
+    has_weights = any((folder / kind.weights).is_file() for kind in KINDS)
+    return (folder / INFO).is_file() and has_weights
 
 
 def export_aspire(
@@ -47,7 +78,8 @@ def export_aspire(
     are those of transformers from 4.31 on, without position ids, and the pooler is written too.
 
     Args:
-        encoder: a BERT with pooling ``mix``, on any device; it is not changed.
+        encoder: a BERT that mixes its layers, gives vectors of sentences, or reads single
+            sentences (``card["texts"]``), on any device; it is not changed.
         folder: made here.
         card: as for `hf.export_encoder`; ``base_model`` is what is named as ``base-pt-layer``.
         overwrite: replace an earlier export of this layout.
@@ -56,39 +88,32 @@ def export_aspire(
         The largest difference of an embedding's entry.
 
     Raises:
-        UserError: the encoder is not of this kind, or the folder cannot be written.
+        UserError: the encoder is not of these kinds, or the folder cannot be written.
         ExportError: the files give other embeddings.
     """
     folder = Path(folder).expanduser().absolute()
-    hf.check_target(folder, overwrite, mark=WEIGHTS)
-    kind, base = encoder.backbone.config.model_type, card.get("base_model")
-    wants = "The layout aspire-full holds a BERT that mixes its layers (encoder.pooling mix)"
-    if encoder.mix is None or kind != "bert":
-        raise UserError(
-            f"{wants}; this encoder is of model type {kind} with pooling "
-            f"{encoder.settings.pooling}. Use the layout sentence-transformers."
-        )
-    if getattr(encoder.backbone, "pooler", None) is None:
-        raise UserError(
-            f"{wants}, with its pooler, which this one lacks. Use the layout sentence-transformers."
-        )
-    if not base:
-        raise UserError(
-            f"{wants} and names the model it was made from, which is not recorded of this one. Use "
-            "the layout sentence-transformers."
-        )
+    hf.check_target(folder, overwrite, mark=INFO)
+    kind, base = _kind_for(encoder, card), card.get("base_model")
     encoder = hf.on_host(encoder)
     base = Path(str(base)).name if Path(str(base)).expanduser().exists() else str(base)
+    own = {key: card[key] for key in ("similarity", "transport") if key in card}
     info = {
-        "all_hparams": {"model_name": "cospecter", "base-pt-layer": base, "fine_tune": True},
+        "all_hparams": {
+            "model_name": kind.names[0],
+            "base-pt-layer": base,
+            **(_aggregation(card) if kind is MULTI_VECTOR else {}),
+            "fine_tune": True,
+        },
         "sciembed_train": {
             "max_length": encoder.settings.max_length,
             "input_format": encoder.settings.form.as_dict(),
+            **own,
         },
     }
-    state = {f"{_BERT}{k}": v.detach().clone() for k, v in encoder.backbone.state_dict().items()}
-    assert encoder.mix is not None
-    state[_MIX] = encoder.mix.detach().clone()
+    states = encoder.backbone.state_dict()
+    state = {f"{kind.prefix}{name}": v.detach().clone() for name, v in states.items()}
+    if encoder.mix is not None:
+        state[MIX] = encoder.mix.detach().clone()
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         try:
@@ -96,106 +121,89 @@ def export_aspire(
             partial.mkdir()
             text = json.dumps(info, indent=2) + "\n"
             (partial / INFO).write_text(text, encoding="utf-8")
-            torch.save(state, partial / WEIGHTS)
+            torch.save(state, partial / kind.weights)
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror or error}).") from error
-        texts = hf.probe_texts(encoder)
-        found = _as_published(load_checkpoint(partial / WEIGHTS), encoder, texts)
-        difference = hf.compare("Aspire's code", "embeddings", found, encoder.encode_texts(texts))
+        found, wanted = _as_published(load_checkpoint(partial / kind.weights), kind, encoder)
+        difference = hf.compare("Aspire's code", "embeddings", found, wanted)
         hf.put_in_place(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return {"Aspire's layout": difference}
 
 
+def _kind_for(encoder: Encoder, card: dict[str, Any]) -> Kind:
+    """The kind of model that an encoder is.
+
+    Raises:
+        UserError: it is none of them, or lacks what the layout names.
+    """
+    model_type, pooling = encoder.backbone.config.model_type, encoder.settings.pooling
+    texts = card.get("texts") or "papers"
+    fitting = [kind for kind in KINDS if (kind.pooling, kind.texts) == (pooling, texts)]
+    wants = (
+        "The layout aspire-full holds a BERT that mixes its layers (encoder.pooling mix), gives "
+        "vectors of sentences (sentences), or reads single sentences (cls)"
+    )
+    instead = "Use the layout sentence-transformers."
+    if not fitting or model_type != "bert":
+        raise UserError(
+            f"{wants}; this encoder is of model type {model_type} with pooling {pooling}, for "
+            f"{texts}. {instead}"
+        )
+    if getattr(encoder.backbone, "pooler", None) is None:
+        raise UserError(f"{wants}, with its pooler, which this one lacks. {instead}")
+    if not card.get("base_model"):
+        raise UserError(
+            f"{wants} and names the model it was made from, which is not recorded of this one. "
+            f"{instead}"
+        )
+    if fitting[0] is MULTI_VECTOR:
+        multi_vector.check_record(card)
+    return fitting[0]
+
+
+def _aggregation(card: dict[str, Any]) -> dict[str, Any]:
+    """How papers are compared, as the original configurations say it."""
+    if card["similarity"] == "best_match":
+        return {"score_aggregation": "l2max"}
+    settings = card["transport"]
+    return {
+        "score_aggregation": "l2wasserstein",
+        "geoml_blur": settings["blur"],
+        "geoml_scaling": settings["scaling"],
+        "sent_sm_temp": settings["temperature"],
+    }
+
+
 def _as_published(
-    state: dict[str, Tensor], encoder: Encoder, texts: Sequence[str]
-) -> Float[Tensor, "N D"]:
-    """Embeddings by the published formula: all states stacked, mixed, and the first token's."""
+    state: dict[str, Tensor], kind: Kind, encoder: Encoder
+) -> tuple[Float[Tensor, "N D"], Float[Tensor, "N D"]]:
+    """Embeddings by the published formulas, and the encoder's own.
+
+    Of a bi-encoder all states are stacked, mixed, and the first token's taken.
+    """
     from transformers import AutoModel
 
     config = loading.build_config(encoder.backbone_config(), "the backbone")
     with torch.random.fork_rng(devices=[]), loading.quiet_transformers():
         model: Any = AutoModel.from_config(config, trust_remote_code=False).eval()
-    model.load_state_dict({k.removeprefix(_BERT): v for k, v in state.items() if k != _MIX})
-    shares = torch.softmax(state[_MIX], dim=1)
-    vectors = []
+    model.load_state_dict({k.removeprefix(kind.prefix): v for k, v in state.items() if k != MIX})
+    length = encoder.settings.max_length
+    if kind is MULTI_VECTOR:
+        papers = multi_vector.probe_papers()
+        tokenizer = copy.deepcopy(encoder.tokenizer.hf)  # a call with truncation changes it
+        tokenizer.model_max_length = length
+        _, found = multi_vector.by_a_loop(tokenizer, model, encoder.settings.form, papers)
+        return torch.cat(found), torch.cat(encoder.encode_sentences(papers))
+    texts, vectors = hf.probe_texts(encoder), []
     with torch.inference_mode():
-        for ids in encoder.tokenizer.rows(texts, encoder.settings.max_length):
-            states = model(input_ids=torch.tensor([ids]), output_hidden_states=True).hidden_states
-            vectors.append(
-                torch.nn.functional.linear(torch.stack(states, dim=3), shares)[:, 0, :, 0]
-            )
-    return torch.cat(vectors).clone()
-
-
-def load_aspire(folder: Path, base: str | None = None, max_length: int | None = None) -> Encoder:
-    """The encoder of a folder in Aspire's layout, with its weights unchanged.
-
-    Args:
-        folder: see `is_aspire`.
-        base: folder or hub name of the model that gives architecture and tokenizer, instead of
-            the one that ``run_info.json`` names.
-        max_length: instead of 512, as the released models are used.
-
-    Raises:
-        UserError: a file is malformed, the base model cannot be had or does not fit, or it is a
-            model of another kind.
-    """
-    from transformers import AutoModel
-
-    where = folder / INFO
-    info = loading.read_json(where)
-    own: dict[str, Any] = {}
-    try:
-        base = base or str(info["all_hparams"]["base-pt-layer"])
-        own = dict(info.get("sciembed_train") or {})
-        form = InputFormat(**own.get("input_format", {"sentences": "sep"}))
-    except (TypeError, KeyError, AttributeError) as error:
-        raise UserError(
-            f"{where}: has no all_hparams with base-pt-layer, the name of the model it was made "
-            f"from ({error}). Give it with --base."
-        ) from error
-    state = load_checkpoint(folder / WEIGHTS)
-    state.pop(_GONE, None)
-    strange = [
-        key
-        for key, value in state.items()
-        if not isinstance(value, Tensor) or not (key.startswith(_BERT) or key == _MIX)
-    ]
-    if strange or _MIX not in state:
-        what = f"holds {strange[0]}" if strange else f"has no {_MIX}"
-        raise UserError(
-            f"{folder / WEIGHTS}: {what}, so it is no bi-encoder that mixes its layers; other "
-            "Aspire models are not read by this version."
-        )
-    try:
-        place = loading.read_recorded(loading.find_folder(base), "cls").backbone
-    except UserError as error:
-        raise UserError(f"{where} names the base model {base}: {error} (--base)") from error
-    config, tokenizer = loading.checked_config(place), loading.load_tokenizer(place)
-    mix = state.pop(_MIX)
-    if config.model_type != "bert" or tuple(mix.shape) != (1, mixed_states(config)):
-        raise UserError(
-            f"{folder / WEIGHTS}: mixes {mix.numel()} states of a BERT; {base} is of model type "
-            f"{config.model_type} with {mixed_states(config)} states. Give its own base with "
-            "--base."
-        )
-    limit = min(512, position_limit(config) or 512)
-    settings = EncoderSettings(
-        str(folder), "mix", max_length or int(own.get("max_length", limit)), form
-    )
-    with torch.random.fork_rng(devices=[]), loading.quiet_transformers():
-        backbone: Any = AutoModel.from_config(config, trust_remote_code=False).float()
-    if not any(key.startswith(f"{_BERT}pooler.") for key in state):
-        backbone.pooler = None
-    encoder = Encoder(settings, backbone, tokenizer)
-    content = {f"backbone.{k.removeprefix(_BERT)}": v for k, v in state.items()}
-    try:
-        encoder.load_state_dict({**content, "mix": mix}, strict=True)
-    except RuntimeError as error:
-        raise UserError(
-            f"{folder / WEIGHTS}: does not fit the configuration of {base}: "
-            f"{' '.join(str(error).split())[:300]}. Give its own base with --base."
-        ) from error
-    return encoder.eval()
+        for ids in encoder.tokenizer.rows(texts, length):
+            given = torch.tensor([ids])
+            if kind is SENTENCE_ENCODER:
+                vectors.append(model(input_ids=given).last_hidden_state[:, 0])
+                continue
+            states = torch.stack(model(given, output_hidden_states=True).hidden_states, dim=3)
+            shares = torch.softmax(state[MIX], dim=1)
+            vectors.append(torch.nn.functional.linear(states, shares)[:, 0, :, 0])
+    return torch.cat(vectors).clone(), encoder.encode_texts(texts)

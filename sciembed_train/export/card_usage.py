@@ -21,37 +21,41 @@ _PAPERS = (
     '    {"title": "A title without an abstract", "abstract": ""},',
     "]",
 )
-_TEXTS = (
-    "texts = [",
-    '    "A text of any length, such as a paragraph of a paper.",',
-    '    "Another one.",',
-    "]",
-)
+_TEXTS = {
+    "any": ("A text of any length, such as a paragraph of a paper.", "Another one."),
+    "sentences": ("A sentence of a paper, such as one of its abstract.", "Another one."),
+}
 
 
-def usage(encoder: Encoder, similarity: str, of_papers: bool) -> Iterator[str]:
+def usage(encoder: Encoder, similarity: str, texts: str) -> Iterator[str]:
     """The lines of the section "Use".
 
     Args:
         encoder: what is exported.
         similarity: what its vectors are compared by.
-        of_papers: whether its texts are papers, title and abstract.
+        texts: ``papers``, title and abstract; ``sentences``; or ``any``.
     """
     yield "## Use"
     yield ""
-    yield from _transformers(encoder, similarity, of_papers)
-    yield from _sentence_transformers(encoder, similarity, of_papers)
+    yield from _transformers(encoder, similarity, texts)
+    yield from _sentence_transformers(encoder, similarity, texts)
     if encoder.head is not None:
         yield from _fill_mask(encoder)
     yield "With sciembed_train:"
     yield ""
-    yield "    ./train embed --model FOLDER --input papers.jsonl --to vectors.npy"
+    if texts == "sentences":
+        yield "    ./train compare --model FOLDER --papers papers.jsonl ID_A ID_B"
+        yield "    ./train evaluate --model FOLDER --scorer sentences ..."
+    else:
+        yield "    ./train embed --model FOLDER --input papers.jsonl --to vectors.npy"
     yield ""
 
 
-def _texts(encoder: Encoder, of_papers: bool, tokenizer: str) -> Iterator[str]:
-    if not of_papers:
-        yield from _TEXTS
+def _texts(encoder: Encoder, texts: str, tokenizer: str) -> Iterator[str]:
+    if texts != "papers":
+        yield "texts = ["
+        yield from (f"    {json.dumps(text)}," for text in _TEXTS[texts])
+        yield "]"
         return
     form = encoder.settings.form
     # Every text that the card's code makes of a paper goes through this one expression.
@@ -64,7 +68,7 @@ def _texts(encoder: Encoder, of_papers: bool, tokenizer: str) -> Iterator[str]:
     yield f"texts = [{text} for p in papers]"
 
 
-def _transformers(encoder: Encoder, similarity: str, of_papers: bool) -> Iterator[str]:
+def _transformers(encoder: Encoder, similarity: str, texts: str) -> Iterator[str]:
     yield "With `transformers`:"
     yield ""
     yield "```python"
@@ -79,7 +83,7 @@ def _transformers(encoder: Encoder, similarity: str, of_papers: bool) -> Iterato
         trust = ", trust_remote_code=True"
     yield "tokenizer = AutoTokenizer.from_pretrained(folder)"
     yield f"model = AutoModel.from_pretrained(folder{trust}).eval()"
-    yield from _texts(encoder, of_papers, "tokenizer")
+    yield from _texts(encoder, texts, "tokenizer")
     yield (
         "batch = tokenizer(texts, padding=True, truncation=True, "
         f'max_length={encoder.settings.max_length}, return_tensors="pt")'
@@ -98,7 +102,7 @@ def _transformers(encoder: Encoder, similarity: str, of_papers: bool) -> Iterato
     yield ""
 
 
-def _sentence_transformers(encoder: Encoder, similarity: str, of_papers: bool) -> Iterator[str]:
+def _sentence_transformers(encoder: Encoder, similarity: str, texts: str) -> Iterator[str]:
     gives = {"cosine": "their cosine", "euclidean": "minus the Euclidean distance"}[similarity]
     yield "With `sentence-transformers` (5.2 or newer):"
     yield ""
@@ -109,7 +113,7 @@ def _sentence_transformers(encoder: Encoder, similarity: str, of_papers: bool) -
         yield 'model = SentenceTransformer("PATH_OR_NAME_OF_THIS_MODEL")'
     else:
         yield f'model = SentenceTransformer("PATH_OF_THIS_MODEL/st")  {_FETCH}'
-    yield from _texts(encoder, of_papers, "model.tokenizer")
+    yield from _texts(encoder, texts, "model.tokenizer")
     yield "embeddings = model.encode(texts)"
     yield f"similarities = model.similarity(embeddings, embeddings)  # {gives}"
     yield "```"

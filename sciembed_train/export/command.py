@@ -44,6 +44,7 @@ def card_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
         "method": record.get("method"),
         # Checkpoints without the entry were all trained for it.
         "similarity": record.get("similarity") or "euclidean",
+        **{key: record[key] for key in ("transport", "texts") if key in record},
     }
     if "training_documents" in training:
         card["texts"] = "any"
@@ -73,7 +74,8 @@ def main(argv: list[str]) -> int | None:
     parser = argparse.ArgumentParser(
         prog="train export",
         description="Write a trained encoder as a folder that transformers and "
-        "sentence-transformers load, proved by loading it back.",
+        "sentence-transformers load, proved by loading it back. (That of a multi-vector model is "
+        "refused by sentence-transformers, which has no vectors of sentences in their papers.)",
     )
     parser.add_argument("source", help="a .ckpt file or a run's folder (best.ckpt, else last.ckpt)")
     parser.add_argument("--to", required=True, metavar="FOLDER", help="the folder to write")
@@ -82,7 +84,8 @@ def main(argv: list[str]) -> int | None:
         default="sentence-transformers",
         choices=["sentence-transformers", "aspire-full"],
         help="a Hugging Face folder that sentence-transformers loads as well (default), or the "
-        "two files of Aspire's own bi-encoders, for a BERT that mixes its layers",
+        "two files of Aspire's own code, for a BERT that mixes its layers, gives vectors of the "
+        "sentences of papers, or reads single sentences",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -92,13 +95,13 @@ def main(argv: list[str]) -> int | None:
     checkpoint = find_checkpoint(args.source)
     content = load_checkpoint(checkpoint)
     from sciembed_train.encoder.checkpoint import encoder_from_checkpoint
-    from sciembed_train.export.aspire import WEIGHTS, export_aspire
+    from sciembed_train.export.aspire import INFO, export_aspire
     from sciembed_train.export.hf import check_target, export_encoder
 
     folder = Path(args.to)
     write, mark = export_encoder, "sciembed.json"
     if args.layout == "aspire-full":
-        write, mark = export_aspire, WEIGHTS
+        write, mark = export_aspire, INFO
     check_target(folder.expanduser().absolute(), args.overwrite, mark)
     encoder = encoder_from_checkpoint(content, str(checkpoint))
     differences = write(encoder, folder, card_of(content), overwrite=args.overwrite)

@@ -30,9 +30,10 @@ from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.loading import quiet_transformers
 from sciembed_train.encoder.mix import BACKBONE_PLACE
 from sciembed_train.errors import UserError
-from sciembed_train.export import mix_folder
+from sciembed_train.export import mix_folder, multi_vector
 from sciembed_train.export.model_card import model_card
-from sciembed_train.export.sentence_transformers import write_layout
+from sciembed_train.export.published import OF_TEXTS
+from sciembed_train.export.sentence_transformers import write_layout, write_refusal
 
 # Largest allowed difference of an entry, times the largest entry where that is above 1.
 TOLERANCE = 1e-5
@@ -47,7 +48,6 @@ _LEFTOVERS = (
     "truncation_strategy",
     "name_or_path",
 )
-SIMILARITIES = ("euclidean", "cosine")
 _VERSIONS = (
     "sciembed_train",
     "torch",
@@ -73,7 +73,9 @@ def export_encoder(
         card: what is known of the training: ``method``, ``recipe``, ``base_model``, ``training``
             (counts), ``seed`` and whatever else a checkpoint keeps; all of it goes into
             ``sciembed.json``. ``similarity`` is ``euclidean`` (where absent) or ``cosine``;
-            ``texts`` is ``papers`` (where absent), or ``any`` for an encoder of any text.
+            ``texts`` is ``papers`` (where absent), ``sentences`` for an encoder of these, or
+            ``any`` for one of any text. Of a multi-vector model ``similarity`` is ``best_match``,
+            or ``transport`` with the settings of that name.
         overwrite: replace a model that is already there.
 
     Returns:
@@ -96,8 +98,10 @@ def export_encoder(
         base = str(card["base_model"])
         card = {**card, "base_model": Path(base).name if Path(base).expanduser().exists() else base}
     similarity = card.get("similarity") or "euclidean"
-    if similarity not in SIMILARITIES:
-        raise ValueError(f"similarity is {similarity!r}; expected {' or '.join(SIMILARITIES)}")
+    if settings.pooling == "sentences":
+        multi_vector.check_record(card)
+    elif similarity not in OF_TEXTS:
+        raise ValueError(f"similarity is {similarity!r}; expected {' or '.join(OF_TEXTS)}")
     record = {**card, "similarity": similarity, "dim": encoder.dim, "versions": versions()}
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
@@ -108,6 +112,8 @@ def export_encoder(
             _clean_tokenizer(backbone / "tokenizer_config.json", settings.max_length)
             if encoder.mix is not None:
                 mix_folder.write_parts(encoder, partial, similarity)
+            elif settings.pooling == "sentences":
+                write_refusal(partial, encoder.dim)
             else:
                 write_layout(
                     partial,
@@ -209,6 +215,8 @@ def verify(encoder: Encoder, folder: Path) -> dict[str, float | None]:
         ExportError: token ids, embeddings or logits differ, or a part of the folder loads as what
             it is not.
     """
+    if encoder.settings.pooling == "sentences":
+        return {"AutoModel": _several_with_transformers(encoder, folder)}
     texts = probe_texts(encoder)
     expected = encoder.encode_texts(texts)
     differences: dict[str, float | None] = {}
@@ -318,6 +326,20 @@ def _with_transformers(
             mean = (hidden * mask).sum(1) / mask.sum(1)
             vectors.append(hidden[:, 0] if encoder.settings.pooling == "cls" else mean)
     return torch.cat(vectors).float().clone()
+
+
+def _several_with_transformers(encoder: Encoder, folder: Path) -> float:
+    """The largest difference of a sentence vector's entry; nothing may give one of a text."""
+    if multi_vector.sentence_transformers_refuses(folder) is False:
+        raise ExportError(
+            "SentenceTransformer does not refuse the export of a multi-vector model as it should, "
+            "and so would give other embeddings and say nothing. The export was removed."
+        )
+    papers = multi_vector.probe_papers()
+    ids, found = multi_vector.with_transformers(folder, encoder.settings.form, papers)
+    _compare_ids(encoder, [encoder.compose(*paper) for paper in papers], ids)
+    expected = encoder.encode_sentences(papers)
+    return compare("AutoModel", "sentence vectors", torch.cat(found), torch.cat(expected))
 
 
 def _with_own_code(encoder: Encoder, folder: Path, texts: Sequence[str]) -> Float[Tensor, "N D"]:

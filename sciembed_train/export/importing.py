@@ -9,61 +9,25 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import re
 import sys
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from sciembed_train.errors import UserError
+from sciembed_train.export import published
 from sciembed_train.safety import read_json
 
+if TYPE_CHECKING:
+    from sciembed_train.encoder.encoder import Encoder
 
-@dataclass(frozen=True)
-class Published:
-    """How the models of a method are used as published.
-
-    Args:
-        names: what their names look like, in a hub name or a place in the hub's cache.
-        pooling, similarity: how their vectors are made and compared.
-        texts: ``papers``, or ``any`` text.
-        separator: what joins title and abstract; a model that was trained on running text has
-            never seen a separator inside one.
-    """
-
-    names: str
-    pooling: str
-    similarity: str
-    texts: str
-    separator: Literal["sep", "space"]
-
-
-# DeCLUTR: Giorgi et al. (2021), section 3.1. SPECTER: Cohan et al. (2020), section 2.
-METHODS: dict[str, Published] = {
-    "declutr": Published(r"johngiorgi(/|--)declutr-[\w.-]+", "mean", "cosine", "any", "space"),
-    "specter": Published(
-        r"(?<![\w-])allenai(/|--)specter(2_base)?(?![\w-])", "cls", "euclidean", "papers", "sep"
-    ),
-}
-# sentence-transformers compares by cosine where a folder of its own names nothing.
-_LIBRARY_DEFAULT = "cosine"
 _OWN_ENTRIES = (
     *("version", "pooling", "max_length", "input_format", "dim", "versions"),
-    *("backbone", "mix"),
+    *("backbone", "mix", "transport"),
 )
 _UNREAD = {
     ("adapter_config.json",): "an adapter without the model it belongs to",
 }
-
-
-@dataclass(frozen=True)
-class Known:
-    """What is known of a source, from the command line, its folder or its name; else None."""
-
-    method: str | None
-    pooling: str | None
-    similarity: str | None
-    texts: str | None
 
 
 def refuse_unread(folder: Path) -> None:
@@ -80,45 +44,6 @@ def refuse_unread(folder: Path) -> None:
             )
 
 
-def published_as(*names: Any) -> str | None:
-    """The method of the published model that one of the names is of."""
-    for method, published in METHODS.items():
-        if any(re.search(published.names, str(name or "")) for name in names):
-            return method
-    return None
-
-
-def what_is_known(args: argparse.Namespace, folder: Path) -> Known:
-    """Method, pooling and similarity: the command line's first, then the folder's, then the name's.
-
-    Raises:
-        UserError: a recorded file is malformed.
-    """
-    from sciembed_train.encoder.loading import checked_config, read_recorded
-
-    given = METHODS.get(args.method or "")
-    recorded = read_recorded(folder, args.pooling or (given and given.pooling))
-    method, similarity = args.method, recorded.similarity
-    if recorded.pooling is None:
-        # What the configuration names may be the model this one was fine-tuned from; that is
-        # used as its base was, unless its folder says otherwise.
-        config = checked_config(recorded.backbone)
-        method = method or published_as(args.source, config.name_or_path, folder)
-    elif not (folder / "sciembed.json").is_file():
-        method = method or published_as(args.source)
-        similarity = similarity or _LIBRARY_DEFAULT
-    published = METHODS.get(method or "")
-    return Known(
-        method,
-        recorded.pooling or args.pooling or (published and published.pooling),
-        args.similarity
-        or (given and given.similarity)
-        or similarity
-        or (published and published.similarity),
-        published and published.texts,
-    )
-
-
 def import_model(args: argparse.Namespace) -> dict[str, Any]:
     """Write the folder; returns what it is and how it was compared.
 
@@ -128,14 +53,14 @@ def import_model(args: argparse.Namespace) -> dict[str, Any]:
     from sciembed_train.encoder.encoder import Encoder
     from sciembed_train.encoder.loading import find_folder, log
     from sciembed_train.export.aspire import is_aspire
-    from sciembed_train.export.hf import SIMILARITIES, check_target, export_encoder
+    from sciembed_train.export.hf import check_target
     from sciembed_train.inputs import InputFormat
 
     if args.max_length is not None and args.max_length < 1:
         raise UserError(f"--max-length is {args.max_length}; expected 1 or more.")
-    source, target = find_folder(args.source), Path(args.to)
+    source = find_folder(args.source)
     refuse_unread(source)
-    check_target(target.expanduser().absolute(), args.overwrite)
+    check_target(Path(args.to).expanduser().absolute(), args.overwrite)
     if is_aspire(source):
         return _import_aspire(args, source)
     if args.base:
@@ -143,78 +68,81 @@ def import_model(args: argparse.Namespace) -> dict[str, Any]:
             f"--base is {args.base}, but {args.source} is a whole model; --base goes with the two "
             "files of an Aspire run."
         )
-    known = what_is_known(args, source)
+    known = published.what_is_known(args, source)
     if known.pooling is None or known.similarity is None:
         lacks, option = "pooled", "--pooling cls or mean and --similarity euclidean or cosine"
         if known.pooling is not None:
-            lacks, option = "compared", "--similarity euclidean or cosine"
+            several = known.pooling == "sentences"
+            names = published.OF_SENTENCES if several else published.OF_TEXTS
+            lacks, option = "compared", f"--similarity {' or '.join(names)}"
         raise UserError(
             f"{args.source}: does not say how its vectors are {lacks}, and it is no published "
-            f"model of a known name. Give --method {' or '.join(METHODS)}, or {option}."
+            f"model of a known name. Give --method {' or '.join(published.METHODS)}, or {option}."
         )
-    if known.similarity not in SIMILARITIES:
+    names = (*published.OF_TEXTS, *published.OF_SENTENCES)
+    if known.similarity not in names:
         raise UserError(
             f"{args.source}: compares its vectors by {known.similarity}; this project has "
-            f"{' and '.join(SIMILARITIES)}. Give --similarity."
+            f"{', '.join(names)}. Give --similarity."
         )
     encoder = Encoder.load(
         args.source,
-        pooling=cast(Literal["cls", "mean", "mix"], known.pooling),
+        pooling=cast(Literal["cls", "mean", "mix", "sentences"], known.pooling),
         max_length=args.max_length,
         form=None
-        if (source / "sciembed.json").is_file() or known.method not in METHODS
-        else InputFormat(separator=METHODS[known.method].separator),
-        masked_lm="auto",
+        if (source / "sciembed.json").is_file() or known.method not in published.METHODS
+        else InputFormat(separator=published.METHODS[known.method].separator),
+        # Nothing reads a text's tokens and has no vector of it.
+        masked_lm=False if known.pooling == "sentences" else "auto",
     )
     architectures = [str(name) for name in encoder.backbone.config.architectures or []]
     if encoder.head is None and any("ForMaskedLM" in name for name in architectures):
-        log.warning(
-            f"{args.source}: the masked-language-modelling head of "
-            f"{encoder.backbone.config.model_type} is not known here and is left out."
-        )
-    facts = card(args, source, known)
-    differences = export_encoder(encoder, target, facts, overwrite=args.overwrite)
-    return {
-        "source": args.source,
-        "folder": args.to,
-        "method": facts["method"],
-        "pooling": encoder.settings.pooling,
-        "similarity": known.similarity,
-        "max_length": encoder.settings.max_length,
-        "masked_lm_head": encoder.head is not None,
-        "differences": differences,
-    }
+        why = f"of {encoder.backbone.config.model_type} is not known here and"
+        if known.pooling == "sentences":
+            why = "is no part of a multi-vector model and"
+        log.warning(f"{args.source}: the masked-language-modelling head {why} is left out.")
+    return _write(args, source, known, encoder)
 
 
 def _import_aspire(args: argparse.Namespace, source: Path) -> dict[str, Any]:
-    """`import_model` of the two files of an Aspire bi-encoder, which say all that is needed."""
-    from sciembed_train.export.aspire import load_aspire
-    from sciembed_train.export.hf import export_encoder
+    """`import_model` of an Aspire run, whose own files say nearly all that is needed."""
+    from sciembed_train.export.aspire_run import compared_by, load_aspire
 
-    for option in ("method", "pooling", "similarity"):
+    for option in ("method", "pooling"):
         if getattr(args, option):
             raise UserError(
-                f"--{option} is {getattr(args, option)}, but {args.source} is an Aspire run: a "
-                "learned mix of layers, compared by Euclidean distance. Leave the option out."
+                f"--{option} is {getattr(args, option)}, but {args.source} is an Aspire run, which "
+                "says itself what it is. Leave the option out."
             )
     encoder = load_aspire(source, args.base, args.max_length)
-    # Mysore et al. (2022): ranked by minus the Euclidean distance.
-    known = Known("cocite", "mix", "euclidean", "papers")
+    found = compared_by(source, args.similarity)
+    settings = published.transport_of(args, found.similarity, found.transport)
+    known = replace(found, transport=settings)
+    return _write(args, source, known, encoder)
+
+
+def _write(
+    args: argparse.Namespace, source: Path, known: published.Known, encoder: Encoder
+) -> dict[str, Any]:
+    """Write the folder, and what it is."""
+    from sciembed_train.export.hf import export_encoder
+
     facts = card(args, source, known)
     differences = export_encoder(encoder, args.to, facts, overwrite=args.overwrite)
     return {
         "source": args.source,
         "folder": args.to,
         "method": facts["method"],
-        "pooling": "mix",
+        "pooling": encoder.settings.pooling,
         "similarity": known.similarity,
+        **({"transport": known.transport} if known.transport else {}),
         "max_length": encoder.settings.max_length,
-        "masked_lm_head": False,
+        "masked_lm_head": encoder.head is not None,
         "differences": differences,
     }
 
 
-def card(args: argparse.Namespace, folder: Path, known: Known) -> dict[str, Any]:
+def card(args: argparse.Namespace, folder: Path, known: published.Known) -> dict[str, Any]:
     """What is written of the model's making: what it records itself, and where it came from."""
     own = folder / "sciembed.json"
     found = read_json(own) if own.is_file() else {}
@@ -226,6 +154,7 @@ def card(args: argparse.Namespace, folder: Path, known: Known) -> dict[str, Any]
     digest = {}
     for path in (
         folder / "pytorch_model.bin",
+        folder / "sent_encoder_cur_best.pt",
         folder / "model_cur_best.pt",
         folder / "model.safetensors",
     ):
@@ -236,7 +165,8 @@ def card(args: argparse.Namespace, folder: Path, known: Known) -> dict[str, Any]
         **found,
         "method": known.method or found.get("method"),
         "similarity": known.similarity,
-        **({"texts": texts} if texts == "any" else {}),
+        **({"transport": known.transport} if known.transport else {}),
+        **({"texts": texts} if texts != "papers" else {}),
         "base_model": found.get("base_model") or name,
         "imported_from": name,
         **digest,
@@ -256,12 +186,21 @@ def main(argv: list[str]) -> int | None:
             "cls": "the first token's state",
             "mean": "the mean over tokens",
             "mix": "a learned mix of every layer's first-token state",
+            "sentences": "the mean over the tokens of each sentence in its paper",
         }
-        compared = {"cosine": "cosine", "euclidean": "Euclidean distance"}
+        compared = {
+            "cosine": "cosine",
+            "euclidean": "Euclidean distance",
+            "best_match": "the smallest distance of two sentences",
+            "transport": "optimal transport between sentences",
+        }
         head = "with" if result["masked_lm_head"] else "without"
         print(f"{args.source} -> {args.to}")
+        by = compared[result["similarity"]]
+        if result["similarity"] == "transport":
+            by += f" (temperature {result['transport']['temperature']:g})"
         print(
-            f"{pooled[result['pooling']]}, compared by {compared[result['similarity']]}, at "
+            f"{pooled[result['pooling']]}, compared by {by}, at "
             f"most {result['max_length']} tokens, {head} a masked-language-modelling head"
         )
         print(describe_differences(result["differences"]))
@@ -273,8 +212,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="train import",
         description="Make a published model ready to fit, embed and evaluate: DeCLUTR, SPECTER, "
-        "Aspire's bi-encoders as its own code wrote them (run_info.json, model_cur_best.pt), or "
-        "any sentence-transformers folder with CLS or mean pooling. The folder that is written "
+        "Aspire's models from the hub or as its own code wrote them (run_info.json and "
+        "model_cur_best.pt or sent_encoder_cur_best.pt), or any sentence-transformers folder with "
+        "CLS or mean pooling. The folder that is written "
         "says how its vectors are made, keeps a masked-language-modelling head, and is proved by "
         "loading it back.",
     )
@@ -283,12 +223,27 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     add("--to", required=True, metavar="FOLDER", help="the folder to write")
     add(
         "--method",
-        choices=list(METHODS),
+        choices=list(published.METHODS),
         help="use the model as this method's published ones are used (declutr: mean and cosine; "
-        "specter: cls and euclidean)",
+        "specter: cls and euclidean; cosentbert: the same of sentences; tsaspire: sentences and "
+        "best_match; otaspire: sentences and transport)",
     )
-    add("--pooling", choices=("cls", "mean"), help="instead of what the folder records")
-    add("--similarity", choices=("euclidean", "cosine"), help="what vectors are compared by")
+    add(
+        "--pooling",
+        choices=("cls", "mean", "sentences"),
+        help="instead of what the folder records; sentences: a vector for each, in its paper",
+    )
+    add(
+        "--similarity",
+        choices=(*published.OF_TEXTS, *published.OF_SENTENCES),
+        help="what vectors are compared by; the last two go with --pooling sentences",
+    )
+    add(
+        "--temperature",
+        type=float,
+        metavar="T",
+        help="of transport, where nothing records it: 5000 as Aspire trained, 1 as in its demo",
+    )
     add("--max-length", type=int, metavar="N", help="tokens of a text, special ones included")
     add(
         "--base",

@@ -8,20 +8,31 @@ from typing import Any
 
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.pooling import mix_shares
+from sciembed_train.export import multi_vector_card
 from sciembed_train.export.card_usage import usage
 
 _COMPARED = {
     "euclidean": "Euclidean distance, smaller is closer",
     "cosine": "cosine similarity, larger is closer",
+    **multi_vector_card.COMPARED,
 }
 _ALIKE = {
     "euclidean": "with a smaller Euclidean distance",
     "cosine": "with a larger cosine similarity",
+    "best_match": "of which two sentences have a smaller Euclidean distance",
+    "transport": "whose sentences are moved onto each other at a smaller cost",
 }
 _NAMED = {
     "cls": "the last hidden state of the first token (CLS) of the last layer",
     "mean": "the mean over tokens of the last layer",
     "mix": "a learned mix of the states of the first token (CLS) after every layer",
+    "sentences": "one for each sentence of the abstract: the mean over its tokens of the last "
+    "layer",
+}
+_WHAT = {
+    "papers": "An encoder for scientific papers: title and abstract in, one vector",
+    "sentences": "An encoder for sentences of scientific papers: a sentence in, one vector",
+    "any": "An encoder for text: a text in, one vector",
 }
 _HUB_SAFE = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./")
 
@@ -35,13 +46,14 @@ def model_card(encoder: Encoder, record: dict[str, Any], name: str) -> str:
         name: title of the card.
     """
     settings, similarity = encoder.settings, record["similarity"]
-    of_papers = record.get("texts", "papers") == "papers"
-    what = (
-        "An encoder for scientific papers: title and abstract in, one vector"
-        if of_papers
-        else "An encoder for text: a text in, one vector"
-    )
-    things = "papers" if of_papers else "texts"
+    texts = record.get("texts") or "papers"
+    several = settings.pooling == "sentences"
+    what, things = _WHAT[texts], "texts" if texts == "any" else texts
+    if several:
+        what = (
+            "A multi-vector encoder for scientific papers: title and abstract in, for each "
+            "sentence of the abstract a vector"
+        )
     head = encoder.head is not None
     return "\n".join(
         [
@@ -62,24 +74,28 @@ def model_card(encoder: Encoder, record: dict[str, Any], name: str) -> str:
             f"{sum(p.numel() for p in encoder.parameters()) / 1e6:.1f} million parameters, fp32 |",
             *(["| head | masked language modelling, kept for `fill-mask` |"] if head else []),
             "",
-            *_input_format(encoder, of_papers),
+            *_input_format(encoder, texts),
             *(_parts() if encoder.mix is not None else []),
-            *usage(encoder, similarity, of_papers),
+            *(
+                multi_vector_card.usage(encoder, record)
+                if several
+                else usage(encoder, similarity, texts)
+            ),
             *_training(record),
-            *_limitations(encoder, record, of_papers),
+            *_limitations(encoder, record, texts),
         ]
     )
 
 
 def _metadata(encoder: Encoder, record: dict[str, Any]) -> Iterator[str]:
     method = record.get("method")
-    # Of a mix encoder, no library finds a model at the top of the folder.
-    mixes = encoder.mix is not None
+    # No library gives the vectors of a mix or a multi-vector encoder from the top of the folder.
+    own = encoder.mix is not None or encoder.settings.pooling == "sentences"
     tags = ["feature-extraction", "sentence-similarity"]
-    tags = tags if mixes else ["sentence-transformers", *tags]
+    tags = tags if own else ["sentence-transformers", *tags]
     tags += ["scientific-documents", "sciembed_train", *([str(method)] if method else [])]
     yield "---"
-    yield f"library_name: {'sciembed_train' if mixes else 'sentence-transformers'}"
+    yield f"library_name: {'sciembed_train' if own else 'sentence-transformers'}"
     yield "pipeline_tag: sentence-similarity"
     base = hub_name(record.get("base_model"))
     if base:
@@ -106,12 +122,19 @@ def _made_by(record: dict[str, Any]) -> str:
     return f" Trained with the method `{method}` of sciembed_train." if method else ""
 
 
-def _input_format(encoder: Encoder, of_papers: bool) -> Iterator[str]:
+def _input_format(encoder: Encoder, texts: str) -> Iterator[str]:
     form, tokenizer = encoder.settings.form, encoder.tokenizer
     between = f"`{tokenizer.sep_token}`" if form.separator == "sep" else "one space"
     yield "## Input"
     yield ""
-    if not of_papers:
+    if texts == "sentences":
+        yield (
+            "One sentence as it stands, by itself. Papers are compared by those two of their "
+            "sentences that are nearest to each other."
+        )
+        yield ""
+        return
+    if texts == "any":
         yield "Any text as it stands: a sentence, a paragraph, an abstract, a section. Of a paper:"
         yield ""
     yield (
@@ -122,8 +145,13 @@ def _input_format(encoder: Encoder, of_papers: bool) -> Iterator[str]:
         yield f"Between the sentences of an abstract stands `{tokenizer.sep_token}`."
     if form.control_code:
         yield f"Every text begins with `{form.control_code}` and one space."
+    if encoder.settings.pooling == "sentences":
+        yield (
+            "The sentences are read together and with the title, which has no vector of its own "
+            "beside them."
+        )
     yield ""
-    yield f"    {encoder.compose('A title', 'An abstract of a paper.')}"
+    yield f"    {encoder.compose('A title', ['An abstract of a paper.', 'Its next sentence.'])}"
     yield ""
 
 
@@ -187,10 +215,12 @@ def _pooler(encoder: Encoder) -> str:
     return f"- `pooler_output` {trained}; use {instead[encoder.settings.pooling]}."
 
 
-def _limitations(encoder: Encoder, record: dict[str, Any], of_papers: bool) -> Iterator[str]:
+def _limitations(encoder: Encoder, record: dict[str, Any], texts: str) -> Iterator[str]:
     yield "## Limitations"
     yield ""
-    if encoder.mix is None:
+    if encoder.settings.pooling == "sentences":
+        yield from multi_vector_card.limitations(record)
+    elif encoder.mix is None:
         yield _pooler(encoder)
     else:
         yield (
@@ -198,11 +228,19 @@ def _limitations(encoder: Encoder, record: dict[str, Any], of_papers: bool) -> I
             "over other tokens, give other rankings."
         )
     measure, other = "cosine", "Euclidean distance"
-    if record["similarity"] == "euclidean":
+    if record["similarity"] != "cosine":
         measure, other = other, "Cosine"
     if not record.get("method"):
         yield f"- What it was trained for is not recorded. {other} may give other rankings."
-    elif of_papers:
+    elif encoder.settings.pooling == "sentences":
+        yield "- Citations were the training signal, with their habits and biases."
+    elif texts == "sentences":
+        yield (
+            f"- Trained for {measure} between single sentences. {other} gives other rankings, and "
+            "whole abstracts are a different task."
+        )
+        yield "- Sentences that cite the same papers were taken for alike, with their biases."
+    elif texts == "papers":
         yield (
             f"- Trained for {measure} between whole papers. {other} gives other rankings, and "
             "short queries or single sentences are a different task."
@@ -216,7 +254,7 @@ def _limitations(encoder: Encoder, record: dict[str, Any], of_papers: bool) -> I
         )
     yield (
         f"- Text after {encoder.settings.max_length} tokens is not seen. Languages and fields "
-        f"other than those of the training {'papers' if of_papers else 'texts'} were not tested."
+        f"other than those of the training {'texts' if texts == 'any' else texts} were not tested."
     )
     yield "- Scores are not part of this card: measure on your own data with `./train evaluate`."
     yield ""

@@ -25,6 +25,8 @@ UNUSED_MODES = (
     "pooling_mode_weightedmean_tokens",
     "pooling_mode_lasttoken",
 )
+# In the place of a pooling's name; older versions show it in small letters.
+REFUSED = "none: this model has a vector for each sentence of a paper, see its README.md"
 
 
 def write_layout(folder: Path, *, dim: int, pooling: str, max_length: int, similarity: str) -> None:
@@ -81,13 +83,39 @@ def write_mix_layout(
     _write_pooling(folder / "2_Pooling", dim, "cls")
 
 
-def _write_modules(folder: Path, kinds: dict[str, str], max_length: int, similarity: str) -> None:
-    """The list of modules by their folders, the first one's length, and the similarity."""
+def write_refusal(folder: Path, dim: int) -> None:
+    """Make sentence-transformers refuse a folder of which no text has one vector.
+
+    Without ``modules.json`` it would make a model that takes the mean over all tokens, and say
+    so in a line of its log at most. No module of its own gives several vectors of a text. A
+    pooling that it does not know makes every version refuse, with or without
+    ``trust_remote_code``, in words that are shown. (Tried with 4.1, 5.7 and 6.2. No pooling at
+    all: 5.7 and 6.2 take the mean. The transformer alone: loads, and `encode` ends in a KeyError.
+    A backbone in a sub-folder: the message is about ``model_type``, and ``AutoModel`` is lost. A
+    module class of ours: 6.2 asks for ``trust_remote_code``, which does not help.)
+
+    Args:
+        folder: the Hugging Face folder; the backbone stays at its top.
+        dim: width of a vector.
+    """
+    _write_list(folder, {"": "Transformer", "1_Pooling": "Pooling"})
+    place = folder / "1_Pooling"
+    place.mkdir(exist_ok=True)
+    _write(place / "config.json", {"word_embedding_dimension": dim, "pooling_mode": REFUSED})
+
+
+def _write_list(folder: Path, kinds: dict[str, str]) -> None:
+    """The list of modules by their folders."""
     modules = [
         {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
         for i, (path, kind) in enumerate(kinds.items())
     ]
     _write(folder / "modules.json", modules)
+
+
+def _write_modules(folder: Path, kinds: dict[str, str], max_length: int, similarity: str) -> None:
+    """The list of modules by their folders, the first one's length, and the similarity."""
+    _write_list(folder, kinds)
     # False: an uncased tokenizer lowers the case itself, and True would spoil a cased one.
     _write(
         folder / next(iter(kinds)) / "sentence_bert_config.json",

@@ -11,7 +11,8 @@ from sciembed_train.encoder.checkpoint import describe
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.export import aspire
-from sciembed_train.export.aspire import export_aspire, load_aspire
+from sciembed_train.export.aspire import export_aspire
+from sciembed_train.export.aspire_run import load_aspire
 from sciembed_train.export.hf import ExportError
 from sciembed_train.inputs import InputFormat
 from tests.encoder.masked import write_masked_lm
@@ -158,7 +159,7 @@ def test_the_verb_writes_the_layout_and_replaces_only_its_own(tiny_bert, tmp_pat
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
     capsys.readouterr()
     assert cli.main([*given, str(tmp_path / "thesis"), "--overwrite"]) == 2
-    assert "no model_cur_best.pt" in capsys.readouterr().err
+    assert "no run_info.json" in capsys.readouterr().err
     assert (tmp_path / "thesis" / "chapter.tex").is_file()
 
 
@@ -209,7 +210,7 @@ def test_folders_that_do_not_fit_are_refused_with_what_to_do(published, tmp_path
     bare = {k.removeprefix("bert_encoder."): v for k, v in state.items()}
     for other, message in (
         ({k: v for k, v in state.items() if "weights" not in k}, "has no bert_layer_weights"),
-        (bare, "other Aspire models are not read"),
+        (bare, "so it is no bi-encoder that mixes its layers"),
         ({k: v for k, v in state.items() if "layer.1" not in k}, "does not fit"),
         ({**state, "bert_layer_weights.weight": torch.zeros(1, 13)}, "mixes 13 states"),
         ({**state, "x": Harm(str(tmp_path / "harmed"))}, "safely"),

@@ -1,0 +1,187 @@
+"""Aspire's own runs, read: two files as its code wrote them (`aspire` says what they are)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sciembed_train.encoder import loading
+from sciembed_train.encoder.encoder import Encoder, EncoderSettings, position_limit
+from sciembed_train.encoder.mix import mixed_states
+from sciembed_train.errors import UserError
+from sciembed_train.export.aspire import BIENCODER, INFO, KINDS, MIX, MULTI_VECTOR, Kind
+from sciembed_train.export.checkpoint_file import load_checkpoint
+from sciembed_train.export.published import OF_SENTENCES, Known
+from sciembed_train.inputs import InputFormat
+
+# A buffer that transformers had when the models were made; it was never trained.
+_GONE = "embeddings.position_ids"
+# How a run's configuration names what papers are ranked by. Attention over all pairs and the two
+# nearest pairs are trained with, and rank as the nearest one does.
+_AGGREGATIONS = {
+    "l2wasserstein": "transport",
+    **dict.fromkeys(("l2max", "l2lse", "l2top2", "l2attention"), "best_match"),
+}
+
+
+def kind_of(folder: Path) -> Kind:
+    """The kind of model that a run says it is; where it says nothing, by its files."""
+    hparams = _section(folder, "all_hparams")
+    for kind in KINDS:
+        if hparams.get("model_name") in kind.names:
+            return kind
+    there = [kind for kind in KINDS if (folder / kind.weights).is_file()]
+    return there[0]
+
+
+def _section(folder: Path, name: str) -> dict[str, Any]:
+    """A table of the run's information, empty where it has none.
+
+    Raises:
+        UserError: it is no table.
+    """
+    info = loading.read_json(folder / INFO)
+    found = (info.get(name) or {}) if isinstance(info, dict) else info
+    if not isinstance(found, dict):
+        raise UserError(
+            f"{folder / INFO}: `{name}` is no table as Aspire's code writes it. Copy it again."
+        )
+    return found
+
+
+def compared_by(folder: Path, similarity: str | None) -> Known:
+    """How a run's vectors are used: what papers are ranked by, and the settings of transport.
+
+    Args:
+        folder: see `aspire.is_aspire`.
+        similarity: instead of what the run records; multi-vector models alone have a choice.
+
+    Raises:
+        UserError: a multi-vector run does not say it, or it is not built here.
+    """
+    kind, hparams = kind_of(folder), _section(folder, "all_hparams")
+    if kind is not MULTI_VECTOR:
+        if similarity is not None:
+            raise UserError(
+                f"--similarity is {similarity}, but {folder} is an Aspire run whose vectors are "
+                "compared by Euclidean distance. Leave the option out."
+            )
+        # Mysore et al. (2022): ranked by minus the Euclidean distance.
+        return Known(kind.method, kind.pooling, "euclidean", kind.texts)
+    own = _section(folder, "sciembed_train")
+    aggregation = hparams.get("score_aggregation")
+    found = similarity or own.get("similarity") or _AGGREGATIONS.get(str(aggregation))
+    if found not in OF_SENTENCES:
+        raise UserError(
+            f"{folder / INFO}: score_aggregation is {aggregation!r}, which does not say how papers "
+            f"are compared. Give --similarity {' or '.join(OF_SENTENCES)}."
+        )
+    transport = own.get("transport")
+    if found == "transport" and transport is None:
+        if hparams.get("geoml_reach") is not None:
+            raise UserError(
+                f"{folder / INFO}: geoml_reach is {hparams['geoml_reach']}, a transport that need "
+                "not move everything, which is not built here. Give --similarity best_match."
+            )
+        names = {"sent_sm_temp": "temperature", "geoml_blur": "blur", "geoml_scaling": "scaling"}
+        transport = {ours: hparams[name] for name, ours in names.items() if name in hparams}
+    return Known(kind.method, kind.pooling, found, kind.texts, transport)
+
+
+def load_aspire(folder: Path, base: str | None = None, max_length: int | None = None) -> Encoder:
+    """The encoder of a run's folder, with its weights unchanged.
+
+    Args:
+        folder: see `aspire.is_aspire`.
+        base: folder or hub name of the model that gives architecture and tokenizer, instead of
+            the one that ``run_info.json`` names.
+        max_length: instead of 512, as the released models are used.
+
+    Raises:
+        UserError: a file is malformed, the base model cannot be had or does not fit, or it is a
+            model of another kind.
+    """
+    from transformers import AutoModel
+
+    where, kind = folder / INFO, kind_of(folder)
+    own = _section(folder, "sciembed_train")
+    base = base or _section(folder, "all_hparams").get("base-pt-layer")
+    if not base:
+        raise UserError(
+            f"{where}: has no all_hparams with base-pt-layer, the name of the model it was made "
+            "from. Give it with --base."
+        )
+    # As trained: a bi-encoder with a separator between sentences, the others without.
+    sentences = "sep" if kind is BIENCODER else "joined"
+    try:
+        form = InputFormat(**own.get("input_format", {"sentences": sentences}))
+    except TypeError as error:
+        raise UserError(f"{where}: `input_format` is wrong ({error}). Export it again.") from error
+    state = _read_state(folder / kind.weights, kind)
+    try:
+        place = loading.read_recorded(loading.find_folder(base), "cls").backbone
+    except UserError as error:
+        raise UserError(f"{where} names the base model {base}: {error} (--base)") from error
+    config, tokenizer = loading.checked_config(place), loading.load_tokenizer(place)
+    mix = state.pop(MIX, None)
+    if config.model_type != "bert" or (
+        mix is not None and tuple(mix.shape) != (1, mixed_states(config))
+    ):
+        holds = "holds a BERT" if mix is None else f"mixes {mix.numel()} states of a BERT"
+        raise UserError(
+            f"{folder / kind.weights}: {holds}; {base} is of model type {config.model_type} with "
+            f"{mixed_states(config)} states. Give its own base with --base."
+        )
+    limit = min(512, position_limit(config) or 512)
+    length = max_length or int(own.get("max_length", limit))
+    settings = EncoderSettings(str(folder), kind.pooling, length, form)
+    with torch.random.fork_rng(devices=[]), loading.quiet_transformers():
+        backbone: Any = AutoModel.from_config(config, trust_remote_code=False).float()
+    if not any(key.startswith("pooler.") for key in state):
+        backbone.pooler = None
+    encoder = Encoder(settings, backbone, tokenizer)
+    content = {f"backbone.{name}": tensor for name, tensor in state.items()}
+    try:
+        encoder.load_state_dict(content if mix is None else {**content, "mix": mix}, strict=True)
+    except RuntimeError as error:
+        raise UserError(
+            f"{folder / kind.weights}: does not fit the configuration of {base}: "
+            f"{' '.join(str(error).split())[:300]}. Give its own base with --base."
+        ) from error
+    return encoder.eval()
+
+
+def _read_state(path: Path, kind: Kind) -> dict[str, Tensor]:
+    """A run's tensors by a ``BertModel``'s names, and the mix by its own.
+
+    Raises:
+        UserError: the file is missing or unreadable, or of another kind of model.
+    """
+    state = load_checkpoint(path)
+    state.pop(f"{kind.prefix}{_GONE}", None)
+    mixes = kind is BIENCODER
+    strange = [
+        key
+        for key, value in state.items()
+        if not isinstance(value, Tensor)
+        or not (
+            (mixes and key == MIX)
+            or key.startswith(kind.prefix or ("embeddings.", "encoder.", "pooler."))
+        )
+    ]
+    if strange or (mixes and MIX not in state):
+        what = f"holds {strange[0]}" if strange else f"has no {MIX}"
+        wanted = {
+            "mix": "bi-encoder that mixes its layers",
+            "sentences": "multi-vector model",
+            "cls": "sentence encoder",
+        }[kind.pooling]
+        raise UserError(
+            f"{path}: {what}, so it is no {wanted}, as the model_name in {INFO} says "
+            f"({', '.join(name for k in KINDS for name in k.names)} are read). Other Aspire "
+            "models are not read by this version."
+        )
+    return {key.removeprefix(kind.prefix) if key != MIX else key: v for key, v in state.items()}

@@ -1,0 +1,163 @@
+"""How a model is used that does not say so itself: by its name, by the user's word, never guessed.
+
+Importing this module imports no torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sciembed_train.errors import UserError
+
+# What the vectors of sentences are compared by, and those of whole texts.
+OF_SENTENCES = ("best_match", "transport")
+OF_TEXTS = ("euclidean", "cosine")
+
+
+@dataclass(frozen=True)
+class Published:
+    """How the models of a method are used as published.
+
+    Args:
+        names: what their names look like, in a hub name or a place in the hub's cache.
+        pooling, similarity: how their vectors are made and compared.
+        texts: ``papers``, ``sentences``, or ``any`` text.
+        separator: what joins title and abstract; a model that was trained on running text has
+            never seen a separator inside one.
+    """
+
+    names: str
+    pooling: str
+    similarity: str
+    texts: str
+    separator: Literal["sep", "space"]
+
+
+# DeCLUTR: Giorgi et al. (2021), section 3.1. SPECTER: Cohan et al. (2020), section 2. The others
+# are of Aspire, Mysore et al. (2022): the sentence encoder that aligns, tsAspire and otAspire.
+METHODS: dict[str, Published] = {
+    "declutr": Published(r"johngiorgi(/|--)declutr-[\w.-]+", "mean", "cosine", "any", "space"),
+    "specter": Published(
+        r"(?<![\w-])allenai(/|--)specter(2_base)?(?![\w-])", "cls", "euclidean", "papers", "sep"
+    ),
+    "cosentbert": Published(
+        r"(?<!\w)(?<!\w-)aspire-sentence-embedder(?![\w-])",
+        *("cls", "euclidean", "sentences", "sep"),
+    ),
+    "tsaspire": Published(
+        r"(?<!\w)(?<!\w-)aspire-contextualsentence-singlem-(biomed|compsci)(?![\w-])",
+        *("sentences", "best_match", "papers", "sep"),
+    ),
+    "otaspire": Published(
+        r"(?<!\w)(?<!\w-)aspire-contextualsentence-multim-(biomed|compsci)(?![\w-])",
+        *("sentences", "transport", "papers", "sep"),
+    ),
+}
+# sentence-transformers compares by cosine where a folder of its own names nothing.
+_LIBRARY_DEFAULT = "cosine"
+TEMPERATURES = (
+    "Aspire's transport models were trained with 5000, which makes all sentences weigh the same; "
+    "its released demo has 1"
+)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a source, from the command line, its folder or its name; else None."""
+
+    method: str | None
+    pooling: str | None
+    similarity: str | None
+    texts: str | None
+    transport: dict[str, float] | None = None
+
+
+def published_as(*names: Any) -> str | None:
+    """The method of the published model that one of the names is of; the first name counts most."""
+    for name in names:
+        for method, published in METHODS.items():
+            if re.search(published.names, str(name or "")):
+                return method
+    return None
+
+
+def what_is_known(args: argparse.Namespace, folder: Path) -> Known:
+    """Method, pooling and similarity: the command line's first, then the folder's, then the name's.
+
+    Raises:
+        UserError: a recorded file is malformed, or what is known does not go together.
+    """
+    from sciembed_train.encoder.loading import checked_config, log, read_recorded
+
+    given = METHODS.get(args.method or "")
+    recorded = read_recorded(folder, args.pooling or (given and given.pooling))
+    method, similarity = args.method, recorded.similarity
+    if recorded.pooling is None and method is None:
+        method = published_as(args.source, folder)
+        # What the configuration names may be the model this one was fine-tuned from; that is
+        # used as its base was, unless its folder says otherwise.
+        base = checked_config(recorded.backbone).name_or_path
+        told = args.pooling and args.similarity
+        if method is None and not told and (method := published_as(base)) is not None:
+            log.warning(
+                f"{args.source}: its configuration names {base}, so it is used as models of "
+                f"{method} are. Where it is another model made from that one, give --method, or "
+                "--pooling and --similarity."
+            )
+    elif recorded.pooling is not None and not (folder / "sciembed.json").is_file():
+        method = method or published_as(args.source)
+        similarity = similarity or _LIBRARY_DEFAULT
+    published = METHODS.get(method or "")
+    pooling = recorded.pooling or args.pooling or (published and published.pooling)
+    similarity = (
+        args.similarity
+        or (given and given.similarity)
+        or similarity
+        or (published and published.similarity)
+    )
+    transport = transport_of(args, similarity, recorded.transport)
+    if pooling and similarity and (pooling == "sentences") != (similarity in OF_SENTENCES):
+        raise UserError(
+            f"{args.source}: pooling {pooling} and similarity {similarity} do not go together: "
+            f"{' and '.join(OF_SENTENCES)} compare the vectors of sentences (pooling sentences), "
+            "euclidean and cosine one vector of a text. Give --pooling and --similarity."
+        )
+    return Known(method, pooling, similarity, published and published.texts, transport)
+
+
+def transport_of(
+    args: argparse.Namespace, similarity: str | None, recorded: dict[str, Any] | None
+) -> dict[str, float] | None:
+    """Settings of optimal transport where papers are compared by it; ``--temperature`` comes first.
+
+    Raises:
+        UserError: the temperature is neither recorded nor given, or given for something else.
+    """
+    from sciembed_train.transport import TransportSettings
+
+    if similarity != "transport":
+        if args.temperature is not None:
+            raise UserError(
+                f"--temperature is {args.temperature:g}, but {args.source} is not compared by "
+                "optimal transport. Leave it out, or give --similarity transport."
+            )
+        return None
+    values = dict(recorded or {})
+    if args.temperature is not None:
+        values["temperature"] = args.temperature
+    if "temperature" not in values:
+        raise UserError(
+            f"{args.source}: is compared by optimal transport, and does not record the "
+            f"temperature, on which results depend. Give --temperature: {TEMPERATURES}."
+        )
+    try:
+        return TransportSettings(**values).as_dict()
+    except TypeError as error:
+        raise UserError(
+            f"{args.source}: its transport settings are {values}; expected temperature, blur and "
+            "scaling."
+        ) from error
