@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from math import ceil
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Int64
 
-from sciembed_train.corpus.files import needs
 from sciembed_train.errors import UserError
 
 SEED = 42
@@ -35,8 +35,9 @@ MULTI_LABEL_ITERATIONS = 10_000
 # the same in one.
 LARGE = 2_000_000
 
-METRICS_OF_CLASSES = ("f1", "precision", "recall", "accuracy")
-METRICS_OF_NUMBERS = ("kendalltau", "pearsonr", "mse", "r2")
+# The solver that the published runs had; scikit-learn now takes the primal one, many times slower
+# here, where there are more papers than numbers in an embedding.
+_DUAL: Any = True  # its type is given as text alone
 
 
 @dataclass
@@ -81,7 +82,7 @@ def tell_classes(
         told.found[:] = y[0]
         told.constant = 1
         return told
-    machine = LinearSVC(loss="squared_hinge", dual=True, random_state=SEED)
+    machine = LinearSVC(loss="squared_hinge", dual=_DUAL, random_state=SEED)
     # With as many members in two classes, no fold is left with a single class to learn from.
     folds = min(FOLDS, int(np.sort(counts)[-2])) if grid else None
     fitted = _fit(machine, CLASS_COSTS, folds, x, y, told)
@@ -108,7 +109,7 @@ def tell_labels(
             told.constant += 1
             continue
         machine = LinearSVC(
-            loss="hinge", dual=True, max_iter=MULTI_LABEL_ITERATIONS, random_state=SEED
+            loss="hinge", dual=_DUAL, max_iter=MULTI_LABEL_ITERATIONS, random_state=SEED
         )
         fitted = _fit(machine, CLASS_COSTS, min(FOLDS, rarer), x, column, told)
         told.found[:, label] = fitted.predict(new)
@@ -127,7 +128,7 @@ def tell_numbers(
     from sklearn.svm import LinearSVR
 
     told = Told(np.empty(len(new), dtype=np.float64))
-    machine = LinearSVR(dual=True, random_state=SEED)
+    machine = LinearSVR(dual=_DUAL, random_state=SEED)
     folds = FOLDS if len(y) >= 2 * FOLDS else 0  # R2 needs two papers in each fold
     told.found[:] = _fit(machine, NUMBER_COSTS, folds, x, y, told).predict(new)
     return told
@@ -135,11 +136,11 @@ def tell_numbers(
 
 def class_samples(
     y: Int64[np.ndarray, " N"], size: int, runs: int
-) -> Iterator[Int64[np.ndarray, " K"]]:
+) -> list[Int64[np.ndarray, " _"]]:
     """Training papers of few-shot runs: the folds, not shuffled, of a stratified split.
 
     There are ``N / size`` folds, rounded up, of about ``size`` papers, each the training set of a
-    run; the first ``runs`` of them are taken.
+    run; the first ``runs`` of them are taken. A class with fewer papers is absent from some.
 
     Raises:
         UserError: there is but one fold, or more folds than any class has papers.
@@ -150,88 +151,29 @@ def class_samples(
     most = int(np.bincount(y).max())
     if not 2 <= folds <= most:
         raise UserError(
-            f"few_shot sample_size {size} makes {folds} folds of {len(y)} training papers; there "
-            f"must be 2 or more, and no more than the largest class has papers ({most})."
+            f"sample_size {size} makes {folds} folds of {len(y)} training papers; there must be 2 "
+            f"or more, and no more than the largest class has papers ({most})."
         )
-    with _quiet():  # classes with fewer members than folds are absent from some: so it is
-        for _, fold in StratifiedKFold(folds).split(y, y):
-            if not runs:
-                return
-            runs -= 1
-            yield fold
+    with _quiet():
+        return [fold for _, fold in islice(StratifiedKFold(folds).split(y, y), runs)]
 
 
 def label_samples(
     y: Int64[np.ndarray, "N C"], size: int, runs: int
-) -> Iterator[Int64[np.ndarray, " K"]]:
+) -> list[Int64[np.ndarray, " _"]]:
     """Training papers of few-shot runs with several labels: ``size`` papers of each label.
 
     Drawn without replacement, run ``k`` with seed 42 + k, one label after another; of a label
     with fewer papers all are taken.
     """
     members = [np.flatnonzero(column) for column in y.T]
+    samples = []
     for run in range(runs):
         # The published draws come from numpy's older generator, which alone gives them again.
-        draw = np.random.RandomState(SEED + run)  # noqa: NPY002
+        draw = np.random.RandomState(SEED + run)
         few = [draw.choice(m, min(size, len(m)), replace=False) for m in members if len(m)]
-        yield np.unique(np.concatenate(few))
-
-
-def class_metric(name: str, multi_label: bool) -> tuple[str, Callable[[Any, Any], float]]:
-    """Our name of one of SciRepEval's metrics of classes, and a function of truth and found.
-
-    ``f1``, ``precision``, ``recall`` are of class 1 (``_binary`` here), of classes 0 and 1; with
-    ``_macro`` or ``_micro`` of all classes or labels; ``accuracy`` of several labels asks for all
-    of them to be right.
-
-    Raises:
-        UserError: it is none of them, or is of one class and there are several labels.
-    """
-    from sklearn import metrics
-
-    base, _, average = name.partition("_")
-    if name == "accuracy":
-        return name, lambda truth, found: float(metrics.accuracy_score(truth, found))
-    if base not in METRICS_OF_CLASSES or average not in ("", "macro", "micro"):
-        raise UserError(
-            f"{name!r} is no metric of a classification; known are accuracy, and f1, precision "
-            "and recall, alone or with _macro or _micro."
-        )
-    average = average or "binary"
-    if multi_label and average == "binary":
-        raise UserError(f"{name!r} is of one class; with several labels give {name}_macro.")
-    score = getattr(metrics, f"{base}_score")
-    return f"{base}_{average}", lambda truth, found: float(
-        score(truth, found, average=average, zero_division=0)
-    )
-
-
-def number_metric(name: str) -> tuple[str, Callable[[Any, Any], float]]:
-    """Our name of one of SciRepEval's metrics of numbers, and a function of truth and found.
-
-    A correlation with numbers that are all equal is 0: they tell nothing.
-
-    Raises:
-        UserError: it is none of them.
-    """
-    from scipy import stats
-    from sklearn import metrics
-
-    if name == "mse":
-        return name, lambda truth, found: float(metrics.mean_squared_error(truth, found))
-    if name == "r2":
-        return name, lambda truth, found: float(metrics.r2_score(truth, found))
-    if name not in METRICS_OF_NUMBERS:
-        raise UserError(
-            f"{name!r} is no metric of a regression; known are {', '.join(METRICS_OF_NUMBERS)}."
-        )
-
-    def correlation(truth: Any, found: Any) -> float:
-        if np.ptp(truth) == 0 or np.ptp(found) == 0:
-            return 0.0
-        return float(getattr(stats, name)(truth, found).statistic)
-
-    return {"kendalltau": "kendall_tau_b", "pearsonr": "pearson_r"}[name], correlation
+        samples.append(np.unique(np.concatenate(few)))
+    return samples
 
 
 def check_installed() -> None:
@@ -243,7 +185,10 @@ def check_installed() -> None:
     try:
         import sklearn  # noqa: F401
     except ImportError as error:
-        raise needs("scikit-learn", "tasks of classification and regression") from error
+        raise UserError(
+            "Tasks of classification and regression need scikit-learn: "
+            "pip install 'sciembed_train[probes]'."
+        ) from error
 
 
 def _fit(
