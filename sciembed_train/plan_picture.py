@@ -12,9 +12,11 @@ from textwrap import wrap
 
 FONT = 'font-family="Helvetica, Arial, sans-serif" font-size="12"'
 LINE, PAD = 15, 6  # height of a line of text, and room around it
-TEXT_WIDTH, LETTERS = 430, 68  # of a row's sentence, in pixels and in letters
+TEXT_WIDTH, LETTERS = 480, 66  # of a row's sentence, in pixels and in letters
 CELL = 46
-BAR = 60  # longest bar of a sentence's share
+BAR = 32  # longest bar of a sentence's share
+LEFT = PAD + TEXT_WIDTH + BAR + 4 * PAD  # where the map begins
+GREY = "#c6c6c6"
 DARK, LIGHT = (8, 69, 148), (247, 251, 255)
 
 
@@ -36,59 +38,64 @@ def draw(
         shares: of each sentence of both papers.
         about: a line on what the plan was made with.
     """
-    rows, columns = (list(map(_lines, few)) for few in sentences)
-    left = PAD + TEXT_WIDTH + BAR + 4 * PAD
-    width = max(left + CELL * len(columns) + PAD, PAD + TEXT_WIDTH * 2)
+    width = max(LEFT + CELL * len(sentences[1]) + PAD, 800)
     body: list[str] = []
-    top = PAD
+    y = PAD
     for name, title in zip("AB", titles, strict=True):
-        for n, line in enumerate(wrap(f"{name}  {title}", width // 7) or [name]):
-            top += LINE
-            body.append(_text(PAD + 16 * bool(n), top, line, "bold"))
-    top += LINE
-    body.append(_text(PAD, top, about, fill="#555"))
-    top += PAD + LINE
-    most = max(shares[1])
-    for j, share in enumerate(shares[1]):
-        x, height = left + CELL * j, BAR * share / most
-        body.append(
-            _rectangle(x + 4, top + BAR - height, CELL - 8, height, "#c6c6c6", _part(share))
-        )
-        body.append(_text(x + CELL / 2, top + BAR + LINE, f"B{j + 1}", "bold", "middle"))
-    y = top + BAR + LINE + PAD
-    largest, widest = max(map(max, plan)), max(shares[0])
-    for i, lines in enumerate(rows):
-        height = max(len(lines) * LINE + PAD, 26)
+        y = _paragraph(body, y, f"{name}: {title}", PAD, width // 8, "bold")
+    y = _paragraph(body, y, about, PAD, width // 8)
+    y = _columns(body, y + PAD + LINE, shares[1])
+    largest, most = max(map(max, plan)), max(shares[0])
+    for i, sentence in enumerate(sentences[0]):
+        height = max(_paragraph(body, y, sentence, PAD + 30, LETTERS) - y + PAD, 26)
         body.append(_text(PAD, y + LINE, f"A{i + 1}", "bold"))
-        body.extend(_text(PAD + 30, y + LINE * (n + 1), line) for n, line in enumerate(lines))
-        bar = BAR * shares[0][i] / widest
-        place = left - PAD - bar, y + height / 2 - 7
-        body.append(_rectangle(*place, bar, 14, "#c6c6c6", _part(shares[0][i])))
+        bar = BAR * shares[0][i] / most
+        place = LEFT - PAD - bar, y + height / 2 - 7, bar, 14
+        body.append(_rectangle(place, GREY, _part(shares[0][i])))
         for j, moved in enumerate(plan[i]):
-            x, deep = left + CELL * j, moved / largest
             told = f"A{i + 1} - B{j + 1}: {_part(moved)}, distance {distances[i][j]:.4g}"
-            body.append(_rectangle(x, y, CELL - 1, height - 1, _shade(deep), told))
-            if moved >= 0.0005:
-                fill = "white" if deep > 0.5 else "black"
-                at = x + CELL / 2, y + height / 2 + 4
-                body.append(_text(*at, f"{100 * moved:.1f}", "", "middle", fill))
+            _cell(body, LEFT + CELL * j, y, height, moved, largest, told)
         y += height
-    y += PAD
-    body.append(_text(left, y + LINE, "numbers: per cent of what is moved; bars: each one's share"))
-    y += 2 * LINE
+    y = _paragraph(
+        body, y + PAD, "Numbers: per cent of what is moved. Bars: each one's share.", PAD, LETTERS
+    )
+    y += LINE
     for j, sentence in enumerate(sentences[1]):
         body.append(_text(PAD, y + LINE, f"B{j + 1}", "bold"))
-        for line in _lines(sentence, max(LETTERS, (width - 40) // 7)):
-            y += LINE
-            body.append(_text(PAD + 30, y, line))
-        y += PAD
-    size = f'width="{width:.0f}" height="{y + LINE:.0f}" viewBox="0 0 {width:.0f} {y + LINE:.0f}"'
+        y = _paragraph(body, y, sentence, PAD + 30, (width - 40) // 7) + PAD
+    size = f'width="{width}" height="{y + LINE}" viewBox="0 0 {width} {y + LINE}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} {FONT}>'
     return "\n".join([head, '<rect width="100%" height="100%" fill="white"/>', *body, "</svg>", ""])
 
 
-def _lines(sentence: str, letters: int = LETTERS) -> list[str]:
-    return wrap(sentence, letters) or [""]
+def _paragraph(body: list[str], y: int, text: str, x: int, letters: int, weight: str = "") -> int:
+    """Where the lines of a text end that begins at ``y``."""
+    for line in wrap(text, letters) or [""]:
+        y += LINE
+        body.append(_text(x, y, line, weight))
+    return y
+
+
+def _columns(body: list[str], y: int, shares: Sequence[float]) -> int:
+    """Where the heads of the columns end: each one's share as a bar, and its number."""
+    most = max(shares)
+    for j, share in enumerate(shares):
+        x, height = LEFT + CELL * j, BAR * share / most
+        place = x + 15, y + BAR - height, CELL - 30, height
+        body.append(_rectangle(place, GREY, _part(share)))
+        body.append(_text(x + CELL / 2, y + BAR + LINE, f"B{j + 1}", "bold", "middle"))
+    return y + BAR + LINE + PAD
+
+
+def _cell(
+    body: list[str], x: int, y: int, height: int, moved: float, largest: float, told: str
+) -> None:
+    deep = moved / largest
+    body.append(_rectangle((x, y, CELL - 1, height - 1), _shade(deep), told))
+    if moved >= 0.0005:
+        fill = "white" if deep > 0.5 else "black"
+        at = x + CELL / 2, y + height / 2 + 4
+        body.append(_text(*at, f"{100 * moved:.1f}", "", "middle", fill))
 
 
 def _text(x: float, y: float, text: str, weight: str = "", anchor: str = "", fill: str = "") -> str:
@@ -97,9 +104,10 @@ def _text(x: float, y: float, text: str, weight: str = "", anchor: str = "", fil
     return f'<text x="{x:.1f}" y="{y:.1f}"{extra}>{escape(_printable(text))}</text>'
 
 
-def _rectangle(x: float, y: float, width: float, height: float, fill: str, told: str) -> str:
-    place = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
-    return f'<rect {place} fill="{fill}"><title>{escape(told)}</title></rect>'
+def _rectangle(place: tuple[float, float, float, float], fill: str, told: str) -> str:
+    names = ("x", "y", "width", "height")
+    given = " ".join(f'{name}="{value:.1f}"' for name, value in zip(names, place, strict=True))
+    return f'<rect {given} fill="{fill}"><title>{escape(told)}</title></rect>'
 
 
 def _shade(deep: float) -> str:
