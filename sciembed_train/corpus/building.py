@@ -22,6 +22,7 @@ from sciembed_train.corpus.sentenced import write_sentenced_store, write_sentenc
 from sciembed_train.corpus.settings import Inputs, PrepareSettings, open_inputs
 from sciembed_train.corpus.store import (
     CORPUS_VERSION,
+    SENTENCE_PAIR_TOKENS,
     Corpus,
     Split,
     read_papers,
@@ -255,6 +256,8 @@ def _add_tokens(
         save_info(corpus.folder, info)
     if settings.sentence_tokens and not corpus.has_sentenced_tokens(key):
         _add_sentenced_tokens(corpus, settings, tokenizer, progress)
+    if corpus.n_citing_sentences and not corpus.has_sentence_pair_tokens(key):
+        _add_sentence_pair_tokens(corpus, settings, tokenizer, progress)
     if corpus.n_documents and not corpus.has_document_tokens(tokenizer):
         to = corpus.folder / "document_tokens" / tokenizer.document_key
         with (
@@ -285,6 +288,27 @@ def _add_sentenced_tokens(
         )
     corpus.info.setdefault("sentenced_stores", {})[key] = {
         name: store.info[name] for name in ("tokenizer", "form", "tokens", "sentences")
+    }
+    save_info(corpus.folder, corpus.info)
+
+
+def _add_sentence_pair_tokens(
+    corpus: Corpus, settings: PrepareSettings, tokenizer: TextTokenizer, progress: Progress
+) -> None:
+    """The citing sentences, each read as a title without an abstract: as the encoder will read."""
+    key = tokenizer.key(settings.form)
+    texts = corpus.citing_sentences()
+    papers = ({"paper": i, "title": text, "abstract": None} for i, text in enumerate(texts))
+    with (
+        progress.stage("tokens of citing sentences", corpus.n_citing_sentences) as stage,
+        written_whole(corpus.folder / SENTENCE_PAIR_TOKENS / key, "store.json") as folder,
+    ):
+        given: tuple[Any, ...] = (tokenizer, settings.form, papers)
+        store = write_token_store(
+            folder, *given, name=str(settings.tokenizer), on_batch=stage.reach
+        )
+    corpus.info.setdefault("sentence_pair_stores", {})[key] = {
+        name: store.info[name] for name in ("tokenizer", "form", "tokens", "vocab_size")
     }
     save_info(corpus.folder, corpus.info)
 

@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 
 from sciembed_train.corpus.contexts import (
     REASONS,
-    Mentions,
     fulltext_contexts,
     read_cocitations,
     read_contexts,
     usable_papers,
-    write_mentions,
 )
 from sciembed_train.corpus.engine import Engine
 from sciembed_train.corpus.formats import Table
+from sciembed_train.corpus.mentions import Masking, Mentions, write_mentions
 from sciembed_train.corpus.mining.cocitations import CocitationMiner, Pairs
 from sciembed_train.corpus.papers import Papers, read_id_list
 from sciembed_train.corpus.progress import Progress
+from sciembed_train.corpus.sentence_pairs import OF_SENTENCES, build_sentence_pairs
 from sciembed_train.corpus.settings import Inputs, PrepareSettings
-from sciembed_train.corpus.store import SPLITS, read_papers
+from sciembed_train.corpus.store import SPLITS, ArrayWriter, read_papers
 from sciembed_train.corpus.tokens import load_array
 from sciembed_train.corpus.validate import EXAMPLES, Audit, Dropped
 from sciembed_train.errors import UserError
@@ -45,17 +45,18 @@ def build_cocitations(
     progress: Progress,
     engine: Engine,
 ) -> dict[str, Any]:
-    """Mine and write the co-cited pairs; counts for ``corpus.json``.
+    """Mine and write the pairs of papers and of sentences; counts for ``corpus.json``.
 
     Raises:
-        UserError: the input is wrong, or no training pair is left.
+        UserError: the input is wrong, or no training pair is left: of sentences where they are
+            asked for, else of papers.
     """
     mining = settings.cocitation_mining
     excluded = read_id_list(Path(settings.exclude_ids)) if settings.exclude_ids else set()
     abstracts = (p["abstract"] for p in read_papers(folder / "papers.parquet"))
     why = usable_papers(papers, excluded, mining, abstracts)
     miner = CocitationMiner(engine, work, mining, settings.seed)
-    contexts = None
+    contexts = sentences = None
     audit = Audit("contexts", settings.max_bad_rows)
     unresolved: dict[str, Dropped] = {}
     from_fulltexts = mining.cocitations_from == "fulltexts"
@@ -64,8 +65,15 @@ def build_cocitations(
         found = (
             fulltext_contexts(table, papers, unresolved) if from_fulltexts else read_contexts(table)
         )
+        contexts = Mentions(work, "contexts", audit)
+        if mining.sentence_pairs != "none":
+            sentences = Mentions(work, "sentences", Audit(OF_SENTENCES))
+        masking = Masking() if mining.mask_marks and not from_fulltexts else None
+        takers = contexts, sentences, masking
         with progress.stage("contexts", unit="sentences" if from_fulltexts else "rows") as stage:
-            contexts = write_mentions(found, table, papers, why, mining, work, audit, stage)
+            write_mentions(found, table, papers, why, mining, *takers, stage)
+        if masking is not None:
+            audit.notes.append(masking.note())
         miner.add_contexts(contexts.mentions, contexts.members)
     if inputs.cocitations is not None:
         given = Audit("cocitations", settings.max_bad_rows)
@@ -91,28 +99,12 @@ def build_cocitations(
         report["co-cited pairs"]["citations of full texts that name no paper"] = {
             reason: dropped.as_dict() for reason, dropped in unresolved.items()
         }
-    if not counts["cocitations"]["train"]:
+    if sentences is not None and table is not None:
+        of_pairs = folder, work, settings, papers, split, sentences, table
+        counts |= build_sentence_pairs(*of_pairs, report, progress, engine)
+    elif not counts["cocitations"]["train"]:
         raise UserError(_why_nothing(report, papers))
     return counts
-
-
-class _Array:
-    """An ``.npy`` file written a piece at a time."""
-
-    def __init__(self, path: Path, dtype: str, shape: tuple[int, ...]) -> None:
-        self.dtype, self.left = np.dtype(dtype), int(np.prod(shape))
-        self.file = path.open("wb")
-        header = {"descr": dtype, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(self.file, header)
-
-    def add(self, values: NDArray[Any]) -> None:
-        self.left -= values.size
-        self.file.write(np.ascontiguousarray(values, self.dtype).tobytes())
-
-    def close(self) -> None:
-        self.file.close()
-        if self.left:
-            raise RuntimeError("the database gave another number of rows than it counted")
 
 
 def _save(
@@ -131,7 +123,7 @@ def _save(
         on_pairs(done)
     for writer in writers:
         writer.close()
-    known = _Array(to / "known.npy", "<i8", (miner.prepare_known(len(papers.ids)),))
+    known = ArrayWriter(to / "known.npy", "<i8", (miner.prepare_known(len(papers.ids)),))
     counts = {
         "cocitations": dict(zip(SPLITS, sizes, strict=True)),
         "known_cocitations": known.left,
@@ -150,8 +142,8 @@ class _SplitWriter:
         import pyarrow.parquet as pq
 
         self.ids = papers.ids
-        self.rows = _Array(to / f"{split}.npy", "<i4", (pairs, 2))
-        self.counts = _Array(to / f"{split}.count.npy", "<i4", (pairs,))
+        self.rows = ArrayWriter(to / f"{split}.npy", "<i4", (pairs, 2))
+        self.counts = ArrayWriter(to / f"{split}.count.npy", "<i4", (pairs,))
         self.schema = pa.schema(
             [
                 *((name, pa.int32()) for name in ("a", "b")),

@@ -1,22 +1,19 @@
 """Citing sentences and counted pairs as users give them: who is cited together with whom.
 
-A context names the papers it cites. Papers of it that cannot be in a pair are removed, each
-counted with its reason; what is left of two or more papers is a *group*. Contexts are streamed:
-what mining needs of them goes to files of integers, their texts to another file.
+A context names the papers it cites, and may say which mark of its text does. What mining makes of
+contexts is in ``mentions.py``.
 
 Shapes: ``P`` papers.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,14 +35,12 @@ from sciembed_train.corpus.validate import (
     spell,
 )
 
-ROWS = 8192  # of one row group
 LARGEST_COUNT = 2**31 - 1
 # Why a known paper is in no pair, by its place in `usable_papers`; 0 is a paper that may be.
 REASONS = ("", "no title and no abstract", "excluded", "an abstract that the filters leave out")
 UNKNOWN = "unknown paper"
 NO_ENTRY = "a citation mark without a bibliography entry"
 NO_ID = "a bibliography entry without an id"
-_DIGITS = re.compile(r"\d+")
 # Where an abstract that came as one text is cut to count its sentences.
 _SENTENCE = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]*[A-Z0-9])")
 
@@ -59,6 +54,7 @@ class Context:
         cited_ids: the papers it cites, each once, in the order given.
         citing_id: the paper it stands in; empty where none is given.
         before, after: its neighbours; empty where none are given.
+        markers: the citation marks in its text that cite the papers, where they are known.
     """
 
     text: str
@@ -66,13 +62,14 @@ class Context:
     citing_id: str = ""
     before: str = ""
     after: str = ""
+    markers: tuple[str, ...] = ()
 
 
 Place = tuple[int, Context | BadRow]
 
 
 def read_context(row: Mapping[str, Any]) -> Context | BadRow:
-    """Check one row of the contexts: ``text, cited_ids[, citing_id, before, after]``."""
+    """Check one row of the contexts: ``text, cited_ids[, citing_id, before, after, marker]``."""
     for name in ("text", "cited_ids"):
         if name not in row:
             fields = ", ".join(map(str, row))[:200] or "none"
@@ -92,8 +89,30 @@ def read_context(row: Mapping[str, Any]) -> Context | BadRow:
     citing = "" if citing is None or citing == "" else read_id(citing, "citing_id")
     if isinstance(citing, BadRow):
         return citing
-    cited = _read_ids(row["cited_ids"])
-    return cited if isinstance(cited, BadRow) else Context(texts[0], cited, citing, *texts[1:])
+    cited, markers = _read_ids(row["cited_ids"]), _read_markers(row.get("marker"))
+    for found in (cited, markers):
+        if isinstance(found, BadRow):
+            return found
+    assert not isinstance(cited, BadRow)
+    assert not isinstance(markers, BadRow)
+    text, before, after = texts
+    return Context(text, cited, citing, before, after, markers)
+
+
+def _read_markers(value: Any) -> tuple[str, ...] | BadRow:
+    """The marks of a row: one text, a list of texts, or none."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    given = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(given, list | tuple) or not all(isinstance(one, str) for one in given):
+        return BadRow(
+            "marker has a wrong type",
+            f"`marker` is {spell(value)}; expected the text of the citation mark, such as "
+            '"[12]", or a list of texts.',
+        )
+    if not all(map(is_unicode, given)):
+        return half_pair("marker")
+    return tuple(dict.fromkeys(filter(None, (" ".join(one.split()) for one in given))))
 
 
 def _read_ids(value: Any) -> tuple[str, ...] | BadRow:
@@ -143,17 +162,6 @@ def sentences_of(abstract: str | Sequence[str]) -> list[str]:
     return [part for part in parts if part.strip()]
 
 
-@dataclass
-class Mentions:
-    """The files of contexts read, for mining; see `write_mentions`."""
-
-    mentions: Path
-    members: Path
-    texts: Path
-    removed: dict[str, Dropped] = field(default_factory=dict)
-    sizes: dict[int, int] = field(default_factory=dict)  # contexts by the number of papers left
-
-
 def read_contexts(table: Table) -> Iterator[Place]:
     """Every row of the contexts, checked, with its place."""
     for place, row in table.rows():
@@ -191,163 +199,6 @@ def fulltext_contexts(
                     unresolved.setdefault(reason, Dropped()).add(table.where(place))
             texts = sentence.text, tuple(cited), citing if isinstance(citing, str) else ""
             yield place, Context(*texts, sentence.before, sentence.after)
-
-
-def write_mentions(
-    rows: Iterable[Place],
-    table: Table,
-    papers: Papers,
-    why: NDArray[np.int8],
-    mining: CocitationMining,
-    work: Path,
-    audit: Audit,
-    stage: Stage,
-) -> Mentions:
-    """Check every context, and write what mining needs.
-
-    ``mentions`` has a row for each context that the filters let pass, ``members`` the papers of
-    every context with two or more left, whether it passes or not, and ``texts`` those that pass.
-
-    Args:
-        rows: the contexts.
-        table: says where one stands.
-        papers: the papers of the corpus.
-        why: see `usable_papers`.
-        mining: the filters.
-        work: a folder for the files.
-        audit: the account of the rows.
-        stage: is told how many rows are read.
-
-    Raises:
-        UserError: more rows are malformed than allowed.
-    """
-    found = Mentions(
-        work / "mentions.parquet", work / "members.parquet", work / "context_texts.parquet"
-    )
-    with _Writer(found) as writer:
-        for place, context in rows:
-            audit.rows += 1
-            if audit.rows % 4096 == 0:
-                stage.reach(audit.rows)
-            if isinstance(context, BadRow):
-                audit.bad(context, table.where(place))
-                continue
-            group = _group(context, papers, why)
-            if len(group) < len(context.cited_ids):
-                _explain_removed(context, papers, why, found.removed, table.where(place))
-            if len(group) < 2:
-                audit.drop(_too_few(context), table.where(place))
-                continue
-            found.sizes[len(group)] = found.sizes.get(len(group), 0) + 1
-            of_group = _digest("\0".join(papers.ids[paper] for paper in group))
-            writer.group(of_group, group)
-            reason = mining.refuses(context.text, len(group))
-            if reason is not None:
-                audit.drop(reason, table.where(place))
-                continue
-            writer.context(audit.rows, place, of_group, group, context)
-    stage.reach(audit.rows)
-    audit.check()
-    return found
-
-
-def _group(context: Context, papers: Papers, why: NDArray[np.int8]) -> list[int]:
-    """The papers of a context that may be in a pair, ascending."""
-    found = (papers.key.get(paper_id) for paper_id in context.cited_ids)
-    return sorted(paper for paper in found if paper is not None and not why[paper])
-
-
-def _explain_removed(
-    context: Context,
-    papers: Papers,
-    why: NDArray[np.int8],
-    removed: dict[str, Dropped],
-    where: str,
-) -> None:
-    """Count the papers of a context that may be in no pair."""
-    for paper_id in context.cited_ids:
-        paper = papers.key.get(paper_id)
-        reason = UNKNOWN if paper is None else REASONS[why[paper]]
-        if reason:
-            removed.setdefault(reason, Dropped()).add(f"{paper_id}, {where}")
-
-
-def _too_few(context: Context) -> str:
-    if not context.cited_ids:
-        return "cites no paper"
-    if len(context.cited_ids) == 1:
-        return "cites one paper only"
-    return "of the papers it cites fewer than two are left"
-
-
-def _digest(text: str) -> int:
-    """A number from 1 to 2^62 that a text stands for."""
-    found = hashlib.blake2b(text.encode(), digest_size=8).digest()
-    return 1 + (int.from_bytes(found, "big") >> 2)
-
-
-class _Writer:
-    """Writes the three files as contexts come, some thousands at a time."""
-
-    def __init__(self, paths: Mentions) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        text = pa.string()
-        columns = {
-            paths.mentions: dict.fromkeys(
-                ("mention", "place", "list", "digest", "stripped", "citing"), pa.int64()
-            ),
-            paths.members: {"list": pa.int64(), "paper": pa.int32()},
-            paths.texts: {"mention": pa.int64(), "place": pa.int64()}
-            | dict.fromkeys(("citing_id", "text", "before", "after"), text)
-            | {"cited": pa.list_(pa.int32())},
-        }
-        self.schemas = [pa.schema(list(fields.items())) for fields in columns.values()]
-        self.files = [
-            pq.ParquetWriter(path, schema, compression="zstd")
-            for path, schema in zip(columns, self.schemas, strict=True)
-        ]
-        self.rows: list[list[tuple[Any, ...]]] = [[], [], []]
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, file in enumerate(self.files):
-            self._flush(number)
-            file.close()
-
-    def group(self, of_group: int, group: Sequence[int]) -> None:
-        """Papers that are cited together."""
-        self.rows[1].extend((of_group, paper) for paper in group)
-        self._flush(1, ROWS)
-
-    def context(
-        self, mention: int, place: int, of_group: int, group: list[int], context: Context
-    ) -> None:
-        """A context that the filters let pass."""
-        texts = (context.citing_id, context.text, context.before, context.after)
-        digest = _digest("\0".join((str(of_group), *texts)))
-        stripped = _digest(" ".join(_DIGITS.sub("", context.text).split()))
-        citing = _digest(context.citing_id) if context.citing_id else 0
-        self.rows[0].append((mention, place, of_group, digest, stripped, citing))
-        self.rows[2].append((mention, place, *texts, group))
-        for number in (0, 2):
-            self._flush(number, ROWS)
-
-    def _flush(self, number: int, least: int = 1) -> None:
-        import pyarrow as pa
-
-        rows, schema = self.rows[number], self.schemas[number]
-        if len(rows) < least:
-            return
-        columns = [
-            pa.array(column, kind)
-            for column, kind in zip(zip(*rows, strict=True), schema.types, strict=True)
-        ]
-        self.files[number].write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
-        self.rows[number] = []
 
 
 def read_cocitations(

@@ -45,7 +45,7 @@ _LETTER = f"(?:[{_LOWER}]|\\s?\\?\\s?(?=[a-z])|\\?(?=[\\s,]*[\\d(]))"
 # A surname: one capital, or a second one after Mc, De, a hyphen and the like; no acronym.
 _WORD = (
     f"(?:Mc|Mac|De|Del|Di|Du|El|La|Le|Van|Vander|Von|Fitz|[DO]['\u2019])?[{_UPPER}]{_LETTER}*"
-    f"(?:-[{_UPPER}]?{_LETTER}+)*(?![A-Z])"
+    f"(?:-[{_UPPER}]?{_LETTER}+){{0,3}}(?![A-Z])"
     r"(?:,?\s+(?:I{2,3}|[JS]r)\b\.?)?"
 )
 _OTHER_WORD = f"(?!(?:{_NO_NAMES})\\b(?!\\s+et\\b))"

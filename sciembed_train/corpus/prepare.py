@@ -7,10 +7,10 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast, get_args, get_type_hints
 
 from sciembed_train.corpus.building import cached_corpus, prepare
-from sciembed_train.corpus.mining.cocitations import CocitationMining, Source
+from sciembed_train.corpus.mining.cocitations import CocitationMining
 from sciembed_train.corpus.mining.triplets import TripletMining
 from sciembed_train.corpus.progress import Progress
 from sciembed_train.corpus.recipe import recipe_settings
@@ -25,6 +25,7 @@ __all__ = ["PrepareSettings", "cached_corpus", "export_csv", "main", "prepare", 
 STORES = {
     "token_stores": "tokens",
     "sentenced_stores": "tokens with sentences",
+    "sentence_pair_stores": "tokens of citing sentences",
     "document_stores": "document tokens",
 }
 
@@ -70,6 +71,11 @@ def summary(corpus: Corpus) -> str:
         if "contexts" in counts:
             known += f", from {counts['contexts']:,} contexts"
         lines.append(f"co-cited pairs: {', '.join(parts)}; {known}")
+    if "sentence_pairs" in counts:
+        parts = [f"{split} {counts['sentence_pairs'][split]:,}" for split in SPLITS]
+        lines.append(
+            f"sentence pairs: {', '.join(parts)}; of {counts['citing_sentences']:,} sentences"
+        )
     if corpus.n_documents:
         parts = [f"{split} {counts['documents_by_split'][split]:,}" for split in SPLITS]
         lines.append(f"documents: {', '.join(parts)}")
@@ -185,6 +191,9 @@ COCITATION_HELP = {
     "max_sentences": "sentences of an abstract, at most; 0: no limit (0)",
     "longest_sentence": "words of a sentence of an abstract, at most; 0: no limit (0)",
     "short_sentence": "an abstract needs a sentence of more words (0)",
+    "mask_marks": "mask the citation marks of --contexts (yes)",
+    "sentence_pairs": "also pairs of contexts that cite the same set of papers, or a paper in "
+    "common (none)",
 }
 
 
@@ -193,6 +202,7 @@ def _add_cocitations(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--faithful", action="store_true", help="Aspire's own numbers for all that follow"
     )
+    kinds = get_type_hints(CocitationMining)
     for field in dataclasses.fields(CocitationMining):
         flag, told = f"--{field.name.replace('_', '-')}", COCITATION_HELP[field.name]
         if isinstance(field.default, bool):
@@ -201,12 +211,16 @@ def _add_cocitations(parser: argparse.ArgumentParser) -> None:
         elif isinstance(field.default, int):
             group.add_argument(flag, type=int, metavar="N", help=told)
         else:
-            group.add_argument(flag, choices=get_args(Source), help=told)
+            group.add_argument(flag, choices=get_args(kinds[field.name]), help=told)
 
 
 def _cocitation_mining(args: argparse.Namespace, recipe: CocitationMining) -> CocitationMining:
     """The recipe's settings, or Aspire's own, with what the command line says of them."""
-    before = CocitationMining.faithful() if args.faithful else recipe
+    before = recipe
+    if args.faithful:  # of how it is mined; what is mined is the recipe's to say
+        what = ("cocitations_from", "sentence_pairs")
+        told = {name: getattr(recipe, name) for name in what}
+        before = dataclasses.replace(CocitationMining.faithful(), **told)
     names = [field.name for field in dataclasses.fields(CocitationMining)]
     said = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     return dataclasses.replace(before, **said)

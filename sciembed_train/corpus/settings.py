@@ -20,7 +20,7 @@ from sciembed_train.inputs import InputFormat
 Format = Literal["auto", "plain", "specter", "s2orc", "unarxive"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 FULLTEXTS_VERSION = 1  # of how full texts are read; another one makes a corpus anew
-COCITATIONS_VERSION = 1  # of how co-cited pairs are mined, likewise
+COCITATIONS_VERSION = 2  # of how co-cited pairs are mined, likewise
 SPECTER_LISTS: dict[Split, str] = {"train": "train.txt", "dev": "val.txt", "test": "test.txt"}
 
 
@@ -117,6 +117,13 @@ class PrepareSettings:
                     "Contexts come from --contexts or, with cocitations_from fulltexts, from "
                     "--fulltexts; give one of them."
                 )
+        mining = self.cocitation_mining
+        of_sentences = self.contexts is not None or mining.cocitations_from == "fulltexts"
+        if mining.sentence_pairs != "none" and not of_sentences:
+            raise UserError(
+                f"sentence_pairs is {mining.sentence_pairs}, and there are no citing sentences: "
+                "give --contexts F, or --fulltexts F with --cocitations-from fulltexts."
+            )
         if self.exclude_ids is not None and not self.mines_cocitations:
             raise UserError(
                 "--exclude-ids keeps papers out of co-cited pairs, and none are mined: give "

@@ -1,12 +1,13 @@
 """A corpus folder: what `prepare` writes and everything later reads.
 
 Reading for training needs numpy alone: ``triplets/<split>.npy``, ``queries/<split>.npy``,
-``cocitations/<split>.npy``, ``documents/<split>.npy``, ``citations.npy`` and the token stores are
-memory-mapped arrays. The Parquet files beside them (papers, citations, triplets, co-citations,
-contexts, documents) are for people and other programs.
+``cocitations/<split>.npy``, ``sentence_pairs/<split>.npy``, ``documents/<split>.npy``,
+``citations.npy`` and the token stores are memory-mapped arrays. The Parquet files beside them
+(papers, citations, triplets, co-citations, contexts, sentences, documents) are for people and other
+programs.
 
 Shapes: ``P`` papers, ``E`` citations, ``N`` triplets or pairs, ``K`` known pairs, ``n`` documents
-of a split.
+of a split, ``S`` citing sentences, ``C`` papers cited by them all.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from sciembed_train.inputs import TextTokenizer
 CORPUS_VERSION: int = 1
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+SENTENCE_PAIRS, SENTENCE_PAIR_TOKENS = "sentence_pairs", "sentence_pair_tokens"  # folders
 
 
 class Corpus:
@@ -160,6 +162,84 @@ class Corpus:
                 "(counted pairs), or --citations F --cocitations-from references."
             )
         return load_array(path)
+
+    def contexts(self) -> Iterator[dict[str, Any]]:
+        """Every context that was kept in order: ``context``, ``text``, ``papers`` of its group.
+
+        Raises:
+            UserError: the corpus was prepared without citing sentences.
+        """
+        columns = ["context", "text", "papers"]
+        yield from _rows(self._parquet("contexts"), columns)
+
+    def sentence_pairs(self, split: Split) -> NDArray[np.int32]:
+        """Pairs of sentences that cite the same, ``[N, 2]``: a < b, distinct and ascending.
+
+        A test pair has a sentence that cites a test paper, a dev pair one that cites a dev paper
+        and none that cites a test paper. Which of a pair is the query is not said here.
+
+        Raises:
+            UserError: no sentence pairs were mined when the corpus was prepared.
+        """
+        return self._of_sentences(f"{split}.npy")
+
+    def sentence_papers(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """The papers that the sentences of pairs cite.
+
+        Returns:
+            The papers of every sentence end to end, ``[C]``, and ``[S + 1]`` where each begins.
+
+        Raises:
+            UserError: no sentence pairs were mined when the corpus was prepared.
+        """
+        return self._of_sentences("papers.npy"), self._of_sentences("papers_offsets.npy")
+
+    def citing_sentences(self) -> Iterator[str]:
+        """The texts of the sentences of pairs, in the order of their numbers.
+
+        Raises:
+            UserError: no sentence pairs were mined when the corpus was prepared.
+        """
+        self._of_sentences("papers_offsets.npy")
+        path = self.folder / SENTENCE_PAIRS / "sentences.parquet"
+        for row in _rows(path, ["text"]):
+            yield row["text"]
+
+    @property
+    def n_citing_sentences(self) -> int:
+        """Number of sentences that pairs are of, ``S``; 0 where none were mined."""
+        return self.info["counts"].get("citing_sentences", 0)
+
+    def _of_sentences(self, name: str) -> NDArray[Any]:
+        path = self.folder / SENTENCE_PAIRS / name
+        if not path.is_file():
+            raise UserError(
+                f"{self.folder} holds no pairs of citing sentences ({SENTENCE_PAIRS}/{name} is not "
+                "there). Run prepare with --papers, --contexts F and --sentence-pairs set, or "
+                "paper where most sentences cite one paper."
+            )
+        return load_array(path)
+
+    def has_sentence_pair_tokens(self, key: str) -> bool:
+        """Whether there is a store of citing sentences for ``TextTokenizer.key(form)``."""
+        return (self.folder / SENTENCE_PAIR_TOKENS / key / "store.json").is_file()
+
+    def sentence_pair_tokens(self, key: str) -> TokenStore:
+        """The citing sentences as tokens, for ``TextTokenizer.key(form)``.
+
+        Raises:
+            UserError: the corpus holds no sentences, or they were not tokenised so.
+        """
+        self._of_sentences("papers_offsets.npy")
+        if not self.has_sentence_pair_tokens(key):
+            made = [str(s["tokenizer"]) for s in self.info.get("sentence_pair_stores", {}).values()]
+            raise UserError(
+                f"{self.folder} holds no tokens of its citing sentences by this tokenizer and "
+                f"input format (key {key}); they were tokenised with "
+                f"{', '.join(made) or 'none'}. Run prepare again with the same files, --to this "
+                "folder and --tokenizer (or -c RECIPE): only the tokens are added."
+            )
+        return TokenStore.open(self.folder / SENTENCE_PAIR_TOKENS / key)
 
     def paper_ids(self) -> list[str]:
         """The user's id of every paper.
@@ -332,18 +412,22 @@ def _spell(form: Mapping[str, str]) -> str:
     return ", ".join(f"{key}={value}" for key, value in form.items() if value)
 
 
-def read_papers(path: Path, batch: int = 4096) -> Iterator[dict[str, Any]]:
-    """The rows of a ``papers.parquet`` as `Corpus.papers` gives them, a batch in memory."""
+def _rows(path: Path, columns: list[str], batch: int = 4096) -> Iterator[dict[str, Any]]:
+    """The rows of a Parquet file, a batch in memory."""
     import pyarrow.parquet as pq
 
-    columns = ["paper", "paper_id", "title", "abstract", "sentences"]
     with pq.ParquetFile(path) as file:
         for rows in file.iter_batches(batch_size=batch, columns=columns):
-            for row in rows.to_pylist():
-                sentences = row.pop("sentences")
-                if sentences is not None:
-                    row["abstract"] = sentences
-                yield row
+            yield from rows.to_pylist()
+
+
+def read_papers(path: Path, batch: int = 4096) -> Iterator[dict[str, Any]]:
+    """The rows of a ``papers.parquet`` as `Corpus.papers` gives them, a batch in memory."""
+    for row in _rows(path, ["paper", "paper_id", "title", "abstract", "sentences"], batch):
+        sentences = row.pop("sentences")
+        if sentences is not None:
+            row["abstract"] = sentences
+        yield row
 
 
 def read_documents(path: Path) -> Iterator[str]:
@@ -379,6 +463,37 @@ def save_queries(folder: Path, split: Split, queries: NDArray[np.int32]) -> None
     """Write a split's query papers into a corpus being written."""
     (folder / "queries").mkdir(exist_ok=True)
     np.save(folder / "queries" / f"{split}.npy", queries.astype(np.int32))
+
+
+class ArrayWriter:
+    """An ``.npy`` file written a piece at a time.
+
+    Args:
+        path: the file.
+        dtype: of its entries, as numpy spells it.
+        shape: its shape, which must be known before.
+    """
+
+    def __init__(self, path: Path, dtype: str, shape: tuple[int, ...]) -> None:
+        self.dtype, self.left = np.dtype(dtype), int(np.prod(shape))
+        self.file = path.open("wb")
+        header = {"descr": dtype, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self.file, header)
+
+    def add(self, values: NDArray[Any]) -> None:
+        """Write the next entries."""
+        self.left -= values.size
+        self.file.write(np.ascontiguousarray(values, self.dtype).tobytes())
+
+    def close(self) -> None:
+        """Close the file.
+
+        Raises:
+            RuntimeError: not so many entries were written as the shape says (a defect).
+        """
+        self.file.close()
+        if self.left:
+            raise RuntimeError("the database gave another number of rows than it counted")
 
 
 def save_info(folder: Path, info: Mapping[str, Any], name: str = "corpus.json") -> None:

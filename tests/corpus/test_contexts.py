@@ -112,7 +112,7 @@ def test_published_numbers_are_one_flag_and_others_stand_above_them(tmp_path):
                "--short-sentence", "0") == 0  # fmt: skip
     made = Corpus.open(tmp_path / "corpus").info["settings"]["cocitations"]
     assert made == {
-        "version": 1,
+        "version": 2,
         "cocitations_from": "given",
         "max_group": 3,
         "min_words": 5,
@@ -126,6 +126,8 @@ def test_published_numbers_are_one_flag_and_others_stand_above_them(tmp_path):
         "max_sentences": 20,
         "longest_sentence": 80,
         "short_sentence": 0,
+        "mask_marks": False,
+        "sentence_pairs": "none",
     }
 
 

@@ -37,8 +37,18 @@ from sciembed_train.errors import UserError
 SQL = statements(Path(__file__).with_suffix(".sql"))
 MOST = 2**31 - 1  # what a count is cut to
 ROWS = 1 << 16
+# The steps from contexts to lists, and from lists to the pairs on their rings.
+LISTS = ("different", "novel", "single", "kept")
+RING = ("placed", "met")
+REPEATED = (
+    "given before",
+    "differs from another context of its group in digits alone",
+    "another context of its group in the same citing paper (one_per_citing)",
+    "its group has too few contexts (min_contexts)",
+)
 
 Source = Literal["given", "references", "fulltexts"]
+Sentences = Literal["none", "set", "paper"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,10 @@ class CocitationMining:
             are in no pair, as in the next two.
         longest_sentence: words of each sentence of an abstract, at most; no limit if 0.
         short_sentence: an abstract needs a sentence of more words.
+        mask_marks: mask the citation marks in contexts that users give (`corpus.marks`); those of
+            full texts always are.
+        sentence_pairs: also pairs of contexts, as sentences: ``set``, of those that cite the same
+            two papers or more; ``paper``, of those that cite one paper in common, or more.
     """
 
     cocitations_from: Source = "given"
@@ -74,13 +88,16 @@ class CocitationMining:
     max_sentences: int = 0
     longest_sentence: int = 0
     short_sentence: int = 0
+    mask_marks: bool = True
+    sentence_pairs: Sentences = "none"
 
     def __post_init__(self) -> None:
-        if self.cocitations_from not in get_args(Source):
-            raise UserError(
-                f"cocitations_from is {self.cocitations_from!r}; it is one of "
-                f"{', '.join(get_args(Source))}."
-            )
+        for name, choices in (("cocitations_from", Source), ("sentence_pairs", Sentences)):
+            if getattr(self, name) not in get_args(choices):
+                raise UserError(
+                    f"{name} is {getattr(self, name)!r}; it is one of "
+                    f"{', '.join(get_args(choices))}."
+                )
         least = {"max_group": 2, "max_words": 1, "min_contexts": 1, "min_count": 1, "max_pairs": 1}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -108,6 +125,7 @@ class CocitationMining:
             max_sentences=20,
             longest_sentence=80,
             short_sentence=4,
+            mask_marks=False,
         )
 
     @property
@@ -125,8 +143,8 @@ class CocitationMining:
             return False
         return not self.short_sentence or max(words, default=0) > self.short_sentence
 
-    def refuses(self, text: str, group: int) -> str | None:
-        """Why a context of a group of so many papers is left out; None if it is not."""
+    def refuses(self, text: str, group: int = 0) -> str | None:
+        """Why a context is left out, as one of a group of so many papers; None if it is not."""
         words = len(text.split())
         if group > self.max_group:
             return f"cites more than {self.max_group} papers (max_group)"
@@ -220,13 +238,19 @@ class CocitationMiner:
 
     def mine(self, split: NDArray[np.int8]) -> None:
         """Fill the tables of pairs; ``split`` ``[P]`` is that of each paper."""
+        self.prepare(split)
+        self.make(*LISTS, "weights", *RING, "pairs")
+
+    def prepare(self, split: NDArray[np.int8]) -> None:
+        """Load what the steps need beside the contexts; ``split`` ``[P]`` is that of each paper."""
         steps = np.arange(1, isqrt(self.settings.max_pairs) + 3, dtype=np.int64)
         self._replace("steps", {"n": steps})
-        self._replace(
-            "splits",
-            {"paper": np.arange(len(split), dtype=np.int32), "split": split.astype(np.int32)},
-        )
-        for name in ("different", "novel", "single", "kept", "weights", "placed", "met", "pairs"):
+        papers = np.arange(len(split), dtype=np.int32)
+        self._replace("splits", {"paper": papers, "split": split.astype(np.int32)})
+
+    def make(self, *steps: str) -> None:
+        """Make the tables of some steps, one after the other."""
+        for name in steps:
             self.engine.create(name, SQL[name], **self.fixed)
 
     def _replace(self, table: str, columns: dict[str, NDArray[Any]]) -> None:
@@ -240,28 +264,8 @@ class CocitationMiner:
         path.unlink()
 
     def repeated(self) -> dict[str, tuple[int, list[int]]]:
-        """Contexts left out as repeated: by reason, how many, and where the first 20 stand."""
-        found = {}
-        before = "mentions"
-        for table, reason in (
-            ("different", "given before"),
-            ("novel", "differs from another context of its group in digits alone"),
-            ("single", "another context of its group in the same citing paper (one_per_citing)"),
-            ("kept", "its group has too few contexts (min_contexts)"),
-        ):
-            sql = (
-                f"FROM {before} m LEFT JOIN {table} t ON t.mention = m.mention "
-                "WHERE t.mention IS NULL"
-            )
-            first = self.engine.columns(
-                f"SELECT o.place FROM (SELECT m.mention {sql} ORDER BY m.mention LIMIT 20) x "
-                "JOIN mentions o ON o.mention = x.mention ORDER BY o.mention"
-            )
-            count = self.engine.number(f"SELECT COUNT(*) {sql}")
-            if count:
-                found[reason] = count, first["place"].tolist()
-            before = table
-        return found
+        """Contexts left out as repeated; see `left_out`."""
+        return left_out(self.engine, REPEATED)
 
     def cut(self) -> dict[str, tuple[int, int]]:
         """Lists with more than ``max_pairs`` pairs, and their pairs not taken, by kind of list."""
@@ -302,6 +306,32 @@ class CocitationMiner:
         """The known pairs' keys, ascending, some thousands at a time."""
         for batch in self.engine.stream("SELECT known FROM known ORDER BY known", ROWS):
             yield batch["known"].astype(np.int64)
+
+
+def left_out(engine: Engine, reasons: Sequence[str]) -> dict[str, tuple[int, list[int]]]:
+    """Contexts that a step leaves in no list: by reason, how many, and where the first 20 stand.
+
+    Args:
+        engine: has made the steps of `LISTS`.
+        reasons: of each step.
+    """
+    found = {}
+    before = "mentions"
+    for table, reason in zip(LISTS, reasons, strict=True):
+        sql = (
+            f"FROM (SELECT DISTINCT mention FROM {before}) m "
+            f"LEFT JOIN (SELECT DISTINCT mention FROM {table}) t ON t.mention = m.mention "
+            "WHERE t.mention IS NULL"
+        )
+        first = engine.columns(
+            f"SELECT DISTINCT o.mention, o.place FROM (SELECT m.mention {sql} ORDER BY m.mention "
+            "LIMIT 20) x JOIN mentions o ON o.mention = x.mention ORDER BY o.mention"
+        )
+        count = engine.number(f"SELECT COUNT(*) {sql}")
+        if count:
+            found[reason] = count, first["place"].tolist()
+        before = table
+    return found
 
 
 def _starts(columns: dict[str, NDArray[Any]]) -> NDArray[np.int64]:

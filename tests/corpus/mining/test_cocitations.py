@@ -3,56 +3,18 @@ import random
 import re
 from collections import Counter, defaultdict
 from dataclasses import replace
-from hashlib import blake2b
 from itertools import combinations
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from sciembed_train.corpus.engine import running
 from sciembed_train.corpus.mining.cocitations import CocitationMiner, CocitationMining
-from sciembed_train.corpus.prepare import PrepareSettings, prepare
 from sciembed_train.corpus.store import SPLITS
 from sciembed_train.errors import UserError
-
-
-def write_lines(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-def write_world(folder, world):
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {"papers": write_lines(folder / "papers.jsonl", world["papers"])}
-    if world["contexts"]:
-        files["contexts"] = write_lines(folder / "contexts.jsonl", world["contexts"])
-    if world["given"]:
-        files["cocitations"] = write_lines(folder / "given.jsonl", world["given"])
-    if world["citations"]:
-        (folder / "citations.csv").write_text("".join(f"{a},{b}\n" for a, b in world["citations"]))
-        files["citations"] = folder / "citations.csv"
-    for name in ("dev", "test", "exclude"):
-        if world[name]:
-            (folder / f"{name}.txt").write_text("".join(f"{i}\n" for i in sorted(world[name])))
-            files[f"{name}_ids"] = folder / f"{name}.txt"
-    return files
-
-
-def mine(folder, world, mining, **values):
-    files = write_world(folder, world)
-    held_out = {"dev_share": 0.0, "test_share": 0.0, "memory": "1GB", "threads": 1}
-    return prepare(
-        PrepareSettings(
-            **files, to=folder / "corpus", cocitation_mining=mining, **(held_out | values)
-        )
-    )
-
-
-def digest(text):
-    return 1 + (int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 2)
+from tests.corpus.mining.worlds import big_world, digest, mine, shown, split_of, worlds
 
 
 def brute_force(world, mining):
@@ -69,6 +31,7 @@ def brute_force(world, mining):
             continue
         if mining.require_bracket and not re.search(r"[\[(]", context["text"]):
             continue
+        context = shown(context, mining)
         texts = context["citing_id"], context["text"], context["before"], context["after"]
         of_group = digest("\0".join(group))
         groups[group][digest("\0".join((str(of_group), *texts)))] = context
@@ -107,12 +70,6 @@ def brute_force(world, mining):
     return pairs, contexts, known
 
 
-def split_of(pair, world):
-    if set(pair) & world["test"]:
-        return "test"
-    return "dev" if set(pair) & world["dev"] else "train"
-
-
 def check(corpus, world, mining):
     """Every file of a corpus against the brute force."""
     pairs, contexts, known = brute_force(world, mining)
@@ -126,7 +83,8 @@ def check(corpus, world, mining):
         for row in rows:
             assert [ids[paper] for paper in row["papers"]] == row["paper_ids"]
             _, line = row["place"].split(":")
-            source = world["contexts"][int(line) - 1]
+            source = shown(world["contexts"][int(line) - 1], mining)
+            assert row["text"] == source["text"]
             assert row["before"] == source["before"]
             assert row["after"] == source["after"]
             assert set(row["paper_ids"]) <= set(source["cited_ids"])
@@ -157,52 +115,6 @@ def check(corpus, world, mining):
     assert {(ids[key // len(ids)], ids[key % len(ids)]) for key in keys.tolist()} == known
 
 
-NAMES = [f"p{i}" for i in range(9)]
-some_ids = st.lists(st.sampled_from([*NAMES, "unknown"]), max_size=6)
-
-
-@st.composite
-def worlds(draw):
-    papers = [
-        {"paper_id": name, "title": draw(st.sampled_from(["a title", "b", "c", ""]))}
-        for name in NAMES
-    ]
-    papers[0]["title"] = "some paper has a title"
-    contexts = [
-        {
-            "text": f"{draw(st.sampled_from(['see', 'see (12)', 'so we see (7)', 'a b c d [1]']))}",
-            "cited_ids": draw(some_ids),
-            "citing_id": draw(st.sampled_from(["", "x", "y", "p1"])),
-            "before": draw(st.sampled_from(["", "Before."])),
-            "after": "",
-        }
-        for _ in range(draw(st.integers(0, 14)))
-    ]
-    pair = st.tuples(st.sampled_from([*NAMES, "unknown"]), st.sampled_from(NAMES))
-    given = [
-        {"paper_a": a, "paper_b": b, "count": draw(st.integers(0, 3))}
-        for a, b in draw(st.lists(pair, max_size=8))
-    ]
-    citations = draw(st.lists(pair, min_size=1, max_size=25))
-    held_out = draw(st.lists(st.sampled_from(["dev", "test", "", "", ""]), min_size=9, max_size=9))
-    world = {"papers": papers, "contexts": contexts, "given": given, "citations": citations}
-    for split in ("dev", "test"):
-        world[split] = {n for n, s in zip(NAMES, held_out, strict=True) if s == split}
-    world["exclude"] = draw(st.sets(st.sampled_from([*NAMES, "stranger"]), max_size=2))
-    references = draw(st.booleans()) or not (contexts or given)
-    mining = CocitationMining(
-        cocitations_from="references" if references else "given",
-        max_group=draw(st.integers(2, 6)),
-        min_words=draw(st.integers(0, 3)),
-        max_words=draw(st.integers(3, 6)),
-        require_bracket=draw(st.booleans()),
-        one_per_citing=draw(st.booleans()),
-        min_contexts=draw(st.integers(1, 2)),
-        min_count=draw(st.integers(1, 2)),
-    )
-    return world, mining
-
-
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -217,34 +129,6 @@ def test_pairs_counts_contexts_and_known_pairs_are_those_of_plain_loops(tmp_path
         with pytest.raises(UserError, match="No training pair of co-cited papers"):
             mine(folder, world, mining)
         assert not (folder / "corpus").exists()
-
-
-def big_world(seed=0, papers=150, contexts=600):
-    rng = random.Random(seed)
-    names = [f"n{i}" for i in range(papers)]
-    world = {
-        "papers": [{"paper_id": n, "title": rng.choice(["t", "t", "t", ""])} for n in names],
-        "contexts": [
-            {
-                "text": f"{rng.choice('abc')} b c d e (Roe, {rng.randint(1990, 2020)})",
-                "cited_ids": rng.sample(names[: papers // 4], rng.randint(1, 6)),
-                "citing_id": rng.choice(["", *names[:20]]),
-                "before": "",
-                "after": rng.choice(["", "Then."]),
-            }
-            for _ in range(contexts)
-        ],
-        "given": [
-            {"paper_a": rng.choice(names), "paper_b": rng.choice(names), "count": 2}
-            for _ in range(200)
-        ],
-        "citations": [(rng.choice(names), rng.choice(names)) for _ in range(900)],
-        "dev": set(names[:8]),
-        "test": set(names[8:16]),
-        "exclude": set(names[16:20]),
-    }
-    world["contexts"] += world["contexts"][:30]  # some again
-    return world
 
 
 def test_the_same_files_from_any_order_number_of_threads_and_memory(tmp_path):

@@ -1,0 +1,46 @@
+-- Pairs of citing sentences (Mysore et al. 2022). Explained in sentences.py.
+--
+-- Tables given: said (mention, place, list, digest, stripped, citing): the sentences that may be
+-- used, list being the papers that each cites; cited (list, paper): these papers; splits (paper,
+-- split 0 train/1 dev/2 test). What follows from `mentions` to `met` is cocitations.sql's.
+
+-- name: sets
+-- Sentences that cite the same papers.
+SELECT mention, place, list, digest, stripped, citing FROM said
+
+-- name: papers
+-- Sentences that cite a paper, list by paper. The same paper of two lists makes one list.
+SELECT s.mention, s.place, CAST(c.paper AS BIGINT) AS list, s.digest, s.stripped, s.citing
+FROM said s
+JOIN (SELECT DISTINCT list, paper FROM cited) c ON c.list = s.list
+
+-- name: numbered
+-- Every sentence that is left, once, with the split of the last of its papers.
+SELECT k.mention, s.list, s.place, ROW_NUMBER() OVER (ORDER BY s.list, s.digest) - 1 AS sentence,
+  p.split
+FROM (SELECT DISTINCT mention FROM kept) k
+JOIN said s ON s.mention = k.mention
+JOIN (
+  SELECT c.list, MAX(x.split) AS split
+  FROM cited c JOIN splits x ON x.paper = c.paper
+  GROUP BY c.list
+) p ON p.list = s.list
+
+-- name: members
+-- The sentences of each list, in the place of papers.
+SELECT k.list, n.sentence AS paper FROM kept k JOIN numbered n ON n.mention = k.mention
+
+-- name: pairs
+SELECT m.a, m.b, CASE WHEN x.split > y.split THEN x.split ELSE y.split END AS split
+FROM (SELECT DISTINCT a, b FROM met) m
+JOIN numbered x ON x.sentence = m.a
+JOIN numbered y ON y.sentence = m.b
+
+-- name: found
+SELECT a, b, split FROM pairs ORDER BY a, b
+
+-- name: cites
+-- Which papers each sentence cites.
+SELECT n.sentence, c.paper
+FROM numbered n
+JOIN (SELECT DISTINCT list, paper FROM cited) c ON c.list = n.list
