@@ -40,6 +40,8 @@ from sciembed_train.corpus.progress import Progress
 from sciembed_train.corpus.store import Corpus, save_info, written_whole
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.options import EmbedSettings
+from sciembed_train.sampling.base import Sampling
+from sciembed_train.sampling.sentences import SentencePairSampling
 
 CHUNK = 2**14  # pairs compared at once; neighbours share papers, whose vectors are read together
 
@@ -96,6 +98,13 @@ def aligned(
             "remove it."
         )
     return name
+
+
+def with_alignment(sampling: Sampling, corpus: Corpus, progress: Progress) -> Sampling:
+    """The sampling itself; or, where it names a model to align by, with the alignment's name."""
+    if not isinstance(sampling, SentencePairSampling) or not sampling.aligned_by:
+        return sampling
+    return replace(sampling, aligned_by=aligned(corpus, sampling.aligned_by, progress=progress))
 
 
 def _make(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from itertools import islice
 from pathlib import Path
 from textwrap import fill, indent
 from typing import Any
@@ -115,6 +116,53 @@ def describe_pairs(corpus: Any, tokenizer: Any, examples: Any, order: Any, count
     return paragraphs
 
 
+def describe_sentence_pairs(
+    corpus: Any, tokenizer: Any, examples: Any, order: Any, count: int
+) -> list[str]:
+    """Paragraphs on the first pairs of a step: their sentences, which say alike, and the negative.
+
+    Args:
+        corpus: an open corpus.
+        tokenizer: the encoder's.
+        examples: the opened `SentencePairExamples`.
+        order: numbers of the step's examples.
+        count: how many of them to show.
+    """
+    names, times = corpus.paper_ids(), corpus.cocitation_counts("train")
+    batch = examples.batch(order, epoch=0, step=0)
+    rows = batch.rows.ids.split(batch.rows.lengths.tolist())
+    counts = batch.sentences.counts.tolist()
+    places = zip(batch.sentences.starts.tolist(), batch.sentences.lengths.tolist(), strict=True)
+    of_rows = [list(islice(places, n)) for n in counts]
+
+    def read(row: int, start: int, size: int) -> str:
+        return tokenizer.hf.decode(rows[row][start : start + size].tolist())
+
+    paragraphs = []
+    for place, number in enumerate(order[:count].tolist()):
+        a, b = (names[paper] for paper in examples.pairs[number].tolist())
+        lines = [f"pair {number:,}: {a} and {b}, cited together {times[number]:,} times"]
+        column = int(batch.negative[place])
+        told = {"anchor": batch.anchor[place], "positive": batch.positive[place]}
+        if column >= 0:
+            told["negative, another pair's positive"] = batch.positive[column]
+        for name, aligned in zip(told, [*batch.aligned[place].tolist(), -1], strict=False):
+            row = int(told[name])
+            lines.append(f"  {name} ({len(rows[row])} tokens, {counts[row]} sentences)")
+            lines.append(indent(fill(read(row, 0, of_rows[row][0][0]), 92), "    "))
+            for i, sentence in enumerate(of_rows[row]):
+                text, mark = read(row, *sentence), "=> " if i == aligned else " - "
+                lines.append(
+                    fill(text, 96, initial_indent="    " + mark, subsequent_indent=" " * 7)
+                )
+        if batch.aligned[place].min() >= 0:
+            lines.append("  => marks the two sentences that are said to be alike")
+        if column < 0:
+            lines.append("  no negative: all others of the step are known to be cited with it")
+        paragraphs.append("\n".join(lines))
+    return paragraphs
+
+
 def describe_report(report: dict[str, Any]) -> str:
     """What was read, kept and left out, a line a reason."""
     lines = []
@@ -174,6 +222,7 @@ def main(argv: list[str]) -> int:
     if args.count < 0:
         raise UserError(f"--count must be 0 or more; got {args.count}.")
 
+    from sciembed_train.aligning import with_alignment
     from sciembed_train.corpus.prepare import PrepareSettings, cached_corpus
     from sciembed_train.corpus.progress import Progress
     from sciembed_train.corpus.recipe import recipe_sections, recipe_settings
@@ -183,6 +232,7 @@ def main(argv: list[str]) -> int:
     from sciembed_train.sampling.base import Reading
     from sciembed_train.sampling.cocitations import CocitationExamples
     from sciembed_train.sampling.plan import Plan, epoch_order
+    from sciembed_train.sampling.sentences import SentencePairExamples
     from sciembed_train.sampling.spans import SpanExamples
 
     values = recipe_settings(args.config)
@@ -210,6 +260,7 @@ def main(argv: list[str]) -> int:
         corpus = cached_corpus(PrepareSettings(**values), args.cache, Progress())
     seed, batch = int(data.get("seed") or 0), int(data.get("batch_size") or 1)
     max_length = int(encoder.get("max_length") or 512)
+    sampling = with_alignment(sampling, corpus, Progress())
     examples = sampling.open(corpus, Reading(tokenizer, form, max_length, seed), None)
     plan = Plan(examples.train, min(batch, examples.train), seed)
     order = epoch_order(examples.train, seed, 0)
@@ -223,6 +274,9 @@ def main(argv: list[str]) -> int:
     elif isinstance(examples, CocitationExamples):
         step = order[: plan.batch_size]
         texts = describe_pairs(corpus, tokenizer, examples, step, args.count)
+    elif isinstance(examples, SentencePairExamples):
+        step = order[: plan.batch_size]
+        texts = describe_sentence_pairs(corpus, tokenizer, examples, step, args.count)
     else:
         texts = describe_triplets(corpus, tokenizer, tokenizer.key(form), max_length, chosen)
     for text in texts:

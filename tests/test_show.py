@@ -1,10 +1,12 @@
 import json
+import re
 
+import numpy as np
 import pytest
 
 from sciembed_train.cli import main as train
 from sciembed_train.inputs import InputFormat, TextTokenizer
-from tests.corpus.cocited import write_cocited_corpus
+from tests.corpus.cocited import write_cocited_corpus, write_sentenced_corpus
 from tests.corpus.small import small_papers, write_small_corpus
 from tests.corpus.test_prepare import write_world
 
@@ -64,6 +66,37 @@ def test_pairs_are_shown_with_whom_they_meet(tmp_path, tiny_bert, capsys):
     assert "the first of 80 training pairs in epoch 0, 10 steps of 8" in out
     assert out.count("cited together 1 times") == 2
     assert out.count("negative, another pair's positive") == 2
+
+
+def test_sentences_of_pairs_are_shown_and_which_say_alike(tmp_path, tiny_bert, capsys):
+    corpus = write_sentenced_corpus(tmp_path / "c", tiny_bert)
+    (corpus.folder / "report.json").write_text("{}")
+    (tmp_path / "r.yaml").write_text(
+        "data:\n  batch_size: 80\n  sampling:\n"
+        "    class_path: sciembed_train.sampling.sentences.SentencePairSampling\n"
+        "    init_args: {align: abstract, aligned_by: random}\n"
+        f"model: {{encoder: {{backbone: {tiny_bert}, pooling: sentences, max_length: 128}}}}\n"
+    )
+    arguments = ["-c", str(tmp_path / "r.yaml"), "--data.corpus", str(corpus.folder)]
+    assert train(["show", *arguments, "--count", "80"]) == 0
+    out = capsys.readouterr().out
+    texts = dict(zip(corpus.paper_ids(), corpus.sentences(), strict=True))
+    alignment = np.load(corpus.folder / "alignments" / "random" / "train.npy")
+    blocks = out.replace("\n" + " " * 7, " ").split("\npair ")[1:]  # wrapped lines are one again
+    assert len(blocks) == 80
+    for block in blocks:
+        number, *papers = re.match(
+            r"(\d+): (p\d+) and (p\d+), cited together 1 times", block
+        ).groups()
+        marked = [line[7:] for line in block.splitlines() if line.startswith("    => ")]
+        said = [
+            " ".join((sentences or [title])[i].replace(".", " .").split())
+            for (title, sentences), i in zip(
+                [texts[paper] for paper in papers], alignment[int(number), 2:], strict=True
+            )
+        ]
+        assert sorted(marked) == sorted(said)
+    assert "papers of the pairs have no abstract: their title is their one sentence" in out
 
 
 @pytest.mark.parametrize(

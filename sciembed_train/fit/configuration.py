@@ -50,6 +50,7 @@ from sciembed_train.inputs import InputFormat, TextTokenizer
 from sciembed_train.methods.base import Method
 from sciembed_train.sampling.base import Examples, Reading, Sampling, named_class
 from sciembed_train.sampling.plan import Plan
+from sciembed_train.sampling.sentences import SentencePairSampling
 from sciembed_train.sampling.triplets import TripletSampling
 
 # What of data says how raw files are prepared.
@@ -200,6 +201,7 @@ class RunCLI(LightningCLI):
         config.data.tokenizer = str(tokenizer_folder(backbone))
         if raw:
             self._prepare(raw)
+        self._align()
         self.examples = self._open_examples()
         self.has_dev = len(self.examples.dev) > 0
         if self.fitting:
@@ -286,6 +288,20 @@ class RunCLI(LightningCLI):
         quiet = self.config.quiet or distributed.launch_rank() != 0
         made = cached_corpus(settings, self.root / ".cache", Progress(quiet=quiet))
         data.corpus = os.environ[PREPARED] = str(made.folder)
+
+    def _align(self) -> None:
+        """Have sentences aligned by the model that the sampling names, unless they are."""
+        sampling = self._sampling()
+        if not isinstance(sampling, SentencePairSampling) or not sampling.aligned_by:
+            return
+        from sciembed_train.aligning import with_alignment
+        from sciembed_train.corpus.progress import Progress
+
+        quiet = self.config.quiet or distributed.launch_rank() != 0
+        corpus = Corpus.open(self.config.data.corpus)
+        found = with_alignment(sampling, corpus, Progress(quiet=quiet))
+        assert isinstance(found, SentencePairSampling)
+        self.config.data.sampling.init_args.aligned_by = found.aligned_by
 
     @property
     def root(self) -> Path:
@@ -427,7 +443,7 @@ def known_keys() -> set[str]:
     taking = (
         *(Specter, Declutr, Cocite, EncoderSettings, InputFormat, OptimSettings),
         *(TrainingData, TripletMining, CocitationMining),
-        *(TripletSampling, SpanSampling, CocitationSampling),
+        *(TripletSampling, SpanSampling, CocitationSampling, SentencePairSampling),
         *(Trainer, CheckpointSettings, StoppingSettings),
     )
     own = {"ckpt_path", "run", "root", "quiet", "wandb", "export", "early_stopping", "checkpoint"}
