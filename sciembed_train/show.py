@@ -91,7 +91,7 @@ def describe_pairs(corpus: Any, tokenizer: Any, examples: Any, order: Any, count
     Args:
         corpus: an open corpus.
         tokenizer: the encoder's.
-        examples: the opened `CocitationExamples`.
+        examples: the opened `PairExamples`.
         order: numbers of the step's examples.
         count: how many of them to show.
     """
@@ -112,6 +112,39 @@ def describe_pairs(corpus: Any, tokenizer: Any, examples: Any, order: Any, count
             lines.append(indent(fill(tokenizer.hf.decode(ids), 92), "    "))
         if column < 0:
             lines.append("  no negative: all others of the step are known to be cited with it")
+        paragraphs.append("\n".join(lines))
+    return paragraphs
+
+
+def describe_citing(
+    corpus: Any, tokenizer: Any, examples: Any, order: Any, count: int
+) -> list[str]:
+    """Paragraphs on the first pairs of a step: sentences, what they cite, and the negative.
+
+    Args:
+        corpus: an open corpus.
+        tokenizer: the encoder's.
+        examples: the opened `PairExamples` of citing sentences.
+        order: numbers of the step's examples.
+        count: how many of them to show.
+    """
+    names = corpus.paper_ids()
+    met = examples.met.meet(order, 0, 0)
+    papers, offsets = corpus.sentence_papers()
+    paragraphs = []
+    for place, number in enumerate(order[:count].tolist()):
+        told = dict(zip(("anchor", "positive"), met.pairs[place].tolist(), strict=True))
+        if met.negative[place] >= 0:
+            told["negative, another pair's positive"] = int(met.pairs[met.negative[place], 1])
+        lines = [f"pair {number:,} of citing sentences"]
+        for name, sentence in told.items():
+            ids, _ = examples.tokens.rows([sentence], examples.max_length)
+            cited = papers[offsets[sentence] : offsets[sentence + 1]].tolist()
+            cites = ", ".join(names[paper] for paper in cited)
+            lines.append(f"  {name}: cites {cites} ({len(ids)} tokens)")
+            lines.append(indent(fill(tokenizer.hf.decode(ids.tolist()), 92), "    "))
+        if met.negative[place] < 0:
+            lines.append("  no negative: all others of the step cite a paper in common with it")
         paragraphs.append("\n".join(lines))
     return paragraphs
 
@@ -230,7 +263,8 @@ def main(argv: list[str]) -> int:
     from sciembed_train.encoder.loading import tokenizer_folder
     from sciembed_train.inputs import InputFormat, TextTokenizer
     from sciembed_train.sampling.base import Reading
-    from sciembed_train.sampling.cocitations import CocitationExamples
+    from sciembed_train.sampling.citing import CitingSentenceSampling
+    from sciembed_train.sampling.cocitations import PairExamples
     from sciembed_train.sampling.plan import Plan, epoch_order
     from sciembed_train.sampling.sentences import SentencePairExamples
     from sciembed_train.sampling.spans import SpanExamples
@@ -271,7 +305,10 @@ def main(argv: list[str]) -> int:
     )
     if isinstance(examples, SpanExamples):
         texts = describe_spans(corpus, tokenizer, examples, chosen)
-    elif isinstance(examples, CocitationExamples):
+    elif isinstance(sampling, CitingSentenceSampling):
+        step = order[: plan.batch_size]
+        texts = describe_citing(corpus, tokenizer, examples, step, args.count)
+    elif isinstance(examples, PairExamples):
         step = order[: plan.batch_size]
         texts = describe_pairs(corpus, tokenizer, examples, step, args.count)
     elif isinstance(examples, SentencePairExamples):

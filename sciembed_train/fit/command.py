@@ -38,6 +38,8 @@ def training_facts(cli: RunCLI) -> dict[str, Any]:
         **{name: count for name, count in held.items() if count},
         "base_model": Path(backbone).name if Path(backbone).exists() else backbone,
     }
+    if cli.sampling().texts != "papers":
+        facts["texts"] = cli.sampling().texts
     for name in ("model.safetensors", "pytorch_model.bin"):
         weights = read_recorded(find_folder(backbone), pooling="mean").backbone / name
         if weights.is_file():

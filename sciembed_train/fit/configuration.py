@@ -240,7 +240,8 @@ class RunCLI(LightningCLI):
         elif config.ckpt_path is not None:
             self.start = run_folder.find_start(folder, config.ckpt_path)
 
-    def _sampling(self) -> Sampling:
+    def sampling(self) -> Sampling:
+        """Which texts meet, as the recipe says."""
         given = self.config.data.sampling
         if given is None:
             return TripletSampling()
@@ -252,14 +253,14 @@ class RunCLI(LightningCLI):
         tokenizer = TextTokenizer.load(data.tokenizer)
         form = InputFormat(**encoder.form.as_dict())
         reading = Reading(tokenizer, form, encoder.max_length, data.seed)
-        return self._sampling().open(Corpus.open(data.corpus), reading, data.dev_examples)
+        return self.sampling().open(Corpus.open(data.corpus), reading, data.dev_examples)
 
     def _raw_files(self) -> dict[str, str]:
         """The raw files that are given in place of a corpus, by their kind."""
         data = self.config.data
         raw = {key: data[key] for key in RAW if data[key] is not None}
         if data.corpus is None:
-            self._sampling().check_raw(raw, data.format)
+            self.sampling().check_raw(raw, data.format)
         elif raw:
             raise UserError(
                 f"data.corpus and data.{next(iter(raw))} are both given; give the prepared "
@@ -291,7 +292,7 @@ class RunCLI(LightningCLI):
 
     def _align(self) -> None:
         """Have sentences aligned by the model that the sampling names, unless they are."""
-        sampling = self._sampling()
+        sampling = self.sampling()
         if not isinstance(sampling, SentencePairSampling) or not sampling.aligned_by:
             return
         from sciembed_train.aligning import with_alignment
@@ -437,6 +438,7 @@ def known_keys() -> set[str]:
     from sciembed_train.methods.declutr import Declutr
     from sciembed_train.methods.specter import Specter
     from sciembed_train.optim import OptimSettings
+    from sciembed_train.sampling.citing import CitingSentenceSampling
     from sciembed_train.sampling.cocitations import CocitationSampling
     from sciembed_train.sampling.spans import SpanSampling
 
@@ -444,6 +446,7 @@ def known_keys() -> set[str]:
         *(Specter, Declutr, Cocite, EncoderSettings, InputFormat, OptimSettings),
         *(TrainingData, TripletMining, CocitationMining),
         *(TripletSampling, SpanSampling, CocitationSampling, SentencePairSampling),
+        CitingSentenceSampling,
         *(Trainer, CheckpointSettings, StoppingSettings),
     )
     own = {"ckpt_path", "run", "root", "quiet", "wandb", "export", "early_stopping", "checkpoint"}

@@ -296,7 +296,7 @@ class Method(LightningModule):
             "method": type(self).__name__.lower(),
             "similarity": self.similarity,
             **describe(self.encoder),
-            **{key: facts[key] for key in ("base_model",) if key in facts},
+            **{key: facts[key] for key in ("base_model", "texts") if key in facts},
             "training": {**facts, "steps": steps},
         }
 

@@ -74,11 +74,12 @@ class Sampling:
     """Which texts meet; a subclass is a frozen dataclass of settings.
 
     ``takes`` are the kinds of raw files it is prepared from, and ``needs`` those of them it
-    cannot do without.
+    cannot do without. ``texts`` says what an encoder learns to read: ``papers`` or ``sentences``.
     """
 
     takes: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[str, ...]] = ()
+    texts: ClassVar[str] = "papers"
 
     def open(self, corpus: Corpus, reading: Reading, dev_limit: int | None) -> Examples:
         """The examples of a corpus.

@@ -9,7 +9,7 @@ Shapes: ``B`` pairs of this rank, ``N`` pairs of the step over all ranks, ``P`` 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -30,6 +30,7 @@ FLIP, MEET = 2, 3  # streams of the draws, beside those of spans
 SOURCES = ("contexts", "cocitations", "citations", "fulltexts")
 
 Pairs = NDArray[np.integer]
+Alike = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]
 Negatives = Literal["derangement", "randperm"]
 
 
@@ -49,9 +50,12 @@ class CocitationSampling(Sampling):
 
     negatives: Negatives = "derangement"
 
-    def open(self, corpus: Corpus, reading: Reading, dev_limit: int | None) -> CocitationExamples:
+    def open(self, corpus: Corpus, reading: Reading, dev_limit: int | None) -> PairExamples:
         """The pairs of a corpus that was mined and tokenised for this encoder."""
-        return CocitationExamples(self, corpus, reading, dev_limit or DEV_PAIRS)
+        key = reading.tokenizer.key(reading.form)
+        tokens = corpus.tokens(key)
+        met = CocitedPairs(corpus, self.negatives, reading.seed)
+        return PairExamples(met, tokens, corpus, [key], reading, dev_limit or DEV_PAIRS)
 
     @classmethod
     def check_raw(cls, raw: Mapping[str, str], format: str) -> None:
@@ -86,8 +90,44 @@ class Meeting:
     negative: NDArray[np.int64]
 
 
-class CocitedPairs:
-    """The co-cited pairs of a corpus, and who of a step meets whom.
+class MetPairs:
+    """Pairs of a corpus, and who of a step meets whom; a subclass says who may not.
+
+    Args:
+        train: the training pairs, ``[n, 2]``; may be memory-mapped.
+        held_out: those to validate on, ``[m, 2]``.
+        negatives: as for `CocitationSampling`.
+        seed: of every draw.
+    """
+
+    def __init__(self, train: Pairs, held_out: Pairs, negatives: Negatives, seed: int) -> None:
+        self.train, self.held_out = train, held_out
+        self.negatives, self.seed = negatives, seed
+
+    def forbidden(self, pairs: Pairs) -> NDArray[np.bool_]:
+        """Which anchor may not have which pair's positive as a negative, ``[N, N]``."""
+        raise NotImplementedError
+
+    def alike(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether each of some texts is known to be like another, ``[K]``."""
+        raise NotImplementedError
+
+    def meet(self, indices: np.ndarray, epoch: int, step: int) -> Meeting:
+        """The step's pairs, each in its direction of this epoch, and their negatives."""
+        pairs = flipped(np.asarray(self.train[indices], np.int64), indices, self.seed, epoch)
+        forbidden = self.forbidden(pairs)
+        generator = np.random.default_rng((self.seed, MEET, step))
+        if self.negatives == "derangement":
+            return Meeting(pairs, forbidden, derangement(forbidden, generator))
+        return Meeting(pairs, forbidden, generator.permutation(len(pairs)))
+
+    def dev(self, lengths: np.ndarray, limit: int) -> NDArray[np.int64]:
+        """See `held_out_triplets`."""
+        return held_out_triplets(np.asarray(self.held_out), self.alike, lengths, limit)
+
+
+class CocitedPairs(MetPairs):
+    """The co-cited pairs of a corpus: papers known to be co-cited are no negatives.
 
     Args:
         corpus: mined for co-citations.
@@ -96,31 +136,27 @@ class CocitedPairs:
     """
 
     def __init__(self, corpus: Corpus, negatives: Negatives, seed: int) -> None:
-        self.negatives, self.seed, self.papers = negatives, seed, corpus.n_papers
-        self.train = corpus.cocitations("train")
-        self.held_out = corpus.cocitations("dev")
-        self.known = corpus.known_cocitations()
+        pairs = corpus.cocitations("train"), corpus.cocitations("dev")
+        super().__init__(*pairs, negatives, seed)
+        self.papers, self.known = corpus.n_papers, corpus.known_cocitations()
 
-    def meet(self, indices: np.ndarray, epoch: int, step: int) -> Meeting:
-        """The step's pairs, each in its direction of this epoch, and their negatives."""
-        pairs = flipped(np.asarray(self.train[indices], np.int64), indices, self.seed, epoch)
-        forbidden = forbidden_meetings(pairs, self.known, self.papers)
-        generator = np.random.default_rng((self.seed, MEET, step))
-        if self.negatives == "derangement":
-            return Meeting(pairs, forbidden, derangement(forbidden, generator))
-        return Meeting(pairs, forbidden, generator.permutation(len(pairs)))
+    def forbidden(self, pairs: Pairs) -> NDArray[np.bool_]:
+        """See `forbidden_meetings`."""
+        return forbidden_meetings(pairs, self.known, self.papers)
 
-    def dev(self, lengths: np.ndarray, limit: int) -> NDArray[np.int64]:
-        """See `held_out_triplets`."""
-        return held_out_triplets(np.asarray(self.held_out), self.known, lengths, limit)
+    def alike(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether each two papers are known to be co-cited, ``[K]``."""
+        return among(np.minimum(one, other) * self.papers + np.maximum(one, other), self.known)
 
 
-class CocitationExamples:
-    """Opened pairs: `Examples` for methods that tell a co-cited paper from others.
+class PairExamples:
+    """Opened pairs: `Examples` for methods that tell one text like the anchor from others.
 
     Args:
-        sampling: the settings.
-        corpus: mined for co-citations.
+        met: the pairs.
+        tokens: their texts.
+        corpus: what they are of.
+        facts: what the tokens and the draws depend on beside the corpus's files.
         reading: how the encoder reads.
         dev_limit: most held-out pairs to validate on.
     """
@@ -129,25 +165,28 @@ class CocitationExamples:
     notes: tuple[str, ...] = ()
 
     def __init__(
-        self, sampling: CocitationSampling, corpus: Corpus, reading: Reading, dev_limit: int
+        self,
+        met: MetPairs,
+        tokens: TokenStore,
+        corpus: Corpus,
+        facts: Sequence[str],
+        reading: Reading,
+        dev_limit: int,
     ) -> None:
-        key = reading.tokenizer.key(reading.form)
-        self.max_length = reading.max_length
-        self.tokens: TokenStore = corpus.tokens(key)
-        self.met = CocitedPairs(corpus, sampling.negatives, reading.seed)
-        self.pairs = self.met.train
+        self.met, self.tokens, self.max_length = met, tokens, reading.max_length
+        self.pairs = met.train
         self.train = len(self.pairs)
-        self.dev_papers, self.dev = by_slots(self.met.dev(self.tokens.lengths, dev_limit))
-        self.fingerprint = fingerprint(corpus, [key, sampling.negatives], self.pairs)
+        self.dev_papers, self.dev = by_slots(met.dev(tokens.lengths, dev_limit))
+        self.fingerprint = fingerprint(corpus, [*facts, met.negatives], self.pairs)
 
     def batch(
         self, indices: np.ndarray, epoch: int, step: int, share: slice = slice(None)
     ) -> PairBatch:
-        """A rank's share of a step's pairs, each distinct paper once."""
+        """A rank's share of a step's pairs, each distinct text once."""
         met = self.met.meet(indices, epoch, step)
-        papers, where = np.unique(met.pairs[share], return_inverse=True)
+        texts, where = np.unique(met.pairs[share], return_inverse=True)
         where = torch.from_numpy(where.reshape(-1, 2))
-        ids, lengths = self.tokens.rows(papers, self.max_length)
+        ids, lengths = self.tokens.rows(texts, self.max_length)
         return PairBatch(
             TokenRows(torch.from_numpy(ids), torch.from_numpy(lengths)),
             where[:, 0].contiguous(),
@@ -158,7 +197,7 @@ class CocitationExamples:
         )
 
     def dev_items(self, rank: int, world_size: int) -> PaperBatches:
-        """This rank's papers of the held-out triplets, longest first, each paper once."""
+        """This rank's texts of the held-out triplets, longest first, each text once."""
         return PaperBatches(self.tokens, self.dev_papers, self.max_length, rank, world_size)
 
 
@@ -181,7 +220,7 @@ def forbidden_meetings(pairs: Pairs, known: NDArray[np.int64], papers: int) -> N
     anchors, positives = pairs[:, 0], pairs[:, 1]
     forbidden = anchors[:, None] == positives[None, :]
     forbidden |= positives[:, None] == positives[None, :]
-    there = np.unique(pairs)
+    there, where = np.unique(pairs, return_inverse=True)
     # Everybody's known partners of a higher number, end to end.
     starts = np.searchsorted(known, there * papers)
     counts = np.searchsorted(known, (there + 1) * papers) - starts
@@ -189,13 +228,21 @@ def forbidden_meetings(pairs: Pairs, known: NDArray[np.int64], papers: int) -> N
     places = np.arange(int(ends[-1]) if len(ends) else 0)
     places += np.repeat(starts - (ends - counts), counts)
     partners = np.asarray(known[places]) % papers
-    lower = np.repeat(there, counts)
     both = np.isin(partners, there)
-    for a, b in zip(lower[both], partners[both], strict=True):
-        for one, other in ((a, b), (b, a)):
-            rows, columns = np.flatnonzero(anchors == one), np.flatnonzero(positives == other)
-            forbidden[rows[:, None], columns] = True
-    return forbidden
+    lower = np.repeat(np.arange(len(there)), counts)[both]
+    higher = np.searchsorted(there, partners[both])
+    cocited = np.zeros((len(there), len(there)), np.bool_)
+    cocited[lower, higher] = cocited[higher, lower] = True
+    rows, columns = where.reshape(-1, 2).T
+    return forbidden | cocited[rows[:, None], columns[None, :]]
+
+
+def among(keys: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which of some keys are known; ``known`` is ascending and may be memory-mapped."""
+    if not len(known):
+        return np.zeros(len(keys), np.bool_)
+    place = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+    return np.asarray(known[place]) == keys
 
 
 def derangement(forbidden: NDArray[np.bool_], generator: np.random.Generator) -> NDArray[np.int64]:
@@ -221,14 +268,14 @@ def derangement(forbidden: NDArray[np.bool_], generator: np.random.Generator) ->
 
 
 def held_out_triplets(
-    pairs: Pairs, known: NDArray[np.int64], lengths: np.ndarray, limit: int
+    pairs: Pairs, alike: Alike, lengths: np.ndarray, limit: int
 ) -> NDArray[np.int64]:
-    """Held-out pairs, each with a random paper that has a text: ``[M, 3]``, always the same.
+    """Held-out pairs, each with a random text of the corpus: ``[M, 3]``, always the same.
 
     Args:
         pairs: ``[n, 2]`` held-out pairs.
-        known: as for `forbidden_meetings`.
-        lengths: tokens of each paper.
+        alike: whether each of some texts is known to be like another; such are no negatives.
+        lengths: tokens of each text; those without any are no negatives.
         limit: most pairs.
     """
     generator = np.random.default_rng(0)
@@ -243,10 +290,7 @@ def held_out_triplets(
             break
         drawn = generator.choice(readable, len(open_))
         anchor = pairs[open_, 0].astype(np.int64)
-        keys = np.minimum(anchor, drawn) * len(lengths) + np.maximum(anchor, drawn)
-        place = np.searchsorted(known, keys)
-        cocited = np.asarray(known[np.minimum(place, len(known) - 1)]) == keys if len(known) else 0
-        right = (drawn != anchor) & (drawn != pairs[open_, 1]) & ~np.asarray(cocited, dtype=bool)
+        right = (drawn != anchor) & (drawn != pairs[open_, 1]) & ~alike(anchor, drawn)
         negatives[open_[right]] = drawn[right]
     kept = negatives >= 0
     return np.concatenate([pairs[kept], negatives[kept, None]], axis=1).astype(np.int64)
