@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +69,73 @@ def fingerprint(parts: Sequence[Any]) -> str:
     """SHA-256 of what the library knows the datasets by."""
     text = " ".join(part._fingerprint for part in parts)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A split of a dataset whose rows come one after the other.
+
+    Args:
+        name: the dataset's, for messages.
+        dataset: the library's object, which gives rows as it is gone through.
+        fingerprint: SHA-256 of what the library knows it by.
+    """
+
+    name: str
+    dataset: Any
+    fingerprint: str
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Every row, some at a time in memory.
+
+        Raises:
+            UserError: the library could not read on: the network went, or a file is damaged.
+        """
+        rows = iter(self.dataset)
+        while True:
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except Exception as error:  # network and every format's own kinds
+                raise UserError(f"{self.name} could not be read on: {_reason(error)}.") from error
+            yield row
+
+
+def open_streams(name: str, config: str = "") -> dict[str, Stream]:
+    """The splits of a dataset by their names, to be streamed: nothing is downloaded as a whole.
+
+    Args:
+        name: a folder of ``Dataset.save_to_disk``, a folder of files that the library knows how to
+            read, or a name on the hub.
+        config: of the dataset; empty for its only one.
+
+    Raises:
+        UserError: there is none, or it could not be had.
+    """
+    library = _library()
+    if is_saved(Path(name)):
+        loaded = library.load_from_disk(name)
+        parts = loaded if isinstance(loaded, dict) else {"train": loaded}
+        return {split: Stream(name, part, fingerprint([part])) for split, part in parts.items()}
+    try:
+        builder = library.load_dataset_builder(name, config or None)
+        parts = builder.as_streaming_dataset()
+    except Exception as error:  # network, unknown name or config: many kinds
+        what = f"{name} (config {config})" if config else name
+        raise UserError(
+            f"{what}: no dataset of that name could be opened: {_reason(error)}. Give a folder "
+            "that holds it, or files of your own."
+        ) from error
+    files = builder.config.data_files or {}
+    found = {}
+    for split, part in parts.items():
+        # Of each file its revision on the hub, or when it was last written.
+        versions = getattr(files.get(split), "origin_metadata", None)
+        text = f"{builder.hash} {builder.config_id} {split} {versions}"
+        found[split] = Stream(name, part, hashlib.sha256(text.encode()).hexdigest())
+    return found
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
