@@ -3,7 +3,6 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from tests.corpus.tasks import EIGHT, FIELDS, paper, records, write_lines, write_tasks
 
 from sciembed_train.corpus.progress import Progress
 from sciembed_train.corpus.task_building import build_tasks
@@ -11,6 +10,7 @@ from sciembed_train.corpus.task_list import read_tasks
 from sciembed_train.corpus.task_sources import open_records
 from sciembed_train.corpus.tasks import TaskBuilding, TaskInfo
 from sciembed_train.errors import UserError
+from tests.corpus.tasks import EIGHT, FIELDS, paper, records, write_lines, write_tasks
 
 
 class Built:

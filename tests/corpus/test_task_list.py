@@ -1,10 +1,10 @@
 import json
 
 import pytest
-from tests.corpus.tasks import EIGHT, entry, write_lines, write_tasks
 
 from sciembed_train.corpus.task_list import read_tasks
 from sciembed_train.errors import UserError
+from tests.corpus.tasks import EIGHT, entry, write_lines, write_tasks
 
 
 def changed(folder, **values):

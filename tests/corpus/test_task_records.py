@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from tests.corpus.tasks import entry, records, write_tasks
 
 from sciembed_train.corpus.task_list import read_tasks
 from sciembed_train.corpus.task_records import (
@@ -13,6 +12,7 @@ from sciembed_train.corpus.task_records import (
 )
 from sciembed_train.corpus.tasks import TaskBuilding
 from sciembed_train.corpus.validate import BadRow
+from tests.corpus.tasks import entry, records, write_tasks
 
 
 @pytest.fixture

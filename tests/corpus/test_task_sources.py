@@ -1,9 +1,9 @@
 import pytest
-from tests.corpus.tasks import entry, records, write_lines, write_tasks
 
 from sciembed_train.corpus.task_list import read_tasks
 from sciembed_train.corpus.task_sources import open_records, sources_of
 from sciembed_train.errors import UserError
+from tests.corpus.tasks import entry, records, write_lines, write_tasks
 
 CONFIGS = """---
 configs:
@@ -27,7 +27,7 @@ configs:
 
 @pytest.fixture
 def dataset(tmp_path, monkeypatch):
-    """A folder that the datasets library reads as it reads one on the hub, and tasks that name it."""
+    """A folder that the datasets library reads as one on the hub, and tasks that name it."""
     folder = tmp_path / "benchmark"
     (folder / "mesh").mkdir(parents=True)
     (folder / "README.md").write_text(CONFIGS)
@@ -91,9 +91,9 @@ def test_a_saved_dataset_is_read_by_its_splits(dataset, tmp_path):
 def test_what_there_is_not_is_told(dataset, tmp_path):
     with pytest.raises(UserError, match=r"\(config gone\): no dataset .* Available"):
         open_records(dataset(mesh="gone")[0])
-    with pytest.raises(UserError, match="no split train .task 'specter'.; it has evaluation"):
+    with pytest.raises(UserError, match=r"no split train .task 'specter'.; it has evaluation"):
         open_records(dataset(specter="odd")[0])
-    with pytest.raises(UserError, match="nobody/nothing .config x.: no dataset of that name"):
+    with pytest.raises(UserError, match=r"nobody/nothing .config x.: no dataset of that name"):
         open_records(dataset("nobody/nothing", mesh="x")[0])
     (mesh,) = dataset(mesh="mesh_descriptors")
     found = open_records(mesh)["train"]
