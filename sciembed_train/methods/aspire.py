@@ -21,7 +21,12 @@ from sciembed_train.errors import UserError
 from sciembed_train.losses import triplet_margin
 from sciembed_train.methods.base import Loss, Method, full_precision
 from sciembed_train.methods.meeting import Represented, meeting_gradients
-from sciembed_train.methods.triplets import VALIDATION_SCORES, HeldOutTriplets, cut_pairs
+from sciembed_train.methods.triplets import (
+    VALIDATION_SCORES,
+    HeldOutTriplets,
+    cut_pairs,
+    own_places,
+)
 from sciembed_train.optim import OptimSettings
 from sciembed_train.similarity import EPSILON, euclidean, pairwise_euclidean
 
@@ -39,7 +44,8 @@ class Cocite(Method):
         negatives: ``one`` is the paper that ``data.sampling`` gave each pair, as published.
             ``all`` compares with the positive of every other pair of the step that is allowed:
             the mean of the triplet losses, or with ``temperature`` the cross-entropy of
-            ``-distance / temperature``.
+            ``-distance / temperature``. ``local`` is ``all`` of this rank's pairs alone, for ranks
+            that are slow to exchange vectors; the step then depends on the number of ranks.
         temperature: null for the margin.
         mix_lr: what multiplies the learning rate of the layer mix's weights. At 1, as published,
             they hardly leave where they start: Adam moves each by about a learning rate a step.
@@ -58,7 +64,7 @@ class Cocite(Method):
         encoder: EncoderSettings,
         optim: OptimSettings = OptimSettings(),  # noqa: B008 - frozen
         margin: float = 1.0,
-        negatives: Literal["one", "all"] = "one",
+        negatives: Literal["one", "all", "local"] = "one",
         temperature: float | None = None,
         mix_lr: float = 1.0,
         step_tokens: int | None = None,
@@ -70,7 +76,9 @@ class Cocite(Method):
         if temperature is not None and temperature <= 0:
             raise ValueError(f"temperature must be above 0, or null; got {temperature}.")
         if temperature is not None and negatives == "one":
-            raise ValueError("temperature belongs to negatives: all; one negative has a margin.")
+            raise ValueError(
+                "temperature belongs to negatives: all or local; one negative has a margin."
+            )
         if mix_lr <= 0:
             raise ValueError(f"mix_lr must be above 0; got {mix_lr}.")
         if mix_lr != 1 and encoder.pooling != "mix":
@@ -113,7 +121,7 @@ class Cocite(Method):
         """Gradients of the mean over the pairs of all ranks."""
 
         def meet(anchors: Tensor, positives: Tensor) -> Loss:
-            others = distributed.gather(positives)
+            others = positives if self.negatives == "local" else distributed.gather(positives)
             losses = (
                 self._one(anchors, positives, others, batch)
                 if self.negatives == "one"
@@ -143,11 +151,16 @@ class Cocite(Method):
     def _all(
         self, anchors: Tensor, positives: Tensor, others: Tensor, batch: PairBatch
     ) -> Float[Tensor, " B"]:
-        """Loss of each pair against every allowed positive of the step."""
+        """Loss of each pair against every allowed positive of the step or of this rank."""
         # The same distance as to the positive, with the same small number in it.
         distances = pairwise_euclidean(anchors + EPSILON, others)
         allowed = torch.ones_like(distances, dtype=torch.bool)
-        allowed[batch.forbidden[:, 0], batch.forbidden[:, 1]] = False
+        row, pair = batch.forbidden.T
+        if self.negatives == "local":
+            pair = pair - own_places(batch)[0]
+            here = (pair >= 0) & (pair < len(batch))
+            row, pair = row[here], pair[here]
+        allowed[row, pair] = False
         near = euclidean(anchors, positives)
         if self.temperature is None:
             hinges = torch.relu(near[:, None] - distances + self.margin) * allowed
@@ -173,9 +186,3 @@ class Cocite(Method):
         """The constructor's arguments as plain values."""
         own = ("margin", "negatives", "temperature", "mix_lr")
         return {**super().settings(), **{name: getattr(self, name) for name in own}}
-
-
-def own_places(batch: PairBatch) -> Tensor:
-    """Where this rank's pairs stand among all ranks' pairs."""
-    first = distributed.rank() * len(batch)
-    return torch.arange(first, first + len(batch), device=batch.anchor.device)

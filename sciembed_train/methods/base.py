@@ -116,6 +116,11 @@ class Method(LightningModule):
         return self.validation_scores
 
     @property
+    def recorded(self) -> dict[str, Any]:
+        """What a checkpoint and an export say of how the vectors are compared."""
+        return {"similarity": self.similarity}
+
+    @property
     def rate_factors(self) -> Mapping[nn.Parameter, float]:
         """Parameters that are never decayed, and what multiplies the schedule's rate for each."""
         return {} if self.encoder.mix is None else {self.encoder.mix: 1.0}
@@ -294,7 +299,7 @@ class Method(LightningModule):
         checkpoint["sciembed"] = {
             "version": CHECKPOINT_VERSION,
             "method": type(self).__name__.lower(),
-            "similarity": self.similarity,
+            **self.recorded,
             **describe(self.encoder),
             **{key: facts[key] for key in ("base_model", "texts") if key in facts},
             "training": {**facts, "steps": steps},

@@ -23,7 +23,7 @@ class Represented:
     """What a piece brings to the meeting.
 
     Args:
-        vectors: columns of vectors of its examples, each ``[B, D]``.
+        vectors: columns of vectors of its examples, each ``[B, D]`` or ``[B, sentences, D]``.
         local: the part of the loss that depends on the piece alone; pieces add up.
         parts: more sums over the piece, without gradient, for the log.
     """

@@ -14,7 +14,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sciembed_train import distributed
-from sciembed_train.batches import DevTriplets, PairBatch, PaperBatch, TokenRows, TripletBatch
+from sciembed_train.batches import (
+    DevTriplets,
+    PairBatch,
+    PaperBatch,
+    SentencePairBatch,
+    TokenRows,
+    TripletBatch,
+)
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.evaluation import metrics
 from sciembed_train.methods.base import full_precision, gathered, widest
@@ -129,8 +136,9 @@ def cut_triplets(batch: TripletBatch, tokens: int | None) -> list[TripletBatch]:
         return [batch]
     members = torch.stack([batch.anchor, batch.positive, batch.negative], dim=1)
     pieces = []
-    for rows, where, _ in _pieces(batch.rows, members, tokens):
+    for papers, where, _ in whole_examples(batch.rows, members, tokens):
         anchor, positive, negative = (where[:, c].contiguous() for c in range(3))
+        rows = batch.rows.select(papers)
         pieces.append(TripletBatch(rows, anchor, positive, negative, batch.step))
     return pieces
 
@@ -150,22 +158,28 @@ def cut_pairs(batch: PairBatch, tokens: int | None) -> list[PairBatch]:
     return [
         replace(
             batch,
-            rows=rows,
+            rows=batch.rows.select(papers),
             anchor=where[:, 0].contiguous(),
             positive=where[:, 1].contiguous(),
             negative=batch.negative[part],
         )
-        for rows, where, part in _pieces(batch.rows, members, tokens)
+        for papers, where, part in whole_examples(batch.rows, members, tokens)
     ]
 
 
-def _pieces(
+def own_places(batch: PairBatch | SentencePairBatch) -> Tensor:
+    """Where this rank's pairs stand among all ranks' pairs."""
+    first = distributed.rank() * len(batch)
+    return torch.arange(first, first + len(batch), device=batch.anchor.device)
+
+
+def whole_examples(
     rows: TokenRows, members: Tensor, tokens: int
-) -> Iterator[tuple[TokenRows, Tensor, slice]]:
+) -> Iterator[tuple[Tensor, Tensor, slice]]:
     """Consecutive examples whose distinct papers have at most ``tokens`` tokens together.
 
     Yields:
-        The papers, where each example's stand among them, and which examples they are.
+        The papers' rows, where each example's stand among them, and which examples they are.
     """
     lengths = rows.lengths.tolist()
     start, held, used = 0, set[int](), 0
@@ -180,4 +194,4 @@ def _pieces(
         used += more
     for first, last in [*ends, (start, len(members))]:
         papers, where = torch.unique(members[first:last], return_inverse=True)
-        yield rows.select(papers), where, slice(first, last)
+        yield papers, where, slice(first, last)

@@ -1,10 +1,12 @@
 import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from sciembed_train import distributed
 from sciembed_train.batches import PairBatch, TokenRows
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
@@ -132,6 +134,23 @@ def test_the_loss_is_the_equation_in_plain_loops(tiny_bert, settings, plain):
     assert found["active_share"].item() == active
 
 
+@pytest.mark.parametrize("temperature", [None, 0.3])
+def test_local_negatives_are_those_of_this_rank_alone(tiny_bert, monkeypatch, temperature):
+    given = batch()
+    expected = given.forbidden
+    # The same four pairs as the second rank's share, of which the first rank's are forbidden more.
+    elsewhere = torch.tensor([[0, 1], [3, 2], [1, 0], [0, 9]])
+    shifted = torch.cat([expected + torch.tensor([0, 4]), elsewhere])
+    monkeypatch.setattr(distributed, "rank", lambda: 1)
+    monkeypatch.setattr(distributed, "gather", lambda rows: pytest.fail("nothing is gathered"))
+    module = prepared(str(tiny_bert), negatives="local", temperature=temperature)
+    found = module.gradients(replace(given, forbidden=shifted), [given])
+    with torch.no_grad():
+        vectors = module.encoder(given.rows).numpy()
+    losses = plain_losses(vectors, given, temperature=temperature, every=True)
+    assert found["loss"].item() == pytest.approx(sum(losses), abs=1e-9)
+
+
 def test_a_pair_that_meets_its_own_positive_learns_nothing(tiny_bert):
     module, given = prepared(str(tiny_bert)), batch(negative=(0, 1, 2, 3))
     found = module.gradients(given, [given])
@@ -160,7 +179,7 @@ def test_pieces_are_whole_pairs(tiny_bert):
     [
         ({"margin": -1.0}, "margin is in the unit"),
         ({"negatives": "all", "temperature": 0.0}, "temperature must be above 0"),
-        ({"temperature": 0.1}, "temperature belongs to negatives: all"),
+        ({"temperature": 0.1}, "temperature belongs to negatives: all or local"),
         ({"mix_lr": 0.0}, "mix_lr must be above 0"),
         ({"mix_lr": 10.0}, "which has no mix"),
     ],

@@ -1,0 +1,310 @@
+import math
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sciembed_train.batches import (
+    DevTriplets,
+    PairBatch,
+    PaperBatch,
+    SentencePairBatch,
+    Sentences,
+    TokenRows,
+)
+from sciembed_train.encoder.encoder import EncoderSettings
+from sciembed_train.errors import UserError
+from sciembed_train.methods.aspire_sentences import Objectives, SentenceCocite
+from sciembed_train.methods.sentences import cut_sentence_pairs
+from sciembed_train.transport import TransportSettings
+from tests.corpus.cocited import write_sentenced_corpus
+from tests.methods import training
+from tests.methods.sentence_training import ALL, TRANSPORT, VARIANTS, on_a_rank
+from tests.methods.training import difference
+from tests.processes import run_ranks
+from tests.test_transport import geomloss_value
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers.*", "ignore:.*LeafSpec.*"
+)
+FAULTS = ["local negatives"]
+
+
+@pytest.fixture(scope="module")
+def place(tiny_bert, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("aspire_sentences") / "corpus"
+    write_sentenced_corpus(folder, tiny_bert)
+    return str(folder), str(tiny_bert)
+
+
+@pytest.fixture(scope="module")
+def alone(place):
+    """Each variant in one process on the whole batch."""
+    return training.alone(on_a_rank, *place, list(VARIANTS))
+
+
+@pytest.fixture(scope="module")
+def two(place):
+    return run_ranks(2, "tests.methods.sentence_training", "on_a_rank", *place, list(VARIANTS))
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name not in FAULTS])
+def test_gradients_of_two_ranks_equal_one_process(name, alone, two):
+    assert np.abs(alone[name]["gradients"]).max() > 1e-3
+    for found in two:
+        assert difference(found[name], alone[name], "gradients") < 1e-9
+        assert difference(found[name], alone[name], "weights") < 1e-9
+        assert found[name]["scores"] == pytest.approx(alone[name]["scores"], abs=1e-6)
+        assert set(found[name]["scores"]) == {"val/loss", "val/accuracy"}
+
+
+def test_gradients_of_four_ranks_equal_one_process(place, alone):
+    names = ["all", "all, cut"]
+    for found in run_ranks(4, "tests.methods.sentence_training", "on_a_rank", *place, names):
+        for name in names:
+            assert difference(found[name], alone[name], "gradients") < 1e-9
+
+
+def test_a_planted_fault_is_seen(alone, two):
+    for found in two:
+        assert difference(found["local negatives"], alone["all"], "gradients") > 1e-3
+    assert difference(alone["local negatives"], alone["all"], "gradients") < 1e-9
+
+
+def test_a_cut_step_is_the_same_step(alone):
+    assert difference(alone["all, cut"], alone["all"], "gradients") < 1e-12
+
+
+def prepared(backbone, objectives, **settings):
+    """A method outside a trainer, in float64."""
+    encoder = EncoderSettings(backbone, "sentences", max_length=16, dropout=0.0)
+    module = SentenceCocite(encoder, Objectives(**objectives), **settings).double()
+    module.manual_backward = lambda loss: loss.backward()
+    module.exchanging = lambda yes: warnings.catch_warnings()
+    return module
+
+
+SPANS = [[(1, 2), (3, 4)], [(0, 1), (1, 1), (4, 3)], [(2, 3)], [(1, 5), (6, 1)], [(0, 7)]]
+PAIRS = [(0, 1), (2, 3), (4, 0), (1, 4)]
+
+
+def batch(negative=(1, 3, 0, -1), aligned=((1, 2), (0, 1), (0, 1), (2, 0))):
+    """Four pairs of five papers of seven tokens and one to three sentences."""
+    first, second = torch.tensor(PAIRS).T
+    counts = torch.tensor([len(spans) for spans in SPANS])
+    flat = torch.tensor([span for spans in SPANS for span in spans])
+    negative, aligned = torch.tensor(negative), torch.tensor(aligned)
+    known = negative >= 0
+    return SentencePairBatch(
+        TokenRows(torch.arange(5, 40), torch.full((5,), 7)),
+        Sentences(flat[:, 0], flat[:, 1], counts),
+        first.contiguous(),
+        second.contiguous(),
+        negative,
+        torch.where(known, counts[second[negative]], 0),
+        aligned,
+        torch.where(known[:, None], aligned[negative], -1),
+        3,
+        0,
+    )
+
+
+def plain_distance(objective, q, p, said, temperature=1.0):
+    """One distance of two papers in plain loops, or by geomloss."""
+    if objective == "transport":
+        return geomloss_value(q, p, TRANSPORT).item()
+    every = {(i, j): math.dist(a, b) for i, a in enumerate(q) for j, b in enumerate(p)}
+    if objective == "aligned":
+        return every[tuple(said)]
+    if objective == "best_match":
+        return min(every.values())
+    weights = {k: math.exp(-d / temperature) for k, d in every.items()}
+    return sum(weights[k] * d for k, d in every.items()) / sum(weights.values())
+
+
+def plain_loss(objective, papers, given, pair, query="own", **settings):
+    """The loss of one pair of `batch`; 0 where it has no negative or no alignment."""
+    other = given.negative[pair].item()
+    if other < 0:
+        return 0.0
+    (i, j), (i_other, j_other) = given.aligned[pair].tolist(), given.aligned[other].tolist()
+    if objective == "aligned" and min(i, i_other) < 0:
+        return 0.0
+    a, p, n = (papers[k] for k in (*PAIRS[pair], PAIRS[other][1]))
+    i_other = min(i_other, len(a) - 1) if query == "other" else i
+    near = plain_distance(objective, a, p, (i, j), **settings)
+    far = plain_distance(objective, a, n, (i_other, j_other), **settings)
+    return max(0.0, near - far + 1.0)
+
+
+def vectors_of(module, given):
+    with torch.no_grad():
+        vectors = module.encoder.sentence_vectors(given.rows, given.sentences)
+    return vectors.split(given.sentences.counts.tolist())
+
+
+@pytest.mark.parametrize(
+    ("objectives", "settings", "plain"),
+    [
+        ({"transport": 1.0}, {"transport": TRANSPORT}, {}),
+        ({"aligned": 2.0}, {}, {}),
+        ({"aligned": 1.0}, {"aligned_anchor": "other"}, {"query": "other"}),
+        ({"best_match": 1.0}, {}, {}),
+        ({"attention": 1.0}, {"attention_temperature": 5.0}, {"temperature": 5.0}),
+        (ALL, {"transport": TRANSPORT}, {}),
+    ],
+)
+@pytest.mark.parametrize("unaligned", [False, True])
+def test_the_loss_is_the_equation_in_plain_loops(tiny_bert, objectives, settings, plain, unaligned):
+    module, given = prepared(str(tiny_bert), objectives, **settings), batch()
+    if unaligned:
+        given = batch(aligned=((1, 2), (-1, -1), (0, 1), (2, 0)))
+    found = module.gradients(given, [given])
+    papers = vectors_of(module, given)
+    total = np.zeros(4)
+    for name, weight in objectives.items():
+        losses = [plain_loss(name, papers, given, pair, **plain) for pair in range(4)]
+        assert found[f"{name}_loss"].item() == pytest.approx(sum(losses), abs=1e-7)
+        total += weight * np.array(losses)
+    assert found["loss"].item() == pytest.approx(total.sum(), abs=1e-7)
+    assert found["active_share"].item() == (total > 0).sum()
+    assert found["void_share"].item() == 1
+    # Pair 1 is without an alignment, and pair 0 has it for its negative; pair 1's is pair 3.
+    if "aligned" in objectives:
+        assert found["unaligned_share"].item() == (2 if unaligned else 0)
+    assert module.encoder.backbone.embeddings.word_embeddings.weight.grad.abs().max() > 1e-6
+
+
+def test_a_pair_that_meets_its_own_positive_learns_nothing(tiny_bert):
+    module = prepared(str(tiny_bert), ALL, transport=TRANSPORT)
+    given = batch(negative=(0, 1, 2, 3))
+    found = module.gradients(given, [given])
+    assert found["loss"].item() == pytest.approx(4 * sum(ALL.values()))  # the margin, four times
+    assert found["void_share"].item() == 4
+    assert all(p.grad.abs().max() < 1e-12 for p in module.parameters() if p.grad is not None)
+
+
+def test_pieces_are_whole_pairs_with_their_sentences():
+    given = batch()
+    pieces = cut_sentence_pairs(given, 21)
+    assert len(pieces) == 3
+    assert all(piece.rows.tokens <= 21 for piece in pieces)
+
+    def spelled(part):
+        at = part.sentences.positions(part.rows.lengths)
+        words = [w.tolist() for w in part.rows.ids[at].split(part.sentences.lengths.tolist())]
+        ends = torch.cumsum(part.sentences.counts, 0).tolist()
+        texts = [words[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+        return [(texts[a], texts[p]) for a, p in zip(part.anchor, part.positive, strict=True)]
+
+    assert [pair for piece in pieces for pair in spelled(piece)] == spelled(given)
+    for name in ("negative", "negative_count", "aligned", "negative_aligned"):
+        joined = torch.cat([getattr(piece, name) for piece in pieces])
+        assert torch.equal(joined, getattr(given, name))
+    assert cut_sentence_pairs(given, None) == [given]
+
+
+@pytest.mark.parametrize(
+    ("objectives", "settings"),
+    [(ALL, {"transport": TRANSPORT}), ({"aligned": 1.0, "attention": 0.5}, {})],
+)
+def test_held_out_scores_are_those_of_plain_loops(tiny_bert, objectives, settings):
+    module, given = prepared(str(tiny_bert), objectives, **settings), batch()
+    module.eval()
+    # Two batches, in another order than the list of papers that the triplets count in.
+    with torch.no_grad():
+        for slots in ([4, 1], [0, 2]):
+            some = torch.tensor(slots)
+            part = PaperBatch(given.rows.select(some), some, given.sentences.select(some))
+            module.held_out.add(module.encoder, part)
+        triplets = torch.tensor([[0, 1, 2], [4, 2, 1], [2, 0, 4], [1, 1, 1], [3, 0, 1], [0, 1, 3]])
+        found = module.held_out.scores(DevTriplets(*triplets.T, 5), torch.device("cpu"))
+    papers = vectors_of(module, given)
+    losses, nearer = [], []
+    for a, p, n in triplets[:4]:  # of the others a paper was not encoded
+        total = 0.0
+        for name, weight in objectives.items():
+            name = "best_match" if name == "aligned" else name
+            near, far = (plain_distance(name, papers[a], papers[k], None) for k in (p, n))
+            total += weight * max(0.0, near - far + 1.0)
+        losses.append(total)
+        near, far = (plain_distance("best_match", papers[a], papers[k], None) for k in (p, n))
+        if "transport" in objectives:
+            near, far = (cost(papers[a], papers[k]) for k in (p, n))
+        nearer.append(near < far)
+    assert found["loss"] == pytest.approx(np.mean(losses), abs=1e-6)
+    assert found["accuracy"] == pytest.approx(np.mean(nearer))
+    module.held_out.clear()
+    assert module.held_out.scores(DevTriplets(*triplets.T, 5), torch.device("cpu")) == {}
+
+
+def cost(q, p):
+    """What the plan that geomloss's potentials give costs."""
+    from geomloss import SamplesLoss
+
+    solver = SamplesLoss("sinkhorn", 1, 0.05, scaling=0.9, debias=False, potentials=True)
+    c = (q[:, None] - p[None]).norm(dim=2)
+    w, v = (torch.softmax(-c.amin(axis) / 5000.0, 0) for axis in (1, 0))
+    f, g = (potential.flatten() for potential in solver(w, q, v, p))
+    return (torch.exp((f[:, None] + g - c) / 0.05) * w[:, None] * v * c).sum().item()
+
+
+def test_what_the_sentences_are_compared_by_is_recorded(tiny_bert):
+    by_match = {"similarity": "best_match"}
+    for objective in ("aligned", "best_match", "attention"):
+        assert prepared(str(tiny_bert), {objective: 1.0}).recorded == by_match
+    both = prepared(str(tiny_bert), ALL, transport=TransportSettings(3.0, 0.1, 0.5))
+    settings = {"temperature": 3.0, "blur": 0.1, "scaling": 0.5}
+    assert both.recorded == {"similarity": "transport", "transport": settings}
+    assert both.settings()["transport"] == settings
+    assert both.settings()["objectives"] == ALL
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"objectives": Objectives(1.0)}, r"Give transport\.temperature \(5000"),
+        (
+            {"objectives": Objectives(aligned=1.0), "transport": TRANSPORT},
+            r"objectives\.transport is 0",
+        ),
+        ({"attention_temperature": 0.0}, "attention_temperature is 0.0"),
+        ({"margin": -1.0}, "margin is in the unit"),
+        ({"encoder": EncoderSettings("x", "cls")}, r"encoder\.pooling is cls"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(tiny_bert, settings, said):
+    usual = {
+        "encoder": EncoderSettings(str(tiny_bert), "sentences"),
+        "objectives": Objectives(aligned=1.0),
+    }
+    with pytest.raises(UserError, match=said):
+        SentenceCocite(**{**usual, **settings})
+
+
+def test_objectives_that_train_nothing_are_refused():
+    with pytest.raises(UserError, match="All objectives are 0"):
+        Objectives()
+    with pytest.raises(UserError, match=r"objectives\.aligned is -1"):
+        Objectives(1.0, -1.0)
+
+
+def test_batches_that_lack_what_is_needed_are_refused(tiny_bert):
+    module = prepared(str(tiny_bert), {"aligned": 1.0})
+    module.check(batch())
+    with pytest.raises(UserError, match=r"Give a larger data\.batch_size"):
+        module.check(batch(negative=(-1, -1, -1, -1)))
+    none = torch.zeros(0, dtype=torch.int64)
+    pairs = PairBatch(batch().rows, none, none, none, none.view(0, 2), 0)
+    with pytest.raises(UserError, match=r"but data\.sampling gives PairBatch"):
+        module.check(pairs)
+    bare = batch(aligned=((-1, -1),) * 4)
+    with pytest.raises(UserError, match=r"Set data\.sampling\.init_args\.align"):
+        module.check(bare)
+    prepared(str(tiny_bert), {"best_match": 1.0}).check(bare)
+    names = ["anchor", "positive", "negative", "negative_count", "aligned", "negative_aligned"]
+    one = replace(batch(), **{name: getattr(batch(), name)[:1] for name in names})
+    with pytest.raises(UserError, match=r"data\.batch_size=1 leaves no pair"):
+        module.check(one)
