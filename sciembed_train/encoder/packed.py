@@ -11,7 +11,8 @@ Shapes: ``T`` tokens of all texts, ``U`` texts, ``Q`` tokens or texts that ask i
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
 from typing import Any
 
@@ -32,6 +33,13 @@ PACKED_TYPES: dict[str, bool] = {
     "xlm-roberta": True,
     "camembert": True,
 }
+
+# What a layer is run in; it is told whether the layer computes the texts' first tokens alone.
+Within = Callable[[bool], AbstractContextManager[Any]]
+
+
+def _nothing(firsts: bool) -> AbstractContextManager[Any]:
+    return nullcontext()
 
 
 def why_not_packed(backbone: nn.Module) -> str | None:
@@ -129,8 +137,20 @@ def _layer(
     hidden: Float[Tensor, "T H"],
     runs: Sequence[tuple[int, int]],
     asking: Int[Tensor, " U"] | None,
+    within: Within,
 ) -> Float[Tensor, "Q H"]:
     """One transformer layer; with ``asking``, only those tokens' new states."""
+    # Entered here, so that a checkpoint enters it again.
+    with within(asking is not None):
+        return _states(layer, hidden, runs, asking)
+
+
+def _states(
+    layer: Any,
+    hidden: Float[Tensor, "T H"],
+    runs: Sequence[tuple[int, int]],
+    asking: Int[Tensor, " U"] | None,
+) -> Float[Tensor, "Q H"]:
     own = layer.attention.self
     states = _lowered(hidden)
     if asking is None:
@@ -155,12 +175,13 @@ def packed_states(
     sizes: Sequence[int],
     cls_only: bool = False,
     checkpointing: bool = False,
+    within: Within = _nothing,
 ) -> Float[Tensor, "Q H"]:
     """Last hidden states of every token, or with ``cls_only`` of each text's first token.
 
     The last of what `packed_layers` gives, with its arguments.
     """
-    layers = packed_layers(backbone, ids, lengths, sizes, cls_only, checkpointing)
+    layers = packed_layers(backbone, ids, lengths, sizes, cls_only, checkpointing, within)
     return deque(layers, maxlen=1).pop()
 
 
@@ -171,6 +192,7 @@ def packed_layers(
     sizes: Sequence[int],
     cls_only: bool = False,
     checkpointing: bool = False,
+    within: Within = _nothing,
 ) -> Iterator[Float[Tensor, "Q H"]]:
     """The embeddings' states and then each layer's, each handed over before the next is computed.
 
@@ -185,6 +207,7 @@ def packed_layers(
         sizes: the same lengths on the host.
         cls_only: leave out what no first token depends on.
         checkpointing: keep only each layer's input and compute the layer again in the backward.
+        within: what each layer is run in, both times, such as the choice of its adapters.
     """
     config = backbone.config
     padding_idx = config.pad_token_id if PACKED_TYPES[config.model_type] else None
@@ -201,7 +224,7 @@ def packed_layers(
     for number, layer in enumerate(layers, start=1):
         asking = first_tokens(lengths) if cls_only and number == len(layers) else None
         if checkpointing and torch.is_grad_enabled():
-            hidden = checkpoint(_layer, layer, hidden, runs, asking, use_reentrant=False)
+            hidden = checkpoint(_layer, layer, hidden, runs, asking, within, use_reentrant=False)
         else:
-            hidden = _layer(layer, hidden, runs, asking)
+            hidden = _layer(layer, hidden, runs, asking, within)
         yield hidden

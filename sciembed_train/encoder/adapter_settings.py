@@ -1,0 +1,132 @@
+"""What adapters a backbone is to have, and the AdapterHub library that makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sciembed_train.errors import UserError
+from sciembed_train.inputs import FORMATS
+
+# Of these the first token's last state is none of the text, or a task must be named beside the
+# adapter.
+_REFUSED = {
+    "prompt_tuning": "puts its own vectors before the text, so the text has no first state",
+    "mtl_lora": "is chosen by a task's number inside the library, and not by an adapter",
+}
+
+
+@dataclass(frozen=True)
+class AdapterSettings:
+    """Small trained parts of a frozen backbone, one for each format of task.
+
+    Args:
+        formats: what has an adapter, as `inputs.FORMATS` names it.
+        config: the library's name of a configuration, with options in brackets, such as
+            ``double_seq_bn`` or ``seq_bn[non_linearity=gelu]``.
+        reduction: the backbone's width divided by that of the adapter; null keeps the
+            configuration's own (``seq_bn``: 16).
+        start: folder or hub name of a trained adapter to begin with, by format; the others begin
+            near the identity.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    formats: tuple[str, ...] = tuple(FORMATS)
+    config: str = "seq_bn"
+    reduction: int | None = None
+    start: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        known = ", ".join(FORMATS)
+        if not self.formats or len(set(self.formats)) < len(self.formats):
+            raise UserError(
+                f"encoder.adapters.formats is {list(self.formats)}; expected some of {known}, each "
+                "once."
+            )
+        for name in self.formats:
+            if name not in FORMATS:
+                raise UserError(f"encoder.adapters.formats has {name!r}; expected some of {known}.")
+        for name in self.start:
+            if name not in self.formats:
+                raise UserError(
+                    f"encoder.adapters.start names {name!r}, which is none of encoder.adapters."
+                    f"formats ({', '.join(self.formats)})."
+                )
+        if self.reduction is not None and self.reduction < 1:
+            raise UserError(
+                f"encoder.adapters.reduction is {self.reduction}; expected 1 or more, or null for "
+                "the configuration's own."
+            )
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """The adapters' names in files and in the backbone: the published codes."""
+        return tuple(FORMATS[name] for name in self.formats)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> AdapterSettings:
+        """The settings from plain values, where a tuple may have become a list."""
+        return cls(**{**values, "formats": tuple(values["formats"])})
+
+
+def library() -> Any:
+    """The package ``adapters``.
+
+    Raises:
+        UserError: it is not installed, or does not run with this transformers.
+    """
+    try:
+        import adapters
+    except ImportError as error:
+        import transformers
+
+        raise UserError(
+            "Adapters are trained and run through the library adapters 1.3, which cannot be "
+            f"imported here ({error}); it needs transformers 4.57.6, and here is "
+            f"{transformers.__version__}. Install sciembed_train[adapters] into an environment "
+            "of its own. Without the library, use the folders that `export` writes to hf/, one "
+            "for each format."
+        ) from error
+    return adapters
+
+
+def configuration(settings: AdapterSettings) -> Any:
+    """The library's configuration of each adapter.
+
+    Raises:
+        UserError: the library has none of this name, or it is one that is not run here.
+    """
+    adapters = library()
+    where = f"encoder.adapters.config is {settings.config!r}"
+    try:
+        config = adapters.AdapterConfig.load(settings.config)
+        if settings.reduction is not None:
+            if "reduction_factor" not in config:
+                raise UserError(f"{where}, which has no reduction: set it to null.")
+            config = config.replace(reduction_factor=settings.reduction)
+    except (ValueError, TypeError, KeyError, SyntaxError, AttributeError) as error:
+        names = ", ".join(sorted(adapters.ADAPTER_CONFIG_MAP))
+        raise UserError(
+            f"{where}, which the library adapters cannot make ({error}); it has {names}."
+        ) from error
+    kind = config.architecture
+    if kind in _REFUSED:
+        raise UserError(f"{where}; {kind} {_REFUSED[kind]}. Use another configuration.")
+    return config
+
+
+def one_forward(config: Any) -> bool:
+    """Whether texts of several formats can share a forward, and the forward can be packed.
+
+    True of bottleneck adapters whose output at a token depends on that token alone.
+    """
+    return (
+        config.architecture is None
+        and not config["use_gating"]
+        and not config["phm_layer"]
+        and config["inv_adapter"] is None
+        and not config["stochastic_depth"]
+    )

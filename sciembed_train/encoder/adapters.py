@@ -1,0 +1,211 @@
+"""Adapters of the AdapterHub library in a frozen backbone, one for each task format.
+
+Which adapter reads which text is an argument of every forward (`Choice`), never a state of the
+model: what a checkpointed layer computes again in the backward is what it computed first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from sciembed_train.encoder.adapter_files import load_adapter
+from sciembed_train.encoder.adapter_settings import (
+    AdapterSettings,
+    configuration,
+    library,
+    one_forward,
+)
+from sciembed_train.errors import UserError
+from sciembed_train.inputs import FORMATS
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which adapter reads which part of a piece whose texts stand format by format.
+
+    Args:
+        codes: the adapters, in the order of their texts.
+        texts: how many texts each reads; may be 0, and its gradient is then zero, not absent.
+        tokens: how many tokens these have.
+    """
+
+    codes: tuple[str, ...]
+    texts: tuple[int, ...]
+    tokens: tuple[int, ...]
+
+    def padded(self) -> AbstractContextManager[Any]:
+        """Inside, the adapters get the rows of a padded piece."""
+        return self._among(self.texts)
+
+    def packed(self, firsts: bool) -> AbstractContextManager[Any]:
+        """Inside, they get the tokens of a packed piece, or the texts' first tokens alone."""
+        return self._among(self.texts if firsts else self.tokens)
+
+    def _among(self, sizes: tuple[int, ...]) -> AbstractContextManager[Any]:
+        adapters = library()
+        if len(self.codes) == 1:
+            return adapters.AdapterSetup(self.codes[0])
+        return adapters.AdapterSetup(adapters.BatchSplit(*self.codes, batch_sizes=list(sizes)))
+
+
+class FormatAdapters(nn.Module):
+    """What an encoder knows of the adapters in its backbone; it holds no weights itself.
+
+    Puts new adapters into the backbone and freezes the rest of it.
+
+    Args:
+        backbone: in fp32, without adapters.
+        settings: which adapters.
+        base: folder or hub name of the backbone, for messages and records.
+        checkpointing: compute each layer of a padded forward again in the backward.
+
+    Attributes:
+        fingerprint: of the frozen backbone's weights (`fingerprint`).
+        names: of the trained tensors in the backbone's state.
+        mixes: whether one forward may have texts of several formats.
+
+    Raises:
+        UserError: the library is absent, or the configuration or the backbone is not one it runs.
+    """
+
+    def __init__(
+        self, backbone: Any, settings: AdapterSettings, base: str, checkpointing: bool = False
+    ) -> None:
+        super().__init__()
+        adapters, config = library(), configuration(settings)
+        self.settings, self.base = settings, base
+        self.fingerprint = fingerprint(backbone.state_dict())
+        backbone.requires_grad_(False)
+        try:
+            adapters.init(backbone)
+            before = set(backbone.state_dict())
+            for name in settings.formats:
+                if name in settings.start:
+                    load_adapter(backbone, FORMATS[name], settings.start[name], config)
+                else:
+                    backbone.add_adapter(FORMATS[name], config)
+        except (ValueError, KeyError, AttributeError) as error:
+            raise UserError(
+                f"{base}: the library adapters cannot put {settings.config} into a model of type "
+                f"{backbone.config.model_type!r} ({error})."
+            ) from error
+        self.names = frozenset(backbone.state_dict()) - before
+        self.mixes = one_forward(config)
+        if checkpointing:
+            _checkpoint_layers(backbone)
+
+    def place(self, name: str) -> int:
+        """The number by which rows name a format.
+
+        Raises:
+            UserError: there is no adapter for it.
+        """
+        if name not in self.settings.formats:
+            raise UserError(
+                f"{self.base}: has no adapter for {name!r}, only for "
+                f"{', '.join(self.settings.formats)}."
+            )
+        return list(FORMATS).index(name)
+
+    def choose(self, formats: Sequence[int], lengths: Sequence[int]) -> Choice:
+        """The choice for a piece.
+
+        Args:
+            formats: the format of each text, as its place in `inputs.FORMATS`; equal ones are
+                neighbours, in rising order.
+            lengths: tokens of each text.
+
+        Raises:
+            ValueError: there is no adapter for a format, or they are out of order.
+        """
+        places = sorted(list(FORMATS).index(name) for name in self.settings.formats)
+        if list(formats) != sorted(formats) or not set(formats) <= set(places):
+            raise ValueError(
+                f"a piece has texts of formats {list(formats)}; expected rising ones of {places}"
+            )
+        codes = list(FORMATS.values())
+        if not self.mixes:
+            if len(set(formats)) > 1:
+                raise ValueError(f"adapters {self.settings.config} read one format in a forward")
+            places = [formats[0]]
+        pairs = list(zip(formats, lengths, strict=True))
+        return Choice(
+            tuple(codes[place] for place in places),
+            tuple(sum(f == place for f in formats) for place in places),
+            tuple(sum(n for f, n in pairs if f == place) for place in places),
+        )
+
+    def is_base(self, name: str) -> bool:
+        """Whether a tensor of the backbone's state is one of the frozen model it was."""
+        # The library gives the word embeddings a second name.
+        return name not in self.names and not name.startswith("prompt_tuning.")
+
+    # Beside the trained weights, a state keeps what they belong to.
+
+    def get_extra_state(self) -> dict[str, str]:
+        """What identifies the frozen backbone."""
+        return {"base": self.base, "fingerprint": self.fingerprint}
+
+    def set_extra_state(self, state: Mapping[str, str]) -> None:
+        """See that a state is one of adapters to this backbone.
+
+        Raises:
+            UserError: it is of adapters to another one.
+        """
+        if state["fingerprint"] != self.fingerprint:
+            raise UserError(
+                f"The adapters were trained in {state['base']}, whose weights are other ones than "
+                f"those of {self.base}. Give the backbone that they were trained in."
+            )
+
+
+def fingerprint(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the names, shapes and values of a backbone's tensors, without the pooler's."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        if not name.startswith("pooler."):
+            values = state[name].detach().cpu().contiguous()
+            digest.update(f"{name} {tuple(values.shape)} {values.dtype}\n".encode())
+            digest.update(values.numpy().data)
+    return digest.hexdigest()
+
+
+def _checkpoint_layers(backbone: Any) -> None:
+    """Let each layer of the library's padded forward be computed again as it was computed first.
+
+    The library's own way keeps all of a forward's settings but the adapters that were chosen.
+    """
+    from adapters import AdapterSetup
+    from adapters.context import ForwardContext
+
+    def again(run: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        found = [kind.get_context() for kind in (ForwardContext, AdapterSetup)]
+        return checkpoint(
+            run,
+            *given,
+            use_reentrant=False,
+            context_fn=lambda: (nullcontext(), _All([c for c in found if c is not None])),
+            **named,
+        )
+
+    backbone._set_gradient_checkpointing(enable=True, gradient_checkpointing_func=again)
+
+
+class _All(ExitStack):
+    """Several contexts as one."""
+
+    def __init__(self, contexts: Sequence[AbstractContextManager[Any]]) -> None:
+        super().__init__()
+        self.contexts = contexts
+
+    def __enter__(self) -> _All:
+        for context in self.contexts:
+            self.enter_context(context)
+        return self
