@@ -8,7 +8,7 @@ import yaml
 
 from sciembed_train import fit
 from sciembed_train.inputs import InputFormat
-from tests.corpus.cocited import write_cocited_corpus
+from tests.corpus.cocited import write_cocited_corpus, write_sentenced_corpus
 from tests.corpus.documents import write_document_corpus
 from tests.corpus.small import write_small_corpus
 
@@ -36,6 +36,10 @@ def test_the_published_recipes_and_the_usual_machines_are_there():
         f"aspire_cocite_{of}_{start}" for of in ("biomed", "compsci") for start in ("spec", "scib")
     ]
     assert set(ways) <= set(names(RECIPES))
+    several = [
+        f"aspire_{kind}_{of}" for kind in ("ts", "ot", "tsot") for of in ("biomed", "compsci")
+    ]
+    assert set(several) <= set(names(RECIPES))
     assert {"cpu", "one_gpu", "eight_gpus", "slurm"} <= set(names(MACHINES))
 
 
@@ -54,6 +58,13 @@ def cocited(tiny_bert, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def sentenced(tiny_bert, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("configs") / "sentenced"
+    write_sentenced_corpus(folder, tiny_bert)
+    return folder
+
+
+@pytest.fixture(scope="module")
 def documents(tiny_bert, tmp_path_factory):
     folder = tmp_path_factory.mktemp("configs") / "documents"
     write_document_corpus(folder, tiny_bert)
@@ -61,9 +72,11 @@ def documents(tiny_bert, tmp_path_factory):
 
 
 @pytest.fixture
-def of_recipe(recipe, corpus, documents, cocited):
+def of_recipe(recipe, corpus, documents, cocited, sentenced):
     """A corpus of what the recipe samples, and spans that its small documents have room for."""
     sampling = yaml.safe_load(recipe.read_text())["data"].get("sampling", {}).get("class_path", "")
+    if sampling.endswith("SentencePairSampling"):
+        return ["--data.corpus", str(sentenced)]
     if not sampling.endswith("SpanSampling"):
         return ["--data.corpus", str(cocited if sampling else corpus)]
     return [
@@ -138,3 +151,28 @@ def test_specter2_base_is_the_model_cards(capsys):
     assert found["model"]["init_args"]["encoder"]["max_length"] == 512
     assert found["data"]["batch_size"] == 1024
     assert found["trainer"]["max_epochs"] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "warm_up", "objectives"),
+    [
+        ("ts_biomed", 2e-5, 667, {"aligned": 1.0}),
+        ("ts_compsci", 2e-5, 200, {"aligned": 1.0}),
+        ("ot_biomed", 2e-5, 200, {"transport": 1.0}),
+        ("ot_compsci", 3e-5, 200, {"transport": 1.0}),
+        ("tsot_biomed", 1e-5, 200, {"aligned": 1.0, "transport": 1.0}),
+        ("tsot_compsci", 2e-5, 200, {"aligned": 1.0, "transport": 1.0}),
+    ],
+)
+def test_multi_vector_aspire_is_the_published_one(capsys, name, rate, warm_up, objectives):
+    found = printed(capsys, CONFIGS / f"aspire_{name}.yaml")
+    model = found["model"]["init_args"]
+    assert (model["optim"]["lr"], model["optim"]["warmup_steps"]) == (rate, warm_up)
+    assert {k: v for k, v in model["objectives"].items() if v} == objectives
+    moved = {"temperature": 5000.0, "blur": 0.05, "scaling": 0.9}
+    assert model["transport"] == (moved if "transport" in objectives else None)
+    assert (model["encoder"]["pooling"], model["encoder"]["max_length"]) == ("sentences", 502)
+    assert model["encoder"]["backbone"] == "allenai/specter"
+    align = found["data"]["sampling"]["init_args"]["align"]
+    assert align == ("context" if "aligned" in objectives else "none")
+    assert (found["data"]["batch_size"], found["trainer"]["max_epochs"]) == (30, 1)
