@@ -154,8 +154,11 @@ class Matcher:
         settings = None
         try:
             if recorded.transport is not None:
-                settings = TransportSettings(**recorded.transport)
-        except TypeError as error:
+                given = {name: float(value) for name, value in recorded.transport.items()}
+                settings = TransportSettings(**given)
+        except (TypeError, ValueError) as error:
+            if isinstance(error, UserError):
+                raise
             raise UserError(
                 f"{model}: `transport` in its sciembed.json is {recorded.transport}; expected "
                 "temperature, blur and scaling. Export the model again."
@@ -229,11 +232,8 @@ class Matcher:
         """
         settings = self.settings
         if temperature is not None:
-            settings = (
-                TransportSettings(temperature)
-                if settings is None
-                else replace(settings, temperature=temperature)
-            )
+            others = {} if settings is None else settings.as_dict()
+            settings = TransportSettings(**{**others, "temperature": float(temperature)})
         if settings is None:
             raise UserError(
                 "The model records no temperature for optimal transport, and results depend on "

@@ -155,8 +155,10 @@ def transport_of(
             f"temperature, on which results depend. Give --temperature: {TEMPERATURES}."
         )
     try:
-        return TransportSettings(**values).as_dict()
-    except TypeError as error:
+        return TransportSettings(**{name: float(value) for name, value in values.items()}).as_dict()
+    except (TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(
             f"{args.source}: its transport settings are {values}; expected temperature, blur and "
             "scaling."
