@@ -27,6 +27,7 @@ VERBS = (
     "quickstart",
     "doctor",
     "checks",
+    "compare",
     "aligning",
     "corpus.prepare",
     "export.command",

@@ -1,9 +1,11 @@
 """Two papers compared by their sentences."""
 
 import json
+import re
 import subprocess
 import sys
 from math import dist
+from pathlib import Path
 
 import pytest
 import torch
@@ -217,6 +219,19 @@ def test_the_picture_is_written_with_the_sentences_in_it(encoder, tmp_path):
     text = (tmp_path / "plan.svg").read_text()
     assert all(sentence in text for paper in (a, b) for sentence in paper.sentences)
     assert "temperature 3, blur 0.2, scaling 0.8" in text
+
+
+def test_the_code_of_the_documentation_runs(tiny_bert, tmp_path, monkeypatch, capsys):
+    encoder = Encoder(EncoderSettings(str(tiny_bert), "sentences"))
+    folder = saved(encoder, tmp_path / "m", similarity="best_match")
+    text = (Path(__file__).parents[1] / "docs" / "matching.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(block.replace("PATH_OR_NAME_OF_A_MODEL", str(folder)), names)
+    assert len(names["a"].sentences) == 3
+    assert (tmp_path / "plan.svg").is_file()
+    assert capsys.readouterr().out.count("%") == 3
 
 
 def test_inference_needs_no_trainer():

@@ -12,7 +12,7 @@ from sciembed_train.errors import UserError
 from sciembed_train.export.checkpoint_file import load_checkpoint
 
 # What of a checkpoint's facts stands beside the counts, not among them.
-_HEADS = ("recipe", "seed", "base_model", "base_model_sha256")
+_HEADS = ("recipe", "seed", "base_model", "base_model_sha256", "texts")
 
 
 def find_checkpoint(source: str | Path) -> Path:
@@ -44,7 +44,7 @@ def card_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
         "method": record.get("method"),
         # Checkpoints without the entry were all trained for it.
         "similarity": record.get("similarity") or "euclidean",
-        **{key: record[key] for key in ("transport", "texts") if key in record},
+        **{key: record[key] for key in ("transport", "texts") if record.get(key)},
     }
     if "training_documents" in training:
         card["texts"] = "any"

@@ -67,6 +67,7 @@ def _matching(record: dict[str, Any]) -> Iterator[str]:
     yield "```"
     yield ""
     yield "    ./train compare --model FOLDER --papers papers.jsonl ID_A ID_B --picture plan.svg"
+    yield "    ./train embed --model FOLDER --input papers.jsonl --to vectors.jsonl"
     yield f"    ./train evaluate --model FOLDER --scorer {record['similarity']} ..."
     yield ""
 
