@@ -41,7 +41,7 @@ from sciembed_train.corpus.store import Corpus, save_info, written_whole
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.options import EmbedSettings
 from sciembed_train.sampling.base import Sampling
-from sciembed_train.sampling.sentences import SentencePairSampling
+from sciembed_train.sampling.sentences import SentencePairSampling, no_contexts
 
 CHUNK = 2**14  # pairs compared at once; neighbours share papers, whose vectors are read together
 
@@ -101,10 +101,20 @@ def aligned(
 
 
 def with_alignment(sampling: Sampling, corpus: Corpus, progress: Progress) -> Sampling:
-    """The sampling itself; or, where it names a model to align by, with the alignment's name."""
+    """The sampling itself; or, where it names a model to align by, with the alignment's name.
+
+    Raises:
+        UserError: as `aligned`; or contexts are asked for, and the corpus has none.
+    """
     if not isinstance(sampling, SentencePairSampling) or not sampling.aligned_by:
         return sampling
-    return replace(sampling, aligned_by=aligned(corpus, sampling.aligned_by, progress=progress))
+    if sampling.align == "context" and not corpus.info["counts"].get("contexts"):
+        raise no_contexts(corpus)  # before thousands of sentences are encoded
+    try:
+        name = aligned(corpus, sampling.aligned_by, progress=progress)
+    except UserError as error:
+        raise UserError(f"data.sampling.aligned_by: {error}") from error
+    return replace(sampling, aligned_by=name)
 
 
 def _make(
@@ -180,7 +190,7 @@ class _Encoding:
 
         path, width = self.work / f"{name}.f32", self.encoder.dim
         size = chunk_size(piece_tokens(self.encoder, self.settings))
-        with self.progress.stage(name, unit=name) as stage, path.open("wb") as file:
+        with self.progress.stage(f"encoding {name}", unit=name) as stage, path.open("wb") as file:
             for rows in token_chunks(self.encoder, texts(), size):
                 vectors = encode(self.encoder, rows, self.settings)
                 file.write(np.ascontiguousarray(vectors, np.float32).data)

@@ -172,6 +172,8 @@ def test_an_alignment_is_made_once_and_named_by_model_and_settings(place, own, m
     assert aligned(own, name) == name  # a name for a model
     sampling = SentencePairSampling(align="context", aligned_by=str(place.model))
     assert with_alignment(sampling, own, Progress(quiet=True)).aligned_by == name
+    with pytest.raises(UserError, match=r"data\.sampling\.aligned_by: .*there is no such folder"):
+        with_alignment(SentencePairSampling("derangement", "context", "gone"), own, Progress(True))
     for other in (SentencePairSampling(), CocitationSampling()):
         assert with_alignment(other, own, Progress(quiet=True)) is other
     monkeypatch.undo()
@@ -244,6 +246,10 @@ def test_without_a_citing_sentence_the_abstracts_are_aligned_and_that_is_told(
     assert not corpus.has_sentences  # made by the way
     assert main(["align", str(tmp_path / "c"), "--model", str(place.model), "--name", "x"]) == 0
     assert "no pair has a citing sentence" in capsys.readouterr().out
+    asked = SentencePairSampling(align="context", aligned_by=str(place.model))
+    with pytest.raises(UserError, match="no citing sentence of any of its"):
+        with_alignment(asked, corpus, Progress(quiet=True))
+    assert len(list((tmp_path / "c" / "alignments").glob("*/"))) == 1  # nothing was encoded
     found = read_alignment(corpus, "x", "train")
     assert (found[:, :2] == -1).all()
     assert (found[:, 2:] >= 0).all()

@@ -199,11 +199,16 @@ def aligned_sentences(
         there = (by_context >= 0).all(1, keepdims=True)
         without = int((~there).sum())
         if without == len(found):
-            raise UserError(
-                f"{corpus.folder} has no citing sentence of any of its {without:,} pairs, and "
-                "data.sampling.align is context. Prepare it with --contexts F, or set align to "
-                "abstract."
-            )
+            raise no_contexts(corpus)
         chosen = np.where(there, by_context, by_abstract)
     places = [tokens.numbered(pairs[:, side], chosen[:, side]) for side in (0, 1)]
     return np.stack(places, axis=1).astype(np.int16), without
+
+
+def no_contexts(corpus: Corpus) -> UserError:
+    """What a user is told whose pairs are to be aligned by contexts and have none."""
+    pairs = len(corpus.cocitations("train"))
+    return UserError(
+        f"{corpus.folder} has no citing sentence of any of its {pairs:,} pairs, and "
+        "data.sampling.align is context. Prepare it with --contexts F, or set align to abstract."
+    )
