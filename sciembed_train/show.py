@@ -133,7 +133,8 @@ def describe_citing(
     papers, offsets = corpus.sentence_papers()
     paragraphs = []
     for place, number in enumerate(order[:count].tolist()):
-        told = dict(zip(("anchor", "positive"), met.pairs[place].tolist(), strict=True))
+        anchor, positive = met.pairs[place].tolist()
+        told = {"anchor": anchor, "positive": positive}
         if met.negative[place] >= 0:
             told["negative, another pair's positive"] = int(met.pairs[met.negative[place], 1])
         lines = [f"pair {number:,} of citing sentences"]

@@ -8,6 +8,7 @@ import yaml
 
 from sciembed_train import fit
 from sciembed_train.inputs import InputFormat
+from tests.corpus.cited import write_citing_corpus
 from tests.corpus.cocited import write_cocited_corpus, write_sentenced_corpus
 from tests.corpus.documents import write_document_corpus
 from tests.corpus.small import write_small_corpus
@@ -39,7 +40,7 @@ def test_the_published_recipes_and_the_usual_machines_are_there():
     several = [
         f"aspire_{kind}_{of}" for kind in ("ts", "ot", "tsot") for of in ("biomed", "compsci")
     ]
-    assert set(several) <= set(names(RECIPES))
+    assert {*several, "aspire_sentence"} <= set(names(RECIPES))
     assert {"cpu", "one_gpu", "eight_gpus", "slurm"} <= set(names(MACHINES))
 
 
@@ -71,12 +72,19 @@ def documents(tiny_bert, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def cited(tiny_bert, tmp_path_factory):
+    return write_citing_corpus(tmp_path_factory.mktemp("configs") / "cited", tiny_bert).folder
+
+
 @pytest.fixture
-def of_recipe(recipe, corpus, documents, cocited, sentenced):
+def of_recipe(recipe, corpus, documents, cocited, sentenced, cited):
     """A corpus of what the recipe samples, and spans that its small documents have room for."""
     sampling = yaml.safe_load(recipe.read_text())["data"].get("sampling", {}).get("class_path", "")
     if sampling.endswith("SentencePairSampling"):
         return ["--data.corpus", str(sentenced)]
+    if sampling.endswith("CitingSentenceSampling"):
+        return ["--data.corpus", str(cited)]
     if not sampling.endswith("SpanSampling"):
         return ["--data.corpus", str(cocited if sampling else corpus)]
     return [
