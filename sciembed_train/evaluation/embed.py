@@ -1,11 +1,10 @@
 """The verb ``embed``: vectors of a file of papers, in the file's order.
 
-Work in progress lies in ``<target>.partial/``: the vectors as a memory-mapped array, how many
-chunks of them are done, and what was asked. A killed run continues there after its last finished
-chunk. Chunks are cut and sorted alike in every run, so the result is bit-equal to a run that was
-not killed.
+A model of whole texts gives one vector a paper, a multi-vector model one for each sentence.
 
-Shapes: ``P`` papers, ``D`` width.
+Work in progress lies in ``<target>.partial/``: the vectors (`partial`), of how many papers they
+are done, and what was asked. A killed run continues there after its last finished chunk. Chunks
+are cut and sorted alike in every run, so the result is bit-equal to a run that was not killed.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from sciembed_train.evaluation.output import writable, write_json
 if TYPE_CHECKING:
     from sciembed_train.encoder.encoder import Encoder
     from sciembed_train.evaluation.papers import PaperFile
+    from sciembed_train.evaluation.partial import Partial
 
 PARTIAL_VERSION = 1
 ENDINGS = (".jsonl", ".npy", ".parquet")
@@ -53,19 +53,27 @@ def main(argv: list[str] | None = None) -> int:
     if args.json:
         print(json.dumps(summary, ensure_ascii=False))
     elif not args.quiet:
-        print(
-            f"{summary['papers']:,} embeddings of width {summary['dim']} in {target}"
-            + (f" (ids in {ids_path(target)})" if target.suffix == ".npy" else "")
-            + "."
-        )
-        for key, text in (
-            ("continued_from", "of them were done already by a run that had stopped"),
-            ("without_text", "of them have no title and no abstract: the empty text's vector"),
-            ("malformed_left_out", "malformed rows were left out"),
-        ):
-            if summary[key]:
-                print(f"{summary[key]:,} {text}.")
+        print(_told(summary, target))
     return 0
+
+
+def _told(summary: dict[str, Any], target: Path) -> str:
+    """What was done, for people."""
+    of = f"{summary['papers']:,} embeddings"
+    empty = "the empty text's vector"
+    if "sentences" in summary:
+        of = f"{summary['sentences']:,} embeddings of the sentences of {summary['papers']:,} papers"
+        empty = "they have no vector"
+    ids = f" (ids in {ids_path(target)})" if target.suffix == ".npy" else ""
+    lines = [f"{of} of width {summary['dim']} in {target}{ids}."]
+    for key, text in (
+        ("continued_from", "papers were done already by a run that had stopped"),
+        ("without_text", f"papers have no title and no abstract: {empty}"),
+        ("malformed_left_out", "malformed rows were left out"),
+    ):
+        if summary[key]:
+            lines.append(f"{summary[key]:,} {text}.")
+    return "\n".join(lines)
 
 
 def embed(
@@ -87,17 +95,30 @@ def embed(
         quiet: show no progress.
 
     Raises:
-        UserError: another run is at it, an unfinished run asked something else, or the disk is
-            full.
+        UserError: another run is at it, an unfinished run asked something else, the disk is full,
+            or an ``.npy`` file is asked of a multi-vector model.
     """
     from filelock import FileLock, Timeout
 
+    from sciembed_train.evaluation.partial import OneEach, SentencesEach
+
+    many = encoder.settings.pooling == "sentences"
+    if many and target.suffix == ".npy":
+        raise UserError(
+            f"--to {target}: this model gives a vector for each sentence, and papers have unlike "
+            "numbers of them, which an .npy array cannot hold. Use .jsonl or .parquet, or name a "
+            "pooling for one vector a paper with --pooling mean or cls."
+        )
     folder = target.parent / f"{target.name}.partial"
+    partial = (SentencesEach if many else OneEach)(folder, len(papers), encoder.dim)
+    sentences = {}
     try:
         with FileLock(str(target.parent / f".{target.name}.lock"), timeout=0) as lock:
             try:
-                done = _compute(encoder, papers, folder, target, settings, restart, quiet)
-                _finish(papers, folder, target)
+                done = _compute(encoder, papers, partial, target, settings, restart, quiet)
+                if isinstance(partial, SentencesEach):
+                    sentences = {"sentences": int(partial.counts().sum())}
+                _finish(papers, partial, target)
             finally:
                 Path(lock.lock_file).unlink(missing_ok=True)
     except Timeout as error:
@@ -112,6 +133,7 @@ def embed(
     return {
         "to": str(target),
         "papers": len(papers),
+        **sentences,
         "dim": encoder.dim,
         "continued_from": done,
         "without_text": papers.without_text,
@@ -138,16 +160,15 @@ def fingerprint(encoder: Encoder) -> str:
 def _compute(
     encoder: Encoder,
     papers: PaperFile,
-    folder: Path,
+    partial: Partial,
     target: Path,
     settings: EmbedSettings,
     restart: bool,
     quiet: bool,
 ) -> int:
-    """Fill ``vectors.npy``; returns how many papers were done before."""
-    import numpy as np
-
+    """Fill the partial vectors; returns how many papers were done before."""
     from sciembed_train.corpus.progress import Progress
+    from sciembed_train.evaluation.sentences import in_papers, sentenced
     from sciembed_train.evaluation.vectors import (
         chunk_size,
         describe,
@@ -156,6 +177,7 @@ def _compute(
         token_chunks,
     )
 
+    folder = partial.vectors.parent
     tokens = piece_tokens(encoder, settings)
     size = chunk_size(tokens)
     plan = {
@@ -172,7 +194,7 @@ def _compute(
     }
     if restart:
         shutil.rmtree(folder, ignore_errors=True)
-    begun = _begun(folder, plan, target)
+    begun = _begun(partial.vectors, plan, target)
     if begun == len(papers):
         return len(papers)
     if begun is None:
@@ -180,23 +202,28 @@ def _compute(
         folder.mkdir()
         if target.suffix == ".npy":
             _write_ids(folder / "ids.txt", papers)
-        shape = (len(papers), encoder.dim)
-        array = np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.float32, shape)
+        partial.open(None)
         write_json(folder / "done.json", {"papers": 0})
         write_json(folder / "plan.json", plan)  # last: with it, the folder is whole
     else:
-        array = np.load(folder / "vectors.npy", mmap_mode="r+")
+        partial.open(begun)
     at = begun or 0
     texts = ((paper.title, paper.abstract) for paper in islice(papers, at, None))
     try:
         with Progress(quiet).stage("embedding", len(papers), "papers") as stage:
             stage.reach(at)
-            for rows in token_chunks(encoder, texts, size):
-                array[at : at + len(rows)] = encode(
-                    encoder, rows, settings, lambda n: stage.reach(stage.done + n)
-                )
-                at += len(rows)
-                array.flush()
+
+            def done(count: int) -> None:
+                stage.reach(stage.done + count)
+
+            if encoder.settings.pooling == "sentences":
+                parts: Iterator[Any] = in_papers(encoder, map(sentenced, texts), settings, done)
+            else:
+                rows = token_chunks(encoder, texts, size)
+                parts = (encode(encoder, few, settings, done) for few in rows)
+            for part in parts:
+                partial.add(part)
+                at += len(part)
                 write_json(folder / "done.json", {"papers": at})
     except KeyboardInterrupt:
         print(f"Stopped after {at:,} papers; the same command continues.", file=sys.stderr)
@@ -204,8 +231,9 @@ def _compute(
     return begun or 0
 
 
-def _begun(folder: Path, plan: dict[str, Any], target: Path) -> int | None:
+def _begun(vectors: Path, plan: dict[str, Any], target: Path) -> int | None:
     """Papers that an unfinished run of the same plan has done; None where there is no such run."""
+    folder = vectors.parent
     try:
         there = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
         done = json.loads((folder / "done.json").read_text(encoding="utf-8"))["papers"]
@@ -213,7 +241,7 @@ def _begun(folder: Path, plan: dict[str, Any], target: Path) -> int | None:
         return None
     if there == plan:
         # Killed after the last rename, the vectors are the target already.
-        whole = (folder / "vectors.npy").is_file() or (done == plan["papers"] and target.is_file())
+        whole = vectors.is_file() or (done == plan["papers"] and target.is_file())
         return done if whole else None
     other = [
         text
@@ -232,23 +260,21 @@ def _begun(folder: Path, plan: dict[str, Any], target: Path) -> int | None:
     )
 
 
-def _finish(papers: PaperFile, folder: Path, target: Path) -> None:
+def _finish(papers: PaperFile, partial: Partial, target: Path) -> None:
     """Write the target from the vectors, in the target's format, and remove the folder."""
-    import numpy as np
+    from sciembed_train.evaluation.partial import write_jsonl, write_parquet
 
-    vectors = folder / "vectors.npy"
-    if vectors.exists():
+    folder = partial.vectors.parent
+    if partial.vectors.exists():
         if target.suffix == ".npy":
             if (folder / "ids.txt").exists():  # otherwise killed between the two renames
                 (folder / "ids.txt").replace(ids_path(target))
-            vectors.replace(target)
+            partial.vectors.replace(target)
         else:
-            array = np.load(vectors, mmap_mode="r")
             whole = folder / f"whole{target.suffix}"
-            write = _write_jsonl if target.suffix == ".jsonl" else _write_parquet
-            write(whole, papers, array)
+            write = write_jsonl if target.suffix == ".jsonl" else write_parquet
+            write(whole, (paper.paper_id for paper in papers), partial)
             whole.replace(target)
-            del array
     shutil.rmtree(folder)
 
 
@@ -263,42 +289,11 @@ def _write_ids(path: Path, papers: PaperFile) -> None:
             file.write(f"{paper.paper_id}\n")
 
 
-def _write_jsonl(path: Path, papers: PaperFile, vectors: Any) -> None:
-    # Nine digits are enough to give every float32 back.
-    form = ", ".join(["%.9g"] * vectors.shape[1])
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        for paper, vector in zip(papers, vectors, strict=True):
-            paper_id = json.dumps(paper.paper_id, ensure_ascii=False)
-            embedding = form % tuple(vector.tolist())
-            file.write(f'{{"paper_id": {paper_id}, "embedding": [{embedding}]}}\n')
-
-
-def _write_parquet(path: Path, papers: PaperFile, vectors: Any) -> None:
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    schema = pa.schema([("paper_id", pa.string()), ("embedding", pa.list_(pa.float32()))])
-    with pq.ParquetWriter(path, schema) as writer:
-        for start, ids in _id_groups(papers, 4096):
-            part = np.ascontiguousarray(vectors[start : start + len(ids)])
-            offsets = np.arange(len(ids) + 1, dtype=np.int32) * vectors.shape[1]
-            column = pa.ListArray.from_arrays(pa.array(offsets), pa.array(part.reshape(-1)))
-            writer.write_table(pa.table([pa.array(ids, pa.string()), column], schema=schema))
-
-
-def _id_groups(papers: PaperFile, size: int) -> Iterator[tuple[int, list[str]]]:
-    ids = (paper.paper_id for paper in papers)
-    start = 0
-    while few := list(islice(ids, size)):
-        yield start, few
-        start += len(few)
-
-
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="train embed",
-        description="Vectors of a file of papers. A run that was killed continues where it was.",
+        description="Vectors of a file of papers, or of their sentences where the model gives "
+        "those. A run that was killed continues where it was.",
     )
     add = parser.add_argument
     add("--model", required=True, metavar="FOLDER", help="a model folder, run folder or hub name")

@@ -135,7 +135,7 @@ def test_a_run_killed_while_writing_the_target_encodes_nothing_again(
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(embed, "_write_jsonl", stop)
+    monkeypatch.setattr("sciembed_train.evaluation.partial.write_jsonl", stop)
     with pytest.raises(KeyboardInterrupt):
         run(tiny_bert, papers, tmp_path / "e.jsonl")
     monkeypatch.undo()
@@ -269,3 +269,89 @@ def test_an_id_with_a_line_end_is_refused_before_the_work(tiny_bert, tmp_path, m
     monkeypatch.setattr("sciembed_train.evaluation.vectors.encode", None)
     with pytest.raises(UserError, match="line end"):
         run(tiny_bert, papers, tmp_path / "e.npy")
+
+
+@pytest.fixture(scope="module")
+def many(tiny_bert, tmp_path_factory):
+    """A multi-vector model."""
+    from sciembed_train.encoder.encoder import Encoder
+
+    folder = tmp_path_factory.mktemp("many")
+    Encoder.load(tiny_bert, pooling="sentences").save(folder, {"similarity": "best_match"})
+    return folder
+
+
+def test_a_multi_vector_model_writes_a_vector_for_each_sentence(many, tmp_path, capsys):
+    import pyarrow.parquet as pq
+
+    from sciembed_train.encoder.encoder import Encoder
+
+    file = tmp_path / "papers.jsonl"
+    rows = [
+        {"paper_id": 1, "title": "word1", "abstract": ["word2 word3", "word4", ""]},
+        {"paper_id": 2, "title": "word5", "abstract": None},
+        {"paper_id": 3, "title": "", "abstract": ""},
+        {"paper_id": 4, "title": "word6", "abstract": "Word7 is here. Word8 is there."},
+    ]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    assert run(many, file, tmp_path / "e.jsonl") == 0
+    assert embed.main([*options(many, file, tmp_path / "e.parquet"), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["papers"], said["sentences"], said["without_text"]) == (4, 5, 1)
+    lines = [json.loads(line) for line in (tmp_path / "e.jsonl").read_text().splitlines()]
+    assert [line["paper_id"] for line in lines] == ["1", "2", "3", "4"]
+    found = [line["sentence_embeddings"] for line in lines]
+    assert [len(vectors) for vectors in found] == [2, 1, 0, 2]
+    encoder = Encoder.load(many)
+    papers = [
+        ("word1", ["word2 word3", "word4"]),
+        ("word5", []),
+        ("word6", ["Word7 is here.", "Word8 is there."]),
+    ]
+    for vectors, want in zip(
+        (found[0], found[1], found[3]), encoder.encode_sentences(papers), strict=True
+    ):
+        np.testing.assert_allclose(np.array(vectors), want.numpy(), atol=1e-5)
+    table = pq.read_table(tmp_path / "e.parquet").to_pydict()
+    assert table["paper_id"] == ["1", "2", "3", "4"]
+    assert [np.array(v, np.float32).tolist() for v in table["sentence_embeddings"]] == [
+        np.array(v, np.float32).tolist() for v in found
+    ]
+    assert {p.name for p in tmp_path.iterdir()} == {"papers.jsonl", "e.jsonl", "e.parquet"}
+
+
+def test_an_array_cannot_hold_unlike_numbers_of_sentences(many, papers, tmp_path):
+    with pytest.raises(UserError, match=r"\.npy array cannot hold.*--pooling mean"):
+        run(many, papers, tmp_path / "e.npy")
+    assert run(many, papers, tmp_path / "e.npy", "--pooling", "mean") == 0
+    assert np.load(tmp_path / "e.npy").shape == (150, 32)
+
+
+def test_sentences_of_a_killed_run_continue_and_end_bit_equal(many, papers, tmp_path, monkeypatch):
+    from sciembed_train.evaluation import sentences
+    from sciembed_train.evaluation.partial import SentencesEach
+
+    run(many, papers, tmp_path / "whole.jsonl")
+    real, calls = SentencesEach.add, []
+
+    def add(self, part):
+        """The second chunk is on disk, but killed before it is noted."""
+        real(self, part)
+        calls.append(len(part))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SentencesEach, "add", add)
+        with pytest.raises(KeyboardInterrupt):
+            run(many, papers, tmp_path / "e.jsonl")
+    encoded = []
+    finite = sentences.refuse_not_finite
+    monkeypatch.setattr(
+        sentences, "refuse_not_finite", lambda *a: encoded.append(len(a[0])) or finite(*a)
+    )
+    assert run(many, papers, tmp_path / "e.jsonl") == 0
+    assert calls == [64, 64]
+    assert len(encoded) == 2  # the second chunk again, and the third
+    assert (tmp_path / "e.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert not list(tmp_path.glob("*.partial"))

@@ -149,8 +149,11 @@ def test_papers_of_equal_vectors_cost_bit_equally_in_any_company(papers, monkeyp
         monkeypatch.setattr(sentences, "ENTRIES", entries)
         others = [rng.normal(size=(n, 5)).astype(np.float32) for n in (9, 1, 6, 6, 12)]
         kept = stored([twin, *others[:3], twin, *others[3:], twin])
-        for score in (nearest_pair, lambda *given: transported(*given, MOVES)):
-            row = score(papers[6], kept, np.arange(8))
+        everyone = np.arange(8)
+        for row in (
+            nearest_pair(papers[6], kept, everyone),
+            transported(papers[6], kept, everyone, MOVES),
+        ):
             assert row[0] == row[4] == row[7]
             assert len(set(row.tolist())) == 6
 

@@ -128,7 +128,7 @@ def test_the_sentences_of_a_facet_ask(folder, tmp_path):
         by_sentence: ClassVar[bool] = True
 
         def distances(self, search):
-            self.asked = list(search.asking)
+            self.asked = search.asking
             return super().distances(search)
 
     system = Watch()
