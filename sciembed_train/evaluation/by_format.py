@@ -1,0 +1,110 @@
+"""Vectors of records by what they are read for: the one thing that SciRepEval asks of a model.
+
+Shapes: ``P`` records, ``D`` width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float32
+
+from sciembed_train.corpus.progress import Progress
+from sciembed_train.evaluation.options import Similarity
+from sciembed_train.evaluation.systems import Model
+from sciembed_train.evaluation.vectors import Text, embed_texts
+
+Record = tuple[str, ...]  # the fields of a text that are not empty, the title first
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """Something that gives vectors.
+
+    Args:
+        name: for the results file.
+        similarity: what its vectors are compared by where papers are ranked.
+        notes: what a reader of numbers made of its vectors should know.
+    """
+
+    name: str
+    similarity: Similarity
+    notes: list[str]
+
+    def describe(self) -> dict[str, Any]:
+        """Settings for the results file."""
+        ...
+
+    def embed(self, records: Sequence[Record], format: str) -> Float32[np.ndarray, "P D"]:
+        """The vector of each record.
+
+        Args:
+            records: see `Record`.
+            format: what they are read for, a key of `inputs.FORMATS`.
+        """
+        ...
+
+
+class PlainModel:
+    """An encoder that reads a text in one way, whatever for.
+
+    Args:
+        model: gives vectors of whole texts.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.name, self.notes = model.name, model.notes
+        self.similarity: Similarity = model.scoring.similarity
+
+    def describe(self) -> dict[str, Any]:
+        """See `Embedder`."""
+        return {**self.model.describe(), "formats": "one vector for every format"}
+
+    def embed(self, records: Sequence[Record], format: str) -> Float32[np.ndarray, "P D"]:
+        """See `Embedder`."""
+        encoder, model = self.model.encoder, self.model
+        separator = encoder.settings.form.separator
+        between = encoder.tokenizer.sep_token if separator == "sep" else " "
+        texts = (as_paper(record, between) for record in records)
+        with Progress(model.quiet).stage("embedding", len(records), "texts") as stage:
+            return embed_texts(
+                encoder,
+                texts,
+                len(records),
+                model.settings,
+                lambda n: stage.reach(stage.done + n),
+            )
+
+
+@dataclass
+class RandomVectors:
+    """Normal random numbers, the same for the same text and format: what chance would tell."""
+
+    seed: int = 0
+    width: int = 64
+    name: str = "random"
+    similarity: Similarity = "euclidean"
+    notes: list[str] = field(default_factory=list)
+
+    def describe(self) -> dict[str, Any]:
+        """See `Embedder`."""
+        return {"vectors": "normal random numbers", "seed": self.seed, "dim": self.width}
+
+    def embed(self, records: Sequence[Record], format: str) -> Float32[np.ndarray, "P D"]:
+        """See `Embedder`."""
+        found = np.empty((len(records), self.width), dtype=np.float32)
+        for row, record in zip(found, records, strict=True):
+            text = "\0".join((format, *record))
+            seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+            row[:] = np.random.default_rng([self.seed, seed]).standard_normal(self.width)
+        return found
+
+
+def as_paper(record: Record, between: str) -> Text:
+    """A record's title, and its other fields as they stand behind an abstract in one text."""
+    return (record[0], between.join(record[1:])) if record else ("", "")
