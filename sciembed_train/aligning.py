@@ -41,7 +41,6 @@ from sciembed_train.corpus.store import Corpus, save_info, written_whole
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.options import EmbedSettings
 from sciembed_train.sampling.base import Sampling
-from sciembed_train.sampling.sentences import SentencePairSampling, no_contexts
 
 CHUNK = 2**14  # pairs compared at once; neighbours share papers, whose vectors are read together
 
@@ -106,6 +105,8 @@ def with_alignment(sampling: Sampling, corpus: Corpus, progress: Progress) -> Sa
     Raises:
         UserError: as `aligned`; or contexts are asked for, and the corpus has none.
     """
+    from sciembed_train.sampling.sentences import SentencePairSampling, no_contexts
+
     if not isinstance(sampling, SentencePairSampling) or not sampling.aligned_by:
         return sampling
     if sampling.align == "context" and not corpus.info["counts"].get("contexts"):
