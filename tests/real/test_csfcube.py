@@ -80,12 +80,10 @@ def test_one_file_is_scored_by_the_facet_in_its_name(folder, tmp_path):
         assert one == {k: v for k, v in whole.items() if k.split("/")[0] in (facet, f"{facet}_dev")}
 
 
-def test_a_real_encoder_ranks_above_chance(folder, minilm):
-    """Two queries and short texts: all 3,368 whole ones take minutes on two cores."""
+@pytest.fixture(scope="module")
+def few(folder):
+    """The background facet with two of its queries: all 3,368 papers take minutes on two cores."""
     from sciembed_train.evaluation.benchmarks import csfcube
-    from sciembed_train.evaluation.options import EmbedSettings
-    from sciembed_train.evaluation.papers import PaperFile
-    from sciembed_train.evaluation.systems import Model
 
     data = csfcube.CsfCube.open(folder, "background")
     few = data.splits["background"]["fold1_dev"][:2]
@@ -94,9 +92,41 @@ def test_a_real_encoder_ranks_above_chance(folder, minilm):
     pools = data.facets["background"].pools
     kept = {entry.removesuffix("_background") for entry in few}
     data.facets["background"].pools = {q: pools[q] for q in kept}
-    papers = PaperFile(csfcube.paper_file(folder))
-    system = Model(str(minilm), EmbedSettings(max_length=64), quiet=True)
-    found = csfcube.evaluate(data, system, papers)
-    shares = [sum(g >= 2 for g in pools[q].values()) / len(pools[q]) for q in kept]
+    return data
+
+
+@pytest.mark.parametrize("scorer", ["document", "sentences", "best_match", "transport"])
+def test_a_real_encoder_ranks_above_chance(few, folder, minilm, scorer):
+    from sciembed_train.evaluation.benchmarks import csfcube
+    from sciembed_train.evaluation.options import EmbedSettings, ScoreSettings
+    from sciembed_train.evaluation.papers import PaperFile
+    from sciembed_train.evaluation.sentence_model import SentenceModel
+    from sciembed_train.evaluation.systems import Model
+
+    papers, settings = PaperFile(csfcube.paper_file(folder)), EmbedSettings(max_length=64)
+    system, labels = Model(str(minilm), settings, quiet=True), None
+    if scorer != "document":
+        asked = ScoreSettings(scorer, temperature=5000.0 if scorer == "transport" else None)
+        system = SentenceModel(str(minilm), settings, True, asked)
+        labels = csfcube.read_labels(papers, few)
+        assert all("background_label" in row for row in labels.values())
+    found = csfcube.evaluate(few, system, papers, labels)
+    assert found.settings.get("queries_without_a_sentence_of_the_facet", 0) == 0
+    pools = few.facets["background"].pools.values()
+    shares = [sum(g >= 2 for g in pool.values()) / len(pool) for pool in pools]
     chance = sum(shares) / len(shares)  # mean precision of a random order
     assert found.metrics["background/map_grade2"] > 1.5 * chance
+
+
+def test_every_query_has_a_sentence_labelled_with_its_facet(folder):
+    from sciembed_train.evaluation.benchmarks import csfcube
+    from sciembed_train.evaluation.papers import PaperFile
+
+    data = csfcube.CsfCube.open(folder)
+    labels = csfcube.read_labels(PaperFile(csfcube.paper_file(folder)), data)
+    asking = {
+        facet: [csfcube.asking_sentences(facet, labels[query]) for query in one.pools]
+        for facet, one in data.facets.items()
+    }
+    assert {facet: len(rows) for facet, rows in asking.items()} == {"background": 16, "method": 17}
+    assert all(rows.count(None) == 0 for rows in asking.values())
