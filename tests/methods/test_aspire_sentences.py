@@ -124,7 +124,7 @@ def plain_distance(objective, q, p, said, temperature=1.0):
     return sum(weights[k] * d for k, d in every.items()) / sum(weights.values())
 
 
-def plain_loss(objective, papers, given, pair, query="own", **settings):
+def plain_loss(objective, papers, given, pair, margin, query="own", **settings):
     """The loss of one pair of `batch`; 0 where it has no negative or no alignment."""
     other = given.negative[pair].item()
     if other < 0:
@@ -136,7 +136,7 @@ def plain_loss(objective, papers, given, pair, query="own", **settings):
     i_other = min(i_other, len(a) - 1) if query == "other" else i
     near = plain_distance(objective, a, p, (i, j), **settings)
     far = plain_distance(objective, a, n, (i_other, j_other), **settings)
-    return max(0.0, near - far + 1.0)
+    return max(0.0, near - far + margin)
 
 
 def vectors_of(module, given):
@@ -156,16 +156,20 @@ def vectors_of(module, given):
         (ALL, {"transport": TRANSPORT}, {}),
     ],
 )
-@pytest.mark.parametrize("unaligned", [False, True])
-def test_the_loss_is_the_equation_in_plain_loops(tiny_bert, objectives, settings, plain, unaligned):
-    module, given = prepared(str(tiny_bert), objectives, **settings), batch()
+# The large margin leaves no triplet without a loss, so that every one of them is compared.
+@pytest.mark.parametrize(("margin", "unaligned"), [(1.0, False), (10.0, False), (10.0, True)])
+def test_the_loss_is_the_equation_in_plain_loops(
+    tiny_bert, objectives, settings, plain, margin, unaligned
+):
+    module = prepared(str(tiny_bert), objectives, margin=margin, **settings)
+    given = batch()
     if unaligned:
         given = batch(aligned=((1, 2), (-1, -1), (0, 1), (2, 0)))
     found = module.gradients(given, [given])
     papers = vectors_of(module, given)
     total = np.zeros(4)
     for name, weight in objectives.items():
-        losses = [plain_loss(name, papers, given, pair, **plain) for pair in range(4)]
+        losses = [plain_loss(name, papers, given, pair, margin, **plain) for pair in range(4)]
         assert found[f"{name}_loss"].item() == pytest.approx(sum(losses), abs=1e-7)
         total += weight * np.array(losses)
     assert found["loss"].item() == pytest.approx(total.sum(), abs=1e-7)
