@@ -32,6 +32,7 @@ TASKS: dict[str, tuple[str, str]] = {
     "datasets": ("datasets", "papers and citations from a datasets dataset"),
     "wandb": ("wandb", "logging to Weights & Biases"),
     "bm25": ("bm25", "BM25 beside the encoder in a table"),
+    "probes": ("probes", "probes of SciRepEval's classifications and regressions"),
 }
 
 

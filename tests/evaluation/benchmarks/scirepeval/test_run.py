@@ -110,6 +110,18 @@ def test_a_probe_has_the_vectors_of_its_own_labels(folder):
     assert found.metrics["classes/f1_macro_shot4"] == pytest.approx(np.mean(values))
 
 
+def test_the_grid_is_for_the_complete_run_alone(folder, monkeypatch):
+    grids, tell = [], probes.tell_classes
+
+    def spy(x, y, new, grid=True):
+        grids.append((len(x), grid))
+        return tell(x, y, new, grid)
+
+    monkeypatch.setattr(probes, "tell_classes", spy)
+    evaluate(folder, Known(by_number), ["classes"])
+    assert grids == [(16, True), *[(4, False)] * 4]
+
+
 def test_a_text_is_read_for_what_its_task_is_for(folder):
     known = Known(by_number)
     evaluate(folder, known)
