@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from sciembed_train.corpus.contexts import read_context
+from sciembed_train.corpus.contexts import read_contexts
 from sciembed_train.corpus.formats import Table
 from sciembed_train.corpus.marks import without_marks
 from sciembed_train.corpus.validate import BadRow
@@ -39,7 +39,7 @@ def bm25(texts: list[str]) -> tuple[csr_matrix, csr_matrix]:
     shape = len(texts), len(numbers)
     counts = csr_matrix((np.ones(len(rows)), (rows, columns)), shape)
     lengths = np.asarray(counts.sum(1)).ravel()
-    there = (counts > 0).astype(np.float64)
+    there = counts.sign()
     frequency = np.asarray(there.sum(0)).ravel()
     rarity = np.log(1 + (len(texts) - frequency + 0.5) / (frequency + 0.5))
     weights = counts.tocoo()
@@ -71,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("contexts", type=Path)
     args = parser.parse_args()
-    given = [read_context(row) for _, row in Table(args.contexts, "contexts").rows()]
+    given = [context for _, context in read_contexts(Table(args.contexts, "contexts"))]
     contexts = [context for context in given if not isinstance(context, BadRow)]
     papers: dict[str, int] = {}
     pairs = [
