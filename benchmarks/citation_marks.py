@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ WORD = re.compile(r"[^\W_]+")
 ROWS = 256  # queries scored at once
 
 
-def bm25(texts: list[str]) -> tuple[csr_matrix, csr_matrix]:
+def bm25(texts: list[str]) -> tuple[Any, Any]:
     """Words of each text, ``[N, V]`` 0 or 1, and their weights in it, ``[N, V]``."""
     numbers: dict[str, int] = {}
     rows, columns = [], []
@@ -37,7 +38,7 @@ def bm25(texts: list[str]) -> tuple[csr_matrix, csr_matrix]:
             rows.append(row)
             columns.append(numbers.setdefault(word, len(numbers)))
     shape = len(texts), len(numbers)
-    counts = csr_matrix((np.ones(len(rows)), (rows, columns)), shape)
+    counts: Any = csr_matrix((np.ones(len(rows)), (rows, columns)), shape)
     lengths = np.asarray(counts.sum(1)).ravel()
     there = counts.sign()
     frequency = np.asarray(there.sum(0)).ravel()
