@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import chain
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import torch
@@ -262,11 +262,14 @@ class PaperBatch(_Moved):
         rows: the papers' texts.
         slots: position of each paper in the list that is being encoded.
         sentences: of the papers, where they are compared sentence by sentence.
+        formats: the format that reads each row, as its place in `inputs.FORMATS`, where texts are
+            read for tasks.
     """
 
     rows: TokenRows
     slots: Int[Tensor, " U"]
     sentences: Sentences | None = None
+    formats: Int[Tensor, " U"] | None = None
 
 
 @dataclass(frozen=True)
@@ -285,6 +288,43 @@ class DevTriplets:
 
     def __len__(self) -> int:
         return len(self.anchor)
+
+
+@dataclass(frozen=True)
+class TaskKind:
+    """What a method must know of a task.
+
+    Args:
+        name: the task's.
+        target: what is learned of a text: one ``class``, its ``classes``, a ``number``; or to
+            stand nearer to one text than to another, in a ``triplet``.
+        classes: how many there are; 0 of a task without classes.
+        contrastive: whether the loss of its classes is mostly a contrastive one.
+    """
+
+    name: str
+    target: Literal["class", "classes", "number", "triplet"]
+    classes: int = 0
+    contrastive: bool = False
+
+
+@dataclass(frozen=True)
+class DevTasks:
+    """The tasks, and their held-out examples as positions in a list of distinct texts.
+
+    Args:
+        tasks: every task that is trained, also one without held-out examples.
+        parts: the held-out examples, at most one part for each task; rows count in the list.
+        texts: length of that list, in which a text stands once for every format that reads it;
+            `PaperBatch.slots` count in it.
+    """
+
+    tasks: tuple[TaskKind, ...]
+    parts: tuple[TripletPart | LabelPart, ...]
+    texts: int
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
 
 
 @dataclass(frozen=True)
