@@ -13,6 +13,7 @@ from sciembed_train.evaluation.output import writable, write_json
 
 if TYPE_CHECKING:
     from sciembed_train.evaluation.benchmarks.result import Result
+    from sciembed_train.evaluation.by_format import Embedder
     from sciembed_train.evaluation.systems import System
 
 BASELINES = ("bm25", "random")
@@ -24,7 +25,9 @@ BENCHMARKS = {
     ),
     "retrieval": "searches over a collection; --data holds papers, queries and qrels",
     "citations": "held-out query papers against all papers; --data is a corpus folder",
+    "scirepeval": "tasks by format, as SciRepEval; --data is the folder of scirepeval_tasks.jsonl",
 }
+MANY = 6  # facets or tasks that stand beside each other in a table
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -61,6 +64,8 @@ def evaluate(args: argparse.Namespace) -> tuple[str, Result]:
         raise UserError(
             f"{given[0]} is about a model's vectors; leave it out for a ranking or a baseline."
         )
+    if args.tasks and args.benchmark != "scirepeval":
+        raise UserError(f"--tasks goes with --benchmark scirepeval, not {args.benchmark}.")
     if args.ranking is not None:
         if args.benchmark != "csfcube":
             raise UserError(
@@ -73,7 +78,13 @@ def evaluate(args: argparse.Namespace) -> tuple[str, Result]:
         return str(args.ranking), csfcube.score(
             data, csfcube.read_rankings(args.ranking, data, args.facet)
         )
-    if args.benchmark == "csfcube":
+    system: System | Embedder
+    if args.benchmark == "scirepeval":
+        from sciembed_train.evaluation.benchmarks.scirepeval import run
+
+        system = open_embedder(args)
+        result = run.evaluate(args.data, system, args.tasks, args.quiet or args.json)
+    elif args.benchmark == "csfcube":
         from sciembed_train.evaluation.benchmarks import csfcube
         from sciembed_train.evaluation.papers import PaperFile
 
@@ -125,12 +136,42 @@ def open_system(args: argparse.Namespace) -> System:
     return SentenceModel(args.model, settings, quiet, asked)
 
 
+def open_embedder(args: argparse.Namespace) -> Embedder:
+    """What ``--model`` names, as something that gives a vector of a text.
+
+    Raises:
+        UserError: it gives none.
+    """
+    from sciembed_train.evaluation.by_format import PlainModel, RandomVectors
+    from sciembed_train.evaluation.systems import Model
+
+    if args.model == "bm25":
+        raise UserError("--benchmark scirepeval is about vectors, and bm25 gives none.")
+    asked = ScoreSettings.from_arguments(args)
+    if asked.scorer not in (None, "document"):
+        raise UserError(
+            f"--scorer {asked.scorer} does not go with --benchmark scirepeval, which takes one "
+            "vector a text; leave it out."
+        )
+    if args.model == "random":
+        return RandomVectors(args.seed)
+    settings = EmbedSettings.from_arguments(args)
+    return PlainModel(Model(args.model, settings, args.quiet or args.json, asked.similarity))
+
+
 def table(benchmark: str, name: str, result: Result) -> str:
-    """The metrics as a table for people: one row a metric, one column a facet or task."""
+    """The metrics as a table for people: one row a metric, one column a facet or task.
+
+    With more of these than `MANY`, one row a facet or task and metric.
+    """
     tasks = list(dict.fromkeys(key.rsplit("/", 1)[0] for key in result.metrics))
     names = list(dict.fromkeys(key.rsplit("/", 1)[1] for key in result.metrics))
     wide = max(len(n) for n in (*names, "metric"))
     lines = [f"{benchmark}: {name}", ""]
+    if len(tasks) > MANY:
+        long = max(len(key) for key in result.metrics)
+        lines += [f"{key:<{long}}  {value:>10.4f}" for key, value in result.metrics.items()]
+        return "\n".join([*lines, *_ending(result)])
     lines.append("  ".join([f"{'metric':<{wide}}", *(f"{task:>10}" for task in tasks)]))
     for metric in names:
         values = (result.metrics.get(f"{task}/{metric}") for task in tasks)
@@ -139,9 +180,12 @@ def table(benchmark: str, name: str, result: Result) -> str:
             for v, t in zip(values, tasks, strict=True)
         )
         lines.append("  ".join([f"{metric:<{wide}}", *cells]))
+    return "\n".join([*lines, *_ending(result)])
+
+
+def _ending(result: Result) -> list[str]:
     queries = result.settings.get("queries")
-    lines += ["", f"{queries} queries. {' '.join(result.notes)}".rstrip()]
-    return "\n".join(lines)
+    return ["", f"{queries} queries. {' '.join(result.notes)}".rstrip()]
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -164,6 +208,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add("--papers", metavar="F", help="the file of papers, where it lies elsewhere")
     add("--facet", metavar="NAME", help="one facet only (csfcube); of --ranking FILE")
     add("--split", choices=("test", "dev"), default="test", help="whose queries (citations)")
+    add("--tasks", nargs="+", default=[], metavar="NAME", help="these or their types (scirepeval)")
     add("--seed", type=int, default=0, help="of --model random")
     add("--to", metavar="results.json", help="write the results, every query's with them")
     add("--json", action="store_true", help="print the results as JSON instead of a table")

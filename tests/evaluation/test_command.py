@@ -5,7 +5,9 @@ import pytest
 from sciembed_train import cli
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation import command
+from sciembed_train.evaluation.benchmarks.result import Result
 from tests.corpus.small import write_small_corpus
+from tests.evaluation.benchmarks.scirepeval.small import documents, judged, labelled, write_tasks
 from tests.evaluation.benchmarks.test_csfcube import GRADES
 from tests.evaluation.benchmarks.test_csfcube import folder as cube  # noqa: F401
 from tests.evaluation.benchmarks.test_judged import write as write_judged
@@ -191,3 +193,49 @@ def test_an_unwritable_results_file_is_refused_before_the_work(searches, monkeyp
     for target in (searches / "qrels.tsv" / "r.json", searches):
         with pytest.raises(UserError, match="--to"):
             command.main([*arguments, "--to", str(target)])
+
+
+@pytest.fixture
+def tasks(tmp_path):
+    pools = {"p3": {"p4": 1, "p9": 0}, "p8": {"p1": 1, "p7": 0}}
+    write_tasks(
+        tmp_path,
+        labelled(tmp_path, "of two", lambda i: i % 2, metrics=["f1", "accuracy"]),
+        judged(tmp_path, "near", pools, documents(), metrics=["map"]),
+    )
+    return tmp_path
+
+
+def test_tasks_are_scored_by_format(tasks, tiny_bert, capsys):
+    arguments = ["--benchmark", "scirepeval", "--data", str(tasks), "--device", "cpu"]
+    assert command.main(["--model", str(tiny_bert), *arguments, "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert set(results["per_query"]) == {"near/p3", "near/p8"}
+    assert results["settings"]["tasks"]["of two"]["train"] == 16
+    assert results["settings"]["pooling"] == "cls"
+    assert results["settings"]["formats"] == "one vector for every format"
+    assert command.main(["--model", "random", *arguments, "--tasks", "classification"]) == 0
+    printed = capsys.readouterr().out
+    assert "of two" in printed
+    assert "near" not in printed
+
+
+def test_many_tasks_stand_below_each_other():
+    metrics = {f"task {i}/map": i / 10 for i in range(8)}
+    printed = command.table("some", "model", Result(metrics, {}, {"queries": 3}, ["A note."]))
+    assert "task 7/map      0.7000" in printed.splitlines()
+    assert printed.endswith("3 queries. A note.")
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--model", "bm25"], "bm25 gives none"),
+        (["--model", "x", "--scorer", "transport"], "--scorer transport does not go with"),
+        (["--model", "random", "--benchmark", "retrieval", "--tasks", "y"], "--tasks goes with"),
+        (["--model", "random", "--tasks", "far"], "has no task 'far'; it has 'of two', 'near'"),
+    ],
+)
+def test_what_does_not_go_with_scirepeval_is_refused(tasks, more, told):
+    with pytest.raises(UserError, match=told):
+        command.main(["--benchmark", "scirepeval", "--data", str(tasks), *more])
