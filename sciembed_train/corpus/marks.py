@@ -68,8 +68,10 @@ _YEAR = (
     r"|['\u2019]\d\d\b|\b(?:in\s+press|to\s+appear|forthcoming|submitted|under\s+review|in\s+prep"
     r"\w*)\b)"
 )
+# After a comma no year: read both as pages and as a year, a long row of years takes for ever.
 _PAGES = (
-    r"(?:\s*[:,;]\s*(?:(?:pp?|[Ss]ections?|[Ss]ec|[Cc]hapters?|[Cc]hap|[Cc]h|[Ff]ig\w*|[Tt]able)\b"
+    r"(?:\s*(?::|[,;](?!\s*(?:1[89]|20)\d\d(?!\d|\s?[-\u2013])))\s*"
+    r"(?:(?:pp?|[Ss]ections?|[Ss]ec|[Cc]hapters?|[Cc]hap|[Cc]h|[Ff]ig\w*|[Tt]able)\b"
     r"\.?\s*|\u00a7\s*)?\d{1,4}(?!\d)(?:\.\d+)*(?:\s?[-\u2013]\s?\d{1,4}(?!\d))?(?!\s?%))"
 )
 _YEARS = f"{_YEAR}{_PAGES}?(?:\\s*(?:[,;/&]|\\band\\b)\\s*{_YEAR}{_PAGES}?)*"
