@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -21,32 +20,31 @@ from sciembed_train import distributed
 from sciembed_train.corpus.mining.cocitations import CocitationMining
 from sciembed_train.corpus.mining.triplets import TripletMining
 from sciembed_train.corpus.store import Corpus
+from sciembed_train.corpus.tasks import TaskBuilding
 from sciembed_train.errors import UserError
 from sciembed_train.inputs import InputFormat, TextTokenizer
 from sciembed_train.sampling.base import Examples, Reading, Sampling
-from sciembed_train.sampling.plan import Plan, epoch_order
+from sciembed_train.sampling.plan import StepPlan, plan_for
 from sciembed_train.sampling.triplets import TripletSampling
 
 NOTHING = (
     "There is nothing to train on: give --data.corpus CORPUS (a folder made by `train prepare`), "
     "or the raw files that the recipe's data.sampling takes."
 )
-RAW = ("papers", "citations", "pairs", "fulltexts", "contexts", "cocitations")  # kinds of raw files
+# Kinds of raw files.
+RAW = ("papers", "citations", "pairs", "fulltexts", "contexts", "cocitations", "tasks")
 
 
 class StepDataset(Dataset[Any]):
     """Batches by optimiser step: item ``s`` is this rank's share of step ``s``."""
 
-    def __init__(self, examples: Examples, plan: Plan, rank: int) -> None:
+    def __init__(self, examples: Examples, plan: StepPlan, rank: int) -> None:
         self.examples, self.plan, self.rank = examples, plan, rank
-        self._order: tuple[int, np.ndarray] | None = None
 
     def __getitem__(self, step: int) -> Any:
-        epoch = step // self.plan.steps_per_epoch
-        if self._order is None or self._order[0] != epoch:
-            self._order = (epoch, epoch_order(self.plan.examples, self.plan.seed, epoch))
-        indices = self.plan.indices(step, self._order[1])
-        return self.examples.batch(indices, epoch, step, self.plan.share(self.rank))
+        plan = self.plan
+        share = plan.share(self.rank)
+        return self.examples.batch(plan.indices(step), plan.epoch(step), step, share)
 
 
 class Items(Dataset[Any]):
@@ -120,9 +118,11 @@ class TrainingData(LightningDataModule):
         fulltexts: a file or folder of documents.
         contexts: a file of citing sentences and the papers each cites.
         cocitations: a file of pairs of papers that are cited together.
+        tasks: a list of tasks, or a folder that holds one and their data.
         format: how the files are written; ``auto`` sees SPECTER's own by their names.
         triplets: how triplets are mined.
         cocitation_mining: how pairs of co-cited papers are mined.
+        task_building: how the records of tasks become examples.
         dev_share: share of the papers or documents held out for validation.
         test_share: share held out for testing.
         dev_ids: file of ids that are held out for validation instead of a share.
@@ -137,7 +137,8 @@ class TrainingData(LightningDataModule):
         num_workers: processes that read ahead. Reading is one copy out of memory-mapped files,
             so 0 is fastest where the files are on a local disk.
         dev_examples: validate on at most so many held-out examples; null for the sampling's own
-            number (20,000 triplets, by whole queries; 500 documents; 2,000 pairs).
+            number (20,000 triplets, by whole queries; 500 documents; 2,000 pairs). Of tasks it
+            counts for each (2,000).
         max_length: tokens of a text; comes from the encoder.
         tokenizer: name or folder; comes from the encoder.
         form: the input format; comes from the encoder.
@@ -156,9 +157,11 @@ class TrainingData(LightningDataModule):
         fulltexts: str | None = None,
         contexts: str | None = None,
         cocitations: str | None = None,
+        tasks: str | None = None,
         format: Literal["auto", "plain", "specter"] = "auto",
         triplets: TripletMining = TripletMining(),  # noqa: B008 - frozen
         cocitation_mining: CocitationMining = CocitationMining(),  # noqa: B008 - frozen
+        task_building: TaskBuilding = TaskBuilding(),  # noqa: B008 - frozen
         dev_share: float = 0.05,
         test_share: float = 0.05,
         dev_ids: str | None = None,
@@ -218,13 +221,13 @@ class TrainingData(LightningDataModule):
         """What a method's validation must know of the held-out examples."""
         return self.examples.dev
 
-    def plan(self, world_size: int) -> Plan:
+    def plan(self, world_size: int) -> StepPlan:
         """How the training examples fill steps for so many ranks.
 
         Raises:
             UserError: the batch size does not divide, or there are too few examples.
         """
-        return Plan(self.examples.train, self.batch_size, self.seed, world_size)
+        return plan_for(self.examples, self.batch_size, self.seed, world_size)
 
     def setup(self, stage: str) -> None:
         """Open everything on this rank."""

@@ -79,14 +79,17 @@ class InputFormat:
 
     def compose(self, title: str | None, abstract: str | Sequence[str] | None, sep: str) -> str:
         """One text of a paper; ``sep`` is the tokenizer's separator token."""
-        between = sep if self.separator == "sep" else " "
         within = sep if self.sentences == "sep" else " "
         if abstract is None or isinstance(abstract, str):
             body = (abstract or "").strip()
         else:
             body = within.join(s.strip() for s in abstract if s and s.strip())
-        head = (title or "").strip()
-        text = between.join(part for part in (head, body) if part)
+        return self.join(((title or "").strip(), body), sep)
+
+    def join(self, fields: Sequence[str], sep: str) -> str:
+        """One text of the fields of a record, without those that are empty."""
+        between = sep if self.separator == "sep" else " "
+        text = between.join(field for field in fields if field)
         return f"{self.control_code} {text}" if self.control_code else text
 
     def compose_sentences(

@@ -197,6 +197,47 @@ def describe_sentence_pairs(
     return paragraphs
 
 
+def describe_tasks(tokenizer: Any, examples: Any, plan: Any, count: int) -> list[str]:
+    """Paragraphs on the first examples of every task in a step: their texts and labels.
+
+    Args:
+        tokenizer: the encoder's.
+        examples: the opened `TaskExamples`.
+        plan: theirs.
+        count: examples of each task.
+    """
+    from sciembed_train.batches import LabelPart
+    from sciembed_train.inputs import FORMATS
+
+    batch = examples.batch(plan.indices(0), epoch=0, step=0)
+    rows = batch.rows.ids.split(batch.rows.lengths.tolist())
+    formats = [list(FORMATS)[number] for number in batch.formats.tolist()]
+    tasks = {task.name: task for task in examples.tasks}
+    paragraphs = []
+    for part in batch.parts:
+        task = tasks[part.task]
+        for place in range(min(count, len(part))):
+            if isinstance(part, LabelPart):
+                told = {"text": part.text[place]}
+                label = part.label[place].tolist()
+                if task.multi_label:
+                    label = ", ".join(n for n, yes in zip(task.labels, label, strict=True) if yes)
+                elif task.labels:
+                    label = task.labels[label]
+                head = f"task {task.name} ({task.type}): {label or 'no label'}"
+            else:
+                names = ("anchor", "positive", "negative")
+                told = {name: getattr(part, name)[place] for name in names}
+                head = f"task {task.name} ({task.type})"
+            lines = [head]
+            for name, row in told.items():
+                ids = rows[int(row)].tolist()
+                lines.append(f"  {name} ({len(ids)} tokens, read for {formats[int(row)]})")
+                lines.append(indent(fill(tokenizer.hf.decode(ids), 92), "    "))
+            paragraphs.append("\n".join(lines))
+    return paragraphs
+
+
 def describe_report(report: dict[str, Any]) -> str:
     """What was read, kept and left out, a line a reason."""
     lines = []
@@ -210,7 +251,9 @@ def describe_report(report: dict[str, Any]) -> str:
             lines.extend(f"  {note}" for note in part["notes"])
             continue
         lines.append(f"{name}:")
-        lines.extend(f"  {reason}: {_brief(value)}" for reason, value in part.items())
+        facts = {reason: value for reason, value in part.items() if reason != "notes"}
+        lines.extend(f"  {reason}: {_brief(value)}" for reason, value in facts.items())
+        lines.extend(f"  {note}" for note in part.get("notes", ()))
     return "\n".join(lines)
 
 
@@ -235,6 +278,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--data.fulltexts", dest="fulltexts", metavar="F", help="or documents")
     add("--data.contexts", dest="contexts", metavar="F", help="or papers and citing sentences")
     add("--data.cocitations", dest="cocitations", metavar="F", help="or papers and counted pairs")
+    add("--data.tasks", dest="tasks", metavar="F", help="or a list of tasks")
     add("--model.encoder.backbone", dest="backbone", metavar="NAME_OR_FOLDER")
     sampling = parser.add_argument_group("and --data.sampling.NAME VALUE, as fit takes them")
     sampling.description = "such as --data.sampling.max_span 128 --data.sampling.num_anchors 1"
@@ -266,9 +310,10 @@ def main(argv: list[str]) -> int:
     from sciembed_train.sampling.base import Reading
     from sciembed_train.sampling.citing import CitingSentenceSampling
     from sciembed_train.sampling.cocitations import PairExamples
-    from sciembed_train.sampling.plan import Plan, epoch_order
+    from sciembed_train.sampling.plan import Plan, epoch_order, plan_for
     from sciembed_train.sampling.sentences import SentencePairExamples
     from sciembed_train.sampling.spans import SpanExamples
+    from sciembed_train.sampling.tasks import TaskExamples
 
     values = recipe_settings(args.config)
     data, encoder = recipe_sections(args.config)
@@ -281,7 +326,7 @@ def main(argv: list[str]) -> int:
     tokenizer = TextTokenizer.load(folder)
     form = values.get("form", InputFormat())
     sampling = recipe_sampling(data, changed)
-    kinds = ("papers", "citations", "fulltexts", "contexts", "cocitations")
+    kinds = ("papers", "citations", "fulltexts", "contexts", "cocitations", "tasks")
     given = {name: getattr(args, name) for name in kinds}
     given = {name: value for name, value in given.items() if value is not None}
     corpus_folder = args.corpus or (None if given else data.get("corpus"))
@@ -297,14 +342,20 @@ def main(argv: list[str]) -> int:
     max_length = int(encoder.get("max_length") or 512)
     sampling = with_alignment(sampling, corpus, Progress())
     examples = sampling.open(corpus, Reading(tokenizer, form, max_length, seed), None)
-    plan = Plan(examples.train, min(batch, examples.train), seed)
+    if isinstance(examples, TaskExamples):
+        least = len(examples.tasks)
+        plan = plan_for(examples, max(least, min(batch, examples.train)), seed)
+    else:
+        plan = Plan(examples.train, min(batch, examples.train), seed)
     order = epoch_order(examples.train, seed, 0)
     chosen = order[: args.count]
     print(
         f"{corpus.folder}: the first of {examples.train:,} training {examples.name} in epoch 0, "
         f"{plan.steps_per_epoch:,} steps of {plan.batch_size:,}\n"
     )
-    if isinstance(examples, SpanExamples):
+    if isinstance(examples, TaskExamples):
+        texts = describe_tasks(tokenizer, examples, plan, args.count)
+    elif isinstance(examples, SpanExamples):
         texts = describe_spans(corpus, tokenizer, examples, chosen)
     elif isinstance(sampling, CitingSentenceSampling):
         step = order[: plan.batch_size]

@@ -1,15 +1,19 @@
 import pickle
+from dataclasses import fields
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from sciembed_train.corpus.prepare import PrepareSettings, prepare
 from sciembed_train.corpus.store import Corpus
 from sciembed_train.data import TrainingData
 from sciembed_train.errors import UserError
+from sciembed_train.sampling.tasks import TaskSampling
 from sciembed_train.sampling.triplets import choose_dev
 from tests.corpus.small import write_small_corpus
+from tests.corpus.tasks import write_tasks
 
 
 @pytest.fixture(scope="module")
@@ -182,3 +186,47 @@ def test_a_batch_in_page_locked_memory_is_moved_without_waiting(corpus, tiny_ber
     for name in ("cuda:1", "cpu"):
         data.transfer_batch_to_device(batch, torch.device(name), 0)
     assert seen == [(torch.device("cuda:1"), True), (torch.device("cpu"), False)]
+
+
+@pytest.fixture(scope="module")
+def tasks(tiny_bert, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tasks")
+    given = write_tasks(folder / "given", {"cite_pred": 30, "fos": 60, "search": 20, "specter": 40})
+    settings = PrepareSettings(tasks=given, to=folder / "corpus", tokenizer=tiny_bert)
+    return prepare(settings).folder
+
+
+def parts_of(batch):
+    """A batch of tasks as plain values."""
+    columns = [[getattr(p, f.name) for f in fields(p)] for p in batch.parts]
+    plain = [[c.tolist() if isinstance(c, torch.Tensor) else c for c in row] for row in columns]
+    return plain, batch.rows.ids.tolist(), batch.formats.tolist(), batch.step
+
+
+def test_tasks_go_on_after_a_resume_with_the_very_next_step(tasks, tiny_bert):
+    given = {"sampling": TaskSampling(), "batch_size": 32, "total": 30}
+    whole = [parts_of(b) for b in module(tasks, tiny_bert, **given).train_dataloader()]
+    assert [b[-1] for b in whole] == list(range(30))  # over several epochs
+    rest = module(tasks, tiny_bert, step=11, **given).train_dataloader()
+    assert [parts_of(b) for b in rest] == whole[11:]
+    helped = module(tasks, tiny_bert, step=25, num_workers=2, **given).train_dataloader()
+    assert [parts_of(b) for b in helped] == whole[25:]
+
+
+def test_ranks_that_cannot_have_every_task_are_refused(tasks, tiny_bert, monkeypatch):
+    from sciembed_train import distributed
+
+    data = module(tasks, tiny_bert, sampling=TaskSampling(), batch_size=12)
+    assert data.plan(1).steps_per_epoch > 0
+    monkeypatch.setattr(distributed, "world_size", lambda: 4)
+    with pytest.raises(UserError, match="Choose a batch_size of 16 or more"):
+        data.train_dataloader()
+
+
+def test_a_resume_with_another_way_of_taking_turns_is_refused(tasks, tiny_bert):
+    given = {"batch_size": 32, "step": 3}
+    state = module(tasks, tiny_bert, sampling=TaskSampling(), **given).state_dict()
+    module(tasks, tiny_bert, sampling=TaskSampling(), **given).load_state_dict(state)
+    other = TaskSampling(epoch="capped", cap=20)
+    with pytest.raises(UserError, match=r"data.sampling is not what it was"):
+        module(tasks, tiny_bert, sampling=other, **given).load_state_dict(state)

@@ -8,6 +8,7 @@ from sciembed_train.cli import main as train
 from sciembed_train.inputs import InputFormat, TextTokenizer
 from tests.corpus.cocited import write_cocited_corpus, write_sentenced_corpus
 from tests.corpus.small import small_papers, write_small_corpus
+from tests.corpus.tasks import EIGHT, write_tasks
 from tests.corpus.test_prepare import write_world
 
 
@@ -66,6 +67,26 @@ def test_pairs_are_shown_with_whom_they_meet(tmp_path, tiny_bert, capsys):
     assert "the first of 80 training pairs in epoch 0, 10 steps of 8" in out
     assert out.count("cited together 1 times") == 2
     assert out.count("negative, another pair's positive") == 2
+
+
+def test_examples_of_every_task_are_shown_with_their_labels(tmp_path, tiny_bert, capsys):
+    given = write_tasks(tmp_path / "given", dict.fromkeys(EIGHT, 40))
+    sampling = "sciembed_train.sampling.tasks.TaskSampling"
+    (tmp_path / "r.yaml").write_text(
+        f"data: {{batch_size: 16, sampling: {{class_path: {sampling}}}}}\n"
+        f"model: {{encoder: {{backbone: {tiny_bert}}}}}\n"
+    )
+    words = ["-c", str(tmp_path / "r.yaml"), "--data.tasks", str(given), "--count", "2"]
+    assert train(["show", *words, "--cache", str(tmp_path / "cache")]) == 0
+    out = capsys.readouterr().out
+    shown = re.findall(r"^task (\w+) \((\w+)\)", out, re.M)
+    assert sorted({name for name, _ in shown}) == sorted(EIGHT)
+    assert len(shown) == 16
+    assert re.search(r"task mesh \(classification\): (biology|physics|history)\n", out)
+    assert re.search(r"task cite_pred \(regression\): \d", out)
+    assert re.search(r"anchor \(\d+ tokens, read for adhoc_query\)", out)
+    assert re.search(r"negative \(\d+ tokens, read for proximity\)", out)
+    assert "task s2and: " in out  # the account
 
 
 def test_sentences_of_pairs_are_shown_and_which_say_alike(tmp_path, tiny_bert, capsys):

@@ -29,7 +29,12 @@ from sciembed_train.corpus.store import (
     save_info,
     written_whole,
 )
-from sciembed_train.corpus.tokens import write_document_store, write_token_store
+from sciembed_train.corpus.task_building import build_tasks
+from sciembed_train.corpus.tokens import (
+    write_document_store,
+    write_task_store,
+    write_token_store,
+)
 from sciembed_train.corpus.validate import EXAMPLES, Audit
 from sciembed_train.errors import UserError
 from sciembed_train.inputs import TextTokenizer
@@ -124,6 +129,8 @@ def _build(folder: Path, settings: PrepareSettings, inputs: Inputs, progress: Pr
         counts |= _build_documents(folder, settings, inputs.fulltexts, lists, report, progress)
         unknown = report["fulltexts"]["ids that name no document"]
         known |= {split for split, ids in lists.items() if unknown[split]["count"] < len(ids)}
+    if inputs.tasks is not None:
+        counts |= _build_tasks(folder, settings, inputs, report, progress)
     for split, ids in lists.items():
         if ids and inputs.data is None and split not in known:
             raise UserError(_names_nobody(inputs, split, ids))
@@ -138,7 +145,10 @@ def _build(folder: Path, settings: PrepareSettings, inputs: Inputs, progress: Pr
         "counts": counts,
         "settings": {
             name: inputs.identity[name]
-            for name in ("format", "triplets", "cocitations", "dev_share", "test_share", "seed")
+            for name in (
+                *("format", "triplets", "cocitations", "tasks"),
+                *("dev_share", "test_share", "seed"),
+            )
             if name in inputs.identity
         },
         "identity": inputs.identity,
@@ -229,6 +239,24 @@ def _build_documents(
     return counts
 
 
+def _build_tasks(
+    folder: Path,
+    settings: PrepareSettings,
+    inputs: Inputs,
+    report: dict[str, Any],
+    progress: Progress,
+) -> dict[str, Any]:
+    """Tasks; counts for ``corpus.json``."""
+    assert inputs.tasks is not None
+    report["tasks"] = {"tasks": len(inputs.tasks.tasks), "notes": list(inputs.tasks.notes)}
+    work = folder / WORK
+    work.mkdir()
+    given = settings.task_building, settings.dev_share, settings.seed, settings.max_bad_rows
+    counts = build_tasks(folder, work, inputs.tasks.tasks, inputs.records, *given, report, progress)
+    work.rmdir()
+    return counts
+
+
 def _add_tokens(
     corpus: Corpus,
     settings: PrepareSettings,
@@ -258,6 +286,8 @@ def _add_tokens(
         _add_sentenced_tokens(corpus, settings, tokenizer, progress)
     if corpus.n_citing_sentences and not corpus.has_sentence_pair_tokens(key):
         _add_sentence_pair_tokens(corpus, settings, tokenizer, progress)
+    if corpus.has_tasks and not corpus.tasks().has_tokens(key):
+        _add_task_tokens(corpus, settings, tokenizer, progress)
     if corpus.n_documents and not corpus.has_document_tokens(tokenizer):
         to = corpus.folder / "document_tokens" / tokenizer.document_key
         with (
@@ -270,6 +300,24 @@ def _add_tokens(
             name: store.info[name] for name in ("tokenizer", "tokens", "vocab_size")
         }
         save_info(corpus.folder, info)
+
+
+def _add_task_tokens(
+    corpus: Corpus, settings: PrepareSettings, tokenizer: TextTokenizer, progress: Progress
+) -> None:
+    """The texts of tasks."""
+    key, tasks = tokenizer.key(settings.form), corpus.tasks()
+    given: tuple[Any, ...] = (tokenizer, settings.form, tasks.texts())
+    with (
+        progress.stage("tokens of tasks", tasks.n_texts, "texts") as stage,
+        written_whole(corpus.folder / "task_tokens" / key, "store.json") as folder,
+    ):
+        name = str(settings.tokenizer)
+        store = write_task_store(folder, *given, name=name, on_batch=stage.reach)
+    corpus.info.setdefault("task_stores", {})[key] = {
+        name: store.info[name] for name in ("tokenizer", "form", "tokens", "vocab_size")
+    }
+    save_info(corpus.folder, corpus.info)
 
 
 def _add_sentenced_tokens(

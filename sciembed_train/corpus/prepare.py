@@ -16,6 +16,7 @@ from sciembed_train.corpus.progress import Progress
 from sciembed_train.corpus.recipe import recipe_settings
 from sciembed_train.corpus.settings import FORMATS, PrepareSettings
 from sciembed_train.corpus.store import SPLITS, Corpus
+from sciembed_train.corpus.tasks import TASK_SPLITS, Negatives, TaskBuilding
 from sciembed_train.errors import UserError
 from sciembed_train.inputs import InputFormat
 
@@ -27,6 +28,7 @@ STORES = {
     "sentenced_stores": "tokens with sentences",
     "sentence_pair_stores": "tokens of citing sentences",
     "document_stores": "document tokens",
+    "task_stores": "tokens of tasks",
 }
 
 
@@ -58,6 +60,8 @@ def summary(corpus: Corpus) -> str:
         held.append(f"{counts['citations']:,} citations")
     if corpus.n_documents:
         held.append(f"{corpus.n_documents:,} documents")
+    if corpus.has_tasks:
+        held.append(f"{len(counts['tasks']):,} tasks of {counts['task_texts']:,} texts")
     lines = [f"{corpus.folder}: {', '.join(held)}"]
     if "triplets" in counts:
         parts = [
@@ -79,6 +83,9 @@ def summary(corpus: Corpus) -> str:
     if corpus.n_documents:
         parts = [f"{split} {counts['documents_by_split'][split]:,}" for split in SPLITS]
         lines.append(f"documents: {', '.join(parts)}")
+    for name, examples in counts.get("tasks", {}).items():
+        parts = [f"{split} {examples[split]:,}" for split in TASK_SPLITS]
+        lines.append(f"task {name}: {', '.join(parts)}")
     for kind, what in STORES.items():
         stores = corpus.info.get(kind, {}).values()
         lines.extend(f"{what}: {s['tokens']:,} by {s['tokenizer']}" for s in stores)
@@ -92,8 +99,8 @@ def summary(corpus: Corpus) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="train prepare",
-        description="Check papers, citations and full texts, mine triplets, tokenise, and write a "
-        "corpus.",
+        description="Check papers, citations, full texts and tasks, mine triplets, tokenise, and "
+        "write a corpus.",
     )
     add = parser.add_argument
     add(
@@ -115,6 +122,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--pairs", help="triplets given ready: query, positive, negative")
     add("--contexts", metavar="F", help="citing sentences: text, cited_ids; mined for pairs")
     add("--cocitations", metavar="F", help="pairs cited together: paper_a, paper_b, count")
+    add(
+        "--tasks",
+        metavar="FILE_OR_FOLDER",
+        help="SciRepEval's tasks_config.json, or the same in YAML; a folder: the tasks of its list "
+        "that have data in it",
+    )
     add("--to", required=True, metavar="CORPUS", help="the corpus folder to make")
     add(
         "--format",
@@ -161,6 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--test-ids", metavar="F", help="ids held out as test, one a line, in place of a share")
     add("--exclude-ids", metavar="F", help="ids of papers that are in no co-cited pair")
     _add_cocitations(parser)
+    _add_tasks(parser)
     add("--seed", type=int, metavar="N", help="of the split and every choice (0)")
     add("--memory", metavar="SIZE", help="memory to stay under (4GB)")
     add("--threads", type=int, metavar="N", help="of the database (one per core)")
@@ -214,6 +228,35 @@ def _add_cocitations(parser: argparse.ArgumentParser) -> None:
             group.add_argument(flag, choices=get_args(kinds[field.name]), help=told)
 
 
+def _add_tasks(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("tasks")
+    group.add_argument(
+        "--task-triplets", type=int, metavar="N", help="triplets of a search, at most (5)"
+    )
+    group.add_argument(
+        "--task-negatives",
+        choices=get_args(Negatives),
+        help="of a search: drawn by the seed, or the last of its list, as published (drawn)",
+    )
+    group.add_argument(
+        "--dev-in-train",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="keep training examples that hold a text of a held-out example (no)",
+    )
+
+
+def _task_building(args: argparse.Namespace, recipe: TaskBuilding) -> TaskBuilding:
+    """The recipe's settings with what the command line says of them."""
+    said = {
+        "per_query": args.task_triplets,
+        "negatives": args.task_negatives,
+        "dev_in_train": args.dev_in_train,
+    }
+    said = {name: value for name, value in said.items() if value is not None}
+    return dataclasses.replace(recipe, **said)
+
+
 def _cocitation_mining(args: argparse.Namespace, recipe: CocitationMining) -> CocitationMining:
     """The recipe's settings, or Aspire's own, with what the command line says of them."""
     before = recipe
@@ -237,6 +280,7 @@ def main(argv: list[str]) -> int:
         "fulltexts",
         "contexts",
         "cocitations",
+        "tasks",
         "tokenizer",
         "sentence_tokens",
         "dev_share",
@@ -257,6 +301,8 @@ def main(argv: list[str]) -> int:
     values["triplets"] = dataclasses.replace(values.get("triplets", TripletMining()), **mining)
     recipe = values.get("cocitation_mining", CocitationMining())
     values["cocitation_mining"] = _cocitation_mining(args, recipe)
+    building = values.get("task_building", TaskBuilding())
+    values["task_building"] = _task_building(args, building)
     form = {n: getattr(args, n) for n in ("separator", "sentences") if getattr(args, n)}
     values["form"] = dataclasses.replace(values.get("form", InputFormat()), **form)
     settings = PrepareSettings(to=args.to, format=cast(Any, args.format), **values)

@@ -9,6 +9,7 @@ from typing import Any, get_args, get_type_hints
 
 from sciembed_train.corpus.mining.cocitations import CocitationMining
 from sciembed_train.corpus.mining.triplets import TripletMining
+from sciembed_train.corpus.tasks import TaskBuilding
 from sciembed_train.errors import UserError
 from sciembed_train.inputs import InputFormat
 
@@ -25,6 +26,7 @@ SETTINGS: dict[str, tuple[type, ...]] = {
     "fulltexts": (str,),
     "contexts": (str,),
     "cocitations": (str,),
+    "tasks": (str,),
     "dev_ids": (str,),
     "test_ids": (str,),
     "exclude_ids": (str,),
@@ -53,9 +55,11 @@ def recipe_settings(paths: Sequence[str | Path]) -> dict[str, Any]:
                 raise UserError(f"{path}: data.{name} is {value!r}; expected {expected}.")
             found[name] = value
         mined = _arguments(data.get("cocitation_mining"))
+        built = _arguments(data.get("task_building"))
         for section, name, kind, values in (
             ("data.triplets", "triplets", TripletMining, _arguments(data.get("triplets"))),
             ("data.cocitation_mining", "cocitation_mining", CocitationMining, mined),
+            ("data.task_building", "task_building", TaskBuilding, built),
             ("model.encoder.form", "form", InputFormat, _encoder(model).get("form") or {}),
         ):
             known = {f.name for f in dataclasses.fields(kind)}

@@ -14,6 +14,9 @@ from sciembed_train.corpus.formats import Table
 from sciembed_train.corpus.mining.cocitations import CocitationMining
 from sciembed_train.corpus.mining.triplets import TripletMining
 from sciembed_train.corpus.store import CORPUS_VERSION, Split
+from sciembed_train.corpus.task_list import TaskList, read_tasks
+from sciembed_train.corpus.task_sources import Records, open_records, sources_of
+from sciembed_train.corpus.tasks import TaskBuilding, TaskSplit, known_by
 from sciembed_train.errors import UserError
 from sciembed_train.inputs import InputFormat
 
@@ -21,6 +24,7 @@ Format = Literal["auto", "plain", "specter", "s2orc", "unarxive"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 FULLTEXTS_VERSION = 1  # of how full texts are read; another one makes a corpus anew
 COCITATIONS_VERSION = 2  # of how co-cited pairs are mined, likewise
+TASKS_VERSION = 1  # of how tasks are read and drawn from, likewise
 SPECTER_LISTS: dict[Split, str] = {"train": "train.txt", "dev": "val.txt", "test": "test.txt"}
 
 
@@ -37,6 +41,7 @@ class PrepareSettings:
         fulltexts: documents: a file, a folder that is searched with those within it, or a dataset.
         contexts: citing sentences and the papers each cites; their papers are mined as pairs.
         cocitations: pairs of papers cited together and how often, in addition or alone.
+        tasks: a list of tasks, or a folder that holds one and their data; with papers or alone.
         tokenizer: a folder or hub name; None leaves tokenising to a later run.
         form: how title and abstract become one text.
         sentence_tokens: also tokenise papers with the places of their abstracts' sentences, for
@@ -45,7 +50,9 @@ class PrepareSettings:
             are seen by their fields; ``s2orc`` or ``unarxive`` refuses others.
         triplets: how triplets are mined.
         cocitation_mining: how pairs of co-cited papers are mined.
-        dev_share, test_share: share of the papers held out as queries, and of the documents.
+        task_building: how the records of tasks become examples.
+        dev_share, test_share: share of the papers held out as queries, and of the documents; of
+            the texts of tasks that have no records of dev, ``dev_share`` alone.
         dev_ids, test_ids: files of ids of papers or documents that are held out instead.
         exclude_ids: a file of ids of papers that are in no co-cited pair: those of evaluation sets.
         seed: of the split and of every choice.
@@ -61,12 +68,14 @@ class PrepareSettings:
     fulltexts: str | Path | None = None
     contexts: str | Path | None = None
     cocitations: str | Path | None = None
+    tasks: str | Path | None = None
     tokenizer: str | Path | None = None
     form: InputFormat = InputFormat()  # noqa: RUF009
     sentence_tokens: bool = False
     format: Format = "auto"
     triplets: TripletMining = TripletMining()  # noqa: RUF009
     cocitation_mining: CocitationMining = CocitationMining()  # noqa: RUF009
+    task_building: TaskBuilding = TaskBuilding()  # noqa: RUF009
     dev_share: float = 0.05
     test_share: float = 0.05
     dev_ids: str | Path | None = None
@@ -92,14 +101,20 @@ class PrepareSettings:
         if self.format not in FORMATS:
             raise UserError(f"format is {self.format!r}; it is one of {', '.join(FORMATS)}.")
         if self.papers is None:
-            if self.fulltexts is None:
+            if self.fulltexts is None and self.tasks is None:
                 raise UserError(
-                    "prepare needs --papers, a file of papers, or --fulltexts, a file or folder of "
-                    "full texts."
+                    "prepare needs --papers, a file of papers, --fulltexts, a file or folder of "
+                    "full texts, or --tasks, a list of tasks."
                 )
             for name in ("citations", "pairs", "contexts", "cocitations"):
                 if getattr(self, name) is not None:
                     raise UserError(f"--{name} names papers: give --papers too, or leave it out.")
+            for name in ("dev_ids", "test_ids"):
+                if getattr(self, name) is not None and self.fulltexts is None:
+                    raise UserError(
+                        f"--{name.replace('_', '-')} names papers or documents, and --tasks has "
+                        "neither: leave it out. A task's `data_files` may have a file of dev."
+                    )
             if self.format == "specter":
                 raise UserError("--format specter is one of papers: give --papers too.")
         if self.cocitation_mining.cocitations_from == "references" and self.citations is None:
@@ -155,6 +170,8 @@ class Inputs:
     cocitations: Table | None
     data: Path | None  # SPECTER's data.json
     lists: dict[Split, Path]  # files of query ids
+    tasks: TaskList | None
+    records: list[dict[TaskSplit, Records]]  # of each task
     identity: dict[str, Any]
 
 
@@ -195,6 +212,8 @@ def open_inputs(settings: PrepareSettings) -> Inputs:
             f"{settings.papers} is in SPECTER's own format, from which no co-cited pairs are "
             "mined. Give its metadata.json as --papers with --format plain."
         )
+    tasks = read_tasks(settings.tasks) if settings.tasks is not None else None
+    records = [open_records(task) for task in tasks.tasks] if tasks is not None else []
     tables = {"papers": papers, "citations": citations, "pairs": pairs, "fulltexts": fulltexts}
     tables |= {"contexts": contexts, "cocitations": cocitations}
     sources = {name: table.checksums() for name, table in tables.items() if table is not None}
@@ -207,6 +226,12 @@ def open_inputs(settings: PrepareSettings) -> Inputs:
             raise UserError(f"{settings.exclude_ids}: there is no such file (ids left out).")
     for name, path in files.items():
         sources[name] = [{"name": path.name, "sha256": sha256(path), "bytes": path.stat().st_size}]
+    if tasks is not None:
+        sources["tasks"] = [
+            file
+            for task, parts in zip(tasks.tasks, records, strict=True)
+            for file in sources_of(parts, task.name)
+        ]
     identity = {
         "version": CORPUS_VERSION,
         "sources": sources,
@@ -223,7 +248,14 @@ def open_inputs(settings: PrepareSettings) -> Inputs:
     if settings.mines_cocitations:
         mining = dataclasses.asdict(settings.cocitation_mining)
         identity["cocitations"] = {"version": COCITATIONS_VERSION, **mining}
-    return Inputs(papers, citations, pairs, fulltexts, contexts, cocitations, data, lists, identity)
+    if tasks is not None:
+        identity["tasks"] = {
+            "version": TASKS_VERSION,
+            "said": known_by(tasks.tasks),
+            **dataclasses.asdict(settings.task_building),
+        }
+    opened = papers, citations, pairs, fulltexts, contexts, cocitations
+    return Inputs(*opened, data, lists, tasks, records, identity)
 
 
 def _specter_metadata(source: Path, format: Format) -> Path | None:

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciembed_train.corpus.sentenced import SENTENCES, SentencedTokens, read_sentences
+from sciembed_train.corpus.task_folder import TaskFolder
 from sciembed_train.corpus.tokens import TokenStore, load_array
 from sciembed_train.errors import UserError
 from sciembed_train.inputs import TextTokenizer
@@ -318,6 +319,19 @@ class Corpus:
                 f"{self.folder} holds no documents (full texts). Prepare a corpus from them: "
                 "`train prepare --fulltexts F_OR_FOLDER --to CORPUS --tokenizer NAME_OR_FOLDER`."
             )
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether the corpus was prepared from tasks."""
+        return (self.folder / "tasks.json").is_file()
+
+    def tasks(self) -> TaskFolder:
+        """The corpus's tasks.
+
+        Raises:
+            UserError: it was prepared without tasks.
+        """
+        return TaskFolder(self.folder, self.info["counts"].get("task_texts", 0))
 
     def has_tokens(self, key: str) -> bool:
         """Whether there is a token store for ``TextTokenizer.key(form)``."""

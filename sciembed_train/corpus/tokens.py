@@ -296,6 +296,36 @@ def write_document_store(
     return writer.close(name)
 
 
+def write_task_store(
+    folder: str | Path,
+    tokenizer: TextTokenizer,
+    form: InputFormat,
+    texts: Iterable[Sequence[str]],
+    *,
+    name: str = "",
+    on_batch: Callable[[int], None] | None = None,
+) -> TokenStore:
+    """Tokenise every text of tasks once and return the store, written into an empty ``folder``.
+
+    Args:
+        folder: a folder that does not exist or is empty.
+        tokenizer: gives ids and special tokens.
+        form: how fields become one text.
+        texts: the fields of each, none of them empty, in the order of their numbers.
+        name: where the tokenizer came from, for messages.
+        on_batch: told the number of texts done after each batch.
+    """
+    with StoreWriter(folder, tokenizer, SHARD_PAPERS) as writer:
+        left = iter(texts)
+        while batch := list(islice(left, BATCH_PAPERS)):
+            joined = [form.join(fields, tokenizer.sep_token) for fields in batch]
+            for ids in tokenizer.encode(joined):
+                writer.add(ids)
+            if on_batch:
+                on_batch(len(writer))
+    return writer.close(name, form=form.as_dict())
+
+
 class StoreWriter:
     """Writes the bodies of texts one after the other; shards end at a fixed number of texts.
 

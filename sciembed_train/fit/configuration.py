@@ -25,6 +25,7 @@ from sciembed_train import distributed
 from sciembed_train.corpus.mining.cocitations import CocitationMining
 from sciembed_train.corpus.mining.triplets import TripletMining
 from sciembed_train.corpus.store import Corpus
+from sciembed_train.corpus.tasks import TaskBuilding
 from sciembed_train.data import RAW, TrainingData
 from sciembed_train.encoder.loading import tokenizer_folder
 from sciembed_train.errors import UserError
@@ -49,7 +50,7 @@ from sciembed_train.fit.trainer import (
 from sciembed_train.inputs import InputFormat, TextTokenizer
 from sciembed_train.methods.base import Method
 from sciembed_train.sampling.base import Examples, Reading, Sampling, named_class
-from sciembed_train.sampling.plan import Plan
+from sciembed_train.sampling.plan import plan_for
 from sciembed_train.sampling.sentences import SentencePairSampling
 from sciembed_train.sampling.triplets import TripletSampling
 
@@ -207,7 +208,7 @@ class RunCLI(LightningCLI):
         if self.fitting:
             batch, seed = config.data.batch_size, config.data.seed
             try:
-                self.plan = Plan(self.examples.train, batch, seed, self.world_size)
+                self.plan = plan_for(self.examples, batch, seed, self.world_size)
             except UserError as error:  # what was left out may be why there are too few
                 raise UserError(" ".join([str(error), *self.examples.notes])) from error
             self.total = total_steps(config.trainer, self.plan)
@@ -282,6 +283,7 @@ class RunCLI(LightningCLI):
             **{key: data[key] for key in PREPARING},
             triplets=TripletMining(**data.triplets.as_dict()),
             cocitation_mining=CocitationMining(**data.cocitation_mining.as_dict()),
+            task_building=TaskBuilding(**data.task_building.as_dict()),
             tokenizer=data.tokenizer,
             form=InputFormat(**encoder.form.as_dict()),
             sentence_tokens=encoder.pooling == "sentences",
@@ -441,12 +443,13 @@ def known_keys() -> set[str]:
     from sciembed_train.sampling.citing import CitingSentenceSampling
     from sciembed_train.sampling.cocitations import CocitationSampling
     from sciembed_train.sampling.spans import SpanSampling
+    from sciembed_train.sampling.tasks import TaskSampling
 
     taking = (
         *(Specter, Declutr, Cocite, EncoderSettings, InputFormat, OptimSettings),
         *(TrainingData, TripletMining, CocitationMining),
         *(TripletSampling, SpanSampling, CocitationSampling, SentencePairSampling),
-        CitingSentenceSampling,
+        *(CitingSentenceSampling, TaskSampling, TaskBuilding),
         *(Trainer, CheckpointSettings, StoppingSettings),
     )
     own = {"ckpt_path", "run", "root", "quiet", "wandb", "export", "early_stopping", "checkpoint"}

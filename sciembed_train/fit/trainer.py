@@ -10,7 +10,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Trainer
 
 from sciembed_train.errors import UserError
-from sciembed_train.sampling.plan import Plan
+from sciembed_train.sampling.plan import StepPlan
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
@@ -116,7 +116,7 @@ def probe(trainer: Any) -> tuple[int, int]:
     return found.world_size, found.num_devices
 
 
-def total_steps(trainer: Any, plan: Plan) -> int:
+def total_steps(trainer: Any, plan: StepPlan) -> int:
     """Optimiser steps of the run: its epochs or its steps, whichever ends first.
 
     Raises:

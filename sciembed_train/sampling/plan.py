@@ -1,15 +1,66 @@
 """How examples fill the steps of a run: pure functions of (seed, epoch, step, rank).
 
-Nothing here keeps a state, so workers, ranks and restarts cannot change the data.
+Nothing here depends on what was asked before, so workers, ranks and restarts cannot change the
+data.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from sciembed_train.errors import UserError
+
+
+@runtime_checkable
+class StepPlan(Protocol):
+    """How the examples of a run fill its optimiser steps: a pure function of the step."""
+
+    @property
+    def examples(self) -> int:
+        """Number of training examples."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Examples per optimiser step over all ranks."""
+        ...
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of an epoch."""
+        ...
+
+    @property
+    def left_out(self) -> int:
+        """Examples that an epoch does not use."""
+        ...
+
+    def epoch(self, step: int) -> int:
+        """The epoch of a step."""
+        ...
+
+    def indices(self, step: int) -> np.ndarray:
+        """The examples of one step over all ranks, int64 ``[batch_size]``."""
+        ...
+
+    def share(self, rank: int) -> slice:
+        """Which of a step's examples are one rank's."""
+        ...
+
+
+def plan_for(examples: Any, batch_size: int, seed: int, world_size: int = 1) -> StepPlan:
+    """The plan of some `Examples`: their own where they have one, else each once an epoch.
+
+    Raises:
+        UserError: the batch size does not divide, or there are too few examples.
+    """
+    own = getattr(examples, "plan", None)
+    if own is not None:
+        return own(batch_size, seed, world_size)
+    return Plan(examples.train, batch_size, seed, world_size)
 
 
 @dataclass(frozen=True)
@@ -30,6 +81,9 @@ class Plan:
     batch_size: int
     seed: int
     world_size: int = 1
+    _order: dict[int, np.ndarray] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -53,18 +107,22 @@ class Plan:
         """Examples that an epoch does not use, others in each epoch."""
         return self.examples % self.batch_size
 
-    def indices(self, step: int, order: np.ndarray | None = None) -> np.ndarray:
+    def epoch(self, step: int) -> int:
+        """The epoch of a step."""
+        return step // self.steps_per_epoch
+
+    def indices(self, step: int) -> np.ndarray:
         """The examples of one step over all ranks, int64 ``[batch_size]``.
 
         Args:
             step: counted from 0 over the whole run.
-            order: `epoch_order` of the step's epoch, where the caller keeps it.
         """
         epoch, within = divmod(step, self.steps_per_epoch)
-        if order is None:
-            order = epoch_order(self.examples, self.seed, epoch)
+        if epoch not in self._order:  # the order of one epoch is kept, and only as a saving
+            self._order.clear()
+            self._order[epoch] = epoch_order(self.examples, self.seed, epoch)
         start = within * self.batch_size
-        return order[start : start + self.batch_size]
+        return self._order[epoch][start : start + self.batch_size]
 
     def share(self, rank: int) -> slice:
         """Which of a step's examples are one rank's.

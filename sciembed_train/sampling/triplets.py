@@ -111,12 +111,27 @@ class TripletExamples:
 
 
 class PaperBatches(Sequence[PaperBatch]):
-    """Batches of the papers that one rank encodes for validation, longest first."""
+    """Batches of the papers that one rank encodes for validation, longest first.
+
+    Args:
+        tokens: their store.
+        papers: all of them.
+        max_length: tokens of a text at most, special tokens included.
+        rank, world_size: every ``world_size``-th is this rank's.
+        formats: the format that reads each, where there are several.
+    """
 
     def __init__(
-        self, tokens: TokenStore, papers: np.ndarray, max_length: int, rank: int, world_size: int
+        self,
+        tokens: TokenStore,
+        papers: np.ndarray,
+        max_length: int,
+        rank: int,
+        world_size: int,
+        formats: np.ndarray | None = None,
     ) -> None:
         self.tokens, self.papers, self.max_length = tokens, papers, max_length
+        self.formats = formats
         self.slots = np.argsort(-tokens.lengths[papers], kind="stable")[rank::world_size]
 
     def __len__(self) -> int:
@@ -126,7 +141,8 @@ class PaperBatches(Sequence[PaperBatch]):
         slots = self.slots[index * PAPERS_PER_BATCH : (index + 1) * PAPERS_PER_BATCH]
         ids, lengths = self.tokens.rows(self.papers[slots], self.max_length)
         rows = TokenRows(torch.from_numpy(ids), torch.from_numpy(lengths))
-        return PaperBatch(rows, torch.from_numpy(slots))
+        read = None if self.formats is None else torch.from_numpy(self.formats[slots])
+        return PaperBatch(rows, torch.from_numpy(slots), formats=read)
 
 
 def triplet_batch(

@@ -120,7 +120,7 @@ def test_a_file_of_dev_is_held_out_and_no_training_example_holds_its_texts(build
         mesh={"data_files": {"train": "mesh.jsonl", "dev": "mesh_dev.jsonl"}},
     )
     mesh = records("mesh", 30)
-    write_lines(given / "mesh_dev.jsonl", [mesh[3], *records("mesh", 4, seed=1)])
+    write_lines(given / "mesh_dev.jsonl", [*records("mesh", 4, seed=1), mesh[3]])
     triplets = records("specter", 10)
     triplets[5]["neg"] = mesh[3]
     write_lines(given / "specter.jsonl", triplets)

@@ -109,8 +109,8 @@ def test_a_text_of_several_classes_stands_for_the_rarest(tmp_path):
     classes = [(0, 1)] * 900 + [(0, 2)] * 100
     rng = np.random.default_rng(0)
     given = labelled([classes[i] for i in rng.permutation(1_000)])
-    places, _ = drawn(tmp_path, 50, given, stratified=True)
-    assert Counter(given[place].label for place in places) == {(0, 1): 45, (0, 2): 5}
+    places, _ = drawn(tmp_path, 500, given, stratified=True)
+    assert Counter(given[place].label for place in places) == {(0, 1): 450, (0, 2): 50}
     nothing = labelled([()] * 5 + [(1,)] * 5)
     assert len(drawn(tmp_path, 4, nothing, stratified=True)[0]) == 4
 

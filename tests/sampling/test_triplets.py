@@ -50,10 +50,12 @@ def test_every_epoch_and_seed_has_its_own_order():
     assert epoch_order(50, 1, 2).tolist() == epoch_order(50, 1, 2).tolist()
 
 
-def test_a_kept_order_gives_the_same_examples():
+def test_a_step_has_the_same_examples_whatever_was_asked_before():
     plan = Plan(20, 4, 3, 2)
-    order = epoch_order(20, 3, 1)
-    assert plan.indices(7, order).tolist() == plan.indices(7).tolist()
+    expected = [epoch_order(20, 3, step // 5)[step % 5 * 4 :][:4].tolist() for step in range(15)]
+    for step in (7, 0, 14, 7, 8, 2):
+        assert plan.indices(step).tolist() == expected[step]
+        assert len(plan._order) == 1  # no order but the latest is kept
 
 
 def test_a_batch_that_does_not_divide_is_refused_with_advice():
