@@ -2,7 +2,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sciembed_train.corpus.task_records import Record
@@ -33,6 +33,7 @@ def labelled(classes):
     return [Record((("text", str(i)),), c) for i, c in enumerate(classes)]
 
 
+@settings(deadline=None)
 @given(
     keys=st.lists(st.integers(0, 2**64 - 1), unique=True, max_size=60),
     size=st.integers(0, 20),
@@ -55,6 +56,7 @@ def test_the_lowest_keys_are_those_a_sort_gives(keys, size, slack, data):
     assert sorted(key for key in offered if key < end) == expected
 
 
+@settings(deadline=None)
 @given(
     counts=st.lists(st.integers(1, 500), min_size=1, max_size=12),
     part=st.floats(0, 1, exclude_max=True),

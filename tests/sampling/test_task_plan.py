@@ -2,7 +2,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sciembed_train.errors import UserError
@@ -21,6 +21,7 @@ def task_of(indices, sizes):
     return np.searchsorted(np.cumsum(sizes), indices, side="right")
 
 
+@settings(deadline=None)
 @given(
     sizes=st.lists(st.integers(40, 3_000), min_size=1, max_size=8),
     per_rank=st.integers(1, 40),
@@ -56,6 +57,7 @@ def test_the_steps_do_not_depend_on_the_number_of_ranks(batch_size):
             assert (shared.indices(step) == alone.indices(step)).all()
 
 
+@settings(deadline=None)
 @given(counts=st.lists(st.integers(1, 10_000), min_size=1, max_size=10), more=st.integers(0, 60))
 def test_units_are_shared_in_proportion_and_each_has_one(counts, more):
     total = len(counts) + more
@@ -70,6 +72,7 @@ def test_units_are_shared_in_proportion_and_each_has_one(counts, more):
         assert all(abs(want - have) < 1 for want, have in zip(exact, found, strict=True))
 
 
+@settings(deadline=None)
 @given(
     sizes=st.lists(st.integers(8, 200), min_size=1, max_size=4),
     seed=st.integers(0, 5),
