@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from sciembed_train.batches import Sentences, TokenRows
 from sciembed_train.encoder import loading, mlm, pooling
+from sciembed_train.encoder.control_codes import add_codes, code_ids, with_codes
 from sciembed_train.encoder.microbatch import Piece, encode_in_pieces, plan_pieces
 from sciembed_train.encoder.mix import BACKBONE_PLACE, new_mix, padded_firsts
 from sciembed_train.encoder.packed import packed_layers, packed_states, why_not_packed
@@ -75,6 +76,9 @@ class Encoder(nn.Module):
         self.backbone: Any = backbone
         self.head = head
         self.tokenizer = tokenizer
+        if settings.control_codes:
+            self.tokenizer = add_codes(self.backbone, tokenizer)
+            self._codes = code_ids(self.tokenizer)
         self.mix: nn.Parameter | None = None
         if settings.pooling == "mix":
             self.mix = new_mix(self.backbone.config, settings, trained_mix)
@@ -145,14 +149,27 @@ class Encoder(nn.Module):
         """Token ids of composed texts, with special tokens, at most ``max_length`` each."""
         return TokenRows.from_lists(self.tokenizer.rows(texts, self.settings.max_length))
 
-    def forward(self, rows: TokenRows) -> Float[Tensor, "U D"]:
+    @property
+    def reads_formats(self) -> bool:
+        """Whether what a text is read for makes a difference."""
+        return self.settings.control_codes
+
+    def forward(
+        self, rows: TokenRows, formats: Int[Tensor, " U"] | None = None
+    ) -> Float[Tensor, "U D"]:
         """The embedding of each text, in the order of ``rows``.
+
+        Args:
+            rows: texts with special tokens.
+            formats: what each text is read for, as its place in `inputs.FORMATS`, where the
+                encoder `reads_formats`.
 
         Raises:
             ValueError: there is no text, or one is longer than ``max_length``; or the encoder
-                has no vector of a whole text (pooling ``sentences``).
+                has no vector of a whole text (pooling ``sentences``); or formats are given to an
+                encoder that knows none, or not given to one that does.
         """
-        return self._encode(rows, self.piece_tokens, None)[0]
+        return self._encode(rows, self.piece_tokens, None, formats=formats)[0]
 
     def sentence_vectors(self, rows: TokenRows, sentences: Sentences) -> Float[Tensor, "S D"]:
         """The vector of each sentence in its text, text after text: the mean over its tokens.
@@ -205,7 +222,14 @@ class Encoder(nn.Module):
         done: Callable[[int], None] | None,
         positions: Int[Tensor, " K"] | None = None,
         sentences: Sentences | None = None,
+        formats: Int[Tensor, " U"] | None = None,
     ) -> tuple[Float[Tensor, "P D"], Float[Tensor, "K H"] | None]:
+        if (formats is not None) != self.reads_formats:
+            raise ValueError(
+                "this encoder reads each text for a format, which was not given"
+                if self.reads_formats
+                else "formats are given, and this encoder reads every text alike"
+            )
         if sentences is None and self.settings.pooling == "sentences":
             raise ValueError(
                 "this encoder has a vector for each sentence and none of a whole text (pooling "
@@ -219,9 +243,18 @@ class Encoder(nn.Module):
                 f"texts have {lengths.min()} to {lengths.max()} tokens; expected 1 to max_length "
                 f"{self.settings.max_length}"
             )
+        if self.settings.control_codes and formats is not None:
+            ends = len(self.tokenizer.prefix), len(self.tokenizer.suffix)
+            given = rows, formats, self._codes, *ends, self.settings.max_length
+            rows, positions = with_codes(*given)
+            lengths = rows.lengths.cpu().numpy()
         pieces = plan_pieces(lengths, budget, padded=not self.packed)
         encode = self._packed_piece if self.packed else self._padded_piece
-        return encode_in_pieces(rows, lengths, pieces, encode, done, positions, sentences)
+        found = encode_in_pieces(rows, lengths, pieces, encode, done, positions, sentences)
+        if self.settings.control_codes:
+            assert found[1] is not None
+            return found[1], None
+        return found
 
     def _packed_piece(
         self, piece: Piece

@@ -41,6 +41,8 @@ class EncoderSettings:
         gradient_checkpointing: compute each layer again in the backward instead of keeping its
             inner states: far less memory, about a third more time.
         dropout: for hidden states and attention weights alike; None keeps the backbone's own.
+        control_codes: put the code of its format before each text, as a token of its own whose
+            last state is the text's vector (`control_codes`); with pooling ``cls``.
         mix_init: a new mix's weights where the backbone's folder has none: ``uniform`` (all
             equal) or ``linear`` (drawn as those of a torch linear layer, as published).
 
@@ -56,6 +58,7 @@ class EncoderSettings:
     piece_tokens: int | None = None
     gradient_checkpointing: bool = False
     dropout: float | None = None
+    control_codes: bool = False
     mix_init: Literal["uniform", "linear"] = "uniform"
 
     def __post_init__(self) -> None:
@@ -78,6 +81,8 @@ class EncoderSettings:
             raise refuse("mix_init", "uniform or linear")
         if self.mix_init != "uniform" and self.pooling != "mix":
             raise refuse("mix_init", f"uniform, since encoder.pooling is {self.pooling}, not mix")
+        if self.control_codes and self.pooling != "cls":
+            raise refuse("control_codes", f"false, since encoder.pooling is {self.pooling}")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and checkpoints."""
