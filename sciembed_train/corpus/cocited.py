@@ -67,7 +67,7 @@ def build_cocitations(
         )
         contexts = Mentions(work, "contexts", audit)
         if mining.sentence_pairs != "none":
-            sentences = Mentions(work, "sentences", Audit(OF_SENTENCES))
+            sentences = Mentions(work, "sentences", Audit(OF_SENTENCES), excluded)
         masking = Masking() if mining.mask_marks and not from_fulltexts else None
         takers = contexts, sentences, masking
         with progress.stage("contexts", unit="sentences" if from_fulltexts else "rows") as stage:

@@ -29,7 +29,6 @@ from sciembed_train.corpus.progress import Stage
 from sciembed_train.corpus.validate import Audit, BadRow, Dropped
 
 ROWS = 8192  # of one row group
-EXCLUDED = REASONS.index("excluded")
 NOT_THERE = "a given `marker` that is not in its text"
 _DIGITS = re.compile(r"\d+")
 
@@ -44,16 +43,19 @@ class Mentions:
         work: a folder for the files.
         name: what the files are called by.
         audit: counts the contexts that are left out.
+        excluded: ids of papers, known or not, that no sentence may cite.
     """
 
-    def __init__(self, work: Path, name: str, audit: Audit) -> None:
+    def __init__(
+        self, work: Path, name: str, audit: Audit, excluded: set[str] | None = None
+    ) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         self.mentions, self.members, self.texts = (
             work / f"{name}_{part}.parquet" for part in ("mentions", "members", "texts")
         )
-        self.audit = audit
+        self.audit, self.excluded = audit, excluded or set()
         self.removed: dict[str, Dropped] = {}
         self.sizes: dict[int, int] = {}  # contexts by the number of papers left
         text = pa.string()
@@ -243,7 +245,7 @@ def _as_sentence(
     least = 2 if mining.sentence_pairs == "set" else 1
     reason = _too_few(context, len(known), least, "known")
     # What is said of an evaluation paper would be learnt with whatever else the sentence cites.
-    if reason is None and any(why[paper] == EXCLUDED for paper in known):
+    if reason is None and not mentions.excluded.isdisjoint(context.cited_ids):
         reason = "cites an excluded paper"
     reason = reason or mining.refuses(context.text)
     if reason is not None:

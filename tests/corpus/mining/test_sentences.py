@@ -26,7 +26,10 @@ def brute_force(world, mining):
         words = len(context["text"].split())
         if len(cited) < (2 if mining.sentence_pairs == "set" else 1):
             continue
-        if set(cited) & world["exclude"] or not mining.min_words <= words <= mining.max_words:
+        if (
+            set(context["cited_ids"]) & world["exclude"]
+            or not mining.min_words <= words <= mining.max_words
+        ):
             continue
         if mining.require_bracket and not re.search(r"[\[(]", context["text"]):
             continue
@@ -206,8 +209,9 @@ def test_every_sentence_left_out_is_counted_by_its_reason(tmp_path):
         (TEXT.format("one"), "", "x"),
         (TEXT.format("one"), ["a", "unknown"], "x"),
         (TEXT.format("one"), "ad", "x"),
+        (TEXT.format("four"), ["a", "b", "of no known paper"], "v"),
     ]
-    world = small_world(rows, exclude={"d"})
+    world = small_world(rows, exclude={"d", "of no known paper"})
     corpus = mine(tmp_path, world, CocitationMining(sentence_pairs="set"))
     assert corpus.sentence_pairs("train").tolist() == [[0, 1]]
     report = json.loads((corpus.folder / "report.json").read_text())
@@ -221,10 +225,10 @@ def test_every_sentence_left_out_is_counted_by_its_reason(tmp_path):
         "cites one paper only": 1,
         "cites no paper": 1,
         "of the papers it cites fewer than two are known": 1,
-        "cites an excluded paper": 1,
+        "cites an excluded paper": 2,
     }
     left_out = report["sentence pairs"]["cited papers left out of sentences"]
-    assert {r: d["count"] for r, d in left_out.items()} == {"unknown paper": 1}
+    assert {r: d["count"] for r, d in left_out.items()} == {"unknown paper": 2}
 
 
 def test_papers_without_a_text_are_cited_like_others(tmp_path):

@@ -92,7 +92,7 @@ def worlds(draw):
     world = {"papers": papers, "contexts": contexts, "given": given, "citations": citations}
     for split in ("dev", "test"):
         world[split] = {n for n, s in zip(NAMES, held_out, strict=True) if s == split}
-    world["exclude"] = draw(st.sets(st.sampled_from([*NAMES, "stranger"]), max_size=2))
+    world["exclude"] = draw(st.sets(st.sampled_from([*NAMES, "unknown"]), max_size=2))
     references = draw(st.booleans()) or not (contexts or given)
     mining = CocitationMining(
         cocitations_from="references" if references else "given",
