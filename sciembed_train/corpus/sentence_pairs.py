@@ -104,7 +104,8 @@ def _save_papers(to: Path, miner: SentenceMiner) -> None:
     offsets = np.zeros(n + 1, np.int64)
     for sentences, cited in miner.cites():
         papers.add(cited)
-        offsets[1:] += np.bincount(sentences, minlength=n)
+        counts = np.bincount(sentences - sentences[0])  # ascending, so of a few of them
+        offsets[sentences[0] + 1 :][: len(counts)] += counts
     papers.close()
     np.save(to / "papers_offsets.npy", np.cumsum(offsets))
 
