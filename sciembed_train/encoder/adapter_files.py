@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
+import struct
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,6 @@ import torch
 from torch import Tensor
 
 from sciembed_train.encoder.adapter_settings import library
-from sciembed_train.encoder.loading import find_folder
 from sciembed_train.errors import UserError
 from sciembed_train.safety import read_json
 
@@ -44,7 +46,7 @@ def save_adapter(backbone: Any, code: str, folder: Path, base: str, fingerprint:
     (folder / CONFIG).write_text(text, encoding="utf-8")
 
 
-def load_adapter(backbone: Any, code: str, place: str, wanted: Any) -> None:
+def load_adapter(backbone: Any, code: str, place: str, wanted: Any, fingerprint: str) -> None:
     """Put a trained adapter into a backbone.
 
     Args:
@@ -52,6 +54,8 @@ def load_adapter(backbone: Any, code: str, place: str, wanted: Any) -> None:
         code: the adapter's name in the backbone, whatever it was saved as.
         place: its folder or hub name.
         wanted: the library's configuration it must have.
+        fingerprint: of the backbone's weights; an adapter that says it belongs to others is
+            refused. Published ones do not say it.
 
     Raises:
         UserError: there is none, it is for another backbone or of another kind, or its weights
@@ -73,6 +77,14 @@ def load_adapter(backbone: Any, code: str, place: str, wanted: Any) -> None:
                 f"{folder / CONFIG}: the adapter is for a backbone of {key} {theirs!r}, and this "
                 f"one has {getattr(own, key)!r}. Give an adapter that was trained in it."
             )
+    known = content.get("base_fingerprint")
+    if known not in (None, fingerprint):
+        raise UserError(
+            f"{folder / CONFIG}: the adapter was trained in {content.get('model_name')}, whose "
+            "weights are other ones than those of this backbone: it would give meaningless "
+            "vectors. Give the backbone it was trained in; to begin with it all the same, take "
+            "`base_fingerprint` out of the file."
+        )
     _check_kind(found, wanted, folder / CONFIG)
     adapters = library()
     # From a model with a head every name begins with the model's own.
@@ -105,7 +117,9 @@ def find_adapter(place: str) -> Path:
     Raises:
         UserError: there is none.
     """
-    folder = find_folder(place)
+    from sciembed_train.encoder.loading import find_folder
+
+    folder = find_folder(place, PICKLED)
     if not (folder / CONFIG).is_file():
         raise UserError(f"{place}: holds no {CONFIG}; expected the folder of one adapter.")
     return folder
@@ -124,15 +138,22 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     try:
         if path.name == SAFE:
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # torch warns of pickles it did not write, and then refuses them.
+            warnings.simplefilter("ignore", UserWarning)
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{folder}: holds neither {SAFE} nor {PICKLED}.") from error
-    except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError as error:
+        # Not torch's own words: they advise to load it all the same.
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        asks = f": it asks for {named[1]}" if named else ""
         raise UserError(
-            f"{path}: cannot be read as tensors alone, so it is refused: "
-            f"{(str(error).strip() or repr(error)).splitlines()[0]} Fetch the adapter again, or "
-            f"ask for it as {SAFE}."
+            f"{path}: is no file of tensors that can be read safely{asks}. Fetch the adapter "
+            f"again, or get it as {SAFE}."
         ) from error
+    except (SafetensorError, RuntimeError, EOFError, ValueError, struct.error) as error:
+        raise UserError(f"{path}: is damaged ({error}). Fetch the adapter again.") from error
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"{path}: holds no tensors by name, so it is no adapter's file.")
     return dict(state)

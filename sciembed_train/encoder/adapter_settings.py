@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sciembed_train.errors import UserError
 from sciembed_train.inputs import FORMATS
 
+# Where a folder of this project keeps its frozen backbone, and a folder for each adapter.
+BASE_PLACE = "base"
+ADAPTERS_PLACE = "adapters"
 # Of these the first token's last state is none of the text, or a task must be named beside the
 # adapter.
 _REFUSED = {
@@ -24,11 +28,11 @@ class AdapterSettings:
     Args:
         formats: what has an adapter, as `inputs.FORMATS` names it.
         config: the library's name of a configuration, with options in brackets, such as
-            ``double_seq_bn`` or ``seq_bn[non_linearity=gelu]``.
+            ``double_seq_bn`` or ``seq_bn[dropout=0.1]``.
         reduction: the backbone's width divided by that of the adapter; null keeps the
             configuration's own (``seq_bn``: 16).
-        start: folder or hub name of a trained adapter to begin with, by format; the others begin
-            near the identity.
+        start: folder or hub name of a trained adapter to begin with, by format. The others begin
+            with the one that the backbone's folder holds, if any, else near the identity.
 
     Raises:
         UserError: a value is out of its range.
@@ -65,6 +69,25 @@ class AdapterSettings:
     def codes(self) -> tuple[str, ...]:
         """The adapters' names in files and in the backbone: the published codes."""
         return tuple(FORMATS[name] for name in self.formats)
+
+    def recorded(self) -> dict[str, Any]:
+        """What ``sciembed.json`` says of the adapters that lie beside it."""
+        return {k: v for k, v in asdict(self).items() if k != "start"}
+
+    @classmethod
+    def from_folder(cls, content: Mapping[str, Any], folder: Path) -> AdapterSettings:
+        """The settings from what `recorded` gave, beginning with the folder's adapters.
+
+        Args:
+            content: the entry of ``sciembed.json``.
+            folder: where that lies.
+
+        Raises:
+            TypeError, KeyError, UserError: the entry is not what `recorded` gives.
+        """
+        formats = tuple(content["formats"])
+        start = {n: str(folder / ADAPTERS_PLACE / FORMATS[n]) for n in formats}
+        return cls(formats, str(content["config"]), content["reduction"], start)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> AdapterSettings:

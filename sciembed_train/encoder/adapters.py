@@ -2,26 +2,34 @@
 
 Which adapter reads which text is an argument of every forward (`Choice`), never a state of the
 model: what a checkpointed layer computes again in the backward is what it computed first.
+
+Shapes: ``U`` texts, ``F`` bytes of a fingerprint.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sciembed_train.encoder.adapter_files import load_adapter
+from sciembed_train.encoder.adapter_files import load_adapter, save_adapter
 from sciembed_train.encoder.adapter_settings import (
+    ADAPTERS_PLACE,
     AdapterSettings,
     configuration,
     library,
     one_forward,
 )
+from sciembed_train.encoder.microbatch import Pieces, plan_apart, plan_pieces
 from sciembed_train.errors import UserError
 from sciembed_train.inputs import FORMATS
 
@@ -64,7 +72,8 @@ class FormatAdapters(nn.Module):
         backbone: in fp32, without adapters.
         settings: which adapters.
         base: folder or hub name of the backbone, for messages and records.
-        checkpointing: compute each layer of a padded forward again in the backward.
+        held: folders of adapters that lie beside the backbone, by format; ``settings.start`` goes
+            before them.
 
     Attributes:
         fingerprint: of the frozen backbone's weights (`fingerprint`).
@@ -76,30 +85,40 @@ class FormatAdapters(nn.Module):
     """
 
     def __init__(
-        self, backbone: Any, settings: AdapterSettings, base: str, checkpointing: bool = False
+        self,
+        backbone: Any,
+        settings: AdapterSettings,
+        base: str,
+        held: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         adapters, config = library(), configuration(settings)
         self.settings, self.base = settings, base
         self.fingerprint = fingerprint(backbone.state_dict())
+        start = {**(held or {}), **settings.start}
         backbone.requires_grad_(False)
         try:
             adapters.init(backbone)
             before = set(backbone.state_dict())
             for name in settings.formats:
-                if name in settings.start:
-                    load_adapter(backbone, FORMATS[name], settings.start[name], config)
+                if name in start:
+                    load_adapter(backbone, FORMATS[name], start[name], config, self.fingerprint)
                 else:
                     backbone.add_adapter(FORMATS[name], config)
-        except (ValueError, KeyError, AttributeError) as error:
+        except (ValueError, KeyError, AttributeError, AssertionError) as error:
             raise UserError(
                 f"{base}: the library adapters cannot put {settings.config} into a model of type "
                 f"{backbone.config.model_type!r} ({error})."
             ) from error
         self.names = frozenset(backbone.state_dict()) - before
         self.mixes = one_forward(config)
-        if checkpointing:
-            _checkpoint_layers(backbone)
+
+    @property
+    def why_not_packed(self) -> str | None:
+        """Why these adapters need the library's padded forward; None where they do not."""
+        if self.mixes:
+            return None
+        return f"adapters {self.settings.config} do not work on each token by itself"
 
     def place(self, name: str) -> int:
         """The number by which rows name a format.
@@ -114,6 +133,47 @@ class FormatAdapters(nn.Module):
             )
         return list(FORMATS).index(name)
 
+    def plan(
+        self,
+        lengths: np.ndarray,
+        formats: Int[Tensor, " U"] | None,
+        budget: int,
+        padded: bool,
+    ) -> Pieces:
+        """How texts are cut into pieces, each with its formats in order (see `plan_pieces`).
+
+        Args:
+            lengths: tokens of each text.
+            formats: the format of each, as its place in `inputs.FORMATS`; None where there is
+                one adapter, which then reads all.
+            budget: most tokens of a piece.
+            padded: count slots, not tokens.
+
+        Raises:
+            ValueError: a text's format is not told, or has no adapter.
+        """
+        places = self._places()
+        if formats is None:
+            if len(places) > 1:
+                raise ValueError(
+                    f"this encoder has adapters for {', '.join(self.settings.formats)}; say which "
+                    "format reads each text"
+                )
+            read = np.full(len(lengths), places[0])
+        else:
+            read = formats.cpu().numpy()
+        if len(read) != len(lengths) or not np.isin(read, places).all():
+            raise ValueError(
+                f"{len(lengths)} texts are read by formats {np.unique(read).tolist()} "
+                f"({len(read)} given); there are adapters for {places}"
+            )
+        if self.mixes:
+            return plan_pieces(lengths, budget, padded).by_format(read)
+        return plan_apart(lengths, read, budget, padded)
+
+    def _places(self) -> list[int]:
+        return sorted(list(FORMATS).index(name) for name in self.settings.formats)
+
     def choose(self, formats: Sequence[int], lengths: Sequence[int]) -> Choice:
         """The choice for a piece.
 
@@ -123,14 +183,14 @@ class FormatAdapters(nn.Module):
             lengths: tokens of each text.
 
         Raises:
-            ValueError: there is no adapter for a format, or they are out of order.
+            ValueError: there is no adapter for a format, or they are out of order, or the
+                adapters cannot share a forward.
         """
-        places = sorted(list(FORMATS).index(name) for name in self.settings.formats)
+        places, codes = self._places(), list(FORMATS.values())
         if list(formats) != sorted(formats) or not set(formats) <= set(places):
             raise ValueError(
                 f"a piece has texts of formats {list(formats)}; expected rising ones of {places}"
             )
-        codes = list(FORMATS.values())
         if not self.mixes:
             if len(set(formats)) > 1:
                 raise ValueError(f"adapters {self.settings.config} read one format in a forward")
@@ -147,23 +207,63 @@ class FormatAdapters(nn.Module):
         # The library gives the word embeddings a second name.
         return name not in self.names and not name.startswith("prompt_tuning.")
 
+    def save(self, backbone: Any, base: Path, folder: Path) -> None:
+        """Write the frozen backbone, and a folder of AdapterHub's for each adapter.
+
+        Args:
+            backbone: with the adapters in it.
+            base: where the backbone's plain model goes.
+            folder: each adapter's goes below it.
+        """
+        from transformers import PreTrainedModel
+
+        state = {k: v for k, v in backbone.state_dict().items() if self.is_base(k)}
+        # The library's own `save_pretrained` would write the adapters into the same file.
+        PreTrainedModel.save_pretrained(backbone, str(base), state_dict=state)
+        # A folder's place says nothing to others, and something about the machine.
+        name = Path(self.base).name if Path(self.base).expanduser().exists() else self.base
+        for code in self.settings.codes:
+            place = folder / ADAPTERS_PLACE / code
+            save_adapter(backbone, code, place, name, self.fingerprint)
+
     # Beside the trained weights, a state keeps what they belong to.
 
-    def get_extra_state(self) -> dict[str, str]:
-        """What identifies the frozen backbone."""
-        return {"base": self.base, "fingerprint": self.fingerprint}
+    def get_extra_state(self) -> Int[Tensor, " F"]:
+        """What identifies the frozen backbone; a tensor, as everything else in a state is."""
+        return torch.tensor(list(bytes.fromhex(self.fingerprint)), dtype=torch.uint8)
 
-    def set_extra_state(self, state: Mapping[str, str]) -> None:
+    def set_extra_state(self, state: Int[Tensor, " F"]) -> None:
         """See that a state is one of adapters to this backbone.
 
         Raises:
             UserError: it is of adapters to another one.
         """
-        if state["fingerprint"] != self.fingerprint:
+        if bytes(state.tolist()).hex() != self.fingerprint:
             raise UserError(
-                f"The adapters were trained in {state['base']}, whose weights are other ones than "
-                f"those of {self.base}. Give the backbone that they were trained in."
+                f"The adapters were trained in a backbone whose weights are other ones than those "
+                f"of {self.base}. Give the backbone that they were trained in."
             )
+
+
+def leave_base_out(encoder: Any, state: MutableMapping[str, Any], prefix: str, _: Any) -> None:
+    """Take the frozen backbone out of an encoder's state, which then is a few megabytes.
+
+    A hook of ``state_dict``.
+    """
+    place = f"{prefix}backbone."
+    for key in [k for k in state if k.startswith(place)]:
+        if key.removeprefix(place) not in encoder.adapters.names:
+            del state[key]
+
+
+def put_base_in(encoder: Any, state: MutableMapping[str, Any], prefix: str, *_: Any) -> None:
+    """Add the encoder's own frozen backbone to a state that is to be loaded.
+
+    A hook of ``load_state_dict``.
+    """
+    for name, value in encoder.backbone.state_dict().items():
+        if name not in encoder.adapters.names:
+            state[f"{prefix}backbone.{name}"] = value
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:
@@ -177,7 +277,7 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _checkpoint_layers(backbone: Any) -> None:
+def checkpoint_layers(backbone: Any) -> None:
     """Let each layer of the library's padded forward be computed again as it was computed first.
 
     The library's own way keeps all of a forward's settings but the adapters that were chosen.

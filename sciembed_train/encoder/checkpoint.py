@@ -1,9 +1,13 @@
-"""An encoder inside a training checkpoint: enough to rebuild it without the first backbone."""
+"""An encoder inside a training checkpoint: enough to rebuild it without the first backbone.
+
+But one with adapters: its checkpoint names the frozen backbone and holds the adapters alone.
+"""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +27,8 @@ def describe(encoder: Encoder) -> dict[str, Any]:
     """What a checkpoint keeps of an encoder beside its weights, as plain values.
 
     Returns:
-        ``encoder`` (its settings), ``backbone_config`` and ``tokenizer_files`` (name to text).
+        ``encoder`` (its settings), ``backbone_config`` and ``tokenizer_files`` (name to text);
+        with adapters ``base`` and ``base_fingerprint``, the frozen backbone and its weights' hash.
     """
     files: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -33,23 +38,31 @@ def describe(encoder: Encoder) -> dict[str, Any]:
                 files[path.name] = path.read_text(encoding="utf-8")
             except UnicodeDecodeError:
                 continue  # a sentencepiece model; tokenizer.json holds all that is used of it
+    base = {}
+    if encoder.adapters is not None:
+        base = {"base": encoder.settings.backbone, "base_fingerprint": encoder.adapters.fingerprint}
     return {
+        **base,
         "encoder": encoder.settings.as_dict(),
         "backbone_config": encoder.backbone_config(),
         "tokenizer_files": files,
     }
 
 
-def encoder_from_checkpoint(ckpt: Mapping[str, Any], where: str = "the checkpoint") -> Encoder:
-    """The trained encoder, from the checkpoint alone.
+def encoder_from_checkpoint(
+    ckpt: Mapping[str, Any], where: str = "the checkpoint", base: str | None = None
+) -> Encoder:
+    """The trained encoder, from the checkpoint alone; with adapters, from it and the backbone.
 
     Args:
         ckpt: loaded with ``weights_only=True``; holds ``sciembed`` (as `describe` gave it, with
             ``version``) and ``state_dict`` with the encoder under ``encoder.``.
         where: the file, for messages.
+        base: where the backbone of adapters is now, if no longer where it was in training.
 
     Raises:
-        UserError: it is no checkpoint of this project, of another version, or incomplete.
+        UserError: it is no checkpoint of this project, of another version, or incomplete; or the
+            backbone of its adapters is not there, or another one.
     """
     from transformers import AutoModel
 
@@ -71,6 +84,8 @@ def encoder_from_checkpoint(ckpt: Mapping[str, Any], where: str = "the checkpoin
         }
     except (KeyError, TypeError) as error:
         raise UserError(f"{where}: its `sciembed` entry is incomplete ({error}).") from error
+    if settings.adapters is not None:
+        return _with_adapters(settings, state, where, base)
     config = loading.build_config(values, f"{where}: backbone_config")
     own = {} if settings.dropout is None else loading.set_dropout(config, settings.dropout)
     with tempfile.TemporaryDirectory() as folder:
@@ -94,6 +109,27 @@ def encoder_from_checkpoint(ckpt: Mapping[str, Any], where: str = "the checkpoin
         encoder = Encoder(settings, backbone, tokenizer, replaced=own, head=head)
     try:
         encoder.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise UserError(f"{where}: its weights do not fit its configuration: {error}") from error
+    return encoder.eval()
+
+
+def _with_adapters(
+    settings: EncoderSettings, state: dict[str, Any], where: str, base: str | None
+) -> Encoder:
+    """The encoder of a checkpoint that holds adapters alone."""
+    assert settings.adapters is not None
+    place = base or settings.backbone
+    fresh = replace(settings, backbone=place, adapters=replace(settings.adapters, start={}))
+    try:
+        with torch.random.fork_rng(devices=[]):
+            encoder = Encoder(fresh)
+        encoder.load_state_dict(state, strict=True)
+    except UserError as error:
+        raise UserError(
+            f"{where}: holds adapters to the backbone {settings.backbone}, which must be there "
+            f"too, with the same weights. {error}"
+        ) from error
     except RuntimeError as error:
         raise UserError(f"{where}: its weights do not fit its configuration: {error}") from error
     return encoder.eval()

@@ -20,14 +20,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sciembed_train.batches import Sentences, TokenRows
-from sciembed_train.encoder import loading, mlm, pooling
+from sciembed_train.encoder import adapters, loading, mlm, pooling
+from sciembed_train.encoder.adapter_settings import BASE_PLACE, AdapterSettings
 from sciembed_train.encoder.control_codes import add_codes, code_ids, with_codes
 from sciembed_train.encoder.microbatch import Piece, encode_in_pieces, plan_pieces
 from sciembed_train.encoder.mix import BACKBONE_PLACE, new_mix, padded_firsts
 from sciembed_train.encoder.packed import packed_layers, packed_states, why_not_packed
 from sciembed_train.encoder.settings import EncoderSettings, position_limit
 from sciembed_train.errors import UserError
-from sciembed_train.inputs import InputFormat, TextTokenizer, cut_sentences
+from sciembed_train.inputs import FORMATS, InputFormat, TextTokenizer, cut_sentences
 
 # Version of what `Encoder.save` writes into sciembed.json.
 FOLDER_VERSION = 1
@@ -70,9 +71,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.settings = settings
         self._replaced = dict(replaced or {})  # put back when saving
-        trained_mix = None
+        recorded: loading.Recorded | None = None
         if backbone is None or tokenizer is None:
-            backbone, head, tokenizer, self._replaced, trained_mix = _open(settings, masked_lm)
+            backbone, head, tokenizer, self._replaced, recorded = _open(settings, masked_lm)
         self.backbone: Any = backbone
         self.head = head
         self.tokenizer = tokenizer
@@ -81,9 +82,13 @@ class Encoder(nn.Module):
             self._codes = code_ids(self.tokenizer)
         self.mix: nn.Parameter | None = None
         if settings.pooling == "mix":
-            self.mix = new_mix(self.backbone.config, settings, trained_mix)
+            self.mix = new_mix(self.backbone.config, settings, recorded and recorded.mix)
         self._check()
+        self.adapters: adapters.FormatAdapters | None = None
         reason = why_not_packed(backbone)
+        if settings.adapters is not None:
+            self.adapters = self._adapt(settings.adapters, recorded and recorded.adapters)
+            reason = reason or self.adapters.why_not_packed
         if settings.forward == "packed" and reason is not None:
             raise UserError(
                 f"encoder.forward is packed, but {settings.backbone} cannot run so: {reason}. "
@@ -94,7 +99,9 @@ class Encoder(nn.Module):
         # Frozen, not removed: the export keeps the backbone's parameter names.
         if getattr(backbone, "pooler", None) is not None:
             self.backbone.pooler.requires_grad_(False)
-        if settings.gradient_checkpointing and not self.packed:
+        if settings.gradient_checkpointing and not self.packed and self.adapters is not None:
+            adapters.checkpoint_layers(self.backbone)
+        elif settings.gradient_checkpointing and not self.packed:
             # transformers 5 has given it another name, and warns of the old one.
             model = self.backbone
             enable = getattr(model, "activation_checkpointing_enable", None)
@@ -102,6 +109,21 @@ class Encoder(nn.Module):
         # transformers loads in evaluation mode, and Lightning keeps the modes it finds: without
         # this, training would run without dropout.
         self.train()
+
+    def _adapt(
+        self, wanted: AdapterSettings, held: AdapterSettings | None
+    ) -> adapters.FormatAdapters:
+        if self.head is not None:
+            raise UserError(
+                "encoder.adapters freezes the backbone, which masked language modelling trains: "
+                "set one of them to null or false."
+            )
+        made = adapters.FormatAdapters(
+            self.backbone, wanted, self.settings.backbone, held and held.start
+        )
+        self.register_state_dict_post_hook(adapters.leave_base_out)
+        self.register_load_state_dict_pre_hook(adapters.put_base_in)
+        return made
 
     def _check(self) -> None:
         settings, config = self.settings, self.backbone.config
@@ -152,7 +174,7 @@ class Encoder(nn.Module):
     @property
     def reads_formats(self) -> bool:
         """Whether what a text is read for makes a difference."""
-        return self.settings.control_codes
+        return self.settings.control_codes or self.adapters is not None
 
     def forward(
         self, rows: TokenRows, formats: Int[Tensor, " U"] | None = None
@@ -162,7 +184,7 @@ class Encoder(nn.Module):
         Args:
             rows: texts with special tokens.
             formats: what each text is read for, as its place in `inputs.FORMATS`, where the
-                encoder `reads_formats`.
+                encoder `reads_formats`; may be left out where it has one adapter.
 
         Raises:
             ValueError: there is no text, or one is longer than ``max_length``; or the encoder
@@ -224,12 +246,10 @@ class Encoder(nn.Module):
         sentences: Sentences | None = None,
         formats: Int[Tensor, " U"] | None = None,
     ) -> tuple[Float[Tensor, "P D"], Float[Tensor, "K H"] | None]:
-        if (formats is not None) != self.reads_formats:
-            raise ValueError(
-                "this encoder reads each text for a format, which was not given"
-                if self.reads_formats
-                else "formats are given, and this encoder reads every text alike"
-            )
+        if formats is not None and not self.reads_formats:
+            raise ValueError("formats are given, and this encoder reads every text alike")
+        if formats is None and self.settings.control_codes:
+            raise ValueError("this encoder reads each text for a format, which was not given")
         if sentences is None and self.settings.pooling == "sentences":
             raise ValueError(
                 "this encoder has a vector for each sentence and none of a whole text (pooling "
@@ -248,7 +268,10 @@ class Encoder(nn.Module):
             given = rows, formats, self._codes, *ends, self.settings.max_length
             rows, positions = with_codes(*given)
             lengths = rows.lengths.cpu().numpy()
-        pieces = plan_pieces(lengths, budget, padded=not self.packed)
+        if self.adapters is None:
+            pieces = plan_pieces(lengths, budget, padded=not self.packed)
+        else:
+            pieces = self.adapters.plan(lengths, formats, budget, padded=not self.packed)
         encode = self._packed_piece if self.packed else self._padded_piece
         found = encode_in_pieces(rows, lengths, pieces, encode, done, positions, sentences)
         if self.settings.control_codes:
@@ -262,17 +285,21 @@ class Encoder(nn.Module):
         rows, wanted = piece.rows, piece.wanted
         whole = piece.sentences is None
         cls_only = whole and wanted is None and self.settings.pooling != "mean"
-        given = (self.backbone, rows.ids, rows.lengths, piece.sizes, cls_only)
         checkpointing = self.settings.gradient_checkpointing and self.training
+        given = (self.backbone, rows.ids, rows.lengths, piece.sizes, cls_only, checkpointing)
         if self.mix is not None and whole:
             firsts, states = [], torch.empty(0)
-            for number, states in enumerate(packed_layers(*given, checkpointing), start=1):
+            for number, states in enumerate(packed_layers(*given), start=1):
                 # The rest of a layer's states may go once the next layer is computed.
                 done = cls_only and number == self.mix.numel()
                 firsts.append(states if done else pooling.cls_ragged(states, rows.lengths))
             found = None if wanted is None else states.index_select(0, wanted)
             return pooling.mix_layers(firsts, self.mix), found
-        states = packed_states(*given, checkpointing)
+        if self.adapters is None or piece.formats is None:
+            states = packed_states(*given)
+        else:
+            choice = self.adapters.choose(piece.formats, piece.sizes)
+            states = packed_states(*given, within=choice.packed)
         if cls_only:
             return states, None
         found = None if wanted is None else states.index_select(0, wanted)
@@ -292,7 +319,11 @@ class Encoder(nn.Module):
         inputs = {"input_ids": ids, "attention_mask": mask.long()}
         firsts: list[Tensor] | None = None
         if self.mix is None or piece.sentences is not None:
-            hidden = self.backbone(**inputs).last_hidden_state
+            chosen = contextlib.nullcontext()
+            if self.adapters is not None and piece.formats is not None:
+                chosen = self.adapters.choose(piece.formats, piece.sizes).padded()
+            with chosen:
+                hidden = self.backbone(**inputs).last_hidden_state
         else:
             hidden, firsts = padded_firsts(self.backbone, inputs)
 
@@ -327,12 +358,28 @@ class Encoder(nn.Module):
         finally:
             self.train(was_training)
 
+    def place_of(self, format: str) -> int:
+        """The number by which rows name a format (`inputs.FORMATS`).
+
+        Raises:
+            UserError: there is no such format, or no adapter for it.
+        """
+        if not self.reads_formats:
+            raise UserError(
+                f"{self.settings.backbone}: reads every text alike, so no format can be named "
+                f"({format!r})."
+            )
+        if format not in FORMATS:
+            raise UserError(f"{format!r} is no format; there are {', '.join(FORMATS)}.")
+        return list(FORMATS).index(format) if self.adapters is None else self.adapters.place(format)
+
     def encode_rows(
         self,
         rows: TokenRows,
         batch_tokens: int | None = None,
         precision: Literal["fp32", "bf16", "fp16"] = "fp32",
         progress: Callable[[int], None] | None = None,
+        format: str | None = None,
     ) -> Float[Tensor, "N D"]:
         """Embeddings without gradients, fp32 on the host, in the order of ``rows``.
 
@@ -341,12 +388,20 @@ class Encoder(nn.Module):
             batch_tokens: token budget of a piece; None takes ``piece_tokens``.
             precision: of the matrix products.
             progress: called with the number of texts just finished.
+            format: whose adapter reads them, as `inputs.FORMATS` names it; may be left out where
+                there is only one, or none.
+
+        Raises:
+            UserError: there is no adapter for it.
         """
         if not len(rows):
             return torch.empty(0, self.dim)
+        formats = None
+        if format is not None:
+            formats = torch.full((len(rows),), self.place_of(format))
         with self.inferring(precision):
             vectors, _ = self._encode(
-                rows.to(self.device), batch_tokens or self.piece_tokens, progress
+                rows.to(self.device), batch_tokens or self.piece_tokens, progress, formats=formats
             )
         # A copy made outside inference mode is an ordinary tensor.
         return vectors.float().cpu().clone()
@@ -357,6 +412,7 @@ class Encoder(nn.Module):
         batch_tokens: int | None = None,
         precision: Literal["fp32", "bf16", "fp16"] = "fp32",
         progress: Callable[[int], None] | None = None,
+        format: str | None = None,
     ) -> Float[Tensor, "N D"]:
         """Embeddings of composed texts (`compose`), as `encode_rows`.
 
@@ -370,7 +426,7 @@ class Encoder(nn.Module):
         if not lengths:
             return torch.empty(0, self.dim)
         rows = TokenRows(torch.from_numpy(np.concatenate(ids)).long(), torch.cat(lengths))
-        return self.encode_rows(rows, batch_tokens, precision, progress)
+        return self.encode_rows(rows, batch_tokens, precision, progress, format)
 
     def sentence_rows(
         self, papers: Sequence[tuple[str | None, Sequence[str]]]
@@ -450,27 +506,33 @@ class Encoder(nn.Module):
         """Write a Hugging Face folder: backbone, tokenizer, ``sciembed.json``.
 
         With pooling ``mix`` the backbone and its tokenizer go into a sub-folder: the last layer
-        alone is not what this encoder gives, so the folder must not load as a plain model.
+        alone is not what this encoder gives, so the folder must not load as a plain model. With
+        adapters, too; and each adapter gets a folder in AdapterHub's layout.
 
         Args:
             folder: made where it is missing; files of the same names are replaced.
             record: more entries of ``sciembed.json`` (method, training data, seed, ...).
 
         Raises:
-            UserError: the encoder mixes layers, and the folder holds a plain model already.
+            UserError: the encoder mixes layers or has adapters, and the folder holds a plain
+                model already.
         """
         folder = Path(folder)
         place = folder
         config, written = self.backbone.config, dict(self._replaced)
-        mixes = {}
+        parts = {}
+        alone = self.mix is None and self.adapters is None
+        if not alone and (folder / "config.json").exists():
+            raise UserError(f"{folder}: holds a plain model already. Give another folder.")
+        if self.adapters is not None:
+            place = folder / BASE_PLACE
+            parts = {"backbone": BASE_PLACE, "adapters": self.adapters.settings.recorded()}
         if self.mix is not None:
-            if (folder / "config.json").exists():
-                raise UserError(f"{folder}: holds a plain model already. Give another folder.")
             place = folder / BACKBONE_PLACE
             # So that sentence-transformers hands every layer to its own pooling.
             written["output_hidden_states"] = True
             # A shortest decimal gives back the very same float.
-            mixes = {"backbone": BACKBONE_PLACE, "mix": self.mix.detach()[0].tolist()}
+            parts = {"backbone": BACKBONE_PLACE, "mix": self.mix.detach()[0].tolist()}
         place.mkdir(parents=True, exist_ok=True)
         trained_with = {name: getattr(config, name) for name in written}
         try:
@@ -480,7 +542,10 @@ class Encoder(nn.Module):
                 model = self.backbone
                 if self.head is not None:
                     model = mlm.put_together(self.backbone, self.head)
-                model.save_pretrained(str(place), safe_serialization=True)
+                if self.adapters is not None:
+                    self.adapters.save(self.backbone, place, folder)
+                else:
+                    model.save_pretrained(str(place), safe_serialization=True)
         finally:
             for name, value in trained_with.items():
                 setattr(config, name, value)
@@ -492,7 +557,7 @@ class Encoder(nn.Module):
             "pooling": self.settings.pooling,
             "max_length": self.settings.max_length,
             "input_format": self.settings.form.as_dict(),
-            **mixes,
+            **parts,
         }
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         (folder / "sciembed.json").write_text(text, encoding="utf-8")
@@ -535,6 +600,7 @@ class Encoder(nn.Module):
         values: dict[str, Any] = {
             "pooling": pooling or recorded.pooling or "cls",
             "form": form or recorded.form or InputFormat(),
+            "adapters": recorded.adapters and replace(recorded.adapters, start={}),
             **settings,
         }
         config = loading.checked_config(recorded.backbone)
@@ -546,14 +612,19 @@ class Encoder(nn.Module):
 
 def _open(
     settings: EncoderSettings, masked_lm: bool | Literal["auto"]
-) -> tuple[nn.Module, mlm.MaskedLMHead | None, TextTokenizer, dict[str, float], list[float] | None]:
-    """Backbone, head, tokenizer, the dropouts that the settings' one replaced, and a mix."""
+) -> tuple[nn.Module, mlm.MaskedLMHead | None, TextTokenizer, dict[str, float], loading.Recorded]:
+    """Backbone, head, tokenizer, the dropouts that were replaced, and what the folder says."""
     recorded = loading.read_recorded(loading.find_folder(settings.backbone), settings.pooling)
     folder = recorded.backbone
     if recorded.mix is not None and settings.pooling != "mix":
         loading.log.warning(
             f"{settings.backbone}: gives a learned mix of its layers, which pooling "
             f"{settings.pooling} leaves out. Its vectors are meant to be used with pooling mix."
+        )
+    if recorded.adapters is not None and settings.adapters is None:
+        loading.log.warning(
+            f"{settings.backbone}: has adapters, which are left out here: without them the vectors "
+            "are those of its base. Set model.encoder.adapters to use and train them."
         )
     config = loading.checked_config(folder)
     if recorded.mix is not None:
@@ -570,7 +641,7 @@ def _open(
         backbone, head = mlm.load(folder, config, make=masked_lm is True)
     if backbone is None:
         backbone = loading.load_backbone(folder, config)
-    return backbone, head, tokenizer, replaced, recorded.mix
+    return backbone, head, tokenizer, replaced, recorded
 
 
 def _check_mask_token(tokenizer: TextTokenizer, where: str) -> None:

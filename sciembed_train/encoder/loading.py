@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sciembed_train.encoder.adapter_settings import AdapterSettings
 from sciembed_train.encoder.mix import read_mix
 from sciembed_train.errors import UserError
 from sciembed_train.inputs import InputFormat, TextTokenizer
@@ -49,6 +50,7 @@ class Recorded:
         texts: what it was trained to read: ``sentences`` each by itself, else whole papers.
         transport: settings of optimal transport, where its sentences are compared by it.
         mix: weights of a learned mix of the layers, before the softmax.
+        adapters: of the backbone, with the folders they lie in.
         notes: what the folder asks for that is not done here.
     """
 
@@ -60,11 +62,16 @@ class Recorded:
     texts: str | None = None
     transport: dict[str, Any] | None = None
     mix: list[float] | None = None
+    adapters: AdapterSettings | None = None
     notes: list[str] = field(default_factory=list)
 
 
-def find_folder(name_or_folder: str | Path) -> Path:
+def find_folder(name_or_folder: str | Path, pickled: str = "*pytorch_model*.bin") -> Path:
     """The folder itself, or the local copy of a hub model, fetched where the network is allowed.
+
+    Args:
+        name_or_folder: what is wanted.
+        pickled: the weights' files where the hub has no safetensors.
 
     Raises:
         UserError: neither a folder nor a hub model that can be had.
@@ -84,7 +91,7 @@ def find_folder(name_or_folder: str | Path) -> Path:
         # The patterns' stars match slashes too: a backbone may lie in a sub-folder.
         found = snapshot_download(text, allow_patterns=[*_SMALL_FILES, "*.safetensors"])
         if not any(Path(found).rglob("*.safetensors")):
-            found = snapshot_download(text, allow_patterns=[*_SMALL_FILES, "*pytorch_model*.bin"])
+            found = snapshot_download(text, allow_patterns=[*_SMALL_FILES, pickled])
     except HFValidationError as error:
         raise UserError(f"{text}: no such folder, and no hub name either ({error}).") from error
     except (OSError, HfHubHTTPError, ValueError) as error:
@@ -195,10 +202,12 @@ def read_recorded(folder: Path, pooling: str | None = None) -> Recorded:
             recorded.texts = None if content.get("texts") is None else str(content["texts"])
             recorded.transport = dict(content["transport"]) if content.get("transport") else None
             place = str(content.get("backbone") or "")
+            if content.get("adapters") is not None:
+                recorded.adapters = AdapterSettings.from_folder(content["adapters"], folder)
         except (TypeError, KeyError, ValueError) as error:
             raise UserError(
-                f"{own}: `pooling`, `max_length` or `input_format` is missing, or one of them or "
-                f"`transport` is wrong ({error}). Export the model again."
+                f"{own}: `pooling`, `max_length` or `input_format` is missing, or one of them, "
+                f"`transport` or `adapters` is wrong ({error}). Export the model again."
             ) from error
         if not (folder / place).resolve().is_relative_to(folder.resolve()):
             raise UserError(f"{own}: `backbone` is {place!r}, which leads out of the folder.")

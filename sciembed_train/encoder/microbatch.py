@@ -27,16 +27,19 @@ class Piece:
     """Rows that are encoded together.
 
     Args:
-        rows: longest text first.
+        rows: longest text first, or first of each format.
         sizes: the rows' lengths on the host.
         wanted: positions of tokens in the piece whose states are wanted too, ascending.
         sentences: of the rows, where each is to have a vector in place of its text.
+        formats: the format that reads each row, where that matters: equal ones are then
+            neighbours, in rising order, and the longest text of each comes first.
     """
 
     rows: TokenRows
     sizes: list[int]
     wanted: Int[Tensor, " J"] | None
     sentences: Sentences | None
+    formats: list[int] | None = None
 
 
 # Gives the embeddings of a piece, and the states of the wanted tokens or None.
@@ -50,14 +53,28 @@ class Pieces:
     Args:
         order: every row once, longest text first; equal lengths keep their order.
         ends: for each piece the position in ``order`` after its last row, rising.
+        formats: the format of each row in that order, where it matters.
     """
 
     order: np.ndarray
     ends: tuple[int, ...]
+    formats: np.ndarray | None = None
 
     def spans(self) -> list[tuple[int, int]]:
         """First and one-past-last position in ``order`` of each piece."""
         return list(pairwise((0, *self.ends)))
+
+    def by_format(self, formats: Sequence[int] | np.ndarray) -> Pieces:
+        """The same pieces, with the rows of each sorted by format.
+
+        Args:
+            formats: the format of each row, in the order the rows were given.
+        """
+        here = np.asarray(formats)[self.order]
+        # Stable sorting leaves the longest text of a format first.
+        inner = [start + np.argsort(here[start:end], kind="stable") for start, end in self.spans()]
+        sort = np.concatenate(inner)
+        return Pieces(self.order[sort], self.ends, here[sort])
 
 
 def plan_pieces(lengths: Sequence[int] | np.ndarray, budget: int, padded: bool) -> Pieces:
@@ -89,6 +106,32 @@ def plan_pieces(lengths: Sequence[int] | np.ndarray, budget: int, padded: bool) 
     if len(sizes):
         ends.append(len(sizes))
     return Pieces(order, tuple(ends))
+
+
+def plan_apart(
+    lengths: Sequence[int] | np.ndarray,
+    formats: Sequence[int] | np.ndarray,
+    budget: int,
+    padded: bool,
+) -> Pieces:
+    """`plan_pieces` of each format by itself: no piece has rows of two.
+
+    Args:
+        lengths: number of tokens of each row.
+        formats: the format of each row.
+        budget: as for `plan_pieces`.
+        padded: as for `plan_pieces`.
+    """
+    sizes, kinds = np.asarray(lengths), np.asarray(formats)
+    orders: list[np.ndarray] = []
+    ends: list[int] = []
+    for kind in np.unique(kinds):
+        rows = np.flatnonzero(kinds == kind)
+        own = plan_pieces(sizes[rows], budget, padded)
+        ends += [sum(map(len, orders)) + end for end in own.ends]
+        orders.append(rows[own.order])
+    order = np.concatenate(orders)
+    return Pieces(order, tuple(ends), kinds[order])
 
 
 def encode_in_pieces(
@@ -135,7 +178,8 @@ def encode_in_pieces(
     for (start, end), here, spans in zip(pieces.spans(), wanted, theirs, strict=True):
         tokens = slice(int(offsets[start]), int(offsets[end]))
         piece = TokenRows(ordered.ids[tokens], ordered.lengths[start:end])
-        embeddings, found = encode(Piece(piece, sizes[start:end].tolist(), here, spans))
+        formats = None if pieces.formats is None else pieces.formats[start:end].tolist()
+        embeddings, found = encode(Piece(piece, sizes[start:end].tolist(), here, spans, formats))
         vectors.append(embeddings)
         states.append(found)
         if done is not None:

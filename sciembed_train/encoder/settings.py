@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from sciembed_train.encoder import pooling
+from sciembed_train.encoder.adapter_settings import AdapterSettings
 from sciembed_train.errors import UserError
 from sciembed_train.inputs import InputFormat
 
@@ -45,6 +46,8 @@ class EncoderSettings:
             last state is the text's vector (`control_codes`); with pooling ``cls``.
         mix_init: a new mix's weights where the backbone's folder has none: ``uniform`` (all
             equal) or ``linear`` (drawn as those of a torch linear layer, as published).
+        adapters: freeze the backbone and train an adapter for each format of task in it; null
+            trains the backbone. The frozen backbone's dropout is as ``dropout`` says.
 
     Raises:
         UserError: a value is out of its range.
@@ -60,6 +63,7 @@ class EncoderSettings:
     dropout: float | None = None
     control_codes: bool = False
     mix_init: Literal["uniform", "linear"] = "uniform"
+    adapters: AdapterSettings | None = None
 
     def __post_init__(self) -> None:
         def refuse(key: str, wanted: str) -> UserError:
@@ -83,6 +87,11 @@ class EncoderSettings:
             raise refuse("mix_init", f"uniform, since encoder.pooling is {self.pooling}, not mix")
         if self.control_codes and self.pooling != "cls":
             raise refuse("control_codes", f"false, since encoder.pooling is {self.pooling}")
+        if self.adapters is not None and self.pooling not in ("cls", "mean"):
+            raise refuse("pooling", "cls or mean, since it has adapters")
+        if self.adapters is not None and self.control_codes:
+            # The codes' vectors would stay random in the frozen backbone, as once published.
+            raise refuse("control_codes", "false, since encoder.adapters freezes their vectors")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and checkpoints."""
@@ -91,7 +100,14 @@ class EncoderSettings:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> EncoderSettings:
         """The settings that `as_dict` wrote."""
-        return cls(**{**values, "form": InputFormat(**values["form"])})
+        adapters = values.get("adapters")  # older checkpoints do not know of them
+        return cls(
+            **{
+                **values,
+                "form": InputFormat(**values["form"]),
+                "adapters": None if adapters is None else AdapterSettings.from_dict(adapters),
+            }
+        )
 
 
 def position_limit(config: Any) -> int | None:

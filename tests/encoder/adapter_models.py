@@ -11,7 +11,9 @@ from sciembed_train.encoder.adapter_settings import AdapterSettings
 from sciembed_train.encoder.adapters import FormatAdapters
 
 CODES = ("[CLF]", "[RGN]", "[PRX]", "[QRY]")
-# Five texts of three formats, as places in `inputs.FORMATS`, formats together; no query is there.
+# Wide enough that some of each adapter's units are on for some token of a tiny batch.
+WIDE = "seq_bn[reduction_factor=4]"
+# Six texts of three formats, as places in `inputs.FORMATS`, formats together; no query is there.
 LENGTHS, FORMATS = [7, 12, 3, 12, 30, 5], [0, 0, 1, 2, 2, 2]
 
 
@@ -19,19 +21,20 @@ def adapted(folder: Any, dtype: str = "float64", seed: int = 3, **given: Any) ->
     """A backbone in evaluation mode and its adapters, with weights far from the identity."""
     from transformers import AutoModel
 
+    given.setdefault("config", WIDE)
     backbone: Any = AutoModel.from_pretrained(str(folder)).eval()
     adapters = FormatAdapters(backbone, AdapterSettings(**given), str(folder))
     stir(backbone, adapters, seed)
     return backbone.to(getattr(torch, dtype)).eval(), adapters
 
 
-def stir(backbone: Any, adapters: FormatAdapters, seed: int = 3) -> None:
+def stir(backbone: Any, adapters: Any, seed: int = 3, size: float = 0.3) -> None:
     """Give the adapters weights that change every vector."""
     draw = torch.Generator().manual_seed(seed)
     for name, parameter in sorted(backbone.named_parameters()):
         if name in adapters.names:
             with torch.no_grad():
-                parameter.copy_(torch.randn(parameter.shape, generator=draw) * 0.3)
+                parameter.copy_(torch.randn(parameter.shape, generator=draw) * size)
 
 
 def ragged(lengths: list[int], seed: int = 0) -> TokenRows:
