@@ -86,11 +86,13 @@ class CitingPairs(MetPairs):
         """
         there, where = np.unique(pairs, return_inverse=True)
         row, paper = self.cited(there.astype(np.int64))
-        distinct, column = np.unique(paper, return_inverse=True)
-        cites = np.zeros((len(there), len(distinct)), np.float32)
-        cites[row, column] = 1
+        ends = np.cumsum(np.unique(paper, return_counts=True)[1])
+        like = np.eye(len(there), dtype=np.bool_)
+        for citing in np.split(row[np.argsort(paper, kind="stable")], ends[:-1]):
+            if len(citing) > 1:
+                like[np.ix_(citing, citing)] = True
         anchors, positives = where.reshape(-1, 2).T
-        return cites[anchors] @ cites[positives].T > 0
+        return like[anchors[:, None], positives]
 
     def alike(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether each two sentences cite a paper in common, ``[K]``."""
