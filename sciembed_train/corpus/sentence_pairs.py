@@ -98,7 +98,7 @@ def _save_pairs(to: Path, miner: SentenceMiner, on_pairs: Callable[[int], None])
 
 
 def _save_papers(to: Path, miner: SentenceMiner) -> None:
-    """Write which papers each sentence cites, end to end, and where each sentence's begin."""
+    """Write which papers each sentence's text cites, end to end, and where each one's begin."""
     n = miner.number("numbered")
     papers = ArrayWriter(to / "papers.npy", "<i4", (miner.number_of_cites(),))
     offsets = np.zeros(n + 1, np.int64)

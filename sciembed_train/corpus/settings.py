@@ -23,7 +23,7 @@ from sciembed_train.inputs import InputFormat
 Format = Literal["auto", "plain", "specter", "s2orc", "unarxive"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 FULLTEXTS_VERSION = 1  # of how full texts are read; another one makes a corpus anew
-COCITATIONS_VERSION = 2  # of how co-cited pairs are mined, likewise
+COCITATIONS_VERSION = 3  # of how co-cited pairs are mined, likewise
 TASKS_VERSION = 1  # of how tasks are read and drawn from, likewise
 SPECTER_LISTS: dict[Split, str] = {"train": "train.txt", "dev": "val.txt", "test": "test.txt"}
 

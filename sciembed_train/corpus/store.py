@@ -185,7 +185,7 @@ class Corpus:
         return self._of_sentences(f"{split}.npy")
 
     def sentence_papers(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """The papers that the sentences of pairs cite.
+        """The papers that the sentences of pairs cite, in any row of the same text.
 
         Returns:
             The papers of every sentence end to end, ``[C]``, and ``[S + 1]`` where each begins.

@@ -19,7 +19,8 @@ def write_citing_files(folder: Path, papers: int = 40, sentences: int = 120) -> 
     ranges = [(0, 10)] * 8 + [(10, 14), (14, 16)]
     contexts = [
         {
-            "text": f"Of these (many) word{rng.integers(200)} says {chr(97 + i % 26)} of word{i}x.",
+            "text": f"Of (many) word{rng.integers(200)} says {chr(97 + i % 26)} {chr(97 + i // 26)}"
+            f" of word{i}x.",
             "cited_ids": [f"p{n}" for n in rng.choice(range(*ranges[i % 10]), 2, replace=False)],
         }
         for i in range(sentences)

@@ -7,9 +7,11 @@ one paper) are a list and its pairs are of sentences. So a repeated sentence, on
 another of its list in digits alone, and all but one of a citing paper are left out of a list, and
 of a long list ``max_pairs`` pairs are taken around a ring.
 
-A sentence is of test if a paper that it cites is, else of dev if one is; a pair is of training with
-two sentences of training, of test with a sentence of test, else of dev. Sentences are numbered by
-what they cite and then by a digest, so nothing depends on the order of the input.
+A text may be given several times, once for each of its marks. Its pairs are those of what each
+row cites, but its split, and what is like it, go by all that the text cites, digits aside. It is
+of test if a paper of these is, else of dev if one is; a pair is of training with two sentences of
+training, of test with a sentence of test, else of dev. Sentences are numbered by what they cite
+and then by a digest, so nothing depends on the order of the input.
 
 Shapes: ``P`` papers, ``N`` pairs, ``S`` sentences, ``C`` papers cited by all of them.
 """
@@ -109,7 +111,7 @@ class SentenceMiner:
         return self.steps.by_split()
 
     def number_of_cites(self) -> int:
-        """How many papers the sentences cite, each paper counted for each sentence."""
+        """How many papers the sentences' texts cite, each paper counted for each sentence."""
         return self.engine.number(f"SELECT COUNT(*) FROM ({SQL['cites']}) x")
 
     def lists(self) -> int:
@@ -127,6 +129,6 @@ class SentenceMiner:
             yield SentencePairs(rows, batch["split"].astype(np.int32))
 
     def cites(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int32]]]:
-        """Every sentence and paper that it cites, ascending, some thousands at a time."""
+        """Every sentence and paper that its text cites, ascending, some thousands at a time."""
         for batch in self.engine.stream(f"{SQL['cites']} ORDER BY sentence, paper", ROWS):
             yield batch["sentence"].astype(np.int64), batch["paper"].astype(np.int32)

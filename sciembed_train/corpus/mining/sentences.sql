@@ -15,16 +15,18 @@ FROM said s
 JOIN (SELECT DISTINCT list, paper FROM cited) c ON c.list = s.list
 
 -- name: numbered
--- Every sentence that is left, once, with the split of the last of its papers.
-SELECT k.mention, s.list, s.place, ROW_NUMBER() OVER (ORDER BY s.list, s.digest) - 1 AS sentence,
+-- Every sentence that is left, once, with the split of the last of the papers that its text cites.
+SELECT k.mention, s.list, s.stripped, ROW_NUMBER() OVER (ORDER BY s.list, s.digest) - 1 AS sentence,
   p.split
 FROM (SELECT DISTINCT mention FROM kept) k
 JOIN said s ON s.mention = k.mention
 JOIN (
-  SELECT c.list, MAX(x.split) AS split
-  FROM cited c JOIN splits x ON x.paper = c.paper
-  GROUP BY c.list
-) p ON p.list = s.list
+  SELECT t.stripped, MAX(x.split) AS split
+  FROM (SELECT DISTINCT stripped, list FROM said) t
+  JOIN (SELECT DISTINCT list, paper FROM cited) c ON c.list = t.list
+  JOIN splits x ON x.paper = c.paper
+  GROUP BY t.stripped
+) p ON p.stripped = s.stripped
 
 -- name: members
 -- The sentences of each list, in the place of papers.
@@ -40,7 +42,8 @@ JOIN numbered y ON y.sentence = m.b
 SELECT a, b, split FROM pairs ORDER BY a, b
 
 -- name: cites
--- Which papers each sentence cites.
-SELECT n.sentence, c.paper
+-- Which papers each sentence's text cites.
+SELECT DISTINCT n.sentence, c.paper
 FROM numbered n
-JOIN (SELECT DISTINCT list, paper FROM cited) c ON c.list = n.list
+JOIN (SELECT DISTINCT stripped, list FROM said) t ON t.stripped = n.stripped
+JOIN (SELECT DISTINCT list, paper FROM cited) c ON c.list = t.list

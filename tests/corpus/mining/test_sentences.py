@@ -14,13 +14,17 @@ from hypothesis import strategies as st
 from sciembed_train.corpus.mining.cocitations import CocitationMining
 from sciembed_train.corpus.store import SPLITS
 from sciembed_train.errors import UserError
+from sciembed_train.sampling.citing import CitingPairs
 from tests.corpus.mining.worlds import big_world, digest, mine, shown, split_of, worlds
 
 
 def brute_force(world, mining):
-    """The pairs as sets of (papers, text, citing paper), and the sentences, in plain Python."""
+    """The pairs as sets of (papers, citing paper, text, before), the sentences, in plain Python.
+
+    And all papers that each text cites, digits aside.
+    """
     known = {paper["paper_id"] for paper in world["papers"]}
-    lists = defaultdict(dict)
+    lists, by_text = defaultdict(dict), defaultdict(set)
     for context in world["contexts"]:
         cited = tuple(sorted(set(context["cited_ids"]) & known))
         words = len(context["text"].split())
@@ -35,6 +39,7 @@ def brute_force(world, mining):
             continue
         context = shown(context, mining)
         texts = context["citing_id"], context["text"], context["before"], context["after"]
+        by_text[without_digits(context["text"])] |= set(cited)
         key = digest("\0".join((str(digest("\0".join(cited))), *texts)))
         for name in [cited] if mining.sentence_pairs == "set" else cited:
             lists[name][key] = cited, context["citing_id"], context["text"], context["before"]
@@ -42,7 +47,7 @@ def brute_force(world, mining):
     for found in lists.values():
         left, stripped, citing = [], set(), set()
         for _, sentence in sorted(found.items()):
-            text = " ".join(re.sub(r"\d", "", sentence[2]).split())
+            text = without_digits(sentence[2])
             if text in stripped:
                 continue
             stripped.add(text)
@@ -53,16 +58,21 @@ def brute_force(world, mining):
         if len(left) >= max(2, mining.min_contexts):
             sentences |= set(left)
             pairs |= {frozenset(pair) for pair in combinations(left, 2)}
-    return pairs, sentences
+    return pairs, sentences, by_text
 
 
-def of_split(pair, world):
-    return split_of([paper for sentence in pair for paper in sentence[0]], world)
+def without_digits(text):
+    return " ".join(re.sub(r"\d", "", text).split())
+
+
+def of_split(pair, world, by_text):
+    texts = [without_digits(sentence[2]) for sentence in pair]
+    return split_of([paper for text in texts for paper in by_text[text]], world)
 
 
 def check(corpus, world, mining):
     """Every file of a corpus against the brute force."""
-    pairs, sentences = brute_force(world, mining)
+    pairs, sentences, by_text = brute_force(world, mining)
     ids = corpus.paper_ids()
     folder = corpus.folder / "sentence_pairs"
     rows = pq.read_table(folder / "sentences.parquet").to_pylist()
@@ -76,9 +86,10 @@ def check(corpus, world, mining):
     papers, offsets = corpus.sentence_papers()
     assert len(offsets) == len(rows) + 1
     for row, start, end in zip(rows, offsets[:-1], offsets[1:], strict=True):
-        assert papers[start:end].tolist() == row["papers"]
+        cited = by_text[without_digits(row["text"])]
+        assert papers[start:end].tolist() == sorted(ids.index(paper) for paper in cited)
         assert [ids[paper] for paper in row["papers"]] == row["paper_ids"]
-        assert row["split"] == split_of(row["paper_ids"], world)
+        assert row["split"] == split_of(cited, world)
         _, line = row["place"].split(":")
         source = shown(world["contexts"][int(line) - 1], mining)
         assert [row[n] for n in ("text", "before", "after")] == [
@@ -90,7 +101,7 @@ def check(corpus, world, mining):
         assert found.dtype == np.int32
         assert found.tolist() == sorted(found.tolist())
         assert (found[:, 0] < found[:, 1]).all()
-        wanted = {pair for pair in pairs if of_split(pair, world) == split}
+        wanted = {pair for pair in pairs if of_split(pair, world, by_text) == split}
         assert {frozenset((named[a], named[b])) for a, b in found} == wanted
         assert len(found) == len(wanted)
         table = pq.read_table(folder / f"{split}.parquet").to_pylist()
@@ -111,7 +122,8 @@ def test_pairs_of_sentences_are_those_of_plain_loops(tmp_path_factory, found, by
     world, mining = found
     mining = replace(mining, sentence_pairs=by)
     folder = tmp_path_factory.mktemp("world")
-    if any(of_split(pair, world) == "train" for pair in brute_force(world, mining)[0]):
+    pairs, _, by_text = brute_force(world, mining)
+    if any(of_split(pair, world, by_text) == "train" for pair in pairs):
         check(mine(folder, world, mining), world, mining)
         return
     said = "No training pair of sentences" if world["contexts"] else "there are no citing sentences"
@@ -229,6 +241,27 @@ def test_every_sentence_left_out_is_counted_by_its_reason(tmp_path):
     }
     left_out = report["sentence pairs"]["cited papers left out of sentences"]
     assert {r: d["count"] for r, d in left_out.items()} == {"unknown paper": 2}
+
+
+def test_a_text_of_several_rows_is_held_out_and_forbidden_by_all_that_it_cites(tmp_path):
+    rows = [(TEXT.format(word), "a", "") for word in ("one", "two", "three")]
+    rows += [(TEXT.format(word), "b", "") for word in ("four", "five")]
+    twins = [(TEXT.format("three"), "t", ""), (TEXT.format("five"), "c", "")]
+    others = [(TEXT.format("six"), "t", ""), (TEXT.format("seven"), "c", "")]
+    world = small_world([*rows, *twins, *others], "abct", test={"t"})
+    corpus = mine(tmp_path, world, CocitationMining(sentence_pairs="paper"))
+    texts = list(corpus.citing_sentences())
+    train = {texts[i].split()[1] for i in corpus.sentence_pairs("train").ravel()}
+    assert train == {"one", "two", "four", "five", "seven"}
+    assert {texts[i].split()[1] for i in corpus.sentence_pairs("test").ravel()} >= {"three", "six"}
+    pairs = CitingPairs(corpus, "derangement", 0)
+    five, four = (
+        np.array([i for i, t in enumerate(texts) if t.split()[1] == w]) for w in ("five", "four")
+    )
+    assert len(five) == 2
+    assert pairs.forbidden(np.stack([five, five[::-1]], axis=1)).all()
+    assert pairs.alike(five, five[::-1]).all()
+    assert pairs.alike(four, five[:1]).all()
 
 
 def test_papers_without_a_text_are_cited_like_others(tmp_path):
