@@ -29,7 +29,7 @@ TASKS: dict[str, tuple[str, str]] = {
     "prepare": ("prepare", "mine a corpus from papers and citations (DuckDB, Parquet)"),
     "adapters": ("adapters", "adapters of the AdapterHub library"),
     "export check": ("st", "loading an export back through sentence-transformers"),
-    "datasets": ("datasets", "papers and citations from a datasets dataset"),
+    "datasets": ("datasets", "papers, citations and tasks from a datasets dataset"),
     "wandb": ("wandb", "logging to Weights & Biases"),
     "bm25": ("bm25", "BM25 beside the encoder in a table"),
     "probes": ("probes", "probes of SciRepEval's classifications and regressions"),

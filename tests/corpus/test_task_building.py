@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -258,3 +259,16 @@ def test_labelled_records_may_be_a_table(tmp_path):
     (given / "t.csv").write_text("title,abstract,log_citations\n" + "\n".join(lines) + "\n")
     built = Built(tmp_path / "built", given)
     assert built.examples("cite_pred") == [(text(r), r["log_citations"]) for r in rows]
+
+
+def test_memory_grows_with_the_sample_and_not_with_the_records(tmp_path):
+    changed = {"sample_size": {"train": 200, "dev": 20}}
+    peaks = {}
+    for n in (250, 500, 4_000):  # the first only brings everything into memory that stays there
+        given = write_tasks(tmp_path / str(n), {"mesh": n}, mesh=changed)
+        tracemalloc.start()
+        built = Built(tmp_path / f"built{n}", given, dev_share=0.1)
+        peaks[n] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert built.counts["tasks"]["mesh"]["train"] == 200
+    assert peaks[4_000] < 1.2 * peaks[500]
