@@ -71,7 +71,7 @@ def in_papers(
         UserError: a vector is not finite.
     """
     for few in chunks(papers, chunk_size(piece_tokens(encoder, settings))):
-        readable = [has_words(paper) for paper in few]
+        readable = [is_read(encoder, paper) for paper in few]
         asked = [paper for paper, there in zip(few, readable, strict=True) if there]
         budget, precision = settings.batch_tokens, settings.precision
         encoded = encoder.encode_sentences(asked, budget, precision, done) if asked else []
@@ -104,7 +104,7 @@ def alone(
 
     def tokenize(few: list[Sentenced]) -> tuple[TokenRows, list[int]]:
         texts = [
-            sentences or [title] if has_words((title, sentences)) else []
+            sentences or [title] if is_read(encoder, (title, sentences)) else []
             for title, sentences in few
         ]
         composed = [encoder.compose(sentence, None) for part in texts for sentence in part]
@@ -118,10 +118,14 @@ def alone(
             done(len(counts))
 
 
-def has_words(paper: Sentenced) -> bool:
-    """Whether there is anything to read: characters that are shown."""
+def is_read(encoder: Encoder, paper: Sentenced) -> bool:
+    """Whether there is anything to read: characters that are shown, and a token of them."""
     title, sentences = paper
-    return any(c.isprintable() and not c.isspace() for s in (*sentences, title or "") for c in s)
+    shown = [c for c in " ".join((title or "", *sentences)) if c.isprintable() and not c.isspace()]
+    # Of letters and digits there always is one; of other signs a tokenizer may leave nothing.
+    return any(map(str.isalnum, shown)) or bool(
+        shown and encoder.tokenizer.encode(["".join(shown)])[0]
+    )
 
 
 @dataclass(frozen=True)

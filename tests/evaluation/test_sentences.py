@@ -220,6 +220,13 @@ def test_sentences_in_papers_are_means_over_their_tokens_in_the_whole_text(encod
     assert np.abs(found[0] - lone).max() > 0.01  # the company of a sentence matters
 
 
+@pytest.mark.parametrize("encode", [alone, in_papers])
+def test_a_paper_of_which_the_tokenizer_leaves_nothing_has_no_sentence(encoder, encode):
+    papers = [("\ufffd\ufffd", []), ("word1", []), ("?", []), ("\u200b", ["\ufffd"])]
+    found = [len(v) for part in encode(encoder, iter(papers), SETTINGS) for v in part]
+    assert found == [0, 1, 1, 0]
+
+
 def test_vectors_that_are_not_finite_are_refused(encoder):
     with torch.no_grad():
         encoder.backbone.embeddings.LayerNorm.bias[0] = float("nan")
