@@ -86,6 +86,8 @@ def encoder_from_checkpoint(
         raise UserError(f"{where}: its `sciembed` entry is incomplete ({error}).") from error
     if settings.adapters is not None:
         return _with_adapters(settings, state, where, base)
+    if base is not None:
+        raise UserError(f"{where}: holds its whole encoder, so no base goes with it; leave it out.")
     config = loading.build_config(values, f"{where}: backbone_config")
     own = {} if settings.dropout is None else loading.set_dropout(config, settings.dropout)
     with tempfile.TemporaryDirectory() as folder:
@@ -128,7 +130,7 @@ def _with_adapters(
     except UserError as error:
         raise UserError(
             f"{where}: holds adapters to the backbone {settings.backbone}, which must be there "
-            f"too, with the same weights. {error}"
+            f"too, with the same weights (`export --base` names its new place). {error}"
         ) from error
     except RuntimeError as error:
         raise UserError(f"{where}: its weights do not fit its configuration: {error}") from error

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from sciembed_train.errors import UserError
+from sciembed_train.inputs import FORMATS
 
 Similarity = Literal["euclidean", "cosine"]
 SIMILARITIES: tuple[Similarity, ...] = ("euclidean", "cosine")
@@ -25,6 +26,8 @@ class EmbedSettings:
         batch_tokens: tokens encoded at once; None takes what was measured for the device. It
             changes speed and memory, and results by rounding alone.
         device: ``auto`` takes a GPU where there is one.
+        format_token: of a model with adapters, the one that reads the texts, by its code
+            (``[PRX]``) or the name of its format.
 
     Raises:
         UserError: a value is out of its range.
@@ -35,12 +38,19 @@ class EmbedSettings:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     batch_tokens: int | None = None
     device: str = "auto"
+    format_token: str | None = None
 
     def __post_init__(self) -> None:
         for key in ("batch_tokens", "max_length"):
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise UserError(f"--{key.replace('_', '-')} is {value}; expected 1 or more.")
+
+    @property
+    def format(self) -> str | None:
+        """The name of the format that reads the texts."""
+        names = {code: name for name, code in FORMATS.items()}
+        return names.get(self.format_token or "", self.format_token)
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +61,13 @@ class EmbedSettings:
         add("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
         add("--batch-tokens", type=int, metavar="N", help="tokens encoded at once")
         add("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
+        add(
+            "--format-token",
+            choices=(*FORMATS.values(), *FORMATS),
+            metavar="CODE",
+            help="of a model with adapters, the one that reads the texts: "
+            + ", ".join(f"{code} or {name}" for name, code in FORMATS.items()),
+        )
 
     @classmethod
     def from_arguments(cls, args: argparse.Namespace) -> EmbedSettings:

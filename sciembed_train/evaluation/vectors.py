@@ -18,6 +18,7 @@ from jaxtyping import Float32
 from sciembed_train.batches import TokenRows
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.options import EmbedSettings
+from sciembed_train.inputs import FORMATS
 
 if TYPE_CHECKING:
     from sciembed_train.encoder.encoder import Encoder
@@ -48,6 +49,7 @@ def open_encoder(folder: str | Path, settings: EmbedSettings) -> Encoder:
 
     place = model_place(folder)
     encoder = Encoder.load(place, pooling=settings.pooling, max_length=settings.max_length)
+    check_format(encoder, settings)
     device = settings.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -58,6 +60,23 @@ def open_encoder(folder: str | Path, settings: EmbedSettings) -> Encoder:
             f"--device {device} cannot be used here: {str(error).splitlines()[0].rstrip('.')}. "
             "Leave --device out to take what there is."
         ) from error
+
+
+def check_format(encoder: Encoder, settings: EmbedSettings) -> None:
+    """See that a model that reads texts for a format is told which, and no other model is.
+
+    Raises:
+        UserError: it is not so.
+    """
+    if settings.format is not None:
+        encoder.place_of(settings.format)
+        return
+    known = encoder.adapters.settings.codes if encoder.adapters is not None else FORMATS.values()
+    if encoder.reads_formats and len(known) > 1:
+        raise UserError(
+            f"{encoder.settings.backbone}: reads texts for a format of task. Say for which, with "
+            f"--format-token: one of {', '.join(known)}."
+        )
 
 
 def describe(encoder: Encoder) -> dict[str, Any]:
@@ -104,7 +123,9 @@ def encode(
     Raises:
         UserError: an embedding is not finite.
     """
-    vectors = encoder.encode_rows(rows, settings.batch_tokens, settings.precision, done).numpy()
+    vectors = encoder.encode_rows(
+        rows, settings.batch_tokens, settings.precision, done, settings.format
+    ).numpy()
     refuse_not_finite(vectors, settings)
     return vectors
 

@@ -87,6 +87,11 @@ def main(argv: list[str]) -> int | None:
         "two files of Aspire's own code, for a BERT that mixes its layers, gives vectors of the "
         "sentences of papers, or reads single sentences",
     )
+    parser.add_argument(
+        "--base",
+        metavar="FOLDER",
+        help="where the frozen backbone of adapters is, if no longer where it was in training",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--quiet", action="store_true", help="print nothing when all is well")
@@ -103,7 +108,7 @@ def main(argv: list[str]) -> int | None:
     if args.layout == "aspire-full":
         write, mark = export_aspire, INFO
     check_target(folder.expanduser().absolute(), args.overwrite, mark)
-    encoder = encoder_from_checkpoint(content, str(checkpoint))
+    encoder = encoder_from_checkpoint(content, str(checkpoint), args.base)
     differences = write(encoder, folder, card_of(content), overwrite=args.overwrite)
     if args.json:
         result = {"checkpoint": str(checkpoint), "folder": str(folder), "differences": differences}

@@ -26,14 +26,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sciembed_train.encoder.adapter_settings import BASE_PLACE
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.loading import quiet_transformers
 from sciembed_train.encoder.mix import BACKBONE_PLACE
 from sciembed_train.errors import UserError
-from sciembed_train.export import mix_folder, multi_vector
+from sciembed_train.export import adapter_folder, mix_folder, multi_vector
 from sciembed_train.export.model_card import model_card
+from sciembed_train.export.own_code import with_own_codes
 from sciembed_train.export.published import OF_TEXTS
 from sciembed_train.export.sentence_transformers import write_layout, write_refusal
+from sciembed_train.inputs import FORMATS
 
 # Largest allowed difference of an entry, times the largest entry where that is above 1.
 TOLERANCE = 1e-5
@@ -109,9 +112,13 @@ def export_encoder(
             shutil.rmtree(partial, ignore_errors=True)
             encoder.save(partial, record)
             backbone = partial if encoder.mix is None else partial / BACKBONE_PLACE
+            if encoder.adapters is not None:
+                backbone = partial / BASE_PLACE
             _clean_tokenizer(backbone / "tokenizer_config.json", settings.max_length)
             if encoder.mix is not None:
                 mix_folder.write_parts(encoder, partial, similarity)
+            elif encoder.adapters is not None:
+                adapter_folder.write_parts(encoder, partial, similarity)
             elif settings.pooling == "sentences":
                 write_refusal(partial, encoder.dim)
             else:
@@ -218,6 +225,8 @@ def verify(encoder: Encoder, folder: Path) -> dict[str, float | None]:
     if encoder.settings.pooling == "sentences":
         return {"AutoModel": _several_with_transformers(encoder, folder)}
     texts = probe_texts(encoder)
+    if encoder.adapters is not None:
+        return _each_format(encoder, folder, texts)
     expected = encoder.encode_texts(texts)
     differences: dict[str, float | None] = {}
     if encoder.mix is None:
@@ -344,12 +353,7 @@ def _several_with_transformers(encoder: Encoder, folder: Path) -> float:
 
 def _with_own_code(encoder: Encoder, folder: Path, texts: Sequence[str]) -> Float[Tensor, "N D"]:
     """The same where the encoder mixes layers; without the code nothing may load."""
-    part = mix_folder.loads_silently(folder)
-    if part is not None:
-        raise ExportError(
-            f"AutoModel loads {part} without the code that mixes its layers, and so would give "
-            "other embeddings and say nothing. The export was removed."
-        )
+    _check_refusal(mix_folder.loads_silently(folder), "the code that mixes its layers")
     try:
         ids, vectors = mix_folder.with_own_code(folder, texts)
     except RuntimeError as error:
@@ -358,6 +362,45 @@ def _with_own_code(encoder: Encoder, folder: Path, texts: Sequence[str]) -> Floa
         ) from error
     _compare_ids(encoder, texts, ids)
     return vectors
+
+
+def _each_format(encoder: Encoder, folder: Path, texts: Sequence[str]) -> dict[str, float | None]:
+    """The largest difference over the formats, for each way to load an export with adapters."""
+    assert encoder.adapters is not None
+    _check_refusal(adapter_folder.loads_silently(folder), "its adapter")
+    formats = encoder.adapters.settings.formats
+    found = {"AutoModel and adapters": adapter_folder.with_adapterhub(encoder, folder, texts)}
+    if adapter_folder.why_no_own_code(encoder) is None:
+        places = [folder / "hf" / FORMATS[name] for name in formats]
+        try:
+            read = with_own_codes(places, texts, encoder.settings.pooling)
+        except RuntimeError as error:
+            raise ExportError(
+                f"AutoModel does not load hf/ with its own code: {error}. The export was removed."
+            ) from error
+        for ids, _ in read:
+            _compare_ids(encoder, texts, ids)
+        found["AutoModel with trust_remote_code"] = [vectors for _, vectors in read]
+    differences: dict[str, float | None] = {}
+    for way, vectors in found.items():
+        differences[way] = max(
+            compare(
+                f"{way} ({FORMATS[name]})",
+                "embeddings",
+                own,
+                encoder.encode_texts(texts, format=name),
+            )
+            for name, own in zip(formats, vectors, strict=True)
+        )
+    return differences
+
+
+def _check_refusal(part: str | None, without: str) -> None:
+    if part is not None:
+        raise ExportError(
+            f"AutoModel loads {part} without {without}, and so would give other embeddings and "
+            "say nothing. The export was removed."
+        )
 
 
 def _compare_ids(encoder: Encoder, texts: Sequence[str], found: list[list[int]]) -> None:

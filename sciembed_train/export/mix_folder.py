@@ -8,16 +8,11 @@ sub-folder; and ``hf/`` for transformers, with a model type and a code file of i
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor
@@ -26,12 +21,12 @@ from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.loading import quiet_transformers
 from sciembed_train.encoder.mix import BACKBONE_PLACE
 from sciembed_train.encoder.pooling import mix_shares
+from sciembed_train.export.own_code import with_own_codes
 from sciembed_train.export.sentence_transformers import write_layout, write_mix_layout
 
 CODE = Path(__file__).with_name("layer_mix.py")
-READER = Path(__file__).with_name("reader.py")
 # What other libraries ask of a configuration, whatever the backbone is.
-_ASKED = ("hidden_size", "num_hidden_layers", "max_position_embeddings", "pad_token_id")
+ASKED = ("hidden_size", "num_hidden_layers", "max_position_embeddings", "pad_token_id")
 
 
 def write_parts(encoder: Encoder, folder: Path, similarity: str) -> None:
@@ -66,7 +61,7 @@ def write_parts(encoder: Encoder, folder: Path, similarity: str) -> None:
             "AutoModel": f"{CODE.stem}.LayerMixModel",
         },
         "model_type": "sciembed_layer_mix",
-        **{key: getattr(encoder.backbone.config, key, None) for key in _ASKED},
+        **{key: getattr(encoder.backbone.config, key, None) for key in ASKED},
         "backbone": backbone,
     }
     (hf / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -105,18 +100,4 @@ def with_own_code(
     Raises:
         RuntimeError: it could not be loaded so; the message says why.
     """
-    with tempfile.TemporaryDirectory() as place:
-        given, result = Path(place) / "texts.json", Path(place) / "result.pt"
-        given.write_text(json.dumps(list(texts)), encoding="utf-8")
-        done = subprocess.run(
-            # -P: a folder of files named like libraries must not come first in the path.
-            [sys.executable, "-P", str(READER), str(folder / "hf"), str(given), str(result)],
-            env={**os.environ, "HF_MODULES_CACHE": f"{place}/modules", "HF_HUB_OFFLINE": "1"},
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
-            lines = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
-            raise RuntimeError(lines[-1])
-        found = torch.load(result, weights_only=True)
-    return found["ids"], found["vectors"]
+    return with_own_codes([folder / "hf"], texts)[0]

@@ -8,7 +8,7 @@ from typing import Any
 
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.pooling import mix_shares
-from sciembed_train.export import multi_vector_card
+from sciembed_train.export import adapter_card, adapter_folder, multi_vector_card
 from sciembed_train.export.card_usage import usage
 
 _COMPARED = {
@@ -72,25 +72,34 @@ def model_card(encoder: Encoder, record: dict[str, Any], name: str) -> str:
             f"| backbone | {encoder.backbone.config.model_type}, "
             f"{encoder.backbone.config.num_hidden_layers} layers, "
             f"{sum(p.numel() for p in encoder.parameters()) / 1e6:.1f} million parameters, fp32 |",
+            *_adapters(encoder),
             *(["| head | masked language modelling, kept for `fill-mask` |"] if head else []),
             "",
             *_input_format(encoder, texts),
             *(_parts() if encoder.mix is not None else []),
-            *(
-                multi_vector_card.usage(encoder, record)
-                if several
-                else usage(encoder, similarity, texts)
-            ),
+            *_usage(encoder, record, texts),
             *_training(record),
             *_limitations(encoder, record, texts),
         ]
     )
 
 
+def _usage(encoder: Encoder, record: dict[str, Any], texts: str) -> Iterator[str]:
+    if encoder.settings.pooling == "sentences":
+        return multi_vector_card.usage(encoder, record)
+    if encoder.adapters is not None:
+        return adapter_card.usage(encoder, adapter_folder.why_no_own_code(encoder) is None)
+    return usage(encoder, record["similarity"], texts)
+
+
 def _metadata(encoder: Encoder, record: dict[str, Any]) -> Iterator[str]:
     method = record.get("method")
-    # No library gives the vectors of a mix or a multi-vector encoder from the top of the folder.
-    own = encoder.mix is not None or encoder.settings.pooling == "sentences"
+    # Of these no library gives the vectors from the top of the folder.
+    own = (
+        encoder.mix is not None
+        or encoder.adapters is not None
+        or encoder.settings.pooling == "sentences"
+    )
     tags = ["feature-extraction", "sentence-similarity"]
     tags = tags if own else ["sentence-transformers", *tags]
     tags += ["scientific-documents", "sciembed_train", *([str(method)] if method else [])]
@@ -161,6 +170,14 @@ def _shares(encoder: Encoder) -> Iterator[str]:
         yield f"| shares in the mix | {shares} (the embeddings, then the layers in order) |"
 
 
+def _adapters(encoder: Encoder) -> Iterator[str]:
+    if encoder.adapters is not None:
+        trained = sum(p.numel() for p in encoder.parameters() if p.requires_grad)
+        settings = encoder.adapters.settings
+        each = trained // len(settings.formats)
+        yield f"| adapters | {len(settings.formats)} of {each:,} parameters, {settings.config} |"
+
+
 def _parts() -> Iterator[str]:
     yield "## Folders"
     yield ""
@@ -220,6 +237,11 @@ def _limitations(encoder: Encoder, record: dict[str, Any], texts: str) -> Iterat
     yield ""
     if encoder.settings.pooling == "sentences":
         yield from multi_vector_card.limitations(record)
+    elif encoder.adapters is not None:
+        yield (
+            "- Vectors of one format say nothing beside those of another, but for those of queries "
+            "beside those of the papers they search."
+        )
     elif encoder.mix is None:
         yield _pooler(encoder)
     else:

@@ -1,7 +1,8 @@
 """Run by itself: embeddings as a user of ``transformers`` gets them who trusts a model's own code.
 
 A process of its own, so that this program never runs a model's code, and leaves no copy of it in
-the user's cache. Arguments: the model's folder, a JSON list of texts, the file to write.
+the user's cache. Arguments: a JSON list of texts, the file to write, ``cls`` or ``mean``, the
+models' folders.
 """
 
 import json
@@ -14,10 +15,16 @@ from transformers.utils import logging
 
 
 def main() -> None:
-    """Write the texts' token ids, cut, and their vectors."""
-    folder, texts, to = sys.argv[1], json.loads(Path(sys.argv[2]).read_text("utf-8")), sys.argv[3]
+    """Write the texts' token ids, cut, and their vectors, of each model."""
+    given, to, pooling, *folders = sys.argv[1:]
+    texts = json.loads(Path(given).read_text("utf-8"))
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    torch.save([of_model(folder, texts, pooling) for folder in folders], to)
+
+
+def of_model(folder: str, texts: list[str], pooling: str) -> dict:
+    """Token ids and vectors of one model."""
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     loaded = AutoModel.from_pretrained(
         folder, local_files_only=True, trust_remote_code=True, output_loading_info=True
@@ -33,11 +40,13 @@ def main() -> None:
                 texts[start : start + 2], padding=True, truncation=True, return_tensors="pt"
             )
             found = model.eval()(**batch)
-            if not torch.equal(found.last_hidden_state[:, 0], found.pooler_output):
+            hidden, mask = found.last_hidden_state, batch["attention_mask"].unsqueeze(-1)
+            if not torch.equal(hidden[:, 0], found.pooler_output):
                 raise ValueError("last_hidden_state[:, 0] is not pooler_output")
-            vectors.append(found.pooler_output)
+            mean = (hidden * mask).sum(1) / mask.sum(1)
+            vectors.append(found.pooler_output if pooling == "cls" else mean)
     ids = tokenizer(texts, truncation=True)["input_ids"]
-    torch.save({"ids": ids, "vectors": torch.cat(vectors).float().clone()}, to)
+    return {"ids": ids, "vectors": torch.cat(vectors).float().clone()}
 
 
 if __name__ == "__main__":

@@ -271,6 +271,9 @@ def test_a_checkpoint_without_its_base_is_refused(tiny_bert, tmp_path):
     other = write_tiny_bert(tmp_path / "other", seed=1)
     with pytest.raises(UserError, match=r"it\.ckpt.*weights are other ones"):
         encoder_from_checkpoint(content, "it.ckpt", str(other))
+    whole = checkpoint_of(Encoder(EncoderSettings(str(other))), tmp_path / "b.ckpt")
+    with pytest.raises(UserError, match="no base goes with it"):
+        encoder_from_checkpoint(whole, "it.ckpt", str(other))
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])

@@ -1,0 +1,121 @@
+"""The part of the model card that tells how an encoder with adapters is used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sciembed_train.encoder.adapter_settings import ADAPTERS_PLACE, BASE_PLACE
+from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.inputs import FORMATS
+
+_FOR = {
+    "classification": "a classifier, such as a linear one, will read",
+    "regression": "a regression, such as a linear one, will read",
+    "proximity": "are compared with one another, and that searches find",
+    "adhoc_query": "are queries of a search, compared with papers read by `[PRX]`",
+}
+_POOLED = {"cls": "hidden[:, 0]", "mean": "(hidden * mask).sum(1) / mask.sum(1)"}
+
+
+def usage(encoder: Encoder, whole: bool) -> Iterator[str]:
+    """The lines of the sections "Folders" and "Use".
+
+    Args:
+        encoder: what is exported, with adapters.
+        whole: whether there is a whole model for each format.
+    """
+    assert encoder.adapters is not None
+    names = encoder.adapters.settings.formats
+    code = FORMATS["proximity" if "proximity" in names else names[0]]
+    yield "## Formats"
+    yield ""
+    yield "Every text is read by the adapter of what its vector is for; without one, vectors are"
+    yield "those of the base, which this is not."
+    yield ""
+    yield "| format | adapter | for texts that |"
+    yield "|---|---|---|"
+    yield from (f"| {name} | `{FORMATS[name]}` | {_FOR[name]} |" for name in names)
+    yield ""
+    yield "## Folders"
+    yield ""
+    yield "| | |"
+    yield "|---|---|"
+    yield (
+        f"| `{BASE_PLACE}/`, `{ADAPTERS_PLACE}/CODE/` | the frozen backbone, a plain model, and "
+        "the adapters in the layout of the library `adapters`, as `.bin` and safetensors |"
+    )
+    if whole:
+        yield (
+            "| `hf/CODE/` | a whole model for transformers and sentence-transformers, without "
+            "that library; `adapted_model.py` puts the adapter in, so loading "
+            "it needs `trust_remote_code=True`, and is refused without |"
+        )
+    yield "| this folder | for sciembed_train, which reads `sciembed.json` and runs no code of it |"
+    yield ""
+    yield "## Use"
+    yield ""
+    yield "With `transformers` 4.57 and `adapters` 1.3:"
+    yield ""
+    yield "```python"
+    yield "from adapters import AutoAdapterModel"
+    yield "from transformers import AutoTokenizer"
+    yield ""
+    yield 'folder = "PATH_OF_THIS_MODEL"'
+    yield f'tokenizer = AutoTokenizer.from_pretrained(folder + "/{BASE_PLACE}")'
+    yield f'model = AutoAdapterModel.from_pretrained(folder + "/{BASE_PLACE}").eval()'
+    yield f'model.load_adapter(folder + "/{ADAPTERS_PLACE}/{code}", set_active=True)'
+    yield from _vectors(encoder)
+    yield "```"
+    yield ""
+    if whole:
+        yield "With `transformers` alone, 4.57 or 5:"
+        yield ""
+        yield "```python"
+        yield "from transformers import AutoModel, AutoTokenizer"
+        yield ""
+        yield f'folder = "PATH_OF_THIS_MODEL/hf/{code}"'
+        yield "tokenizer = AutoTokenizer.from_pretrained(folder)"
+        yield "model = AutoModel.from_pretrained(folder, trust_remote_code=True).eval()"
+        yield from _vectors(encoder)
+        yield "```"
+        yield ""
+        yield "With `sentence-transformers` (5.2 or newer):"
+        yield ""
+        yield "```python"
+        yield "from sentence_transformers import SentenceTransformer"
+        yield ""
+        yield f'folder = "PATH_OF_THIS_MODEL/hf/{code}"'
+        yield "model = SentenceTransformer(folder, trust_remote_code=True)"
+        yield from _papers(encoder, "model.tokenizer")
+        yield "embeddings = model.encode(texts)"
+        yield "```"
+        yield ""
+    yield "With sciembed_train:"
+    yield ""
+    yield (
+        f"    ./train embed --model FOLDER --format-token '{code}' --input papers.jsonl "
+        "--to vectors.npy"
+    )
+    yield ""
+
+
+def _papers(encoder: Encoder, tokenizer: str) -> Iterator[str]:
+    form = encoder.settings.form
+    text = "sep.join(part for part in (p['title'], p['abstract']) if part)"
+    if form.control_code:
+        text = f"{form.control_code + ' '!r} + {text}"
+    yield 'papers = [{"title": "A first title", "abstract": "What the paper says."}]'
+    yield "sep = " + (f"{tokenizer}.sep_token" if form.separator == "sep" else '" "')
+    yield f"texts = [{text} for p in papers]"
+
+
+def _vectors(encoder: Encoder) -> Iterator[str]:
+    yield from _papers(encoder, "tokenizer")
+    yield (
+        "batch = tokenizer(texts, padding=True, truncation=True, "
+        f'max_length={encoder.settings.max_length}, return_tensors="pt")'
+    )
+    yield "hidden = model(**batch).last_hidden_state"
+    if encoder.settings.pooling == "mean":
+        yield 'mask = batch["attention_mask"].unsqueeze(-1)  # the mean leaves padding out'
+    yield f"embeddings = {_POOLED[encoder.settings.pooling]}"

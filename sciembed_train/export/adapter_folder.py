@@ -1,0 +1,167 @@
+"""The folder of an encoder with adapters: AdapterHub's files, and a whole model for each format.
+
+The backbone alone would give other vectors and say nothing. So it lies in ``base/``, for users of
+the library ``adapters``, which put one of ``adapters/`` into it; and everybody else takes
+``hf/CODE``, with a model type and a code file of its own, which refuses to load without it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sciembed_train.encoder.adapter_settings import (
+    ADAPTERS_PLACE,
+    BASE_PLACE,
+    configuration,
+    library,
+)
+from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.encoder.loading import quiet_transformers
+from sciembed_train.encoder.packed import why_not_packed
+from sciembed_train.export.mix_folder import ASKED
+from sciembed_train.export.sentence_transformers import write_layout
+from sciembed_train.inputs import FORMATS
+
+CODE = Path(__file__).with_name("adapted_model.py")
+# What `adapted_model.py` computes, as the library's configuration says it.
+_WRITTEN = {
+    "mh_adapter": False,
+    "output_adapter": True,
+    "cross_adapter": False,
+    "non_linearity": "relu",
+    "original_ln_before": True,
+    "original_ln_after": True,
+    "residual_before_ln": True,
+    "ln_before": False,
+    "ln_after": False,
+    "is_parallel": False,
+    "scaling": 1.0,
+    "use_gating": False,
+    "inv_adapter": None,
+    "leave_out": [],
+    "phm_layer": False,
+}
+
+
+def why_no_own_code(encoder: Encoder) -> str | None:
+    """Why there is no whole model for each format; None where there is."""
+    assert encoder.adapters is not None
+    config = configuration(encoder.adapters.settings)
+    odd = [key for key, value in _WRITTEN.items() if config.get(key) != value]
+    if config.architecture is not None or odd or not isinstance(config["reduction_factor"], int):
+        return f"adapters {encoder.adapters.settings.config} are run by the library alone"
+    reason = why_not_packed(encoder.backbone)
+    return None if reason is None else f"only BERT's family is written so, and its {reason}"
+
+
+def write_parts(encoder: Encoder, folder: Path, similarity: str) -> None:
+    """Write ``hf/`` of a folder that `Encoder.save` wrote, where its code computes the adapters.
+
+    Args:
+        encoder: with adapters, on the host, in fp32.
+        folder: holds ``sciembed.json``, ``base/`` and ``adapters/``.
+        similarity: ``euclidean`` or ``cosine``.
+    """
+    assert encoder.adapters is not None
+    if why_no_own_code(encoder) is not None:
+        return
+    backbone = encoder.backbone_config()
+    for key in ("architectures", "transformers_version", "dtype"):
+        backbone.pop(key, None)
+    names = encoder.adapters.settings.formats
+    state = encoder.backbone.state_dict()
+    for name in names:
+        place = folder / "hf" / FORMATS[name]
+        place.mkdir(parents=True)
+        for path in sorted((folder / BASE_PLACE).iterdir()):
+            if path.name != "config.json" and not path.name.startswith("model"):
+                shutil.copyfile(path, place / path.name)  # the tokenizer
+        shutil.copyfile(CODE, place / CODE.name)
+        tensors = {
+            f"backbone.{key}": value.detach().clone().contiguous()
+            for key, value in _renamed(encoder, state, FORMATS[name]).items()
+        }
+        down = "backbone.encoder.layer.0.output.adapter_down.0.weight"
+        config: dict[str, Any] = {
+            "architectures": ["AdaptedModel"],
+            "auto_map": {
+                "AutoConfig": f"{CODE.stem}.AdaptedConfig",
+                "AutoModel": f"{CODE.stem}.AdaptedModel",
+            },
+            "model_type": "sciembed_adapted",
+            **{key: getattr(encoder.backbone.config, key, None) for key in ASKED},
+            "bottleneck": len(tensors[down]),
+            "task_format": name,
+            "backbone": backbone,
+        }
+        (place / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        save_file(tensors, place / "model.safetensors", metadata={"format": "pt"})
+        write_layout(
+            place,
+            dim=encoder.dim,
+            pooling=encoder.settings.pooling,
+            max_length=encoder.settings.max_length,
+            similarity=similarity,
+        )
+
+
+def _renamed(encoder: Encoder, state: dict[str, Tensor], code: str) -> dict[str, Tensor]:
+    """The backbone's tensors and one adapter's, by the names that `adapted_model.py` gives them."""
+    assert encoder.adapters is not None
+    own = {k: v for k, v in state.items() if encoder.adapters.is_base(k)}
+    own |= {k.replace(f".adapters.{code}.", "."): v for k, v in state.items() if f".{code}." in k}
+    return {k: v for k, v in own.items() if not k.startswith("pooler.")}
+
+
+def with_adapterhub(
+    encoder: Encoder, folder: Path, texts: Sequence[str]
+) -> list[Float[Tensor, "N D"]]:
+    """Embeddings as a user of the library ``adapters`` gets them, by each adapter in turn."""
+    from transformers import AutoModel, AutoTokenizer
+
+    assert encoder.adapters is not None
+    adapters = library()
+    with quiet_transformers():
+        tokenizer = AutoTokenizer.from_pretrained(str(folder / BASE_PLACE), local_files_only=True)
+        model: Any = AutoModel.from_pretrained(str(folder / BASE_PLACE), local_files_only=True)
+    adapters.init(model)
+    found = []
+    for code in encoder.adapters.settings.codes:
+        model.load_adapter(str(folder / ADAPTERS_PLACE / code))
+        vectors = []
+        with torch.inference_mode(), adapters.AdapterSetup(code):
+            # Two at a time, so that padding takes part.
+            for start in range(0, len(texts), 2):
+                some = list(texts[start : start + 2])
+                batch = tokenizer(some, padding=True, truncation=True, return_tensors="pt")
+                hidden = model.eval()(**batch).last_hidden_state
+                mask = batch["attention_mask"].unsqueeze(-1)
+                mean = (hidden * mask).sum(1) / mask.sum(1)
+                vectors.append(hidden[:, 0] if encoder.settings.pooling == "cls" else mean)
+        found.append(torch.cat(vectors).float().clone())
+    return found
+
+
+def loads_silently(folder: Path) -> str | None:
+    """Which part but the base a plain ``AutoModel`` would load; none should."""
+    from transformers import AutoModel
+
+    for place in (folder, *sorted((folder / "hf").glob("*"))):
+        try:
+            with quiet_transformers():
+                AutoModel.from_pretrained(
+                    str(place), local_files_only=True, trust_remote_code=False
+                )
+        except (OSError, ValueError):
+            continue
+        return "the folder itself" if place == folder else f"hf/{place.name}"
+    return None

@@ -1,0 +1,202 @@
+"""The export of an encoder with adapters: AdapterHub's files, and a whole model for each format."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sciembed_train import cli
+from sciembed_train.encoder.adapter_settings import AdapterSettings
+from sciembed_train.encoder.checkpoint import describe
+from sciembed_train.encoder.encoder import Encoder, EncoderSettings
+from sciembed_train.export import adapter_folder
+from sciembed_train.export.hf import ExportError, export_encoder
+from sciembed_train.export.own_code import with_own_codes
+from sciembed_train.inputs import FORMATS
+from tests.encoder.adapter_models import WIDE, stir
+
+adapters_library = pytest.importorskip("adapters")
+
+CARD = {"method": "tasks", "seed": 7, "base_model": "somebody/some-bert"}
+TEXTS = ["word1 word2 word3", "word4 " * 700, "word5"]
+
+
+def adapted(folder, config=WIDE, formats=tuple(FORMATS), **changes) -> Encoder:
+    wanted = AdapterSettings(config=config, formats=formats)
+    encoder = Encoder(EncoderSettings(str(folder), dropout=0.2, adapters=wanted, **changes))
+    stir(encoder.backbone, encoder.adapters)
+    return encoder
+
+
+@pytest.fixture(scope="module")
+def bert(tiny_bert, tmp_path_factory):
+    """An encoder and its export, in a folder whose name holds a model type's."""
+    encoder = adapted(tiny_bert)
+    folder = tmp_path_factory.mktemp("adapted") / "a-bert-model"
+    return encoder, folder, export_encoder(encoder, folder, CARD)
+
+
+def test_every_library_gives_the_format_s_vector_or_refuses(bert):
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    from transformers import AutoModel
+
+    encoder, folder, differences = bert
+    assert set(differences) == {"AutoModel and adapters", "AutoModel with trust_remote_code"}
+    assert all(d is not None and d < 1e-5 for d in differences.values())
+    plain = Encoder.load(folder / "base").encode_texts(TEXTS)
+    again = Encoder.load(folder)
+    places = [folder / "hf" / code for code in FORMATS.values()]
+    found = [vectors for _, vectors in with_own_codes(places, TEXTS)]
+    library = adapter_folder.with_adapterhub(encoder, folder, TEXTS)
+    for name, one, other in zip(FORMATS, found, library, strict=True):
+        expected = encoder.encode_texts(TEXTS, format=name)
+        assert (expected - plain).abs().max() > 0.5  # what must not be given
+        assert (again.encode_texts(TEXTS, format=name) - expected).abs().max() < 1e-6
+        assert (one - expected).abs().max() < 1e-5
+        assert (other - expected).abs().max() < 1e-5
+    for place in (
+        folder,
+        folder / "hf",
+        *(folder / "hf").iterdir(),
+        *(folder / "adapters").iterdir(),
+    ):
+        with pytest.raises((OSError, ValueError)):
+            AutoModel.from_pretrained(place, local_files_only=True, trust_remote_code=False)
+    for place in (folder, *(folder / "hf").iterdir()):
+        with pytest.raises((OSError, ValueError)):
+            sentence_transformers.SentenceTransformer(
+                str(place), device="cpu", local_files_only=True, trust_remote_code=False
+            )
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_sentence_transformers_with_trust_gives_the_same(
+    tiny_roberta, tmp_path, monkeypatch, pooling
+):
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    encoder = adapted(tiny_roberta, formats=("adhoc_query",), pooling=pooling)
+    folder = tmp_path / "model"
+    export_encoder(encoder, folder, {**CARD, "similarity": "cosine"})
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    model = sentence_transformers.SentenceTransformer(
+        str(folder / "hf" / "[QRY]"),
+        device="cpu",
+        local_files_only=True,
+        trust_remote_code=True,
+    )
+    assert (model.max_seq_length, model.similarity_fn_name) == (512, "cosine")
+    found = torch.from_numpy(model.encode(TEXTS))
+    assert (found - encoder.encode_texts(TEXTS)).abs().max() < 1e-5
+
+
+def test_the_folder_says_what_it_is(bert):
+    encoder, folder, _ = bert
+    names = sorted(p.name for p in folder.iterdir())
+    assert names == ["README.md", "adapters", "base", "hf", "sciembed.json"]
+    content = json.loads((folder / "sciembed.json").read_text())
+    assert content["backbone"] == "base"
+    assert content["adapters"] == {"formats": list(FORMATS), "config": WIDE, "reduction": None}
+    for code in FORMATS.values():
+        config = json.loads((folder / "hf" / code / "config.json").read_text())
+        assert config["model_type"] == "sciembed_adapted"
+        assert config["hidden_size"] == 32
+        assert config["backbone"]["hidden_dropout_prob"] == 0.1  # the base's own
+        own = load_file(folder / "hf" / code / "model.safetensors")
+        saved = load_file(folder / "adapters" / code / "adapter.safetensors")
+        for key, value in saved.items():
+            assert torch.equal(own["backbone." + key.replace(f"adapters.{code}.", "")], value)
+    card = (folder / "README.md").read_text()
+    for said in (
+        *FORMATS.values(),
+        "--format-token '[PRX]'",
+        "trust_remote_code=True",
+        "load_adapter",
+    ):
+        assert said in card
+    assert "library_name: sciembed_train" in card
+    assert encoder.settings.backbone not in "".join(
+        p.read_text() for p in folder.rglob("*") if p.suffix in (".json", ".md")
+    )
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_the_card_s_code_gives_the_vectors(tiny_bert, tmp_path, pooling):
+    encoder = adapted(tiny_bert, pooling=pooling, max_length=12)
+    folder = tmp_path / "model"
+    export_encoder(encoder, folder, CARD)
+    card = (folder / "README.md").read_text()
+    expected = encoder.encode_texts(
+        [encoder.compose("A first title", "What the paper says.")], format="proximity"
+    )
+    blocks = [part.split("```")[0] for part in card.split("```python\n")[1:]]
+    assert len(blocks) == 3
+    env = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"}
+    for number, block in enumerate(blocks):
+        code = block.replace("PATH_OF_THIS_MODEL", str(folder))
+        code += "\nimport torch\nvectors = torch.as_tensor(embeddings).detach()\n"
+        code += f"torch.save(vectors, '{tmp_path}/{number}')\n"
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", code], env=env, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        found = torch.load(tmp_path / str(number), weights_only=True)
+        assert (found - expected).abs().max() < 1e-5
+
+
+def test_other_configurations_have_no_whole_models_and_say_so(tiny_bert, tmp_path):
+    encoder = adapted(tiny_bert, "double_seq_bn[reduction_factor=4]", ("proximity",))
+    differences = export_encoder(encoder, tmp_path / "model", CARD)
+    assert set(differences) == {"AutoModel and adapters"}
+    assert not (tmp_path / "model" / "hf").exists()
+    assert "hf/" not in (tmp_path / "model" / "README.md").read_text()
+    assert "run by the library alone" in str(adapter_folder.why_no_own_code(encoder))
+
+
+def test_an_export_that_gives_other_vectors_is_not_left_behind(tiny_bert, tmp_path, monkeypatch):
+    write = adapter_folder.write_parts
+
+    def wrongly(encoder, folder, similarity):
+        write(encoder, folder, similarity)
+        path = folder / "hf" / "[RGN]" / "model.safetensors"
+        state = load_file(path)
+        key = "backbone.encoder.layer.1.output.adapter_up.bias"
+        save_file({**state, key: state[key] + 0.01}, path, metadata={"format": "pt"})
+
+    monkeypatch.setattr(adapter_folder, "write_parts", wrongly)
+    with pytest.raises(ExportError, match=r"trust_remote_code \(\[RGN\]\) computes other"):
+        export_encoder(adapted(tiny_bert, formats=("regression",)), tmp_path / "model", CARD)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_is_exported_and_embedded_by_a_named_format(tiny_bert, tmp_path, capsys):
+    base = shutil.copytree(tiny_bert, tmp_path / "base")
+    encoder = adapted(base, formats=("regression", "proximity"))
+    state = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
+    record = {"version": 1, "method": "tasks", **describe(encoder)}
+    torch.save({"sciembed": record, "state_dict": state, "global_step": 3}, tmp_path / "a.ckpt")
+    export = ["export", str(tmp_path / "a.ckpt"), "--to", str(tmp_path / "model")]
+    base.rename(tmp_path / "moved")
+    assert cli.main(export) == 2
+    assert "`export --base` names its new place" in capsys.readouterr().err
+    assert cli.main([*export, "--base", str(tmp_path / "moved")]) == 0
+    papers = tmp_path / "papers.jsonl"
+    papers.write_text('{"paper_id": "1", "title": "word1 word2", "abstract": "word3"}\n')
+    given = ["embed", "--model", str(tmp_path / "model"), "--input", str(papers), "--to"]
+    for token, name in (("[PRX]", "proximity"), ("regression", "regression")):
+        to = tmp_path / f"{name}.jsonl"
+        assert cli.main([*given, str(to), "--format-token", token]) == 0
+        found = torch.tensor(json.loads(to.read_text())["embedding"])
+        want = encoder.encode_texts([encoder.compose("word1 word2", "word3")], format=name)[0]
+        assert (found - want).abs().max() < 1e-6
+    capsys.readouterr()
+    assert cli.main([*given, str(tmp_path / "x.jsonl")]) == 2
+    assert "Say for which, with --format-token: one of [RGN], [PRX]" in capsys.readouterr().err
+    plain = ["embed", "--model", str(tiny_bert), "--input", str(papers), "--to"]
+    assert cli.main([*plain, str(tmp_path / "y.jsonl"), "--format-token", "[PRX]"]) == 2
+    assert "reads every text alike, so no format can be named" in capsys.readouterr().err
