@@ -1,6 +1,6 @@
 """Loss functions. They compare what they are given and never gather.
 
-Shapes: ``B`` rows of this rank, ``N`` rows of all ranks, ``D`` width of an embedding,
+Shapes: ``B`` rows of this rank, ``N`` rows of all ranks or candidates, ``D`` width of an embedding,
 ``K`` tokens to predict, ``V`` size of the vocabulary.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import cross_entropy, relu
@@ -38,6 +38,33 @@ def triplet_margin(
             f"margin is in the unit of the distance and must be 0 or more; got {margin}."
         )
     return relu(near - far + margin)
+
+
+def against_all(
+    near: Float[Tensor, " B"],
+    far: Float[Tensor, "B N"],
+    allowed: Bool[Tensor, "B N"],
+    margin: float,
+    temperature: float | None,
+) -> Float[Tensor, " B"]:
+    """Loss of each pair against every candidate that is allowed: 0 where none is.
+
+    The mean of the triplet margin losses; with a temperature the cross-entropy of
+    ``-distance / temperature`` among the positive and the candidates.
+
+    Args:
+        near: distance of each anchor to its positive.
+        far: distance of each anchor to each candidate.
+        allowed: whether a candidate is a negative of the anchor.
+        margin: in the unit of the distance.
+        temperature: above 0, or None for the margin.
+    """
+    if temperature is None:
+        hinges = relu(near[:, None] - far + margin) * allowed
+        return hinges.sum(1) / allowed.sum(1).clamp(min=1)
+    scores = (-far / temperature).masked_fill(~allowed, -torch.inf)
+    own = -near / temperature
+    return torch.logsumexp(torch.cat([own[:, None], scores], dim=1), dim=1) - own
 
 
 def nt_xent(
@@ -188,6 +215,51 @@ def _scores(
     if exclude is not None:
         scores.scatter_(1, exclude[part, None], -torch.inf)
     return scores
+
+
+def supervised_contrastive(
+    rows: Float[Tensor, "B D"],
+    labels: Int[Tensor, " B"],
+    temperature: float = 0.3,
+    *,
+    others: Float[Tensor, "N D"] | None = None,
+    other_labels: Int[Tensor, " N"] | None = None,
+    first: int = 0,
+    count_itself: bool = False,
+) -> Float[Tensor, " B"]:
+    """Loss of each row: finding the rows of its own class among all others.
+
+    With ``s`` the dot product of unit vectors, ``t`` the temperature and ``P`` the other rows of
+    the same class, ``-1 / |P| * sum over p in P of log(exp(s_ip / t) / sum over k != i of
+    exp(s_ik / t))``: Khosla et al. (2020), eq. 2. A row without another of its class has 0.
+
+    Args:
+        rows: unit vectors of this rank (`similarity.unit`).
+        labels: the number of each row's class.
+        temperature: ``t``, without unit, above 0.
+        others: unit vectors of every rank; None on one rank alone.
+        other_labels: their classes.
+        first: where this rank's first row stands in ``others``.
+        count_itself: divide by ``|P| + 1``, as SciRepEval's code does.
+
+    Raises:
+        ValueError: the temperature is 0 or less.
+    """
+    if temperature <= 0:
+        raise ValueError(f"temperature has no unit and must be above 0; got {temperature}.")
+    if others is None or other_labels is None:
+        others, other_labels = rows, labels
+    if len(others) < 2:  # one row alone is compared with nothing
+        return rows.sum(1) * 0
+    with torch.autocast(rows.device.type, enabled=False):
+        scores = _exact(rows) @ _exact(others).T / temperature
+    own = torch.arange(len(rows), device=rows.device)
+    itself = torch.zeros_like(scores, dtype=torch.bool)
+    itself[own, own + first] = True
+    shares = scores - torch.logsumexp(scores.masked_fill(itself, -torch.inf), 1, keepdim=True)
+    alike = (labels[:, None] == other_labels) & ~itself
+    count = alike.sum(1) + int(count_itself)
+    return -shares.masked_fill(~alike, 0.0).sum(1) / count.clamp(min=1)
 
 
 def masked_lm(logits: Float[Tensor, "K V"], labels: Int[Tensor, " K"]) -> Float[Tensor, ""]:

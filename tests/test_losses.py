@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from sciembed_train import losses
-from sciembed_train.losses import masked_lm, nt_xent, row_cross_entropy, triplet_margin
+from sciembed_train.losses import (
+    against_all,
+    masked_lm,
+    nt_xent,
+    row_cross_entropy,
+    supervised_contrastive,
+    triplet_margin,
+)
 from sciembed_train.similarity import euclidean, unit
 
 
@@ -265,3 +272,49 @@ def test_masked_lm_of_half_precision_is_computed_in_fp32():
     torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(masked_lm(logits.float(), labels), found)
+
+
+@pytest.mark.parametrize("itself", [False, True])
+def test_supervised_contrastive_is_the_equation_in_plain_loops(itself):
+    rows, labels = unit(vectors(6, 4)), torch.tensor([1, 0, 1, 2, 0, 1])
+    found = supervised_contrastive(rows, labels, 0.3, count_itself=itself)
+    for i in range(6):
+        total = sum(math.exp(float(rows[i] @ rows[k]) / 0.3) for k in range(6) if k != i)
+        own = [p for p in range(6) if p != i and labels[p] == labels[i]]
+        loss = -sum(math.log(math.exp(float(rows[i] @ rows[p]) / 0.3) / total) for p in own)
+        assert found[i].item() == pytest.approx(loss / max(1, len(own) + itself), abs=1e-12)
+    assert found[3] == 0  # the only one of its class
+
+
+def test_supervised_contrastive_over_ranks_is_that_of_one():
+    rows, labels = unit(vectors(6, 4)), torch.tensor([1, 0, 1, 2, 0, 1])
+    whole = supervised_contrastive(rows, labels, 0.3)
+    parts = [
+        supervised_contrastive(
+            rows[here], labels[here], 0.3, others=rows, other_labels=labels, first=here.start
+        )
+        for here in (slice(0, 2), slice(2, 6))
+    ]
+    assert torch.equal(torch.cat(parts), whole)
+
+
+def test_supervised_contrastive_of_one_row_is_0_with_a_gradient():
+    row = vectors(1, 4).requires_grad_()
+    loss = supervised_contrastive(row, torch.tensor([3]), 0.3).sum()
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(row.grad, torch.zeros(1, 4, dtype=torch.float64))
+
+
+def test_supervised_contrastive_needs_a_temperature_above_0():
+    with pytest.raises(ValueError, match="above 0"):
+        supervised_contrastive(unit(vectors(2, 3)), torch.tensor([0, 0]), 0.0)
+
+
+@pytest.mark.parametrize("temperature", [None, 0.4])
+def test_a_pair_without_an_allowed_candidate_has_no_loss(temperature):
+    near = torch.tensor([1.0, 2.0])
+    allowed = torch.tensor([[True, False], [False, False]])
+    losses = against_all(near, torch.ones(2, 2), allowed, 1.0, temperature)
+    assert losses[0] > 0.5
+    assert losses[1] == 0

@@ -18,7 +18,7 @@ from sciembed_train import distributed
 from sciembed_train.batches import PairBatch
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
-from sciembed_train.losses import triplet_margin
+from sciembed_train.losses import against_all, triplet_margin
 from sciembed_train.methods.base import Loss, Method, full_precision
 from sciembed_train.methods.meeting import Represented, meeting_gradients
 from sciembed_train.methods.triplets import (
@@ -162,12 +162,7 @@ class Cocite(Method):
             row, pair = row[here], pair[here]
         allowed[row, pair] = False
         near = euclidean(anchors, positives)
-        if self.temperature is None:
-            hinges = torch.relu(near[:, None] - distances + self.margin) * allowed
-            return hinges.sum(1) / allowed.sum(1).clamp(min=1)
-        far = (-distances / self.temperature).masked_fill(~allowed, -torch.inf)
-        near = -near / self.temperature
-        return torch.logsumexp(torch.cat([near[:, None], far], dim=1), dim=1) - near
+        return against_all(near, distances, allowed, self.margin, self.temperature)
 
     def triplet_loss(
         self,
