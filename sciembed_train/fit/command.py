@@ -59,6 +59,7 @@ def fit(argv: list[str]) -> int:
         cli = RunCLI(argv, fitting=True)
     folder, trainer, method = cli.run_folder, cli.trainer, cli.model
     assert folder is not None
+    method.prepare(cli.examples.dev)
     first = distributed.launch_rank() == 0
     if cli.has_dev:  # some parts of a method, and so their scores, may be switched off
         scores = f"the scores of {type(method).__name__} with these settings"
@@ -163,6 +164,7 @@ def validate(argv: list[str]) -> int:
     with told_shortly(argv):
         cli = RunCLI(argv, fitting=False)
     assert cli.start is not None
+    cli.model.prepare(cli.examples.dev)
     content = check_fits(cli.start, cli.model, cli.datamodule, resuming=False)
     cli.model.load_state_dict(content["state_dict"])
     try:

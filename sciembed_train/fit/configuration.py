@@ -11,6 +11,7 @@ import uuid
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -351,10 +352,14 @@ class RunCLI(LightningCLI):
 
 
 def check_monitors(config: Any, scores: Sequence[str], whose: str) -> None:
-    """Raise UserError unless what chooses and what ends a run are among the scores."""
+    """Raise UserError unless what chooses and what ends a run are among the scores.
+
+    In a score's name a star stands for anything, where tasks that are not yet known have scores.
+    """
     stopping = [config.early_stopping] if config.early_stopping is not None else []
     for settings in (config.checkpoint, *stopping):
-        if settings.monitor not in scores:
+        known = (fnmatchcase(settings.monitor, score) for score in scores)
+        if settings.monitor not in scores and not any(known):
             raise UserError(
                 f"monitor {settings.monitor!r} is no validation score; {whose} are "
                 f"{', '.join(scores)}."
@@ -439,6 +444,7 @@ def known_keys() -> set[str]:
     from sciembed_train.methods.aspire import Cocite
     from sciembed_train.methods.declutr import Declutr
     from sciembed_train.methods.specter import Specter
+    from sciembed_train.methods.specter2 import MultiTask
     from sciembed_train.optim import OptimSettings
     from sciembed_train.sampling.citing import CitingSentenceSampling
     from sciembed_train.sampling.cocitations import CocitationSampling
@@ -446,7 +452,7 @@ def known_keys() -> set[str]:
     from sciembed_train.sampling.tasks import TaskSampling
 
     taking = (
-        *(Specter, Declutr, Cocite, EncoderSettings, InputFormat, OptimSettings),
+        *(Specter, Declutr, Cocite, MultiTask, EncoderSettings, InputFormat, OptimSettings),
         *(TrainingData, TripletMining, CocitationMining),
         *(TripletSampling, SpanSampling, CocitationSampling, SentencePairSampling),
         *(CitingSentenceSampling, TaskSampling, TaskBuilding),

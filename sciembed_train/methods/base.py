@@ -125,6 +125,18 @@ class Method(LightningModule):
         """Parameters that are never decayed, and what multiplies the schedule's rate for each."""
         return {} if self.encoder.mix is None else {self.encoder.mix: 1.0}
 
+    def prepare(self, dev: Any) -> None:
+        """Make what depends on the examples, such as a layer for each task; mostly nothing.
+
+        Called once, before a checkpoint's weights are loaded and the optimiser is built.
+
+        Args:
+            dev: what there is to know of the examples, as `Examples.dev`.
+
+        Raises:
+            UserError: the examples are not of the kind this method trains on.
+        """
+
     def check(self, batch: Any) -> None:
         """See that the batches are of the kind this method trains on.
 

@@ -23,7 +23,8 @@ class Represented:
     """What a piece brings to the meeting.
 
     Args:
-        vectors: columns of vectors of its examples, each ``[B, D]`` or ``[B, sentences, D]``.
+        vectors: columns of vectors of its examples, each ``[B, D]`` or ``[B, sentences, D]``;
+            columns may have unlike numbers of rows.
         local: the part of the loss that depends on the piece alone; pieces add up.
         parts: more sums over the piece, without gradient, for the log.
     """
@@ -39,6 +40,7 @@ def meeting_gradients(
     pieces: Sequence[Any],
     represent: Callable[[Any], Represented],
     meet: Callable[..., Loss] | None,
+    meets: Callable[[Any], bool] = lambda piece: True,
 ) -> dict[str, Tensor]:
     """Gradients of ``meet(all vectors) + sum of the pieces' local losses``.
 
@@ -52,30 +54,37 @@ def meeting_gradients(
         represent: encodes a piece.
         meet: the loss of all vectors, column by column in the order of the pieces; None where
             only the local parts count.
+        meets: whether a piece brings vectors to the meeting; one that brings none is encoded once.
+            At least one does.
 
     Returns:
         ``loss`` and all parts: means, not multiplied by the number of examples.
     """
     whole = len(pieces) == 1
-    brought: list[Represented] = []
+    brought: dict[int, Represented] = {}
     value: dict[str, Tensor] = {}
-    gradients: list[tuple[Tensor, ...]] = []
+    gradients: dict[int, tuple[Tensor, ...]] = {}
     if meet is not None:
         with torch.set_grad_enabled(whole):
             for number, piece in enumerate(pieces):
-                method.seed_dropout(step, number)
-                brought.append(represent(piece))
+                if meets(piece):
+                    method.seed_dropout(step, number)
+                    brought[number] = represent(piece)
         if not whole:
             # Weights that autocast has lowered without a graph must not serve the pass with one.
             # torch 2.13 keeps none of those; whether 2.11 does was not tried.
             torch.clear_autocast_cache()
-        columns = zip(*(b.vectors for b in brought), strict=True)
+        columns = list(zip(*(b.vectors for b in brought.values()), strict=True))
         leaves = [torch.cat(column).detach().requires_grad_() for column in columns]
         loss = meet(*leaves)
         # Taken here and not through the scaler: fp16's scale enters once, in the last pass.
-        sizes = [len(b.vectors[0]) for b in brought]
-        whole_gradients = torch.autograd.grad(loss.value, leaves)
-        gradients = list(zip(*(g.split(sizes) for g in whole_gradients), strict=True))
+        shares = [
+            gradient.split([len(vectors) for vectors in column])
+            for gradient, column in zip(
+                torch.autograd.grad(loss.value, leaves), columns, strict=True
+            )
+        ]
+        gradients = dict(zip(brought, zip(*shares, strict=True), strict=True))
         value = {"loss": loss.value.detach(), **loss.parts}
     for number, piece in enumerate(pieces):
         with method.exchanging(number == len(pieces) - 1):
@@ -85,7 +94,7 @@ def meeting_gradients(
                 method.seed_dropout(step, number)
                 here = represent(piece)
             carried = here.local
-            if gradients:
+            if number in gradients:
                 for vectors, gradient in zip(here.vectors, gradients[number], strict=True):
                     carried = carried + (vectors * gradient).sum()
             method.manual_backward(carried)

@@ -1,0 +1,93 @@
+"""Three steps of training on tasks in one process or in each of several."""
+
+from pathlib import Path
+
+import torch
+
+from sciembed_train import distributed
+from sciembed_train.data import TrainingData
+from sciembed_train.encoder.adapter_settings import AdapterSettings
+from sciembed_train.encoder.encoder import EncoderSettings
+from sciembed_train.methods.specter2 import MultiTask
+from sciembed_train.sampling.tasks import TaskSampling
+from tests.corpus.tasks import write_tasks
+from tests.methods.training import OPTIM, Watched, fitted
+
+SIZES = {"year_pred": 30, "mesh": 60, "fos": 45, "search": 20, "specter": 40}
+
+
+class Tasks(Watched, MultiTask):
+    """As it is."""
+
+
+class LocalNegatives(Tasks):
+    """Others of the step that carry no gradient to the rank whose texts they are."""
+
+    def gradients(self, batch, pieces):
+        there = distributed.gather
+        if distributed.world_size() > 1:
+            # Its own rows stay in the graph, with a gradient of nothing.
+            distributed.gather = lambda rows: distributed.gather_ragged(rows) + 0 * rows.sum()
+        try:
+            return super().gradients(batch, pieces)
+        finally:
+            distributed.gather = there
+
+
+class RanksOwnCounts(Tasks):
+    """A sum over the ranks' means in place of their mean."""
+
+    def gradients(self, batch, pieces):
+        there = distributed.sum_over_ranks
+        distributed.sum_over_ranks = lambda counts: counts
+        try:
+            return super().gradients(batch, pieces)
+        finally:
+            distributed.sum_over_ranks = there
+
+
+VARIANTS: dict[str, dict] = {
+    "one": {"weights": {"fos": 2.0}},
+    "one, cut": {"weights": {"fos": 2.0}, "step_tokens": 150},
+    "all": {"negatives": "all"},
+    "InfoNCE, cut": {"negatives": "all", "temperature": 0.5, "step_tokens": 150},
+    "InfoNCE": {"negatives": "all", "temperature": 0.5},
+    "local negatives": {"negatives": "all", "method": LocalNegatives},
+    "own counts": {"method": RanksOwnCounts},
+}
+# Where the library is installed.
+ADAPTED: dict[str, dict] = {
+    "adapters": {"adapted": True},
+    "adapters, cut": {"adapted": True, "negatives": "all", "step_tokens": 150},
+    "adapters, all": {"adapted": True, "negatives": "all"},
+}
+
+
+def small_corpus(folder: Path, backbone: Path) -> Path:
+    """Five tasks of every kind; ``mesh`` asks for a contrastive loss."""
+    from sciembed_train.corpus.prepare import PrepareSettings, prepare
+
+    given = write_tasks(folder / "given", SIZES, mesh={"contrastive": True})
+    settings = PrepareSettings(
+        tasks=given, to=folder / "corpus", tokenizer=backbone, dev_share=0.2, test_share=0.0
+    )
+    prepare(settings)
+    return folder / "corpus"
+
+
+def train(corpus: str, backbone: str, method=Tasks, steps=3, adapted=False, **settings) -> dict:
+    how = {"adapters": AdapterSettings(reduction=4)} if adapted else {"control_codes": True}
+    encoder = EncoderSettings(backbone, max_length=24, dropout=0.0, **how)
+    torch.manual_seed(0)  # of the heads and of the codes
+    module = method(encoder, OPTIM, head_dropout=0.0, **settings)
+    data = TrainingData(
+        sampling=TaskSampling(), corpus=corpus, batch_size=24, tokenizer=backbone, max_length=24
+    )
+    module.prepare(data.dev)
+    return fitted(module.double(), data, steps)
+
+
+def on_a_rank(corpus: str, backbone: str, names: list[str]) -> dict[str, dict]:
+    every = VARIANTS | ADAPTED
+    torch.use_deterministic_algorithms(True)
+    return {name: train(corpus, backbone, **every[name]) for name in names}

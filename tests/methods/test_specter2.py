@@ -1,0 +1,409 @@
+import math
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sciembed_train.batches import (
+    DevTasks,
+    LabelPart,
+    PaperBatch,
+    TaskBatch,
+    TaskKind,
+    TokenRows,
+    TripletPart,
+)
+from sciembed_train.encoder.adapter_settings import AdapterSettings
+from sciembed_train.encoder.encoder import EncoderSettings
+from sciembed_train.errors import UserError
+from sciembed_train.methods.specter2 import Contrastive, MultiTask
+from tests.methods import training
+from tests.methods.task_training import ADAPTED, VARIANTS, on_a_rank, small_corpus
+from tests.methods.training import difference
+from tests.processes import run_ranks
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers.*", "ignore:.*LeafSpec.*"
+)
+FAULTS = {"local negatives": "all", "own counts": "one"}
+KINDS = (
+    TaskKind("level", "number"),
+    TaskKind("field", "class", 3),
+    TaskKind("topics", "classes", 4),
+    TaskKind("near", "triplet"),
+)
+
+
+@pytest.fixture(scope="module")
+def place(tiny_bert, tmp_path_factory):
+    folder = small_corpus(tmp_path_factory.mktemp("tasks"), tiny_bert)
+    return str(folder), str(tiny_bert)
+
+
+@pytest.fixture(scope="module")
+def alone(place):
+    """Each variant in one process on the whole batch."""
+    return training.alone(on_a_rank, *place, list(VARIANTS))
+
+
+@pytest.fixture(scope="module")
+def two(place):
+    return run_ranks(2, "tests.methods.task_training", "on_a_rank", *place, list(VARIANTS))
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name not in FAULTS])
+def test_gradients_of_two_ranks_equal_one_process(name, alone, two):
+    assert np.abs(alone[name]["gradients"]).max() > 1e-3
+    for found in two:
+        assert difference(found[name], alone[name], "gradients") < 1e-9
+        assert difference(found[name], alone[name], "weights") < 1e-9
+        assert found[name]["scores"] == pytest.approx(alone[name]["scores"], abs=1e-6)
+
+
+def test_gradients_of_four_ranks_equal_one_process(place, alone):
+    name = "InfoNCE, cut"
+    for found in run_ranks(4, "tests.methods.task_training", "on_a_rank", *place, [name]):
+        assert difference(found[name], alone[name], "gradients") < 1e-9
+
+
+def test_adapters_of_two_ranks_equal_one_process_and_the_base_stays(place):
+    pytest.importorskip("adapters")
+    one = training.alone(on_a_rank, *place, list(ADAPTED))
+    assert np.abs(one["adapters"]["gradients"]).max() > 1e-3
+    assert difference(one["adapters, cut"], one["adapters, all"], "gradients") < 1e-12
+    # Of 2 layers: 4 adapters from 32 to 8 and back; heads of 1, 3 and 3 numbers.
+    trained = 4 * 2 * (2 * 32 * 8 + 8 + 32) + 7 * 33
+    assert len(one["adapters"]["gradients"][0]) == trained
+    for found in run_ranks(2, "tests.methods.task_training", "on_a_rank", *place, list(ADAPTED)):
+        for name in ADAPTED:
+            assert difference(found[name], one[name], "gradients") < 1e-9
+            assert found[name]["scores"] == pytest.approx(one[name]["scores"], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_planted_fault_is_seen(name, alone, two):
+    for found in two:
+        assert difference(found[name], alone[name], "gradients") > 1e-3
+
+
+def test_a_cut_step_is_the_same_step(alone):
+    assert difference(alone["one, cut"], alone["one"], "gradients") < 1e-12
+    assert difference(alone["InfoNCE, cut"], alone["InfoNCE"], "gradients") < 1e-12
+
+
+def test_every_task_is_validated(alone):
+    found = alone["one"]["scores"]
+    ends = {
+        "year_pred": ("loss", "kendall", "r2"),
+        "mesh": ("loss", "accuracy", "macro_f1"),
+        "fos": ("loss", "macro_f1"),
+        "search": ("loss", "accuracy"),
+        "specter": ("loss", "accuracy"),
+    }
+    names = {f"val/{task}_{end}" for task, several in ends.items() for end in several}
+    assert names | {"val/loss"} == {name for name in found if name.startswith("val/")}
+    weights = {"fos": 2.0}
+    total = sum(weights.get(task, 1.0) * found[f"val/{task}_loss"] for task in ends)
+    assert found["val/loss"] == pytest.approx(total, rel=1e-6)
+
+
+def prepared(backbone, kinds=KINDS, codes=True, **settings):
+    """A method outside a trainer, in float64, with biases that tell tasks apart."""
+    encoder = EncoderSettings(backbone, max_length=16, dropout=0.0, control_codes=codes)
+    torch.manual_seed(1)
+    module = MultiTask(encoder, **{"head_dropout": 0.0, **settings})
+    module.prepare(DevTasks(kinds, (), 0))
+    module.manual_backward = lambda loss: loss.backward()
+    module.exchanging = lambda yes: warnings.catch_warnings()
+    return module.double()
+
+
+def batch():
+    """Seven texts of three tokens for two numbers, three classes, two topics and three triplets."""
+    ids = torch.arange(5, 5 + 7 * 3)
+    return TaskBatch(
+        TokenRows(ids, torch.full((7,), 3)),
+        torch.tensor([1, 1, 0, 0, 0, 2, 3]),
+        (
+            LabelPart("level", torch.tensor([0, 1]), torch.tensor([0.5, -2.0])),
+            LabelPart("field", torch.tensor([2, 3, 4]), torch.tensor([2, 0, 2])),
+            LabelPart("topics", torch.tensor([3, 4]), torch.tensor([[1.0, 0, 0, 1], [0, 0, 0, 1]])),
+            TripletPart(
+                "near", torch.tensor([6, 6, 5]), torch.tensor([5, 4, 2]), torch.tensor([2, 3, 6])
+            ),
+        ),
+        0,
+    )
+
+
+def far(a, b):
+    return math.sqrt(((a - b + 1e-6) ** 2).sum())
+
+
+def in_loops(module, given):
+    """The mean loss of each task in plain loops, and each text's vector."""
+    with torch.no_grad():
+        vectors = module.encoder(given.rows, given.formats).numpy()
+    found = {name: [] for name in ("level", "field", "topics", "near")}
+    for part in given.parts:
+        if isinstance(part, TripletPart):
+            for a, p, n in zip(part.anchor, part.positive, part.negative, strict=True):
+                near, away = far(vectors[a], vectors[p]), far(vectors[a], vectors[n])
+                found[part.task].append(max(0.0, near - away + module.margin))
+            continue
+        layer = module.heads.layers[module.heads.keys[part.task]]
+        weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
+        for text, label in zip(part.text, part.label.tolist(), strict=True):
+            scores = [float(w @ vectors[text] + b) for w, b in zip(weight, bias, strict=True)]
+            if part.task == "level":
+                found["level"].append((scores[0] - label) ** 2)
+            elif part.task == "field":
+                total = sum(math.exp(score) for score in scores)
+                found["field"].append(-math.log(math.exp(scores[label]) / total))
+            else:
+                shares = [1 / (1 + math.exp(-score)) for score in scores]
+                each = [
+                    -(y * math.log(s) + (1 - y) * math.log(1 - s))
+                    for y, s in zip(label, shares, strict=True)
+                ]
+                found["topics"].append(sum(each) / len(each))
+    return {name: sum(losses) / len(losses) for name, losses in found.items()}, vectors
+
+
+def test_the_step_is_the_sum_of_the_tasks_means_in_plain_loops(tiny_bert):
+    module, given = prepared(str(tiny_bert), weights={"topics": 3.0}, margin=0.7), batch()
+    found = module.gradients(given, [given])
+    expected, _ = in_loops(module, given)
+    for name, loss in expected.items():
+        assert found[f"{name}_loss"].item() / len(given) == pytest.approx(loss, abs=1e-9)
+    total = sum(expected.values()) + 2 * expected["topics"]
+    assert found["loss"].item() / len(given) == pytest.approx(total, abs=1e-9)
+
+
+@pytest.mark.parametrize("itself", [False, True])
+def test_a_contrastive_class_is_mostly_compared_with_those_of_its_own(tiny_bert, itself):
+    kinds = (KINDS[0], replace(KINDS[1], contrastive=True), *KINDS[2:])
+    settings = Contrastive(weight=0.9, temperature=0.3, count_itself=itself)
+    module, given = prepared(str(tiny_bert), kinds, contrastive=settings), batch()
+    found = module.gradients(given, [given])
+    expected, vectors = in_loops(module, given)
+    part = given.parts[1]
+    rows = [vectors[t] / np.linalg.norm(vectors[t]) for t in part.text]
+    labels, losses = part.label.tolist(), []
+    for i, row in enumerate(rows):
+        others = [j for j in range(3) if j != i]
+        total = sum(math.exp(row @ rows[j] / 0.3) for j in others)
+        own = [j for j in others if labels[j] == labels[i]]
+        logs = [math.log(math.exp(row @ rows[j] / 0.3) / total) for j in own]
+        losses.append(-sum(logs) / max(1, len(own) + itself))
+    mixed = 0.1 * expected["field"] + 0.9 * sum(losses) / 3
+    assert found["field_loss"].item() / len(given) == pytest.approx(mixed, abs=1e-9)
+    assert found["loss"].item() / len(given) == pytest.approx(
+        sum(expected.values()) - expected["field"] + mixed, abs=1e-9
+    )
+
+
+@pytest.mark.parametrize("temperature", [None, 0.4])
+def test_all_negatives_are_those_of_the_task_that_are_not_known_to_be_near(tiny_bert, temperature):
+    module = prepared(str(tiny_bert), negatives="all", temperature=temperature)
+    given = batch()
+    found = module.gradients(given, [given])
+    _, vectors = in_loops(module, given)
+    part = given.parts[3]
+    triplets = list(
+        zip(part.anchor.tolist(), part.positive.tolist(), part.negative.tolist(), strict=True)
+    )
+    pairs = {(a, p) for a, p, _ in triplets}
+    candidates = [p for _, p, _ in triplets] + [n for _, _, n in triplets]
+    losses = []
+    for a, p, _ in triplets:
+        others = [c for c in candidates if c != a and (a, c) not in pairs and (c, a) not in pairs]
+        near, away = far(vectors[a], vectors[p]), [far(vectors[a], vectors[c]) for c in others]
+        if temperature is None:
+            losses.append(sum(max(0.0, near - d + 1) for d in away) / len(away))
+        else:
+            terms = [math.exp(-d / temperature) for d in [near, *away]]
+            losses.append(-math.log(terms[0] / sum(terms)))
+    assert [len(c) for c in (candidates, pairs)] == [6, 3]
+    assert found["near_loss"].item() / len(given) == pytest.approx(sum(losses) / 3, abs=1e-9)
+
+
+def test_a_format_without_an_adapter_and_an_adapter_without_a_task_are_refused(tiny_bert):
+    pytest.importorskip("adapters")
+
+    def checked(*formats):
+        encoder = EncoderSettings(str(tiny_bert), adapters=AdapterSettings(formats))
+        MultiTask(encoder).check(batch())
+
+    checked("classification", "regression", "proximity", "adhoc_query")
+    with pytest.raises(UserError, match="of format regression, which has no adapter"):
+        checked("classification", "proximity", "adhoc_query")
+    given = replace(batch(), formats=torch.zeros(7, dtype=torch.int64))
+    encoder = EncoderSettings(
+        str(tiny_bert), adapters=AdapterSettings(("classification", "proximity"))
+    )
+    with pytest.raises(UserError, match="has proximity, and no task"):
+        MultiTask(encoder).check(given)
+
+
+@pytest.mark.parametrize("negatives", ["one", "all"])
+def test_pieces_are_whole_examples_and_nothing_that_meets_is_mixed_with_others(
+    tiny_bert, negatives
+):
+    module, given = prepared(str(tiny_bert), negatives=negatives), batch()
+    pieces = module.cut(given, 9)
+    assert len(pieces) > 2
+    assert all(piece.rows.tokens <= 9 for piece in pieces)
+
+    def spelled(part, rows, formats):
+        texts = [
+            (tuple(row.tolist()), f)
+            for row, f in zip(rows.ids.split(rows.lengths.tolist()), formats.tolist(), strict=True)
+        ]
+        if isinstance(part, LabelPart):
+            pairs = zip(part.text.tolist(), part.label.tolist(), strict=True)
+            return [(part.task, texts[t], str(label)) for t, label in pairs]
+        columns = (part.anchor.tolist(), part.positive.tolist(), part.negative.tolist())
+        rows = zip(*columns, strict=True)
+        return [(part.task, *(texts[t] for t in row)) for row in rows]
+
+    def examples(batches):
+        return sorted(
+            found
+            for one in batches
+            for part in one.parts
+            for found in spelled(part, one.rows, one.formats)
+        )
+
+    assert examples(pieces) == examples([given])
+    meeting = [{part.task == "near" for part in piece.parts} for piece in pieces]
+    if negatives == "all":
+        assert all(len(kinds) == 1 for kinds in meeting)
+    again = prepared(str(tiny_bert), negatives=negatives)
+    whole, cut = module.gradients(given, [given]), again.gradients(given, pieces)
+    for name, value in whole.items():
+        assert cut[name].item() == pytest.approx(value.item(), abs=1e-9)
+    for one, other in zip(module.parameters(), again.parameters(), strict=True):
+        if one.grad is not None:
+            torch.testing.assert_close(one.grad, other.grad, rtol=0, atol=1e-12)
+
+
+def test_what_meets_nobody_is_encoded_once(tiny_bert, monkeypatch):
+    module, given = prepared(str(tiny_bert), negatives="all"), batch()
+    pieces = module.cut(given, 9)
+    encoded = []
+    forward = type(module.encoder).forward
+    monkeypatch.setattr(
+        type(module.encoder),
+        "forward",
+        lambda self, rows, formats: encoded.append(rows) or forward(self, rows, formats),
+    )
+    module.gradients(given, pieces)
+    meeting = sum("near" in {part.task for part in piece.parts} for piece in pieces)
+    assert 0 < meeting < len(pieces)
+    assert len(encoded) == len(pieces) + meeting
+
+
+def test_a_task_without_examples_leaves_its_head_a_gradient_of_zeros(tiny_bert):
+    module, given = prepared(str(tiny_bert)), batch()
+    given = replace(given, parts=given.parts[1:])
+    found = module.gradients(given, [given])
+    assert "level_loss" not in found
+    layer = module.heads.layers[module.heads.keys["level"]]
+    assert torch.equal(layer.weight.grad, torch.zeros_like(layer.weight))
+
+
+def test_heads_start_small_and_drop_a_fifth(tiny_bert):
+    torch.manual_seed(0)
+    module = MultiTask(EncoderSettings(str(tiny_bert)))
+    module.prepare(DevTasks((TaskKind("a.b", "class", 500), TaskKind("near", "triplet")), (), 0))
+    (layer,) = module.heads.layers.values()
+    assert layer.weight.std().item() == pytest.approx(0.02, rel=0.05)
+    assert not layer.bias.any()
+    module.train()
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.weight[:, 0] = 1
+        scores = module.heads("a.b", torch.ones(2000, 32))
+    assert (scores == 0).float().mean().item() == pytest.approx(0.2, abs=0.03)
+    assert scores.max().item() == pytest.approx(1.25)
+
+
+def test_held_out_scores_are_those_of_other_libraries(tiny_bert):
+    from scipy.stats import kendalltau
+    from sklearn.metrics import f1_score, r2_score
+
+    module = prepared(str(tiny_bert), codes=False).eval()
+    draws = np.random.default_rng(0)
+    texts = 40
+    rows = TokenRows(torch.from_numpy(draws.integers(5, 200, texts * 4)), torch.full((texts,), 4))
+    every = torch.arange(texts)
+    label = torch.from_numpy(draws.integers(0, 5, texts)).float()
+    classes = torch.from_numpy(draws.integers(0, 2, texts))  # the third is in no label
+    topics = torch.from_numpy(draws.integers(0, 2, (texts, 4))).float()
+    columns = [torch.from_numpy(draws.permutation(texts)) for _ in range(3)]
+    parts = (
+        LabelPart("level", every, label),
+        LabelPart("field", every, classes),
+        LabelPart("topics", every, topics),
+        TripletPart("near", *columns),
+    )
+    with torch.no_grad():
+        for layer in module.heads.layers.values():
+            layer.weight.normal_()
+        kept = module.held_out
+        for half in every.chunk(2):
+            kept.add(module.encoder, PaperBatch(rows.select(half), half, formats=half * 0))
+        found = kept.scores(DevTasks(KINDS, parts, texts), torch.device("cpu"))
+        vectors = module.encoder(rows)
+        told = {name: module.heads(name, vectors).numpy() for name in ("level", "field", "topics")}
+    said = told["level"][:, 0]
+    assert found["level_kendall"] == pytest.approx(kendalltau(said, label.numpy()).statistic)
+    assert found["level_r2"] == pytest.approx(r2_score(label.numpy(), said))
+    assert found["level_loss"] == pytest.approx(((said - label.numpy()) ** 2).mean())
+    chosen = told["field"].argmax(1)
+    assert found["field_accuracy"] == (chosen == classes.numpy()).mean()
+    macro = f1_score(classes.numpy(), chosen, average="macro")
+    assert found["field_macro_f1"] == pytest.approx(macro)
+    macro = f1_score(topics.numpy(), told["topics"] > 0, average="macro")
+    assert found["topics_macro_f1"] == pytest.approx(macro)
+    a, p, n = (vectors[column].numpy() for column in columns)
+    near, away = (np.linalg.norm(a - other + 1e-6, axis=1) for other in (p, n))
+    assert found["near_accuracy"] == (near < away).mean()
+    assert found["near_loss"] == pytest.approx(np.maximum(0, near - away + 1).mean())
+    names = ("level", "field", "topics", "near")
+    assert found["loss"] == pytest.approx(sum(found[f"{name}_loss"] for name in names))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"weights": {"a": 0.0}}, r"weights\.a is 0\.0"),
+        ({"margin": -1.0}, "margin is in the unit"),
+        ({"temperature": 0.1}, "temperature belongs to negatives: all"),
+        ({"negatives": "all", "temperature": 0.0}, "temperature must be above 0"),
+        ({"head_dropout": 1.0}, "head_dropout is 1.0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(tiny_bert, settings, said):
+    with pytest.raises(UserError, match=said):
+        MultiTask(EncoderSettings(str(tiny_bert)), **settings)
+
+
+def test_examples_that_are_no_tasks_and_weights_of_none_are_refused(tiny_bert):
+    module = MultiTask(EncoderSettings(str(tiny_bert)), weights={"b": 2.0})
+    with pytest.raises(UserError, match="trains on tasks"):
+        module.prepare([])
+    with pytest.raises(UserError, match=r"weights\.b names no task .* its tasks are a"):
+        module.prepare(DevTasks((TaskKind("a", "number"),), (), 0))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [({"weight": 0.0}, "contrastive.weight"), ({"temperature": 0.0}, "contrastive.temperature")],
+)
+def test_a_contrastive_loss_that_cannot_be_is_refused(settings, said):
+    with pytest.raises(UserError, match=said):
+        Contrastive(**settings)
