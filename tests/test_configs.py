@@ -12,6 +12,7 @@ from tests.corpus.cited import write_citing_corpus
 from tests.corpus.cocited import write_cocited_corpus, write_sentenced_corpus
 from tests.corpus.documents import write_document_corpus
 from tests.corpus.small import write_small_corpus
+from tests.corpus.tasks import write_tasks
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 RECIPES = sorted(CONFIGS.glob("*.yaml"))
@@ -41,6 +42,7 @@ def test_the_published_recipes_and_the_usual_machines_are_there():
         f"aspire_{kind}_{of}" for kind in ("ts", "ot", "tsot") for of in ("biomed", "compsci")
     ]
     assert {*several, "aspire_sentence"} <= set(names(RECIPES))
+    assert {"specter2_adapters", "own_adapter"} <= set(names(RECIPES))
     assert {"cpu", "one_gpu", "eight_gpus", "slurm"} <= set(names(MACHINES))
 
 
@@ -77,10 +79,24 @@ def cited(tiny_bert, tmp_path_factory):
     return write_citing_corpus(tmp_path_factory.mktemp("configs") / "cited", tiny_bert).folder
 
 
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory):
+    """A list of one task of classes, and one with a task of every format."""
+    folder = tmp_path_factory.mktemp("configs")
+    several = {"year_pred": 30, "mesh": 40, "search": 20}
+    return {
+        "own_adapter": write_tasks(folder / "one", {"mesh": 40}),
+        "specter2_adapters": write_tasks(folder / "several", several),
+    }
+
+
 @pytest.fixture
-def of_recipe(recipe, corpus, documents, cocited, sentenced, cited):
+def of_recipe(recipe, corpus, documents, cocited, sentenced, cited, tasks):
     """A corpus of what the recipe samples, and spans that its small documents have room for."""
     sampling = yaml.safe_load(recipe.read_text())["data"].get("sampling", {}).get("class_path", "")
+    if sampling.endswith("TaskSampling"):
+        pytest.importorskip("adapters")
+        return ["--data.tasks", str(tasks[recipe.stem]), "--data.dev_share", "0.2"]
     if sampling.endswith("SentencePairSampling"):
         return ["--data.corpus", str(sentenced)]
     if sampling.endswith("CitingSentenceSampling"):
@@ -159,6 +175,19 @@ def test_specter2_base_is_the_model_cards(capsys):
     assert found["model"]["init_args"]["encoder"]["max_length"] == 512
     assert found["data"]["batch_size"] == 1024
     assert found["trainer"]["max_epochs"] == 2
+
+
+def test_specter2_adapters_are_the_model_cards(capsys):
+    found = printed(capsys, CONFIGS / "specter2_adapters.yaml")
+    model = found["model"]["init_args"]
+    optim, adapters = model["optim"], model["encoder"]["adapters"]
+    assert (optim["lr"], optim["schedule"], optim["warmup_steps"]) == (1e-4, "linear", 1000)
+    assert (optim["weight_decay"], model["head_dropout"], model["weights"]) == (0.0, 0.2, None)
+    assert (adapters["config"], adapters["reduction"]) == ("seq_bn", 16)
+    assert adapters["formats"] == ["classification", "regression", "proximity", "adhoc_query"]
+    assert model["encoder"]["max_length"] == 512
+    assert found["data"]["batch_size"] == 256
+    assert found["trainer"]["max_epochs"] == 6
 
 
 @pytest.mark.parametrize(
