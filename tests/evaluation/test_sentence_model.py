@@ -120,8 +120,9 @@ def test_sentences_beyond_the_models_length_cannot_ask(tiny_bert):
     assert system.notes == []
 
 
-def test_a_sentence_without_a_token_moves_no_other(tiny_bert):
-    system = model(tiny_bert, "best_match")
+@pytest.mark.parametrize("scorer", ["sentences", "best_match"])
+def test_a_sentence_without_a_token_moves_no_other(tiny_bert, scorer):
+    system = model(tiny_bert, scorer)
     texts = [*TEXTS[:5], ("word1 word2", ["word3 word4", "\x01", "word5", "word6 word7 word8"])]
     pools = [np.array([2, 4])] * 2
     search = Search(texts, 6, np.array([0, 5]), np.arange(6), pools, [[1], [1, 2]])
