@@ -193,9 +193,11 @@ def _schedule(
     """The blur of every step, and how many steps each pair makes.
 
     The diameter twice, then lower by ``scaling`` at each step while it is above the blur, then
-    the blur: geomloss's schedule. Points that are all the same have no diameter but the blur.
+    the blur: geomloss's schedule. Points that are all the same have no diameter but the blur, nor
+    have those of a training that diverged, whose value comes out as no number.
     """
-    start = torch.where(diameters > 0, diameters, settings.blur).double()
+    real = (diameters > 0) & diameters.isfinite()
+    start = torch.where(real, diameters, settings.blur).double()
     between = torch.log(settings.blur / start) / math.log(settings.scaling)
     falling = between.ceil().clamp(min=0).long()
     counts = falling + 2 + more_steps

@@ -257,3 +257,15 @@ def test_temperature_is_never_taken_for_granted():
 def test_settings_that_cannot_be_are_refused(values, said):
     with pytest.raises(UserError, match=f"transport.{said}"):
         TransportSettings(**values)
+
+
+@pytest.mark.parametrize("odd", [torch.inf, torch.nan])
+def test_a_vector_that_is_no_number_spoils_its_own_pair_alone(odd):
+    torch.manual_seed(0)
+    a, b = torch.randn(2, 3, 4), torch.randn(2, 2, 4)
+    there = torch.ones(2, 3, dtype=torch.bool), torch.ones(2, 2, dtype=torch.bool)
+    whole = transport(a, b, *there, TransportSettings(temperature=5.0))
+    a[1, 0, 0] = odd
+    found = transport(a, b, *there, TransportSettings(temperature=5.0))
+    assert not found.value[1].isfinite()
+    torch.testing.assert_close(found.value[0], whole.value[0])
