@@ -124,7 +124,9 @@ def load_aspire(folder: Path, base: str | None = None, max_length: int | None = 
     try:
         place = loading.read_recorded(loading.find_folder(base), "cls").backbone
     except UserError as error:
-        raise UserError(f"{where} names the base model {base}: {error} (--base)") from error
+        raise UserError(
+            f"{where} names the base model {base}. {error} Say where it is with --base."
+        ) from error
     config, tokenizer = loading.checked_config(place), loading.load_tokenizer(place)
     mix = state.pop(MIX, None)
     if config.model_type != "bert" or (

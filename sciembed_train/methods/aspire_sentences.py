@@ -100,6 +100,7 @@ class SentenceCocite(Method):
     """
 
     validation_scores: ClassVar[tuple[str, ...]] = VALIDATION_SCORES
+    by_sentences: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -25,6 +25,7 @@ from sciembed_train import optim as optimiser
 from sciembed_train.encoder.checkpoint import CHECKPOINT_VERSION, describe
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.microbatch import plan_pieces
+from sciembed_train.errors import UserError
 from sciembed_train.optim import OptimSettings
 
 
@@ -82,6 +83,8 @@ class Method(LightningModule):
     validation_scores: ClassVar[tuple[str, ...]] = ("val/loss",)
     # What an encoder trained so is compared by.
     similarity: ClassVar[Literal["euclidean", "cosine"]] = "euclidean"
+    # Whether it trains vectors of sentences (pooling ``sentences``) in place of one of a text.
+    by_sentences: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -93,6 +96,11 @@ class Method(LightningModule):
         super().__init__()
         if step_tokens is not None and step_tokens < 1:
             raise ValueError(f"step_tokens must be 1 or more, or null; got {step_tokens}.")
+        if encoder.pooling == "sentences" and not self.by_sentences:
+            raise UserError(
+                f"encoder.pooling is sentences, and {type(self).__name__} trains one vector of a "
+                "text; set it to cls, mean or mix."
+            )
         self.automatic_optimization = False
         self.encoder = Encoder(encoder, masked_lm=masked_lm)
         self.optim, self.step_tokens = optim, step_tokens

@@ -202,7 +202,9 @@ def test_folders_that_do_not_fit_are_refused_with_what_to_do(published, tmp_path
     to = ("--to", tmp_path / "m")
     info, weights = folder / "run_info.json", folder / "model_cur_best.pt"
     assert "Leave the option out" in refused(capsys, folder, *to, "--pooling", "cls")
-    assert "there is no such folder" in refused(capsys, folder, *to, "--base", "/nowhere")
+    error = refused(capsys, folder, *to, "--base", "/nowhere")
+    assert "there is no such folder" in error
+    assert "Say where it is with --base." in error
     roberta = write_masked_lm(tmp_path / "r", "roberta")
     capsys.readouterr()  # transformers 5 shows a bar while it saves
     assert "roberta with 3 states" in refused(capsys, folder, *to, "--base", roberta)

@@ -10,8 +10,11 @@ from pytorch_lightning.plugins.precision import MixedPrecision
 from sciembed_train.batches import DevTriplets, TokenRows, TripletBatch
 from sciembed_train.encoder.checkpoint import encoder_from_checkpoint
 from sciembed_train.encoder.encoder import EncoderSettings
+from sciembed_train.errors import UserError
 from sciembed_train.losses import triplet_margin
+from sciembed_train.methods.aspire import Cocite
 from sciembed_train.methods.base import Loss, useful_token_share
+from sciembed_train.methods.declutr import Declutr
 from sciembed_train.methods.specter import Specter
 from sciembed_train.methods.triplets import cut_triplets, held_out_scores
 from sciembed_train.optim import OptimSettings
@@ -204,6 +207,12 @@ def test_settings_out_of_range_are_refused(tiny_bert):
         Specter(encoder, margin=-1.0)
     with pytest.raises(ValueError, match="step_tokens"):
         Specter(encoder, step_tokens=0)
+
+
+@pytest.mark.parametrize("method", [Specter, Cocite, Declutr])
+def test_methods_of_whole_texts_refuse_vectors_of_sentences(tiny_bert, method):
+    with pytest.raises(UserError, match=rf"pooling is sentences, and {method.__name__} trains one"):
+        method(EncoderSettings(str(tiny_bert), "sentences"))
 
 
 def test_a_batch_of_another_step_is_a_defect(place):
