@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
 
 from sciembed_train.corpus.progress import Progress
-from sciembed_train.evaluation.options import Similarity
+from sciembed_train.evaluation.options import EmbedSettings, Similarity
 from sciembed_train.evaluation.systems import Model
 from sciembed_train.evaluation.vectors import Text, embed_texts
 
@@ -67,18 +67,56 @@ class PlainModel:
 
     def embed(self, records: Sequence[Record], format: str) -> Float32[np.ndarray, "P D"]:
         """See `Embedder`."""
-        encoder, model = self.model.encoder, self.model
+        return self._vectors(records, self.model.settings)
+
+    def _vectors(
+        self, records: Sequence[Record], settings: EmbedSettings
+    ) -> Float32[np.ndarray, "P D"]:
+        encoder = self.model.encoder
         separator = encoder.settings.form.separator
         between = encoder.tokenizer.sep_token if separator == "sep" else " "
         texts = (as_paper(record, between) for record in records)
-        with Progress(model.quiet).stage("embedding", len(records), "texts") as stage:
+        with Progress(self.model.quiet).stage("embedding", len(records), "texts") as stage:
             return embed_texts(
                 encoder,
                 texts,
                 len(records),
-                model.settings,
+                settings,
                 lambda n: stage.reach(stage.done + n),
             )
+
+
+class FormatModel(PlainModel):
+    """An encoder that reads each text by the adapter, or the control code, of its format.
+
+    Args:
+        model: gives vectors of whole texts, and was opened ``by_format``.
+    """
+
+    def describe(self) -> dict[str, Any]:
+        """See `Embedder`."""
+        return {**self.model.describe(), "formats": "a vector for each format"}
+
+    def embed(self, records: Sequence[Record], format: str) -> Float32[np.ndarray, "P D"]:
+        """See `Embedder`.
+
+        Raises:
+            UserError: the model has nothing for this format.
+        """
+        return self._vectors(records, replace(self.model.settings, format_token=format))
+
+
+def model_vectors(model: Model) -> Embedder:
+    """The vectors of a model that was opened ``by_format``.
+
+    One that knows a single format, or is told by its settings which to use, reads all texts so.
+    """
+    encoder = model.encoder
+    adapters = encoder.adapters
+    several = adapters is None or len(adapters.settings.formats) > 1
+    if encoder.reads_formats and several and model.settings.format is None:
+        return FormatModel(model)
+    return PlainModel(model)
 
 
 @dataclass

@@ -142,7 +142,7 @@ def open_embedder(args: argparse.Namespace) -> Embedder:
     Raises:
         UserError: it gives none.
     """
-    from sciembed_train.evaluation.by_format import PlainModel, RandomVectors
+    from sciembed_train.evaluation.by_format import RandomVectors, model_vectors
     from sciembed_train.evaluation.systems import Model
 
     if args.model == "bm25":
@@ -156,7 +156,8 @@ def open_embedder(args: argparse.Namespace) -> Embedder:
     if args.model == "random":
         return RandomVectors(args.seed)
     settings = EmbedSettings.from_arguments(args)
-    return PlainModel(Model(args.model, settings, args.quiet or args.json, asked.similarity))
+    quiet = args.quiet or args.json
+    return model_vectors(Model(args.model, settings, quiet, asked.similarity, by_format=True))
 
 
 def table(benchmark: str, name: str, result: Result) -> str:

@@ -90,6 +90,7 @@ class Model:
         settings: how it embeds.
         quiet: show no progress.
         similarity: what embeddings are compared by; None for what the folder records.
+        by_format: what texts are read for is said with them (`by_format`).
 
     Raises:
         UserError: the folder holds no model that can be used, or none that embeds whole texts.
@@ -99,13 +100,14 @@ class Model:
     settings: EmbedSettings = field(default_factory=EmbedSettings)
     quiet: bool = False
     similarity: Similarity | None = None
+    by_format: bool = False
     by_sentence: ClassVar[bool] = False
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         asked = ScoreSettings("document", self.similarity)
         self.scoring = scoring_of(self.name, self.settings, asked)
-        self.encoder = open_encoder(self.name, self.settings)
+        self.encoder = open_encoder(self.name, self.settings, self.by_format)
 
     def describe(self) -> dict[str, Any]:
         """See `System`."""

@@ -39,8 +39,13 @@ def model_place(folder: str | Path) -> str | Path:
     return folder
 
 
-def open_encoder(folder: str | Path, settings: EmbedSettings) -> Encoder:
+def open_encoder(folder: str | Path, settings: EmbedSettings, by_format: bool = False) -> Encoder:
     """The encoder of a model folder, of a run folder's ``export``, or of a hub name.
+
+    Args:
+        folder: see above.
+        settings: how it embeds.
+        by_format: what texts are read for is said with them, so the settings need not say it.
 
     Raises:
         UserError: no such model, or no such device.
@@ -49,7 +54,8 @@ def open_encoder(folder: str | Path, settings: EmbedSettings) -> Encoder:
 
     place = model_place(folder)
     encoder = Encoder.load(place, pooling=settings.pooling, max_length=settings.max_length)
-    check_format(encoder, settings)
+    if not by_format or settings.format is not None:
+        check_format(encoder, settings)
     device = settings.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,7 +1,16 @@
 import numpy as np
+import pytest
 import torch
 
-from sciembed_train.evaluation.by_format import PlainModel, RandomVectors, as_paper
+from sciembed_train.encoder.adapter_settings import AdapterSettings
+from sciembed_train.encoder.encoder import Encoder, EncoderSettings
+from sciembed_train.errors import UserError
+from sciembed_train.evaluation.by_format import (
+    PlainModel,
+    RandomVectors,
+    as_paper,
+    model_vectors,
+)
 from sciembed_train.evaluation.options import EmbedSettings
 from sciembed_train.evaluation.systems import Model
 from sciembed_train.inputs import FORMATS
@@ -35,3 +44,57 @@ def test_random_vectors_follow_text_and_format():
     assert len(np.unique(found[:, 0])) == 4
     assert not np.isclose(one.embed(RECORDS, "adhoc_query"), found).any()
     assert not np.isclose(RandomVectors(4).embed(RECORDS, "proximity"), found).any()
+
+
+@pytest.fixture
+def adapted(tiny_bert, tmp_path):
+    """A folder of a model with two adapters, whose numbers are large enough to tell them apart."""
+    pytest.importorskip("adapters")
+    names = ("proximity", "adhoc_query")
+    settings = EncoderSettings(str(tiny_bert), adapters=AdapterSettings(names, reduction=4))
+    torch.manual_seed(2)
+    encoder = Encoder(settings)
+    for parameter in encoder.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.3)
+    encoder.save(tmp_path / "adapted")
+    return str(tmp_path / "adapted")
+
+
+def opened(folder, **settings):
+    given = EmbedSettings(device="cpu", **settings)
+    return model_vectors(Model(folder, given, quiet=True, by_format=True))
+
+
+def test_adapters_read_texts_by_their_format(adapted):
+    found = opened(adapted)
+    encoder = found.model.encoder
+    rows = encoder.rows(["Sorting networks [SEP] Comparators. [SEP] Venue [SEP] 1964", "Alone"])
+    for format in ("proximity", "adhoc_query"):
+        with torch.no_grad():
+            expected = encoder(rows, torch.full((2,), list(FORMATS).index(format))).numpy()
+        np.testing.assert_allclose(found.embed(RECORDS[:2], format), expected, atol=1e-6)
+    far = np.abs(found.embed(RECORDS, "proximity") - found.embed(RECORDS, "adhoc_query"))
+    assert far.max() > 1e-2
+    assert found.describe()["formats"] == "a vector for each format"
+    with pytest.raises(UserError, match="has no adapter for 'regression', only for proximity"):
+        found.embed(RECORDS, "regression")
+
+
+def test_one_adapter_that_is_named_reads_every_format(adapted):
+    expected = opened(adapted).embed(RECORDS, "adhoc_query")
+    found = opened(adapted, format_token="[QRY]")
+    for format in FORMATS:
+        np.testing.assert_array_equal(found.embed(RECORDS, format), expected)
+    with pytest.raises(UserError, match=r"no adapter for 'regression'"):
+        opened(adapted, format_token="[RGN]")
+
+
+def test_a_single_adapter_reads_every_format(tiny_bert, tmp_path):
+    pytest.importorskip("adapters")
+    settings = EncoderSettings(str(tiny_bert), adapters=AdapterSettings(("classification",)))
+    Encoder(settings).save(tmp_path / "one")
+    found = opened(str(tmp_path / "one"))
+    expected = found.embed(RECORDS, "classification")
+    np.testing.assert_array_equal(found.embed(RECORDS, "proximity"), expected)
+    assert found.describe()["formats"] == "one vector for every format"
