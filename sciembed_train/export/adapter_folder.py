@@ -137,18 +137,26 @@ def with_adapterhub(
     found = []
     for code in encoder.adapters.settings.codes:
         model.load_adapter(str(folder / ADAPTERS_PLACE / code))
-        vectors = []
-        with torch.inference_mode(), adapters.AdapterSetup(code):
-            # Two at a time, so that padding takes part.
-            for start in range(0, len(texts), 2):
-                some = list(texts[start : start + 2])
-                batch = tokenizer(some, padding=True, truncation=True, return_tensors="pt")
-                hidden = model.eval()(**batch).last_hidden_state
-                mask = batch["attention_mask"].unsqueeze(-1)
-                mean = (hidden * mask).sum(1) / mask.sum(1)
-                vectors.append(hidden[:, 0] if encoder.settings.pooling == "cls" else mean)
-        found.append(torch.cat(vectors).float().clone())
+        with adapters.AdapterSetup(code):
+            found.append(library_vectors(encoder, model, tokenizer, texts))
     return found
+
+
+def library_vectors(
+    encoder: Encoder, model: Any, tokenizer: Any, texts: Sequence[str]
+) -> Float[Tensor, "N D"]:
+    """Embeddings by a model of transformers as it stands, pooled as the encoder does."""
+    vectors = []
+    with torch.inference_mode():
+        # Two at a time, so that padding takes part.
+        for start in range(0, len(texts), 2):
+            some = list(texts[start : start + 2])
+            batch = tokenizer(some, padding=True, truncation=True, return_tensors="pt")
+            hidden = model.eval()(**batch).last_hidden_state
+            mask = batch["attention_mask"].unsqueeze(-1)
+            mean = (hidden * mask).sum(1) / mask.sum(1)
+            vectors.append(hidden[:, 0] if encoder.settings.pooling == "cls" else mean)
+    return torch.cat(vectors).float().clone()
 
 
 def loads_silently(folder: Path) -> str | None:

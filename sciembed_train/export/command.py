@@ -82,10 +82,16 @@ def main(argv: list[str]) -> int | None:
     parser.add_argument(
         "--layout",
         default="sentence-transformers",
-        choices=["sentence-transformers", "aspire-full"],
-        help="a Hugging Face folder that sentence-transformers loads as well (default), or the "
-        "two files of Aspire's own code, for a BERT that mixes its layers, gives vectors of the "
-        "sentences of papers, or reads single sentences",
+        choices=["sentence-transformers", "adapterhub", "aspire-full"],
+        help="a Hugging Face folder that sentence-transformers loads as well (default); or one "
+        "adapter without its backbone, as the library adapters loads it; or the two files of "
+        "Aspire's own code, for a BERT that mixes its layers, gives vectors of the sentences of "
+        "papers, or reads single sentences",
+    )
+    parser.add_argument(
+        "--adapter",
+        metavar="NAME",
+        help="of --layout adapterhub: the adapter's format or code, such as proximity or [PRX]",
     )
     parser.add_argument(
         "--base",
@@ -96,10 +102,15 @@ def main(argv: list[str]) -> int | None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--quiet", action="store_true", help="print nothing when all is well")
     args = parser.parse_args(argv)
+    alone = args.layout == "adapterhub"
+    if args.adapter is not None and not alone:
+        raise UserError("--adapter goes with --layout adapterhub, which writes one adapter alone.")
 
     checkpoint = find_checkpoint(args.source)
     content = load_checkpoint(checkpoint)
+    from sciembed_train.encoder.adapter_files import CONFIG
     from sciembed_train.encoder.checkpoint import encoder_from_checkpoint
+    from sciembed_train.export.adapterhub import export_adapter
     from sciembed_train.export.aspire import INFO, export_aspire
     from sciembed_train.export.hf import check_target, export_encoder
 
@@ -107,9 +118,14 @@ def main(argv: list[str]) -> int | None:
     write, mark = export_encoder, "sciembed.json"
     if args.layout == "aspire-full":
         write, mark = export_aspire, INFO
+    if alone:
+        mark = CONFIG
     check_target(folder.expanduser().absolute(), args.overwrite, mark)
     encoder = encoder_from_checkpoint(content, str(checkpoint), args.base)
-    differences = write(encoder, folder, card_of(content), overwrite=args.overwrite)
+    if alone:
+        differences = export_adapter(encoder, folder, args.adapter, overwrite=args.overwrite)
+    else:
+        differences = write(encoder, folder, card_of(content), overwrite=args.overwrite)
     if args.json:
         result = {"checkpoint": str(checkpoint), "folder": str(folder), "differences": differences}
         print(json.dumps(result))

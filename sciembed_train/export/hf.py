@@ -51,6 +51,10 @@ _LEFTOVERS = (
     "truncation_strategy",
     "name_or_path",
 )
+CODES_STAY = (
+    "it reads control codes, which no folder that other libraries load would put before a text. "
+    "Its checkpoint can be validated and continued."
+)
 _VERSIONS = (
     "sciembed_train",
     "torch",
@@ -93,6 +97,8 @@ def export_encoder(
             model what is none.
     """
     folder = Path(folder).expanduser().absolute()
+    if encoder.settings.control_codes:
+        raise UserError(f"The model is not exported: {CODES_STAY}")
     check_target(folder, overwrite)
     encoder = on_host(encoder)
     settings = encoder.settings

@@ -84,9 +84,11 @@ def test_the_best_checkpoint_can_be_chosen_by_a_tasks_score(tasks, tiny_bert, wh
         fit.main(words(tasks, tiny_bert, "none", *more, "val/fos_macro_f1"))
 
 
-def test_codes_are_trained_with_the_backbone(tasks, tiny_bert, whole_backbone):
-    more = [*whole_backbone, "--model.encoder.control_codes", "true"]
+def test_codes_are_trained_with_the_backbone(tasks, tiny_bert, whole_backbone, capsys):
+    more = [*whole_backbone, "--model.encoder.control_codes", "true", "--export"]
     assert fit.main(words(tasks, tiny_bert, "codes", *more)) == 0
+    assert not (tasks.parent / "runs" / "codes" / "export").exists()
+    assert "is not exported: it reads control codes" in capsys.readouterr().err
     content = torch.load(tasks.parent / "runs" / "codes" / "last.ckpt", weights_only=True)
     table = content["state_dict"]["encoder.backbone.embeddings.word_embeddings.weight"]
     assert len(table) == content["sciembed"]["backbone_config"]["vocab_size"]
