@@ -124,7 +124,7 @@ def as_text(
     settings = plan.settings
     yield (
         f"Optimal transport: cost {plan.cost:.4f} (temperature {settings.temperature:g}, blur "
-        f"{settings.blur:g}, scaling {settings.scaling:g}), mostly of"
+        f"{settings.blur:g}, scaling {settings.scaling:g})" + (", mostly of" if args.links else "")
     )
     for link in plan.links(args.links):
         pair = f"A{link.first + 1} - B{link.second + 1}"

@@ -93,7 +93,7 @@ def _cell(
     deep = moved / largest
     body.append(_rectangle((x, y, CELL - 1, height - 1), _shade(deep), told))
     if moved >= 0.0005:
-        fill = "white" if deep > 0.5 else "black"
+        fill = "white" if deep > 0.6 else "black"
         at = x + CELL / 2, y + height / 2 + 4
         body.append(_text(*at, f"{100 * moved:.1f}", "", "middle", fill))
 

@@ -51,6 +51,8 @@ def refused(capsys, place, model, *args):
 
 
 def test_both_papers_their_best_match_and_the_strongest_links_are_printed(place, capsys):
+    assert run(place, "ot", "p1", 7, "--links", 0) == 0
+    assert capsys.readouterr().out.endswith("scaling 0.8)\n")
     assert run(place, "ot", "p1", 7, "--links", 2) == 0
     said = capsys.readouterr().out
     matcher = Matcher.load(place / "ot")

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciembed_train.corpus.contexts import (
+    EXCLUDED,
+    FILTERED,
     REASONS,
     fulltext_contexts,
     read_cocitations,
@@ -32,6 +34,13 @@ from sciembed_train.errors import UserError
 CONTEXTS = (
     "SELECT k.context, s.* FROM source s JOIN kept k ON k.mention = s.mention ORDER BY k.context"
 )
+
+# What to do where cited papers are left out by what the user has set.
+_MENDED = {
+    EXCLUDED: "Exclude fewer papers (--exclude-ids).",
+    FILTERED: "Set the filters on abstracts wider (min_sentences, max_sentences, "
+    "longest_sentence, short_sentence).",
+}
 
 
 def build_cocitations(
@@ -294,6 +303,7 @@ def _why_nothing(report: Mapping[str, Any], papers: Papers) -> str:
             "leave none of them: set them lower."
         )
     else:
+        lines += [what for reason, what in _MENDED.items() if reason in left_out]
         lines.append(
             "Give contexts that cite two or more papers, with texts for these, and see that the "
             "files name papers by the same ids."

@@ -36,8 +36,10 @@ from sciembed_train.corpus.validate import (
 )
 
 LARGEST_COUNT = 2**31 - 1
+EXCLUDED = "excluded"
+FILTERED = "an abstract that the filters leave out"
 # Why a known paper is in no pair, by its place in `usable_papers`; 0 is a paper that may be.
-REASONS = ("", "no title and no abstract", "excluded", "an abstract that the filters leave out")
+REASONS = ("", "no title and no abstract", EXCLUDED, FILTERED)
 UNKNOWN = "unknown paper"
 NO_ENTRY = "a citation mark without a bibliography entry"
 NO_ID = "a bibliography entry without an id"
@@ -288,7 +290,8 @@ def _read_count(value: Any) -> int | BadRow:
     if isinstance(number, bool) or not isinstance(number, int) or number < 0:
         return BadRow(
             "count is no number of times",
-            f"`count` is {spell(value)}; expected an integer, how often both are cited together.",
+            f"`count` is {spell(value)}; expected an integer of 0 or more, how often "
+            "both are cited together.",
         )
     if number > LARGEST_COUNT:
         return BadRow("count is too large", f"`count` is {value}; at most {LARGEST_COUNT:,}.")

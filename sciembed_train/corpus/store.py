@@ -217,7 +217,8 @@ class Corpus:
             raise UserError(
                 f"{self.folder} holds no pairs of citing sentences ({SENTENCE_PAIRS}/{name} is not "
                 "there). Run prepare with --papers, --contexts F and --sentence-pairs set, or "
-                "paper where most sentences cite one paper."
+                "paper where most sentences cite one paper (in a recipe "
+                "data.cocitation_mining.sentence_pairs)."
             )
         return load_array(path)
 

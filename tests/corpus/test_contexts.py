@@ -112,7 +112,7 @@ def test_published_numbers_are_one_flag_and_others_stand_above_them(tmp_path):
                "--short-sentence", "0") == 0  # fmt: skip
     made = Corpus.open(tmp_path / "corpus").info["settings"]["cocitations"]
     assert made == {
-        "version": 2,
+        "version": 3,
         "cocitations_from": "given",
         "max_group": 3,
         "min_words": 5,
@@ -177,6 +177,25 @@ def test_contexts_that_cite_one_paper_each_are_refused_with_numbers(tmp_path, ca
     assert "1: no title and no abstract; 2: unknown paper" in told
     assert "Give contexts that cite two or more papers" in told
     assert not (tmp_path / "corpus").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "told", "advice"),
+    [
+        ("--exclude-ids", "4: excluded.", "Exclude fewer papers"),
+        ("--min-sentences", "4: an abstract that the filters leave out.", "Set the filters on"),
+    ],
+)
+def test_papers_that_settings_leave_out_are_told_with_the_settings(
+    tmp_path, capsys, option, told, advice
+):
+    write_papers(tmp_path)
+    contexts = write_contexts(tmp_path, ["ab", "cd"])
+    (tmp_path / "all.txt").write_text("a\nb\nc\nd\n")
+    value = {"--exclude-ids": tmp_path / "all.txt", "--min-sentences": "9"}[option]
+    assert run(tmp_path, "--contexts", contexts, option, value) == 2
+    error = capsys.readouterr().err
+    assert f"Cited papers left out of contexts: {told} {advice}" in error
 
 
 def test_pairs_that_are_all_held_out_are_refused_with_what_to_do(tmp_path, capsys):
@@ -305,7 +324,10 @@ def test_counts_may_be_left_out(tmp_path):
     [
         ({"paper_a": "a"}, "there is no `paper_b`; the fields are paper_a."),
         ({"paper_a": "a", "paper_b": 1.5}, "`paper_b` is the number 1.5; expected"),
-        ({"paper_a": "a", "paper_b": "b", "count": -1}, "`count` is the number -1; expected an"),
+        (
+            {"paper_a": "a", "paper_b": "b", "count": -1},
+            "`count` is the number -1; expected an integer of 0",
+        ),
         ({"paper_a": "a", "paper_b": "b", "count": 1.5}, "`count` is the number 1.5; expected an"),
         ({"paper_a": "a", "paper_b": "b", "count": True}, "`count` is true"),
         ({"paper_a": "a", "paper_b": "b", "count": "often"}, "`count` is the text 'often'"),

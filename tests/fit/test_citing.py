@@ -68,7 +68,10 @@ def test_show_tells_what_the_sentences_of_a_pair_cite(files, tiny_bert, tmp_path
     ("more", "said"),
     [
         (["--data.batch_size", "1"], "Give a larger data.batch_size"),
-        (["--data.cocitation_mining.sentence_pairs", "none"], "holds no pairs of citing sentences"),
+        (
+            ["--data.cocitation_mining.sentence_pairs", "none"],
+            "(in a recipe data.cocitation_mining.sentence_pairs)",
+        ),
         (["--data.cocitation_mining.min_contexts", "90"], "No training pair of sentences"),
         (["--data.cocitations", "x.tsv"], "data.cocitations is not used"),
     ],
