@@ -25,6 +25,7 @@ def check_fits(path: Path, method: Method, data: TrainingData, resuming: bool) -
     state = content.get("state_dict")
     if not isinstance(state, dict) or "sciembed" not in content:
         raise UserError(f"{path}: is no checkpoint of `train fit`.")
+    _same_method(path, content["sciembed"], method)
     own = {key: value.shape for key, value in method.state_dict().items()}
     theirs = {key: value.shape for key, value in state.items()}
     if own != theirs:
@@ -38,6 +39,23 @@ def check_fits(path: Path, method: Method, data: TrainingData, resuming: bool) -
         data.load_state_dict(content.get(type(data).__qualname__, {}))
         same_loss(method.settings(), content.get("hyper_parameters", {}))
     return content
+
+
+def _same_method(path: Path, record: Mapping[str, Any], method: Method) -> None:
+    """Raise UserError where a checkpoint is another method's, or its vectors are made otherwise.
+
+    The weights may fit all the same, and the scores would mean nothing.
+    """
+    encoder = record.get("encoder") or {}
+    for what, then, now in (
+        ("method", record.get("method"), type(method).__name__.lower()),
+        ("pooling", encoder.get("pooling"), method.encoder.settings.pooling),
+    ):
+        if then is not None and then != now:
+            raise UserError(
+                f"{path}: was trained by {what} {then}, and the recipe has {what} {now}. Use the "
+                "recipe it was trained with: config.yaml of its run."
+            )
 
 
 # What may change in mid-run: how steps are made and cut, not what is asked of the vectors.

@@ -186,6 +186,21 @@ def test_a_checkpoint_of_another_model_is_refused(toy, whole, tmp_path):
         fit.main(toy.arguments(*more))
 
 
+def test_a_checkpoint_whose_vectors_were_pooled_otherwise_is_refused(toy, whole):
+    more = ["--run", "whole", "--ckpt_path", "last", "--model.encoder.pooling", "mean"]
+    with pytest.raises(UserError, match=r"trained by pooling cls, and the recipe has pooling mean"):
+        fit.main(toy.arguments(*more))
+
+
+def test_a_checkpoint_of_another_method_is_not_validated(toy, whole, tmp_path):
+    content = torch.load(whole / "last.ckpt", weights_only=True)
+    content["sciembed"]["method"] = "cocite"
+    torch.save(content, tmp_path / "other.ckpt")
+    words = ["-c", str(whole / "config.yaml"), "--ckpt_path", str(tmp_path / "other.ckpt")]
+    with pytest.raises(UserError, match=r"trained by method cocite, and the recipe has .* specter"):
+        fit.validate(words)
+
+
 def test_a_checkpoint_that_would_run_code_is_refused(toy, tmp_path):
     import pickle
 
