@@ -19,12 +19,15 @@ from sciembed_train.corpus.contexts import (
     usable_papers,
 )
 from sciembed_train.corpus.engine import Engine
-from sciembed_train.corpus.formats import Table
 from sciembed_train.corpus.mentions import Masking, Mentions, write_mentions
 from sciembed_train.corpus.mining.cocitations import CocitationMiner, Pairs
 from sciembed_train.corpus.papers import Papers, read_id_list
 from sciembed_train.corpus.progress import Progress
-from sciembed_train.corpus.sentence_pairs import OF_SENTENCES, build_sentence_pairs
+from sciembed_train.corpus.sentence_pairs import (
+    OF_SENTENCES,
+    build_sentence_pairs,
+    save_citing,
+)
 from sciembed_train.corpus.settings import Inputs, PrepareSettings
 from sciembed_train.corpus.store import SPLITS, ArrayWriter, read_papers
 from sciembed_train.corpus.tokens import load_array
@@ -102,7 +105,8 @@ def build_cocitations(
                 audit.dropped[reason].count = n
             counts["contexts"] = audit.kept = miner.number("kept")
             report["contexts"] = audit.as_dict()
-            _save_contexts(folder, engine, contexts, papers, table)
+            found = engine.batches(CONTEXTS, contexts.texts)
+            save_citing(folder / "contexts.parquet", "context", found, papers, table)
     report["co-cited pairs"] = _explain(miner, counts, papers, why, excluded, contexts)
     if from_fulltexts:
         report["co-cited pairs"]["citations of full texts that name no paper"] = {
@@ -184,39 +188,6 @@ class _SplitWriter:
         self.file.close()
         self.rows.close()
         self.counts.close()
-
-
-def _save_contexts(
-    folder: Path, engine: Engine, contexts: Mentions, papers: Papers, table: Table
-) -> None:
-    """Write the contexts that were kept, in the order of their numbers."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    texts = ("citing_id", "text", "before", "after")
-    schema = pa.schema(
-        [
-            ("context", pa.int64()),
-            *((name, pa.string()) for name in texts),
-            ("papers", pa.list_(pa.int32())),
-            ("paper_ids", pa.list_(pa.string())),
-            ("place", pa.string()),
-        ]
-    )
-    with pq.ParquetWriter(folder / "contexts.parquet", schema, compression="zstd") as writer:
-        for batch in engine.batches(CONTEXTS, contexts.texts):
-            cited = batch.column("cited").to_pylist()
-            columns = [
-                *(batch.column(name) for name in ("context", *texts)),
-                cited,
-                [[papers.ids[paper] for paper in group] for group in cited],
-                [table.name(place) for place in batch.column("place").to_pylist()],
-            ]
-            arrays = [
-                column.cast(kind) if isinstance(column, pa.Array) else pa.array(column, kind)
-                for column, kind in zip(columns, schema.types, strict=True)
-            ]
-            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
 
 
 def _explain(

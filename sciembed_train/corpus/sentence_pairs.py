@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,8 @@ def build_sentence_pairs(
         miner.mine(sentences.mentions, sentences.members, split)
         counts = _save_pairs(to, miner, stage.reach)
         _save_papers(to, miner)
-        _save_sentences(to, engine, sentences, papers, table)
+        found = engine.batches(SENTENCES, sentences.texts)
+        save_citing(to / "sentences.parquet", "sentence", found, papers, table, True)
     audit = sentences.audit
     for reason, (n, first) in miner.left_out().items():
         for place in first:
@@ -110,38 +111,46 @@ def _save_papers(to: Path, miner: SentenceMiner) -> None:
     np.save(to / "papers_offsets.npy", np.cumsum(offsets))
 
 
-def _save_sentences(
-    to: Path, engine: Engine, sentences: Mentions, papers: Papers, table: Table
+def save_citing(
+    path: Path,
+    number: str,
+    batches: Iterable[Any],
+    papers: Papers,
+    table: Table,
+    with_split: bool = False,
 ) -> None:
-    """Write the sentences in the order of their numbers."""
+    """Write citing sentences for people and other programs.
+
+    Args:
+        path: a Parquet file.
+        number: the column that numbers them.
+        batches: record batches in that order: the number, what `Mentions.texts` holds, and
+            perhaps ``split``.
+        papers: the papers of the corpus.
+        table: where they were read from.
+        with_split: whether to write the split.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    texts = ("citing_id", "text", "before", "after")
-    schema = pa.schema(
-        [
-            ("sentence", pa.int32()),
-            *((name, pa.string()) for name in texts),
-            ("papers", pa.list_(pa.int32())),
-            ("paper_ids", pa.list_(pa.string())),
-            ("split", pa.string()),
-            ("place", pa.string()),
-        ]
+    kinds = {number: pa.int64()} | dict.fromkeys(
+        ("citing_id", "text", "before", "after"), pa.string()
     )
-    with pq.ParquetWriter(to / "sentences.parquet", schema, compression="zstd") as writer:
-        for batch in engine.batches(SENTENCES, sentences.texts):
+    made = {"papers": pa.list_(pa.int32()), "paper_ids": pa.list_(pa.string())}
+    made |= ({"split": pa.string()} if with_split else {}) | {"place": pa.string()}
+    schema = pa.schema(list((kinds | made).items()))
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for batch in batches:
             cited = batch.column("cited").to_pylist()
-            columns = [
-                *(batch.column(name) for name in ("sentence", *texts)),
-                cited,
-                [[papers.ids[paper] for paper in one] for one in cited],
-                [SPLITS[number] for number in batch.column("split").to_pylist()],
-                [table.name(place) for place in batch.column("place").to_pylist()],
-            ]
-            arrays = [
-                column.cast(kind) if isinstance(column, pa.Array) else pa.array(column, kind)
-                for column, kind in zip(columns, schema.types, strict=True)
-            ]
+            found = {
+                "papers": cited,
+                "paper_ids": [[papers.ids[paper] for paper in group] for group in cited],
+                "place": [table.name(place) for place in batch.column("place").to_pylist()],
+            }
+            if with_split:
+                found["split"] = [SPLITS[n] for n in batch.column("split").to_pylist()]
+            arrays = [batch.column(name).cast(kind) for name, kind in kinds.items()]
+            arrays += [pa.array(found[name], kind) for name, kind in made.items()]
             writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
 
 
