@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from sciembed_train.batches import LabelPart, TaskBatch, TaskKind, TokenRows, TripletPart
+from sciembed_train.encoder.adapter_settings import AdapterSettings
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
+from sciembed_train.methods.tasks import TaskHeads
 from sciembed_train.sampling.draws import Rule
 from sciembed_train.sampling.masking import Masking
 from sciembed_train.sampling.span_batch import span_batch
@@ -104,3 +107,49 @@ def test_a_picture_of_loss_curves_is_a_drawing_of_every_run():
     assert {"run-0", "run-1", "run-2", "MLM loss", "40"} <= set(words)
     dots = list(drawn.iter("{http://www.w3.org/2000/svg}circle"))
     assert len(dots) == 3 * 2 * 2 + 1  # and one in the legend
+
+
+def test_every_way_to_encode_several_formats_has_the_same_loss_and_gradients(tiny_bert):
+    pytest.importorskip("adapters")
+    from mixed_formats import SIDES, Counted, encoding, loss_of
+
+    torch.manual_seed(0)
+    settings = EncoderSettings(
+        str(tiny_bert), max_length=24, dropout=0.0, adapters=AdapterSettings(reduction=4)
+    )
+    encoder = Encoder(settings).double()
+    trained = [p for p in encoder.parameters() if p.requires_grad]
+    for parameter in trained:
+        torch.nn.init.normal_(parameter, std=0.2)
+    kinds = (
+        TaskKind("level", "number"),
+        TaskKind("field", "class", 3),
+        TaskKind("near", "triplet"),
+    )
+    heads = TaskHeads(kinds, encoder.dim, 0.0).double()
+    # Two triplets of one query; the positive of one is the other's negative.
+    given = [(1, [5, 24]), (0, [9, 3]), (3, [4]), (2, [17, 8, 11])]
+    lengths = torch.tensor([n for _, several in given for n in several])
+    batch = TaskBatch(
+        TokenRows(torch.arange(int(lengths.sum())) % 40 + 5, lengths),
+        torch.tensor([place for place, several in given for _ in several]),
+        (
+            LabelPart("level", torch.tensor([0, 1]), torch.tensor([0.5, -1.0])),
+            LabelPart("field", torch.tensor([3, 2]), torch.tensor([0, 2])),
+            TripletPart("near", *map(torch.tensor, ([4, 4], [5, 7], [6, 5]))),
+        ),
+        0,
+    )
+    found, counted = {}, {}
+    for side in SIDES:
+        encoder.zero_grad()
+        counted[side] = Counted()
+        columns = encoding(side)(encoder, batch, counted[side])
+        loss = loss_of(heads, {kind.name: kind for kind in kinds}, batch, columns)
+        loss.backward()
+        found[side] = loss.detach(), torch.cat([p.grad.flatten() for p in trained])
+    assert found[SIDES[0]][1].abs().max() > 1e-3
+    for side in SIDES[1:]:
+        torch.testing.assert_close(found[side], found[SIDES[0]], rtol=1e-9, atol=1e-12)
+    assert [counted[side].slots for side in SIDES] == [81, 81, 121, 10 * 24]
+    assert [counted[side].real for side in SIDES] == [81, 81, 81, 102]
