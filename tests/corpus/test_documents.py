@@ -351,7 +351,7 @@ def test_csv_of_triplets_is_not_written_where_there_are_none(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "prepare needs --papers, a file of papers, or --fulltexts"),
+        ([], "prepare needs --papers, a file of papers, --fulltexts, a file"),
         (["--citations", "x.csv"], "prepare needs --papers"),
         (["--fulltexts", "d.txt", "--citations", "x.csv"], "--citations names papers: give --pap"),
         (["--fulltexts", "d.txt", "--pairs", "x.csv"], "--pairs names papers"),
