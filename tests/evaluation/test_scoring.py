@@ -111,7 +111,7 @@ def test_a_temperature_that_is_neither_recorded_nor_given_is_never_made_up(model
         (
             {"pooling": "sentences", "similarity": "transport", "transport": "hot"},
             {},
-            "`transport` is wrong",
+            "`transport` or `adapters` is wrong",
         ),
     ],
 )
