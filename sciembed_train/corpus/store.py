@@ -234,11 +234,11 @@ class Corpus:
         """
         self._of_sentences("papers_offsets.npy")
         if not self.has_sentence_pair_tokens(key):
-            made = [str(s["tokenizer"]) for s in self.info.get("sentence_pair_stores", {}).values()]
             raise UserError(
                 f"{self.folder} holds no tokens of its citing sentences by this tokenizer and "
                 f"input format (key {key}); they were tokenised with "
-                f"{', '.join(made) or 'none'}. Run prepare again with the same files, --to this "
+                f"{self._tokenised('sentence_pair_stores')}"
+                ". Run prepare again with the same files, --to this "
                 "folder and --tokenizer (or -c RECIPE): only the tokens are added."
             )
         return TokenStore.open(self.folder / SENTENCE_PAIR_TOKENS / key)
@@ -305,11 +305,11 @@ class Corpus:
         """
         self._check_documents()
         if not self.has_document_tokens(tokenizer):
-            made = [str(s["tokenizer"]) for s in self.info.get("document_stores", {}).values()]
             raise UserError(
                 f"{self.folder} holds no tokens of its documents by this tokenizer (key "
                 f"{tokenizer.document_key}); they were tokenised with "
-                f"{', '.join(made) or 'none'}. Run prepare again with the same files, --to this "
+                f"{self._tokenised('document_stores')}"
+                ". Run prepare again with the same files, --to this "
                 "folder and --tokenizer (or -c RECIPE): only the tokens are added."
             )
         return TokenStore.open(self.folder / "document_tokens" / tokenizer.document_key)
@@ -345,13 +345,10 @@ class Corpus:
             UserError: the corpus was not tokenised so; the message says how it was.
         """
         if not self.has_tokens(key):
-            made = [
-                f"{store['tokenizer']} ({_spell(store['form'])})"
-                for store in self.info.get("token_stores", {}).values()
-            ]
             raise UserError(
                 f"{self.folder} holds no tokens of this tokenizer and input format (key {key}); "
-                f"it was tokenised with {', '.join(made) or 'none'}. Run prepare again with the "
+                f"it was tokenised with {self._tokenised('token_stores')}"
+                ". Run prepare again with the "
                 "same files, --to this folder and --tokenizer (or -c RECIPE): only the tokens "
                 "are added."
             )
@@ -368,13 +365,10 @@ class Corpus:
             UserError: the corpus was not tokenised so; the message says how it was.
         """
         if not self.has_sentenced_tokens(key):
-            made = [
-                f"{store['tokenizer']} ({_spell(store['form'])})"
-                for store in self.info.get("sentenced_stores", {}).values()
-            ]
             raise UserError(
                 f"{self.folder} holds no tokens of sentences by this tokenizer and input format "
-                f"(key {key}); it holds those of {', '.join(made) or 'none'}. Run prepare again "
+                f"(key {key}); it holds those of {self._tokenised('sentenced_stores')}"
+                ". Run prepare again "
                 "with the same files, --to this folder, --tokenizer (or -c RECIPE) and "
                 "--sentence-tokens: only the tokens are added."
             )
@@ -398,6 +392,17 @@ class Corpus:
                 "and --sentence-tokens: only they are added."
             )
         yield from read_sentences(self.folder)
+
+    def _tokenised(self, stores: str) -> str:
+        """By which tokenizers the texts of a kind are there, for a message."""
+        made = self.info.get(stores, {}).values()
+        told = [
+            f"{store['tokenizer']} ({_spell(store['form'])})"
+            if "form" in store
+            else store["tokenizer"]
+            for store in made
+        ]
+        return ", ".join(told) or "none"
 
     def _parquet(self, name: str) -> Path:
         path = self.folder / f"{name}.parquet"
