@@ -11,6 +11,7 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,18 +21,18 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sciembed_train.batches import Sentences, TokenRows
-from sciembed_train.encoder import adapters, loading, mlm, pooling
-from sciembed_train.encoder.adapter_settings import BASE_PLACE, AdapterSettings
+from sciembed_train.encoder import adapters, loading, mlm
+from sciembed_train.encoder.adapter_settings import AdapterSettings
 from sciembed_train.encoder.control_codes import add_codes, code_ids, with_codes
-from sciembed_train.encoder.microbatch import Piece, encode_in_pieces, plan_pieces
-from sciembed_train.encoder.mix import BACKBONE_PLACE, new_mix, padded_firsts
-from sciembed_train.encoder.packed import packed_layers, packed_states, why_not_packed
+from sciembed_train.encoder.folder import save_encoder
+from sciembed_train.encoder.microbatch import encode_in_pieces, plan_pieces
+from sciembed_train.encoder.mix import new_mix
+from sciembed_train.encoder.opening import open_parts
+from sciembed_train.encoder.packed import why_not_packed
+from sciembed_train.encoder.piece import packed_piece, padded_piece
 from sciembed_train.encoder.settings import EncoderSettings, position_limit
 from sciembed_train.errors import UserError
 from sciembed_train.inputs import FORMATS, InputFormat, TextTokenizer, cut_sentences
-
-# Version of what `Encoder.save` writes into sciembed.json.
-FOLDER_VERSION = 1
 
 
 class Encoder(nn.Module):
@@ -52,6 +53,7 @@ class Encoder(nn.Module):
     Attributes:
         mix: with pooling ``mix`` the weights of the layers before the softmax, [1, layers + 1],
             the embeddings' first; else None. From the backbone's folder where it has them.
+        replaced: the backbone's own dropouts where other ones are trained with; put back on saving.
 
     Raises:
         UserError: the backbone cannot be loaded safely and wholly, or does not fit the settings;
@@ -70,10 +72,10 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         self.settings = settings
-        self._replaced = dict(replaced or {})  # put back when saving
+        self.replaced = dict(replaced or {})
         recorded: loading.Recorded | None = None
         if backbone is None or tokenizer is None:
-            backbone, head, tokenizer, self._replaced, recorded = _open(settings, masked_lm)
+            backbone, head, tokenizer, self.replaced, recorded = open_parts(settings, masked_lm)
         self.backbone: Any = backbone
         self.head = head
         self.tokenizer = tokenizer
@@ -272,76 +274,12 @@ class Encoder(nn.Module):
             pieces = plan_pieces(lengths, budget, padded=not self.packed)
         else:
             pieces = self.adapters.plan(lengths, formats, budget, padded=not self.packed)
-        encode = self._packed_piece if self.packed else self._padded_piece
+        encode = partial(packed_piece if self.packed else padded_piece, self)
         found = encode_in_pieces(rows, lengths, pieces, encode, done, positions, sentences)
         if self.settings.control_codes:
             assert found[1] is not None
             return found[1], None
         return found
-
-    def _packed_piece(
-        self, piece: Piece
-    ) -> tuple[Float[Tensor, "P D"], Float[Tensor, "J H"] | None]:
-        rows, wanted = piece.rows, piece.wanted
-        whole = piece.sentences is None
-        cls_only = whole and wanted is None and self.settings.pooling != "mean"
-        checkpointing = self.settings.gradient_checkpointing and self.training
-        given = (self.backbone, rows.ids, rows.lengths, piece.sizes, cls_only, checkpointing)
-        if self.mix is not None and whole:
-            firsts, states = [], torch.empty(0)
-            for number, states in enumerate(packed_layers(*given), start=1):
-                # The rest of a layer's states may go once the next layer is computed.
-                done = cls_only and number == self.mix.numel()
-                firsts.append(states if done else pooling.cls_ragged(states, rows.lengths))
-            found = None if wanted is None else states.index_select(0, wanted)
-            return pooling.mix_layers(firsts, self.mix), found
-        if self.adapters is None or piece.formats is None:
-            states = packed_states(*given)
-        else:
-            choice = self.adapters.choose(piece.formats, piece.sizes)
-            states = packed_states(*given, within=choice.packed)
-        if cls_only:
-            return states, None
-        found = None if wanted is None else states.index_select(0, wanted)
-        if piece.sentences is not None:
-            own = states.index_select(0, piece.sentences.positions(rows.lengths))
-            return pooling.mean_ragged(own, piece.sentences.lengths), found
-        pool = pooling.cls_ragged if self.settings.pooling == "cls" else pooling.mean_ragged
-        return pool(states, rows.lengths), found
-
-    def _padded_piece(
-        self, piece: Piece
-    ) -> tuple[Float[Tensor, "P D"], Float[Tensor, "J H"] | None]:
-        lengths, longest = piece.rows.lengths, max(piece.sizes)
-        mask = torch.arange(longest, device=lengths.device) < lengths.unsqueeze(1)
-        ids = piece.rows.ids.new_full(mask.shape, self.tokenizer.pad_id)
-        ids = ids.masked_scatter(mask, piece.rows.ids)
-        inputs = {"input_ids": ids, "attention_mask": mask.long()}
-        firsts: list[Tensor] | None = None
-        if self.mix is None or piece.sentences is not None:
-            chosen = contextlib.nullcontext()
-            if self.adapters is not None and piece.formats is not None:
-                chosen = self.adapters.choose(piece.formats, piece.sizes).padded()
-            with chosen:
-                hidden = self.backbone(**inputs).last_hidden_state
-        else:
-            hidden, firsts = padded_firsts(self.backbone, inputs)
-
-        def states(tokens: Int[Tensor, " J"]) -> Float[Tensor, "J H"]:
-            ends = torch.cumsum(lengths, 0)
-            row = torch.searchsorted(ends, tokens, right=True)
-            slot = tokens - (ends - lengths)[row] + row * longest
-            return hidden.flatten(0, 1).index_select(0, slot)
-
-        found = None if piece.wanted is None else states(piece.wanted)
-        if piece.sentences is not None:
-            own = states(piece.sentences.positions(lengths))
-            return pooling.mean_ragged(own, piece.sentences.lengths), found
-        if self.mix is not None and firsts is not None:
-            return pooling.mix_layers(firsts, self.mix), found
-        if self.settings.pooling == "cls":
-            return pooling.cls_padded(hidden), found
-        return pooling.mean_padded(hidden, mask.long()), found
 
     @contextlib.contextmanager
     def inferring(self, precision: str) -> Iterator[None]:
@@ -500,14 +438,10 @@ class Encoder(nn.Module):
         values = json.loads(self.backbone.config.to_json_string(use_diff=False))
         for key in ("_name_or_path", "_attn_implementation_internal"):
             values.pop(key, None)
-        return {**values, **self._replaced}
+        return {**values, **self.replaced}
 
     def save(self, folder: str | Path, record: dict[str, Any] | None = None) -> None:
-        """Write a Hugging Face folder: backbone, tokenizer, ``sciembed.json``.
-
-        With pooling ``mix`` the backbone and its tokenizer go into a sub-folder: the last layer
-        alone is not what this encoder gives, so the folder must not load as a plain model. With
-        adapters, too; and each adapter gets a folder in AdapterHub's layout.
+        """Write a Hugging Face folder: backbone, tokenizer, ``sciembed.json`` (`save_encoder`).
 
         Args:
             folder: made where it is missing; files of the same names are replaced.
@@ -517,50 +451,7 @@ class Encoder(nn.Module):
             UserError: the encoder mixes layers or has adapters, and the folder holds a plain
                 model already.
         """
-        folder = Path(folder)
-        place = folder
-        config, written = self.backbone.config, dict(self._replaced)
-        parts = {}
-        alone = self.mix is None and self.adapters is None
-        if not alone and (folder / "config.json").exists():
-            raise UserError(f"{folder}: holds a plain model already. Give another folder.")
-        if self.adapters is not None:
-            place = folder / BASE_PLACE
-            parts = {"backbone": BASE_PLACE, "adapters": self.adapters.settings.recorded()}
-        if self.mix is not None:
-            place = folder / BACKBONE_PLACE
-            # So that sentence-transformers hands every layer to its own pooling.
-            written["output_hidden_states"] = True
-            # A shortest decimal gives back the very same float.
-            parts = {"backbone": BACKBONE_PLACE, "mix": self.mix.detach()[0].tolist()}
-        place.mkdir(parents=True, exist_ok=True)
-        trained_with = {name: getattr(config, name) for name in written}
-        try:
-            for name, value in written.items():
-                setattr(config, name, value)
-            with loading.quiet_transformers():
-                model = self.backbone
-                if self.head is not None:
-                    model = mlm.put_together(self.backbone, self.head)
-                if self.adapters is not None:
-                    self.adapters.save(self.backbone, place, folder)
-                else:
-                    model.save_pretrained(str(place), safe_serialization=True)
-        finally:
-            for name, value in trained_with.items():
-                setattr(config, name, value)
-        self.tokenizer.hf.model_max_length = self.settings.max_length
-        self.tokenizer.hf.save_pretrained(str(place))
-        content = {
-            **(record or {}),
-            "version": FOLDER_VERSION,
-            "pooling": self.settings.pooling,
-            "max_length": self.settings.max_length,
-            "input_format": self.settings.form.as_dict(),
-            **parts,
-        }
-        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        (folder / "sciembed.json").write_text(text, encoding="utf-8")
+        save_encoder(self, Path(folder), record or {})
 
     @classmethod
     def load(
@@ -608,49 +499,6 @@ class Encoder(nn.Module):
         values["max_length"] = max_length or recorded.max_length or min(512, limit)
         settings_found = replace(EncoderSettings(str(folder)), **values)
         return cls(settings_found, masked_lm=masked_lm).eval()
-
-
-def _open(
-    settings: EncoderSettings, masked_lm: bool | Literal["auto"]
-) -> tuple[nn.Module, mlm.MaskedLMHead | None, TextTokenizer, dict[str, float], loading.Recorded]:
-    """Backbone, head, tokenizer, the dropouts that were replaced, and what the folder says."""
-    recorded = loading.read_recorded(loading.find_folder(settings.backbone), settings.pooling)
-    folder = recorded.backbone
-    if recorded.mix is not None and settings.pooling != "mix":
-        loading.log.warning(
-            f"{settings.backbone}: gives a learned mix of its layers, which pooling "
-            f"{settings.pooling} leaves out. Its vectors are meant to be used with pooling mix."
-        )
-    if recorded.adapters is not None and settings.adapters is None:
-        loading.log.warning(
-            f"{settings.backbone}: has adapters, which are left out here: without them the vectors "
-            "are those of its base. Set model.encoder.adapters to use and train them."
-        )
-    config = loading.checked_config(folder)
-    if recorded.mix is not None:
-        config.output_hidden_states = False  # true for other libraries alone
-    tokenizer = loading.load_tokenizer(folder)
-    if masked_lm is True:  # before the weights are read, which takes long
-        mlm.check_type(config, settings.backbone)
-        _check_mask_token(tokenizer, settings.backbone)
-    replaced = {}
-    if settings.dropout is not None:
-        replaced = loading.set_dropout(config, settings.dropout)
-    backbone = head = None
-    if masked_lm and config.model_type in mlm.HEADS:
-        backbone, head = mlm.load(folder, config, make=masked_lm is True)
-    if backbone is None:
-        backbone = loading.load_backbone(folder, config)
-    return backbone, head, tokenizer, replaced, recorded
-
-
-def _check_mask_token(tokenizer: TextTokenizer, where: str) -> None:
-    if tokenizer.mask_id is None:
-        raise UserError(
-            f"{where}: the tokenizer has no mask token, which masked language modelling puts in "
-            "the place of words. Use a backbone whose tokenizer has one, or train without masked "
-            "language modelling."
-        )
 
 
 def default_piece_tokens(device: torch.device, packed: bool) -> int:
