@@ -310,7 +310,7 @@ def main(argv: list[str]) -> int:
     from sciembed_train.sampling.base import Reading
     from sciembed_train.sampling.citing import CitingSentenceSampling
     from sciembed_train.sampling.cocitations import PairExamples
-    from sciembed_train.sampling.plan import Plan, epoch_order, plan_for
+    from sciembed_train.sampling.plan import Plan, plan_for
     from sciembed_train.sampling.sentences import SentencePairExamples
     from sciembed_train.sampling.spans import SpanExamples
     from sciembed_train.sampling.tasks import TaskExamples
@@ -342,12 +342,10 @@ def main(argv: list[str]) -> int:
     max_length = int(encoder.get("max_length") or 512)
     sampling = with_alignment(sampling, corpus, Progress())
     examples = sampling.open(corpus, Reading(tokenizer, form, max_length, seed), None)
-    if isinstance(examples, TaskExamples):
-        least = len(examples.tasks)
-        plan = plan_for(examples, max(least, min(batch, examples.train)), seed)
-    else:
-        plan = Plan(examples.train, min(batch, examples.train), seed)
-    order = epoch_order(examples.train, seed, 0)
+    least = len(examples.tasks) if isinstance(examples, TaskExamples) else 1
+    by_query = bool(data.get("group_by_query"))
+    plan = plan_for(examples, max(least, min(batch, examples.train)), seed, by_query=by_query)
+    order: Any = plan.order(0) if isinstance(plan, Plan) else ()  # tasks have one each
     chosen = order[: args.count]
     print(
         f"{corpus.folder}: the first of {examples.train:,} training {examples.name} in epoch 0, "

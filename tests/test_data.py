@@ -136,7 +136,11 @@ def test_the_time_spent_waiting_is_added_up(corpus, tiny_bert):
 
 @pytest.mark.parametrize(
     ("change", "key"),
-    [({"seed": 1}, "seed"), ({"batch_size": 4}, "batch_size")],
+    [
+        ({"seed": 1}, "seed"),
+        ({"batch_size": 4}, "batch_size"),
+        ({"group_by_query": True}, "group_by_query"),
+    ],
 )
 def test_a_resume_with_other_settings_is_refused(corpus, tiny_bert, change, key):
     state = module(corpus, tiny_bert, step=5).state_dict()
@@ -144,6 +148,27 @@ def test_a_resume_with_other_settings_is_refused(corpus, tiny_bert, change, key)
     module(corpus, tiny_bert).load_state_dict(state)
     with pytest.raises(UserError, match=rf"data\.{key}="):
         module(corpus, tiny_bert, **change).load_state_dict(state)
+
+
+def test_a_resume_may_not_stop_grouping_and_older_checkpoints_did_not_group(corpus, tiny_bert):
+    grouped = module(corpus, tiny_bert, group_by_query=True)
+    state = grouped.state_dict()
+    grouped.load_state_dict(state)
+    with pytest.raises(UserError, match=r"data\.group_by_query=True; now it is False"):
+        module(corpus, tiny_bert).load_state_dict(state)
+    older = {key: value for key, value in state.items() if key != "group_by_query"}
+    module(corpus, tiny_bert).load_state_dict(older)
+    with pytest.raises(UserError, match=r"data\.group_by_query=False; now it is True"):
+        grouped.load_state_dict(older)
+
+
+def test_a_resumed_loader_goes_on_in_the_middle_of_grouped_queries(corpus, tiny_bert):
+    whole = list(module(corpus, tiny_bert, group_by_query=True).train_dataloader())
+    rest = list(module(corpus, tiny_bert, step=13, group_by_query=True).train_dataloader())
+    assert [batch.step for batch in rest] == list(range(13, 40))
+    for one, other in zip(whole[13:], rest, strict=True):
+        assert torch.equal(one.rows.ids, other.rows.ids)
+        assert torch.equal(one.anchor, other.anchor)
 
 
 def test_a_resume_on_another_corpus_is_refused(corpus, tiny_bert, tmp_path):

@@ -207,9 +207,9 @@ class RunCLI(LightningCLI):
         self.examples = self._open_examples()
         self.has_dev = len(self.examples.dev) > 0
         if self.fitting:
-            batch, seed = config.data.batch_size, config.data.seed
+            given = (config.data.batch_size, config.data.seed, self.world_size)
             try:
-                self.plan = plan_for(self.examples, batch, seed, self.world_size)
+                self.plan = plan_for(self.examples, *given, config.data.group_by_query)
             except UserError as error:  # what was left out may be why there are too few
                 raise UserError(" ".join([str(error), *self.examples.notes])) from error
             self.total = total_steps(config.trainer, self.plan)

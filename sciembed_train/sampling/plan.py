@@ -51,16 +51,32 @@ class StepPlan(Protocol):
         ...
 
 
-def plan_for(examples: Any, batch_size: int, seed: int, world_size: int = 1) -> StepPlan:
+def plan_for(
+    examples: Any, batch_size: int, seed: int, world_size: int = 1, by_query: bool = False
+) -> StepPlan:
     """The plan of some `Examples`: their own where they have one, else each once an epoch.
 
+    Args:
+        examples: opened for training.
+        batch_size: examples per optimiser step over all ranks.
+        seed: of the order.
+        world_size: ranks that share a step.
+        by_query: whether the examples of a query stay together, see `Plan`.
+
     Raises:
-        UserError: the batch size does not divide, or there are too few examples.
+        UserError: the batch size does not divide, or there are too few examples; or they are to
+            stay together by their query and have none.
     """
+    queries = getattr(examples, "queries", None) if by_query else None
+    if by_query and queries is None:
+        raise UserError(
+            f"data.group_by_query keeps the triplets of a query together, and data.sampling gives "
+            f"{examples.name}. Leave it out, or train on mined triplets."
+        )
     own = getattr(examples, "plan", None)
     if own is not None:
         return own(batch_size, seed, world_size)
-    return Plan(examples.train, batch_size, seed, world_size)
+    return Plan(examples.train, batch_size, seed, world_size, queries)
 
 
 @dataclass(frozen=True)
@@ -72,6 +88,9 @@ class Plan:
         batch_size: examples per optimiser step over all ranks.
         seed: of the order; each epoch has its own.
         world_size: ranks that share a step.
+        queries: the query of each example, where those of one query are to stay together; None
+            to shuffle each example by itself. Queries are shuffled then, and cut as they come:
+            a step ends inside of at most one of them, whose other examples begin the next step.
 
     Raises:
         UserError: the ranks cannot share a step evenly, or an epoch has less than one step.
@@ -81,6 +100,7 @@ class Plan:
     batch_size: int
     seed: int
     world_size: int = 1
+    queries: np.ndarray | None = field(default=None, repr=False, compare=False)
     _order: dict[int, np.ndarray] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -118,11 +138,18 @@ class Plan:
             step: counted from 0 over the whole run.
         """
         epoch, within = divmod(step, self.steps_per_epoch)
+        start = within * self.batch_size
+        return self.order(epoch)[start : start + self.batch_size]
+
+    def order(self, epoch: int) -> np.ndarray:
+        """All examples in the order of an epoch, int64."""
         if epoch not in self._order:  # the order of one epoch is kept, and only as a saving
             self._order.clear()
-            self._order[epoch] = epoch_order(self.examples, self.seed, epoch)
-        start = within * self.batch_size
-        return self._order[epoch][start : start + self.batch_size]
+            if self.queries is None:
+                self._order[epoch] = epoch_order(self.examples, self.seed, epoch)
+            else:
+                self._order[epoch] = grouped_order(self.queries, self.seed, epoch)
+        return self._order[epoch]
 
     def share(self, rank: int) -> slice:
         """Which of a step's examples are one rank's.
@@ -146,3 +173,18 @@ def _uneven(batch_size: int, world_size: int) -> str:
 def epoch_order(examples: int, seed: int, epoch: int) -> np.ndarray:
     """The order of an epoch: a permutation of ``range(examples)``, int64."""
     return np.random.default_rng((seed, epoch)).permutation(examples)
+
+
+def grouped_order(queries: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """An order of an epoch in which the examples of a query are neighbours, int64.
+
+    The queries are shuffled; the examples of one keep the order in which they are stored.
+
+    Args:
+        queries: the query of each example.
+        seed: of the shuffling.
+        epoch: each has its own order.
+    """
+    _, of = np.unique(queries, return_inverse=True)
+    places = np.random.default_rng((seed, epoch)).permutation(int(of.max()) + 1)
+    return np.argsort(places[of.reshape(-1)], kind="stable")

@@ -99,6 +99,11 @@ class TripletExamples:
         self.train = len(triplets)
         self.dev_papers, self.dev = by_slots(dev_triplets)
 
+    @property
+    def queries(self) -> np.ndarray:
+        """The query of each training triplet, by which a plan may keep them together."""
+        return np.asarray(self.triplets[:, 0])
+
     def batch(
         self, indices: np.ndarray, epoch: int, step: int, share: slice = slice(None)
     ) -> TripletBatch:
