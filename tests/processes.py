@@ -49,7 +49,7 @@ def run_ranks(world: int, module: str, name: str, *arguments: Any) -> list[Any]:
         ]
         said = []
         try:
-            said = [rank.communicate(timeout=120)[0] for rank in ranks]
+            said = [rank.communicate(timeout=300)[0] for rank in ranks]
         finally:
             for rank in ranks:
                 rank.kill()

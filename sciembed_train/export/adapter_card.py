@@ -74,7 +74,7 @@ def usage(encoder: Encoder, whole: bool) -> Iterator[str]:
         yield "from transformers import AutoModel, AutoTokenizer"
         yield ""
         yield f'folder = "PATH_OF_THIS_MODEL/hf/{code}"'
-        yield "tokenizer = AutoTokenizer.from_pretrained(folder)"
+        yield "tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)"
         yield "model = AutoModel.from_pretrained(folder, trust_remote_code=True).eval()"
         yield from _vectors(encoder)
         yield "```"

@@ -81,7 +81,7 @@ def _transformers(encoder: Encoder, similarity: str, texts: str) -> Iterator[str
     else:
         yield f'folder = "PATH_OF_THIS_MODEL/hf"  {_FETCH}'
         trust = ", trust_remote_code=True"
-    yield "tokenizer = AutoTokenizer.from_pretrained(folder)"
+    yield f"tokenizer = AutoTokenizer.from_pretrained(folder{trust})"
     yield f"model = AutoModel.from_pretrained(folder{trust}).eval()"
     yield from _texts(encoder, texts, "tokenizer")
     yield (

@@ -25,7 +25,8 @@ def main() -> None:
 
 def of_model(folder: str, texts: list[str], pooling: str) -> dict:
     """Token ids and vectors of one model."""
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    # Of transformers 5 the tokenizer too asks the user whether the model's code is trusted.
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=True)
     loaded = AutoModel.from_pretrained(
         folder, local_files_only=True, trust_remote_code=True, output_loading_info=True
     )

@@ -34,6 +34,18 @@ class LocalNegatives(Tasks):
             distributed.gather = there
 
 
+class OthersForItself(Tasks):
+    """A text takes one of the first rank's for itself, wherever it is compared with others."""
+
+    def gradients(self, batch, pieces):
+        there = distributed.rank
+        distributed.rank = lambda: 0
+        try:
+            return super().gradients(batch, pieces)
+        finally:
+            distributed.rank = there
+
+
 class RanksOwnCounts(Tasks):
     """A sum over the ranks' means in place of their mean."""
 
@@ -53,6 +65,7 @@ VARIANTS: dict[str, dict] = {
     "InfoNCE, cut": {"negatives": "all", "temperature": 0.5, "step_tokens": 150},
     "InfoNCE": {"negatives": "all", "temperature": 0.5},
     "local negatives": {"negatives": "all", "method": LocalNegatives},
+    "others for itself": {"method": OthersForItself},
     "own counts": {"method": RanksOwnCounts},
 }
 # Where the library is installed.
@@ -60,11 +73,16 @@ ADAPTED: dict[str, dict] = {
     "adapters": {"adapted": True},
     "adapters, cut": {"adapted": True, "negatives": "all", "step_tokens": 150},
     "adapters, all": {"adapted": True, "negatives": "all"},
+    "adapters, recomputed": {"adapted": True, "negatives": "all", "checkpointing": True},
 }
 
 
 def small_corpus(folder: Path, backbone: Path) -> Path:
-    """Five tasks of every kind; ``mesh`` asks for a contrastive loss."""
+    """Five tasks, of all losses together.
+
+    Squared error (``year_pred``), cross-entropy and the contrastive loss (``mesh``), binary
+    cross-entropy (``fos``), and triplets of two formats (``search``) and of one (``specter``).
+    """
     from sciembed_train.corpus.prepare import PrepareSettings, prepare
 
     given = write_tasks(folder / "given", SIZES, mesh={"contrastive": True})
@@ -75,8 +93,19 @@ def small_corpus(folder: Path, backbone: Path) -> Path:
     return folder / "corpus"
 
 
-def train(corpus: str, backbone: str, method=Tasks, steps=3, adapted=False, **settings) -> dict:
+def train(
+    corpus: str,
+    backbone: str,
+    method: type[Tasks] = Tasks,
+    steps: int = 3,
+    adapted: bool = False,
+    checkpointing: bool = False,
+    trainer: dict | None = None,
+    **settings,
+) -> dict:
+    """What came of some steps: in float64, or with the trainer's own settings as it computes."""
     how = {"adapters": AdapterSettings(reduction=4)} if adapted else {"control_codes": True}
+    how |= {"gradient_checkpointing": checkpointing}
     encoder = EncoderSettings(backbone, max_length=24, dropout=0.0, **how)
     torch.manual_seed(0)  # of the heads and of the codes
     module = method(encoder, OPTIM, head_dropout=0.0, **settings)
@@ -84,7 +113,9 @@ def train(corpus: str, backbone: str, method=Tasks, steps=3, adapted=False, **se
         sampling=TaskSampling(), corpus=corpus, batch_size=24, tokenizer=backbone, max_length=24
     )
     module.prepare(data.dev)
-    return fitted(module.double(), data, steps)
+    if trainer is None:
+        return fitted(module.double(), data, steps)
+    return fitted(module, data, steps, **trainer)
 
 
 def on_a_rank(corpus: str, backbone: str, names: list[str]) -> dict[str, dict]:
