@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from jaxtyping import Shaped
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def _grouped() -> bool:
@@ -107,6 +109,67 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
 def mean_over_ranks(tensor: Tensor) -> Tensor:
     """The mean over ranks, on every rank, without gradient."""
     return sum_over_ranks(tensor) / world_size()
+
+
+def largest_over_ranks(number: int) -> int:
+    """The largest of the ranks' numbers, on every rank."""
+    if not _grouped():
+        return number
+    device = torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
+    largest = torch.tensor(number, device=device)
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    return int(largest)
+
+
+def share_out(
+    module: nn.Module, parts: Sequence[nn.Module], calls: Sequence[str], mesh: Any
+) -> None:
+    """Leave each rank its part of every parameter (FSDP2); gradients are means over ranks.
+
+    Args:
+        module: of it everything that is in no part is collected together.
+        parts: modules in it, each collected by itself when it runs.
+        calls: names of the methods that run ``module``.
+        mesh: the ranks, one-dimensional.
+    """
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
+    device = torch.device(mesh.device_type)
+    for parameter in module.parameters():  # as DDP does: all start from the first rank's
+        sent = parameter.detach().to(device)
+        dist.broadcast(sent, 0)
+        parameter.data.copy_(sent)
+    for part in parts:
+        fully_shard(part, mesh=mesh)
+    fully_shard(module, mesh=mesh)
+    for name in calls:
+        if name != "forward":
+            register_fsdp_forward_method(module, name)
+
+
+def is_part(tensor: Tensor) -> bool:
+    """Whether a tensor is this rank's part of one that is shared out."""
+    from torch.distributed.tensor import DTensor
+
+    return isinstance(tensor, DTensor)
+
+
+def assembled(value: Any) -> Any:
+    """The whole of a tensor that is shared out, on the host; anything else as it is."""
+    return value.full_tensor().cpu() if is_part(value) else value
+
+
+def dealt_like(like: Tensor, value: Any) -> Any:
+    """This rank's part of a whole tensor, where ``like`` is such a part and of its shape."""
+    if not is_part(like) or not isinstance(value, Tensor) or value.shape != like.shape:
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    shared: Any = like
+    # Every rank has read the same file: nothing need be sent.
+    return distribute_tensor(
+        value.to(like.device), shared.device_mesh, shared.placements, src_data_rank=None
+    )
 
 
 def barrier() -> None:

@@ -43,7 +43,7 @@ def test_the_published_recipes_and_the_usual_machines_are_there():
     ]
     assert {*several, "aspire_sentence"} <= set(names(RECIPES))
     assert {"specter2_adapters", "own_adapter"} <= set(names(RECIPES))
-    assert {"cpu", "one_gpu", "eight_gpus", "slurm"} <= set(names(MACHINES))
+    assert {"cpu", "one_gpu", "eight_gpus", "fsdp", "slurm"} <= set(names(MACHINES))
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from sciembed_train.encoder.microbatch import encode_in_pieces, plan_pieces
 from sciembed_train.encoder.mix import new_mix
 from sciembed_train.encoder.opening import open_parts
 from sciembed_train.encoder.packed import why_not_packed
-from sciembed_train.encoder.piece import packed_piece, padded_piece
+from sciembed_train.encoder.piece import packed_piece, padded_piece, run_along
 from sciembed_train.encoder.settings import EncoderSettings, position_limit
 from sciembed_train.errors import UserError
 from sciembed_train.inputs import FORMATS, InputFormat, TextTokenizer, cut_sentences
@@ -97,6 +97,8 @@ class Encoder(nn.Module):
                 "Use auto or padded."
             )
         self.packed = reason is None and settings.forward != "padded"
+        # Where weights are shared out among ranks: most pieces that any of them has.
+        self.pace: Callable[[int], int] | None = None
         # A loss on last hidden states leaves the pooler without gradient, and DDP waits for it.
         # Frozen, not removed: the export keeps the backbone's parameter names.
         if getattr(backbone, "pooler", None) is not None:
@@ -275,7 +277,12 @@ class Encoder(nn.Module):
         else:
             pieces = self.adapters.plan(lengths, formats, budget, padded=not self.packed)
         encode = partial(packed_piece if self.packed else padded_piece, self)
+        missing = 0
+        if self.pace is not None and self.training:
+            missing = self.pace(len(pieces.ends)) - len(pieces.ends)
         found = encode_in_pieces(rows, lengths, pieces, encode, done, positions, sentences)
+        if missing:
+            found = run_along(encode, missing, rows, found)
         if self.settings.control_codes:
             assert found[1] is not None
             return found[1], None

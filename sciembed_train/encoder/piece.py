@@ -1,7 +1,7 @@
 """One piece of texts through the backbone to its vectors: packed, or padded for any backbone.
 
-Shapes: ``P`` vectors of a piece, of its texts or of their sentences, ``D`` width, ``J`` tokens
-whose states are wanted, ``H`` width of a state.
+Shapes: ``P`` vectors of a piece, of its texts or of their sentences, ``V`` of all pieces, ``D``
+width, ``J`` tokens of a piece whose states are wanted, ``K`` of all, ``H`` width of a state.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sciembed_train.batches import TokenRows
 from sciembed_train.encoder import pooling
-from sciembed_train.encoder.microbatch import Piece
+from sciembed_train.encoder.microbatch import EncodePiece, Piece
 from sciembed_train.encoder.mix import padded_firsts
 from sciembed_train.encoder.packed import packed_layers, packed_states
 
@@ -88,3 +89,25 @@ def padded_piece(
     if encoder.settings.pooling == "cls":
         return pooling.cls_padded(hidden), found
     return pooling.mean_padded(hidden, mask.long()), found
+
+
+def run_along(
+    encode: EncodePiece,
+    times: int,
+    rows: TokenRows,
+    found: tuple[Float[Tensor, "V D"], Float[Tensor, "K H"] | None],
+) -> tuple[Float[Tensor, "V D"], Float[Tensor, "K H"] | None]:
+    """What was found, after more runs that count for nothing, forward and backward.
+
+    Args:
+        encode: runs the backbone.
+        times: how often.
+        rows: the shortest of these texts is run.
+        found: vectors and states of all texts.
+    """
+    shortest = rows.lengths.argmin().reshape(1).to(rows.ids.device)
+    text = rows.select(shortest)
+    piece = Piece(text, text.lengths.tolist(), None, None)
+    nothing = 0 * torch.stack([encode(piece)[0].sum() for _ in range(times)]).sum()
+    vectors, states = found
+    return vectors + nothing, None if states is None else states + nothing

@@ -16,6 +16,7 @@ from sciembed_train.corpus.store import Corpus
 from sciembed_train.fit.callbacks import Interrupted
 from sciembed_train.fit.configuration import RunCLI, check_monitors, default_name, told_shortly
 from sciembed_train.fit.resume import check_fits
+from sciembed_train.methods import sharding
 
 
 def training_facts(cli: RunCLI) -> dict[str, Any]:
@@ -49,6 +50,13 @@ def training_facts(cli: RunCLI) -> dict[str, Any]:
     return facts
 
 
+def check_shared_out(cli: RunCLI) -> None:
+    """See that the weights can be shared out, where the strategy is to do so."""
+    if cli.shares_out:
+        trained = (p for p in cli.model.parameters() if p.requires_grad)
+        sharding.check(cli.model.encoder, trained)
+
+
 def fit(argv: list[str]) -> int:
     """Train; returns 0, or 128 and the signal's number where one ended the run.
 
@@ -60,6 +68,7 @@ def fit(argv: list[str]) -> int:
     folder, trainer, method = cli.run_folder, cli.trainer, cli.model
     assert folder is not None
     method.prepare(cli.examples.dev)
+    check_shared_out(cli)
     first = distributed.launch_rank() == 0
     if cli.has_dev:  # some parts of a method, and so their scores, may be switched off
         scores = f"the scores of {type(method).__name__} with these settings"
@@ -168,6 +177,7 @@ def validate(argv: list[str]) -> int:
         cli = RunCLI(argv, fitting=False)
     assert cli.start is not None
     cli.model.prepare(cli.examples.dev)
+    check_shared_out(cli)
     content = check_fits(cli.start, cli.model, cli.datamodule, resuming=False)
     cli.model.load_state_dict(content["state_dict"])
     try:

@@ -199,8 +199,10 @@ class RunCLI(LightningCLI):
             self.start = find_checkpoint(config.ckpt_path)
         self.given = config.clone()  # for config.yaml: raw files stay raw files, names names
         raw = self._raw_files()
-        backbone = config.model.init_args.encoder.backbone
-        config.data.tokenizer = str(tokenizer_folder(backbone))
+        encoder = config.model.init_args.encoder
+        if self.shares_out and encoder.forward == "auto":
+            encoder.forward = "padded"  # of the backbone itself, which collects its layers
+        config.data.tokenizer = str(tokenizer_folder(encoder.backbone))
         if raw:
             self._prepare(raw)
         self._align()
@@ -230,6 +232,11 @@ class RunCLI(LightningCLI):
                 f"early_stopping needs a validation score, and {why}. Leave early_stopping out, "
                 "or validate: on a corpus prepared with a dev share."
             )
+
+    @property
+    def shares_out(self) -> bool:
+        """Whether the ranks share the weights out among them."""
+        return self.config.trainer.strategy == "fsdp"
 
     def _name_run(self) -> None:
         config = self.config

@@ -8,17 +8,18 @@ from typing import Any, Literal
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Trainer
+from pytorch_lightning.strategies.strategy import Strategy
 
 from sciembed_train.errors import UserError
+from sciembed_train.fit.strategies import (
+    STRATEGIES,
+    SharedOut,
+    chosen,
+    keep_gradients_in_buckets,
+)
 from sciembed_train.sampling.plan import StepPlan
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
-
-# One whole model per process: sharded strategies would clip and gather differently.
-STRATEGIES = (
-    *("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false"),
-    "DDPStrategy",
-)
 
 # What of the trainer belongs to somebody else: key, the value that is accepted, what to use.
 REFUSED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
@@ -50,21 +51,32 @@ REFUSED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
 
 
 class RunTrainer(Trainer):
-    """Lightning's trainer with one more precision, ``auto``.
+    """Lightning's trainer with one more precision, ``auto``, and one more strategy, ``fsdp``.
 
     Args:
         precision: ``auto`` is ``bf16-mixed`` where the device multiplies bf16 in hardware, else
             ``32-true``.
         accelerator: where to run.
+        strategy: ``fsdp`` is `SharedOut`; DDP keeps its gradients in the buffers it sends.
         kwargs: as for Lightning's trainer.
     """
 
     def __init__(
-        self, *, precision: Precision | None = None, accelerator: str = "auto", **kwargs: Any
+        self,
+        *,
+        precision: Precision | None = None,
+        accelerator: str = "auto",
+        strategy: str | Strategy = "auto",
+        **kwargs: Any,
     ) -> None:
         if precision == "auto":
             precision = "bf16-mixed" if has_bf16(accelerator) else "32-true"
-        super().__init__(precision=precision, accelerator=accelerator, **kwargs)
+        made = chosen(strategy)
+        if isinstance(made, SharedOut):
+            # Weights collected in inference mode could not be trained afterwards.
+            kwargs["inference_mode"] = False
+        super().__init__(precision=precision, accelerator=accelerator, strategy=made, **kwargs)
+        keep_gradients_in_buckets(self.strategy)
 
 
 def has_bf16(accelerator: str) -> bool:

@@ -10,7 +10,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal, Protocol, cast, runtime_checkable
 
@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from pytorch_lightning import LightningModule
 from pytorch_lightning.core.optimizer import LightningOptimizer
+from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 
 from sciembed_train import distributed
@@ -26,6 +27,7 @@ from sciembed_train.encoder.checkpoint import CHECKPOINT_VERSION, describe
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.microbatch import plan_pieces
 from sciembed_train.errors import UserError
+from sciembed_train.methods import sharding
 from sciembed_train.optim import OptimSettings
 
 
@@ -110,6 +112,7 @@ class Method(LightningModule):
         self.stop_agreed = 0  # the same, known to every rank after a step
         self._grad_norm: Tensor | None = None
         self._meter = _Meter()
+        self._weights = ExitStack()  # while validation holds them whole
 
     # What a method defines.
 
@@ -162,6 +165,12 @@ class Method(LightningModule):
 
     # The step.
 
+    def configure_model(self) -> None:
+        """Share the weights out among the ranks, where the strategy is to do so."""
+        if isinstance(self.trainer.strategy, ModelParallelStrategy):
+            assert self.device_mesh is not None
+            sharding.share_out(self.encoder, self.device_mesh["data_parallel"])
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW; its learning rate is set before each step."""
         scaled = str(self.trainer.precision) == "16-mixed"
@@ -203,6 +212,7 @@ class Method(LightningModule):
             ``loss`` and its parts, each summed over the batch's examples.
         """
         value: dict[str, Tensor] = {}
+        self.run_along(self.runs(len(pieces)) - len(pieces), batch)
         for number, piece in enumerate(pieces, start=1):
             with self.exchanging(number == len(pieces)):
                 loss = self.loss(piece)
@@ -214,6 +224,20 @@ class Method(LightningModule):
     def seed_dropout(self, step: int, piece: int = 0) -> None:
         """Make dropout a function of (seed, step, rank, piece) and of nothing else."""
         torch.manual_seed(_dropout_seed(self.training_facts.get("seed", 0), step, piece))
+
+    def runs(self, pieces: int) -> int:
+        """How often every rank is to run the encoder, where this one has so many pieces.
+
+        Only ranks that share the weights out need to run it equally often.
+        """
+        return pieces if self.encoder.pace is None else self.encoder.pace(pieces)
+
+    def run_along(self, times: int, batch: Any) -> None:
+        """Run the encoder where other ranks have more pieces; no gradient changes by it."""
+        for _ in range(times):
+            nothing = sharding.run_once(self.encoder, batch.rows)
+            if torch.is_grad_enabled():
+                self.manual_backward(nothing)
 
     def exchanging(self, yes: bool) -> AbstractContextManager[None]:
         """Whether a backward pass exchanges gradients among ranks; the step's last one does."""
@@ -264,7 +288,7 @@ class Method(LightningModule):
         found = {
             **{f"train/{n}": v / examples for n, v in zip(value, values, strict=True)},
             "train/lr": rate,
-            "train/grad_norm": self._grad_norm.item(),
+            "train/grad_norm": distributed.assembled(self._grad_norm).item(),
             "train/tokens_per_second": tokens / seconds,
             "train/data_time_share": share,
             "train/peak_memory_gb": _peak_memory_gb(self.device),
@@ -283,6 +307,8 @@ class Method(LightningModule):
         """Forget what the last validation kept."""
         self._meter.pause()
         self.held_out.clear()
+        # Ranks have unlike numbers of held-out texts.
+        self._weights.enter_context(sharding.whole(self.encoder))
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Encode some held-out texts; a rank that has none is given None."""
@@ -305,6 +331,7 @@ class Method(LightningModule):
             if not self.trainer.sanity_checking:
                 for logger in self.loggers:
                     logger.log_metrics(found, step=self.global_step)
+        self._weights.close()
         self.held_out.clear()
         self._meter.resume()
 

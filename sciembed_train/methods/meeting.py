@@ -60,16 +60,20 @@ def meeting_gradients(
     Returns:
         ``loss`` and all parts: means, not multiplied by the number of examples.
     """
-    whole = len(pieces) == 1
+    runs = method.runs(len(pieces))
+    whole = runs == 1
     brought: dict[int, Represented] = {}
     value: dict[str, Tensor] = {}
     gradients: dict[int, tuple[Tensor, ...]] = {}
     if meet is not None:
+        meeting = sum(map(meets, pieces))
+        extra = method.runs(meeting) - meeting
         with torch.set_grad_enabled(whole):
             for number, piece in enumerate(pieces):
                 if meets(piece):
                     method.seed_dropout(step, number)
                     brought[number] = represent(piece)
+            method.run_along(extra, pieces[0])
         if not whole:
             # Weights that autocast has lowered without a graph must not serve the pass with one.
             # torch 2.13 keeps none of those; whether 2.11 does was not tried.
@@ -86,6 +90,7 @@ def meeting_gradients(
         ]
         gradients = dict(zip(brought, zip(*shares, strict=True), strict=True))
         value = {"loss": loss.value.detach(), **loss.parts}
+    method.run_along(runs - len(pieces), pieces[0])
     for number, piece in enumerate(pieces):
         with method.exchanging(number == len(pieces) - 1):
             if brought and whole:

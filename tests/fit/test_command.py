@@ -46,7 +46,7 @@ def refused(toy, capsys, *more):
         (["--trainer.limit_val_batches", "0", "--early_stopping.patience", "1"], "leaves valid"),
         (["--trainer.log_every_n_steps", "0"], "trainer.log_every_n_steps is 0; give 1 or more"),
         (["--trainer.log_every_n_steps", "null"], "trainer.log_every_n_steps is None"),
-        (["--trainer.strategy", "fsdp"], "trainer.strategy=fsdp is not supported"),
+        (["--trainer.strategy", "deepspeed"], "trainer.strategy=deepspeed is not supported"),
         (["--checkpoint.monitor", "val/ndcg"], "val/loss, val/mrr, val/recall@10, val/map"),
         (["--checkpoint.every", "0"], "checkpoint.every must be 1 or more"),
         (["--early_stopping.patience", "long"], "patience"),

@@ -26,7 +26,8 @@ class Watched(LightningModule):
     """Keeps each step's gradient as it is before clipping."""
 
     def on_before_optimizer_step(self, optimizer):
-        grads = [p.grad.flatten() for p in self.parameters() if p.grad is not None]
+        grads = [p.grad for p in self.parameters() if p.grad is not None]
+        grads = [distributed.assembled(gradient).flatten() for gradient in grads]
         self.__dict__.setdefault("seen", []).append(torch.cat(grads).clone())
         super().on_before_optimizer_step(optimizer)
 
@@ -91,7 +92,7 @@ def train(
     return {**found, "triplets": [batch.rows.ids.tolist() for batch in batches]}
 
 
-def fitted(module: Method, data: TrainingData, steps: int, **settings) -> dict:
+def fitted(module: Method, data: TrainingData, steps: int, strategy="ddp", **settings) -> dict:
     """What came of some steps, in this process or in those of the group it is in."""
     world = distributed.world_size()
     if world > 1:  # so that Lightning joins these processes and starts none
@@ -102,7 +103,7 @@ def fitted(module: Method, data: TrainingData, steps: int, **settings) -> dict:
         max_epochs=-1,
         accelerator="cpu",
         devices=world,
-        strategy="ddp" if world > 1 else "auto",
+        strategy=strategy if world > 1 else "auto",
         val_check_interval=steps,
         check_val_every_n_epoch=None,
         use_distributed_sampler=False,
@@ -114,9 +115,10 @@ def fitted(module: Method, data: TrainingData, steps: int, **settings) -> dict:
         **settings,
     )
     trainer.fit(module, data)
+    whole = [distributed.assembled(p.detach()) for p in module.parameters()]
     return {
         "gradients": [g.tolist() for g in module.seen],
-        "weights": torch.cat([p.detach().flatten() for p in module.parameters()]).tolist(),
+        "weights": torch.cat([w.flatten() for w in whole]).tolist(),
         "scores": {name: value.item() for name, value in trainer.callback_metrics.items()},
     }
 
