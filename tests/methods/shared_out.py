@@ -5,7 +5,6 @@ from functools import partial
 from unittest.mock import patch
 
 import torch
-
 from pytorch_lightning.strategies import DDPStrategy
 
 from sciembed_train import distributed
@@ -35,23 +34,22 @@ def padded(fitted, checkpointing, module, *arguments, **settings):
 
 def bucketed(fitted, module, *arguments, **settings):
     """Train as `training.fitted`, by DDP as a run has it; whether gradients were views."""
-    views, watch = [], module.on_before_optimizer_step
+    views, searching, watch = [], [], module.on_before_optimizer_step
 
     def seen(optimizer):
         views.extend(p.grad._is_view() for p in module.parameters() if p.grad is not None)
+        model = module.trainer.strategy.model
+        searching.append(getattr(model, "find_unused_parameters", None))
         watch(optimizer)
 
     module.on_before_optimizer_step = seen
     strategy = DDPStrategy()
     keep_gradients_in_buckets(strategy)
     found = fitted(module, *arguments, strategy=strategy, **settings)
-    wrapped = strategy.model
-    searching = getattr(wrapped, "find_unused_parameters", None)
     return {**found, "views": views, "searching": searching}
 
 
 VARIANTS = {
-    "triplets": (training, {"method": training.Plain}),
     "triplets, cut": (training, {"method": training.Plain, "step_tokens": 150}),
     "spans": (span_training, {}),
     "spans, cut": (span_training, {"step_tokens": 120}),
