@@ -30,6 +30,7 @@ from sciembed_train.encoder.mix import new_mix
 from sciembed_train.encoder.opening import open_parts
 from sciembed_train.encoder.packed import why_not_packed
 from sciembed_train.encoder.piece import packed_piece, padded_piece, run_along
+from sciembed_train.encoder.products import faster_linear
 from sciembed_train.encoder.settings import EncoderSettings, position_limit
 from sciembed_train.errors import UserError
 from sciembed_train.inputs import FORMATS, InputFormat, TextTokenizer, cut_sentences
@@ -239,7 +240,8 @@ class Encoder(nn.Module):
         """
         if self.head is None:
             raise ValueError("this encoder has no masked-language-modelling head")
-        return self.head(states)
+        with faster_linear(states.device):
+            return self.head(states)
 
     def _encode(
         self,

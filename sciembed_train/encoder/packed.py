@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sciembed_train.encoder.pooling import first_tokens
+from sciembed_train.encoder.products import faster_linear
 
 # Model types whose layers have BERT's shape, in transformers 4.57 and 5 alike; the value says
 # whether positions count from ``padding_idx + 1`` (Liu et al. 2019's code) or from 0.
@@ -141,7 +142,7 @@ def _layer(
 ) -> Float[Tensor, "Q H"]:
     """One transformer layer; with ``asking``, only those tokens' new states."""
     # Entered here, so that a checkpoint enters it again.
-    with within(asking is not None):
+    with within(asking is not None), faster_linear(hidden.device):
         return _states(layer, hidden, runs, asking)
 
 

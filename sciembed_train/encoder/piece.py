@@ -18,6 +18,7 @@ from sciembed_train.encoder import pooling
 from sciembed_train.encoder.microbatch import EncodePiece, Piece
 from sciembed_train.encoder.mix import padded_firsts
 from sciembed_train.encoder.packed import packed_layers, packed_states
+from sciembed_train.encoder.products import faster_linear
 
 if TYPE_CHECKING:
     from sciembed_train.encoder.encoder import Encoder
@@ -65,14 +66,18 @@ def padded_piece(
     ids = ids.masked_scatter(mask, piece.rows.ids)
     inputs = {"input_ids": ids, "attention_mask": mask.long()}
     firsts: list[Tensor] | None = None
+    # What is computed again in the backward is computed outside of here, and must be the same.
+    again = encoder.settings.gradient_checkpointing and encoder.training
+    faster = contextlib.nullcontext() if again else faster_linear(ids.device)
     if encoder.mix is None or piece.sentences is not None:
         chosen = contextlib.nullcontext()
         if encoder.adapters is not None and piece.formats is not None:
             chosen = encoder.adapters.choose(piece.formats, piece.sizes).padded()
-        with chosen:
+        with chosen, faster:
             hidden = encoder.backbone(**inputs).last_hidden_state
     else:
-        hidden, firsts = padded_firsts(encoder.backbone, inputs)
+        with faster:
+            hidden, firsts = padded_firsts(encoder.backbone, inputs)
 
     def states(tokens: Int[Tensor, " J"]) -> Float[Tensor, "J H"]:
         ends = torch.cumsum(lengths, 0)
