@@ -14,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from sciembed_train.errors import UserError
+
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
@@ -41,14 +43,14 @@ class Finding:
     """One line of the answer.
 
     Args:
-        about: the part it belongs to: machine, package, safety, run or disk.
+        about: the part it belongs to: machine, package, safety, run, disk, or what ranks exchange.
         name: what was looked at.
         state: ``ok``; ``note`` to know; ``no`` for something that would not run but is optional;
             ``bad`` for what must be mended first.
         detail: what was found and, where it is not ``ok``, what to do.
     """
 
-    about: Literal["machine", "package", "safety", "run", "disk"]
+    about: Literal["machine", "package", "safety", "run", "disk", "exchange"]
     name: str
     state: Literal["ok", "note", "no", "bad"]
     detail: str
@@ -272,6 +274,20 @@ def disk(folder: Path) -> Iterator[Finding]:
         )
 
 
+def exchanges(recipes: list[str], gpus: int) -> Iterator[Finding]:
+    """What each rank sends in a step of a recipe, where there are several."""
+    from sciembed_train.communication import of_recipe
+
+    if gpus < 2:
+        return
+    volumes = list(of_recipe(recipes, gpus))
+    for volume in volumes:
+        sent = f"{volume.sent / 1e6:,.1f} MB sent by each of {gpus} GPUs in a step"
+        yield Finding("exchange", volume.name, "ok", f"{sent}: {volume.detail}")
+    total = sum(volume.sent for volume in volumes)
+    yield Finding("exchange", "together", "ok", f"{total / 1e6:,.1f} MB")
+
+
 def examine(checkpoints: Path) -> list[Finding]:
     """Every finding, in the order in which they are printed."""
     found, needs = versions(), requirements()
@@ -294,10 +310,13 @@ def render(findings: list[Finding]) -> str:
         "safety": "Safety",
         "run": "What would run",
         "disk": "Where runs go",
+        "exchange": "What GPUs exchange",
     }
     lines = []
     for about, title in titles.items():
         here = [f for f in findings if f.about == about]
+        if not here:
+            continue
         width = max((len(f.name) for f in here), default=0)
         lines += [title, *(f"  {marks[f.state]}{f.name:<{width}}  {f.detail}" for f in here), ""]
     bad = [f.name for f in findings if f.state == "bad"]
@@ -309,8 +328,12 @@ def main(argv: list[str]) -> int:
     """Print what this machine has and can do; 1 when something must be mended first, else 0."""
     parser = argparse.ArgumentParser("train doctor", description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    parser.add_argument("-c", "--config", action="append", default=[], help="a recipe, for --gpus")
+    parser.add_argument("--gpus", type=int, default=1, help="count what so many exchange in a step")
     args = parser.parse_args(argv)
-    findings = examine(Path("checkpoints"))
+    if args.gpus < 1:
+        raise UserError(f"--gpus must be 1 or more; got {args.gpus}.")
+    findings = [*examine(Path("checkpoints")), *exchanges(args.config, args.gpus)]
     ready = all(f.state != "bad" for f in findings)
     if args.json:
         print(json.dumps({"ready": ready, "findings": [asdict(f) for f in findings]}, indent=2))

@@ -26,6 +26,7 @@ VERBS = (
     "show",
     "quickstart",
     "doctor",
+    "communication",
     "checks",
     "compare",
     "aligning",

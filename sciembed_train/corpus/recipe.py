@@ -95,6 +95,29 @@ def recipe_sections(paths: Sequence[str | Path]) -> tuple[dict[str, Any], dict[s
     return data, encoder
 
 
+def read_recipe(
+    paths: Sequence[str | Path],
+) -> tuple[str | None, dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The method's class and arguments, those of ``data``, and the trainer's settings.
+
+    Of an encoder named in several files the later arguments stand above the earlier ones.
+
+    Raises:
+        UserError: a file cannot be read or is no YAML.
+    """
+    method: str | None = None
+    model: dict[str, Any] = {}
+    trainer: dict[str, Any] = {}
+    data, encoder = recipe_sections(paths)
+    for path in map(Path, paths):
+        recipe = _load(path)
+        given = recipe.get("model")
+        model |= _arguments(given)
+        method = given.get("class_path", method) if isinstance(given, dict) else method
+        trainer |= recipe.get("trainer") or {}
+    return method, {**model, "encoder": encoder}, data, trainer
+
+
 def _load(path: Path) -> dict[str, Any]:
     import yaml
 

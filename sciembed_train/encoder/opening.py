@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 from torch import nn
@@ -62,3 +63,16 @@ def _check_mask_token(tokenizer: TextTokenizer, where: str) -> None:
             "the place of words. Use a backbone whose tokenizer has one, or train without masked "
             "language modelling."
         )
+
+
+def repeated_layers(backbone: nn.Module) -> list[nn.Module]:
+    """The members of a backbone's outermost lists of modules."""
+
+    def inside(module: nn.Module) -> Iterator[nn.Module]:
+        for child in module.children():
+            if isinstance(child, nn.ModuleList):
+                yield from child
+            else:
+                yield from inside(child)
+
+    return list(inside(backbone))

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from sciembed_train import distributed
 from sciembed_train.batches import Sentences, TokenRows
 from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.encoder.opening import repeated_layers
 from sciembed_train.errors import UserError
 
 # What of the encoder a method calls.
@@ -45,7 +46,7 @@ def check(encoder: Encoder, trained: Iterator[nn.Parameter]) -> None:
             "trainer.strategy fsdp shares out what is trained, and encoder.adapters trains few "
             f"weights beside a frozen backbone. {instead}"
         )
-    if not layers(encoder):
+    if not repeated_layers(encoder.backbone):
         raise UserError(
             f"trainer.strategy fsdp shares out the layers of a backbone, and "
             f"{encoder.settings.backbone} has no list of them. {instead}"
@@ -56,19 +57,6 @@ def check(encoder: Encoder, trained: Iterator[nn.Parameter]) -> None:
             "trainer.strategy fsdp shares out the encoder, and this method trains weights outside "
             f"of it. {instead}"
         )
-
-
-def layers(encoder: Encoder) -> list[nn.Module]:
-    """The backbone's repeated layers: the members of its outermost lists of modules."""
-
-    def inside(module: nn.Module) -> Iterator[nn.Module]:
-        for child in module.children():
-            if isinstance(child, nn.ModuleList):
-                yield from child
-            else:
-                yield from inside(child)
-
-    return list(inside(encoder.backbone))
 
 
 def share_out(encoder: Encoder, mesh: Any) -> None:
@@ -82,7 +70,7 @@ def share_out(encoder: Encoder, mesh: Any) -> None:
         mesh: the ranks that share.
     """
     if encoder.pace is None:
-        distributed.share_out(encoder, layers(encoder), CALLS, mesh)
+        distributed.share_out(encoder, repeated_layers(encoder.backbone), CALLS, mesh)
         encoder.pace = distributed.largest_over_ranks
 
 

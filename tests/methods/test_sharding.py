@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
+from sciembed_train.encoder.opening import repeated_layers
 from sciembed_train.errors import UserError
 from sciembed_train.methods import sharding
 from tests.corpus.cocited import write_cocited_corpus
@@ -74,7 +75,7 @@ def test_four_ranks_that_share_the_weights_make_the_steps_of_one_process(places,
 def test_the_layers_are_those_of_the_backbone(tiny_bert, tiny_roberta):
     for folder in (tiny_bert, tiny_roberta):
         encoder = Encoder(EncoderSettings(str(folder), forward="padded"))
-        assert sharding.layers(encoder) == list(encoder.backbone.encoder.layer)
+        assert repeated_layers(encoder.backbone) == list(encoder.backbone.encoder.layer)
 
 
 def test_what_cannot_be_shared_out_is_refused(tiny_bert):
