@@ -14,10 +14,11 @@ the same losses, precision, dropouts and AdamW. Only how texts are encoded diffe
     python benchmarks/mixed_formats.py --data ../shared/data [--batch 24] [--rounds 3] [--steps 3]
 
 Each measurement is a process of its own; the sides take turns, so that a busy moment of the machine
-falls on all. No side cuts a step into several backward passes. Prints one table: examples per
-second and by how much one forward is faster (median over the rounds, with the range), real tokens
-among those computed, peak memory (resident, or allocated on a GPU), AdamW's state, and how far the
-loss of the first step, without dropout, is from that of the first side.
+falls on all. Without a GPU seconds are those in which the process computed, of all its threads, so
+that others on the machine count little. No side cuts a step into several backward passes. Prints
+one table: examples per second and by how much one forward is faster (median over the rounds, with
+the range), real tokens among those computed, peak memory (resident, or allocated on a GPU), AdamW's
+state, and how far the loss of the first step, without dropout, is from that of the first side.
 """
 
 from __future__ import annotations
@@ -247,11 +248,13 @@ def run_side(job: dict[str, Any]) -> dict[str, float]:
 
 
 def now(device: torch.device) -> float:
+    """Seconds: of the clock where a GPU computes, else of this process's threads."""
     import torch
 
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter()
+        return time.perf_counter()
+    return time.process_time()
 
 
 def measure(job: dict[str, Any]) -> dict[str, float] | None:
