@@ -104,8 +104,8 @@ def export_encoder(
     settings = encoder.settings
     if card.get("base_model"):
         # A folder's place says nothing to others, and something about the machine.
-        base = str(card["base_model"])
-        card = {**card, "base_model": Path(base).name if Path(base).expanduser().exists() else base}
+        base = Path(str(card["base_model"])).expanduser()
+        card = {**card, "base_model": _known_as(base) if base.exists() else card["base_model"]}
     similarity = card.get("similarity") or "euclidean"
     if settings.pooling == "sentences":
         multi_vector.check_record(card)
@@ -135,9 +135,7 @@ def export_encoder(
                     max_length=settings.max_length,
                     similarity=similarity,
                 )
-            # A run's own export is known by the run's name.
-            name = folder.parent.name if folder.name == "export" else folder.name
-            text = model_card(encoder, record, name)
+            text = model_card(encoder, record, _known_as(folder))
             (partial / "README.md").write_text(text, encoding="utf-8")
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror or error}).") from error
@@ -146,6 +144,11 @@ def export_encoder(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return differences
+
+
+def _known_as(folder: Path) -> str:
+    """The name of a model's folder; a run's own export is known by the run's name."""
+    return folder.parent.name if folder.name == "export" else folder.name
 
 
 def on_host(encoder: Encoder) -> Encoder:

@@ -267,7 +267,9 @@ def _limitations(encoder: Encoder, record: dict[str, Any], texts: str) -> Iterat
             f"- Trained for {measure} between whole papers. {other} gives other rankings, and "
             "short queries or single sentences are a different task."
         )
-        yield "- Citations were the training signal, with their habits and biases."
+        of_tasks = encoder.reads_formats or record["method"] == "multitask"
+        signal = "The training tasks' labels and relations" if of_tasks else "Citations"
+        yield f"- {signal} were the training signal, with their habits and biases."
     else:
         yield f"- Trained for {measure} between spans of text. {other} gives other rankings."
         yield (

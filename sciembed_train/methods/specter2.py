@@ -177,10 +177,13 @@ class MultiTask(Method):
                 f"encoder.adapters.formats ({', '.join(adapters.formats)}), or leave these tasks "
                 "out of the list."
             )
-        for name in sorted(set(adapters.formats) - there):
+        lacking = sorted(set(adapters.formats) - there)
+        if lacking:
+            left = ", ".join(name for name in adapters.formats if name in there)
             raise UserError(
-                f"encoder.adapters.formats has {name}, and no task of the corpus is of this "
-                "format, so its adapter would not be trained: leave it out."
+                f"encoder.adapters.formats has {', '.join(lacking)}, and no task of the corpus is "
+                "of that format, so the adapter would not be trained: leave it out "
+                f"(--model.encoder.adapters.formats '[{left}]')."
             )
 
     def gradients(self, batch: TaskBatch, pieces: list[TaskBatch]) -> dict[str, Tensor]:

@@ -117,6 +117,7 @@ def test_the_folder_says_what_it_is(bert):
         "--format-token '[PRX]'",
         "trust_remote_code=True",
         "load_adapter",
+        "The training tasks' labels and relations were the training signal",
     ):
         assert said in card
     assert "library_name: sciembed_train" in card

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -245,8 +246,10 @@ def test_the_record_says_how_the_encoder_was_made_and_loads_again(tiny_bert, tmp
     assert torch.equal(again.encode_texts(text), encoder.encode_texts(text))
 
 
-def test_the_place_of_the_base_model_is_not_published(tiny_bert, tmp_path):
-    export_encoder(encoder_of(tiny_bert), tmp_path / "m", {**CARD, "base_model": str(tiny_bert)})
+def test_the_base_model_is_named_and_its_place_not_published(tiny_bert, tmp_path):
+    base = shutil.copytree(tiny_bert, tmp_path / "first_run" / "export")
+    export_encoder(encoder_of(tiny_bert), tmp_path / "m", {**CARD, "base_model": str(base)})
+    assert "| base model | first_run |" in (tmp_path / "m" / "README.md").read_text()
     for name, content in contents(tmp_path / "m").items():
         assert str(tiny_bert.parent).encode() not in content, name
         assert str(tmp_path).encode() not in content, name
