@@ -96,7 +96,10 @@ class Audit:
                 f"{self._first[reason]} {dropped.count:,} of {self.rows:,} rows {are} like this."
             )
         them = "it" if self.n_bad == 1 else "them"
-        lines.append(f"Correct {them}, or skip {them} with --max-bad-rows {self.n_bad}.")
+        lines.append(
+            f"Correct {them}, or skip {them} with --max-bad-rows {self.n_bad} "
+            f"(in fit --data.max_bad_rows {self.n_bad})."
+        )
         raise UserError(" ".join(lines) if len(lines) == 2 else "\n".join(lines))
 
     def as_dict(self) -> dict[str, Any]:

@@ -82,14 +82,14 @@ def test_malformed_rows_are_refused_above_the_budget_with_the_first_of_each_kind
         audit.check()
     assert str(refused.value) == (
         "p.jsonl:1042: `abstract` is the number 17; expected text. 3 of 20,113 rows are like "
-        "this. Correct them, or skip them with --max-bad-rows 3."
+        "this. Correct them, or skip them with --max-bad-rows 3 (in fit --data.max_bad_rows 3)."
     )
     audit.bad(BadRow("y", "there is no `title`."), "p.jsonl:7")
     with pytest.raises(UserError) as refused:
         audit.check()
     assert str(refused.value).splitlines()[1:] == [
         "p.jsonl:7: there is no `title`. 1 of 20,113 rows is like this.",
-        "Correct them, or skip them with --max-bad-rows 4.",
+        "Correct them, or skip them with --max-bad-rows 4 (in fit --data.max_bad_rows 4).",
     ]
 
 
