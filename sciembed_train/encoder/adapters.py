@@ -105,6 +105,8 @@ class FormatAdapters(nn.Module):
                     load_adapter(backbone, FORMATS[name], start[name], config, self.fingerprint)
                 else:
                     backbone.add_adapter(FORMATS[name], config)
+        except UserError:
+            raise  # of the adapter to begin with; it says which
         except (ValueError, KeyError, AttributeError, AssertionError) as error:
             raise UserError(
                 f"{base}: the library adapters cannot put {settings.config} into a model of type "

@@ -220,3 +220,13 @@ def test_a_place_that_is_nowhere_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError, match="no such folder"):
         find_adapter("someone/no-such-adapter")
+
+
+def test_an_adapter_that_is_nowhere_is_told_as_such_where_training_begins(tiny_bert, tmp_path):
+    from transformers import AutoModel
+
+    model = AutoModel.from_pretrained(str(tiny_bert))
+    settings = AdapterSettings(config=WIDE, start={"proximity": f"{tmp_path}/gone/[PRX]"})
+    with pytest.raises(UserError) as refused:
+        FormatAdapters(model, settings, "a/base")
+    assert str(refused.value).startswith(f"{tmp_path}/gone/[PRX]: there is no such folder")
