@@ -244,11 +244,11 @@ def looped(model: Path, pairs: Pairs, precision: str, padded: bool = False) -> S
 def padded_sentences(encoder: Encoder, rows: TokenRows, sentences: Sentences) -> Tensor:
     """Sentence vectors of one forward in which every text is as long as the longest."""
     longest = int(rows.lengths.max())
-    mask = torch.arange(longest, device=DEVICE) < rows.lengths.unsqueeze(1)
+    mask = (torch.arange(longest) < rows.lengths.unsqueeze(1)).to(DEVICE)
     ids = rows.ids.new_full(mask.shape, encoder.tokenizer.pad_id).masked_scatter(mask, rows.ids)
     hidden = encoder.backbone(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-    states = hidden[mask].index_select(0, sentences.positions(rows.lengths))
-    return mean_ragged(states, sentences.lengths)
+    states = hidden[mask].index_select(0, sentences.positions(rows.lengths).to(DEVICE))
+    return mean_ragged(states, sentences.lengths.to(DEVICE))
 
 
 class LossAlone:

@@ -148,8 +148,8 @@ def library_vectors(
 
     texts = batch.rows.select(rows)
     width = longest or int(texts.lengths.max())
-    mask = torch.arange(width, device=rows.device) < texts.lengths[:, None]
-    ids = torch.full(mask.shape, encoder.tokenizer.pad_id, device=rows.device)
+    mask = (torch.arange(width) < texts.lengths[:, None]).to(texts.ids.device)
+    ids = torch.full(mask.shape, encoder.tokenizer.pad_id, device=mask.device)
     ids = ids.masked_scatter(mask, texts.ids)
     counted.add(texts.tokens, mask.numel())
     with adapters.AdapterSetup(list(FORMATS.values())[place]):

@@ -42,16 +42,17 @@ def packed(encoder: Encoder, batch: SpanBatch) -> tuple[Tensor, Tensor]:
 
 def padded(encoder: Encoder, batch: SpanBatch, everywhere: bool = False) -> tuple[Tensor, Tensor]:
     """The same of two padded forwards."""
-    anchors = batch.rows.select(batch.anchor)
+    anchors = batch.rows.select(batch.anchor.cpu())
     hidden, mask = _padded_states(encoder, anchors)
-    near, near_mask = _padded_states(encoder, batch.rows.select(batch.positive.flatten()))
+    near, near_mask = _padded_states(encoder, batch.rows.select(batch.positive.flatten().cpu()))
     vectors = torch.cat([mean_padded(hidden, mask), mean_padded(near, near_mask)])
     if not len(batch.masked):
         return vectors, torch.zeros((), device=encoder.device)
     # Anchors are the batch's first rows, so a position in it is one in them.
     ends = torch.cumsum(anchors.lengths, 0)
     row = torch.searchsorted(ends, batch.masked, right=True)
-    column = batch.masked - (ends - anchors.lengths)[row]
+    column = (batch.masked - (ends - anchors.lengths)[row]).to(hidden.device)
+    row = row.to(hidden.device)
     if not everywhere:
         return vectors, masked_lm(encoder.token_logits(hidden[row, column]), batch.labels)
     labels = torch.full_like(mask, -100)
@@ -73,8 +74,8 @@ FORWARDS: dict[str, Forward] = {
 
 
 def _padded_states(encoder: Encoder, rows: TokenRows) -> tuple[Tensor, Tensor]:
-    slots = torch.arange(int(rows.lengths.max()), device=rows.ids.device)
-    mask = slots < rows.lengths.unsqueeze(1)
+    slots = torch.arange(int(rows.lengths.max()))
+    mask = (slots < rows.lengths.unsqueeze(1)).to(rows.ids.device)
     ids = rows.ids.new_full(mask.shape, encoder.tokenizer.pad_id)
     ids = ids.masked_scatter(mask, rows.ids)
     mask = mask.long()

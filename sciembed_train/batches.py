@@ -3,33 +3,71 @@
 Shapes: ``U`` distinct texts, ``T`` tokens of them all, ``B`` examples of this rank; of documents
 ``A`` anchors, ``P`` positives of each, ``K`` tokens that are hidden; ``S`` sentences of all texts,
 ``C`` classes of a task.
+
+What a plan is made of, such as lengths, is on the host wherever the rest is: a device is never
+waited for to learn how many tokens a text has.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import chain
 from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 Held = TypeVar("Held", bound="_Moved")  # beartype reads Self in decorated classes alone
+
+
+HOST = {"host": True}  # of a field that stays on the host
+
+
+def on_device(
+    device: torch.device, *arrays: NDArray[np.integer] | Int[Tensor, " _"]
+) -> list[Int[Tensor, " _"]]:
+    """Integers of the host on a device, brought there in one copy that nobody waits for."""
+    whole = torch.from_numpy(np.concatenate([np.asarray(a, dtype=np.int64) for a in arrays]))
+    if device.type == "cuda":
+        whole = whole.pin_memory()
+    # Apple's GPUs may read memory that the host has given away already.
+    whole = whole.to(device, non_blocking=device.type not in ("cpu", "mps"))
+    return list(whole.split([len(a) for a in arrays]))
+
+
+def runs(starts: NDArray[np.integer], sizes: NDArray[np.integer]) -> NDArray[np.int64]:
+    """``start, start + 1, ...`` of each run in turn, as many as its size."""
+    sizes = np.asarray(sizes, dtype=np.int64)
+    ends = np.cumsum(sizes)
+    return np.arange(sizes.sum()) + np.repeat(starts - (ends - sizes), sizes)
+
+
+def firsts(sizes: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Where each run starts when all stand end to end."""
+    sizes = np.asarray(sizes, dtype=np.int64)
+    return np.cumsum(sizes) - sizes
 
 
 class _Moved:
     """What is held in tensors, and in others of its kind, and can be moved whole."""
 
     def to(self: Held, device: torch.device | str, non_blocking: bool = False) -> Held:
-        """The same on a device."""
+        """The same on a device, but for what stays on the host."""
         return self._each(lambda held: held.to(device, non_blocking=non_blocking))
 
     def pin_memory(self: Held) -> Held:
         """The same in page-locked memory."""
         return self._each(lambda held: held.pin_memory())
+
+    def brought(self: Held, device: torch.device) -> Held:
+        """The same on a device, on its way there when this returns: nobody waits for it."""
+        if device.type != "cuda":
+            return self.to(device)
+        return self.pin_memory().to(device, non_blocking=True)
 
     def _each(self: Held, moved: Callable[[Any], Any]) -> Held:
         def each(value: Any) -> Any:
@@ -37,7 +75,8 @@ class _Moved:
                 return tuple(map(each, value))
             return moved(value) if isinstance(value, Tensor | _Moved) else value
 
-        values = {field.name: getattr(self, field.name) for field in fields(cast(Any, self))}
+        moving = [f.name for f in fields(cast(Any, self)) if not f.metadata.get("host")]
+        values = {name: getattr(self, name) for name in moving}
         held = {k: each(v) for k, v in values.items() if isinstance(v, Tensor | _Moved | tuple)}
         return replace(cast(Any, self), **held)
 
@@ -48,11 +87,18 @@ class TokenRows(_Moved):
 
     Args:
         ids: token ids of every text, special tokens included, one text after another.
-        lengths: number of tokens of each text, each at least 1; they sum to ``T``.
+        lengths: number of tokens of each text, each at least 1; they sum to ``T``. On the host.
+
+    Raises:
+        ValueError: the lengths are on a device.
     """
 
     ids: Int[Tensor, " T"]
-    lengths: Int[Tensor, " U"]
+    lengths: Int[Tensor, " U"] = field(metadata=HOST)
+
+    def __post_init__(self) -> None:
+        if self.lengths.device.type != "cpu":
+            raise ValueError(f"lengths of texts stay on the host; got {self.lengths.device}")
 
     @classmethod
     def from_lists(cls, rows: Sequence[Sequence[int]]) -> TokenRows:
@@ -69,20 +115,20 @@ class TokenRows(_Moved):
         """Number of real tokens, ``T``."""
         return len(self.ids)
 
-    def select(self, rows: Int[Tensor, " K"]) -> TokenRows:
-        """The named texts, in that order; a text may be named twice."""
-        lengths = self.lengths[rows]
-        starts = (torch.cumsum(self.lengths, 0) - self.lengths)[rows]
-        offsets = torch.cumsum(lengths, 0) - lengths
-        total = int(lengths.sum())
-        where = torch.arange(total, device=self.ids.device)
-        where = where + torch.repeat_interleave(starts - offsets, lengths, output_size=total)
-        return TokenRows(self.ids[where], lengths)
+    def select(self, rows: NDArray[np.integer] | Int[Tensor, " K"]) -> TokenRows:
+        """The named texts, in that order; a text may be named twice.
+
+        Args:
+            rows: on the host.
+        """
+        chosen, lengths = np.asarray(rows), self.lengths.numpy()
+        (where,) = on_device(self.ids.device, runs(firsts(lengths)[chosen], lengths[chosen]))
+        return TokenRows(self.ids.index_select(0, where), torch.from_numpy(lengths[chosen]))
 
 
 @dataclass(frozen=True)
 class Sentences(_Moved):
-    """Where the sentences of some texts stand, text after text.
+    """Where the sentences of some texts stand, text after text; on the host.
 
     Args:
         starts: first token of each sentence, counted from its text's first token.
@@ -90,33 +136,28 @@ class Sentences(_Moved):
         counts: sentences of each text, at least 1; they sum to ``S``.
     """
 
-    starts: Int[Tensor, " S"]
-    lengths: Int[Tensor, " S"]
-    counts: Int[Tensor, " U"]
+    starts: Int[Tensor, " S"] = field(metadata=HOST)
+    lengths: Int[Tensor, " S"] = field(metadata=HOST)
+    counts: Int[Tensor, " U"] = field(metadata=HOST)
 
-    def select(self, texts: Int[Tensor, " K"]) -> Sentences:
-        """Those of the named texts, in that order."""
-        counts = self.counts[texts]
-        firsts = (torch.cumsum(self.counts, 0) - self.counts)[texts]
-        where = _within(counts) + torch.repeat_interleave(firsts, counts)
-        return Sentences(self.starts[where], self.lengths[where], counts)
+    def select(self, texts: NDArray[np.integer] | Int[Tensor, " K"]) -> Sentences:
+        """Those of the named texts, in that order.
+
+        Args:
+            texts: on the host.
+        """
+        chosen, counts = np.asarray(texts), self.counts.numpy()
+        where = torch.from_numpy(runs(firsts(counts)[chosen], counts[chosen]))
+        return Sentences(self.starts[where], self.lengths[where], torch.from_numpy(counts[chosen]))
 
     def positions(self, lengths: Int[Tensor, " U"]) -> Int[Tensor, " K"]:
-        """Where every sentence's tokens stand in the ids of all texts end to end.
+        """Where every sentence's tokens stand in the ids of all texts end to end; on the host.
 
         Args:
             lengths: tokens of each text, as `TokenRows.lengths`.
         """
-        texts = torch.cumsum(lengths, 0) - lengths
-        starts = self.starts + torch.repeat_interleave(texts, self.counts)
-        return _within(self.lengths) + torch.repeat_interleave(starts, self.lengths)
-
-
-def _within(sizes: Int[Tensor, " N"]) -> Int[Tensor, " K"]:
-    """0, 1, ... of each run in turn."""
-    starts = torch.cumsum(sizes, 0) - sizes
-    total = int(sizes.sum())
-    return torch.arange(total, device=sizes.device) - torch.repeat_interleave(starts, sizes)
+        texts = np.repeat(firsts(lengths.numpy()), self.counts.numpy())
+        return torch.from_numpy(runs(texts + self.starts.numpy(), self.lengths.numpy()))
 
 
 @dataclass(frozen=True)
@@ -240,13 +281,13 @@ class TaskBatch(_Moved):
 
     Args:
         rows: each distinct text of the share once for every format that reads it.
-        formats: the format that reads each row, as its place in `inputs.FORMATS`.
+        formats: the format that reads each row, as its place in `inputs.FORMATS`; on the host.
         parts: the examples, a part for each task.
         step: the optimiser step, counted from 0 over the whole run.
     """
 
     rows: TokenRows
-    formats: Int[Tensor, " U"]
+    formats: Int[Tensor, " U"] = field(metadata=HOST)
     parts: tuple[TripletPart | LabelPart, ...]
     step: int
 
@@ -263,13 +304,13 @@ class PaperBatch(_Moved):
         slots: position of each paper in the list that is being encoded.
         sentences: of the papers, where they are compared sentence by sentence.
         formats: the format that reads each row, as its place in `inputs.FORMATS`, where texts are
-            read for tasks.
+            read for tasks; on the host.
     """
 
     rows: TokenRows
     slots: Int[Tensor, " U"]
     sentences: Sentences | None = None
-    formats: Int[Tensor, " U"] | None = None
+    formats: Int[Tensor, " U"] | None = field(default=None, metadata=HOST)
 
 
 @dataclass(frozen=True)
@@ -340,6 +381,7 @@ class SpanBatch(_Moved):
         anchor: row of each anchor, document after document.
         positive: rows of each anchor's positives; ``P`` may be 0.
         masked: positions in ``rows.ids`` of the tokens to be predicted, ascending; ``K`` may be 0.
+            On the host.
         labels: the ids that stood there.
         documents: how many documents the spans are of.
         step: the optimiser step, counted from 0 over the whole run; -1 for held-out documents.
@@ -349,7 +391,7 @@ class SpanBatch(_Moved):
     rows: TokenRows
     anchor: Int[Tensor, " A"]
     positive: Int[Tensor, "A P"]
-    masked: Int[Tensor, " K"]
+    masked: Int[Tensor, " K"] = field(metadata=HOST)
     labels: Int[Tensor, " K"]
     documents: int
     step: int

@@ -263,8 +263,8 @@ class TrainingData(LightningDataModule):
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
     ) -> Any:
-        """The batch on the device; Lightning itself waits for each copy of a type of our own."""
-        return None if batch is None else batch.to(device, non_blocking=device.type == "cuda")
+        """The batch as it is: a method cuts it on the host and brings the pieces to the device."""
+        return batch
 
     def _make(self, data: Dataset[Any], sampler: Sampler[int] | None = None) -> TimedLoader:
         accelerated = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"

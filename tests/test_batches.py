@@ -1,5 +1,6 @@
 from dataclasses import fields
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +12,9 @@ from sciembed_train.batches import (
     TaskBatch,
     TokenRows,
     TripletPart,
+    firsts,
+    on_device,
+    runs,
 )
 
 
@@ -35,15 +39,18 @@ def test_a_span_batch_counts_documents(batch):
     assert batch.rows.ids[batch.masked].tolist() == [4]
 
 
-def test_a_span_batch_goes_to_a_device_whole(batch):
+def test_a_span_batch_goes_to_a_device_but_for_what_plans_are_made_of(batch):
     moved = batch.to("meta", non_blocking=True)
     for field in fields(SpanBatch):
         one, other = getattr(moved, field.name), getattr(batch, field.name)
-        if isinstance(other, torch.Tensor):
+        if field.name == "masked":
+            assert one is other
+        elif isinstance(other, torch.Tensor):
             assert one.device.type == "meta"
             assert one.shape == other.shape
         elif isinstance(other, TokenRows):
-            assert one.ids.device.type == one.lengths.device.type == "meta"
+            assert one.ids.device.type == "meta"
+            assert one.lengths is other.lengths
         else:
             assert one == other
 
@@ -53,8 +60,8 @@ def test_a_span_batch_is_pinned_whole(batch):
     if not torch.cuda.is_available():
         pytest.skip("page-locked memory needs a CUDA device")
     pinned = batch.pin_memory()
-    tensors = (pinned.anchor, pinned.positive, pinned.masked, pinned.labels)
-    assert all(x.is_pinned() for x in (*tensors, pinned.rows.ids, pinned.rows.lengths))
+    tensors = (pinned.anchor, pinned.positive, pinned.labels, pinned.rows.ids)
+    assert all(x.is_pinned() for x in tensors)
     assert (pinned.documents, pinned.step, pinned.first) == (1, 5, 3)
 
 
@@ -91,5 +98,31 @@ def test_the_parts_of_a_batch_of_tasks_move_with_it() -> None:
     moved = batch.to("meta")
     assert len(moved) == 2
     assert [part.task for part in moved.parts] == ["a", "b"]
+    assert moved.formats is batch.formats
     found = [getattr(part, f.name) for part in moved.parts for f in fields(part)]
     assert all(t.device.type == "meta" for t in found if isinstance(t, torch.Tensor))
+
+
+def test_lengths_on_a_device_are_refused():
+    with pytest.raises(ValueError, match="stay on the host"):
+        TokenRows(torch.arange(3), torch.tensor([1, 2], device="meta"))
+
+
+def test_integers_come_to_a_device_by_one_copy(monkeypatch):
+    moved = []
+    plain = torch.Tensor.to
+    monkeypatch.setattr(torch.Tensor, "to", lambda *a, **k: moved.append(k) or plain(*a, **k))
+    arrays = np.array([3, 4]), torch.tensor([5]), np.empty(0, np.int32)
+    assert [found.tolist() for found in on_device(torch.device("cpu"), *arrays)] == [
+        [3, 4],
+        [5],
+        [],
+    ]
+    assert len(moved) == 1
+    on_device(torch.device("meta"), *arrays)
+    assert moved[1:] == [{"non_blocking": True}]
+
+
+def test_runs_count_on_from_their_starts():
+    assert runs(np.array([7, 2, 0]), np.array([2, 0, 3])).tolist() == [7, 8, 0, 1, 2]
+    assert firsts(np.array([2, 0, 3])).tolist() == [0, 2, 2]

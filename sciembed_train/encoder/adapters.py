@@ -163,7 +163,7 @@ class FormatAdapters(nn.Module):
                 )
             read = np.full(len(lengths), places[0])
         else:
-            read = formats.cpu().numpy()
+            read = formats.numpy()
         if len(read) != len(lengths) or not np.isin(read, places).all():
             raise ValueError(
                 f"{len(lengths)} texts are read by formats {np.unique(read).tolist()} "

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from sciembed_train.batches import TokenRows
+from sciembed_train.batches import TokenRows, firsts, on_device, runs
 from sciembed_train.inputs import FORMATS, TextTokenizer
 
 
@@ -52,29 +53,27 @@ def with_codes(
     suffix: int,
     max_length: int,
 ) -> tuple[TokenRows, Int[Tensor, " U"]]:
-    """The texts with their formats' codes, and where in the ids these stand.
+    """The texts with their formats' codes, and where in the ids these stand, on the host.
 
     A text of ``max_length`` tokens loses the last one of its own for the code.
 
     Args:
         rows: texts with special tokens, at most ``max_length`` each.
-        formats: of each text, as a place in `inputs.FORMATS`.
+        formats: of each text, as a place in `inputs.FORMATS`; on the host.
         codes: the token of each format.
         prefix: special tokens at the beginning of a text; the code follows them.
         suffix: special tokens at its end.
         max_length: tokens of a text at most.
     """
-    whole = rows.lengths + 1
-    lengths = whole.clamp(max=max_length)
-    starts, sources = (torch.cumsum(x, 0) - x for x in (lengths, rows.lengths))
-    total = int(lengths.sum())
-    device = rows.ids.device
-    of = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths)
-    place = torch.arange(total, device=device) - starts[of]
+    whole = rows.lengths.numpy() + 1
+    lengths = np.minimum(whole, max_length)
+    of = np.repeat(np.arange(len(lengths)), lengths)
+    place = runs(np.zeros_like(lengths), lengths)
     # Of a text that is cut the special tokens at the end keep their place.
     ending = place >= lengths[of] - suffix
     back = (place > prefix) & ~(ending & (whole > max_length)[of])
-    ids = rows.ids[sources[of] + place - back.long()]
-    where = starts + prefix
-    ids = ids.index_copy(0, where, codes.to(device)[formats])
-    return TokenRows(ids, lengths), where
+    source = firsts(whole - 1)[of] + place - back
+    at = firsts(lengths) + prefix
+    found = on_device(rows.ids.device, source, at, codes.numpy()[formats.numpy()])
+    ids = rows.ids.index_select(0, found[0]).index_copy(0, found[1], found[2])
+    return TokenRows(ids, torch.from_numpy(lengths)), torch.from_numpy(at)

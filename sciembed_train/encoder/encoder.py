@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sciembed_train.batches import Sentences, TokenRows
-from sciembed_train.encoder import adapters, loading, mlm
+from sciembed_train.encoder import adapters, attention, loading, mlm
 from sciembed_train.encoder.adapter_settings import AdapterSettings
 from sciembed_train.encoder.control_codes import add_codes, code_ids, with_codes
 from sciembed_train.encoder.folder import save_encoder
@@ -98,6 +98,11 @@ class Encoder(nn.Module):
                 "Use auto or padded."
             )
         self.packed = reason is None and settings.forward != "padded"
+        if settings.attention != "auto" and not self.packed:
+            raise UserError(
+                f"encoder.attention is {settings.attention}, but {settings.backbone} runs padded, "
+                f"where the backbone attends by itself: {reason}. Use auto."
+            )
         # Where weights are shared out among ranks: most pieces that any of them has.
         self.pace: Callable[[int], int] | None = None
         # A loss on last hidden states leaves the pooler without gradient, and DDP waits for it.
@@ -168,6 +173,26 @@ class Encoder(nn.Module):
         """Token budget of one micro-batch on the present device."""
         return self.settings.piece_tokens or default_piece_tokens(self.device, self.packed)
 
+    def attention_on(self, kind: str, dtype: torch.dtype) -> str:
+        """How a training here keeps texts apart: the setting, or what ``auto`` means.
+
+        Args:
+            kind: type of the device.
+            dtype: of the matrix products.
+
+        Raises:
+            UserError: the setting does not run there.
+        """
+        name = self.settings.attention
+        if not self.packed:
+            return name
+        own = self.backbone.encoder.layer[0].attention.self
+        given = kind, dtype, own.dropout.p, own.attention_head_size
+        if name == "auto":
+            return attention.preferred(*given)
+        attention.check(name, *given)
+        return name
+
     def compose(self, title: str | None, abstract: str | Sequence[str] | None) -> str:
         """One text of a paper, in this encoder's input format."""
         return self.settings.form.compose(title, abstract, self.tokenizer.sep_token)
@@ -189,7 +214,7 @@ class Encoder(nn.Module):
         Args:
             rows: texts with special tokens.
             formats: what each text is read for, as its place in `inputs.FORMATS`, where the
-                encoder `reads_formats`; may be left out where it has one adapter.
+                encoder `reads_formats`; may be left out where it has one adapter. On the host.
 
         Raises:
             ValueError: there is no text, or one is longer than ``max_length``; or the encoder
@@ -223,7 +248,7 @@ class Encoder(nn.Module):
 
         Args:
             rows: as for `forward`.
-            positions: of the tokens in ``rows.ids``; may be none.
+            positions: of the tokens in ``rows.ids``, on the host; may be none.
 
         Raises:
             ValueError: as for `forward`, or a position is outside of ``rows.ids``.
@@ -261,7 +286,7 @@ class Encoder(nn.Module):
                 "this encoder has a vector for each sentence and none of a whole text (pooling "
                 "sentences); call sentence_vectors or encode_sentences"
             )
-        lengths = rows.lengths.cpu().numpy()
+        lengths = rows.lengths.numpy()
         if not len(lengths):
             raise ValueError("there is no text to encode")
         if lengths.min() < 1 or lengths.max() > self.settings.max_length:
@@ -273,7 +298,7 @@ class Encoder(nn.Module):
             ends = len(self.tokenizer.prefix), len(self.tokenizer.suffix)
             given = rows, formats, self._codes, *ends, self.settings.max_length
             rows, positions = with_codes(*given)
-            lengths = rows.lengths.cpu().numpy()
+            lengths = rows.lengths.numpy()
         if self.adapters is None:
             pieces = plan_pieces(lengths, budget, padded=not self.packed)
         else:
@@ -282,7 +307,7 @@ class Encoder(nn.Module):
         missing = 0
         if self.pace is not None and self.training:
             missing = self.pace(len(pieces.ends)) - len(pieces.ends)
-        found = encode_in_pieces(rows, lengths, pieces, encode, done, positions, sentences)
+        found = encode_in_pieces(rows, pieces, encode, done, positions, sentences)
         if missing:
             found = run_along(encode, missing, rows, found)
         if self.settings.control_codes:
@@ -437,7 +462,7 @@ class Encoder(nn.Module):
                     rows.to(self.device),
                     batch_tokens or self.piece_tokens,
                     progress,
-                    sentences=sentences.to(self.device),
+                    sentences=sentences,
                 )
             found += vectors.float().cpu().clone().split(sentences.counts.tolist())
         return found

@@ -1,7 +1,8 @@
 """Rows sorted by length, cut by a token budget, encoded piece by piece, and put back in order.
 
 The cut changes no number but rounding: each text is encoded by itself. It bounds the slots that
-padding wastes (padded backbones) and the working set of one piece (packed ones).
+padding wastes (padded backbones) and the working set of one piece (packed ones). Everything is
+planned on the host, and the plans go to the device in one copy: nothing waits for it.
 
 Shapes: ``U`` texts, ``D`` width of an embedding, ``K`` tokens whose states are wanted, ``J`` those
 of a piece, ``H`` width of a state, ``P`` vectors of a piece and ``V`` of all: one for each text, or
@@ -11,7 +12,7 @@ for each sentence of each.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -19,7 +20,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sciembed_train.batches import Sentences, TokenRows
+from sciembed_train.batches import Sentences, TokenRows, firsts, on_device, runs
 
 
 @dataclass(frozen=True)
@@ -28,18 +29,22 @@ class Piece:
 
     Args:
         rows: longest text first, or first of each format.
-        sizes: the rows' lengths on the host.
-        wanted: positions of tokens in the piece whose states are wanted too, ascending.
+        wanted: positions of tokens in the piece whose states are wanted too, ascending; on the
+            host.
         sentences: of the rows, where each is to have a vector in place of its text.
         formats: the format that reads each row, where that matters: equal ones are then
             neighbours, in rising order, and the longest text of each comes first.
     """
 
     rows: TokenRows
-    sizes: list[int]
-    wanted: Int[Tensor, " J"] | None
-    sentences: Sentences | None
+    wanted: Int[Tensor, " J"] | None = None
+    sentences: Sentences | None = None
     formats: list[int] | None = None
+
+    @property
+    def sizes(self) -> list[int]:
+        """Tokens of each row."""
+        return self.rows.lengths.tolist()
 
 
 # Gives the embeddings of a piece, and the states of the wanted tokens or None.
@@ -136,7 +141,6 @@ def plan_apart(
 
 def encode_in_pieces(
     rows: TokenRows,
-    lengths: Sequence[int] | np.ndarray,
     pieces: Pieces,
     encode: EncodePiece,
     done: Callable[[int], None] | None = None,
@@ -147,11 +151,10 @@ def encode_in_pieces(
 
     Args:
         rows: at least one text.
-        lengths: the rows' lengths on the host, so that nothing waits for the device.
-        pieces: the plan for these lengths.
+        pieces: the plan for their lengths.
         encode: given a piece: its embeddings, and the wanted tokens' states.
         done: called after each piece with its number of texts.
-        positions: tokens in ``rows.ids`` whose states are wanted too.
+        positions: tokens in ``rows.ids`` whose states are wanted too; on the host.
         sentences: of the rows, where each is to have a vector in place of its text.
 
     Returns:
@@ -161,36 +164,42 @@ def encode_in_pieces(
         ValueError: a position is not that of a token; a sentence is empty or reaches out of its
             text.
     """
-    device = rows.ids.device
-    order = torch.from_numpy(pieces.order).to(device)
-    ordered = rows.select(order)
-    sizes = np.asarray(lengths, dtype=np.int64)[pieces.order]
+    lengths = rows.lengths.numpy()
+    sizes = lengths[pieces.order]
     offsets = np.concatenate([[0], np.cumsum(sizes)])
-    wanted: Sequence[Tensor | None] = [None] * len(pieces.ends)
-    back = None
-    if positions is not None:
-        wanted, back = _share_out(positions, np.asarray(lengths), pieces, offsets)
-    order_back = torch.argsort(order)
+    wanted: Sequence[np.ndarray | None] = [None] * len(pieces.ends)
     theirs: Sequence[Sentences | None] = [None] * len(pieces.ends)
+    back, states_back = np.argsort(pieces.order), np.empty(0, np.int64)
+    if positions is not None:
+        wanted, states_back = _share_out(positions.numpy(), lengths, pieces, offsets)
     if sentences is not None:
-        theirs, order_back = _share_sentences(sentences, np.asarray(lengths), pieces)
+        theirs, back = _share_sentences(sentences, lengths, pieces)
+    where = runs(firsts(lengths)[pieces.order], sizes)
+    order, vectors_back, states_order = on_device(rows.ids.device, where, back, states_back)
+    ids = rows.ids.index_select(0, order)
     vectors, states = [], []
     for (start, end), here, spans in zip(pieces.spans(), wanted, theirs, strict=True):
-        tokens = slice(int(offsets[start]), int(offsets[end]))
-        piece = TokenRows(ordered.ids[tokens], ordered.lengths[start:end])
-        formats = None if pieces.formats is None else pieces.formats[start:end].tolist()
-        embeddings, found = encode(Piece(piece, sizes[start:end].tolist(), here, spans, formats))
+        tokens = ids[int(offsets[start]) : int(offsets[end])]
+        piece = Piece(
+            TokenRows(tokens, torch.from_numpy(sizes[start:end])),
+            None if here is None else torch.from_numpy(here),
+            spans,
+            None if pieces.formats is None else pieces.formats[start:end].tolist(),
+        )
+        embeddings, found = encode(piece)
         vectors.append(embeddings)
         states.append(found)
         if done is not None:
             done(end - start)
-    embeddings = torch.cat(vectors).index_select(0, order_back)
-    return embeddings, None if back is None else torch.cat(states).index_select(0, back)
+    embeddings = torch.cat(vectors).index_select(0, vectors_back)
+    if positions is None:
+        return embeddings, None
+    return embeddings, torch.cat(states).index_select(0, states_order)
 
 
 def _share_sentences(
     sentences: Sentences, lengths: np.ndarray, pieces: Pieces
-) -> tuple[Sequence[Sentences], Int[Tensor, " V"]]:
+) -> tuple[Sequence[Sentences], np.ndarray]:
     """For each piece the sentences of its rows; and what puts their vectors in order.
 
     Args:
@@ -201,36 +210,25 @@ def _share_sentences(
     Raises:
         ValueError: a sentence is empty or reaches out of its text.
     """
-    counts = sentences.counts.cpu().numpy()
-    starts, sizes = sentences.starts.cpu().numpy(), sentences.lengths.cpu().numpy()
+    counts = sentences.counts.numpy()
+    starts, sizes = sentences.starts.numpy(), sentences.lengths.numpy()
     room = np.repeat(lengths, counts)
     if (
         len(room) != len(starts)
         or not ((starts >= 0) & (sizes > 0) & (starts + sizes <= room)).all()
     ):
         raise ValueError("every sentence must have a token, and all of them inside of its text")
-    order = torch.from_numpy(pieces.order).to(sentences.starts.device)
-    ordered = sentences.select(order)
-    ends = np.concatenate([[0], np.cumsum(counts[pieces.order])])
-    shares = [
-        Sentences(
-            ordered.starts[ends[first] : ends[last]],
-            ordered.lengths[ends[first] : ends[last]],
-            ordered.counts[first:last],
-        )
-        for first, last in pieces.spans()
-    ]
-    numbers = torch.arange(len(starts), device=order.device)
-    return shares, replace(ordered, starts=numbers).select(torch.argsort(order)).starts
+    shares = [sentences.select(pieces.order[first:last]) for first, last in pieces.spans()]
+    return shares, np.argsort(runs(firsts(counts)[pieces.order], counts[pieces.order]))
 
 
 def _share_out(
-    positions: Int[Tensor, " K"], lengths: np.ndarray, pieces: Pieces, offsets: np.ndarray
-) -> tuple[Sequence[Tensor], Int[Tensor, " K"]]:
+    given: np.ndarray, lengths: np.ndarray, pieces: Pieces, offsets: np.ndarray
+) -> tuple[Sequence[np.ndarray], np.ndarray]:
     """For each piece the wanted positions in it, ascending; and what puts their states in order.
 
     Args:
-        positions: tokens of all rows, in the order the rows were given.
+        given: tokens of all rows, in the order the rows were given.
         lengths: the rows' lengths, in the same order.
         pieces: how the rows are sorted and cut.
         offsets: where each row starts when sorted, and the end of the last.
@@ -238,7 +236,6 @@ def _share_out(
     Raises:
         ValueError: a position is not that of a token.
     """
-    given = positions.cpu().numpy()
     ends = np.cumsum(lengths)
     if len(given) and not 0 <= given.min() <= given.max() < ends[-1]:
         raise ValueError(
@@ -250,10 +247,11 @@ def _share_out(
     moved = offsets[place[row]] + given - (ends - lengths)[row]
     order = np.argsort(moved, kind="stable")
     borders = offsets[[0, *pieces.ends]]
-    counts = np.diff(np.searchsorted(moved[order], borders))
-    inside = moved[order] - np.repeat(borders[:-1], counts)
+    cuts = np.searchsorted(moved[order], borders)
+    shares = [
+        moved[order][start:end] - border
+        for (start, end), border in zip(pairwise(cuts), borders[:-1], strict=True)
+    ]
     back = np.empty(len(given), dtype=np.int64)
     back[order] = np.arange(len(given))
-    device = positions.device
-    shares = torch.from_numpy(inside).to(device).split(counts.tolist())
-    return shares, torch.from_numpy(back).to(device)
+    return shares, back

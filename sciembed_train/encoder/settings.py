@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from sciembed_train.encoder import pooling
+from sciembed_train.encoder import attention, pooling
 from sciembed_train.encoder.adapter_settings import AdapterSettings
 from sciembed_train.errors import UserError
 from sciembed_train.inputs import InputFormat
@@ -39,6 +39,9 @@ class EncoderSettings:
             runs any, ``auto`` packs where it can.
         piece_tokens: token budget of one micro-batch (slots, where it is padded). It changes
             speed and memory, not results. None takes the device's default.
+        attention: how a packed forward keeps texts apart: ``by_text``, ``varlen``, ``nested`` or
+            ``padded`` (`attention.attend`). It changes speed, not results. ``auto`` takes what
+            suits the device, the type of the numbers and the dropout (`attention.preferred`).
         gradient_checkpointing: compute each layer again in the backward instead of keeping its
             inner states: far less memory, about a third more time.
         dropout: for hidden states and attention weights alike; None keeps the backbone's own.
@@ -59,6 +62,7 @@ class EncoderSettings:
     form: InputFormat = field(default_factory=InputFormat)
     forward: Literal["auto", "packed", "padded"] = "auto"
     piece_tokens: int | None = None
+    attention: Literal["auto", "by_text", "varlen", "nested", "padded"] = "auto"
     gradient_checkpointing: bool = False
     dropout: float | None = None
     control_codes: bool = False
@@ -75,6 +79,10 @@ class EncoderSettings:
             raise refuse("pooling", " or ".join(pooling.POOLINGS))
         if self.forward not in ("auto", "packed", "padded"):
             raise refuse("forward", "auto, packed or padded")
+        if self.attention not in attention.NAMES:
+            raise refuse("attention", " or ".join(attention.NAMES))
+        if self.forward == "padded" and self.attention != "auto":
+            raise refuse("attention", "auto, since encoder.forward is padded")
         if self.max_length < 3:
             raise refuse("max_length", "3 or more tokens")
         if self.piece_tokens is not None and self.piece_tokens < 1:

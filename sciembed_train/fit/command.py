@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from pytorch_lightning import Trainer
 
@@ -81,6 +82,8 @@ def fit(argv: list[str]) -> int:
                 _nothing_left(cli, folder, made)
             return 0
     method.check(cli.examples.batch(cli.plan.indices(0), epoch=0, step=0))
+    # Before the folder is made: a way of attending that cannot run here is refused.
+    cli.given.model.init_args.encoder.attention = _attention(cli)
     if first:
         folder.mkdir(parents=True, exist_ok=True)
         cli.parser.save(cli.given, folder / "config.yaml", overwrite=True, skip_none=False)
@@ -108,6 +111,13 @@ def fit(argv: list[str]) -> int:
     if trainer.is_global_zero:
         _finish(cli, folder)
     return 0
+
+
+def _attention(cli: RunCLI) -> str:
+    """How the run keeps texts apart, for config.yaml: what ``auto`` means here is told."""
+    types = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+    dtype = types.get(str(cli.trainer.precision), torch.float32)
+    return cli.model.encoder.attention_on(cli.trainer.strategy.root_device.type, dtype)
 
 
 def _announce(cli: RunCLI) -> None:

@@ -154,13 +154,12 @@ class Cocite(Method):
         """Loss of each pair against every allowed positive of the step or of this rank."""
         # The same distance as to the positive, with the same small number in it.
         distances = pairwise_euclidean(anchors + EPSILON, others)
-        allowed = torch.ones_like(distances, dtype=torch.bool)
+        pairs = len(batch) * distributed.world_size()
+        allowed = torch.ones((len(batch), pairs), dtype=torch.bool, device=distances.device)
         row, pair = batch.forbidden.T
-        if self.negatives == "local":
-            pair = pair - own_places(batch)[0]
-            here = (pair >= 0) & (pair < len(batch))
-            row, pair = row[here], pair[here]
         allowed[row, pair] = False
+        if self.negatives == "local":
+            allowed = allowed.narrow(1, distributed.rank() * len(batch), len(batch))
         near = euclidean(anchors, positives)
         return against_all(near, distances, allowed, self.margin, self.temperature)
 

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sciembed_train import distributed
-from sciembed_train.batches import SentencePairBatch
+from sciembed_train.batches import SentencePairBatch, on_device
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.losses import triplet_margin
@@ -180,7 +180,7 @@ class SentenceCocite(Method):
 
         def meet(anchors: Tensor, positives: Tensor) -> Loss:
             others = distributed.gather(positives)
-            counts = batch.sentences.counts
+            (counts,) = on_device(anchors.device, batch.sentences.counts)
             # Where there is no negative the first slot is compared, and does not count.
             far = batch.negative_count.clamp(min=1)
             return self._loss(

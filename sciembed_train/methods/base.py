@@ -160,7 +160,12 @@ class Method(LightningModule):
         raise NotImplementedError
 
     def cut(self, batch: Any, tokens: int | None) -> list[Any]:
-        """The batch in pieces of whole examples with at most ``tokens`` tokens each."""
+        """The batch in pieces of whole examples with at most ``tokens`` tokens each.
+
+        Args:
+            batch: on the host, as are its pieces.
+            tokens: of a piece's texts; None for no cut.
+        """
         raise NotImplementedError
 
     # The step.
@@ -200,7 +205,9 @@ class Method(LightningModule):
         rate = optimiser.learning_rate(self.optim, step, self.trainer.max_steps)
         optimiser.set_rate(cast(torch.optim.AdamW, optimizer.optimizer), self.optim, rate, step)
         optimizer.zero_grad()
-        pieces = self.cut(batch, self.step_tokens)
+        # Cut on the host, which knows the lengths: nobody waits for the device.
+        pieces = [piece.brought(self.device) for piece in self.cut(batch, self.step_tokens)]
+        batch = pieces[0] if len(pieces) == 1 else batch.brought(self.device)
         value = self.gradients(batch, pieces)
         optimizer.step()
         self._after_step(step, rate, batch, pieces, value)
@@ -313,7 +320,7 @@ class Method(LightningModule):
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Encode some held-out texts; a rank that has none is given None."""
         if batch is not None:
-            self.held_out.add(self.encoder, batch)
+            self.held_out.add(self.encoder, batch.brought(self.device))
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the held-out texts; every rank computes the same numbers."""
@@ -387,7 +394,7 @@ def useful_token_share(encoder: Encoder, batches: list[Any]) -> float:
         return 1.0
     tokens, slots = 0, 0
     for batch in batches:
-        lengths = batch.rows.lengths.cpu().numpy()
+        lengths = batch.rows.lengths.numpy()
         pieces = plan_pieces(lengths, encoder.piece_tokens, padded=True)
         for start, end in pieces.spans():
             rows = lengths[pieces.order[start:end]]

@@ -136,7 +136,7 @@ class Declutr(Method):
         """Gradients of both losses, scaled so that the mean over ranks is the global gradient."""
         # Ranks have different numbers of masked tokens; a mean of the ranks' own means would
         # weigh a token by where it happens to be.
-        here = torch.tensor([len(batch.labels)], device=batch.labels.device)
+        here = torch.full((1,), len(batch.labels), device=batch.labels.device)
         count = distributed.sum_over_ranks(here).clamp(min=1)
 
         def represent(piece: SpanBatch) -> Represented:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sciembed_train import distributed
-from sciembed_train.batches import DevTriplets, PaperBatch, SentencePairBatch
+from sciembed_train.batches import DevTriplets, PaperBatch, SentencePairBatch, on_device, runs
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.methods.base import full_precision, gathered, widest
 from sciembed_train.methods.triplets import whole_examples
@@ -41,12 +42,13 @@ def padded(vectors: Float[Tensor, "S D"], counts: Int[Tensor, " U"], most: int) 
 
     Args:
         vectors: text after text.
-        counts: sentences of each text.
+        counts: sentences of each text; on the host.
         most: width of a row, ``M``; no text has more sentences.
     """
-    there = sentences_there(counts, most)
-    rows = vectors.new_zeros(*there.shape, vectors.shape[1])
-    return Texts(rows.masked_scatter(there.unsqueeze(2), vectors), there)
+    sizes = counts.numpy()
+    slots, on_it = on_device(vectors.device, runs(np.arange(len(sizes)) * most, sizes), sizes)
+    rows = vectors.new_zeros(len(sizes) * most, vectors.shape[1]).index_copy(0, slots, vectors)
+    return Texts(rows.view(len(sizes), most, -1), sentences_there(on_it, most))
 
 
 def sentences_there(counts: Int[Tensor, " U"], most: int) -> Bool[Tensor, "U M"]:
@@ -58,7 +60,7 @@ def cut_sentence_pairs(batch: SentencePairBatch, tokens: int | None) -> list[Sen
     """The batch in consecutive pieces of whole pairs, each paper once in a piece.
 
     Args:
-        batch: at least one pair.
+        batch: at least one pair, on the host.
         tokens: most tokens of a piece's distinct papers; a single pair may have more.
     """
     if tokens is None or batch.rows.tokens <= tokens:
@@ -105,7 +107,7 @@ class HeldOutSentences:
         assert batch.sentences is not None
         vectors = encoder.sentence_vectors(batch.rows, batch.sentences)
         self._vectors.append(full_precision(vectors))
-        self._counts.append(batch.sentences.counts)
+        self._counts.append(batch.sentences.counts.to(vectors.device))
         self._slots.append(batch.slots)
 
     def scores(self, dev: DevTriplets, device: torch.device) -> dict[str, float]:

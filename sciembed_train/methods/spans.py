@@ -25,19 +25,20 @@ def cut_spans(batch: SpanBatch, tokens: int | None) -> list[SpanBatch]:
     """The batch in pieces of consecutive whole documents.
 
     Args:
-        batch: at least one document; every document has as many anchors and copies of them.
+        batch: at least one document, on the host; every document has as many anchors and copies
+            of them.
         tokens: most tokens of a piece; a single document may have more. None for no cut.
     """
     if tokens is None or batch.rows.tokens <= tokens:
         return [batch]
-    lengths = batch.rows.lengths.cpu()
-    named = torch.cat([batch.anchor, batch.positive.flatten()]).cpu()
+    lengths = batch.rows.lengths
+    named = torch.cat([batch.anchor, batch.positive.flatten()])
     copies = torch.ones(len(lengths), dtype=torch.bool)
     copies[named] = False
     # Rows of each document, one line each: anchors, their positives, masked copies.
     rows = torch.cat(
         [
-            part.cpu().reshape(len(batch), -1)
+            part.reshape(len(batch), -1)
             for part in (batch.anchor, batch.positive, copies.nonzero().squeeze(1))
         ],
         dim=1,
@@ -60,15 +61,15 @@ def _documents(batch: SpanBatch, rows: Tensor) -> SpanBatch:
     """The named rows of the batch, one line a document, as a batch of their own."""
     anchors = batch.anchor.shape[0] // len(batch)
     positives = batch.positive.shape[1] * anchors
-    kept = rows.flatten().to(batch.rows.ids.device)
+    kept = rows.flatten()
     # Where each token of the batch stands in the piece; -1 where it does not.
-    numbers = torch.arange(batch.rows.tokens, device=kept.device)
+    numbers = torch.arange(batch.rows.tokens)
     chosen = replace(batch.rows, ids=numbers).select(kept).ids
     places = torch.full_like(numbers, -1)
-    places[chosen] = torch.arange(len(chosen), device=kept.device)
+    places[chosen] = torch.arange(len(chosen))
     here = places[batch.masked]
     order = torch.argsort(here[here >= 0])
-    new = torch.arange(rows.numel(), device=kept.device).reshape(rows.shape)
+    new = torch.arange(rows.numel()).reshape(rows.shape)
     return replace(
         batch,
         rows=batch.rows.select(kept),

@@ -12,12 +12,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sciembed_train import distributed
-from sciembed_train.batches import DevTasks, LabelPart, TaskBatch, TaskKind, TripletPart
+from sciembed_train.batches import (
+    DevTasks,
+    LabelPart,
+    TaskBatch,
+    TaskKind,
+    TripletPart,
+    on_device,
+)
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.inputs import FORMATS
@@ -190,8 +198,8 @@ class MultiTask(Method):
         """Gradients of the sum of the tasks' means, each over all ranks."""
         # An unequal share of a task's examples on the ranks must not weigh them unequally.
         held = {part.task: len(part) for part in batch.parts}
-        here = torch.tensor([held.get(kind.name, 0) for kind in self.tasks])
-        here = here.to(batch.formats.device)
+        sizes = np.array([held.get(kind.name, 0) for kind in self.tasks])
+        (here,) = on_device(batch.rows.ids.device, sizes)
         every = distributed.sum_over_ranks(here).clamp(min=1)
         counts = {kind.name: count for kind, count in zip(self.tasks, every, strict=True)}
         meeting = [kind for kind in self.tasks if self._meets(kind) and held.get(kind.name)]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -23,6 +24,8 @@ from sciembed_train.batches import (
     TaskKind,
     TokenRows,
     TripletPart,
+    on_device,
+    runs,
 )
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.methods.base import full_precision, gathered, widest
@@ -107,7 +110,7 @@ def cut_tasks(
     """The batch in pieces of whole examples, each text once in a piece for every format.
 
     Args:
-        batch: at least one example.
+        batch: at least one example, on the host.
         tokens: most tokens of a piece; a single example may have more. None for no cut.
         apart: tasks whose examples, first in order, share no piece with the others'.
     """
@@ -156,17 +159,15 @@ def fingerprints(rows: TokenRows) -> Int[Tensor, " U"]:
     A polynomial of the ids, in integers that wrap around, so that ranks can tell equal texts
     apart from others without sending them.
     """
-    ids, lengths = rows.ids, rows.lengths
+    ids, lengths = rows.ids, rows.lengths.numpy()
     longest = int(lengths.max()) if len(lengths) else 0
     powers = torch.full((longest,), _FACTOR, device=ids.device).cumprod(0)
-    starts = torch.cumsum(lengths, 0) - lengths
-    place = torch.arange(len(ids), device=ids.device)
-    place = place - torch.repeat_interleave(starts, lengths)
-    of = torch.repeat_interleave(torch.arange(len(lengths), device=ids.device), lengths)
+    texts = np.repeat(np.arange(len(lengths)), lengths)
+    place, of = on_device(ids.device, runs(np.zeros_like(lengths), lengths), texts)
     # Squared with a shift between, so that near ids do not stand in near numbers.
     mixed = (ids + 1) * _FACTOR
     mixed = (mixed ^ (mixed >> 29)) * powers[place]
-    return torch.zeros_like(lengths).index_add(0, of, mixed)
+    return ids.new_zeros(len(lengths)).index_add(0, of, mixed)
 
 
 class HeldOutTasks:

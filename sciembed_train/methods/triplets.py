@@ -129,7 +129,7 @@ def cut_triplets(batch: TripletBatch, tokens: int | None) -> list[TripletBatch]:
     loss is the loss of the batch.
 
     Args:
-        batch: at least one triplet.
+        batch: at least one triplet, on the host.
         tokens: most tokens of a piece's distinct papers; a single triplet may have more.
     """
     if tokens is None or batch.rows.tokens <= tokens:
@@ -149,7 +149,7 @@ def cut_pairs(batch: PairBatch, tokens: int | None) -> list[PairBatch]:
     A piece's ``forbidden`` stays that of the batch: pairs meet in the batch, not in a piece.
 
     Args:
-        batch: at least one pair.
+        batch: at least one pair, on the host.
         tokens: most tokens of a piece's distinct papers; a single pair may have more.
     """
     if tokens is None or batch.rows.tokens <= tokens:

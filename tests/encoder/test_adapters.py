@@ -7,7 +7,8 @@ import torch
 
 from sciembed_train.encoder.adapter_settings import AdapterSettings, configuration, one_forward
 from sciembed_train.encoder.adapters import Choice, FormatAdapters, checkpoint_layers, fingerprint
-from sciembed_train.encoder.packed import packed_states
+from sciembed_train.encoder.attention import Layout
+from sciembed_train.encoder.packed import Run, packed_states
 from sciembed_train.errors import UserError
 from tests.encoder.adapter_models import (
     CODES,
@@ -30,9 +31,12 @@ def folder(request):
 
 
 def packed(backbone, choice, rows, cls_only=False, checkpointing=False):
-    sizes = rows.lengths.tolist()
-    given = (backbone, rows.ids, rows.lengths, sizes, cls_only, checkpointing)
-    return packed_states(*given, within=choice.packed)
+    run = Run(checkpointing=checkpointing, within=choice.packed)
+    return packed_states(backbone, rows.ids, laid_out(rows), cls_only, run)
+
+
+def laid_out(rows):
+    return Layout.of(rows.lengths.tolist(), rows.ids.device)[0]
 
 
 def one_by_one(backbone, rows, formats):
@@ -83,7 +87,7 @@ def test_every_format_changes_the_vector_its_own_way(tiny_bert):
     backbone, adapters = adapted(tiny_bert)
     rows = ragged([9])
     vectors = [packed(backbone, adapters.choose([f], [9]), rows, True) for f in range(4)]
-    vectors.append(packed_states(backbone, rows.ids, rows.lengths, [9], True))  # the base itself
+    vectors.append(packed_states(backbone, rows.ids, laid_out(rows), True))  # the base itself
     for number, first in enumerate(vectors):
         for second in vectors[:number]:
             assert (first - second).abs().max() > 0.1
@@ -159,8 +163,7 @@ def test_these_tests_tell_a_choice_that_is_a_state_of_the_model(tiny_bert):
         backbone.set_active_adapters(CODES[place])
 
     def forward(backbone, _, rows):
-        sizes = rows.lengths.tolist()
-        return packed_states(backbone, rows.ids, rows.lengths, sizes, checkpointing=True)
+        return packed_states(backbone, rows.ids, laid_out(rows), run=Run(checkpointing=True))
 
     got = two_passes(backbone, adapters, stateful, forward)
     with pytest.raises(AssertionError):
@@ -188,7 +191,7 @@ def test_a_new_adapter_is_near_the_identity_and_alike_for_the_same_seed(tiny_ber
 
     rows = ragged([9])
     plain = AutoModel.from_pretrained(str(tiny_bert)).eval()
-    base = packed_states(plain, rows.ids, rows.lengths, [9])
+    base = packed_states(plain, rows.ids, laid_out(rows))
     states = []
     for _ in range(2):
         backbone = AutoModel.from_pretrained(str(tiny_bert)).eval()

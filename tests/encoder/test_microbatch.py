@@ -37,7 +37,6 @@ def test_pieces_come_back_in_the_given_order(lengths, budget, padded):
     pieces = []
 
     def encode(piece):
-        assert piece.rows.lengths.tolist() == piece.sizes
         assert piece.wanted is None
         assert piece.sentences is None
         pieces.append(len(piece.sizes))
@@ -46,7 +45,7 @@ def test_pieces_come_back_in_the_given_order(lengths, budget, padded):
 
     done = []
     plan = plan_pieces(lengths, budget, padded)
-    vectors, states = encode_in_pieces(rows, lengths, plan, encode, done.append)
+    vectors, states = encode_in_pieces(rows, plan, encode, done.append)
     assert vectors[:, 0].tolist() == list(range(len(lengths)))
     assert states is None
     assert done == pieces
@@ -69,7 +68,7 @@ def test_states_come_back_in_the_order_of_their_positions(lengths, budget, padde
 
     plan = plan_pieces(lengths, budget, padded)
     _, states = encode_in_pieces(
-        rows, lengths, plan, encode, positions=torch.tensor(positions, dtype=torch.long)
+        rows, plan, encode, positions=torch.tensor(positions, dtype=torch.long)
     )
     assert states is not None
     assert states[:, 0].tolist() == positions
@@ -96,7 +95,7 @@ def test_vectors_of_sentences_come_back_in_the_order_of_the_texts(lengths, budge
         return torch.stack([torch.stack([f.min(), f.max()]).float() for f in found]), None
 
     plan = plan_pieces(lengths, budget, padded)
-    vectors, _ = encode_in_pieces(rows, lengths, plan, encode, sentences=sentences)
+    vectors, _ = encode_in_pieces(rows, plan, encode, sentences=sentences)
     assert vectors.tolist() == [[one[0], one[-1]] for one in expected]
 
 
@@ -114,7 +113,7 @@ def test_a_sentence_that_is_not_in_its_text_is_refused(starts, sizes, counts):
     rows = TokenRows(torch.arange(9), torch.tensor([5, 4]))
     with pytest.raises(ValueError, match="inside of its text"):
         encode_in_pieces(
-            rows, [5, 4], plan_pieces([5, 4], 9, False), lambda piece: None, None, None, sentences
+            rows, plan_pieces([5, 4], 9, False), lambda piece: None, None, None, sentences
         )
 
 

@@ -103,6 +103,8 @@ def test_a_run_has_its_files_and_is_not_overwritten(toy, whole, capsys):
     config = yaml.safe_load((whole / "config.yaml").read_text())
     assert config["run"] == "whole"
     assert config["data"]["batch_size"] == 8
+    # What `auto` meant on this machine.
+    assert config["model"]["init_args"]["encoder"]["attention"] == "by_text"
     assert cli.main(["fit", *toy.arguments("--run", "whole")]) == 2
     assert "--ckpt_path last" in capsys.readouterr().err
 

@@ -142,6 +142,7 @@ def test_local_negatives_are_those_of_this_rank_alone(tiny_bert, monkeypatch, te
     elsewhere = torch.tensor([[0, 1], [3, 2], [1, 0], [0, 9]])
     shifted = torch.cat([expected + torch.tensor([0, 4]), elsewhere])
     monkeypatch.setattr(distributed, "rank", lambda: 1)
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
     monkeypatch.setattr(distributed, "gather", lambda rows: pytest.fail("nothing is gathered"))
     module = prepared(str(tiny_bert), negatives="local", temperature=temperature)
     found = module.gradients(replace(given, forbidden=shifted), [given])
