@@ -91,9 +91,8 @@ def whole(encoder: Encoder) -> Iterator[None]:
 
 def run_once(encoder: Encoder, rows: TokenRows) -> Float[Tensor, ""]:
     """Zero, of one run of the encoder over the shortest text, with gradient to every weight."""
-    device = rows.ids.device
     text = rows.select(rows.lengths.argmin().reshape(1))
-    one = torch.ones(1, dtype=torch.int64, device=device)
+    one = torch.ones(1, dtype=torch.int64)
     if encoder.settings.pooling == "sentences":
         found = encoder.sentence_vectors(text, Sentences(0 * one, text.lengths, one))
     else:
