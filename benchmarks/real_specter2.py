@@ -10,7 +10,8 @@ SciRepEval's samples (``configs/specter2_adapters.yaml``):
 N is the seed of the split, of the order, of new weights and of dropout. The samples have no
 regression: the year of every paper of the searches is one here (``year_pred``). Everything is
 split by paper: a search with its candidates, whose years are held out with it, and a triplet are
-on one side as a whole, and no paper of the samples is in two of them.
+on one side as a whole. Where a training triplet shares a paper with a held-out one, ``prepare``
+leaves it out.
 
     python benchmarks/real_specter2.py --data ../shared/data --to FOLDER [--only four-0 shared-0]
         [--base-steps 100] [--steps 120]
@@ -276,7 +277,7 @@ Read = Callable[[str, argparse.Namespace], dict[str, float] | None]
 
 
 def table(kinds: tuple[str, ...], read: Read, args: argparse.Namespace) -> str:
-    """Each score of each kind, mean over seeds, and by how much the first kind is above others."""
+    """Each score of each kind, and by how much the first is above others: means (each seed)."""
     there: dict[int, dict[str, dict[str, float]]] = {}
     for seed in SEEDS:
         found = {kind: read(f"{kind}-{seed}", args) for kind in kinds}
@@ -284,17 +285,21 @@ def table(kinds: tuple[str, ...], read: Read, args: argparse.Namespace) -> str:
             there[seed] = {kind: value for kind, value in found.items() if value is not None}
     if not there:
         return "nothing is there whole"
-    head = ["score", *kinds, *(f"{kinds[0]} - {kind}, mean (each seed)" for kind in kinds[1:])]
+    head = ["score", *kinds, *(f"{kinds[0]} - {kind}" for kind in kinds[1:])]
     rows = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for score in next(iter(there.values()))[kinds[0]]:
         values = {kind: [found[kind][score] for found in there.values()] for kind in kinds}
-        cells = [f"{statistics.mean(values[kind]):.4f}" for kind in kinds]
+        cells = [told(values[kind]) for kind in kinds]
         for kind in kinds[1:]:
             gains = [a - b for a, b in zip(values[kinds[0]], values[kind], strict=True)]
-            each = ", ".join(f"{gain:+.3f}" for gain in gains)
-            cells.append(f"{statistics.mean(gains):+.4f} ({each})")
+            cells.append(told(gains, sign="+"))
         rows.append(f"| {score} | {' | '.join(cells)} |")
     return "\n".join(rows)
+
+
+def told(values: list[float], sign: str = "") -> str:
+    each = ", ".join(f"{value:{sign}.3f}" for value in values)
+    return f"{statistics.mean(values):{sign}.3f} ({each})"
 
 
 def main() -> None:
