@@ -153,3 +153,40 @@ def test_every_way_to_encode_several_formats_has_the_same_loss_and_gradients(tin
         torch.testing.assert_close(found[side], found[SIDES[0]], rtol=1e-9, atol=1e-12)
     assert [counted[side].slots for side in SIDES] == [81, 81, 121, 10 * 24]
     assert [counted[side].real for side in SIDES] == [81, 81, 81, 102]
+
+
+def test_the_projection_counts_the_work_in_plain_loops():
+    from projection import abstracts, forward, stages
+
+    d, layers = 768, 12
+    # Of a layer: query, key, value and output, then four times the width and back.
+    weights = layers * (4 * d * d + 2 * d * 4 * d)
+    scores_and_sums = layers * 2 * 2 * 240 * d
+    assert forward(240) == 2 * weights + scores_and_sums
+    mean, attended = abstracts()
+    assert mean == pytest.approx(200, abs=1)
+    assert attended == pytest.approx(240, abs=1)
+    base, grouped, adapters, *_ = stages(papers=1.5)
+    assert base.flops == pytest.approx(6e6 * 2 * 3 * mean * 3 * forward(attended))
+    assert grouped.flops == pytest.approx(base.flops / 2)
+    assert adapters.flops / adapters.all_tokens == pytest.approx(2 * forward(attended))
+
+
+def test_the_projection_reads_the_rate_of_a_row(tmp_path, capsys, monkeypatch):
+    import projection
+
+    table = tmp_path / "table.md"
+    table.write_text(
+        "machine\n\n| row | precision | real tokens/s |\n|---|---|---|\n"
+        "| scibert-shape-32 | bf16 | 400,000 |\n| scibert-shape-1024 | bf16 | 1,000,000 (0.98) |\n"
+    )
+    assert projection.read_rate(table, "scibert-shape-1024") == ("tokens", 1e6)
+    with pytest.raises(SystemExit, match="has no row 'other'"):
+        projection.read_rate(table, "other")
+    monkeypatch.setattr(sys, "argv", ["projection.py", "--output", str(table)])
+    projection.main()
+    said = capsys.readouterr().out
+    assert "| SPECTER2 base, shuffled | 3.6e+07 | 7.2e+09 | 3.86e+18 | 2.00 | 0.25 |" in said
+    monkeypatch.setattr(sys, "argv", ["projection.py"])
+    projection.main()
+    assert "still to be measured" in capsys.readouterr().out

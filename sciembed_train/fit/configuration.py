@@ -378,8 +378,11 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def default_name(argv: list[str], config: Any) -> str:
-    """The name of the first recipe on the command line, else of the method."""
-    files = messages.config_files(argv)
+    """The name of the first recipe on the command line, else of the method.
+
+    A machine file is no recipe, wherever it stands: two experiments of one machine would share it.
+    """
+    files = [file for file in messages.config_files(argv) if file.parent.name != "machine"]
     return files[0].stem if files else str(config.model.class_path).rpartition(".")[2].lower()
 
 
