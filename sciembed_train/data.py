@@ -234,6 +234,16 @@ class TrainingData(LightningDataModule):
         """
         return plan_for(self.examples, self.batch_size, self.seed, world_size, self.group_by_query)
 
+    def share(self, step: int) -> Any:
+        """This rank's share of an optimiser step."""
+        plan = self.plan(distributed.world_size())
+        return StepDataset(self.examples, plan, distributed.rank())[step]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text that the encoder can be given."""
+        return min(self.max_length, getattr(self.examples, "longest", self.max_length))
+
     def setup(self, stage: str) -> None:
         """Open everything on this rank."""
         _ = self.examples

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,9 +17,25 @@ import torch.distributed as dist
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
+_alone = False  # whether a rehearsal is being held
+
 
 def _grouped() -> bool:
     return dist.is_available() and dist.is_initialized()
+
+
+@contextmanager
+def rehearsal() -> Iterator[None]:
+    """Every rank takes the others to hold what it holds itself, and exchanges nothing.
+
+    Shapes and memory are those of the real exchange, and no rank waits for one that has failed.
+    """
+    global _alone
+    _alone = True
+    try:
+        yield
+    finally:
+        _alone = False
 
 
 def rank() -> int:
@@ -70,17 +87,19 @@ def gather(tensor: Shaped[Tensor, "B ..."]) -> Shaped[Tensor, "N ..."]:
     """
     if not _grouped() or world_size() == 1:
         return tensor
+    if _alone:
+        return torch.cat([tensor] * world_size())
     shapes = _shapes(tensor)
     if any(shape != shapes[0] for shape in shapes):
         raise ValueError(
             f"every rank must bring the same number of rows to gather; they bring {shapes}"
         )
-    import torch.distributed.nn.functional  # not imported by torch.distributed itself
+    from torch.distributed.nn import functional  # not imported by torch.distributed itself
 
     with warnings.catch_warnings():
         # torch 2.13 deprecates it for a function that older versions do not have.
         warnings.filterwarnings("ignore", ".*all_gather is deprecated", FutureWarning)
-        everyone = torch.distributed.nn.functional.all_gather(tensor.contiguous())
+        everyone = functional.all_gather(tensor.contiguous())
     return torch.cat(everyone, dim=0)
 
 
@@ -89,6 +108,8 @@ def gather_ragged(tensor: Shaped[Tensor, "B ..."]) -> Shaped[Tensor, "N ..."]:
     """The rows of every rank, rank after rank, without gradient; each may bring its own number."""
     if not _grouped() or world_size() == 1:
         return tensor.detach()
+    if _alone:
+        return torch.cat([tensor.detach()] * world_size())
     counts = [shape[0] for shape in _shapes(tensor)]
     padded = tensor.new_zeros((max(counts), *tensor.shape[1:]))
     padded[: len(tensor)] = tensor
@@ -101,6 +122,8 @@ def gather_ragged(tensor: Shaped[Tensor, "B ..."]) -> Shaped[Tensor, "N ..."]:
 def sum_over_ranks(tensor: Tensor) -> Tensor:
     """The sum over ranks, on every rank, without gradient; the argument stays as it was."""
     total = tensor.detach().clone()
+    if _grouped() and _alone:
+        return total * world_size()
     if _grouped():
         dist.all_reduce(total)
     return total
@@ -173,6 +196,6 @@ def dealt_like(like: Tensor, value: Any) -> Any:
 
 
 def barrier() -> None:
-    """Return when every rank has come here."""
-    if _grouped():
+    """Return when every rank has come here; in a rehearsal at once."""
+    if _grouped() and not _alone:
         dist.barrier()

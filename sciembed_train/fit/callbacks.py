@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -202,7 +203,35 @@ class Bar(TQDMProgressBar):
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """What stands behind the bar."""
-        return {name: f"{value:.3f}" for name, value in cast(Method, pl_module).shown.items()}
+        shown = cast(Method, pl_module).shown
+        return {
+            name: f"{value:{',.0f' if value >= 100 else '.3f'}}" for name, value in shown.items()
+        }
+
+
+class Pieces(Callback):
+    """Says once how large a step's pieces are, where memory has set a limit.
+
+    Args:
+        write: keeps the limit with the run's settings; called on the first rank alone.
+        quiet: whether nothing is said.
+    """
+
+    def __init__(self, write: Callable[[int], None], quiet: bool) -> None:
+        self.write, self.quiet, self._told = write, quiet, False
+
+    @rank_zero_only
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Before the first step."""
+        fitted = cast(Method, pl_module).fitted
+        if self._told or not fitted.said or fitted.tokens is None:
+            return
+        self._told = True
+        self.write(fitted.tokens)
+        if not self.quiet:
+            say(fitted.said)
 
 
 class Lines(Callback):
@@ -223,8 +252,10 @@ class Lines(Callback):
         if time.monotonic() - self._last >= self.seconds:
             self._last = time.monotonic()
             shown = cast(Method, pl_module).shown
-            loss = f", loss {shown['loss']:.3f}" if shown else ""
-            say(f"step {trainer.global_step:,} of {trainer.max_steps:,}{loss}")
+            told = f"step {trainer.global_step:,} of {trainer.max_steps:,}"
+            if shown:
+                told += f", loss {shown['loss']:.3f}, {shown['tokens/s']:,.0f} tokens/s"
+            say(told)
 
 
 class Scores(Callback):

@@ -75,6 +75,7 @@ def fit(argv: list[str]) -> int:
         scores = f"the scores of {type(method).__name__} with these settings"
         check_monitors(cli.config, method.reported_scores, scores)
     method.training_facts = training_facts(cli)
+    method.tries_largest = cli.config.memory_check
     if cli.start is not None:
         made = check_fits(cli.start, method, cli.datamodule, resuming=True)["global_step"]
         if made >= cli.total:
@@ -86,7 +87,7 @@ def fit(argv: list[str]) -> int:
     cli.given.model.init_args.encoder.attention = _attention(cli)
     if first:
         folder.mkdir(parents=True, exist_ok=True)
-        cli.parser.save(cli.given, folder / "config.yaml", overwrite=True, skip_none=False)
+        cli.write_config()
         _announce(cli)
         settings = yaml.safe_load(cli.parser.dump(cli.given, skip_none=False))
         for logger in trainer.loggers:

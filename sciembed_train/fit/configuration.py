@@ -35,6 +35,7 @@ from sciembed_train.fit import messages
 from sciembed_train.fit.callbacks import (
     Bar,
     Lines,
+    Pieces,
     RunCheckpoints,
     Scores,
     Signals,
@@ -153,6 +154,12 @@ class RunCLI(LightningCLI):
         parser.add_argument("--wandb_project", type=str, default="sciembed")
         parser.add_argument(
             "--export", action=ActionYesNo, default=True, help="write export/ at the end"
+        )
+        parser.add_argument(
+            "--memory_check",
+            action=ActionYesNo,
+            default=True,
+            help="on a GPU, make the step that takes most memory once before the first",
         )
         if not self.fitting:
             parser.add_argument("--json", action=ActionYesNo, default=False, help="print JSON")
@@ -329,7 +336,7 @@ class RunCLI(LightningCLI):
         assert folder is not None
         wanted = config.trainer.enable_progress_bar is not False and not config.quiet
         bar = wanted and sys.stderr.isatty()
-        callbacks: list[Callback] = [Signals()]
+        callbacks: list[Callback] = [Signals(), Pieces(self.write_config, config.quiet)]
         if not config.quiet:
             callbacks += [Scores(), Bar() if bar else Lines()]
         if config.early_stopping is not None:
@@ -347,6 +354,14 @@ class RunCLI(LightningCLI):
             log_every_n_steps=min(trainer.log_every_n_steps, self.total),
             enable_progress_bar=bar,
         )
+
+    def write_config(self, step_tokens: int | None = None) -> None:
+        """Write ``config.yaml``; with the pieces of a step where memory has set their size."""
+        assert self.run_folder is not None
+        if step_tokens is not None:
+            self.given.model.init_args.step_tokens = step_tokens
+        path = self.run_folder / "config.yaml"
+        self.parser.save(self.given, path, overwrite=True, skip_none=False)
 
     def _loggers(self, folder: Path) -> list[Logger]:
         loggers: list[Logger] = [run_folder.MetricsCsv(folder / "metrics.csv")]
@@ -469,4 +484,5 @@ def known_keys() -> set[str]:
         *(Trainer, CheckpointSettings, StoppingSettings),
     )
     own = {"ckpt_path", "run", "root", "quiet", "wandb", "export", "early_stopping", "checkpoint"}
+    own.add("memory_check")
     return own.union(*(inspect.signature(kind).parameters for kind in taking))

@@ -19,7 +19,7 @@ from sciembed_train.batches import PairBatch
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.losses import against_all, triplet_margin
-from sciembed_train.methods.base import Loss, Method, full_precision
+from sciembed_train.methods.base import Loss, Method, StepTokens, full_precision
 from sciembed_train.methods.meeting import Represented, meeting_gradients
 from sciembed_train.methods.triplets import (
     VALIDATION_SCORES,
@@ -50,7 +50,7 @@ class Cocite(Method):
         mix_lr: what multiplies the learning rate of the layer mix's weights. At 1, as published,
             they hardly leave where they start: Adam moves each by about a learning rate a step.
         step_tokens: most tokens of one backward pass; a share that has more is cut by whole
-            pairs and encoded twice (`methods.meeting`). Null for no cut.
+            pairs and encoded twice (`methods.meeting`). See `Method`.
 
     Raises:
         ValueError: the margin is negative, the temperature not above 0, or given for ``one``, or
@@ -67,7 +67,7 @@ class Cocite(Method):
         negatives: Literal["one", "all", "local"] = "one",
         temperature: float | None = None,
         mix_lr: float = 1.0,
-        step_tokens: int | None = None,
+        step_tokens: StepTokens = "auto",
     ) -> None:
         if margin < 0:
             raise ValueError(
@@ -171,6 +171,16 @@ class Cocite(Method):
     ) -> Float[Tensor, " B"]:
         """Loss of each triplet."""
         return triplet_margin(euclidean(anchor, positive), euclidean(anchor, negative), self.margin)
+
+    def met_negatives(self, batch: PairBatch) -> float:
+        """One of each pair that has one; or every pair's positive that is not forbidden."""
+        if self.negatives == "one":
+            return (batch.negative >= 0).double().mean().item()
+        local = self.negatives == "local"
+        every = len(batch) * (1 if local else distributed.world_size())
+        first = int(own_places(batch)[0]) if local else 0
+        pair = batch.forbidden[:, 1] - first
+        return every - int(((pair >= 0) & (pair < every)).sum()) / len(batch)
 
     def cut(self, batch: PairBatch, tokens: int | None) -> list[PairBatch]:
         """The batch in pieces of whole pairs; they still meet."""

@@ -22,7 +22,7 @@ from sciembed_train.batches import SentencePairBatch, on_device
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.losses import triplet_margin
-from sciembed_train.methods.base import Loss, Method, full_precision
+from sciembed_train.methods.base import Loss, Method, StepTokens, full_precision
 from sciembed_train.methods.meeting import Represented, meeting_gradients
 from sciembed_train.methods.sentences import (
     VALIDATION_SCORES,
@@ -93,7 +93,7 @@ class SentenceCocite(Method):
             negative's aligned one: the anchor's ``own`` aligned sentence, or the one of that
             number in the ``other`` pair's alignment, as published: about any sentence.
         step_tokens: most tokens of one backward pass; a share that has more is cut by whole
-            pairs and encoded twice (`methods.meeting`). Null for no cut.
+            pairs and encoded twice (`methods.meeting`). See `Method`.
 
     Raises:
         UserError: a setting is out of its range, lacks what it needs, or serves nothing.
@@ -111,7 +111,7 @@ class SentenceCocite(Method):
         attention_temperature: float = 1.0,
         margin: float = 1.0,
         aligned_anchor: Literal["own", "other"] = "own",
-        step_tokens: int | None = None,
+        step_tokens: StepTokens = "auto",
     ) -> None:
         if encoder.pooling != "sentences":
             raise UserError(
@@ -277,6 +277,10 @@ class SentenceCocite(Method):
         """The weighted sum of the objectives' losses."""
         weights = asdict(self.objectives)
         return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum(0)
+
+    def met_negatives(self, batch: SentencePairBatch) -> float:
+        """One of each pair that has one."""
+        return (batch.negative >= 0).double().mean().item()
 
     def cut(self, batch: SentencePairBatch, tokens: int | None) -> list[SentencePairBatch]:
         """The batch in pieces of whole pairs; they still meet."""

@@ -6,9 +6,6 @@ A method is a constructor and a loss. Shapes: ``B`` examples, ``D`` width.
 from __future__ import annotations
 
 import hashlib
-import resource
-import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass
@@ -18,17 +15,21 @@ import torch
 from jaxtyping import Float
 from pytorch_lightning import LightningModule
 from pytorch_lightning.core.optimizer import LightningOptimizer
-from pytorch_lightning.strategies import ModelParallelStrategy
+from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 
 from sciembed_train import distributed
 from sciembed_train import optim as optimiser
 from sciembed_train.encoder.checkpoint import CHECKPOINT_VERSION, describe
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-from sciembed_train.encoder.microbatch import plan_pieces
 from sciembed_train.errors import UserError
 from sciembed_train.methods import sharding
+from sciembed_train.methods.fitting import Fitted, fit_step
+from sciembed_train.methods.meter import Meter, bf16_share, peak_memory_gb, useful_token_share
 from sciembed_train.optim import OptimSettings
+
+# Most tokens of a backward pass: as many as fit, a number, or no limit.
+StepTokens = int | Literal["auto"] | None
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Method(LightningModule):
         optim: AdamW, its schedule and clipping.
         step_tokens: most tokens of distinct texts in one backward pass; a rank's share that has
             more is cut by whole examples. A setting of the machine's memory: the gradient is the
-            same. Null for no cut.
+            same. ``auto`` for as many as fit (`methods.fitting`), null for no cut.
         masked_lm: whether the backbone's masked-language-modelling head is trained too.
     """
 
@@ -92,12 +93,12 @@ class Method(LightningModule):
         self,
         encoder: EncoderSettings,
         optim: OptimSettings = OptimSettings(),  # noqa: B008 - frozen
-        step_tokens: int | None = None,
+        step_tokens: StepTokens = "auto",
         masked_lm: bool = False,
     ) -> None:
         super().__init__()
-        if step_tokens is not None and step_tokens < 1:
-            raise ValueError(f"step_tokens must be 1 or more, or null; got {step_tokens}.")
+        if isinstance(step_tokens, int) and step_tokens < 1:
+            raise ValueError(f"step_tokens must be 1 or more, auto, or null; got {step_tokens}.")
         if encoder.pooling == "sentences" and not self.by_sentences:
             raise UserError(
                 f"encoder.pooling is sentences, and {type(self).__name__} trains one vector of a "
@@ -106,12 +107,14 @@ class Method(LightningModule):
         self.automatic_optimization = False
         self.encoder = Encoder(encoder, masked_lm=masked_lm)
         self.optim, self.step_tokens = optim, step_tokens
+        self.tries_largest = True  # whether a run begins with the step that takes most memory
+        self.fitted = Fitted(None if step_tokens == "auto" else step_tokens)
         self.training_facts: dict[str, Any] = {}  # for the checkpoint: seed, counts, recipe
         self.shown: dict[str, float] = {}  # for the progress bar
         self.stop_signal = 0  # set by a signal on this rank
         self.stop_agreed = 0  # the same, known to every rank after a step
         self._grad_norm: Tensor | None = None
-        self._meter = _Meter()
+        self._meter = Meter()
         self._weights = ExitStack()  # while validation holds them whole
 
     # What a method defines.
@@ -159,6 +162,14 @@ class Method(LightningModule):
         """The loss of some examples of this rank, mean over them."""
         raise NotImplementedError
 
+    def met_negatives(self, batch: Any) -> float:
+        """How many texts an anchor of the batch is to be farther from than from its positive.
+
+        The mean over this rank's anchors; of all ranks' texts where they are compared. 1 unless a
+        method says otherwise.
+        """
+        return 1.0
+
     def cut(self, batch: Any, tokens: int | None) -> list[Any]:
         """The batch in pieces of whole examples with at most ``tokens`` tokens each.
 
@@ -185,6 +196,26 @@ class Method(LightningModule):
         """Train with the settings given now, also where a checkpoint has brought its own."""
         optimizer = cast(LightningOptimizer, self.optimizers()).optimizer
         optimiser.set_again(cast(torch.optim.AdamW, optimizer), self.optim)
+        self._fit()
+
+    def _fit(self) -> None:
+        """See how large a piece may be, where the trainer has data to tell it by."""
+        trainer: Any = self.trainer
+        share = getattr(getattr(trainer, "datamodule", None), "share", None)
+        # One whole model a process: a sharded one takes part of its memory in each layer's turn.
+        whole = isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy)
+        if share is None or not whole or self.step_tokens is None:
+            return
+        batch = share(self.global_step).to(self.device)
+        length = trainer.datamodule.longest
+        with trainer.precision_plugin.train_step_context():
+            sharers = trainer.num_devices
+            self.fitted = fit_step(self, batch, length, sharers, self.tries_largest)
+
+    @property
+    def optimizer_ready(self) -> bool:
+        """Whether the optimiser has made its state, which it does at its first step."""
+        return bool(cast(LightningOptimizer, self.optimizers()).optimizer.state)
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """One optimiser step.
@@ -205,12 +236,18 @@ class Method(LightningModule):
         rate = optimiser.learning_rate(self.optim, step, self.trainer.max_steps)
         optimiser.set_rate(cast(torch.optim.AdamW, optimizer.optimizer), self.optim, rate, step)
         optimizer.zero_grad()
-        # Cut on the host, which knows the lengths: nobody waits for the device.
-        pieces = [piece.brought(self.device) for piece in self.cut(batch, self.step_tokens)]
-        batch = pieces[0] if len(pieces) == 1 else batch.brought(self.device)
+        batch, pieces = self.in_pieces(batch, self.fitted.tokens)
         value = self.gradients(batch, pieces)
         optimizer.step()
         self._after_step(step, rate, batch, pieces, value)
+
+    def in_pieces(self, batch: Any, tokens: int | None) -> tuple[Any, list[Any]]:
+        """A batch of the host and its pieces of at most so many tokens, on the device.
+
+        Cut on the host, which knows the lengths: nobody waits for the device.
+        """
+        pieces = [piece.brought(self.device) for piece in self.cut(batch, tokens)]
+        return pieces[0] if len(pieces) == 1 else batch.brought(self.device), pieces
 
     def gradients(self, batch: Any, pieces: list[Any]) -> dict[str, Tensor]:
         """Gradients of the step, for a loss that is a mean over examples, piece after piece.
@@ -248,9 +285,9 @@ class Method(LightningModule):
 
     def exchanging(self, yes: bool) -> AbstractContextManager[None]:
         """Whether a backward pass exchanges gradients among ranks; the step's last one does."""
-        return nullcontext() if yes else self._unsynchronised()
+        return nullcontext() if yes else self.unsynchronised()
 
-    def _unsynchronised(self) -> AbstractContextManager[None]:
+    def unsynchronised(self) -> AbstractContextManager[None]:
         """Gradients add up on each rank alone; the last piece's backward pass exchanges them."""
         block: Callable[[], AbstractContextManager[None]] | None = getattr(
             self.trainer.strategy, "block_backward_sync", None
@@ -298,10 +335,16 @@ class Method(LightningModule):
             "train/grad_norm": distributed.assembled(self._grad_norm).item(),
             "train/tokens_per_second": tokens / seconds,
             "train/data_time_share": share,
-            "train/peak_memory_gb": _peak_memory_gb(self.device),
+            "train/peak_memory_gb": peak_memory_gb(self.device),
             "train/useful_token_share": useful_token_share(self.encoder, pieces),
+            "train/negatives": self.met_negatives(batch),
         }
-        self.shown = {"loss": found["train/loss"]}
+        speed = found["train/tokens_per_second"]
+        self.shown = {"loss": found["train/loss"], "tokens/s": speed}
+        used = bf16_share(self.encoder, batch, speed / distributed.world_size())
+        if used is not None:
+            found["train/bf16_peak_share"] = self.shown["bf16 peak"] = used
+        self.shown |= {"data": share, "GB": found["train/peak_memory_gb"]}
         for logger in self.loggers:
             logger.log_metrics(found, step=step + 1)
 
@@ -388,20 +431,6 @@ def gathered(columns: Sequence[list[Tensor]], device: torch.device) -> list[Tens
     return [distributed.gather_ragged(torch.cat([none, *column])) for column in columns]
 
 
-def useful_token_share(encoder: Encoder, batches: list[Any]) -> float:
-    """Share of the slots that the encoder multiplies for these batches that hold a real token."""
-    if encoder.packed:
-        return 1.0
-    tokens, slots = 0, 0
-    for batch in batches:
-        lengths = batch.rows.lengths.numpy()
-        pieces = plan_pieces(lengths, encoder.piece_tokens, padded=True)
-        for start, end in pieces.spans():
-            rows = lengths[pieces.order[start:end]]
-            tokens, slots = tokens + int(rows.sum()), slots + int(rows.max()) * len(rows)
-    return tokens / slots
-
-
 def widest(like: Tensor) -> torch.dtype:
     """The widest floating type of the tensor's device: Apple's GPUs have no float64."""
     return torch.float32 if like.device.type == "mps" else torch.float64
@@ -411,41 +440,3 @@ def _dropout_seed(seed: int, step: int, piece: int) -> int:
     # The first piece's is the step's own.
     text = f"{seed} {step} {distributed.rank()}{f' {piece}' if piece else ''}".encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "little") >> 1
-
-
-def _peak_memory_gb(device: torch.device) -> float:
-    """Most memory held so far: of this device, or resident in this process on CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e9
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
-
-
-class _Meter:
-    """Wall time and tokens since the last report; validation does not count."""
-
-    def __init__(self) -> None:
-        self.tokens = 0
-        self._since: float | None = None
-        self._waited = 0.0
-        self._paused = 0.0
-
-    def start(self, waited: float) -> None:
-        if self._since is None:
-            self._since, self._waited = time.perf_counter(), waited
-
-    def stop(self, waited: float) -> tuple[float, float]:
-        """Seconds since the last report, and the share of them spent waiting for data."""
-        now = time.perf_counter()
-        assert self._since is not None
-        seconds = max(now - self._since, 1e-9)
-        share = (waited - self._waited) / seconds
-        self._since, self._waited, self.tokens = now, waited, 0
-        return seconds, min(1.0, share)
-
-    def pause(self) -> None:
-        self._paused = time.perf_counter()
-
-    def resume(self) -> None:
-        if self._since is not None:
-            self._since += time.perf_counter() - self._paused

@@ -20,7 +20,7 @@ from sciembed_train.batches import SpanBatch
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.losses import masked_lm, nt_xent
-from sciembed_train.methods.base import Loss, Method, full_precision
+from sciembed_train.methods.base import Loss, Method, StepTokens, full_precision
 from sciembed_train.methods.meeting import Represented, meeting_gradients
 from sciembed_train.methods.spans import VALIDATION_SCORES, HeldOutSpans, cut_spans, span_vectors
 from sciembed_train.optim import OptimSettings
@@ -46,7 +46,7 @@ class Declutr(Method):
             the weights say (issues 212 and 222 of the original repository). The result then
             depends on the number of ranks.
         step_tokens: most tokens of one backward pass; a share that has more is cut by whole
-            documents and encoded twice (`methods.meeting`). Null for no cut.
+            documents and encoded twice (`methods.meeting`). See `Method`.
 
     Raises:
         ValueError: the temperature is not above 0, a weight is negative, or both are 0.
@@ -63,7 +63,7 @@ class Declutr(Method):
         contrastive_weight: float = 1.0,
         mlm_weight: float = 1.0,
         reproduce: bool = False,
-        step_tokens: int | None = None,
+        step_tokens: StepTokens = "auto",
     ) -> None:
         if temperature <= 0:
             raise ValueError(f"temperature must be above 0; got {temperature}.")
@@ -173,6 +173,11 @@ class Declutr(Method):
         ).mean()
         weight = self.contrastive_weight / (distributed.world_size() if self.reproduce else 1)
         return Loss(weight * loss, {"contrastive_loss": loss.detach()})
+
+    def met_negatives(self, batch: SpanBatch) -> float:
+        """All rows of all ranks but itself and its partner, where they are compared."""
+        rows = 2 * len(batch.anchor) * distributed.world_size()
+        return float(rows - 2) if self.contrastive_weight else 0.0
 
     def cut(self, batch: SpanBatch, tokens: int | None) -> list[SpanBatch]:
         """The batch in pieces of whole documents; their spans still all meet."""

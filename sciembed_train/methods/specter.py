@@ -15,7 +15,7 @@ from sciembed_train.batches import TripletBatch
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.losses import triplet_margin
-from sciembed_train.methods.base import Loss, Method, full_precision
+from sciembed_train.methods.base import Loss, Method, StepTokens, full_precision
 from sciembed_train.methods.triplets import VALIDATION_SCORES, HeldOutTriplets, cut_triplets
 from sciembed_train.optim import OptimSettings
 from sciembed_train.similarity import euclidean
@@ -28,7 +28,7 @@ class Specter(Method):
         encoder: backbone, pooling, length and input format.
         optim: AdamW, its schedule and clipping.
         margin: how much farther the uncited paper must be, in the unit of the distance.
-        step_tokens: most tokens of one backward pass; null for no cut.
+        step_tokens: most tokens of one backward pass (`Method`).
     """
 
     validation_scores: ClassVar[tuple[str, ...]] = VALIDATION_SCORES
@@ -38,7 +38,7 @@ class Specter(Method):
         encoder: EncoderSettings,
         optim: OptimSettings = OptimSettings(),  # noqa: B008 - frozen
         margin: float = 1.0,
-        step_tokens: int | None = None,
+        step_tokens: StepTokens = "auto",
     ) -> None:
         super().__init__(encoder, optim, step_tokens)
         if margin < 0:

@@ -30,7 +30,7 @@ from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.inputs import FORMATS
 from sciembed_train.losses import against_all, supervised_contrastive, triplet_margin
-from sciembed_train.methods.base import Loss, Method, full_precision
+from sciembed_train.methods.base import Loss, Method, StepTokens, full_precision
 from sciembed_train.methods.meeting import Represented, meeting_gradients
 from sciembed_train.methods.tasks import (
     SCORES,
@@ -92,7 +92,7 @@ class MultiTask(Method):
         head_dropout: of the embedding before a head.
         step_tokens: most tokens of one backward pass; a share that has more is cut by whole
             examples. Those that meet others of the step (``all``, contrastive) are encoded twice
-            (`methods.meeting`). Null for no cut.
+            (`methods.meeting`). See `Method`.
 
     Raises:
         UserError: a setting is out of its range, or serves nothing.
@@ -110,7 +110,7 @@ class MultiTask(Method):
         temperature: float | None = None,
         contrastive: Contrastive = Contrastive(),
         head_dropout: float = 0.2,
-        step_tokens: int | None = None,
+        step_tokens: StepTokens = "auto",
     ) -> None:
         for task, weight in (weights or {}).items():
             if not weight > 0:
@@ -305,6 +305,14 @@ class MultiTask(Method):
 
     def _triplet_loss(self, near: Tensor, far: Tensor) -> Tensor:
         return triplet_margin(near, far, self.margin)
+
+    def met_negatives(self, batch: TaskBatch) -> float:
+        """Of a triplet: its own; or those of its task, with those that are known to be near."""
+        sizes = [len(part) for part in batch.parts if isinstance(part, TripletPart)]
+        if self.negatives == "one" or not sum(sizes):
+            return float(bool(sum(sizes)))
+        every = distributed.world_size()
+        return sum(size * (2 * size * every - 1) for size in sizes) / sum(sizes)
 
     def cut(self, batch: TaskBatch, tokens: int | None) -> list[TaskBatch]:
         """The batch in pieces of whole examples; what meets is not mixed with what does not."""

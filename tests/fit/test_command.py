@@ -112,7 +112,7 @@ def test_a_run_has_its_files_and_is_not_overwritten(toy, whole, capsys):
 def test_the_table_has_the_promised_columns(whole):
     train = next(row for row in rows(whole) if row["train/loss"])
     names = ["loss", "lr", "grad_norm", "active_share", "tokens_per_second", "data_time_share"]
-    for name in [*names, "peak_memory_gb"]:
+    for name in [*names, "peak_memory_gb", "useful_token_share", "negatives"]:
         assert float(train[f"train/{name}"]) >= 0
     assert float(train["train/tokens_per_second"]) > 0
     assert 0 < float(train["train/active_share"]) <= 1

@@ -28,9 +28,16 @@ class LocalNegatives(Pairs):
 
 
 def train(
-    corpus: str, backbone: str, method=Pairs, sampling: str = "derangement", steps=3, **settings
+    corpus: str,
+    backbone: str,
+    method=Pairs,
+    sampling: str = "derangement",
+    steps=3,
+    dropout=0.0,
+    **settings,
 ) -> dict:
-    module = method(EncoderSettings(backbone, max_length=64, dropout=0.0), OPTIM, **settings)
+    encoder = EncoderSettings(backbone, max_length=64, dropout=dropout)
+    module = method(encoder, OPTIM, **settings)
     data = TrainingData(
         sampling=CocitationSampling(sampling),
         corpus=corpus,

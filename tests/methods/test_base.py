@@ -13,8 +13,9 @@ from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.losses import triplet_margin
 from sciembed_train.methods.aspire import Cocite
-from sciembed_train.methods.base import Loss, useful_token_share
+from sciembed_train.methods.base import Loss
 from sciembed_train.methods.declutr import Declutr
+from sciembed_train.methods.meter import useful_token_share
 from sciembed_train.methods.specter import Specter
 from sciembed_train.methods.triplets import cut_triplets, held_out_scores
 from sciembed_train.optim import OptimSettings

@@ -1,0 +1,98 @@
+"""Memory and time of an in-batch loss, in chunks of rows and as the whole matrix of similarities.
+
+    python benchmarks/loss_memory.py                  # CPU: up to 16,384 rows, 768 wide
+    python benchmarks/loss_memory.py --rows 65536     # where there is the time; on a GPU by itself
+
+`losses.row_cross_entropy` of unit vectors, forward and backward. What it takes is counted beside
+the vectors and their gradients, as the most bytes of tensors that live at once
+(`encoder.memory`); on a GPU as the allocator's peak. Both ways take turns at the sizes where the
+whole matrix fits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from sciembed_train.encoder.memory import Watched
+from sciembed_train.losses import row_cross_entropy
+from sciembed_train.similarity import unit
+
+Way = Callable[[Tensor, Tensor], Tensor]
+TEMPERATURE = 0.05
+
+
+def chunked(queries: Tensor, candidates: Tensor) -> Tensor:
+    """This project's."""
+    own = torch.arange(len(queries), device=queries.device)
+    return row_cross_entropy(queries, candidates, own, None, TEMPERATURE).mean()
+
+
+def whole(queries: Tensor, candidates: Tensor) -> Tensor:
+    """The whole matrix, as torch's cross-entropy takes it."""
+    own = torch.arange(len(queries), device=queries.device)
+    return cross_entropy(queries @ candidates.T / TEMPERATURE, own)
+
+
+def measured(way: Way, given: tuple[Tensor, Tensor]) -> tuple[float, list[Tensor], float, float]:
+    """Loss, gradients, GB beside vectors and gradients, and seconds of the processor or device."""
+    leaves = [rows.detach().requires_grad_() for rows in given]
+    for leaf in leaves:
+        leaf.grad = torch.zeros_like(leaf)
+    device = given[0].device
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
+    with Watched(device) as watched:
+        loss = way(*leaves)
+        loss.backward()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    # What the loss gives back, before it is added to the gradients that are there, is one more
+    # copy of them in either way.
+    gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
+    copies = sum(g.numel() * g.element_size() for g in gradients)
+    start = clock()
+    way(*leaves).backward()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return loss.item(), gradients, (watched.most - copies) / 1e9, clock() - start
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    cuda = torch.cuda.is_available()
+    parser.add_argument("--rows", type=int, default=65536 if cuda else 16384)
+    parser.add_argument("--full", type=int, default=32768 if cuda else 8192)
+    parser.add_argument("--width", type=int, default=768)
+    args = parser.parse_args()
+    device = torch.device("cuda" if cuda else "cpu")
+    print("| rows | chunks, GB | whole, GB | chunks, s | whole, s | loss apart | gradient apart |")
+    print("|---|---|---|---|---|---|---|")
+    size = args.rows
+    sizes = []
+    while size >= 1024:
+        sizes.insert(0, size)
+        size //= 2
+    for rows in sizes:
+        torch.manual_seed(0)
+        queries = unit(torch.randn(rows, args.width, device=device))
+        # As when training has begun: a positive is nearer than the others.
+        candidates = unit(queries + 0.5 * torch.randn_like(queries))
+        loss, ours, memory, seconds = measured(chunked, (queries, candidates))
+        cells = [f"{rows:,}", f"{memory:.3f}", "", f"{seconds:.2f}", "", "", ""]
+        if rows <= args.full:
+            other, full, all_, slow = measured(whole, (queries, candidates))
+            cells[2], cells[4] = f"{all_:.3f}", f"{slow:.2f}"
+            cells[5] = f"{abs(loss - other) / abs(other):.1e}"
+            apart = max(((a - b).norm() / b.norm()).item() for a, b in zip(ours, full, strict=True))
+            cells[6] = f"{apart:.1e}"
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
