@@ -56,11 +56,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--backbone", type=Path, required=True)
-    parser.add_argument("--timed", type=int, default=64, help="batch of the timed steps")
+    parser.add_argument("--papers", type=int, default=10_000, help="of the invented graph")
+    parser.add_argument("--length", type=int, default=128, help="tokens of a text at most")
+    parser.add_argument("--timed", type=int, default=32, help="batch of the timed steps")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     backbone = str(args.backbone.resolve())
-    encoder = Encoder(EncoderSettings(backbone, max_length=256, dropout=0.0))
+    encoder = Encoder(EncoderSettings(backbone, max_length=args.length, dropout=0.0))
     torch.set_num_threads(1)
     tokenizer = TextTokenizer.load(backbone)
     print(
@@ -71,7 +73,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         cacm, _ = prepare_inputs(args.data.resolve(), "cacm", folder)
-        invented = write_inputs(folder, 20_000, 300_000, 150)
+        invented = write_inputs(folder, args.papers, 10 * args.papers, 60)
         files = {"CACM": (cacm, cacm.with_name("citations.tsv")), "invented": invented}
         for corpus, (papers, citations) in files.items():
             made = prepare(
@@ -83,9 +85,9 @@ def main() -> None:
                 ),
                 Progress(True),
             )
-            reading = Reading(tokenizer, InputFormat(), 256, 0)
+            reading = Reading(tokenizer, InputFormat(), args.length, 0)
             examples = TripletSampling().open(made, reading, None)
-            for batch in (32, args.timed, 1024):
+            for batch in sorted({32, args.timed, 1024}):
                 if batch > examples.train:
                     continue
                 shuffled, grouped = (papers_of(examples, batch, by) for by in (False, True))

@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--peak", type=float, default=790e12)
     parser.add_argument("--output", type=Path)
     parser.add_argument("--row", default="scibert-shape-1024")
-    parser.add_argument("--papers", type=float, default=3.0, help="of a triplet, grouped")
+    parser.add_argument("--papers", type=float, default=2.2, help="of a triplet, grouped")
     args = parser.parse_args()
     tokens, share = args.tokens_per_second, args.share
     if args.output:
