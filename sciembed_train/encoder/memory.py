@@ -182,15 +182,15 @@ def _pass(encoder: Encoder, texts: int, length: int) -> None:
     device = encoder.device
     tokens = texts * length
     ids = torch.arange(tokens, device=device) % 5 + max(0, encoder.tokenizer.pad_id) + 1
-    rows = TokenRows(ids, torch.full((texts,), length, device=device))
+    rows = TokenRows(ids, torch.full((texts,), length))
     predicted: float | Tensor = 0.0
     if encoder.settings.pooling == "sentences":
         one = torch.ones_like(rows.lengths)
         vectors = encoder.sentence_vectors(rows, Sentences(one * 0, rows.lengths, one))
     elif encoder.head is not None:
-        masked = torch.arange(0, tokens, round(1 / MASKED), device=device)
+        masked = torch.arange(0, tokens, round(1 / MASKED))
         vectors, states = encoder.with_states(rows, masked)
-        predicted = cross_entropy(encoder.token_logits(states).float(), ids[masked])
+        predicted = cross_entropy(encoder.token_logits(states).float(), ids[masked.to(device)])
     elif encoder.reads_formats:
         known = encoder.adapters.settings.formats if encoder.adapters else tuple(FORMATS)
         vectors = encoder(rows, torch.full_like(rows.lengths, encoder.place_of(known[0])))

@@ -22,6 +22,7 @@ from sciembed_train import distributed
 from sciembed_train import optim as optimiser
 from sciembed_train.encoder.checkpoint import CHECKPOINT_VERSION, describe
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
+from sciembed_train.encoder.flops import bf16_peak
 from sciembed_train.errors import UserError
 from sciembed_train.methods import sharding
 from sciembed_train.methods.fitting import Fitted, fit_step
@@ -206,7 +207,8 @@ class Method(LightningModule):
         whole = isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy)
         if share is None or not whole or self.step_tokens is None:
             return
-        batch = share(self.global_step).to(self.device)
+        bf16_peak(self.encoder.device)  # takes memory once, which may be short later
+        batch = share(self.global_step)
         length = trainer.datamodule.longest
         with trainer.precision_plugin.train_step_context():
             sharers = trainer.num_devices

@@ -55,7 +55,7 @@ def fit_step(method: Method, batch: Any, length: int, sharers: int, trying: bool
 
     Args:
         method: on its device, before its first step; its ``step_tokens`` say what is wanted.
-        batch: a share of a step of this rank, on the device.
+        batch: a share of a step of this rank, on the host.
         length: tokens of the longest text that can come.
         sharers: processes of this machine that share its main memory.
         trying: whether to make the largest step once; only a CUDA device does.
@@ -152,7 +152,7 @@ def _rehearsed(method: Method, whole: Any, tokens: int) -> bool:
         if not method.optimizer_ready:  # what it will keep
             kept += [torch.empty_like(p) for p in trained * 2]
         with distributed.rehearsal():
-            method.gradients(whole, method.cut(whole, tokens))
+            method.gradients(*method.in_pieces(whole, tokens))
     except torch.OutOfMemoryError:
         fits = False
     # Only here: until now the error held on to what its functions had.
@@ -161,6 +161,7 @@ def _rehearsed(method: Method, whole: Any, tokens: int) -> bool:
     gc.collect()
     if method.device.type == "cuda":
         torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(method.device)  # what is logged is the run's own
     return fits
 
 

@@ -23,7 +23,7 @@ def useful_token_share(encoder: Encoder, batches: list[Any]) -> float:
         return 1.0
     tokens, slots = 0, 0
     for batch in batches:
-        lengths = batch.rows.lengths.cpu().numpy()
+        lengths = batch.rows.lengths.numpy()
         pieces = plan_pieces(lengths, encoder.piece_tokens, padded=True)
         for start, end in pieces.spans():
             rows = lengths[pieces.order[start:end]]

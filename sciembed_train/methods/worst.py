@@ -34,7 +34,7 @@ def worst_batch(batch: Any, examples: int, length: int) -> Any:
     None for a batch of a type that is not known here, as a method of one's own may have.
 
     Args:
-        batch: a rank's share of a step.
+        batch: a rank's share of a step, on the host; so is what comes back.
         examples: 1 or more.
         length: tokens of every text.
     """
