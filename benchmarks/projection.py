@@ -19,7 +19,7 @@ import numpy as np
 
 LAYERS, WIDTH = 12, 768
 SHORTEST, LONGEST, MEAN, DEVIATION = 8, 512, 200.0, 90.0  # tokens of title and abstract
-HEAD = 21e6 * 3  # of DeCLUTR's head, forward and backward, a token where 15 % are masked
+WORDS, MASKED = 31_090, 0.15  # of SciBERT; share of an anchor's tokens that its head is asked for
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,17 @@ def abstracts(seed: int = 0) -> tuple[float, float]:
     return drawn.mean(), (drawn**2).mean() / drawn.mean()
 
 
-def spans(low: int = 32, high: int = 512) -> tuple[float, float]:
-    """The same of DeCLUTR's spans, an anchor (Beta(4, 2)) to two positives (Beta(2, 4))."""
+def spans(low: int = 32, high: int = 512) -> tuple[float, float, float]:
+    """The same of DeCLUTR's spans, an anchor (Beta(4, 2)) to two positives (Beta(2, 4)).
+
+    And the FLOPs a token of its head, forward and backward, which reads anchors alone.
+    """
     rng = np.random.default_rng(0)
     anchors, near = rng.beta(4, 2, 100_000), rng.beta(2, 4, 200_000)
     drawn = low + (high - low) * np.concatenate([anchors, near])
-    return drawn.mean(), (drawn**2).mean() / drawn.mean()
+    share = drawn[: len(anchors)].sum() / drawn.sum()
+    head = 3 * 2 * WIDTH * WORDS * MASKED * share
+    return drawn.mean(), (drawn**2).mean() / drawn.mean(), head
 
 
 def stages(papers: float) -> list[Stage]:
@@ -82,13 +87,14 @@ def stages(papers: float) -> list[Stage]:
         papers: distinct papers of a triplet where queries are grouped; 3 where nothing is shared.
     """
     tokens, attended = abstracts()
+    length, near, head = spans()
     triplets = 6e6 * 2
     single, triple = 4 * 600_000, 4 * 600_000 * 3  # texts of eight tasks of 600,000 at most
     return [
         Stage("SPECTER2 base, shuffled", 3 * triplets, tokens, attended),
         Stage(f"SPECTER2 base, grouped ({papers:.2f})", papers * triplets, tokens, attended),
         Stage("SPECTER2 adapters, at most", 6 * (single + triple), tokens, attended, 2.0),
-        Stage("DeCLUTR-sci-base", 2e6 * 2 * 3, *spans(), more=HEAD),
+        Stage("DeCLUTR-sci-base", 2e6 * 2 * 3, length, near, more=head),
         Stage("CoCite", 2 * 1_276_820, tokens, attended),
     ]
 

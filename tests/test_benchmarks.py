@@ -166,7 +166,9 @@ def test_the_projection_counts_the_work_in_plain_loops():
     mean, attended = abstracts()
     assert mean == pytest.approx(200, abs=1)
     assert attended == pytest.approx(240, abs=1)
-    base, grouped, adapters, *_ = stages(papers=1.5)
+    base, grouped, adapters, declutr, _ = stages(papers=1.5)
+    whole_head = 3 * 2 * d * 31_090  # at every token; of anchors, nearly half, 15 % are masked
+    assert declutr.more == pytest.approx(whole_head * 0.15 * 352 / (352 + 2 * 192), rel=0.01)
     assert base.flops == pytest.approx(6e6 * 2 * 3 * mean * 3 * forward(attended))
     assert grouped.flops == pytest.approx(base.flops / 2)
     assert adapters.flops / adapters.all_tokens == pytest.approx(2 * forward(attended))
