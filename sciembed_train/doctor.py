@@ -330,7 +330,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("-c", "--config", action="append", default=[], help="a recipe, for --gpus")
     parser.add_argument("--gpus", type=int, default=1, help="count what so many exchange in a step")
+    parser.add_argument(
+        "--measure", action="store_true", help="measure the ways of attending (encoder.attention)"
+    )
     args = parser.parse_args(argv)
+    if args.measure and args.json:
+        raise UserError("--measure prints a table for people; leave --json out.")
     if args.gpus < 1:
         raise UserError(f"--gpus must be 1 or more; got {args.gpus}.")
     findings = [*examine(Path("checkpoints")), *exchanges(args.config, args.gpus)]
@@ -339,4 +344,8 @@ def main(argv: list[str]) -> int:
         print(json.dumps({"ready": ready, "findings": [asdict(f) for f in findings]}, indent=2))
     else:
         print(render(findings))
+    if args.measure and ready:
+        from sciembed_train.measuring import report
+
+        print(f"\n{report()}")
     return 0 if ready else 1

@@ -26,6 +26,7 @@ VERBS = (
     "show",
     "quickstart",
     "doctor",
+    "measuring",
     "communication",
     "checks",
     "compare",
