@@ -150,6 +150,9 @@ def attend(
         name = preferred(kind, given, dropout, width)
     else:
         check(name, kind, given, dropout, width)
+    if name == "nested" and torch.is_inference_mode_enabled():
+        # torch 2.13 makes none there: "Cannot set version_counter for inference tensor".
+        name = "padded"
     if kind == "cpu" and given in HALF:
         # torch 2.13's half-precision kernel is the slower one on CPUs: at 230 tokens and 12 heads
         # of 32, forward and backward took 8.5 ms in bf16 and 5.4 ms in fp32, casts included.
@@ -271,7 +274,8 @@ def preferred(kind: str, dtype: torch.dtype, dropout: float, width: int) -> str:
     - CUDA in half precision without dropout of attention weights: ``varlen``, one call of the
       flash kernel on the texts as they stand.
     - CUDA otherwise: ``nested``, which torch hands to the flash kernel with dropout, and in fp32
-      to the memory-efficient one. Not measured by us, like all that is said of CUDA here.
+      to the memory-efficient one. Not measured by us, like all that is said of CUDA here. In
+      inference mode, where torch makes no nested tensors, `attend` takes ``padded``.
     - Other devices have none of these kernels: ``padded``, a call for each few texts of like
       length.
 

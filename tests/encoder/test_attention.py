@@ -91,6 +91,16 @@ def test_every_way_gives_what_plain_loops_give(name, alone):
 
 
 @pytest.mark.parametrize("alone", [False, True], ids=["all", "firsts"])
+@pytest.mark.parametrize("name", HERE)
+def test_every_way_runs_in_inference_mode(name, alone):
+    given = inputs(alone)
+    with torch.inference_mode():
+        found = attend(*given, Layout.of(SIZES, CPU)[0], 2, 0.0, name)
+        want = looped(*given, SIZES, 2, alone)
+    torch.testing.assert_close(found, want, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["all", "firsts"])
 def test_varlen_is_called_as_torch_documents_it(varlen, alone):
     layout, _ = Layout.of(SIZES, CPU)
     given = inputs(alone)
