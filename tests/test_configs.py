@@ -7,6 +7,8 @@ import pytest
 import yaml
 
 from sciembed_train import fit
+from sciembed_train.encoder.adapter_settings import AdapterSettings
+from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.inputs import InputFormat
 from tests.corpus.cited import write_citing_corpus
 from tests.corpus.cocited import write_cocited_corpus, write_sentenced_corpus
@@ -42,7 +44,7 @@ def test_the_published_recipes_and_the_usual_machines_are_there():
         f"aspire_{kind}_{of}" for kind in ("ts", "ot", "tsot") for of in ("biomed", "compsci")
     ]
     assert {*several, "aspire_sentence"} <= set(names(RECIPES))
-    assert {"specter2_adapters", "own_adapter"} <= set(names(RECIPES))
+    assert {"specter2_adapters", "specter2_fusion", "own_adapter"} <= set(names(RECIPES))
     assert {"cpu", "one_gpu", "eight_gpus", "fsdp", "slurm"} <= set(names(MACHINES))
 
 
@@ -87,7 +89,18 @@ def tasks(tmp_path_factory):
     return {
         "own_adapter": write_tasks(folder / "one", {"mesh": 40}),
         "specter2_adapters": write_tasks(folder / "several", several),
+        "specter2_fusion": write_tasks(folder / "every", {**several, "specter": 20}),
     }
+
+
+@pytest.fixture
+def backbone(recipe, tiny_bert, tmp_path):
+    """What a recipe begins with: a backbone, or one with adapters."""
+    if recipe.stem != "specter2_fusion":
+        return tiny_bert
+    pytest.importorskip("adapters")
+    Encoder(EncoderSettings(str(tiny_bert), adapters=AdapterSettings())).save(tmp_path / "adapted")
+    return tmp_path / "adapted"
 
 
 @pytest.fixture
@@ -110,11 +123,11 @@ def of_recipe(recipe, corpus, documents, cocited, sentenced, cited, tasks):
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=names(RECIPES))
-def test_a_recipe_is_built_at_toy_size_and_stepped(recipe, of_recipe, tiny_bert, tmp_path):
+def test_a_recipe_is_built_at_toy_size_and_stepped(recipe, of_recipe, backbone, tmp_path):
     code = fit.main(
         [
             *("-c", str(recipe), "-c", str(CONFIGS / "machine" / "cpu.yaml")),
-            *(*of_recipe, "--model.encoder.backbone", str(tiny_bert)),
+            *(*of_recipe, "--model.encoder.backbone", str(backbone)),
             *("--data.batch_size", "8", "--trainer.max_steps", "3", "--root", str(tmp_path)),
             "--quiet",
         ]

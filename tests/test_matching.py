@@ -1,5 +1,6 @@
 """Two papers compared by their sentences."""
 
+import importlib.util
 import json
 import re
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sciembed_train.encoder.adapter_settings import AdapterSettings
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.inputs import InputFormat
@@ -238,3 +240,15 @@ def test_inference_needs_no_trainer():
     code = "import sys, sciembed_train.matching; print('pytorch_lightning' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_model_of_several_formats_is_refused_in_words_for_its_user(tiny_bert):
+    coded = Encoder(EncoderSettings(str(tiny_bert), control_codes=True)).eval()
+    several = [coded]
+    if importlib.util.find_spec("adapters") is not None:
+        settings = EncoderSettings(str(tiny_bert), adapters=AdapterSettings())
+        several.append(Encoder(settings).eval())
+    for made in several:
+        for alone in (False, True):
+            with pytest.raises(UserError, match="Sentences are compared by a model"):
+                Matcher(made, alone=alone).encode(PAPERS)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sciembed_train.errors import UserError
 from sciembed_train.inputs import FORMATS
 
-# Where a folder of this project keeps its frozen backbone, and a folder for each adapter.
+# Where a folder of this project keeps its frozen backbone, and a folder for each adapter and for
+# each fusion of adapters.
 BASE_PLACE = "base"
 ADAPTERS_PLACE = "adapters"
+FUSION_PLACE = "fusion"
 # Of these the first token's last state is none of the text, or a task must be named beside the
 # adapter.
 _REFUSED = {
@@ -33,6 +35,12 @@ class AdapterSettings:
             configuration's own (``seq_bn``: 16).
         start: folder or hub name of a trained adapter to begin with, by format. The others begin
             with the one that the backbone's folder holds, if any, else near the identity.
+        fusion: freeze the adapters too, and train for each of ``formats`` a fusion of them, which
+            weighs what they say of each token (`fusion`): the library's name of a configuration,
+            ``dynamic`` or ``static``. Every adapter must then be a trained one.
+        fused: formats whose adapters each fusion reads, with all of ``formats`` among them; none
+            stands for these alone.
+        fusion_start: folder of a trained fusion to begin with, by format, as ``start``.
 
     Raises:
         UserError: a value is out of its range.
@@ -42,9 +50,13 @@ class AdapterSettings:
     config: str = "seq_bn"
     reduction: int | None = None
     start: dict[str, str] = field(default_factory=dict)
+    fusion: str | None = None
+    fused: tuple[str, ...] = ()
+    fusion_start: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         known = ", ".join(FORMATS)
+        self._check_fusion(known)
         if not self.formats or len(set(self.formats)) < len(self.formats):
             raise UserError(
                 f"encoder.adapters.formats is {list(self.formats)}; expected some of {known}, each "
@@ -53,26 +65,63 @@ class AdapterSettings:
         for name in self.formats:
             if name not in FORMATS:
                 raise UserError(f"encoder.adapters.formats has {name!r}; expected some of {known}.")
-        for name in self.start:
-            if name not in self.formats:
-                raise UserError(
-                    f"encoder.adapters.start names {name!r}, which is none of encoder.adapters."
-                    f"formats ({', '.join(self.formats)})."
-                )
+        for key, names in (("start", self.adapted), ("fusion_start", self.formats)):
+            for name in getattr(self, key):
+                if name not in names:
+                    of = "fused" if key == "start" and self.fused else "formats"
+                    raise UserError(
+                        f"encoder.adapters.{key} names {name!r}, which is none of "
+                        f"encoder.adapters.{of} ({', '.join(names)})."
+                    )
         if self.reduction is not None and self.reduction < 1:
             raise UserError(
                 f"encoder.adapters.reduction is {self.reduction}; expected 1 or more, or null for "
                 "the configuration's own."
             )
 
+    def _check_fusion(self, known: str) -> None:
+        if self.fusion is None:
+            for key in ("fused", "fusion_start"):
+                if getattr(self, key):
+                    raise UserError(
+                        f"encoder.adapters.{key} is given, but encoder.adapters.fusion is null, so "
+                        f"nothing is fused: leave {key} out, or set fusion to dynamic."
+                    )
+            return
+        if len(set(self.fused)) < len(self.fused) or not set(self.fused) <= set(FORMATS):
+            raise UserError(
+                f"encoder.adapters.fused is {list(self.fused)}; expected some of {known}, each "
+                "once."
+            )
+        if not set(self.formats) <= set(self.adapted):
+            raise UserError(
+                f"encoder.adapters.fused is {list(self.fused)}, without all of encoder.adapters."
+                f"formats ({', '.join(self.formats)}): a fusion is known by its own format's "
+                "adapter, the first that it reads. Add them."
+            )
+        if len(self.adapted) < 2:
+            raise UserError(
+                f"encoder.adapters.fusion chooses among adapters, and there is only that of "
+                f"{', '.join(self.adapted)}: name more in encoder.adapters.fused, or set fusion to "
+                "null."
+            )
+
     @property
     def codes(self) -> tuple[str, ...]:
-        """The adapters' names in files and in the backbone: the published codes."""
+        """The formats' names in files and in the backbone: the published codes."""
         return tuple(FORMATS[name] for name in self.formats)
+
+    @property
+    def adapted(self) -> tuple[str, ...]:
+        """The formats that have an adapter; those of ``formats``, unless others are fused."""
+        return self.fused or self.formats
 
     def recorded(self) -> dict[str, Any]:
         """What ``sciembed.json`` says of the adapters that lie beside it."""
-        return {k: v for k, v in asdict(self).items() if k != "start"}
+        left_out = {"start", "fusion_start"}
+        if self.fusion is None:
+            left_out |= {"fusion", "fused"}
+        return {k: v for k, v in asdict(self).items() if k not in left_out}
 
     @classmethod
     def from_folder(cls, content: Mapping[str, Any], folder: Path) -> AdapterSettings:
@@ -85,14 +134,22 @@ class AdapterSettings:
         Raises:
             TypeError, KeyError, UserError: the entry is not what `recorded` gives.
         """
-        formats = tuple(content["formats"])
-        start = {n: str(folder / ADAPTERS_PLACE / FORMATS[n]) for n in formats}
-        return cls(formats, str(content["config"]), content["reduction"], start)
+        formats, fused = tuple(content["formats"]), tuple(content.get("fused", ()))
+        fusion = content.get("fusion")
+        start = {n: str(folder / ADAPTERS_PLACE / FORMATS[n]) for n in fused or formats}
+        fusions = {n: str(folder / FUSION_PLACE / FORMATS[n]) for n in formats if fusion}
+        config, reduction = str(content["config"]), content["reduction"]
+        return cls(formats, config, reduction, start, fusion, fused, fusions)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> AdapterSettings:
         """The settings from plain values, where a tuple may have become a list."""
-        return cls(**{**values, "formats": tuple(values["formats"])})
+        tuples = {key: tuple(values[key]) for key in ("formats", "fused") if key in values}
+        return cls(**{**values, **tuples})
+
+    def without_start(self) -> AdapterSettings:
+        """The same, but beginning nowhere."""
+        return replace(self, start={}, fusion_start={})
 
 
 def library() -> Any:

@@ -1,66 +1,35 @@
 """Adapters of the AdapterHub library in a frozen backbone, one for each task format.
 
-Which adapter reads which text is an argument of every forward (`Choice`), never a state of the
-model: what a checkpointed layer computes again in the backward is what it computed first.
-
-Shapes: ``U`` texts, ``F`` bytes of a fingerprint.
+Shapes: ``U`` texts, ``P`` vectors of texts or of their sentences, ``D`` width, ``F`` bytes of a
+fingerprint.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from sciembed_train.encoder.adapter_choice import Choice
 from sciembed_train.encoder.adapter_files import load_adapter, save_adapter
 from sciembed_train.encoder.adapter_settings import (
     ADAPTERS_PLACE,
+    FUSION_PLACE,
     AdapterSettings,
     configuration,
     library,
     one_forward,
 )
+from sciembed_train.encoder.fusion import add_fusions, fusion_code, save_fusion
 from sciembed_train.encoder.microbatch import Pieces, plan_apart, plan_pieces
 from sciembed_train.errors import UserError
 from sciembed_train.inputs import FORMATS
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Which adapter reads which part of a piece whose texts stand format by format.
-
-    Args:
-        codes: the adapters, in the order of their texts.
-        texts: how many texts each reads; may be 0, and its gradient is then zero, not absent.
-        tokens: how many tokens these have.
-    """
-
-    codes: tuple[str, ...]
-    texts: tuple[int, ...]
-    tokens: tuple[int, ...]
-
-    def padded(self) -> AbstractContextManager[Any]:
-        """Inside, the adapters get the rows of a padded piece."""
-        return self._among(self.texts)
-
-    def packed(self, firsts: bool) -> AbstractContextManager[Any]:
-        """Inside, they get the tokens of a packed piece, or the texts' first tokens alone."""
-        return self._among(self.texts if firsts else self.tokens)
-
-    def _among(self, sizes: tuple[int, ...]) -> AbstractContextManager[Any]:
-        adapters = library()
-        if len(self.codes) == 1:
-            return adapters.AdapterSetup(self.codes[0])
-        return adapters.AdapterSetup(adapters.BatchSplit(*self.codes, batch_sizes=list(sizes)))
 
 
 class FormatAdapters(nn.Module):
@@ -72,13 +41,14 @@ class FormatAdapters(nn.Module):
         backbone: in fp32, without adapters.
         settings: which adapters.
         base: folder or hub name of the backbone, for messages and records.
-        held: folders of adapters that lie beside the backbone, by format; ``settings.start`` goes
-            before them.
+        held: where the adapters and fusions that lie beside the backbone begin;
+            ``settings.start`` goes before them.
 
     Attributes:
         fingerprint: of the frozen backbone's weights (`fingerprint`).
-        names: of the trained tensors in the backbone's state.
-        mixes: whether one forward may have texts of several formats.
+        names: of the tensors that are new in the backbone's state.
+        untrained: formats whose adapters are new.
+        mixes: whether one packed forward may have texts of several formats.
 
     Raises:
         UserError: the library is absent, or the configuration or the backbone is not one it runs.
@@ -89,31 +59,49 @@ class FormatAdapters(nn.Module):
         backbone: Any,
         settings: AdapterSettings,
         base: str,
-        held: Mapping[str, str] | None = None,
+        held: AdapterSettings | None = None,
     ) -> None:
         super().__init__()
         adapters, config = library(), configuration(settings)
         self.settings, self.base = settings, base
         self.fingerprint = fingerprint(backbone.state_dict())
-        start = {**(held or {}), **settings.start}
+        start = {**(held.start if held else {}), **settings.start}
+        fusions = {**(held.fusion_start if held else {}), **settings.fusion_start}
         backbone.requires_grad_(False)
         try:
             adapters.init(backbone)
             before = set(backbone.state_dict())
-            for name in settings.formats:
+            for name in settings.adapted:
                 if name in start:
                     load_adapter(backbone, FORMATS[name], start[name], config, self.fingerprint)
                 else:
                     backbone.add_adapter(FORMATS[name], config)
+            if settings.fusion is not None:
+                backbone.requires_grad_(False)
+                add_fusions(backbone, settings, fusions, self.fingerprint)
         except UserError:
-            raise  # of the adapter to begin with; it says which
+            raise  # of what is to begin with; it says which
         except (ValueError, KeyError, AttributeError, AssertionError) as error:
             raise UserError(
                 f"{base}: the library adapters cannot put {settings.config} into a model of type "
                 f"{backbone.config.model_type!r} ({error})."
             ) from error
         self.names = frozenset(backbone.state_dict()) - before
+        self.untrained = tuple(name for name in settings.adapted if name not in start)
         self.mixes = one_forward(config)
+
+    def check_fused(self) -> None:
+        """See that what is to be fused was trained.
+
+        Raises:
+            UserError: some adapters are new.
+        """
+        if self.settings.fusion is not None and self.untrained:
+            raise UserError(
+                f"encoder.adapters.fusion chooses among trained adapters, and there is none for "
+                f"{', '.join(self.untrained)}: {self.base} holds none, and encoder.adapters.start "
+                "names none. Name its folder there, or train it first."
+            )
 
     @property
     def why_not_packed(self) -> str | None:
@@ -152,14 +140,16 @@ class FormatAdapters(nn.Module):
             padded: count slots, not tokens.
 
         Raises:
-            ValueError: a text's format is not told, or has no adapter.
+            UserError: there are several adapters, and formats are not told.
+            ValueError: a text's format has no adapter.
         """
         places = self._places()
         if formats is None:
             if len(places) > 1:
-                raise ValueError(
-                    f"this encoder has adapters for {', '.join(self.settings.formats)}; say which "
-                    "format reads each text"
+                raise UserError(
+                    f"{self.base}: has adapters for {', '.join(self.settings.formats)}; say which "
+                    "format reads each text (--format-token). Sentences are compared by a model of "
+                    "one format, or by one that reads all texts alike: give such a one for them."
                 )
             read = np.full(len(lengths), places[0])
         else:
@@ -169,40 +159,64 @@ class FormatAdapters(nn.Module):
                 f"{len(lengths)} texts are read by formats {np.unique(read).tolist()} "
                 f"({len(read)} given); there are adapters for {places}"
             )
-        if self.mixes:
+        if self._together(padded):
             return plan_pieces(lengths, budget, padded).by_format(read)
         return plan_apart(lengths, read, budget, padded)
+
+    def _together(self, padded: bool) -> bool:
+        """Whether texts of several formats share a forward."""
+        return self.mixes and not (padded and self.settings.fusion is not None)
 
     def _places(self) -> list[int]:
         return sorted(list(FORMATS).index(name) for name in self.settings.formats)
 
-    def choose(self, formats: Sequence[int], lengths: Sequence[int]) -> Choice:
+    def _reader(self, place: int) -> str:
+        """What reads a format: its adapter's code, or its fusion's."""
+        name = list(FORMATS)[place]
+        return FORMATS[name] if self.settings.fusion is None else fusion_code(self.settings, name)
+
+    def choose(
+        self, formats: Sequence[int], lengths: Sequence[int], padded: bool = False
+    ) -> Choice:
         """The choice for a piece.
 
         Args:
             formats: the format of each text, as its place in `inputs.FORMATS`; equal ones are
                 neighbours, in rising order.
             lengths: tokens of each text.
+            padded: whether it is for a padded forward.
 
         Raises:
             ValueError: there is no adapter for a format, or they are out of order, or the
                 adapters cannot share a forward.
         """
-        places, codes = self._places(), list(FORMATS.values())
+        places = self._places()
         if list(formats) != sorted(formats) or not set(formats) <= set(places):
             raise ValueError(
                 f"a piece has texts of formats {list(formats)}; expected rising ones of {places}"
             )
-        if not self.mixes:
+        if not self._together(padded):
             if len(set(formats)) > 1:
                 raise ValueError(f"adapters {self.settings.config} read one format in a forward")
             places = [formats[0]]
         pairs = list(zip(formats, lengths, strict=True))
         return Choice(
-            tuple(codes[place] for place in places),
+            tuple(self._reader(place) for place in places),
             tuple(sum(f == place for f in formats) for place in places),
             tuple(sum(n for f, n in pairs if f == place) for place in places),
         )
+
+    def reaching(
+        self, backbone: Any, vectors: Float[Tensor, "P D"], padded: bool
+    ) -> Float[Tensor, "P D"]:
+        """The vectors, with a gradient of zero to what is trained and read none of their texts.
+
+        So every backward pass reaches the same parameters, for which the ranks wait.
+        """
+        if self._together(padded) or not vectors.requires_grad:
+            return vectors
+        trained = [p for p in backbone.parameters() if p.requires_grad]
+        return vectors + sum(p.flatten()[:0].sum() for p in trained)
 
     def is_base(self, name: str) -> bool:
         """Whether a tensor of the backbone's state is one of the frozen model it was."""
@@ -224,9 +238,13 @@ class FormatAdapters(nn.Module):
         PreTrainedModel.save_pretrained(backbone, str(base), state_dict=state)
         # A folder's place says nothing to others, and something about the machine.
         name = Path(self.base).name if Path(self.base).expanduser().exists() else self.base
-        for code in self.settings.codes:
-            place = folder / ADAPTERS_PLACE / code
-            save_adapter(backbone, code, place, name, self.fingerprint)
+        for one in self.settings.adapted:
+            place = folder / ADAPTERS_PLACE / FORMATS[one]
+            save_adapter(backbone, FORMATS[one], place, name, self.fingerprint)
+        if self.settings.fusion is not None:
+            for one in self.settings.formats:
+                place = folder / FUSION_PLACE / FORMATS[one]
+                save_fusion(backbone, self.settings, one, place, name, self.fingerprint)
 
     # Beside the trained weights, a state keeps what they belong to.
 
@@ -277,37 +295,3 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
             digest.update(f"{name} {tuple(values.shape)} {values.dtype}\n".encode())
             digest.update(values.numpy().data)
     return digest.hexdigest()
-
-
-def checkpoint_layers(backbone: Any) -> None:
-    """Let each layer of the library's padded forward be computed again as it was computed first.
-
-    The library's own way keeps all of a forward's settings but the adapters that were chosen.
-    """
-    from adapters import AdapterSetup
-    from adapters.context import ForwardContext
-
-    def again(run: Callable[..., Any], *given: Any, **named: Any) -> Any:
-        found = [kind.get_context() for kind in (ForwardContext, AdapterSetup)]
-        return checkpoint(
-            run,
-            *given,
-            use_reentrant=False,
-            context_fn=lambda: (nullcontext(), _All([c for c in found if c is not None])),
-            **named,
-        )
-
-    backbone._set_gradient_checkpointing(enable=True, gradient_checkpointing_func=again)
-
-
-class _All(ExitStack):
-    """Several contexts as one."""
-
-    def __init__(self, contexts: Sequence[AbstractContextManager[Any]]) -> None:
-        super().__init__()
-        self.contexts = contexts
-
-    def __enter__(self) -> _All:
-        for context in self.contexts:
-            self.enter_context(context)
-        return self

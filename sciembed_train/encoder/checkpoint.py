@@ -123,7 +123,7 @@ def _with_adapters(
     """The encoder of a checkpoint that holds adapters alone."""
     assert settings.adapters is not None
     place = base or settings.backbone
-    fresh = replace(settings, backbone=place, adapters=replace(settings.adapters, start={}))
+    fresh = replace(settings, backbone=place, adapters=settings.adapters.without_start())
     try:
         with torch.random.fork_rng(devices=[]):
             encoder = Encoder(fresh)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from sciembed_train.batches import Sentences, TokenRows
 from sciembed_train.encoder import adapters, attention, loading, mlm
+from sciembed_train.encoder.adapter_choice import checkpoint_layers
 from sciembed_train.encoder.adapter_settings import AdapterSettings
 from sciembed_train.encoder.control_codes import add_codes, code_ids, with_codes
 from sciembed_train.encoder.folder import save_encoder
@@ -110,7 +111,7 @@ class Encoder(nn.Module):
         if getattr(backbone, "pooler", None) is not None:
             self.backbone.pooler.requires_grad_(False)
         if settings.gradient_checkpointing and not self.packed and self.adapters is not None:
-            adapters.checkpoint_layers(self.backbone)
+            checkpoint_layers(self.backbone)
         elif settings.gradient_checkpointing and not self.packed:
             # transformers 5 has given it another name, and warns of the old one.
             model = self.backbone
@@ -128,9 +129,7 @@ class Encoder(nn.Module):
                 "encoder.adapters freezes the backbone, which masked language modelling trains: "
                 "set one of them to null or false."
             )
-        made = adapters.FormatAdapters(
-            self.backbone, wanted, self.settings.backbone, held and held.start
-        )
+        made = adapters.FormatAdapters(self.backbone, wanted, self.settings.backbone, held)
         self.register_state_dict_post_hook(adapters.leave_base_out)
         self.register_load_state_dict_pre_hook(adapters.put_base_in)
         return made
@@ -280,7 +279,10 @@ class Encoder(nn.Module):
         if formats is not None and not self.reads_formats:
             raise ValueError("formats are given, and this encoder reads every text alike")
         if formats is None and self.settings.control_codes:
-            raise ValueError("this encoder reads each text for a format, which was not given")
+            raise UserError(
+                f"{self.settings.backbone}: reads each text for a format, which was not given "
+                "(--format-token). Sentences are compared by a model that reads all texts alike."
+            )
         if sentences is None and self.settings.pooling == "sentences":
             raise ValueError(
                 "this encoder has a vector for each sentence and none of a whole text (pooling "
@@ -310,6 +312,9 @@ class Encoder(nn.Module):
         found = encode_in_pieces(rows, pieces, encode, done, positions, sentences)
         if missing:
             found = run_along(encode, missing, rows, found)
+        if self.adapters is not None:
+            vectors = self.adapters.reaching(self.backbone, found[0], padded=not self.packed)
+            found = vectors, found[1]
         if self.settings.control_codes:
             assert found[1] is not None
             return found[1], None
@@ -525,7 +530,8 @@ class Encoder(nn.Module):
         values: dict[str, Any] = {
             "pooling": pooling or recorded.pooling or "cls",
             "form": form or recorded.form or InputFormat(),
-            "adapters": recorded.adapters and replace(recorded.adapters, start={}),
+            "adapters": recorded.adapters and recorded.adapters.without_start(),
+            "control_codes": recorded.control_codes,
             **settings,
         }
         config = loading.checked_config(recorded.backbone)

@@ -23,7 +23,7 @@ def save_encoder(encoder: Encoder, folder: Path, record: dict[str, Any]) -> None
 
     With pooling ``mix`` the backbone and its tokenizer go into a sub-folder: the last layer
     alone is not what this encoder gives, so the folder must not load as a plain model. With
-    adapters, too; and each adapter gets a folder in AdapterHub's layout.
+    adapters or control codes, too; and each adapter gets a folder in AdapterHub's layout.
 
     Args:
         encoder: with its weights.
@@ -31,15 +31,19 @@ def save_encoder(encoder: Encoder, folder: Path, record: dict[str, Any]) -> None
         record: more entries of ``sciembed.json`` (method, training data, seed, ...).
 
     Raises:
-        UserError: the encoder mixes layers or has adapters, and the folder holds a plain
-            model already.
+        UserError: the encoder mixes layers, has adapters or reads control codes, and the folder
+            holds a plain model already.
     """
     place = folder
     config, written = encoder.backbone.config, dict(encoder.replaced)
     parts = {}
-    alone = encoder.mix is None and encoder.adapters is None
+    coded = encoder.settings.control_codes
+    alone = encoder.mix is None and encoder.adapters is None and not coded
     if not alone and (folder / "config.json").exists():
         raise UserError(f"{folder}: holds a plain model already. Give another folder.")
+    if coded:
+        place = folder / BASE_PLACE
+        parts = {"backbone": BASE_PLACE, "control_codes": True}
     if encoder.adapters is not None:
         place = folder / BASE_PLACE
         parts = {"backbone": BASE_PLACE, "adapters": encoder.adapters.settings.recorded()}

@@ -51,6 +51,7 @@ class Recorded:
         transport: settings of optimal transport, where its sentences are compared by it.
         mix: weights of a learned mix of the layers, before the softmax.
         adapters: of the backbone, with the folders they lie in.
+        control_codes: whether it reads each text with the code of its format before it.
         notes: what the folder asks for that is not done here.
     """
 
@@ -63,6 +64,7 @@ class Recorded:
     transport: dict[str, Any] | None = None
     mix: list[float] | None = None
     adapters: AdapterSettings | None = None
+    control_codes: bool = False
     notes: list[str] = field(default_factory=list)
 
 
@@ -201,6 +203,7 @@ def read_recorded(folder: Path, pooling: str | None = None) -> Recorded:
             recorded.similarity = str(content.get("similarity") or "euclidean")
             recorded.texts = None if content.get("texts") is None else str(content["texts"])
             recorded.transport = dict(content["transport"]) if content.get("transport") else None
+            recorded.control_codes = content.get("control_codes") is True
             place = str(content.get("backbone") or "")
             if content.get("adapters") is not None:
                 recorded.adapters = AdapterSettings.from_folder(content["adapters"], folder)

@@ -38,6 +38,12 @@ def open_parts(
             f"{settings.backbone}: has adapters, which are left out here: without them the vectors "
             "are those of its base. Set model.encoder.adapters to use and train them."
         )
+    if recorded.control_codes and not settings.control_codes:
+        loading.log.warning(
+            f"{settings.backbone}: reads control codes, which are left out here: without them its "
+            "vectors are not those that it was trained for. Set model.encoder.control_codes to "
+            "true to go on with them."
+        )
     config = loading.checked_config(folder)
     if recorded.mix is not None:
         config.output_hidden_states = False  # true for other libraries alone

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,12 +33,15 @@ PACKED_TYPES: dict[str, bool] = {
     "camembert": True,
 }
 
-# What a layer is run in; it is told whether the layer computes the texts' first tokens alone.
-Within = Callable[[bool], AbstractContextManager[Any]]
+# What runs the end of a layer, where each token is by itself: given that end, the two tensors that
+# it makes the layer's states of, and whether they are of the texts' first tokens alone.
+RunEnd = Callable[[Callable[[Tensor, Tensor], Tensor], Tensor, Tensor, bool], Tensor]
 
 
-def _nothing(firsts: bool) -> AbstractContextManager[Any]:
-    return nullcontext()
+def _as_it_is(
+    end: Callable[[Tensor, Tensor], Tensor], context: Tensor, residual: Tensor, firsts: bool
+) -> Tensor:
+    return end(context, residual)
 
 
 def why_not_packed(backbone: nn.Module) -> str | None:
@@ -89,20 +91,24 @@ class Run:
     Args:
         attention: one of `attention.NAMES`.
         checkpointing: keep only each layer's input and compute the layer again in the backward.
-        within: what each layer is run in, both times, such as the choice of its adapters.
+        end: what runs the end of each layer, both times, such as with a choice of its adapters.
     """
 
     attention: str = "auto"
     checkpointing: bool = False
-    within: Within = _nothing
+    end: RunEnd = _as_it_is
 
 
 def _layer(
     layer: Any, hidden: Float[Tensor, "T H"], layout: Layout, alone: bool, run: Run
 ) -> Float[Tensor, "Q H"]:
     """One transformer layer; with ``alone``, only the new states of each text's first token."""
+
+    def end(context: Tensor, residual: Tensor) -> Tensor:
+        return layer.feed_forward_chunk(layer.attention.output(context, residual))
+
     # Entered here, so that a checkpoint enters it again.
-    with run.within(alone), faster_linear(hidden.device):
+    with faster_linear(hidden.device):
         own = layer.attention.self
         states = _lowered(hidden)
         residual, asked = hidden, states
@@ -117,7 +123,7 @@ def _layer(
             own.dropout.p if own.training else 0.0,
             run.attention,
         )
-        return layer.feed_forward_chunk(layer.attention.output(context, residual))
+        return run.end(end, context, residual, alone)
 
 
 def packed_states(

@@ -45,7 +45,7 @@ def packed_piece(
     run = Run(settings.attention, settings.gradient_checkpointing and encoder.training)
     if encoder.adapters is not None and piece.formats is not None:
         choice = encoder.adapters.choose(piece.formats, piece.sizes)
-        run = replace(run, within=choice.packed)
+        run = replace(run, end=choice.packed)
     given = encoder.backbone, piece.rows.ids, layout, cls_only, run
     if encoder.mix is not None and whole:
         firsts, states = [], torch.empty(0)
@@ -85,7 +85,7 @@ def padded_piece(
     if encoder.mix is None or spans is not None:
         chosen = contextlib.nullcontext()
         if encoder.adapters is not None and piece.formats is not None:
-            chosen = encoder.adapters.choose(piece.formats, piece.sizes).padded()
+            chosen = encoder.adapters.choose(piece.formats, piece.sizes, padded=True).padded()
         with chosen, faster:
             hidden = encoder.backbone(**inputs).last_hidden_state
     else:

@@ -5,9 +5,12 @@ This file lies beside an exported model, and ``transformers`` runs it with
 adapter gives another vector. In each layer, with ``x`` the attention's states, ``h`` what the
 feed-forward part makes of them and ``LN`` the layer's own norm (Pfeiffer et al. 2021):
 ``z = LN(h + x)``, ``a = W_up relu(W_down z + b_down) + b_up + h``, and ``LN(a + x)`` is the
-layer's output. The library ``adapters`` calls it ``seq_bn``; it is not needed here.
+layer's output. The library ``adapters`` calls it ``seq_bn``; it is not needed here. Where a fusion
+reads several adapters, with ``u_n`` what the ``n``-th says, which is ``a`` without ``h``, it is
+``LN(sum_n s_n V u_n + h + x)``, with ``s_n = softmax_n(Q(z) . K(u_n))``.
 """
 
+import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -55,8 +58,12 @@ class AdaptedModel(PreTrainedModel):
         if hasattr(self.backbone, "pooler"):
             self.backbone.pooler = None
         for layer in self.backbone.encoder.layer:
-            layer.output = AdaptedOutput(layer.output, config.bottleneck)
+            layer.output = self.adapted(layer.output)
         self.post_init()
+
+    def adapted(self, output) -> nn.Module:
+        """The end of a layer, with what is trained in it."""
+        return AdaptedOutput(output, self.config.bottleneck)
 
     def get_input_embeddings(self):
         """The word embeddings."""
@@ -88,3 +95,71 @@ class AdaptedModel(PreTrainedModel):
             hidden_states=found.hidden_states if output_hidden_states else None,
         )
         return output.to_tuple() if return_dict is False else output
+
+
+class FusedConfig(AdaptedConfig):
+    """The configuration of the backbone, the width and number of the adapters."""
+
+    model_type = "sciembed_fused"
+
+    def __init__(self, adapters=2, values=True, **kwargs):
+        self.adapters = adapters
+        self.values = values
+        super().__init__(**kwargs)
+
+
+class Adapter(nn.Module):
+    """What one adapter says of each token."""
+
+    def __init__(self, width, bottleneck):
+        super().__init__()
+        self.adapter_down = nn.Sequential(nn.Linear(width, bottleneck), nn.ReLU())
+        self.adapter_up = nn.Linear(bottleneck, width)
+
+    def forward(self, states):
+        """Of the states of each token."""
+        return self.adapter_up(self.adapter_down(states))
+
+
+class Fusion(nn.Module):
+    """The mean of what several adapters say of each token, by weights of its own."""
+
+    def __init__(self, width, values):
+        super().__init__()
+        self.query, self.key = nn.Linear(width, width), nn.Linear(width, width)
+        self.value = nn.Linear(width, width, bias=False) if values else nn.Identity()
+
+    def forward(self, states, said):
+        """Of the states that the adapters read, and of what they say, one in a row."""
+        scores = (self.key(said) @ self.query(states).unsqueeze(-1)).squeeze(-1)
+        return (scores.softmax(-1).unsqueeze(-1) * self.value(said)).sum(-2)
+
+
+class FusedOutput(nn.Module):
+    """The end of a layer, with the adapters and their fusion in it."""
+
+    def __init__(self, output, config):
+        super().__init__()
+        self.dense, self.dropout, self.LayerNorm = output.dense, output.dropout, output.LayerNorm
+        width = output.dense.out_features
+        self.adapters = nn.ModuleList(
+            [Adapter(width, config.bottleneck) for _ in range(config.adapters)]
+        )
+        self.fusion = Fusion(width, config.values)
+
+    def forward(self, hidden_states, input_tensor):
+        """The layer's states, of the feed-forward part's inner ones and of the attention's."""
+        hidden = self.dropout(self.dense(hidden_states))
+        normed = self.LayerNorm(hidden + input_tensor)
+        said = torch.stack([adapter(normed) for adapter in self.adapters], dim=-2)
+        return self.LayerNorm(self.fusion(normed, said) + hidden + input_tensor)
+
+
+class FusedModel(AdaptedModel):
+    """The backbone without its pooler, and adapters with their fusion in each layer."""
+
+    config_class = FusedConfig
+
+    def adapted(self, output) -> nn.Module:
+        """The end of a layer, with what is trained in it."""
+        return FusedOutput(output, self.config)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sciembed_train.encoder.adapter_settings import ADAPTERS_PLACE, BASE_PLACE
+from sciembed_train.encoder.adapter_settings import (
+    ADAPTERS_PLACE,
+    BASE_PLACE,
+    FUSION_PLACE,
+    AdapterSettings,
+)
 from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.export.card_usage import of_formats
 from sciembed_train.inputs import FORMATS
 
-_FOR = {
-    "classification": "a classifier, such as a linear one, will read",
-    "regression": "a regression, such as a linear one, will read",
-    "proximity": "are compared with one another, and that searches find",
-    "adhoc_query": "are queries of a search, compared with papers read by `[PRX]`",
-}
 _POOLED = {"cls": "hidden[:, 0]", "mean": "(hidden * mask).sum(1) / mask.sum(1)"}
 
 
@@ -25,29 +25,32 @@ def usage(encoder: Encoder, whole: bool) -> Iterator[str]:
         whole: whether there is a whole model for each format.
     """
     assert encoder.adapters is not None
-    names = encoder.adapters.settings.formats
+    settings = encoder.adapters.settings
+    names, fused = settings.formats, settings.fusion is not None
     code = FORMATS["proximity" if "proximity" in names else names[0]]
-    yield "## Formats"
-    yield ""
-    yield "Every text is read by the adapter of what its vector is for; without one, vectors are"
-    yield "those of the base, which this is not."
-    yield ""
-    yield "| format | adapter | for texts that |"
-    yield "|---|---|---|"
-    yield from (f"| {name} | `{FORMATS[name]}` | {_FOR[name]} |" for name in names)
-    yield ""
+    reader = "adapter"
+    if fused:
+        reader = "fusion of adapters"
+    yield from of_formats(
+        names,
+        f"Every text is read by the {reader} of what its vector is for; without one, vectors are\n"
+        "those of the base, which this is not.",
+        "adapter",
+    )
     yield "## Folders"
     yield ""
     yield "| | |"
     yield "|---|---|"
+    places = [BASE_PLACE, f"{ADAPTERS_PLACE}/CODE", *([f"{FUSION_PLACE}/CODE"] if fused else [])]
     yield (
-        f"| `{BASE_PLACE}/`, `{ADAPTERS_PLACE}/CODE/` | the frozen backbone, a plain model, and "
-        "the adapters in the layout of the library `adapters`, as `.bin` and safetensors |"
+        f"| {', '.join(f'`{place}/`' for place in places)} | the frozen backbone, a plain model, "
+        f"and the adapters{' and their fusions' if fused else ''} in the layout of the library "
+        "`adapters`, as `.bin` and safetensors |"
     )
     if whole:
         yield (
             "| `hf/CODE/` | a whole model for transformers and sentence-transformers, without "
-            "that library; `adapted_model.py` puts the adapter in, so loading "
+            f"that library; `adapted_model.py` puts the adapter{'s' if fused else ''} in, so loading "
             "it needs `trust_remote_code=True`, and is refused without |"
         )
     yield "| this folder | for sciembed_train, which reads `sciembed.json` and runs no code of it |"
@@ -63,7 +66,7 @@ def usage(encoder: Encoder, whole: bool) -> Iterator[str]:
     yield 'folder = "PATH_OF_THIS_MODEL"'
     yield f'tokenizer = AutoTokenizer.from_pretrained(folder + "/{BASE_PLACE}")'
     yield f'model = AutoAdapterModel.from_pretrained(folder + "/{BASE_PLACE}").eval()'
-    yield f'model.load_adapter(folder + "/{ADAPTERS_PLACE}/{code}", set_active=True)'
+    yield from _put_in(settings, code)
     yield from _vectors(encoder)
     yield "```"
     yield ""
@@ -97,6 +100,15 @@ def usage(encoder: Encoder, whole: bool) -> Iterator[str]:
         "--to vectors.npy"
     )
     yield ""
+
+
+def _put_in(settings: AdapterSettings, code: str) -> Iterator[str]:
+    if settings.fusion is None:
+        yield f'model.load_adapter(folder + "/{ADAPTERS_PLACE}/{code}", set_active=True)'
+        return
+    yield f"for code in {[FORMATS[name] for name in settings.adapted]}:"
+    yield f'    model.load_adapter(folder + "/{ADAPTERS_PLACE}/" + code)'
+    yield f'model.load_adapter_fusion(folder + "/{FUSION_PLACE}/{code}", set_active=True)'
 
 
 def _papers(encoder: Encoder, tokenizer: str) -> Iterator[str]:

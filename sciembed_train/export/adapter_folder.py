@@ -1,8 +1,9 @@
 """The folder of an encoder with adapters: AdapterHub's files, and a whole model for each format.
 
 The backbone alone would give other vectors and say nothing. So it lies in ``base/``, for users of
-the library ``adapters``, which put one of ``adapters/`` into it; and everybody else takes
-``hf/CODE``, with a model type and a code file of its own, which refuses to load without it.
+the library ``adapters``, which put one of ``adapters/`` into it, or all of them and one of
+``fusion/``; and everybody else takes ``hf/CODE``, with a model type and a code file of its own,
+which refuses to load without it.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from torch import Tensor
 from sciembed_train.encoder.adapter_settings import (
     ADAPTERS_PLACE,
     BASE_PLACE,
+    FUSION_PLACE,
     configuration,
     library,
 )
 from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.encoder.fusion import fusion_code
 from sciembed_train.encoder.loading import quiet_transformers
 from sciembed_train.encoder.packed import why_not_packed
 from sciembed_train.export.mix_folder import ASKED
@@ -88,21 +91,21 @@ def write_parts(encoder: Encoder, folder: Path, similarity: str) -> None:
         shutil.copyfile(CODE, place / CODE.name)
         tensors = {
             f"backbone.{key}": value.detach().clone().contiguous()
-            for key, value in _renamed(encoder, state, FORMATS[name]).items()
+            for key, value in _renamed(encoder, state, name).items()
         }
-        down = "backbone.encoder.layer.0.output.adapter_down.0.weight"
+        down = next(key for key in tensors if key.endswith("adapter_down.0.weight"))
         config: dict[str, Any] = {
-            "architectures": ["AdaptedModel"],
-            "auto_map": {
-                "AutoConfig": f"{CODE.stem}.AdaptedConfig",
-                "AutoModel": f"{CODE.stem}.AdaptedModel",
-            },
-            "model_type": "sciembed_adapted",
+            **_named("Adapted"),
             **{key: getattr(encoder.backbone.config, key, None) for key in ASKED},
             "bottleneck": len(tensors[down]),
             "task_format": name,
             "backbone": backbone,
         }
+        settings = encoder.adapters.settings
+        if settings.fusion is not None:
+            values = any(key.endswith("fusion.value.weight") for key in tensors)
+            config |= _named("Fused")
+            config |= {"adapters": len(settings.adapted), "values": values}
         (place / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         save_file(tensors, place / "model.safetensors", metadata={"format": "pt"})
         write_layout(
@@ -114,18 +117,37 @@ def write_parts(encoder: Encoder, folder: Path, similarity: str) -> None:
         )
 
 
-def _renamed(encoder: Encoder, state: dict[str, Tensor], code: str) -> dict[str, Tensor]:
-    """The backbone's tensors and one adapter's, by the names that `adapted_model.py` gives them."""
+def _named(kind: str) -> dict[str, Any]:
+    """What a configuration says of its model in the code file."""
+    return {
+        "architectures": [f"{kind}Model"],
+        "auto_map": {
+            "AutoConfig": f"{CODE.stem}.{kind}Config",
+            "AutoModel": f"{CODE.stem}.{kind}Model",
+        },
+        "model_type": f"sciembed_{kind.lower()}",
+    }
+
+
+def _renamed(encoder: Encoder, state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The backbone's tensors and those of a format, by the names that the code file gives them."""
     assert encoder.adapters is not None
+    settings = encoder.adapters.settings
     own = {k: v for k, v in state.items() if encoder.adapters.is_base(k)}
-    own |= {k.replace(f".adapters.{code}.", "."): v for k, v in state.items() if f".{code}." in k}
+    parts = {f".adapters.{FORMATS[name]}.": "."}
+    if settings.fusion is not None:
+        fusion = fusion_code(settings, name)
+        parts = {f".adapters.{c}.": f".adapters.{n}." for n, c in enumerate(fusion.split(","))}
+        parts[f".adapter_fusion_layer.{fusion}."] = ".fusion."
+    for theirs, ours in parts.items():
+        own |= {k.replace(theirs, ours): v for k, v in state.items() if theirs in k}
     return {k: v for k, v in own.items() if not k.startswith("pooler.")}
 
 
 def with_adapterhub(
     encoder: Encoder, folder: Path, texts: Sequence[str]
 ) -> list[Float[Tensor, "N D"]]:
-    """Embeddings as a user of the library ``adapters`` gets them, by each adapter in turn."""
+    """Embeddings as a user of the library ``adapters`` gets them, by each format's in turn."""
     from transformers import AutoModel, AutoTokenizer
 
     assert encoder.adapters is not None
@@ -134,10 +156,16 @@ def with_adapterhub(
         tokenizer = AutoTokenizer.from_pretrained(str(folder / BASE_PLACE), local_files_only=True)
         model: Any = AutoModel.from_pretrained(str(folder / BASE_PLACE), local_files_only=True)
     adapters.init(model)
+    settings = encoder.adapters.settings
+    for name in settings.adapted:
+        model.load_adapter(str(folder / ADAPTERS_PLACE / FORMATS[name]))
     found = []
-    for code in encoder.adapters.settings.codes:
-        model.load_adapter(str(folder / ADAPTERS_PLACE / code))
-        with adapters.AdapterSetup(code):
+    for name in settings.formats:
+        setup = FORMATS[name]
+        if settings.fusion is not None:
+            model.load_adapter_fusion(str(folder / FUSION_PLACE / setup), set_active=False)
+            setup = adapters.Fuse(*fusion_code(settings, name).split(","))
+        with adapters.AdapterSetup(setup):
             found.append(library_vectors(encoder, model, tokenizer, texts))
     return found
 

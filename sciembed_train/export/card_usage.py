@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.mix import BACKBONE_PLACE
+from sciembed_train.inputs import FORMATS
 
 _POOLED = {
     "cls": "hidden[:, 0]",
@@ -25,6 +26,32 @@ _TEXTS = {
     "any": ("A text of any length, such as a paragraph of a paper.", "Another one."),
     "sentences": ("A sentence of a paper, such as one of its abstract.", "Another one."),
 }
+
+
+_FOR = {
+    "classification": "a classifier, such as a linear one, will read",
+    "regression": "a regression, such as a linear one, will read",
+    "proximity": "are compared with one another, and that searches find",
+    "adhoc_query": "are queries of a search, compared with papers read by `[PRX]`",
+}
+
+
+def of_formats(names: Sequence[str], what: str, reader: str) -> Iterator[str]:
+    """The lines of the section "Formats".
+
+    Args:
+        names: of the formats.
+        what: of texts and their formats.
+        reader: what stands for a format: an adapter, or a code.
+    """
+    yield "## Formats"
+    yield ""
+    yield what
+    yield ""
+    yield f"| format | {reader} | for texts that |"
+    yield "|---|---|---|"
+    yield from (f"| {name} | `{FORMATS[name]}` | {_FOR[name]} |" for name in names)
+    yield ""
 
 
 def usage(encoder: Encoder, similarity: str, texts: str) -> Iterator[str]:

@@ -31,7 +31,7 @@ from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.loading import quiet_transformers
 from sciembed_train.encoder.mix import BACKBONE_PLACE
 from sciembed_train.errors import UserError
-from sciembed_train.export import adapter_folder, mix_folder, multi_vector
+from sciembed_train.export import adapter_folder, code_folder, mix_folder, multi_vector
 from sciembed_train.export.model_card import model_card
 from sciembed_train.export.own_code import with_own_codes
 from sciembed_train.export.published import OF_TEXTS
@@ -50,10 +50,6 @@ _LEFTOVERS = (
     "truncation",
     "truncation_strategy",
     "name_or_path",
-)
-CODES_STAY = (
-    "it reads control codes, which no folder that other libraries load would put before a text. "
-    "Its checkpoint can be validated and continued."
 )
 _VERSIONS = (
     "sciembed_train",
@@ -97,8 +93,6 @@ def export_encoder(
             model what is none.
     """
     folder = Path(folder).expanduser().absolute()
-    if encoder.settings.control_codes:
-        raise UserError(f"The model is not exported: {CODES_STAY}")
     check_target(folder, overwrite)
     encoder = on_host(encoder)
     settings = encoder.settings
@@ -118,13 +112,15 @@ def export_encoder(
             shutil.rmtree(partial, ignore_errors=True)
             encoder.save(partial, record)
             backbone = partial if encoder.mix is None else partial / BACKBONE_PLACE
-            if encoder.adapters is not None:
+            if encoder.adapters is not None or settings.control_codes:
                 backbone = partial / BASE_PLACE
             _clean_tokenizer(backbone / "tokenizer_config.json", settings.max_length)
             if encoder.mix is not None:
                 mix_folder.write_parts(encoder, partial, similarity)
             elif encoder.adapters is not None:
                 adapter_folder.write_parts(encoder, partial, similarity)
+            elif settings.control_codes:
+                code_folder.write_parts(encoder, partial, similarity)
             elif settings.pooling == "sentences":
                 write_refusal(partial, encoder.dim)
             else:
@@ -236,6 +232,8 @@ def verify(encoder: Encoder, folder: Path) -> dict[str, float | None]:
     texts = probe_texts(encoder)
     if encoder.adapters is not None:
         return _each_format(encoder, folder, texts)
+    if encoder.settings.control_codes:
+        return _each_code(encoder, folder, texts)
     expected = encoder.encode_texts(texts)
     differences: dict[str, float | None] = {}
     if encoder.mix is None:
@@ -320,15 +318,22 @@ def _masked_with_transformers(encoder: Encoder, folder: Path, rows: Any) -> Floa
 
 
 def _with_transformers(
-    encoder: Encoder, folder: Path, texts: Sequence[str]
+    encoder: Encoder, folder: Path, texts: Sequence[str], ids: list[list[int]] | None = None
 ) -> Float[Tensor, "N D"]:
-    """Embeddings as a user of ``transformers`` gets them from the folder."""
+    """Embeddings as a user of ``transformers`` gets them from the folder.
+
+    Args:
+        encoder: what was exported.
+        folder: a plain model.
+        texts: what to embed.
+        ids: their tokens, where these are not the encoder's own.
+    """
     from transformers import AutoModel, AutoTokenizer
 
     with quiet_transformers():
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         model = AutoModel.from_pretrained(str(folder), local_files_only=True).eval()
-    _compare_ids(encoder, texts, tokenizer(list(texts), truncation=True)["input_ids"])
+    _compare_ids(encoder, texts, tokenizer(list(texts), truncation=True)["input_ids"], ids)
     vectors = []
     with torch.inference_mode():
         # Two at a time, so that padding takes part.
@@ -404,6 +409,30 @@ def _each_format(encoder: Encoder, folder: Path, texts: Sequence[str]) -> dict[s
     return differences
 
 
+def _each_code(encoder: Encoder, folder: Path, texts: Sequence[str]) -> dict[str, float | None]:
+    """The largest difference over the formats, for each library, of an export with codes."""
+    if (folder / "config.json").exists():
+        _check_refusal("the folder itself", "its control code")
+    differences: dict[str, float | None] = {}
+    if code_folder.why_no_whole_models(encoder) is not None:
+        return differences
+    for name, code in FORMATS.items():
+        place, expected = folder / "hf" / code, encoder.encode_texts(texts, format=name)
+        ids = code_folder.probe_ids(encoder, texts, code)
+        found = {
+            "AutoModel": _with_transformers(encoder, place, texts, ids),
+            "SentenceTransformer": _with_sentence_transformers(place, texts),
+        }
+        for library, vectors in found.items():
+            known = differences.get(library)
+            if vectors is None:
+                differences[library] = None
+                continue
+            own = compare(f"{library} ({code})", "embeddings", vectors, expected)
+            differences[library] = max(own, known or 0.0)
+    return differences
+
+
 def _check_refusal(part: str | None, without: str) -> None:
     if part is not None:
         raise ExportError(
@@ -412,8 +441,13 @@ def _check_refusal(part: str | None, without: str) -> None:
         )
 
 
-def _compare_ids(encoder: Encoder, texts: Sequence[str], found: list[list[int]]) -> None:
-    if found != encoder.tokenizer.rows(texts, encoder.settings.max_length):
+def _compare_ids(
+    encoder: Encoder,
+    texts: Sequence[str],
+    found: list[list[int]],
+    expected: list[list[int]] | None = None,
+) -> None:
+    if found != (expected or encoder.tokenizer.rows(texts, encoder.settings.max_length)):
         raise ExportError(
             "The exported tokenizer gives other token ids than the one trained with. "
             "The export was removed."

@@ -8,7 +8,7 @@ from typing import Any
 
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.pooling import mix_shares
-from sciembed_train.export import adapter_card, adapter_folder, multi_vector_card
+from sciembed_train.export import adapter_card, adapter_folder, code_folder, multi_vector_card
 from sciembed_train.export.card_usage import usage
 
 _COMPARED = {
@@ -55,6 +55,9 @@ def model_card(encoder: Encoder, record: dict[str, Any], name: str) -> str:
             "sentence of the abstract a vector"
         )
     head = encoder.head is not None
+    named = _NAMED[settings.pooling]
+    if settings.control_codes:
+        named = "the last hidden state of the control code, a token before the text"
     return "\n".join(
         [
             *_metadata(encoder, record),
@@ -65,7 +68,7 @@ def model_card(encoder: Encoder, record: dict[str, Any], name: str) -> str:
             "",
             "| | |",
             "|---|---|",
-            f"| vector | {encoder.dim} numbers, {_NAMED[settings.pooling]}, not normalised |",
+            f"| vector | {encoder.dim} numbers, {named}, not normalised |",
             *_shares(encoder),
             f"| longest text | {settings.max_length} tokens; longer ones are cut at the end |",
             f"| compared by | {_COMPARED[similarity]} |",
@@ -89,6 +92,8 @@ def _usage(encoder: Encoder, record: dict[str, Any], texts: str) -> Iterator[str
         return multi_vector_card.usage(encoder, record)
     if encoder.adapters is not None:
         return adapter_card.usage(encoder, adapter_folder.why_no_own_code(encoder) is None)
+    if encoder.settings.control_codes:
+        return code_folder.card(encoder)
     return usage(encoder, record["similarity"], texts)
 
 
@@ -96,9 +101,7 @@ def _metadata(encoder: Encoder, record: dict[str, Any]) -> Iterator[str]:
     method = record.get("method")
     # Of these no library gives the vectors from the top of the folder.
     own = (
-        encoder.mix is not None
-        or encoder.adapters is not None
-        or encoder.settings.pooling == "sentences"
+        encoder.mix is not None or encoder.reads_formats or encoder.settings.pooling == "sentences"
     )
     tags = ["feature-extraction", "sentence-similarity"]
     tags = tags if own else ["sentence-transformers", *tags]
@@ -175,7 +178,8 @@ def _adapters(encoder: Encoder) -> Iterator[str]:
         trained = sum(p.numel() for p in encoder.parameters() if p.requires_grad)
         settings = encoder.adapters.settings
         each = trained // len(settings.formats)
-        yield f"| adapters | {len(settings.formats)} of {each:,} parameters, {settings.config} |"
+        what = "adapters" if settings.fusion is None else f"fusions ({settings.fusion})"
+        yield f"| {what} | {len(settings.formats)} of {each:,} parameters, {settings.config} |"
 
 
 def _parts() -> Iterator[str]:
@@ -237,7 +241,7 @@ def _limitations(encoder: Encoder, record: dict[str, Any], texts: str) -> Iterat
     yield ""
     if encoder.settings.pooling == "sentences":
         yield from multi_vector_card.limitations(record)
-    elif encoder.adapters is not None:
+    elif encoder.reads_formats:
         yield (
             "- Vectors of one format say nothing beside those of another, but for those of queries "
             "beside those of the papers they search."

@@ -165,14 +165,11 @@ def _finish(cli: RunCLI, folder: Path) -> None:
         return
     from sciembed_train.encoder.checkpoint import encoder_from_checkpoint
     from sciembed_train.export.command import card_of, find_checkpoint, load_checkpoint
-    from sciembed_train.export.hf import CODES_STAY, export_encoder
+    from sciembed_train.export.hf import export_encoder
 
     path = find_checkpoint(folder)
     content = load_checkpoint(path)
     encoder = encoder_from_checkpoint(content, str(path))
-    if encoder.settings.control_codes:
-        print(f"{path} is not exported: {CODES_STAY}", file=sys.stderr)
-        return
     export_encoder(encoder, folder / "export", card_of(content), overwrite=True)
     if not cli.config.quiet:
         print(f"exported {path.name} to {folder / 'export'}", file=sys.stderr)

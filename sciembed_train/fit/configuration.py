@@ -64,6 +64,8 @@ PREPARING = (
 # Set for the processes that Lightning starts from this one: they need not look at the raw files.
 PREPARED = "SCIEMBED_PREPARED_CORPUS"
 
+NO_ADAPTERS = '{"model": {"init_args": {"encoder": {"adapters": null}}}}'
+
 
 @dataclass(frozen=True)
 class CheckpointSettings:
@@ -96,6 +98,23 @@ class StoppingSettings:
     patience: int = 3
     monitor: str = "val/loss"
     min_delta: float = 0.0
+
+
+def taken_back(argv: Sequence[str]) -> list[str]:
+    """The words, with ``--model.encoder.adapters null`` as a recipe of its own in its place.
+
+    The parser puts a table's keys into what an earlier recipe gave, and so takes no word that
+    takes the table back; from a recipe it does.
+    """
+    key, found = "--model.encoder.adapters", []
+    for word in argv:
+        if word in ("null", "None", "~") and found and found[-1] == key:
+            found[-1:] = ["-c", NO_ADAPTERS]
+        elif word in (f"{key}=null", f"{key}=None", f"{key}=~"):
+            found += ["-c", NO_ADAPTERS]
+        else:
+            found.append(word)
+    return found
 
 
 class RunCLI(LightningCLI):
@@ -131,7 +150,7 @@ class RunCLI(LightningCLI):
                 "exit_on_error": False,
                 "allow_abbrev": False,  # a key's beginning is a typing mistake
             },
-            args=argv,
+            args=taken_back(argv),
             run=False,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,

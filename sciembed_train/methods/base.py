@@ -107,6 +107,8 @@ class Method(LightningModule):
             )
         self.automatic_optimization = False
         self.encoder = Encoder(encoder, masked_lm=masked_lm)
+        if self.encoder.adapters is not None:
+            self.encoder.adapters.check_fused()
         self.optim, self.step_tokens = optim, step_tokens
         self.tries_largest = True  # whether a run begins with the step that takes most memory
         self.fitted = Fitted(None if step_tokens == "auto" else step_tokens)

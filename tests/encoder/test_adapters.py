@@ -5,8 +5,9 @@ import sys
 import pytest
 import torch
 
+from sciembed_train.encoder.adapter_choice import Choice, checkpoint_layers
 from sciembed_train.encoder.adapter_settings import AdapterSettings, configuration, one_forward
-from sciembed_train.encoder.adapters import Choice, FormatAdapters, checkpoint_layers, fingerprint
+from sciembed_train.encoder.adapters import FormatAdapters, fingerprint
 from sciembed_train.encoder.attention import Layout
 from sciembed_train.encoder.packed import Run, packed_states
 from sciembed_train.errors import UserError
@@ -31,7 +32,7 @@ def folder(request):
 
 
 def packed(backbone, choice, rows, cls_only=False, checkpointing=False):
-    run = Run(checkpointing=checkpointing, within=choice.packed)
+    run = Run(checkpointing=checkpointing, end=choice.packed)
     return packed_states(backbone, rows.ids, laid_out(rows), cls_only, run)
 
 

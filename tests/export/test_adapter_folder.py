@@ -74,6 +74,63 @@ def test_every_library_gives_the_format_s_vector_or_refuses(bert):
             )
 
 
+@pytest.fixture(scope="module")
+def fused(bert, tmp_path_factory):
+    """Fusions over the adapters of that folder, and their export."""
+    _, folder, _ = bert
+    wanted = AdapterSettings(
+        ("adhoc_query", "proximity"), WIDE, fusion="dynamic", fused=tuple(FORMATS)
+    )
+    encoder = Encoder(EncoderSettings(str(folder), dropout=0.2, adapters=wanted))
+    for parameter in encoder.backbone.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(4))
+    to = tmp_path_factory.mktemp("fused") / "model"
+    return encoder, to, export_encoder(encoder, to, CARD)
+
+
+def test_fused_adapters_give_their_vectors_in_every_library_or_refuse(fused, bert, tmp_path):
+    from transformers import AutoModel
+
+    encoder, folder, differences = fused
+    assert set(differences) == {"AutoModel and adapters", "AutoModel with trust_remote_code"}
+    names = ["README.md", "adapters", "base", "fusion", "hf", "sciembed.json"]
+    assert sorted(p.name for p in folder.iterdir()) == names
+    for kind, codes in (("adapters", FORMATS.values()), ("fusion", ("[PRX]", "[QRY]"))):
+        assert {p.name for p in (folder / kind).iterdir()} == set(codes)
+    for code in FORMATS.values():  # as they were given
+        name = f"adapters/{code}/adapter.safetensors"
+        given, kept = load_file(bert[1] / name), load_file(folder / name)
+        assert given.keys() == kept.keys()
+        assert all(torch.equal(given[key], kept[key]) for key in given)
+    places = [folder / "hf" / code for code in ("[QRY]", "[PRX]")]
+    found = [vectors for _, vectors in with_own_codes(places, TEXTS)]
+    again = Encoder.load(folder)
+    for name, own in zip(("adhoc_query", "proximity"), found, strict=True):
+        expected = encoder.encode_texts(TEXTS, format=name)
+        assert (expected - bert[0].encode_texts(TEXTS, format=name)).abs().max() > 0.1
+        assert (own - expected).abs().max() < 1e-5
+        assert (again.encode_texts(TEXTS, format=name) - expected).abs().max() < 1e-6
+    for place in (folder, *(folder / "hf").iterdir()):
+        with pytest.raises((OSError, ValueError)):
+            AutoModel.from_pretrained(place, local_files_only=True, trust_remote_code=False)
+    # With adapters asked for alone, those of the folder are read.
+    alone = Encoder.load(folder, adapters=AdapterSettings(config=WIDE)).eval()
+    want = bert[0].encode_texts(TEXTS, format="regression")
+    assert (alone.encode_texts(TEXTS, format="regression") - want).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("fusion", ["dynamic", "static"])
+def test_the_code_of_fused_adapters_takes_either_kind(bert, tmp_path, fusion):
+    wanted = AdapterSettings(("proximity",), WIDE, fusion=fusion, fused=("regression", "proximity"))
+    encoder = Encoder(EncoderSettings(str(bert[1]), "mean", adapters=wanted))
+    differences = export_encoder(encoder, tmp_path / "model", CARD)
+    assert len(differences) == 2
+    config = json.loads((tmp_path / "model" / "hf" / "[PRX]" / "config.json").read_text())
+    assert (config["model_type"], config["adapters"]) == ("sciembed_fused", 2)
+    assert config["values"] == (fusion == "dynamic")
+
+
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_sentence_transformers_with_trust_gives_the_same(
     tiny_roberta, tmp_path, monkeypatch, pooling
@@ -126,10 +183,14 @@ def test_the_folder_says_what_it_is(bert):
     )
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_the_card_s_code_gives_the_vectors(tiny_bert, tmp_path, pooling):
-    encoder = adapted(tiny_bert, pooling=pooling, max_length=12)
+@pytest.mark.parametrize("pooling", ["cls", "mean", "fused"])
+def test_the_card_s_code_gives_the_vectors(tiny_bert, bert, tmp_path, pooling):
     folder = tmp_path / "model"
+    if pooling == "fused":
+        wanted = AdapterSettings(config=WIDE, fusion="dynamic")
+        encoder = Encoder(EncoderSettings(str(bert[1]), max_length=12, adapters=wanted))
+    else:
+        encoder = adapted(tiny_bert, pooling=pooling, max_length=12)
     export_encoder(encoder, folder, CARD)
     card = (folder / "README.md").read_text()
     expected = encoder.encode_texts(

@@ -9,7 +9,7 @@ from sciembed_train.encoder.checkpoint import describe
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.export.adapterhub import export_adapter
-from sciembed_train.export.hf import ExportError, export_encoder
+from sciembed_train.export.hf import ExportError
 from tests.encoder.adapter_models import stir
 
 pytest.importorskip("adapters")
@@ -67,11 +67,4 @@ def test_an_adapter_that_gives_other_vectors_leaves_nothing_behind(encoder, tmp_
     monkeypatch.setattr(adapterhub, "library_vectors", lambda *given: vectors(*given) + 1e-3)
     with pytest.raises(ExportError, match="computes other embeddings"):
         export_adapter(encoder, tmp_path / "one", "proximity")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_model_with_control_codes_is_not_exported(tiny_bert, tmp_path):
-    coded = Encoder(EncoderSettings(str(tiny_bert), control_codes=True))
-    with pytest.raises(UserError, match="reads control codes"):
-        export_encoder(coded, tmp_path / "model", {})
     assert list(tmp_path.iterdir()) == []

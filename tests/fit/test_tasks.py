@@ -7,6 +7,8 @@ import torch
 
 from sciembed_train import fit
 from sciembed_train.cli import main
+from sciembed_train.encoder.adapter_settings import AdapterSettings
+from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.errors import UserError
 from tests.corpus.tasks import write_tasks
 from tests.fit.runs import losses, rows
@@ -34,11 +36,9 @@ def words(tasks, backbone, run, *more, recipe="specter2_adapters"):
 
 
 @pytest.fixture(scope="module")
-def whole_backbone(tasks):
-    """The recipe's adapters taken back, in a file as a user does it."""
-    path = tasks.parent / "mtl.yaml"
-    path.write_text("model: {init_args: {encoder: {adapters: null}}}\n", encoding="utf-8")
-    return "-c", str(path)
+def whole_backbone():
+    """The recipe's adapters taken back."""
+    return "--model.encoder.adapters", "null"
 
 
 def test_one_command_trains_adapters_and_what_it_keeps_is_small(tasks, tiny_bert, capsys):
@@ -74,6 +74,38 @@ def test_one_command_trains_adapters_and_what_it_keeps_is_small(tasks, tiny_bert
         assert score == pytest.approx(float(last[name]), abs=1e-5)
 
 
+def test_fusions_are_trained_over_adapters_that_stay(tasks, tiny_bert, tmp_path, capsys):
+    pytest.importorskip("adapters")
+    adapters = Encoder(EncoderSettings(str(tiny_bert), adapters=AdapterSettings(reduction=4)))
+    adapters.save(tmp_path / "adapted")
+    more = ["--model.encoder.adapters.reduction", "4", "--model.encoder.dropout", "0"]
+    more += ["--model.head_dropout", "0", "--data.batch_size", "30"]
+
+    def run(name, *last):
+        given = words(tasks, tmp_path / "adapted", name, *more, *last, recipe="specter2_fusion")
+        assert fit.main(given) == 0
+        return tasks.parent / "runs" / name
+
+    whole = run("fused")
+    content = torch.load(whole / "last.ckpt", weights_only=True)
+    # Of 2 layers: query, key and value of 4 fusions; heads of a number and of 3 classes.
+    trained = 4 * 2 * (3 * 32 * 32 + 2 * 32) + 4 * 33
+    moments = content["optimizer_states"][0]["state"].values()
+    assert sum(entry["exp_avg"].numel() for entry in moments) == trained
+    held = {k: v for k, v in content["state_dict"].items() if v.is_floating_point()}
+    assert sum(v.numel() for v in held.values()) == trained + 4 * 2 * (2 * 32 * 8 + 8 + 32)
+    kept = adapters.state_dict()
+    for name, value in kept.items():
+        if ".adapters." in name:
+            assert torch.equal(held[f"encoder.{name}"], value)
+
+    run("fused-short", "--trainer.max_steps", "3")
+    assert losses(run("fused-short", "--ckpt_path", "last")) == losses(whole)
+
+    with pytest.raises(UserError, match="none for classification, regression, proximity"):
+        fit.main(words(tasks, tiny_bert, "none", *more, recipe="specter2_fusion"))
+
+
 def test_the_best_checkpoint_can_be_chosen_by_a_tasks_score(tasks, tiny_bert, whole_backbone):
     more = [*whole_backbone, "--checkpoint.monitor"]
     given = words(tasks, tiny_bert, "chosen", *more, "val/mesh_accuracy")
@@ -84,15 +116,24 @@ def test_the_best_checkpoint_can_be_chosen_by_a_tasks_score(tasks, tiny_bert, wh
         fit.main(words(tasks, tiny_bert, "none", *more, "val/fos_macro_f1"))
 
 
-def test_codes_are_trained_with_the_backbone(tasks, tiny_bert, whole_backbone, capsys):
+def test_codes_are_trained_with_the_backbone(tasks, tiny_bert, whole_backbone):
     more = [*whole_backbone, "--model.encoder.control_codes", "true", "--export"]
     assert fit.main(words(tasks, tiny_bert, "codes", *more)) == 0
-    assert not (tasks.parent / "runs" / "codes" / "export").exists()
-    assert "is not exported: it reads control codes" in capsys.readouterr().err
+    export = tasks.parent / "runs" / "codes" / "export"
+    assert (export / "hf" / "[PRX]" / "model.safetensors").is_file()
     content = torch.load(tasks.parent / "runs" / "codes" / "last.ckpt", weights_only=True)
     table = content["state_dict"]["encoder.backbone.embeddings.word_embeddings.weight"]
     assert len(table) == content["sciembed"]["backbone_config"]["vocab_size"]
     assert "[PRX]" in content["sciembed"]["tokenizer_files"]["tokenizer.json"]
+
+    # Training goes on from the exported folder, with the codes that it has.
+    more = [*whole_backbone, "--model.encoder.control_codes", "true", "--model.optim.lr", "1e-9"]
+    given = words(tasks, export, "on", *more, "--trainer.max_steps", "1")
+    assert fit.main([*given, "--trainer.val_check_interval", "1"]) == 0
+    (first,) = [row for row in rows(tasks.parent / "runs" / "on") if row["val/loss"]]
+    last = [row for row in rows(tasks.parent / "runs" / "codes") if row["val/loss"]][-1]
+    # The heads are new, and triplets have none.
+    assert float(first["val/specter_loss"]) == pytest.approx(float(last["val/specter_loss"]), 1e-3)
 
 
 def test_one_adapter_is_trained_for_labels_of_ones_own(tmp_path, tiny_bert):

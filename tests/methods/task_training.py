@@ -1,16 +1,18 @@
 """Three steps of training on tasks in one process or in each of several."""
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from sciembed_train import distributed
 from sciembed_train.data import TrainingData
 from sciembed_train.encoder.adapter_settings import AdapterSettings
-from sciembed_train.encoder.encoder import EncoderSettings
+from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.methods.specter2 import MultiTask
 from sciembed_train.sampling.tasks import TaskSampling
 from tests.corpus.tasks import write_tasks
+from tests.encoder.adapter_models import stir
 from tests.methods.training import OPTIM, Watched, fitted
 
 SIZES = {"year_pred": 30, "mesh": 60, "fos": 45, "search": 20, "specter": 40}
@@ -74,6 +76,10 @@ ADAPTED: dict[str, dict] = {
     "adapters, cut": {"adapted": True, "negatives": "all", "step_tokens": 150},
     "adapters, all": {"adapted": True, "negatives": "all"},
     "adapters, recomputed": {"adapted": True, "negatives": "all", "checkpointing": True},
+    "fusion": {"adapted": "fused", "negatives": "all"},
+    "fusion, padded, cut": {
+        **{"adapted": "fused", "negatives": "all", "step_tokens": 150, "forward": "padded"},
+    },
 }
 
 
@@ -93,20 +99,32 @@ def small_corpus(folder: Path, backbone: Path) -> Path:
     return folder / "corpus"
 
 
+def with_adapters(backbone: str, folder: Path) -> str:
+    """The folder of a model whose adapters tell formats apart."""
+    encoder = Encoder(EncoderSettings(backbone, adapters=AdapterSettings(reduction=4)))
+    stir(encoder.backbone, encoder.adapters)
+    encoder.save(folder)
+    return str(folder)
+
+
 def train(
     corpus: str,
     backbone: str,
     method: type[Tasks] = Tasks,
     steps: int = 3,
-    adapted: bool = False,
+    adapted: bool | str = False,
     checkpointing: bool = False,
+    forward: Literal["auto", "padded"] = "auto",
     trainer: dict | None = None,
     **settings,
 ) -> dict:
     """What came of some steps: in float64, or with the trainer's own settings as it computes."""
-    how = {"adapters": AdapterSettings(reduction=4)} if adapted else {"control_codes": True}
-    how |= {"gradient_checkpointing": checkpointing}
-    encoder = EncoderSettings(backbone, max_length=24, dropout=0.0, **how)
+    how: dict = {"adapters": AdapterSettings(reduction=4)} if adapted else {"control_codes": True}
+    if adapted == "fused":
+        how = {"adapters": AdapterSettings(reduction=4, fusion="dynamic")}
+    place = Path(corpus).parent / "with_adapters" if adapted == "fused" else backbone
+    how |= {"gradient_checkpointing": checkpointing, "forward": forward}
+    encoder = EncoderSettings(str(place), max_length=24, dropout=0.0, **how)
     torch.manual_seed(0)  # of the heads and of the codes
     module = method(encoder, OPTIM, head_dropout=0.0, **settings)
     data = TrainingData(

@@ -23,7 +23,14 @@ from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.methods.specter2 import Contrastive, MultiTask
 from tests.methods import training
-from tests.methods.task_training import ADAPTED, VARIANTS, on_a_rank, small_corpus, train
+from tests.methods.task_training import (
+    ADAPTED,
+    VARIANTS,
+    on_a_rank,
+    small_corpus,
+    train,
+    with_adapters,
+)
 from tests.methods.training import difference
 from tests.processes import run_ranks
 
@@ -42,6 +49,8 @@ KINDS = (
 @pytest.fixture(scope="module")
 def place(tiny_bert, tmp_path_factory):
     folder = small_corpus(tmp_path_factory.mktemp("tasks"), tiny_bert)
+    if find_spec("adapters"):
+        with_adapters(str(tiny_bert), folder.parent / "with_adapters")
     return str(folder), str(tiny_bert)
 
 
@@ -87,6 +96,9 @@ def test_adapters_alone_are_trained_and_recomputing_changes_nothing(alone):
     # Of 2 layers: 4 adapters from 32 to 8 and back; heads of 1, 3 and 3 numbers.
     trained = 4 * 2 * (2 * 32 * 8 + 8 + 32) + 7 * 33
     assert len(alone["adapters"]["gradients"][0]) == trained
+    # Query, key and value of the fusions, of 32; the adapters stay as they are.
+    assert len(alone["fusion"]["gradients"][0]) == 4 * 2 * (3 * 32 * 32 + 2 * 32) + 7 * 33
+    assert difference(alone["fusion, padded, cut"], alone["fusion"], "gradients") < 1e-12
 
 
 # Lightning has no fp16 on the processor, so it is given as a plug-in; its scale is 2 ** 10 as
@@ -138,9 +150,9 @@ def test_every_task_is_validated(alone):
     assert found["val/loss"] == pytest.approx(total, rel=1e-6)
 
 
-def prepared(backbone, kinds=KINDS, codes=True, **settings):
+def prepared(backbone, kinds=KINDS, codes=True, encoder=None, **settings):
     """A method outside a trainer, in float64, with biases that tell tasks apart."""
-    encoder = EncoderSettings(backbone, max_length=16, dropout=0.0, control_codes=codes)
+    encoder = encoder or EncoderSettings(backbone, max_length=16, dropout=0.0, control_codes=codes)
     torch.manual_seed(1)
     module = MultiTask(encoder, **{"head_dropout": 0.0, **settings})
     module.prepare(DevTasks(kinds, (), 0))
@@ -209,6 +221,24 @@ def test_the_step_is_the_sum_of_the_tasks_means_in_plain_loops(tiny_bert):
         assert found[f"{name}_loss"].item() / len(given) == pytest.approx(loss, abs=1e-9)
     total = sum(expected.values()) + 2 * expected["topics"]
     assert found["loss"].item() / len(given) == pytest.approx(total, abs=1e-9)
+
+
+def test_steps_of_fusions_lower_the_loss_and_leave_the_adapters(tiny_bert, tmp_path):
+    pytest.importorskip("adapters")
+    adapted = with_adapters(str(tiny_bert), tmp_path / "adapted")
+    wanted = AdapterSettings(reduction=4, fusion="dynamic")
+    encoder = EncoderSettings(adapted, max_length=16, dropout=0.0, adapters=wanted)
+    module = prepared(adapted, encoder=encoder)
+    before = {n: p.detach().clone() for n, p in module.encoder.named_parameters()}
+    trained = [p for n, p in module.encoder.named_parameters() if p.requires_grad]
+    optimizer, seen = torch.optim.SGD(trained, lr=1e-2), []
+    for _ in range(3):
+        optimizer.zero_grad()
+        seen.append(module.gradients(batch(), [batch()])["loss"].item())
+        optimizer.step()
+    assert seen[2] < seen[1] < seen[0]
+    for name, parameter in module.encoder.named_parameters():
+        assert torch.equal(parameter, before[name]) != ("adapter_fusion" in name), name
 
 
 @pytest.mark.parametrize("itself", [False, True])
