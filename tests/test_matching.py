@@ -1,6 +1,5 @@
 """Two papers compared by their sentences."""
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -17,6 +16,7 @@ from sciembed_train.errors import UserError
 from sciembed_train.inputs import InputFormat
 from sciembed_train.matching import Matcher, picture
 from sciembed_train.transport import TransportSettings, transport
+from tests.encoder.adapter_models import library_is_there
 
 PAPERS = [
     {"title": "word1 word2", "abstract": ["word3 word4 a.", "word5.", "word6 b c."]},
@@ -245,7 +245,7 @@ def test_inference_needs_no_trainer():
 def test_a_model_of_several_formats_is_refused_in_words_for_its_user(tiny_bert):
     coded = Encoder(EncoderSettings(str(tiny_bert), control_codes=True)).eval()
     several = [coded]
-    if importlib.util.find_spec("adapters") is not None:
+    if library_is_there():
         settings = EncoderSettings(str(tiny_bert), adapters=AdapterSettings())
         several.append(Encoder(settings).eval())
     for made in several:

@@ -17,6 +17,15 @@ WIDE = "seq_bn[reduction_factor=4]"
 LENGTHS, FORMATS = [7, 12, 3, 12, 30, 5], [0, 0, 1, 2, 2, 2]
 
 
+def library_is_there() -> bool:
+    """Whether the library is installed; once imported, it has no spec that could be looked for."""
+    try:
+        import adapters
+    except ImportError:
+        return False
+    return adapters.__name__ == "adapters"
+
+
 def adapted(folder: Any, dtype: str = "float64", seed: int = 3, **given: Any) -> tuple[Any, Any]:
     """A backbone in evaluation mode and its adapters, with weights far from the identity."""
     from transformers import AutoModel

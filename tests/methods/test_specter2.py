@@ -2,7 +2,6 @@ import math
 import warnings
 from dataclasses import replace
 from functools import partial
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -22,6 +21,7 @@ from sciembed_train.encoder.adapter_settings import AdapterSettings
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.methods.specter2 import Contrastive, MultiTask
+from tests.encoder.adapter_models import library_is_there
 from tests.methods import training
 from tests.methods.task_training import (
     ADAPTED,
@@ -49,7 +49,7 @@ KINDS = (
 @pytest.fixture(scope="module")
 def place(tiny_bert, tmp_path_factory):
     folder = small_corpus(tmp_path_factory.mktemp("tasks"), tiny_bert)
-    if find_spec("adapters"):
+    if library_is_there():
         with_adapters(str(tiny_bert), folder.parent / "with_adapters")
     return str(folder), str(tiny_bert)
 
@@ -57,7 +57,7 @@ def place(tiny_bert, tmp_path_factory):
 @pytest.fixture(scope="module")
 def names():
     """Variants that can be trained here: those with adapters where the library is installed."""
-    return [*VARIANTS, *(ADAPTED if find_spec("adapters") else ())]
+    return [*VARIANTS, *(ADAPTED if library_is_there() else ())]
 
 
 @pytest.fixture(scope="module")
