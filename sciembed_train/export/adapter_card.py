@@ -50,8 +50,8 @@ def usage(encoder: Encoder, whole: bool) -> Iterator[str]:
     if whole:
         yield (
             "| `hf/CODE/` | a whole model for transformers and sentence-transformers, without "
-            f"that library; `adapted_model.py` puts the adapter{'s' if fused else ''} in, so loading "
-            "it needs `trust_remote_code=True`, and is refused without |"
+            f"that library; `adapted_model.py` puts the adapter{'s' if fused else ''} in, so "
+            "loading it needs `trust_remote_code=True`, and is refused without |"
         )
     yield "| this folder | for sciembed_train, which reads `sciembed.json` and runs no code of it |"
     yield ""
