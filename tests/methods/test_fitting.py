@@ -73,6 +73,7 @@ def test_a_step_that_was_tried_changes_no_number(place, one, two, monkeypatch):
         for method, tokens in ((Pairs, None), (Crowded, "auto"), (Crowded, 10**6))
     ]
     for run in runs[1:]:
+        assert run["left"] == (False, [])
         assert run["tried"].count(8 * 2 * LENGTH) == 1
         assert run["gradients"] == runs[0]["gradients"]
         assert run["weights"] == runs[0]["weights"]
