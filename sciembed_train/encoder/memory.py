@@ -169,6 +169,8 @@ def _taken(encoder: Encoder, texts: int, length: int) -> int:
             output.register_hook(lambda gradient: until.append(watched.most))
 
     handle = encoder.backbone.get_input_embeddings().register_forward_hook(reached)
+    # A step lowers the weights anew; those that the pass before has left would not be counted.
+    torch.clear_autocast_cache()
     try:
         with Watched(encoder.device) as watched:
             _pass(encoder, texts, length)

@@ -62,6 +62,18 @@ def test_the_estimate_is_the_peak_of_a_larger_pass(
     assert found.tokens(found.bytes(3000)) == pytest.approx(3000, abs=1)
 
 
+def test_lowered_weights_are_in_the_estimate(minilm):
+    encoder = Encoder(EncoderSettings(str(minilm), max_length=64))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = memory.footprint(encoder, 64)
+        torch.clear_autocast_cache()
+        for parameter in encoder.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        peak = memory._taken(encoder, 8, 64)
+    table = encoder.backbone.embeddings.word_embeddings.weight
+    assert found.bytes(8 * 64) - 4 * table.numel() == pytest.approx(peak, rel=0.05)
+
+
 def test_a_head_and_sentences_are_in_the_estimate(tiny_bert):
     plain = memory.footprint(Encoder(EncoderSettings(str(tiny_bert), max_length=64)), 64)
     settings = EncoderSettings(str(tiny_bert), max_length=64, pooling="mean")
