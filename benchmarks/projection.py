@@ -12,6 +12,7 @@ peak, whose floating-point operations a second ``--peak`` gives; ``--output`` is
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,6 +121,18 @@ def read_rate(path: Path, row: str) -> tuple[str, float]:
     raise SystemExit(f"{path}: has no row {row!r} with a column of tokens/s or share of the peak.")
 
 
+def read_peak(path: Path) -> float:
+    """The peak that was measured together with a table's shares, in operations a second.
+
+    Raises:
+        SystemExit: the file does not tell.
+    """
+    found = re.search(r"bf16 peak (\d+) TFLOP/s", path.read_text(encoding="utf-8"))
+    if found is None:
+        raise SystemExit(f"{path}: does not tell the bf16 peak that its shares are of.")
+    return float(found[1]) * 1e12
+
+
 def table(runs: list[Stage], flops_per_second: float | None) -> str:
     """FLOPs of each run, the share of the peak that some hours need, and hours at the rate."""
     lines = [
@@ -160,6 +173,8 @@ def main() -> None:
     if args.output:
         kind, value = read_rate(args.output, args.row)
         tokens, share = (value, None) if kind == "tokens" else (None, value)
+        if share:
+            args.peak = read_peak(args.output)
     runs = stages(args.papers)
     rate = None
     if tokens:

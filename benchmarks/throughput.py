@@ -21,8 +21,9 @@ citations; half of its papers have no abstract.
 
 Prints one table: triplets per second and this project's ratio to each side (median over the rounds,
 with the range), share of the computed tokens that are real, on a GPU the share of its bf16 peak
-that real tokens use (the peak is that of the product of two 8192 x 8192 matrices of random numbers,
-measured here), peak memory, and the largest difference of the loss curves. A side that has not
+that real tokens use if each goes through every layer (the peak is that of the product of two
+8192 x 8192 matrices of random numbers, measured here), peak memory, and the largest difference of
+the loss curves. A side that has not
 memory enough gets that printed, not a ratio.
 """
 
@@ -89,7 +90,10 @@ def backbone(name: str, dropout: float, folder: Path) -> Path:
 
 
 def flops(lengths: np.ndarray, shape: str) -> float:
-    """Multiplications and additions of a training step over texts of these lengths."""
+    """Multiplications and additions of a training step over texts of these lengths.
+
+    As if every layer were computed for every token, whatever a side leaves out.
+    """
     layers, width = SHAPES[shape]
     n = lengths.astype(np.float64)
     return 3 * layers * float((24 * width**2 * n + 4 * width * n**2).sum())
@@ -214,7 +218,7 @@ def summary(name: str, job: dict, found: dict[str, list[dict]], peak: float | No
     lengths = lengths_of(job, texts)
     work = flops(lengths[order.ravel()], shape) / len(order)  # of a triplet
     middle = statistics.median
-    ours = [r.get("triplets_per_second") for r in found["ours"]]
+    ours = [r.get("triplets_per_second") for r in found.get("ours", [{}])]
     made = []
     for side, results in found.items():
         if any(r.get("killed") for r in results):

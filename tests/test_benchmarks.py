@@ -192,3 +192,37 @@ def test_the_projection_reads_the_rate_of_a_row(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["projection.py"])
     projection.main()
     assert "still to be measured" in capsys.readouterr().out
+
+
+def test_the_projection_takes_a_share_of_the_peak_that_was_measured_with_it(
+    tmp_path, capsys, monkeypatch
+):
+    import projection
+
+    table = tmp_path / "table.md"
+    table.write_text(
+        "a GPU; bf16 peak 395 TFLOP/s\n\n| row | side | share of bf16 peak |\n|---|---|---|\n"
+        "| scibert-shape-1024 | ours | 0.50 |\n"
+    )
+    monkeypatch.setattr(sys, "argv", ["projection.py", "--output", str(table)])
+    projection.main()
+    hours = projection.stages(2.2)[0].flops / (0.5 * 395e12) / 3600
+    assert f"| 3.86e+18 | {hours:.2f} |" in capsys.readouterr().out
+    table.write_text(table.read_text().replace("bf16 peak 395 TFLOP/s", ""))
+    with pytest.raises(SystemExit, match="does not tell the bf16 peak"):
+        projection.main()
+
+
+def test_the_throughput_table_can_leave_this_project_out(tmp_path, monkeypatch):
+    import throughput
+
+    order = tmp_path / "order.npy"
+    np.save(order, np.arange(12).reshape(4, 3))
+    monkeypatch.setattr(throughput, "texts_of", lambda job: [""] * 12)
+    monkeypatch.setattr(throughput, "lengths_of", lambda job, texts: np.full(12, 100))
+    job = {"order": order, "batch": 2, "steps": 1, "precision": "fp32", "dropout": 0.0}
+    result = {"triplets_per_second": 8.0, "useful": None, "peak_gb": 1.0, "losses": [1.0]}
+    made = throughput.summary("scibert-shape-8", job, {"st": [result], "best": [result]}, None)
+    assert [line.split("|")[3:6] for line in made] == [
+        [f" {side} ", " 8.00 ", " - "] for side in ("st", "best")
+    ]
