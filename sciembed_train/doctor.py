@@ -338,6 +338,8 @@ def main(argv: list[str]) -> int:
         raise UserError("--measure prints a table for people; leave --json out.")
     if args.gpus < 1:
         raise UserError(f"--gpus must be 1 or more; got {args.gpus}.")
+    if args.config and args.gpus < 2:
+        raise UserError("-c names a recipe for --gpus: say of how many GPUs, such as --gpus 8.")
     findings = [*examine(Path("checkpoints")), *exchanges(args.config, args.gpus)]
     ready = all(f.state != "bad" for f in findings)
     if args.json:

@@ -99,5 +99,7 @@ def test_doctor_prints_and_refuses(tiny_bert, tmp_path, monkeypatch, capsys):
     assert "data.batch_size=8 cannot be shared by 3 ranks" in capsys.readouterr().err
     assert cli.main(["doctor", "--gpus", "4"]) == 2
     assert "names model.class_path" in capsys.readouterr().err
+    assert cli.main(["doctor", "-c", path]) == 2
+    assert "say of how many GPUs" in capsys.readouterr().err
     with pytest.raises(UserError, match="recipe of adapters exchanges their weights"):
         list(communication.of_recipe([recipe(tmp_path, tiny_bert, encoder={"adapters": {}})], 2))

@@ -74,7 +74,9 @@ def fit_step(method: Method, batch: Any, length: int, sharers: int, trying: bool
     tries = trying and device.type in TELLS
     with _as_it_was(method), method.unsynchronised():
         found = _estimate(method, len(whole.rows), length, sharers)
-        if found is None and not tries:
+        # The two small pieces may have been too much for one rank alone.
+        known = _agreed(int(found is not None))
+        if not known and not tries:
             return Fitted(None if wanted == "auto" else int(wanted))
         limit = most if wanted == "auto" else max(int(wanted), least)
         if found is not None and wanted == "auto":

@@ -129,6 +129,9 @@ def test_on_a_cpu_the_estimate_decides_and_nothing_is_tried(tiny_bert, monkeypat
     for wanted in ("auto", 5):
         with pytest.raises(UserError, match=r"Not even one.*128 tokens.*gradient_checkpointing"):
             run(2 * LENGTH - 1, wanted)
+    # Another rank knows nothing: no rank may wait for what it will not say.
+    monkeypatch.setattr(fitting, "_agreed", lambda number: 0)
+    assert run(500) == fitting.Fitted(None)
 
 
 def rows(*lengths):
