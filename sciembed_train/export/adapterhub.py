@@ -24,10 +24,16 @@ def format_of(encoder: Encoder, name: str | None) -> str:
     """The format of an adapter that is named by its format or its code; of the only one, unnamed.
 
     Raises:
-        UserError: the encoder has no such adapter, or several and none is named.
+        UserError: the encoder has no such adapter, or several and none is named; or fuses them.
     """
     if encoder.adapters is None:
         raise UserError("The checkpoint has no adapters, so --layout adapterhub has none to write.")
+    if encoder.adapters.settings.fusion is not None:
+        raise UserError(
+            "The checkpoint has fusions of adapters, so --layout adapterhub, which writes one "
+            "adapter, would give other vectors. Export it whole: adapters/ and fusion/ of that "
+            "folder are AdapterHub's."
+        )
     known = encoder.adapters.settings.formats
     if name is None and len(known) == 1:
         return known[0]

@@ -60,6 +60,13 @@ def test_an_adapter_that_is_not_there_is_refused(encoder, tiny_bert, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_adapter_of_fused_ones_is_not_written_by_itself(tiny_bert, tmp_path):
+    wanted = AdapterSettings(("proximity", "regression"), reduction=4, fusion="static")
+    fused = Encoder(EncoderSettings(str(tiny_bert), adapters=wanted))
+    with pytest.raises(UserError, match="has fusions of adapters"):
+        export_adapter(fused, tmp_path / "one", "proximity")
+
+
 def test_an_adapter_that_gives_other_vectors_leaves_nothing_behind(encoder, tmp_path, monkeypatch):
     from sciembed_train.export import adapterhub
 
