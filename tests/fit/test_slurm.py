@@ -14,6 +14,7 @@ JOB = ROOT / "configs" / "machine" / "slurm.sbatch"
 
 # As srun does: every task learns its place, and the worst code is the step's. Options come first.
 SRUN = """#!/bin/bash
+[[ " $* " == *" --cpus-per-task=$SLURM_CPUS_PER_TASK "* ]] || exit 3  # it takes none by itself
 while [[ $1 == --* ]]; do shift; done
 for task in $(seq 0 $((SLURM_NTASKS - 1))); do
     SLURM_PROCID=$task SLURM_LOCALID=$task SLURM_NODEID=0 "$@" &
