@@ -129,6 +129,7 @@ def attend(
     heads: int,
     dropout: float,
     name: str = "auto",
+    again: bool = False,
 ) -> Float[Tensor, "Q AC"]:
     """Attention of each text to itself alone.
 
@@ -140,6 +141,7 @@ def attend(
         heads: attention heads, ``A``.
         dropout: share of attention weights dropped; 0 outside training.
         name: one of `NAMES`.
+        again: whether it is computed again in the backward pass (gradient checkpointing).
 
     Raises:
         UserError: the named way does not run here.
@@ -150,8 +152,9 @@ def attend(
         name = preferred(kind, given, dropout, width)
     else:
         check(name, kind, given, dropout, width)
-    if name == "nested" and torch.is_inference_mode_enabled():
-        # torch 2.13 makes none there: "Cannot set version_counter for inference tensor".
+    if name == "nested" and (again or torch.is_inference_mode_enabled()):
+        # torch 2.13 makes none in inference mode ("Cannot set version_counter for inference
+        # tensor"), and one that is made again is of another shape to the backward pass.
         name = "padded"
     if kind == "cpu" and given in HALF:
         # torch 2.13's half-precision kernel is the slower one on CPUs: at 230 tokens and 12 heads
@@ -275,7 +278,8 @@ def preferred(kind: str, dtype: torch.dtype, dropout: float, width: int) -> str:
       flash kernel on the texts as they stand.
     - CUDA otherwise: ``nested``, which torch hands to the flash kernel with dropout, and in fp32
       to the memory-efficient one. Not measured by us, like all that is said of CUDA here. In
-      inference mode, where torch makes no nested tensors, `attend` takes ``padded``.
+      inference mode and under gradient checkpointing, which torch's nested tensors know nothing
+      of, `attend` takes ``padded``.
     - Other devices have none of these kernels: ``padded``, a call for each few texts of like
       length.
 

@@ -122,6 +122,7 @@ def _layer(
             own.num_attention_heads,
             own.dropout.p if own.training else 0.0,
             run.attention,
+            run.checkpointing,
         )
         return run.end(end, context, residual, alone)
 

@@ -83,6 +83,8 @@ class EncoderSettings:
             raise refuse("attention", " or ".join(attention.NAMES))
         if self.forward == "padded" and self.attention != "auto":
             raise refuse("attention", "auto, since encoder.forward is padded")
+        if self.attention == "nested" and self.gradient_checkpointing:
+            raise refuse("attention", "another way, since encoder.gradient_checkpointing is true")
         if self.max_length < 3:
             raise refuse("max_length", "3 or more tokens")
         if self.piece_tokens is not None and self.piece_tokens < 1:

@@ -100,6 +100,19 @@ def test_every_way_runs_in_inference_mode(name, alone):
     torch.testing.assert_close(found, want, rtol=0, atol=1e-12)
 
 
+def test_layers_that_are_computed_again_do_without_nested_tensors(tiny_bert, monkeypatch):
+    monkeypatch.setattr(attention, "preferred", lambda *given: "nested")
+    settings = EncoderSettings(str(tiny_bert), dropout=0.0)
+    plain, again = (
+        Encoder(dataclasses.replace(settings, gradient_checkpointing=c)) for c in (False, True)
+    )
+    assert_same(*(run(encoder, ragged(250, LENGTHS)) for encoder in (plain, again)), 1e-5)
+    names = [encoder.attention_on("cpu", torch.float32) for encoder in (plain, again)]
+    assert names == ["nested", "padded"]
+    with pytest.raises(UserError, match=r"encoder\.attention is 'nested'.*checkpointing is true"):
+        dataclasses.replace(settings, gradient_checkpointing=True, attention="nested")
+
+
 @pytest.mark.parametrize("alone", [False, True], ids=["all", "firsts"])
 def test_varlen_is_called_as_torch_documents_it(varlen, alone):
     layout, _ = Layout.of(SIZES, CPU)
