@@ -14,6 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import save_file
+
 from sciembed_train.encoder.adapter_files import (
     add_entries,
     check_base,
@@ -93,6 +96,12 @@ def save_fusion(
     code = fusion_code(settings, name)
     for safe in (False, True):
         backbone.save_adapter_fusion(str(folder), code, use_safetensors=safe)
+    # Without the prefix, the library's models with heads leave a fusion random and say nothing;
+    # with it, all its models find the weights.
+    prefix = f"{backbone.base_model_prefix}."
+    state = {f"{prefix}{key}": v for key, v in read_weights(folder, SAFE, PICKLED).items()}
+    torch.save(state, folder / PICKLED)
+    save_file(state, folder / SAFE, metadata={"format": "pt"})
     add_entries(
         folder / CONFIG,
         model_name=base,

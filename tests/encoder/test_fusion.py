@@ -215,8 +215,9 @@ def test_a_saved_encoder_is_loaded_with_its_fusions_and_training_goes_on(trained
     assert torch.equal(one(rows), encoder(rows, torch.full((8,), 2)))
 
 
+@pytest.mark.parametrize("heads", [False, True])
 @pytest.mark.parametrize("safe", [False, True])
-def test_the_library_loads_what_was_saved(trained, tiny_bert, tmp_path, safe):
+def test_the_library_loads_what_was_saved(trained, tmp_path, safe, heads):
     from transformers import AutoModel
 
     encoder = fused(trained, "float32").eval()
@@ -226,8 +227,10 @@ def test_the_library_loads_what_was_saved(trained, tiny_bert, tmp_path, safe):
         [CONFIG, SAFE, PICKLED]
     )
     assert str(tmp_path) not in (folder / "fusion" / "[PRX]" / CONFIG).read_text()
-    model = AutoModel.from_pretrained(str(folder / "base")).eval()
-    adapters_library.init(model)
+    kind = adapters_library.AutoAdapterModel if heads else AutoModel
+    model = kind.from_pretrained(str(folder / "base")).eval()
+    if not heads:
+        adapters_library.init(model)
     for code in CODES:
         model.load_adapter(str(folder / "adapters" / code), use_safetensors=safe)
     model.load_adapter_fusion(
