@@ -41,6 +41,7 @@ from sciembed_train.fit.callbacks import (
     Signals,
     higher_is_better,
 )
+from sciembed_train.fit.report import Report
 from sciembed_train.fit.trainer import (
     RunTrainer,
     one_line,
@@ -360,7 +361,11 @@ class RunCLI(LightningCLI):
             callbacks += [Scores(), Bar() if bar else Lines()]
         if config.early_stopping is not None:
             callbacks.append(early_stopping(config.early_stopping))
-        callbacks.append(RunCheckpoints(folder, config.checkpoint.monitor, config.checkpoint.every))
+        monitor, every = config.checkpoint.monitor, config.checkpoint.every
+        callbacks += [
+            Report(folder, Path(config.data.corpus), monitor, every),
+            RunCheckpoints(folder, monitor, every),
+        ]
         trainer, made = config.trainer, self._get(self.config_init, "trainer")
         return super().instantiate_trainer(
             callbacks=[*_as_list(made.callbacks), *callbacks],

@@ -98,7 +98,7 @@ def test_a_missing_recipe_and_a_missing_method_are_told(capsys):
 
 def test_a_run_has_its_files_and_is_not_overwritten(toy, whole, capsys):
     assert {path.name for path in whole.iterdir()} == {
-        *("config.yaml", "metrics.csv", "last.ckpt", "best.ckpt")
+        *("config.yaml", "metrics.csv", "report.html", "last.ckpt", "best.ckpt")
     }
     config = yaml.safe_load((whole / "config.yaml").read_text())
     assert config["run"] == "whole"
