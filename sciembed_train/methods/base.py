@@ -112,6 +112,7 @@ class Method(LightningModule):
         self.optim, self.step_tokens = optim, step_tokens
         self.tries_largest = True  # whether a run begins with the step that takes most memory
         self.fitted = Fitted(None if step_tokens == "auto" else step_tokens)
+        self._cut_before: int | None = None  # where the run that is continued cut its steps
         self.training_facts: dict[str, Any] = {}  # for the checkpoint: seed, counts, recipe
         self.shown: dict[str, float] = {}  # for the progress bar
         self.stop_signal = 0  # set by a signal on this rank
@@ -214,7 +215,8 @@ class Method(LightningModule):
         length = trainer.datamodule.longest
         with trainer.precision_plugin.train_step_context():
             sharers = trainer.num_devices
-            self.fitted = fit_step(self, batch, length, sharers, self.tries_largest)
+            given = self, batch, length, sharers, self.tries_largest, self._cut_before
+            self.fitted = fit_step(*given)
 
     @property
     def optimizer_ready(self) -> bool:
@@ -394,6 +396,7 @@ class Method(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what export needs: settings, the backbone's config and the tokenizer's files."""
         checkpoint["hyper_parameters"] = self.settings()
+        checkpoint["cut_at"] = self.fitted.tokens if self.fitted.cuts else None
         facts, steps = self.training_facts, self.global_step
         if facts.get("steps_per_epoch"):
             facts = {**facts, "epochs": round(steps / facts["steps_per_epoch"], 2)}
@@ -405,6 +408,10 @@ class Method(LightningModule):
             **{key: facts[key] for key in ("base_model", "texts") if key in facts},
             "training": {**facts, "steps": steps},
         }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Cut on as the run did: dropout is drawn piece by piece."""
+        self._cut_before = checkpoint.get("cut_at")  # older checkpoints do not say
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments as plain values."""

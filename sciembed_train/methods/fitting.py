@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 # Of the memory there is, what a step may take: blocks that nothing fits in, buffers of libraries
 # and what other programs of a machine take are not in the estimate.
 USED = {"cuda": 0.92, "cpu": 0.75}
+# Least share of a padded piece's slots that hold tokens: its texts are sorted by length. What is
+# estimated and tried has texts of one length, and no padding.
+PADDED = 0.75
 # Where a step that takes too much is told of, and does not end the process.
 TELLS = ("cuda",)
 
@@ -47,7 +50,14 @@ class Fitted:
     cuts: bool = False
 
 
-def fit_step(method: Method, batch: Any, length: int, sharers: int, trying: bool) -> Fitted:
+def fit_step(
+    method: Method,
+    batch: Any,
+    length: int,
+    sharers: int,
+    trying: bool,
+    cut_before: int | None = None,
+) -> Fitted:
     """How many tokens a piece may have on every rank, by the setting and the memory.
 
     Weights, optimiser and random state stay as they are. Every rank calls it, in the precision of
@@ -59,6 +69,8 @@ def fit_step(method: Method, batch: Any, length: int, sharers: int, trying: bool
         length: tokens of the longest text that can come.
         sharers: processes of this machine that share its main memory.
         trying: whether to make the largest step once; only a CUDA device does.
+        cut_before: most tokens of a piece in the run that is continued, if it was cut. With
+            ``auto`` there are no more now: another cut would draw other dropout.
 
     Raises:
         UserError: not even one example fits.
@@ -77,10 +89,12 @@ def fit_step(method: Method, batch: Any, length: int, sharers: int, trying: bool
         # The two small pieces may have been too much for one rank alone.
         known = _agreed(int(found is not None))
         if not known and not tries:
-            return Fitted(None if wanted == "auto" else int(wanted))
+            return Fitted(cut_before if wanted == "auto" else int(wanted), cuts=bool(cut_before))
         limit = most if wanted == "auto" else max(int(wanted), least)
         if found is not None and wanted == "auto":
             limit = found[0]
+        if cut_before is not None and wanted == "auto":
+            limit = min(limit, max(cut_before, least))
         elif found is not None and not tries:
             limit = min(limit, found[0])
         limit = _agreed(max(limit, least if tries else 0))
@@ -89,10 +103,15 @@ def fit_step(method: Method, batch: Any, length: int, sharers: int, trying: bool
             raise _too_small(least, length, found[1].bytes(least), device)
         if tries:
             limit = _tried(method, whole, min(limit, most), least)
+    if limit < most and limit != cut_before and wanted == "auto" and not method.encoder.packed:
+        limit = max(least, int(limit * PADDED))
     if wanted != "auto" and limit >= min(int(wanted), most):
         return Fitted(int(wanted), cuts=wanted < most)
     if limit >= most:
         return Fitted(limit)
+    if limit == cut_before and wanted == "auto":
+        said = f"a share of more than {limit:,} tokens is cut, as in the run that is continued"
+        return Fitted(limit, said, cuts=True)
     need = "" if found is None else f" ({found[1].bytes(most) / 1e9:.1f} GB)"
     said = (
         f"a step may have {most:,} tokens a process{need}, more than memory holds: a share of more "

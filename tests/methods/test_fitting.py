@@ -1,3 +1,4 @@
+import dataclasses
 from contextlib import nullcontext
 
 import pytest
@@ -103,14 +104,14 @@ def test_on_a_cpu_the_estimate_decides_and_nothing_is_tried(tiny_bert, monkeypat
     monkeypatch.setattr(Cocite, "gradients", None)
     encoder = EncoderSettings(str(tiny_bert), max_length=LENGTH)
 
-    def run(tokens, wanted="auto"):
+    def run(tokens, wanted="auto", cut_before=None, forward="auto"):
         """What is said where so many tokens fit; weights have gradients and two moments."""
-        method = Cocite(encoder, step_tokens=wanted)
+        method = Cocite(dataclasses.replace(encoder, forward=forward), step_tokens=wanted)
         trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
         kept = 3 * 4 * trained + 8 * 2 * 32 * 4 * 6  # 16 vectors, their gradients, those of all
         room = None if tokens is None else int((kept + 1000 + 50 * tokens + 25) / 0.75)
         monkeypatch.setattr(fitting, "free_memory", lambda device, sharers: room)
-        return fitting.fit_step(method, PAIRS, LENGTH, 1, trying=True)
+        return fitting.fit_step(method, PAIRS, LENGTH, 1, True, cut_before)
 
     whole = 8 * 2 * LENGTH
     assert run(5000) == fitting.Fitted(5000)
@@ -126,6 +127,15 @@ def test_on_a_cpu_the_estimate_decides_and_nothing_is_tried(tiny_bert, monkeypat
     assert run(100, wanted=None) == fitting.Fitted(None)
     assert run(None) == fitting.Fitted(None)
     assert run(2 * LENGTH).tokens == 2 * LENGTH
+    # A run that is continued is cut as it was, if that fits; dropout is drawn piece by piece.
+    assert run(5000, cut_before=300).tokens == 300
+    assert "as in the run that is continued" in run(5000, cut_before=300).said
+    assert run(500, cut_before=900).tokens == 500
+    assert run(None, cut_before=300) == fitting.Fitted(300, cuts=True)
+    assert run(500, wanted=150, cut_before=300).tokens == 150
+    # The pieces of a padded backbone have slots without a token.
+    assert run(500, forward="padded").tokens == 375
+    assert run(whole, forward="padded") == fitting.Fitted(whole)
     for wanted in ("auto", 5):
         with pytest.raises(UserError, match=r"Not even one.*128 tokens.*gradient_checkpointing"):
             run(2 * LENGTH - 1, wanted)
