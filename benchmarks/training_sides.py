@@ -221,7 +221,10 @@ def run_ours(job: dict) -> dict:
     )
     method = Specter(
         encoder=EncoderSettings(
-            backbone=job["backbone"], max_length=max_length(), dropout=job["dropout"]
+            backbone=job["backbone"],
+            max_length=max_length(),
+            dropout=job["dropout"],
+            compile=job["side"] == "compiled",
         ),
         optim=OptimSettings(lr=LEARNING_RATE, weight_decay=0.0, schedule="linear", clip_norm=1.0),
     )

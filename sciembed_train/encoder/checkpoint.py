@@ -76,7 +76,9 @@ def encoder_from_checkpoint(
         )
     try:
         settings = EncoderSettings.from_dict(dict(record["encoder"]))
-        settings = replace(settings, attention="auto")  # what suits this machine, not that one
+        settings = replace(
+            settings, attention="auto", compile=False
+        )  # what suits this machine, not that one
         files, values = dict(record["tokenizer_files"]), dict(record["backbone_config"])
         state = {
             key.removeprefix(STATE_PREFIX): value

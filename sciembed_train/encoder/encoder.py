@@ -104,6 +104,11 @@ class Encoder(nn.Module):
                 f"encoder.attention is {settings.attention}, but {settings.backbone} runs padded, "
                 f"where the backbone attends by itself: {reason}. Use auto."
             )
+        if settings.compile and not self.packed:
+            raise UserError(
+                f"encoder.compile is true, but {settings.backbone} runs padded, which is never "
+                f"compiled: {reason}. Set it to false."
+            )
         # Where weights are shared out among ranks: most pieces that any of them has.
         self.pace: Callable[[int], int] | None = None
         # A loss on last hidden states leaves the pooler without gradient, and DDP waits for it.

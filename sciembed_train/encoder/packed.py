@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sciembed_train.encoder.attention import Layout, attend
+from sciembed_train.encoder.compiling import AfterAttention, plainly
 from sciembed_train.encoder.products import faster_linear
 
 # Model types whose layers have BERT's shape, in transformers 4.57 and 5 alike; the value says
@@ -92,11 +93,13 @@ class Run:
         attention: one of `attention.NAMES`.
         checkpointing: keep only each layer's input and compute the layer again in the backward.
         end: what runs the end of each layer, both times, such as with a choice of its adapters.
+        after: computes that end: plainly, or compiled (`compiling`).
     """
 
     attention: str = "auto"
     checkpointing: bool = False
     end: RunEnd = _as_it_is
+    after: AfterAttention = plainly
 
 
 def _layer(
@@ -105,26 +108,27 @@ def _layer(
     """One transformer layer; with ``alone``, only the new states of each text's first token."""
 
     def end(context: Tensor, residual: Tensor) -> Tensor:
-        return layer.feed_forward_chunk(layer.attention.output(context, residual))
+        return run.after(layer, context, residual)
 
-    # Entered here, so that a checkpoint enters it again.
+    own = layer.attention.self
+    states = _lowered(hidden)
+    residual, asked = hidden, states
+    if alone:
+        residual, asked = (rows.index_select(0, layout.starts) for rows in (hidden, states))
+    # Entered here, and for the end by what computes it, so that a checkpoint enters it again.
     with faster_linear(hidden.device):
-        own = layer.attention.self
-        states = _lowered(hidden)
-        residual, asked = hidden, states
-        if alone:
-            residual, asked = (rows.index_select(0, layout.starts) for rows in (hidden, states))
-        context = attend(
-            own.query(asked),
-            own.key(states),
-            own.value(states),
-            layout,
-            own.num_attention_heads,
-            own.dropout.p if own.training else 0.0,
-            run.attention,
-            run.checkpointing,
-        )
-        return run.end(end, context, residual, alone)
+        asking, keys, values = own.query(asked), own.key(states), own.value(states)
+    context = attend(
+        asking,
+        keys,
+        values,
+        layout,
+        own.num_attention_heads,
+        own.dropout.p if own.training else 0.0,
+        run.attention,
+        run.checkpointing,
+    )
+    return run.end(end, context, residual, alone)
 
 
 def packed_states(

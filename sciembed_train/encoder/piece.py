@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sciembed_train.batches import TokenRows, runs
-from sciembed_train.encoder import pooling
+from sciembed_train.encoder import compiling, pooling
 from sciembed_train.encoder.attention import Layout
 from sciembed_train.encoder.microbatch import EncodePiece, Piece
 from sciembed_train.encoder.mix import padded_firsts
@@ -43,6 +43,8 @@ def packed_piece(
     settings, whole = encoder.settings, piece.sentences is None
     cls_only = whole and wanted is None and settings.pooling != "mean"
     run = Run(settings.attention, settings.gradient_checkpointing and encoder.training)
+    if settings.compile and encoder.training:
+        run = replace(run, after=compiling.compiled_on(layout.bounds.device.type))
     if encoder.adapters is not None and piece.formats is not None:
         choice = encoder.adapters.choose(piece.formats, piece.sizes)
         run = replace(run, end=choice.packed)

@@ -44,6 +44,10 @@ class EncoderSettings:
             suits the device, the type of the numbers and the dropout (`attention.preferred`).
         gradient_checkpointing: compute each layer again in the backward instead of keeping its
             inner states: far less memory, about a third more time.
+        compile: in training, compile what a packed layer does after attention
+            (`compiling.compiled_on`): the same values and gradients but for rounding, other
+            dropout masks of hidden states. Off unless set: on a CPU it was slower or no faster,
+            and no GPU has been measured.
         dropout: for hidden states and attention weights alike; None keeps the backbone's own.
         control_codes: put the code of its format before each text, as a token of its own whose
             last state is the text's vector (`control_codes`); with pooling ``cls``.
@@ -64,6 +68,7 @@ class EncoderSettings:
     piece_tokens: int | None = None
     attention: Literal["auto", "by_text", "varlen", "nested", "padded"] = "auto"
     gradient_checkpointing: bool = False
+    compile: bool = False
     dropout: float | None = None
     control_codes: bool = False
     mix_init: Literal["uniform", "linear"] = "uniform"
@@ -85,6 +90,11 @@ class EncoderSettings:
             raise refuse("attention", "auto, since encoder.forward is padded")
         if self.attention == "nested" and self.gradient_checkpointing:
             raise refuse("attention", "another way, since encoder.gradient_checkpointing is true")
+        if self.compile and self.forward == "padded":
+            raise refuse("compile", "false, since encoder.forward is padded")
+        if self.compile and self.adapters is not None:
+            # A layer would be compiled anew for each choice of adapters and their texts.
+            raise refuse("compile", "false, since it has adapters")
         if self.max_length < 3:
             raise refuse("max_length", "3 or more tokens")
         if self.piece_tokens is not None and self.piece_tokens < 1:

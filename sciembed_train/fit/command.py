@@ -14,6 +14,7 @@ from pytorch_lightning import Trainer
 
 from sciembed_train import distributed
 from sciembed_train.corpus.store import Corpus
+from sciembed_train.encoder import compiling
 from sciembed_train.fit.callbacks import Interrupted
 from sciembed_train.fit.configuration import RunCLI, check_monitors, default_name, told_shortly
 from sciembed_train.fit.resume import check_fits
@@ -85,6 +86,8 @@ def fit(argv: list[str]) -> int:
     method.check(cli.examples.batch(cli.plan.indices(0), epoch=0, step=0))
     # Before the folder is made: a way of attending that cannot run here is refused.
     cli.given.model.init_args.encoder.attention = _attention(cli)
+    if cli.model.encoder.settings.compile:  # or a machine that cannot compile
+        compiling.compiled_on(cli.trainer.strategy.root_device.type)
     if first:
         folder.mkdir(parents=True, exist_ok=True)
         cli.write_config()
