@@ -203,6 +203,21 @@ SIDES = ("ours", "compiled", "st", "best", "plain")
 GPU_SIDES = ("compiled", "best")
 
 
+def default_sides() -> list[str]:
+    """All that this machine is for; what cannot be compiled is said."""
+    from sciembed_train.encoder.compiling import compiled_on
+    from sciembed_train.errors import UserError
+
+    if not on_gpu():
+        return [side for side in SIDES if side not in GPU_SIDES]
+    try:
+        compiled_on("cuda")
+    except UserError as error:
+        print(f"without the side compiled: {error}", file=sys.stderr)
+        return [side for side in SIDES if side != "compiled"]
+    return list(SIDES)
+
+
 def lengths_of(job: dict, texts: list[str]) -> np.ndarray:
     """Tokens of every text, cut as it is trained."""
     from transformers import AutoTokenizer
@@ -277,7 +292,7 @@ def main() -> None:
 
     folder = Path(tempfile.mkdtemp(prefix="throughput-"))
     papers, triplets = prepare_inputs(args.data.resolve(), args.texts, folder)
-    sides = args.sides or [side for side in SIDES if on_gpu() or side not in GPU_SIDES]
+    sides = args.sides or default_sides()
     peak = bf16_peak() if on_gpu() else None
     raw, rows = [], []
     for name in args.rows or (GPU_ROWS if on_gpu() else CPU_ROWS):
