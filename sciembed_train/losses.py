@@ -1,11 +1,15 @@
 """Loss functions. They compare what they are given and never gather.
 
-Shapes: ``B`` rows of this rank, ``N`` rows of all ranks or candidates, ``D`` width of an embedding,
-``K`` tokens to predict, ``V`` size of the vocabulary.
+Those that compare every row with every other make their table some rows at a time, and again in
+the backward pass: their memory grows as the rows do, and not as the square.
+
+Shapes: ``B`` rows of this rank, ``R`` of them in a chunk, ``N`` rows of all ranks or candidates,
+``D`` width of an embedding, ``K`` tokens to predict, ``V`` size of the vocabulary.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,8 +17,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import cross_entropy, relu
+from torch.utils.checkpoint import checkpoint
 
-SCORES = 2**24  # similarities held at once by `row_cross_entropy`: 64 MiB in fp32
+SCORES = 2**24  # similarities or distances of a chunk of rows: 64 MiB in fp32
 
 
 def triplet_margin(
@@ -42,10 +47,13 @@ def triplet_margin(
 
 def against_all(
     near: Float[Tensor, " B"],
-    far: Float[Tensor, "B N"],
-    allowed: Bool[Tensor, "B N"],
+    anchors: Float[Tensor, "B D"],
+    far: Callable[[Float[Tensor, "R D"]], Float[Tensor, "R N"]],
+    allowed: Callable[[slice], Bool[Tensor, "R N"]],
+    candidates: int,
     margin: float,
     temperature: float | None,
+    chunk: int | None = None,
 ) -> Float[Tensor, " B"]:
     """Loss of each pair against every candidate that is allowed: 0 where none is.
 
@@ -54,17 +62,30 @@ def against_all(
 
     Args:
         near: distance of each anchor to its positive.
-        far: distance of each anchor to each candidate.
-        allowed: whether a candidate is a negative of the anchor.
+        anchors: their vectors.
+        far: distance of some anchors to each candidate; asked for again in the backward pass.
+        allowed: whether a candidate is a negative of some anchors, by their numbers; likewise.
+        candidates: how many there are.
         margin: in the unit of the distance.
         temperature: above 0, or None for the margin.
+        chunk: anchors at a time; None for as many as have `SCORES` distances.
+
+    Raises:
+        ValueError: the chunk is less than 1.
     """
-    if temperature is None:
-        hinges = relu(near[:, None] - far + margin) * allowed
-        return hinges.sum(1) / allowed.sum(1).clamp(min=1)
-    scores = (-far / temperature).masked_fill(~allowed, -torch.inf)
-    own = -near / temperature
-    return torch.logsumexp(torch.cat([own[:, None], scores], dim=1), dim=1) - own
+
+    def losses(part: slice, near: Tensor, anchors: Tensor) -> Tensor:
+        mask = allowed(part)
+        closer = near[:, None] - far(anchors)  # this and what follows in one table
+        if temperature is None:
+            hinges = relu(closer.add_(margin).masked_fill_(~mask, 0.0), inplace=True)
+            return hinges.sum(1) / mask.sum(1).clamp(min=1)
+        closer = closer.div_(temperature).masked_fill_(~mask, -torch.inf)
+        highest = closer.detach().amax(1).clamp(min=0)  # the positive's own is 0
+        sums = closer.sub_(highest[:, None]).exp_().sum(1)
+        return highest + (sums + torch.exp(-highest)).log()
+
+    return _by_rows(losses, _chunk(chunk, candidates), near, anchors)
 
 
 def nt_xent(
@@ -143,10 +164,7 @@ def row_cross_entropy(
     """
     if temperature <= 0:
         raise ValueError(f"temperature has no unit and must be above 0; got {temperature}.")
-    if chunk is None:
-        chunk = max(1, SCORES // max(1, len(candidates)))
-    if chunk < 1:
-        raise ValueError(f"chunk counts rows and must be 1 or more; got {chunk}.")
+    chunk = _chunk(chunk, len(candidates))
     return _RowCrossEntropy.apply(  # pyright: ignore[reportReturnType]
         _exact(queries), _exact(candidates), positive, exclude, temperature, chunk
     )
@@ -202,6 +220,38 @@ class _RowCrossEntropy(torch.autograd.Function):
         return to_queries, to_candidates, None, None, None, None
 
 
+def _chunk(wanted: int | None, candidates: int) -> int:
+    """Rows at a time: as wanted, or as many as have `SCORES` numbers."""
+    if wanted is None:
+        return max(1, SCORES // max(1, candidates))
+    if wanted < 1:
+        raise ValueError(f"chunk counts rows and must be 1 or more; got {wanted}.")
+    return wanted
+
+
+def _by_rows(losses: Callable[..., Tensor], chunk: int, *rows: Tensor) -> Float[Tensor, " B"]:
+    """What ``losses`` says of each row, asked a chunk at a time, and again in the backward pass.
+
+    Args:
+        losses: of the rows of a chunk, from their numbers and what there is of ``rows`` for them.
+        chunk: rows at a time.
+        rows: tensors of as many rows.
+    """
+    numbers = _parts(len(rows[0]), chunk)
+    if len(numbers) < 2:  # is kept: it is within the memory of a chunk
+        return losses(slice(0, len(rows[0])), *rows)
+
+    def again(*given: Any) -> Tensor:
+        # Nothing random is in a loss, and to keep the generators' states would read the device.
+        kept = checkpoint(losses, *given, use_reentrant=False, preserve_rng_state=False)
+        assert isinstance(kept, Tensor)
+        return kept
+
+    # Split and not sliced: the gradient of a slice is as large as all rows.
+    parts = zip(numbers, *(tensor.split(chunk) for tensor in rows), strict=True)
+    return torch.cat([again(*part) for part in parts])
+
+
 def _parts(rows: int, chunk: int) -> list[slice]:
     return [slice(start, min(start + chunk, rows)) for start in range(0, rows, chunk)]
 
@@ -210,11 +260,31 @@ def _scores(
     queries: Tensor, candidates: Tensor, exclude: Tensor | None, temperature: float, part: slice
 ) -> Tensor:
     """``q.c / t`` of some rows, minus infinity where a candidate is left out."""
-    with torch.autocast(queries.device.type, enabled=False):  # it would lower the product again
-        scores = (queries[part] / temperature) @ candidates.T
+    scores: Any = _Products.apply(queries[part] / temperature, candidates)
     if exclude is not None:
         scores.scatter_(1, exclude[part, None], -torch.inf)
     return scores
+
+
+class _Products(torch.autograd.Function):
+    """``q.c`` of all rows, which autocast lowers neither here nor in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, candidates: Tensor) -> Tensor:
+        ctx.save_for_backward(queries, candidates)
+        with torch.autocast(queries.device.type, enabled=False):
+            return queries @ candidates.T
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *gradients: Any
+    ) -> tuple[Tensor | None, ...]:
+        queries, candidates = ctx.saved_tensors
+        with torch.autocast(queries.device.type, enabled=False):
+            to_queries = gradients[0] @ candidates if ctx.needs_input_grad[0] else None
+            to_candidates = gradients[0].T @ queries if ctx.needs_input_grad[1] else None
+        return to_queries, to_candidates
 
 
 def supervised_contrastive(
@@ -226,6 +296,7 @@ def supervised_contrastive(
     other_labels: Int[Tensor, " N"] | None = None,
     first: int = 0,
     count_itself: bool = False,
+    chunk: int | None = None,
 ) -> Float[Tensor, " B"]:
     """Loss of each row: finding the rows of its own class among all others.
 
@@ -241,9 +312,10 @@ def supervised_contrastive(
         other_labels: their classes.
         first: where this rank's first row stands in ``others``.
         count_itself: divide by ``|P| + 1``, as SciRepEval's code does.
+        chunk: as for `row_cross_entropy`.
 
     Raises:
-        ValueError: the temperature is 0 or less.
+        ValueError: the temperature is 0 or less, or the chunk less than 1.
     """
     if temperature <= 0:
         raise ValueError(f"temperature has no unit and must be above 0; got {temperature}.")
@@ -251,15 +323,19 @@ def supervised_contrastive(
         others, other_labels = rows, labels
     if len(others) < 2:  # one row alone is compared with nothing
         return rows.sum(1) * 0
-    with torch.autocast(rows.device.type, enabled=False):
-        scores = _exact(rows) @ _exact(others).T / temperature
-    own = torch.arange(len(rows), device=rows.device)
-    itself = torch.zeros_like(scores, dtype=torch.bool)
-    itself[own, own + first] = True
-    shares = scores - torch.logsumexp(scores.masked_fill(itself, -torch.inf), 1, keepdim=True)
-    alike = (labels[:, None] == other_labels) & ~itself
-    count = alike.sum(1) + int(count_itself)
-    return -shares.masked_fill(~alike, 0.0).sum(1) / count.clamp(min=1)
+    candidates, classes = _exact(others), other_labels
+    itself = torch.arange(first, first + len(rows), device=rows.device)
+
+    def losses(part: slice, queries: Tensor) -> Tensor:
+        exclude = itself[part]
+        scores = _scores(queries, candidates, exclude, temperature, slice(0, len(queries)))
+        alike = (labels[part, None] == classes).scatter_(1, exclude[:, None], False)
+        of_class = alike.sum(1)
+        own = scores.masked_fill(~alike, 0.0).sum(1)
+        total = of_class * torch.logsumexp(scores, 1) - own
+        return total / (of_class + int(count_itself)).clamp(min=1)
+
+    return _by_rows(losses, _chunk(chunk, len(others)), _exact(rows))
 
 
 def masked_lm(logits: Float[Tensor, "K V"], labels: Int[Tensor, " K"]) -> Float[Tensor, ""]:

@@ -6,13 +6,17 @@ Shapes: ``B`` pairs of rows, ``N`` and ``M`` rows of two lists, ``D`` width of a
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 # torch.nn.functional.pairwise_distance adds this to every difference, and so the triplet margin
 # loss of every SPECTER code does. It keeps the gradient of equal rows finite.
 EPSILON = 1e-6
+BLOCK = 2048  # rows of either list at once in float64, in the gradient of distances
 SHORTEST = 1e-8  # length below which a row counts as zeros; torch.cosine_similarity's small number
 
 
@@ -32,7 +36,8 @@ def pairwise_euclidean(
     """Distance ``|| a_i - b_j ||`` of every row of ``a`` to every row of ``b``.
 
     Computed from the differences themselves: the quicker ``a.a + b.b - 2 a.b`` loses half of the
-    digits between near rows, which are the ones that a ranking is about.
+    digits between near rows, which are the ones that a ranking is about. The gradient, which is a
+    difference too, keeps them as well.
 
     Args:
         a: rows.
@@ -42,9 +47,56 @@ def pairwise_euclidean(
     a, b = _exact(a), _exact(b)
     if not len(a):
         return a.new_empty(0, len(b))
-    mode = "donot_use_mm_for_euclid_dist"
-    parts = a.split(chunk) if chunk else (a,)
-    return torch.cat([torch.cdist(part, b, compute_mode=mode) for part in parts])
+    if not chunk or chunk >= len(a):
+        return _Distances.apply(a, b)  # pyright: ignore[reportReturnType]
+    parts: list[Any] = [_Distances.apply(part, b) for part in a.split(chunk)]
+    return torch.cat(parts)
+
+
+class _Distances(torch.autograd.Function):
+    """`torch.cdist`, with a gradient that needs no table of all differences.
+
+    torch makes one of ``N x M x D`` numbers on a GPU. Here, with ``w_ij`` the gradient over the
+    distance, the gradient of ``a_i`` is ``a_i * sum of w_ij - sum of w_ij b_j``: products of
+    matrices. Between near rows the two are nearly equal, so they are made in float64, and of what
+    is left of the rows without their mean, which most encoders' vectors largely are.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        distances = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+        ctx.save_for_backward(a, b, distances)
+        return distances
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *gradients: Any
+    ) -> tuple[Tensor | None, ...]:
+        a, b, distances = ctx.saved_tensors
+        # Equal rows have no direction between them: nothing, as torch says.
+        weights = (gradients[0] / distances).masked_fill_(distances == 0, 0.0)
+        to_a, to_b = (
+            torch.zeros_like(rows) if needed else None
+            for rows, needed in zip((a, b), ctx.needs_input_grad, strict=True)
+        )
+        middle = b.mean(0, dtype=torch.float64)
+        with torch.autocast(a.device.type, enabled=False):
+            for i in range(0, len(a), BLOCK):
+                for j in range(0, len(b), BLOCK):
+                    rows, columns = slice(i, i + BLOCK), slice(j, j + BLOCK)
+                    shares = weights[rows, columns].double()
+                    here, there = a[rows].double() - middle, b[columns].double() - middle
+                    if to_a is not None:
+                        to_a[rows] += _pulled(here, shares, there)
+                    if to_b is not None:
+                        to_b[columns] += _pulled(there, shares.T, here)
+        return to_a, to_b
+
+
+def _pulled(rows: Tensor, shares: Tensor, others: Tensor) -> Tensor:
+    """``sum over j of w_ij (a_i - b_j)``."""
+    return torch.addmm(rows * shares.sum(1, keepdim=True), shares, others, alpha=-1)
 
 
 def unit(rows: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sciembed_train import losses
+from sciembed_train.encoder.memory import Watched
 from sciembed_train.losses import (
     against_all,
     masked_lm,
@@ -14,7 +15,7 @@ from sciembed_train.losses import (
     supervised_contrastive,
     triplet_margin,
 )
-from sciembed_train.similarity import euclidean, unit
+from sciembed_train.similarity import euclidean, pairwise_euclidean, unit
 
 
 def vectors(*shape, seed=0, dtype=torch.float64):
@@ -311,10 +312,153 @@ def test_supervised_contrastive_needs_a_temperature_above_0():
         supervised_contrastive(unit(vectors(2, 3)), torch.tensor([0, 0]), 0.0)
 
 
+def by_class(rows, others, labels, classes, first, itself):
+    """Khosla et al. (2020), eq. 2, row by row from single products."""
+    found = []
+    for i, row in enumerate(rows):
+        scores = {k: row @ c / 0.3 for k, c in enumerate(others) if k != first + i}
+        total = torch.stack(list(scores.values())).exp().sum().log()
+        own = [score - total for k, score in scores.items() if classes[k] == labels[i]]
+        found.append(-sum(own, row.sum() * 0) / max(1, len(own) + itself))
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("itself", [False, True])
+@pytest.mark.parametrize("chunk", [None, 1, 2, 3, 4, 100])
+def test_classes_in_chunks_are_those_of_plain_loops_with_both_gradients(chunk, itself):
+    rows, others = (vectors(n, 3, seed=n).requires_grad_() for n in (4, 9))
+    classes = torch.tensor([1, 0, 1, 2, 0, 1, 3, 1, 0])
+    given = {"others": others, "other_labels": classes, "first": 3, "count_itself": itself}
+    found = supervised_contrastive(rows, classes[3:7], 0.3, **given, chunk=chunk)
+    expected = by_class(rows, others, classes[3:7], classes, 3, itself)
+    alike(found, expected, (rows, others))
+
+
+def alike(found, expected, given):
+    """Values and gradients of both, each row with a weight of its own."""
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    weights = vectors(len(found), seed=5)
+    for ours, theirs in zip(
+        torch.autograd.grad(found @ weights, given),
+        torch.autograd.grad(expected @ weights, given),
+        strict=True,
+    ):
+        assert theirs.abs().max() > 1e-3
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+def pair_by_pair(near, a, c, allowed, temperature):
+    found = []
+    for i in range(len(a)):
+        away = [(a[i] - c[k]).square().sum().sqrt() for k in range(len(c)) if allowed[i, k]]
+        if not away:
+            found.append(near[i] * 0)
+        elif temperature is None:
+            found.append(sum(torch.relu(near[i] - d + 0.7) for d in away) / len(away))
+        else:
+            terms = [torch.exp(-d / temperature) for d in (near[i], *away)]
+            found.append(-torch.log(terms[0] / sum(terms)))
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("temperature", [None, 0.4])
+@pytest.mark.parametrize("chunk", [None, 1, 3, 6, 7, 100])
+def test_distances_in_chunks_are_those_of_plain_loops_with_all_gradients(chunk, temperature):
+    a, c = (vectors(n, 3, seed=n).requires_grad_() for n in (7, 9))
+    near = (vectors(7, seed=1).abs() + 1).requires_grad_()
+    allowed = vectors(7, 9, seed=2) > -0.5
+    allowed[4] = False  # one is compared with nothing
+    found = against_all(
+        near,
+        a,
+        lambda some: pairwise_euclidean(some, c),
+        lambda part: allowed[part],
+        len(c),
+        0.7,
+        temperature,
+        chunk,
+    )
+    alike(found, pair_by_pair(near, a, c, allowed, temperature), (near, a, c))
+    assert found[4] == 0
+
+
 @pytest.mark.parametrize("temperature", [None, 0.4])
 def test_a_pair_without_an_allowed_candidate_has_no_loss(temperature):
-    near = torch.tensor([1.0, 2.0])
     allowed = torch.tensor([[True, False], [False, False]])
-    losses = against_all(near, torch.ones(2, 2), allowed, 1.0, temperature)
-    assert losses[0] > 0.5
-    assert losses[1] == 0
+    found = against_all(
+        torch.tensor([1.0, 2.0]),
+        torch.zeros(2, 1),
+        lambda some: torch.ones(len(some), 2),
+        lambda part: allowed[part],
+        2,
+        1.0,
+        temperature,
+    )
+    assert found[0] > 0.5
+    assert found[1] == 0
+
+
+@pytest.mark.parametrize("temperature", [None, 1e-3])
+def test_distances_far_apart_overflow_nowhere(temperature):
+    near = torch.tensor([1e4, 0.0], requires_grad=True)
+    far = torch.tensor([[0.0, 1e4], [1e4, 1e4]], requires_grad=True)
+    every = torch.ones(2, 2, dtype=torch.bool)
+    loss = against_all(
+        near, far, lambda some: some, lambda part: every[part], 2, 1.0, temperature, 1
+    )
+    # The mean of 10,001 and 1 with the margin; and the cross-entropy.
+    expected = [5001.0, 0.0] if temperature is None else [1e7, 0.0]
+    assert loss.tolist() == pytest.approx(expected)
+    loss.sum().backward()
+    assert near.grad.isfinite().all()
+    assert far.grad.isfinite().all()
+
+
+def compared(name, given):
+    """The sum of a loss of as many rows against as many."""
+    rows, others = given
+    numbers = torch.arange(len(rows))
+    if name == "classes":
+        classes = {"others": others, "other_labels": numbers // 2}
+        return supervised_contrastive(rows, numbers // 2, 0.3, **classes).sum()
+    return against_all(
+        euclidean(rows, others),
+        rows,
+        lambda some: pairwise_euclidean(some, others),
+        lambda part: numbers[part, None] != numbers,
+        len(others),
+        1.0,
+        0.4 if name == "cross-entropy" else None,
+    ).sum()
+
+
+@pytest.mark.parametrize("name", ["margin", "cross-entropy", "classes"])
+def test_memory_grows_as_the_rows_and_not_as_their_square(name, monkeypatch):
+    monkeypatch.setattr(losses, "SCORES", 2**14)
+    for rows in (512, 1024):
+        given = [vectors(rows, 8, seed=s, dtype=torch.float32).requires_grad_() for s in (0, 1)]
+        with Watched(torch.device("cpu")) as watched:
+            compared(name, given).backward()
+        # Some tables of a chunk, and some columns of vectors; a whole table has 1 and 4 MB.
+        assert watched.most < 6 * 4 * 2**14 + 12 * given[0].nbytes
+
+
+@pytest.mark.parametrize("name", ["margin", "cross-entropy", "classes"])
+def test_chunks_are_exact_in_fp32_and_autocast_is_kept_out(name, monkeypatch):
+    given = [vectors(60, 16, seed=s, dtype=torch.float32).requires_grad_() for s in (0, 1)]
+    double = [rows.detach().double().requires_grad_() for rows in given]
+    expected = compared(name, double)
+    wanted = torch.autograd.grad(expected, double)
+    monkeypatch.setattr(losses, "SCORES", 420)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = compared(name, given)
+        gradients = torch.autograd.grad(found, given)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=0)
+    for ours, theirs in zip(gradients, wanted, strict=True):
+        assert (ours - theirs).norm() < 1e-6 * theirs.norm()
+
+
+def test_a_chunk_of_no_rows_is_refused_by_all():
+    rows = vectors(2, 3)
+    with pytest.raises(ValueError, match="must be 1 or more; got 0"):
+        supervised_contrastive(rows, torch.tensor([0, 0]), 0.3, chunk=0)

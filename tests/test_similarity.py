@@ -52,6 +52,30 @@ def test_pairwise_distances_of_near_rows_keep_their_digits():
     torch.testing.assert_close(got, torch.full((100, 100), want), rtol=1e-5, atol=0)
 
 
+@pytest.mark.parametrize("needs", [(True, True), (True, False), (False, True)])
+def test_gradient_of_pairwise_distances_is_that_of_differences(rows, needs, monkeypatch):
+    monkeypatch.setattr(similarity, "BLOCK", 2)
+    a, _, b = rows
+    given = [x.requires_grad_(need) for x, need in zip((a, b), needs, strict=True)]
+    assert torch.autograd.gradcheck(similarity.pairwise_euclidean, given)
+
+
+def test_gradient_of_pairwise_distances_of_near_rows_keeps_its_digits():
+    draw = torch.Generator().manual_seed(0)
+    a = 100 + torch.randn(20, 8, generator=draw)
+    b = a[:12] + 1e-3 * torch.randn(12, 8, generator=draw)
+    b[0] = a[0]  # equal rows have no gradient, and no nan
+    weights = torch.randn(20, 12, generator=draw)
+    # Of the rows as they are in fp32: each pair's direction, in float64.
+    apart = a.double()[:, None] - b.double()[None]
+    lengths = apart.square().sum(-1, keepdim=True).sqrt()
+    pulls = torch.where(lengths > 0, apart / lengths, 0.0) * weights[:, :, None]
+    given = a.requires_grad_(), b.requires_grad_()
+    found = torch.autograd.grad((similarity.pairwise_euclidean(*given) * weights).sum(), given)
+    for ours, theirs in zip(found, (pulls.sum(1), -pulls.sum(0)), strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=1e-5)
+
+
 def test_pairwise_distance_of_no_rows_is_empty():
     assert similarity.pairwise_euclidean(torch.empty(0, 3), torch.ones(2, 3)).shape == (0, 2)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -18,9 +17,10 @@ from sciembed_train import distributed
 from sciembed_train.batches import PairBatch
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
-from sciembed_train.losses import against_all, triplet_margin
+from sciembed_train.losses import triplet_margin
 from sciembed_train.methods.base import Loss, Method, StepTokens, full_precision
 from sciembed_train.methods.meeting import Represented, meeting_gradients
+from sciembed_train.methods.negatives import against_candidates, outside_pairs
 from sciembed_train.methods.triplets import (
     VALIDATION_SCORES,
     HeldOutTriplets,
@@ -28,7 +28,7 @@ from sciembed_train.methods.triplets import (
     own_places,
 )
 from sciembed_train.optim import OptimSettings
-from sciembed_train.similarity import EPSILON, euclidean, pairwise_euclidean
+from sciembed_train.similarity import euclidean
 
 
 class Cocite(Method):
@@ -152,16 +152,11 @@ class Cocite(Method):
         self, anchors: Tensor, positives: Tensor, others: Tensor, batch: PairBatch
     ) -> Float[Tensor, " B"]:
         """Loss of each pair against every allowed positive of the step or of this rank."""
-        # The same distance as to the positive, with the same small number in it.
-        distances = pairwise_euclidean(anchors + EPSILON, others)
-        pairs = len(batch) * distributed.world_size()
-        allowed = torch.ones((len(batch), pairs), dtype=torch.bool, device=distances.device)
-        row, pair = batch.forbidden.T
-        allowed[row, pair] = False
-        if self.negatives == "local":
-            allowed = allowed.narrow(1, distributed.rank() * len(batch), len(batch))
-        near = euclidean(anchors, positives)
-        return against_all(near, distances, allowed, self.margin, self.temperature)
+        local = self.negatives == "local"
+        first = distributed.rank() * len(batch) if local else 0
+        allowed = outside_pairs(batch.forbidden, len(others), first)
+        margin, temperature = self.margin, self.temperature
+        return against_candidates(anchors, positives, others, allowed, margin, temperature)
 
     def triplet_loss(
         self,

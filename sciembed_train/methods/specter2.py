@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sciembed_train import distributed
@@ -29,9 +29,10 @@ from sciembed_train.batches import (
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.inputs import FORMATS
-from sciembed_train.losses import against_all, supervised_contrastive, triplet_margin
+from sciembed_train.losses import supervised_contrastive, triplet_margin
 from sciembed_train.methods.base import Loss, Method, StepTokens, full_precision
 from sciembed_train.methods.meeting import Represented, meeting_gradients
+from sciembed_train.methods.negatives import against_candidates, not_known_as_near
 from sciembed_train.methods.tasks import (
     SCORES,
     VALIDATION_SCORES,
@@ -43,7 +44,7 @@ from sciembed_train.methods.tasks import (
     label_losses,
 )
 from sciembed_train.optim import OptimSettings
-from sciembed_train.similarity import EPSILON, euclidean, pairwise_euclidean, unit
+from sciembed_train.similarity import euclidean, unit
 
 
 @dataclass(frozen=True)
@@ -297,11 +298,9 @@ class MultiTask(Method):
     ) -> Float[Tensor, " B"]:
         """Loss of each triplet against every allowed text of the task's triplets of the step."""
         others = torch.cat([distributed.gather(positives), distributed.gather(negatives)])
-        # The same distance as to the positive, with the same small number in it.
-        far = pairwise_euclidean(anchors + EPSILON, others)
-        allowed = _allowed(texts, distributed.gather_ragged(texts))
-        near = euclidean(anchors, positives)
-        return against_all(near, far, allowed, self.margin, self.temperature)
+        allowed = not_known_as_near(texts, distributed.gather_ragged(texts))
+        margin, temperature = self.margin, self.temperature
+        return against_candidates(anchors, positives, others, allowed, margin, temperature)
 
     def _triplet_loss(self, near: Tensor, far: Tensor) -> Tensor:
         return triplet_margin(near, far, self.margin)
@@ -358,18 +357,3 @@ def _labels(pieces: Sequence[TaskBatch], task: str) -> Int[Tensor, " B"]:
     """The classes of a task's texts, in the order of the pieces."""
     parts = [part for piece in pieces for part in piece.parts if part.task == task]
     return torch.cat([part.label for part in parts if isinstance(part, LabelPart)])
-
-
-def _allowed(texts: Int[Tensor, "B 3"], every: Int[Tensor, "N 3"]) -> Bool[Tensor, "B M"]:
-    """Whether each positive, then each negative of all ranks is a negative of each anchor.
-
-    Not the anchor itself, and nothing that a triplet of the step has as its positive, or as the
-    query that it is the positive of.
-    """
-    anchors = texts[:, 0]
-    candidates = torch.cat([every[:, 1], every[:, 2]])
-    forbidden = anchors[:, None] == candidates
-    for query, near in ((every[:, 0], every[:, 1]), (every[:, 1], every[:, 0])):
-        own = anchors[:, None] == query
-        forbidden |= (own.float() @ (near[:, None] == candidates).float()) > 0
-    return ~forbidden

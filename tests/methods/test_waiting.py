@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sciembed_train import optim
+from sciembed_train import losses, optim
 from sciembed_train.batches import SpanBatch, TokenRows, TripletBatch
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.methods.aspire import Cocite
@@ -135,6 +135,15 @@ def test_a_step_never_reads_the_device(name, tokens, tiny_bert, unread):
     module = outside_of_a_trainer(make(tiny_bert))
     made = step(module, batch(), tokens, unread)
     assert (made > 1) == (tokens is not None)
+    assert any(p.grad is not None for p in module.parameters())
+
+
+@pytest.mark.parametrize("name", ["Aspire, all", "Aspire, local", "tasks, all negatives"])
+def test_a_loss_of_one_row_at_a_time_reads_nothing_either(name, tiny_bert, unread, monkeypatch):
+    monkeypatch.setattr(losses, "SCORES", 1)
+    make, batch = METHODS[name]
+    module = outside_of_a_trainer(make(tiny_bert))
+    step(module, batch(), None, unread)
     assert any(p.grad is not None for p in module.parameters())
 
 
