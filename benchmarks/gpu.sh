@@ -18,4 +18,7 @@ run() { echo "== $*" && python "$@"; }
   run benchmarks/aspire.py --data "$data"
   run benchmarks/gradcache.py --backbone "$encoder" --pairs 512 --pieces 65536 16384
   run benchmarks/loss_memory.py
+  for loss in margin infonce classes; do
+    run benchmarks/loss_memory.py --loss "$loss" --rows 16384 --full 2048
+  done
 } 2>&1 | tee "$to/all.txt"
