@@ -80,13 +80,15 @@ class _Distances(torch.autograd.Function):
             torch.zeros_like(rows) if needed else None
             for rows, needed in zip((a, b), ctx.needs_input_grad, strict=True)
         )
-        middle = b.mean(0, dtype=torch.float64)
+        # Apple's GPUs have no float64.
+        wide = torch.float32 if a.device.type == "mps" else torch.float64
+        middle = b.mean(0, dtype=wide)
         with torch.autocast(a.device.type, enabled=False):
             for i in range(0, len(a), BLOCK):
                 for j in range(0, len(b), BLOCK):
                     rows, columns = slice(i, i + BLOCK), slice(j, j + BLOCK)
-                    shares = weights[rows, columns].double()
-                    here, there = a[rows].double() - middle, b[columns].double() - middle
+                    shares = weights[rows, columns].to(wide)
+                    here, there = a[rows].to(wide) - middle, b[columns].to(wide) - middle
                     if to_a is not None:
                         to_a[rows] += _pulled(here, shares, there)
                     if to_b is not None:
