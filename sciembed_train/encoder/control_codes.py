@@ -30,9 +30,7 @@ def add_codes(backbone: Any, tokenizer: TextTokenizer) -> TextTokenizer:
     codes = sorted(FORMATS.values())
     known = tokenizer.hf.get_vocab()
     if any(code not in known for code in codes):
-        tokenizer.hf.add_special_tokens(
-            {"additional_special_tokens": codes}, replace_additional_special_tokens=False
-        )
+        tokenizer.hf.add_tokens(codes, special_tokens=True)
         most = max(tokenizer.hf.get_vocab().values()) + 1
         if backbone.get_input_embeddings().weight.shape[0] < most:
             backbone.resize_token_embeddings(most, mean_resizing=False)
