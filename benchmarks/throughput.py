@@ -100,22 +100,6 @@ def flops(lengths: np.ndarray, shape: str) -> float:
     return 3 * layers * float((24 * width**2 * n + 4 * width * n**2).sum())
 
 
-def bf16_peak() -> float:
-    """Operations a second of the product of two random 8192 x 8192 bf16 matrices on this GPU."""
-    import torch
-
-    a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    for _ in range(3):
-        a @ b
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    for _ in range(10):
-        a @ b
-    end.record()
-    torch.cuda.synchronize()
-    return 10 * 2 * 8192**3 / (start.elapsed_time(end) / 1000)
-
-
 def worker(job: dict) -> None:
     import warnings
 
@@ -289,11 +273,12 @@ def main() -> None:
     import torch
 
     from sciembed_train.corpus.store import Corpus
+    from sciembed_train.encoder.flops import bf16_peak
 
     folder = Path(tempfile.mkdtemp(prefix="throughput-"))
     papers, triplets = prepare_inputs(args.data.resolve(), args.texts, folder)
     sides = args.sides or default_sides()
-    peak = bf16_peak() if on_gpu() else None
+    peak = bf16_peak(torch.device("cuda")) if on_gpu() else None
     raw, rows = [], []
     for name in args.rows or (GPU_ROWS if on_gpu() else CPU_ROWS):
         shape, batch, steps, dropout = ROWS[name]

@@ -239,11 +239,6 @@ class TrainingData(LightningDataModule):
         plan = self.plan(distributed.world_size())
         return StepDataset(self.examples, plan, distributed.rank())[step]
 
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest text that the encoder can be given."""
-        return min(self.max_length, getattr(self.examples, "longest", self.max_length))
-
     def setup(self, stage: str) -> None:
         """Open everything on this rank."""
         _ = self.examples

@@ -212,7 +212,7 @@ class Method(LightningModule):
             return
         bf16_peak(self.encoder.device)  # takes memory once, which may be short later
         batch = share(self.global_step)
-        length = trainer.datamodule.longest
+        length = self.encoder.settings.max_length
         with trainer.precision_plugin.train_step_context():
             sharers = trainer.num_devices
             given = self, batch, length, sharers, self.tries_largest, self._cut_before
