@@ -44,14 +44,14 @@ from texts import lines
 from throughput import backbone
 from torch import Tensor
 
-from sciembed_train.batches import PairBatch, SentencePairBatch, Sentences, TokenRows
-from sciembed_train.corpus.citing import split_sentences
+from sciembed_train.batch import PairBatch, SentencePairBatch, Sentences, TokenRows
+from sciembed_train.corpus.citations.citing_sentences import split_sentences
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.pooling import mean_ragged
-from sciembed_train.losses import triplet_margin
+from sciembed_train.losses.contrastive import triplet_margin
+from sciembed_train.losses.transport import TransportSettings, sentence_distances
 from sciembed_train.methods.aspire import Cocite
 from sciembed_train.methods.aspire_sentences import Objectives, SentenceCocite
-from sciembed_train.transport import TransportSettings, sentence_distances
 
 MAX_LENGTH = 256
 LEARNING_RATE = 2e-5

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from texts import lines
 
-from sciembed_train.corpus.citing import candidate_ids
+from sciembed_train.corpus.citations.citing_sentences import candidate_ids
 
 FULLTEXTS = Path("unarxive") / "arXiv_src_2212_086.jsonl.gz"
 
@@ -52,9 +52,9 @@ def write_inputs(folder: Path, records: list[dict], copies: int) -> tuple[int, i
 
 def run_prepare(folder: Path, sentence_pairs: str) -> None:
     """The measured process: prepares, and prints what it took as JSON."""
-    from sciembed_train.corpus.mining.cocitations import CocitationMining
-    from sciembed_train.corpus.prepare import PrepareSettings, prepare
-    from sciembed_train.corpus.progress import Progress
+    from sciembed_train.commands.prepare import PrepareSettings, prepare
+    from sciembed_train.corpus.mining.cocitation_mining import CocitationMining
+    from sciembed_train.progress import Progress
 
     progress = Progress()
     started = time.monotonic()

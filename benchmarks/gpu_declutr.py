@@ -26,11 +26,11 @@ import torch
 from numpy.typing import NDArray
 from span_steps import FORWARDS, Side, loss_difference, slots, wait
 
-from sciembed_train.batches import SpanBatch
+from sciembed_train.batch import SpanBatch
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-from sciembed_train.sampling.draws import Rule
-from sciembed_train.sampling.masking import Masking
 from sciembed_train.sampling.span_batch import span_batch
+from sciembed_train.sampling.span_positions import Rule
+from sciembed_train.sampling.token_masking import Masking
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 BEGIN, END = 2, 3  # ids of [CLS] and [SEP]
@@ -52,7 +52,7 @@ class RandomDocuments:
     def slices(
         self, rows: NDArray[np.integer], starts: NDArray[np.integer], lengths: NDArray[np.integer]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """As `corpus.tokens.TokenStore.slices`."""
+        """As `corpus.store.token_store.TokenStore.slices`."""
         first = (self.ends - self.lengths)[rows] + starts
         spans = [
             np.concatenate([self.prefix, self.ids[a : a + n], self.suffix])

@@ -5,7 +5,8 @@
 Co-citation training where every pair meets all others (`methods.aspire.Cocite`, cross-entropy),
 the 6-layer encoder that is given, texts of random ids of title-and-abstract lengths. Both sides
 have equal weights and texts and take turns; time is that of the processor, on a GPU the clock's.
-Memory is the most bytes of tensors that live at once in a step (`encoder.memory`), beside weights,
+Memory is the most bytes of tensors that live at once in a step
+(`encoder.profiling.memory`), beside weights,
 gradients and optimiser; on a GPU the allocator's peak. Gradients are compared once, with dropout 0.
 """
 
@@ -21,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciembed_train.batches import PairBatch, TokenRows
+from sciembed_train.batch import PairBatch, TokenRows
 from sciembed_train.encoder.encoder import EncoderSettings
-from sciembed_train.encoder.memory import Watched
+from sciembed_train.encoder.profiling.memory import Watched
 from sciembed_train.methods.aspire import Cocite
 
 

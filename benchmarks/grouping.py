@@ -19,15 +19,15 @@ import torch
 from mining import write_inputs
 from throughput import prepare_inputs
 
-from sciembed_train.corpus.prepare import PrepareSettings, prepare
-from sciembed_train.corpus.progress import Progress
+from sciembed_train.commands.prepare import PrepareSettings, prepare
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-from sciembed_train.inputs import InputFormat, TextTokenizer
-from sciembed_train.losses import triplet_margin
+from sciembed_train.losses.contrastive import triplet_margin
+from sciembed_train.losses.similarity import euclidean
+from sciembed_train.progress import Progress
 from sciembed_train.sampling.base import Reading
 from sciembed_train.sampling.plan import plan_for
 from sciembed_train.sampling.triplets import TripletSampling
-from sciembed_train.similarity import euclidean
+from sciembed_train.text.inputs import InputFormat, TextTokenizer
 
 
 def papers_of(examples: Any, batch: int, grouped: bool) -> float:

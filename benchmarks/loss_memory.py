@@ -7,7 +7,8 @@
 Forward and backward of ``cosines`` (`losses.row_cross_entropy` of unit vectors), ``margin`` and
 ``infonce`` (`losses.against_all` on Euclidean distance, without and with a temperature) and
 ``classes`` (`losses.supervised_contrastive`). What it takes is counted beside the vectors and
-their gradients, as the most bytes of tensors that live at once (`encoder.memory`); on a GPU as
+their gradients, as the most bytes of tensors that live at once
+(`encoder.profiling.memory`); on a GPU as
 the allocator's peak. Both ways take turns at the sizes where the whole matrix fits.
 """
 
@@ -21,10 +22,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, relu
 
-from sciembed_train.encoder.memory import Watched
-from sciembed_train.losses import row_cross_entropy, supervised_contrastive
-from sciembed_train.methods.negatives import against_candidates, outside_pairs
-from sciembed_train.similarity import EPSILON, unit
+from sciembed_train.encoder.profiling.memory import Watched
+from sciembed_train.losses.contrastive import row_cross_entropy, supervised_contrastive
+from sciembed_train.losses.similarity import EPSILON, unit
+from sciembed_train.methods.in_batch_negatives import against_candidates, outside_pairs
 
 Way = Callable[[Tensor, Tensor], Tensor]
 TEMPERATURE = 0.05

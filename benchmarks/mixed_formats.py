@@ -42,7 +42,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-    from sciembed_train.batches import LabelPart, TaskBatch, TripletPart
+    from sciembed_train.batch import LabelPart, TaskBatch, TripletPart
     from sciembed_train.encoder.encoder import Encoder
 
     # The vectors of a part's examples: one text each, or those of anchors, positives, negatives.
@@ -66,7 +66,7 @@ class Counted:
 
 def columns_of(part: TripletPart | LabelPart) -> tuple[torch.Tensor, ...]:
     """The rows of a part's examples."""
-    from sciembed_train.batches import LabelPart
+    from sciembed_train.batch import LabelPart
 
     if isinstance(part, LabelPart):
         return (part.text,)
@@ -144,7 +144,7 @@ def library_vectors(
     import adapters
     import torch
 
-    from sciembed_train.inputs import FORMATS
+    from sciembed_train.text.inputs import FORMATS
 
     texts = batch.rows.select(rows)
     width = longest or int(texts.lengths.max())
@@ -167,11 +167,11 @@ def loss_of(heads: Any, kinds: Any, batch: TaskBatch, columns: list[Columns]) ->
     """The sum of the tasks' means."""
     import torch
 
-    from sciembed_train.batches import LabelPart
-    from sciembed_train.losses import triplet_margin
+    from sciembed_train.batch import LabelPart
+    from sciembed_train.losses.contrastive import triplet_margin
+    from sciembed_train.losses.similarity import euclidean
     from sciembed_train.methods.base import full_precision
-    from sciembed_train.methods.tasks import label_losses
-    from sciembed_train.similarity import euclidean
+    from sciembed_train.methods.heldout.heldout_tasks import label_losses
 
     losses = []
     for part, vectors in zip(batch.parts, columns, strict=True):
@@ -189,10 +189,10 @@ def run_side(job: dict[str, Any]) -> dict[str, float]:
     """The measured process: some steps of one side."""
     import torch
 
-    from sciembed_train.corpus.store import Corpus
-    from sciembed_train.encoder.adapter_settings import AdapterSettings
+    from sciembed_train.corpus.store.corpus_folder import Corpus
+    from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
     from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-    from sciembed_train.methods.tasks import TaskHeads
+    from sciembed_train.methods.heldout.heldout_tasks import TaskHeads
     from sciembed_train.sampling.base import Reading
     from sciembed_train.sampling.tasks import TaskSampling
 
@@ -278,7 +278,7 @@ def make_corpus(data: Path, folder: Path) -> Path:
     from real_declutr import minilm
     from real_specter2 import make_files
 
-    from sciembed_train.corpus.prepare import PrepareSettings, prepare
+    from sciembed_train.commands.prepare import PrepareSettings, prepare
 
     files = make_files(0, Namespace(data=data.resolve(), to=folder))
     given = PrepareSettings(tasks=files / "four.json", to=folder / "corpus", tokenizer=minilm())

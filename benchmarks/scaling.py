@@ -25,12 +25,12 @@ import torch
 from mining import write_inputs
 
 from sciembed_train import distributed
-from sciembed_train.communication import Weights, summed, volumes
 from sciembed_train.encoder.encoder import EncoderSettings
-from sciembed_train.encoder.opening import repeated_layers
+from sciembed_train.encoder.io.opening import repeated_layers
 from sciembed_train.methods.base import Loss
 from sciembed_train.methods.specter import Specter
 from sciembed_train.optim import OptimSettings
+from sciembed_train.training.communication import Weights, summed, volumes
 
 ROWS = ("triplets, ddp", "in-batch, ddp", "triplets, fsdp")
 
@@ -90,8 +90,8 @@ def worker(job: dict) -> None:
 
 def train(row: str, job: dict) -> tuple[Counted, Weights]:
     """A trained method with what it noted, and its numbers of parameters."""
-    from sciembed_train.data import TrainingData
-    from sciembed_train.fit.trainer import RunTrainer
+    from sciembed_train.sampling.data_module import TrainingData
+    from sciembed_train.training.trainer import RunTrainer
 
     kind, strategy = row.split(", ")
     torch.manual_seed(0)
@@ -166,8 +166,8 @@ def main() -> None:
     if args.worker:
         worker(json.loads(args.worker))
         return
-    from sciembed_train.corpus.prepare import PrepareSettings, prepare
-    from sciembed_train.corpus.progress import Progress
+    from sciembed_train.commands.prepare import PrepareSettings, prepare
+    from sciembed_train.progress import Progress
 
     backbone = str(args.backbone.resolve())
     print(

@@ -41,10 +41,10 @@ import torch
 import transformers
 from span_steps import FORWARDS, Side, loss_difference, slots
 
-from sciembed_train.corpus.store import Corpus
-from sciembed_train.inputs import InputFormat, TextTokenizer
+from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.sampling.base import Reading
 from sciembed_train.sampling.spans import SpanExamples, SpanSampling
+from sciembed_train.text.inputs import InputFormat, TextTokenizer
 
 SAMPLING = SpanSampling()  # the published settings
 MAX_LENGTH = 512

@@ -156,7 +156,7 @@ def prepare_inputs(data: Path, texts: str, folder: Path) -> tuple[Path, np.ndarr
 
 def make_corpus(papers: Path, triplets: np.ndarray | None, tokenizer: Path, target: Path) -> Path:
     """The corpus of the given triplets, or of those mined from citations, through ``prepare``."""
-    from sciembed_train.corpus.prepare import PrepareSettings, prepare
+    from sciembed_train.commands.prepare import PrepareSettings, prepare
 
     if triplets is None:
         return prepare(
@@ -176,7 +176,7 @@ def make_corpus(papers: Path, triplets: np.ndarray | None, tokenizer: Path, targ
 
 def epoch_order(corpus: Path) -> np.ndarray:
     """The triplets in the order in which the project meets them in its first epoch."""
-    from sciembed_train.corpus.store import Corpus
+    from sciembed_train.corpus.store.corpus_folder import Corpus
     from sciembed_train.sampling.plan import epoch_order as order
 
     triplets = Corpus.open(corpus).triplets("train")
@@ -189,7 +189,7 @@ GPU_SIDES = ("compiled", "best")
 
 def default_sides() -> list[str]:
     """All that this machine is for; what cannot be compiled is said."""
-    from sciembed_train.encoder.compiling import compiled_on
+    from sciembed_train.encoder.unpadded.compiled_layer import compiled_on
     from sciembed_train.errors import UserError
 
     if not on_gpu():
@@ -272,8 +272,8 @@ def main() -> None:
 
     import torch
 
-    from sciembed_train.corpus.store import Corpus
-    from sciembed_train.encoder.flops import bf16_peak
+    from sciembed_train.corpus.store.corpus_folder import Corpus
+    from sciembed_train.encoder.profiling.flops import bf16_peak
 
     folder = Path(tempfile.mkdtemp(prefix="throughput-"))
     papers, triplets = prepare_inputs(args.data.resolve(), args.texts, folder)

@@ -199,10 +199,10 @@ def run_ours(job: dict) -> dict:
     """This project: its data module, encoder and method under its own trainer settings."""
     import pytorch_lightning as pl
 
-    from sciembed_train.data import TrainingData
     from sciembed_train.encoder.encoder import EncoderSettings
     from sciembed_train.methods.specter import Specter
     from sciembed_train.optim import OptimSettings
+    from sciembed_train.sampling.data_module import TrainingData
 
     losses: list[float] = []
     clock = Clock()

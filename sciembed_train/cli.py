@@ -14,19 +14,37 @@ from sciembed_train.errors import UserError
 # verb -> (module with a ``main(argv) -> int | None``, what it does). The modules are imported
 # only when their verb is called, so that ``--help`` and a typing mistake cost nothing.
 VERBS: dict[str, tuple[str, str]] = {
-    "quickstart": ("sciembed_train.quickstart", "an invented world, from citations to scores"),
-    "prepare": ("sciembed_train.corpus.prepare", "papers, citations and documents into a corpus"),
-    "show": ("sciembed_train.show", "the texts as the model reads them, and who meets whom"),
-    "align": ("sciembed_train.aligning", "which sentences of co-cited papers say alike"),
-    "fit": ("sciembed_train.fit", "train a recipe; writes checkpoints/<run>/"),
-    "validate": ("sciembed_train.fit:validate", "the validation scores of a checkpoint"),
-    "export": ("sciembed_train.export.command", "a checkpoint as a folder other libraries load"),
-    "import": ("sciembed_train.export.importing", "a published model as a folder ready to use"),
-    "embed": ("sciembed_train.evaluation.embed", "vectors of a file of papers"),
-    "evaluate": ("sciembed_train.evaluation.command", "scores of a model or a ranking"),
-    "compare": ("sciembed_train.compare", "two papers sentence by sentence, and a picture of it"),
-    "doctor": ("sciembed_train.doctor", "what this machine has, what would run and what not"),
-    "test": ("sciembed_train.checks", "lint, types and tests; with arguments, pytest alone"),
+    "quickstart": (
+        "sciembed_train.commands.quickstart",
+        "an invented world, from citations to scores",
+    ),
+    "prepare": ("sciembed_train.commands.prepare", "papers, citations and documents into a corpus"),
+    "show": (
+        "sciembed_train.commands.show",
+        "the texts as the model reads them, and who meets whom",
+    ),
+    "align": ("sciembed_train.commands.align", "which sentences of co-cited papers say alike"),
+    "fit": ("sciembed_train.commands.fit", "train a recipe; writes checkpoints/<run>/"),
+    "validate": ("sciembed_train.commands.validate", "the validation scores of a checkpoint"),
+    "export": ("sciembed_train.commands.export", "a checkpoint as a folder other libraries load"),
+    "import": (
+        "sciembed_train.commands.import_model",
+        "a published model as a folder ready to use",
+    ),
+    "embed": ("sciembed_train.commands.embed", "vectors of a file of papers"),
+    "evaluate": ("sciembed_train.commands.evaluate", "scores of a model or a ranking"),
+    "compare": (
+        "sciembed_train.commands.compare",
+        "two papers sentence by sentence, and a picture of it",
+    ),
+    "doctor": (
+        "sciembed_train.commands.doctor",
+        "what this machine has, what would run and what not",
+    ),
+    "test": (
+        "sciembed_train.commands.run_tests",
+        "lint, types and tests; with arguments, pytest alone",
+    ),
 }
 
 

@@ -45,7 +45,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory) -> Path:
     """A random BERT of 2 layers, 32 wide, 2 heads, with a small word-piece vocabulary."""
-    from tests.tiny import write_tiny_bert
+    from tests.helpers.tiny_models import write_tiny_bert
 
     return write_tiny_bert(tmp_path_factory.mktemp("tiny_bert"))
 
@@ -53,6 +53,6 @@ def tiny_bert(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_roberta(tmp_path_factory) -> Path:
     """The same as a RoBERTa, with its position offset."""
-    from tests.tiny import write_tiny_roberta
+    from tests.helpers.tiny_models import write_tiny_roberta
 
     return write_tiny_roberta(tmp_path_factory.mktemp("tiny_roberta"))

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from sciembed_train.batches import LabelPart, TaskBatch, TaskKind, TokenRows, TripletPart
-from sciembed_train.encoder.adapter_settings import AdapterSettings
+from sciembed_train.batch import LabelPart, TaskBatch, TaskKind, TokenRows, TripletPart
+from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-from sciembed_train.methods.tasks import TaskHeads
-from sciembed_train.sampling.draws import Rule
-from sciembed_train.sampling.masking import Masking
+from sciembed_train.methods.heldout.heldout_tasks import TaskHeads
 from sciembed_train.sampling.span_batch import span_batch
+from sciembed_train.sampling.span_positions import Rule
+from sciembed_train.sampling.token_masking import Masking
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sciembed_train import fit
-from sciembed_train.encoder.adapter_settings import AdapterSettings
+from sciembed_train.commands import fit
+from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-from sciembed_train.inputs import InputFormat
-from tests.corpus.cited import write_citing_corpus
-from tests.corpus.cocited import write_cocited_corpus, write_sentenced_corpus
-from tests.corpus.documents import write_document_corpus
-from tests.corpus.small import write_small_corpus
-from tests.corpus.tasks import write_tasks
+from sciembed_train.text.inputs import InputFormat
+from tests.helpers.cited import write_citing_corpus
+from tests.helpers.cocited import write_cocited_corpus, write_sentenced_corpus
+from tests.helpers.documents import write_document_corpus
+from tests.helpers.small_corpus import write_small_corpus
+from tests.helpers.tasks import write_tasks
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 RECIPES = sorted(CONFIGS.glob("*.yaml"))

@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch import nn
 
 from sciembed_train import distributed
-from tests.processes import run_ranks
+from tests.helpers.processes import run_ranks
 
 HERE = "tests.test_distributed"
 WIDTH, ROWS = 6, 8

@@ -100,7 +100,7 @@ def test_everything_but_adapters_passes_on_the_newest_libraries():
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_an_export_gives_the_same_vectors_in_other_versions(reader, pooling, tiny_bert, tmp_path):
     from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-    from sciembed_train.export.hf import export_encoder
+    from sciembed_train.export.export_folder import export_encoder
 
     encoder = Encoder(EncoderSettings(backbone=str(tiny_bert), pooling=pooling)).eval()
     export_encoder(encoder, tmp_path / "export", {})

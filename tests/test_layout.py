@@ -11,70 +11,61 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "sciembed_train"
 
-# A room is a module or a package; the first of these prefixes that fits names it. `encoder.pooling`
-# and `evaluation.metrics` are leaves of their own inside a larger room.
-LEAVES = (
-    *("errors", "safety", "inputs", "similarity", "transport", "alike"),
-    *("losses", "distributed", "optim"),
+# Packages, and modules at the top. The first name that fits a module is its package;
+# `evaluation.metrics` is a leaf of its own inside a larger package.
+LEAVES = ("errors", "safety", "progress", "text", "losses", "distributed", "optim", "batch")
+INNER_LEAVES = ("evaluation.metrics",)
+PACKAGES = (
+    *("config", "corpus", "sampling", "encoder", "methods", "training"),
+    *("inference", "evaluation", "export", "commands"),
 )
-INNER_LEAVES = ("encoder.pooling", "evaluation.metrics")
-ROOMS = ("corpus", "sampling", "encoder", "methods", "evaluation", "export")
-SINGLE = ("batches", "data", "invented", "matching", "plan_picture")
-VERBS = (
-    "cli",
-    "fit",
-    "show",
-    "quickstart",
-    "doctor",
-    "measuring",
-    "communication",
-    "checks",
-    "compare",
-    "aligning",
-    "corpus.prepare",
-    "export.command",
-    "export.importing",
-    "evaluation.command",
-    "evaluation.embed",
-)
+SINGLE = ("synthetic", "cli")
+COMMANDS = ("cli", "commands")
 
-# What a room may import, besides itself. Verbs may import what they need.
+# What a package may import, besides itself. Commands may import what they need.
 MAY: dict[str, set[str]] = {
     "errors": set(),
+    "progress": {"errors"},
     "safety": {"errors"},
-    "inputs": {"safety", "errors"},
-    "similarity": {"errors"},
-    "transport": {"errors"},
-    "alike": {"errors"},
+    "text": {"safety", "errors"},
     "losses": {"errors"},
     "distributed": {"errors"},
     "optim": {"errors"},
-    "encoder.pooling": {"errors"},
+    "batch": {"distributed", "errors"},
     "evaluation.metrics": {"errors"},
-    "batches": set(),
-    "invented": {"errors"},
-    "corpus": {"inputs", "errors"},
-    "sampling": {"corpus", "batches", "inputs", "errors"},
-    "encoder": {"encoder.pooling", "inputs", "batches", "safety", "errors"},
+    "synthetic": {"errors"},
+    "corpus": {"text", "progress", "errors"},
+    "sampling": {"corpus", "batch", "distributed", "text", "progress", "errors"},
+    "encoder": {"text", "batch", "safety", "errors"},
     "methods": {
-        *("encoder", "encoder.pooling", "similarity", "transport", "losses"),
-        *("evaluation.metrics", "distributed", "optim", "batches", "inputs", "errors"),
+        *("encoder", "losses", "evaluation.metrics"),
+        *("distributed", "optim", "batch", "text", "errors"),
     },
-    "data": {"sampling", "batches", "corpus", "distributed", "inputs", "errors"},
+    "inference": {"encoder", "losses", "batch", "corpus", "text", "progress", "errors"},
     "evaluation": {
-        *("encoder", "encoder.pooling", "similarity", "transport", "evaluation.metrics"),
-        *("batches", "inputs", "corpus", "errors"),
+        *("inference", "encoder", "losses", "evaluation.metrics"),
+        *("batch", "text", "corpus", "progress", "errors"),
     },
-    "export": {"encoder", "encoder.pooling", "transport", "inputs", "errors"},
-    "plan_picture": set(),
-    "matching": {"encoder", "similarity", "transport", "corpus", "plan_picture", "errors"},
+    "export": {"encoder", "losses", "text", "safety", "errors"},
+    "config": {"corpus", "sampling", "methods", "encoder", "text", "optim", "errors"},
+    "training": {
+        *("config", "methods", "sampling", "evaluation", "inference", "export", "encoder"),
+        *("corpus", "text", "distributed", "optim", "batch", "progress", "errors"),
+    },
+}
+
+# Imports beyond the table that are still to go; a pair that is gone must be taken out here.
+TO_GO: set[tuple[str, str]] = {
+    ("training.configuration", "commands"),
+    ("training.fit", "commands"),
+    ("training.report", "commands"),
 }
 
 # Libraries that only these rooms may import, at the top or inside a function.
 ONLY = {
-    "pytorch_lightning": {"methods", "data", "fit", "quickstart", "show"},
-    "duckdb": {"corpus", "corpus.prepare"},
-    "sentence_transformers": {"export", "export.command"},
+    "pytorch_lightning": {"methods", "sampling", "training", "commands"},
+    "duckdb": {"corpus"},
+    "sentence_transformers": {"export"},
     "torch.distributed": {"distributed"},
 }
 # Rooms that must run without a model library, wherever the import stands.
@@ -84,9 +75,9 @@ NAMES_A_RANK = re.compile(
 )
 
 
-def room(module: str) -> str:
-    """The room of a dotted module name below the package."""
-    for name in (*INNER_LEAVES, *VERBS, *LEAVES, *SINGLE, *ROOMS):
+def package_of(module: str) -> str:
+    """The package of a dotted module name below sciembed_train."""
+    for name in (*INNER_LEAVES, *LEAVES, *SINGLE, *PACKAGES):
         if module == name or module.startswith(name + "."):
             return name
     return module
@@ -127,7 +118,7 @@ def imports() -> dict[str, set[tuple[str, bool]]]:
 
 
 def ours() -> dict[str, set[str]]:
-    """Of each module, the rooms of ours it imports."""
+    """Of each module, the packages of ours it imports."""
     modules = set(imports())
     found: dict[str, set[str]] = {}
     for module, names in imports().items():
@@ -138,7 +129,7 @@ def ours() -> dict[str, set[str]]:
                 # `from a.b import c` is the module a.b.c where there is one, else a.b.
                 target = inner if inner in modules else inner.rpartition(".")[0]
                 if target:
-                    found[module].add(room(target))
+                    found[module].add(package_of(target))
     return found
 
 
@@ -153,19 +144,16 @@ def tracked() -> list[Path]:
 
 
 @pytest.mark.parametrize("module", sorted(imports()))
-def test_a_room_imports_only_the_rooms_it_may(module):
-    here = room(module)
-    if here in VERBS or not module:
+def test_a_package_imports_only_the_packages_it_may(module):
+    here = package_of(module)
+    if here in COMMANDS or not module:
         return
-    assert here in MAY, f"{module} belongs to no room of the table: give it one"
+    assert here in MAY, f"{module} belongs to no package of the table: give it one"
     beyond = ours()[module] - MAY[here] - {here}
+    known = {target for source, target in TO_GO if source == module}
+    assert known <= beyond, f"{module}: take {sorted(known - beyond)} out of TO_GO"
+    beyond -= known
     assert not beyond, f"{module} imports {sorted(beyond)}; {here} may import {sorted(MAY[here])}"
-
-
-def test_nothing_but_verbs_imports_a_verb():
-    for module, rooms in ours().items():
-        if room(module) not in VERBS:
-            assert not rooms & set(VERBS), module
 
 
 def test_methods_never_import_each_other():
@@ -174,7 +162,7 @@ def test_methods_never_import_each_other():
     defining = {p.stem for p in places if re.search(r"^class \w+\(Method\)", p.read_text(), re.M)}
     assert {"specter", "declutr"} <= defining
     for module, names in imports().items():
-        if room(module) == "methods":
+        if package_of(module) == "methods":
             own = module.removeprefix("methods.")
             for other in defining - {own}:
                 start = f"{PACKAGE}.methods.{other}"
@@ -183,19 +171,19 @@ def test_methods_never_import_each_other():
 
 
 @pytest.mark.parametrize("library", sorted(ONLY))
-def test_a_library_is_imported_only_by_its_rooms(library):
+def test_a_library_is_imported_only_by_its_packages(library):
     users = {
-        room(module)
+        package_of(module)
         for module, names in imports().items()
         if any(name == library or name.startswith(library + ".") for name, _ in names)
     }
-    assert users <= ONLY[library] | {"doctor"}, sorted(users)
+    assert users <= ONLY[library] | {"commands"}, sorted(users)
 
 
 @pytest.mark.parametrize("here", sorted(WITHOUT))
-def test_a_room_runs_without_a_model_library(here):
+def test_a_package_runs_without_a_model_library(here):
     for module, names in imports().items():
-        if room(module) == here:
+        if package_of(module) == here:
             tops = {name.partition(".")[0] for name, _ in names}
             assert not tops & WITHOUT[here], module
 
@@ -260,7 +248,7 @@ def test_every_direct_need_is_pinned_in_an_admitted_version():
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
-    from sciembed_train.doctor import requirements
+    from sciembed_train.commands.doctor import requirements
 
     pins = dict(
         line.split("==")

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sciembed_train.corpus.engine import Engine
-from sciembed_train.corpus.formats import Row, Table, read_lines
-from sciembed_train.corpus.progress import Stage
-from sciembed_train.corpus.store import SPLITS, Split
-from sciembed_train.corpus.tokens import has_text
-from sciembed_train.corpus.validate import Audit, BadRow, Paper, read_id, read_paper
+from sciembed_train.corpus.readers.tables import Row, Table, read_lines
+from sciembed_train.corpus.sql_engine import Engine
+from sciembed_train.corpus.store.corpus_folder import SPLITS, Split
+from sciembed_train.corpus.store.token_store import has_text
+from sciembed_train.corpus.validation import Audit, BadRow, Paper, read_id, read_paper
 from sciembed_train.errors import UserError
+from sciembed_train.progress import Stage
 
 ROWS = 16384  # of one row group
 

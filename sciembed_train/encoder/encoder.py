@@ -20,21 +20,28 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from sciembed_train.batches import Sentences, TokenRows
-from sciembed_train.encoder import adapters, attention, loading, mlm
-from sciembed_train.encoder.adapter_choice import checkpoint_layers
-from sciembed_train.encoder.adapter_settings import AdapterSettings
-from sciembed_train.encoder.control_codes import add_codes, code_ids, with_codes
-from sciembed_train.encoder.folder import save_encoder
-from sciembed_train.encoder.microbatch import encode_in_pieces, plan_pieces
-from sciembed_train.encoder.mix import new_mix
-from sciembed_train.encoder.opening import open_parts
-from sciembed_train.encoder.packed import why_not_packed
-from sciembed_train.encoder.piece import packed_piece, padded_piece, run_along
-from sciembed_train.encoder.products import faster_linear
+from sciembed_train.batch import Sentences, TokenRows
+from sciembed_train.encoder.adapters import format_adapters
+from sciembed_train.encoder.adapters.adapter_choice import checkpoint_layers
+from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
+from sciembed_train.encoder.adapters.control_codes import add_codes, code_ids, with_codes
+from sciembed_train.encoder.heads import masked_lm
+from sciembed_train.encoder.io import loading
+from sciembed_train.encoder.io.encoder_folder import save_encoder
+from sciembed_train.encoder.io.opening import open_parts
+from sciembed_train.encoder.layer_mix import new_mix
+from sciembed_train.encoder.microbatch.micro_batch_forward import (
+    packed_piece,
+    padded_piece,
+    run_along,
+)
+from sciembed_train.encoder.microbatch.micro_batches import encode_in_pieces, plan_pieces
 from sciembed_train.encoder.settings import EncoderSettings, position_limit
+from sciembed_train.encoder.unpadded import attention
+from sciembed_train.encoder.unpadded.bert import why_not_packed
+from sciembed_train.encoder.unpadded.onednn_linear import faster_linear
 from sciembed_train.errors import UserError
-from sciembed_train.inputs import FORMATS, InputFormat, TextTokenizer, cut_sentences
+from sciembed_train.text.inputs import FORMATS, InputFormat, TextTokenizer, cut_sentences
 
 
 class Encoder(nn.Module):
@@ -70,7 +77,7 @@ class Encoder(nn.Module):
         replaced: dict[str, float] | None = None,
         *,
         masked_lm: bool | Literal["auto"] = False,
-        head: mlm.MaskedLMHead | None = None,
+        head: masked_lm.MaskedLMHead | None = None,
     ) -> None:
         super().__init__()
         self.settings = settings
@@ -88,7 +95,7 @@ class Encoder(nn.Module):
         if settings.pooling == "mix":
             self.mix = new_mix(self.backbone.config, settings, recorded and recorded.mix)
         self._check()
-        self.adapters: adapters.FormatAdapters | None = None
+        self.adapters: format_adapters.FormatAdapters | None = None
         reason = why_not_packed(backbone)
         if settings.adapters is not None:
             self.adapters = self._adapt(settings.adapters, recorded and recorded.adapters)
@@ -128,15 +135,15 @@ class Encoder(nn.Module):
 
     def _adapt(
         self, wanted: AdapterSettings, held: AdapterSettings | None
-    ) -> adapters.FormatAdapters:
+    ) -> format_adapters.FormatAdapters:
         if self.head is not None:
             raise UserError(
                 "encoder.adapters freezes the backbone, which masked language modelling trains: "
                 "set one of them to null or false."
             )
-        made = adapters.FormatAdapters(self.backbone, wanted, self.settings.backbone, held)
-        self.register_state_dict_post_hook(adapters.leave_base_out)
-        self.register_load_state_dict_pre_hook(adapters.put_base_in)
+        made = format_adapters.FormatAdapters(self.backbone, wanted, self.settings.backbone, held)
+        self.register_state_dict_post_hook(format_adapters.leave_base_out)
+        self.register_load_state_dict_pre_hook(format_adapters.put_base_in)
         return made
 
     def _check(self) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from sciembed_train.encoder import attention, pooling
-from sciembed_train.encoder.adapter_settings import AdapterSettings
+from sciembed_train.encoder import pooling
+from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
+from sciembed_train.encoder.unpadded import attention
 from sciembed_train.errors import UserError
-from sciembed_train.inputs import InputFormat
+from sciembed_train.text.inputs import InputFormat
 
 # Model types whose positions count from padding_idx + 1, so that many fewer fit in the table.
 _OFFSET_POSITIONS = {

@@ -13,10 +13,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32
 
-from sciembed_train.corpus.progress import Progress
-from sciembed_train.evaluation.options import EmbedSettings, Similarity
 from sciembed_train.evaluation.systems import Model
-from sciembed_train.evaluation.vectors import Text, embed_texts
+from sciembed_train.inference.embedding import Text, embed_texts
+from sciembed_train.inference.options import EmbedSettings, Similarity
+from sciembed_train.progress import Progress
 
 Record = tuple[str, ...]  # the fields of a text that are not empty, the title first
 

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from sciembed_train.encoder.loading import Recorded, find_folder, read_recorded
+from sciembed_train.encoder.io.loading import Recorded, find_folder, read_recorded
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation.options import (
+from sciembed_train.inference.embedding import model_place
+from sciembed_train.inference.options import (
     SIMILARITIES,
     EmbedSettings,
     Scorer,
     ScoreSettings,
     Similarity,
 )
-from sciembed_train.evaluation.vectors import model_place
-from sciembed_train.transport import TransportSettings
+from sciembed_train.losses.transport import TransportSettings
 
 _BY: dict[Similarity, str] = {
     "euclidean": "Euclidean distance",

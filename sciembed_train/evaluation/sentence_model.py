@@ -9,11 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from sciembed_train.corpus.progress import Progress
-from sciembed_train.evaluation.options import EmbedSettings, ScoreSettings
-from sciembed_train.evaluation.retrieval import to_unit
+from sciembed_train.evaluation.ranking import to_unit
 from sciembed_train.evaluation.scoring import scoring_of
-from sciembed_train.evaluation.sentences import (
+from sciembed_train.evaluation.systems import Search
+from sciembed_train.inference.embedding import describe, open_encoder
+from sciembed_train.inference.options import EmbedSettings, ScoreSettings
+from sciembed_train.inference.sentence_embedding import (
     PaperSentences,
     Sentenced,
     Vectors,
@@ -23,8 +24,7 @@ from sciembed_train.evaluation.sentences import (
     sentenced,
     transported,
 )
-from sciembed_train.evaluation.systems import Search
-from sciembed_train.evaluation.vectors import describe, open_encoder
+from sciembed_train.progress import Progress
 
 
 @dataclass

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 
-from sciembed_train.corpus.progress import Progress
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation.options import EmbedSettings, ScoreSettings, Similarity
-from sciembed_train.evaluation.retrieval import distance_rows, to_unit
+from sciembed_train.evaluation.ranking import distance_rows, to_unit
 from sciembed_train.evaluation.scoring import scoring_of
-from sciembed_train.evaluation.vectors import Text, describe, embed_texts, open_encoder
-from sciembed_train.similarity import pairwise_euclidean
+from sciembed_train.inference.embedding import Text, describe, embed_texts, open_encoder
+from sciembed_train.inference.options import EmbedSettings, ScoreSettings, Similarity
+from sciembed_train.losses.similarity import pairwise_euclidean
+from sciembed_train.progress import Progress
 
 
 @dataclass(frozen=True)

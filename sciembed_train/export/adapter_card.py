@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sciembed_train.encoder.adapter_settings import (
+from sciembed_train.encoder.adapters.adapter_settings import (
     ADAPTERS_PLACE,
     BASE_PLACE,
     FUSION_PLACE,
@@ -12,7 +12,7 @@ from sciembed_train.encoder.adapter_settings import (
 )
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.export.card_usage import of_formats
-from sciembed_train.inputs import FORMATS
+from sciembed_train.text.inputs import FORMATS
 
 _POOLED = {"cls": "hidden[:, 0]", "mean": "(hidden * mask).sum(1) / mask.sum(1)"}
 

@@ -19,20 +19,20 @@ from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sciembed_train.encoder.adapter_settings import (
+from sciembed_train.encoder.adapters.adapter_settings import (
     ADAPTERS_PLACE,
     BASE_PLACE,
     FUSION_PLACE,
     configuration,
     library,
 )
+from sciembed_train.encoder.adapters.fusion import fusion_code
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.encoder.fusion import fusion_code
-from sciembed_train.encoder.loading import quiet_transformers
-from sciembed_train.encoder.packed import why_not_packed
+from sciembed_train.encoder.io.loading import quiet_transformers
+from sciembed_train.encoder.unpadded.bert import why_not_packed
 from sciembed_train.export.mix_folder import ASKED
-from sciembed_train.export.sentence_transformers import write_layout
-from sciembed_train.inputs import FORMATS
+from sciembed_train.export.sentence_transformers_layout import write_layout
+from sciembed_train.text.inputs import FORMATS
 
 CODE = Path(__file__).with_name("adapted_model.py")
 # What `adapted_model.py` computes, as the library's configuration says it.

@@ -8,14 +8,20 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from sciembed_train.encoder.adapter_files import CONFIG, save_adapter
-from sciembed_train.encoder.adapter_settings import library
+from sciembed_train.encoder.adapters.adapter_files import CONFIG, save_adapter
+from sciembed_train.encoder.adapters.adapter_settings import library
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.encoder.loading import find_folder, quiet_transformers, read_recorded
+from sciembed_train.encoder.io.loading import find_folder, quiet_transformers, read_recorded
 from sciembed_train.errors import UserError
 from sciembed_train.export.adapter_folder import library_vectors
-from sciembed_train.export.hf import check_target, compare, on_host, probe_texts, put_in_place
-from sciembed_train.inputs import FORMATS
+from sciembed_train.export.export_folder import (
+    check_target,
+    compare,
+    on_host,
+    probe_texts,
+    put_in_place,
+)
+from sciembed_train.text.inputs import FORMATS
 
 LIBRARY = "AutoModel and adapters"
 

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciembed_train.encoder import loading
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings, position_limit
-from sciembed_train.encoder.mix import mixed_states
+from sciembed_train.encoder.io import loading
+from sciembed_train.encoder.layer_mix import mixed_states
 from sciembed_train.errors import UserError
-from sciembed_train.export.aspire import BIENCODER, INFO, KINDS, MIX, MULTI_VECTOR, Kind
+from sciembed_train.export.aspire_layout import BIENCODER, INFO, KINDS, MIX, MULTI_VECTOR, Kind
 from sciembed_train.export.checkpoint_file import load_checkpoint
 from sciembed_train.export.published import OF_SENTENCES, Known
-from sciembed_train.inputs import InputFormat
+from sciembed_train.text.inputs import InputFormat
 
 # A buffer that transformers had when the models were made; it was never trained.
 _GONE = "embeddings.position_ids"

@@ -18,12 +18,12 @@ from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sciembed_train.encoder.adapter_settings import BASE_PLACE
+from sciembed_train.encoder.adapters.adapter_settings import BASE_PLACE
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.encoder.packed import PACKED_TYPES, why_not_packed
+from sciembed_train.encoder.unpadded.bert import PACKED_TYPES, why_not_packed
 from sciembed_train.export.card_usage import of_formats
-from sciembed_train.export.sentence_transformers import write_layout
-from sciembed_train.inputs import FORMATS
+from sciembed_train.export.sentence_transformers_layout import write_layout
+from sciembed_train.text.inputs import FORMATS
 
 _TABLE = "embeddings.position_embeddings.weight"
 _SPECIAL = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")

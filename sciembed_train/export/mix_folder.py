@@ -18,11 +18,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.encoder.loading import quiet_transformers
-from sciembed_train.encoder.mix import BACKBONE_PLACE
+from sciembed_train.encoder.io.loading import quiet_transformers
+from sciembed_train.encoder.layer_mix import BACKBONE_PLACE
 from sciembed_train.encoder.pooling import mix_shares
-from sciembed_train.export.own_code import with_own_codes
-from sciembed_train.export.sentence_transformers import write_layout, write_mix_layout
+from sciembed_train.export.run_custom_code import with_own_codes
+from sciembed_train.export.sentence_transformers_layout import write_layout, write_mix_layout
 
 CODE = Path(__file__).with_name("layer_mix.py")
 # What other libraries ask of a configuration, whatever the backbone is.

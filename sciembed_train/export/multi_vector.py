@@ -20,10 +20,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sciembed_train.encoder.loading import quiet_transformers
+from sciembed_train.encoder.io.loading import quiet_transformers
 from sciembed_train.export.published import OF_SENTENCES
-from sciembed_train.export.sentence_transformers import REFUSED
-from sciembed_train.inputs import InputFormat
+from sciembed_train.export.sentence_transformers_layout import REFUSED
+from sciembed_train.text.inputs import InputFormat
 
 Paper = tuple[str, Sequence[str]]  # title, sentences
 

@@ -51,7 +51,7 @@ def _matching(record: dict[str, Any]) -> Iterator[str]:
     yield "With sciembed_train:"
     yield ""
     yield "```python"
-    yield "from sciembed_train.matching import Matcher, picture"
+    yield "from sciembed_train.inference.matching import Matcher, picture"
     yield ""
     yield 'matcher = Matcher.load("PATH_OR_NAME_OF_THIS_MODEL")'
     yield from _PAPERS
@@ -115,7 +115,7 @@ def _transformers(encoder: Encoder, record: dict[str, Any]) -> Iterator[str]:
     if record["similarity"] == "transport":
         yield (
             "These distances are what optimal transport is computed of; "
-            "`sciembed_train/transport.py` is short and needs torch alone."
+            "`sciembed_train/losses/transport.py` is short and needs torch alone."
         )
         yield ""
 

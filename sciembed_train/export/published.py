@@ -91,7 +91,7 @@ def what_is_known(args: argparse.Namespace, folder: Path) -> Known:
     Raises:
         UserError: a recorded file is malformed, or what is known does not go together.
     """
-    from sciembed_train.encoder.loading import checked_config, log, read_recorded
+    from sciembed_train.encoder.io.loading import checked_config, log, read_recorded
 
     given = METHODS.get(args.method or "")
     recorded = read_recorded(folder, args.pooling or (given and given.pooling))
@@ -137,7 +137,7 @@ def transport_of(
     Raises:
         UserError: the temperature is neither recorded nor given, or given for something else.
     """
-    from sciembed_train.transport import TransportSettings
+    from sciembed_train.losses.transport import TransportSettings
 
     if similarity != "transport":
         if args.temperature is not None:

@@ -14,21 +14,21 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sciembed_train import distributed
-from sciembed_train.batches import PairBatch
+from sciembed_train.batch import PairBatch
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
-from sciembed_train.losses import triplet_margin
+from sciembed_train.losses.contrastive import triplet_margin
+from sciembed_train.losses.similarity import euclidean
 from sciembed_train.methods.base import Loss, Method, StepTokens, full_precision
-from sciembed_train.methods.meeting import Represented, meeting_gradients
-from sciembed_train.methods.negatives import against_candidates, outside_pairs
-from sciembed_train.methods.triplets import (
+from sciembed_train.methods.engine.gradient_cache import Represented, meeting_gradients
+from sciembed_train.methods.heldout.heldout_triplets import (
     VALIDATION_SCORES,
     HeldOutTriplets,
     cut_pairs,
     own_places,
 )
+from sciembed_train.methods.in_batch_negatives import against_candidates, outside_pairs
 from sciembed_train.optim import OptimSettings
-from sciembed_train.similarity import euclidean
 
 
 class Cocite(Method):
@@ -50,7 +50,7 @@ class Cocite(Method):
         mix_lr: what multiplies the learning rate of the layer mix's weights. At 1, as published,
             they hardly leave where they start: Adam moves each by about a learning rate a step.
         step_tokens: most tokens of one backward pass; a share that has more is cut by whole
-            pairs and encoded twice (`methods.meeting`). See `Method`.
+            pairs and encoded twice (`methods.engine.gradient_cache`). See `Method`.
 
     Raises:
         ValueError: the margin is negative, the temperature not above 0, or given for ``one``, or

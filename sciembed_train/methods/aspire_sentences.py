@@ -18,13 +18,20 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sciembed_train import distributed
-from sciembed_train.batches import SentencePairBatch, on_device
+from sciembed_train.batch import SentencePairBatch, on_device
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
-from sciembed_train.losses import triplet_margin
+from sciembed_train.losses.contrastive import triplet_margin
+from sciembed_train.losses.transport import (
+    TransportSettings,
+    attention,
+    best_match,
+    sentence_distances,
+    transport,
+)
 from sciembed_train.methods.base import Loss, Method, StepTokens, full_precision
-from sciembed_train.methods.meeting import Represented, meeting_gradients
-from sciembed_train.methods.sentences import (
+from sciembed_train.methods.engine.gradient_cache import Represented, meeting_gradients
+from sciembed_train.methods.heldout.heldout_sentence_pairs import (
     VALIDATION_SCORES,
     HeldOutSentences,
     Texts,
@@ -32,15 +39,8 @@ from sciembed_train.methods.sentences import (
     padded,
     sentences_there,
 )
-from sciembed_train.methods.triplets import own_places
+from sciembed_train.methods.heldout.heldout_triplets import own_places
 from sciembed_train.optim import OptimSettings
-from sciembed_train.transport import (
-    TransportSettings,
-    attention,
-    best_match,
-    sentence_distances,
-    transport,
-)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class SentenceCocite(Method):
             negative's aligned one: the anchor's ``own`` aligned sentence, or the one of that
             number in the ``other`` pair's alignment, as published: about any sentence.
         step_tokens: most tokens of one backward pass; a share that has more is cut by whole
-            pairs and encoded twice (`methods.meeting`). See `Method`.
+            pairs and encoded twice (`methods.engine.gradient_cache`). See `Method`.
 
     Raises:
         UserError: a setting is out of its range, lacks what it needs, or serves nothing.

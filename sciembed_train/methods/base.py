@@ -20,13 +20,18 @@ from torch import Tensor, nn
 
 from sciembed_train import distributed
 from sciembed_train import optim as optimiser
-from sciembed_train.encoder.checkpoint import CHECKPOINT_VERSION, describe
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-from sciembed_train.encoder.flops import bf16_peak
+from sciembed_train.encoder.io.encoder_checkpoint import CHECKPOINT_VERSION, describe
+from sciembed_train.encoder.profiling.flops import bf16_peak
 from sciembed_train.errors import UserError
-from sciembed_train.methods import sharding
-from sciembed_train.methods.fitting import Fitted, fit_step
-from sciembed_train.methods.meter import Meter, bf16_share, peak_memory_gb, useful_token_share
+from sciembed_train.methods.engine import sharding
+from sciembed_train.methods.engine.micro_batch_size import Fitted, fit_step
+from sciembed_train.methods.engine.throughput import (
+    Meter,
+    bf16_share,
+    peak_memory_gb,
+    useful_token_share,
+)
 from sciembed_train.optim import OptimSettings
 
 # Most tokens of a backward pass: as many as fit, a number, or no limit.
@@ -79,7 +84,7 @@ class Method(LightningModule):
         optim: AdamW, its schedule and clipping.
         step_tokens: most tokens of distinct texts in one backward pass; a rank's share that has
             more is cut by whole examples. A setting of the machine's memory: the gradient is the
-            same. ``auto`` for as many as fit (`methods.fitting`), null for no cut.
+            same. ``auto`` for as many as fit (`methods.engine.micro_batch_size`), null for no cut.
         masked_lm: whether the backbone's masked-language-modelling head is trained too.
     """
 

@@ -16,13 +16,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sciembed_train import distributed
-from sciembed_train.batches import SpanBatch
+from sciembed_train.batch import SpanBatch
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
-from sciembed_train.losses import masked_lm, nt_xent
+from sciembed_train.losses.contrastive import masked_lm, nt_xent
 from sciembed_train.methods.base import Loss, Method, StepTokens, full_precision
-from sciembed_train.methods.meeting import Represented, meeting_gradients
-from sciembed_train.methods.spans import VALIDATION_SCORES, HeldOutSpans, cut_spans, span_vectors
+from sciembed_train.methods.engine.gradient_cache import Represented, meeting_gradients
+from sciembed_train.methods.heldout.heldout_spans import (
+    VALIDATION_SCORES,
+    HeldOutSpans,
+    cut_spans,
+    span_vectors,
+)
 from sciembed_train.optim import OptimSettings
 
 
@@ -46,7 +51,7 @@ class Declutr(Method):
             the weights say (issues 212 and 222 of the original repository). The result then
             depends on the number of ranks.
         step_tokens: most tokens of one backward pass; a share that has more is cut by whole
-            documents and encoded twice (`methods.meeting`). See `Method`.
+            documents and encoded twice (`methods.engine.gradient_cache`). See `Method`.
 
     Raises:
         ValueError: the temperature is not above 0, a weight is negative, or both are 0.

@@ -11,14 +11,18 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from sciembed_train.batches import TripletBatch
+from sciembed_train.batch import TripletBatch
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
-from sciembed_train.losses import triplet_margin
+from sciembed_train.losses.contrastive import triplet_margin
+from sciembed_train.losses.similarity import euclidean
 from sciembed_train.methods.base import Loss, Method, StepTokens, full_precision
-from sciembed_train.methods.triplets import VALIDATION_SCORES, HeldOutTriplets, cut_triplets
+from sciembed_train.methods.heldout.heldout_triplets import (
+    VALIDATION_SCORES,
+    HeldOutTriplets,
+    cut_triplets,
+)
 from sciembed_train.optim import OptimSettings
-from sciembed_train.similarity import euclidean
 
 
 class Specter(Method):

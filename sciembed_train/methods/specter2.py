@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sciembed_train import distributed
-from sciembed_train.batches import (
+from sciembed_train.batch import (
     DevTasks,
     LabelPart,
     TaskBatch,
@@ -28,12 +28,11 @@ from sciembed_train.batches import (
 )
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
-from sciembed_train.inputs import FORMATS
-from sciembed_train.losses import supervised_contrastive, triplet_margin
+from sciembed_train.losses.contrastive import supervised_contrastive, triplet_margin
+from sciembed_train.losses.similarity import euclidean, unit
 from sciembed_train.methods.base import Loss, Method, StepTokens, full_precision
-from sciembed_train.methods.meeting import Represented, meeting_gradients
-from sciembed_train.methods.negatives import against_candidates, not_known_as_near
-from sciembed_train.methods.tasks import (
+from sciembed_train.methods.engine.gradient_cache import Represented, meeting_gradients
+from sciembed_train.methods.heldout.heldout_tasks import (
     SCORES,
     VALIDATION_SCORES,
     HeldOutTasks,
@@ -43,8 +42,9 @@ from sciembed_train.methods.tasks import (
     fingerprints,
     label_losses,
 )
+from sciembed_train.methods.in_batch_negatives import against_candidates, not_known_as_near
 from sciembed_train.optim import OptimSettings
-from sciembed_train.similarity import euclidean, unit
+from sciembed_train.text.inputs import FORMATS
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class MultiTask(Method):
         head_dropout: of the embedding before a head.
         step_tokens: most tokens of one backward pass; a share that has more is cut by whole
             examples. Those that meet others of the step (``all``, contrastive) are encoded twice
-            (`methods.meeting`). See `Method`.
+            (`methods.engine.gradient_cache`). See `Method`.
 
     Raises:
         UserError: a setting is out of its range, or serves nothing.

@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
-from sciembed_train.corpus.store import Corpus
+from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError
-from sciembed_train.inputs import InputFormat, TextTokenizer
+from sciembed_train.text.inputs import InputFormat, TextTokenizer
 
 
 @dataclass(frozen=True)

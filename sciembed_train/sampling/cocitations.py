@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sciembed_train.batches import PairBatch, TokenRows
-from sciembed_train.corpus.store import Corpus
-from sciembed_train.corpus.tokens import TokenStore
+from sciembed_train.batch import PairBatch, TokenRows
+from sciembed_train.corpus.store.corpus_folder import Corpus
+from sciembed_train.corpus.store.token_store import TokenStore
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import Reading, Sampling
-from sciembed_train.sampling.draws import uniforms
+from sciembed_train.sampling.span_positions import uniforms
 from sciembed_train.sampling.triplets import PaperBatches, by_slots, fingerprint
 
 DEV_PAIRS = 2_000  # as Aspire validated on

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sciembed_train.batches import SpanBatch, TokenRows
-from sciembed_train.sampling.draws import Rule, uniforms
-from sciembed_train.sampling.masking import Masking
+from sciembed_train.batch import SpanBatch, TokenRows
+from sciembed_train.sampling.span_positions import Rule, uniforms
+from sciembed_train.sampling.token_masking import Masking
 
 
 @runtime_checkable

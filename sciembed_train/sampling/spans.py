@@ -15,13 +15,13 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from sciembed_train.batches import DevSpans, SpanBatch
-from sciembed_train.corpus.store import Corpus
+from sciembed_train.batch import DevSpans, SpanBatch
+from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import Reading, Sampling
-from sciembed_train.sampling.draws import HELD_OUT, TRAIN, Rule, Strategy
-from sciembed_train.sampling.masking import Masking
 from sciembed_train.sampling.span_batch import Slices, span_batch
+from sciembed_train.sampling.span_positions import HELD_OUT, TRAIN, Rule, Strategy
+from sciembed_train.sampling.token_masking import Masking
 
 DRAWS_VERSION = 1  # of how spans and masks are drawn: another one is another experiment
 DEV_DOCUMENTS = 500  # held-out documents to validate on, where nothing else is said

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sciembed_train.batches import (
+from sciembed_train.batch import (
     DevTasks,
     LabelPart,
     TaskBatch,
@@ -25,14 +25,14 @@ from sciembed_train.batches import (
     TokenRows,
     TripletPart,
 )
-from sciembed_train.corpus.store import Corpus
-from sciembed_train.corpus.tasks import TaskInfo, TaskSplit
-from sciembed_train.corpus.tokens import TokenStore
+from sciembed_train.corpus.store.corpus_folder import Corpus
+from sciembed_train.corpus.store.token_store import TokenStore
+from sciembed_train.corpus.tasks.task_types import TaskInfo, TaskSplit
 from sciembed_train.errors import UserError
-from sciembed_train.inputs import FORMATS
 from sciembed_train.sampling.base import Reading, Sampling
 from sciembed_train.sampling.task_plan import PublishedPlan, TaskPlan
 from sciembed_train.sampling.triplets import PaperBatches, choose_dev, fingerprint
+from sciembed_train.text.inputs import FORMATS
 
 DEV_EXAMPLES = 2_000  # of each task, where no other number is asked for
 PLAN_VERSION = 1  # of which examples a step has: another one is another experiment

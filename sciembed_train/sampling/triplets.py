@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from sciembed_train.batches import DevTriplets, PaperBatch, TokenRows, TripletBatch
-from sciembed_train.corpus.store import Corpus
-from sciembed_train.corpus.tokens import TokenStore
+from sciembed_train.batch import DevTriplets, PaperBatch, TokenRows, TripletBatch
+from sciembed_train.corpus.store.corpus_folder import Corpus
+from sciembed_train.corpus.store.token_store import TokenStore
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import Reading, Sampling
 

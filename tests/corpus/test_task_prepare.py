@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from sciembed_train.cli import main
-from sciembed_train.corpus.prepare import PrepareSettings, cached_corpus, prepare, summary
-from sciembed_train.corpus.recipe import recipe_settings
-from sciembed_train.corpus.store import Corpus
-from sciembed_train.corpus.tasks import TaskBuilding
+from sciembed_train.commands.prepare import PrepareSettings, cached_corpus, prepare, summary
+from sciembed_train.config.recipe import recipe_settings
+from sciembed_train.corpus.store.corpus_folder import Corpus
+from sciembed_train.corpus.tasks.task_types import TaskBuilding
 from sciembed_train.errors import UserError
-from sciembed_train.inputs import InputFormat, TextTokenizer
-from tests.corpus.tasks import EIGHT, write_lines, write_tasks
+from sciembed_train.text.inputs import InputFormat, TextTokenizer
+from tests.helpers.tasks import EIGHT, write_lines, write_tasks
 
 
 @pytest.fixture

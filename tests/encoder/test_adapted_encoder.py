@@ -7,12 +7,12 @@ import shutil
 import pytest
 import torch
 
-from sciembed_train.batches import TokenRows
-from sciembed_train.encoder.adapter_settings import AdapterSettings
-from sciembed_train.encoder.checkpoint import describe, encoder_from_checkpoint
+from sciembed_train.batch import TokenRows
+from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
+from sciembed_train.encoder.io.encoder_checkpoint import describe, encoder_from_checkpoint
 from sciembed_train.errors import UserError
-from tests.encoder.adapter_models import (
+from tests.helpers.adapter_models import (
     CODES,
     WIDE,
     assert_close,
@@ -200,7 +200,7 @@ def test_a_copy_of_an_encoder_has_a_state_of_its_own(tiny_bert):
 
 
 def test_a_state_of_another_base_is_refused(tiny_bert, tmp_path):
-    from tests.tiny import write_tiny_bert
+    from tests.helpers.tiny_models import write_tiny_bert
 
     state = encoder_of(tiny_bert, "float32").state_dict()
     other = encoder_of(write_tiny_bert(tmp_path / "other", seed=1), "float32")
@@ -257,7 +257,7 @@ def test_a_checkpoint_holds_the_adapters_and_names_their_base(tiny_bert, tmp_pat
 
 
 def test_a_checkpoint_without_its_base_is_refused(tiny_bert, tmp_path):
-    from tests.tiny import write_tiny_bert
+    from tests.helpers.tiny_models import write_tiny_bert
 
     base = shutil.copytree(tiny_bert, tmp_path / "base")
     encoder = encoder_of(base, "float32").eval()
@@ -320,7 +320,7 @@ def test_a_saved_folder_has_the_plain_base_and_loads_as_no_plain_model(tiny_bert
 
 
 def test_a_folder_whose_base_was_exchanged_is_refused(tiny_bert, tmp_path):
-    from tests.tiny import write_tiny_bert
+    from tests.helpers.tiny_models import write_tiny_bert
 
     encoder_of(tiny_bert, "float32").save(tmp_path / "model")
     write_tiny_bert(tmp_path / "model" / "base", seed=4)

@@ -5,11 +5,11 @@ import dataclasses
 import pytest
 import torch
 
-from sciembed_train.batches import Sentences, TokenRows
+from sciembed_train.batch import Sentences, TokenRows
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.errors import UserError
-from sciembed_train.inputs import InputFormat
-from tests.encoder.test_packed import assert_same, ragged
+from sciembed_train.text.inputs import InputFormat
+from tests.encoder.unpadded.test_bert import assert_same, ragged
 
 # Rows of several pieces; sentences may touch, leave gaps, and are given in the texts' order.
 LENGTHS = [60, 4, 37, 37, 120]

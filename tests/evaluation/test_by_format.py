@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from sciembed_train.encoder.adapter_settings import AdapterSettings
+from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.by_format import (
@@ -11,9 +11,9 @@ from sciembed_train.evaluation.by_format import (
     as_paper,
     model_vectors,
 )
-from sciembed_train.evaluation.options import EmbedSettings
 from sciembed_train.evaluation.systems import Model
-from sciembed_train.inputs import FORMATS
+from sciembed_train.inference.options import EmbedSettings
+from sciembed_train.text.inputs import FORMATS
 
 RECORDS = [("Sorting networks", "Comparators.", "Venue", "1964"), ("Alone",), ("A", "B"), ()]
 

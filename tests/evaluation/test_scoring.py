@@ -3,9 +3,9 @@ import json
 import pytest
 
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation.options import EmbedSettings, ScoreSettings
 from sciembed_train.evaluation.scoring import Scoring, scoring_of
-from sciembed_train.transport import TransportSettings
+from sciembed_train.inference.options import EmbedSettings, ScoreSettings
+from sciembed_train.losses.transport import TransportSettings
 
 FORM = {"separator": "sep", "sentences": "joined", "control_code": ""}
 MOVES = {"temperature": 5000.0, "blur": 0.1, "scaling": 0.8}

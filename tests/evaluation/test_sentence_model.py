@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from sciembed_train import transport as moving
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.evaluation.options import EmbedSettings, ScoreSettings
 from sciembed_train.evaluation.sentence_model import SentenceModel
 from sciembed_train.evaluation.systems import Search
-from sciembed_train.transport import TransportSettings
+from sciembed_train.inference.options import EmbedSettings, ScoreSettings
+from sciembed_train.losses import transport as moving
+from sciembed_train.losses.transport import TransportSettings
 
 TEXTS = [
     ("word1 word2", ["word3 word4", "word5", "word6 word7 word8"]),

@@ -7,8 +7,8 @@ import pytest
 
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation.options import EmbedSettings
 from sciembed_train.evaluation.systems import Bm25, Chance, Model, Search
+from sciembed_train.inference.options import EmbedSettings
 
 TEXTS = [
     ("Parallel sorting", "sorting networks sort in parallel"),

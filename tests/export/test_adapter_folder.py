@@ -11,14 +11,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sciembed_train import cli
-from sciembed_train.encoder.adapter_settings import AdapterSettings
-from sciembed_train.encoder.checkpoint import describe
+from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
+from sciembed_train.encoder.io.encoder_checkpoint import describe
 from sciembed_train.export import adapter_folder
-from sciembed_train.export.hf import ExportError, export_encoder
-from sciembed_train.export.own_code import with_own_codes
-from sciembed_train.inputs import FORMATS
-from tests.encoder.adapter_models import WIDE, stir
+from sciembed_train.export.export_folder import ExportError, export_encoder
+from sciembed_train.export.run_custom_code import with_own_codes
+from sciembed_train.text.inputs import FORMATS
+from tests.helpers.adapter_models import WIDE, stir
 
 adapters_library = pytest.importorskip("adapters")
 

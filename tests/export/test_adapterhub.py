@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from sciembed_train import cli
-from sciembed_train.encoder.adapter_settings import AdapterSettings
-from sciembed_train.encoder.checkpoint import describe
+from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
+from sciembed_train.encoder.io.encoder_checkpoint import describe
 from sciembed_train.errors import UserError
 from sciembed_train.export.adapterhub import export_adapter
-from sciembed_train.export.hf import ExportError
-from tests.encoder.adapter_models import stir
+from sciembed_train.export.export_folder import ExportError
+from tests.helpers.adapter_models import stir
 
 pytest.importorskip("adapters")
 TEXTS = ["word1 word2 word3", "word4 " * 700, "word5"]

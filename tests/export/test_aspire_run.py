@@ -7,13 +7,13 @@ import torch
 
 from sciembed_train import cli
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-from sciembed_train.export import aspire
-from sciembed_train.export.aspire import export_aspire, is_aspire
+from sciembed_train.export import aspire_layout
+from sciembed_train.export.aspire_layout import export_aspire, is_aspire
 from sciembed_train.export.aspire_run import load_aspire
-from sciembed_train.export.hf import ExportError
-from sciembed_train.inputs import InputFormat
-from sciembed_train.matching import Matcher
-from tests.export.test_aspire import disturbed, refused
+from sciembed_train.export.export_folder import ExportError
+from sciembed_train.inference.matching import Matcher
+from sciembed_train.text.inputs import InputFormat
+from tests.export.test_aspire_layout import disturbed, refused
 
 OT = {
     "model_name": "miswordbienc",
@@ -153,7 +153,7 @@ def test_our_own_transport_and_form_come_back(tiny_bert, tmp_path):
 
 
 def test_the_verb_writes_a_checkpoint_of_each_kind(tiny_bert, tmp_path):
-    from sciembed_train.encoder.checkpoint import describe
+    from sciembed_train.encoder.io.encoder_checkpoint import describe
 
     for pooling, record, name in (
         ("sentences", {"similarity": "best_match"}, "model_cur_best.pt"),
@@ -237,7 +237,7 @@ def test_a_wrong_file_is_noticed_and_removed(pooling, tiny_bert, tmp_path, monke
     card = {"base_model": "a/b", "similarity": "best_match"}
     if pooling == "cls":
         card = {"base_model": "a/b", "texts": "sentences"}
-    monkeypatch.setattr(aspire.torch, "save", spoilt)
+    monkeypatch.setattr(aspire_layout.torch, "save", spoilt)
     with pytest.raises(ExportError, match="other embeddings"):
         export_aspire(encoder, tmp_path / "sub" / "a", card)
     assert list((tmp_path / "sub").iterdir()) == []

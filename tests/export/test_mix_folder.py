@@ -9,14 +9,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sciembed_train import cli
-from sciembed_train.encoder.checkpoint import describe
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-from sciembed_train.evaluation.options import EmbedSettings
-from sciembed_train.evaluation.vectors import open_encoder
+from sciembed_train.encoder.io.encoder_checkpoint import describe
 from sciembed_train.export import mix_folder
-from sciembed_train.export.hf import ExportError, export_encoder
-from sciembed_train.inputs import InputFormat
-from tests.encoder.masked import write_masked_lm
+from sciembed_train.export.export_folder import ExportError, export_encoder
+from sciembed_train.inference.embedding import open_encoder
+from sciembed_train.inference.options import EmbedSettings
+from sciembed_train.text.inputs import InputFormat
+from tests.helpers.masked_models import write_masked_lm
 
 CARD = {"method": "cocite", "seed": 7, "base_model": "somebody/some-bert"}
 TEXTS = ["word1 word2 word3", "word4 " * 700, "word5"]

@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sciembed_train import cli
-from sciembed_train.encoder.checkpoint import describe
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-from sciembed_train.export import hf, multi_vector
-from sciembed_train.export.hf import ExportError, export_encoder
-from sciembed_train.inputs import InputFormat
-from sciembed_train.matching import Matcher
+from sciembed_train.encoder.io.encoder_checkpoint import describe
+from sciembed_train.export import export_folder, multi_vector
+from sciembed_train.export.export_folder import ExportError, export_encoder
+from sciembed_train.inference.matching import Matcher
+from sciembed_train.text.inputs import InputFormat
 
 TRANSPORT = {"temperature": 5000.0, "blur": 0.05, "scaling": 0.9}
 OT = {"method": "sentencecocite", "similarity": "transport", "transport": TRANSPORT}
@@ -222,13 +222,13 @@ def test_a_folder_that_gives_something_else_is_noticed_and_removed(
     what, message, tiny_bert, tmp_path, monkeypatch
 ):
     pytest.importorskip("sentence_transformers")
-    write = hf.write_refusal
+    write = export_folder.write_refusal
 
     def spoiled(folder, dim):
         write(folder, dim)
         spoil(folder, what)
 
-    monkeypatch.setattr(hf, "write_refusal", spoiled)
+    monkeypatch.setattr(export_folder, "write_refusal", spoiled)
     with pytest.raises(ExportError, match=message):
         export_encoder(several(tiny_bert), tmp_path / "sub" / "m", TS)
     assert list((tmp_path / "sub").iterdir()) == []

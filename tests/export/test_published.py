@@ -156,7 +156,7 @@ def test_pooling_and_similarity_that_do_not_go_together_are_refused(hub, tmp_pat
 
 
 def test_a_head_is_left_out_of_a_multi_vector_model_and_that_is_said(tmp_path, caplog):
-    from tests.encoder.masked import write_masked_lm
+    from tests.helpers.masked_models import write_masked_lm
 
     source = write_masked_lm(tmp_path / "s", "roberta")
     assert run(source, tmp_path / "m", "--method", "tsaspire", "--quiet") == 0

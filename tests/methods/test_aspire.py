@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from sciembed_train import distributed
-from sciembed_train.batches import PairBatch, TokenRows
+from sciembed_train.batch import PairBatch, TokenRows
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.methods.aspire import Cocite
-from sciembed_train.methods.triplets import cut_pairs
-from tests.corpus.cocited import write_cocited_corpus
-from tests.methods import training
-from tests.methods.pair_training import VARIANTS, on_a_rank
-from tests.methods.training import difference
-from tests.processes import run_ranks
+from sciembed_train.methods.heldout.heldout_triplets import cut_pairs
+from tests.helpers import training
+from tests.helpers.cocited import write_cocited_corpus
+from tests.helpers.pair_training import VARIANTS, on_a_rank
+from tests.helpers.processes import run_ranks
+from tests.helpers.training import difference
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers.*", "ignore:.*LeafSpec.*"
@@ -39,7 +39,7 @@ def alone(place):
 
 @pytest.fixture(scope="module")
 def two(place):
-    return run_ranks(2, "tests.methods.pair_training", "on_a_rank", *place, list(VARIANTS))
+    return run_ranks(2, "tests.helpers.pair_training", "on_a_rank", *place, list(VARIANTS))
 
 
 @pytest.mark.parametrize("name", [name for name in VARIANTS if name not in FAULTS])
@@ -53,7 +53,7 @@ def test_gradients_of_two_ranks_equal_one_process(name, alone, two):
 
 def test_gradients_of_four_ranks_equal_one_process(place, alone):
     names = ["one", "InfoNCE, cut"]
-    for found in run_ranks(4, "tests.methods.pair_training", "on_a_rank", *place, names):
+    for found in run_ranks(4, "tests.helpers.pair_training", "on_a_rank", *place, names):
         for name in names:
             assert difference(found[name], alone[name], "gradients") < 1e-9
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sciembed_train.batches import (
+from sciembed_train.batch import (
     DevTriplets,
     PairBatch,
     PaperBatch,
@@ -16,15 +16,15 @@ from sciembed_train.batches import (
 )
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
+from sciembed_train.losses.transport import TransportSettings
 from sciembed_train.methods.aspire_sentences import Objectives, SentenceCocite
-from sciembed_train.methods.sentences import cut_sentence_pairs
-from sciembed_train.transport import TransportSettings
-from tests.corpus.cocited import write_sentenced_corpus
-from tests.methods import training
-from tests.methods.sentence_training import ALL, TRANSPORT, VARIANTS, on_a_rank
-from tests.methods.training import difference
-from tests.processes import run_ranks
-from tests.test_transport import geomloss_value
+from sciembed_train.methods.heldout.heldout_sentence_pairs import cut_sentence_pairs
+from tests.helpers import training
+from tests.helpers.cocited import write_sentenced_corpus
+from tests.helpers.processes import run_ranks
+from tests.helpers.sentence_training import ALL, TRANSPORT, VARIANTS, on_a_rank
+from tests.helpers.training import difference
+from tests.losses.test_transport import geomloss_value
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers.*", "ignore:.*LeafSpec.*"
@@ -47,7 +47,7 @@ def alone(place):
 
 @pytest.fixture(scope="module")
 def two(place):
-    return run_ranks(2, "tests.methods.sentence_training", "on_a_rank", *place, list(VARIANTS))
+    return run_ranks(2, "tests.helpers.sentence_training", "on_a_rank", *place, list(VARIANTS))
 
 
 @pytest.mark.parametrize("name", [name for name in VARIANTS if name not in FAULTS])
@@ -62,7 +62,7 @@ def test_gradients_of_two_ranks_equal_one_process(name, alone, two):
 
 def test_gradients_of_four_ranks_equal_one_process(place, alone):
     names = ["all", "all, cut"]
-    for found in run_ranks(4, "tests.methods.sentence_training", "on_a_rank", *place, names):
+    for found in run_ranks(4, "tests.helpers.sentence_training", "on_a_rank", *place, names):
         for name in names:
             assert difference(found[name], alone[name], "gradients") < 1e-9
 

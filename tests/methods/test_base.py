@@ -7,22 +7,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytorch_lightning.plugins.precision import MixedPrecision
 
-from sciembed_train.batches import DevTriplets, TokenRows, TripletBatch
-from sciembed_train.encoder.checkpoint import encoder_from_checkpoint
+from sciembed_train.batch import DevTriplets, TokenRows, TripletBatch
 from sciembed_train.encoder.encoder import EncoderSettings
+from sciembed_train.encoder.io.encoder_checkpoint import encoder_from_checkpoint
 from sciembed_train.errors import UserError
-from sciembed_train.losses import triplet_margin
+from sciembed_train.losses.contrastive import triplet_margin
+from sciembed_train.losses.similarity import euclidean
 from sciembed_train.methods.aspire import Cocite
 from sciembed_train.methods.base import Loss
 from sciembed_train.methods.declutr import Declutr
-from sciembed_train.methods.meter import useful_token_share
+from sciembed_train.methods.engine.throughput import useful_token_share
+from sciembed_train.methods.heldout.heldout_triplets import cut_triplets, held_out_scores
 from sciembed_train.methods.specter import Specter
-from sciembed_train.methods.triplets import cut_triplets, held_out_scores
 from sciembed_train.optim import OptimSettings
-from sciembed_train.similarity import euclidean
-from tests.methods import training
-from tests.methods.training import VARIANTS, Plain, difference, on_a_rank, small_corpus, train
-from tests.processes import run_ranks
+from tests.helpers import training
+from tests.helpers.processes import run_ranks
+from tests.helpers.training import VARIANTS, Plain, difference, on_a_rank, small_corpus, train
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers.*", "ignore:.*LeafSpec.*"
@@ -44,7 +44,7 @@ def alone(place):
 @pytest.fixture(scope="module")
 def two(place):
     """Each variant on two ranks that share the batch."""
-    return run_ranks(2, "tests.methods.training", "on_a_rank", *place, list(VARIANTS))
+    return run_ranks(2, "tests.helpers.training", "on_a_rank", *place, list(VARIANTS))
 
 
 def triplet_loss(anchor, positive, negative):

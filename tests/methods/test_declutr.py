@@ -6,17 +6,17 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM
 
-from sciembed_train.batches import DevSpans, SpanBatch, TokenRows
+from sciembed_train.batch import DevSpans, SpanBatch, TokenRows
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.methods.declutr import Declutr
-from sciembed_train.methods.spans import HeldOutSpans, cut_spans
+from sciembed_train.methods.heldout.heldout_spans import HeldOutSpans, cut_spans
 from sciembed_train.sampling.spans import SpanSampling
-from tests.corpus.documents import write_document_corpus
-from tests.methods import training
-from tests.methods.span_training import SPANS, VARIANTS, Spans, on_a_rank, train
-from tests.methods.training import difference
-from tests.processes import run_ranks
+from tests.helpers import training
+from tests.helpers.documents import write_document_corpus
+from tests.helpers.processes import run_ranks
+from tests.helpers.span_training import SPANS, VARIANTS, Spans, on_a_rank, train
+from tests.helpers.training import difference
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers.*", "ignore:.*LeafSpec.*"
@@ -45,7 +45,7 @@ def alone(place):
 
 @pytest.fixture(scope="module")
 def two(place):
-    return run_ranks(2, "tests.methods.span_training", "on_a_rank", *place, list(VARIANTS))
+    return run_ranks(2, "tests.helpers.span_training", "on_a_rank", *place, list(VARIANTS))
 
 
 IN_FOUR = ["contrastive", "mlm", "cut"]
@@ -53,7 +53,7 @@ IN_FOUR = ["contrastive", "mlm", "cut"]
 
 @pytest.fixture(scope="module")
 def four(place):
-    return run_ranks(4, "tests.methods.span_training", "on_a_rank", *place, IN_FOUR)
+    return run_ranks(4, "tests.helpers.span_training", "on_a_rank", *place, IN_FOUR)
 
 
 SAME = ["both", "contrastive", "mlm", "clean anchors", "cut", "cut, clean anchors", "cut, mlm"]
@@ -172,9 +172,9 @@ def prepared(backbone, dropout=0.0, **settings):
 
 
 def first_batch(corpus, backbone, **sampling):
-    from sciembed_train.corpus.store import Corpus
-    from sciembed_train.inputs import InputFormat, TextTokenizer
+    from sciembed_train.corpus.store.corpus_folder import Corpus
     from sciembed_train.sampling.base import Reading
+    from sciembed_train.text.inputs import InputFormat, TextTokenizer
 
     reading = Reading(TextTokenizer.load(backbone), InputFormat(), 64, 0)
     settings = SpanSampling(**{**SPANS, **sampling})

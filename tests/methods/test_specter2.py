@@ -8,7 +8,7 @@ import pytest
 import torch
 from pytorch_lightning.plugins import MixedPrecision
 
-from sciembed_train.batches import (
+from sciembed_train.batch import (
     DevTasks,
     LabelPart,
     PaperBatch,
@@ -17,13 +17,14 @@ from sciembed_train.batches import (
     TokenRows,
     TripletPart,
 )
-from sciembed_train.encoder.adapter_settings import AdapterSettings
+from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.methods.specter2 import Contrastive, MultiTask
-from tests.encoder.adapter_models import library_is_there
-from tests.methods import training
-from tests.methods.task_training import (
+from tests.helpers import training
+from tests.helpers.adapter_models import library_is_there
+from tests.helpers.processes import run_ranks
+from tests.helpers.task_training import (
     ADAPTED,
     VARIANTS,
     on_a_rank,
@@ -31,8 +32,7 @@ from tests.methods.task_training import (
     train,
     with_adapters,
 )
-from tests.methods.training import difference
-from tests.processes import run_ranks
+from tests.helpers.training import difference
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers.*", "ignore:.*LeafSpec.*"
@@ -69,7 +69,7 @@ def alone(place, names):
 @pytest.fixture(scope="module", params=[2, 4])
 def ranks(request, place, names):
     """What each of two or four processes found."""
-    return run_ranks(request.param, "tests.methods.task_training", "on_a_rank", *place, names)
+    return run_ranks(request.param, "tests.helpers.task_training", "on_a_rank", *place, names)
 
 
 @pytest.mark.parametrize("name", [n for n in (*VARIANTS, *ADAPTED) if n not in FAULTS])

@@ -13,15 +13,16 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sciembed_train import losses, optim
-from sciembed_train.batches import SpanBatch, TokenRows, TripletBatch
+from sciembed_train import optim
+from sciembed_train.batch import SpanBatch, TokenRows, TripletBatch
 from sciembed_train.encoder.encoder import EncoderSettings
+from sciembed_train.losses import contrastive
+from sciembed_train.losses.transport import TransportSettings
 from sciembed_train.methods.aspire import Cocite
 from sciembed_train.methods.aspire_sentences import Objectives, SentenceCocite
 from sciembed_train.methods.declutr import Declutr
 from sciembed_train.methods.specter import Specter
 from sciembed_train.optim import OptimSettings
-from sciembed_train.transport import TransportSettings
 from tests.methods import test_aspire, test_aspire_sentences, test_specter2
 
 META = torch.device("meta")
@@ -140,7 +141,7 @@ def test_a_step_never_reads_the_device(name, tokens, tiny_bert, unread):
 
 @pytest.mark.parametrize("name", ["Aspire, all", "Aspire, local", "tasks, all negatives"])
 def test_a_loss_of_one_row_at_a_time_reads_nothing_either(name, tiny_bert, unread, monkeypatch):
-    monkeypatch.setattr(losses, "SCORES", 1)
+    monkeypatch.setattr(contrastive, "SCORES", 1)
     make, batch = METHODS[name]
     module = outside_of_a_trainer(make(tiny_bert))
     step(module, batch(), None, unread)

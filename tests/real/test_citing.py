@@ -9,11 +9,11 @@ from itertools import combinations
 import pyarrow.parquet as pq
 import pytest
 
-from sciembed_train.corpus.marks import without_marks
-from sciembed_train.corpus.mining.cocitations import CocitationMining
-from sciembed_train.corpus.prepare import PrepareSettings, prepare
-from sciembed_train.corpus.store import SPLITS
-from tests.corpus.mining.worlds import digest
+from sciembed_train.commands.prepare import PrepareSettings, prepare
+from sciembed_train.corpus.citations.citation_mentions import without_marks
+from sciembed_train.corpus.mining.cocitation_mining import CocitationMining
+from sciembed_train.corpus.store.corpus_folder import SPLITS
+from tests.helpers.worlds import digest
 
 YEAR = re.compile(r"\b(?:1[89]|20)\d\d[a-z]?\b")
 

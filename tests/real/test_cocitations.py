@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from sciembed_train.corpus.citing import citing_sentences
-from sciembed_train.corpus.fulltexts import Fulltext, read_fulltext
-from sciembed_train.corpus.mining.cocitations import CocitationMining
-from sciembed_train.corpus.prepare import PrepareSettings, prepare
-from sciembed_train.corpus.store import SPLITS
+from sciembed_train.commands.prepare import PrepareSettings, prepare
+from sciembed_train.corpus.citations.citing_sentences import citing_sentences
+from sciembed_train.corpus.fulltext.fulltext_records import Fulltext, read_fulltext
+from sciembed_train.corpus.mining.cocitation_mining import CocitationMining
+from sciembed_train.corpus.store.corpus_folder import SPLITS
 
 
 def rows_of(path):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sciembed_train.evaluation import command
+from sciembed_train.commands import evaluate
 
 # Two-fold test means, computed apart from this project.
 GOLDEN = {
@@ -42,7 +42,7 @@ def folder(shared_data):
 def scores(folder, ranking, tmp_path, *more):
     target = tmp_path / "results.json"
     arguments = ["--ranking", str(ranking), "--benchmark", "csfcube", "--data", str(folder)]
-    assert command.main([*arguments, "--to", str(target), "--quiet", *more]) == 0
+    assert evaluate.main([*arguments, "--to", str(target), "--quiet", *more]) == 0
     return json.loads(target.read_text())
 
 
@@ -98,10 +98,10 @@ def few(folder):
 @pytest.mark.parametrize("scorer", ["document", "sentences", "best_match", "transport"])
 def test_a_real_encoder_ranks_above_chance(few, folder, minilm, scorer):
     from sciembed_train.evaluation.benchmarks import csfcube
-    from sciembed_train.evaluation.options import EmbedSettings, ScoreSettings
-    from sciembed_train.evaluation.papers import PaperFile
     from sciembed_train.evaluation.sentence_model import SentenceModel
     from sciembed_train.evaluation.systems import Model
+    from sciembed_train.inference.options import EmbedSettings, ScoreSettings
+    from sciembed_train.inference.paper_file import PaperFile
 
     papers, settings = PaperFile(csfcube.paper_file(folder)), EmbedSettings(max_length=64)
     system, labels = Model(str(minilm), settings, quiet=True), None
@@ -120,7 +120,7 @@ def test_a_real_encoder_ranks_above_chance(few, folder, minilm, scorer):
 
 def test_every_query_has_a_sentence_labelled_with_its_facet(folder):
     from sciembed_train.evaluation.benchmarks import csfcube
-    from sciembed_train.evaluation.papers import PaperFile
+    from sciembed_train.inference.paper_file import PaperFile
 
     data = csfcube.CsfCube.open(folder)
     labels = csfcube.read_labels(PaperFile(csfcube.paper_file(folder)), data)

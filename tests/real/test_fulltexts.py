@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from sciembed_train.corpus.prepare import PrepareSettings, prepare
-from sciembed_train.inputs import TextTokenizer
+from sciembed_train.commands.prepare import PrepareSettings, prepare
+from sciembed_train.text.inputs import TextTokenizer
 
 ALL = {"dev_share": 0.0, "test_share": 0.0}
 MARKERS = re.compile(

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sciembed_train.evaluation import command
+from sciembed_train.commands import evaluate
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +15,7 @@ def folder(shared_data):
 def metrics(folder, model, tmp_path, *more):
     target = tmp_path / "results.json"
     arguments = ["--model", model, "--benchmark", "retrieval", "--data", str(folder)]
-    assert command.main([*arguments, "--to", str(target), "--quiet", *more]) == 0
+    assert evaluate.main([*arguments, "--to", str(target), "--quiet", *more]) == 0
     return json.loads(target.read_text())
 
 

@@ -10,10 +10,10 @@ from sklearn.metrics import average_precision_score, f1_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.svm import LinearSVC
 
-from sciembed_train.evaluation.benchmarks.scirepeval import run
+from sciembed_train.evaluation.benchmarks.scirepeval import scirepeval
 from sciembed_train.evaluation.by_format import PlainModel, RandomVectors
-from sciembed_train.evaluation.options import EmbedSettings
 from sciembed_train.evaluation.systems import Model
+from sciembed_train.inference.options import EmbedSettings
 
 SEARCHES, PAPERS = 8, 60
 
@@ -92,7 +92,7 @@ def test_real_vectors_give_what_plain_loops_give(tmp_path, samples, minilm):
     )
     settings = EmbedSettings(device="cpu", max_length=64)
     model = Model(str(minilm), settings, quiet=True)
-    found = run.evaluate(tmp_path, PlainModel(model)).metrics
+    found = scirepeval.evaluate(tmp_path, PlainModel(model)).metrics
 
     def vectors(some):
         with torch.no_grad():
@@ -131,5 +131,5 @@ def test_relevant_candidates_that_come_first_help_nobody(tmp_path, samples):
         for _ in range(100)
     ]
     for embedder in (Same(), RandomVectors(1), RandomVectors(2)):
-        value = run.evaluate(tmp_path, embedder).metrics["Same Author Detection/map_grade1"]
+        value = scirepeval.evaluate(tmp_path, embedder).metrics["Same Author Detection/map_grade1"]
         assert abs(value - np.mean(chance)) < 3.5 * np.std(chance)

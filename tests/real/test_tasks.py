@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from sciembed_train.cli import main as train
-from sciembed_train.corpus.prepare import PrepareSettings, prepare
-from sciembed_train.corpus.tasks import TaskBuilding
-from sciembed_train.inputs import InputFormat, TextTokenizer
+from sciembed_train.commands.prepare import PrepareSettings, prepare
+from sciembed_train.corpus.tasks.task_types import TaskBuilding
 from sciembed_train.sampling.base import Reading
 from sciembed_train.sampling.plan import plan_for
 from sciembed_train.sampling.tasks import TaskSampling
+from sciembed_train.text.inputs import InputFormat, TextTokenizer
 
 
 @pytest.fixture(scope="module")

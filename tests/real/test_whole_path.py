@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from tests.fit.runs import ROOT, finish, start
+from tests.helpers.runs import ROOT, finish, start
 
 
 @pytest.fixture

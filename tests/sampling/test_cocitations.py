@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sciembed_train.errors import UserError
-from sciembed_train.inputs import InputFormat, TextTokenizer
 from sciembed_train.sampling.base import Reading
 from sciembed_train.sampling.cocitations import (
     CocitationSampling,
@@ -18,7 +17,8 @@ from sciembed_train.sampling.cocitations import (
     forbidden_meetings,
     held_out_triplets,
 )
-from tests.corpus.cocited import write_cocited_corpus
+from sciembed_train.text.inputs import InputFormat, TextTokenizer
+from tests.helpers.cocited import write_cocited_corpus
 
 
 @pytest.fixture(scope="module")

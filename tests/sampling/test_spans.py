@@ -7,15 +7,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sciembed_train.batches import SpanBatch
-from sciembed_train.corpus.store import CORPUS_VERSION, Corpus, save_documents, save_info
-from sciembed_train.corpus.tokens import write_document_store
+from sciembed_train.batch import SpanBatch
+from sciembed_train.corpus.store.corpus_folder import (
+    CORPUS_VERSION,
+    Corpus,
+    save_documents,
+    save_info,
+)
+from sciembed_train.corpus.store.token_store import write_document_store
 from sciembed_train.errors import UserError
-from sciembed_train.inputs import InputFormat, TextTokenizer
 from sciembed_train.sampling.base import Examples, Reading
-from sciembed_train.sampling.draws import TRAIN, Rule, uniforms
 from sciembed_train.sampling.span_batch import Slices, span_batch
+from sciembed_train.sampling.span_positions import TRAIN, Rule, uniforms
 from sciembed_train.sampling.spans import SpanSampling
+from sciembed_train.text.inputs import InputFormat, TextTokenizer
 
 LENGTHS = [300, 80, 5, 1000, 90, 64, 300, 16, 700, 79, 120, 640, 100, 81, 400, 95]
 DEV = [3, 6, 7, 12]
@@ -193,7 +198,7 @@ def test_a_documents_spans_and_masks_are_the_same_in_every_company(store, order,
     documents = np.array([d for d in TRAINING if LENGTHS[d] >= 80])[list(order)]
     masking = None
     if p:
-        from sciembed_train.sampling.masking import Masking
+        from sciembed_train.sampling.token_masking import Masking
 
         masking = Masking(p, 4, np.arange(store.info["vocab_size"]) < 5)
     rule = Rule(2, 2, 20, 4, "any")

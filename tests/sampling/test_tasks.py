@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from sciembed_train.batches import LabelPart, TripletPart
-from sciembed_train.corpus.prepare import PrepareSettings, prepare
-from sciembed_train.corpus.store import Corpus
+from sciembed_train.batch import LabelPart, TripletPart
+from sciembed_train.commands.prepare import PrepareSettings, prepare
+from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError
-from sciembed_train.inputs import FORMATS, InputFormat, TextTokenizer
 from sciembed_train.sampling.base import Reading
 from sciembed_train.sampling.plan import plan_for
 from sciembed_train.sampling.tasks import TaskSampling
-from tests.corpus.tasks import EIGHT, write_tasks
+from sciembed_train.text.inputs import FORMATS, InputFormat, TextTokenizer
+from tests.helpers.tasks import EIGHT, write_tasks
 
 SIZES = dict(zip(EIGHT, (60, 50, 45, 45, 20, 20, 30, 50), strict=True))
 NAMES = list(FORMATS)
@@ -234,7 +234,7 @@ def test_settings_that_contradict_each_other_are_refused():
 
 
 def test_a_corpus_without_tasks_or_their_tokens_is_told(corpus, tiny_bert, tmp_path):
-    from tests.corpus.small import write_small_corpus
+    from tests.helpers.small_corpus import write_small_corpus
 
     write_small_corpus(tmp_path / "papers", tiny_bert)
     with pytest.raises(UserError, match="holds no tasks"):

@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sciembed_train.corpus.store import CORPUS_VERSION, Corpus, save_info
+from sciembed_train.corpus.store.corpus_folder import CORPUS_VERSION, Corpus, save_info
 from sciembed_train.errors import UserError
-from sciembed_train.inputs import InputFormat, TextTokenizer
 from sciembed_train.sampling.base import Reading
 from sciembed_train.sampling.plan import Plan, epoch_order, plan_for
 from sciembed_train.sampling.triplets import TripletSampling, triplet_batch
+from sciembed_train.text.inputs import InputFormat, TextTokenizer
 
 
 class Letters:

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sciembed_train.corpus.store import Corpus, Split
-from sciembed_train.corpus.tokens import has_text
+from sciembed_train.corpus.store.corpus_folder import Corpus, Split
+from sciembed_train.corpus.store.token_store import has_text
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.benchmarks.result import Result, mean
-from sciembed_train.evaluation.retrieval import id_order, judged, ranks
+from sciembed_train.evaluation.ranking import id_order, judged, ranks
 from sciembed_train.evaluation.systems import Search, System
-from sciembed_train.evaluation.vectors import Text
+from sciembed_train.inference.embedding import Text
 
 
 def evaluate(corpus: Corpus, system: System, split: Split = "test") -> Result:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sciembed_train.corpus.validate import Paper
+from sciembed_train.corpus.validation import Paper
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.benchmarks.pools import (
     Oddities,
@@ -29,8 +29,8 @@ from sciembed_train.evaluation.benchmarks.pools import (
 )
 from sciembed_train.evaluation.benchmarks.result import Result, mean
 from sciembed_train.evaluation.metrics import graded
-from sciembed_train.evaluation.papers import PaperFile
 from sciembed_train.evaluation.systems import System
+from sciembed_train.inference.paper_file import PaperFile
 
 THRESHOLD = 2
 PAPER_FILES = ("abstracts-csfcube-preds.jsonl", "abstracts-csfcube.jsonl")

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sciembed_train.corpus.tokens import has_text
-from sciembed_train.corpus.validate import Paper
+from sciembed_train.corpus.store.token_store import has_text
+from sciembed_train.corpus.validation import Paper
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.benchmarks.pools import (
     Oddities,

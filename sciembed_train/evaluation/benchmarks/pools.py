@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from sciembed_train.corpus.files import COMPRESSED
-from sciembed_train.corpus.json_file import iter_json
-from sciembed_train.corpus.validate import Paper
+from sciembed_train.corpus.readers.files import COMPRESSED
+from sciembed_train.corpus.readers.json_members import iter_json
+from sciembed_train.corpus.validation import Paper
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation.retrieval import nearest
+from sciembed_train.evaluation.ranking import nearest
 from sciembed_train.evaluation.systems import Search, System
 
 

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from sciembed_train.corpus.formats import Table, kind_of, read_lines
-from sciembed_train.corpus.validate import BadRow, read_id, spell
+from sciembed_train.corpus.readers.tables import Table, kind_of, read_lines
+from sciembed_train.corpus.validation import BadRow, read_id, spell
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.benchmarks.result import Result, mean
-from sciembed_train.evaluation.papers import PaperFile
-from sciembed_train.evaluation.retrieval import id_order, judged, ranks
+from sciembed_train.evaluation.ranking import id_order, judged, ranks
 from sciembed_train.evaluation.systems import Search, System
-from sciembed_train.evaluation.vectors import Text
+from sciembed_train.inference.embedding import Text
+from sciembed_train.inference.paper_file import PaperFile
 
 THRESHOLD = 1
 RECALLS = (10, 100)

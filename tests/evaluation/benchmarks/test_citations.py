@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from sciembed_train.corpus.store import Corpus, save_info, save_queries
+from sciembed_train.corpus.store.corpus_folder import Corpus, save_info, save_queries
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation import metrics
 from sciembed_train.evaluation.benchmarks.citations import evaluate
 from sciembed_train.evaluation.systems import Bm25, Chance
-from tests.corpus.small import write_small_corpus
+from tests.helpers.small_corpus import write_small_corpus
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from sciembed_train.corpus.validate import Paper
+from sciembed_train.corpus.validation import Paper
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation import metrics
 from sciembed_train.evaluation.benchmarks.csfcube import (
@@ -15,8 +15,8 @@ from sciembed_train.evaluation.benchmarks.csfcube import (
     read_rankings,
     score,
 )
-from sciembed_train.evaluation.papers import PaperFile
 from sciembed_train.evaluation.systems import Chance
+from sciembed_train.inference.paper_file import PaperFile
 
 GRADES = {
     "q1": {"a": 3, "b": 0, "c": 2, "d": 1, "e": 0, "q1": 3},

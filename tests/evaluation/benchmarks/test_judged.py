@@ -5,12 +5,12 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from sciembed_train.corpus.validate import Paper
+from sciembed_train.corpus.validation import Paper
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation import metrics
 from sciembed_train.evaluation.benchmarks.judged import Judged, evaluate, paper_file
-from sciembed_train.evaluation.papers import PaperFile
 from sciembed_train.evaluation.systems import Chance
+from sciembed_train.inference.paper_file import PaperFile
 
 # Query to its candidates in the file's order, with grades as RELISH has them.
 GRADES = {

@@ -1,0 +1,1 @@
+"""Thin commands: parse the words, call the library, print."""

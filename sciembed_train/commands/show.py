@@ -1,0 +1,416 @@
+"""The verb `show`: the texts as the model reads them, who meets whom, what was dropped."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from itertools import islice
+from pathlib import Path
+from textwrap import fill, indent
+from typing import Any
+
+from sciembed_train.errors import UserError
+
+
+def describe_triplets(
+    corpus: Any, tokenizer: Any, key: str, max_length: int, chosen: Any
+) -> list[str]:
+    """Paragraphs on some training triplets: each paper's id, length, and text as it is read.
+
+    Args:
+        corpus: an open corpus.
+        tokenizer: the tokenizer of the store.
+        key: the token store's key.
+        max_length: tokens of a text at most.
+        chosen: rows of the training triplets.
+    """
+    import numpy as np
+
+    store = corpus.tokens(key)
+    ids = corpus.paper_ids()
+    triplets, hard = corpus.triplets("train"), corpus.hard("train")
+    special = len(store.prefix) + len(store.suffix)
+    paragraphs = []
+    for row in chosen:
+        papers = np.asarray(triplets[row])
+        flat, lengths = store.rows(papers, max_length)
+        names = ("anchor", "positive", f"negative ({'hard' if hard[row] else 'easy'})")
+        lines = [f"triplet {int(row):,}"]
+        for name, paper, tokens in zip(
+            names, papers, np.split(flat, np.cumsum(lengths)[:-1]), strict=True
+        ):
+            whole = int(store.lengths[paper]) + special
+            cut = f", cut from {whole}" if whole > len(tokens) else ""
+            lines.append(f"  {name}: {ids[paper]} ({len(tokens)} tokens{cut})")
+            text = tokenizer.hf.decode(tokens.tolist())
+            lines.append(indent(fill(text, 92), "    "))
+        paragraphs.append("\n".join(lines))
+    return paragraphs
+
+
+def describe_spans(corpus: Any, tokenizer: Any, examples: Any, chosen: Any) -> list[str]:
+    """Paragraphs on some training documents: their spans in epoch 0 as the model reads them.
+
+    Args:
+        corpus: an open corpus.
+        tokenizer: the encoder's.
+        examples: the opened `SpanExamples`.
+        chosen: numbers of training examples.
+    """
+    import numpy as np
+
+    names = corpus.document_ids()
+    paragraphs = []
+    for index in chosen:
+        batch = examples.batch(np.array([index]), epoch=0, step=0)
+        rows = batch.rows.ids.split(batch.rows.lengths.tolist())
+        document = int(examples.documents[index])
+        tokens = int(examples.tokens.lengths[document])
+        lines = [f"document {names[document]} ({tokens:,} tokens)"]
+
+        def told(name: str, row: int, rows: Any = rows, lines: list[str] = lines) -> None:
+            lines.append(f"  {name} ({len(rows[row])} tokens)")
+            lines.append(indent(fill(tokenizer.hf.decode(rows[row].tolist()), 92), "    "))
+
+        for number, (anchor, near) in enumerate(
+            zip(batch.anchor.tolist(), batch.positive.tolist(), strict=True), start=1
+        ):
+            told(f"anchor {number}", anchor)
+            for row in near:
+                told(f"positive of anchor {number}", row)
+        if len(batch.masked):
+            lines.append(f"  {len(batch.masked)} tokens of the anchors are to be predicted")
+        paragraphs.append("\n".join(lines))
+    return paragraphs
+
+
+def describe_pairs(corpus: Any, tokenizer: Any, examples: Any, order: Any, count: int) -> list[str]:
+    """Paragraphs on the first pairs of a step: their texts, and whom each is compared with.
+
+    Args:
+        corpus: an open corpus.
+        tokenizer: the encoder's.
+        examples: the opened `PairExamples`.
+        order: numbers of the step's examples.
+        count: how many of them to show.
+    """
+    names, times = corpus.paper_ids(), corpus.cocitation_counts("train")
+    batch = examples.batch(order, epoch=0, step=0)
+    rows = batch.rows.ids.split(batch.rows.lengths.tolist())
+    paragraphs = []
+    for place, number in enumerate(order[:count].tolist()):
+        a, b = (names[paper] for paper in examples.pairs[number].tolist())
+        column = int(batch.negative[place])
+        lines = [f"pair {number:,}: {a} and {b}, cited together {times[number]:,} times"]
+        told = {"anchor": batch.anchor[place], "positive": batch.positive[place]}
+        if column >= 0:
+            told["negative, another pair's positive"] = batch.positive[column]
+        for name, row in told.items():
+            ids = rows[int(row)].tolist()
+            lines.append(f"  {name} ({len(ids)} tokens)")
+            lines.append(indent(fill(tokenizer.hf.decode(ids), 92), "    "))
+        if column < 0:
+            lines.append("  no negative: all others of the step are known to be cited with it")
+        paragraphs.append("\n".join(lines))
+    return paragraphs
+
+
+def describe_citing(
+    corpus: Any, tokenizer: Any, examples: Any, order: Any, count: int
+) -> list[str]:
+    """Paragraphs on the first pairs of a step: sentences, what they cite, and the negative.
+
+    Args:
+        corpus: an open corpus.
+        tokenizer: the encoder's.
+        examples: the opened `PairExamples` of citing sentences.
+        order: numbers of the step's examples.
+        count: how many of them to show.
+    """
+    names = corpus.paper_ids()
+    met = examples.met.meet(order, 0, 0)
+    papers, offsets = corpus.sentence_papers()
+    paragraphs = []
+    for place, number in enumerate(order[:count].tolist()):
+        anchor, positive = met.pairs[place].tolist()
+        told = {"anchor": anchor, "positive": positive}
+        if met.negative[place] >= 0:
+            told["negative, another pair's positive"] = int(met.pairs[met.negative[place], 1])
+        lines = [f"pair {number:,} of citing sentences"]
+        for name, sentence in told.items():
+            ids, _ = examples.tokens.rows([sentence], examples.max_length)
+            cited = papers[offsets[sentence] : offsets[sentence + 1]].tolist()
+            cites = ", ".join(names[paper] for paper in cited)
+            lines.append(f"  {name}: cites {cites} ({len(ids)} tokens)")
+            lines.append(indent(fill(tokenizer.hf.decode(ids.tolist()), 92), "    "))
+        if met.negative[place] < 0:
+            lines.append("  no negative: all others of the step cite a paper in common with it")
+        paragraphs.append("\n".join(lines))
+    return paragraphs
+
+
+def describe_sentence_pairs(
+    corpus: Any, tokenizer: Any, examples: Any, order: Any, count: int
+) -> list[str]:
+    """Paragraphs on the first pairs of a step: their sentences, which say alike, and the negative.
+
+    Args:
+        corpus: an open corpus.
+        tokenizer: the encoder's.
+        examples: the opened `SentencePairExamples`.
+        order: numbers of the step's examples.
+        count: how many of them to show.
+    """
+    names, times = corpus.paper_ids(), corpus.cocitation_counts("train")
+    batch = examples.batch(order, epoch=0, step=0)
+    rows = batch.rows.ids.split(batch.rows.lengths.tolist())
+    counts = batch.sentences.counts.tolist()
+    places = zip(batch.sentences.starts.tolist(), batch.sentences.lengths.tolist(), strict=True)
+    of_rows = [list(islice(places, n)) for n in counts]
+
+    def read(row: int, start: int, size: int) -> str:
+        return tokenizer.hf.decode(rows[row][start : start + size].tolist())
+
+    paragraphs = []
+    for place, number in enumerate(order[:count].tolist()):
+        a, b = (names[paper] for paper in examples.pairs[number].tolist())
+        lines = [f"pair {number:,}: {a} and {b}, cited together {times[number]:,} times"]
+        column = int(batch.negative[place])
+        told = {"anchor": batch.anchor[place], "positive": batch.positive[place]}
+        if column >= 0:
+            told["negative, another pair's positive"] = batch.positive[column]
+        for name, aligned in zip(told, [*batch.aligned[place].tolist(), -1], strict=False):
+            row = int(told[name])
+            lines.append(f"  {name} ({len(rows[row])} tokens, {counts[row]} sentences)")
+            lines.append(indent(fill(read(row, 0, of_rows[row][0][0]), 92), "    "))
+            for i, sentence in enumerate(of_rows[row]):
+                text, mark = read(row, *sentence), "=> " if i == aligned else " - "
+                lines.append(
+                    fill(text, 96, initial_indent="    " + mark, subsequent_indent=" " * 7)
+                )
+        if batch.aligned[place].min() >= 0:
+            lines.append("  => marks the two sentences that are said to be alike")
+        if column < 0:
+            lines.append("  no negative: all others of the step are known to be cited with it")
+        paragraphs.append("\n".join(lines))
+    return paragraphs
+
+
+def describe_tasks(tokenizer: Any, examples: Any, plan: Any, count: int) -> list[str]:
+    """Paragraphs on the first examples of every task in a step: their texts and labels.
+
+    Args:
+        tokenizer: the encoder's.
+        examples: the opened `TaskExamples`.
+        plan: theirs.
+        count: examples of each task.
+    """
+    from sciembed_train.batch import LabelPart
+    from sciembed_train.text.inputs import FORMATS
+
+    batch = examples.batch(plan.indices(0), epoch=0, step=0)
+    rows = batch.rows.ids.split(batch.rows.lengths.tolist())
+    formats = [list(FORMATS)[number] for number in batch.formats.tolist()]
+    tasks = {task.name: task for task in examples.tasks}
+    paragraphs = []
+    for part in batch.parts:
+        task = tasks[part.task]
+        for place in range(min(count, len(part))):
+            if isinstance(part, LabelPart):
+                told = {"text": part.text[place]}
+                label = part.label[place].tolist()
+                if task.multi_label:
+                    label = ", ".join(n for n, yes in zip(task.labels, label, strict=True) if yes)
+                elif task.labels:
+                    label = task.labels[label]
+                head = f"task {task.name} ({task.type}): {label or 'no label'}"
+            else:
+                names = ("anchor", "positive", "negative")
+                told = {name: getattr(part, name)[place] for name in names}
+                head = f"task {task.name} ({task.type})"
+            lines = [head]
+            for name, row in told.items():
+                ids = rows[int(row)].tolist()
+                lines.append(f"  {name} ({len(ids)} tokens, read for {formats[int(row)]})")
+                lines.append(indent(fill(tokenizer.hf.decode(ids), 92), "    "))
+            paragraphs.append("\n".join(lines))
+    return paragraphs
+
+
+def describe_report(report: dict[str, Any]) -> str:
+    """What was read, kept and left out, a line a reason."""
+    lines = []
+    for name, part in report.items():
+        if "rows" in part:
+            lines.append(f"{name}: {part['kept']:,} of {part['rows']:,} rows used")
+            reasons = {**part["malformed"], **part["dropped"]}
+            for reason, dropped in reasons.items():
+                first = f", first at {dropped['examples'][0]}" if dropped["examples"] else ""
+                lines.append(f"  {dropped['count']:,}: {reason}{first}")
+            lines.extend(f"  {note}" for note in part["notes"])
+            continue
+        lines.append(f"{name}:")
+        facts = {reason: value for reason, value in part.items() if reason != "notes"}
+        lines.extend(f"  {reason}: {_brief(value)}" for reason, value in facts.items())
+        lines.extend(f"  {note}" for note in part.get("notes", ()))
+    return "\n".join(lines)
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, dict) and "count" in value:
+        return f"{value['count']:,}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_brief(inner)}" for key, inner in value.items()) or "none"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="train show",
+        description="Show training examples as the model reads them, and what was dropped.",
+    )
+    add = parser.add_argument
+    add("-c", "--config", action="append", default=[], metavar="RECIPE", help="may be repeated")
+    add("--data.corpus", dest="corpus", metavar="CORPUS", help="a folder made by prepare")
+    add("--data.papers", dest="papers", metavar="F", help="or papers,")
+    add("--data.citations", dest="citations", metavar="F", help="and citations, as fit takes them")
+    add("--data.fulltexts", dest="fulltexts", metavar="F", help="or documents")
+    add("--data.contexts", dest="contexts", metavar="F", help="or papers and citing sentences")
+    add("--data.cocitations", dest="cocitations", metavar="F", help="or papers and counted pairs")
+    add("--data.tasks", dest="tasks", metavar="F", help="or a list of tasks")
+    add("--model.encoder.backbone", dest="backbone", metavar="NAME_OR_FOLDER")
+    sampling = parser.add_argument_group("and --data.sampling.NAME VALUE, as fit takes them")
+    sampling.description = "such as --data.sampling.max_span 128 --data.sampling.num_anchors 1"
+    add("--count", type=int, default=3, metavar="N", help="how many examples to show (3)")
+    runs = os.environ.get("SCIEMBED_CHECKPOINTS") or "checkpoints"  # as fit has it
+    add("--cache", default=f"{runs}/.cache", metavar="FOLDER", help="where fit keeps corpora")
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """The command ``train show``."""
+    args, rest = _parser().parse_known_args(argv)
+    changed, unknown = sampling_words(rest)
+    if unknown:
+        raise UserError(
+            f"unrecognized arguments: {' '.join(unknown)}. Of a recipe's settings, show takes "
+            "those of its --help; give others in a recipe."
+        )
+    if args.count < 0:
+        raise UserError(f"--count must be 0 or more; got {args.count}.")
+
+    from sciembed_train.commands.align import with_alignment
+    from sciembed_train.commands.prepare import PrepareSettings, cached_corpus
+    from sciembed_train.config.recipe import recipe_sections, recipe_settings
+    from sciembed_train.corpus.store.corpus_folder import Corpus
+    from sciembed_train.encoder.io.loading import tokenizer_folder
+    from sciembed_train.progress import Progress
+    from sciembed_train.sampling.base import Reading
+    from sciembed_train.sampling.citing_pairs import CitingSentenceSampling
+    from sciembed_train.sampling.cocitations import PairExamples
+    from sciembed_train.sampling.plan import Plan, plan_for
+    from sciembed_train.sampling.sentence_pairs import SentencePairExamples
+    from sciembed_train.sampling.spans import SpanExamples
+    from sciembed_train.sampling.tasks import TaskExamples
+    from sciembed_train.text.inputs import InputFormat, TextTokenizer
+
+    values = recipe_settings(args.config)
+    data, encoder = recipe_sections(args.config)
+    backbone = args.backbone or values.get("tokenizer")
+    if backbone is None:
+        raise UserError(
+            "show needs the tokenizer: give -c RECIPE or --model.encoder.backbone NAME_OR_FOLDER."
+        )
+    folder = tokenizer_folder(backbone)
+    tokenizer = TextTokenizer.load(folder)
+    form = values.get("form", InputFormat())
+    sampling = recipe_sampling(data, changed)
+    kinds = ("papers", "citations", "fulltexts", "contexts", "cocitations", "tasks")
+    given = {name: getattr(args, name) for name in kinds}
+    given = {name: value for name, value in given.items() if value is not None}
+    corpus_folder = args.corpus or (None if given else data.get("corpus"))
+    if corpus_folder is not None:
+        corpus = Corpus.open(corpus_folder)
+    else:
+        values |= given
+        raw = {name: values[name] for name in sampling.takes if name in values}
+        sampling.check_raw(raw, "auto")
+        values |= {"tokenizer": folder, "form": form}
+        corpus = cached_corpus(PrepareSettings(**values), args.cache, Progress())
+    seed, batch = int(data.get("seed") or 0), int(data.get("batch_size") or 1)
+    max_length = int(encoder.get("max_length") or 512)
+    sampling = with_alignment(sampling, corpus, Progress())
+    examples = sampling.open(corpus, Reading(tokenizer, form, max_length, seed), None)
+    least = len(examples.tasks) if isinstance(examples, TaskExamples) else 1
+    by_query = bool(data.get("group_by_query"))
+    plan = plan_for(examples, max(least, min(batch, examples.train)), seed, by_query=by_query)
+    order: Any = plan.order(0) if isinstance(plan, Plan) else ()  # tasks have one each
+    chosen = order[: args.count]
+    print(
+        f"{corpus.folder}: the first of {examples.train:,} training {examples.name} in epoch 0, "
+        f"{plan.steps_per_epoch:,} steps of {plan.batch_size:,}\n"
+    )
+    if isinstance(examples, TaskExamples):
+        texts = describe_tasks(tokenizer, examples, plan, args.count)
+    elif isinstance(examples, SpanExamples):
+        texts = describe_spans(corpus, tokenizer, examples, chosen)
+    elif isinstance(sampling, CitingSentenceSampling):
+        step = order[: plan.batch_size]
+        texts = describe_citing(corpus, tokenizer, examples, step, args.count)
+    elif isinstance(examples, PairExamples):
+        step = order[: plan.batch_size]
+        texts = describe_pairs(corpus, tokenizer, examples, step, args.count)
+    elif isinstance(examples, SentencePairExamples):
+        step = order[: plan.batch_size]
+        texts = describe_sentence_pairs(corpus, tokenizer, examples, step, args.count)
+    else:
+        texts = describe_triplets(corpus, tokenizer, tokenizer.key(form), max_length, chosen)
+    for text in texts:
+        print(text + "\n")
+    for note in examples.notes:
+        print(note)
+    report = json.loads((Path(corpus.folder) / "report.json").read_text(encoding="utf-8"))
+    print(describe_report(report))
+    return 0
+
+
+def sampling_words(words: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """The settings that ``--data.sampling.NAME VALUE`` gives, and the words that give none."""
+    import yaml
+
+    settings: dict[str, Any] = {}
+    unknown: list[str] = []
+    left = iter(words)
+    for word in left:
+        key, _, value = word.partition("=")
+        name = key.removeprefix("--data.sampling.").removeprefix("init_args.")
+        if not key.startswith("--data.sampling.") or not name.isidentifier():
+            unknown.append(word)
+            continue
+        text = value if "=" in word else next(left, "")
+        settings[name] = yaml.safe_load(text)
+    return settings, unknown
+
+
+def recipe_sampling(data: dict[str, Any], changed: dict[str, Any]) -> Any:
+    """The sampling that a recipe's ``data`` names; triplets where it names none.
+
+    Args:
+        data: the recipe's ``data``.
+        changed: settings that stand above the recipe's.
+
+    Raises:
+        UserError: there is no such class, or it refuses its settings.
+    """
+    from sciembed_train.sampling.base import Sampling, named_class
+    from sciembed_train.sampling.triplets import TripletSampling
+
+    given: Any = data.get("sampling")
+    if given is None:
+        given = {"class_path": f"{TripletSampling.__module__}.{TripletSampling.__name__}"}
+    try:
+        settings = {**(given.get("init_args") or {}), **changed}
+        return named_class(given["class_path"], Sampling)(**settings)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"data.sampling of the recipe cannot be made: {error}.") from error

@@ -1,0 +1,1 @@
+"""Settings of recipes and command lines, and messages about them."""

@@ -1,0 +1,1 @@
+"""Which sentences of co-cited papers are similar."""

@@ -1,0 +1,154 @@
+"""Which sentences of co-cited papers say alike, as `train align` writes it.
+
+An alignment is a folder ``alignments/<name>/`` of a corpus: ``alignment.json``, and for each split
+``<split>.npy`` (int16 ``[N, 4]``): of each pair of `Corpus.cocitations` the sentences of its papers
+that citing sentences speak of, then the two that are most alike, each counted in its abstract from
+0; -1 where none is known. A paper without an abstract has one sentence, its title.
+
+Shapes: ``N`` pairs of a split.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciembed_train.corpus.store.corpus_folder import Corpus, Split
+from sciembed_train.corpus.store.token_store import load_array
+from sciembed_train.errors import UserError
+
+ALIGNMENTS_VERSION = 1
+ALIGNED: tuple[Split, ...] = ("train", "dev")
+MARKER = "alignment.json"
+# What of a model folder its vectors may depend on: weights, vocabularies, settings.
+_READ = (".safetensors", ".bin", ".json", ".txt", ".model")
+
+By = Literal["recorded", "euclidean", "cosine", "dot"]
+
+
+@dataclass(frozen=True)
+class AlignSettings:
+    """How sentences are aligned.
+
+    Args:
+        similarity: of two vectors. ``recorded`` is what the model's folder says; ``dot`` the plain
+            product, which Aspire used with vectors that were trained by their distance.
+        contexts: citing sentences of a pair that are looked at, at most.
+        seed: of their choice where a pair has more.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    similarity: By = "recorded"
+    contexts: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.contexts < 1:
+            raise UserError(f"--contexts must be 1 or more; got {self.contexts}.")
+        if self.seed < 0:
+            raise UserError(f"--seed must be 0 or more; got {self.seed}.")
+
+
+def alignment_name(model: str | Path, settings: AlignSettings) -> str:
+    """Sixteen hex digits of a model folder's files and the settings: a name for the alignment.
+
+    Raises:
+        UserError: it is no folder, or holds no model.
+    """
+    folder = Path(model).expanduser()
+    files = sorted(p for p in folder.rglob("*") if p.suffix in _READ and p.is_file())
+    if not files:
+        raise UserError(f"{model} is no folder of a model, by which sentences can be aligned.")
+    digest = hashlib.sha256(json.dumps([ALIGNMENTS_VERSION, asdict(settings)]).encode())
+    for path in files:
+        digest.update(path.relative_to(folder).as_posix().encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def alignment_folder(corpus: Corpus, name: str) -> Path:
+    """Where an alignment lies, or will lie."""
+    return corpus.folder / "alignments" / name
+
+
+def alignment_names(corpus: Corpus) -> list[str]:
+    """The alignments of a corpus."""
+    return sorted(path.parent.name for path in corpus.folder.glob(f"alignments/*/{MARKER}"))
+
+
+def find_alignment(corpus: Corpus, aligned_by: str) -> str:
+    """The name of the alignment that is meant.
+
+    Args:
+        corpus: mined for co-citations.
+        aligned_by: the name of an alignment, or the folder of the model that made it; empty for
+            the only one there is.
+
+    Raises:
+        UserError: there is none, or several; the message names the command that makes one.
+    """
+    names = alignment_names(corpus)
+    if not aligned_by and len(names) == 1:
+        return names[0]
+    if aligned_by in names:
+        return aligned_by
+    command = f"`train align {corpus.folder} --model {aligned_by or 'FOLDER'}`"
+    held = f"it holds {', '.join(names) or 'none'}"
+    if not aligned_by and names:
+        raise UserError(
+            f"{corpus.folder} holds several alignments of sentences ({', '.join(names)}); say "
+            "which one with data.sampling.aligned_by NAME, or FOLDER of the model that made it."
+        )
+    if not aligned_by:
+        raise UserError(
+            f"{corpus.folder} holds no alignment of sentences, and data.sampling.align asks for "
+            f"one. Make it with {command}, where FOLDER is a sentence encoder, or name that as "
+            "data.sampling.aligned_by."
+        )
+    if not Path(aligned_by).expanduser().is_dir():
+        raise UserError(
+            f"data.sampling.aligned_by is {aligned_by!r}: no alignment of {corpus.folder} "
+            f"({held}), and no folder of a model."
+        )
+    name = alignment_name(aligned_by, AlignSettings())
+    if name not in names:
+        raise UserError(
+            f"{corpus.folder} holds no alignment of sentences by {aligned_by} ({held}). Make it "
+            f"with {command}."
+        )
+    return name
+
+
+def read_alignment(corpus: Corpus, name: str, split: Split) -> NDArray[np.int16]:
+    """The sentences of each pair that are aligned, ``[N, 4]``.
+
+    Raises:
+        UserError: the alignment is not there, damaged, or one of other pairs.
+    """
+    folder = alignment_folder(corpus, name)
+    again = "Remove it and run `train align` again."
+    try:
+        info: dict[str, Any] = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} is no alignment ({error}). {again}") from error
+    if info.get("version") != ALIGNMENTS_VERSION:
+        raise UserError(
+            f"{folder}: alignment of version {info.get('version')}; this program reads version "
+            f"{ALIGNMENTS_VERSION}. {again}"
+        )
+    path = folder / f"{split}.npy"
+    found, expected = load_array(path), (len(corpus.cocitations(split)), 4)
+    if found.shape != expected:
+        raise UserError(
+            f"{path} is damaged: its shape is {found.shape}, and {expected} is expected. {again}"
+        )
+    return found

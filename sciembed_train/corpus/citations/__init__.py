@@ -1,0 +1,1 @@
+"""Citing sentences: who is cited together, and where a sentence mentions a citation."""

@@ -1,0 +1,1 @@
+"""Full texts: records of every format, their markup, and documents of a corpus."""

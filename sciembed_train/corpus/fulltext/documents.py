@@ -1,0 +1,287 @@
+"""Documents: full texts numbered in the order in which they are read, each once.
+
+A document's number is its place among those kept; its split is a hash of its id, so that adding
+documents moves none from one split to another. Texts go straight to the file: what is held of a
+document is a digest of its text, and its id where one was given.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from array import array
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciembed_train.corpus.fulltext.fulltext_records import FIELDS, Shape, read_fulltext
+from sciembed_train.corpus.papers import assign_splits
+from sciembed_train.corpus.readers.files import ENDINGS
+from sciembed_train.corpus.readers.tables import Table
+from sciembed_train.corpus.store.corpus_folder import SPLITS, Split, save_documents
+from sciembed_train.corpus.validation import Audit, BadRow, half_pair, is_unicode, read_id
+from sciembed_train.errors import UserError
+from sciembed_train.progress import Stage
+
+GROUP_CHARACTERS = 2**23  # of a row group: what is held at once when texts are written and read
+GROUP_DOCUMENTS = 4096
+PIECE = 2**20
+# More characters than this without white space are no text in any script.
+LONGEST_RUN = 2**20
+_WHITE = re.compile(r"\s")
+# What is left of a broken encoding, and what PDF readers leave behind; white space is not here.
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff]")
+
+EMPTY = "empty"
+REPEATED = "a text given before"
+
+
+def open_fulltexts(source: str | Path) -> Table:
+    """The table of full texts at a place: a file, or a folder searched with those within it.
+
+    Raises:
+        UserError: there is none, or the folder is a prepared corpus.
+    """
+    if (Path(source) / "corpus.json").is_file():
+        raise UserError(
+            f"{source} is a corpus that prepare made, not full texts. Give it to fit and show as "
+            "--data.corpus; prepare takes the files it was made of."
+        )
+    return Table(
+        source,
+        "full texts",
+        endings={**ENDINGS, ".txt": "txt"},
+        needed=("text", "title", "abstract"),
+        fields=FIELDS,
+        deep=True,
+    )
+
+
+def write_documents(
+    table: Table,
+    folder: Path,
+    seed: int,
+    shares: tuple[float, float],
+    lists: Mapping[Split, set[str]],
+    audit: Audit,
+    stage: Stage,
+    shape: Shape | None = None,
+) -> tuple[dict[str, Any], dict[Split, set[str]]]:
+    """Check every record, write ``documents.parquet`` and ``documents/<split>.npy``.
+
+    Args:
+        table: the full texts.
+        folder: the corpus that is being written.
+        seed: of the split.
+        shares: of the documents held out for dev and for test.
+        lists: ids that are a split's in place of a share.
+        audit: the account of the records.
+        stage: is told how many records are read.
+        shape: whose records all must be; None for any.
+
+    Returns:
+        Counts for ``corpus.json``, and the ids of the lists that name no document.
+
+    Raises:
+        UserError: more rows are malformed than allowed, or no document is left to train on.
+    """
+    seen: dict[str, int] = {}
+    places = array("q")
+    texts: set[bytes] = set()
+    with _Writer(folder / "documents.parquet", seed, shares, lists) as writer:
+        for place, row in table.rows():
+            audit.rows += 1
+            if audit.rows % 256 == 0:
+                stage.reach(audit.rows)
+            found = row if isinstance(row, BadRow) else _read(row, table, place, shape)
+            if isinstance(found, BadRow):
+                audit.bad(found, table.where(place))
+                continue
+            name, text = found
+            if name is not None:
+                before = seen.setdefault(name, len(places))
+                if before != len(places):
+                    audit.bad(_given_twice(name, table.where(places[before])), table.where(place))
+                    continue
+                places.append(place)
+            if not text:
+                audit.drop(EMPTY, table.where(place))
+                continue
+            digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
+            if digest in texts:
+                audit.drop(REPEATED, table.where(place))
+                continue
+            texts.add(digest)
+            writer.add(name if name is not None else table.name(place), text)
+    stage.reach(audit.rows)
+    audit.check()
+    audit.kept = len(writer)
+    if table.passed_by:
+        audit.notes.append(
+            f"{table.source}: files that were not read, because their ending says no format of "
+            f"full texts: {table.passed_by:,}."
+        )
+    return _save(table, folder, writer, audit), writer.unknown
+
+
+def _read(
+    row: Mapping[str, Any], table: Table, place: int, shape: Shape | None
+) -> tuple[str | None, str] | BadRow:
+    """A record's id, if it has one, and its text."""
+    record = read_fulltext(row, table.stem(place))
+    if isinstance(record, BadRow):
+        return record
+    if shape is not None and record.shape != shape:
+        return BadRow(
+            f"not a record of {shape}",
+            f"this is a {record.shape} record; --format {shape} was given.",
+        )
+    name = None
+    if record.paper_id is not None and record.paper_id != "":
+        name = read_id(record.paper_id, "paper_id")
+        if isinstance(name, BadRow):
+            return name
+    parts = []
+    for part in record.parts():
+        text = collapse(part)
+        if isinstance(text, BadRow):
+            return text
+        # Many texts begin with their title.
+        if text and not (len(parts) == 1 and record.title and text.startswith(parts[0])):
+            parts.append(text)
+        elif text:
+            parts[0] = text
+    return name, " ".join(parts)
+
+
+def collapse(text: str) -> str | BadRow:
+    """A text with single spaces for all white space and without control characters."""
+    if not is_unicode(text):
+        return half_pair("text")
+    text = _CONTROL.sub("", text)
+    if len(text) <= PIECE:
+        return " ".join(text.split())
+    # In pieces, for a list of all the words of a very long text takes ten times its memory.
+    pieces, start = [], 0
+    while start < len(text):
+        end = min(start + PIECE, len(text))
+        if end < len(text):
+            white = _WHITE.search(text, end, end + LONGEST_RUN)
+            if white is None and end + LONGEST_RUN < len(text):
+                return BadRow(
+                    "no running text",
+                    f"over {LONGEST_RUN:,} characters stand without a white space between them, "
+                    f"from {text[end : end + 20]!r} on; expected running text.",
+                )
+            end = white.start() if white else len(text)
+        pieces.append(" ".join(text[start:end].split()))
+        start = end
+    return " ".join(piece for piece in pieces if piece)
+
+
+def _given_twice(name: str, place: str) -> BadRow:
+    return BadRow(
+        "paper_id given twice",
+        f"`paper_id` {name!r} was given before, at {place}; every document has its own.",
+    )
+
+
+def _save(table: Table, folder: Path, writer: _Writer, audit: Audit) -> dict[str, Any]:
+    if not len(writer):
+        dropped = [
+            f"{d.count:,}: {reason}, the first at {d.examples[0]}"
+            for reason, d in audit.dropped.items()
+        ]
+        why = f" ({'; '.join(dropped)})" if dropped else ""
+        raise UserError(
+            f"{table.source}: there is no document with a text among {audit.rows:,} rows{why}. "
+            "There is nothing to read."
+        )
+    by_split = {}
+    split = writer.split()
+    for number, name in enumerate(SPLITS):
+        chosen = np.flatnonzero(split == number).astype(np.int32)
+        save_documents(folder, name, chosen)
+        by_split[name] = len(chosen)
+    if not by_split["train"]:
+        raise UserError(
+            f"{table.source}: all {len(writer):,} documents are held out (dev {by_split['dev']:,}, "
+            f"test {by_split['test']:,}), none is left to train on. Lower --dev-share and "
+            "--test-share, or give more documents."
+        )
+    return {
+        "documents": len(writer),
+        "documents_by_split": by_split,
+        "document_characters": writer.characters,
+    }
+
+
+class _Writer:
+    """Writes documents as they come, and finds the split of each."""
+
+    def __init__(
+        self, path: Path, seed: int, shares: tuple[float, float], lists: Mapping[Split, set[str]]
+    ) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self.schema = pa.schema(
+            [("document", pa.int32()), ("document_id", pa.string()), ("text", pa.string())]
+        )
+        # Texts are long and no two are the same: a dictionary, or the least and greatest of a
+        # group, would only hold them once more.
+        self.file = pq.ParquetWriter(
+            path, self.schema, compression="zstd", use_dictionary=False, write_statistics=False
+        )
+        self.seed, self.shares, self.lists = seed, shares, lists
+        self.unknown: dict[Split, set[str]] = {name: set(ids) for name, ids in lists.items()}
+        self.ids: list[str] = []
+        self.texts: list[str] = []
+        self.size = self.characters = 0
+        self.splits: list[NDArray[np.int8]] = []
+        self.count = 0
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self._flush()
+        self.file.close()
+        import pyarrow as pa
+
+        pa.default_memory_pool().release_unused()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def add(self, name: str, text: str) -> None:
+        """Write the next document."""
+        self.ids.append(name)
+        self.texts.append(text)
+        self.size += len(text)
+        self.count += 1
+        if self.size >= GROUP_CHARACTERS or len(self.texts) >= GROUP_DOCUMENTS:
+            self._flush()
+
+    def split(self) -> NDArray[np.int8]:
+        """The split of every document written."""
+        return np.concatenate(self.splits)
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        if not self.texts:
+            return
+        first = self.count - len(self.texts)
+        columns = [np.arange(first, self.count, dtype=np.int32), self.ids, self.texts]
+        arrays = [pa.array(c, t) for c, t in zip(columns, self.schema.types, strict=True)]
+        self.file.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self.schema))
+        self.splits.append(assign_splits(self.ids, self.seed, *self.shares, self.lists))
+        for ids in self.unknown.values():
+            ids.difference_update(self.ids)
+        self.characters += self.size
+        self.ids, self.texts, self.size = [], [], 0

@@ -1,0 +1,356 @@
+"""Pairs of co-cited papers, mined in SQL (``cocitations.sql``); Aspire, Mysore et al. (2022).
+
+Papers are cited together where one sentence cites them (a *context*), where a user says so
+(counted pairs), or, at a coarser grain, where one paper's reference list names them. Contexts that
+cite the same papers are merged: their group's pairs count once for each of the contexts, after
+repeated ones are left out. Every pair of a group is taken. A long reference list has too many, k
+(k - 1) / 2 for k papers, so at most ``max_pairs`` of a list are: its papers stand on a ring in
+hashed order, and neighbours are taken first, then those two steps apart, and so on; each paper
+takes part about equally often.
+
+A pair's split goes by its papers: train with two training papers, test with a test paper, else
+dev. Whatever is left out of the pairs by a filter on contexts, groups or counts is still *known*
+to be co-cited: training must not take it for a negative.
+
+Nothing depends on the order of the input, the number of threads or the memory allowed: choices
+are arithmetic on digests of ids and texts and on the seed.
+
+Shapes: ``P`` papers, ``E`` citations, ``N`` pairs, ``K`` known pairs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import isqrt
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciembed_train.corpus.mining.triplet_mining import PRIME, constants
+from sciembed_train.corpus.sql_engine import Engine, statements
+from sciembed_train.errors import UserError
+
+SQL = statements(Path(__file__).with_suffix(".sql"))
+MOST = 2**31 - 1  # what a count is cut to
+ROWS = 1 << 16
+# The steps from contexts to lists, and from lists to the pairs on their rings.
+LISTS = ("different", "novel", "single", "kept")
+RING = ("placed", "met")
+REPEATED = (
+    "given before",
+    "differs from another context of its group in digits alone",
+    "another context of its group in the same citing paper (one_per_citing)",
+    "its group has too few contexts (min_contexts)",
+)
+
+Source = Literal["given", "references", "fulltexts"]
+Sentences = Literal["none", "set", "paper"]
+
+
+@dataclass(frozen=True)
+class CocitationMining:
+    """How pairs of co-cited papers are mined.
+
+    Args:
+        cocitations_from: ``given``: contexts and counted pairs; ``references`` adds the papers
+            that one paper cites, ``fulltexts`` the citing sentences of full texts.
+        max_group: papers that a context may cite; of longer lists its sentence says little.
+        min_words, max_words: of a context.
+        require_bracket: leave out contexts without a bracket or parenthesis.
+        one_per_citing: of a group's contexts in one citing paper, keep one.
+        min_contexts: contexts that a group must have.
+        min_count: how often a pair must be cited together.
+        max_pairs: pairs of one reference list, or of one context, at most.
+        min_sentences, max_sentences: of an abstract; no maximum if 0. Papers with other abstracts
+            are in no pair, as in the next two.
+        longest_sentence: words of each sentence of an abstract, at most; no limit if 0.
+        short_sentence: an abstract needs a sentence of more words.
+        mask_marks: mask the citation marks in contexts that users give
+            (`corpus.citations.citation_mentions`); those of
+            full texts always are.
+        sentence_pairs: also pairs of contexts, as sentences: ``set``, of those that cite the same
+            two papers or more; ``paper``, of those that cite one paper in common, or more.
+    """
+
+    cocitations_from: Source = "given"
+    max_group: int = 10
+    min_words: int = 5
+    max_words: int = 100
+    require_bracket: bool = False
+    one_per_citing: bool = True
+    min_contexts: int = 1
+    min_count: int = 1
+    max_pairs: int = 1000
+    min_sentences: int = 0
+    max_sentences: int = 0
+    longest_sentence: int = 0
+    short_sentence: int = 0
+    mask_marks: bool = True
+    sentence_pairs: Sentences = "none"
+
+    def __post_init__(self) -> None:
+        for name, choices in (("cocitations_from", Source), ("sentence_pairs", Sentences)):
+            if getattr(self, name) not in get_args(choices):
+                raise UserError(
+                    f"{name} is {getattr(self, name)!r}; it is one of "
+                    f"{', '.join(get_args(choices))}."
+                )
+        least = {"max_group": 2, "max_words": 1, "min_contexts": 1, "min_count": 1, "max_pairs": 1}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if type(value) is int and value < least.get(field.name, 0):
+                least_here = least.get(field.name, 0)
+                raise UserError(f"{field.name} must be {least_here} or more; got {value}.")
+        for low, high in (("min_words", "max_words"), ("min_sentences", "max_sentences")):
+            if 0 < getattr(self, high) < getattr(self, low):
+                raise UserError(
+                    f"{low} is {getattr(self, low)} and {high} {getattr(self, high)}: nothing is "
+                    "both."
+                )
+        if self.max_pairs > 10**6:
+            raise UserError(f"max_pairs must be 1,000,000 or less; got {self.max_pairs:,}.")
+
+    @classmethod
+    def faithful(cls) -> CocitationMining:
+        """The numbers of Aspire's own mining of abstract pairs from S2ORC."""
+        return cls(
+            max_group=3,
+            min_words=5,
+            max_words=60,
+            require_bracket=True,
+            min_sentences=3,
+            max_sentences=20,
+            longest_sentence=80,
+            short_sentence=4,
+            mask_marks=False,
+        )
+
+    @property
+    def filters_abstracts(self) -> bool:
+        """Whether any abstract may be left out."""
+        limits = self.min_sentences, self.max_sentences, self.longest_sentence, self.short_sentence
+        return any(limits)
+
+    def admits(self, sentences: Sequence[str]) -> bool:
+        """Whether a paper with such an abstract may be in a pair."""
+        if len(sentences) < self.min_sentences or 0 < self.max_sentences < len(sentences):
+            return False
+        words = [len(sentence.split()) for sentence in sentences]
+        if self.longest_sentence and max(words, default=0) > self.longest_sentence:
+            return False
+        return not self.short_sentence or max(words, default=0) > self.short_sentence
+
+    def refuses(self, text: str, group: int = 0) -> str | None:
+        """Why a context is left out, as one of a group of so many papers; None if it is not."""
+        words = len(text.split())
+        if group > self.max_group:
+            return f"cites more than {self.max_group} papers (max_group)"
+        if words < self.min_words:
+            return f"fewer than {self.min_words} words (min_words)"
+        if words > self.max_words:
+            return f"more than {self.max_words} words (max_words)"
+        if self.require_bracket and not any(mark in text for mark in "(["):
+            return "no bracket (require_bracket)"
+        return None
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Some pairs of co-cited papers, ascending.
+
+    Args:
+        rows: ``[N, 2]``: papers a < b.
+        split: ``[N]``: 0 for train, 1 for dev, 2 for test.
+        count: ``[N]``: how often they are cited together.
+        offsets: ``[N + 1]``: where each pair's contexts start in ``contexts``.
+        contexts: the numbers of their contexts.
+    """
+
+    rows: NDArray[np.int32]
+    split: NDArray[np.int32]
+    count: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    contexts: NDArray[np.int64]
+
+
+class CocitationMiner:
+    """Tables of the engine from which pairs, known pairs and contexts are read.
+
+    Args:
+        engine: runs the SQL.
+        work: a folder for the tables it reads.
+        settings: the rules.
+        seed: of the choice of pairs from long lists.
+    """
+
+    def __init__(self, engine: Engine, work: Path, settings: CocitationMining, seed: int) -> None:
+        self.engine, self.work, self.settings = engine, work, settings
+        drawn = list(constants(seed, 4).values())
+        self.fixed = {f"c{i}": value for i, value in enumerate(drawn)} | {
+            "p": PRIME,
+            "one_per_citing": int(settings.one_per_citing),
+            "min_contexts": settings.min_contexts,
+            "min_count": settings.min_count,
+            "max_pairs": settings.max_pairs,
+            "most": MOST,
+        }
+        for table, columns in (
+            ("mentions", ("mention", "place", "list", "digest", "stripped", "citing")),
+            ("members", ("list", "paper")),
+            ("given", ("a", "b", "count")),
+        ):
+            fields = ", ".join(f"CAST(0 AS BIGINT) AS {name}" for name in columns)
+            engine.create(table, f"SELECT * FROM (SELECT {fields}) x WHERE 1 = 0")
+
+    def add_contexts(self, mentions: Path, members: Path) -> None:
+        """Take contexts and their groups from the files of `contexts.write_mentions`."""
+        for table, path in (("mentions", mentions), ("members", members)):
+            self._insert(table, path)
+
+    def add_references(self, citations: NDArray[np.int32], usable: NDArray[np.bool_]) -> None:
+        """Take the usable papers that each paper cites; ``citations`` ``[E, 2]`` ascending."""
+        chosen = citations[usable[citations[:, 1]]]
+        lists = -1 - chosen[:, 0].astype(np.int64)
+        self._insert_columns("members", {"list": lists, "paper": chosen[:, 1]})
+
+    def add_pairs(self, rows: NDArray[np.int32], counts: NDArray[np.int32]) -> None:
+        """Take distinct pairs ``[N, 2]``, a < b, and their counts ``[N]``."""
+        columns = {"a": rows[:, 0], "b": rows[:, 1], "count": counts}
+        self._insert_columns("given", columns)
+
+    def _insert_columns(self, table: str, columns: dict[str, NDArray[Any]]) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path = self.work / f"{table}_given.parquet"
+        pq.write_table(pa.table({k: np.ascontiguousarray(v) for k, v in columns.items()}), path)
+        self._insert(table, path)
+
+    def _insert(self, table: str, path: Path) -> None:
+        self.engine.drop("incoming")
+        self.engine.load("incoming", path)
+        self.engine.run(f"INSERT INTO {table} SELECT * FROM incoming")
+        self.engine.drop("incoming")
+        path.unlink()
+
+    def mine(self, split: NDArray[np.int8]) -> None:
+        """Fill the tables of pairs; ``split`` ``[P]`` is that of each paper."""
+        self.prepare(split)
+        self.make(*LISTS, "weights", *RING, "pairs")
+
+    def prepare(self, split: NDArray[np.int8]) -> None:
+        """Load what the steps need beside the contexts; ``split`` ``[P]`` is that of each paper."""
+        steps = np.arange(1, isqrt(self.settings.max_pairs) + 3, dtype=np.int64)
+        self._replace("steps", {"n": steps})
+        papers = np.arange(len(split), dtype=np.int32)
+        self._replace("splits", {"paper": papers, "split": split.astype(np.int32)})
+
+    def make(self, *steps: str) -> None:
+        """Make the tables of some steps, one after the other."""
+        for name in steps:
+            self.engine.create(name, SQL[name], **self.fixed)
+
+    def _replace(self, table: str, columns: dict[str, NDArray[Any]]) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path = self.work / f"{table}.parquet"
+        pq.write_table(pa.table(columns), path)
+        self.engine.drop(table)
+        self.engine.load(table, path)
+        path.unlink()
+
+    def repeated(self) -> dict[str, tuple[int, list[int]]]:
+        """Contexts left out as repeated; see `left_out`."""
+        return left_out(self.engine, REPEATED)
+
+    def cut(self) -> dict[str, tuple[int, int]]:
+        """Lists with more than ``max_pairs`` pairs, and their pairs not taken, by kind of list."""
+        rows = self.engine.columns(SQL["cut"], max_pairs=self.settings.max_pairs)
+        found = {"contexts": (0, 0), "reference lists": (0, 0)}
+        for kind, lists, twice in zip(rows["kind"], rows["lists"], rows["twice"], strict=True):
+            found[list(found)[int(kind)]] = int(lists), int(twice) // 2
+        return found
+
+    def number(self, table: str, condition: str = "1 = 1") -> int:
+        """How many rows a table has."""
+        return self.engine.number(f"SELECT COUNT(*) FROM {table} WHERE {condition}")
+
+    def by_split(self) -> list[int]:
+        """Pairs of train, dev and test."""
+        return [self.number("pairs", f"split = {number}") for number in range(3)]
+
+    def pairs(self) -> Iterator[Pairs]:
+        """Every pair, ascending, some thousands at a time."""
+        held: dict[str, NDArray[Any]] = {}
+        for batch in self.engine.stream(SQL["found"], ROWS):
+            if held:
+                batch = {name: np.concatenate([held[name], batch[name]]) for name in batch}
+            held = batch
+            # The last pair's contexts may go on in the next batch.
+            last = _starts(held)[-1] if len(held["a"]) else 0
+            yield _pairs({name: column[:last] for name, column in held.items()})
+            held = {name: column[last:] for name, column in held.items()}
+        if held and len(held["a"]):
+            yield _pairs(held)
+
+    def prepare_known(self, papers: int) -> int:
+        """How many pairs are known to be co-cited, as keys ``a * papers + b``."""
+        self.engine.create("known", SQL["known"], papers=papers)
+        return self.number("known")
+
+    def known(self) -> Iterator[NDArray[np.int64]]:
+        """The known pairs' keys, ascending, some thousands at a time."""
+        for batch in self.engine.stream("SELECT known FROM known ORDER BY known", ROWS):
+            yield batch["known"].astype(np.int64)
+
+
+def left_out(engine: Engine, reasons: Sequence[str]) -> dict[str, tuple[int, list[int]]]:
+    """Contexts that a step leaves in no list: by reason, how many, and where the first 20 stand.
+
+    Args:
+        engine: has made the steps of `LISTS`.
+        reasons: of each step.
+    """
+    found = {}
+    before = "mentions"
+    for table, reason in zip(LISTS, reasons, strict=True):
+        sql = (
+            f"FROM (SELECT DISTINCT mention FROM {before}) m "
+            f"LEFT JOIN (SELECT DISTINCT mention FROM {table}) t ON t.mention = m.mention "
+            "WHERE t.mention IS NULL"
+        )
+        first = engine.columns(
+            f"SELECT DISTINCT o.mention, o.place FROM (SELECT m.mention {sql} ORDER BY m.mention "
+            "LIMIT 20) x JOIN mentions o ON o.mention = x.mention ORDER BY o.mention"
+        )
+        count = engine.number(f"SELECT COUNT(*) {sql}")
+        if count:
+            found[reason] = count, first["place"].tolist()
+        before = table
+    return found
+
+
+def _starts(columns: dict[str, NDArray[Any]]) -> NDArray[np.int64]:
+    a, b = columns["a"], columns["b"]
+    new = np.ones(len(a), np.bool_)
+    new[1:] = (a[1:] != a[:-1]) | (b[1:] != b[:-1])
+    return np.flatnonzero(new)
+
+
+def _pairs(columns: dict[str, NDArray[Any]]) -> Pairs:
+    starts = _starts(columns)
+    context = columns["context"].astype(np.int64)
+    real = context >= 0
+    offsets = np.concatenate([[0], np.cumsum(real)])[[*starts, len(real)]]
+    return Pairs(
+        rows=np.stack([columns["a"][starts], columns["b"][starts]], axis=1).astype(np.int32),
+        split=columns["split"][starts].astype(np.int32),
+        count=columns["count"][starts].astype(np.int32),
+        offsets=offsets.astype(np.int64),
+        contexts=context[real],
+    )

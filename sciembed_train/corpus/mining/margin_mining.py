@@ -1,0 +1,246 @@
+"""SPECTER's own format: triplets from counted relations by the margin rule.
+
+``data.json`` says for each query which papers it is related to and how closely: count 5 for a
+paper it cites, 1 for one that a cited paper cites. The rule of its training script, for ``k``
+triplets of a query, margin ``m`` = ``margin_fraction`` of the spread between the highest and the
+lowest count (of a spread of exactly 1: 1):
+
+- no triplet at all from fewer than 3 related papers or from equal counts;
+- hard negatives have a count below highest - m; a triplet takes one at random and a positive at
+  random among those with a count above the negative's + m; there are as many as wanted, at most
+  the number of (other paper, hard negative) pairs;
+- easy triplets fill up to ``k``: a positive with a count above lowest + m, and any paper of
+  ``metadata.json`` that is neither related nor the query itself.
+
+Draws are with replacement, as there; the generator is seeded by the seed and the query's id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciembed_train.corpus.mining.triplet_mining import TripletMining
+from sciembed_train.corpus.readers.tables import iter_json
+from sciembed_train.corpus.store.corpus_folder import Split
+from sciembed_train.corpus.validation import Audit, BadRow, Dropped, spell
+from sciembed_train.errors import UserError
+
+CITES = 5  # the count that says: the query cites it
+
+FEW = "fewer than 3 related papers"
+EQUAL = "all its related papers have the same count"
+CLOSE = "no related paper stands above the lowest count by more than the margin"
+
+
+@dataclass
+class MarginResult:
+    """What the rule gave for the queries of one split.
+
+    Args:
+        queries: how many there are in the split.
+        by_rule: triplets by the rule alone, before texts are looked for: hard and easy.
+        rows, hard: the triplets whose papers all have a text, as keys.
+        dropped: why triplets were dropped, and how many.
+        empty: why queries gave no triplet, and how many.
+    """
+
+    queries: int = 0
+    by_rule: dict[str, int] = field(default_factory=lambda: {"hard": 0, "easy": 0})
+    rows: list[tuple[int, int, int]] = field(default_factory=list)
+    hard: list[bool] = field(default_factory=list)
+    dropped: dict[str, Dropped] = field(default_factory=dict)
+    empty: dict[str, Dropped] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for ``report.json``."""
+        return {
+            "queries": self.queries,
+            "triplets by the rule": self.by_rule,
+            "kept": len(self.rows),
+            "dropped triplets": {reason: d.as_dict() for reason, d in self.dropped.items()},
+            "queries without a triplet": {r: d.as_dict() for r, d in self.empty.items()},
+        }
+
+    def explain(self) -> str:
+        """One sentence on what became of the split's queries."""
+        hard, easy = self.by_rule["hard"], self.by_rule["easy"]
+        text = (
+            f"by SPECTER's rule its {self.queries:,} queries give {hard + easy:,} triplets, "
+            f"{hard:,} with a hard and {easy:,} with an easy negative"
+        )
+        if self.empty:
+            why = "; ".join(f"{d.count:,}: {reason}" for reason, d in self.empty.items())
+            text += f" (queries without any: {why})"
+        if self.dropped:
+            why = "; ".join(f"{d.count:,}: {reason}" for reason, d in self.dropped.items())
+            dropped = sum(d.count for d in self.dropped.values())
+            text += f"; of these {dropped:,} are dropped for missing text ({why})"
+        return text
+
+
+def margin_triplets(
+    query: str,
+    counts: Mapping[str, float],
+    universe: Sequence[str],
+    settings: TripletMining,
+    rng: np.random.Generator,
+) -> list[tuple[str, str, bool]] | str:
+    """The (positive, negative, is hard) of one query, or why there is none.
+
+    Args:
+        query: its id.
+        counts: its related papers and their counts.
+        universe: ids that easy negatives are drawn from.
+        settings: ``per_query`` triplets, ``hard`` of them hard, ``margin_fraction``.
+        rng: where the draws come from.
+    """
+    if len(counts) < 3:
+        return FEW
+    related = sorted(counts, key=lambda other: (-counts[other], other))
+    highest, lowest = counts[related[0]], counts[related[-1]]
+    spread = highest - lowest
+    margin = settings.margin_fraction * spread
+    if spread == 1 and isinstance(highest, int) and isinstance(lowest, int):
+        margin = 1
+    if margin <= 0:
+        return EQUAL
+    pool = [other for other in related if counts[other] < highest - margin]
+    chosen: list[tuple[str, str, bool]] = []
+    for _ in range(min(settings.hard, (len(related) - len(pool)) * len(pool))):
+        negative = pool[rng.integers(len(pool))]
+        above = [other for other in related if counts[other] > counts[negative] + margin]
+        chosen.append((above[rng.integers(len(above))], negative, True))
+    positives = [other for other in related if counts[other] > lowest + margin]
+    while positives and len(chosen) < settings.per_query:
+        negative = _unrelated(query, counts, universe, rng)
+        if negative is None:
+            break
+        chosen.append((positives[rng.integers(len(positives))], negative, False))
+    return chosen or CLOSE
+
+
+def _unrelated(
+    query: str, counts: Mapping[str, float], universe: Sequence[str], rng: np.random.Generator
+) -> str | None:
+    for _ in range(32 if universe else 0):
+        other = universe[int(rng.integers(len(universe)))]
+        if other != query and other not in counts:
+            return other
+    # Nearly everything is related, or chance would have it so: look at all.
+    left = [other for other in universe if other != query and other not in counts]
+    return left[int(rng.integers(len(left)))] if left else None
+
+
+def mine_margin(
+    data: Path,
+    lists: Mapping[Split, set[str]],
+    key: Mapping[str, int],
+    ids: Sequence[str],
+    usable: NDArray[np.bool_],
+    settings: TripletMining,
+    seed: int,
+    audit: Audit,
+) -> tuple[dict[Split, MarginResult], NDArray[np.int32]]:
+    """Triplets of every split from ``data.json``, and the citations that it tells of.
+
+    Args:
+        data: the file.
+        lists: the query ids of each split.
+        key: the key of each paper of ``metadata.json``.
+        ids: their ids, ascending.
+        usable: whether each has a text.
+        settings: the rule's numbers.
+        seed: of every draw.
+        audit: the account of the file's queries.
+
+    Raises:
+        UserError: the file is not as it should be.
+    """
+    results: dict[Split, MarginResult] = {
+        split: MarginResult(queries=len(wanted)) for split, wanted in lists.items()
+    }
+    waiting: dict[str, Split] = {
+        query: split for split, wanted in lists.items() for query in wanted
+    }
+    edges: list[tuple[int, int]] = []
+    for line, query, related in iter_json(data):
+        audit.rows += 1
+        place = f"{data}:{line}"
+        counts = _counts(query, related)
+        if isinstance(counts, BadRow):
+            audit.bad(counts, place)
+            continue
+        assert query is not None
+        audit.kept += 1
+        citing = key.get(query)
+        if citing is not None:
+            cited = (key.get(other) for other, count in counts.items() if count == CITES)
+            edges.extend((citing, other) for other in cited if other not in (None, citing))
+        split = waiting.pop(query, None)
+        if split is None:
+            audit.drop("query in none of train.txt, val.txt and test.txt", place)
+            continue
+        result = results[split]
+        digest = hashlib.sha256(query.encode()).digest()
+        rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
+        chosen = margin_triplets(query, counts, ids, settings, rng)
+        if isinstance(chosen, str):
+            result.empty.setdefault(chosen, Dropped()).add(place)
+            continue
+        for positive, negative, hard in chosen:
+            result.by_rule["hard" if hard else "easy"] += 1
+            _keep(result, (query, positive, negative), hard, key, usable)
+    audit.check()
+    for query, split in sorted(waiting.items()):
+        results[split].empty.setdefault("not a query of data.json", Dropped()).add(query)
+    pairs = np.array(edges, np.int32).reshape(-1, 2)
+    return results, np.unique(pairs, axis=0)
+
+
+def _keep(
+    result: MarginResult,
+    triplet: tuple[str, str, str],
+    hard: bool,
+    key: Mapping[str, int],
+    usable: NDArray[np.bool_],
+) -> None:
+    for name, paper_id in zip(("query", "positive", "negative"), triplet, strict=True):
+        number = key.get(paper_id)
+        reason = None
+        if number is None:
+            reason = f"the {name} is not in metadata.json"
+        elif not usable[number]:
+            reason = f"the {name} has no title and no abstract"
+        if reason:
+            result.dropped.setdefault(reason, Dropped()).add(" ".join(triplet))
+            return
+    a, b, c = (key[paper_id] for paper_id in triplet)
+    result.rows.append((a, b, c))
+    result.hard.append(hard)
+
+
+def _counts(query: str | None, related: Any) -> dict[str, float] | BadRow:
+    if query is None or not isinstance(related, Mapping):
+        raise UserError(
+            'data.json must be an object {query id: {related id: {"count": number}}}; '
+            f"found {spell(related)}."
+        )
+    counts: dict[str, float] = {}
+    for other, value in related.items():
+        count = value.get("count") if isinstance(value, Mapping) else value
+        if isinstance(count, bool) or not isinstance(count, int | float) or math.isnan(count):
+            return BadRow(
+                "no count",
+                f"the relation of {query!r} to {other!r} is {spell(value)}; "
+                'expected {"count": number}.',
+            )
+        counts[other] = count
+    return counts

@@ -1,0 +1,1 @@
+"""Readers: rows of every format of file, each with its place."""

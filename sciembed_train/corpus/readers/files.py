@@ -1,0 +1,172 @@
+"""The bytes and lines of a user's file: decompression, encoding, and damage told in words."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import lzma
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from sciembed_train.corpus.validation import BadRow
+from sciembed_train.errors import UserError
+
+ENDINGS: Mapping[str, str] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+}
+COMPRESSED = (".gz", ".zst")
+
+
+def kind_of(path: Path, endings: Mapping[str, str] = ENDINGS) -> str | None:
+    """The format a file's ending says, or None."""
+    suffixes = [s.lower() for s in path.suffixes]
+    if suffixes and suffixes[-1] in COMPRESSED:
+        kind = endings.get(suffixes[-2]) if len(suffixes) > 1 else None
+        return None if kind == "parquet" else kind
+    return endings.get(suffixes[-1]) if suffixes else None
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes."""
+    with reading(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_lines(path: Path, empty: bool = False) -> Iterator[tuple[int, str | BadRow]]:
+    """The lines of a text file, counted from 1, without line ends.
+
+    Args:
+        path: the file.
+        empty: give empty lines too; otherwise they are left out.
+
+    Raises:
+        UserError: the file cannot be read, is damaged, or is UTF-16.
+    """
+    with reading(path), open_bytes(path) as file:
+        for number, raw in enumerate(file, 1):
+            if number == 1:
+                raw = without_mark(raw, path)
+            raw = raw.rstrip(b"\r\n")
+            if not empty and (not raw or raw.isspace()):
+                continue
+            try:
+                line: str | BadRow = raw.decode()
+            except UnicodeDecodeError as error:
+                line = not_utf8(error)
+            del raw  # a line may be very long: the caller need not hold it twice
+            yield number, line
+
+
+def refuse_binary(path: Path) -> None:
+    """Refuse a file that is no text: one with a NUL byte near its beginning.
+
+    Raises:
+        UserError: it is none, or cannot be read.
+    """
+    with reading(path), open_bytes(path) as file:
+        head = file.read(1 << 13)
+    if b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise UserError(
+            f"{path} is no text: it has a NUL byte at position {head.index(0) + 1}. Give a file "
+            "of UTF-8 text, or take this one out of the folder."
+        )
+
+
+def without_mark(raw: bytes, path: Path) -> bytes:
+    """The first bytes of a file without a byte-order mark; UTF-16 is refused."""
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise UserError(f"{path} is UTF-16; save it as UTF-8.")
+    return raw.removeprefix(b"\xef\xbb\xbf")
+
+
+def not_utf8(error: UnicodeDecodeError) -> BadRow:
+    """What is wrong with bytes that could not be decoded."""
+    byte = error.object[error.start]
+    return BadRow(
+        "not UTF-8",
+        f"this is not UTF-8: byte {byte:#04x} at position {error.start + 1}. "
+        "Save the file as UTF-8.",
+    )
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what a damaged or unreadable file raises into words."""
+    try:
+        yield
+    except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
+        raise UserError(
+            f"{path} is damaged or not what its ending says: {error}. Fetch it again."
+        ) from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except Exception as error:
+        # zstandard's error has no common base and the library may be absent.
+        if type(error).__name__ == "ZstdError":
+            raise UserError(
+                f"{path} is damaged or not what its ending says: {error}. Fetch it again."
+            ) from error
+        raise
+
+
+@contextmanager
+def open_bytes(path: Path) -> Iterator[BinaryIO]:
+    """The bytes of a file, decompressed by its ending."""
+    ending = path.suffix.lower()
+    if ending == ".zst":
+        try:
+            import zstandard
+        except ImportError as error:
+            raise needs("zstandard", ".zst files") from error
+        with path.open("rb") as raw, io.BufferedReader(_Zstd(raw, zstandard), 1 << 18) as file:
+            yield file  # pyright: ignore[reportReturnType]
+    elif ending == ".gz":
+        with gzip.open(path, "rb") as file:
+            yield file  # pyright: ignore[reportReturnType]
+    else:
+        with path.open("rb", buffering=1 << 18) as file:
+            yield file
+
+
+def needs(package: str, what: str) -> UserError:
+    """What to say where an optional library is missing."""
+    return UserError(
+        f"{what} need the package {package}, which is not installed: "
+        "pip install 'sciembed_train[prepare,datasets]'."
+    )
+
+
+class _Zstd(io.RawIOBase):
+    """Decompressed bytes. The library's own reader takes a file cut short for its end."""
+
+    def __init__(self, raw: BinaryIO, library: Any) -> None:
+        self.raw, self.library = raw, library
+        self.frame: Any = None
+        self.left = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any) -> int:
+        while not self.left:
+            data = self.frame.unused_data if self.frame is not None and self.frame.eof else b""
+            data = data or self.raw.read(1 << 17)
+            if not data:
+                if self.frame is not None and not self.frame.eof:
+                    raise EOFError("it ends in the middle of a frame")
+                return 0
+            if self.frame is None or self.frame.eof:
+                self.frame = self.library.ZstdDecompressor().decompressobj()
+            self.left = self.frame.decompress(data)
+        part, self.left = self.left[: len(target)], self.left[len(target) :]
+        target[: len(part)] = part
+        return len(part)

@@ -1,0 +1,141 @@
+"""Datasets of the ``datasets`` library: saved to disk, or on the hub."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sciembed_train.corpus.readers.files import needs
+from sciembed_train.errors import UserError
+
+
+def is_saved(path: Path) -> bool:
+    """Whether a folder was made by ``Dataset.save_to_disk``."""
+    return any((path / name).is_file() for name in ("dataset_dict.json", "state.json"))
+
+
+def _library() -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise needs("datasets", "datasets of the datasets library") from error
+    return datasets
+
+
+def load_saved(path: Path) -> list[Any]:
+    """The datasets of such a folder.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    library = _library()
+    try:
+        loaded = library.load_from_disk(str(path))
+    except Exception as error:  # the library raises many kinds for a damaged folder
+        raise UserError(f"{path} could not be loaded as a dataset: {error}") from error
+    return list(loaded.values()) if isinstance(loaded, dict) else [loaded]
+
+
+def load_hub(name: str, what: str) -> list[Any]:
+    """The datasets ``owner/name:config@split`` of the hub.
+
+    Raises:
+        UserError: there is none, or it could not be had.
+    """
+    try:
+        library = _library()
+    except UserError as error:
+        raise UserError(
+            f"{name}: there is no such file or folder ({what}). "
+            f"If it is a dataset on the hub: {error}"
+        ) from error
+    base, _, split = name.partition("@")
+    repository, _, config = base.partition(":")
+    try:
+        loaded = library.load_dataset(repository, config or None, split=split or None)
+    except Exception as error:  # network, unknown name, config or split: many kinds
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{name}: there is no such file or folder ({what}), and no dataset of that name could "
+            f"be loaded: {reason}"
+        ) from error
+    return list(loaded.values()) if isinstance(loaded, dict) else [loaded]
+
+
+def fingerprint(parts: Sequence[Any]) -> str:
+    """SHA-256 of what the library knows the datasets by."""
+    text = " ".join(part._fingerprint for part in parts)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A split of a dataset whose rows come one after the other.
+
+    Args:
+        name: the dataset's, for messages.
+        dataset: the library's object, which gives rows as it is gone through.
+        fingerprint: SHA-256 of what the library knows it by.
+    """
+
+    name: str
+    dataset: Any
+    fingerprint: str
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Every row, some at a time in memory.
+
+        Raises:
+            UserError: the library could not read on: the network went, or a file is damaged.
+        """
+        rows = iter(self.dataset)
+        while True:
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except Exception as error:  # network and every format's own kinds
+                raise UserError(f"{self.name} could not be read on: {_reason(error)}.") from error
+            yield row
+
+
+def open_streams(name: str, config: str = "") -> dict[str, Stream]:
+    """The splits of a dataset by their names, to be streamed: nothing is downloaded as a whole.
+
+    Args:
+        name: a folder of ``Dataset.save_to_disk``, a folder of files that the library knows how to
+            read, or a name on the hub.
+        config: of the dataset; empty for its only one.
+
+    Raises:
+        UserError: there is none, or it could not be had.
+    """
+    library = _library()
+    if is_saved(Path(name)):
+        loaded = library.load_from_disk(name)
+        parts = loaded if isinstance(loaded, dict) else {"train": loaded}
+        return {split: Stream(name, part, fingerprint([part])) for split, part in parts.items()}
+    try:
+        builder = library.load_dataset_builder(name, config or None)
+        parts = builder.as_streaming_dataset()
+    except Exception as error:  # network, unknown name or config: many kinds
+        what = f"{name} (config {config})" if config else name
+        raise UserError(
+            f"{what}: no dataset of that name could be opened: {_reason(error)}. Give a folder "
+            "that holds it, or files of your own."
+        ) from error
+    files = builder.config.data_files or {}
+    found = {}
+    for split, part in parts.items():
+        # Of each file its revision on the hub, or when it was last written.
+        versions = getattr(files.get(split), "origin_metadata", None)
+        text = f"{builder.hash} {builder.config_id} {split} {versions}"
+        found[split] = Stream(name, part, hashlib.sha256(text.encode()).hexdigest())
+    return found
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,154 @@
+"""A JSON file read member by member, so that one record is held at a time."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from sciembed_train.corpus.readers.files import not_utf8, open_bytes, reading, without_mark
+from sciembed_train.errors import UserError
+
+
+def iter_json(path: Path, fields: Collection[str] = ()) -> Iterator[tuple[int, str | None, Any]]:
+    """The members of the one list or object of a JSON file: line, key (None in a list), value.
+
+    Only one member is held at a time. A file that is JSON Lines in spite of its ending (a
+    second value follows the first) is read as what it is. An object that holds anything but
+    objects is one record, and so is one with a key among ``fields``.
+
+    Raises:
+        UserError: the file is not JSON; the message says where.
+    """
+    yield from _JsonFile(path, fields).members()
+
+
+class _JsonFile:
+    """A JSON file read member by member, through a buffer that grows as a member needs."""
+
+    CHUNK = 1 << 20
+
+    def __init__(self, path: Path, fields: Collection[str]) -> None:
+        self.path = path
+        self.fields = fields
+        self.buffer = ""
+        self.at = 0
+        self.line = 1
+        self.ended = False
+        self.decoder = json.JSONDecoder()
+
+    def members(self) -> Iterator[tuple[int, str | None, Any]]:
+        with reading(self.path), open_bytes(self.path) as raw:
+            head = raw.read(4)
+            head = without_mark(head, self.path)
+            pushed: Any = _Pushed(head, raw)
+            self.text = io.TextIOWrapper(pushed, encoding="utf-8")
+            try:
+                yield from self._top()
+            except UnicodeDecodeError as error:
+                raise UserError(f"{self.path}: {not_utf8(error).message}") from error
+
+    def _top(self) -> Iterator[tuple[int, str | None, Any]]:
+        opening = self._peek()
+        if opening == "":
+            return
+        if opening not in "[{":
+            raise self._error("expected a list or an object")
+        start = self.at, self.line
+        self.at += 1
+        closing = "]" if opening == "[" else "}"
+        first = True
+        flat: dict[str, Any] = {}
+        while True:
+            char = self._peek()
+            if char == closing:
+                self.at += 1
+                break
+            if not first:
+                if char != ",":
+                    raise self._error(f"expected ',' or '{closing}'")
+                self.at += 1
+                self._peek()
+            line = self.line
+            key = None
+            if opening == "{":
+                key = self._value()
+                if not isinstance(key, str):
+                    raise self._error("expected a key in quotes")
+                if self._peek() != ":":
+                    raise self._error("expected ':'")
+                self.at += 1
+                self._peek()
+            value = self._value()
+            first = False
+            if opening == "{" and (flat or not isinstance(value, Mapping) or key in self.fields):
+                # The object is not a collection of records: it is one record.
+                flat[str(key)] = value
+                continue
+            yield line, key, value
+        if flat:
+            yield start[1], None, flat
+        while self._peek() != "":
+            if self._peek() not in "[{":
+                raise self._error("expected the end of the file")
+            line = self.line
+            yield line, None, self._value()
+
+    def _peek(self) -> str:
+        """The next character that is no white space; the empty string at the end."""
+        while True:
+            while self.at < len(self.buffer):
+                char = self.buffer[self.at]
+                if char == "\n":
+                    self.line += 1
+                elif char not in " \t\r":
+                    return char
+                self.at += 1
+            if not self._more(self.CHUNK):
+                return ""
+
+    def _more(self, size: int) -> bool:
+        text = self.text.read(size)
+        self.buffer = self.buffer[self.at :] + text
+        self.at = 0
+        return bool(text)
+
+    def _value(self) -> Any:
+        size = self.CHUNK
+        while True:
+            try:
+                value, end = self.decoder.raw_decode(self.buffer, self.at)
+            except (ValueError, RecursionError) as error:
+                broken = getattr(error, "pos", self.at)
+                line = self.line + self.buffer.count("\n", self.at, broken)
+                if self._more(size):
+                    size *= 2  # a member larger than the buffer: the work stays linear
+                    continue
+                self.line = line
+                raise self._error(getattr(error, "msg", str(error))) from error
+            if end == len(self.buffer) and self._more(size):
+                continue  # a number may go on in the next chunk
+            self.line += self.buffer.count("\n", self.at, end)
+            self.at = end
+            return value
+
+    def _error(self, what: str) -> UserError:
+        return UserError(f"{self.path}:{self.line}: this is not JSON: {what}. Correct the file.")
+
+
+class _Pushed(io.RawIOBase):
+    """A stream with some bytes put back at its start."""
+
+    def __init__(self, head: bytes, rest: BinaryIO) -> None:
+        self.head, self.rest = head, rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any) -> int:
+        data = self.head or self.rest.read(len(target))
+        data, self.head = data[: len(target)], data[len(target) :]
+        target[: len(data)] = data
+        return len(data)

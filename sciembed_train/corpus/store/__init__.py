@@ -1,0 +1,1 @@
+"""The corpus folder and its memory-mapped token stores."""

@@ -1,0 +1,398 @@
+"""The token store: every text tokenised once, memory-mapped, shared by workers and ranks.
+
+A store is a folder: ``store.json``, ``offsets.npy`` (int64 ``[P + 1]``, where each text's body
+starts in the row of all tokens) and shards ``00000.bin`` of token ids without special tokens.
+Bodies are whole: the cut to a model's length, or to a span, happens when they are read, so that
+one store serves every ``max_length``. Texts are papers (title and abstract) or documents.
+
+Shapes: ``P`` texts of the store, ``K`` rows asked for, ``T`` tokens of them all.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciembed_train.errors import UserError
+from sciembed_train.text.inputs import InputFormat, TextTokenizer
+
+STORE_VERSION = 1
+SHARD_PAPERS = 2**18
+SHARD_DOCUMENTS = 2**14  # some hundred MB a file, for full texts
+BATCH_PAPERS = 2048  # enough texts for the tokenizer's threads, little enough to hold
+
+
+def has_text(title: str | None, abstract: Any) -> bool:
+    """Whether a paper has anything to read: a title, an abstract or both."""
+    return bool(InputFormat().compose(title, abstract, "").strip())
+
+
+def load_array(path: Path) -> NDArray[Any]:
+    """Memory-map an array of a corpus.
+
+    Raises:
+        UserError: the file is not there, cut short, or no array.
+    """
+    try:
+        return np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(
+            f"{path} is damaged ({error}). Remove the corpus and run prepare again."
+        ) from error
+
+
+class TokenStore:
+    """The tokenised texts of a corpus under one tokenizer and, for papers, one input format.
+
+    Args:
+        folder: where the store lies.
+        info: the contents of its ``store.json``.
+    """
+
+    def __init__(self, folder: Path, info: dict[str, Any]) -> None:
+        self.folder = folder
+        self.info = info
+        self.prefix: tuple[int, ...] = tuple(info["prefix"])
+        self.suffix: tuple[int, ...] = tuple(info["suffix"])
+        self._offsets: NDArray[np.int64] = load_array(folder / "offsets.npy")
+        self._shard_papers: int = info["shard_papers"]
+        self._dtype = np.dtype(info["dtype"])
+        self._shards: dict[int, NDArray[Any]] = {}
+        self._lengths: NDArray[np.int32] | None = None
+
+    @classmethod
+    def open(cls, folder: str | Path) -> TokenStore:
+        """Open a store.
+
+        Raises:
+            UserError: the folder is no token store of this version.
+        """
+        folder = Path(folder)
+        try:
+            info = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{folder} is no token store ({error}). Run prepare again with --tokenizer."
+            ) from error
+        if info.get("version") != STORE_VERSION:
+            raise UserError(
+                f"{folder}: token store of version {info.get('version')}; this program reads "
+                f"version {STORE_VERSION}. Run prepare again."
+            )
+        store = cls(folder, info)
+        store._check_shards()
+        return store
+
+    def _check_shards(self) -> None:
+        """Refuse shards that are not as long as the offsets say: a copy that was cut short."""
+        for number, first in enumerate(range(0, len(self), self._shard_papers)):
+            last = min(first + self._shard_papers, len(self))
+            tokens = int(self._offsets[last] - self._offsets[first])
+            path = self.folder / f"{number:05d}.bin"
+            bytes_there = path.stat().st_size if path.is_file() else 0
+            if bytes_there != tokens * self._dtype.itemsize:
+                raise UserError(
+                    f"{path} is damaged: it has {bytes_there:,} bytes, and "
+                    f"{tokens * self._dtype.itemsize:,} are expected. Remove the corpus and run "
+                    "prepare again."
+                )
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker process maps the files itself: sending the store must not copy the tokens.
+        return {"folder": self.folder, "info": self.info}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        type(self).__init__(self, state["folder"], state["info"])
+
+    @property
+    def lengths(self) -> NDArray[np.int32]:
+        """Tokens of each text's body, ``[P]``, without special tokens and uncut."""
+        if self._lengths is None:
+            self._lengths = np.diff(self._offsets).astype(np.int32)
+        return self._lengths
+
+    def rows(
+        self, papers: NDArray[np.integer], max_length: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Token ids of some texts, ``prefix + body + suffix``, the body cut to fit.
+
+        Args:
+            papers: ``[K]``, integer keys of the texts, in any order and repeated as wished.
+            max_length: tokens of a row at most, special tokens included.
+
+        Returns:
+            The ids of every row end to end, ``[T]``, and the length of each, ``[K]``.
+
+        Raises:
+            ValueError: ``max_length`` leaves no room beside the special tokens.
+            IndexError: a text is not in the store.
+        """
+        papers, room = self._known(papers), self._room(max_length)
+        bodies = np.minimum(self._offsets[papers + 1] - self._offsets[papers], room)
+        return self._copied(papers, self._offsets[papers], bodies)
+
+    def slices(
+        self,
+        rows: NDArray[np.integer],
+        starts: NDArray[np.integer],
+        lengths: NDArray[np.integer],
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Token ids of spans, ``prefix + body[start : start + length] + suffix``.
+
+        Args:
+            rows: ``[K]``, integer keys of the texts, in any order and repeated as wished.
+            starts: ``[K]``, the first token of each span in its text's body.
+            lengths: ``[K]``, tokens of each span, without special tokens.
+
+        Returns:
+            The ids of every row end to end, ``[T]``, and the length of each, ``[K]``.
+
+        Raises:
+            IndexError: a text is not in the store, or a span not within its text.
+        """
+        rows = self._known(rows)
+        starts, lengths = np.asarray(starts, np.int64), np.asarray(lengths, np.int64)
+        first = self._offsets[rows]
+        ends = self._offsets[rows + 1] - first
+        wrong = (starts < 0) | (lengths < 0) | (starts + lengths > ends)
+        if wrong.any():
+            i = int(np.flatnonzero(wrong)[0])
+            raise IndexError(
+                f"tokens {starts[i]} to {starts[i] + lengths[i]} are not within text {rows[i]}, "
+                f"which has {ends[i]}"
+            )
+        return self._copied(rows, first + starts, lengths)
+
+    def _room(self, max_length: int) -> int:
+        """Tokens of a body that fit beside the special tokens."""
+        special = len(self.prefix) + len(self.suffix)
+        if max_length <= special:
+            raise ValueError(
+                f"max_length must be above the {special} special tokens; got {max_length}."
+            )
+        return max_length - special
+
+    def _known(self, rows: NDArray[np.integer]) -> NDArray[np.int64]:
+        rows = np.asarray(rows, dtype=np.int64)
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"papers and documents must be in 0..{len(self) - 1}")
+        return rows
+
+    def _copied(
+        self, texts: NDArray[np.int64], sources: NDArray[np.int64], bodies: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """``bodies`` tokens from ``sources`` on, each between the special tokens: one copy."""
+        n_prefix, n_suffix = len(self.prefix), len(self.suffix)
+        lengths = bodies + n_prefix + n_suffix
+        ends = np.cumsum(lengths)
+        targets = ends - lengths
+        ids = np.empty(int(ends[-1]) if len(ends) else 0, dtype=np.int64)
+        for i, token in enumerate(self.prefix):
+            ids[targets + i] = token
+        for i, token in enumerate(self.suffix):
+            ids[ends - n_suffix + i] = token
+        shards = texts // self._shard_papers
+        for number in np.unique(shards):
+            rows = np.flatnonzero(shards == number)
+            base = self._offsets[number * self._shard_papers]
+            n = bodies[rows]
+            within = np.arange(int(n.sum())) - np.repeat(np.cumsum(n) - n, n)
+            tokens = self._shard(int(number))[within + np.repeat(sources[rows] - base, n)]
+            ids[within + np.repeat(targets[rows] + n_prefix, n)] = tokens
+        return ids, lengths
+
+    def _shard(self, number: int) -> NDArray[Any]:
+        if number not in self._shards:
+            path = self.folder / f"{number:05d}.bin"
+            # An empty file cannot be mapped.
+            empty = path.stat().st_size == 0
+            self._shards[number] = (
+                np.empty(0, self._dtype) if empty else np.memmap(path, self._dtype, "r")
+            )
+        return self._shards[number]
+
+
+def write_token_store(
+    folder: str | Path,
+    tokenizer: TextTokenizer,
+    form: InputFormat,
+    papers: Iterable[Mapping[str, Any]],
+    *,
+    shard_papers: int = SHARD_PAPERS,
+    batch_papers: int = BATCH_PAPERS,
+    name: str = "",
+    on_batch: Callable[[int], None] | None = None,
+) -> TokenStore:
+    """Tokenise every paper once and return the store, written into an empty ``folder``.
+
+    Texts are tokenised by the threads of the tokenizers library, a batch at a time, and never
+    cut. A paper without a text gets an empty body, whatever the input format puts before it.
+
+    Args:
+        folder: a folder that does not exist or is empty.
+        tokenizer: gives ids and special tokens.
+        form: how a title and an abstract become one text.
+        papers: dictionaries with ``paper``, ``title`` and ``abstract``; ``paper`` counts from 0.
+        shard_papers: papers of one shard file.
+        batch_papers: papers tokenised at once.
+        name: where the tokenizer came from, for messages.
+        on_batch: told the number of papers done after each batch.
+
+    Raises:
+        ValueError: ``papers`` are not in the order 0, 1, 2, ...
+    """
+    with StoreWriter(folder, tokenizer, shard_papers) as writer:
+        papers = iter(papers)
+        while batch := list(islice(papers, batch_papers)):
+            numbers = [paper["paper"] for paper in batch]
+            if numbers != list(range(len(writer), len(writer) + len(batch))):
+                raise ValueError(
+                    f"papers must be numbered in order from 0; around {len(writer)} they are not"
+                )
+            for ids in _bodies(tokenizer, form, batch):
+                writer.add(ids)
+            if on_batch:
+                on_batch(len(writer))
+    return writer.close(name, form=form.as_dict())
+
+
+def write_document_store(
+    folder: str | Path,
+    tokenizer: TextTokenizer,
+    texts: Iterable[str],
+    *,
+    shard_documents: int = SHARD_DOCUMENTS,
+    name: str = "",
+    on_batch: Callable[[int], None] | None = None,
+) -> TokenStore:
+    """Tokenise every document once and return the store, written into an empty ``folder``.
+
+    As `write_token_store`, but batches are so many characters: memory stays bounded whatever the
+    lengths of the texts are.
+
+    Args:
+        folder: a folder that does not exist or is empty.
+        tokenizer: gives ids and special tokens.
+        texts: the documents in the order of their numbers.
+        shard_documents: documents of one shard file.
+        name: where the tokenizer came from, for messages.
+        on_batch: told the number of documents done after each.
+    """
+    with StoreWriter(folder, tokenizer, shard_documents) as writer:
+        for ids in tokenizer.encode_documents(texts):
+            writer.add(ids)
+            if on_batch:
+                on_batch(len(writer))
+    return writer.close(name)
+
+
+def write_task_store(
+    folder: str | Path,
+    tokenizer: TextTokenizer,
+    form: InputFormat,
+    texts: Iterable[Sequence[str]],
+    *,
+    name: str = "",
+    on_batch: Callable[[int], None] | None = None,
+) -> TokenStore:
+    """Tokenise every text of tasks once and return the store, written into an empty ``folder``.
+
+    Args:
+        folder: a folder that does not exist or is empty.
+        tokenizer: gives ids and special tokens.
+        form: how fields become one text.
+        texts: the fields of each, none of them empty, in the order of their numbers.
+        name: where the tokenizer came from, for messages.
+        on_batch: told the number of texts done after each batch.
+    """
+    with StoreWriter(folder, tokenizer, SHARD_PAPERS) as writer:
+        left = iter(texts)
+        while batch := list(islice(left, BATCH_PAPERS)):
+            joined = [form.join(fields, tokenizer.sep_token) for fields in batch]
+            for ids in tokenizer.encode(joined):
+                writer.add(ids)
+            if on_batch:
+                on_batch(len(writer))
+    return writer.close(name, form=form.as_dict())
+
+
+class StoreWriter:
+    """Writes the bodies of texts one after the other; shards end at a fixed number of texts.
+
+    So a text's number tells its shard.
+    """
+
+    def __init__(self, folder: str | Path, tokenizer: TextTokenizer, shard_texts: int) -> None:
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.tokenizer, self.shard_texts = tokenizer, shard_texts
+        self.dtype = np.dtype(np.uint16 if tokenizer.vocab_size < 2**16 else np.uint32)
+        self.lengths = array("q")
+        self.shard: BinaryIO | None = None
+
+    def __enter__(self) -> StoreWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.shard is not None:
+            self.shard.close()
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def add(self, ids: Sequence[int] | NDArray[np.integer]) -> None:
+        """Write the next text's body."""
+        number, within = divmod(len(self), self.shard_texts)
+        if within == 0:
+            if self.shard is not None:
+                self.shard.close()
+            self.shard = (self.folder / f"{number:05d}.bin").open("wb", buffering=2**20)
+        assert self.shard is not None
+        self.shard.write(np.ascontiguousarray(ids, self.dtype).data)
+        self.lengths.append(len(ids))
+
+    def close(self, name: str, **more: Any) -> TokenStore:
+        """Write what the store is known by, and open it."""
+        offsets = np.zeros(len(self) + 1, np.int64)
+        np.cumsum(np.frombuffer(self.lengths, np.int64), out=offsets[1:])
+        np.save(self.folder / "offsets.npy", offsets)
+        info = {
+            "version": STORE_VERSION,
+            "papers": len(self),
+            "tokens": int(offsets[-1]),
+            "dtype": self.dtype.name,
+            "shard_papers": self.shard_texts,
+            "prefix": list(self.tokenizer.prefix),
+            "suffix": list(self.tokenizer.suffix),
+            "tokenizer": name,
+            "fingerprint": self.tokenizer.fingerprint,
+            "vocab_size": self.tokenizer.vocab_size,
+            **more,
+        }
+        text = json.dumps(info, indent=1) + "\n"
+        (self.folder / "store.json").write_text(text, encoding="utf-8")
+        return TokenStore.open(self.folder)
+
+
+def _bodies(
+    tokenizer: TextTokenizer, form: InputFormat, papers: list[Mapping[str, Any]]
+) -> Iterator[list[int]]:
+    """Ids of each paper without special tokens, empty for a paper without a text."""
+    readable = [has_text(p["title"], p["abstract"]) for p in papers]
+    texts = [
+        form.compose(p["title"], p["abstract"], tokenizer.sep_token)
+        for p, readable_ in zip(papers, readable, strict=True)
+        if readable_
+    ]
+    encoded = iter(tokenizer.encode(texts))
+    return (next(encoded) if readable_ else [] for readable_ in readable)

@@ -1,0 +1,1 @@
+"""SciRepEval's tasks: their list, records and examples."""

@@ -1,0 +1,99 @@
+"""The tasks of a prepared corpus, opened for reading.
+
+Reading needs numpy alone, but for the texts, which lie in Parquet for people and for the
+tokenizer. What the files are says `task_building`.
+
+Shapes: ``N`` examples of a split of a task, ``C`` its classes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciembed_train.corpus.store.token_store import TokenStore, load_array
+from sciembed_train.corpus.tasks.task_types import TaskInfo, TaskSplit
+from sciembed_train.errors import UserError
+
+
+class TaskFolder:
+    """The tasks of a corpus; their texts are the integers from 0 to below ``n_texts``.
+
+    Args:
+        folder: the corpus's.
+        n_texts: distinct texts of all tasks.
+
+    Raises:
+        UserError: the corpus was prepared without tasks, or is damaged.
+    """
+
+    def __init__(self, folder: Path, n_texts: int) -> None:
+        self.folder, self.n_texts = folder, n_texts
+        path = folder / "tasks.json"
+        if not path.is_file():
+            raise UserError(
+                f"{folder} holds no tasks. Prepare a corpus from them: `train prepare --tasks "
+                "FILE_OR_FOLDER --to CORPUS --tokenizer NAME_OR_FOLDER`."
+            )
+        try:
+            said = json.loads(path.read_text(encoding="utf-8"))
+            self.tasks = tuple(TaskInfo.from_dict(one) for one in said)
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is damaged ({error}). Run prepare again.") from error
+
+    @cached_property
+    def by_name(self) -> Mapping[str, TaskInfo]:
+        """The tasks by their names."""
+        return {task.name: task for task in self.tasks}
+
+    def examples(self, name: str, split: TaskSplit) -> NDArray[np.int32]:
+        """Texts of a task's examples: ``[N, 3]`` query, positive, negative; or ``[N]``."""
+        return load_array(self.folder / "tasks" / name / f"{split}.npy")
+
+    def labels(self, name: str, split: TaskSplit) -> NDArray[Any]:
+        """What is told of each text.
+
+        Returns:
+            The number of its class, int32 ``[N]``; whether it is of each class, uint8 ``[N, C]``;
+            or what a regression tells, float32 ``[N]``.
+
+        Raises:
+            ValueError: the task is one of triplets, which have no labels.
+        """
+        task = self.by_name[name]
+        if not task.labelled:
+            raise ValueError(f"task {name} is one of triplets: it has no labels")
+        end = "labels" if task.multi_label else "label"
+        return load_array(self.folder / "tasks" / name / f"{split}.{end}.npy")
+
+    def texts(self) -> Iterator[list[str]]:
+        """The fields of every text in order, a batch in memory."""
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(self.folder / "task_texts.parquet") as file:
+            for rows in file.iter_batches(batch_size=4096, columns=["fields"]):
+                yield from rows.column("fields").to_pylist()
+
+    def has_tokens(self, key: str) -> bool:
+        """Whether there is a token store of the texts for ``TextTokenizer.key(form)``."""
+        return (self.folder / "task_tokens" / key / "store.json").is_file()
+
+    def tokens(self, key: str) -> TokenStore:
+        """The token store of the texts for ``TextTokenizer.key(form)``.
+
+        Raises:
+            UserError: the texts were not tokenised so.
+        """
+        if not self.has_tokens(key):
+            raise UserError(
+                f"{self.folder} holds no tokens of its tasks' texts by this tokenizer and input "
+                f"format (key {key}). Run prepare again with the same files, --to this folder and "
+                "--tokenizer (or -c RECIPE): only the tokens are added."
+            )
+        return TokenStore.open(self.folder / "task_tokens" / key)

@@ -1,0 +1,1 @@
+"""Adapters of the AdapterHub library, fusions of them, and control codes."""

@@ -1,0 +1,123 @@
+"""Which adapters read which part of a piece, and layers that are run with them.
+
+A choice is an argument of every forward, never a state of the model: what a checkpointed layer
+computes again in the backward is what it computed first.
+
+Shapes: ``Q`` tokens of all texts or their first tokens, ``H`` width of a hidden state, ``C`` width
+of what a layer's attention gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from sciembed_train.encoder.adapters.adapter_settings import library
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which adapter reads which part of a piece whose texts stand format by format.
+
+    Args:
+        codes: the adapters, in the order of their texts; a fusion of several by their codes with
+            commas between.
+        texts: how many texts each reads; may be 0, and its gradient is then zero, not absent.
+        tokens: how many tokens these have.
+    """
+
+    codes: tuple[str, ...]
+    texts: tuple[int, ...]
+    tokens: tuple[int, ...]
+
+    def padded(self) -> AbstractContextManager[Any]:
+        """Inside, the adapters get the rows of a padded piece; a fusion all of them.
+
+        Raises:
+            ValueError: there are several parts, and one is read by a fusion.
+        """
+        return self._among(self.texts)
+
+    def packed(
+        self,
+        end: Callable[[Tensor, Tensor], Tensor],
+        context: Float[Tensor, "Q C"],
+        residual: Float[Tensor, "Q H"],
+        firsts: bool,
+    ) -> Float[Tensor, "Q H"]:
+        """What the end of a layer makes of a packed piece's tokens.
+
+        Args:
+            end: works on each token by itself, of what attention gives and of what it was given.
+            context: what attention gives.
+            residual: what it was given.
+            firsts: whether these are the texts' first tokens alone.
+        """
+        sizes = list(self.texts if firsts else self.tokens)
+        if not any("," in code for code in self.codes):
+            with self._among(sizes):
+                return end(context, residual)
+        # The library has no fusion of a part of its rows, so the parts are run one by one.
+        found = []
+        for code, *given in zip(
+            self.codes, context.split(sizes), residual.split(sizes), strict=True
+        ):
+            with _setup(code):
+                # Its fusion counts on a dimension of texts.
+                found.append(end(*(rows[None] for rows in given))[0])
+        return torch.cat(found)
+
+    def _among(self, sizes: Sequence[int]) -> AbstractContextManager[Any]:
+        adapters = library()
+        if len(self.codes) == 1:
+            return _setup(*self.codes)
+        split = adapters.BatchSplit(*self.codes, batch_sizes=list(sizes))
+        return adapters.AdapterSetup(split)
+
+
+def _setup(code: str) -> AbstractContextManager[Any]:
+    """Inside, one adapter reads all, or one fusion."""
+    adapters = library()
+    fused = code.split(",")
+    return adapters.AdapterSetup(adapters.Fuse(*fused) if len(fused) > 1 else code)
+
+
+def checkpoint_layers(backbone: Any) -> None:
+    """Let each layer of the library's padded forward be computed again as it was computed first.
+
+    The library's own way keeps all of a forward's settings but the adapters that were chosen.
+    """
+    from adapters import AdapterSetup
+    from adapters.context import ForwardContext
+
+    def again(run: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        found = [kind.get_context() for kind in (ForwardContext, AdapterSetup)]
+        return checkpoint(
+            run,
+            *given,
+            use_reentrant=False,
+            context_fn=lambda: (nullcontext(), _All([c for c in found if c is not None])),
+            **named,
+        )
+
+    backbone._set_gradient_checkpointing(enable=True, gradient_checkpointing_func=again)
+
+
+class _All(ExitStack):
+    """Several contexts as one."""
+
+    def __init__(self, contexts: Sequence[AbstractContextManager[Any]]) -> None:
+        super().__init__()
+        self.contexts = contexts
+
+    def __enter__(self) -> _All:
+        for context in self.contexts:
+            self.enter_context(context)
+        return self

@@ -1,0 +1,297 @@
+"""Adapters of the AdapterHub library in a frozen backbone, one for each task format.
+
+Shapes: ``U`` texts, ``P`` vectors of texts or of their sentences, ``D`` width, ``F`` bytes of a
+fingerprint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, MutableMapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from sciembed_train.encoder.adapters.adapter_choice import Choice
+from sciembed_train.encoder.adapters.adapter_files import load_adapter, save_adapter
+from sciembed_train.encoder.adapters.adapter_settings import (
+    ADAPTERS_PLACE,
+    FUSION_PLACE,
+    AdapterSettings,
+    configuration,
+    library,
+    one_forward,
+)
+from sciembed_train.encoder.adapters.fusion import add_fusions, fusion_code, save_fusion
+from sciembed_train.encoder.microbatch.micro_batches import Pieces, plan_apart, plan_pieces
+from sciembed_train.errors import UserError
+from sciembed_train.text.inputs import FORMATS
+
+
+class FormatAdapters(nn.Module):
+    """What an encoder knows of the adapters in its backbone; it holds no weights itself.
+
+    Puts new adapters into the backbone and freezes the rest of it.
+
+    Args:
+        backbone: in fp32, without adapters.
+        settings: which adapters.
+        base: folder or hub name of the backbone, for messages and records.
+        held: where the adapters and fusions that lie beside the backbone begin;
+            ``settings.start`` goes before them.
+
+    Attributes:
+        fingerprint: of the frozen backbone's weights (`fingerprint`).
+        names: of the tensors that are new in the backbone's state.
+        untrained: formats whose adapters are new.
+        mixes: whether one packed forward may have texts of several formats.
+
+    Raises:
+        UserError: the library is absent, or the configuration or the backbone is not one it runs.
+    """
+
+    def __init__(
+        self,
+        backbone: Any,
+        settings: AdapterSettings,
+        base: str,
+        held: AdapterSettings | None = None,
+    ) -> None:
+        super().__init__()
+        adapters, config = library(), configuration(settings)
+        self.settings, self.base = settings, base
+        self.fingerprint = fingerprint(backbone.state_dict())
+        start = {**(held.start if held else {}), **settings.start}
+        fusions = {**(held.fusion_start if held else {}), **settings.fusion_start}
+        backbone.requires_grad_(False)
+        try:
+            adapters.init(backbone)
+            before = set(backbone.state_dict())
+            for name in settings.adapted:
+                if name in start:
+                    load_adapter(backbone, FORMATS[name], start[name], config, self.fingerprint)
+                else:
+                    backbone.add_adapter(FORMATS[name], config)
+            if settings.fusion is not None:
+                backbone.requires_grad_(False)
+                add_fusions(backbone, settings, fusions, self.fingerprint)
+        except UserError:
+            raise  # of what is to begin with; it says which
+        except (ValueError, KeyError, AttributeError, AssertionError) as error:
+            raise UserError(
+                f"{base}: the library adapters cannot put {settings.config} into a model of type "
+                f"{backbone.config.model_type!r} ({error})."
+            ) from error
+        self.names = frozenset(backbone.state_dict()) - before
+        self.untrained = tuple(name for name in settings.adapted if name not in start)
+        self.mixes = one_forward(config)
+
+    def check_fused(self) -> None:
+        """See that what is to be fused was trained.
+
+        Raises:
+            UserError: some adapters are new.
+        """
+        if self.settings.fusion is not None and self.untrained:
+            raise UserError(
+                f"encoder.adapters.fusion chooses among trained adapters, and there is none for "
+                f"{', '.join(self.untrained)}: {self.base} holds none, and encoder.adapters.start "
+                "names none. Name its folder there, or train it first."
+            )
+
+    @property
+    def why_not_packed(self) -> str | None:
+        """Why these adapters need the library's padded forward; None where they do not."""
+        if self.mixes:
+            return None
+        return f"adapters {self.settings.config} do not work on each token by itself"
+
+    def place(self, name: str) -> int:
+        """The number by which rows name a format.
+
+        Raises:
+            UserError: there is no adapter for it.
+        """
+        if name not in self.settings.formats:
+            raise UserError(
+                f"{self.base}: has no adapter for {name!r}, only for "
+                f"{', '.join(self.settings.formats)}."
+            )
+        return list(FORMATS).index(name)
+
+    def plan(
+        self,
+        lengths: np.ndarray,
+        formats: Int[Tensor, " U"] | None,
+        budget: int,
+        padded: bool,
+    ) -> Pieces:
+        """How texts are cut into pieces, each with its formats in order (see `plan_pieces`).
+
+        Args:
+            lengths: tokens of each text.
+            formats: the format of each, as its place in `inputs.FORMATS`; None where there is
+                one adapter, which then reads all.
+            budget: most tokens of a piece.
+            padded: count slots, not tokens.
+
+        Raises:
+            UserError: there are several adapters, and formats are not told.
+            ValueError: a text's format has no adapter.
+        """
+        places = self._places()
+        if formats is None:
+            if len(places) > 1:
+                raise UserError(
+                    f"{self.base}: has adapters for {', '.join(self.settings.formats)}; say which "
+                    "format reads each text (--format-token). Sentences are compared by a model of "
+                    "one format, or by one that reads all texts alike: give such a one for them."
+                )
+            read = np.full(len(lengths), places[0])
+        else:
+            read = formats.numpy()
+        if len(read) != len(lengths) or not np.isin(read, places).all():
+            raise ValueError(
+                f"{len(lengths)} texts are read by formats {np.unique(read).tolist()} "
+                f"({len(read)} given); there are adapters for {places}"
+            )
+        if self._together(padded):
+            return plan_pieces(lengths, budget, padded).by_format(read)
+        return plan_apart(lengths, read, budget, padded)
+
+    def _together(self, padded: bool) -> bool:
+        """Whether texts of several formats share a forward."""
+        return self.mixes and not (padded and self.settings.fusion is not None)
+
+    def _places(self) -> list[int]:
+        return sorted(list(FORMATS).index(name) for name in self.settings.formats)
+
+    def _reader(self, place: int) -> str:
+        """What reads a format: its adapter's code, or its fusion's."""
+        name = list(FORMATS)[place]
+        return FORMATS[name] if self.settings.fusion is None else fusion_code(self.settings, name)
+
+    def choose(
+        self, formats: Sequence[int], lengths: Sequence[int], padded: bool = False
+    ) -> Choice:
+        """The choice for a piece.
+
+        Args:
+            formats: the format of each text, as its place in `inputs.FORMATS`; equal ones are
+                neighbours, in rising order.
+            lengths: tokens of each text.
+            padded: whether it is for a padded forward.
+
+        Raises:
+            ValueError: there is no adapter for a format, or they are out of order, or the
+                adapters cannot share a forward.
+        """
+        places = self._places()
+        if list(formats) != sorted(formats) or not set(formats) <= set(places):
+            raise ValueError(
+                f"a piece has texts of formats {list(formats)}; expected rising ones of {places}"
+            )
+        if not self._together(padded):
+            if len(set(formats)) > 1:
+                raise ValueError(f"adapters {self.settings.config} read one format in a forward")
+            places = [formats[0]]
+        pairs = list(zip(formats, lengths, strict=True))
+        return Choice(
+            tuple(self._reader(place) for place in places),
+            tuple(sum(f == place for f in formats) for place in places),
+            tuple(sum(n for f, n in pairs if f == place) for place in places),
+        )
+
+    def reaching(
+        self, backbone: Any, vectors: Float[Tensor, "P D"], padded: bool
+    ) -> Float[Tensor, "P D"]:
+        """The vectors, with a gradient of zero to what is trained and read none of their texts.
+
+        So every backward pass reaches the same parameters, for which the ranks wait.
+        """
+        if self._together(padded) or not vectors.requires_grad:
+            return vectors
+        trained = [p for p in backbone.parameters() if p.requires_grad]
+        return vectors + sum(p.flatten()[:0].sum() for p in trained)
+
+    def is_base(self, name: str) -> bool:
+        """Whether a tensor of the backbone's state is one of the frozen model it was."""
+        # The library gives the word embeddings a second name.
+        return name not in self.names and not name.startswith("prompt_tuning.")
+
+    def save(self, backbone: Any, base: Path, folder: Path) -> None:
+        """Write the frozen backbone, and a folder of AdapterHub's for each adapter.
+
+        Args:
+            backbone: with the adapters in it.
+            base: where the backbone's plain model goes.
+            folder: each adapter's goes below it.
+        """
+        from transformers import PreTrainedModel
+
+        state = {k: v for k, v in backbone.state_dict().items() if self.is_base(k)}
+        # The library's own `save_pretrained` would write the adapters into the same file.
+        PreTrainedModel.save_pretrained(backbone, str(base), state_dict=state)
+        # A folder's place says nothing to others, and something about the machine.
+        name = Path(self.base).name if Path(self.base).expanduser().exists() else self.base
+        for one in self.settings.adapted:
+            place = folder / ADAPTERS_PLACE / FORMATS[one]
+            save_adapter(backbone, FORMATS[one], place, name, self.fingerprint)
+        if self.settings.fusion is not None:
+            for one in self.settings.formats:
+                place = folder / FUSION_PLACE / FORMATS[one]
+                save_fusion(backbone, self.settings, one, place, name, self.fingerprint)
+
+    # Beside the trained weights, a state keeps what they belong to.
+
+    def get_extra_state(self) -> Int[Tensor, " F"]:
+        """What identifies the frozen backbone; a tensor, as everything else in a state is."""
+        return torch.tensor(list(bytes.fromhex(self.fingerprint)), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Int[Tensor, " F"]) -> None:
+        """See that a state is one of adapters to this backbone.
+
+        Raises:
+            UserError: it is of adapters to another one.
+        """
+        if bytes(state.tolist()).hex() != self.fingerprint:
+            raise UserError(
+                f"The adapters were trained in a backbone whose weights are other ones than those "
+                f"of {self.base}. Give the backbone that they were trained in."
+            )
+
+
+def leave_base_out(encoder: Any, state: MutableMapping[str, Any], prefix: str, _: Any) -> None:
+    """Take the frozen backbone out of an encoder's state, which then is a few megabytes.
+
+    A hook of ``state_dict``.
+    """
+    place = f"{prefix}backbone."
+    for key in [k for k in state if k.startswith(place)]:
+        if key.removeprefix(place) not in encoder.adapters.names:
+            del state[key]
+
+
+def put_base_in(encoder: Any, state: MutableMapping[str, Any], prefix: str, *_: Any) -> None:
+    """Add the encoder's own frozen backbone to a state that is to be loaded.
+
+    A hook of ``load_state_dict``.
+    """
+    for name, value in encoder.backbone.state_dict().items():
+        if name not in encoder.adapters.names:
+            state[f"{prefix}backbone.{name}"] = value
+
+
+def fingerprint(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the names, shapes and values of a backbone's tensors, without the pooler's."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        if not name.startswith("pooler."):
+            values = state[name].detach().cpu().contiguous()
+            digest.update(f"{name} {tuple(values.shape)} {values.dtype}\n".encode())
+            digest.update(values.numpy().data)
+    return digest.hexdigest()

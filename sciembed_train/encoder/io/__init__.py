@@ -1,0 +1,1 @@
+"""Reading and writing encoders: folders and checkpoints."""

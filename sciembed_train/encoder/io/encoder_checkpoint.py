@@ -1,0 +1,141 @@
+"""An encoder inside a training checkpoint: enough to rebuild it without the first backbone.
+
+But one with adapters: its checkpoint names the frozen backbone and holds the adapters alone.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sciembed_train.encoder.encoder import Encoder, EncoderSettings
+from sciembed_train.encoder.heads import masked_lm
+from sciembed_train.encoder.io import loading
+from sciembed_train.errors import UserError
+from sciembed_train.safety import check_files
+
+CHECKPOINT_VERSION = 1
+# Where a method keeps its encoder, and so how the state's keys begin.
+STATE_PREFIX = "encoder."
+
+
+def describe(encoder: Encoder) -> dict[str, Any]:
+    """What a checkpoint keeps of an encoder beside its weights, as plain values.
+
+    Returns:
+        ``encoder`` (its settings), ``backbone_config`` and ``tokenizer_files`` (name to text);
+        with adapters ``base`` and ``base_fingerprint``, the frozen backbone and its weights' hash.
+    """
+    files: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        encoder.tokenizer.hf.save_pretrained(folder)
+        for path in sorted(Path(folder).iterdir()):
+            try:
+                files[path.name] = path.read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                continue  # a sentencepiece model; tokenizer.json holds all that is used of it
+    base = {}
+    if encoder.adapters is not None:
+        base = {"base": encoder.settings.backbone, "base_fingerprint": encoder.adapters.fingerprint}
+    return {
+        **base,
+        "encoder": encoder.settings.as_dict(),
+        "backbone_config": encoder.backbone_config(),
+        "tokenizer_files": files,
+    }
+
+
+def encoder_from_checkpoint(
+    ckpt: Mapping[str, Any], where: str = "the checkpoint", base: str | None = None
+) -> Encoder:
+    """The trained encoder, from the checkpoint alone; with adapters, from it and the backbone.
+
+    Args:
+        ckpt: loaded with ``weights_only=True``; holds ``sciembed`` (as `describe` gave it, with
+            ``version``) and ``state_dict`` with the encoder under ``encoder.``.
+        where: the file, for messages.
+        base: where the backbone of adapters is now, if no longer where it was in training.
+
+    Raises:
+        UserError: it is no checkpoint of this project, of another version, or incomplete; or the
+            backbone of its adapters is not there, or another one.
+    """
+    from transformers import AutoModel
+
+    record = ckpt.get("sciembed")
+    if not isinstance(record, Mapping):
+        raise UserError(f"{where}: holds no `sciembed` entry, so it was not made by `train fit`.")
+    if record.get("version") != CHECKPOINT_VERSION:
+        raise UserError(
+            f"{where}: has version {record.get('version')!r}; this program reads version "
+            f"{CHECKPOINT_VERSION}. Use the program that wrote it."
+        )
+    try:
+        settings = EncoderSettings.from_dict(dict(record["encoder"]))
+        settings = replace(
+            settings, attention="auto", compile=False
+        )  # what suits this machine, not that one
+        files, values = dict(record["tokenizer_files"]), dict(record["backbone_config"])
+        state = {
+            key.removeprefix(STATE_PREFIX): value
+            for key, value in ckpt["state_dict"].items()
+            if key.startswith(STATE_PREFIX)
+        }
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{where}: its `sciembed` entry is incomplete ({error}).") from error
+    if settings.adapters is not None:
+        return _with_adapters(settings, state, where, base)
+    if base is not None:
+        raise UserError(f"{where}: holds its whole encoder, so no base goes with it; leave it out.")
+    config = loading.build_config(values, f"{where}: backbone_config")
+    own = {} if settings.dropout is None else loading.set_dropout(config, settings.dropout)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in files.items():
+            if Path(name).name != name:
+                raise UserError(f"{where}: the tokenizer file name {name!r} is no plain name.")
+            (Path(folder) / name).write_text(text, encoding="utf-8")
+        check_files(Path(folder))
+        tokenizer = loading.load_tokenizer(Path(folder))
+    backbone: Any
+    head = None
+    # Every random number drawn here is replaced below; the caller's generator is left alone.
+    with torch.random.fork_rng(devices=[]), loading.quiet_transformers():
+        if any(key.startswith("head.") for key in state):
+            masked_lm.check_type(config, f"{where}: backbone_config")
+            backbone, head = masked_lm.empty_model(config)
+        else:
+            backbone = AutoModel.from_config(config, trust_remote_code=False).float()
+        if not any(key.startswith("backbone.pooler.") for key in state):
+            backbone.pooler = None
+        encoder = Encoder(settings, backbone, tokenizer, replaced=own, head=head)
+    try:
+        encoder.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise UserError(f"{where}: its weights do not fit its configuration: {error}") from error
+    return encoder.eval()
+
+
+def _with_adapters(
+    settings: EncoderSettings, state: dict[str, Any], where: str, base: str | None
+) -> Encoder:
+    """The encoder of a checkpoint that holds adapters alone."""
+    assert settings.adapters is not None
+    place = base or settings.backbone
+    fresh = replace(settings, backbone=place, adapters=settings.adapters.without_start())
+    try:
+        with torch.random.fork_rng(devices=[]):
+            encoder = Encoder(fresh)
+        encoder.load_state_dict(state, strict=True)
+    except UserError as error:
+        raise UserError(
+            f"{where}: holds adapters to the backbone {settings.backbone}, which must be there "
+            f"too, with the same weights (`export --base` names its new place). {error}"
+        ) from error
+    except RuntimeError as error:
+        raise UserError(f"{where}: its weights do not fit its configuration: {error}") from error
+    return encoder.eval()

@@ -1,0 +1,1 @@
+"""Splitting texts into micro-batches and encoding them."""

@@ -1,0 +1,1 @@
+"""What encoding takes: memory, operations, time."""

@@ -1,0 +1,262 @@
+"""How much memory encoding takes when it is trained, and how much there is.
+
+What a token takes depends on the backbone, the precision, dropout, the attention there is, the head
+and checkpointing. It is measured on two small pieces rather than computed from a table that would
+have to know all of these: `footprint` is a line through both.
+
+Shapes: ``U`` texts.
+"""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from sciembed_train.batch import Sentences, TokenRows
+from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.text.inputs import FORMATS
+
+MASKED = 0.15  # share of the tokens that a head is asked for
+# Texts of the two pieces: on a device more, so that what is allocated in blocks counts little.
+TEXTS = {"cpu": (1, 2), "cuda": (8, 16)}
+# A control group's limit, what it uses, and what of that is file cache, of both versions.
+V2 = ("memory.max", "memory.current", "inactive_file")
+V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes that a forward and backward pass takes beside weights and gradients.
+
+    Args:
+        fixed: whatever the number of tokens, such as weights in a lower precision.
+        per_token: for each token of the texts.
+    """
+
+    fixed: int
+    per_token: float
+
+    def tokens(self, room: int) -> int:
+        """Most tokens of one backward pass that ``room`` bytes hold."""
+        return max(0, int((room - self.fixed) / self.per_token))
+
+    def bytes(self, tokens: int) -> int:
+        """What a backward pass of so many tokens takes."""
+        return self.fixed + int(tokens * self.per_token)
+
+
+class _Living(TorchDispatchMode):
+    """Adds up the storages that operations make, and takes them off when they go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self._known: dict[int, weakref.ref[Any]] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        before = {t.untyped_storage()._cdata for t in _tensors((args, kwargs))}
+        found = func(*args, **(kwargs or {}))
+        for tensor in _tensors(found):
+            storage = tensor.untyped_storage()
+            if storage._cdata not in before and storage._cdata not in self._known:
+                self._add(storage)
+        return found
+
+    def _add(self, storage: Any) -> None:
+        key, size = storage._cdata, storage.nbytes()
+
+        def gone(_: Any) -> None:
+            del self._known[key]
+            self.now -= size
+
+        self._known[key] = weakref.ref(storage, gone)
+        self.now += size
+        self.most = max(self.most, self.now)
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, tuple | list):
+        return [tensor for part in value for tensor in _tensors(part)]
+    if isinstance(value, dict):
+        return _tensors(list(value.values()))
+    return []
+
+
+class Watched:
+    """Most bytes of tensors that live at once inside, beside those from before.
+
+    On a CUDA device the allocator tells. Elsewhere every operation is watched, and what a kernel
+    takes inside of itself is not seen.
+
+    Args:
+        device: where the tensors are.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._living = None if device.type == "cuda" else _Living()
+
+    def __enter__(self) -> Watched:
+        if self._living is None:
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self._before = torch.cuda.memory_allocated(self.device)
+        else:
+            self._living.__enter__()
+        return self
+
+    def __exit__(self, *given: Any) -> None:
+        if self._living is not None:
+            self._living.__exit__(*given)
+
+    @property
+    def most(self) -> int:
+        """Up to now."""
+        if self._living is not None:
+            return self._living.most
+        return torch.cuda.max_memory_allocated(self.device) - self._before
+
+
+def footprint(encoder: Encoder, length: int) -> Footprint:
+    """What a training pass takes, from two small pieces of texts of ``length`` tokens.
+
+    The precision is that of the autocast it is called in; gradients that were there are lost, and
+    torch's generators move on.
+
+    Args:
+        encoder: in training mode, on its device.
+        length: tokens of a text. Long texts take more a token, where attention keeps a table.
+    """
+    trained = [p for p in encoder.parameters() if p.requires_grad]
+    for parameter in trained:  # theirs is not counted: it does not grow with the tokens
+        parameter.grad = torch.zeros_like(parameter)
+    sizes = TEXTS.get(encoder.device.type, TEXTS["cpu"])
+    try:
+        _taken(encoder, 1, min(length, 8))  # what is made once in a process
+        found = [_taken(encoder, texts, length) for texts in sizes]
+    finally:
+        for parameter in trained:
+            parameter.grad = None
+    gc.collect()
+    per_token = max(1.0, (found[1] - found[0]) / ((sizes[1] - sizes[0]) * length))
+    fixed = max(0, int(found[0] - sizes[0] * length * per_token))
+    # The words' table's, when it comes.
+    largest = max((p.numel() * p.element_size() for p in trained), default=0)
+    return Footprint(fixed + largest, per_token)
+
+
+def _taken(encoder: Encoder, texts: int, length: int) -> int:
+    """Most bytes of a pass until it comes to the gradient of the words' table.
+
+    That one is as large as the table and comes when the layers have let go of theirs: in a large
+    piece it is not what counts, and in a small one it would hide what does.
+    """
+    until: list[int] = []
+
+    def reached(_: Any, __: Any, output: Tensor) -> None:
+        if output.requires_grad:
+            output.register_hook(lambda gradient: until.append(watched.most))
+
+    handle = encoder.backbone.get_input_embeddings().register_forward_hook(reached)
+    # A step lowers the weights anew; those that the pass before has left would not be counted.
+    torch.clear_autocast_cache()
+    try:
+        with Watched(encoder.device) as watched:
+            _pass(encoder, texts, length)
+    finally:
+        handle.remove()
+    return max(until, default=watched.most)
+
+
+def _pass(encoder: Encoder, texts: int, length: int) -> None:
+    """Forward and backward of some texts of one length, with what the encoder is trained on."""
+    device = encoder.device
+    tokens = texts * length
+    ids = torch.arange(tokens, device=device) % 5 + max(0, encoder.tokenizer.pad_id) + 1
+    rows = TokenRows(ids, torch.full((texts,), length))
+    predicted: float | Tensor = 0.0
+    if encoder.settings.pooling == "sentences":
+        one = torch.ones_like(rows.lengths)
+        vectors = encoder.sentence_vectors(rows, Sentences(one * 0, rows.lengths, one))
+    elif encoder.head is not None:
+        masked = torch.arange(0, tokens, round(1 / MASKED))
+        vectors, states = encoder.with_states(rows, masked)
+        predicted = cross_entropy(encoder.token_logits(states).float(), ids[masked.to(device)])
+    elif encoder.reads_formats:
+        known = encoder.adapters.settings.formats if encoder.adapters else tuple(FORMATS)
+        vectors = encoder(rows, torch.full_like(rows.lengths, encoder.place_of(known[0])))
+    else:
+        vectors = encoder(rows)
+    (vectors.float().sum() + predicted).backward()
+
+
+def free_memory(device: torch.device, sharers: int = 1) -> int | None:
+    """Bytes that this process may still take; None where that cannot be told.
+
+    Args:
+        device: where it computes.
+        sharers: processes of this machine that share its main memory.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        # What the allocator holds in reserve is free for us and not for the driver.
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return free + held
+    if device.type != "cpu":
+        return None
+    found = [room for room in (_machine(), _container()) if room is not None]
+    return min(found) // sharers if found else None
+
+
+def _machine(info: Path = Path("/proc/meminfo")) -> int | None:
+    """What Linux thinks can be had without swapping."""
+    if not info.is_file():
+        return None
+    for line in info.read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _container(
+    groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+) -> int | None:
+    """What the limits of this process's control groups leave, their file cache counted as free."""
+    if not groups.is_file():
+        return None
+    found: list[int] = []
+    for line in groups.read_text().splitlines():
+        _, kind, place = line.split(":", 2)
+        if kind not in ("", "memory"):
+            continue
+        top, names = (root / kind, V1) if kind else (root, V2)
+        inner = (top / place.lstrip("/")).relative_to(top)
+        # A container may see its own group as the top one; a job's limit is on a group above.
+        for folder in (top / inner, *(top / parent for parent in inner.parents)):
+            left = _left(folder, *names)
+            found += [] if left is None else [left]
+    return min(found, default=None)
+
+
+def _left(folder: Path, limit: str, used: str, cache: str) -> int | None:
+    try:
+        most = (folder / limit).read_text().strip()
+        taken = int((folder / used).read_text())
+        stat = (folder / "memory.stat").read_text().split()
+    except OSError:
+        return None
+    if most == "max" or int(most) >= 2**60:
+        return None
+    free = int(dict(zip(stat[::2], stat[1::2], strict=True)).get(cache, 0))
+    return max(0, int(most) - taken + free)

@@ -1,0 +1,1 @@
+"""The unpadded forward of BERT-family backbones."""

@@ -1,0 +1,354 @@
+"""Attention of each text to itself alone, over texts that stand end to end, in four ways.
+
+All give the same numbers but for rounding. Which one is quickest depends on the device, on the
+type of the numbers and on whether attention weights are dropped: `preferred` says which is taken
+unless a recipe names one.
+
+Shapes: ``T`` tokens of all texts, ``U`` texts, ``Q`` tokens or texts that ask, ``A`` heads, ``C``
+width of a head, ``AC`` their product, ``Z`` tokens of some texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from itertools import groupby, pairwise
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sciembed_train.batch import firsts, on_device, runs
+from sciembed_train.errors import UserError
+
+HALF = (torch.bfloat16, torch.float16)
+MOST_PADDING = 0.2  # share of a padded group's slots that may hold no token
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the texts of a piece stand, on the host and on its device.
+
+    Args:
+        sizes: tokens of each text, on the host.
+        lengths: the same on the device.
+        bounds: first token of each text, and the number of all.
+        begins: of each token the first one of its text.
+    """
+
+    sizes: tuple[int, ...]
+    lengths: Int[Tensor, " U"]
+    bounds: Int[Tensor, " U+1"]
+    begins: Int[Tensor, " T"]
+
+    @classmethod
+    def of(
+        cls,
+        sizes: Sequence[int],
+        device: torch.device,
+        *more: NDArray[np.integer] | Int[Tensor, " _"],
+    ) -> tuple[Layout, list[Int[Tensor, " _"]]]:
+        """The layout of some texts; and more integers of the host, brought by the same copy."""
+        lengths = np.asarray(sizes, dtype=np.int64)
+        starts = firsts(lengths)
+        bounds = np.append(starts, lengths.sum())
+        found = on_device(device, lengths, bounds, np.repeat(starts, lengths), *more)
+        return cls(tuple(lengths.tolist()), *found[:3]), found[3:]
+
+    @property
+    def starts(self) -> Int[Tensor, " U"]:
+        """First token of each text."""
+        return self.bounds[:-1]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text."""
+        return max(self.sizes)
+
+    @cached_property
+    def runs(self) -> list[tuple[int, int]]:
+        """Neighbouring texts of equal length, as (how many, length)."""
+        return [(len(list(same)), length) for length, same in groupby(self.sizes)]
+
+    @cached_property
+    def groups(self) -> list[PaddedGroup]:
+        """Neighbouring texts that are padded together, as many as waste `MOST_PADDING` at most."""
+        cuts = [0]
+        tokens = longest = 0
+        for number, size in enumerate(self.sizes):
+            tokens, longest = tokens + size, max(longest, size)
+            slots = (number + 1 - cuts[-1]) * longest
+            if tokens < (1 - MOST_PADDING) * slots:
+                cuts.append(number)
+                tokens = longest = size
+        cuts.append(len(self.sizes))
+        sizes = np.array(self.sizes)
+        shares = [sizes[start:end] for start, end in pairwise(cuts)]
+        slots = [runs(np.arange(len(s)) * s.max(), s) for s in shares]
+        found = on_device(self.bounds.device, *slots)
+        return [
+            PaddedGroup(len(share), int(share.max()), bool(share.min() < share.max()), at)
+            for share, at in zip(shares, found, strict=True)
+        ]
+
+    @cached_property
+    def bounds32(self) -> tuple[Int[Tensor, " U+1"], Int[Tensor, " U+1"]]:
+        """``bounds`` as the kernels want them, of the texts and of their first tokens alone."""
+        count = len(self.sizes) + 1
+        alone = torch.arange(count, dtype=torch.int32, device=self.bounds.device)
+        return self.bounds.to(torch.int32), alone
+
+
+@dataclass(frozen=True)
+class PaddedGroup:
+    """Neighbouring texts in rows of one width.
+
+    Args:
+        texts: how many.
+        longest: slots of a row.
+        ragged: whether a row has a slot without a token.
+        slots: where each token stands among the slots.
+    """
+
+    texts: int
+    longest: int
+    ragged: bool
+    slots: Int[Tensor, " Z"]
+
+
+def attend(
+    query: Float[Tensor, "Q AC"],
+    key: Float[Tensor, "T AC"],
+    value: Float[Tensor, "T AC"],
+    layout: Layout,
+    heads: int,
+    dropout: float,
+    name: str = "auto",
+    again: bool = False,
+) -> Float[Tensor, "Q AC"]:
+    """Attention of each text to itself alone.
+
+    Args:
+        query: one row for each token, or one row for each text (its first token's).
+        key: one row for each token.
+        value: one row for each token.
+        layout: of the texts.
+        heads: attention heads, ``A``.
+        dropout: share of attention weights dropped; 0 outside training.
+        name: one of `NAMES`.
+        again: whether it is computed again in the backward pass (gradient checkpointing).
+
+    Raises:
+        UserError: the named way does not run here.
+    """
+    given, width = query.dtype, query.shape[1] // heads
+    kind = query.device.type
+    if name == "auto":
+        name = preferred(kind, given, dropout, width)
+    else:
+        check(name, kind, given, dropout, width)
+    if name == "nested" and (again or torch.is_inference_mode_enabled()):
+        # torch 2.13 makes none in inference mode ("Cannot set version_counter for inference
+        # tensor"), and one that is made again is of another shape to the backward pass.
+        name = "padded"
+    if kind == "cpu" and given in HALF:
+        # torch 2.13's half-precision kernel is the slower one on CPUs: at 230 tokens and 12 heads
+        # of 32, forward and backward took 8.5 ms in bf16 and 5.4 ms in fp32, casts included.
+        query, key, value = query.float(), key.float(), value.float()
+    q, k, v = (rows.view(-1, heads, width) for rows in (query, key, value))
+    # Autocast has done its part in the linear layers; here it would lower CPU tensors again.
+    with torch.autocast(kind, enabled=False):
+        out = WAYS[name](q, k, v, layout, dropout)
+    return out.flatten(1).to(given)
+
+
+def _by_text(
+    query: Tensor, key: Tensor, value: Tensor, layout: Layout, dropout: float
+) -> Float[Tensor, "Q A C"]:
+    """One call for each run of texts of equal length, without any padding."""
+    keys = [count * length for count, length in layout.runs]
+    alone = query.shape[0] != key.shape[0]
+    queries = [count for count, _ in layout.runs] if alone else keys
+
+    def rows(tensor: Tensor, sizes: list[int]) -> list[Tensor]:
+        return [
+            part.view(count, -1, *part.shape[1:]).transpose(1, 2)
+            for part, (count, _) in zip(tensor.split(sizes), layout.runs, strict=True)
+        ]
+
+    return torch.cat(
+        [
+            F.scaled_dot_product_attention(q, k, v, dropout_p=dropout).transpose(1, 2).flatten(0, 1)
+            for q, k, v in zip(
+                rows(query, queries), rows(key, keys), rows(value, keys), strict=True
+            )
+        ]
+    )
+
+
+def _varlen(
+    query: Tensor, key: Tensor, value: Tensor, layout: Layout, dropout: float
+) -> Float[Tensor, "Q A C"]:
+    """One call of the kernel that takes texts end to end; it knows no dropout."""
+    from torch.nn.attention import varlen
+
+    bounds, alone = layout.bounds32
+    if query.shape[0] != key.shape[0]:
+        return _tensor(varlen.varlen_attn(query, key, value, alone, bounds, 1, layout.longest))
+    both = bounds, bounds, layout.longest, layout.longest
+    return _tensor(varlen.varlen_attn(query, key, value, *both))
+
+
+def _nested(
+    query: Tensor, key: Tensor, value: Tensor, layout: Layout, dropout: float
+) -> Float[Tensor, "Q A C"]:
+    """One call on nested tensors, which torch hands to a kernel for texts end to end."""
+    from torch.nested import nested_tensor_from_jagged
+
+    most, least = layout.longest, min(layout.sizes)
+    alone = query.shape[0] != key.shape[0]
+    asking = layout.bounds32[1].long() if alone else layout.bounds
+
+    # With the longest and shortest told, nobody asks the device for them.
+    def jagged(rows: Tensor, bounds: Tensor, most: int, least: int) -> Any:
+        nested = nested_tensor_from_jagged(rows, bounds, min_seqlen=least, max_seqlen=most)
+        return nested.transpose(1, 2)
+
+    out = F.scaled_dot_product_attention(
+        jagged(query, asking, *((1, 1) if alone else (most, least))),
+        jagged(key, layout.bounds, most, least),
+        jagged(value, layout.bounds, most, least),
+        dropout_p=dropout,
+    )
+    return _tensor(out.transpose(1, 2).values())
+
+
+def _padded(
+    query: Tensor, key: Tensor, value: Tensor, layout: Layout, dropout: float
+) -> Float[Tensor, "Q A C"]:
+    """One call for each group of texts of like length, padded to its longest and masked."""
+    alone = query.shape[0] != key.shape[0]
+    tokens = [len(group.slots) for group in layout.groups]
+    asked = query.split([group.texts for group in layout.groups] if alone else tokens)
+    found = []
+    for group, q, k, v in zip(
+        layout.groups, asked, key.split(tokens), value.split(tokens), strict=True
+    ):
+        shape = (group.texts, group.longest, *key.shape[1:])
+        slots = shape[0] * shape[1]
+
+        def rows(part: Tensor, at: Tensor = group.slots, slots: int = slots) -> Tensor:
+            return part.new_zeros(slots, *part.shape[1:]).index_copy(0, at, part)
+
+        mask = None
+        if group.ragged:
+            there = torch.zeros(slots, dtype=torch.bool, device=q.device)
+            mask = there.index_fill(0, group.slots, True).view(group.texts, 1, 1, -1)
+        q = q.unsqueeze(1) if alone else rows(q).view(shape)
+        k, v = rows(k).view(shape), rows(v).view(shape)
+        out = F.scaled_dot_product_attention(
+            *(x.transpose(1, 2) for x in (q, k, v)), attn_mask=mask, dropout_p=dropout
+        )
+        out = out.transpose(1, 2).flatten(0, 1)
+        found.append(out if alone else out.index_select(0, group.slots))
+    return torch.cat(found)
+
+
+WAYS: dict[str, Callable[[Tensor, Tensor, Tensor, Layout, float], Tensor]] = {
+    "by_text": _by_text,
+    "varlen": _varlen,
+    "nested": _nested,
+    "padded": _padded,
+}
+NAMES = ("auto", *WAYS)
+
+
+def preferred(kind: str, dtype: torch.dtype, dropout: float, width: int) -> str:
+    """The way that ``auto`` means; ``train doctor --measure`` measures them all on a machine.
+
+    - CPU: ``by_text``. On an AMD EPYC, one thread, torch 2.13, 16 texts of about 200 tokens and 12
+      heads of 64, forward and backward took 86 ms in fp32, ``padded`` 142 and ``nested`` 810; with
+      dropout 137, 206 and 830; in bf16 83 and ``padded`` 117, with dropout 130 and 191.
+    - CUDA in half precision without dropout of attention weights: ``varlen``, one call of the
+      flash kernel on the texts as they stand.
+    - CUDA otherwise: ``nested``, which torch hands to the flash kernel with dropout, and in fp32
+      to the memory-efficient one. Not measured by us, like all that is said of CUDA here. In
+      inference mode and under gradient checkpointing, which torch's nested tensors know nothing
+      of, `attend` takes ``padded``.
+    - Other devices have none of these kernels: ``padded``, a call for each few texts of like
+      length.
+
+    Args:
+        kind: type of the device.
+        dtype: of queries, keys and values.
+        dropout: of attention weights.
+        width: of a head.
+    """
+    if kind == "cpu":
+        return "by_text"
+    if kind != "cuda":
+        return "padded"
+    return "nested" if why_not("varlen", kind, dtype, dropout, width) else "varlen"
+
+
+def why_not(name: str, kind: str, dtype: torch.dtype, dropout: float, width: int) -> str | None:
+    """Why a way does not run, with the arguments of `preferred`; None where it runs."""
+    if name == "nested" and kind not in ("cpu", "cuda"):
+        return f"nested tensors have no attention on {kind}"
+    if name == "nested" and kind == "cpu" and dtype in HALF:
+        # torch 2.13: "NestedTensor must be contiguous to get buffer".
+        return "on a CPU nested tensors have no backward pass under autocast"
+    if name != "varlen":
+        return None
+    if kind != "cuda":
+        return f"its kernel is for CUDA devices, and this is {kind}"
+    if dtype not in HALF:
+        return f"its kernel is for bf16 and fp16, and these numbers are {_named(dtype)}"
+    if dropout > 0:
+        return f"its kernel drops no attention weights, and the dropout is {dropout}"
+    if width % 8 or width > 256:
+        return f"its kernel wants heads of a multiple of 8 up to 256, and they are {width} wide"
+    return _varlen_here()
+
+
+@cache
+def _varlen_here() -> str | None:
+    """Why this torch or this GPU has no kernel for texts end to end; None where it has."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn  # noqa: F401
+    except ImportError:
+        return f"torch {torch.__version__} has no torch.nn.attention.varlen"
+    major, minor = torch.cuda.get_device_capability()
+    if major < 8:
+        return f"its kernel wants compute capability 8.0, and this GPU has {major}.{minor}"
+    return None
+
+
+def check(name: str, kind: str, dtype: torch.dtype, dropout: float, width: int) -> None:
+    """See that a way runs, with the arguments of `preferred`.
+
+    Raises:
+        UserError: it does not.
+    """
+    reason = why_not(name, kind, dtype, dropout, width)
+    if reason is None:
+        return
+    able = [other for other in WAYS if why_not(other, kind, dtype, dropout, width) is None]
+    raise UserError(
+        f"encoder.attention is {name}, but {reason}. What can run here is {', '.join(able)}; auto "
+        f"takes {preferred(kind, dtype, dropout, width)}."
+    )
+
+
+def _named(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _tensor(found: Any) -> Tensor:
+    assert isinstance(found, Tensor)
+    return found

@@ -1,0 +1,100 @@
+"""What a packed layer does after attention, for each token by itself: plainly, or compiled.
+
+Compiled are the output projection and the feed-forward part, with their dropouts, residuals and
+norms, in one function that all layers share: their weights are its inputs, and the number of rows
+is left open, so that pieces of any size run the same code. The rest of a layer stays plain:
+attention knows where texts begin, and of three linear layers there is nothing to fuse.
+
+Shapes: ``...`` tokens or texts that ask in attention, ``H`` width of a hidden state, ``AC`` heads
+times the width of a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+from sciembed_train.encoder.unpadded.onednn_linear import faster_linear
+from sciembed_train.errors import UserError
+
+BACKEND: str | Callable[..., Any] = "inductor"
+
+# Torch's own, of the whole process. A hook that comes or goes is noticed. And DDP, which cuts
+# graphs where its buckets end, lets these be: they end with each layer.
+SETTINGS = {"skip_nnmodule_hook_guards": False, "optimize_ddp": False}
+
+# Given a layer, attention's outcome and what is added to it, gives the layer's states.
+AfterAttention = Callable[[Any, Tensor, Tensor], Tensor]
+
+
+def after_attention(
+    layer: Any, context: Float[Tensor, "... AC"], residual: Float[Tensor, "... H"]
+) -> Float[Tensor, "... H"]:
+    """The states of a layer, through its own submodules."""
+    return layer.feed_forward_chunk(layer.attention.output(context, residual))
+
+
+def plainly(
+    layer: Any, context: Float[Tensor, "... AC"], residual: Float[Tensor, "... H"]
+) -> Float[Tensor, "... H"]:
+    """`after_attention`, its products by the faster way."""
+    with faster_linear(residual.device):
+        return after_attention(layer, context, residual)
+
+
+@cache
+def compiled_on(kind: str) -> AfterAttention:
+    """`after_attention` compiled: the same numbers but for rounding, and other dropout masks.
+
+    A process makes it once, and code for it when it is first called: for forward and backward,
+    and another time for a forward without gradients.
+
+    Args:
+        kind: type of the device.
+
+    Raises:
+        UserError: this machine cannot compile for it.
+    """
+    for name, value in SETTINGS.items():
+        setattr(torch._dynamo.config, name, value)
+    _try(kind)
+    run = torch.compile(after_attention, backend=BACKEND)
+
+    def compiled(layer: Any, context: Tensor, residual: Tensor) -> Tensor:
+        # A single row would be taken for a constant, and get code of its own. And what watches
+        # every operation (`memory.Watched` on a CPU) would make torch give up compiling for good.
+        if residual.shape[0] == 1 or _get_current_dispatch_mode() is not None:
+            return plainly(layer, context, residual)
+        for rows in (context, residual):
+            torch._dynamo.mark_dynamic(rows, 0)
+        return run(layer, context, residual)
+
+    return compiled
+
+
+def _double(given: Tensor) -> Tensor:
+    return 2 * given
+
+
+def _try(kind: str) -> None:
+    """Compile something small.
+
+    Raises:
+        UserError: it cannot be done here.
+    """
+    try:
+        torch.compile(_double, backend=BACKEND)(torch.ones(2, device=kind))
+    # A compiler, its headers, a driver: what may be missing has no error in common.
+    except Exception as error:
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(
+            f"encoder.compile is true, but this machine cannot compile for {kind} "
+            f"({said[0]}). torch.compile needs a C++ compiler such as g++, on a GPU the package "
+            "triton too: install them, or set model.encoder.compile to false."
+        ) from error

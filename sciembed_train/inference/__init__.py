@@ -1,0 +1,1 @@
+"""Using a trained encoder: embedding, matching, alignment. No Lightning."""

@@ -1,0 +1,1 @@
+"""Losses and similarities: functions of tensors."""

@@ -1,0 +1,1 @@
+"""How a step is made: gradient cache, micro-batch size, sharding, throughput."""

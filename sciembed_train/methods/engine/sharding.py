@@ -1,0 +1,102 @@
+"""An encoder whose weights are shared out among the ranks, a layer at a time.
+
+Every run of the backbone collects its layers from all ranks, so that all must run it equally
+often, in the same order. Ranks cut their texts into unlike numbers of pieces; those with fewer run
+along with a piece that counts for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sciembed_train import distributed
+from sciembed_train.batch import Sentences, TokenRows
+from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.encoder.io.opening import repeated_layers
+from sciembed_train.errors import UserError
+
+# What of the encoder a method calls.
+CALLS = ("forward", "with_states", "sentence_vectors")
+
+
+def check(encoder: Encoder, trained: Iterator[nn.Parameter]) -> None:
+    """See that a method can train with its encoder shared out.
+
+    Args:
+        encoder: the method's.
+        trained: all parameters of the method that are.
+
+    Raises:
+        UserError: it cannot.
+    """
+    instead = "Use --trainer.strategy ddp."
+    if encoder.packed:
+        raise UserError(
+            "trainer.strategy fsdp needs the backbone's own forward, and encoder.forward is "
+            f"packed. Set it to padded or auto. {instead}"
+        )
+    if encoder.adapters is not None:
+        raise UserError(
+            "trainer.strategy fsdp shares out what is trained, and encoder.adapters trains few "
+            f"weights beside a frozen backbone. {instead}"
+        )
+    if not repeated_layers(encoder.backbone):
+        raise UserError(
+            f"trainer.strategy fsdp shares out the layers of a backbone, and "
+            f"{encoder.settings.backbone} has no list of them. {instead}"
+        )
+    own = set(encoder.parameters())
+    if any(p not in own for p in trained):
+        raise UserError(
+            "trainer.strategy fsdp shares out the encoder, and this method trains weights outside "
+            f"of it. {instead}"
+        )
+
+
+def share_out(encoder: Encoder, mesh: Any) -> None:
+    """Leave each rank its part of every weight; once only.
+
+    Each layer is collected for its own forward and backward pass; what is outside of layers
+    (embeddings, a head) from the encoder's forward to the end of the backward pass.
+
+    Args:
+        encoder: that `check` has let pass, the same on every rank.
+        mesh: the ranks that share.
+    """
+    if encoder.pace is None:
+        distributed.share_out(encoder, repeated_layers(encoder.backbone), CALLS, mesh)
+        encoder.pace = distributed.largest_over_ranks
+
+
+@contextmanager
+def whole(encoder: Encoder) -> Iterator[None]:
+    """Every rank holds all weights, and runs the encoder as often as it likes."""
+    parts: list[Any] = [m for m in encoder.modules() if hasattr(m, "unshard")]
+    for part in parts:
+        part.set_reshard_after_forward(False, recurse=False)
+        part.unshard()
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.reshard()
+            part.set_reshard_after_forward(part is not encoder, recurse=False)
+
+
+def run_once(encoder: Encoder, rows: TokenRows) -> Float[Tensor, ""]:
+    """Zero, of one run of the encoder over the shortest text, with gradient to every weight."""
+    text = rows.select(rows.lengths.argmin().reshape(1))
+    one = torch.ones(1, dtype=torch.int64)
+    if encoder.settings.pooling == "sentences":
+        found = encoder.sentence_vectors(text, Sentences(0 * one, text.lengths, one))
+    else:
+        found = encoder(text, 0 * one if encoder.settings.control_codes else None)
+    # A head takes no part in this run, and is exchanged with the embeddings.
+    outside = [p for p in encoder.parameters() if p.requires_grad and not distributed.is_part(p)]
+    return 0 * torch.stack([part.float().sum() for part in (found, *outside)]).sum()

@@ -1,0 +1,1 @@
+"""Validation scores of held-out examples, by kind of example."""

@@ -1,0 +1,183 @@
+"""What methods on spans share: their vectors, their cut, and the scores of held-out documents.
+
+Shapes: ``A`` anchors of a batch, ``U`` rows of it, ``M`` rows that are compared, ``D`` width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sciembed_train import distributed
+from sciembed_train.batch import DevSpans, SpanBatch
+from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.losses.contrastive import masked_lm, nt_xent
+from sciembed_train.losses.similarity import unit
+from sciembed_train.methods.base import full_precision, gathered, widest
+
+VALIDATION_SCORES = ("val/loss", "val/contrastive_loss", "val/mlm_loss", "val/partner_accuracy")
+
+
+def cut_spans(batch: SpanBatch, tokens: int | None) -> list[SpanBatch]:
+    """The batch in pieces of consecutive whole documents.
+
+    Args:
+        batch: at least one document, on the host; every document has as many anchors and copies
+            of them.
+        tokens: most tokens of a piece; a single document may have more. None for no cut.
+    """
+    if tokens is None or batch.rows.tokens <= tokens:
+        return [batch]
+    lengths = batch.rows.lengths
+    named = torch.cat([batch.anchor, batch.positive.flatten()])
+    copies = torch.ones(len(lengths), dtype=torch.bool)
+    copies[named] = False
+    # Rows of each document, one line each: anchors, their positives, masked copies.
+    rows = torch.cat(
+        [
+            part.reshape(len(batch), -1)
+            for part in (batch.anchor, batch.positive, copies.nonzero().squeeze(1))
+        ],
+        dim=1,
+    )
+    sizes = lengths[rows].sum(1).tolist()
+    ends: list[int] = []
+    used = 0
+    for number, size in enumerate(sizes):
+        if used and used + size > tokens:
+            ends.append(number)
+            used = 0
+        used += size
+    ends.append(len(sizes))
+    return [
+        _documents(batch, rows[start:end]) for start, end in zip([0, *ends], ends, strict=False)
+    ]
+
+
+def _documents(batch: SpanBatch, rows: Tensor) -> SpanBatch:
+    """The named rows of the batch, one line a document, as a batch of their own."""
+    anchors = batch.anchor.shape[0] // len(batch)
+    positives = batch.positive.shape[1] * anchors
+    kept = rows.flatten()
+    # Where each token of the batch stands in the piece; -1 where it does not.
+    numbers = torch.arange(batch.rows.tokens)
+    chosen = replace(batch.rows, ids=numbers).select(kept).ids
+    places = torch.full_like(numbers, -1)
+    places[chosen] = torch.arange(len(chosen))
+    here = places[batch.masked]
+    order = torch.argsort(here[here >= 0])
+    new = torch.arange(rows.numel()).reshape(rows.shape)
+    return replace(
+        batch,
+        rows=batch.rows.select(kept),
+        anchor=new[:, :anchors].flatten(),
+        positive=new[:, anchors : anchors + positives].reshape(len(rows) * anchors, -1),
+        masked=here[here >= 0][order],
+        labels=batch.labels[here >= 0][order],
+        documents=len(rows),
+    )
+
+
+def span_vectors(
+    vectors: Float[Tensor, "U D"], batch: SpanBatch
+) -> tuple[Float[Tensor, "A D"], Float[Tensor, "A D"]]:
+    """Unit vectors of the anchors, and of the means of each anchor's positives.
+
+    The positives are averaged as they are, and the mean is normalised (eq. 1 of the paper).
+    """
+    vectors = full_precision(vectors)
+    return unit(vectors[batch.anchor]), unit(vectors[batch.positive].mean(1))
+
+
+class HeldOutSpans:
+    """Losses and partner accuracy of fixed spans of the held-out documents.
+
+    NT-Xent runs over the spans of all held-out documents at once, so that the number does not
+    depend on the batch size; anchors are clean, as the encoder is used. MLM is of masked
+    copies of the anchors. ``partner_accuracy`` is the share of the rows (anchors and averaged
+    positives) whose partner is nearer than every other row; a tie is a miss, so that an encoder
+    that gives every text the same vector scores 0. The original reports no validation loss.
+
+    Args:
+        temperature: as in training.
+        contrastive_weight: as in training.
+        mlm_weight: as in training.
+    """
+
+    def __init__(self, temperature: float, contrastive_weight: float, mlm_weight: float) -> None:
+        self.temperature = temperature
+        self.contrastive_weight, self.mlm_weight = contrastive_weight, mlm_weight
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the last validation."""
+        self._anchors: list[Tensor] = []
+        self._positives: list[Tensor] = []
+        self._slots: list[Tensor] = []
+        self._mlm: list[Tensor] = []
+        self._masked = 0
+
+    def add(self, encoder: Encoder, batch: SpanBatch) -> None:
+        """Encode the spans of some held-out documents."""
+        if self.mlm_weight:
+            vectors, states = encoder.with_states(batch.rows, batch.masked)
+            self._mlm.append(masked_lm(encoder.token_logits(states), batch.labels))
+            self._masked += len(batch.labels)
+        else:
+            vectors = encoder(batch.rows)
+        if not self.contrastive_weight:
+            return
+        anchors, positives = span_vectors(vectors, batch)
+        self._anchors.append(anchors)
+        self._positives.append(positives)
+        each = len(anchors) // len(batch)
+        first = batch.first * each
+        self._slots.append(torch.arange(first, first + len(anchors), device=anchors.device))
+
+    def scores(self, dev: DevSpans, device: torch.device) -> dict[str, float]:
+        """The scores; every rank gathers the vectors of all and computes the same numbers."""
+        found: dict[str, float] = {}
+        loss = 0.0
+        if self.contrastive_weight:
+            rows = self._gathered(device)
+            if rows is None:
+                return {}
+            found["contrastive_loss"], found["partner_accuracy"] = self._contrastive(rows)
+            loss += self.contrastive_weight * found["contrastive_loss"]
+        if self.mlm_weight:
+            lost = torch.zeros((), device=device)
+            sums = torch.tensor([0.0, self._masked], dtype=widest(lost), device=device)
+            if self._mlm:
+                sums[0] = torch.stack(self._mlm).sum()
+            total, count = distributed.sum_over_ranks(sums).tolist()
+            found["mlm_loss"] = total / max(count, 1.0)
+            loss += self.mlm_weight * found["mlm_loss"]
+        return {"loss": loss, **found}
+
+    def _gathered(self, device: torch.device) -> Tensor | None:
+        """Anchors, then averaged positives, of all ranks in the order of the documents."""
+        slots = torch.zeros(0, dtype=torch.int64, device=device)
+        slots = distributed.gather_ragged(torch.cat([slots, *self._slots]))
+        anchors, positives = gathered([self._anchors, self._positives], device)
+        if not len(slots):
+            return None
+        order = torch.argsort(slots)
+        return torch.cat([anchors[order], positives[order]])
+
+    def _contrastive(self, rows: Float[Tensor, "M D"]) -> tuple[float, float]:
+        """NT-Xent and partner accuracy of anchors followed by their averaged positives."""
+        half = len(rows) // 2
+        loss = nt_xent(rows[:half], rows[half:], self.temperature).mean().item()
+        own = torch.arange(len(rows), device=rows.device)
+        partner = (own + half) % len(rows)
+        hits = 0
+        for some in own.split(1024):
+            cosines = rows[some] @ rows.T
+            there = cosines.gather(1, partner[some].unsqueeze(1))
+            nearer = cosines >= there
+            nearer[torch.arange(len(some), device=rows.device), some] = False
+            hits += int((nearer.sum(1) == 1).sum())  # the partner itself and nobody else
+        return loss, hits / len(rows)

@@ -1,0 +1,112 @@
+"""Pairs of sentences that cite the same papers, and whom each is compared with.
+
+Aspire, Mysore, Cohan and Hope (2022): citing sentences of the same works paraphrase each other, and
+train an encoder of single sentences (cosentbert). Pairs, directions and negatives are drawn as
+those of co-cited papers (`cocitations`); a sentence that cites a paper of the anchor's is no
+negative.
+
+Shapes: ``N`` pairs of the step over all ranks, ``S`` sentences, ``C`` papers cited by all of them,
+``K`` comparisons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciembed_train.corpus.store.corpus_folder import Corpus
+from sciembed_train.errors import UserError
+from sciembed_train.sampling.base import Reading, Sampling
+from sciembed_train.sampling.cocitations import (
+    DEV_PAIRS,
+    MetPairs,
+    Negatives,
+    PairExamples,
+    Pairs,
+)
+
+SOURCES = ("contexts", "fulltexts")
+
+
+@dataclass(frozen=True)
+class CitingSentenceSampling(Sampling):
+    """The corpus's sentence pairs, each once an epoch, in a direction drawn anew each time.
+
+    Args:
+        negatives: as for `CocitationSampling`; ``derangement`` avoids every sentence that cites
+            one of the papers that the anchor cites.
+    """
+
+    takes: ClassVar[tuple[str, ...]] = ("papers", *SOURCES)
+    needs: ClassVar[tuple[str, ...]] = ("papers",)
+    texts: ClassVar[str] = "sentences"
+
+    negatives: Negatives = "derangement"
+
+    def open(self, corpus: Corpus, reading: Reading, dev_limit: int | None) -> PairExamples:
+        """The sentence pairs of a corpus that was mined and tokenised for this encoder."""
+        key = reading.tokenizer.key(reading.form)
+        met = CitingPairs(corpus, self.negatives, reading.seed)
+        tokens, facts = corpus.sentence_pair_tokens(key), [key, "citing sentences"]
+        return PairExamples(met, tokens, corpus, facts, reading, dev_limit or DEV_PAIRS)
+
+    @classmethod
+    def check_raw(cls, raw: Mapping[str, str], format: str) -> None:
+        """Papers, and citing sentences or full texts."""
+        super().check_raw(raw, format)
+        if not set(raw) & set(SOURCES):
+            raise UserError(
+                "There are no citing sentences: give --data.contexts F beside --data.papers, or "
+                "--data.fulltexts F with --data.cocitation_mining.cocitations_from fulltexts."
+            )
+
+
+class CitingPairs(MetPairs):
+    """The sentence pairs of a corpus: sentences that cite a paper in common are no negatives.
+
+    Args:
+        corpus: mined for sentence pairs.
+        negatives: as for `CitingSentenceSampling`.
+        seed: of every draw.
+    """
+
+    def __init__(self, corpus: Corpus, negatives: Negatives, seed: int) -> None:
+        pairs = corpus.sentence_pairs("train"), corpus.sentence_pairs("dev")
+        super().__init__(*pairs, negatives, seed)
+        self.papers, self.offsets = corpus.sentence_papers()
+
+    def forbidden(self, pairs: Pairs) -> NDArray[np.bool_]:
+        """Which anchor cites a paper that a pair's positive cites too, ``[N, N]``.
+
+        A sentence cites a paper in common with itself and with its own positive.
+        """
+        there, where = np.unique(pairs, return_inverse=True)
+        row, paper = self.cited(there.astype(np.int64))
+        ends = np.cumsum(np.unique(paper, return_counts=True)[1])
+        like = np.eye(len(there), dtype=np.bool_)
+        for citing in np.split(row[np.argsort(paper, kind="stable")], ends[:-1]):
+            if len(citing) > 1:
+                like[np.ix_(citing, citing)] = True
+        anchors, positives = where.reshape(-1, 2).T
+        return like[anchors[:, None], positives]
+
+    def alike(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether each two sentences cite a paper in common, ``[K]``."""
+        span = int(self.papers.max(initial=0)) + 1
+        left, right = (row * span + paper for row, paper in map(self.cited, (one, other)))
+        found = np.zeros(len(one), np.bool_)
+        found[left[np.isin(left, right)] // span] = True
+        return found
+
+    def cited(self, sentences: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Place among some sentences, and paper, of everything they cite, end to end."""
+        starts = np.asarray(self.offsets[sentences])
+        counts = np.asarray(self.offsets[sentences + 1]) - starts
+        rows = np.repeat(np.arange(len(sentences)), counts)
+        ends = np.cumsum(counts)
+        places = np.arange(len(rows)) + np.repeat(starts - (ends - counts), counts)
+        return rows, np.asarray(self.papers[places], np.int64)

@@ -1,0 +1,1 @@
+"""Input text: how a paper or a document becomes token ids."""

@@ -1,0 +1,1 @@
+"""Runs: trainer, callbacks, run folder, resume, report."""

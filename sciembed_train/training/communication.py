@@ -1,0 +1,177 @@
+"""How many bytes one rank sends in an optimiser step, by the recipe and the number of GPUs.
+
+Of ``W`` ranks, ring algorithms make each send ``2 (W - 1) / W`` times the size of what is summed
+for all, and ``(W - 1) / W`` times the whole of what is gathered, or summed and shared out. NCCL's
+rings do so, and gloo's, except that gloo shares sums out by summing them for all.
+`benchmarks/scaling.py` counts what is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sciembed_train.config.recipe import read_recipe
+from sciembed_train.errors import UserError
+
+FP32 = 4  # bytes; weights, gradients and the vectors of a loss are exchanged in it
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One exchange of a step.
+
+    Args:
+        name: what is exchanged.
+        sent: bytes that each rank sends.
+        detail: how it comes about.
+    """
+
+    name: str
+    sent: int
+    detail: str
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Numbers of parameters.
+
+    Args:
+        trained: those with a gradient.
+        layers: of all, those of the backbone's repeated layers.
+        all: with what is frozen, as the pooler.
+        width: of an embedding.
+    """
+
+    trained: int
+    layers: int
+    all: int
+    width: int
+
+
+def summed(size: int, ranks: int) -> int:
+    """Bytes that each rank sends so that all have the sum of ``size`` bytes of each."""
+    return 2 * size * (ranks - 1) // ranks
+
+
+def gathered(size: int, ranks: int) -> int:
+    """Bytes that each rank sends so that all have ``size`` bytes together, or their parts' sums."""
+    return size * (ranks - 1) // ranks
+
+
+def volumes(weights: Weights, rows: int | None, ranks: int, shared: bool) -> list[Volume]:
+    """What a step exchanges.
+
+    Args:
+        weights: of the model.
+        rows: vectors that all ranks together gather for the loss; None where it is not known.
+        ranks: how many there are.
+        shared: whether they share the weights out (``trainer.strategy: fsdp``).
+    """
+    found: list[Volume] = []
+    if shared:
+        once, again = FP32 * weights.all, FP32 * weights.layers
+        found += [
+            Volume("weights, forward", gathered(once, ranks), "each pass, all weights"),
+            Volume("weights, backward", gathered(again, ranks), "each pass, layers once more"),
+            Volume("gradients", gathered(FP32 * weights.trained, ranks), "each pass, summed"),
+        ]
+    else:
+        size = FP32 * weights.trained
+        what = f"{weights.trained:,} trained parameters in fp32, once a step"
+        found.append(Volume("gradients", summed(size, ranks), what))
+    if rows:
+        size = FP32 * rows * weights.width
+        what = f"{rows:,} vectors {weights.width} wide in fp32"
+        found.append(Volume("vectors, forward", gathered(size, ranks), what))
+        found.append(Volume("vectors, backward", gathered(size, ranks), "their gradients"))
+    return found
+
+
+def gathered_rows(method: str, model: Mapping[str, Any], data: Mapping[str, Any]) -> int | None:
+    """Vectors that all ranks together gather for a step's loss; None where it is not known.
+
+    Args:
+        method: name of the method's class.
+        model: its arguments.
+        data: those of the data module.
+    """
+    batch = int(data.get("batch_size", 32))
+    if method == "Specter":
+        return 0
+    if method == "Cocite":
+        return 0 if model.get("negatives") == "local" else batch
+    if method == "Declutr":
+        from sciembed_train.sampling.spans import SpanSampling
+
+        sampling = SpanSampling(**(data.get("sampling") or {}).get("init_args", {}))
+        anchors = batch * sampling.num_anchors
+        return 2 * anchors if model.get("contrastive_weight", 1.0) else 0
+    return None
+
+
+def weights_of(encoder: Mapping[str, Any], head: bool) -> Weights:
+    """The numbers of parameters, from the backbone's configuration alone.
+
+    Args:
+        encoder: the recipe's arguments of the encoder.
+        head: whether a masked-language-modelling head is trained too.
+
+    Raises:
+        UserError: the backbone is not there.
+    """
+    import torch
+    from transformers import AutoModel
+
+    from sciembed_train.encoder.heads import masked_lm
+    from sciembed_train.encoder.io import loading
+    from sciembed_train.encoder.io.opening import repeated_layers
+
+    folder = loading.read_recorded(loading.find_folder(encoder["backbone"]), "cls").backbone
+    config = loading.checked_config(folder)
+    with torch.device("meta"), loading.quiet_transformers():
+        if head:
+            backbone, top = masked_lm.empty_model(config)
+        else:
+            backbone, top = AutoModel.from_config(config, trust_remote_code=False), None
+    parts = [backbone] if top is None else [backbone, top]
+    counted = {id(p): p.numel() for part in parts for p in part.parameters()}
+    pooler = getattr(backbone, "pooler", None)
+    frozen = sum(p.numel() for p in pooler.parameters()) if pooler is not None else 0
+    inner = sum(p.numel() for layer in repeated_layers(backbone) for p in layer.parameters())
+    mix = config.num_hidden_layers + 1 if encoder.get("pooling") == "mix" else 0
+    total = sum(counted.values()) + mix
+    return Weights(total - frozen, inner, total, int(config.hidden_size))
+
+
+def of_recipe(paths: Sequence[str | Path], ranks: int) -> Iterator[Volume]:
+    """What a step of a recipe exchanges among so many ranks.
+
+    Raises:
+        UserError: a file cannot be read, or names no method or backbone; or the ranks cannot share
+            the batch; or it trains adapters.
+    """
+    method, model, data, trainer = read_recipe(paths)
+    encoder = model.get("encoder") or {}
+    if not method or "backbone" not in encoder:
+        raise UserError(
+            "doctor --gpus counts what a recipe exchanges; give one that names model.class_path "
+            "and encoder.backbone: -c configs/specter.yaml."
+        )
+    if encoder.get("adapters") is not None:
+        raise UserError(
+            "doctor --gpus counts whole backbones; a recipe of adapters exchanges their weights "
+            "alone, some hundredths of it."
+        )
+    batch = int(data.get("batch_size", 32))
+    if batch % ranks:
+        raise UserError(f"data.batch_size={batch} cannot be shared by {ranks} ranks.")
+    name = method.rpartition(".")[2]
+    head = name == "Declutr" and bool(model.get("mlm_weight", 1.0))
+    rows = gathered_rows(name, model, data)
+    shared = trainer.get("strategy") == "fsdp"
+    yield from volumes(weights_of(encoder, head), rows, ranks, shared)
+    if rows is None:
+        yield Volume("vectors", 0, f"not counted: they depend on the examples of {name}")

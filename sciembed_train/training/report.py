@@ -1,0 +1,276 @@
+"""``report.html`` of a run: one page that needs nothing else to be read.
+
+Everything but the run's state is read from the files of the run and of its corpus, which a resume
+keeps right: the page of a continued run has the whole curve.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities import rank_zero_only
+
+from sciembed_train.commands.show import describe_report
+from sciembed_train.corpus.store.corpus_folder import Corpus
+from sciembed_train.errors import UserError
+from sciembed_train.export.export_folder import versions
+from sciembed_train.methods.base import Method
+from sciembed_train.training.callbacks import Interrupted, higher_is_better, say
+from sciembed_train.training.curves import Curve, Point, figure
+from sciembed_train.training.run_folder import MetricsCsv
+
+NAME = "report.html"
+# What is no loss among the numbers of training, and what a reader calls it.
+STEPS = {"lr": "learning rate", "grad_norm": "gradient norm"}
+SPEED = {
+    "tokens_per_second": "tokens/s",
+    "data_time_share": "share of time spent waiting for data",
+    "peak_memory_gb": "peak memory, GB",
+    "useful_token_share": "useful-token share",
+    "bf16_peak_share": "share of the bf16 peak",
+    "negatives": "effective negatives",
+}
+# Colours that tell the two kinds of curves apart in print and by eyes that see few colours.
+STYLE = """
+:root{color-scheme:light dark;--page:#fff;--ink:#1c1c1c;--dim:#646464;--rule:#dcdcdc;--train:#1f63a8;--val:#b4480c}
+@media(prefers-color-scheme:dark){:root{--page:#16181b;--ink:#e8e8e8;--dim:#a2a2a2;--rule:#3a3d42;--train:#76b3f0;--val:#f39a55}}
+body{margin:2em auto;padding:0 1em;max-width:1180px;background:var(--page);color:var(--ink);font:15px/1.45 Helvetica,Arial,sans-serif}
+h1{margin-bottom:0}h2{margin:1.6em 0 .4em;border-bottom:1px solid var(--rule)}small,.dim{color:var(--dim)}
+section{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(330px,100%),1fr));gap:1.2em}
+figure{margin:0}svg{width:100%;height:auto;display:block}svg text{fill:var(--dim);font-size:11px}
+path{fill:none;stroke-width:1.6;stroke-linejoin:round}line.axis{stroke:var(--rule)}
+path.train{stroke:var(--train)}path.val{stroke:var(--val)}circle.train{fill:var(--train)}circle.val{fill:var(--val)}
+path.pale{opacity:.35;stroke-width:1}span.train{color:var(--train)}span.val{color:var(--val)}line.best{stroke:var(--dim);stroke-dasharray:4 3}
+table{border-collapse:collapse}th,td{padding:.15em 1.2em .15em 0;text-align:left;vertical-align:top;font-weight:normal}th{color:var(--dim)}
+pre{overflow-x:auto;padding:.8em;border:1px solid var(--rule);font-size:12.5px}
+"""  # noqa: E501
+# No address but the page's own, should a name in it ever come to be read as a tag.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
+
+@dataclass
+class Metrics:
+    """What ``metrics.csv`` holds.
+
+    Args:
+        columns: points by column, in the order of the steps.
+        odd: rows that could not be read.
+    """
+
+    columns: dict[str, list[Point]] = field(default_factory=dict)
+    odd: int = 0
+
+    @property
+    def steps(self) -> tuple[int, int]:
+        """The first and the last that anything is known of; zeros where nothing is."""
+        ends = [step for points in self.columns.values() for step, _ in (points[0], points[-1])]
+        return min(ends, default=0), max(ends, default=0)
+
+    def best(self, monitor: str) -> Point | None:
+        """Step and score at which a score was best first; None where it has no number."""
+        # As checkpoints are compared: in the 32 bits of what a method logs.
+        points = [(step, float(np.float32(value))) for step, value in self.columns.get(monitor, ())]
+        sign = 1 if higher_is_better(monitor) else -1
+        finite = [point for point in points if not math.isnan(point[1])]
+        return max(finite, key=lambda point: sign * point[1], default=None)
+
+
+def read_metrics(path: Path) -> Metrics:
+    """The columns of a ``metrics.csv``; a row with a cell too few, too many or no number is odd."""
+    found = Metrics()
+    for row in MetricsCsv(path).rows():
+        cells: Mapping[Any, Any] = row
+        try:
+            if None in cells or None in cells.values():
+                raise ValueError
+            step = int(cells["step"])
+            values = {n: float(v) for n, v in cells.items() if n != "step" and v != ""}
+        except ValueError:
+            found.odd += 1
+            continue
+        for name, value in values.items():
+            found.columns.setdefault(name, []).append((step, value))
+    return found
+
+
+def page(
+    run: Path, corpus: Path, monitor: str, title: Sequence[str], facts: Mapping[str, Any]
+) -> str:
+    """The page's text.
+
+    Args:
+        run: folder of the run.
+        corpus: folder of its corpus.
+        monitor: the validation score that says which step is the best.
+        title: the run's name, and lines on what it is and where it stands.
+        facts: of its training data.
+    """
+    metrics = read_metrics(run / "metrics.csv")
+    name, *lines = title
+    parts = [
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{escape(name)}</title><style>{STYLE}</style></head><body>",
+        f"<h1>{escape(name)}</h1>",
+        *(f"<p>{escape(line)}</p>" for line in lines),
+        *_panels(metrics, monitor),
+        f"<h2>Data</h2>\n{_table(facts)}",
+        *_corpus(corpus),
+        f"<h2>Settings</h2>\n<pre>{escape(_text(run / 'config.yaml'))}</pre>",
+        f"<h2>Versions</h2>\n{_table(versions())}",
+        "</body></html>\n",
+    ]
+    return "\n".join(parts)
+
+
+def _panels(metrics: Metrics, monitor: str) -> list[str]:
+    """The curves in four groups: losses, held-out scores, steps, speed; then whatever is left."""
+    columns, best = metrics.columns, metrics.best(monitor)
+    step = None if best is None else best[0]
+    trained = [name.removeprefix("train/") for name in columns if name.startswith("train/")]
+    losses = [name for name in trained if name not in STEPS and name not in SPEED]
+    tested = [name.removeprefix("val/") for name in columns if name.startswith("val/")]
+    known = {f"train/{name}" for name in trained} | {f"val/{name}" for name in tested}
+
+    def drawn(name: str, shown: str = "", mark: int | None = step) -> str:
+        kinds = ("train", "val")
+        curves = [Curve(kind, columns.get(f"{kind}/{name}", ())) for kind in kinds]
+        present = [curve for curve in curves if curve.points]
+        log = name == "grad_norm" or name.endswith("loss")
+        return figure(shown or name, present, metrics.steps, best=mark, may_log=log)
+
+    told = '<span class="train">Training</span>, <span class="val">held out</span>, by step; the '
+    told += "number is the last one. Pale: every value; over it the median of neighbours."
+    if best is not None:
+        told += f" Dashed: step {best[0]:,}, where {escape(monitor)} is best, {best[1]:.4f}."
+    if metrics.odd:
+        told += f" Rows of metrics.csv that cannot be read and are left out: {metrics.odd:,}."
+    scores = [name for name in tested if name not in losses]
+    scores.sort(key=lambda name: f"val/{name}" != monitor)
+    groups = {
+        "Loss and its parts": [drawn(name) for name in losses],
+        "Validation": [drawn(name) for name in scores],
+        "Steps": [drawn(name, shown, None) for name, shown in STEPS.items() if name in trained],
+        "Throughput": [
+            drawn(name, shown, None) for name, shown in SPEED.items() if name in trained
+        ],
+        "Others": [
+            figure(n, [Curve("train", p)], metrics.steps)
+            for n, p in columns.items()
+            if n not in known
+        ],
+    }
+    panels = [f'<p class="dim">{told}</p>']
+    for heading, figures in groups.items():
+        if figures:
+            panels.append("\n".join([f"<h2>{heading}</h2>\n<section>", *figures, "</section>"]))
+    return panels
+
+
+def _corpus(folder: Path) -> list[str]:
+    """What the corpus holds, and what of the source files was left out."""
+    try:
+        counts = Corpus.open(folder).info["counts"]
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    except (UserError, OSError, ValueError) as error:
+        return [f"<p>The corpus {escape(str(folder))} tells no more: {escape(str(error))}</p>"]
+    return [
+        f"<p>Of the corpus {escape(str(folder))}:</p>\n{_table(counts)}",
+        "<p>What was read, what was left out and why:</p>",
+        f"<pre>{escape(describe_report(report))}</pre>",
+    ]
+
+
+def _table(rows: Mapping[str, Any]) -> str:
+    cells = (
+        f"<tr><th>{escape(name.replace('_', ' '))}</th><td>{escape(_told(value))}</td></tr>"
+        for name, value in rows.items()
+    )
+    return "\n".join(["<table>", *cells, "</table>"])
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_told(inner)}" for name, inner in value.items()) or "none"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else f"There is no {path}."
+
+
+class Report(Callback):
+    """Writes ``report.html`` at each validation and checkpoint, and when the run ends.
+
+    Args:
+        run: folder of the run.
+        corpus: folder of its corpus.
+        monitor: the validation score that says which step is the best.
+        every: optimiser steps between two pages where no validation comes between.
+    """
+
+    def __init__(self, run: Path, corpus: Path, monitor: str, every: int) -> None:
+        self.run, self.corpus, self.monitor, self.every = run, corpus, monitor, every
+        self._began = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """From here on there is a run to tell of."""
+        self._began = True
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write it now and then."""
+        if trainer.global_step % self.every == 0:
+            self._write(trainer, pl_module, "training")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write it with the new scores."""
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+            self._write(trainer, pl_module, "training")
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say that it has finished, or was ended early."""
+        finished = trainer.global_step >= trainer.max_steps
+        self._write(trainer, pl_module, "finished" if finished else "ended before its last step")
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Say what ended it."""
+        if not self._began:  # a page of an earlier part of the run is still right
+            return
+        state = f"stopped by {type(exception).__name__}: {exception}"
+        if isinstance(exception, Interrupted):
+            state = f"interrupted by {signal.Signals(exception.number).name}"
+        self._write(trainer, pl_module, state)
+
+    @rank_zero_only
+    def _write(self, trainer: Trainer, pl_module: LightningModule, state: str) -> None:
+        """Write the page, whole or not at all; a page is no reason to lose a run."""
+        facts = cast(Method, pl_module).training_facts
+        title = [
+            self.run.name,
+            f"{type(pl_module).__name__} from {facts.get('base_model', 'an unnamed encoder')}",
+            f"Step {trainer.global_step:,} of {trainer.max_steps:,}, {state}. "
+            f"Written {time.strftime('%Y-%m-%d %H:%M:%S %z')}.",
+        ]
+        partial = self.run / f"{NAME}.partial"
+        try:
+            text = page(self.run, self.corpus, self.monitor, title, facts)
+            partial.write_bytes(text.encode("utf-8", "replace"))
+            partial.replace(self.run / NAME)
+        except Exception as error:  # whatever it is, it is told
+            say(f"{self.run / NAME} was not written: {type(error).__name__}: {error}")

@@ -1,0 +1,81 @@
+"""Whether a checkpoint can be gone on with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sciembed_train.errors import UserError
+from sciembed_train.methods.base import Method
+from sciembed_train.sampling.data_module import TrainingData
+
+
+def check_fits(path: Path, method: Method, data: TrainingData, resuming: bool) -> dict[str, Any]:
+    """The checkpoint, if the method and the data can go on from it.
+
+    Raises:
+        UserError: it was made by something else, or with other data.
+    """
+    from sciembed_train.export.checkpoint_file import load_checkpoint
+
+    content = load_checkpoint(path)
+    state = content.get("state_dict")
+    if not isinstance(state, dict) or "sciembed" not in content:
+        raise UserError(f"{path}: is no checkpoint of `train fit`.")
+    _same_method(path, content["sciembed"], method)
+    own = {key: value.shape for key, value in method.state_dict().items()}
+    theirs = {key: value.shape for key, value in state.items()}
+    if own != theirs:
+        odd = sorted(k for k in own.keys() | theirs.keys() if own.get(k) != theirs.get(k))
+        raise UserError(
+            f"{path}: its weights are of another model: {odd[0]} is "
+            f"{_shape(theirs.get(odd[0]))} there and {_shape(own.get(odd[0]))} here "
+            f"({len(odd)} differ). Use the recipe and the backbone it was trained with."
+        )
+    if resuming:
+        data.load_state_dict(content.get(type(data).__qualname__, {}))
+        same_loss(method.settings(), content.get("hyper_parameters", {}))
+    return content
+
+
+def _same_method(path: Path, record: Mapping[str, Any], method: Method) -> None:
+    """Raise UserError where a checkpoint is another method's, or its vectors are made otherwise.
+
+    The weights may fit all the same, and the scores would mean nothing.
+    """
+    encoder = record.get("encoder") or {}
+    for what, then, now in (
+        ("method", record.get("method"), type(method).__name__.lower()),
+        ("pooling", encoder.get("pooling"), method.encoder.settings.pooling),
+    ):
+        if then is not None and then != now:
+            raise UserError(
+                f"{path}: was trained by {what} {then}, and the recipe has {what} {now}. Use the "
+                "recipe it was trained with: config.yaml of its run."
+            )
+
+
+# What may change in mid-run: how steps are made and cut, not what is asked of the vectors.
+MAY_CHANGE = ("encoder", "optim", "step_tokens")
+
+
+def same_loss(now: Mapping[str, Any], then: Mapping[str, Any]) -> None:
+    """Raise UserError where a method's own settings are not those of the run being continued.
+
+    The losses before and after would be of different things, and the best checkpoint is chosen
+    among them.
+    """
+    for key, value in now.items():
+        if key not in MAY_CHANGE and key in then and then[key] != value:
+            raise UserError(
+                f"This checkpoint was trained with model.init_args.{key}={then[key]}; now it is "
+                f"{value}. A continued run keeps its loss: set it back, or start anew with another "
+                "--run (--model.encoder.backbone RUN/export goes on from its weights)."
+            )
+
+
+def _shape(shape: torch.Size | None) -> str:
+    return "absent" if shape is None else str(tuple(shape))

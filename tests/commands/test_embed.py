@@ -1,0 +1,357 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from sciembed_train.commands import embed
+from sciembed_train.errors import UserError
+from tests.helpers.tiny_models import write_tiny_bert
+
+
+def write_papers(path, count=150, seed=0):
+    rng = np.random.default_rng(seed)
+    with path.open("w") as file:
+        for i in range(count):
+            words = [f"word{w}" for w in rng.integers(0, 200, rng.integers(0, 40))]
+            abstract = " ".join(words) if i % 3 else [" ".join(words[:5]), " ".join(words[5:])]
+            row = {"paper_id": f"p{i * 7919 % 1000}", "title": f"word{i}", "abstract": abstract}
+            file.write(json.dumps(row) + "\n")
+    return path
+
+
+@pytest.fixture
+def papers(tmp_path):
+    return write_papers(tmp_path / "papers.jsonl")
+
+
+def options(model, papers, target):
+    """Small pieces: 150 papers are three chunks, of 64, 64 and 22."""
+    places = ["--model", str(model), "--input", str(papers), "--to", str(target)]
+    return [*places, "--batch-tokens", "1000", "--device", "cpu"]
+
+
+def run(model, papers, target, *more):
+    return embed.main([*options(model, papers, target), "--quiet", *more])
+
+
+def ids_of(papers):
+    return [json.loads(line)["paper_id"] for line in papers.read_text().splitlines()]
+
+
+def read_jsonl(path):
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [r["paper_id"] for r in rows], np.array([r["embedding"] for r in rows], np.float32)
+
+
+def test_vectors_are_those_of_transformers_in_input_order(tiny_bert, papers, tmp_path):
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    run(tiny_bert, papers, tmp_path / "e.jsonl")
+    ids, vectors = read_jsonl(tmp_path / "e.jsonl")
+    assert ids == ids_of(papers)
+    model = AutoModel.from_pretrained(tiny_bert).eval()
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
+    for place, line in list(enumerate(papers.read_text().splitlines()))[:12]:
+        row = json.loads(line)
+        body = row["abstract"]
+        body = body if isinstance(body, str) else " ".join(s for s in body if s)
+        text = row["title"] + (tokenizer.sep_token + body if body.strip() else "")
+        with torch.no_grad():
+            want = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0, 0]
+        np.testing.assert_allclose(vectors[place], want.numpy(), atol=1e-5)
+
+
+def test_the_three_formats_hold_the_same(tiny_bert, papers, tmp_path):
+    import pyarrow.parquet as pq
+
+    for ending in ("jsonl", "npy", "parquet"):
+        run(tiny_bert, papers, tmp_path / f"e.{ending}")
+    ids, vectors = read_jsonl(tmp_path / "e.jsonl")
+    npy = np.load(tmp_path / "e.npy")
+    assert npy.dtype == np.float32
+    assert (tmp_path / "e.ids.txt").read_text().splitlines() == ids == ids_of(papers)
+    np.testing.assert_array_equal(npy, vectors)
+    table = pq.read_table(tmp_path / "e.parquet").to_pydict()
+    assert table["paper_id"] == ids
+    np.testing.assert_array_equal(np.array(table["embedding"], np.float32), vectors)
+    left = {p.name for p in tmp_path.iterdir()}
+    assert left == {"papers.jsonl", "e.jsonl", "e.npy", "e.ids.txt", "e.parquet"}
+
+
+KILLED = """
+import os, signal, sys
+from sciembed_train.evaluation import embed, vectors
+real, calls = embedding.encode, 0
+def encode(*args):
+    global calls
+    calls += 1
+    if calls == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*args)
+embedding.encode = encode
+embed.main(sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize("ending", ["npy", "jsonl"])
+def test_a_killed_run_continues_and_ends_bit_equal(
+    tiny_bert, papers, tmp_path, ending, monkeypatch
+):
+    whole, target = tmp_path / f"whole.{ending}", tmp_path / f"e.{ending}"
+    run(tiny_bert, papers, whole)
+    command = [*options(tiny_bert, papers, target), "--quiet"]
+    # killed in the second chunk
+    killed = subprocess.run([sys.executable, "-c", KILLED, "2", *command], env=dict(os.environ))
+    assert killed.returncode == -signal.SIGKILL
+    assert not target.exists()
+
+    from sciembed_train.inference import embedding
+
+    encoded = []
+    real = embedding.encode
+
+    def count(encoder, rows, *rest):
+        encoded.append(len(rows))
+        return real(encoder, rows, *rest)
+
+    monkeypatch.setattr(embedding, "encode", count)
+    assert embed.main(command) == 0
+    assert encoded == [64, 22]
+    assert target.read_bytes() == whole.read_bytes()
+    if ending == "npy":
+        assert (tmp_path / "e.ids.txt").read_bytes() == (tmp_path / "whole.ids.txt").read_bytes()
+    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_run_killed_while_writing_the_target_encodes_nothing_again(
+    tiny_bert, papers, tmp_path, monkeypatch
+):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sciembed_train.inference.resumable_output.write_jsonl", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_bert, papers, tmp_path / "e.jsonl")
+    monkeypatch.undo()
+    monkeypatch.setattr("sciembed_train.inference.embedding.encode", stop)
+    assert run(tiny_bert, papers, tmp_path / "e.jsonl") == 0
+    assert read_jsonl(tmp_path / "e.jsonl")[0] == ids_of(papers)
+
+
+@pytest.fixture
+def unfinished(tiny_bert, papers, tmp_path, monkeypatch, capsys):
+    from sciembed_train.inference import embedding
+
+    real, calls = embedding.encode, []
+
+    def encode(*args):
+        if calls:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return real(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(embedding, "encode", encode)
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny_bert, papers, tmp_path / "e.npy")
+    assert "Stopped after 64 papers; the same command continues" in capsys.readouterr().err
+    return tmp_path / "e.npy"
+
+
+def test_another_models_unfinished_run_is_refused(unfinished, papers, tmp_path):
+    other = write_tiny_bert(tmp_path / "other", seed=1)
+    with pytest.raises(UserError, match="unfinished run of another model"):
+        run(other, papers, unfinished)
+    assert run(other, papers, unfinished, "--restart") == 0
+    assert len(np.load(unfinished)) == 150
+
+
+def test_another_input_or_setting_of_an_unfinished_run_is_refused(
+    unfinished, tiny_bert, papers, tmp_path
+):
+    with pytest.raises(UserError, match="other settings"):
+        run(tiny_bert, papers, unfinished, "--batch-tokens", "100")
+    changed = write_papers(tmp_path / "papers.jsonl", seed=1)
+    with pytest.raises(UserError, match="another input file"):
+        run(tiny_bert, changed, unfinished)
+
+
+def test_two_processes_never_write_one_target(tiny_bert, papers, tmp_path):
+    from filelock import FileLock
+
+    with (
+        FileLock(tmp_path / ".e.npy.lock"),
+        pytest.raises(UserError, match="another process is writing"),
+    ):
+        run(tiny_bert, papers, tmp_path / "e.npy")
+
+
+def test_bf16_only_where_asked(tiny_bert, papers, tmp_path):
+    run(tiny_bert, papers, tmp_path / "a.npy")
+    run(tiny_bert, papers, tmp_path / "b.npy", "--precision", "bf16")
+    full, half = np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy")
+    assert half.dtype == np.float32
+    assert 1e-5 < np.abs(full - half).max() < 0.2
+
+
+def test_pooling_and_length_can_be_given(tiny_bert, papers, tmp_path):
+    run(tiny_bert, papers, tmp_path / "cls.npy")
+    run(tiny_bert, papers, tmp_path / "mean.npy", "--pooling", "mean")
+    run(tiny_bert, papers, tmp_path / "short.npy", "--max-length", "8")
+    cls, mean, short = (np.load(tmp_path / f"{n}.npy") for n in ("cls", "mean", "short"))
+    assert np.abs(cls - mean).max() > 0.01
+    assert np.abs(cls - short).max() > 0.01
+
+
+def test_a_run_folder_embeds_with_its_export(tiny_bert, papers, tmp_path):
+    import shutil
+
+    shutil.copytree(tiny_bert, tmp_path / "run" / "export")
+    run(tmp_path / "run", papers, tmp_path / "a.npy")
+    run(tiny_bert, papers, tmp_path / "b.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        ('{"paper_id": 1, "title": "a"}\n{"title": "b"}\n', r"papers\.jsonl:2: .*paper_id"),
+        ('{"paper_id": 1, "title": "a"}\n{"paper_id": "1", "title": "b"}\n', r":2: .*:1\b"),
+        ('{"paper_id": 1, "title": "a"}\n{"paper_id"\n', r":2: this is not JSON"),
+        ('{"paper_id": 1, "title": "a", "abstract": 17}\n', r":1: `abstract` is the number 17"),
+        ("", "holds no paper"),
+    ],
+)
+def test_bad_papers_are_refused_before_anything_is_embedded(tiny_bert, tmp_path, rows, found):
+    papers = tmp_path / "papers.jsonl"
+    papers.write_text(rows)
+    with pytest.raises(UserError, match=found):
+        run(tiny_bert, papers, tmp_path / "e.npy")
+    assert [p.name for p in tmp_path.iterdir()] == ["papers.jsonl"]
+
+
+def test_malformed_rows_are_left_out_where_allowed(tiny_bert, tmp_path, capsys):
+    papers = tmp_path / "papers.jsonl"
+    rows = ['{"paper_id": 1, "title": "a"}', "{", '{"paper_id": 1, "title": "b"}']
+    papers.write_text("\n".join([*rows, '{"paper_id": 2, "title": null}']))
+    command = [*options(tiny_bert, papers, tmp_path / "e.jsonl"), "--max-bad-rows", "2", "--json"]
+    assert embed.main(command) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["papers"], said["malformed_left_out"], said["without_text"]) == (2, 2, 1)
+    assert read_jsonl(tmp_path / "e.jsonl")[0] == ["1", "2"]
+
+
+def test_wrong_places_are_refused(tiny_bert, papers, tmp_path):
+    with pytest.raises(UserError, match="ending says no format"):
+        run(tiny_bert, papers, tmp_path / "e.txt")
+    with pytest.raises(UserError, match=r"no\.jsonl"):
+        run(tiny_bert, tmp_path / "no.jsonl", tmp_path / "e.npy")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"config\.json"):
+        run(tmp_path / "empty", papers, tmp_path / "e.npy")
+    with pytest.raises(UserError, match="cannot be written"):
+        run(tiny_bert, papers, papers / "e.npy")
+    with pytest.raises(UserError, match="--batch-tokens is 0"):
+        run(tiny_bert, papers, tmp_path / "e.npy", "--batch-tokens", "0")
+    with pytest.raises(UserError, match="--device nonsense"):
+        run(tiny_bert, papers, tmp_path / "e.npy", "--device", "nonsense")
+
+
+def test_an_id_with_a_line_end_is_refused_before_the_work(tiny_bert, tmp_path, monkeypatch):
+    papers = tmp_path / "papers.jsonl"
+    papers.write_text(json.dumps({"paper_id": "a\nb", "title": "t"}))
+    monkeypatch.setattr("sciembed_train.inference.embedding.encode", None)
+    with pytest.raises(UserError, match="line end"):
+        run(tiny_bert, papers, tmp_path / "e.npy")
+
+
+@pytest.fixture(scope="module")
+def many(tiny_bert, tmp_path_factory):
+    """A multi-vector model."""
+    from sciembed_train.encoder.encoder import Encoder
+
+    folder = tmp_path_factory.mktemp("many")
+    Encoder.load(tiny_bert, pooling="sentences").save(folder, {"similarity": "best_match"})
+    return folder
+
+
+def test_a_multi_vector_model_writes_a_vector_for_each_sentence(many, tmp_path, capsys):
+    import pyarrow.parquet as pq
+
+    from sciembed_train.encoder.encoder import Encoder
+
+    file = tmp_path / "papers.jsonl"
+    rows = [
+        {"paper_id": 1, "title": "word1", "abstract": ["word2 word3", "word4", ""]},
+        {"paper_id": 2, "title": "word5", "abstract": None},
+        {"paper_id": 3, "title": "", "abstract": ""},
+        {"paper_id": 4, "title": "word6", "abstract": "Word7 is here. Word8 is there."},
+    ]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    assert run(many, file, tmp_path / "e.jsonl") == 0
+    assert embed.main([*options(many, file, tmp_path / "e.parquet"), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["papers"], said["sentences"], said["without_text"]) == (4, 5, 1)
+    lines = [json.loads(line) for line in (tmp_path / "e.jsonl").read_text().splitlines()]
+    assert [line["paper_id"] for line in lines] == ["1", "2", "3", "4"]
+    found = [line["sentence_embeddings"] for line in lines]
+    assert [len(vectors) for vectors in found] == [2, 1, 0, 2]
+    encoder = Encoder.load(many)
+    papers = [
+        ("word1", ["word2 word3", "word4"]),
+        ("word5", []),
+        ("word6", ["Word7 is here.", "Word8 is there."]),
+    ]
+    for vectors, want in zip(
+        (found[0], found[1], found[3]), encoder.encode_sentences(papers), strict=True
+    ):
+        np.testing.assert_allclose(np.array(vectors), want.numpy(), atol=1e-5)
+    table = pq.read_table(tmp_path / "e.parquet").to_pydict()
+    assert table["paper_id"] == ["1", "2", "3", "4"]
+    assert [np.array(v, np.float32).tolist() for v in table["sentence_embeddings"]] == [
+        np.array(v, np.float32).tolist() for v in found
+    ]
+    assert {p.name for p in tmp_path.iterdir()} == {"papers.jsonl", "e.jsonl", "e.parquet"}
+
+
+def test_an_array_cannot_hold_unlike_numbers_of_sentences(many, papers, tmp_path):
+    with pytest.raises(UserError, match=r"\.npy array cannot hold.*--pooling mean"):
+        run(many, papers, tmp_path / "e.npy")
+    assert run(many, papers, tmp_path / "e.npy", "--pooling", "mean") == 0
+    assert np.load(tmp_path / "e.npy").shape == (150, 32)
+
+
+def test_sentences_of_a_killed_run_continue_and_end_bit_equal(many, papers, tmp_path, monkeypatch):
+    from sciembed_train.inference import sentence_embedding
+    from sciembed_train.inference.resumable_output import SentencesEach
+
+    run(many, papers, tmp_path / "whole.jsonl")
+    real, calls = SentencesEach.add, []
+
+    def add(self, part):
+        """The second chunk is on disk, but killed before it is noted."""
+        real(self, part)
+        calls.append(len(part))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SentencesEach, "add", add)
+        with pytest.raises(KeyboardInterrupt):
+            run(many, papers, tmp_path / "e.jsonl")
+    encoded = []
+    finite = sentence_embedding.refuse_not_finite
+    monkeypatch.setattr(
+        sentences, "refuse_not_finite", lambda *a: encoded.append(len(a[0])) or finite(*a)
+    )
+    assert run(many, papers, tmp_path / "e.jsonl") == 0
+    assert calls == [64, 64]
+    assert len(encoded) == 2  # the second chunk again, and the third
+    assert (tmp_path / "e.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert not list(tmp_path.glob("*.partial"))

@@ -1,0 +1,241 @@
+import json
+
+import pytest
+
+from sciembed_train import cli
+from sciembed_train.commands import evaluate
+from sciembed_train.errors import UserError
+from sciembed_train.evaluation.benchmarks.result import Result
+from tests.evaluation.benchmarks.test_csfcube import GRADES
+from tests.evaluation.benchmarks.test_csfcube import folder as cube  # noqa: F401
+from tests.evaluation.benchmarks.test_judged import write as write_judged
+from tests.evaluation.benchmarks.test_retrieval import folder as searches  # noqa: F401
+from tests.helpers.small_corpus import write_small_corpus
+from tests.helpers.small_scirepeval import documents, judged, labelled, write_tasks
+
+
+def test_results_file_has_the_contracts_layout(searches, tiny_bert, tmp_path, capsys):  # noqa: F811
+    target = tmp_path / "new" / "results.json"
+    arguments = ["--model", str(tiny_bert), "--benchmark", "retrieval", "--data", str(searches)]
+    assert evaluate.main([*arguments, "--device", "cpu", "--to", str(target)]) == 0
+    printed = capsys.readouterr().out
+    results = json.loads(target.read_text())
+    assert list(results) == ["benchmark", "model", "metrics", "per_query", "settings"]
+    assert results["benchmark"] == "retrieval"
+    assert results["model"] == str(tiny_bert)
+    for key, value in results["metrics"].items():
+        task, name = key.split("/")
+        assert task == "retrieval"
+        assert f"{value:.4f}" in next(x for x in printed.splitlines() if x.startswith(f"{name} "))
+    settings = results["settings"]
+    assert settings["data"] == str(searches)
+    assert (settings["pooling"], settings["max_length"], settings["precision"]) == (
+        "cls",
+        512,
+        "fp32",
+    )
+    assert set(results["per_query"]) == {"1", "2", "3"}
+
+
+def test_the_similarity_is_the_folders_or_the_one_given_and_is_named(
+    searches,  # noqa: F811
+    tiny_bert,
+    tmp_path,
+    capsys,
+):
+    from sciembed_train.encoder.encoder import Encoder
+
+    Encoder.load(tiny_bert).save(tmp_path / "m", {"similarity": "cosine"})
+    arguments = ["--benchmark", "retrieval", "--data", str(searches), "--json"]
+    for more, want in (([], "cosine"), (["--similarity", "euclidean"], "euclidean")):
+        assert evaluate.main(["--model", str(tmp_path / "m"), *arguments, *more]) == 0
+        assert json.loads(capsys.readouterr().out)["settings"]["similarity"] == want
+    with pytest.raises(UserError, match="--similarity"):
+        evaluate.main(["--model", "random", *arguments, "--similarity", "cosine"])
+
+
+def test_json_and_quiet(searches, capsys):  # noqa: F811
+    arguments = ["--model", "random", "--benchmark", "retrieval", "--data", str(searches)]
+    evaluate.main([*arguments, "--json"])
+    out, err = capsys.readouterr()
+    assert json.loads(out)["settings"]["seed"] == 0
+    assert err == ""
+    evaluate.main([*arguments, "--quiet"])
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_ranking_is_scored(cube, tmp_path, capsys):  # noqa: F811
+    ranking = tmp_path / "mine-method.json"
+    rows = {q: sorted(GRADES[q], key=lambda p: -GRADES[q][p]) for q in ("q2", "q3")}
+    ranking.write_text(json.dumps(rows))
+    arguments = ["--ranking", str(ranking), "--benchmark", "csfcube", "--data", str(cube)]
+    assert evaluate.main([*arguments, "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert results["metrics"]["method/map_grade2"] == 1.0
+    assert not any(key.startswith("background") for key in results["metrics"])
+    ranking.rename(tmp_path / "mine.json")
+    arguments[1] = str(tmp_path / "mine.json")
+    with pytest.raises(UserError, match="--facet"):
+        evaluate.main(arguments)
+    assert evaluate.main([*arguments, "--facet", "method", "--quiet"]) == 0
+
+
+def test_a_model_on_csfcube_needs_its_texts(cube, tiny_bert, capsys):  # noqa: F811
+    arguments = ["--model", str(tiny_bert), "--benchmark", "csfcube", "--data", str(cube)]
+    with pytest.raises(UserError, match="say where the texts are with --papers"):
+        evaluate.main(arguments)
+    texts = [{"paper_id": p, "title": p, "abstract": ["a b", "c"]} for p in "abcdef"]
+    texts += [{"paper_id": f"q{i}", "title": f"word{i}", "abstract": []} for i in (1, 2, 3)]
+    (cube / "abstracts-csfcube-preds.jsonl").write_text("\n".join(map(json.dumps, texts)))
+    assert evaluate.main([*arguments, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert {"background/map_grade2", "method/ndcg_pct20_log2"} <= json.loads(out)["metrics"].keys()
+    assert err == ""
+
+
+def cube_texts(cube):  # noqa: F811
+    """Papers for the small cube, whose sentences have labels."""
+    rows = [
+        {
+            "paper_id": p,
+            "title": f"word{i}",
+            "abstract": [f"word{i + 20} word{i}", f"word{i + 1} word{i + 40}", f"word{2 * i}"],
+            "pred_labels": ["background_label", "method_label", "result_label"],
+        }
+        for i, p in enumerate(("q1", "q2", "q3", *"abcdef"))
+    ]
+    (cube / "abstracts-csfcube-preds.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+def test_every_scorer_says_what_it_ranked_by(cube, tiny_bert, capsys):  # noqa: F811
+    cube_texts(cube)
+    arguments = ["--model", str(tiny_bert), "--benchmark", "csfcube", "--data", str(cube), "--json"]
+    seen = set()
+    for more in (
+        ["--scorer", "document"],
+        ["--scorer", "sentences", "--similarity", "cosine"],
+        ["--scorer", "best_match"],
+        ["--scorer", "transport", "--temperature", "5000", "--blur", "0.1"],
+    ):
+        assert evaluate.main([*arguments, *more]) == 0
+        results = json.loads(capsys.readouterr().out)
+        settings = results["settings"]
+        assert settings["scorer"] == more[1]
+        assert ("asking" in settings) == (more[1] != "document")
+        if more[1] == "transport":
+            assert settings["transport"] == {"temperature": 5000.0, "blur": 0.1, "scaling": 0.9}
+        seen.add(json.dumps(results["per_query"]))
+    assert len(seen) > 1
+    assert evaluate.main(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["settings"]["scorer"] == "document"
+
+
+def test_a_scorer_without_what_it_needs_is_refused_before_the_work(cube, tiny_bert):  # noqa: F811
+    cube_texts(cube)
+    arguments = ["--benchmark", "csfcube", "--data", str(cube)]
+    with pytest.raises(UserError, match="--temperature"):
+        evaluate.main(["--model", str(tiny_bert), *arguments, "--scorer", "transport"])
+    with pytest.raises(UserError, match="--scorer is about a model's vectors"):
+        evaluate.main(["--model", "bm25", *arguments, "--scorer", "best_match"])
+
+
+@pytest.mark.parametrize("scorer", ["document", "sentences", "best_match", "transport"])
+def test_every_scorer_searches_whole_collections(scorer, searches, tiny_bert, tmp_path, capsys):  # noqa: F811
+    corpus = write_small_corpus(tmp_path / "corpus", tiny_bert)
+    more = ["--temperature", "1"] if scorer == "transport" else []
+    for name, data in (("retrieval", searches), ("citations", corpus.folder)):
+        arguments = ["--benchmark", name, "--data", str(data), "--scorer", scorer, *more]
+        assert evaluate.main(["--model", str(tiny_bert), *arguments, "--json"]) == 0
+        results = json.loads(capsys.readouterr().out)
+        assert results["settings"]["scorer"] == scorer
+        assert 0 < results["metrics"][f"{name}/ndcg_log2"] <= 1
+
+
+def test_judged_pools_of_another_collection(tiny_bert, tmp_path, capsys):
+    folder = write_judged(tmp_path / "covid", "treccovid")
+    arguments = ["--benchmark", "treccovid", "--data", str(folder), "--scorer", "best_match"]
+    assert evaluate.main(["--model", str(tiny_bert), *arguments, "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert {"treccovid/map_grade1", "treccovid_dev/ndcg_pct20_jk"} <= results["metrics"].keys()
+    assert results["settings"]["threshold"] == 1
+
+
+def test_citations_of_a_corpus(tiny_bert, tmp_path, capsys):
+    corpus = write_small_corpus(tmp_path / "corpus", tiny_bert)
+    for model in (str(tiny_bert), "bm25", "random"):
+        arguments = ["--model", model, "--benchmark", "citations", "--data", str(corpus.folder)]
+        assert evaluate.main([*arguments, "--split", "dev", "--json"]) == 0
+        results = json.loads(capsys.readouterr().out)
+        assert results["settings"]["split"] == "dev"
+        assert 0 < results["metrics"]["citations/ndcg_log2"] <= 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--model", "random", "--benchmark", "retrieval", "--data", "nowhere"],
+        ["--model", "random", "--benchmark", "citations", "--data", "nowhere"],
+        ["--model", "random", "--benchmark", "csfcube", "--data", "nowhere"],
+        ["--ranking", "r.json", "--benchmark", "retrieval", "--data", "nowhere"],
+        ["--ranking", "nowhere.json", "--benchmark", "csfcube", "--data", "DATA"],
+        ["--model", "nowhere/at/all", "--benchmark", "csfcube", "--data", "DATA"],
+    ],
+)
+def test_wrong_input_leaves_with_2_and_a_message(cube, arguments, capsys):  # noqa: F811
+    arguments = [str(cube) if a == "DATA" else a for a in arguments]
+    assert cli.main(["evaluate", *arguments]) == 2
+    assert capsys.readouterr().err.startswith("train evaluate: ")
+
+
+def test_an_unwritable_results_file_is_refused_before_the_work(searches, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(evaluate, "evaluate", None)
+    arguments = ["--model", "random", "--benchmark", "retrieval", "--data", str(searches)]
+    for target in (searches / "qrels.tsv" / "r.json", searches):
+        with pytest.raises(UserError, match="--to"):
+            evaluate.main([*arguments, "--to", str(target)])
+
+
+@pytest.fixture
+def tasks(tmp_path):
+    pools = {"p3": {"p4": 1, "p9": 0}, "p8": {"p1": 1, "p7": 0}}
+    write_tasks(
+        tmp_path,
+        labelled(tmp_path, "of two", lambda i: i % 2, metrics=["f1", "accuracy"]),
+        judged(tmp_path, "near", pools, documents(), metrics=["map"]),
+    )
+    return tmp_path
+
+
+def test_tasks_are_scored_by_format(tasks, tiny_bert, capsys):
+    arguments = ["--benchmark", "scirepeval", "--data", str(tasks), "--device", "cpu"]
+    assert evaluate.main(["--model", str(tiny_bert), *arguments, "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert set(results["per_query"]) == {"near/p3", "near/p8"}
+    assert results["settings"]["tasks"]["of two"]["train"] == 16
+    assert results["settings"]["pooling"] == "cls"
+    assert results["settings"]["formats"] == "one vector for every format"
+    assert evaluate.main(["--model", "random", *arguments, "--tasks", "classification"]) == 0
+    printed = capsys.readouterr().out
+    assert "of two" in printed
+    assert "near" not in printed
+
+
+def test_many_tasks_stand_below_each_other():
+    metrics = {f"task {i}/map": i / 10 for i in range(8)}
+    printed = evaluate.table("some", "model", Result(metrics, {}, {"queries": 3}, ["A note."]))
+    assert "task 7/map      0.7000" in printed.splitlines()
+    assert printed.endswith("3 queries. A note.")
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--model", "bm25"], "bm25 gives none"),
+        (["--model", "x", "--scorer", "transport"], "--scorer transport does not go with"),
+        (["--model", "random", "--benchmark", "retrieval", "--tasks", "y"], "--tasks goes with"),
+        (["--model", "random", "--tasks", "far"], "has no task 'far'; it has 'of two', 'near'"),
+    ],
+)
+def test_what_does_not_go_with_scirepeval_is_refused(tasks, more, told):
+    with pytest.raises(UserError, match=told):
+        evaluate.main(["--benchmark", "scirepeval", "--data", str(tasks), *more])

@@ -1,0 +1,51 @@
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from sciembed_train.batch import TokenRows
+from sciembed_train.encoder.encoder import Encoder, EncoderSettings
+from sciembed_train.encoder.profiling.flops import bf16_peak, training_flops
+
+LENGTHS = [7, 7, 12, 30]
+
+
+def rows():
+    return TokenRows(torch.arange(sum(LENGTHS)) % 9 + 5, torch.tensor(LENGTHS))
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean", "mix", "head"])
+def test_operations_are_those_that_torch_counts(tiny_bert, pooling):
+    headed = pooling == "head"
+    settings = EncoderSettings(str(tiny_bert), pooling="mean" if headed else pooling, dropout=0.0)
+    encoder = Encoder(settings, masked_lm=headed)
+    given = rows()
+    # Its products are counted, and those inside of a faster kernel are not.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counted:
+        if headed:
+            vectors, states = encoder.with_states(given, torch.tensor([3, 20, 40]))
+            loss = vectors.sum() + encoder.token_logits(states).sum()
+        else:
+            loss = encoder(given).sum()
+        loss.backward()
+    found = training_flops(encoder, given.lengths, predicted=3 if headed else 0)
+    assert counted.get_total_flops() == found
+
+
+def test_a_backbone_that_does_not_tell_has_no_count(tiny_bert, monkeypatch):
+    encoder = Encoder(EncoderSettings(str(tiny_bert)))
+    monkeypatch.setattr(encoder.backbone.config, "intermediate_size", None)
+    assert training_flops(encoder, rows().lengths) is None
+
+
+def test_scibert_takes_what_the_rule_says(tiny_bert, monkeypatch):
+    encoder = Encoder(EncoderSettings(str(tiny_bert), pooling="mean"))
+    for name, value in (("hidden_size", 768), ("intermediate_size", 3072)):
+        monkeypatch.setattr(encoder.backbone.config, name, value)
+    monkeypatch.setattr(encoder.backbone.config, "num_hidden_layers", 12)
+    found = training_flops(encoder, torch.tensor([256]))
+    assert found == pytest.approx(256 * 0.538e9, rel=1e-3)
+
+
+def test_a_processor_has_no_peak():
+    assert bf16_peak(torch.device("cpu")) is None

@@ -1,0 +1,64 @@
+"""Three steps of co-citation training in one process or in each of several."""
+
+import torch
+
+from sciembed_train import distributed
+from sciembed_train.encoder.encoder import EncoderSettings
+from sciembed_train.methods.aspire import Cocite
+from sciembed_train.sampling.cocitations import CocitationSampling
+from sciembed_train.sampling.data_module import TrainingData
+from tests.helpers.training import OPTIM, Watched, fitted
+
+
+class Pairs(Watched, Cocite):
+    """As it is."""
+
+
+class LocalNegatives(Pairs):
+    """Negatives that carry no gradient to the rank whose papers they are."""
+
+    def gradients(self, batch, pieces):
+        there = distributed.gather
+        if distributed.world_size() > 1:
+            distributed.gather = distributed.gather_ragged
+        try:
+            return super().gradients(batch, pieces)
+        finally:
+            distributed.gather = there
+
+
+def train(
+    corpus: str,
+    backbone: str,
+    method=Pairs,
+    sampling: str = "derangement",
+    steps=3,
+    dropout=0.0,
+    **settings,
+) -> dict:
+    encoder = EncoderSettings(backbone, max_length=64, dropout=dropout)
+    module = method(encoder, OPTIM, **settings)
+    data = TrainingData(
+        sampling=CocitationSampling(sampling),
+        corpus=corpus,
+        batch_size=8,
+        tokenizer=backbone,
+        max_length=64,
+    )
+    return fitted(module.double(), data, steps)
+
+
+VARIANTS: dict[str, dict] = {
+    "one": {},
+    "as published": {"sampling": "randperm"},
+    "cut": {"step_tokens": 150},
+    "all": {"negatives": "all"},
+    "InfoNCE": {"negatives": "all", "temperature": 0.5},
+    "InfoNCE, cut": {"negatives": "all", "temperature": 0.5, "step_tokens": 150},
+    "local negatives": {"method": LocalNegatives},
+}
+
+
+def on_a_rank(corpus: str, backbone: str, names: list[str]) -> dict[str, dict]:
+    torch.use_deterministic_algorithms(True)
+    return {name: train(corpus, backbone, **VARIANTS[name]) for name in names}

@@ -1,0 +1,56 @@
+import time
+
+import numpy as np
+import pytest
+
+from sciembed_train.errors import UserError
+from sciembed_train.inference.embedding import ahead, chunk_size, embed_texts, encode, open_encoder
+from sciembed_train.inference.options import EmbedSettings
+
+
+def test_ahead_keeps_the_order_and_works_while_the_reader_waits():
+    begun = []
+
+    def work(item):
+        begun.append(item)
+        return item * 10
+
+    found = []
+    for value in ahead(range(5), work):
+        if value == 0:
+            for _ in range(100):  # the next item is begun before it is asked for
+                if 1 in begun:
+                    break
+                time.sleep(0.01)
+            assert 1 in begun
+        found.append(value)
+    assert found == [0, 10, 20, 30, 40]
+
+
+def test_ahead_raises_what_the_work_raises():
+    with pytest.raises(ZeroDivisionError):
+        list(ahead([1, 0], lambda n: 1 / n))
+
+
+def test_many_chunks_give_the_vectors_of_one(tiny_bert):
+    settings = EmbedSettings(device="cpu", batch_tokens=50)
+    encoder = open_encoder(tiny_bert, settings)
+    rng = np.random.default_rng(0)
+    texts = [(f"word{i}", " ".join(["word1"] * int(rng.integers(0, 60)))) for i in range(150)]
+    assert chunk_size(50) == 64
+    done = []
+    found = embed_texts(encoder, iter(texts), len(texts), settings, done.append)
+    assert sum(done) == len(texts)
+    alone = np.stack([embed_texts(encoder, [t], 1, settings)[0] for t in texts[::13]])
+    np.testing.assert_allclose(found[::13], alone, atol=1e-5)
+
+
+def test_embeddings_that_are_not_finite_are_refused(tiny_bert):
+    import torch
+
+    settings = EmbedSettings(device="cpu")
+    encoder = open_encoder(tiny_bert, settings)
+    with torch.no_grad():
+        encoder.backbone.embeddings.LayerNorm.bias[0] = float("nan")
+    with pytest.raises(UserError, match="not finite"):
+        encode(encoder, encoder.rows(["word1"]), settings)

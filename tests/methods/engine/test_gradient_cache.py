@@ -1,0 +1,125 @@
+"""Gradient caching against one graph over all pieces, with dropout on."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+
+from sciembed_train.batch import (
+    LabelPart,
+    PairBatch,
+    SentencePairBatch,
+    Sentences,
+    SpanBatch,
+    TaskBatch,
+    TaskKind,
+    TokenRows,
+    TripletPart,
+)
+from sciembed_train.encoder.encoder import EncoderSettings
+from sciembed_train.methods import aspire, aspire_sentences, declutr, specter2
+from sciembed_train.methods.aspire import Cocite
+from sciembed_train.methods.aspire_sentences import Objectives, SentenceCocite
+from sciembed_train.methods.declutr import Declutr
+from sciembed_train.methods.engine.largest_batch import worst_batch
+from sciembed_train.methods.specter2 import MultiTask
+
+LENGTH = 12
+KINDS = (TaskKind("near", "triplet"), TaskKind("field", "class", 2, contrastive=True))
+CASES = ("margin", "local", "cross-entropy", "spans", "sentences", "tasks")
+
+
+def column(*values):
+    return torch.tensor(values)
+
+
+def rows(count):
+    """Texts of unlike tokens: 29 ids in turn."""
+    ids = torch.randint(5, 20, (29,), generator=torch.Generator().manual_seed(0))
+    return TokenRows(ids.repeat(count), torch.full((count,), 29))
+
+
+def made(case, backbone, **settings):
+    """A method of float64, and a batch of its kind."""
+    pooling = {"spans": "mean", "sentences": "sentences"}.get(case, "cls")
+    encoder = EncoderSettings(
+        str(backbone), pooling=pooling, max_length=64, dropout=0.3, **settings
+    )
+    torch.manual_seed(0)
+    pair = rows(2), column(0), column(1), column(0)
+    if case == "spans":
+        batch = SpanBatch(rows(3), column(0), column([1, 2]), column(1, 3), column(7, 8), 1, 0)
+        method, size = Declutr(encoder), 3
+    elif case == "sentences":
+        two = Sentences(column(0, 3, 0, 4), column(3, 2, 4, 2), column(2, 2))
+        none = torch.zeros(1, 2, dtype=torch.int64)
+        batch = SentencePairBatch(pair[0], two, *pair[1:], column(2), none, none, 2, 0)
+        method, size = SentenceCocite(encoder, Objectives(best_match=1.0, attention=1.0)), 5
+    elif case == "tasks":
+        parts = (
+            TripletPart("near", column(0), column(1), column(2)),
+            LabelPart("field", column(0, 1, 2), column(0, 1, 0)),
+        )
+        batch = TaskBatch(rows(3), column(1, 1, 1), parts, 0)
+        method, size = MultiTask(encoder, negatives="all"), 12
+        method.tasks = KINDS
+        method.heads = specter2.TaskHeads(KINDS, method.encoder.dim, 0.2)
+    else:
+        negatives = "local" if case == "local" else "all"
+        temperature = 0.5 if case == "cross-entropy" else None
+        batch = PairBatch(*pair, column([0, 0]), 0)
+        method, size = Cocite(encoder, negatives=negatives, temperature=temperature), 5
+    method.manual_backward = lambda loss: loss.backward()
+    method.exchanging = lambda yes: nullcontext()
+    return method.double(), worst_batch(batch, size, LENGTH)
+
+
+def one_graph(method, step, pieces, represent, meet, meets=lambda piece: True):
+    """What `meeting_gradients` gives, by the definition."""
+    total, columns = torch.zeros(()), []
+    for number, piece in enumerate(pieces):
+        method.seed_dropout(step, number)
+        here = represent(piece)
+        total = total + here.local
+        if meets(piece):
+            columns.append(here.vectors)
+    total = total + meet(*(torch.cat(same) for same in zip(*columns, strict=True))).value
+    method.manual_backward(total)
+    return {"loss": total.detach()}
+
+
+def both(method, batch, monkeypatch):
+    """Loss and gradients of both ways."""
+    pieces = method.cut(batch, 6 * LENGTH)
+    assert len(pieces) >= 2
+    found = []
+    for way in (None, one_graph):
+        for module in (aspire, aspire_sentences, declutr, specter2):
+            if way is not None:
+                monkeypatch.setattr(module, "meeting_gradients", way)
+        method.zero_grad()
+        loss = method.gradients(batch, pieces)["loss"] / len(batch)
+        trained = [p for p in method.parameters() if p.requires_grad]
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
+        found.append((loss, torch.cat([g.flatten() for g in gradients])))
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_gradient_is_that_of_one_graph(case, checkpointing, tiny_bert, monkeypatch):
+    method, batch = made(case, tiny_bert, gradient_checkpointing=checkpointing)
+    (loss, gradient), (plain, plainly) = both(method, batch, monkeypatch)
+    assert loss.item() == pytest.approx(plain.item(), rel=1e-12)
+    assert plainly.abs().max() > 1e-4
+    assert (gradient - plainly).abs().max() < 1e-10 * plainly.abs().max()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_in_bf16_it_is_as_near_as_sums_in_another_order(case, tiny_bert, monkeypatch):
+    method, batch = made(case, tiny_bert)
+    method.float()
+    with torch.autocast("cpu", torch.bfloat16):
+        (loss, gradient), (plain, plainly) = both(method, batch, monkeypatch)
+    assert loss.item() == pytest.approx(plain.item(), rel=1e-5)
+    assert (gradient - plainly).norm() < 0.01 * plainly.norm()

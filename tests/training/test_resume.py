@@ -1,0 +1,133 @@
+"""A run that ends before its time and is continued is the run that was never interrupted."""
+
+import os
+import shutil
+import signal
+
+import pytest
+import torch
+
+from sciembed_train.commands import fit
+from tests.helpers.runs import (
+    STEPS,
+    STEPS_PER_EPOCH,
+    finish,
+    losses,
+    start,
+    validations,
+    wait_for_step,
+)
+
+
+def weights(run):
+    return torch.load(run / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def same_weights(one, other):
+    ours, theirs = weights(one), weights(other)
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+def test_the_whole_run_is_what_the_others_are_compared_with(whole):
+    assert sorted(losses(whole)) == list(range(1, STEPS + 1))
+    assert sorted(validations(whole)) == [10, 20, 30, 40, STEPS]
+    assert len(set(losses(whole).values())) == STEPS
+
+
+# In mid-epoch, before and at the end of an epoch, at the first step of one, at a validation,
+# where a checkpoint is due anyway, and at the last step but one.
+@pytest.mark.parametrize("step", [5, 11, 12, 13, 14, 20, 24, 30, STEPS - 1])
+def test_continued_after_a_signal(toy, whole, step, tmp_path):
+    run = f"stopped{step}"
+    stop = [
+        "--trainer.callbacks",
+        "tests.helpers.runs.StopAt",
+        "--trainer.callbacks.step",
+        str(step),
+    ]
+    assert fit.main(toy.arguments("--run", run, *stop)) == 143
+    assert max(losses(toy.root / run)) == step
+    assert fit.main(toy.arguments("--run", run, "--ckpt_path", "last")) == 0
+    assert losses(toy.root / run) == losses(whole)
+    assert validations(toy.root / run) == validations(whole)
+    assert same_weights(toy.root / run, whole)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_killed_in_the_second_epoch_and_continued(toy, whole, processes):
+    """Bit-equal losses of all following steps; 20 of them at least."""
+    devices = ["--trainer.devices", str(processes)]
+    if processes == 2:
+        whole = toy.root / "whole2"
+        code, said = finish(start("fit", *toy.arguments("--run", "whole2", *devices)))
+        assert code == 0, said
+    run = toy.root / f"killed{processes}"
+    name = ["--run", run.name, *devices]
+    kill = ["--trainer.callbacks", "tests.helpers.runs.DieAt", "--trainer.callbacks.step", "25"]
+    code, said = finish(start("fit", *toy.arguments(*name, *kill)))
+    assert code == -signal.SIGKILL, said
+    saved = torch.load(run / "last.ckpt", weights_only=True)["sciembed"]["training"]["steps"]
+    assert STEPS_PER_EPOCH < saved < 25
+    assert max(losses(run)) == 25
+    if processes == 2:
+        code, said = finish(start("fit", *toy.arguments(*name, "--ckpt_path", "last")))
+        assert code == 0, said
+    else:
+        assert fit.main(toy.arguments(*name, "--ckpt_path", "last")) == 0
+    assert STEPS - saved >= 20
+    assert losses(run) == losses(whole)
+    assert validations(run) == validations(whole)
+    assert same_weights(run, whole)
+
+
+@pytest.mark.parametrize(
+    ("number", "processes", "code"), [(signal.SIGTERM, 1, 143), (signal.SIGINT, 2, 130)]
+)
+def test_a_signal_saves_and_leaves(toy, number, processes, code):
+    run = toy.root / f"signal{processes}"
+    more = ["--run", run.name, "--trainer.devices", str(processes), "--trainer.max_epochs", "4000"]
+    process = start("fit", *toy.arguments(*more))
+    wait_for_step(process, run, 3)
+    os.kill(process.pid, number)  # to the first process alone, as `kill` and SLURM do
+    left, said = finish(process)
+    assert left == code, said
+    assert "continue with --ckpt_path last" in said
+    saved = torch.load(run / "last.ckpt", weights_only=True)
+    assert saved["sciembed"]["training"]["steps"] == max(losses(run))
+    assert "Traceback" not in said
+
+
+def test_a_signal_saves_although_nobody_reads_what_is_said(toy):
+    run = toy.root / "unread"
+    process = start("fit", *toy.arguments("--run", run.name, "--trainer.max_epochs", "4000"))
+    wait_for_step(process, run, 3)
+    process.stdout.close()  # a terminal that was closed, a pipe whose reader has ended
+    process.terminate()
+    process.wait(60)
+    saved = torch.load(run / "last.ckpt", weights_only=True)
+    assert saved["sciembed"]["training"]["steps"] == max(losses(run))
+
+
+def test_a_finished_run_continued_has_nothing_to_do(toy, whole):
+    before = (whole / "metrics.csv").read_bytes()
+    assert fit.main(toy.arguments("--run", "whole", "--ckpt_path", "last")) == 0
+    assert (whole / "metrics.csv").read_bytes() == before
+
+
+def test_a_finished_run_can_be_made_longer(toy):
+    short = toy.arguments("--run", "longer", "--trainer.max_steps", "9")
+    assert fit.main([*short, "--model.optim.schedule", "constant"]) == 0
+    longer = toy.arguments("--run", "longer", "--trainer.max_steps", "15", "--ckpt_path", "last")
+    assert fit.main([*longer, "--model.optim.schedule", "constant"]) == 0
+    assert sorted(losses(toy.root / "longer")) == list(range(1, 16))
+    assert sorted(validations(toy.root / "longer")) == [9, 10, 15]
+
+
+def test_a_continued_run_follows_the_settings_that_are_given_now(toy, whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    changed = ["--model.optim.weight_decay", "0.5", "--model.optim.eps", "1e-6"]
+    more = ["--trainer.max_epochs", "5", "--trainer.max_steps", "50", "--ckpt_path", "last"]
+    assert fit.main(toy.arguments("--run", "run", *more, *changed, "--root", str(tmp_path))) == 0
+    last = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
+    groups = last["optimizer_states"][0]["param_groups"]
+    assert [(group["weight_decay"], group["eps"]) for group in groups] == [(0.5, 1e-6), (0, 1e-6)]

@@ -1,0 +1,77 @@
+import pytest
+
+from sciembed_train.errors import UserError
+from sciembed_train.training.run_folder import (
+    MetricsCsv,
+    check_name,
+    check_writable,
+    default_root,
+    find_start,
+)
+
+
+def test_rows_are_kept_over_a_resume_and_columns_may_come_later(tmp_path):
+    path = tmp_path / "metrics.csv"
+    first = MetricsCsv(path)
+    for step in (1, 2, 3):
+        first.log_metrics({"train/loss": step / 3}, step=step)
+    first.log_metrics({"val/loss": 0.5}, step=3)
+    first.log_metrics({"train/loss": 9.0}, step=4)
+    again = MetricsCsv(path)
+    again.keep_until(3)
+    again.log_metrics({"train/loss": 4 / 3}, step=4)
+    rows = again.rows()
+    assert [row["step"] for row in rows] == ["1", "2", "3", "3", "4"]
+    found = [float(row["train/loss"]) for row in rows if row["train/loss"]]
+    assert found == [1 / 3, 2 / 3, 1.0, 4 / 3]  # to the last bit
+    assert [row["val/loss"] for row in rows] == ["", "", "", "0.5", ""]
+
+
+def test_a_line_cut_short_by_a_kill_is_dropped(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,train/loss\n1,0.5\n2,0.")
+    log = MetricsCsv(path)
+    assert [row["step"] for row in log.rows()] == ["1"]
+    log.keep_until(5)
+    assert path.read_text().splitlines() == ["step,train/loss", "1,0.5"]
+
+
+def test_keeping_nothing_needs_no_file(tmp_path):
+    MetricsCsv(tmp_path / "metrics.csv").keep_until(0)
+    assert not (tmp_path / "metrics.csv").exists()
+
+
+def test_a_new_folder_is_a_new_run_and_an_old_one_must_be_continued(tmp_path):
+    run = tmp_path / "run"
+    assert find_start(run, None) is None
+    run.mkdir()
+    assert find_start(run, None) is None
+    (run / "last.ckpt").touch()
+    with pytest.raises(UserError, match=r"exists\. Continue it with --ckpt_path last"):
+        find_start(run, None)
+    assert find_start(run, "last") == run / "last.ckpt"
+    assert find_start(tmp_path / "other", str(run / "last.ckpt")) == run / "last.ckpt"
+    assert find_start(tmp_path / "other", str(run)) == run / "last.ckpt"
+    with pytest.raises(UserError, match=r"There is .*last\.ckpt"):
+        find_start(run, "best.ckpt")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", ".hidden", "/x"])
+def test_a_name_that_is_a_path_is_refused(name):
+    with pytest.raises(UserError, match="is no name"):
+        check_name(name)
+
+
+def test_the_root_can_be_set_for_all_runs(monkeypatch, tmp_path):
+    monkeypatch.delenv("SCIEMBED_CHECKPOINTS", raising=False)
+    assert str(default_root()) == "checkpoints"
+    monkeypatch.setenv("SCIEMBED_CHECKPOINTS", str(tmp_path))
+    assert default_root() == tmp_path
+
+
+def test_writable_is_tried_and_leaves_nothing(tmp_path):
+    check_writable(tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"):
+        check_writable(tmp_path / "file" / "run")
