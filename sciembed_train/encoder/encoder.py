@@ -25,7 +25,7 @@ from sciembed_train.encoder.adapters import format_adapters
 from sciembed_train.encoder.adapters.adapter_choice import checkpoint_layers
 from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
 from sciembed_train.encoder.adapters.control_codes import add_codes, code_ids, with_codes
-from sciembed_train.encoder.heads import masked_lm
+from sciembed_train.encoder.heads import masked_lm_head
 from sciembed_train.encoder.io import loading
 from sciembed_train.encoder.io.encoder_folder import save_encoder
 from sciembed_train.encoder.io.opening import open_parts
@@ -77,7 +77,7 @@ class Encoder(nn.Module):
         replaced: dict[str, float] | None = None,
         *,
         masked_lm: bool | Literal["auto"] = False,
-        head: masked_lm.MaskedLMHead | None = None,
+        head: masked_lm_head.MaskedLMHead | None = None,
     ) -> None:
         super().__init__()
         self.settings = settings

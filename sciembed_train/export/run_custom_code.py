@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-READER = Path(__file__).with_name("reader.py")
+READER = Path(__file__).with_name("custom_code_reader.py")
 
 
 def with_own_codes(

@@ -125,7 +125,7 @@ def weights_of(encoder: Mapping[str, Any], head: bool) -> Weights:
     import torch
     from transformers import AutoModel
 
-    from sciembed_train.encoder.heads import masked_lm
+    from sciembed_train.encoder.heads import masked_lm_head
     from sciembed_train.encoder.io import loading
     from sciembed_train.encoder.io.opening import repeated_layers
 
@@ -133,7 +133,7 @@ def weights_of(encoder: Mapping[str, Any], head: bool) -> Weights:
     config = loading.checked_config(folder)
     with torch.device("meta"), loading.quiet_transformers():
         if head:
-            backbone, top = masked_lm.empty_model(config)
+            backbone, top = masked_lm_head.empty_model(config)
         else:
             backbone, top = AutoModel.from_config(config, trust_remote_code=False), None
     parts = [backbone] if top is None else [backbone, top]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-from sciembed_train.encoder.heads import masked_lm
+from sciembed_train.encoder.heads import masked_lm_head
 from sciembed_train.encoder.io import loading
 from sciembed_train.errors import UserError
 from sciembed_train.safety import check_files
@@ -106,8 +106,8 @@ def encoder_from_checkpoint(
     # Every random number drawn here is replaced below; the caller's generator is left alone.
     with torch.random.fork_rng(devices=[]), loading.quiet_transformers():
         if any(key.startswith("head.") for key in state):
-            masked_lm.check_type(config, f"{where}: backbone_config")
-            backbone, head = masked_lm.empty_model(config)
+            masked_lm_head.check_type(config, f"{where}: backbone_config")
+            backbone, head = masked_lm_head.empty_model(config)
         else:
             backbone = AutoModel.from_config(config, trust_remote_code=False).float()
         if not any(key.startswith("backbone.pooler.") for key in state):

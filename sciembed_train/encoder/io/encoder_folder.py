@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sciembed_train.encoder.adapters.adapter_settings import BASE_PLACE
-from sciembed_train.encoder.heads import masked_lm
+from sciembed_train.encoder.heads import masked_lm_head
 from sciembed_train.encoder.io import loading
 from sciembed_train.encoder.layer_mix import BACKBONE_PLACE
 from sciembed_train.errors import UserError
@@ -62,7 +62,7 @@ def save_encoder(encoder: Encoder, folder: Path, record: dict[str, Any]) -> None
         with loading.quiet_transformers():
             model = encoder.backbone
             if encoder.head is not None:
-                model = masked_lm.put_together(encoder.backbone, encoder.head)
+                model = masked_lm_head.put_together(encoder.backbone, encoder.head)
             if encoder.adapters is not None:
                 encoder.adapters.save(encoder.backbone, place, folder)
             else:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import nn
 
-from sciembed_train.encoder.heads import masked_lm
+from sciembed_train.encoder.heads import masked_lm_head
 from sciembed_train.encoder.io import loading
 from sciembed_train.encoder.settings import EncoderSettings
 from sciembed_train.errors import UserError
@@ -17,7 +17,7 @@ from sciembed_train.text.inputs import TextTokenizer
 def open_parts(
     settings: EncoderSettings, masked_lm: bool | Literal["auto"]
 ) -> tuple[
-    nn.Module, masked_lm.MaskedLMHead | None, TextTokenizer, dict[str, float], loading.Recorded
+    nn.Module, masked_lm_head.MaskedLMHead | None, TextTokenizer, dict[str, float], loading.Recorded
 ]:
     """Backbone, head, tokenizer, the dropouts that were replaced, and what the folder says.
 
@@ -52,14 +52,14 @@ def open_parts(
         config.output_hidden_states = False  # true for other libraries alone
     tokenizer = loading.load_tokenizer(folder)
     if masked_lm is True:  # before the weights are read, which takes long
-        masked_lm.check_type(config, settings.backbone)
+        masked_lm_head.check_type(config, settings.backbone)
         _check_mask_token(tokenizer, settings.backbone)
     replaced = {}
     if settings.dropout is not None:
         replaced = loading.set_dropout(config, settings.dropout)
     backbone = head = None
-    if masked_lm and config.model_type in masked_lm.HEADS:
-        backbone, head = masked_lm.load(folder, config, make=masked_lm is True)
+    if masked_lm and config.model_type in masked_lm_head.HEADS:
+        backbone, head = masked_lm_head.load(folder, config, make=masked_lm is True)
     if backbone is None:
         backbone = loading.load_backbone(folder, config)
     return backbone, head, tokenizer, replaced, recorded

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from sciembed_train.batch import TokenRows
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-from sciembed_train.encoder.heads.masked_lm import HEADS
+from sciembed_train.encoder.heads.masked_lm_head import HEADS
 from sciembed_train.encoder.io.encoder_checkpoint import describe, encoder_from_checkpoint
 from sciembed_train.errors import UserError
 from tests.encoder.unpadded.test_bert import ragged
