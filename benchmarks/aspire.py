@@ -120,7 +120,7 @@ class Side:
 def outside_a_trainer(method: Any) -> Any:
     """A method whose backward pass is plain."""
     method.manual_backward = lambda loss: loss.backward()
-    method.exchanging = lambda yes: contextlib.nullcontext()
+    method.syncing_gradients = lambda yes: contextlib.nullcontext()
     return method
 
 
@@ -153,8 +153,8 @@ def in_batch(model: Path, pairs: Pairs, precision: str) -> Side:
     pooling = models.Pooling(word.get_word_embedding_dimension(), pooling_mode="cls")
     peer = SentenceTransformer(modules=[word, pooling], device=str(DEVICE))
     loss_of = MultipleNegativesRankingLoss(peer)
-    form = Encoder(settings_of(model, "cls")).compose
-    texts = [form(*paper) for paper in pairs.papers]
+    input_format = Encoder(settings_of(model, "cls")).compose
+    texts = [input_format(*paper) for paper in pairs.papers]
 
     def backward(step: int) -> Tensor:
         columns = []

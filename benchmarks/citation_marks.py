@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from sciembed_train.corpus.citations.citation_mentions import without_marks
+from sciembed_train.corpus.citations.citation_mentions import mask_mentions_in
 from sciembed_train.corpus.citations.contexts import read_contexts
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.validation import BadRow
@@ -86,7 +86,7 @@ def main() -> None:
     found: dict[str, float] = {"sentences": len(contexts)}
     for name, texts in (
         ("given", [context.text for context in contexts]),
-        ("masked", [without_marks(context.text, context.markers) for context in contexts]),
+        ("masked", [mask_mentions_in(context.text, context.markers) for context in contexts]),
     ):
         scores = list(average_precisions(texts, cites))
         found |= {"queries": len(scores), f"map_{name}": round(100 * float(np.mean(scores)), 2)}

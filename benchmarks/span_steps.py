@@ -1,6 +1,6 @@
 """DeCLUTR's step on the same spans with and without padding, shared by the benchmarks of it.
 
-A side is an encoder with its optimiser and one of three ways forward: `packed` is this project's;
+A side is an encoder with its optimiser and one of three ways forward: `unpadded` is this project's;
 `padded` runs anchors and positives one after the other, each padded to its longest, as the
 published code does; `padded_everywhere` also scores the vocabulary at every token of the anchors
 before it looks at the masked ones, as the published code does too. Losses, optimiser and clipping
@@ -32,11 +32,11 @@ TEMPERATURE = 0.05
 Forward = Callable[[Encoder, SpanBatch], tuple[Tensor, Tensor]]
 
 
-def packed(encoder: Encoder, batch: SpanBatch) -> tuple[Tensor, Tensor]:
+def unpadded(encoder: Encoder, batch: SpanBatch) -> tuple[Tensor, Tensor]:
     """Vectors of the spans and the summed MLM loss, as `methods.declutr` computes them."""
     if not len(batch.masked):
         return encoder(batch.rows), torch.zeros((), device=encoder.device)
-    vectors, states = encoder.with_states(batch.rows, batch.masked)
+    vectors, states = encoder.with_token_states(batch.rows, batch.masked)
     return vectors, masked_lm(encoder.token_logits(states), batch.labels)
 
 
@@ -67,7 +67,7 @@ def padded_everywhere(encoder: Encoder, batch: SpanBatch) -> tuple[Tensor, Tenso
 
 
 FORWARDS: dict[str, Forward] = {
-    "ours": packed,
+    "ours": unpadded,
     "padded": padded,
     "padded, all logits": padded_everywhere,
 }

@@ -42,7 +42,7 @@ import transformers
 from span_steps import FORWARDS, Side, loss_difference, slots
 
 from sciembed_train.corpus.store.corpus_folder import Corpus
-from sciembed_train.sampling.base import Reading
+from sciembed_train.sampling.base import TokenizationSpec
 from sciembed_train.sampling.spans import SpanExamples, SpanSampling
 from sciembed_train.text.inputs import InputFormat, TextTokenizer
 
@@ -74,7 +74,7 @@ def make_corpus(data: Path, folder: Path) -> Path:
 
 
 def open_examples(corpus: Path) -> SpanExamples:
-    reading = Reading(TextTokenizer.load(minilm()), InputFormat(), MAX_LENGTH, seed=0)
+    reading = TokenizationSpec(TextTokenizer.load(minilm()), InputFormat(), MAX_LENGTH, seed=0)
     return SAMPLING.open(Corpus.open(corpus), reading, None)
 
 

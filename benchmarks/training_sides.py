@@ -106,7 +106,7 @@ def run_st(job: dict) -> dict:
     counted = {"real": 0, "slots": 0}
     clock = Clock()
 
-    class Recorded(TripletLoss):
+    class ModelMetadata(TripletLoss):
         def forward(self, features, labels):
             features = list(features)
             if not on_gpu():  # counting would wait for the device
@@ -147,7 +147,7 @@ def run_st(job: dict) -> dict:
         model=model,
         args=arguments,
         train_dataset=data,
-        loss=Recorded(model, triplet_margin=1.0),
+        loss=ModelMetadata(model, triplet_margin=1.0),
         callbacks=[Ticks()],
     ).train()
     useful = counted["real"] / counted["slots"] if counted["slots"] else None

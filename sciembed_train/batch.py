@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-Held = TypeVar("Held", bound="_Moved")  # beartype reads Self in decorated classes alone
+Held = TypeVar("Held", bound="_Movable")  # beartype reads Self in decorated classes alone
 
 
 HOST = {"host": True}  # of a field that stays on the host
@@ -39,20 +39,20 @@ def on_device(
     return list(whole.split([len(a) for a in arrays]))
 
 
-def runs(starts: NDArray[np.integer], sizes: NDArray[np.integer]) -> NDArray[np.int64]:
+def index_ranges(starts: NDArray[np.integer], sizes: NDArray[np.integer]) -> NDArray[np.int64]:
     """``start, start + 1, ...`` of each run in turn, as many as its size."""
     sizes = np.asarray(sizes, dtype=np.int64)
     ends = np.cumsum(sizes)
     return np.arange(sizes.sum()) + np.repeat(starts - (ends - sizes), sizes)
 
 
-def firsts(sizes: NDArray[np.integer]) -> NDArray[np.int64]:
+def range_starts(sizes: NDArray[np.integer]) -> NDArray[np.int64]:
     """Where each run starts when all stand end to end."""
     sizes = np.asarray(sizes, dtype=np.int64)
     return np.cumsum(sizes) - sizes
 
 
-class _Moved:
+class _Movable:
     """What is held in tensors, and in others of its kind, and can be moved whole."""
 
     def to(self: Held, device: torch.device | str, non_blocking: bool = False) -> Held:
@@ -63,7 +63,7 @@ class _Moved:
         """The same in page-locked memory."""
         return self._each(lambda held: held.pin_memory())
 
-    def brought(self: Held, device: torch.device) -> Held:
+    def to_device(self: Held, device: torch.device) -> Held:
         """The same on a device, on its way there when this returns: nobody waits for it."""
         if device.type != "cuda":
             return self.to(device)
@@ -73,16 +73,16 @@ class _Moved:
         def each(value: Any) -> Any:
             if isinstance(value, tuple):
                 return tuple(map(each, value))
-            return moved(value) if isinstance(value, Tensor | _Moved) else value
+            return moved(value) if isinstance(value, Tensor | _Movable) else value
 
         moving = [f.name for f in fields(cast(Any, self)) if not f.metadata.get("host")]
         values = {name: getattr(self, name) for name in moving}
-        held = {k: each(v) for k, v in values.items() if isinstance(v, Tensor | _Moved | tuple)}
+        held = {k: each(v) for k, v in values.items() if isinstance(v, Tensor | _Movable | tuple)}
         return replace(cast(Any, self), **held)
 
 
 @dataclass(frozen=True)
-class TokenRows(_Moved):
+class TokenRows(_Movable):
     """Texts of unequal length, end to end; no padding anywhere.
 
     Args:
@@ -122,12 +122,14 @@ class TokenRows(_Moved):
             rows: on the host.
         """
         chosen, lengths = np.asarray(rows), self.lengths.numpy()
-        (where,) = on_device(self.ids.device, runs(firsts(lengths)[chosen], lengths[chosen]))
+        (where,) = on_device(
+            self.ids.device, index_ranges(range_starts(lengths)[chosen], lengths[chosen])
+        )
         return TokenRows(self.ids.index_select(0, where), torch.from_numpy(lengths[chosen]))
 
 
 @dataclass(frozen=True)
-class Sentences(_Moved):
+class Sentences(_Movable):
     """Where the sentences of some texts stand, text after text; on the host.
 
     Args:
@@ -147,7 +149,7 @@ class Sentences(_Moved):
             texts: on the host.
         """
         chosen, counts = np.asarray(texts), self.counts.numpy()
-        where = torch.from_numpy(runs(firsts(counts)[chosen], counts[chosen]))
+        where = torch.from_numpy(index_ranges(range_starts(counts)[chosen], counts[chosen]))
         return Sentences(self.starts[where], self.lengths[where], torch.from_numpy(counts[chosen]))
 
     def positions(self, lengths: Int[Tensor, " U"]) -> Int[Tensor, " K"]:
@@ -156,12 +158,12 @@ class Sentences(_Moved):
         Args:
             lengths: tokens of each text, as `TokenRows.lengths`.
         """
-        texts = np.repeat(firsts(lengths.numpy()), self.counts.numpy())
-        return torch.from_numpy(runs(texts + self.starts.numpy(), self.lengths.numpy()))
+        texts = np.repeat(range_starts(lengths.numpy()), self.counts.numpy())
+        return torch.from_numpy(index_ranges(texts + self.starts.numpy(), self.lengths.numpy()))
 
 
 @dataclass(frozen=True)
-class TripletBatch(_Moved):
+class TripletBatch(_Movable):
     """One rank's share of one optimiser step of triplets.
 
     Args:
@@ -181,7 +183,7 @@ class TripletBatch(_Moved):
 
 
 @dataclass(frozen=True)
-class PairBatch(_Moved):
+class PairBatch(_Movable):
     """One rank's share of one optimiser step of pairs, and whom they meet among all ranks' pairs.
 
     Args:
@@ -189,7 +191,7 @@ class PairBatch(_Moved):
         anchor, positive: rows of each pair's papers in ``rows``.
         negative: the pair of the whole step, of all ranks, whose positive is each pair's negative;
             -1 where there is none.
-        forbidden: pairs (row here, pair of the whole step) whose positive is no negative: the own
+        excluded: pairs (row here, pair of the whole step) whose positive is no negative: the own
             one, and papers known to be like the anchor.
         step: the optimiser step, counted from 0 over the whole run.
     """
@@ -198,7 +200,7 @@ class PairBatch(_Moved):
     anchor: Int[Tensor, " B"]
     positive: Int[Tensor, " B"]
     negative: Int[Tensor, " B"]
-    forbidden: Int[Tensor, "F 2"]
+    excluded: Int[Tensor, "F 2"]
     step: int
 
     def __len__(self) -> int:
@@ -206,7 +208,7 @@ class PairBatch(_Moved):
 
 
 @dataclass(frozen=True)
-class SentencePairBatch(_Moved):
+class SentencePairBatch(_Movable):
     """One rank's share of one optimiser step of pairs that are compared sentence by sentence.
 
     Args:
@@ -239,7 +241,7 @@ class SentencePairBatch(_Moved):
 
 
 @dataclass(frozen=True)
-class TripletPart(_Moved):
+class TripletPart(_Movable):
     """The triplets of one task in a step's share.
 
     Args:
@@ -257,7 +259,7 @@ class TripletPart(_Moved):
 
 
 @dataclass(frozen=True)
-class LabelPart(_Moved):
+class LabelPart(_Movable):
     """The labelled texts of one task in a step's share.
 
     Args:
@@ -276,7 +278,7 @@ class LabelPart(_Moved):
 
 
 @dataclass(frozen=True)
-class TaskBatch(_Moved):
+class TaskBatch(_Movable):
     """One rank's share of one optimiser step of several tasks.
 
     Args:
@@ -296,7 +298,7 @@ class TaskBatch(_Moved):
 
 
 @dataclass(frozen=True)
-class PaperBatch(_Moved):
+class PaperBatch(_Movable):
     """Some papers to encode, and where their vectors belong.
 
     Args:
@@ -369,7 +371,7 @@ class DevTasks:
 
 
 @dataclass(frozen=True)
-class SpanBatch(_Moved):
+class SpanBatch(_Movable):
     """Spans of some documents: one rank's share of a step, or held-out documents.
 
     Where the anchors that are compared are themselves masked (DeCLUTR as published), ``anchor``

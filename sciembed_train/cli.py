@@ -1,4 +1,4 @@
-"""The verbs of the command line. Importing this module imports no torch."""
+"""The commands of the command line. Importing this module imports no torch."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from sciembed_train import __version__
 from sciembed_train.errors import UserError
 
-# verb -> (module with a ``main(argv) -> int | None``, what it does). The modules are imported
-# only when their verb is called, so that ``--help`` and a typing mistake cost nothing.
-VERBS: dict[str, tuple[str, str]] = {
+# command -> (module with a ``main(argv) -> int | None``, what it does). The modules are imported
+# only when their command is called, so that ``--help`` and a typing mistake cost nothing.
+COMMANDS: dict[str, tuple[str, str]] = {
     "quickstart": (
         "sciembed_train.commands.quickstart",
         "an invented world, from citations to scores",
@@ -50,15 +50,15 @@ VERBS: dict[str, tuple[str, str]] = {
 
 def usage() -> str:
     """The text of ``--help``."""
-    width = max(map(len, VERBS))
-    lines = [f"  {verb:<{width}}  {what}" for verb, (_, what) in VERBS.items()]
+    width = max(map(len, COMMANDS))
+    lines = [f"  {command:<{width}}  {what}" for command, (_, what) in COMMANDS.items()]
     return "\n".join(
         [
             "usage: train VERB [OPTIONS]",
             "",
             *lines,
             "",
-            "train VERB --help explains a verb; train --version prints the version.",
+            "train VERB --help explains a command; train --version prints the version.",
         ]
     )
 
@@ -79,7 +79,7 @@ def set_environment() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb.
+    """Run one command.
 
     Returns:
         The exit code: 0 done, 2 the user's input is wrong, 130 interrupted, 1 output closed.
@@ -91,25 +91,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args or args[0] in ("-h", "--help", "help"):
         print(usage())
         return 0 if args else 2
-    verb, rest = args[0], args[1:]
-    if verb == "--version":
+    command, rest = args[0], args[1:]
+    if command == "--version":
         print(__version__)
         return 0
-    if verb not in VERBS:
-        near = difflib.get_close_matches(verb, VERBS, n=1)
+    if command not in COMMANDS:
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f"Did you mean {near[0]!r}? " if near else ""
-        print(f"train: no verb {verb!r}. {hint}Verbs: {', '.join(VERBS)}.", file=sys.stderr)
+        print(
+            f"train: no command {command!r}. {hint}Commands: {', '.join(COMMANDS)}.",
+            file=sys.stderr,
+        )
         return 2
     set_environment()
-    place, _, function = VERBS[verb][0].partition(":")
+    place, _, function = COMMANDS[command][0].partition(":")
     try:
         module = importlib.import_module(place)
         return getattr(module, function or "main")(rest) or 0
     except UserError as error:
-        print(f"train {verb}: {error}", file=sys.stderr)
+        print(f"train {command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"train {verb}: interrupted", file=sys.stderr)
+        print(f"train {command}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader went away, as `head` does
         # Python flushes once more at exit and would complain about the same pipe.

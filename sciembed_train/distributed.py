@@ -25,7 +25,7 @@ def _grouped() -> bool:
 
 
 @contextmanager
-def rehearsal() -> Iterator[None]:
+def dry_run() -> Iterator[None]:
     """Every rank takes the others to hold what it holds itself, and exchanges nothing.
 
     Shapes and memory are those of the real exchange, and no rank waits for one that has failed.
@@ -144,9 +144,7 @@ def largest_over_ranks(number: int) -> int:
     return int(largest)
 
 
-def share_out(
-    module: nn.Module, parts: Sequence[nn.Module], calls: Sequence[str], mesh: Any
-) -> None:
+def shard(module: nn.Module, parts: Sequence[nn.Module], calls: Sequence[str], mesh: Any) -> None:
     """Leave each rank its part of every parameter (FSDP2); gradients are means over ranks.
 
     Args:
@@ -170,21 +168,21 @@ def share_out(
             register_fsdp_forward_method(module, name)
 
 
-def is_part(tensor: Tensor) -> bool:
+def is_sharded(tensor: Tensor) -> bool:
     """Whether a tensor is this rank's part of one that is shared out."""
     from torch.distributed.tensor import DTensor
 
     return isinstance(tensor, DTensor)
 
 
-def assembled(value: Any) -> Any:
+def full_tensor(value: Any) -> Any:
     """The whole of a tensor that is shared out, on the host; anything else as it is."""
-    return value.full_tensor().cpu() if is_part(value) else value
+    return value.full_tensor().cpu() if is_sharded(value) else value
 
 
-def dealt_like(like: Tensor, value: Any) -> Any:
+def sharded_like(like: Tensor, value: Any) -> Any:
     """This rank's part of a whole tensor, where ``like`` is such a part and of its shape."""
-    if not is_part(like) or not isinstance(value, Tensor) or value.shape != like.shape:
+    if not is_sharded(like) or not isinstance(value, Tensor) or value.shape != like.shape:
         return value
     from torch.distributed.tensor import distribute_tensor
 

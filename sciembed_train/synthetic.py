@@ -32,7 +32,7 @@ BLOCK = 4096
 
 
 @dataclass(frozen=True)
-class WorldSettings:
+class SyntheticSettings:
     """The size and the laws of a world.
 
     Args:
@@ -83,7 +83,7 @@ class WorldSettings:
 
 
 @dataclass(frozen=True)
-class World:
+class SyntheticCollection:
     """A world: who exists and who cites whom; texts are made when asked for.
 
     Args:
@@ -98,7 +98,7 @@ class World:
         emphasis: how often each paper speaks of each of its topic's concepts; rows sum to 1.
     """
 
-    settings: WorldSettings
+    settings: SyntheticSettings
     paper_ids: list[str]
     topic: Int[np.ndarray, " P"]
     dialect: Int[np.ndarray, " P"]
@@ -247,9 +247,9 @@ class World:
         return [" ".join(words[a : a + n]) for a, n in zip(starts, lengths, strict=True)]
 
 
-def invent(settings: WorldSettings | None = None) -> World:
+def generate_collection(settings: SyntheticSettings | None = None) -> SyntheticCollection:
     """The world of the settings; no text is made yet."""
-    s = settings or WorldSettings()
+    s = settings or SyntheticSettings()
     rng = np.random.default_rng([s.seed, 0])
     topics = max(2, round(s.papers / s.papers_per_topic))
     fields = max(1, round(topics / s.topics_per_field))
@@ -266,7 +266,7 @@ def invent(settings: WorldSettings | None = None) -> World:
     emphasis = rng.gamma(4.0, size=(s.papers, s.concepts_per_topic))
     names = rng.permutation(s.papers)
     width = max(5, len(str(s.papers)))
-    return World(
+    return SyntheticCollection(
         settings=s,
         paper_ids=[f"w{n:0{width}d}" for n in names],
         topic=topic,
@@ -293,7 +293,9 @@ def shuffle_cited(
     return np.unique(renamed, axis=0).astype(citations.dtype)
 
 
-def write_world(folder: str | Path, settings: WorldSettings | None = None) -> World:
+def write_collection(
+    folder: str | Path, settings: SyntheticSettings | None = None
+) -> SyntheticCollection:
     """Invent a world and write it in the formats that ``prepare`` and ``evaluate`` read.
 
     ``papers.jsonl``, ``citations.tsv``, ``contexts.jsonl``, ``fulltexts.jsonl``, ``labels.jsonl``
@@ -302,7 +304,7 @@ def write_world(folder: str | Path, settings: WorldSettings | None = None) -> Wo
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    world = invent(settings)
+    world = generate_collection(settings)
     ids = world.paper_ids
     _write_lines(folder / "papers.jsonl", sorted(map(_json, world.papers())))
     write_citations(folder / "citations.tsv", world)
@@ -325,7 +327,7 @@ def write_world(folder: str | Path, settings: WorldSettings | None = None) -> Wo
 
 
 def write_citations(
-    path: Path, world: World, citations: Int[np.ndarray, "E 2"] | None = None
+    path: Path, world: SyntheticCollection, citations: Int[np.ndarray, "E 2"] | None = None
 ) -> None:
     """Write citations (the world's own by default) as ``citing``, ``cited`` with a header."""
     rows = (world.citations if citations is None else citations).tolist()
@@ -415,7 +417,7 @@ def _lexicon(rng: np.random.Generator, common: int, concepts: int) -> np.ndarray
 
 def _citations(
     rng: np.random.Generator,
-    s: WorldSettings,
+    s: SyntheticSettings,
     topic: Int[np.ndarray, " P"],
     dialect: Int[np.ndarray, " P"],
     field: Int[np.ndarray, " P"],

@@ -12,8 +12,8 @@ from sciembed_train.batch import (
     TaskBatch,
     TokenRows,
     TripletPart,
-    firsts,
     on_device,
+    range_starts,
     runs,
 )
 
@@ -125,4 +125,4 @@ def test_integers_come_to_a_device_by_one_copy(monkeypatch):
 
 def test_runs_count_on_from_their_starts():
     assert runs(np.array([7, 2, 0]), np.array([2, 0, 3])).tolist() == [7, 8, 0, 1, 2]
-    assert firsts(np.array([2, 0, 3])).tolist() == [0, 2, 2]
+    assert range_starts(np.array([2, 0, 3])).tolist() == [0, 2, 2]

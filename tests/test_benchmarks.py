@@ -87,7 +87,7 @@ def test_the_operations_counted_are_those_of_the_matrix_products(tmp_path):
     encoder = Encoder(EncoderSettings(str(folder), "mean", 64, dropout=0.0), masked_lm=True)
     # Of attention the counter knows the plain form alone.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        _, states = encoder.with_states(batch.rows, batch.masked)
+        _, states = encoder.with_token_states(batch.rows, batch.masked)
         encoder.token_logits(states)
     assert counter.get_total_flops() == pytest.approx(needed(batch, encoder.backbone.config) / 3)
 

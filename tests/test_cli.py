@@ -12,13 +12,13 @@ from sciembed_train.errors import UserError
 
 @pytest.fixture
 def verb(monkeypatch):
-    """Makes ``main`` of a verb's module whatever a test wants it to be."""
+    """Makes ``main`` of a command's module whatever a test wants it to be."""
 
     def install(function):
         module = types.ModuleType("a_verb")
         module.main = function  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "a_verb", module)
-        monkeypatch.setitem(cli.VERBS, "verb", ("a_verb", "what it does"))
+        monkeypatch.setitem(cli.COMMANDS, "command", ("a_verb", "what it does"))
 
     return install
 
@@ -47,9 +47,9 @@ def test_looking_imports_no_heavy_library(arguments):
         assert f"'{heavy}'" not in modules
 
 
-@pytest.mark.parametrize("verb", sorted(cli.VERBS))
+@pytest.mark.parametrize("command", sorted(cli.COMMANDS))
 def test_every_verb_of_the_help_exists(verb):
-    module, _, function = cli.VERBS[verb][0].partition(":")
+    module, _, function = cli.COMMANDS[verb][0].partition(":")
     assert importlib.util.find_spec(module) is not None
     assert callable(getattr(importlib.import_module(module), function or "main"))
 
@@ -58,24 +58,24 @@ def test_every_verb_of_the_help_exists(verb):
 OF_CLASSES = {"fit", "validate"}
 
 
-@pytest.mark.parametrize("verb", sorted(cli.VERBS))
-def test_every_verb_explains_itself_and_imports_torch_only_where_it_must(verb):
+@pytest.mark.parametrize("command", sorted(cli.COMMANDS))
+def test_every_command_explains_itself_and_imports_torch_only_where_it_must(command):
     done = fresh(
         "import sys\nfrom sciembed_train.cli import main\n"
-        f"code = 0\ntry:\n    code = main([{verb!r}, '--help'])\n"
+        f"code = 0\ntry:\n    code = main([{command!r}, '--help'])\n"
         "except SystemExit as end:\n    code = end.code\n"
         "print('\\ntorch' if 'torch' in sys.modules else '\\nlight')\nsys.exit(code)"
     )
     assert done.returncode == 0, done.stderr
-    assert f"usage: train {verb}" in done.stdout
-    if verb not in OF_CLASSES:
+    assert f"usage: train {command}" in done.stdout
+    if command not in OF_CLASSES:
         assert done.stdout.splitlines()[-1] == "light"
 
 
 def test_help_names_every_verb_and_leaves_with_0(capsys):
     assert cli.main(["--help"]) == 0
     out = capsys.readouterr().out
-    for name, (_, what) in cli.VERBS.items():
+    for name, (_, what) in cli.COMMANDS.items():
         assert name in out
         assert what in out
 
@@ -95,8 +95,8 @@ def test_a_user_error_is_one_message_and_2(verb, capsys):
         raise UserError("papers.jsonl:3: no `title`; add one.")
 
     verb(fails)
-    assert cli.main(["verb"]) == 2
-    assert capsys.readouterr().err == "train verb: papers.jsonl:3: no `title`; add one.\n"
+    assert cli.main(["command"]) == 2
+    assert capsys.readouterr().err == "train command: papers.jsonl:3: no `title`; add one.\n"
 
 
 def test_a_defect_keeps_its_traceback(verb):
@@ -105,7 +105,7 @@ def test_a_defect_keeps_its_traceback(verb):
 
     verb(fails)
     with pytest.raises(ValueError, match="ours"):
-        cli.main(["verb"])
+        cli.main(["command"])
 
 
 def test_interrupting_is_130(verb):
@@ -113,7 +113,7 @@ def test_interrupting_is_130(verb):
         raise KeyboardInterrupt
 
     verb(interrupted)
-    assert cli.main(["verb"]) == 130
+    assert cli.main(["command"]) == 130
 
 
 def test_the_rest_of_the_line_and_the_code_pass_through(verb):
@@ -124,7 +124,7 @@ def test_the_rest_of_the_line_and_the_code_pass_through(verb):
         return 5
 
     verb(main)
-    assert cli.main(["verb", "--a", "1"]) == 5
+    assert cli.main(["command", "--a", "1"]) == 5
     assert seen == ["--a", "1"]
 
 

@@ -58,7 +58,7 @@ def corpus(tiny_bert, tmp_path_factory):
 @pytest.fixture(scope="module")
 def cocited(tiny_bert, tmp_path_factory):
     folder = tmp_path_factory.mktemp("configs") / "cocited"
-    write_cocited_corpus(folder, tiny_bert, form=InputFormat(sentences="sep"))
+    write_cocited_corpus(folder, tiny_bert, input_format=InputFormat(sentences="sep"))
     return folder
 
 
@@ -157,7 +157,7 @@ def test_a_recipe_opens_with_its_source_and_names_no_device(recipe):
     assert "docs/methods.md" in text
     device = {"accelerator", "devices", "num_nodes", "strategy", "precision"}
     assert not device & set(yaml.safe_load(text).get("trainer", {}))
-    assert "step_tokens" not in yaml.safe_load(text)["model"]["init_args"]
+    assert "max_tokens_per_backward" not in yaml.safe_load(text)["model"]["init_args"]
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=names(MACHINES))
@@ -166,7 +166,7 @@ def test_a_machine_file_names_nothing_of_the_experiment(machine):
     assert set(content) <= {"trainer", "model"}
     allowed = {"accelerator", "devices", "num_nodes", "strategy", "precision"}
     assert set(content["trainer"]) <= allowed
-    assert set(content.get("model", {}).get("init_args", {})) <= {"step_tokens"}
+    assert set(content.get("model", {}).get("init_args", {})) <= {"max_tokens_per_backward"}
 
 
 def test_specter_is_the_papers(capsys):

@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 
 from sciembed_train.synthetic import (
-    WorldSettings,
-    invent,
+    SyntheticSettings,
+    generate_collection,
     shuffle_cited,
     train_tokenizer,
     write_bert,
-    write_world,
+    write_collection,
 )
 
-SMALL = WorldSettings(papers=600, seed=3)
+SMALL = SyntheticSettings(papers=600, seed=3)
 
 
 def text_of(row):
@@ -23,7 +23,7 @@ def text_of(row):
 
 @pytest.fixture(scope="module")
 def world():
-    return invent(SMALL)
+    return generate_collection(SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def words_of(row):
 
 def test_the_same_seed_writes_the_same_bytes_and_another_seed_does_not(tmp_path):
     def written(name, seed):
-        write_world(tmp_path / name, WorldSettings(papers=200, seed=seed))
+        write_collection(tmp_path / name, SyntheticSettings(papers=200, seed=seed))
         return {p.name: p.read_bytes() for p in (tmp_path / name).iterdir()}
 
     first = written("a", 1)
@@ -63,7 +63,7 @@ def test_citations_follow_topics_and_cross_dialects(world):
 
 
 def test_citations_have_a_heavy_tail():
-    degree = np.sort(invent(WorldSettings(papers=5000, seed=0)).in_degree())[::-1]
+    degree = np.sort(generate_collection(SyntheticSettings(papers=5000, seed=0)).in_degree())[::-1]
     assert degree[0] > 10 * degree.mean()
     # A Poisson law of the same mean would give the top hundredth about 2.6 times the mean.
     assert degree[:50].mean() > 4 * degree.mean()
@@ -133,7 +133,7 @@ def test_searches_are_answered_by_papers_of_one_topic(world):
 
 
 def test_files_are_readable_and_agree_with_each_other(tmp_path):
-    world = write_world(tmp_path, WorldSettings(papers=150, seed=0))
+    world = write_collection(tmp_path, SyntheticSettings(papers=150, seed=0))
     read = {
         name: [json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()]
         for name in ("papers", "contexts", "fulltexts", "labels", "citedness", "queries")
@@ -164,7 +164,7 @@ def test_shuffled_citations_say_nothing_about_topics(world):
 
 def test_ten_thousand_papers_take_seconds():
     began = time.process_time()
-    world = invent(WorldSettings(papers=10_000))
+    world = generate_collection(SyntheticSettings(papers=10_000))
     assert sum(1 for _ in world.papers()) == 10_000
     assert len(world.citations) > 50_000
     assert time.process_time() - began < 10
@@ -176,7 +176,7 @@ def test_ten_thousand_papers_take_seconds():
 )
 def test_an_impossible_world_is_refused(wrong):
     with pytest.raises(ValueError, match=r"."):
-        WorldSettings(**wrong) if wrong != {"same_topic": 0.9} else WorldSettings(
+        SyntheticSettings(**wrong) if wrong != {"same_topic": 0.9} else SyntheticSettings(
             same_topic=0.9, same_field=0.2
         )
 

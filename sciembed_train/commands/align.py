@@ -1,4 +1,4 @@
-"""The verb ``align``: which sentences of co-cited papers say alike, by an encoder of sentences.
+"""The command ``align``: which sentences of co-cited papers say alike, by an encoder of sentences.
 
 A sentence that cites two papers together says what they share (Aspire, Mysore, Cohan and Hope 2022,
 section 3.3). `alike` has the equations. Vectors are compared as the encoder was trained for; the
@@ -149,9 +149,9 @@ def _make(
                 found = np.empty((len(rows), 4), np.int16)
                 for at in range(0, len(rows), CHUNK):
                     part = slice(at, min(at + CHUNK, len(rows)))
-                    firsts = chosen[split].firsts[part.start : part.stop + 1]
-                    mine = looked_at[firsts[0] : firsts[-1]]
-                    of_pairs = Grouped(contexts.vectors, firsts - firsts[0], mine)
+                    range_starts = chosen[split].range_starts[part.start : part.stop + 1]
+                    mine = looked_at[range_starts[0] : range_starts[-1]]
+                    of_pairs = Grouped(contexts.vectors, range_starts - range_starts[0], mine)
                     found[part] = align_pairs(of[part], sentences, of_pairs, by)
                     stage.reach(stage.done + part.stop - part.start)
                 np.save(folder / f"{split}.npy", found)
@@ -178,7 +178,7 @@ class _Encoding:
         from sciembed_train.inference.embedding import (
             chunk_size,
             encode,
-            piece_tokens,
+            max_tokens_per_forward,
             token_chunks,
         )
 
@@ -190,16 +190,16 @@ class _Encoding:
                 yield from ((text, None) for text in group)
 
         path, width = self.work / f"{name}.f32", self.encoder.dim
-        size = chunk_size(piece_tokens(self.encoder, self.settings))
+        size = chunk_size(max_tokens_per_forward(self.encoder, self.settings))
         with self.progress.stage(f"encoding {name}", unit=name) as stage, path.open("wb") as file:
             for rows in token_chunks(self.encoder, texts(), size):
                 vectors = encode(self.encoder, rows, self.settings)
                 file.write(np.ascontiguousarray(vectors, np.float32).data)
                 stage.reach(stage.done + len(rows))
-        firsts = np.cumsum(np.array(counts, np.int64))
-        if not firsts[-1]:
-            return Grouped(np.zeros((0, width), np.float32), firsts)
-        return Grouped(np.memmap(path, np.float32, "r").reshape(-1, width), firsts)
+        range_starts = np.cumsum(np.array(counts, np.int64))
+        if not range_starts[-1]:
+            return Grouped(np.zeros((0, width), np.float32), range_starts)
+        return Grouped(np.memmap(path, np.float32, "r").reshape(-1, width), range_starts)
 
 
 def similarity_of(place: Path, asked: By) -> By:
@@ -208,9 +208,9 @@ def similarity_of(place: Path, asked: By) -> By:
     Raises:
         UserError: the model has no vector of a sentence by itself, or records what is not built.
     """
-    from sciembed_train.encoder.io.loading import read_recorded
+    from sciembed_train.encoder.io.loading import read_metadata
 
-    recorded = read_recorded(place)
+    recorded = read_metadata(place)
     if recorded.pooling == "sentences":
         raise UserError(
             f"{place}: gives vectors of sentences in their papers and none of a citing sentence. "

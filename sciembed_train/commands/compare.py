@@ -1,4 +1,5 @@
-"""The verb ``compare``: two papers sentence by sentence, by best match and by optimal transport."""
+"""The command ``compare``: two papers sentence by sentence, by best match and by optimal
+transport."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verb ``doctor``: what this machine has, what would run, what would not and why."""
+"""The command ``doctor``: what this machine has, what would run, what would not and why."""
 
 from __future__ import annotations
 

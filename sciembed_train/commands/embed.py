@@ -1,4 +1,4 @@
-"""The verb ``embed``: vectors of a file of papers, in the file's order.
+"""The command ``embed``: vectors of a file of papers, in the file's order.
 
 A model of whole texts gives one vector a paper, a multi-vector model one for each sentence.
 
@@ -33,7 +33,7 @@ ENDINGS = (".jsonl", ".npy", ".parquet")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the verb; 0 when done."""
+    """Run the command; 0 when done."""
     args = _parse(argv)
     quiet = args.quiet or args.json
     target = Path(args.to)
@@ -171,14 +171,14 @@ def _compute(
         chunk_size,
         describe,
         encode,
-        piece_tokens,
+        max_tokens_per_forward,
         token_chunks,
     )
     from sciembed_train.inference.sentence_embedding import in_papers, sentenced
     from sciembed_train.progress import Progress
 
     folder = partial.vectors.parent
-    tokens = piece_tokens(encoder, settings)
+    tokens = max_tokens_per_forward(encoder, settings)
     size = chunk_size(tokens)
     plan = {
         "version": PARTIAL_VERSION,
@@ -189,7 +189,7 @@ def _compute(
             **describe(encoder),
             "precision": settings.precision,
             "batch_tokens": tokens,
-            "forward": "packed" if encoder.packed else "padded",
+            "forward": "unpadded" if encoder.unpadded else "padded",
         },
     }
     if restart:

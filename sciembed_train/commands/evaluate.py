@@ -1,4 +1,4 @@
-"""The verb ``evaluate``: scores of a model, a baseline or a ranking on a benchmark."""
+"""The command ``evaluate``: scores of a model, a baseline or a ranking on a benchmark."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MANY = 6  # facets or tasks that stand beside each other in a table
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the verb; 0 when done."""
+    """Run the command; 0 when done."""
     args = _parse(argv)
     target = None if args.to is None else writable(Path(args.to))
     name, result = evaluate(args)

@@ -1,4 +1,4 @@
-"""The verb ``export``: a checkpoint or a run as a folder that other libraries load."""
+"""The command ``export``: a checkpoint or a run as a folder that other libraries load."""
 
 from __future__ import annotations
 

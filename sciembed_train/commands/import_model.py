@@ -1,4 +1,4 @@
-"""The verb ``import``: a published model as a folder that is ready to fit, embed and evaluate.
+"""The command ``import``: a published model as a folder that is ready to fit, embed and evaluate.
 
 What the weights do not say, how vectors are pooled and compared, is taken from the folder where it
 records that, from the user, or from a table of published models; it is never guessed.
@@ -89,7 +89,7 @@ def import_model(args: argparse.Namespace) -> dict[str, Any]:
         args.source,
         pooling=cast(Literal["cls", "mean", "mix", "sentences"], known.pooling),
         max_length=args.max_length,
-        form=None
+        input_format=None
         if (source / "sciembed.json").is_file() or known.method not in published.METHODS
         else InputFormat(separator=published.METHODS[known.method].separator),
         # Nothing reads a text's tokens and has no vector of it.

@@ -1,4 +1,4 @@
-"""The verb `prepare`: papers, citations and full texts into a corpus folder."""
+"""The command `prepare`: papers, citations and full texts into a corpus folder."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ COCITATION_HELP = {
     "max_sentences": "sentences of an abstract, at most; 0: no limit (0)",
     "longest_sentence": "words of a sentence of an abstract, at most; 0: no limit (0)",
     "short_sentence": "an abstract needs a sentence of more words (0)",
-    "mask_marks": "mask the citation marks of --contexts (yes)",
+    "mask_mentions": "mask the citation marks of --contexts (yes)",
     "sentence_pairs": "also pairs of contexts that cite the same set of papers, or a paper in "
     "common (none)",
 }
@@ -303,8 +303,8 @@ def main(argv: list[str]) -> int:
     values["cocitation_mining"] = _cocitation_mining(args, recipe)
     building = values.get("task_building", TaskBuilding())
     values["task_building"] = _task_building(args, building)
-    form = {n: getattr(args, n) for n in ("separator", "sentences") if getattr(args, n)}
-    values["form"] = dataclasses.replace(values.get("form", InputFormat()), **form)
+    input_format = {n: getattr(args, n) for n in ("separator", "sentences") if getattr(args, n)}
+    values["form"] = dataclasses.replace(values.get("form", InputFormat()), **input_format)
     settings = PrepareSettings(to=args.to, format=cast(Any, args.format), **values)
     corpus = prepare(settings, Progress(quiet=args.quiet))
     if args.csv and "triplets" in corpus.info["counts"]:

@@ -1,6 +1,7 @@
-"""The verb ``quickstart``: the whole path on an invented world, in minutes and without a network.
+"""The command ``quickstart``: the whole path on an invented world, in minutes and without a
+network.
 
-It goes through the same verbs as everybody's own data: prepare, fit (which exports), embed and
+It goes through the same commands as everybody's own data: prepare, fit (which exports), embed and
 evaluate. The word-piece tokenizer and the BERT are trained from nothing, on nothing but the
 triplets; the scores are those of held-out papers.
 """
@@ -22,13 +23,13 @@ from typing import Any
 
 from sciembed_train.errors import UserError
 from sciembed_train.synthetic import (
-    World,
-    WorldSettings,
+    SyntheticCollection,
+    SyntheticSettings,
     shuffle_cited,
     train_tokenizer,
     write_bert,
     write_citations,
-    write_world,
+    write_collection,
 )
 
 RESULTS = "quickstart.json"
@@ -153,7 +154,7 @@ def _quickstart(
     steps: dict[str, dict[str, float]] = {}
     clock = _Clock(steps, say)
 
-    world = write_world(folder / "world", WorldSettings(papers=s.papers, seed=seed))
+    world = write_collection(folder / "world", SyntheticSettings(papers=s.papers, seed=seed))
     clock.done(
         "world",
         f"{s.papers:,} papers on {len(world.concepts)} topics, {len(world.citations):,} citations",
@@ -295,10 +296,10 @@ def _text(paper: dict[str, Any]) -> str:
 def _run(
     verb: str, main: Callable[[list[str]], int | None], words: list[str], quiet: bool = True
 ) -> None:
-    """Call a verb as the command line does.
+    """Call a command as the command line does.
 
     Raises:
-        KeyboardInterrupt: the verb was told to stop.
+        KeyboardInterrupt: the command was told to stop.
         RuntimeError: it did not end well, and has said why.
     """
     code = main([*words, *(["--quiet"] if quiet else [])])
@@ -322,7 +323,7 @@ def _prepare(
     return Corpus.open(to).info["counts"]
 
 
-def _shuffled(folder: Path, world: World, seed: int) -> Path:
+def _shuffled(folder: Path, world: SyntheticCollection, seed: int) -> Path:
     import numpy as np
 
     path = folder / "world" / "shuffled.tsv"

@@ -1,4 +1,4 @@
-"""The verb ``test``: lint, types and tests; with arguments, pytest alone."""
+"""The command ``test``: lint, types and tests; with arguments, pytest alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verb `show`: the texts as the model reads them, who meets whom, what was dropped."""
+"""The command `show`: the texts as the model reads them, who meets whom, what was dropped."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def describe_pairs(corpus: Any, tokenizer: Any, examples: Any, order: Any, count
     return paragraphs
 
 
-def describe_citing(
+def describe_citing_pairs(
     corpus: Any, tokenizer: Any, examples: Any, order: Any, count: int
 ) -> list[str]:
     """Paragraphs on the first pairs of a step: sentences, what they cite, and the negative.
@@ -129,14 +129,16 @@ def describe_citing(
         count: how many of them to show.
     """
     names = corpus.paper_ids()
-    met = examples.met.meet(order, 0, 0)
+    comparisons = examples.comparisons.compare(order, 0, 0)
     papers, offsets = corpus.sentence_papers()
     paragraphs = []
     for place, number in enumerate(order[:count].tolist()):
-        anchor, positive = met.pairs[place].tolist()
+        anchor, positive = comparisons.pairs[place].tolist()
         told = {"anchor": anchor, "positive": positive}
-        if met.negative[place] >= 0:
-            told["negative, another pair's positive"] = int(met.pairs[met.negative[place], 1])
+        if comparisons.negative[place] >= 0:
+            told["negative, another pair's positive"] = int(
+                comparisons.pairs[comparisons.negative[place], 1]
+            )
         lines = [f"pair {number:,} of citing sentences"]
         for name, sentence in told.items():
             ids, _ = examples.tokens.rows([sentence], examples.max_length)
@@ -144,7 +146,7 @@ def describe_citing(
             cites = ", ".join(names[paper] for paper in cited)
             lines.append(f"  {name}: cites {cites} ({len(ids)} tokens)")
             lines.append(indent(fill(tokenizer.hf.decode(ids.tolist()), 92), "    "))
-        if met.negative[place] < 0:
+        if comparisons.negative[place] < 0:
             lines.append("  no negative: all others of the step cite a paper in common with it")
         paragraphs.append("\n".join(lines))
     return paragraphs
@@ -306,7 +308,7 @@ def main(argv: list[str]) -> int:
     from sciembed_train.corpus.store.corpus_folder import Corpus
     from sciembed_train.encoder.io.loading import tokenizer_folder
     from sciembed_train.progress import Progress
-    from sciembed_train.sampling.base import Reading
+    from sciembed_train.sampling.base import TokenizationSpec
     from sciembed_train.sampling.citing_pairs import CitingSentenceSampling
     from sciembed_train.sampling.cocitations import PairExamples
     from sciembed_train.sampling.plan import Plan, plan_for
@@ -324,7 +326,7 @@ def main(argv: list[str]) -> int:
         )
     folder = tokenizer_folder(backbone)
     tokenizer = TextTokenizer.load(folder)
-    form = values.get("form", InputFormat())
+    input_format = values.get("form", InputFormat())
     sampling = recipe_sampling(data, changed)
     kinds = ("papers", "citations", "fulltexts", "contexts", "cocitations", "tasks")
     given = {name: getattr(args, name) for name in kinds}
@@ -336,12 +338,14 @@ def main(argv: list[str]) -> int:
         values |= given
         raw = {name: values[name] for name in sampling.takes if name in values}
         sampling.check_raw(raw, "auto")
-        values |= {"tokenizer": folder, "form": form}
+        values |= {"tokenizer": folder, "form": input_format}
         corpus = cached_corpus(PrepareSettings(**values), args.cache, Progress())
     seed, batch = int(data.get("seed") or 0), int(data.get("batch_size") or 1)
     max_length = int(encoder.get("max_length") or 512)
     sampling = with_alignment(sampling, corpus, Progress())
-    examples = sampling.open(corpus, Reading(tokenizer, form, max_length, seed), None)
+    examples = sampling.open(
+        corpus, TokenizationSpec(tokenizer, input_format, max_length, seed), None
+    )
     least = len(examples.tasks) if isinstance(examples, TaskExamples) else 1
     by_query = bool(data.get("group_by_query"))
     plan = plan_for(examples, max(least, min(batch, examples.train)), seed, by_query=by_query)
@@ -357,7 +361,7 @@ def main(argv: list[str]) -> int:
         texts = describe_spans(corpus, tokenizer, examples, chosen)
     elif isinstance(sampling, CitingSentenceSampling):
         step = order[: plan.batch_size]
-        texts = describe_citing(corpus, tokenizer, examples, step, args.count)
+        texts = describe_citing_pairs(corpus, tokenizer, examples, step, args.count)
     elif isinstance(examples, PairExamples):
         step = order[: plan.batch_size]
         texts = describe_pairs(corpus, tokenizer, examples, step, args.count)
@@ -365,7 +369,9 @@ def main(argv: list[str]) -> int:
         step = order[: plan.batch_size]
         texts = describe_sentence_pairs(corpus, tokenizer, examples, step, args.count)
     else:
-        texts = describe_triplets(corpus, tokenizer, tokenizer.key(form), max_length, chosen)
+        texts = describe_triplets(
+            corpus, tokenizer, tokenizer.key(input_format), max_length, chosen
+        )
     for text in texts:
         print(text + "\n")
     for note in examples.notes:

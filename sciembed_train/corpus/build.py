@@ -27,7 +27,7 @@ from sciembed_train.corpus.store.corpus_folder import (
     save_info,
     written_whole,
 )
-from sciembed_train.corpus.store.sentence_store import write_sentenced_store, write_sentences
+from sciembed_train.corpus.store.sentence_store import write_sentence_store, write_sentences
 from sciembed_train.corpus.store.token_store import (
     write_document_store,
     write_task_store,
@@ -267,7 +267,7 @@ def _add_tokens(
     if tokenizer is None:
         return
     info, name = corpus.info, str(settings.tokenizer)
-    key = tokenizer.key(settings.form)
+    key = tokenizer.key(settings.input_format)
     if corpus.n_papers and not corpus.has_tokens(key):
         to = corpus.folder / "tokens" / key
         with (
@@ -276,7 +276,7 @@ def _add_tokens(
         ):
             papers = read_papers(corpus.folder / "papers.parquet")
             store = write_token_store(
-                folder, tokenizer, settings.form, papers, name=name, on_batch=stage.reach
+                folder, tokenizer, settings.input_format, papers, name=name, on_batch=stage.reach
             )
         info["token_stores"][key] = {
             name: store.info[name] for name in ("tokenizer", "form", "tokens", "vocab_size")
@@ -306,8 +306,8 @@ def _add_task_tokens(
     corpus: Corpus, settings: PrepareSettings, tokenizer: TextTokenizer, progress: Progress
 ) -> None:
     """The texts of tasks."""
-    key, tasks = tokenizer.key(settings.form), corpus.tasks()
-    given: tuple[Any, ...] = (tokenizer, settings.form, tasks.texts())
+    key, tasks = tokenizer.key(settings.input_format), corpus.tasks()
+    given: tuple[Any, ...] = (tokenizer, settings.input_format, tasks.texts())
     with (
         progress.stage("tokens of tasks", tasks.n_texts, "texts") as stage,
         written_whole(corpus.folder / "task_tokens" / key, "store.json") as folder,
@@ -325,13 +325,13 @@ def _add_sentenced_tokens(
 ) -> None:
     """The papers once more, with the places of their abstracts' sentences."""
     cut_abstracts(corpus, progress)
-    key = tokenizer.key(settings.form)
-    given: tuple[Any, ...] = (tokenizer, settings.form, corpus.sentences())
+    key = tokenizer.key(settings.input_format)
+    given: tuple[Any, ...] = (tokenizer, settings.input_format, corpus.sentences())
     with (
         progress.stage("tokens of sentences", corpus.n_papers, "papers") as stage,
         written_whole(corpus.folder / "sentenced_tokens" / key, "store.json") as folder,
     ):
-        store = write_sentenced_store(
+        store = write_sentence_store(
             folder, *given, name=str(settings.tokenizer), on_batch=stage.reach
         )
     corpus.info.setdefault("sentenced_stores", {})[key] = {
@@ -344,14 +344,14 @@ def _add_sentence_pair_tokens(
     corpus: Corpus, settings: PrepareSettings, tokenizer: TextTokenizer, progress: Progress
 ) -> None:
     """The citing sentences, each read as a title without an abstract: as the encoder will read."""
-    key = tokenizer.key(settings.form)
+    key = tokenizer.key(settings.input_format)
     texts = corpus.citing_sentences()
     papers = ({"paper": i, "title": text, "abstract": None} for i, text in enumerate(texts))
     with (
         progress.stage("tokens of citing sentences", corpus.n_citing_sentences) as stage,
         written_whole(corpus.folder / SENTENCE_PAIR_TOKENS / key, "store.json") as folder,
     ):
-        given: tuple[Any, ...] = (tokenizer, settings.form, papers)
+        given: tuple[Any, ...] = (tokenizer, settings.input_format, papers)
         store = write_token_store(
             folder, *given, name=str(settings.tokenizer), on_batch=stage.reach
         )

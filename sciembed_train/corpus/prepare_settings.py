@@ -43,7 +43,7 @@ class PrepareSettings:
         cocitations: pairs of papers cited together and how often, in addition or alone.
         tasks: a list of tasks, or a folder that holds one and their data; with papers or alone.
         tokenizer: a folder or hub name; None leaves tokenising to a later run.
-        form: how title and abstract become one text.
+        input_format: how title and abstract become one text.
         sentence_tokens: also tokenise papers with the places of their abstracts' sentences, for
             models that compare papers sentence by sentence.
         format: ``specter`` for SPECTER's own files; ``auto`` sees them by their names. Full texts
@@ -70,7 +70,7 @@ class PrepareSettings:
     cocitations: str | Path | None = None
     tasks: str | Path | None = None
     tokenizer: str | Path | None = None
-    form: InputFormat = InputFormat()  # noqa: RUF009
+    input_format: InputFormat = InputFormat()  # noqa: RUF009
     sentence_tokens: bool = False
     format: Format = "auto"
     triplets: TripletMining = TripletMining()  # noqa: RUF009
@@ -243,8 +243,8 @@ def open_inputs(settings: PrepareSettings) -> Inputs:
     }
     # Corpora that were made before there were full texts are still known by what they were.
     if fulltexts is not None:
-        form = settings.format if settings.format in ("s2orc", "unarxive") else "any"
-        identity["fulltexts"] = {"version": FULLTEXTS_VERSION, "format": form}
+        input_format = settings.format if settings.format in ("s2orc", "unarxive") else "any"
+        identity["fulltexts"] = {"version": FULLTEXTS_VERSION, "format": input_format}
     if settings.mines_cocitations:
         mining = dataclasses.asdict(settings.cocitation_mining)
         identity["cocitations"] = {"version": COCITATIONS_VERSION, **mining}

@@ -1,8 +1,8 @@
 """The encoder: token rows in, one embedding per text or per sentence out.
 
 Shapes: ``T`` tokens, ``U`` texts, ``N`` texts of a list, ``S`` sentences of all texts, ``D`` width,
-``K`` tokens whose states are wanted, ``J`` those of one piece, ``H`` width of a state, ``V`` words,
-``P`` vectors of one piece, of its texts or of their sentences.
+``K`` tokens whose states are wanted, ``J`` those of one micro-batch, ``H`` width of a state, ``V``
+words, ``P`` vectors of one micro-batch, of its texts or of their sentences.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from sciembed_train.encoder.io.encoder_folder import save_encoder
 from sciembed_train.encoder.io.opening import open_parts
 from sciembed_train.encoder.layer_mix import new_mix
 from sciembed_train.encoder.microbatch.micro_batch_forward import (
-    packed_piece,
-    padded_piece,
-    run_along,
+    dummy_forwards,
+    padded_forward,
+    unpadded_forward,
 )
-from sciembed_train.encoder.microbatch.micro_batches import encode_in_pieces, plan_pieces
+from sciembed_train.encoder.microbatch.micro_batches import encode_micro_batches, plan_micro_batches
 from sciembed_train.encoder.settings import EncoderSettings, position_limit
 from sciembed_train.encoder.unpadded import attention
-from sciembed_train.encoder.unpadded.bert import why_not_packed
+from sciembed_train.encoder.unpadded.bert import why_not_unpadded
 from sciembed_train.encoder.unpadded.onednn_linear import faster_linear
 from sciembed_train.errors import UserError
 from sciembed_train.text.inputs import FORMATS, InputFormat, TextTokenizer, cut_sentences
@@ -54,7 +54,8 @@ class Encoder(nn.Module):
         settings: ``settings.backbone`` is loaded unless a backbone is given.
         backbone: a ready backbone, with ``tokenizer`` (for `checkpoint`).
         tokenizer: the backbone's tokenizer.
-        replaced: the given backbone's own dropouts where ``settings.dropout`` replaced them.
+        original_dropouts: the given backbone's own dropouts where ``settings.dropout`` replaced
+            them.
         masked_lm: load the backbone's masked-language-modelling head as well, or make a new one
             where its folder has none; ``auto`` loads it where there is one.
         head: the given backbone's head.
@@ -62,7 +63,8 @@ class Encoder(nn.Module):
     Attributes:
         mix: with pooling ``mix`` the weights of the layers before the softmax, [1, layers + 1],
             the embeddings' first; else None. From the backbone's folder where it has them.
-        replaced: the backbone's own dropouts where other ones are trained with; put back on saving.
+        original_dropouts: the backbone's own dropouts where other ones are trained with; put back
+            on saving.
 
     Raises:
         UserError: the backbone cannot be loaded safely and wholly, or does not fit the settings;
@@ -74,17 +76,19 @@ class Encoder(nn.Module):
         settings: EncoderSettings,
         backbone: nn.Module | None = None,
         tokenizer: TextTokenizer | None = None,
-        replaced: dict[str, float] | None = None,
+        original_dropouts: dict[str, float] | None = None,
         *,
         masked_lm: bool | Literal["auto"] = False,
         head: masked_lm_head.MaskedLMHead | None = None,
     ) -> None:
         super().__init__()
         self.settings = settings
-        self.replaced = dict(replaced or {})
-        recorded: loading.Recorded | None = None
+        self.original_dropouts = dict(original_dropouts or {})
+        metadata: loading.ModelMetadata | None = None
         if backbone is None or tokenizer is None:
-            backbone, head, tokenizer, self.replaced, recorded = open_parts(settings, masked_lm)
+            backbone, head, tokenizer, self.original_dropouts, metadata = open_parts(
+                settings, masked_lm
+            )
         self.backbone: Any = backbone
         self.head = head
         self.tokenizer = tokenizer
@@ -93,38 +97,38 @@ class Encoder(nn.Module):
             self._codes = code_ids(self.tokenizer)
         self.mix: nn.Parameter | None = None
         if settings.pooling == "mix":
-            self.mix = new_mix(self.backbone.config, settings, recorded and recorded.mix)
+            self.mix = new_mix(self.backbone.config, settings, metadata and metadata.mix)
         self._check()
         self.adapters: format_adapters.FormatAdapters | None = None
-        reason = why_not_packed(backbone)
+        reason = why_not_unpadded(backbone)
         if settings.adapters is not None:
-            self.adapters = self._adapt(settings.adapters, recorded and recorded.adapters)
-            reason = reason or self.adapters.why_not_packed
-        if settings.forward == "packed" and reason is not None:
+            self.adapters = self._adapt(settings.adapters, metadata and metadata.adapters)
+            reason = reason or self.adapters.why_not_unpadded
+        if settings.forward == "unpadded" and reason is not None:
             raise UserError(
-                f"encoder.forward is packed, but {settings.backbone} cannot run so: {reason}. "
+                f"encoder.forward is unpadded, but {settings.backbone} cannot run so: {reason}. "
                 "Use auto or padded."
             )
-        self.packed = reason is None and settings.forward != "padded"
-        if settings.attention != "auto" and not self.packed:
+        self.unpadded = reason is None and settings.forward != "padded"
+        if settings.attention != "auto" and not self.unpadded:
             raise UserError(
                 f"encoder.attention is {settings.attention}, but {settings.backbone} runs padded, "
                 f"where the backbone attends by itself: {reason}. Use auto."
             )
-        if settings.compile and not self.packed:
+        if settings.compile and not self.unpadded:
             raise UserError(
                 f"encoder.compile is true, but {settings.backbone} runs padded, which is never "
                 f"compiled: {reason}. Set it to false."
             )
-        # Where weights are shared out among ranks: most pieces that any of them has.
-        self.pace: Callable[[int], int] | None = None
+        # Where weights are shared out among ranks: most micro-batches that any of them has.
+        self.synced_forward_count: Callable[[int], int] | None = None
         # A loss on last hidden states leaves the pooler without gradient, and DDP waits for it.
         # Frozen, not removed: the export keeps the backbone's parameter names.
         if getattr(backbone, "pooler", None) is not None:
             self.backbone.pooler.requires_grad_(False)
-        if settings.gradient_checkpointing and not self.packed and self.adapters is not None:
+        if settings.gradient_checkpointing and not self.unpadded and self.adapters is not None:
             checkpoint_layers(self.backbone)
-        elif settings.gradient_checkpointing and not self.packed:
+        elif settings.gradient_checkpointing and not self.unpadded:
             # transformers 5 has given it another name, and warns of the old one.
             model = self.backbone
             enable = getattr(model, "activation_checkpointing_enable", None)
@@ -180,9 +184,11 @@ class Encoder(nn.Module):
         return self.backbone.get_input_embeddings().weight.device
 
     @property
-    def piece_tokens(self) -> int:
+    def max_tokens_per_forward(self) -> int:
         """Token budget of one micro-batch on the present device."""
-        return self.settings.piece_tokens or default_piece_tokens(self.device, self.packed)
+        return self.settings.max_tokens_per_forward or default_max_tokens_per_forward(
+            self.device, self.unpadded
+        )
 
     def attention_on(self, kind: str, dtype: torch.dtype) -> str:
         """How a training here keeps texts apart: the setting, or what ``auto`` means.
@@ -195,7 +201,7 @@ class Encoder(nn.Module):
             UserError: the setting does not run there.
         """
         name = self.settings.attention
-        if not self.packed:
+        if not self.unpadded:
             return name
         own = self.backbone.encoder.layer[0].attention.self
         given = kind, dtype, own.dropout.p, own.attention_head_size
@@ -208,7 +214,7 @@ class Encoder(nn.Module):
 
     def compose(self, title: str | None, abstract: str | Sequence[str] | None) -> str:
         """One text of a paper, in this encoder's input format."""
-        return self.settings.form.compose(title, abstract, self.tokenizer.sep_token)
+        return self.settings.input_format.compose(title, abstract, self.tokenizer.sep_token)
 
     def rows(self, texts: Sequence[str]) -> TokenRows:
         """Token ids of composed texts, with special tokens, at most ``max_length`` each."""
@@ -234,7 +240,7 @@ class Encoder(nn.Module):
                 has no vector of a whole text (pooling ``sentences``); or formats are given to an
                 encoder that knows none, or not given to one that does.
         """
-        return self._encode(rows, self.piece_tokens, None, formats=formats)[0]
+        return self._encode(rows, self.max_tokens_per_forward, None, formats=formats)[0]
 
     def sentence_vectors(self, rows: TokenRows, sentences: Sentences) -> Float[Tensor, "S D"]:
         """The vector of each sentence in its text, text after text: the mean over its tokens.
@@ -249,9 +255,9 @@ class Encoder(nn.Module):
         Raises:
             ValueError: as for `forward`, or a sentence is empty or reaches out of its text.
         """
-        return self._encode(rows, self.piece_tokens, None, sentences=sentences)[0]
+        return self._encode(rows, self.max_tokens_per_forward, None, sentences=sentences)[0]
 
-    def with_states(
+    def with_token_states(
         self, rows: TokenRows, positions: Int[Tensor, " K"]
     ) -> tuple[Float[Tensor, "U D"], Float[Tensor, "K H"]]:
         """The embedding of each text, and the last hidden states of some tokens.
@@ -266,12 +272,12 @@ class Encoder(nn.Module):
         Raises:
             ValueError: as for `forward`, or a position is outside of ``rows.ids``.
         """
-        vectors, states = self._encode(rows, self.piece_tokens, None, positions)
+        vectors, states = self._encode(rows, self.max_tokens_per_forward, None, positions)
         assert states is not None
         return vectors, states
 
     def token_logits(self, states: Float[Tensor, "K H"]) -> Float[Tensor, "K V"]:
-        """The head's scores of every word of the vocabulary, for states of `with_states`.
+        """The head's scores of every word of the vocabulary, for states of `with_token_states`.
 
         Raises:
             ValueError: the encoder was made without ``masked_lm``.
@@ -316,18 +322,18 @@ class Encoder(nn.Module):
             rows, positions = with_codes(*given)
             lengths = rows.lengths.numpy()
         if self.adapters is None:
-            pieces = plan_pieces(lengths, budget, padded=not self.packed)
+            micro_batches = plan_micro_batches(lengths, budget, padded=not self.unpadded)
         else:
-            pieces = self.adapters.plan(lengths, formats, budget, padded=not self.packed)
-        encode = partial(packed_piece if self.packed else padded_piece, self)
+            micro_batches = self.adapters.plan(lengths, formats, budget, padded=not self.unpadded)
+        encode = partial(unpadded_forward if self.unpadded else padded_forward, self)
         missing = 0
-        if self.pace is not None and self.training:
-            missing = self.pace(len(pieces.ends)) - len(pieces.ends)
-        found = encode_in_pieces(rows, pieces, encode, done, positions, sentences)
+        if self.synced_forward_count is not None and self.training:
+            missing = self.synced_forward_count(len(micro_batches.ends)) - len(micro_batches.ends)
+        found = encode_micro_batches(rows, micro_batches, encode, done, positions, sentences)
         if missing:
-            found = run_along(encode, missing, rows, found)
+            found = dummy_forwards(encode, missing, rows, found)
         if self.adapters is not None:
-            vectors = self.adapters.reaching(self.backbone, found[0], padded=not self.packed)
+            vectors = self.adapters.reaching(self.backbone, found[0], padded=not self.unpadded)
             found = vectors, found[1]
         if self.settings.control_codes:
             assert found[1] is not None
@@ -376,7 +382,7 @@ class Encoder(nn.Module):
 
         Args:
             rows: texts on any device.
-            batch_tokens: token budget of a piece; None takes ``piece_tokens``.
+            batch_tokens: token budget of a micro-batch; None takes ``max_tokens_per_forward``.
             precision: of the matrix products.
             progress: called with the number of texts just finished.
             format: whose adapter reads them, as `inputs.FORMATS` names it; may be left out where
@@ -392,7 +398,10 @@ class Encoder(nn.Module):
             formats = torch.full((len(rows),), self.place_of(format))
         with self.inferring(precision):
             vectors, _ = self._encode(
-                rows.to(self.device), batch_tokens or self.piece_tokens, progress, formats=formats
+                rows.to(self.device),
+                batch_tokens or self.max_tokens_per_forward,
+                progress,
+                formats=formats,
             )
         # A copy made outside inference mode is an ordinary tensor.
         return vectors.float().cpu().clone()
@@ -431,7 +440,7 @@ class Encoder(nn.Module):
             UserError: a paper has neither a title nor a sentence.
         """
         made = [
-            self.settings.form.compose_sentences(title, sentences, self.tokenizer.sep_token)
+            self.settings.input_format.compose_sentences(title, sentences, self.tokenizer.sep_token)
             for title, sentences in papers
         ]
         bodies = self.tokenizer.encode_sentences(*zip(*made, strict=True))
@@ -479,7 +488,7 @@ class Encoder(nn.Module):
             with self.inferring(precision):
                 vectors, _ = self._encode(
                     rows.to(self.device),
-                    batch_tokens or self.piece_tokens,
+                    batch_tokens or self.max_tokens_per_forward,
                     progress,
                     sentences=sentences,
                 )
@@ -491,7 +500,7 @@ class Encoder(nn.Module):
         values = json.loads(self.backbone.config.to_json_string(use_diff=False))
         for key in ("_name_or_path", "_attn_implementation_internal"):
             values.pop(key, None)
-        return {**values, **self.replaced}
+        return {**values, **self.original_dropouts}
 
     def save(self, folder: str | Path, record: dict[str, Any] | None = None) -> None:
         """Write a Hugging Face folder: backbone, tokenizer, ``sciembed.json`` (`save_encoder`).
@@ -512,7 +521,7 @@ class Encoder(nn.Module):
         folder: str | Path,
         pooling: Literal["cls", "mean", "mix", "sentences"] | None = None,
         max_length: int | None = None,
-        form: InputFormat | None = None,
+        input_format: InputFormat | None = None,
         masked_lm: bool | Literal["auto"] = False,
         **settings: Any,
     ) -> Encoder:
@@ -525,7 +534,7 @@ class Encoder(nn.Module):
             folder: an exported encoder, a sentence-transformers or plain Hugging Face folder.
             pooling: instead of the recorded one.
             max_length: instead of the recorded one.
-            form: instead of the recorded one.
+            input_format: instead of the recorded one.
             masked_lm: as for `Encoder`.
             settings: other fields of `EncoderSettings`.
 
@@ -533,37 +542,37 @@ class Encoder(nn.Module):
             UserError: as for `Encoder`.
         """
         found = loading.find_folder(folder)
-        recorded = loading.read_recorded(found, pooling)
-        for note in recorded.notes:
+        metadata = loading.read_metadata(found, pooling)
+        for note in metadata.notes:
             loading.log.warning(note)
-        if pooling == "mix" and recorded.mix is None:
+        if pooling == "mix" and metadata.mix is None:
             made = "equal" if settings.get("mix_init", "uniform") == "uniform" else "random"
             loading.log.warning(
                 f"{folder}: has no learned mix of its layers, so one of {made} weights is made."
             )
         values: dict[str, Any] = {
-            "pooling": pooling or recorded.pooling or "cls",
-            "form": form or recorded.form or InputFormat(),
-            "adapters": recorded.adapters and recorded.adapters.without_start(),
-            "control_codes": recorded.control_codes,
+            "pooling": pooling or metadata.pooling or "cls",
+            "form": input_format or metadata.input_format or InputFormat(),
+            "adapters": metadata.adapters and metadata.adapters.without_start(),
+            "control_codes": metadata.control_codes,
             **settings,
         }
-        config = loading.checked_config(recorded.backbone)
+        config = loading.checked_config(metadata.backbone)
         limit = position_limit(config) or 512
-        values["max_length"] = max_length or recorded.max_length or min(512, limit)
+        values["max_length"] = max_length or metadata.max_length or min(512, limit)
         settings_found = replace(EncoderSettings(str(folder)), **values)
         return cls(settings_found, masked_lm=masked_lm).eval()
 
 
-def default_piece_tokens(device: torch.device, packed: bool) -> int:
-    """The token budget of a piece where the settings name none.
+def default_max_tokens_per_forward(device: torch.device, unpadded: bool) -> int:
+    """The token budget of a micro-batch where the settings name none.
 
-    CPU, packed: training steps of 48 real texts (11,625 tokens, MiniLM 6 x 384) took 10.6, 9.7,
+    CPU, unpadded: training steps of 48 real texts (11,625 tokens, MiniLM 6 x 384) took 10.6, 9.7,
     9.6, 9.6 and 9.9 CPU-seconds in fp32 at 512, 1024, 2048, 4096 and 16384 tokens, and 6.5, 6.1,
-    6.0, 5.8 and 5.9 with bf16 autocast. Under autocast many small pieces also sum the weights'
-    gradients in bf16: 1.4 % off the fp32 gradient at 512 tokens, 1.2 % at 4096.
-    The numbers for other devices and for padded pieces are not measured.
+    6.0, 5.8 and 5.9 with bf16 autocast. Under autocast many small micro-batches also sum the
+    weights' gradients in bf16: 1.4 % off the fp32 gradient at 512 tokens, 1.2 % at 4096.
+    The numbers for other devices and for padded micro-batches are not measured.
     """
     if device.type == "cpu":
         return 4096
-    return 65536 if packed else 32768
+    return 65536 if unpadded else 32768

@@ -49,7 +49,7 @@ def mix_shares(weights: Float[Tensor, "1 M"]) -> Float[Tensor, " M"]:
 
 
 def mix_layers(
-    firsts: Sequence[Float[Tensor, "U H"]], weights: Float[Tensor, "1 M"]
+    range_starts: Sequence[Float[Tensor, "U H"]], weights: Float[Tensor, "1 M"]
 ) -> Float[Tensor, "U H"]:
     """The learned mix of every layer's first-token state: ``sum_l softmax(w)_l h_l``.
 
@@ -57,9 +57,9 @@ def mix_layers(
     in fp32 at least, under autocast too.
 
     Args:
-        firsts: the first tokens' states, of the embeddings first and then of each layer.
-        weights: before the softmax, one for each of ``firsts``.
+        range_starts: the first tokens' states, of the embeddings first and then of each layer.
+        weights: before the softmax, one for each of ``range_starts``.
     """
     shares = mix_shares(weights)
     # Products and a sum, not a matrix product: that one autocast would lower.
-    return (torch.stack(list(firsts)).to(shares.dtype) * shares.view(-1, 1, 1)).sum(0)
+    return (torch.stack(list(range_starts)).to(shares.dtype) * shares.view(-1, 1, 1)).sum(0)

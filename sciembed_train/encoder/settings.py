@@ -35,17 +35,17 @@ class EncoderSettings:
             (`pooling.mix_layers`). ``sentences`` is a vector for each sentence, the mean over its
             tokens, and none of a whole text: compared by best match or by transport.
         max_length: most tokens of a text, special tokens included.
-        form: how title and abstract become one text.
-        forward: ``packed`` multiplies no padding and needs a BERT-family backbone, ``padded``
+        input_format: how title and abstract become one text.
+        forward: ``unpadded`` multiplies no padding and needs a BERT-family backbone, ``padded``
             runs any, ``auto`` packs where it can.
-        piece_tokens: token budget of one micro-batch (slots, where it is padded). It changes
-            speed and memory, not results. None takes the device's default.
-        attention: how a packed forward keeps texts apart: ``by_text``, ``varlen``, ``nested`` or
+        max_tokens_per_forward: token budget of one micro-batch (slots, where it is padded). It
+            changes speed and memory, not results. None takes the device's default.
+        attention: how a unpadded forward keeps texts apart: ``by_text``, ``varlen``, ``nested`` or
             ``padded`` (`attention.attend`). It changes speed, not results. ``auto`` takes what
             suits the device, the type of the numbers and the dropout (`attention.preferred`).
         gradient_checkpointing: compute each layer again in the backward instead of keeping its
             inner states: far less memory, about a third more time.
-        compile: in training, compile what a packed layer does after attention
+        compile: in training, compile what a unpadded layer does after attention
             (`compiling.compiled_on`): the same values and gradients but for rounding, other
             dropout masks of hidden states. Off unless set: on a CPU it was slower or no faster,
             and no GPU has been measured.
@@ -64,9 +64,9 @@ class EncoderSettings:
     backbone: str
     pooling: Literal["cls", "mean", "mix", "sentences"] = "cls"
     max_length: int = 512
-    form: InputFormat = field(default_factory=InputFormat)
-    forward: Literal["auto", "packed", "padded"] = "auto"
-    piece_tokens: int | None = None
+    input_format: InputFormat = field(default_factory=InputFormat)
+    forward: Literal["auto", "unpadded", "padded"] = "auto"
+    max_tokens_per_forward: int | None = None
     attention: Literal["auto", "by_text", "varlen", "nested", "padded"] = "auto"
     gradient_checkpointing: bool = False
     compile: bool = False
@@ -83,8 +83,8 @@ class EncoderSettings:
             raise refuse("backbone", "the folder or hub name of a Hugging Face encoder")
         if self.pooling not in pooling.POOLINGS:
             raise refuse("pooling", " or ".join(pooling.POOLINGS))
-        if self.forward not in ("auto", "packed", "padded"):
-            raise refuse("forward", "auto, packed or padded")
+        if self.forward not in ("auto", "unpadded", "padded"):
+            raise refuse("forward", "auto, unpadded or padded")
         if self.attention not in attention.NAMES:
             raise refuse("attention", " or ".join(attention.NAMES))
         if self.forward == "padded" and self.attention != "auto":
@@ -98,8 +98,8 @@ class EncoderSettings:
             raise refuse("compile", "false, since it has adapters")
         if self.max_length < 3:
             raise refuse("max_length", "3 or more tokens")
-        if self.piece_tokens is not None and self.piece_tokens < 1:
-            raise refuse("piece_tokens", "1 or more tokens, or null for the device's own")
+        if self.max_tokens_per_forward is not None and self.max_tokens_per_forward < 1:
+            raise refuse("max_tokens_per_forward", "1 or more tokens, or null for the device's own")
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise refuse("dropout", "at least 0 and below 1, or null for the backbone's own")
         if self.mix_init not in ("uniform", "linear"):

@@ -73,7 +73,7 @@ class PlainModel:
         self, records: Sequence[Record], settings: EmbedSettings
     ) -> Float32[np.ndarray, "P D"]:
         encoder = self.model.encoder
-        separator = encoder.settings.form.separator
+        separator = encoder.settings.input_format.separator
         between = encoder.tokenizer.sep_token if separator == "sep" else " "
         texts = (as_paper(record, between) for record in records)
         with Progress(self.model.quiet).stage("embedding", len(records), "texts") as stage:

@@ -41,7 +41,7 @@ _DUAL: Any = True  # its type is given as text alone
 
 
 @dataclass
-class Told:
+class ProbeScore:
     """What probes tell of new papers.
 
     Args:
@@ -59,12 +59,12 @@ class Told:
     unfinished: int = 0
 
 
-def tell_classes(
+def classification_probe(
     x: Float32[np.ndarray, "N D"],
     y: Int64[np.ndarray, " N"],
     new: Float32[np.ndarray, "M D"],
     grid: bool = True,
-) -> Told:
+) -> ProbeScore:
     """The class of each new paper, by a linear SVM with the squared hinge.
 
     Args:
@@ -76,7 +76,7 @@ def tell_classes(
     """
     from sklearn.svm import LinearSVC
 
-    told = Told(np.empty(len(new), dtype=np.int64))
+    told = ProbeScore(np.empty(len(new), dtype=np.int64))
     counts = np.unique(y, return_counts=True)[1]
     if len(counts) < 2:
         told.found[:] = y[0]
@@ -90,18 +90,18 @@ def tell_classes(
     return told
 
 
-def tell_labels(
+def multi_label_probe(
     x: Float32[np.ndarray, "N D"],
     y: Int64[np.ndarray, "N C"],
     new: Float32[np.ndarray, "M D"],
-) -> Told:
+) -> ProbeScore:
     """Which labels each new paper has: one against the rest, linear SVMs with the hinge.
 
-    Each label has its own cost, chosen as in `tell_classes`, in few-shot runs too.
+    Each label has its own cost, chosen as in `classification_probe`, in few-shot runs too.
     """
     from sklearn.svm import LinearSVC
 
-    told = Told(np.zeros((len(new), y.shape[1]), dtype=np.int64))
+    told = ProbeScore(np.zeros((len(new), y.shape[1]), dtype=np.int64))
     for label, column in enumerate(y.T):
         rarer = int(min(column.sum(), len(column) - column.sum()))
         if not rarer:
@@ -116,18 +116,18 @@ def tell_labels(
     return told
 
 
-def tell_numbers(
+def regression_probe(
     x: Float32[np.ndarray, "N D"],
     y: Float[np.ndarray, " N"],
     new: Float32[np.ndarray, "M D"],
-) -> Told:
+) -> ProbeScore:
     """A number for each new paper, by linear support vector regression.
 
     The cost is chosen from `NUMBER_COSTS` by R2 in `FOLDS` folds, not shuffled.
     """
     from sklearn.svm import LinearSVR
 
-    told = Told(np.empty(len(new), dtype=np.float64))
+    told = ProbeScore(np.empty(len(new), dtype=np.float64))
     machine = LinearSVR(dual=_DUAL, random_state=SEED)
     folds = FOLDS if len(y) >= 2 * FOLDS else 0  # R2 needs two papers in each fold
     told.found[:] = _fit(machine, NUMBER_COSTS, folds, x, y, told).predict(new)
@@ -192,7 +192,7 @@ def check_installed() -> None:
 
 
 def _fit(
-    machine: Any, costs: tuple[float, ...], folds: int | None, x: Any, y: Any, told: Told
+    machine: Any, costs: tuple[float, ...], folds: int | None, x: Any, y: Any, told: ProbeScore
 ) -> Any:
     """The machine fitted on all training papers, at the best cost or, without folds, the default.
 
@@ -222,7 +222,7 @@ def _fit(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the warnings that tell what `Told` counts, or what `class_samples` says."""
+    """Without the warnings that tell what `ProbeScore` counts, or what `class_samples` says."""
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from sciembed_train.encoder.io.loading import Recorded, find_folder, read_recorded
+from sciembed_train.encoder.io.loading import ModelMetadata, find_folder, read_metadata
 from sciembed_train.errors import UserError
 from sciembed_train.inference.embedding import model_place
 from sciembed_train.inference.options import (
@@ -67,7 +67,7 @@ def scoring_of(folder: str | Path, settings: EmbedSettings, asked: ScoreSettings
         UserError: no such model, it records what is not built, it has no vectors of the kind
             that the scorer compares, or the temperature of transport is neither recorded nor given.
     """
-    recorded = read_recorded(find_folder(model_place(folder)), settings.pooling)
+    recorded = read_metadata(find_folder(model_place(folder)), settings.pooling)
     many = recorded.pooling == "sentences"
     scorer = asked.scorer or _recorded_scorer(folder, recorded)
     asked.check(scorer)
@@ -90,7 +90,7 @@ def scoring_of(folder: str | Path, settings: EmbedSettings, asked: ScoreSettings
     return Scoring(scorer, cast(Similarity, similarity))
 
 
-def _recorded_scorer(folder: str | Path, recorded: Recorded) -> Scorer:
+def _recorded_scorer(folder: str | Path, recorded: ModelMetadata) -> Scorer:
     if recorded.pooling != "sentences":
         return "sentences" if recorded.texts == "sentences" else "document"
     if recorded.similarity not in ("best_match", "transport"):
@@ -101,7 +101,9 @@ def _recorded_scorer(folder: str | Path, recorded: Recorded) -> Scorer:
     return cast(Scorer, recorded.similarity)
 
 
-def _transport(folder: str | Path, recorded: Recorded, asked: ScoreSettings) -> TransportSettings:
+def _transport(
+    folder: str | Path, recorded: ModelMetadata, asked: ScoreSettings
+) -> TransportSettings:
     keys = ("temperature", "blur", "scaling")
     given = {key: getattr(asked, key) for key in keys if getattr(asked, key) is not None}
     values = {**(recorded.transport or {}), **given}

@@ -74,7 +74,7 @@ class SentenceModel:
                 self.encoder, papers, self.settings, lambda n: stage.reach(stage.done + n)
             )
             vectors = PaperSentences.write(map(self._prepared, parts), self.encoder.dim)
-        assert len(vectors.firsts) == search.count + 1
+        assert len(vectors.range_starts) == search.count + 1
         self.notes, cut = [], 0
         with progress.stage("ranking", len(search.queries), "queries") as stage:
             for at, query in enumerate(search.queries.tolist()):

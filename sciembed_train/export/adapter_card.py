@@ -112,12 +112,12 @@ def _put_in(settings: AdapterSettings, code: str) -> Iterator[str]:
 
 
 def _papers(encoder: Encoder, tokenizer: str) -> Iterator[str]:
-    form = encoder.settings.form
+    input_format = encoder.settings.input_format
     text = "sep.join(part for part in (p['title'], p['abstract']) if part)"
-    if form.control_code:
-        text = f"{form.control_code + ' '!r} + {text}"
+    if input_format.control_code:
+        text = f"{input_format.control_code + ' '!r} + {text}"
     yield 'papers = [{"title": "A first title", "abstract": "What the paper says."}]'
-    yield "sep = " + (f"{tokenizer}.sep_token" if form.separator == "sep" else '" "')
+    yield "sep = " + (f"{tokenizer}.sep_token" if input_format.separator == "sep" else '" "')
     yield f"texts = [{text} for p in papers]"
 
 

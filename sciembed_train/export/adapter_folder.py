@@ -29,7 +29,7 @@ from sciembed_train.encoder.adapters.adapter_settings import (
 from sciembed_train.encoder.adapters.fusion import fusion_code
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.io.loading import quiet_transformers
-from sciembed_train.encoder.unpadded.bert import why_not_packed
+from sciembed_train.encoder.unpadded.bert import why_not_unpadded
 from sciembed_train.export.mix_folder import ASKED
 from sciembed_train.export.sentence_transformers_layout import write_layout
 from sciembed_train.text.inputs import FORMATS
@@ -62,7 +62,7 @@ def why_no_own_code(encoder: Encoder) -> str | None:
     odd = [key for key, value in _WRITTEN.items() if config.get(key) != value]
     if config.architecture is not None or odd or not isinstance(config["reduction_factor"], int):
         return f"adapters {encoder.adapters.settings.config} are run by the library alone"
-    reason = why_not_packed(encoder.backbone)
+    reason = why_not_unpadded(encoder.backbone)
     return None if reason is None else f"only BERT's family is written so, and its {reason}"
 
 
@@ -187,7 +187,7 @@ def library_vectors(
     return torch.cat(vectors).float().clone()
 
 
-def loads_silently(folder: Path) -> str | None:
+def loads_without_warning(folder: Path) -> str | None:
     """Which part but the base a plain ``AutoModel`` would load; none should."""
     from transformers import AutoModel
 

@@ -11,7 +11,7 @@ from typing import Any
 from sciembed_train.encoder.adapters.adapter_files import CONFIG, save_adapter
 from sciembed_train.encoder.adapters.adapter_settings import library
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.encoder.io.loading import find_folder, quiet_transformers, read_recorded
+from sciembed_train.encoder.io.loading import find_folder, quiet_transformers, read_metadata
 from sciembed_train.errors import UserError
 from sciembed_train.export.adapter_folder import library_vectors
 from sciembed_train.export.export_folder import (
@@ -96,7 +96,7 @@ def _verify(encoder: Encoder, folder: Path, format: str) -> float:
     """The largest difference to what the library computes with the adapter in the backbone."""
     from transformers import AutoModel
 
-    backbone = read_recorded(find_folder(encoder.settings.backbone)).backbone
+    backbone = read_metadata(find_folder(encoder.settings.backbone)).backbone
     texts = probe_texts(encoder)
     with quiet_transformers():
         model: Any = AutoModel.from_pretrained(str(backbone), local_files_only=True)

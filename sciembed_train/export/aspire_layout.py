@@ -107,7 +107,7 @@ def export_aspire(
         },
         "sciembed_train": {
             "max_length": encoder.settings.max_length,
-            "input_format": encoder.settings.form.as_dict(),
+            "input_format": encoder.settings.input_format.as_dict(),
             **own,
         },
     }
@@ -195,7 +195,7 @@ def _as_published(
         papers = multi_vector.probe_papers()
         tokenizer = copy.deepcopy(encoder.tokenizer.hf)  # a call with truncation changes it
         tokenizer.model_max_length = length
-        _, found = multi_vector.by_a_loop(tokenizer, model, encoder.settings.form, papers)
+        _, found = multi_vector.by_a_loop(tokenizer, model, encoder.settings.input_format, papers)
         return torch.cat(found), torch.cat(encoder.encode_sentences(papers))
     texts, vectors = export_folder.probe_texts(encoder), []
     with torch.inference_mode():

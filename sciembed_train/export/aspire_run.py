@@ -117,12 +117,12 @@ def load_aspire(folder: Path, base: str | None = None, max_length: int | None = 
     # As trained: a bi-encoder with a separator between sentences, the others without.
     sentences = "sep" if kind is BIENCODER else "joined"
     try:
-        form = InputFormat(**own.get("input_format", {"sentences": sentences}))
+        input_format = InputFormat(**own.get("input_format", {"sentences": sentences}))
     except TypeError as error:
         raise UserError(f"{where}: `input_format` is wrong ({error}). Export it again.") from error
     state = _read_state(folder / kind.weights, kind)
     try:
-        place = loading.read_recorded(loading.find_folder(base), "cls").backbone
+        place = loading.read_metadata(loading.find_folder(base), "cls").backbone
     except UserError as error:
         raise UserError(
             f"{where} names the base model {base}. {error} Say where it is with --base."
@@ -139,7 +139,7 @@ def load_aspire(folder: Path, base: str | None = None, max_length: int | None = 
         )
     limit = min(512, position_limit(config) or 512)
     length = max_length or int(own.get("max_length", limit))
-    settings = EncoderSettings(str(folder), kind.pooling, length, form)
+    settings = EncoderSettings(str(folder), kind.pooling, length, input_format)
     with torch.random.fork_rng(devices=[]), loading.quiet_transformers():
         backbone: Any = AutoModel.from_config(config, trust_remote_code=False).float()
     if not any(key.startswith("pooler.") for key in state):

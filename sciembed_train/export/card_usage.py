@@ -84,12 +84,12 @@ def _texts(encoder: Encoder, texts: str, tokenizer: str) -> Iterator[str]:
         yield from (f"    {json.dumps(text)}," for text in _TEXTS[texts])
         yield "]"
         return
-    form = encoder.settings.form
+    input_format = encoder.settings.input_format
     # Every text that the card's code makes of a paper goes through this one expression.
     text = "sep.join(part for part in (p['title'], p['abstract']) if part)"
-    if form.control_code:
-        text = f"{json.dumps(form.control_code + ' ')} + {text}"
-    separator = f"{tokenizer}.sep_token" if form.separator == "sep" else '" "'
+    if input_format.control_code:
+        text = f"{json.dumps(input_format.control_code + ' ')} + {text}"
+    separator = f"{tokenizer}.sep_token" if input_format.separator == "sep" else '" "'
     yield from _PAPERS
     yield f"sep = {separator}"
     yield f"texts = [{text} for p in papers]"

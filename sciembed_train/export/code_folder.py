@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sciembed_train.encoder.adapters.adapter_settings import BASE_PLACE
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.encoder.unpadded.bert import PACKED_TYPES, why_not_packed
+from sciembed_train.encoder.unpadded.bert import PACKED_TYPES, why_not_unpadded
 from sciembed_train.export.card_usage import of_formats
 from sciembed_train.export.sentence_transformers_layout import write_layout
 from sciembed_train.text.inputs import FORMATS
@@ -31,7 +31,7 @@ _SPECIAL = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 def why_no_whole_models(encoder: Encoder) -> str | None:
     """Why there is no plain model for each format; None where there is."""
-    reason = why_not_packed(encoder.backbone)
+    reason = why_not_unpadded(encoder.backbone)
     return None if reason is None else f"positions are turned in BERT's family alone, and {reason}"
 
 
@@ -150,7 +150,9 @@ def card(encoder: Encoder) -> Iterator[str]:
 
 
 def _usage(encoder: Encoder) -> Iterator[str]:
-    separator = "[tokenizer.sep_token]" if encoder.settings.form.separator == "sep" else "' '"
+    separator = (
+        "[tokenizer.sep_token]" if encoder.settings.input_format.separator == "sep" else "' '"
+    )
     join = f"{separator.strip('[]')}.join(part for part in (p['title'], p['abstract']) if part)"
     papers = 'papers = [{"title": "A first title", "abstract": "What the paper says."}]'
     place = 'folder = "PATH_OF_THIS_MODEL/hf/[PRX]"'

@@ -34,7 +34,7 @@ from sciembed_train.errors import UserError
 from sciembed_train.export import adapter_folder, code_folder, mix_folder, multi_vector
 from sciembed_train.export.model_card import model_card
 from sciembed_train.export.published import OF_TEXTS
-from sciembed_train.export.run_custom_code import with_own_codes
+from sciembed_train.export.run_custom_code import with_custom_codes
 from sciembed_train.export.sentence_transformers_layout import write_layout, write_refusal
 from sciembed_train.text.inputs import FORMATS
 
@@ -254,7 +254,7 @@ def verify(encoder: Encoder, folder: Path) -> dict[str, float | None]:
     if encoder.head is not None:
         rows, positions = _masked(encoder, texts)
         with encoder.inferring("fp32"):
-            _, states = encoder.with_states(rows, positions)
+            _, states = encoder.with_token_states(rows, positions)
             wanted = encoder.token_logits(states).float().clone()
         found = _masked_with_transformers(encoder, folder, rows)[positions]
         library = "AutoModelForMaskedLM"
@@ -359,7 +359,7 @@ def _several_with_transformers(encoder: Encoder, folder: Path) -> float:
             "and so would give other embeddings and say nothing. The export was removed."
         )
     papers = multi_vector.probe_papers()
-    ids, found = multi_vector.with_transformers(folder, encoder.settings.form, papers)
+    ids, found = multi_vector.with_transformers(folder, encoder.settings.input_format, papers)
     _compare_ids(encoder, [encoder.compose(*paper) for paper in papers], ids)
     expected = encoder.encode_sentences(papers)
     return compare("AutoModel", "sentence vectors", torch.cat(found), torch.cat(expected))
@@ -367,9 +367,9 @@ def _several_with_transformers(encoder: Encoder, folder: Path) -> float:
 
 def _with_own_code(encoder: Encoder, folder: Path, texts: Sequence[str]) -> Float[Tensor, "N D"]:
     """The same where the encoder mixes layers; without the code nothing may load."""
-    _check_refusal(mix_folder.loads_silently(folder), "the code that mixes its layers")
+    _check_refusal(mix_folder.loads_without_warning(folder), "the code that mixes its layers")
     try:
-        ids, vectors = mix_folder.with_own_code(folder, texts)
+        ids, vectors = mix_folder.with_custom_code(folder, texts)
     except RuntimeError as error:
         raise ExportError(
             f"AutoModel does not load hf/ with its own code: {error}. The export was removed."
@@ -381,13 +381,13 @@ def _with_own_code(encoder: Encoder, folder: Path, texts: Sequence[str]) -> Floa
 def _each_format(encoder: Encoder, folder: Path, texts: Sequence[str]) -> dict[str, float | None]:
     """The largest difference over the formats, for each way to load an export with adapters."""
     assert encoder.adapters is not None
-    _check_refusal(adapter_folder.loads_silently(folder), "its adapter")
+    _check_refusal(adapter_folder.loads_without_warning(folder), "its adapter")
     formats = encoder.adapters.settings.formats
     found = {"AutoModel and adapters": adapter_folder.with_adapterhub(encoder, folder, texts)}
     if adapter_folder.why_no_own_code(encoder) is None:
         places = [folder / "hf" / FORMATS[name] for name in formats]
         try:
-            read = with_own_codes(places, texts, encoder.settings.pooling)
+            read = with_custom_codes(places, texts, encoder.settings.pooling)
         except RuntimeError as error:
             raise ExportError(
                 f"AutoModel does not load hf/ with its own code: {error}. The export was removed."
@@ -458,7 +458,7 @@ def _with_sentence_transformers(folder: Path, texts: Sequence[str]) -> Float[Ten
     """Embeddings as a user of sentence-transformers gets them; None where it is not installed."""
     if importlib.util.find_spec("sentence_transformers") is None:
         return None
-    # With WANDB_MODE=offline, importing it prints a line; a verb's own output may be JSON.
+    # With WANDB_MODE=offline, importing it prints a line; a command's own output may be JSON.
     with contextlib.redirect_stdout(sys.stderr):
         from sentence_transformers import SentenceTransformer
     with quiet_transformers():

@@ -21,7 +21,7 @@ from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.io.loading import quiet_transformers
 from sciembed_train.encoder.layer_mix import BACKBONE_PLACE
 from sciembed_train.encoder.pooling import mix_shares
-from sciembed_train.export.run_custom_code import with_own_codes
+from sciembed_train.export.run_custom_code import with_custom_codes
 from sciembed_train.export.sentence_transformers_layout import write_layout, write_mix_layout
 
 CODE = Path(__file__).with_name("layer_mix.py")
@@ -76,7 +76,7 @@ def write_parts(encoder: Encoder, folder: Path, similarity: str) -> None:
     write_layout(hf, dim=encoder.dim, pooling="cls", max_length=length, similarity=similarity)
 
 
-def loads_silently(folder: Path) -> str | None:
+def loads_without_warning(folder: Path) -> str | None:
     """Which part a plain ``AutoModel`` would load; none should."""
     from transformers import AutoModel
 
@@ -92,7 +92,7 @@ def loads_silently(folder: Path) -> str | None:
     return None
 
 
-def with_own_code(
+def with_custom_code(
     folder: Path, texts: Sequence[str]
 ) -> tuple[list[list[int]], Float[Tensor, "N D"]]:
     """Token ids and embeddings as a user of transformers gets them from ``hf/``, with its code.
@@ -100,4 +100,4 @@ def with_own_code(
     Raises:
         RuntimeError: it could not be loaded so; the message says why.
     """
-    return with_own_codes([folder / "hf"], texts)[0]
+    return with_custom_codes([folder / "hf"], texts)[0]

@@ -135,8 +135,8 @@ def _made_by(record: dict[str, Any]) -> str:
 
 
 def _input_format(encoder: Encoder, texts: str) -> Iterator[str]:
-    form, tokenizer = encoder.settings.form, encoder.tokenizer
-    between = f"`{tokenizer.sep_token}`" if form.separator == "sep" else "one space"
+    input_format, tokenizer = encoder.settings.input_format, encoder.tokenizer
+    between = f"`{tokenizer.sep_token}`" if input_format.separator == "sep" else "one space"
     yield "## Input"
     yield ""
     if texts == "sentences":
@@ -153,10 +153,10 @@ def _input_format(encoder: Encoder, texts: str) -> Iterator[str]:
         f"Title, {between}, abstract. A paper without an abstract is its title alone, with nothing "
         "after it."
     )
-    if form.sentences == "sep":
+    if input_format.sentences == "sep":
         yield f"Between the sentences of an abstract stands `{tokenizer.sep_token}`."
-    if form.control_code:
-        yield f"Every text begins with `{form.control_code}` and one space."
+    if input_format.control_code:
+        yield f"Every text begins with `{input_format.control_code}` and one space."
     if encoder.settings.pooling == "sentences":
         yield (
             "The sentences are read together and with the title, which has no vector of its own "

@@ -55,7 +55,7 @@ def probe_papers() -> list[Paper]:
 
 
 def with_transformers(
-    folder: Path, form: InputFormat, papers: Sequence[Paper]
+    folder: Path, input_format: InputFormat, papers: Sequence[Paper]
 ) -> tuple[list[list[int]], list[Float[Tensor, "S D"]]]:
     """Token ids of the papers, and sentence vectors as a user of ``transformers`` gets them."""
     from transformers import AutoModel, AutoTokenizer
@@ -63,17 +63,17 @@ def with_transformers(
     with quiet_transformers():
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         model = AutoModel.from_pretrained(str(folder), local_files_only=True).eval()
-    return by_a_loop(tokenizer, model, form, papers)
+    return by_a_loop(tokenizer, model, input_format, papers)
 
 
 def by_a_loop(
-    tokenizer: Any, model: Any, form: InputFormat, papers: Sequence[Paper]
+    tokenizer: Any, model: Any, input_format: InputFormat, papers: Sequence[Paper]
 ) -> tuple[list[list[int]], list[Float[Tensor, "S D"]]]:
     """Token ids, and means of a plain model's states in a loop over the tokens of each sentence.
 
     As the model card has it: nothing of this project takes part but the way that texts are joined.
     """
-    texts = [_composed(form, tokenizer.sep_token, *paper) for paper in papers]
+    texts = [_composed(input_format, tokenizer.sep_token, *paper) for paper in papers]
     vectors = []
     with torch.inference_mode():
         # Two at a time, so that padding takes part.
@@ -97,17 +97,17 @@ def by_a_loop(
 
 
 def _composed(
-    form: InputFormat, sep: str, title: str, sentences: Sequence[str]
+    input_format: InputFormat, sep: str, title: str, sentences: Sequence[str]
 ) -> tuple[str, list[tuple[int, int]]]:
     """The text of a paper, and the first character of each sentence and the one after its last."""
-    text = " ".join(part for part in (form.control_code, title.strip()) if part)
+    text = " ".join(part for part in (input_format.control_code, title.strip()) if part)
     places = []
     for number, sentence in enumerate(sentences):
         if number:
-            text += sep if form.sentences == "sep" else " "
+            text += sep if input_format.sentences == "sep" else " "
         elif title.strip():
-            text += sep if form.separator == "sep" else " "
-        elif form.control_code:
+            text += sep if input_format.separator == "sep" else " "
+        elif input_format.control_code:
             text += " "
         places.append((len(text), len(text) + len(sentence)))
         text += sentence
@@ -118,7 +118,7 @@ def sentence_transformers_refuses(folder: Path) -> bool | None:
     """Whether it refuses the folder in the words meant for that; None where not installed."""
     if importlib.util.find_spec("sentence_transformers") is None:
         return None
-    # With WANDB_MODE=offline, importing it prints a line; a verb's own output may be JSON.
+    # With WANDB_MODE=offline, importing it prints a line; a command's own output may be JSON.
     with contextlib.redirect_stdout(sys.stderr):
         from sentence_transformers import SentenceTransformer
     for trust in (False, True):

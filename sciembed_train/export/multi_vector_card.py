@@ -73,10 +73,10 @@ def _matching(record: dict[str, Any]) -> Iterator[str]:
 
 
 def _transformers(encoder: Encoder, record: dict[str, Any]) -> Iterator[str]:
-    form, length = encoder.settings.form, encoder.settings.max_length
-    gap = "tokenizer.sep_token" if form.sentences == "sep" else '" "'
-    between = "tokenizer.sep_token" if form.separator == "sep" else '" "'
-    code = json.dumps(f"{form.control_code} ") + " + " if form.control_code else ""
+    input_format, length = encoder.settings.input_format, encoder.settings.max_length
+    gap = "tokenizer.sep_token" if input_format.sentences == "sep" else '" "'
+    between = "tokenizer.sep_token" if input_format.separator == "sep" else '" "'
+    code = json.dumps(f"{input_format.control_code} ") + " + " if input_format.control_code else ""
     yield "With `transformers` alone:"
     yield ""
     yield "```python"

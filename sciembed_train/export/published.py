@@ -91,10 +91,10 @@ def what_is_known(args: argparse.Namespace, folder: Path) -> Known:
     Raises:
         UserError: a recorded file is malformed, or what is known does not go together.
     """
-    from sciembed_train.encoder.io.loading import checked_config, log, read_recorded
+    from sciembed_train.encoder.io.loading import checked_config, log, read_metadata
 
     given = METHODS.get(args.method or "")
-    recorded = read_recorded(folder, args.pooling or (given and given.pooling))
+    recorded = read_metadata(folder, args.pooling or (given and given.pooling))
     method, similarity = args.method, recorded.similarity
     if recorded.pooling is None and method is None:
         method = published_as(args.source, folder)

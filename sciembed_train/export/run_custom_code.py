@@ -17,7 +17,7 @@ from torch import Tensor
 READER = Path(__file__).with_name("custom_code_reader.py")
 
 
-def with_own_codes(
+def with_custom_codes(
     folders: Sequence[Path], texts: Sequence[str], pooling: str = "cls"
 ) -> list[tuple[list[list[int]], Float[Tensor, "N D"]]]:
     """Token ids and embeddings as a user of transformers gets them who trusts the models' code.

@@ -90,15 +90,15 @@ def describe(encoder: Encoder) -> dict[str, Any]:
     return {
         "pooling": encoder.settings.pooling,
         "max_length": encoder.settings.max_length,
-        "input_format": encoder.settings.form.as_dict(),
+        "input_format": encoder.settings.input_format.as_dict(),
         "dim": encoder.dim,
         "device": encoder.device.type,
     }
 
 
-def piece_tokens(encoder: Encoder, settings: EmbedSettings) -> int:
+def max_tokens_per_forward(encoder: Encoder, settings: EmbedSettings) -> int:
     """Tokens that are encoded at once."""
-    return settings.batch_tokens or encoder.piece_tokens
+    return settings.batch_tokens or encoder.max_tokens_per_forward
 
 
 def chunk_size(tokens: int) -> int:
@@ -171,7 +171,7 @@ def embed_texts(
     """
     found = np.empty((count, encoder.dim), dtype=np.float32)
     at = 0
-    for rows in token_chunks(encoder, texts, chunk_size(piece_tokens(encoder, settings))):
+    for rows in token_chunks(encoder, texts, chunk_size(max_tokens_per_forward(encoder, settings))):
         found[at : at + len(rows)] = encode(encoder, rows, settings, done)
         at += len(rows)
     assert at == count

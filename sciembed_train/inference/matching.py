@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sciembed_train.corpus.store.sentence_store import abstract_sentences
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.encoder.io.loading import find_folder, log, read_recorded
+from sciembed_train.encoder.io.loading import find_folder, log, read_metadata
 from sciembed_train.errors import UserError
 from sciembed_train.inference.plan_picture import draw
 from sciembed_train.losses import transport as ot
@@ -142,7 +142,7 @@ class Matcher:
         Raises:
             UserError: there is no such model, or it is used against its record.
         """
-        recorded = read_recorded(find_folder(model))
+        recorded = read_metadata(find_folder(model))
         if alone is None:
             alone = recorded.texts == "sentences"
         encoder = Encoder.load(model)
@@ -194,7 +194,7 @@ class Matcher:
     def _in_context(self, papers: list[tuple[str, list[str]]]) -> list[SentenceVectors]:
         tokenizer, settings = self.encoder.tokenizer, self.encoder.settings
         composed = [
-            settings.form.compose_sentences(title, sentences, tokenizer.sep_token)
+            settings.input_format.compose_sentences(title, sentences, tokenizer.sep_token)
             for title, sentences in papers
         ]
         bodies = tokenizer.encode_sentences([t for t, _ in composed], [s for _, s in composed])

@@ -30,31 +30,31 @@ class Grouped:
 
     Args:
         vectors: of all groups; may be mapped.
-        firsts: of each group its first, and then the number of all.
+        range_starts: of each group its first, and then the number of all.
         places: of each the row in ``vectors``, where they are not those of ``vectors`` in order.
     """
 
     vectors: Vectors
-    firsts: Ints
+    range_starts: Ints
     places: Ints | None = None
 
     @property
     def sizes(self) -> Ints:
         """How many vectors each group has."""
-        return np.diff(self.firsts)
+        return np.diff(self.range_starts)
 
     def padded(self, groups: Ints) -> tuple[Floats, Ints]:
         """The vectors of some groups, ``[B, S, D]``, and how many are there, ``[B]``.
 
         A shorter group repeats its last vector; what stands for an empty one means nothing.
         """
-        starts = self.firsts[groups]
-        counts = self.firsts[groups + 1] - starts
+        starts = self.range_starts[groups]
+        counts = self.range_starts[groups + 1] - starts
         most = max(1, int(counts.max()))
-        if not self.firsts[-1]:
+        if not self.range_starts[-1]:
             return np.zeros((len(groups), 1, self.vectors.shape[1])), counts
         within = np.minimum(np.arange(most), np.maximum(counts - 1, 0)[:, None])
-        rows = np.minimum(starts[:, None] + within, self.firsts[-1] - 1)
+        rows = np.minimum(starts[:, None] + within, self.range_starts[-1] - 1)
         rows = rows if self.places is None else self.places[rows]
         return self.vectors[rows].astype(np.float64), counts
 

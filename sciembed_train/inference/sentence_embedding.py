@@ -28,7 +28,7 @@ from sciembed_train.inference.embedding import (
     chunk_size,
     chunks,
     encode,
-    piece_tokens,
+    max_tokens_per_forward,
     refuse_not_finite,
 )
 from sciembed_train.inference.options import EmbedSettings
@@ -70,7 +70,7 @@ def in_papers(
     Raises:
         UserError: a vector is not finite.
     """
-    for few in chunks(papers, chunk_size(piece_tokens(encoder, settings))):
+    for few in chunks(papers, chunk_size(max_tokens_per_forward(encoder, settings))):
         readable = [is_read(encoder, paper) for paper in few]
         asked = [paper for paper, there in zip(few, readable, strict=True) if there]
         budget, precision = settings.batch_tokens, settings.precision
@@ -110,7 +110,7 @@ def alone(
         composed = [encoder.compose(sentence, None) for part in texts for sentence in part]
         return encoder.rows(composed), [len(part) for part in texts]
 
-    size = chunk_size(piece_tokens(encoder, settings))
+    size = chunk_size(max_tokens_per_forward(encoder, settings))
     for rows, counts in ahead(chunks(papers, size), tokenize):
         vectors = encode(encoder, rows, settings)
         yield np.split(vectors, np.cumsum(counts)[:-1])
@@ -134,11 +134,11 @@ class PaperSentences:
 
     Args:
         vectors: paper after paper.
-        firsts: place of each paper's first sentence, and the number of all.
+        range_starts: place of each paper's first sentence, and the number of all.
     """
 
     vectors: Float32[np.ndarray, "S D"]
-    firsts: Int64[np.ndarray, " O"]
+    range_starts: Int64[np.ndarray, " O"]
 
     @classmethod
     def write(cls, parts: Iterable[list[Vectors]], dim: int) -> PaperSentences:
@@ -168,17 +168,17 @@ class PaperSentences:
 
     def of(self, paper: int) -> Vectors:
         """One paper's vectors."""
-        return self.vectors[self.firsts[paper] : self.firsts[paper + 1]]
+        return self.vectors[self.range_starts[paper] : self.range_starts[paper + 1]]
 
     def counts(self, papers: Int64[np.ndarray, " K"]) -> Int64[np.ndarray, " K"]:
         """The number of sentences of each."""
-        return self.firsts[papers + 1] - self.firsts[papers]
+        return self.range_starts[papers + 1] - self.range_starts[papers]
 
     def gathered(self, papers: Int64[np.ndarray, " K"]) -> Float32[np.ndarray, "F D"]:
         """The vectors of several papers, paper after paper."""
         counts = self.counts(papers)
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        return self.vectors[within + np.repeat(self.firsts[papers], counts)]
+        return self.vectors[within + np.repeat(self.range_starts[papers], counts)]
 
 
 def nearest_pair(

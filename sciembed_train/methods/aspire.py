@@ -19,13 +19,13 @@ from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.losses.contrastive import triplet_margin
 from sciembed_train.losses.similarity import euclidean
-from sciembed_train.methods.base import Loss, Method, StepTokens, full_precision
-from sciembed_train.methods.engine.gradient_cache import Represented, meeting_gradients
+from sciembed_train.methods.base import Loss, MaxTokensPerBackward, Method, full_precision
+from sciembed_train.methods.engine.gradient_cache import MicroBatchEmbeddings, cached_gradients
 from sciembed_train.methods.heldout.heldout_triplets import (
     VALIDATION_SCORES,
     HeldOutTriplets,
-    cut_pairs,
     own_places,
+    split_pairs,
 )
 from sciembed_train.methods.in_batch_negatives import against_candidates, outside_pairs
 from sciembed_train.optim import OptimSettings
@@ -35,7 +35,7 @@ class Cocite(Method):
     """Triplet margin loss on Euclidean distance, negatives from the same step over all ranks.
 
     The positives of all ranks are gathered with their gradient, so any number of ranks makes the
-    same step; the same of any number of pieces.
+    same step; the same of any number of micro-batches.
 
     Args:
         encoder: backbone, pooling, length and input format.
@@ -49,8 +49,8 @@ class Cocite(Method):
         temperature: null for the margin.
         mix_lr: what multiplies the learning rate of the layer mix's weights. At 1, as published,
             they hardly leave where they start: Adam moves each by about a learning rate a step.
-        step_tokens: most tokens of one backward pass; a share that has more is cut by whole
-            pairs and encoded twice (`methods.engine.gradient_cache`). See `Method`.
+        max_tokens_per_backward: most tokens of one backward pass; a share that has more is cut by
+            whole pairs and encoded twice (`methods.engine.gradient_cache`). See `Method`.
 
     Raises:
         ValueError: the margin is negative, the temperature not above 0, or given for ``one``, or
@@ -67,7 +67,7 @@ class Cocite(Method):
         negatives: Literal["one", "all", "local"] = "one",
         temperature: float | None = None,
         mix_lr: float = 1.0,
-        step_tokens: StepTokens = "auto",
+        max_tokens_per_backward: MaxTokensPerBackward = "auto",
     ) -> None:
         if margin < 0:
             raise ValueError(
@@ -85,7 +85,7 @@ class Cocite(Method):
             raise ValueError(
                 f"mix_lr is {mix_lr}, and encoder.pooling is {encoder.pooling}, which has no mix."
             )
-        super().__init__(encoder, optim, step_tokens)
+        super().__init__(encoder, optim, max_tokens_per_backward)
         self.margin, self.negatives, self.temperature = margin, negatives, temperature
         self.mix_lr = mix_lr
         self._held_out = HeldOutTriplets(self.triplet_loss)
@@ -96,9 +96,9 @@ class Cocite(Method):
         return self._held_out
 
     @property
-    def rate_factors(self) -> dict[nn.Parameter, float]:
+    def lr_factors(self) -> dict[nn.Parameter, float]:
         """The layer mix's."""
-        return dict.fromkeys(super().rate_factors, self.mix_lr)
+        return dict.fromkeys(super().lr_factors, self.mix_lr)
 
     def check(self, batch: Any) -> None:
         """See that the batches hold pairs of which one at least has a negative.
@@ -117,7 +117,7 @@ class Cocite(Method):
                 "another pair's paper. Give a larger data.batch_size."
             )
 
-    def gradients(self, batch: PairBatch, pieces: list[PairBatch]) -> dict[str, Tensor]:
+    def gradients(self, batch: PairBatch, micro_batches: list[PairBatch]) -> dict[str, Tensor]:
         """Gradients of the mean over the pairs of all ranks."""
 
         def meet(anchors: Tensor, positives: Tensor) -> Loss:
@@ -132,13 +132,13 @@ class Cocite(Method):
             parts = {name: share.to(losses.dtype).mean() for name, share in shares.items()}
             return Loss(losses.mean(), parts)
 
-        found = meeting_gradients(self, batch.step, pieces, self._represent, meet)
+        found = cached_gradients(self, batch.step, micro_batches, self._represent, meet)
         return {name: part * len(batch) for name, part in found.items()}
 
-    def _represent(self, piece: PairBatch) -> Represented:
-        vectors = full_precision(self.encoder(piece.rows))
-        columns = vectors[piece.anchor], vectors[piece.positive]
-        return Represented(columns, vectors.new_zeros(()), {})
+    def _represent(self, micro_batch: PairBatch) -> MicroBatchEmbeddings:
+        vectors = full_precision(self.encoder(micro_batch.rows))
+        columns = vectors[micro_batch.anchor], vectors[micro_batch.positive]
+        return MicroBatchEmbeddings(columns, vectors.new_zeros(()), {})
 
     def _one(
         self, anchors: Tensor, positives: Tensor, others: Tensor, batch: PairBatch
@@ -154,7 +154,7 @@ class Cocite(Method):
         """Loss of each pair against every allowed positive of the step or of this rank."""
         local = self.negatives == "local"
         first = distributed.rank() * len(batch) if local else 0
-        allowed = outside_pairs(batch.forbidden, len(others), first)
+        allowed = outside_pairs(batch.excluded, len(others), first)
         margin, temperature = self.margin, self.temperature
         return against_candidates(anchors, positives, others, allowed, margin, temperature)
 
@@ -167,19 +167,19 @@ class Cocite(Method):
         """Loss of each triplet."""
         return triplet_margin(euclidean(anchor, positive), euclidean(anchor, negative), self.margin)
 
-    def met_negatives(self, batch: PairBatch) -> float:
+    def negatives_per_anchor(self, batch: PairBatch) -> float:
         """One of each pair that has one; or every pair's positive that is not forbidden."""
         if self.negatives == "one":
             return (batch.negative >= 0).double().mean().item()
         local = self.negatives == "local"
         every = len(batch) * (1 if local else distributed.world_size())
         first = int(own_places(batch)[0]) if local else 0
-        pair = batch.forbidden[:, 1] - first
+        pair = batch.excluded[:, 1] - first
         return every - int(((pair >= 0) & (pair < every)).sum()) / len(batch)
 
-    def cut(self, batch: PairBatch, tokens: int | None) -> list[PairBatch]:
-        """The batch in pieces of whole pairs; they still meet."""
-        return cut_pairs(batch, tokens)
+    def split(self, batch: PairBatch, tokens: int | None) -> list[PairBatch]:
+        """The batch in micro-batches of whole pairs; they still meet."""
+        return split_pairs(batch, tokens)
 
     def settings(self) -> dict[str, object]:
         """The constructor's arguments as plain values."""

@@ -29,15 +29,15 @@ from sciembed_train.losses.transport import (
     sentence_distances,
     transport,
 )
-from sciembed_train.methods.base import Loss, Method, StepTokens, full_precision
-from sciembed_train.methods.engine.gradient_cache import Represented, meeting_gradients
+from sciembed_train.methods.base import Loss, MaxTokensPerBackward, Method, full_precision
+from sciembed_train.methods.engine.gradient_cache import MicroBatchEmbeddings, cached_gradients
 from sciembed_train.methods.heldout.heldout_sentence_pairs import (
     VALIDATION_SCORES,
     HeldOutSentences,
     Texts,
-    cut_sentence_pairs,
     padded,
     sentences_there,
+    split_sentence_pairs,
 )
 from sciembed_train.methods.heldout.heldout_triplets import own_places
 from sciembed_train.optim import OptimSettings
@@ -79,7 +79,7 @@ class SentenceCocite(Method):
     """Triplet margin losses on distances between sets of sentences, negatives from the same step.
 
     The positives' sentences of all ranks are gathered with their gradient, so any number of ranks
-    makes the same step; the same of any number of pieces.
+    makes the same step; the same of any number of micro-batches.
 
     Args:
         encoder: backbone, length and input format; its pooling is ``sentences``.
@@ -92,15 +92,15 @@ class SentenceCocite(Method):
         aligned_anchor: which of the anchor's sentences ``objectives.aligned`` compares with the
             negative's aligned one: the anchor's ``own`` aligned sentence, or the one of that
             number in the ``other`` pair's alignment, as published: about any sentence.
-        step_tokens: most tokens of one backward pass; a share that has more is cut by whole
-            pairs and encoded twice (`methods.engine.gradient_cache`). See `Method`.
+        max_tokens_per_backward: most tokens of one backward pass; a share that has more is cut by
+            whole pairs and encoded twice (`methods.engine.gradient_cache`). See `Method`.
 
     Raises:
         UserError: a setting is out of its range, lacks what it needs, or serves nothing.
     """
 
     validation_scores: ClassVar[tuple[str, ...]] = VALIDATION_SCORES
-    by_sentences: ClassVar[bool] = True
+    multi_vector: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class SentenceCocite(Method):
         attention_temperature: float = 1.0,
         margin: float = 1.0,
         aligned_anchor: Literal["own", "other"] = "own",
-        step_tokens: StepTokens = "auto",
+        max_tokens_per_backward: MaxTokensPerBackward = "auto",
     ) -> None:
         if encoder.pooling != "sentences":
             raise UserError(
@@ -131,7 +131,7 @@ class SentenceCocite(Method):
             raise UserError(
                 f"margin is in the unit of the distance and must be 0 or more; got {margin}."
             )
-        super().__init__(encoder, optim, step_tokens)
+        super().__init__(encoder, optim, max_tokens_per_backward)
         self.objectives, self.transport = objectives, transport
         self.attention_temperature, self.margin = attention_temperature, margin
         self.aligned_anchor = aligned_anchor
@@ -143,7 +143,7 @@ class SentenceCocite(Method):
         return self._held_out
 
     @property
-    def recorded(self) -> dict[str, Any]:
+    def similarity_metadata(self) -> dict[str, Any]:
         """By transport, with its settings, where it was trained; else by the best match."""
         if self.transport is None:
             return {"similarity": "best_match"}
@@ -174,7 +174,7 @@ class SentenceCocite(Method):
             )
 
     def gradients(
-        self, batch: SentencePairBatch, pieces: list[SentencePairBatch]
+        self, batch: SentencePairBatch, micro_batches: list[SentencePairBatch]
     ) -> dict[str, Tensor]:
         """Gradients of the mean over the pairs of all ranks."""
 
@@ -190,13 +190,15 @@ class SentenceCocite(Method):
                 batch,
             )
 
-        def represent(piece: SentencePairBatch) -> Represented:
-            vectors = full_precision(self.encoder.sentence_vectors(piece.rows, piece.sentences))
-            texts = padded(vectors, piece.sentences.counts, piece.most).vectors
-            columns = texts[piece.anchor], texts[piece.positive]
-            return Represented(columns, vectors.new_zeros(()), {})
+        def represent(micro_batch: SentencePairBatch) -> MicroBatchEmbeddings:
+            vectors = full_precision(
+                self.encoder.sentence_vectors(micro_batch.rows, micro_batch.sentences)
+            )
+            texts = padded(vectors, micro_batch.sentences.counts, micro_batch.most).vectors
+            columns = texts[micro_batch.anchor], texts[micro_batch.positive]
+            return MicroBatchEmbeddings(columns, vectors.new_zeros(()), {})
 
-        found = meeting_gradients(self, batch.step, pieces, represent, meet)
+        found = cached_gradients(self, batch.step, micro_batches, represent, meet)
         return {name: part * len(batch) for name, part in found.items()}
 
     def _loss(
@@ -278,13 +280,13 @@ class SentenceCocite(Method):
         weights = asdict(self.objectives)
         return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum(0)
 
-    def met_negatives(self, batch: SentencePairBatch) -> float:
+    def negatives_per_anchor(self, batch: SentencePairBatch) -> float:
         """One of each pair that has one."""
         return (batch.negative >= 0).double().mean().item()
 
-    def cut(self, batch: SentencePairBatch, tokens: int | None) -> list[SentencePairBatch]:
-        """The batch in pieces of whole pairs; they still meet."""
-        return cut_sentence_pairs(batch, tokens)
+    def split(self, batch: SentencePairBatch, tokens: int | None) -> list[SentencePairBatch]:
+        """The batch in micro-batches of whole pairs; they still meet."""
+        return split_sentence_pairs(batch, tokens)
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments as plain values."""

@@ -25,7 +25,7 @@ from sciembed_train.encoder.io.encoder_checkpoint import CHECKPOINT_VERSION, des
 from sciembed_train.encoder.profiling.flops import bf16_peak
 from sciembed_train.errors import UserError
 from sciembed_train.methods.engine import sharding
-from sciembed_train.methods.engine.micro_batch_size import Fitted, fit_step
+from sciembed_train.methods.engine.micro_batch_size import MicroBatchSize, choose_micro_batch_size
 from sciembed_train.methods.engine.throughput import (
     Meter,
     bf16_share,
@@ -35,7 +35,7 @@ from sciembed_train.methods.engine.throughput import (
 from sciembed_train.optim import OptimSettings
 
 # Most tokens of a backward pass: as many as fit, a number, or no limit.
-StepTokens = int | Literal["auto"] | None
+MaxTokensPerBackward = int | Literal["auto"] | None
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,10 @@ class Method(LightningModule):
     Args:
         encoder: backbone, pooling, length and input format.
         optim: AdamW, its schedule and clipping.
-        step_tokens: most tokens of distinct texts in one backward pass; a rank's share that has
-            more is cut by whole examples. A setting of the machine's memory: the gradient is the
-            same. ``auto`` for as many as fit (`methods.engine.micro_batch_size`), null for no cut.
+        max_tokens_per_backward: most tokens of distinct texts in one backward pass; a rank's share
+            that has more is cut by whole examples. A setting of the machine's memory: the gradient
+            is the same. ``auto`` for as many as fit (`methods.engine.micro_batch_size`), null for
+            no cut.
         masked_lm: whether the backbone's masked-language-modelling head is trained too.
     """
 
@@ -93,19 +94,22 @@ class Method(LightningModule):
     # What an encoder trained so is compared by.
     similarity: ClassVar[Literal["euclidean", "cosine"]] = "euclidean"
     # Whether it trains vectors of sentences (pooling ``sentences``) in place of one of a text.
-    by_sentences: ClassVar[bool] = False
+    multi_vector: ClassVar[bool] = False
 
     def __init__(
         self,
         encoder: EncoderSettings,
         optim: OptimSettings = OptimSettings(),  # noqa: B008 - frozen
-        step_tokens: StepTokens = "auto",
+        max_tokens_per_backward: MaxTokensPerBackward = "auto",
         masked_lm: bool = False,
     ) -> None:
         super().__init__()
-        if isinstance(step_tokens, int) and step_tokens < 1:
-            raise ValueError(f"step_tokens must be 1 or more, auto, or null; got {step_tokens}.")
-        if encoder.pooling == "sentences" and not self.by_sentences:
+        if isinstance(max_tokens_per_backward, int) and max_tokens_per_backward < 1:
+            raise ValueError(
+                "max_tokens_per_backward must be 1 or more, auto, or null; "
+                f"got {max_tokens_per_backward}."
+            )
+        if encoder.pooling == "sentences" and not self.multi_vector:
             raise UserError(
                 f"encoder.pooling is sentences, and {type(self).__name__} trains one vector of a "
                 "text; set it to cls, mean or mix."
@@ -114,12 +118,16 @@ class Method(LightningModule):
         self.encoder = Encoder(encoder, masked_lm=masked_lm)
         if self.encoder.adapters is not None:
             self.encoder.adapters.check_fused()
-        self.optim, self.step_tokens = optim, step_tokens
-        self.tries_largest = True  # whether a run begins with the step that takes most memory
-        self.fitted = Fitted(None if step_tokens == "auto" else step_tokens)
-        self._cut_before: int | None = None  # where the run that is continued cut its steps
-        self.training_facts: dict[str, Any] = {}  # for the checkpoint: seed, counts, recipe
-        self.shown: dict[str, float] = {}  # for the progress bar
+        self.optim, self.max_tokens_per_backward = optim, max_tokens_per_backward
+        self.dry_run_largest = True  # whether a run begins with the step that takes most memory
+        self.micro_batch_size = MicroBatchSize(
+            None if max_tokens_per_backward == "auto" else max_tokens_per_backward
+        )
+        self._previous_max_tokens: int | None = (
+            None  # where the run that is continued cut its steps
+        )
+        self.training_metadata: dict[str, Any] = {}  # for the checkpoint: seed, counts, recipe
+        self.progress_values: dict[str, float] = {}  # for the progress bar
         self.stop_signal = 0  # set by a signal on this rank
         self.stop_agreed = 0  # the same, known to every rank after a step
         self._grad_norm: Tensor | None = None
@@ -139,12 +147,12 @@ class Method(LightningModule):
         return self.validation_scores
 
     @property
-    def recorded(self) -> dict[str, Any]:
+    def similarity_metadata(self) -> dict[str, Any]:
         """What a checkpoint and an export say of how the vectors are compared."""
         return {"similarity": self.similarity}
 
     @property
-    def rate_factors(self) -> Mapping[nn.Parameter, float]:
+    def lr_factors(self) -> Mapping[nn.Parameter, float]:
         """Parameters that are never decayed, and what multiplies the schedule's rate for each."""
         return {} if self.encoder.mix is None else {self.encoder.mix: 1.0}
 
@@ -171,7 +179,7 @@ class Method(LightningModule):
         """The loss of some examples of this rank, mean over them."""
         raise NotImplementedError
 
-    def met_negatives(self, batch: Any) -> float:
+    def negatives_per_anchor(self, batch: Any) -> float:
         """How many texts an anchor of the batch is to be farther from than from its positive.
 
         The mean over this rank's anchors; of all ranks' texts where they are compared. 1 unless a
@@ -179,12 +187,12 @@ class Method(LightningModule):
         """
         return 1.0
 
-    def cut(self, batch: Any, tokens: int | None) -> list[Any]:
-        """The batch in pieces of whole examples with at most ``tokens`` tokens each.
+    def split(self, batch: Any, tokens: int | None) -> list[Any]:
+        """The batch in micro-batches of whole examples with at most ``tokens`` tokens each.
 
         Args:
-            batch: on the host, as are its pieces.
-            tokens: of a piece's texts; None for no cut.
+            batch: on the host, as are its micro-batches.
+            tokens: of a micro-batch's texts; None for no cut.
         """
         raise NotImplementedError
 
@@ -194,12 +202,12 @@ class Method(LightningModule):
         """Share the weights out among the ranks, where the strategy is to do so."""
         if isinstance(self.trainer.strategy, ModelParallelStrategy):
             assert self.device_mesh is not None
-            sharding.share_out(self.encoder, self.device_mesh["data_parallel"])
+            sharding.shard(self.encoder, self.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW; its learning rate is set before each step."""
         scaled = str(self.trainer.precision) == "16-mixed"
-        return optimiser.build(self.parameters(), self.optim, not scaled, self.rate_factors)
+        return optimiser.build(self.parameters(), self.optim, not scaled, self.lr_factors)
 
     def on_train_start(self) -> None:
         """Train with the settings given now, also where a checkpoint has brought its own."""
@@ -208,20 +216,27 @@ class Method(LightningModule):
         self._fit()
 
     def _fit(self) -> None:
-        """See how large a piece may be, where the trainer has data to tell it by."""
+        """See how large a micro-batch may be, where the trainer has data to tell it by."""
         trainer: Any = self.trainer
         share = getattr(getattr(trainer, "datamodule", None), "share", None)
         # One whole model a process: a sharded one takes part of its memory in each layer's turn.
         whole = isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy)
-        if share is None or not whole or self.step_tokens is None:
+        if share is None or not whole or self.max_tokens_per_backward is None:
             return
         bf16_peak(self.encoder.device)  # takes memory once, which may be short later
         batch = share(self.global_step)
         length = self.encoder.settings.max_length
         with trainer.precision_plugin.train_step_context():
-            sharers = trainer.num_devices
-            given = self, batch, length, sharers, self.tries_largest, self._cut_before
-            self.fitted = fit_step(*given)
+            processes_on_machine = trainer.num_devices
+            given = (
+                self,
+                batch,
+                length,
+                processes_on_machine,
+                self.dry_run_largest,
+                self._previous_max_tokens,
+            )
+            self.micro_batch_size = choose_micro_batch_size(*given)
 
     @property
     def optimizer_ready(self) -> bool:
@@ -247,59 +262,69 @@ class Method(LightningModule):
         rate = optimiser.learning_rate(self.optim, step, self.trainer.max_steps)
         optimiser.set_rate(cast(torch.optim.AdamW, optimizer.optimizer), self.optim, rate, step)
         optimizer.zero_grad()
-        batch, pieces = self.in_pieces(batch, self.fitted.tokens)
-        value = self.gradients(batch, pieces)
+        batch, micro_batches = self.split_micro_batches(batch, self.micro_batch_size.tokens)
+        value = self.gradients(batch, micro_batches)
         optimizer.step()
-        self._after_step(step, rate, batch, pieces, value)
+        self._after_step(step, rate, batch, micro_batches, value)
 
-    def in_pieces(self, batch: Any, tokens: int | None) -> tuple[Any, list[Any]]:
-        """A batch of the host and its pieces of at most so many tokens, on the device.
+    def split_micro_batches(self, batch: Any, tokens: int | None) -> tuple[Any, list[Any]]:
+        """A batch of the host and its micro-batches of at most so many tokens, on the device.
 
         Cut on the host, which knows the lengths: nobody waits for the device.
         """
-        pieces = [piece.brought(self.device) for piece in self.cut(batch, tokens)]
-        return pieces[0] if len(pieces) == 1 else batch.brought(self.device), pieces
+        micro_batches = [
+            micro_batch.to_device(self.device) for micro_batch in self.split(batch, tokens)
+        ]
+        return micro_batches[0] if len(micro_batches) == 1 else batch.to_device(
+            self.device
+        ), micro_batches
 
-    def gradients(self, batch: Any, pieces: list[Any]) -> dict[str, Tensor]:
-        """Gradients of the step, for a loss that is a mean over examples, piece after piece.
+    def gradients(self, batch: Any, micro_batches: list[Any]) -> dict[str, Tensor]:
+        """Gradients of the step, for a loss that is a mean over examples, micro-batch after
+        micro-batch.
 
         Returns:
             ``loss`` and its parts, each summed over the batch's examples.
         """
         value: dict[str, Tensor] = {}
-        self.run_along(self.runs(len(pieces)) - len(pieces), batch)
-        for number, piece in enumerate(pieces, start=1):
-            with self.exchanging(number == len(pieces)):
-                loss = self.loss(piece)
-                self.manual_backward(loss.value * (len(piece) / len(batch)))
+        self.dummy_forwards(self.forward_count(len(micro_batches)) - len(micro_batches), batch)
+        for number, micro_batch in enumerate(micro_batches, start=1):
+            with self.syncing_gradients(number == len(micro_batches)):
+                loss = self.loss(micro_batch)
+                self.manual_backward(loss.value * (len(micro_batch) / len(batch)))
             for name, part in {"loss": loss.value, **loss.parts}.items():
-                value[name] = value.get(name, 0) + part.detach() * len(piece)
+                value[name] = value.get(name, 0) + part.detach() * len(micro_batch)
         return value
 
-    def seed_dropout(self, step: int, piece: int = 0) -> None:
-        """Make dropout a function of (seed, step, rank, piece) and of nothing else."""
-        torch.manual_seed(_dropout_seed(self.training_facts.get("seed", 0), step, piece))
+    def seed_dropout(self, step: int, micro_batch: int = 0) -> None:
+        """Make dropout a function of (seed, step, rank, micro-batch) and of nothing else."""
+        torch.manual_seed(_dropout_seed(self.training_metadata.get("seed", 0), step, micro_batch))
 
-    def runs(self, pieces: int) -> int:
-        """How often every rank is to run the encoder, where this one has so many pieces.
+    def forward_count(self, micro_batches: int) -> int:
+        """How often every rank is to run the encoder, where this one has so many micro-batches.
 
         Only ranks that share the weights out need to run it equally often.
         """
-        return pieces if self.encoder.pace is None else self.encoder.pace(pieces)
+        return (
+            micro_batches
+            if self.encoder.synced_forward_count is None
+            else self.encoder.synced_forward_count(micro_batches)
+        )
 
-    def run_along(self, times: int, batch: Any) -> None:
-        """Run the encoder where other ranks have more pieces; no gradient changes by it."""
+    def dummy_forwards(self, times: int, batch: Any) -> None:
+        """Run the encoder where other ranks have more micro-batches; no gradient changes by it."""
         for _ in range(times):
-            nothing = sharding.run_once(self.encoder, batch.rows)
+            nothing = sharding.dummy_forward(self.encoder, batch.rows)
             if torch.is_grad_enabled():
                 self.manual_backward(nothing)
 
-    def exchanging(self, yes: bool) -> AbstractContextManager[None]:
+    def syncing_gradients(self, yes: bool) -> AbstractContextManager[None]:
         """Whether a backward pass exchanges gradients among ranks; the step's last one does."""
-        return nullcontext() if yes else self.unsynchronised()
+        return nullcontext() if yes else self.without_gradient_sync()
 
-    def unsynchronised(self) -> AbstractContextManager[None]:
-        """Gradients add up on each rank alone; the last piece's backward pass exchanges them."""
+    def without_gradient_sync(self) -> AbstractContextManager[None]:
+        """Gradients add up on each rank alone; the last micro-batch's backward pass exchanges
+        them."""
         block: Callable[[], AbstractContextManager[None]] | None = getattr(
             self.trainer.strategy, "block_backward_sync", None
         )
@@ -316,7 +341,7 @@ class Method(LightningModule):
         step: int,
         rate: float,
         batch: Any,
-        pieces: list[Any],
+        micro_batches: list[Any],
         value: Mapping[str, Tensor],
     ) -> None:
         every: int = cast(Any, self.trainer).log_every_n_steps
@@ -329,7 +354,7 @@ class Method(LightningModule):
             return
         means = torch.stack(list(value.values()))
         here = torch.tensor(
-            [len(batch), self._meter.tokens, stop], dtype=widest(means), device=means.device
+            [len(batch), self._meter.tokens, stop], dtype=widest_float(means), device=means.device
         )
         sums = distributed.sum_over_ranks(torch.cat([means.to(here.dtype), here]))
         *values, examples, tokens, signals = sums.tolist()
@@ -343,19 +368,19 @@ class Method(LightningModule):
         found = {
             **{f"train/{n}": v / examples for n, v in zip(value, values, strict=True)},
             "train/lr": rate,
-            "train/grad_norm": distributed.assembled(self._grad_norm).item(),
+            "train/grad_norm": distributed.full_tensor(self._grad_norm).item(),
             "train/tokens_per_second": tokens / seconds,
             "train/data_time_share": share,
             "train/peak_memory_gb": peak_memory_gb(self.device),
-            "train/useful_token_share": useful_token_share(self.encoder, pieces),
-            "train/negatives": self.met_negatives(batch),
+            "train/useful_token_share": useful_token_share(self.encoder, micro_batches),
+            "train/negatives": self.negatives_per_anchor(batch),
         }
         speed = found["train/tokens_per_second"]
-        self.shown = {"loss": found["train/loss"], "tokens/s": speed}
+        self.progress_values = {"loss": found["train/loss"], "tokens/s": speed}
         used = bf16_share(self.encoder, batch, speed / distributed.world_size())
         if used is not None:
-            found["train/bf16_peak_share"] = self.shown["bf16 peak"] = used
-        self.shown |= {"data": share, "GB": found["train/peak_memory_gb"]}
+            found["train/bf16_peak_share"] = self.progress_values["bf16 peak"] = used
+        self.progress_values |= {"data": share, "GB": found["train/peak_memory_gb"]}
         for logger in self.loggers:
             logger.log_metrics(found, step=step + 1)
 
@@ -374,7 +399,7 @@ class Method(LightningModule):
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Encode some held-out texts; a rank that has none is given None."""
         if batch is not None:
-            self.held_out.add(self.encoder, batch.brought(self.device))
+            self.held_out.add(self.encoder, batch.to_device(self.device))
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the held-out texts; every rank computes the same numbers."""
@@ -384,7 +409,7 @@ class Method(LightningModule):
             # Every rank has the same vectors; the mean makes them agree to the last bit, so that
             # all of them stop early or save alike.
             like = torch.zeros((), device=self.device)
-            mine = torch.tensor(list(scores.values()), dtype=widest(like), device=self.device)
+            mine = torch.tensor(list(scores.values()), dtype=widest_float(like), device=self.device)
             agreed = distributed.mean_over_ranks(mine)
             for name, score in zip(scores, agreed, strict=True):
                 self.log(f"val/{name}", score.float(), logger=False, sync_dist=True)
@@ -401,29 +426,29 @@ class Method(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what export needs: settings, the backbone's config and the tokenizer's files."""
         checkpoint["hyper_parameters"] = self.settings()
-        checkpoint["cut_at"] = self.fitted.tokens if self.fitted.cuts else None
-        facts, steps = self.training_facts, self.global_step
+        checkpoint["cut_at"] = self.micro_batch_size.tokens if self.micro_batch_size.cuts else None
+        facts, steps = self.training_metadata, self.global_step
         if facts.get("steps_per_epoch"):
             facts = {**facts, "epochs": round(steps / facts["steps_per_epoch"], 2)}
         checkpoint["sciembed"] = {
             "version": CHECKPOINT_VERSION,
             "method": type(self).__name__.lower(),
-            **self.recorded,
+            **self.similarity_metadata,
             **describe(self.encoder),
             **{key: facts[key] for key in ("base_model", "texts") if key in facts},
             "training": {**facts, "steps": steps},
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Cut on as the run did: dropout is drawn piece by piece."""
-        self._cut_before = checkpoint.get("cut_at")  # older checkpoints do not say
+        """Cut on as the run did: dropout is drawn micro-batch by micro-batch."""
+        self._previous_max_tokens = checkpoint.get("cut_at")  # older checkpoints do not say
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments as plain values."""
         return {
             "encoder": asdict(self.encoder.settings),
             "optim": asdict(self.optim),
-            "step_tokens": self.step_tokens,
+            "max_tokens_per_backward": self.max_tokens_per_backward,
         }
 
 
@@ -432,7 +457,7 @@ def full_precision(vectors: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
     return vectors.float() if vectors.dtype in (torch.float16, torch.bfloat16) else vectors
 
 
-def gathered(columns: Sequence[list[Tensor]], device: torch.device) -> list[Tensor]:
+def gather_columns(columns: Sequence[list[Tensor]], device: torch.device) -> list[Tensor]:
     """Each column's rows of all ranks, rank after rank; a rank may have no row, not even a shape.
 
     Args:
@@ -447,12 +472,12 @@ def gathered(columns: Sequence[list[Tensor]], device: torch.device) -> list[Tens
     return [distributed.gather_ragged(torch.cat([none, *column])) for column in columns]
 
 
-def widest(like: Tensor) -> torch.dtype:
+def widest_float(like: Tensor) -> torch.dtype:
     """The widest floating type of the tensor's device: Apple's GPUs have no float64."""
     return torch.float32 if like.device.type == "mps" else torch.float64
 
 
-def _dropout_seed(seed: int, step: int, piece: int) -> int:
-    # The first piece's is the step's own.
-    text = f"{seed} {step} {distributed.rank()}{f' {piece}' if piece else ''}".encode()
+def _dropout_seed(seed: int, step: int, micro_batch: int) -> int:
+    # The first micro-batch's is the step's own.
+    text = f"{seed} {step} {distributed.rank()}{f' {micro_batch}' if micro_batch else ''}".encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "little") >> 1

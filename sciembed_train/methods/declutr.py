@@ -20,13 +20,13 @@ from sciembed_train.batch import SpanBatch
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.losses.contrastive import masked_lm, nt_xent
-from sciembed_train.methods.base import Loss, Method, StepTokens, full_precision
-from sciembed_train.methods.engine.gradient_cache import Represented, meeting_gradients
+from sciembed_train.methods.base import Loss, MaxTokensPerBackward, Method, full_precision
+from sciembed_train.methods.engine.gradient_cache import MicroBatchEmbeddings, cached_gradients
 from sciembed_train.methods.heldout.heldout_spans import (
     VALIDATION_SCORES,
     HeldOutSpans,
-    cut_spans,
     span_vectors,
+    split_spans,
 )
 from sciembed_train.optim import OptimSettings
 
@@ -37,7 +37,7 @@ class Declutr(Method):
     ``contrastive_weight * NT-Xent + mlm_weight * MLM`` (section 3.2 of the paper, both weights 1).
     NT-Xent runs over the anchors and averaged positives of all ranks; MLM is the mean
     cross-entropy over the masked tokens of all ranks. The step is the same on any number of
-    ranks and in any number of pieces.
+    ranks and in any number of micro-batches.
 
     Args:
         encoder: backbone, pooling (``mean``, as published), length and input format.
@@ -50,8 +50,8 @@ class Declutr(Method):
             passed gradients to local rows alone, so that DDP's mean made it ``1 / ranks`` of what
             the weights say (issues 212 and 222 of the original repository). The result then
             depends on the number of ranks.
-        step_tokens: most tokens of one backward pass; a share that has more is cut by whole
-            documents and encoded twice (`methods.engine.gradient_cache`). See `Method`.
+        max_tokens_per_backward: most tokens of one backward pass; a share that has more is cut by
+            whole documents and encoded twice (`methods.engine.gradient_cache`). See `Method`.
 
     Raises:
         ValueError: the temperature is not above 0, a weight is negative, or both are 0.
@@ -68,7 +68,7 @@ class Declutr(Method):
         contrastive_weight: float = 1.0,
         mlm_weight: float = 1.0,
         reproduce: bool = False,
-        step_tokens: StepTokens = "auto",
+        max_tokens_per_backward: MaxTokensPerBackward = "auto",
     ) -> None:
         if temperature <= 0:
             raise ValueError(f"temperature must be above 0; got {temperature}.")
@@ -82,7 +82,7 @@ class Declutr(Method):
             raise ValueError(
                 "contrastive_weight and mlm_weight are both 0: there is nothing to learn."
             )
-        super().__init__(encoder, optim, step_tokens, masked_lm=mlm_weight > 0)
+        super().__init__(encoder, optim, max_tokens_per_backward, masked_lm=mlm_weight > 0)
         self.temperature = temperature
         self.contrastive_weight, self.mlm_weight = contrastive_weight, mlm_weight
         self.reproduce = reproduce
@@ -137,34 +137,35 @@ class Declutr(Method):
                 "tokens of the anchors. Set it to 0 as well."
             )
 
-    def gradients(self, batch: SpanBatch, pieces: list[SpanBatch]) -> dict[str, Tensor]:
+    def gradients(self, batch: SpanBatch, micro_batches: list[SpanBatch]) -> dict[str, Tensor]:
         """Gradients of both losses, scaled so that the mean over ranks is the global gradient."""
         # Ranks have different numbers of masked tokens; a mean of the ranks' own means would
         # weigh a token by where it happens to be.
         here = torch.full((1,), len(batch.labels), device=batch.labels.device)
         count = distributed.sum_over_ranks(here).clamp(min=1)
 
-        def represent(piece: SpanBatch) -> Represented:
-            return self._represent(piece, count)
+        def represent(micro_batch: SpanBatch) -> MicroBatchEmbeddings:
+            return self._represent(micro_batch, count)
 
         meet = self._meet if self.contrastive_weight else None
-        found = meeting_gradients(self, batch.step, pieces, represent, meet)
+        found = cached_gradients(self, batch.step, micro_batches, represent, meet)
         return {name: part * len(batch) for name, part in found.items()}
 
-    def _represent(self, piece: SpanBatch, count: Int[Tensor, " 1"]) -> Represented:
-        """Unit vectors of the spans, and the piece's part of the mean over ``count`` tokens."""
+    def _represent(self, micro_batch: SpanBatch, count: Int[Tensor, " 1"]) -> MicroBatchEmbeddings:
+        """Unit vectors of the spans, and the micro-batch's part of the mean over ``count``
+        tokens."""
         parts: dict[str, Tensor] = {}
         if self.mlm_weight:
-            vectors, states = self.encoder.with_states(piece.rows, piece.masked)
-            total = masked_lm(self.encoder.token_logits(states), piece.labels)
+            vectors, states = self.encoder.with_token_states(micro_batch.rows, micro_batch.masked)
+            total = masked_lm(self.encoder.token_logits(states), micro_batch.labels)
             loss = (total * distributed.world_size() / count).squeeze(0)
             parts["mlm_loss"] = loss.detach()
             local = self.mlm_weight * loss
         else:
-            vectors = self.encoder(piece.rows)
+            vectors = self.encoder(micro_batch.rows)
             local = torch.zeros((), dtype=full_precision(vectors).dtype, device=vectors.device)
-        spans = span_vectors(vectors, piece) if self.contrastive_weight else ()
-        return Represented(spans, local, parts)
+        spans = span_vectors(vectors, micro_batch) if self.contrastive_weight else ()
+        return MicroBatchEmbeddings(spans, local, parts)
 
     def _meet(self, anchors: Float[Tensor, "A D"], positives: Float[Tensor, "A D"]) -> Loss:
         """Mean NT-Xent of this rank's 2A rows against the 2N rows of all ranks (eq. 2 and 3)."""
@@ -179,14 +180,14 @@ class Declutr(Method):
         weight = self.contrastive_weight / (distributed.world_size() if self.reproduce else 1)
         return Loss(weight * loss, {"contrastive_loss": loss.detach()})
 
-    def met_negatives(self, batch: SpanBatch) -> float:
+    def negatives_per_anchor(self, batch: SpanBatch) -> float:
         """All rows of all ranks but itself and its partner, where they are compared."""
         rows = 2 * len(batch.anchor) * distributed.world_size()
         return float(rows - 2) if self.contrastive_weight else 0.0
 
-    def cut(self, batch: SpanBatch, tokens: int | None) -> list[SpanBatch]:
-        """The batch in pieces of whole documents; their spans still all meet."""
-        return cut_spans(batch, tokens)
+    def split(self, batch: SpanBatch, tokens: int | None) -> list[SpanBatch]:
+        """The batch in micro-batches of whole documents; their spans still all meet."""
+        return split_spans(batch, tokens)
 
     def settings(self) -> dict[str, object]:
         """The constructor's arguments as plain values."""

@@ -50,15 +50,15 @@ def against_candidates(
     )
 
 
-def outside_pairs(forbidden: Int[Tensor, "F 2"], candidates: int, first: int = 0) -> Allowed:
+def outside_pairs(excluded: Int[Tensor, "F 2"], candidates: int, first: int = 0) -> Allowed:
     """All candidates but those that a row forms a forbidden pair with.
 
     Args:
-        forbidden: rows here, and the number of a candidate.
+        excluded: rows here, and the number of a candidate.
         candidates: how many there are.
         first: the number of the first; pairs with others do not count.
     """
-    row, candidate = forbidden[:, 0], forbidden[:, 1] - first
+    row, candidate = excluded[:, 0], excluded[:, 1] - first
     # What is not asked about is written to one more row or column: to leave it out would take
     # the number of what is left, which only the device knows.
     there = (candidate >= 0) & (candidate < candidates)

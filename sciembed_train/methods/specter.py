@@ -16,11 +16,11 @@ from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.losses.contrastive import triplet_margin
 from sciembed_train.losses.similarity import euclidean
-from sciembed_train.methods.base import Loss, Method, StepTokens, full_precision
+from sciembed_train.methods.base import Loss, MaxTokensPerBackward, Method, full_precision
 from sciembed_train.methods.heldout.heldout_triplets import (
     VALIDATION_SCORES,
     HeldOutTriplets,
-    cut_triplets,
+    split_triplets,
 )
 from sciembed_train.optim import OptimSettings
 
@@ -32,7 +32,7 @@ class Specter(Method):
         encoder: backbone, pooling, length and input format.
         optim: AdamW, its schedule and clipping.
         margin: how much farther the uncited paper must be, in the unit of the distance.
-        step_tokens: most tokens of one backward pass (`Method`).
+        max_tokens_per_backward: most tokens of one backward pass (`Method`).
     """
 
     validation_scores: ClassVar[tuple[str, ...]] = VALIDATION_SCORES
@@ -42,9 +42,9 @@ class Specter(Method):
         encoder: EncoderSettings,
         optim: OptimSettings = OptimSettings(),  # noqa: B008 - frozen
         margin: float = 1.0,
-        step_tokens: StepTokens = "auto",
+        max_tokens_per_backward: MaxTokensPerBackward = "auto",
     ) -> None:
-        super().__init__(encoder, optim, step_tokens)
+        super().__init__(encoder, optim, max_tokens_per_backward)
         if margin < 0:
             raise ValueError(
                 f"margin is in the unit of the distance and must be 0 or more; got {margin}."
@@ -85,9 +85,9 @@ class Specter(Method):
         """Loss of each triplet."""
         return triplet_margin(euclidean(anchor, positive), euclidean(anchor, negative), self.margin)
 
-    def cut(self, batch: TripletBatch, tokens: int | None) -> list[TripletBatch]:
-        """The batch in pieces of whole triplets."""
-        return cut_triplets(batch, tokens)
+    def split(self, batch: TripletBatch, tokens: int | None) -> list[TripletBatch]:
+        """The batch in micro-batches of whole triplets."""
+        return split_triplets(batch, tokens)
 
     def settings(self) -> dict[str, object]:
         """The constructor's arguments as plain values."""

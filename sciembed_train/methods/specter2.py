@@ -30,17 +30,17 @@ from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.losses.contrastive import supervised_contrastive, triplet_margin
 from sciembed_train.losses.similarity import euclidean, unit
-from sciembed_train.methods.base import Loss, Method, StepTokens, full_precision
-from sciembed_train.methods.engine.gradient_cache import Represented, meeting_gradients
+from sciembed_train.methods.base import Loss, MaxTokensPerBackward, Method, full_precision
+from sciembed_train.methods.engine.gradient_cache import MicroBatchEmbeddings, cached_gradients
 from sciembed_train.methods.heldout.heldout_tasks import (
     SCORES,
     VALIDATION_SCORES,
     HeldOutTasks,
     TaskHeads,
-    cut_tasks,
     encode,
     fingerprints,
     label_losses,
+    split_tasks,
 )
 from sciembed_train.methods.in_batch_negatives import against_candidates, not_known_as_near
 from sciembed_train.optim import OptimSettings
@@ -77,7 +77,7 @@ class MultiTask(Method):
 
     Of a frozen backbone with adapters only these and the heads are trained (SPECTER2, second
     stage); without adapters all of it (MTL CLS), and with control codes these as well (MTL CTRL).
-    The step is the same on any number of ranks and in any number of pieces.
+    The step is the same on any number of ranks and in any number of micro-batches.
 
     Args:
         encoder: backbone, adapters or control codes, length.
@@ -91,9 +91,9 @@ class MultiTask(Method):
             the margin.
         contrastive: the loss of classifications that ask for it.
         head_dropout: of the embedding before a head.
-        step_tokens: most tokens of one backward pass; a share that has more is cut by whole
-            examples. Those that meet others of the step (``all``, contrastive) are encoded twice
-            (`methods.engine.gradient_cache`). See `Method`.
+        max_tokens_per_backward: most tokens of one backward pass; a share that has more is cut by
+            whole examples. Those that meet others of the step (``all``, contrastive) are encoded
+            twice (`methods.engine.gradient_cache`). See `Method`.
 
     Raises:
         UserError: a setting is out of its range, or serves nothing.
@@ -111,7 +111,7 @@ class MultiTask(Method):
         temperature: float | None = None,
         contrastive: Contrastive = Contrastive(),
         head_dropout: float = 0.2,
-        step_tokens: StepTokens = "auto",
+        max_tokens_per_backward: MaxTokensPerBackward = "auto",
     ) -> None:
         for task, weight in (weights or {}).items():
             if not weight > 0:
@@ -129,7 +129,7 @@ class MultiTask(Method):
             raise UserError(f"temperature must be above 0, or null; got {temperature}.")
         if not 0 <= head_dropout < 1:
             raise UserError(f"head_dropout is {head_dropout}; it is at least 0 and below 1.")
-        super().__init__(encoder, optim, step_tokens)
+        super().__init__(encoder, optim, max_tokens_per_backward)
         self.weights = dict(weights or {})
         self.margin, self.negatives, self.temperature = margin, negatives, temperature
         self.contrastive, self.head_dropout = contrastive, head_dropout
@@ -195,7 +195,7 @@ class MultiTask(Method):
                 f"(--model.encoder.adapters.formats '[{left}]')."
             )
 
-    def gradients(self, batch: TaskBatch, pieces: list[TaskBatch]) -> dict[str, Tensor]:
+    def gradients(self, batch: TaskBatch, micro_batches: list[TaskBatch]) -> dict[str, Tensor]:
         """Gradients of the sum of the tasks' means, each over all ranks."""
         # An unequal share of a task's examples on the ranks must not weigh them unequally.
         held = {part.task: len(part) for part in batch.parts}
@@ -205,20 +205,20 @@ class MultiTask(Method):
         counts = {kind.name: count for kind, count in zip(self.tasks, every, strict=True)}
         meeting = [kind for kind in self.tasks if self._meets(kind) and held.get(kind.name)]
 
-        def represent(piece: TaskBatch) -> Represented:
-            return self._represent(piece, counts, meeting)
+        def represent(micro_batch: TaskBatch) -> MicroBatchEmbeddings:
+            return self._represent(micro_batch, counts, meeting)
 
         def meet(*columns: Tensor) -> Loss:
-            return self._meet(columns, pieces, counts, meeting)
+            return self._meet(columns, micro_batches, counts, meeting)
 
         names = {kind.name for kind in meeting}
-        found = meeting_gradients(
+        found = cached_gradients(
             self,
             batch.step,
-            pieces,
+            micro_batches,
             represent,
             meet if meeting else None,
-            lambda piece: any(part.task in names for part in piece.parts),
+            lambda micro_batch: any(part.task in names for part in micro_batch.parts),
         )
         logged = {"loss", *(f"{task}_loss" for task in held)}
         return {name: part * len(batch) for name, part in found.items() if name in logged}
@@ -228,11 +228,11 @@ class MultiTask(Method):
         return kind.contrastive or (kind.target == "triplet" and self.negatives == "all")
 
     def _represent(
-        self, piece: TaskBatch, counts: dict[str, Tensor], meeting: Sequence[TaskKind]
-    ) -> Represented:
+        self, micro_batch: TaskBatch, counts: dict[str, Tensor], meeting: Sequence[TaskKind]
+    ) -> MicroBatchEmbeddings:
         """Losses of the examples that need themselves alone, and vectors of those that meet."""
-        vectors = full_precision(encode(self.encoder, piece.rows, piece.formats))
-        there = {part.task: part for part in piece.parts}
+        vectors = full_precision(encode(self.encoder, micro_batch.rows, micro_batch.formats))
+        there = {part.task: part for part in micro_batch.parts}
         local = vectors.new_zeros(())
         parts: dict[str, Tensor] = {}
         columns: dict[str, tuple[Tensor, ...]] = {}
@@ -254,13 +254,13 @@ class MultiTask(Method):
             loss = losses.sum() * distributed.world_size() / counts[kind.name]
             local = local + loss * self.weights.get(kind.name, 1.0)
             parts[f"{kind.name}_loss"] = loss.detach()
-        brought = tuple(column for kind in meeting for column in columns[kind.name])
-        return Represented(brought, local, parts)
+        to_device = tuple(column for kind in meeting for column in columns[kind.name])
+        return MicroBatchEmbeddings(to_device, local, parts)
 
     def _meet(
         self,
         columns: Sequence[Tensor],
-        pieces: Sequence[TaskBatch],
+        micro_batches: Sequence[TaskBatch],
         counts: dict[str, Tensor],
         meeting: Sequence[TaskKind],
     ) -> Loss:
@@ -272,9 +272,9 @@ class MultiTask(Method):
             if kind.target == "triplet":
                 anchors, positives, negatives = left[:3]
                 del left[:3]
-                losses = self._all(anchors, positives, negatives, _texts(pieces, kind.name))
+                losses = self._all(anchors, positives, negatives, _texts(micro_batches, kind.name))
             else:
-                rows, labels = left.pop(0), _labels(pieces, kind.name)
+                rows, labels = left.pop(0), _labels(micro_batches, kind.name)
                 losses = self.contrastive.weight * supervised_contrastive(
                     rows,
                     labels,
@@ -305,7 +305,7 @@ class MultiTask(Method):
     def _triplet_loss(self, near: Tensor, far: Tensor) -> Tensor:
         return triplet_margin(near, far, self.margin)
 
-    def met_negatives(self, batch: TaskBatch) -> float:
+    def negatives_per_anchor(self, batch: TaskBatch) -> float:
         """Of a triplet: its own; or those of its task, with those that are known to be near."""
         sizes = [len(part) for part in batch.parts if isinstance(part, TripletPart)]
         if self.negatives == "one" or not sum(sizes):
@@ -313,10 +313,11 @@ class MultiTask(Method):
         every = distributed.world_size()
         return sum(size * (2 * size * every - 1) for size in sizes) / sum(sizes)
 
-    def cut(self, batch: TaskBatch, tokens: int | None) -> list[TaskBatch]:
-        """The batch in pieces of whole examples; what meets is not mixed with what does not."""
+    def split(self, batch: TaskBatch, tokens: int | None) -> list[TaskBatch]:
+        """The batch in micro-batches of whole examples; what meets is not mixed with what does
+        not."""
         meeting = {kind.name for kind in self.tasks if self._meets(kind)}
-        return cut_tasks(batch, tokens, lambda task: task in meeting)
+        return split_tasks(batch, tokens, lambda task: task in meeting)
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments as plain values, and the tasks of the heads."""
@@ -340,20 +341,22 @@ def _none_of(kind: TaskKind, device: torch.device) -> TripletPart | LabelPart:
     return LabelPart(kind.name, none, label)
 
 
-def _texts(pieces: Sequence[TaskBatch], task: str) -> Int[Tensor, "B 3"]:
-    """What tells the texts of a task's triplets from others, in the order of the pieces."""
+def _texts(micro_batches: Sequence[TaskBatch], task: str) -> Int[Tensor, "B 3"]:
+    """What tells the texts of a task's triplets from others, in the order of the micro-batches."""
     found = []
-    for piece in pieces:
-        texts = fingerprints(piece.rows)
+    for micro_batch in micro_batches:
+        texts = fingerprints(micro_batch.rows)
         found += [
             torch.stack([texts[part.anchor], texts[part.positive], texts[part.negative]], dim=1)
-            for part in piece.parts
+            for part in micro_batch.parts
             if isinstance(part, TripletPart) and part.task == task
         ]
     return torch.cat(found)
 
 
-def _labels(pieces: Sequence[TaskBatch], task: str) -> Int[Tensor, " B"]:
-    """The classes of a task's texts, in the order of the pieces."""
-    parts = [part for piece in pieces for part in piece.parts if part.task == task]
+def _labels(micro_batches: Sequence[TaskBatch], task: str) -> Int[Tensor, " B"]:
+    """The classes of a task's texts, in the order of the micro-batches."""
+    parts = [
+        part for micro_batch in micro_batches for part in micro_batch.parts if part.task == task
+    ]
     return torch.cat([part.label for part in parts if isinstance(part, LabelPart)])

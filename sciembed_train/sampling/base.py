@@ -19,18 +19,18 @@ from sciembed_train.text.inputs import InputFormat, TextTokenizer
 
 
 @dataclass(frozen=True)
-class Reading:
+class TokenizationSpec:
     """How the encoder reads.
 
     Args:
         tokenizer: the encoder's.
-        form: how title and abstract become one text.
+        input_format: how title and abstract become one text.
         max_length: tokens of a text at most, special tokens included.
         seed: of every draw that examples make.
     """
 
     tokenizer: TextTokenizer
-    form: InputFormat
+    input_format: InputFormat
     max_length: int
     seed: int
 
@@ -81,12 +81,14 @@ class Sampling:
     needs: ClassVar[tuple[str, ...]] = ()
     texts: ClassVar[str] = "papers"
 
-    def open(self, corpus: Corpus, reading: Reading, dev_limit: int | None) -> Examples:
+    def open(
+        self, corpus: Corpus, tokenization: TokenizationSpec, dev_limit: int | None
+    ) -> Examples:
         """The examples of a corpus.
 
         Args:
             corpus: an opened corpus.
-            reading: how the encoder reads.
+            tokenization: how the encoder reads.
             dev_limit: most held-out examples to validate on; None for the sampling's own number.
 
         Raises:

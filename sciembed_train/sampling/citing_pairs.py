@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError
-from sciembed_train.sampling.base import Reading, Sampling
+from sciembed_train.sampling.base import Sampling, TokenizationSpec
 from sciembed_train.sampling.cocitations import (
     DEV_PAIRS,
-    MetPairs,
+    ComparedPairs,
     Negatives,
     PairExamples,
     Pairs,
@@ -47,12 +47,16 @@ class CitingSentenceSampling(Sampling):
 
     negatives: Negatives = "derangement"
 
-    def open(self, corpus: Corpus, reading: Reading, dev_limit: int | None) -> PairExamples:
+    def open(
+        self, corpus: Corpus, tokenization: TokenizationSpec, dev_limit: int | None
+    ) -> PairExamples:
         """The sentence pairs of a corpus that was mined and tokenised for this encoder."""
-        key = reading.tokenizer.key(reading.form)
-        met = CitingPairs(corpus, self.negatives, reading.seed)
+        key = tokenization.tokenizer.key(tokenization.input_format)
+        comparisons = CitingPairs(corpus, self.negatives, tokenization.seed)
         tokens, facts = corpus.sentence_pair_tokens(key), [key, "citing sentences"]
-        return PairExamples(met, tokens, corpus, facts, reading, dev_limit or DEV_PAIRS)
+        return PairExamples(
+            comparisons, tokens, corpus, facts, tokenization, dev_limit or DEV_PAIRS
+        )
 
     @classmethod
     def check_raw(cls, raw: Mapping[str, str], format: str) -> None:
@@ -65,7 +69,7 @@ class CitingSentenceSampling(Sampling):
             )
 
 
-class CitingPairs(MetPairs):
+class CitingPairs(ComparedPairs):
     """The sentence pairs of a corpus: sentences that cite a paper in common are no negatives.
 
     Args:
@@ -79,7 +83,7 @@ class CitingPairs(MetPairs):
         super().__init__(*pairs, negatives, seed)
         self.papers, self.offsets = corpus.sentence_papers()
 
-    def forbidden(self, pairs: Pairs) -> NDArray[np.bool_]:
+    def excluded(self, pairs: Pairs) -> NDArray[np.bool_]:
         """Which anchor cites a paper that a pair's positive cites too, ``[N, N]``.
 
         A sentence cites a paper in common with itself and with its own positive.

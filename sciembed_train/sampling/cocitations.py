@@ -21,7 +21,7 @@ from sciembed_train.batch import PairBatch, TokenRows
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.token_store import TokenStore
 from sciembed_train.errors import UserError
-from sciembed_train.sampling.base import Reading, Sampling
+from sciembed_train.sampling.base import Sampling, TokenizationSpec
 from sciembed_train.sampling.span_positions import uniforms
 from sciembed_train.sampling.triplets import PaperBatches, by_slots, fingerprint
 
@@ -50,12 +50,16 @@ class CocitationSampling(Sampling):
 
     negatives: Negatives = "derangement"
 
-    def open(self, corpus: Corpus, reading: Reading, dev_limit: int | None) -> PairExamples:
+    def open(
+        self, corpus: Corpus, tokenization: TokenizationSpec, dev_limit: int | None
+    ) -> PairExamples:
         """The pairs of a corpus that was mined and tokenised for this encoder."""
-        key = reading.tokenizer.key(reading.form)
+        key = tokenization.tokenizer.key(tokenization.input_format)
         tokens = corpus.tokens(key)
-        met = CocitedPairs(corpus, self.negatives, reading.seed)
-        return PairExamples(met, tokens, corpus, [key], reading, dev_limit or DEV_PAIRS)
+        comparisons = CocitedPairs(corpus, self.negatives, tokenization.seed)
+        return PairExamples(
+            comparisons, tokens, corpus, [key], tokenization, dev_limit or DEV_PAIRS
+        )
 
     @classmethod
     def check_raw(cls, raw: Mapping[str, str], format: str) -> None:
@@ -76,21 +80,21 @@ def refuse_uncited(raw: Mapping[str, str]) -> None:
 
 
 @dataclass(frozen=True)
-class Meeting:
+class PairComparisons:
     """The pairs of an optimiser step over all ranks, and whom each is compared with.
 
     Args:
         pairs: anchor and positive of each, ``[N, 2]``.
-        forbidden: which anchor may not have which pair's positive as a negative, ``[N, N]``.
+        excluded: which anchor may not have which pair's positive as a negative, ``[N, N]``.
         negative: the pair whose positive is each pair's negative, ``[N]``; -1 where there is none.
     """
 
     pairs: Pairs
-    forbidden: NDArray[np.bool_]
+    excluded: NDArray[np.bool_]
     negative: NDArray[np.int64]
 
 
-class MetPairs:
+class ComparedPairs:
     """Pairs of a corpus, and who of a step meets whom; a subclass says who may not.
 
     Args:
@@ -104,7 +108,7 @@ class MetPairs:
         self.train, self.held_out = train, held_out
         self.negatives, self.seed = negatives, seed
 
-    def forbidden(self, pairs: Pairs) -> NDArray[np.bool_]:
+    def excluded(self, pairs: Pairs) -> NDArray[np.bool_]:
         """Which anchor may not have which pair's positive as a negative, ``[N, N]``."""
         raise NotImplementedError
 
@@ -112,21 +116,21 @@ class MetPairs:
         """Whether each of some texts is known to be like another, ``[K]``."""
         raise NotImplementedError
 
-    def meet(self, indices: np.ndarray, epoch: int, step: int) -> Meeting:
+    def compare(self, indices: np.ndarray, epoch: int, step: int) -> PairComparisons:
         """The step's pairs, each in its direction of this epoch, and their negatives."""
         pairs = flipped(np.asarray(self.train[indices], np.int64), indices, self.seed, epoch)
-        forbidden = self.forbidden(pairs)
+        excluded = self.excluded(pairs)
         generator = np.random.default_rng((self.seed, MEET, step))
         if self.negatives == "derangement":
-            return Meeting(pairs, forbidden, derangement(forbidden, generator))
-        return Meeting(pairs, forbidden, generator.permutation(len(pairs)))
+            return PairComparisons(pairs, excluded, derangement(excluded, generator))
+        return PairComparisons(pairs, excluded, generator.permutation(len(pairs)))
 
     def dev(self, lengths: np.ndarray, limit: int) -> NDArray[np.int64]:
         """See `held_out_triplets`."""
         return held_out_triplets(np.asarray(self.held_out), self.alike, lengths, limit)
 
 
-class CocitedPairs(MetPairs):
+class CocitedPairs(ComparedPairs):
     """The co-cited pairs of a corpus: papers known to be co-cited are no negatives.
 
     Args:
@@ -140,9 +144,9 @@ class CocitedPairs(MetPairs):
         super().__init__(*pairs, negatives, seed)
         self.papers, self.known = corpus.n_papers, corpus.known_cocitations()
 
-    def forbidden(self, pairs: Pairs) -> NDArray[np.bool_]:
-        """See `forbidden_meetings`."""
-        return forbidden_meetings(pairs, self.known, self.papers)
+    def excluded(self, pairs: Pairs) -> NDArray[np.bool_]:
+        """See `excluded_pairs`."""
+        return excluded_pairs(pairs, self.known, self.papers)
 
     def alike(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether each two papers are known to be co-cited, ``[K]``."""
@@ -153,11 +157,11 @@ class PairExamples:
     """Opened pairs: `Examples` for methods that tell one text like the anchor from others.
 
     Args:
-        met: the pairs.
+        comparisons: the pairs.
         tokens: their texts.
         corpus: what they are of.
         facts: what the tokens and the draws depend on beside the corpus's files.
-        reading: how the encoder reads.
+        tokenization: how the encoder reads.
         dev_limit: most held-out pairs to validate on.
     """
 
@@ -166,33 +170,37 @@ class PairExamples:
 
     def __init__(
         self,
-        met: MetPairs,
+        comparisons: ComparedPairs,
         tokens: TokenStore,
         corpus: Corpus,
         facts: Sequence[str],
-        reading: Reading,
+        tokenization: TokenizationSpec,
         dev_limit: int,
     ) -> None:
-        self.met, self.tokens, self.max_length = met, tokens, reading.max_length
-        self.pairs = met.train
+        self.comparisons, self.tokens, self.max_length = (
+            comparisons,
+            tokens,
+            tokenization.max_length,
+        )
+        self.pairs = comparisons.train
         self.train = len(self.pairs)
-        self.dev_papers, self.dev = by_slots(met.dev(tokens.lengths, dev_limit))
-        self.fingerprint = fingerprint(corpus, [*facts, met.negatives], self.pairs)
+        self.dev_papers, self.dev = by_slots(comparisons.dev(tokens.lengths, dev_limit))
+        self.fingerprint = fingerprint(corpus, [*facts, comparisons.negatives], self.pairs)
 
     def batch(
         self, indices: np.ndarray, epoch: int, step: int, share: slice = slice(None)
     ) -> PairBatch:
         """A rank's share of a step's pairs, each distinct text once."""
-        met = self.met.meet(indices, epoch, step)
-        texts, where = np.unique(met.pairs[share], return_inverse=True)
+        comparisons = self.comparisons.compare(indices, epoch, step)
+        texts, where = np.unique(comparisons.pairs[share], return_inverse=True)
         where = torch.from_numpy(where.reshape(-1, 2))
         ids, lengths = self.tokens.rows(texts, self.max_length)
         return PairBatch(
             TokenRows(torch.from_numpy(ids), torch.from_numpy(lengths)),
             where[:, 0].contiguous(),
             where[:, 1].contiguous(),
-            torch.from_numpy(met.negative[share]),
-            torch.from_numpy(np.argwhere(met.forbidden[share])),
+            torch.from_numpy(comparisons.negative[share]),
+            torch.from_numpy(np.argwhere(comparisons.excluded[share])),
             step,
         )
 
@@ -207,7 +215,7 @@ def flipped(pairs: Pairs, indices: np.ndarray, seed: int, epoch: int) -> Pairs:
     return np.where(coins, pairs[:, ::-1], pairs)
 
 
-def forbidden_meetings(pairs: Pairs, known: NDArray[np.int64], papers: int) -> NDArray[np.bool_]:
+def excluded_pairs(pairs: Pairs, known: NDArray[np.int64], papers: int) -> NDArray[np.bool_]:
     """Which anchor may not have which pair's positive as a negative, ``[N, N]``.
 
     Its own positive, itself, and every paper known to be co-cited with it.
@@ -218,8 +226,8 @@ def forbidden_meetings(pairs: Pairs, known: NDArray[np.int64], papers: int) -> N
         papers: ``P``.
     """
     anchors, positives = pairs[:, 0], pairs[:, 1]
-    forbidden = anchors[:, None] == positives[None, :]
-    forbidden |= positives[:, None] == positives[None, :]
+    excluded = anchors[:, None] == positives[None, :]
+    excluded |= positives[:, None] == positives[None, :]
     there, where = np.unique(pairs, return_inverse=True)
     # Everybody's known partners of a higher number, end to end.
     starts = np.searchsorted(known, there * papers)
@@ -234,7 +242,7 @@ def forbidden_meetings(pairs: Pairs, known: NDArray[np.int64], papers: int) -> N
     cocited = np.zeros((len(there), len(there)), np.bool_)
     cocited[lower, higher] = cocited[higher, lower] = True
     rows, columns = where.reshape(-1, 2).T
-    return forbidden | cocited[rows[:, None], columns[None, :]]
+    return excluded | cocited[rows[:, None], columns[None, :]]
 
 
 def among(keys: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -245,25 +253,25 @@ def among(keys: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.bool_
     return np.asarray(known[place]) == keys
 
 
-def derangement(forbidden: NDArray[np.bool_], generator: np.random.Generator) -> NDArray[np.int64]:
+def derangement(excluded: NDArray[np.bool_], generator: np.random.Generator) -> NDArray[np.int64]:
     """A permutation that gives each row a column it is not forbidden; -1 where there is none.
 
     A random permutation whose forbidden places are mended by exchanging with a random row that
     both sides allow. With nothing but the diagonal forbidden, two rows are enough for every row to
     have one.
     """
-    chosen = generator.permutation(len(forbidden))
+    chosen = generator.permutation(len(excluded))
     rows = np.arange(len(chosen))
-    for row in np.flatnonzero(forbidden[rows, chosen]):
-        if not forbidden[row, chosen[row]]:
+    for row in np.flatnonzero(excluded[rows, chosen]):
+        if not excluded[row, chosen[row]]:
             continue  # an exchange has mended it already
-        allowed = ~forbidden[row, chosen] & ~forbidden[:, chosen[row]]
+        allowed = ~excluded[row, chosen] & ~excluded[:, chosen[row]]
         # Also with a row that is itself still at a forbidden place, if the exchange mends both.
         others = np.flatnonzero(allowed)
         if len(others):
             other = generator.choice(others)
             chosen[row], chosen[other] = chosen[other], chosen[row]
-    void = forbidden[rows, chosen]
+    void = excluded[rows, chosen]
     return np.where(void, -1, chosen)
 
 

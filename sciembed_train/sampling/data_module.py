@@ -22,7 +22,7 @@ from sciembed_train.corpus.mining.triplet_mining import TripletMining
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.tasks.task_types import TaskBuilding
 from sciembed_train.errors import UserError
-from sciembed_train.sampling.base import Examples, Reading, Sampling
+from sciembed_train.sampling.base import Examples, Sampling, TokenizationSpec
 from sciembed_train.sampling.plan import StepPlan, plan_for
 from sciembed_train.sampling.triplets import TripletSampling
 from sciembed_train.text.inputs import InputFormat, TextTokenizer
@@ -144,7 +144,7 @@ class TrainingData(LightningDataModule):
             counts for each (2,000).
         max_length: tokens of a text; comes from the encoder.
         tokenizer: name or folder; comes from the encoder.
-        form: the input format; comes from the encoder.
+        input_format: the input format; comes from the encoder.
 
     Raises:
         UserError: no corpus is given, or a number is out of range.
@@ -180,7 +180,7 @@ class TrainingData(LightningDataModule):
         dev_examples: int | None = None,
         max_length: int = 512,
         tokenizer: str = "",
-        form: InputFormat = InputFormat(),  # noqa: B008 - frozen
+        input_format: InputFormat = InputFormat(),  # noqa: B008 - frozen
     ) -> None:
         super().__init__()
         if corpus is None:
@@ -198,7 +198,7 @@ class TrainingData(LightningDataModule):
         self.batch_size, self.seed, self.num_workers = batch_size, seed, num_workers
         self.group_by_query = group_by_query
         self.dev_limit = dev_examples
-        self.max_length, self.tokenizer, self.form = max_length, tokenizer, form
+        self.max_length, self.tokenizer, self.input_format = max_length, tokenizer, input_format
         self._examples: Examples | None = None
         self._loader: TimedLoader | None = None
 
@@ -216,9 +216,11 @@ class TrainingData(LightningDataModule):
         """
         if self._examples is None:
             tokenizer = TextTokenizer.load(self.tokenizer)
-            reading = Reading(tokenizer, self.form, self.max_length, self.seed)
+            tokenization = TokenizationSpec(
+                tokenizer, self.input_format, self.max_length, self.seed
+            )
             corpus = Corpus.open(self.folder)
-            self._examples = self.sampling.open(corpus, reading, self.dev_limit)
+            self._examples = self.sampling.open(corpus, tokenization, self.dev_limit)
         return self._examples
 
     @property

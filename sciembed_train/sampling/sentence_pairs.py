@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from sciembed_train.batch import SentencePairBatch, Sentences, TokenRows
 from sciembed_train.corpus.alignment.alignments import find_alignment, read_alignment
 from sciembed_train.corpus.store.corpus_folder import Corpus
-from sciembed_train.corpus.store.sentence_store import SentencedTokens
+from sciembed_train.corpus.store.sentence_store import SentenceTokens
 from sciembed_train.errors import UserError
-from sciembed_train.sampling.base import Reading, Sampling
+from sciembed_train.sampling.base import Sampling, TokenizationSpec
 from sciembed_train.sampling.cocitations import (
     DEV_PAIRS,
     SOURCES,
@@ -72,9 +72,11 @@ class SentencePairSampling(Sampling):
                 "aligned_by out."
             )
 
-    def open(self, corpus: Corpus, reading: Reading, dev_limit: int | None) -> SentencePairExamples:
+    def open(
+        self, corpus: Corpus, tokenization: TokenizationSpec, dev_limit: int | None
+    ) -> SentencePairExamples:
         """The pairs of a corpus that was mined, and tokenised with its sentences."""
-        return SentencePairExamples(self, corpus, reading, dev_limit or DEV_PAIRS)
+        return SentencePairExamples(self, corpus, tokenization, dev_limit or DEV_PAIRS)
 
     @classmethod
     def check_raw(cls, raw: Mapping[str, str], format: str) -> None:
@@ -89,19 +91,23 @@ class SentencePairExamples:
     Args:
         sampling: the settings.
         corpus: mined for co-citations.
-        reading: how the encoder reads.
+        tokenization: how the encoder reads.
         dev_limit: most held-out pairs to validate on.
     """
 
     name = "pairs"
 
     def __init__(
-        self, sampling: SentencePairSampling, corpus: Corpus, reading: Reading, dev_limit: int
+        self,
+        sampling: SentencePairSampling,
+        corpus: Corpus,
+        tokenization: TokenizationSpec,
+        dev_limit: int,
     ) -> None:
-        key = reading.tokenizer.key(reading.form)
-        self.sampling, self.max_length = sampling, reading.max_length
-        self.met = CocitedPairs(corpus, sampling.negatives, reading.seed)
-        self.pairs = self.met.train
+        key = tokenization.tokenizer.key(tokenization.input_format)
+        self.sampling, self.max_length = sampling, tokenization.max_length
+        self.comparisons = CocitedPairs(corpus, sampling.negatives, tokenization.seed)
+        self.pairs = self.comparisons.train
         self.train = len(self.pairs)
         self.tokens = corpus.sentenced_tokens(key)
         titles = int((self.tokens.sentence_counts[np.unique(self.pairs)] == 0).sum())
@@ -124,24 +130,24 @@ class SentencePairExamples:
                     "two sentences that are most alike are taken."
                 )
         self.notes: tuple[str, ...] = tuple(notes)
-        self.dev_papers, self.dev = by_slots(self.met.dev(self.tokens.lengths, dev_limit))
+        self.dev_papers, self.dev = by_slots(self.comparisons.dev(self.tokens.lengths, dev_limit))
         self.fingerprint = fingerprint(corpus, facts, self.pairs)
 
     def batch(
         self, indices: np.ndarray, epoch: int, step: int, share: slice = slice(None)
     ) -> SentencePairBatch:
         """A rank's share of a step's pairs, each distinct paper once."""
-        met = self.met.meet(indices, epoch, step)
+        comparisons = self.comparisons.compare(indices, epoch, step)
         # Of all ranks: how many sentences the negatives have, and which of them are aligned.
-        distinct, of = np.unique(met.pairs, return_inverse=True)
+        distinct, of = np.unique(comparisons.pairs, return_inverse=True)
         counts = self.tokens.sentences(distinct, self.max_length)[2][of.reshape(-1, 2)]
         aligned = np.full((len(indices), 2), -1, np.int64)
         if self.aligned is not None:
-            turned = flipped(self.aligned[indices], indices, self.met.seed, epoch)
+            turned = flipped(self.aligned[indices], indices, self.comparisons.seed, epoch)
             aligned = np.minimum(turned.astype(np.int64), counts - 1)
-        negative = met.negative[share]
+        negative = comparisons.negative[share]
         void = negative < 0
-        papers, where = np.unique(met.pairs[share], return_inverse=True)
+        papers, where = np.unique(comparisons.pairs[share], return_inverse=True)
         where = torch.from_numpy(where.reshape(-1, 2))
         ids, lengths = self.tokens.rows(papers, self.max_length)
         return SentencePairBatch(
@@ -157,16 +163,16 @@ class SentencePairExamples:
             step,
         )
 
-    def dev_items(self, rank: int, world_size: int) -> SentencedPaperBatches:
+    def dev_items(self, rank: int, world_size: int) -> SentencePaperBatches:
         """This rank's papers of the held-out triplets, longest first, each paper once."""
         given = self.dev_papers, self.max_length, rank, world_size
-        return SentencedPaperBatches(self.tokens, *given)
+        return SentencePaperBatches(self.tokens, *given)
 
 
-class SentencedPaperBatches(PaperBatches):
+class SentencePaperBatches(PaperBatches):
     """Batches of the papers that one rank encodes for validation, with their sentences."""
 
-    tokens: SentencedTokens
+    tokens: SentenceTokens
 
     def __getitem__(self, index: Any) -> Any:
         batch = super().__getitem__(index)
@@ -174,13 +180,13 @@ class SentencedPaperBatches(PaperBatches):
         return replace(batch, sentences=sentences_of(self.tokens, papers, self.max_length))
 
 
-def sentences_of(tokens: SentencedTokens, papers: np.ndarray, max_length: int) -> Sentences:
+def sentences_of(tokens: SentenceTokens, papers: np.ndarray, max_length: int) -> Sentences:
     """Where the sentences of some papers stand in their rows."""
     return Sentences(*map(torch.from_numpy, tokens.sentences(papers, max_length)))
 
 
 def aligned_sentences(
-    corpus: Corpus, align: Align, aligned_by: str, pairs: np.ndarray, tokens: SentencedTokens
+    corpus: Corpus, align: Align, aligned_by: str, pairs: np.ndarray, tokens: SentenceTokens
 ) -> tuple[NDArray[np.int16], int]:
     """Of each training pair the two sentences that say alike, ``[N, 2]``, as ``tokens`` has them.
 

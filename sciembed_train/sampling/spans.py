@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sciembed_train.batch import DevSpans, SpanBatch
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError
-from sciembed_train.sampling.base import Reading, Sampling
+from sciembed_train.sampling.base import Sampling, TokenizationSpec
 from sciembed_train.sampling.span_batch import Slices, span_batch
 from sciembed_train.sampling.span_positions import HELD_OUT, TRAIN, Rule, Strategy
 from sciembed_train.sampling.token_masking import Masking
@@ -100,7 +100,9 @@ class SpanSampling(Sampling):
         least = self.max_span if self.short_documents == "skip" else self.min_span
         return 2 * self.num_anchors * least
 
-    def open(self, corpus: Corpus, reading: Reading, dev_limit: int | None) -> SpanExamples:
+    def open(
+        self, corpus: Corpus, tokenization: TokenizationSpec, dev_limit: int | None
+    ) -> SpanExamples:
         """The documents of a corpus that are long enough.
 
         Raises:
@@ -108,7 +110,7 @@ class SpanSampling(Sampling):
                 has no mask token and a language model is asked for.
         """
         limit = DEV_DOCUMENTS if dev_limit is None else dev_limit
-        return SpanExamples(self, corpus, reading, limit)
+        return SpanExamples(self, corpus, tokenization, limit)
 
     @property
     def rule(self) -> Rule:
@@ -124,7 +126,7 @@ class SpanExamples:
     Args:
         sampling: which spans.
         corpus: where the documents lie.
-        reading: how the encoder reads.
+        tokenization: how the encoder reads.
         dev_limit: most held-out documents.
 
     Raises:
@@ -134,18 +136,20 @@ class SpanExamples:
     name: str = "documents"
 
     def __init__(
-        self, sampling: SpanSampling, corpus: Corpus, reading: Reading, dev_limit: int
+        self, sampling: SpanSampling, corpus: Corpus, tokenization: TokenizationSpec, dev_limit: int
     ) -> None:
-        self.sampling, self.rule, self.seed = sampling, sampling.rule, reading.seed
+        self.sampling, self.rule, self.seed = sampling, sampling.rule, tokenization.seed
         hides = sampling.mlm_probability > 0
-        self.masking = Masking.of(reading.tokenizer, sampling.mlm_probability) if hides else None
-        self.tokens: Slices = corpus.document_tokens(reading.tokenizer)
+        self.masking = (
+            Masking.of(tokenization.tokenizer, sampling.mlm_probability) if hides else None
+        )
+        self.tokens: Slices = corpus.document_tokens(tokenization.tokenizer)
         special = len(self.tokens.prefix) + len(self.tokens.suffix)
-        self.room = reading.max_length - special
+        self.room = tokenization.max_length - special
         if self.room < 1:
             raise UserError(
                 f"model.encoder.max_length must be above the {special} special tokens; "
-                f"got {reading.max_length}."
+                f"got {tokenization.max_length}."
             )
         notes: list[str] = []
         self.documents = self._long_enough(corpus, "train", notes)
@@ -153,13 +157,13 @@ class SpanExamples:
         self.dev_documents = _choose(held_out, dev_limit)
         self.train = len(self.documents)
         self.dev = DevSpans(len(self.dev_documents), self.rule.anchors, self.rule.positives)
-        if reading.max_length < self.rule.max_span:
+        if tokenization.max_length < self.rule.max_span:
             notes.append(
                 f"Spans have up to {self.rule.max_span:,} tokens and the encoder reads "
-                f"{reading.max_length:,}: the longer ones lose their tail."
+                f"{tokenization.max_length:,}: the longer ones lose their tail."
             )
         self.notes = tuple(notes)
-        self.fingerprint = self._fingerprint(corpus, reading)
+        self.fingerprint = self._fingerprint(corpus, tokenization)
 
     def batch(
         self, indices: np.ndarray, epoch: int, step: int, share: slice = slice(None)
@@ -230,10 +234,10 @@ class SpanExamples:
             )
         return kept
 
-    def _fingerprint(self, corpus: Corpus, reading: Reading) -> str:
+    def _fingerprint(self, corpus: Corpus, tokenization: TokenizationSpec) -> str:
         """Of the documents, their tokens and the settings; the seed is compared by itself."""
         sources = [source.get("sha256") for source in corpus.info.get("sources", [])]
-        key = reading.tokenizer.document_key
+        key = tokenization.tokenizer.document_key
         settings = [DRAWS_VERSION, sources, key, self.room, asdict(self.sampling)]
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         digest.update(np.ascontiguousarray(self.documents, dtype=np.int64).data)

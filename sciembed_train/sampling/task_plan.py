@@ -259,7 +259,7 @@ def units(counts: Sequence[int], total: int) -> list[int]:
 
 def round_robin(sizes: Sequence[int], batch_size: int) -> Ints:
     """The published order of an epoch, ``[sum(sizes)]``."""
-    firsts = np.cumsum([0, *sizes[:-1]])
+    range_starts = np.cumsum([0, *sizes[:-1]])
     at = [0] * len(sizes)
     live = [task for task, size in enumerate(sizes) if size]
     found: list[Ints] = []
@@ -267,7 +267,7 @@ def round_robin(sizes: Sequence[int], batch_size: int) -> Ints:
         turn = round(batch_size / len(live))
         for task in live:
             end = min(at[task] + turn, sizes[task])
-            found.append(np.arange(at[task], end) + firsts[task])
+            found.append(np.arange(at[task], end) + range_starts[task])
             at[task] = end
         live = [task for task in live if at[task] < sizes[task]]
     return np.concatenate(found) if found else np.empty(0, np.int64)

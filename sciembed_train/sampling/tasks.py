@@ -29,7 +29,7 @@ from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.token_store import TokenStore
 from sciembed_train.corpus.tasks.task_types import TaskInfo, TaskSplit
 from sciembed_train.errors import UserError
-from sciembed_train.sampling.base import Reading, Sampling
+from sciembed_train.sampling.base import Sampling, TokenizationSpec
 from sciembed_train.sampling.task_plan import PublishedPlan, TaskPlan
 from sciembed_train.sampling.triplets import PaperBatches, choose_dev, fingerprint
 from sciembed_train.text.inputs import FORMATS
@@ -76,9 +76,11 @@ class TaskSampling(Sampling):
                 "data.sampling.reproduce has epochs of its own: leave data.sampling.epoch out."
             )
 
-    def open(self, corpus: Corpus, reading: Reading, dev_limit: int | None) -> TaskExamples:
+    def open(
+        self, corpus: Corpus, tokenization: TokenizationSpec, dev_limit: int | None
+    ) -> TaskExamples:
         """The tasks of a corpus whose texts were tokenised for this encoder."""
-        return TaskExamples(self, corpus, reading, dev_limit or DEV_EXAMPLES)
+        return TaskExamples(self, corpus, tokenization, dev_limit or DEV_EXAMPLES)
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class TaskExamples:
     Args:
         sampling: the settings.
         corpus: prepared from tasks.
-        reading: how the encoder reads.
+        tokenization: how the encoder reads.
         dev_limit: most held-out examples of each task to validate on.
 
     Attributes:
@@ -114,18 +116,18 @@ class TaskExamples:
     name = "examples"
 
     def __init__(
-        self, sampling: TaskSampling, corpus: Corpus, reading: Reading, dev_limit: int
+        self, sampling: TaskSampling, corpus: Corpus, tokenization: TokenizationSpec, dev_limit: int
     ) -> None:
         folder = corpus.tasks()
-        key = reading.tokenizer.key(reading.form)
-        self.sampling, self.max_length = sampling, reading.max_length
+        key = tokenization.tokenizer.key(tokenization.input_format)
+        self.sampling, self.max_length = sampling, tokenization.max_length
         self.tokens: TokenStore = folder.tokens(key)
         self.tasks: tuple[TaskInfo, ...] = folder.tasks
         self._texts = [folder.examples(task.name, "train") for task in self.tasks]
         self._labels = [_labels(folder, task, "train") for task in self.tasks]
         self.sizes = tuple(map(len, self._texts))
         self.train = sum(self.sizes)
-        self.firsts = np.cumsum([0, *self.sizes])
+        self.range_starts = np.cumsum([0, *self.sizes])
         held_out = [
             _held_out(folder, task, dev_limit) for task in self.tasks if task.examples["dev"]
         ]
@@ -160,12 +162,12 @@ class TaskExamples:
     ) -> TaskBatch:
         """A rank's examples, a part for each task; no draw depends on the epoch."""
         mine = np.asarray(indices[share], np.int64)
-        task_of = np.searchsorted(self.firsts, mine, side="right") - 1
+        task_of = np.searchsorted(self.range_starts, mine, side="right") - 1
         chosen = []
         for number, (task, texts, labels) in enumerate(
             zip(self.tasks, self._texts, self._labels, strict=True)
         ):
-            rows = mine[task_of == number] - self.firsts[number]
+            rows = mine[task_of == number] - self.range_starts[number]
             if len(rows):  # all tasks are there, but for the published order
                 told = None if labels is None else _told(task, labels[rows])
                 chosen.append(_Chosen(task, np.asarray(texts[rows], np.int64), told))

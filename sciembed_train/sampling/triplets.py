@@ -16,7 +16,7 @@ from sciembed_train.batch import DevTriplets, PaperBatch, TokenRows, TripletBatc
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.token_store import TokenStore
 from sciembed_train.errors import UserError
-from sciembed_train.sampling.base import Reading, Sampling
+from sciembed_train.sampling.base import Sampling, TokenizationSpec
 
 NO_CITATIONS = (
     "--data.citations F is missing: triplets are mined from citations. Triplets of your own are "
@@ -46,14 +46,16 @@ class TripletSampling(Sampling):
     takes: ClassVar[tuple[str, ...]] = ("papers", "citations", "pairs")
     needs: ClassVar[tuple[str, ...]] = ("papers",)
 
-    def open(self, corpus: Corpus, reading: Reading, dev_limit: int | None) -> TripletExamples:
+    def open(
+        self, corpus: Corpus, tokenization: TokenizationSpec, dev_limit: int | None
+    ) -> TripletExamples:
         """The triplets of a corpus that was mined and tokenised for this encoder."""
-        key = reading.tokenizer.key(reading.form)
+        key = tokenization.tokenizer.key(tokenization.input_format)
         train = _mined(corpus)  # first: a corpus of full texts alone has no tokens of papers either
         tokens = corpus.tokens(key)
         dev = choose_dev(np.asarray(corpus.triplets("dev")), dev_limit or DEV_TRIPLETS)
         known_by = fingerprint(corpus, [key], train)
-        return TripletExamples(tokens, train, dev, reading.max_length, known_by)
+        return TripletExamples(tokens, train, dev, tokenization.max_length, known_by)
 
     @classmethod
     def check_raw(cls, raw: Mapping[str, str], format: str) -> None:

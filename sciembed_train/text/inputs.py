@@ -121,7 +121,7 @@ class InputFormat:
 
 
 @dataclass(frozen=True)
-class SentencedBody:
+class SentenceBody:
     """Token ids of a text without special tokens, and where its sentences stand in them.
 
     Args:
@@ -337,7 +337,7 @@ class TextTokenizer:
 
     def encode_sentences(
         self, texts: Sequence[str], spans: Sequence[Sequence[tuple[int, int]]]
-    ) -> list[SentencedBody]:
+    ) -> list[SentenceBody]:
         """Ids of each text as `encode` gives them, and where its sentences stand in them.
 
         A token belongs to the sentence that its last character is in. A sentence without a token
@@ -356,7 +356,7 @@ class TextTokenizer:
             lengths = np.searchsorted(last, borders[:, 1]) - starts
             there = lengths > 0
             kept = starts[there].tolist(), lengths[there].tolist()
-            found.append(SentencedBody(one.ids, *kept, np.flatnonzero(~there).tolist()))
+            found.append(SentenceBody(one.ids, *kept, np.flatnonzero(~there).tolist()))
         return found
 
     def rows(self, texts: Sequence[str], max_length: int) -> list[list[int]]:

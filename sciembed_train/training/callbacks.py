@@ -203,14 +203,15 @@ class Bar(TQDMProgressBar):
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """What stands behind the bar."""
-        shown = cast(Method, pl_module).shown
+        progress_values = cast(Method, pl_module).progress_values
         return {
-            name: f"{value:{',.0f' if value >= 100 else '.3f'}}" for name, value in shown.items()
+            name: f"{value:{',.0f' if value >= 100 else '.3f'}}"
+            for name, value in progress_values.items()
         }
 
 
-class Pieces(Callback):
-    """Says once how large a step's pieces are, where memory has set a limit.
+class MicroBatches(Callback):
+    """Says once how large a step's micro-batches are, where memory has set a limit.
 
     Args:
         write: keeps the limit with the run's settings; called on the first rank alone.
@@ -225,13 +226,13 @@ class Pieces(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Before the first step."""
-        fitted = cast(Method, pl_module).fitted
-        if self._told or not fitted.said or fitted.tokens is None:
+        micro_batch_size = cast(Method, pl_module).micro_batch_size
+        if self._told or not micro_batch_size.said or micro_batch_size.tokens is None:
             return
         self._told = True
-        self.write(fitted.tokens)
+        self.write(micro_batch_size.tokens)
         if not self.quiet:
-            say(fitted.said)
+            say(micro_batch_size.said)
 
 
 class Lines(Callback):
@@ -251,10 +252,11 @@ class Lines(Callback):
         """Say where the run is."""
         if time.monotonic() - self._last >= self.seconds:
             self._last = time.monotonic()
-            shown = cast(Method, pl_module).shown
+            progress_values = cast(Method, pl_module).progress_values
             told = f"step {trainer.global_step:,} of {trainer.max_steps:,}"
-            if shown:
-                told += f", loss {shown['loss']:.3f}, {shown['tokens/s']:,.0f} tokens/s"
+            if progress_values:
+                speed = progress_values["tokens/s"]
+                told += f", loss {progress_values['loss']:.3f}, {speed:,.0f} tokens/s"
             say(told)
 
 

@@ -129,7 +129,7 @@ def weights_of(encoder: Mapping[str, Any], head: bool) -> Weights:
     from sciembed_train.encoder.io import loading
     from sciembed_train.encoder.io.opening import repeated_layers
 
-    folder = loading.read_recorded(loading.find_folder(encoder["backbone"]), "cls").backbone
+    folder = loading.read_metadata(loading.find_folder(encoder["backbone"]), "cls").backbone
     config = loading.checked_config(folder)
     with torch.device("meta"), loading.quiet_transformers():
         if head:

@@ -31,7 +31,7 @@ from sciembed_train.corpus.tasks.task_types import TaskBuilding
 from sciembed_train.encoder.io.loading import tokenizer_folder
 from sciembed_train.errors import UserError
 from sciembed_train.methods.base import Method
-from sciembed_train.sampling.base import Examples, Reading, Sampling, named_class
+from sciembed_train.sampling.base import Examples, Sampling, TokenizationSpec, named_class
 from sciembed_train.sampling.data_module import RAW, TrainingData
 from sciembed_train.sampling.plan import plan_for
 from sciembed_train.sampling.sentence_pairs import SentencePairSampling
@@ -41,7 +41,7 @@ from sciembed_train.training import run_folder
 from sciembed_train.training.callbacks import (
     Bar,
     Lines,
-    Pieces,
+    MicroBatches,
     RunCheckpoints,
     Scores,
     Signals,
@@ -122,7 +122,7 @@ class RunCLI(LightningCLI):
     """LightningCLI as far as a configured trainer, method and data module.
 
     Args:
-        argv: the words after the verb.
+        argv: the words after the command.
         fitting: whether a run is made; otherwise a checkpoint is validated.
     """
 
@@ -176,7 +176,7 @@ class RunCLI(LightningCLI):
             "--export", action=ActionYesNo, default=True, help="write export/ at the end"
         )
         parser.add_argument(
-            "--memory_check",
+            "--memory_dry_run",
             action=ActionYesNo,
             default=True,
             help="on a GPU, make the step that takes most memory once before the first",
@@ -187,7 +187,7 @@ class RunCLI(LightningCLI):
         parser.link_arguments(f"{encoder}.max_length", "data.max_length")
         parser.link_arguments(f"{encoder}.backbone", "data.tokenizer")
         for field in fields(InputFormat):
-            parser.link_arguments(f"{encoder}.form.{field.name}", f"data.form.{field.name}")
+            parser.link_arguments(f"{encoder}.form.{field.name}", f"data.input_format.{field.name}")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; Lightning's own warns that words are given twice."""
@@ -227,7 +227,7 @@ class RunCLI(LightningCLI):
         self.given = config.clone()  # for config.yaml: raw files stay raw files, names names
         raw = self._raw_files()
         encoder = config.model.init_args.encoder
-        if self.shares_out and encoder.forward == "auto":
+        if self.shards_weights and encoder.forward == "auto":
             encoder.forward = "padded"  # of the backbone itself, which collects its layers
         config.data.tokenizer = str(tokenizer_folder(encoder.backbone))
         if raw:
@@ -261,7 +261,7 @@ class RunCLI(LightningCLI):
             )
 
     @property
-    def shares_out(self) -> bool:
+    def shards_weights(self) -> bool:
         """Whether the ranks share the weights out among them."""
         return self.config.trainer.strategy == "fsdp"
 
@@ -287,9 +287,9 @@ class RunCLI(LightningCLI):
     def _open_examples(self) -> Examples:
         data, encoder = self.config.data, self.config.model.init_args.encoder
         tokenizer = TextTokenizer.load(data.tokenizer)
-        form = InputFormat(**encoder.form.as_dict())
-        reading = Reading(tokenizer, form, encoder.max_length, data.seed)
-        return self.sampling().open(Corpus.open(data.corpus), reading, data.dev_examples)
+        input_format = InputFormat(**encoder.input_format.as_dict())
+        tokenization = TokenizationSpec(tokenizer, input_format, encoder.max_length, data.seed)
+        return self.sampling().open(Corpus.open(data.corpus), tokenization, data.dev_examples)
 
     def _raw_files(self) -> dict[str, str]:
         """The raw files that are given in place of a corpus, by their kind."""
@@ -320,7 +320,7 @@ class RunCLI(LightningCLI):
             cocitation_mining=CocitationMining(**data.cocitation_mining.as_dict()),
             task_building=TaskBuilding(**data.task_building.as_dict()),
             tokenizer=data.tokenizer,
-            form=InputFormat(**encoder.form.as_dict()),
+            input_format=InputFormat(**encoder.input_format.as_dict()),
             sentence_tokens=encoder.pooling == "sentences",
         )
         quiet = self.config.quiet or distributed.launch_rank() != 0
@@ -356,7 +356,7 @@ class RunCLI(LightningCLI):
         assert folder is not None
         wanted = config.trainer.enable_progress_bar is not False and not config.quiet
         bar = wanted and sys.stderr.isatty()
-        callbacks: list[Callback] = [Signals(), Pieces(self.write_config, config.quiet)]
+        callbacks: list[Callback] = [Signals(), MicroBatches(self.write_config, config.quiet)]
         if not config.quiet:
             callbacks += [Scores(), Bar() if bar else Lines()]
         if config.early_stopping is not None:
@@ -379,11 +379,12 @@ class RunCLI(LightningCLI):
             enable_progress_bar=bar,
         )
 
-    def write_config(self, step_tokens: int | None = None) -> None:
-        """Write ``config.yaml``; with the pieces of a step where memory has set their size."""
+    def write_config(self, max_tokens_per_backward: int | None = None) -> None:
+        """Write ``config.yaml``; with the micro-batches of a step where memory has set their
+        size."""
         assert self.run_folder is not None
-        if step_tokens is not None:
-            self.given.model.init_args.step_tokens = step_tokens
+        if max_tokens_per_backward is not None:
+            self.given.model.init_args.max_tokens_per_backward = max_tokens_per_backward
         path = self.run_folder / "config.yaml"
         self.parser.save(self.given, path, overwrite=True, skip_none=False)
 
@@ -461,7 +462,7 @@ def wandb_logger(folder: Path, run: str, project: str) -> Logger:
 
 
 @contextlib.contextmanager
-def told_shortly(argv: list[str]) -> Iterator[None]:
+def friendly_errors(argv: list[str]) -> Iterator[None]:
     """Configuration errors as UserError, and no talk of the libraries that helps nobody."""
     messages.check_files(messages.config_files(argv))
     # Lightning 2.6 calls jsonargparse's older names; nobody who trains can do a thing about it.
@@ -508,5 +509,5 @@ def known_keys() -> set[str]:
         *(Trainer, CheckpointSettings, StoppingSettings),
     )
     own = {"ckpt_path", "run", "root", "quiet", "wandb", "export", "early_stopping", "checkpoint"}
-    own.add("memory_check")
+    own.add("memory_dry_run")
     return own.union(*(inspect.signature(kind).parameters for kind in taking))

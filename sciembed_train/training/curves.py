@@ -155,14 +155,14 @@ def thinned(points: Sequence[Point], most: int = MOST) -> list[Point]:
     stretch = math.ceil(2 * len(points) / most)
     kept: list[Point] = []
     for start in range(0, len(points), stretch):
-        piece = points[start : start + stretch]
-        finite = [i for i, (_, value) in enumerate(piece) if math.isfinite(value)]
-        chosen = {i for i, (_, value) in enumerate(piece) if not math.isfinite(value)}
+        micro_batch = points[start : start + stretch]
+        finite = [i for i, (_, value) in enumerate(micro_batch) if math.isfinite(value)]
+        chosen = {i for i, (_, value) in enumerate(micro_batch) if not math.isfinite(value)}
         chosen = set(sorted(chosen)[:1])
         if finite:
-            chosen.add(min(finite, key=lambda i: piece[i][1]))
-            chosen.add(max(finite, key=lambda i: piece[i][1]))
-        kept += [piece[i] for i in sorted(chosen)]
+            chosen.add(min(finite, key=lambda i: micro_batch[i][1]))
+            chosen.add(max(finite, key=lambda i: micro_batch[i][1]))
+        kept += [micro_batch[i] for i in sorted(chosen)]
     return kept
 
 
@@ -171,9 +171,11 @@ def medians(points: Sequence[Point], stretches: int = SMOOTHED) -> list[Point]:
     length = math.ceil(len(points) / stretches)
     found: list[Point] = []
     for start in range(0, len(points), length):
-        piece = points[start : start + length]
-        finite = [value for _, value in piece if math.isfinite(value)]
-        found.append((piece[len(piece) // 2][0], median(finite) if finite else math.nan))
+        micro_batch = points[start : start + length]
+        finite = [value for _, value in micro_batch if math.isfinite(value)]
+        found.append(
+            (micro_batch[len(micro_batch) // 2][0], median(finite) if finite else math.nan)
+        )
     return found
 
 

@@ -17,15 +17,20 @@ from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.encoder.unpadded import compiled_layer
 from sciembed_train.methods.engine import sharding
 from sciembed_train.training.callbacks import Interrupted
-from sciembed_train.training.configuration import RunCLI, check_monitors, default_name, told_shortly
+from sciembed_train.training.configuration import (
+    RunCLI,
+    check_monitors,
+    default_name,
+    friendly_errors,
+)
 from sciembed_train.training.resume import check_fits
 
 
-def training_facts(cli: RunCLI) -> dict[str, Any]:
+def training_metadata(cli: RunCLI) -> dict[str, Any]:
     """What an export will say of its training."""
     import hashlib
 
-    from sciembed_train.encoder.io.loading import find_folder, read_recorded
+    from sciembed_train.encoder.io.loading import find_folder, read_metadata
 
     config = cli.config
     backbone = config.model.init_args.encoder.backbone
@@ -44,7 +49,7 @@ def training_facts(cli: RunCLI) -> dict[str, Any]:
     if cli.sampling().texts != "papers":
         facts["texts"] = cli.sampling().texts
     for name in ("model.safetensors", "pytorch_model.bin"):
-        weights = read_recorded(find_folder(backbone), pooling="mean").backbone / name
+        weights = read_metadata(find_folder(backbone), pooling="mean").backbone / name
         if weights.is_file():
             with weights.open("rb") as file:
                 facts["base_model_sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
@@ -52,9 +57,9 @@ def training_facts(cli: RunCLI) -> dict[str, Any]:
     return facts
 
 
-def check_shared_out(cli: RunCLI) -> None:
+def check_sharding(cli: RunCLI) -> None:
     """See that the weights can be shared out, where the strategy is to do so."""
-    if cli.shares_out:
+    if cli.shards_weights:
         trained = (p for p in cli.model.parameters() if p.requires_grad)
         sharding.check(cli.model.encoder, trained)
 
@@ -65,18 +70,18 @@ def fit(argv: list[str]) -> int:
     Raises:
         UserError: something in the settings, files or machine must be mended first.
     """
-    with told_shortly(argv):
+    with friendly_errors(argv):
         cli = RunCLI(argv, fitting=True)
     folder, trainer, method = cli.run_folder, cli.trainer, cli.model
     assert folder is not None
     method.prepare(cli.examples.dev)
-    check_shared_out(cli)
+    check_sharding(cli)
     first = distributed.launch_rank() == 0
     if cli.has_dev:  # some parts of a method, and so their scores, may be switched off
         scores = f"the scores of {type(method).__name__} with these settings"
         check_monitors(cli.config, method.reported_scores, scores)
-    method.training_facts = training_facts(cli)
-    method.tries_largest = cli.config.memory_check
+    method.training_metadata = training_metadata(cli)
+    method.dry_run_largest = cli.config.memory_dry_run
     if cli.start is not None:
         made = check_fits(cli.start, method, cli.datamodule, resuming=True)["global_step"]
         if made >= cli.total:
@@ -184,11 +189,11 @@ def validate(argv: list[str]) -> int:
     Raises:
         UserError: something in the settings, files or machine must be mended first.
     """
-    with told_shortly(argv):
+    with friendly_errors(argv):
         cli = RunCLI(argv, fitting=False)
     assert cli.start is not None
     cli.model.prepare(cli.examples.dev)
-    check_shared_out(cli)
+    check_sharding(cli)
     content = check_fits(cli.start, cli.model, cli.datamodule, resuming=False)
     cli.model.load_state_dict(content["state_dict"])
     try:

@@ -260,7 +260,7 @@ class Report(Callback):
     @rank_zero_only
     def _write(self, trainer: Trainer, pl_module: LightningModule, state: str) -> None:
         """Write the page, whole or not at all; a page is no reason to lose a run."""
-        facts = cast(Method, pl_module).training_facts
+        facts = cast(Method, pl_module).training_metadata
         title = [
             self.run.name,
             f"{type(pl_module).__name__} from {facts.get('base_model', 'an unnamed encoder')}",

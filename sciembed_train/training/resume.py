@@ -59,7 +59,7 @@ def _same_method(path: Path, record: Mapping[str, Any], method: Method) -> None:
 
 
 # What may change in mid-run: how steps are made and cut, not what is asked of the vectors.
-MAY_CHANGE = ("encoder", "optim", "step_tokens")
+MAY_CHANGE = ("encoder", "optim", "max_tokens_per_backward")
 
 
 def same_loss(now: Mapping[str, Any], then: Mapping[str, Any]) -> None:

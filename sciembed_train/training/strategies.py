@@ -17,7 +17,7 @@ from sciembed_train import distributed
 STRATEGIES = ("auto", "ddp", "fsdp", "ddp_find_unused_parameters_false", "DDPStrategy")
 
 
-class SharedOut(ModelParallelStrategy):
+class ShardedStrategy(ModelParallelStrategy):
     """Weights, gradients and AdamW's state shared out among all ranks (``strategy: fsdp``).
 
     What is shared out, and how, says `methods.engine.sharding`. A checkpoint is one whole file, in
@@ -53,7 +53,7 @@ class SharedOut(ModelParallelStrategy):
 
     def _kept(self, values: Mapping[str, Any]) -> dict[str, Any]:
         # One after the other, so that a device holds one whole tensor and not the model.
-        whole = ((name, distributed.assembled(value)) for name, value in values.items())
+        whole = ((name, distributed.full_tensor(value)) for name, value in values.items())
         return {name: value for name, value in whole if self.is_global_zero}
 
     def load_checkpoint(
@@ -68,7 +68,7 @@ class SharedOut(ModelParallelStrategy):
         assert module is not None
         mine = module.state_dict()
         given = checkpoint["state_dict"]
-        parts = {name: distributed.dealt_like(mine[name], given[name]) for name in given}
+        parts = {name: distributed.sharded_like(mine[name], given[name]) for name in given}
         module.load_state_dict(parts, strict=strict)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
@@ -78,7 +78,7 @@ class SharedOut(ModelParallelStrategy):
             numbers = [n for group in given["param_groups"] for n in group["params"]]
             states = {
                 number: {
-                    name: distributed.dealt_like(parameter, value)
+                    name: distributed.sharded_like(parameter, value)
                     for name, value in given["state"][number].items()
                 }
                 for number, parameter in zip(numbers, mine, strict=True)
@@ -89,7 +89,7 @@ class SharedOut(ModelParallelStrategy):
 
 def chosen(strategy: str | Strategy) -> str | Strategy:
     """The strategy that a setting means."""
-    return SharedOut() if strategy == "fsdp" else strategy
+    return ShardedStrategy() if strategy == "fsdp" else strategy
 
 
 def keep_gradients_in_buckets(strategy: Strategy) -> None:

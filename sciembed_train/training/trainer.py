@@ -14,7 +14,7 @@ from sciembed_train.errors import UserError
 from sciembed_train.sampling.plan import StepPlan
 from sciembed_train.training.strategies import (
     STRATEGIES,
-    SharedOut,
+    ShardedStrategy,
     chosen,
     keep_gradients_in_buckets,
 )
@@ -29,7 +29,7 @@ REFUSED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
         "accumulate_grad_batches",
         (1,),
         "data.batch_size is the number of examples of an optimiser step over all ranks; what "
-        "does not fit in memory is cut by model.step_tokens with the same gradient",
+        "does not fit in memory is cut by model.max_tokens_per_backward with the same gradient",
     ),
     ("use_distributed_sampler", (False,), "the data module shares the examples among ranks"),
     ("reload_dataloaders_every_n_epochs", (0,), "the order of each epoch is its own already"),
@@ -57,7 +57,7 @@ class RunTrainer(Trainer):
         precision: ``auto`` is ``bf16-mixed`` where the device multiplies bf16 in hardware, else
             ``32-true``.
         accelerator: where to run.
-        strategy: ``fsdp`` is `SharedOut`; DDP keeps its gradients in the buffers it sends.
+        strategy: ``fsdp`` is `ShardedStrategy`; DDP keeps its gradients in the buffers it sends.
         kwargs: as for Lightning's trainer.
     """
 
@@ -72,7 +72,7 @@ class RunTrainer(Trainer):
         if precision == "auto":
             precision = "bf16-mixed" if has_bf16(accelerator) else "32-true"
         made = chosen(strategy)
-        if isinstance(made, SharedOut):
+        if isinstance(made, ShardedStrategy):
             # Weights collected in inference mode could not be trained afterwards.
             kwargs["inference_mode"] = False
         super().__init__(precision=precision, accelerator=accelerator, strategy=made, **kwargs)

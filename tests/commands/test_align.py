@@ -110,7 +110,9 @@ def test_sentences_are_aligned_as_plain_loops_align_them(place, own, similarity)
         chosen = choose_contexts(own, split, settings)
         assert len(found) == len(own.cocitations(split)) > 0
         for row, (a, b) in enumerate(own.cocitations(split).tolist()):
-            mine = of_contexts[chosen.contexts[chosen.firsts[row] : chosen.firsts[row + 1]]]
+            mine = of_contexts[
+                chosen.contexts[chosen.range_starts[row] : chosen.range_starts[row + 1]]
+            ]
             without += not len(mine)
             want = plain_alignment(of_papers[a], of_papers[b], mine, by)
             assert found[row].tolist() == want, (split, row)
@@ -130,7 +132,7 @@ def test_the_contexts_of_a_pair_are_a_draw_of_the_seed_and_the_pair(place):
         again = choose_contexts(place.corpus, "train", AlignSettings(contexts=4, seed=seed))
         assert np.array_equal(chosen.contexts, again.contexts)
         for i, row in enumerate(rows):
-            mine = chosen.contexts[chosen.firsts[i] : chosen.firsts[i + 1]].tolist()
+            mine = chosen.contexts[chosen.range_starts[i] : chosen.range_starts[i + 1]].tolist()
             assert set(mine) <= set(row["contexts"])
             assert len(mine) == len(set(mine)) == min(4, len(row["contexts"]))
             found.setdefault((row["a"], row["b"]), []).append(mine)
@@ -150,12 +152,12 @@ def test_numbers_of_aligned_sentences_are_those_of_the_tokens(place, own):
     batch = examples.batch(np.arange(examples.train), 0, 0)
     found = read_alignment(own, name, "train")
     rows = batch.rows.ids.split(batch.rows.lengths.tolist())
-    firsts = np.cumsum(batch.sentences.counts.numpy()) - batch.sentences.counts.numpy()
+    range_starts = np.cumsum(batch.sentences.counts.numpy()) - batch.sentences.counts.numpy()
     checked = 0
     for pair, (papers, numbers) in enumerate(zip(examples.pairs, found[:, 2:], strict=True)):
         said = set()
         for side, row in enumerate((batch.anchor[pair], batch.positive[pair])):
-            place_ = firsts[row] + int(batch.aligned[pair, side])
+            place_ = range_starts[row] + int(batch.aligned[pair, side])
             start, size = (
                 int(x[place_]) for x in (batch.sentences.starts, batch.sentences.lengths)
             )

@@ -348,7 +348,7 @@ def test_sentences_of_a_killed_run_continue_and_end_bit_equal(many, papers, tmp_
     encoded = []
     finite = sentence_embedding.refuse_not_finite
     monkeypatch.setattr(
-        sentences, "refuse_not_finite", lambda *a: encoded.append(len(a[0])) or finite(*a)
+        sentence_embedding, "refuse_not_finite", lambda *a: encoded.append(len(a[0])) or finite(*a)
     )
     assert run(many, papers, tmp_path / "e.jsonl") == 0
     assert calls == [64, 64]

@@ -18,7 +18,7 @@ from sciembed_train.errors import UserError
 from sciembed_train.text.inputs import InputFormat, TextTokenizer
 
 
-def write_world(folder, n=120, seed=0):
+def write_collection(folder, n=120, seed=0):
     """Papers and citations in files, some without text, some rows of every ordinary kind."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
@@ -61,7 +61,7 @@ def by_name(corpus, split):
 
 
 def test_the_command_makes_a_corpus_and_explains_every_dropped_row(tmp_path, tiny_bert, capsys):
-    papers, pairs = write_world(tmp_path)
+    papers, pairs = write_collection(tmp_path)
     arguments = ["--papers", tmp_path / "papers.jsonl", "--citations", tmp_path / "citations.csv"]
     arguments += ["--to", tmp_path / "corpus", "--tokenizer", tiny_bert, "--memory", "1GB"]
     assert run(*arguments, "--csv", tmp_path / "csv") == 0
@@ -118,7 +118,7 @@ def test_the_command_makes_a_corpus_and_explains_every_dropped_row(tmp_path, tin
 
 
 def test_the_order_of_the_files_changes_nothing(tmp_path, tiny_bert):
-    write_world(tmp_path / "a")
+    write_collection(tmp_path / "a")
     one = prepare(settings(tmp_path / "a", tokenizer=tiny_bert))
     (tmp_path / "b").mkdir()
     rng = np.random.default_rng(5)
@@ -136,7 +136,7 @@ def test_the_order_of_the_files_changes_nothing(tmp_path, tiny_bert):
 
 
 def test_the_split_of_a_paper_does_not_depend_on_the_others(tmp_path):
-    write_world(tmp_path)
+    write_collection(tmp_path)
     values = {"dev_share": 0.2, "test_share": 0.3}
     whole = prepare(settings(tmp_path, **values))
     names = whole.paper_ids()
@@ -152,7 +152,7 @@ def test_the_split_of_a_paper_does_not_depend_on_the_others(tmp_path):
 
 
 def test_held_out_ids_may_be_given(tmp_path):
-    write_world(tmp_path)
+    write_collection(tmp_path)
     (tmp_path / "dev.txt").write_text("p1\r\np3\nnobody\n\n")
     corpus = prepare(settings(tmp_path, dev_ids=tmp_path / "dev.txt", test_share=0.0))
     names = corpus.paper_ids()
@@ -167,14 +167,14 @@ def test_held_out_ids_may_be_given(tmp_path):
 
 
 def test_a_list_of_ids_that_names_nobody_is_refused(tmp_path):
-    write_world(tmp_path)
+    write_collection(tmp_path)
     (tmp_path / "dev.txt").write_text("nobody\nneither\n")
     with pytest.raises(UserError, match=r"dev\.txt: not one of its 2 ids is the id of a paper"):
         prepare(settings(tmp_path, dev_ids=tmp_path / "dev.txt"))
 
 
 def test_a_corpus_without_any_abstract_is_said(tmp_path, capsys):
-    papers, _ = write_world(tmp_path)
+    papers, _ = write_collection(tmp_path)
     lines = [json.dumps({"paper_id": p["paper_id"], "title": p["title"]}) for p in papers]
     (tmp_path / "papers.jsonl").write_text("\n".join(lines))
     assert run("--papers", tmp_path / "papers.jsonl", "--to", tmp_path / "titles") == 0
@@ -182,12 +182,14 @@ def test_a_corpus_without_any_abstract_is_said(tmp_path, capsys):
 
 
 def test_a_second_tokenizer_is_added_without_redoing_the_rest(tmp_path, tiny_bert, tiny_roberta):
-    write_world(tmp_path)
+    write_collection(tmp_path)
     first = prepare(settings(tmp_path))
     assert first.info["token_stores"] == {}
     before = {p: p.stat().st_mtime_ns for p in first.folder.rglob("*.npy")}
     prepare(settings(tmp_path, tokenizer=tiny_bert))
-    last = prepare(settings(tmp_path, tokenizer=tiny_roberta, form=InputFormat(separator="space")))
+    last = prepare(
+        settings(tmp_path, tokenizer=tiny_roberta, input_format=InputFormat(separator="space"))
+    )
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert len(last.info["token_stores"]) == 2
     for key in last.info["token_stores"]:
@@ -199,7 +201,7 @@ def test_a_second_tokenizer_is_added_without_redoing_the_rest(tmp_path, tiny_ber
 
 
 def test_papers_alone_make_a_corpus_without_triplets(tmp_path, tiny_bert):
-    write_world(tmp_path)
+    write_collection(tmp_path)
     corpus = prepare(replace(settings(tmp_path, tokenizer=tiny_bert), citations=None))
     assert corpus.info["counts"]["papers_with_text"] == 108
     with pytest.raises(UserError, match="Prepare it from papers and citations"):
@@ -207,7 +209,7 @@ def test_papers_alone_make_a_corpus_without_triplets(tmp_path, tiny_bert):
 
 
 def test_triplets_given_ready_are_taken_as_they_are(tmp_path):
-    write_world(tmp_path)
+    write_collection(tmp_path)
     (tmp_path / "t.csv").write_text(
         "query_paper_id,positive_id,negative_id\np1,p3,p5\np1,p3,p5\np1,p3,nobody\np1,0,p3\n"
         "p1,p1,p3\np3,p1,p7\n"
@@ -242,7 +244,7 @@ def test_queries_without_two_hop_papers_are_an_option(tmp_path, capsys):
 
 
 def test_nothing_to_mine_is_told_with_counts(tmp_path, capsys):
-    write_world(tmp_path)
+    write_collection(tmp_path)
     base = ["--papers", tmp_path / "papers.jsonl", "--to", tmp_path / "c", "--quiet"]
     (tmp_path / "other.csv").write_text("source,target\nx1,x2\nx3,p1\n")
     assert run(*base, "--citations", tmp_path / "other.csv") == 2
@@ -268,7 +270,7 @@ def test_nothing_to_mine_is_told_with_counts(tmp_path, capsys):
     ],
 )
 def test_a_malformed_row_stops_the_command_unless_allowed_for(tmp_path, capsys, line, message):
-    write_world(tmp_path)
+    write_collection(tmp_path)
     with (tmp_path / "papers.jsonl").open("a") as file:
         file.write(line + "\n")
     with pytest.raises(UserError, match=message) as refused:
@@ -283,7 +285,7 @@ def test_a_malformed_row_stops_the_command_unless_allowed_for(tmp_path, capsys, 
 
 
 def test_a_malformed_citation_is_told_with_its_line(tmp_path):
-    write_world(tmp_path)
+    write_collection(tmp_path)
     with (tmp_path / "citations.csv").open("a") as file:
         file.write("p1\n")
     rows = len((tmp_path / "citations.csv").read_text().splitlines())
@@ -313,7 +315,7 @@ def test_a_malformed_citation_is_told_with_its_line(tmp_path):
 def test_wrong_arguments_exit_with_2_and_one_message(
     tmp_path, monkeypatch, capsys, arguments, message
 ):
-    write_world(tmp_path)
+    write_collection(tmp_path)
     monkeypatch.chdir(tmp_path)
     base = ["--papers", "papers.jsonl", "--citations", "citations.csv", "--to", "c"]
     assert run(*base, *arguments) == 2
@@ -325,14 +327,14 @@ def test_wrong_arguments_exit_with_2_and_one_message(
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is unwritable for root")
 def test_an_unwritable_folder_is_told(tmp_path):
-    write_world(tmp_path)
+    write_collection(tmp_path)
     tmp_path.chmod(0o500)
     with pytest.raises(UserError, match="cannot be written"):
         prepare(settings(tmp_path))
 
 
 def test_a_recipe_says_how(tmp_path, tiny_bert, capsys):
-    write_world(tmp_path)
+    write_collection(tmp_path)
     (tmp_path / "r.yaml").write_text(
         "data: {seed: 3, triplets: {per_query: 2, hard: 1}}\n"
         f"model: {{encoder: {{backbone: {tiny_bert}, form: {{separator: space}}}}}}\n"
@@ -348,7 +350,7 @@ def test_a_recipe_says_how(tmp_path, tiny_bert, capsys):
 
 
 def test_cached_corpora_are_made_once_per_content_and_settings(tmp_path):
-    write_world(tmp_path)
+    write_collection(tmp_path)
     made = replace(settings(tmp_path), to=None)
     first = cached_corpus(made, tmp_path / "cache")
     stamp = (first.folder / "corpus.json").stat().st_mtime_ns
@@ -363,7 +365,7 @@ def test_cached_corpora_are_made_once_per_content_and_settings(tmp_path):
 
 
 def test_a_corpus_of_another_version_is_made_anew(tmp_path):
-    write_world(tmp_path)
+    write_collection(tmp_path)
     corpus = prepare(settings(tmp_path))
     path = corpus.folder / "corpus.json"
     path.write_text(path.read_text().replace('"version": 1', '"version": 0'))
@@ -373,7 +375,7 @@ def test_a_corpus_of_another_version_is_made_anew(tmp_path):
 
 
 def test_a_killed_prepare_leaves_no_half_corpus_and_the_next_one_works(tmp_path):
-    write_world(tmp_path, n=3000)
+    write_collection(tmp_path, n=3000)
     code = """
 import sys, time
 import sciembed_train.corpus.build as p
@@ -400,7 +402,7 @@ p.prepare(p.PrepareSettings(*sys.argv[1:4], memory="1GB"))
 
 
 def test_the_source_files_are_never_changed(tmp_path):
-    write_world(tmp_path)
+    write_collection(tmp_path)
     before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in tmp_path.glob("*.*")}
     prepare(settings(tmp_path))
     assert {

@@ -6,15 +6,15 @@ import pytest
 
 from sciembed_train.cli import main as train
 from sciembed_train.text.inputs import InputFormat, TextTokenizer
-from tests.commands.test_prepare import write_world
+from tests.commands.test_prepare import write_collection
 from tests.helpers.cocited import write_cocited_corpus, write_sentenced_corpus
 from tests.helpers.small_corpus import small_papers, write_small_corpus
 from tests.helpers.tasks import EIGHT, write_tasks
 
 
 def test_triplets_are_shown_as_the_model_reads_them(tmp_path, tiny_bert, capsys):
-    form = InputFormat(separator="space")
-    corpus = write_small_corpus(tmp_path / "c", tiny_bert, form=form)
+    input_format = InputFormat(separator="space")
+    corpus = write_small_corpus(tmp_path / "c", tiny_bert, input_format=input_format)
     (corpus.folder / "report.json").write_text("{}")
     (tmp_path / "r.yaml").write_text(
         f"data: {{batch_size: 8}}\nmodel: {{encoder: {{backbone: {tiny_bert}, max_length: 12, "
@@ -28,7 +28,7 @@ def test_triplets_are_shown_as_the_model_reads_them(tmp_path, tiny_bert, capsys)
     assert out.count("anchor: p") == 2
     assert "12 tokens, cut from" in out
     tokenizer = TextTokenizer.load(tiny_bert)
-    texts = [form.compose(p["title"], p["abstract"], "[SEP]") for p in small_papers(60)]
+    texts = [input_format.compose(p["title"], p["abstract"], "[SEP]") for p in small_papers(60)]
     reads = [tokenizer.hf.decode(ids) for ids in tokenizer.rows(texts, 12)]
     shown = [line.strip() for line in out.splitlines() if line.strip().startswith("[CLS]")]
     assert len(shown) == 6
@@ -39,7 +39,7 @@ def test_raw_files_are_prepared_and_what_was_dropped_is_told(
     tmp_path, tiny_bert, capsys, monkeypatch
 ):
     monkeypatch.setenv("SCIEMBED_CHECKPOINTS", str(tmp_path / "runs"))  # where fit looks too
-    write_world(tmp_path)
+    write_collection(tmp_path)
     arguments = ["--data.papers", str(tmp_path / "papers.jsonl"), "--count", "1"]
     arguments += ["--data.citations", str(tmp_path / "citations.csv")]
     arguments += ["--model.encoder.backbone", str(tiny_bert)]

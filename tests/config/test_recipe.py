@@ -27,7 +27,7 @@ model:
       class_path: sciembed_train.encoder.encoder.EncoderSettings
       init_args:
         backbone: some/folder
-        form: {separator: space}
+        input_format: {separator: space}
 """
 
 

@@ -38,18 +38,18 @@ def test_tasks_alone_make_a_corpus(given, tiny_bert, tmp_path, capsys):
 
 def test_texts_are_tokenised_as_a_paper_is_read(given, tiny_bert, tmp_path):
     tokenizer = TextTokenizer.load(tiny_bert)
-    for form in (InputFormat(), InputFormat(separator="space")):
+    for input_format in (InputFormat(), InputFormat(separator="space")):
         settings = PrepareSettings(
-            tasks=given, to=tmp_path / "corpus", tokenizer=tiny_bert, form=form
+            tasks=given, to=tmp_path / "corpus", tokenizer=tiny_bert, input_format=input_format
         )
         tasks = prepare(settings).tasks()
-        store = tasks.tokens(tokenizer.key(form))
-        sep = f" {tokenizer.sep_token} " if form.separator == "sep" else " "
+        store = tasks.tokens(tokenizer.key(input_format))
+        sep = f" {tokenizer.sep_token} " if input_format.separator == "sep" else " "
         for number, fields in enumerate(tasks.texts()):
             (expected,) = tokenizer.rows([sep.join(fields)], 512)
             assert store.rows(np.array([number]), 512)[0].tolist() == expected
             if len(fields) == 2:
-                (paper,) = tokenizer.rows([form.compose(*fields, tokenizer.sep_token)], 512)
+                (paper,) = tokenizer.rows([input_format.compose(*fields, tokenizer.sep_token)], 512)
                 assert paper == expected
 
 

@@ -24,8 +24,8 @@ from tests.helpers.adapter_models import (
 
 adapters_library = pytest.importorskip("adapters")
 
-# Out of order in length and in format; several pieces at 60 tokens a piece; a piece without a
-# format, and texts of equal length.
+# Out of order in length and in format; several micro-batches at 60 tokens a micro-batch; a
+# micro-batch without a format, and texts of equal length.
 LENGTHS = [7, 30, 12, 3, 41, 12, 5, 30, 9, 22, 2, 17]
 FORMATS = torch.tensor([3, 0, 2, 2, 1, 0, 2, 3, 0, 2, 1, 2])
 
@@ -52,13 +52,13 @@ def from_the_library(encoder: Encoder, rows: TokenRows, formats: torch.Tensor) -
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("forward", ["packed", "padded"])
+@pytest.mark.parametrize("forward", ["unpadded", "padded"])
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 @pytest.mark.parametrize(("dtype", "part"), [("float64", 1e-12), ("float32", 1e-6)])
 def test_a_mixed_batch_equals_one_forward_for_each_format(
     tiny_bert, dtype, part, pooling, forward, checkpointing
 ):
-    given = {"pooling": pooling, "piece_tokens": 60, "forward": forward}
+    given = {"pooling": pooling, "max_tokens_per_forward": 60, "forward": forward}
     encoder = encoder_of(tiny_bert, dtype, gradient_checkpointing=checkpointing, **given)
     rows = ragged(LENGTHS)
     plain = encoder_of(tiny_bert, dtype, **given).eval()
@@ -70,7 +70,7 @@ def test_a_mixed_batch_equals_one_forward_for_each_format(
     assert_close(gradients(encoder.backbone, got), want_grads, 10 * part)
 
 
-@pytest.mark.parametrize("forward", ["packed", "padded"])
+@pytest.mark.parametrize("forward", ["unpadded", "padded"])
 def test_several_forwards_and_one_backward_are_right_with_checkpointing(tiny_bert, forward):
     """What is silently wrong where the adapters in use are a state of the model."""
     found = []
@@ -101,8 +101,10 @@ def test_a_mixed_batch_equals_the_library_on_a_real_pretrained_encoder(minilm):
     "config", ["lora", "compacter[reduction_factor=4]", "seq_bn_inv", "prefix_tuning", "mam"]
 )
 def test_other_configurations_of_the_library_run_padded_and_format_by_format(tiny_bert, config):
-    encoder = encoder_of(tiny_bert, adapters=AdapterSettings(config=config), piece_tokens=60)
-    assert not encoder.packed
+    encoder = encoder_of(
+        tiny_bert, adapters=AdapterSettings(config=config), max_tokens_per_forward=60
+    )
+    assert not encoder.unpadded
     rows = ragged(LENGTHS)
     want = from_the_library(encoder.eval(), rows, FORMATS)
     got = encoder(rows, FORMATS)
@@ -112,7 +114,7 @@ def test_other_configurations_of_the_library_run_padded_and_format_by_format(tin
     assert trained
     assert {n for n, g in grads.items() if g is not None} == set(trained)
     with pytest.raises(UserError, match="do not work on each token by itself"):
-        encoder_of(tiny_bert, adapters=AdapterSettings(config=config), forward="packed")
+        encoder_of(tiny_bert, adapters=AdapterSettings(config=config), forward="unpadded")
 
 
 def test_every_adapter_has_a_gradient_whatever_formats_a_batch_has(tiny_bert):

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings, position_limit
-from sciembed_train.encoder.io.loading import find_folder, read_recorded, tokenizer_folder
+from sciembed_train.encoder.io.loading import find_folder, read_metadata, tokenizer_folder
 from sciembed_train.errors import UserError
 from sciembed_train.text.inputs import InputFormat
 
@@ -37,7 +37,7 @@ def change(path, **values):
         ("pooling", "max"),
         ("forward", "fast"),
         ("max_length", 2),
-        ("piece_tokens", 0),
+        ("max_tokens_per_forward", 0),
         ("dropout", 1.0),
         ("dropout", -0.1),
     ],
@@ -48,7 +48,9 @@ def test_a_wrong_setting_is_refused_with_its_key_and_value(key, value):
 
 
 def test_settings_survive_json():
-    settings = EncoderSettings("x", "mean", form=InputFormat("space", "sep", "[CLF]"), dropout=0.0)
+    settings = EncoderSettings(
+        "x", "mean", input_format=InputFormat("space", "sep", "[CLF]"), dropout=0.0
+    )
     assert EncoderSettings.from_dict(json.loads(json.dumps(settings.as_dict()))) == settings
 
 
@@ -66,13 +68,13 @@ def test_the_pooler_is_frozen_and_keeps_its_name(tiny_bert):
 
 
 def test_saving_and_loading_give_the_same_vectors_and_settings(tiny_roberta, tmp_path):
-    form = InputFormat("space", "joined", "[CLF]")
-    settings = EncoderSettings(str(tiny_roberta), "mean", 100, form, dropout=0.3)
+    input_format = InputFormat("space", "joined", "[CLF]")
+    settings = EncoderSettings(str(tiny_roberta), "mean", 100, input_format, dropout=0.3)
     encoder = Encoder(settings)
     encoder.save(tmp_path / "a", {"method": "specter", "seed": 3})
     again = Encoder.load(tmp_path / "a")
     assert (again.settings.pooling, again.settings.max_length) == ("mean", 100)
-    assert again.settings.form == form
+    assert again.settings.input_format == input_format
     torch.testing.assert_close(
         again.encode_texts(TEXTS), encoder.encode_texts(TEXTS), rtol=0, atol=0
     )
@@ -100,9 +102,9 @@ def test_a_saved_folder_is_what_transformers_loads(tiny_bert, tmp_path):
 
 def test_arguments_of_load_take_the_place_of_what_is_recorded(tiny_bert, tmp_path):
     Encoder(EncoderSettings(str(tiny_bert), "mean", 64)).save(tmp_path)
-    encoder = Encoder.load(tmp_path, pooling="cls", max_length=16, piece_tokens=99)
+    encoder = Encoder.load(tmp_path, pooling="cls", max_length=16, max_tokens_per_forward=99)
     assert (encoder.settings.pooling, encoder.settings.max_length) == ("cls", 16)
-    assert encoder.piece_tokens == 99
+    assert encoder.max_tokens_per_forward == 99
 
 
 def test_texts_are_cut_and_come_back_in_order_from_any_budget(tiny_bert):
@@ -312,18 +314,18 @@ def test_a_backbone_in_a_sub_folder_has_its_tokenizer_there(copy, tmp_path):
 
 
 def test_what_vectors_are_compared_by_is_read_where_it_is_recorded(copy):
-    assert read_recorded(copy).similarity is None
+    assert read_metadata(copy).similarity is None
     sentence_transformers_layout(copy, {"pooling_mode": "cls"})
-    assert read_recorded(copy).similarity is None
+    assert read_metadata(copy).similarity is None
     about = copy / "config_sentence_transformers.json"
     about.write_text(json.dumps({"similarity_fn_name": "cosine"}))
-    assert read_recorded(copy).similarity == "cosine"
+    assert read_metadata(copy).similarity == "cosine"
     Encoder.load(copy).save(copy)
     assert (
-        read_recorded(copy).similarity == "euclidean"
+        read_metadata(copy).similarity == "euclidean"
     )  # as folders without the entry were trained
     Encoder.load(copy).save(copy, {"similarity": "cosine"})
-    assert read_recorded(copy).similarity == "cosine"
+    assert read_metadata(copy).similarity == "cosine"
 
 
 def test_the_newer_layout_keeps_the_length_with_the_tokenizer(copy):

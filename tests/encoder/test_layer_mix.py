@@ -26,7 +26,7 @@ UNLIKE = [[0.3, -1.2, 0.8]]
 
 
 def settings_of(folder, **changes):
-    values = {"pooling": "mix", "max_length": 64, "dropout": 0.0, "piece_tokens": 60}
+    values = {"pooling": "mix", "max_length": 64, "dropout": 0.0, "max_tokens_per_forward": 60}
     return EncoderSettings(str(folder), **{**values, **changes})
 
 
@@ -63,8 +63,8 @@ def by_hand(folder, rows: TokenRows, weights: torch.Tensor):
 @pytest.mark.parametrize(
     ("kind", "forward", "checkpointing"),
     [(kind, "padded", False) for kind in sorted(TYPES)]
-    + [(kind, "packed", False) for kind in sorted(set(TYPES) - {"distilbert", "mpnet"})]
-    + [("distilbert", "padded", True), ("bert", "padded", True), ("bert", "packed", True)],
+    + [(kind, "unpadded", False) for kind in sorted(set(TYPES) - {"distilbert", "mpnet"})]
+    + [("distilbert", "padded", True), ("bert", "padded", True), ("bert", "unpadded", True)],
 )
 def test_vectors_and_gradients_are_those_of_the_plain_formula(
     folders, kind, forward, checkpointing
@@ -102,29 +102,31 @@ def test_vectors_and_gradients_are_those_of_the_plain_formula(
 def test_packed_equals_padded_in_any_pieces(tiny_roberta, dtype, tolerance):
     both = [
         run(
-            mixing(tiny_roberta, forward=forward, piece_tokens=budget).to(getattr(torch, dtype)),
+            mixing(tiny_roberta, forward=forward, max_tokens_per_forward=budget).to(
+                getattr(torch, dtype)
+            ),
             ragged(250, LENGTHS),
         )
-        for forward, budget in (("packed", 1), ("padded", 130))
+        for forward, budget in (("unpadded", 1), ("padded", 130))
     ]
     assert_same(*both, tolerance)
 
 
-@pytest.mark.parametrize("forward", ["packed", "padded"])
+@pytest.mark.parametrize("forward", ["unpadded", "padded"])
 def test_states_of_tokens_are_the_last_layers_and_the_vectors_stay_the_mix(folders, forward):
     encoder = mixing(folders["bert"], forward=forward).double()
     rows = ragged(250, LENGTHS)
     positions = torch.tensor([0, 5, 8, 60, 126])
-    vectors, states = encoder.with_states(rows, positions)
+    vectors, states = encoder.with_token_states(rows, positions)
     torch.testing.assert_close(vectors, encoder(rows), rtol=0, atol=1e-12)
     last = Encoder(settings_of(folders["bert"], pooling="cls")).double()
-    want = last.with_states(rows, positions)[1]
+    want = last.with_token_states(rows, positions)[1]
     torch.testing.assert_close(states, want, rtol=0, atol=1e-12)
 
 
 def test_a_head_is_trained_beside_the_mix(folders):
     encoder = Encoder(settings_of(folders["bert"]), masked_lm=True)
-    vectors, states = encoder.with_states(ragged(250, LENGTHS), torch.tensor([1, 2]))
+    vectors, states = encoder.with_token_states(ragged(250, LENGTHS), torch.tensor([1, 2]))
     (encoder.token_logits(states).square().sum() + vectors.square().sum()).backward()
     lacking = {n for n, p in encoder.named_parameters() if p.grad is None}
     assert lacking == set()
@@ -138,18 +140,20 @@ def test_of_the_last_layer_only_first_tokens_are_computed(tiny_bert):
     assert seen["layer.1.intermediate.dense"] == len(rows)
 
 
-@pytest.mark.parametrize("forward", ["packed", "padded"])
+@pytest.mark.parametrize("forward", ["unpadded", "padded"])
 def test_only_first_tokens_of_a_layer_outlive_it(forward, tiny_bert, monkeypatch):
     # In inference, no state of another token stays until the mix is made.
-    encoder = mixing(tiny_bert, forward=forward, piece_tokens=None)
+    encoder = mixing(tiny_bert, forward=forward, max_tokens_per_forward=None)
     layers, alive = [], []
     for layer in encoder.backbone.encoder.layer:
         layer.output.register_forward_hook(lambda m, given, out: layers.append(weakref.ref(out)))
 
-    def watch(firsts, weights):
+    def watch(range_starts, weights):
         alive.append(layers[0]() is not None)
-        assert {first.untyped_storage().nbytes() for first in firsts} == {len(LENGTHS) * 32 * 4}
-        return mix_layers(firsts, weights)
+        assert {first.untyped_storage().nbytes() for first in range_starts} == {
+            len(LENGTHS) * 32 * 4
+        }
+        return mix_layers(range_starts, weights)
 
     monkeypatch.setattr("sciembed_train.encoder.pooling.mix_layers", watch)
     encoder.encode_rows(ragged(250, LENGTHS))
@@ -165,16 +169,16 @@ def test_shares_far_apart_leave_one_layer_alone(tiny_bert):
 
 def test_the_mix_is_summed_in_fp32_under_autocast(tiny_bert):
     # Half of many small differences would be lost in bf16's 8 bits.
-    firsts = [torch.full((2, 4), 1 + n * 2**-7, dtype=torch.bfloat16) for n in range(3)]
+    range_starts = [torch.full((2, 4), 1 + n * 2**-7, dtype=torch.bfloat16) for n in range(3)]
     weights = torch.zeros(1, 3)
     with torch.autocast("cpu", torch.bfloat16):
-        mixed = mix_layers(firsts, weights)
+        mixed = mix_layers(range_starts, weights)
         rows = ragged(250, LENGTHS)
         assert mixing(tiny_bert)(rows).dtype == torch.float32
     assert mixed.dtype == torch.float32
     torch.testing.assert_close(mixed, torch.full((2, 4), 1 + 2**-7), rtol=0, atol=1e-6)
-    assert mix_layers(firsts, weights.bfloat16()).dtype == torch.float32
-    doubles = [f.double() for f in firsts]
+    assert mix_layers(range_starts, weights.bfloat16()).dtype == torch.float32
+    doubles = [f.double() for f in range_starts]
     assert mix_layers(doubles, weights.double()).dtype == torch.float64
 
 
@@ -339,7 +343,7 @@ def test_a_runs_export_is_found_though_it_has_no_config_at_its_top(tiny_bert, tm
 def test_a_real_encoder_mixes_its_seven_states(minilm):
     texts = ["graphs of citations", "word " * 60 + "graphs", "a"]
     both = []
-    for forward in ("packed", "padded"):
+    for forward in ("unpadded", "padded"):
         encoder = Encoder(EncoderSettings(str(minilm), "mix", 256, forward=forward, dropout=0.0))
         with torch.no_grad():
             encoder.mix.copy_(torch.linspace(-1, 1, 7)[None])

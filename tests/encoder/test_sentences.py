@@ -11,7 +11,7 @@ from sciembed_train.errors import UserError
 from sciembed_train.text.inputs import InputFormat
 from tests.encoder.unpadded.test_bert import assert_same, ragged
 
-# Rows of several pieces; sentences may touch, leave gaps, and are given in the texts' order.
+# Rows of several micro-batches; sentences may touch, leave gaps, and are given in the texts' order.
 LENGTHS = [60, 4, 37, 37, 120]
 SPANS = [[(3, 10), (13, 20), (40, 19)], [(1, 2)], [(1, 35)], [(5, 1), (6, 30)], [(0, 120)]]
 SENTENCES = Sentences(
@@ -53,7 +53,7 @@ def by_a_plain_loop(folder, rows):
     return vectors.detach(), {f"backbone.{n}": p.grad for n, p in plain.named_parameters()}
 
 
-@pytest.mark.parametrize("forward", ["packed", "padded"])
+@pytest.mark.parametrize("forward", ["unpadded", "padded"])
 @pytest.mark.parametrize("budget", [100, 4096])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_vectors_and_gradients_are_those_of_a_plain_loop(folder, forward, budget, checkpointing):
@@ -61,18 +61,18 @@ def test_vectors_and_gradients_are_those_of_a_plain_loop(folder, forward, budget
         str(folder),
         "sentences",
         dropout=0.0,
-        piece_tokens=budget,
+        max_tokens_per_forward=budget,
         forward=forward,
         gradient_checkpointing=checkpointing,
     )
     rows = ragged(250, LENGTHS)
     encoder = Encoder(settings).double()
-    assert encoder.packed == (forward == "packed")
+    assert encoder.unpadded == (forward == "unpadded")
     assert_same(run(encoder, rows), by_a_plain_loop(folder, rows), 1e-9)
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean", "mix"])
-@pytest.mark.parametrize("forward", ["packed", "padded"])
+@pytest.mark.parametrize("forward", ["unpadded", "padded"])
 def test_any_encoder_gives_the_same_sentences(tiny_bert, pooling, forward):
     rows = ragged(250, LENGTHS)
     settings = EncoderSettings(str(tiny_bert), pooling, forward=forward)
@@ -100,7 +100,7 @@ def test_an_encoder_of_sentences_has_no_vector_of_a_text(tiny_bert):
     rows = ragged(250, LENGTHS)
     for asked in (
         lambda: encoder(rows),
-        lambda: encoder.with_states(rows, torch.tensor([1])),
+        lambda: encoder.with_token_states(rows, torch.tensor([1])),
         lambda: encoder.encode_rows(rows),
         lambda: encoder.encode_texts(["word1"]),
     ):
@@ -118,8 +118,8 @@ PAPERS = [
 
 @pytest.mark.parametrize("between", ["joined", "sep"])
 def test_sentences_are_read_in_their_paper_and_cut_with_it(tiny_bert, between):
-    form = InputFormat(sentences=between)
-    settings = EncoderSettings(str(tiny_bert), "sentences", 20, form)
+    input_format = InputFormat(sentences=between)
+    settings = EncoderSettings(str(tiny_bert), "sentences", 20, input_format)
     encoder = Encoder(settings).double()
     found = encoder.encode_sentences(PAPERS)
     assert [len(vectors) for vectors in found] == [3, 1, 1, 2]

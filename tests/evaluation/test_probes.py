@@ -35,7 +35,7 @@ def test_classes_are_those_of_scikit_learns_grid_search(cloud):
         cv=3,
     )
     plain(lambda: grid.fit(x, y))
-    told = probes.tell_classes(x, y, new)
+    told = probes.classification_probe(x, y, new)
     np.testing.assert_array_equal(told.found, grid.predict(new))
     assert told.costs == [grid.best_params_["C"]]
     assert told.untuned == 0
@@ -54,7 +54,7 @@ def test_labels_are_those_of_one_against_the_rest(cloud):
     grid = GridSearchCV(machine, {"C": list(np.logspace(-2, 2, 5))}, cv=3)
     reference = OneVsRestClassifier(grid)
     plain(lambda: reference.fit(x, labels))
-    told = probes.tell_labels(x, labels, new)
+    told = probes.multi_label_probe(x, labels, new)
     np.testing.assert_array_equal(told.found, reference.predict(new))
     assert told.costs == [one.best_params_["C"] for one in reference.estimators_]
 
@@ -64,7 +64,7 @@ def test_a_label_that_nothing_or_everything_has_is_told_alike(cloud):
     labels = np.stack([y == 0, y < 0, y >= 0], axis=1).astype(np.int64)
     labels[:, 0] = 0
     labels[5, 0] = 1  # one paper is too few for a grid
-    told = probes.tell_labels(x, labels, new)
+    told = probes.multi_label_probe(x, labels, new)
     assert not told.found[:, 1].any()
     assert told.found[:, 2].all()
     assert (told.constant, told.untuned, told.costs) == (2, 1, [1.0])
@@ -77,7 +77,7 @@ def test_numbers_are_those_of_scikit_learns_grid_search(cloud):
         LinearSVR(dual=True, random_state=42), {"C": list(np.logspace(-4, 2, 7))}, cv=3
     )
     plain(lambda: grid.fit(x, y))
-    told = probes.tell_numbers(x, y, new)
+    told = probes.regression_probe(x, y, new)
     np.testing.assert_allclose(told.found, grid.predict(new), rtol=1e-12)
     assert told.costs == [grid.best_params_["C"]]
     assert np.corrcoef(told.found, new @ np.arange(8.0))[0, 1] > 0.9
@@ -85,10 +85,10 @@ def test_numbers_are_those_of_scikit_learns_grid_search(cloud):
 
 def test_several_processes_change_nothing(cloud, monkeypatch):
     x, y, new, _ = cloud
-    alone = probes.tell_classes(x, y, new)
+    alone = probes.classification_probe(x, y, new)
     monkeypatch.setattr(probes, "LARGE", 0)
     monkeypatch.setattr(probes, "_cores", lambda: 2)
-    together = probes.tell_classes(x, y, new)
+    together = probes.classification_probe(x, y, new)
     np.testing.assert_array_equal(alone.found, together.found)
     assert alone.costs == together.costs
 
@@ -96,7 +96,7 @@ def test_several_processes_change_nothing(cloud, monkeypatch):
 def test_a_few_shot_run_takes_the_default_cost(cloud):
     x, y, new, _ = cloud
     reference = LinearSVC(loss="squared_hinge", dual=True, random_state=42)
-    told = probes.tell_classes(x[:12], y[:12], new, grid=False)
+    told = probes.classification_probe(x[:12], y[:12], new, grid=False)
     np.testing.assert_array_equal(
         told.found, plain(lambda: reference.fit(x[:12], y[:12])).predict(new)
     )
@@ -105,7 +105,7 @@ def test_a_few_shot_run_takes_the_default_cost(cloud):
 
 def test_one_class_alone_is_told_of_every_paper(cloud):
     x, y, new, _ = cloud
-    told = probes.tell_classes(x, np.full_like(y, 2), new)
+    told = probes.classification_probe(x, np.full_like(y, 2), new)
     assert set(told.found) == {2}
     assert told.constant == 1
 
@@ -114,9 +114,9 @@ def test_a_class_too_rare_for_three_folds_gets_fewer_or_no_grid(cloud):
     x, _, new, _ = cloud
     y = np.zeros(len(x), dtype=np.int64)
     y[7] = 1
-    assert probes.tell_classes(x, y, new).untuned == 1
+    assert probes.classification_probe(x, y, new).untuned == 1
     y[31] = 1
-    two = probes.tell_classes(x, y, new)
+    two = probes.classification_probe(x, y, new)
     grid = GridSearchCV(
         LinearSVC(dual=True, random_state=42), {"C": list(np.logspace(-2, 2, 5))}, cv=2
     )
@@ -127,9 +127,9 @@ def test_a_class_too_rare_for_three_folds_gets_fewer_or_no_grid(cloud):
 def test_a_machine_that_did_not_converge_is_counted(cloud, monkeypatch):
     x, y, new, _ = cloud
     labels = np.stack([y == 0, y == 1], axis=1).astype(np.int64)
-    assert probes.tell_labels(x, labels, new).unfinished == 0
+    assert probes.multi_label_probe(x, labels, new).unfinished == 0
     monkeypatch.setattr(probes, "MULTI_LABEL_ITERATIONS", 1)
-    assert probes.tell_labels(x, labels, new).unfinished == 2
+    assert probes.multi_label_probe(x, labels, new).unfinished == 2
 
 
 def test_few_shot_samples_are_the_held_out_folds_in_order():
@@ -173,5 +173,5 @@ def test_few_shot_samples_of_labels_hold_so_many_of_each():
 def test_embeddings_that_are_all_the_same_tell_the_largest_class():
     x = np.full((30, 6), 0.3, dtype=np.float32)
     y = np.repeat([0, 1, 2], [5, 20, 5])
-    assert set(probes.tell_classes(x, y, x[:4]).found) == {1}
-    assert np.ptp(probes.tell_numbers(x, np.arange(30.0), x).found) == 0
+    assert set(probes.classification_probe(x, y, x[:4]).found) == {1}
+    assert np.ptp(probes.regression_probe(x, np.arange(30.0), x).found) == 0

@@ -16,7 +16,7 @@ from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.io.encoder_checkpoint import describe
 from sciembed_train.export import adapter_folder
 from sciembed_train.export.export_folder import ExportError, export_encoder
-from sciembed_train.export.run_custom_code import with_own_codes
+from sciembed_train.export.run_custom_code import with_custom_codes
 from sciembed_train.text.inputs import FORMATS
 from tests.helpers.adapter_models import WIDE, stir
 
@@ -51,7 +51,7 @@ def test_every_library_gives_the_format_s_vector_or_refuses(bert):
     plain = Encoder.load(folder / "base").encode_texts(TEXTS)
     again = Encoder.load(folder)
     places = [folder / "hf" / code for code in FORMATS.values()]
-    found = [vectors for _, vectors in with_own_codes(places, TEXTS)]
+    found = [vectors for _, vectors in with_custom_codes(places, TEXTS)]
     library = adapter_folder.with_adapterhub(encoder, folder, TEXTS)
     for name, one, other in zip(FORMATS, found, library, strict=True):
         expected = encoder.encode_texts(TEXTS, format=name)
@@ -104,7 +104,7 @@ def test_fused_adapters_give_their_vectors_in_every_library_or_refuse(fused, ber
         assert given.keys() == kept.keys()
         assert all(torch.equal(given[key], kept[key]) for key in given)
     places = [folder / "hf" / code for code in ("[QRY]", "[PRX]")]
-    found = [vectors for _, vectors in with_own_codes(places, TEXTS)]
+    found = [vectors for _, vectors in with_custom_codes(places, TEXTS)]
     again = Encoder.load(folder)
     for name, own in zip(("adhoc_query", "proximity"), found, strict=True):
         expected = encoder.encode_texts(TEXTS, format=name)

@@ -88,7 +88,7 @@ def test_a_released_folder_gives_the_published_vectors_to_the_bit_of_its_weights
     assert encoder.settings.pooling == "mix"
     assert encoder.settings.max_length == 512
     # As trained; an abstract in one piece then has one separator, as in the published example.
-    assert encoder.settings.form == InputFormat(sentences="sep")
+    assert encoder.settings.input_format == InputFormat(sentences="sep")
     found, want = encoder.encode_texts(TEXTS), vectors_of(model, tiny_bert)
     assert (found - want).abs().max() < 1e-5
     plain = Encoder.load(tiny_bert, pooling="mix").encode_texts(TEXTS)
@@ -117,8 +117,10 @@ def test_it_is_imported_ready_to_use_and_exported_again_the_same(published, tmp_
 
 
 def test_our_export_loads_as_the_published_example_does_and_comes_back(tiny_bert, tmp_path):
-    form = InputFormat(separator="space", control_code="word1")
-    encoder = disturbed(Encoder(EncoderSettings(str(tiny_bert), "mix", 60, form, dropout=0.3)))
+    input_format = InputFormat(separator="space", control_code="word1")
+    encoder = disturbed(
+        Encoder(EncoderSettings(str(tiny_bert), "mix", 60, input_format, dropout=0.3))
+    )
     differences = export_aspire(encoder, tmp_path / "a", {**CARD, "base_model": str(tiny_bert)})
     assert list(differences) == ["Aspire's layout"]
     assert all(d is not None and d < 1e-5 for d in differences.values())
@@ -133,7 +135,7 @@ def test_our_export_loads_as_the_published_example_does_and_comes_back(tiny_bert
     model = Published(tiny_bert)
     model.load_state_dict(torch.load(tmp_path / "a" / "model_cur_best.pt", weights_only=True))
     again = load_aspire(tmp_path / "a", base=str(tiny_bert))
-    assert (again.settings.max_length, again.settings.form) == (60, form)
+    assert (again.settings.max_length, again.settings.input_format) == (60, input_format)
     assert load_aspire(tmp_path / "a", str(tiny_bert), 20).settings.max_length == 20
     states = encoder.state_dict()
     assert again.state_dict().keys() == states.keys()

@@ -74,7 +74,7 @@ def test_a_run_is_imported_as_what_it_says_it_is_with_its_weights(
     assert state.keys() == bert.state_dict().keys()
     assert all(torch.equal(state[name], tensor) for name, tensor in bert.state_dict().items())
     # As trained: no separators between the sentences, and segments of the last layer's states.
-    assert encoder.settings.form == InputFormat()
+    assert encoder.settings.input_format == InputFormat()
     assert encoder.settings.max_length == 512
 
 
@@ -136,8 +136,8 @@ def test_what_was_imported_is_written_back_with_exactly_its_keys(
 
 
 def test_our_own_transport_and_form_come_back(tiny_bert, tmp_path):
-    form = InputFormat(separator="space", sentences="sep")
-    encoder = disturbed(Encoder(EncoderSettings(str(tiny_bert), "sentences", 60, form)))
+    input_format = InputFormat(separator="space", sentences="sep")
+    encoder = disturbed(Encoder(EncoderSettings(str(tiny_bert), "sentences", 60, input_format)))
     transport = {"temperature": 3.0, "blur": 0.1, "scaling": 0.7}
     card = {"similarity": "transport", "transport": transport, "base_model": str(tiny_bert)}
     texts = ["word1", "word2 " * 300]
@@ -149,7 +149,10 @@ def test_our_own_transport_and_form_come_back(tiny_bert, tmp_path):
     matcher = Matcher.load(tmp_path / "m")
     assert matcher.settings is not None
     assert matcher.settings.as_dict() == transport
-    assert (matcher.encoder.settings.max_length, matcher.encoder.settings.form) == (60, form)
+    assert (matcher.encoder.settings.max_length, matcher.encoder.settings.input_format) == (
+        60,
+        input_format,
+    )
 
 
 def test_the_verb_writes_a_checkpoint_of_each_kind(tiny_bert, tmp_path):

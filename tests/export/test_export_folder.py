@@ -122,7 +122,7 @@ def test_a_head_is_exported_and_every_library_gives_what_was_trained(with_head, 
     ids = torch.tensor(with_head.rows([sentence]).ids.tolist())
     at = torch.nonzero(ids == tokenizer.mask_token_id)[:, 0]
     with with_head.inferring("fp32"):
-        _, states = with_head.with_states(with_head.rows([sentence]), at)
+        _, states = with_head.with_token_states(with_head.rows([sentence]), at)
         probabilities = with_head.token_logits(states)[0].softmax(0)
     for row in pipeline("fill-mask", model=str(folder), device="cpu")(sentence):
         assert row["score"] == pytest.approx(probabilities[row["token"]].item(), rel=1e-4)
@@ -230,17 +230,17 @@ def test_a_shorter_longest_text_is_kept_by_both_libraries(tiny_bert, tmp_path):
 
 
 def test_the_record_says_how_the_encoder_was_made_and_loads_again(tiny_bert, tmp_path):
-    form = InputFormat(separator="space", control_code="[CLF]")
-    encoder = encoder_of(tiny_bert, pooling="mean", max_length=100, form=form)
+    input_format = InputFormat(separator="space", control_code="[CLF]")
+    encoder = encoder_of(tiny_bert, pooling="mean", max_length=100, input_format=input_format)
     export_encoder(encoder, tmp_path / "m", CARD)
     record = json.loads((tmp_path / "m" / "sciembed.json").read_text())
     assert record.items() >= CARD.items()
     assert record["pooling"] == "mean"
     assert record["max_length"] == 100
-    assert record["input_format"] == form.as_dict()
+    assert record["input_format"] == input_format.as_dict()
     assert record["versions"]["torch"] == torch.__version__
     again = Encoder.load(tmp_path / "m")
-    assert again.settings.form == form
+    assert again.settings.input_format == input_format
     assert again.settings.pooling == "mean"
     text = [encoder.compose("word1", "word2 word3")]
     assert torch.equal(again.encode_texts(text), encoder.encode_texts(text))
@@ -373,10 +373,10 @@ def test_the_export_imports_no_lightning():
     "form", [InputFormat(), InputFormat(separator="space"), InputFormat(control_code="word1")]
 )
 def test_the_code_on_the_model_card_runs_and_gives_the_vectors(
-    pooling, form, tiny_roberta, tmp_path
+    pooling, input_format, tiny_roberta, tmp_path
 ):
     pytest.importorskip("sentence_transformers")
-    encoder = encoder_of(tiny_roberta, pooling=pooling, form=form)
+    encoder = encoder_of(tiny_roberta, pooling=pooling, input_format=input_format)
     export_encoder(encoder, tmp_path / "m", CARD)
     card = (tmp_path / "m" / "README.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", card, re.DOTALL)

@@ -38,13 +38,13 @@ def mixing(folder, masked_lm: bool | str = False, **changes):
 @pytest.fixture(scope="module")
 def bert(tiny_bert, tmp_path_factory):
     """An encoder and its export, in a folder whose name holds a model type's."""
-    encoder = mixing(tiny_bert, form=InputFormat(separator="space", control_code="word1"))
+    encoder = mixing(tiny_bert, input_format=InputFormat(separator="space", control_code="word1"))
     folder = tmp_path_factory.mktemp("mix") / "a-bert-model"
     return encoder, folder, export_encoder(encoder, folder, CARD)
 
 
 def run_reader(folder, texts):
-    return mix_folder.with_own_code(folder, texts)[1]
+    return mix_folder.with_custom_code(folder, texts)[1]
 
 
 def test_every_library_gives_the_mixed_vector_or_refuses(bert):
@@ -103,7 +103,7 @@ def test_the_whole_folder_loads_here_without_running_its_code(bert, tmp_path):
     (copied / "hf" / "layer_mix.py").write_text("raise SystemExit('was run')")
     again = Encoder.load(copied)
     assert torch.equal(again.mix, encoder.mix)
-    assert again.settings.form == encoder.settings.form
+    assert again.settings.input_format == encoder.settings.input_format
     assert torch.equal(again.encode_texts(TEXTS), encoder.encode_texts(TEXTS))
     assert again.backbone_config() == encoder.backbone_config()
     opened = open_encoder(copied, EmbedSettings(device="cpu"))

@@ -102,7 +102,7 @@ def test_it_loads_here_with_its_record_and_nothing_of_this_machine(exported, tin
     encoder, folder, _ = exported
     again = Encoder.load(folder)
     assert again.settings.pooling == "sentences"
-    assert again.settings.form == encoder.settings.form
+    assert again.settings.input_format == encoder.settings.input_format
     assert apart(again.encode_sentences(PAPERS), encoder.encode_sentences(PAPERS)) < 1e-5
     matcher = Matcher.load(folder)
     assert matcher.settings is not None
@@ -126,9 +126,9 @@ def test_it_loads_here_with_its_record_and_nothing_of_this_machine(exported, tin
     ],
 )
 def test_other_backbones_and_forms_are_exported_and_their_card_runs(
-    backbone, form, request, tmp_path
+    backbone, input_format, request, tmp_path
 ):
-    encoder = several(request.getfixturevalue(backbone), form=form)
+    encoder = several(request.getfixturevalue(backbone), input_format=input_format)
     differences = export_encoder(encoder, tmp_path / "m", TS)
     assert differences["AutoModel"] < 1e-5
     check_card(encoder, tmp_path / "m", tmp_path)

@@ -11,7 +11,7 @@ from sciembed_train.corpus.alignment.alignments import (
     alignment_folder,
 )
 from sciembed_train.corpus.store.corpus_folder import Corpus, save_info
-from sciembed_train.corpus.store.sentence_store import write_sentenced_store, write_sentences
+from sciembed_train.corpus.store.sentence_store import write_sentence_store, write_sentences
 from sciembed_train.text.inputs import InputFormat, TextTokenizer
 from tests.helpers.small_corpus import write_small_corpus
 
@@ -22,10 +22,12 @@ def write_cocited_corpus(
     pairs: int = 80,
     papers: int = 60,
     seed: int = 0,
-    form: InputFormat = InputFormat(),  # noqa: B008
+    input_format: InputFormat = InputFormat(),  # noqa: B008
 ) -> Corpus:
     """Random pairs of the first papers for training, of the last for validation; all are known."""
-    corpus = write_small_corpus(folder, tokenizer, n_papers=papers, seed=seed, form=form)
+    corpus = write_small_corpus(
+        folder, tokenizer, n_papers=papers, seed=seed, input_format=input_format
+    )
     rng = np.random.default_rng(seed)
     (folder / "cocitations").mkdir()
     known = []
@@ -50,14 +52,14 @@ def write_sentenced_corpus(
     pairs: int = 80,
     papers: int = 60,
     seed: int = 0,
-    form: InputFormat = InputFormat(),  # noqa: B008
+    input_format: InputFormat = InputFormat(),  # noqa: B008
     alignment: str = "random",
 ) -> Corpus:
     """`write_cocited_corpus` whose papers have 0 to 7 sentences, and a random alignment.
 
     Every fifth paper has no abstract, and every fourth pair no citing sentence.
     """
-    corpus = write_cocited_corpus(folder, tokenizer, pairs, papers, seed, form)
+    corpus = write_cocited_corpus(folder, tokenizer, pairs, papers, seed, input_format)
     rng = np.random.default_rng(seed + 1)
     rows = [
         {
@@ -70,8 +72,8 @@ def write_sentenced_corpus(
     ]
     write_sentences(folder, rows)
     loaded = TextTokenizer.load(tokenizer)
-    to = folder / "sentenced_tokens" / loaded.key(form)
-    write_sentenced_store(to, loaded, form, corpus.sentences(), name=str(tokenizer))
+    to = folder / "sentenced_tokens" / loaded.key(input_format)
+    write_sentence_store(to, loaded, input_format, corpus.sentences(), name=str(tokenizer))
     counts = np.maximum([len(row["abstract"]) for row in rows], 1)
     place = alignment_folder(corpus, alignment)
     place.mkdir(parents=True)

@@ -66,7 +66,7 @@ def gradients_on_a_rank(folder: str, ids: list[int], lengths: list[int], masked:
             self.encoder = Encoder(settings, masked_lm=True).double()
 
         def forward(self, rows, positions):
-            vectors, states = self.encoder.with_states(rows, positions)
+            vectors, states = self.encoder.with_token_states(rows, positions)
             return self.encoder.token_logits(states).square().sum() + vectors.square().sum()
 
     ranks, mine = (dist.get_world_size(), [dist.get_rank()]) if dist.is_initialized() else (1, [])

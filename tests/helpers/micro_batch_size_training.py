@@ -9,12 +9,12 @@ from sciembed_train.methods.engine import micro_batch_size
 from tests.helpers import pair_training
 from tests.helpers.pair_training import Pairs
 
-# Tokens of a piece that the pretended device has room for: less on the second rank.
+# Tokens of a micro-batch that the pretended device has room for: less on the second rank.
 ROOM = (600, 260)
 
 
 class Crowded(Pairs):
-    """On a device that says so when a piece has more tokens than it has room for."""
+    """On a device that says so when a micro-batch has more tokens than it has room for."""
 
     room = ROOM[0]
 
@@ -77,6 +77,6 @@ def on_a_rank(corpus: str, backbone: str) -> dict[str, dict]:
     every = {"negatives": "all", "temperature": 0.5}
     return {
         "crowded": train(corpus, backbone, Crowded, **every),
-        "whole": train(corpus, backbone, Counted, step_tokens=None, **every),
-        "cut": train(corpus, backbone, Counted, step_tokens=150, **every),
+        "whole": train(corpus, backbone, Counted, max_tokens_per_backward=None, **every),
+        "cut": train(corpus, backbone, Counted, max_tokens_per_backward=150, **every),
     }

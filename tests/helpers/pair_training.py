@@ -17,12 +17,12 @@ class Pairs(Watched, Cocite):
 class LocalNegatives(Pairs):
     """Negatives that carry no gradient to the rank whose papers they are."""
 
-    def gradients(self, batch, pieces):
+    def gradients(self, batch, micro_batches):
         there = distributed.gather
         if distributed.world_size() > 1:
             distributed.gather = distributed.gather_ragged
         try:
-            return super().gradients(batch, pieces)
+            return super().gradients(batch, micro_batches)
         finally:
             distributed.gather = there
 
@@ -51,10 +51,10 @@ def train(
 VARIANTS: dict[str, dict] = {
     "one": {},
     "as published": {"sampling": "randperm"},
-    "cut": {"step_tokens": 150},
+    "cut": {"max_tokens_per_backward": 150},
     "all": {"negatives": "all"},
     "InfoNCE": {"negatives": "all", "temperature": 0.5},
-    "InfoNCE, cut": {"negatives": "all", "temperature": 0.5, "step_tokens": 150},
+    "InfoNCE, cut": {"negatives": "all", "temperature": 0.5, "max_tokens_per_backward": 150},
     "local negatives": {"method": LocalNegatives},
 }
 

@@ -18,12 +18,12 @@ class Sentenced(Watched, SentenceCocite):
 class LocalNegatives(Sentenced):
     """Negatives that carry no gradient to the rank whose papers they are."""
 
-    def gradients(self, batch, pieces):
+    def gradients(self, batch, micro_batches):
         there = distributed.gather
         if distributed.world_size() > 1:
             distributed.gather = distributed.gather_ragged
         try:
-            return super().gradients(batch, pieces)
+            return super().gradients(batch, micro_batches)
         finally:
             distributed.gather = there
 
@@ -35,7 +35,7 @@ VARIANTS: dict[str, dict] = {
     "ot": {"objectives": {"transport": 1.0}},
     "ts": {"objectives": {"aligned": 1.0}, "transport": None},
     "all": {"objectives": ALL},
-    "all, cut": {"objectives": ALL, "step_tokens": 300},
+    "all, cut": {"objectives": ALL, "max_tokens_per_backward": 300},
     "as published": {"objectives": ALL, "negatives": "randperm", "aligned_anchor": "other"},
     "local negatives": {"objectives": ALL, "method": LocalNegatives},
 }

@@ -9,26 +9,26 @@ from pytorch_lightning.strategies import DDPStrategy
 
 from sciembed_train import distributed
 from sciembed_train.methods.engine import sharding
-from sciembed_train.training.strategies import SharedOut, keep_gradients_in_buckets
+from sciembed_train.training.strategies import ShardedStrategy, keep_gradients_in_buckets
 from tests.helpers import pair_training, span_training, training
 
 PIECE_TOKENS = 40  # so few that ranks run the backbone unequally often
 
 
 def padded(fitted, checkpointing, module, *arguments, **settings):
-    """Train as `training.fitted`, with the padded forward, in pieces, and shared out."""
+    """Train as `training.fitted`, with the padded forward, in micro-batches, and shared out."""
     encoder = module.encoder
-    encoder.settings = replace(encoder.settings, piece_tokens=PIECE_TOKENS)
-    encoder.packed = False
+    encoder.settings = replace(encoder.settings, max_tokens_per_forward=PIECE_TOKENS)
+    encoder.unpadded = False
     if checkpointing:
         encoder.backbone.gradient_checkpointing_enable({"use_reentrant": False})
     sharding.check(encoder, (p for p in module.parameters() if p.requires_grad))
-    settings["strategy"] = SharedOut()
+    settings["strategy"] = ShardedStrategy()
     if distributed.world_size() > 1:
         settings["inference_mode"] = False
     found = fitted(module, *arguments, **settings)
     states = module.trainer.optimizers[0].state.values()
-    moments = [distributed.is_part(state["exp_avg"]) for state in states]
+    moments = [distributed.is_sharded(state["exp_avg"]) for state in states]
     return {**found, "moments are parts": moments}
 
 
@@ -50,12 +50,12 @@ def bucketed(fitted, module, *arguments, **settings):
 
 
 VARIANTS = {
-    "triplets, cut": (training, {"method": training.Plain, "step_tokens": 150}),
+    "triplets, cut": (training, {"method": training.Plain, "max_tokens_per_backward": 150}),
     "spans": (span_training, {}),
-    "spans, cut": (span_training, {"step_tokens": 120}),
+    "spans, cut": (span_training, {"max_tokens_per_backward": 120}),
     "pairs, cut": (
         pair_training,
-        {"negatives": "all", "temperature": 0.5, "step_tokens": 150},
+        {"negatives": "all", "temperature": 0.5, "max_tokens_per_backward": 150},
     ),
 }
 CHECKPOINTED, DDP = "triplets, checkpointed", "triplets, ddp"

@@ -41,7 +41,7 @@ def write_small_corpus(
     tokenizer: Path,
     n_papers: int = 60,
     n_triplets: int = 100,
-    form: InputFormat = InputFormat(),  # noqa: B008
+    input_format: InputFormat = InputFormat(),  # noqa: B008
     seed: int = 0,
 ) -> Corpus:
     """A corpus of random papers, citations and triplets (train, and a tenth as many dev)."""
@@ -79,8 +79,10 @@ def write_small_corpus(
         save_split(folder, split, triplets, np.arange(count) % 5 < 2)
         save_queries(folder, split, np.unique(triplets[:, 0]))
     loaded = TextTokenizer.load(tokenizer)
-    key = loaded.key(form)
-    store = write_token_store(folder / "tokens" / key, loaded, form, papers, name=str(tokenizer))
+    key = loaded.key(input_format)
+    store = write_token_store(
+        folder / "tokens" / key, loaded, input_format, papers, name=str(tokenizer)
+    )
     info = {
         "version": CORPUS_VERSION,
         "sources": [],

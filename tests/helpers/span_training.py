@@ -26,13 +26,13 @@ class Spans(Watched, Declutr):
 class MeanOfMeans(Spans):
     """A mean over the ranks' own means of MLM: wrong where they have unequal numbers of tokens."""
 
-    def gradients(self, batch, pieces):
+    def gradients(self, batch, micro_batches):
         there, distributed.sum_over_ranks = (
             distributed.sum_over_ranks,
             lambda count: count * distributed.world_size(),
         )
         try:
-            return super().gradients(batch, pieces)
+            return super().gradients(batch, micro_batches)
         finally:
             distributed.sum_over_ranks = there
 
@@ -55,7 +55,7 @@ def train(
     corpus: str = "",
     backbone: str = "",
     steps: int = 3,
-    step_tokens: int | None = None,
+    max_tokens_per_backward: int | None = None,
     dropout: float = 0.0,
     precision: str = "32-true",
     sampling: dict | None = None,
@@ -64,7 +64,7 @@ def train(
     """Gradients of each step before clipping, the weights after, and the validation scores."""
     torch.manual_seed(0)
     encoder = EncoderSettings(backbone, pooling="mean", max_length=64, dropout=dropout)
-    module = method(encoder, OPTIM, step_tokens=step_tokens, **settings)
+    module = method(encoder, OPTIM, max_tokens_per_backward=max_tokens_per_backward, **settings)
     module = module.double() if precision == "32-true" else module
     data = TrainingData(
         sampling=SpanSampling(**{**SPANS, **(sampling or {})}),
@@ -79,7 +79,7 @@ def train(
         **found,
         "reported": module.reported_scores,
         "masked": [len(batch.masked) for batch in batches],
-        "pieces": [len(module.cut(batch, step_tokens)) for batch in batches],
+        "micro-batches": [len(module.split(batch, max_tokens_per_backward)) for batch in batches],
         "held out": len(data.examples.dev_items(distributed.rank(), distributed.world_size())),
         "settings": asdict(module.optim),
     }
@@ -90,13 +90,13 @@ VARIANTS: dict[str, dict] = {
     "contrastive": {"mlm_weight": 0.0, "sampling": {"mlm_probability": 0.0}},
     "mlm": {"contrastive_weight": 0.0, "sampling": {"num_positives": 0}},
     "clean anchors": {"sampling": {"mask_anchor_for_contrastive": False}},
-    "cut": {"step_tokens": 120},
+    "cut": {"max_tokens_per_backward": 120},
     "cut, clean anchors": {
-        "step_tokens": 180,
+        "max_tokens_per_backward": 180,
         "sampling": {"mask_anchor_for_contrastive": False},
     },
     "cut, mlm": {
-        "step_tokens": 60,
+        "max_tokens_per_backward": 60,
         "contrastive_weight": 0.0,
         "sampling": {"num_positives": 0},
     },

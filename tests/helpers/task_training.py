@@ -25,13 +25,13 @@ class Tasks(Watched, MultiTask):
 class LocalNegatives(Tasks):
     """Others of the step that carry no gradient to the rank whose texts they are."""
 
-    def gradients(self, batch, pieces):
+    def gradients(self, batch, micro_batches):
         there = distributed.gather
         if distributed.world_size() > 1:
             # Its own rows stay in the graph, with a gradient of nothing.
             distributed.gather = lambda rows: distributed.gather_ragged(rows) + 0 * rows.sum()
         try:
-            return super().gradients(batch, pieces)
+            return super().gradients(batch, micro_batches)
         finally:
             distributed.gather = there
 
@@ -39,11 +39,11 @@ class LocalNegatives(Tasks):
 class OthersForItself(Tasks):
     """A text takes one of the first rank's for itself, wherever it is compared with others."""
 
-    def gradients(self, batch, pieces):
+    def gradients(self, batch, micro_batches):
         there = distributed.rank
         distributed.rank = lambda: 0
         try:
-            return super().gradients(batch, pieces)
+            return super().gradients(batch, micro_batches)
         finally:
             distributed.rank = there
 
@@ -51,20 +51,20 @@ class OthersForItself(Tasks):
 class RanksOwnCounts(Tasks):
     """A sum over the ranks' means in place of their mean."""
 
-    def gradients(self, batch, pieces):
+    def gradients(self, batch, micro_batches):
         there = distributed.sum_over_ranks
         distributed.sum_over_ranks = lambda counts: counts
         try:
-            return super().gradients(batch, pieces)
+            return super().gradients(batch, micro_batches)
         finally:
             distributed.sum_over_ranks = there
 
 
 VARIANTS: dict[str, dict] = {
     "one": {"weights": {"fos": 2.0}},
-    "one, cut": {"weights": {"fos": 2.0}, "step_tokens": 150},
+    "one, cut": {"weights": {"fos": 2.0}, "max_tokens_per_backward": 150},
     "all": {"negatives": "all"},
-    "InfoNCE, cut": {"negatives": "all", "temperature": 0.5, "step_tokens": 150},
+    "InfoNCE, cut": {"negatives": "all", "temperature": 0.5, "max_tokens_per_backward": 150},
     "InfoNCE": {"negatives": "all", "temperature": 0.5},
     "local negatives": {"negatives": "all", "method": LocalNegatives},
     "others for itself": {"method": OthersForItself},
@@ -73,12 +73,17 @@ VARIANTS: dict[str, dict] = {
 # Where the library is installed.
 ADAPTED: dict[str, dict] = {
     "adapters": {"adapted": True},
-    "adapters, cut": {"adapted": True, "negatives": "all", "step_tokens": 150},
+    "adapters, cut": {"adapted": True, "negatives": "all", "max_tokens_per_backward": 150},
     "adapters, all": {"adapted": True, "negatives": "all"},
     "adapters, recomputed": {"adapted": True, "negatives": "all", "checkpointing": True},
     "fusion": {"adapted": "fused", "negatives": "all"},
     "fusion, padded, cut": {
-        **{"adapted": "fused", "negatives": "all", "step_tokens": 150, "forward": "padded"},
+        **{
+            "adapted": "fused",
+            "negatives": "all",
+            "max_tokens_per_backward": 150,
+            "forward": "padded",
+        },
     },
 }
 

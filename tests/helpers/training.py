@@ -14,7 +14,7 @@ from pytorch_lightning import LightningModule, Trainer
 from sciembed_train import distributed
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.methods.base import Loss, Method
-from sciembed_train.methods.heldout.heldout_triplets import HeldOutTriplets, cut_triplets
+from sciembed_train.methods.heldout.heldout_triplets import HeldOutTriplets, split_triplets
 from sciembed_train.methods.specter import Specter
 from sciembed_train.optim import OptimSettings
 from sciembed_train.sampling.data_module import TrainingData
@@ -27,7 +27,7 @@ class Watched(LightningModule):
 
     def on_before_optimizer_step(self, optimizer):
         grads = [p.grad for p in self.parameters() if p.grad is not None]
-        grads = [distributed.assembled(gradient).flatten() for gradient in grads]
+        grads = [distributed.full_tensor(gradient).flatten() for gradient in grads]
         self.__dict__.setdefault("seen", []).append(torch.cat(grads).clone())
         super().on_before_optimizer_step(optimizer)
 
@@ -61,8 +61,8 @@ class InBatch(Watched, Method):
     def held_out(self):
         return HeldOutTriplets(lambda a, p, n: (a - p).norm(dim=1) - (a - n).norm(dim=1))
 
-    def cut(self, batch, tokens):
-        return cut_triplets(batch, None)
+    def split(self, batch, tokens):
+        return split_triplets(batch, None)
 
 
 class DetachedGather(InBatch):
@@ -77,7 +77,7 @@ def train(
     method: type[Method],
     corpus: str,
     backbone: str,
-    step_tokens: int | None = None,
+    max_tokens_per_backward: int | None = None,
     steps: int = 3,
     dropout: float = 0.0,
     plugins: list | None = None,
@@ -85,7 +85,7 @@ def train(
 ) -> dict:
     """Gradients of each step before clipping, the weights after, and the validation scores."""
     encoder = EncoderSettings(backbone, max_length=64, dropout=dropout)
-    module = method(encoder, OPTIM, step_tokens=step_tokens)
+    module = method(encoder, OPTIM, max_tokens_per_backward=max_tokens_per_backward)
     data = TrainingData(corpus=corpus, batch_size=8, tokenizer=backbone, max_length=64)
     found = fitted(module.double() if double else module, data, steps, plugins=plugins)
     batches = [data.train_dataloader().dataset[s] for s in range(steps)]
@@ -115,7 +115,7 @@ def fitted(module: Method, data: TrainingData, steps: int, strategy="ddp", **set
         **settings,
     )
     trainer.fit(module, data)
-    whole = [distributed.assembled(p.detach()) for p in module.parameters()]
+    whole = [distributed.full_tensor(p.detach()) for p in module.parameters()]
     return {
         "gradients": [g.tolist() for g in module.seen],
         "weights": torch.cat([w.flatten() for w in whole]).tolist(),

@@ -7,7 +7,7 @@ from hashlib import blake2b
 from hypothesis import strategies as st
 
 from sciembed_train.commands.prepare import PrepareSettings, prepare
-from sciembed_train.corpus.citations.citation_mentions import without_marks
+from sciembed_train.corpus.citations.citation_mentions import mask_mentions_in
 from sciembed_train.corpus.mining.cocitation_mining import CocitationMining
 
 
@@ -16,7 +16,7 @@ def write_lines(path, rows):
     return path
 
 
-def write_world(folder, world):
+def write_collection(folder, world):
     folder.mkdir(parents=True, exist_ok=True)
     files = {"papers": write_lines(folder / "papers.jsonl", world["papers"])}
     if world["contexts"]:
@@ -34,7 +34,7 @@ def write_world(folder, world):
 
 
 def mine(folder, world, mining, **values):
-    files = write_world(folder, world)
+    files = write_collection(folder, world)
     held_out = {"dev_share": 0.0, "test_share": 0.0, "memory": "1GB", "threads": 1}
     return prepare(
         PrepareSettings(
@@ -55,10 +55,10 @@ def split_of(pair, world):
 
 def shown(context, mining):
     """A context as it is stored: its marks masked where they are to be."""
-    if not mining.mask_marks:
+    if not mining.mask_mentions:
         return context
     names = ("text", "before", "after")
-    return {**context, **{name: without_marks(context[name]) for name in names}}
+    return {**context, **{name: mask_mentions_in(context[name]) for name in names}}
 
 
 NAMES = [f"p{i}" for i in range(9)]
@@ -103,7 +103,7 @@ def worlds(draw):
         one_per_citing=draw(st.booleans()),
         min_contexts=draw(st.integers(1, 2)),
         min_count=draw(st.integers(1, 2)),
-        mask_marks=draw(st.booleans()),
+        mask_mentions=draw(st.booleans()),
     )
     return world, mining
 

@@ -183,8 +183,8 @@ def test_directions_are_compared_where_a_model_of_lone_sentences_is_of_cosine(ti
 
 
 def test_an_encoder_of_whole_texts_is_used_with_a_warning(tiny_bert, tmp_path, caplog):
-    form = InputFormat(separator="space", control_code="word1")
-    encoder = Encoder(EncoderSettings(str(tiny_bert), "mean", 40, form)).eval()
+    input_format = InputFormat(separator="space", control_code="word1")
+    encoder = Encoder(EncoderSettings(str(tiny_bert), "mean", 40, input_format)).eval()
     matcher = Matcher.load(saved(encoder, tmp_path / "m"))
     assert "one vector of a whole text" in caplog.text
     wanted = encoder.encode_sentences([(p["title"], p["abstract"]) for p in PAPERS])

@@ -10,8 +10,10 @@ WIDTH = 5
 
 
 def grouped(rng, sizes):
-    firsts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    return Grouped(rng.standard_normal((int(firsts[-1]), WIDTH)).astype(np.float32), firsts)
+    range_starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    return Grouped(
+        rng.standard_normal((int(range_starts[-1]), WIDTH)).astype(np.float32), range_starts
+    )
 
 
 def plain_similarity(a, b, by):
@@ -60,8 +62,11 @@ def test_alignments_are_those_of_plain_loops_however_few_fit_at_once(by, seed, n
     finally:
         sentence_alignment.NUMBERS = before
     for row, (a, b) in enumerate(pairs.tolist()):
-        q, p = (sentences.vectors[sentences.firsts[x] : sentences.firsts[x + 1]] for x in (a, b))
-        mine = others[picked[contexts.firsts[row] : contexts.firsts[row + 1]]]
+        q, p = (
+            sentences.vectors[sentences.range_starts[x] : sentences.range_starts[x + 1]]
+            for x in (a, b)
+        )
+        mine = others[picked[contexts.range_starts[row] : contexts.range_starts[row + 1]]]
         assert found[row].tolist() == plain_alignment(q, p, mine, by)
 
 

@@ -11,7 +11,7 @@ from sciembed_train.batch import PairBatch, TokenRows
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.methods.aspire import Cocite
-from sciembed_train.methods.heldout.heldout_triplets import cut_pairs
+from sciembed_train.methods.heldout.heldout_triplets import split_pairs
 from tests.helpers import training
 from tests.helpers.cocited import write_cocited_corpus
 from tests.helpers.pair_training import VARIANTS, on_a_rank
@@ -73,7 +73,7 @@ def prepared(backbone, **settings):
     """A method outside a trainer, in float64."""
     module = Cocite(EncoderSettings(backbone, max_length=16, dropout=0.0), **settings).double()
     module.manual_backward = lambda loss: loss.backward()
-    module.exchanging = lambda yes: warnings.catch_warnings()
+    module.syncing_gradients = lambda yes: warnings.catch_warnings()
     return module
 
 
@@ -81,13 +81,13 @@ def batch(negative=(1, 3, 0, -1)):
     """Four pairs of five papers of three tokens."""
     ids = torch.arange(5, 20)
     pairs = torch.tensor([[0, 1], [2, 3], [4, 0], [1, 2]])
-    forbidden = [[0, 0], [1, 1], [2, 2], [3, 3], [0, 2], [3, 0], [2, 3]]
+    excluded = [[0, 0], [1, 1], [2, 2], [3, 3], [0, 2], [3, 0], [2, 3]]
     return PairBatch(
         TokenRows(ids, torch.full((5,), 3)),
         pairs[:, 0].contiguous(),
         pairs[:, 1].contiguous(),
         torch.tensor(negative),
-        torch.tensor(forbidden),
+        torch.tensor(excluded),
         0,
     )
 
@@ -95,14 +95,14 @@ def batch(negative=(1, 3, 0, -1)):
 def plain_losses(vectors, given, margin=1.0, temperature=None, every=False):
     """The losses of `batch` in plain loops."""
     far = lambda a, b: math.sqrt(((a - b + 1e-6) ** 2).sum())  # noqa: E731
-    forbidden = {tuple(row) for row in given.forbidden.tolist()}
+    excluded = {tuple(row) for row in given.excluded.tolist()}
     losses = []
     for i in range(4):
         a, p = vectors[given.anchor[i]], vectors[given.positive[i]]
         others = [
             vectors[given.positive[j]]
             for j in range(4)
-            if (every and (i, j) not in forbidden) or (not every and given.negative[i] == j)
+            if (every and (i, j) not in excluded) or (not every and given.negative[i] == j)
         ]
         if temperature is None:
             hinges = [max(0.0, far(a, p) - far(a, n) + margin) for n in others]
@@ -137,7 +137,7 @@ def test_the_loss_is_the_equation_in_plain_loops(tiny_bert, settings, plain):
 @pytest.mark.parametrize("temperature", [None, 0.3])
 def test_local_negatives_are_those_of_this_rank_alone(tiny_bert, monkeypatch, temperature):
     given = batch()
-    expected = given.forbidden
+    expected = given.excluded
     # The same four pairs as the second rank's share, of which the first rank's are forbidden more.
     elsewhere = torch.tensor([[0, 1], [3, 2], [1, 0], [0, 9]])
     shifted = torch.cat([expected + torch.tensor([0, 4]), elsewhere])
@@ -145,7 +145,7 @@ def test_local_negatives_are_those_of_this_rank_alone(tiny_bert, monkeypatch, te
     monkeypatch.setattr(distributed, "world_size", lambda: 3)
     monkeypatch.setattr(distributed, "gather", lambda rows: pytest.fail("nothing is gathered"))
     module = prepared(str(tiny_bert), negatives="local", temperature=temperature)
-    found = module.gradients(replace(given, forbidden=shifted), [given])
+    found = module.gradients(replace(given, excluded=shifted), [given])
     with torch.no_grad():
         vectors = module.encoder(given.rows).numpy()
     losses = plain_losses(vectors, given, temperature=temperature, every=True)
@@ -162,17 +162,21 @@ def test_a_pair_that_meets_its_own_positive_learns_nothing(tiny_bert):
 
 def test_pieces_are_whole_pairs(tiny_bert):
     given = batch()
-    pieces = cut_pairs(given, 9)
-    assert len(pieces) > 1
+    micro_batches = split_pairs(given, 9)
+    assert len(micro_batches) > 1
 
     def spelled(part):
         rows = part.rows.ids.split(part.rows.lengths.tolist())
         columns = (part.anchor.tolist(), part.positive.tolist())
         return [tuple(tuple(rows[i].tolist()) for i in pair) for pair in zip(*columns, strict=True)]
 
-    assert [pair for piece in pieces for pair in spelled(piece)] == spelled(given)
-    assert torch.equal(torch.cat([piece.negative for piece in pieces]), given.negative)
-    assert all(piece.rows.tokens <= 9 for piece in pieces)
+    assert [pair for micro_batch in micro_batches for pair in spelled(micro_batch)] == spelled(
+        given
+    )
+    assert torch.equal(
+        torch.cat([micro_batch.negative for micro_batch in micro_batches]), given.negative
+    )
+    assert all(micro_batch.rows.tokens <= 9 for micro_batch in micro_batches)
 
 
 @pytest.mark.parametrize(
@@ -193,10 +197,10 @@ def test_settings_that_cannot_be_are_refused(tiny_bert, settings, said):
 def test_the_mix_may_learn_faster_than_the_rest(tiny_bert):
     settings = EncoderSettings(str(tiny_bert), pooling="mix", max_length=16, dropout=0.0)
     module = Cocite(settings, mix_lr=10.0)
-    assert list(module.rate_factors.values()) == [10.0]
-    assert next(iter(module.rate_factors)) is module.encoder.mix
-    assert list(Cocite(settings).rate_factors.values()) == [1.0]
-    assert Cocite(EncoderSettings(str(tiny_bert))).rate_factors == {}
+    assert list(module.lr_factors.values()) == [10.0]
+    assert next(iter(module.lr_factors)) is module.encoder.mix
+    assert list(Cocite(settings).lr_factors.values()) == [1.0]
+    assert Cocite(EncoderSettings(str(tiny_bert))).lr_factors == {}
 
 
 def test_batches_without_a_negative_are_refused(tiny_bert):

@@ -18,7 +18,7 @@ from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.losses.transport import TransportSettings
 from sciembed_train.methods.aspire_sentences import Objectives, SentenceCocite
-from sciembed_train.methods.heldout.heldout_sentence_pairs import cut_sentence_pairs
+from sciembed_train.methods.heldout.heldout_sentence_pairs import split_sentence_pairs
 from tests.helpers import training
 from tests.helpers.cocited import write_sentenced_corpus
 from tests.helpers.processes import run_ranks
@@ -82,7 +82,7 @@ def prepared(backbone, objectives, **settings):
     encoder = EncoderSettings(backbone, "sentences", max_length=16, dropout=0.0)
     module = SentenceCocite(encoder, Objectives(**objectives), **settings).double()
     module.manual_backward = lambda loss: loss.backward()
-    module.exchanging = lambda yes: warnings.catch_warnings()
+    module.syncing_gradients = lambda yes: warnings.catch_warnings()
     return module
 
 
@@ -192,9 +192,9 @@ def test_a_pair_that_meets_its_own_positive_learns_nothing(tiny_bert):
 
 def test_pieces_are_whole_pairs_with_their_sentences():
     given = batch()
-    pieces = cut_sentence_pairs(given, 21)
-    assert len(pieces) == 3
-    assert all(piece.rows.tokens <= 21 for piece in pieces)
+    micro_batches = split_sentence_pairs(given, 21)
+    assert len(micro_batches) == 3
+    assert all(micro_batch.rows.tokens <= 21 for micro_batch in micro_batches)
 
     def spelled(part):
         at = part.sentences.positions(part.rows.lengths)
@@ -203,11 +203,13 @@ def test_pieces_are_whole_pairs_with_their_sentences():
         texts = [words[a:b] for a, b in zip([0, *ends], ends, strict=False)]
         return [(texts[a], texts[p]) for a, p in zip(part.anchor, part.positive, strict=True)]
 
-    assert [pair for piece in pieces for pair in spelled(piece)] == spelled(given)
+    assert [pair for micro_batch in micro_batches for pair in spelled(micro_batch)] == spelled(
+        given
+    )
     for name in ("negative", "negative_count", "aligned", "negative_aligned"):
-        joined = torch.cat([getattr(piece, name) for piece in pieces])
+        joined = torch.cat([getattr(micro_batch, name) for micro_batch in micro_batches])
         assert torch.equal(joined, getattr(given, name))
-    assert cut_sentence_pairs(given, None) == [given]
+    assert split_sentence_pairs(given, None) == [given]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from sciembed_train.methods.aspire import Cocite
 from sciembed_train.methods.base import Loss
 from sciembed_train.methods.declutr import Declutr
 from sciembed_train.methods.engine.throughput import useful_token_share
-from sciembed_train.methods.heldout.heldout_triplets import cut_triplets, held_out_scores
+from sciembed_train.methods.heldout.heldout_triplets import held_out_scores, split_triplets
 from sciembed_train.methods.specter import Specter
 from sciembed_train.optim import OptimSettings
 from tests.helpers import training
@@ -116,19 +116,19 @@ def test_cut_keeps_every_triplet_and_the_limit(data, limit):
     row = st.integers(0, len(lengths) - 1)
     triplets = data.draw(st.lists(st.tuples(row, row, row), min_size=1, max_size=10))
     batch = random_batch(lengths, triplets)
-    pieces = cut_triplets(batch, limit)
-    assert [t for piece in pieces for t in texts(piece)] == texts(batch)
-    for piece in pieces:
-        assert piece.step == 7
-        assert piece.rows.tokens <= limit or len(piece) == 1 or len(pieces) == 1
-        if len(pieces) > 1:
-            named = torch.cat([piece.anchor, piece.positive, piece.negative])
-            assert sorted(named.unique().tolist()) == list(range(len(piece.rows)))
+    micro_batches = split_triplets(batch, limit)
+    assert [t for micro_batch in micro_batches for t in texts(micro_batch)] == texts(batch)
+    for micro_batch in micro_batches:
+        assert micro_batch.step == 7
+        assert micro_batch.rows.tokens <= limit or len(micro_batch) == 1 or len(micro_batches) == 1
+        if len(micro_batches) > 1:
+            named = torch.cat([micro_batch.anchor, micro_batch.positive, micro_batch.negative])
+            assert sorted(named.unique().tolist()) == list(range(len(micro_batch.rows)))
 
 
 def test_no_limit_is_no_cut():
     batch = random_batch([3, 4, 5], [(0, 1, 2)])
-    assert cut_triplets(batch, None) == [batch]
+    assert split_triplets(batch, None) == [batch]
 
 
 def test_held_out_scores_are_the_definitions_in_plain_loops():
@@ -189,7 +189,7 @@ def test_vectors_that_are_no_numbers_score_worst_and_are_not_left_out():
 def test_a_checkpoint_rebuilds_the_encoder_from_plain_values(tiny_bert, tmp_path):
     method = Specter(EncoderSettings(str(tiny_bert), max_length=40), OptimSettings(), margin=0.5)
     checkpoint = {"state_dict": method.state_dict()}
-    method.training_facts = {"seed": 3}
+    method.training_metadata = {"seed": 3}
     method.on_save_checkpoint(checkpoint)
     torch.save(checkpoint, tmp_path / "a.ckpt")
     loaded = torch.load(tmp_path / "a.ckpt", weights_only=True)
@@ -206,8 +206,8 @@ def test_settings_out_of_range_are_refused(tiny_bert):
     encoder = EncoderSettings(str(tiny_bert))
     with pytest.raises(ValueError, match="margin"):
         Specter(encoder, margin=-1.0)
-    with pytest.raises(ValueError, match="step_tokens"):
-        Specter(encoder, step_tokens=0)
+    with pytest.raises(ValueError, match="max_tokens_per_backward"):
+        Specter(encoder, max_tokens_per_backward=0)
 
 
 @pytest.mark.parametrize("method", [Specter, Cocite, Declutr])
@@ -230,10 +230,10 @@ def test_a_batch_of_another_step_is_a_defect(place):
 def test_useful_share_counts_the_slots_of_padded_pieces(tiny_bert):
     lengths = [10, 2, 9, 3]
     batch = random_batch(lengths, [(0, 1, 2), (3, 1, 0)])
-    settings = {"max_length": 20, "piece_tokens": 20}
-    packed = Specter(EncoderSettings(str(tiny_bert), forward="packed", **settings))
+    settings = {"max_length": 20, "max_tokens_per_forward": 20}
+    unpadded = Specter(EncoderSettings(str(tiny_bert), forward="unpadded", **settings))
     padded = Specter(EncoderSettings(str(tiny_bert), forward="padded", **settings))
-    assert useful_token_share(packed.encoder, [batch]) == 1.0
+    assert useful_token_share(unpadded.encoder, [batch]) == 1.0
     # Sorted and cut at 20 slots: (10, 9) and (3, 2).
     assert useful_token_share(padded.encoder, [batch]) == pytest.approx(24 / (20 + 6))
 

@@ -10,7 +10,7 @@ from sciembed_train.batch import DevSpans, SpanBatch, TokenRows
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.methods.declutr import Declutr
-from sciembed_train.methods.heldout.heldout_spans import HeldOutSpans, cut_spans
+from sciembed_train.methods.heldout.heldout_spans import HeldOutSpans, split_spans
 from sciembed_train.sampling.spans import SpanSampling
 from tests.helpers import training
 from tests.helpers.documents import write_document_corpus
@@ -75,12 +75,15 @@ def test_gradients_of_four_ranks_equal_one_process(name, alone, four):
 
 
 def test_ranks_of_these_steps_have_different_numbers_of_pieces(two, four):
-    """Or equal gradients would say nothing of the exchange after the last piece alone."""
+    """Or equal gradients would say nothing of the exchange after the last micro-batch alone."""
     for name in ("cut", "cut, clean anchors"):
-        one, other = (found[name]["pieces"] for found in two)
+        one, other = (found[name]["micro-batches"] for found in two)
         assert min(one + other) > 1
         assert one != other
-    assert {n for found in four for n in found["cut"]["pieces"]} == {1, 2}  # whole beside cut
+    assert {n for found in four for n in found["cut"]["micro-batches"]} == {
+        1,
+        2,
+    }  # whole beside cut
 
 
 @pytest.mark.parametrize("fault", ["mean of means", "detached gather"])
@@ -98,26 +101,26 @@ def test_the_published_scale_is_one_over_the_ranks(alone, two):
 
 
 def test_a_cut_step_is_the_same_step(alone):
-    for cut, whole in (
+    for split, whole in (
         ("cut", "both"),
         ("cut, clean anchors", "clean anchors"),
         ("cut, mlm", "mlm"),
     ):
-        assert difference(alone[cut], alone[whole], "gradients") < 1e-12
-        assert difference(alone[cut], alone[whole], "weights") < 1e-9
+        assert difference(alone[split], alone[whole], "gradients") < 1e-12
+        assert difference(alone[split], alone[whole], "weights") < 1e-9
 
 
 def test_a_cut_step_draws_the_same_dropout_twice(place):
     """The vectors that met are those that carry the gradient: checked against a numerical slope."""
     corpus, backbone = place
-    module = prepared(backbone, dropout=0.3, step_tokens=150)
+    module = prepared(backbone, dropout=0.3, max_tokens_per_backward=150)
     batch = first_batch(corpus, backbone)
-    pieces = module.cut(batch, 150)
-    assert len(pieces) > 2
+    micro_batches = module.split(batch, 150)
+    assert len(micro_batches) > 2
 
     def loss():
         module.zero_grad()
-        return module.gradients(batch, pieces)["loss"].item() / len(batch)
+        return module.gradients(batch, micro_batches)["loss"].item() / len(batch)
 
     loss()
     weight = module.encoder.backbone.encoder.layer[0].output.dense.weight
@@ -135,30 +138,30 @@ def test_a_cut_step_draws_the_same_dropout_twice(place):
 
 def test_a_cut_step_in_bf16_keeps_the_gradient_of_every_weight(place):
     """Autocast keeps lowered weights; those made without a graph would lose the gradient."""
-    runs = [
-        train(Spans, *place, steps=1, precision="bf16-mixed", step_tokens=tokens)
+    forward_count = [
+        train(Spans, *place, steps=1, precision="bf16-mixed", max_tokens_per_backward=tokens)
         for tokens in (None, 150)
     ]
-    whole, cut = (np.array(run["gradients"][0]) for run in runs)
-    assert np.linalg.norm(cut - whole) < 0.02 * np.linalg.norm(whole)
+    whole, split = (np.array(run["gradients"][0]) for run in forward_count)
+    assert np.linalg.norm(split - whole) < 0.02 * np.linalg.norm(whole)
 
 
 @pytest.mark.parametrize(("weight", "times"), [(0.0, 1), (1.0, 2)])
 def test_pieces_that_do_not_meet_are_encoded_once(place, weight, times, monkeypatch):
     corpus, backbone = place
-    module = prepared(backbone, contrastive_weight=weight, step_tokens=150)
+    module = prepared(backbone, contrastive_weight=weight, max_tokens_per_backward=150)
     batch = first_batch(corpus, backbone)
-    pieces = module.cut(batch, 150)
+    micro_batches = module.split(batch, 150)
     seen = []
-    encode = module.encoder.with_states
+    encode = module.encoder.with_token_states
     monkeypatch.setattr(
-        module.encoder, "with_states", lambda *given: seen.append(1) or encode(*given)
+        module.encoder, "with_token_states", lambda *given: seen.append(1) or encode(*given)
     )
-    cut = module.gradients(batch, pieces)
-    assert len(seen) == times * len(pieces) > 2
+    split = module.gradients(batch, micro_batches)
+    assert len(seen) == times * len(micro_batches) > 2
     whole = module.gradients(batch, [batch])
-    assert cut.keys() == whole.keys()
-    for name, value in cut.items():
+    assert split.keys() == whole.keys()
+    for name, value in split.items():
         assert value.item() == pytest.approx(whole[name].item(), abs=1e-9)
 
 
@@ -167,16 +170,16 @@ def prepared(backbone, dropout=0.0, **settings):
     encoder = EncoderSettings(backbone, pooling="mean", max_length=64, dropout=dropout)
     module = Declutr(encoder, **settings).double()
     module.manual_backward = lambda loss: loss.backward()
-    module.exchanging = lambda yes: warnings.catch_warnings()
+    module.syncing_gradients = lambda yes: warnings.catch_warnings()
     return module
 
 
 def first_batch(corpus, backbone, **sampling):
     from sciembed_train.corpus.store.corpus_folder import Corpus
-    from sciembed_train.sampling.base import Reading
+    from sciembed_train.sampling.base import TokenizationSpec
     from sciembed_train.text.inputs import InputFormat, TextTokenizer
 
-    reading = Reading(TextTokenizer.load(backbone), InputFormat(), 64, 0)
+    reading = TokenizationSpec(TextTokenizer.load(backbone), InputFormat(), 64, 0)
     settings = SpanSampling(**{**SPANS, **sampling})
     return settings.open(Corpus.open(corpus), reading, None).batch(np.arange(8), 0, 0)
 
@@ -218,10 +221,10 @@ def test_pieces_are_whole_documents(place):
     corpus, backbone = place
     for apart in (True, False):
         batch = first_batch(corpus, backbone, mask_anchor_for_contrastive=not apart)
-        pieces = cut_spans(batch, 200)
-        assert len(pieces) > 2
-        assert sum(map(len, pieces)) == len(batch)
-        assert max(p.rows.tokens for p in pieces if len(p) > 1) <= 200
+        micro_batches = split_spans(batch, 200)
+        assert len(micro_batches) > 2
+        assert sum(map(len, micro_batches)) == len(batch)
+        assert max(p.rows.tokens for p in micro_batches if len(p) > 1) <= 200
 
         def spelled(part):
             rows = [tuple(r.tolist()) for r in part.rows.ids.split(part.rows.lengths.tolist())]
@@ -230,12 +233,12 @@ def test_pieces_are_whole_documents(place):
             hidden = zip(part.rows.ids[part.masked].tolist(), part.labels.tolist(), strict=True)
             return anchors, near, list(hidden), sorted(rows)
 
-        whole, parts = spelled(batch), [spelled(piece) for piece in pieces]
+        whole, parts = spelled(batch), [spelled(micro_batch) for micro_batch in micro_batches]
         for column in range(3):
             assert [x for part in parts for x in part[column]] == whole[column]
         assert sorted(x for part in parts for x in part[3]) == whole[3]
-        assert all((p.masked.diff() > 0).all() for p in pieces)
-    assert cut_spans(batch, None) == [batch]
+        assert all((p.masked.diff() > 0).all() for p in micro_batches)
+    assert split_spans(batch, None) == [batch]
 
 
 def test_validation_of_two_ranks_equals_one_process(alone, two):

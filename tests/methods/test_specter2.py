@@ -117,7 +117,7 @@ LOWERED = {
 @pytest.mark.parametrize(("lowered", "near"), [("bf16", 0.02), ("fp16", 0.002)])
 def test_adapters_are_trained_in_mixed_precision_as_in_fp32(place, lowered, near, negatives):
     pytest.importorskip("adapters")
-    given = {"adapted": True, "negatives": negatives, "step_tokens": 150}
+    given = {"adapted": True, "negatives": negatives, "max_tokens_per_backward": 150}
     whole, low = (
         training.alone(partial(train, *place, trainer=trainer, **given))
         for trainer in ({"precision": "32-true"}, LOWERED[lowered]())
@@ -157,7 +157,7 @@ def prepared(backbone, kinds=KINDS, codes=True, encoder=None, **settings):
     module = MultiTask(encoder, **{"head_dropout": 0.0, **settings})
     module.prepare(DevTasks(kinds, (), 0))
     module.manual_backward = lambda loss: loss.backward()
-    module.exchanging = lambda yes: warnings.catch_warnings()
+    module.syncing_gradients = lambda yes: warnings.catch_warnings()
     return module.double()
 
 
@@ -312,9 +312,9 @@ def test_pieces_are_whole_examples_and_nothing_that_meets_is_mixed_with_others(
     tiny_bert, negatives
 ):
     module, given = prepared(str(tiny_bert), negatives=negatives), batch()
-    pieces = module.cut(given, 9)
-    assert len(pieces) > 2
-    assert all(piece.rows.tokens <= 9 for piece in pieces)
+    micro_batches = module.split(given, 9)
+    assert len(micro_batches) > 2
+    assert all(micro_batch.rows.tokens <= 9 for micro_batch in micro_batches)
 
     def spelled(part, rows, formats):
         texts = [
@@ -336,14 +336,14 @@ def test_pieces_are_whole_examples_and_nothing_that_meets_is_mixed_with_others(
             for found in spelled(part, one.rows, one.formats)
         )
 
-    assert examples(pieces) == examples([given])
-    meeting = [{part.task == "near" for part in piece.parts} for piece in pieces]
+    assert examples(micro_batches) == examples([given])
+    meeting = [{part.task == "near" for part in micro_batch.parts} for micro_batch in micro_batches]
     if negatives == "all":
         assert all(len(kinds) == 1 for kinds in meeting)
     again = prepared(str(tiny_bert), negatives=negatives)
-    whole, cut = module.gradients(given, [given]), again.gradients(given, pieces)
+    whole, split = module.gradients(given, [given]), again.gradients(given, micro_batches)
     for name, value in whole.items():
-        assert cut[name].item() == pytest.approx(value.item(), abs=1e-9)
+        assert split[name].item() == pytest.approx(value.item(), abs=1e-9)
     for one, other in zip(module.parameters(), again.parameters(), strict=True):
         if one.grad is not None:
             torch.testing.assert_close(one.grad, other.grad, rtol=0, atol=1e-12)
@@ -351,7 +351,7 @@ def test_pieces_are_whole_examples_and_nothing_that_meets_is_mixed_with_others(
 
 def test_what_meets_nobody_is_encoded_once(tiny_bert, monkeypatch):
     module, given = prepared(str(tiny_bert), negatives="all"), batch()
-    pieces = module.cut(given, 9)
+    micro_batches = module.split(given, 9)
     encoded = []
     forward = type(module.encoder).forward
     monkeypatch.setattr(
@@ -359,10 +359,12 @@ def test_what_meets_nobody_is_encoded_once(tiny_bert, monkeypatch):
         "forward",
         lambda self, rows, formats: encoded.append(rows) or forward(self, rows, formats),
     )
-    module.gradients(given, pieces)
-    meeting = sum("near" in {part.task for part in piece.parts} for piece in pieces)
-    assert 0 < meeting < len(pieces)
-    assert len(encoded) == len(pieces) + meeting
+    module.gradients(given, micro_batches)
+    meeting = sum(
+        "near" in {part.task for part in micro_batch.parts} for micro_batch in micro_batches
+    )
+    assert 0 < meeting < len(micro_batches)
+    assert len(encoded) == len(micro_batches) + meeting
 
 
 def test_a_task_without_examples_leaves_its_head_a_gradient_of_zeros(tiny_bert):

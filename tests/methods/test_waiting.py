@@ -62,7 +62,7 @@ def unread(monkeypatch):
 
 def outside_of_a_trainer(module, device=META):
     module.manual_backward = lambda loss: loss.backward()
-    module.exchanging = lambda yes: warnings.catch_warnings()
+    module.syncing_gradients = lambda yes: warnings.catch_warnings()
     return module.to(device)
 
 
@@ -100,7 +100,10 @@ def tasks(backbone, **settings):
 METHODS = {
     "SPECTER": (lambda b: Specter(encoder_settings(b)), triplets),
     "SPECTER, mean": (lambda b: Specter(encoder_settings(b, pooling="mean")), triplets),
-    "SPECTER, padded rows": (lambda b: Specter(encoder_settings(b, piece_tokens=4)), triplets),
+    "SPECTER, padded rows": (
+        lambda b: Specter(encoder_settings(b, max_tokens_per_forward=4)),
+        triplets,
+    ),
     "DeCLUTR": (lambda b: Declutr(encoder_settings(b, pooling="mean")), spans),
     "Aspire, one, mix": (lambda b: cocite(b, negatives="one"), test_aspire.batch),
     "Aspire, all": (lambda b: cocite(b, negatives="all"), test_aspire.batch),
@@ -121,12 +124,14 @@ def step(module, batch, tokens, mode):
     """A whole step as `Method.training_step` makes it, without Lightning."""
     optimizer = optim.build(module.parameters(), OptimSettings(lr=1e-3), False, {})
     with mode:
-        pieces = [piece.to(META, non_blocking=True) for piece in module.cut(batch, tokens)]
-        batch = pieces[0] if len(pieces) == 1 else batch.to(META, non_blocking=True)
-        module.gradients(batch, pieces)
+        micro_batches = [
+            micro_batch.to(META, non_blocking=True) for micro_batch in module.split(batch, tokens)
+        ]
+        batch = micro_batches[0] if len(micro_batches) == 1 else batch.to(META, non_blocking=True)
+        module.gradients(batch, micro_batches)
         module.on_before_optimizer_step(optimizer)
         optimizer.step()
-    return len(pieces)
+    return len(micro_batches)
 
 
 @pytest.mark.parametrize("tokens", [None, 8], ids=["whole", "cut"])
@@ -161,11 +166,11 @@ def test_what_waits_is_noticed(fault, tiny_bert, unread):
     module, batch = outside_of_a_trainer(Specter(encoder_settings(tiny_bert))), triplets()
     plain = module.loss
     if fault == "index":
-        module.loss = lambda piece: plain(replace(piece, anchor=torch.tensor([0, 1])))
+        module.loss = lambda micro_batch: plain(replace(micro_batch, anchor=torch.tensor([0, 1])))
     elif fault == "copy":
-        module.loss = lambda piece: (torch.ones(2).to(META), plain(piece))[1]
+        module.loss = lambda micro_batch: (torch.ones(2).to(META), plain(micro_batch))[1]
     else:
-        module.loss = lambda piece: (piece.anchor.max().item(), plain(piece))[1]
+        module.loss = lambda micro_batch: (micro_batch.anchor.max().item(), plain(micro_batch))[1]
     with pytest.raises((AssertionError, RuntimeError)):
         step(module, batch, None, unread)
 
@@ -183,8 +188,10 @@ def test_on_a_gpu_a_step_waits_for_nothing(name, tiny_bert):
         torch.cuda.set_sync_debug_mode(mode)
         try:
             with torch.autocast("cuda", torch.bfloat16):
-                pieces = [piece.brought(device) for piece in module.cut(batch(), None)]
-                module.gradients(pieces[0], pieces)
+                micro_batches = [
+                    micro_batch.to_device(device) for micro_batch in module.split(batch(), None)
+                ]
+                module.gradients(micro_batches[0], micro_batches)
             module.on_before_optimizer_step(optimizer)
             optimizer.step()
         finally:

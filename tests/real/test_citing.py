@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sciembed_train.commands.prepare import PrepareSettings, prepare
-from sciembed_train.corpus.citations.citation_mentions import without_marks
+from sciembed_train.corpus.citations.citation_mentions import mask_mentions_in
 from sciembed_train.corpus.mining.cocitation_mining import CocitationMining
 from sciembed_train.corpus.store.corpus_folder import SPLITS
 from tests.helpers.worlds import digest
@@ -29,7 +29,7 @@ def mined(folder, to, contexts, by, mask):
         max_words=10_000,
         one_per_citing=False,
         max_pairs=10**6,
-        mask_marks=mask,
+        mask_mentions=mask,
         sentence_pairs=by,
     )
     given = folder / "papers.jsonl"
@@ -45,7 +45,7 @@ def plain_pairs(rows, by, mask):
         cited = sorted(set(row["cited_ids"]))
         texts = [" ".join(row.get(name, "").split()) for name in ("text", "before", "after")]
         markers = [row["marker"]] if "marker" in row else []
-        texts = [without_marks(text, markers) if mask else text for text in texts]
+        texts = [mask_mentions_in(text, markers) if mask else text for text in texts]
         key = digest("\0".join((str(digest("\0".join(cited))), row["citing_id"], *texts)))
         stripped = " ".join(re.sub(r"\d", "", texts[0]).split())
         for one in cited if by == "paper" else [tuple(cited)] * (len(cited) > 1):
@@ -73,14 +73,14 @@ def test_every_pair_of_sentences_is_found(shared_data, tmp_path, name, by, mask)
 
 def test_hardly_a_mark_is_missed_and_markers_are_found(shared_data):
     rows = rows_of(shared_data / "scisumm" / "contexts.jsonl.gz")
-    masked = [without_marks(row["text"]) for row in rows]
+    masked = [mask_mentions_in(row["text"]) for row in rows]
     assert sum("[CIT]" in text for text in masked) > 0.998 * len(rows)
     before = sum(len(YEAR.findall(row["text"])) for row in rows)
     # Of 16,377 years, those left are of shared tasks and the like.
     assert sum(len(YEAR.findall(text)) for text in masked) < 0.025 * before
     rows = rows_of(shared_data / "referint" / "contexts.jsonl")
-    told = [without_marks(row["text"], [row["marker"]]) for row in rows]
-    by_rule = [without_marks(row["text"]) for row in rows]
+    told = [mask_mentions_in(row["text"], [row["marker"]]) for row in rows]
+    by_rule = [mask_mentions_in(row["text"]) for row in rows]
     assert told == by_rule
     assert not any(row["marker"] in text for row, text in zip(rows, told, strict=True))
 
@@ -95,5 +95,5 @@ def test_contexts_are_stored_without_their_marks(shared_data, tmp_path):
     assert [row["text"] for row in places] == [row["text"] for row in rows]
     note = json.loads((corpus.folder / "report.json").read_text())["contexts"]["notes"]
     assert note == [
-        "267 of 267 contexts had citation marks, which are masked as [CIT] (mask_marks)."
+        "267 of 267 contexts had citation marks, which are masked as [CIT] (mask_mentions)."
     ]

@@ -35,7 +35,11 @@ def named_pairs(corpus):
 def every_context(max_group=100):
     """Settings under which every context that cites two papers counts."""
     return CocitationMining(
-        max_group=max_group, min_words=0, max_words=10_000, one_per_citing=False, mask_marks=False
+        max_group=max_group,
+        min_words=0,
+        max_words=10_000,
+        one_per_citing=False,
+        mask_mentions=False,
     )
 
 

@@ -91,9 +91,9 @@ def test_the_summaries_tokens_are_whole(shared_data, tmp_path, minilm):
     folder = shared_data / "scisumm"
     made = PrepareSettings(folder / "papers.jsonl", to=tmp_path / "c", tokenizer=minilm)
     corpus = Corpus.open(prepare(made).folder)
-    tokenizer, form = TextTokenizer.load(minilm), InputFormat()
-    store = corpus.tokens(tokenizer.key(form))
+    tokenizer, input_format = TextTokenizer.load(minilm), InputFormat()
+    store = corpus.tokens(tokenizer.key(input_format))
     assert store.lengths.max() > 300  # the tokenizer's own file would cut at 128
     papers = list(corpus.papers())[:200]
-    texts = [form.compose(p["title"], p["abstract"], tokenizer.sep_token) for p in papers]
+    texts = [input_format.compose(p["title"], p["abstract"], tokenizer.sep_token) for p in papers]
     assert store.lengths[:200].tolist() == [len(ids) for ids in tokenizer.encode(texts)]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sciembed_train.errors import UserError
-from sciembed_train.sampling.base import Reading
+from sciembed_train.sampling.base import TokenizationSpec
 from sciembed_train.sampling.citing_pairs import CitingPairs, CitingSentenceSampling
 from sciembed_train.text.inputs import InputFormat, TextTokenizer
 from tests.helpers.cited import write_citing_corpus
@@ -19,7 +19,7 @@ from tests.helpers.cocited import write_cocited_corpus
 @pytest.fixture(scope="module")
 def opened(tiny_bert, tmp_path_factory):
     corpus = write_citing_corpus(tmp_path_factory.mktemp("citing"), tiny_bert)
-    reading = Reading(TextTokenizer.load(tiny_bert), InputFormat(), 16, seed=3)
+    reading = TokenizationSpec(TextTokenizer.load(tiny_bert), InputFormat(), 16, seed=3)
     papers, offsets = corpus.sentence_papers()
     cites = [set(papers[a:b].tolist()) for a, b in pairwise(offsets)]
     return SimpleNamespace(corpus=corpus, reading=reading, cites=cites)
@@ -48,7 +48,7 @@ def test_forbidden_and_alike_are_sentences_that_cite_a_paper_in_common(cites, da
     pairs = np.array(data.draw(st.lists(st.tuples(sentence, sentence), min_size=1)))
     found = citing_pairs(cites)
     expected = [[bool(cites[a] & cites[p]) for _, p in pairs] for a, _ in pairs]
-    assert found.forbidden(pairs).tolist() == expected
+    assert found.excluded(pairs).tolist() == expected
     one, other = pairs.T
     assert found.alike(one, other).tolist() == [bool(cites[a] & cites[b]) for a, b in pairs]
 
@@ -73,14 +73,17 @@ def test_no_negative_cites_what_its_anchor_cites(opened):
     void = 0
     for step in range(20):
         indices = np.random.default_rng(step).permutation(found.train)[:10]
-        met, batch = found.met.meet(indices, 0, step), found.batch(indices, 0, step)
-        assert torch.equal(batch.negative, torch.from_numpy(met.negative))
-        for (anchor, positive), column in zip(met.pairs, met.negative, strict=True):
+        comparisons, batch = (
+            found.comparisons.compare(indices, 0, step),
+            found.batch(indices, 0, step),
+        )
+        assert torch.equal(batch.negative, torch.from_numpy(comparisons.negative))
+        for (anchor, positive), column in zip(comparisons.pairs, comparisons.negative, strict=True):
             assert opened.cites[anchor] & opened.cites[positive]
             if column < 0:
                 void += 1
                 continue
-            assert not opened.cites[anchor] & opened.cites[met.pairs[column, 1]]
+            assert not opened.cites[anchor] & opened.cites[comparisons.pairs[column, 1]]
     assert void < 40
 
 
@@ -90,8 +93,8 @@ def test_a_step_is_the_same_however_many_ranks_share_it(opened):
     whole = found.batch(indices, 1, 5)
     parts = [found.batch(indices, 1, 5, slice(r * 4, r * 4 + 4)) for r in range(3)]
     assert torch.equal(torch.cat([p.negative for p in parts]), whole.negative)
-    shifted = [p.forbidden + torch.tensor([4 * r, 0]) for r, p in enumerate(parts)]
-    assert torch.equal(torch.cat(shifted), whole.forbidden)
+    shifted = [p.excluded + torch.tensor([4 * r, 0]) for r, p in enumerate(parts)]
+    assert torch.equal(torch.cat(shifted), whole.excluded)
 
 
 def test_held_out_pairs_have_a_sentence_that_cites_something_else(opened):
@@ -129,6 +132,6 @@ def test_a_corpus_without_sentence_pairs_says_how_to_prepare_them(opened, tiny_b
     corpus = write_cocited_corpus(tmp_path / "corpus", tiny_bert)
     with pytest.raises(UserError, match="--contexts F and --sentence-pairs set"):
         CitingSentenceSampling().open(corpus, opened.reading, None)
-    other = Reading(opened.reading.tokenizer, InputFormat(separator="space"), 16, seed=0)
+    other = TokenizationSpec(opened.reading.tokenizer, InputFormat(separator="space"), 16, seed=0)
     with pytest.raises(UserError, match="no tokens of its citing sentences"):
         CitingSentenceSampling().open(opened.corpus, other, None)

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sciembed_train.errors import UserError
-from sciembed_train.sampling.base import Reading
+from sciembed_train.sampling.base import TokenizationSpec
 from sciembed_train.sampling.cocitations import (
     CocitationSampling,
     among,
     derangement,
+    excluded_pairs,
     flipped,
-    forbidden_meetings,
     held_out_triplets,
 )
 from sciembed_train.text.inputs import InputFormat, TextTokenizer
@@ -24,7 +24,7 @@ from tests.helpers.cocited import write_cocited_corpus
 @pytest.fixture(scope="module")
 def opened(tiny_bert, tmp_path_factory):
     corpus = write_cocited_corpus(tmp_path_factory.mktemp("cocited") / "corpus", tiny_bert)
-    reading = Reading(TextTokenizer.load(tiny_bert), InputFormat(), 32, seed=3)
+    reading = TokenizationSpec(TextTokenizer.load(tiny_bert), InputFormat(), 32, seed=3)
     return SimpleNamespace(corpus=corpus, reading=reading)
 
 
@@ -53,7 +53,7 @@ def test_forbidden_are_the_paper_its_positive_and_whatever_is_cocited_with_it(da
     cocited = data.draw(st.sets(edge, max_size=20))
     pairs = data.draw(st.lists(st.tuples(paper, paper).filter(lambda e: e[0] != e[1]), min_size=1))
     known = np.sort(np.array([a * 12 + b for a, b in cocited], dtype=np.int64))
-    found = forbidden_meetings(np.array(pairs), known, 12)
+    found = excluded_pairs(np.array(pairs), known, 12)
     assert found.tolist() == plainly_forbidden(pairs, cocited)
 
 
@@ -61,14 +61,14 @@ def test_forbidden_are_the_paper_its_positive_and_whatever_is_cocited_with_it(da
 @settings(max_examples=100, deadline=None)
 def test_a_derangement_never_uses_a_forbidden_place_nor_a_column_twice(n, more, seed):
     generator = np.random.default_rng(seed)
-    forbidden = np.eye(n, dtype=bool)
-    forbidden[tuple(generator.integers(0, n, (2, more)))] = True
-    chosen = derangement(forbidden, np.random.default_rng(seed))
+    excluded = np.eye(n, dtype=bool)
+    excluded[tuple(generator.integers(0, n, (2, more)))] = True
+    chosen = derangement(excluded, np.random.default_rng(seed))
     used = chosen[chosen >= 0]
     assert len(np.unique(used)) == len(used)
-    assert not forbidden[np.flatnonzero(chosen >= 0), used].any()
-    assert forbidden[chosen < 0].any(1).all()
-    again = derangement(forbidden, np.random.default_rng(seed))
+    assert not excluded[np.flatnonzero(chosen >= 0), used].any()
+    assert excluded[chosen < 0].any(1).all()
+    again = derangement(excluded, np.random.default_rng(seed))
     assert (again == chosen).all()
 
 
@@ -110,15 +110,15 @@ def test_a_step_is_the_same_however_many_ranks_share_it(opened):
     assert torch.equal(torch.cat([p.negative for p in parts]), whole.negative)
     together = np.concatenate([pairs_of(p, found) for p in parts])
     assert (together == pairs_of(whole, found)).all()
-    shifted = [p.forbidden + torch.tensor([4 * r, 0]) for r, p in enumerate(parts)]
-    assert torch.equal(torch.cat(shifted), whole.forbidden)
+    shifted = [p.excluded + torch.tensor([4 * r, 0]) for r, p in enumerate(parts)]
+    assert torch.equal(torch.cat(shifted), whole.excluded)
     expected = found.pairs[indices]
     assert (np.sort(pairs_of(whole, found), axis=1) == expected).all()
 
 
 def test_no_negative_is_known_to_be_cocited(opened):
     found = examples(opened)
-    cocited = {divmod(int(key), 60) for key in found.met.known}
+    cocited = {divmod(int(key), 60) for key in found.comparisons.known}
     void = 0
     for step in range(20):
         indices = np.random.default_rng(step).permutation(found.train)[:10]

@@ -182,7 +182,7 @@ def test_a_corpus_of_another_input_format_is_refused(corpus, tiny_bert):
     from sciembed_train.text.inputs import InputFormat
 
     with pytest.raises(UserError, match="holds no tokens of this tokenizer and input format"):
-        module(corpus, tiny_bert, form=InputFormat(separator="space"))
+        module(corpus, tiny_bert, input_format=InputFormat(separator="space"))
 
 
 @pytest.mark.parametrize(

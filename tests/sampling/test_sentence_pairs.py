@@ -9,7 +9,7 @@ import torch
 from sciembed_train.corpus.alignment.alignments import alignment_folder, read_alignment
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError
-from sciembed_train.sampling.base import Reading
+from sciembed_train.sampling.base import TokenizationSpec
 from sciembed_train.sampling.cocitations import CocitationSampling, flipped
 from sciembed_train.sampling.sentence_pairs import SentencePairSampling
 from sciembed_train.text.inputs import InputFormat, TextTokenizer
@@ -21,7 +21,7 @@ LENGTH = 24
 @pytest.fixture(scope="module")
 def opened(tiny_bert, tmp_path_factory):
     corpus = write_sentenced_corpus(tmp_path_factory.mktemp("sentenced") / "corpus", tiny_bert)
-    reading = Reading(TextTokenizer.load(tiny_bert), InputFormat(), LENGTH, seed=3)
+    reading = TokenizationSpec(TextTokenizer.load(tiny_bert), InputFormat(), LENGTH, seed=3)
     return SimpleNamespace(corpus=corpus, reading=reading, texts=list(corpus.sentences()))
 
 

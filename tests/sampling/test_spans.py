@@ -16,7 +16,7 @@ from sciembed_train.corpus.store.corpus_folder import (
 )
 from sciembed_train.corpus.store.token_store import write_document_store
 from sciembed_train.errors import UserError
-from sciembed_train.sampling.base import Examples, Reading
+from sciembed_train.sampling.base import Examples, TokenizationSpec
 from sciembed_train.sampling.span_batch import Slices, span_batch
 from sciembed_train.sampling.span_positions import TRAIN, Rule, uniforms
 from sciembed_train.sampling.spans import SpanSampling
@@ -30,7 +30,7 @@ SMALL = SpanSampling(max_span=20, min_span=4)  # 2 anchors: documents of 80 toke
 
 @pytest.fixture(scope="module")
 def reading(tiny_bert):
-    return Reading(TextTokenizer.load(tiny_bert), InputFormat(), 128, seed=3)
+    return TokenizationSpec(TextTokenizer.load(tiny_bert), InputFormat(), 128, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -374,7 +374,7 @@ def test_a_single_held_out_anchor_is_said_to_measure_nothing(corpus, reading):
 def test_a_tokenizer_without_a_mask_token_is_refused_unless_nothing_is_masked(corpus, tiny_bert):
     tokenizer = TextTokenizer.load(tiny_bert)
     tokenizer.mask_id = None
-    reading = Reading(tokenizer, InputFormat(), 128, 0)
+    reading = TokenizationSpec(tokenizer, InputFormat(), 128, 0)
     with pytest.raises(UserError, match="has no mask token"):
         SMALL.open(corpus, reading, None)
     replace(SMALL, mlm_probability=0.0).open(corpus, reading, None).batch(np.arange(2), 0, 0)

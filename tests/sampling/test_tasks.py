@@ -8,7 +8,7 @@ from sciembed_train.batch import LabelPart, TripletPart
 from sciembed_train.commands.prepare import PrepareSettings, prepare
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError
-from sciembed_train.sampling.base import Reading
+from sciembed_train.sampling.base import TokenizationSpec
 from sciembed_train.sampling.plan import plan_for
 from sciembed_train.sampling.tasks import TaskSampling
 from sciembed_train.text.inputs import FORMATS, InputFormat, TextTokenizer
@@ -28,8 +28,15 @@ def corpus(tiny_bert, tmp_path_factory):
     return prepare(settings)
 
 
-def opened(corpus, backbone, sampling=TaskSampling(), limit=None, length=24, form=InputFormat()):  # noqa: B008
-    reading = Reading(TextTokenizer.load(backbone), form, length, 0)
+def opened(
+    corpus,
+    backbone,
+    sampling=TaskSampling(),  # noqa: B008 - frozen
+    limit=None,
+    length=24,
+    input_format=InputFormat(),  # noqa: B008 - frozen
+):
+    reading = TokenizationSpec(TextTokenizer.load(backbone), input_format, length, 0)
     return sampling.open(corpus, reading, limit)
 
 
@@ -240,7 +247,7 @@ def test_a_corpus_without_tasks_or_their_tokens_is_told(corpus, tiny_bert, tmp_p
     with pytest.raises(UserError, match="holds no tasks"):
         opened(Corpus.open(tmp_path / "papers"), tiny_bert)
     with pytest.raises(UserError, match="no tokens of its tasks' texts"):
-        opened(corpus, tiny_bert, form=InputFormat(separator="space"))
+        opened(corpus, tiny_bert, input_format=InputFormat(separator="space"))
 
 
 def test_tasks_that_are_not_validated_are_noted(tiny_bert, tmp_path):

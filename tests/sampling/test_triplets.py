@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sciembed_train.corpus.store.corpus_folder import CORPUS_VERSION, Corpus, save_info
 from sciembed_train.errors import UserError
-from sciembed_train.sampling.base import Reading
+from sciembed_train.sampling.base import TokenizationSpec
 from sciembed_train.sampling.plan import Plan, epoch_order, plan_for
 from sciembed_train.sampling.triplets import TripletSampling, triplet_batch
 from sciembed_train.text.inputs import InputFormat, TextTokenizer
@@ -148,6 +148,6 @@ def test_full_texts_alone_are_refused_before_anything_is_asked_of_them(tmp_path,
     with pytest.raises(UserError, match=r"data\.fulltexts is not used by .*TripletSampling"):
         TripletSampling.check_raw({"fulltexts": "x.txt"}, "auto")
     save_info(tmp_path, {"version": CORPUS_VERSION, "counts": {"papers": 0, "documents": 3}})
-    reading = Reading(TextTokenizer.load(tiny_bert), InputFormat(), 16, seed=0)
+    reading = TokenizationSpec(TextTokenizer.load(tiny_bert), InputFormat(), 16, seed=0)
     with pytest.raises(UserError, match="holds no triplets"):
         TripletSampling().open(Corpus.open(tmp_path), reading, None)

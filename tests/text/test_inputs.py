@@ -172,11 +172,13 @@ def test_the_key_of_documents_is_the_tokenizers_alone(tiny_bert, tiny_roberta):
 @pytest.mark.parametrize("fixture", REAL_PRE_TOKENIZERS[:2])
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(title=WORDS | st.just(""), sentences=st.lists(st.lists(WORDS, max_size=4), max_size=5))
-def test_the_tokens_of_a_sentence_are_those_that_spell_it(fixture, form, title, sentences, request):
+def test_the_tokens_of_a_sentence_are_those_that_spell_it(
+    fixture, input_format, title, sentences, request
+):
     tokenizer = TextTokenizer.load(request.getfixturevalue(fixture))
     abstract = [" ".join(words) for words in sentences]
-    text, spans = form.compose_sentences(title, abstract, tokenizer.sep_token)
-    assert text == form.compose(title, abstract, tokenizer.sep_token)
+    text, spans = input_format.compose_sentences(title, abstract, tokenizer.sep_token)
+    assert text == input_format.compose(title, abstract, tokenizer.sep_token)
     assert [text[a:b] for a, b in spans] == [s.strip() for s in abstract if s.strip()]
     (found,) = tokenizer.encode_sentences([text], [spans])
     assert found.ids == tokenizer.encode([text])[0]

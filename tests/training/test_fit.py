@@ -10,7 +10,7 @@ import yaml
 from sciembed_train import cli
 from sciembed_train.commands import fit
 from sciembed_train.errors import UserError
-from tests.helpers.runs import ROOT, finish, losses, rows, start
+from tests.helpers.forward_count import ROOT, finish, losses, rows, start
 from tests.helpers.small_corpus import small_papers
 
 
@@ -66,7 +66,9 @@ def test_a_mistake_is_told_in_one_message(toy, capsys, words, expected):
 
 
 def test_a_corpus_without_this_encoders_tokens_leaves_no_run(toy, capsys):
-    assert "holds no tokens" in refused(toy, capsys, "--model.encoder.form.separator", "space")
+    assert "holds no tokens" in refused(
+        toy, capsys, "--model.encoder.input_format.separator", "space"
+    )
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -12,7 +12,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from sciembed_train.commands import fit
 from sciembed_train.training.curves import MOST, Axis, Curve, figure, limits, medians, thinned
 from sciembed_train.training.report import Report, page, read_metrics
-from tests.helpers.runs import STEPS, losses, validations
+from tests.helpers.forward_count import STEPS, losses, validations
 from tests.helpers.small_corpus import write_small_corpus
 
 NAN, INF = math.nan, math.inf
@@ -288,7 +288,7 @@ def test_a_page_that_cannot_be_written_is_told_and_loses_nothing(toy, capsys):
 
 
 def test_only_the_first_rank_writes_and_only_a_run_that_began(run, corpus, monkeypatch):
-    method = SimpleNamespace(training_facts={"base_model": "tiny"})
+    method = SimpleNamespace(training_metadata={"base_model": "tiny"})
     trainer = SimpleNamespace(global_step=3, max_steps=9)
     report = Report(run, corpus, "val/map", 1)
     report.on_exception(trainer, method, RuntimeError("before the first step"))

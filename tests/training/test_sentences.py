@@ -8,7 +8,7 @@ import pytest
 from sciembed_train.cli import main
 from sciembed_train.commands import fit
 from sciembed_train.inference.matching import Matcher
-from tests.helpers.runs import rows
+from tests.helpers.forward_count import rows
 from tests.test_configs import CONFIGS
 
 
@@ -67,7 +67,7 @@ def test_one_command_from_citing_sentences_to_a_model_that_compares_two_papers(
     assert matcher.settings is not None
     assert matcher.settings.temperature == 7
     capsys.readouterr()
-    # A run's folder is a model to the verb, too.
+    # A run's folder is a model to the command, too.
     words = ["compare", "--model", str(run), "--papers", str(place / "papers.jsonl"), "--json"]
     assert main([*words, "p1", "p2"]) == 0
     found = json.loads(capsys.readouterr().out)

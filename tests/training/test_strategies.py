@@ -10,7 +10,7 @@ from sciembed_train import cli
 from sciembed_train.commands import fit
 from sciembed_train.encoder.io.encoder_checkpoint import encoder_from_checkpoint
 from sciembed_train.training.trainer import RunTrainer
-from tests.helpers.runs import finish, losses, start, validations
+from tests.helpers.forward_count import finish, losses, start, validations
 
 STEPS = 13
 SHARED = ["--trainer.strategy", "fsdp", "--trainer.devices", "2"]
@@ -125,7 +125,10 @@ def test_a_strategy_given_with_its_own_buckets_keeps_them():
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
-        (["--model.encoder.forward", "packed"], "Set it to padded or auto. Use --trainer.strategy"),
+        (
+            ["--model.encoder.forward", "unpadded"],
+            "Set it to padded or auto. Use --trainer.strategy",
+        ),
         (["--trainer.precision", "16-mixed"], "precision='16-mixed'"),
     ],
 )

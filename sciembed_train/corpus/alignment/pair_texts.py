@@ -28,16 +28,16 @@ class Chosen:
 
     Args:
         contexts: their numbers in ``contexts.parquet``, pair after pair.
-        firsts: of each pair its first in ``contexts``; and the number of all.
+        range_starts: of each pair its first in ``contexts``; and the number of all.
     """
 
     contexts: Ints
-    firsts: Ints
+    range_starts: Ints
 
     @property
     def pairs_with_any(self) -> int:
         """Pairs that have one or more."""
-        return int((np.diff(self.firsts) > 0).sum())
+        return int((np.diff(self.range_starts) > 0).sum())
 
 
 def choose_contexts(corpus: Corpus, split: Split, settings: AlignSettings) -> Chosen:
@@ -75,8 +75,10 @@ def choose_contexts(corpus: Corpus, split: Split, settings: AlignSettings) -> Ch
         raise UserError(f"{path} cannot be read ({error}). {AGAIN}") from error
     if at != len(pairs):
         raise UserError(f"{path} holds {at:,} pairs, and {split}.npy {len(pairs):,}. {AGAIN}")
-    firsts = np.concatenate([[0], np.cumsum(np.concatenate([*counts, np.empty(0, np.int64)]))])
-    return Chosen(np.concatenate([*numbers, np.empty(0, np.int64)]), firsts.astype(np.int64))
+    range_starts = np.concatenate(
+        [[0], np.cumsum(np.concatenate([*counts, np.empty(0, np.int64)]))]
+    )
+    return Chosen(np.concatenate([*numbers, np.empty(0, np.int64)]), range_starts.astype(np.int64))
 
 
 def context_texts(corpus: Corpus, numbers: Ints) -> Iterator[str]:

@@ -138,7 +138,7 @@ _RUN = re.compile(r"\[CIT\](?:(?:\s*[,;\u2013-]\s*|\s*)\[CIT\])+")
 _BRACKETED = re.compile(r"\(\s*(\[CIT\])\s*[,;.]?\s*\)|\[\s*(\[CIT\])\s*[,;.]?\s*\]")
 
 
-def without_marks(text: str, markers: Sequence[str] = ()) -> str:
+def mask_mentions_in(text: str, markers: Sequence[str] = ()) -> str:
     """A text with each citation mark replaced by `MARK`; marks side by side become one.
 
     Args:

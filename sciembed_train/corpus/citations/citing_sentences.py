@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Any
 
 from sciembed_train.corpus.fulltext.fulltext_records import Fulltext, Paragraph, body_of
-from sciembed_train.corpus.fulltext.markup import without_markers, without_unarxive_markers
+from sciembed_train.corpus.fulltext.markup import without_markup, without_unarxive_markup
 from sciembed_train.errors import UserError
 
 MARK = "[CIT]"
@@ -61,7 +61,7 @@ def _of_paragraph(paragraph: Paragraph, arxiv: bool) -> Iterator[Citing]:
     text, references = _with_holes(paragraph)
     if not references:
         return
-    clean = without_unarxive_markers if arxiv else without_markers
+    clean = without_unarxive_markup if arxiv else without_markup
     text = " ".join(clean(text, paragraph.formulas).split())
     sentences = split_sentences(_tidy(text))
     shown = [_RUN.sub(MARK, sentence) for sentence in sentences]

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sciembed_train.corpus.citations.citation_mentions import without_marks
+from sciembed_train.corpus.citations.citation_mentions import mask_mentions_in
 from sciembed_train.corpus.citations.citing_sentences import MARK
 from sciembed_train.corpus.citations.contexts import REASONS, UNKNOWN, Context, Place
 from sciembed_train.corpus.mining.cocitation_mining import CocitationMining
@@ -33,7 +33,7 @@ NOT_THERE = "a given `marker` that is not in its text"
 _DIGITS = re.compile(r"\d+")
 
 
-class Mentions:
+class ContextGroups:
     """Three files of contexts, and the account of them.
 
     ``mentions`` has a row for each context that may be used, ``members`` the papers of its list
@@ -127,7 +127,7 @@ class Masking:
         """The context without its citation marks."""
         self.seen += 1
         texts = {
-            name: without_marks(getattr(context, name), context.markers)
+            name: mask_mentions_in(getattr(context, name), context.markers)
             for name in ("text", "before", "after")
         }
         self.masked += texts["text"] != context.text
@@ -140,21 +140,21 @@ class Masking:
         """A sentence for the report."""
         told = (
             f"{self.masked:,} of {self.seen:,} contexts had citation marks, which are masked as "
-            f"{MARK} (mask_marks)."
+            f"{MARK} (mask_mentions)."
         )
         if self.absent.count:
             told += f" {self.absent.count:,} have {NOT_THERE}, the first {self.absent.examples[0]}."
         return told
 
 
-def write_mentions(
+def write_context_groups(
     rows: Iterable[Place],
     table: Table,
     papers: Papers,
     why: NDArray[np.int8],
     mining: CocitationMining,
-    groups: Mentions,
-    sentences: Mentions | None,
+    groups: ContextGroups,
+    sentences: ContextGroups | None,
     masking: Masking | None,
     stage: Stage,
 ) -> None:
@@ -208,7 +208,7 @@ def _as_group(
     papers: Papers,
     why: NDArray[np.int8],
     mining: CocitationMining,
-    mentions: Mentions,
+    mentions: ContextGroups,
     where: str,
 ) -> tuple[int, list[int]] | None:
     """The papers of a context that may be in a pair, and their list; None if it is left out."""
@@ -232,7 +232,7 @@ def _as_sentence(
     papers: Papers,
     why: NDArray[np.int8],
     mining: CocitationMining,
-    mentions: Mentions,
+    mentions: ContextGroups,
     where: str,
 ) -> tuple[int, list[int]] | None:
     """The known papers that a sentence cites, and their list; None if it is left out."""

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sciembed_train.corpus.fulltext.markup import (
-    without_markers,
+    without_markup,
     without_tex,
-    without_unarxive_markers,
+    without_unarxive_markup,
 )
 from sciembed_train.corpus.validation import BadRow, spell
 
@@ -85,8 +85,8 @@ class Fulltext:
         if self.shape == "plain":
             return paragraph.text
         if self.shape == "unarxive":
-            return without_unarxive_markers(paragraph.text, paragraph.formulas)
-        return without_markers(paragraph.text, paragraph.formulas)
+            return without_unarxive_markup(paragraph.text, paragraph.formulas)
+        return without_markup(paragraph.text, paragraph.formulas)
 
 
 class _Wrong(Exception):

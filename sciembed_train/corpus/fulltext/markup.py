@@ -40,7 +40,7 @@ _UNRESOLVED = re.compile(r"\bREF\b")
 _DOLLARS = re.compile(r"\$\$?([^$]{1,400})\$\$?")
 
 
-def without_markers(text: str, formulas: Mapping[str, str]) -> str:
+def without_markup(text: str, formulas: Mapping[str, str]) -> str:
     """The text as it would be read aloud: no markers, formulas in plain characters.
 
     Args:
@@ -58,15 +58,15 @@ def without_markers(text: str, formulas: Mapping[str, str]) -> str:
     return _STOPS.sub(".", text)
 
 
-def without_unarxive_markers(text: str, formulas: Mapping[str, str]) -> str:
-    """As `without_markers`, for text of unarXive."""
-    return without_markers(_UNRESOLVED.sub("{{ref:}}", text), formulas)
+def without_unarxive_markup(text: str, formulas: Mapping[str, str]) -> str:
+    """As `without_markup`, for text of unarXive."""
+    return without_markup(_UNRESOLVED.sub("{{ref:}}", text), formulas)
 
 
 def without_tex(text: str) -> str:
     """A title or abstract as authors give it to arXiv, without the TeX in it.
 
-    Formulas between dollar signs are written as those of `without_markers`, accents and quotation
+    Formulas between dollar signs are written as those of `without_markup`, accents and quotation
     marks as what they are.
     """
     if text.count("$") > 1:

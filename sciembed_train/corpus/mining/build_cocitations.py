@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sciembed_train.corpus.citations.context_groups import Masking, Mentions, write_mentions
+from sciembed_train.corpus.citations.context_groups import (
+    ContextGroups,
+    Masking,
+    write_context_groups,
+)
 from sciembed_train.corpus.citations.contexts import (
     EXCLUDED,
     FILTERED,
@@ -77,13 +81,13 @@ def build_cocitations(
         found = (
             fulltext_contexts(table, papers, unresolved) if from_fulltexts else read_contexts(table)
         )
-        contexts = Mentions(work, "contexts", audit)
+        contexts = ContextGroups(work, "contexts", audit)
         if mining.sentence_pairs != "none":
-            sentences = Mentions(work, "sentences", Audit(OF_SENTENCES), excluded)
-        masking = Masking() if mining.mask_marks and not from_fulltexts else None
+            sentences = ContextGroups(work, "sentences", Audit(OF_SENTENCES), excluded)
+        masking = Masking() if mining.mask_mentions and not from_fulltexts else None
         takers = contexts, sentences, masking
         with progress.stage("contexts", unit="sentences" if from_fulltexts else "rows") as stage:
-            write_mentions(found, table, papers, why, mining, *takers, stage)
+            write_context_groups(found, table, papers, why, mining, *takers, stage)
         if masking is not None:
             audit.notes.append(masking.note())
         miner.add_contexts(contexts.mentions, contexts.members)
@@ -196,7 +200,7 @@ def _explain(
     papers: Papers,
     why: NDArray[np.int8],
     excluded: set[str],
-    contexts: Mentions | None,
+    contexts: ContextGroups | None,
 ) -> dict[str, Any]:
     """What became of the papers on the way to pairs."""
     found: dict[str, Any] = {

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sciembed_train.corpus.citations.context_groups import Mentions
+from sciembed_train.corpus.citations.context_groups import ContextGroups
 from sciembed_train.corpus.mining.sentence_pair_mining import SentenceMiner
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.prepare_settings import PrepareSettings
@@ -33,7 +33,7 @@ def build_sentence_pairs(
     settings: PrepareSettings,
     papers: Papers,
     split: NDArray[np.int8],
-    sentences: Mentions,
+    sentences: ContextGroups,
     table: Table,
     report: dict[str, Any],
     progress: Progress,
@@ -124,7 +124,7 @@ def save_citing(
     Args:
         path: a Parquet file.
         number: the column that numbers them.
-        batches: record batches in that order: the number, what `Mentions.texts` holds, and
+        batches: record batches in that order: the number, what `ContextGroups.texts` holds, and
             perhaps ``split``.
         papers: the papers of the corpus.
         table: where they were read from.
@@ -155,7 +155,7 @@ def save_citing(
 
 
 def _explain(
-    miner: SentenceMiner, counts: Mapping[str, Any], sentences: Mentions
+    miner: SentenceMiner, counts: Mapping[str, Any], sentences: ContextGroups
 ) -> dict[str, Any]:
     """What became of the sentences on the way to pairs."""
     found: dict[str, Any] = {

@@ -69,7 +69,7 @@ class CocitationMining:
             are in no pair, as in the next two.
         longest_sentence: words of each sentence of an abstract, at most; no limit if 0.
         short_sentence: an abstract needs a sentence of more words.
-        mask_marks: mask the citation marks in contexts that users give
+        mask_mentions: mask the citation marks in contexts that users give
             (`corpus.citations.citation_mentions`); those of
             full texts always are.
         sentence_pairs: also pairs of contexts, as sentences: ``set``, of those that cite the same
@@ -89,7 +89,7 @@ class CocitationMining:
     max_sentences: int = 0
     longest_sentence: int = 0
     short_sentence: int = 0
-    mask_marks: bool = True
+    mask_mentions: bool = True
     sentence_pairs: Sentences = "none"
 
     def __post_init__(self) -> None:
@@ -126,7 +126,7 @@ class CocitationMining:
             max_sentences=20,
             longest_sentence=80,
             short_sentence=4,
-            mask_marks=False,
+            mask_mentions=False,
         )
 
     @property
@@ -207,7 +207,7 @@ class CocitationMiner:
             engine.create(table, f"SELECT * FROM (SELECT {fields}) x WHERE 1 = 0")
 
     def add_contexts(self, mentions: Path, members: Path) -> None:
-        """Take contexts and their groups from the files of `contexts.write_mentions`."""
+        """Take contexts and their groups from the files of `contexts.write_context_groups`."""
         for table, path in (("mentions", mentions), ("members", members)):
             self._insert(table, path)
 

@@ -82,7 +82,7 @@ class SentenceMiner:
 
         Args:
             mentions: the sentences that may be used.
-            members: the papers that each list of them cites; see `mentions.Mentions` for both.
+            members: the papers that each list of them cites; see `mentions.ContextGroups` for both.
             split: ``[P]``, that of each paper.
         """
         for table, path in (("said", mentions), ("cited", members)):

@@ -24,7 +24,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sciembed_train.corpus.store.sentence_store import SENTENCES, SentencedTokens, read_sentences
+from sciembed_train.corpus.store.sentence_store import SENTENCES, SentenceTokens, read_sentences
 from sciembed_train.corpus.store.token_store import TokenStore, load_array
 from sciembed_train.corpus.tasks.task_store import TaskFolder
 from sciembed_train.errors import UserError
@@ -358,7 +358,7 @@ class Corpus:
         """Whether there is a store of sentences for ``TextTokenizer.key(form)``."""
         return (self.folder / "sentenced_tokens" / key / "store.json").is_file()
 
-    def sentenced_tokens(self, key: str) -> SentencedTokens:
+    def sentenced_tokens(self, key: str) -> SentenceTokens:
         """The token store of papers and their sentences for ``TextTokenizer.key(form)``.
 
         Raises:
@@ -372,7 +372,7 @@ class Corpus:
                 "with the same files, --to this folder, --tokenizer (or -c RECIPE) and "
                 "--sentence-tokens: only the tokens are added."
             )
-        return SentencedTokens.open(self.folder / "sentenced_tokens" / key)
+        return SentenceTokens.open(self.folder / "sentenced_tokens" / key)
 
     @property
     def has_sentences(self) -> bool:
@@ -428,8 +428,8 @@ class Corpus:
         return load_array(path)
 
 
-def _spell(form: Mapping[str, str]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in form.items() if value)
+def _spell(input_format: Mapping[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in input_format.items() if value)
 
 
 def _rows(path: Path, columns: list[str], batch: int = 4096) -> Iterator[dict[str, Any]]:

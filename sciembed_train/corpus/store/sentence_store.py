@@ -43,7 +43,7 @@ _NUMBERS = 2**32  # above every number of a sentence
 Ints = NDArray[np.int64]
 
 
-class SentencedTokens(TokenStore):
+class SentenceTokens(TokenStore):
     """The tokenised papers of a corpus, and where the sentences of their abstracts stand.
 
     Args:
@@ -60,14 +60,14 @@ class SentencedTokens(TokenStore):
         self._left_out: Ints = left_out[:, 0] * _NUMBERS + left_out[:, 1]
 
     @classmethod
-    def open(cls, folder: str | Path) -> SentencedTokens:
+    def open(cls, folder: str | Path) -> SentenceTokens:
         """Open a store.
 
         Raises:
             UserError: the folder is no such store of this version, or is damaged.
         """
         store = super().open(folder)
-        assert isinstance(store, SentencedTokens)
+        assert isinstance(store, SentenceTokens)
         found = len(store._firsts) - 1, len(store._starts), len(store._sizes)
         sentences = int(store._firsts[-1]) if len(store._firsts) else 0
         if found != (len(store), sentences, sentences):
@@ -196,17 +196,17 @@ def read_sentences(folder: Path) -> Iterator[tuple[str | None, list[str]]]:
         yield from zip(*columns, strict=True)
 
 
-def write_sentenced_store(
+def write_sentence_store(
     folder: str | Path,
     tokenizer: TextTokenizer,
-    form: InputFormat,
+    input_format: InputFormat,
     papers: Iterable[tuple[str | None, Sequence[str]]],
     *,
     shard_papers: int = SHARD_PAPERS,
     batch_papers: int = BATCH_PAPERS,
     name: str = "",
     on_batch: Callable[[int], None] | None = None,
-) -> SentencedTokens:
+) -> SentenceTokens:
     """Tokenise every paper once and return the store, written into an empty ``folder``.
 
     The ids of a paper are those of its title and its list of sentences as `InputFormat.compose`
@@ -215,7 +215,7 @@ def write_sentenced_store(
     Args:
         folder: a folder that does not exist or is empty.
         tokenizer: gives ids and special tokens.
-        form: how a title and sentences become one text.
+        input_format: how a title and sentences become one text.
         papers: title and sentences of each, in the order of their numbers.
         shard_papers: papers of one shard file.
         batch_papers: papers tokenised at once.
@@ -232,7 +232,7 @@ def write_sentenced_store(
         while batch := list(islice(papers, batch_papers)):
             readable = [has_text(title, sentences) for title, sentences in batch]
             composed = [
-                form.compose_sentences(title, sentences, tokenizer.sep_token)
+                input_format.compose_sentences(title, sentences, tokenizer.sep_token)
                 for (title, sentences), readable_ in zip(batch, readable, strict=True)
                 if readable_
             ]
@@ -255,8 +255,8 @@ def write_sentenced_store(
     np.save(writer.folder / "sentence_offsets.npy", offsets)
     pairs = np.frombuffer(left_out, np.int64).reshape(-1, 2)
     np.save(writer.folder / "sentences_left_out.npy", pairs)
-    writer.close(name, form=form.as_dict(), sentences=int(offsets[-1]))
-    return SentencedTokens.open(writer.folder)
+    writer.close(name, input_format=input_format.as_dict(), sentences=int(offsets[-1]))
+    return SentenceTokens.open(writer.folder)
 
 
 class _Growing:

@@ -225,7 +225,7 @@ class TokenStore:
 def write_token_store(
     folder: str | Path,
     tokenizer: TextTokenizer,
-    form: InputFormat,
+    input_format: InputFormat,
     papers: Iterable[Mapping[str, Any]],
     *,
     shard_papers: int = SHARD_PAPERS,
@@ -241,7 +241,7 @@ def write_token_store(
     Args:
         folder: a folder that does not exist or is empty.
         tokenizer: gives ids and special tokens.
-        form: how a title and an abstract become one text.
+        input_format: how a title and an abstract become one text.
         papers: dictionaries with ``paper``, ``title`` and ``abstract``; ``paper`` counts from 0.
         shard_papers: papers of one shard file.
         batch_papers: papers tokenised at once.
@@ -259,11 +259,11 @@ def write_token_store(
                 raise ValueError(
                     f"papers must be numbered in order from 0; around {len(writer)} they are not"
                 )
-            for ids in _bodies(tokenizer, form, batch):
+            for ids in _bodies(tokenizer, input_format, batch):
                 writer.add(ids)
             if on_batch:
                 on_batch(len(writer))
-    return writer.close(name, form=form.as_dict())
+    return writer.close(name, input_format=input_format.as_dict())
 
 
 def write_document_store(
@@ -299,7 +299,7 @@ def write_document_store(
 def write_task_store(
     folder: str | Path,
     tokenizer: TextTokenizer,
-    form: InputFormat,
+    input_format: InputFormat,
     texts: Iterable[Sequence[str]],
     *,
     name: str = "",
@@ -310,7 +310,7 @@ def write_task_store(
     Args:
         folder: a folder that does not exist or is empty.
         tokenizer: gives ids and special tokens.
-        form: how fields become one text.
+        input_format: how fields become one text.
         texts: the fields of each, none of them empty, in the order of their numbers.
         name: where the tokenizer came from, for messages.
         on_batch: told the number of texts done after each batch.
@@ -318,12 +318,12 @@ def write_task_store(
     with StoreWriter(folder, tokenizer, SHARD_PAPERS) as writer:
         left = iter(texts)
         while batch := list(islice(left, BATCH_PAPERS)):
-            joined = [form.join(fields, tokenizer.sep_token) for fields in batch]
+            joined = [input_format.join(fields, tokenizer.sep_token) for fields in batch]
             for ids in tokenizer.encode(joined):
                 writer.add(ids)
             if on_batch:
                 on_batch(len(writer))
-    return writer.close(name, form=form.as_dict())
+    return writer.close(name, input_format=input_format.as_dict())
 
 
 class StoreWriter:
@@ -385,12 +385,12 @@ class StoreWriter:
 
 
 def _bodies(
-    tokenizer: TextTokenizer, form: InputFormat, papers: list[Mapping[str, Any]]
+    tokenizer: TextTokenizer, input_format: InputFormat, papers: list[Mapping[str, Any]]
 ) -> Iterator[list[int]]:
     """Ids of each paper without special tokens, empty for a paper without a text."""
     readable = [has_text(p["title"], p["abstract"]) for p in papers]
     texts = [
-        form.compose(p["title"], p["abstract"], tokenizer.sep_token)
+        input_format.compose(p["title"], p["abstract"], tokenizer.sep_token)
         for p, readable_ in zip(papers, readable, strict=True)
         if readable_
     ]

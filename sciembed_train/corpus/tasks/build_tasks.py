@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from sciembed_train.corpus.tasks.task_examples import Draft, Reading, digest
+from sciembed_train.corpus.tasks.task_examples import PendingExamples, TaskReader, digest
 from sciembed_train.corpus.tasks.task_records import Text
 from sciembed_train.corpus.tasks.task_sources import Records
 from sciembed_train.corpus.tasks.task_types import TASK_SPLITS, Task, TaskBuilding, TaskSplit
@@ -110,7 +110,7 @@ def build_tasks(
     """
     drafts = []
     for number, (task, records) in enumerate(zip(tasks, sources, strict=True)):
-        reader = Reading(task, records, building, dev_share, seed, max_bad_rows)
+        reader = TaskReader(task, records, building, dev_share, seed, max_bad_rows)
         drafts.append(reader.read(work / f"{number}.spool", progress))
     with TaskTexts(folder / "task_texts.parquet") as texts:
         # Held-out texts have the first numbers: so a training example is known to hold one.
@@ -133,7 +133,9 @@ def build_tasks(
     return {"task_texts": n_texts, "tasks": counts}
 
 
-def _write(to: Path, draft: Draft, split: TaskSplit, texts: TaskTexts, border: int) -> None:
+def _write(
+    to: Path, draft: PendingExamples, split: TaskSplit, texts: TaskTexts, border: int
+) -> None:
     """Write a split's examples; those with a text whose number is below ``border`` are left out."""
     task, number = draft.task, TASK_SPLITS.index(split)
     source = draft.source(split)
@@ -180,7 +182,7 @@ def _write(to: Path, draft: Draft, split: TaskSplit, texts: TaskTexts, border: i
             draft.by_class[split] = np.bincount(told, minlength=len(task.labels)).tolist()
 
 
-def _account(draft: Draft) -> dict[str, Any]:
+def _account(draft: PendingExamples) -> dict[str, Any]:
     """What of each source was used, for ``report.json``."""
     name = draft.task.name
     if not draft.counts["dev"]:
@@ -200,7 +202,7 @@ def _account(draft: Draft) -> dict[str, Any]:
     return found
 
 
-def _why_nothing(draft: Draft) -> str:
+def _why_nothing(draft: PendingExamples) -> str:
     audit = draft.audits["train"]
     told = [
         f"{d.count:,}: {reason}" + (f", the first at {d.examples[0]}" if d.examples else "")
@@ -215,7 +217,7 @@ def _why_nothing(draft: Draft) -> str:
     )
 
 
-def _described(draft: Draft) -> dict[str, Any]:
+def _described(draft: PendingExamples) -> dict[str, Any]:
     """What a task is, for ``tasks.json``."""
     task = draft.task
     return {

@@ -23,7 +23,7 @@ WITHOUT_TEXT = "candidates that are in no triplet: without a text, given twice, 
 
 
 @dataclass
-class Draft:
+class PendingExamples:
     """A task whose records have been read and put down, before its examples are written."""
 
     task: Task
@@ -39,7 +39,7 @@ class Draft:
         return split if split in self.audits else "train"
 
 
-class Reading:
+class TaskReader:
     """The records of one task on their way to the spool.
 
     Args:
@@ -66,7 +66,7 @@ class Reading:
         self.dev_share = dev_share if share else 0.0
         self.seed, self.max_bad_rows = seed, max_bad_rows
 
-    def read(self, to: Path, progress: Progress) -> Draft:
+    def read(self, to: Path, progress: Progress) -> PendingExamples:
         """Check every record and put down what may be drawn.
 
         Args:
@@ -81,7 +81,7 @@ class Reading:
         samplers: dict[TaskSplit, Sampler] = {
             split: Sampler(task.sample_size[split], stratified) for split in TASK_SPLITS
         }
-        draft = Draft(task, Spool(to), samplers, {}, self.records)
+        draft = PendingExamples(task, Spool(to), samplers, {}, self.records)
         with draft.spool:
             for split in self.records:
                 name = f"task {task.name}" + (", dev" if split == "dev" else "")
@@ -91,7 +91,7 @@ class Reading:
                 audit.check()
         return draft
 
-    def _source(self, split: TaskSplit, draft: Draft, audit: Audit, stage: Stage) -> None:
+    def _source(self, split: TaskSplit, draft: PendingExamples, audit: Audit, stage: Stage) -> None:
         records = self.records[split]
         for place, row in records.rows():
             audit.rows += 1

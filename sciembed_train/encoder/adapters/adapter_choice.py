@@ -1,4 +1,4 @@
-"""Which adapters read which part of a piece, and layers that are run with them.
+"""Which adapters read which part of a micro-batch, and layers that are run with them.
 
 A choice is an argument of every forward, never a state of the model: what a checkpointed layer
 computes again in the backward is what it computed first.
@@ -24,7 +24,7 @@ from sciembed_train.encoder.adapters.adapter_settings import library
 
 @dataclass(frozen=True)
 class Choice:
-    """Which adapter reads which part of a piece whose texts stand format by format.
+    """Which adapter reads which part of a micro-batch whose texts stand format by format.
 
     Args:
         codes: the adapters, in the order of their texts; a fusion of several by their codes with
@@ -38,29 +38,29 @@ class Choice:
     tokens: tuple[int, ...]
 
     def padded(self) -> AbstractContextManager[Any]:
-        """Inside, the adapters get the rows of a padded piece; a fusion all of them.
+        """Inside, the adapters get the rows of a padded micro-batch; a fusion all of them.
 
         Raises:
             ValueError: there are several parts, and one is read by a fusion.
         """
         return self._among(self.texts)
 
-    def packed(
+    def unpadded(
         self,
         end: Callable[[Tensor, Tensor], Tensor],
         context: Float[Tensor, "Q C"],
         residual: Float[Tensor, "Q H"],
-        firsts: bool,
+        range_starts: bool,
     ) -> Float[Tensor, "Q H"]:
-        """What the end of a layer makes of a packed piece's tokens.
+        """What the end of a layer makes of a unpadded micro-batch's tokens.
 
         Args:
             end: works on each token by itself, of what attention gives and of what it was given.
             context: what attention gives.
             residual: what it was given.
-            firsts: whether these are the texts' first tokens alone.
+            range_starts: whether these are the texts' first tokens alone.
         """
-        sizes = list(self.texts if firsts else self.tokens)
+        sizes = list(self.texts if range_starts else self.tokens)
         if not any("," in code for code in self.codes):
             with self._among(sizes):
                 return end(context, residual)

@@ -116,7 +116,7 @@ class AdapterSettings:
         """The formats that have an adapter; those of ``formats``, unless others are fused."""
         return self.fused or self.formats
 
-    def recorded(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """What ``sciembed.json`` says of the adapters that lie beside it."""
         left_out = {"start", "fusion_start"}
         if self.fusion is None:
@@ -199,7 +199,7 @@ def configuration(settings: AdapterSettings) -> Any:
 
 
 def one_forward(config: Any) -> bool:
-    """Whether texts of several formats can share a forward, and the forward can be packed.
+    """Whether texts of several formats can share a forward, and the forward can be unpadded.
 
     True of bottleneck adapters whose output at a token depends on that token alone.
     """

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from sciembed_train.batch import TokenRows, firsts, on_device, runs
+from sciembed_train.batch import TokenRows, index_ranges, on_device, range_starts
 from sciembed_train.text.inputs import FORMATS, TextTokenizer
 
 
@@ -66,12 +66,12 @@ def with_codes(
     whole = rows.lengths.numpy() + 1
     lengths = np.minimum(whole, max_length)
     of = np.repeat(np.arange(len(lengths)), lengths)
-    place = runs(np.zeros_like(lengths), lengths)
+    place = index_ranges(np.zeros_like(lengths), lengths)
     # Of a text that is cut the special tokens at the end keep their place.
     ending = place >= lengths[of] - suffix
     back = (place > prefix) & ~(ending & (whole > max_length)[of])
-    source = firsts(whole - 1)[of] + place - back
-    at = firsts(lengths) + prefix
+    source = range_starts(whole - 1)[of] + place - back
+    at = range_starts(lengths) + prefix
     found = on_device(rows.ids.device, source, at, codes.numpy()[formats.numpy()])
     ids = rows.ids.index_select(0, found[0]).index_copy(0, found[1], found[2])
     return TokenRows(ids, torch.from_numpy(lengths)), torch.from_numpy(at)

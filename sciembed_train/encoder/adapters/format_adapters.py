@@ -27,7 +27,11 @@ from sciembed_train.encoder.adapters.adapter_settings import (
     one_forward,
 )
 from sciembed_train.encoder.adapters.fusion import add_fusions, fusion_code, save_fusion
-from sciembed_train.encoder.microbatch.micro_batches import Pieces, plan_apart, plan_pieces
+from sciembed_train.encoder.microbatch.micro_batches import (
+    MicroBatches,
+    plan_micro_batches,
+    plan_micro_batches_by_format,
+)
 from sciembed_train.errors import UserError
 from sciembed_train.text.inputs import FORMATS
 
@@ -48,7 +52,7 @@ class FormatAdapters(nn.Module):
         fingerprint: of the frozen backbone's weights (`fingerprint`).
         names: of the tensors that are new in the backbone's state.
         untrained: formats whose adapters are new.
-        mixes: whether one packed forward may have texts of several formats.
+        mixes: whether one unpadded forward may have texts of several formats.
 
     Raises:
         UserError: the library is absent, or the configuration or the backbone is not one it runs.
@@ -104,7 +108,7 @@ class FormatAdapters(nn.Module):
             )
 
     @property
-    def why_not_packed(self) -> str | None:
+    def why_not_unpadded(self) -> str | None:
         """Why these adapters need the library's padded forward; None where they do not."""
         if self.mixes:
             return None
@@ -129,14 +133,15 @@ class FormatAdapters(nn.Module):
         formats: Int[Tensor, " U"] | None,
         budget: int,
         padded: bool,
-    ) -> Pieces:
-        """How texts are cut into pieces, each with its formats in order (see `plan_pieces`).
+    ) -> MicroBatches:
+        """How texts are cut into micro-batches, each with its formats in order (see
+        `plan_micro_batches`).
 
         Args:
             lengths: tokens of each text.
             formats: the format of each, as its place in `inputs.FORMATS`; None where there is
                 one adapter, which then reads all.
-            budget: most tokens of a piece.
+            budget: most tokens of a micro-batch.
             padded: count slots, not tokens.
 
         Raises:
@@ -160,8 +165,8 @@ class FormatAdapters(nn.Module):
                 f"({len(read)} given); there are adapters for {places}"
             )
         if self._together(padded):
-            return plan_pieces(lengths, budget, padded).by_format(read)
-        return plan_apart(lengths, read, budget, padded)
+            return plan_micro_batches(lengths, budget, padded).by_format(read)
+        return plan_micro_batches_by_format(lengths, read, budget, padded)
 
     def _together(self, padded: bool) -> bool:
         """Whether texts of several formats share a forward."""
@@ -178,7 +183,7 @@ class FormatAdapters(nn.Module):
     def choose(
         self, formats: Sequence[int], lengths: Sequence[int], padded: bool = False
     ) -> Choice:
-        """The choice for a piece.
+        """The choice for a micro-batch.
 
         Args:
             formats: the format of each text, as its place in `inputs.FORMATS`; equal ones are
@@ -193,7 +198,8 @@ class FormatAdapters(nn.Module):
         places = self._places()
         if list(formats) != sorted(formats) or not set(formats) <= set(places):
             raise ValueError(
-                f"a piece has texts of formats {list(formats)}; expected rising ones of {places}"
+                f"a micro-batch has texts of formats {list(formats)}; "
+                f"expected rising ones of {places}"
             )
         if not self._together(padded):
             if len(set(formats)) > 1:

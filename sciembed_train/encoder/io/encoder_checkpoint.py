@@ -112,7 +112,7 @@ def encoder_from_checkpoint(
             backbone = AutoModel.from_config(config, trust_remote_code=False).float()
         if not any(key.startswith("backbone.pooler.") for key in state):
             backbone.pooler = None
-        encoder = Encoder(settings, backbone, tokenizer, replaced=own, head=head)
+        encoder = Encoder(settings, backbone, tokenizer, original_dropouts=own, head=head)
     try:
         encoder.load_state_dict(state, strict=True)
     except RuntimeError as error:

@@ -36,7 +36,7 @@ def save_encoder(encoder: Encoder, folder: Path, record: dict[str, Any]) -> None
             holds a plain model already.
     """
     place = folder
-    config, written = encoder.backbone.config, dict(encoder.replaced)
+    config, written = encoder.backbone.config, dict(encoder.original_dropouts)
     parts = {}
     coded = encoder.settings.control_codes
     alone = encoder.mix is None and encoder.adapters is None and not coded
@@ -47,7 +47,7 @@ def save_encoder(encoder: Encoder, folder: Path, record: dict[str, Any]) -> None
         parts = {"backbone": BASE_PLACE, "control_codes": True}
     if encoder.adapters is not None:
         place = folder / BASE_PLACE
-        parts = {"backbone": BASE_PLACE, "adapters": encoder.adapters.settings.recorded()}
+        parts = {"backbone": BASE_PLACE, "adapters": encoder.adapters.settings.metadata()}
     if encoder.mix is not None:
         place = folder / BACKBONE_PLACE
         # So that sentence-transformers hands every layer to its own pooling.
@@ -77,7 +77,7 @@ def save_encoder(encoder: Encoder, folder: Path, record: dict[str, Any]) -> None
         "version": FOLDER_VERSION,
         "pooling": encoder.settings.pooling,
         "max_length": encoder.settings.max_length,
-        "input_format": encoder.settings.form.as_dict(),
+        "input_format": encoder.settings.input_format.as_dict(),
         **parts,
     }
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"

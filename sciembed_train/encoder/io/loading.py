@@ -38,14 +38,14 @@ _LEGACY_POOLING = {
 
 
 @dataclass
-class Recorded:
+class ModelMetadata:
     """What a model folder says about itself; None where it says nothing.
 
     Args:
         backbone: folder of the transformer itself.
         pooling: how its vectors were pooled.
         max_length: tokens a text may have, special tokens included.
-        form: how title and abstract were joined.
+        input_format: how title and abstract were joined.
         similarity: by what its vectors are compared, as the folder names it.
         texts: what it was trained to read: ``sentences`` each by itself, else whole papers.
         transport: settings of optimal transport, where its sentences are compared by it.
@@ -58,7 +58,7 @@ class Recorded:
     backbone: Path
     pooling: str | None = None
     max_length: int | None = None
-    form: InputFormat | None = None
+    input_format: InputFormat | None = None
     similarity: str | None = None
     texts: str | None = None
     transport: dict[str, Any] | None = None
@@ -124,7 +124,7 @@ def _pooling_of(config: dict[str, Any], where: Path) -> str:
     return modes[0]
 
 
-def _read_sentence_transformers(folder: Path, pooling: str | None) -> Recorded:
+def _read_sentence_transformers(folder: Path, pooling: str | None) -> ModelMetadata:
     """Pooling and length of a sentence-transformers folder, old layout or new."""
     where = folder / "modules.json"
     modules = read_json(where)
@@ -140,15 +140,15 @@ def _read_sentence_transformers(folder: Path, pooling: str | None) -> Recorded:
     if not parts or parts[0][0] != "Transformer":
         first = parts[0][0] if parts else "nothing"
         raise UserError(f"{where}: the first module is {first}; expected Transformer.")
-    recorded = Recorded(folder / parts[0][1], pooling)
+    metadata = ModelMetadata(folder / parts[0][1], pooling)
     pooled = False
     for kind, path in parts[1:]:
         if kind == "Pooling" and not pooled:
             pooled = True
             config = folder / path / "config.json"
-            recorded.pooling = pooling or _pooling_of(read_json(config), config)
+            metadata.pooling = pooling or _pooling_of(read_json(config), config)
         elif kind == "Normalize":
-            recorded.notes.append(
+            metadata.notes.append(
                 f"{where} ends in Normalize, which is left out: vectors keep their lengths here."
             )
         else:
@@ -160,23 +160,23 @@ def _read_sentence_transformers(folder: Path, pooling: str | None) -> Recorded:
     if about.is_file():
         content = read_json(about)
         name = content.get("similarity_fn_name") if isinstance(content, dict) else None
-        recorded.similarity = None if name is None else str(name)
+        metadata.similarity = None if name is None else str(name)
     for name in ("sentence_bert_config.json", "sentence_roberta_config.json"):
-        path = recorded.backbone / name
+        path = metadata.backbone / name
         limit = read_json(path).get("max_seq_length") if path.is_file() else None
         if isinstance(limit, int):
-            recorded.max_length = limit
-    tokenizer = recorded.backbone / "tokenizer_config.json"
-    if recorded.max_length is None and tokenizer.is_file():
+            metadata.max_length = limit
+    tokenizer = metadata.backbone / "tokenizer_config.json"
+    if metadata.max_length is None and tokenizer.is_file():
         # sentence-transformers 5.7 and newer keep the length there alone. Tokenizers without a
         # limit carry a huge number.
         limit = read_json(tokenizer).get("model_max_length")
         if isinstance(limit, int) and limit < 1_000_000:
-            recorded.max_length = limit
-    return recorded
+            metadata.max_length = limit
+    return metadata
 
 
-def read_recorded(folder: Path, pooling: str | None = None) -> Recorded:
+def read_metadata(folder: Path, pooling: str | None = None) -> ModelMetadata:
     """What ``sciembed.json``, else a sentence-transformers layout, says of a model folder.
 
     Args:
@@ -186,27 +186,27 @@ def read_recorded(folder: Path, pooling: str | None = None) -> Recorded:
     Raises:
         UserError: a file is malformed or asks for what is not built.
     """
-    recorded = Recorded(folder)
+    metadata = ModelMetadata(folder)
     _refuse_half(folder)
     own = folder / "sciembed.json"
     content: Any = read_json(own) if own.is_file() else {}
     # One that gives a vector per sentence has modules for which there is no such thing.
     several = isinstance(content, dict) and content.get("pooling") == "sentences"
     if (folder / "modules.json").is_file() and not several:
-        recorded = _read_sentence_transformers(folder, pooling)
+        metadata = _read_sentence_transformers(folder, pooling)
     if own.is_file():
         try:
-            recorded.pooling = pooling or content["pooling"]
-            recorded.max_length = int(content["max_length"])
-            recorded.form = InputFormat(**content["input_format"])
+            metadata.pooling = pooling or content["pooling"]
+            metadata.max_length = int(content["max_length"])
+            metadata.input_format = InputFormat(**content["input_format"])
             # Older folders do not say it: all of them were trained for Euclidean distance.
-            recorded.similarity = str(content.get("similarity") or "euclidean")
-            recorded.texts = None if content.get("texts") is None else str(content["texts"])
-            recorded.transport = dict(content["transport"]) if content.get("transport") else None
-            recorded.control_codes = content.get("control_codes") is True
+            metadata.similarity = str(content.get("similarity") or "euclidean")
+            metadata.texts = None if content.get("texts") is None else str(content["texts"])
+            metadata.transport = dict(content["transport"]) if content.get("transport") else None
+            metadata.control_codes = content.get("control_codes") is True
             place = str(content.get("backbone") or "")
             if content.get("adapters") is not None:
-                recorded.adapters = AdapterSettings.from_folder(content["adapters"], folder)
+                metadata.adapters = AdapterSettings.from_folder(content["adapters"], folder)
         except (TypeError, KeyError, ValueError) as error:
             raise UserError(
                 f"{own}: `pooling`, `max_length` or `input_format` is missing, or one of them, "
@@ -214,9 +214,9 @@ def read_recorded(folder: Path, pooling: str | None = None) -> Recorded:
             ) from error
         if not (folder / place).resolve().is_relative_to(folder.resolve()):
             raise UserError(f"{own}: `backbone` is {place!r}, which leads out of the folder.")
-        recorded.backbone = folder / place if place else recorded.backbone
-        recorded.mix = read_mix(content, own)
-    return recorded
+        metadata.backbone = folder / place if place else metadata.backbone
+        metadata.mix = read_mix(content, own)
+    return metadata
 
 
 def _refuse_half(folder: Path) -> None:
@@ -365,11 +365,11 @@ def tokenizer_folder(name_or_folder: str | Path) -> Path:
     """Where a model's tokenizer lies: beside its backbone, which may be in a sub-folder.
 
     Raises:
-        UserError: as for `find_folder` and `read_recorded`.
+        UserError: as for `find_folder` and `read_metadata`.
     """
     folder = find_folder(name_or_folder)
     # Only the place is asked for: a pooling that is not built is told when the encoder is made.
-    return read_recorded(folder, pooling="mean").backbone
+    return read_metadata(folder, pooling="mean").backbone
 
 
 def load_tokenizer(folder: Path) -> TextTokenizer:

@@ -1,12 +1,13 @@
-"""Rows sorted by length, cut by a token budget, encoded piece by piece, and put back in order.
+"""Rows sorted by length, cut by a token budget, encoded micro-batch by micro-batch, and put back in
+order.
 
 The cut changes no number but rounding: each text is encoded by itself. It bounds the slots that
-padding wastes (padded backbones) and the working set of one piece (packed ones). Everything is
-planned on the host, and the plans go to the device in one copy: nothing waits for it.
+padding wastes (padded backbones) and the working set of one micro-batch (unpadded ones). Everything
+is planned on the host, and the plans go to the device in one copy: nothing waits for it.
 
 Shapes: ``U`` texts, ``D`` width of an embedding, ``K`` tokens whose states are wanted, ``J`` those
-of a piece, ``H`` width of a state, ``P`` vectors of a piece and ``V`` of all: one for each text, or
-for each sentence of each.
+of a micro-batch, ``H`` width of a state, ``P`` vectors of a micro-batch and ``V`` of all: one for
+each text, or for each sentence of each.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sciembed_train.batch import Sentences, TokenRows, firsts, on_device, runs
+from sciembed_train.batch import Sentences, TokenRows, index_ranges, on_device, range_starts
 
 
 @dataclass(frozen=True)
-class Piece:
+class MicroBatch:
     """Rows that are encoded together.
 
     Args:
         rows: longest text first, or first of each format.
-        wanted: positions of tokens in the piece whose states are wanted too, ascending; on the
-            host.
+        wanted: positions of tokens in the micro-batch whose states are wanted too, ascending; on
+            the host.
         sentences: of the rows, where each is to have a vector in place of its text.
         formats: the format that reads each row, where that matters: equal ones are then
             neighbours, in rising order, and the longest text of each comes first.
@@ -47,17 +48,17 @@ class Piece:
         return self.rows.lengths.tolist()
 
 
-# Gives the embeddings of a piece, and the states of the wanted tokens or None.
-EncodePiece = Callable[[Piece], tuple[Float[Tensor, "P D"], Float[Tensor, "J H"] | None]]
+# Gives the embeddings of a micro-batch, and the states of the wanted tokens or None.
+EncodePiece = Callable[[MicroBatch], tuple[Float[Tensor, "P D"], Float[Tensor, "J H"] | None]]
 
 
 @dataclass(frozen=True)
-class Pieces:
-    """A plan: the rows in the order of encoding, and where each piece ends.
+class MicroBatches:
+    """A plan: the rows in the order of encoding, and where each micro-batch ends.
 
     Args:
         order: every row once, longest text first; equal lengths keep their order.
-        ends: for each piece the position in ``order`` after its last row, rising.
+        ends: for each micro-batch the position in ``order`` after its last row, rising.
         formats: the format of each row in that order, where it matters.
     """
 
@@ -66,11 +67,11 @@ class Pieces:
     formats: np.ndarray | None = None
 
     def spans(self) -> list[tuple[int, int]]:
-        """First and one-past-last position in ``order`` of each piece."""
+        """First and one-past-last position in ``order`` of each micro-batch."""
         return list(pairwise((0, *self.ends)))
 
-    def by_format(self, formats: Sequence[int] | np.ndarray) -> Pieces:
-        """The same pieces, with the rows of each sorted by format.
+    def by_format(self, formats: Sequence[int] | np.ndarray) -> MicroBatches:
+        """The same micro-batches, with the rows of each sorted by format.
 
         Args:
             formats: the format of each row, in the order the rows were given.
@@ -79,24 +80,26 @@ class Pieces:
         # Stable sorting leaves the longest text of a format first.
         inner = [start + np.argsort(here[start:end], kind="stable") for start, end in self.spans()]
         sort = np.concatenate(inner)
-        return Pieces(self.order[sort], self.ends, here[sort])
+        return MicroBatches(self.order[sort], self.ends, here[sort])
 
 
-def plan_pieces(lengths: Sequence[int] | np.ndarray, budget: int, padded: bool) -> Pieces:
-    """Rows sorted by length and cut into pieces of at most ``budget`` tokens.
+def plan_micro_batches(
+    lengths: Sequence[int] | np.ndarray, budget: int, padded: bool
+) -> MicroBatches:
+    """Rows sorted by length and cut into micro-batches of at most ``budget`` tokens.
 
-    Longest first, so that a piece too large for the machine fails at once and not at the end.
+    Longest first, so that a micro-batch too large for the machine fails at once and not at the end.
 
     Args:
         lengths: number of tokens of each row.
-        budget: most tokens of a piece; a single longer row is a piece by itself.
-        padded: count the slots of the padded piece (rows times longest row), not its tokens.
+        budget: most tokens of a micro-batch; a single longer row is a micro-batch by itself.
+        padded: count the slots of the padded micro-batch (rows times longest row), not its tokens.
 
     Raises:
         ValueError: ``budget`` is below 1.
     """
     if budget < 1:
-        raise ValueError(f"a piece needs a budget of at least 1 token; got {budget}")
+        raise ValueError(f"a micro-batch needs a budget of at least 1 token; got {budget}")
     sizes = np.asarray(lengths, dtype=np.int64)
     order = np.argsort(-sizes, kind="stable")
     ends: list[int] = []
@@ -110,50 +113,51 @@ def plan_pieces(lengths: Sequence[int] | np.ndarray, budget: int, padded: bool) 
         count, used = count + 1, used + size
     if len(sizes):
         ends.append(len(sizes))
-    return Pieces(order, tuple(ends))
+    return MicroBatches(order, tuple(ends))
 
 
-def plan_apart(
+def plan_micro_batches_by_format(
     lengths: Sequence[int] | np.ndarray,
     formats: Sequence[int] | np.ndarray,
     budget: int,
     padded: bool,
-) -> Pieces:
-    """`plan_pieces` of each format by itself: no piece has rows of two.
+) -> MicroBatches:
+    """`plan_micro_batches` of each format by itself: no micro-batch has rows of two.
 
     Args:
         lengths: number of tokens of each row.
         formats: the format of each row.
-        budget: as for `plan_pieces`.
-        padded: as for `plan_pieces`.
+        budget: as for `plan_micro_batches`.
+        padded: as for `plan_micro_batches`.
     """
     sizes, kinds = np.asarray(lengths), np.asarray(formats)
     orders: list[np.ndarray] = []
     ends: list[int] = []
     for kind in np.unique(kinds):
         rows = np.flatnonzero(kinds == kind)
-        own = plan_pieces(sizes[rows], budget, padded)
+        own = plan_micro_batches(sizes[rows], budget, padded)
         ends += [sum(map(len, orders)) + end for end in own.ends]
         orders.append(rows[own.order])
     order = np.concatenate(orders)
-    return Pieces(order, tuple(ends), kinds[order])
+    return MicroBatches(order, tuple(ends), kinds[order])
 
 
-def encode_in_pieces(
+def encode_micro_batches(
     rows: TokenRows,
-    pieces: Pieces,
+    micro_batches: MicroBatches,
     encode: EncodePiece,
     done: Callable[[int], None] | None = None,
     positions: Int[Tensor, " K"] | None = None,
     sentences: Sentences | None = None,
 ) -> tuple[Float[Tensor, "V D"], Float[Tensor, "K H"] | None]:
-    """Embeddings in the order of ``rows``, or of their sentences, encoded piece by piece.
+    """Embeddings in the order of ``rows``, or of their sentences, encoded micro-batch by
+    micro-batch.
 
     Args:
         rows: at least one text.
-        pieces: the plan for their lengths.
-        encode: given a piece: its embeddings, and the wanted tokens' states.
-        done: called after each piece with its number of texts.
+        micro_batches: the plan for their lengths.
+        encode: given a micro-batch: its embeddings, and the wanted tokens' states.
+        done: called after each micro-batch with its number of texts.
         positions: tokens in ``rows.ids`` whose states are wanted too; on the host.
         sentences: of the rows, where each is to have a vector in place of its text.
 
@@ -165,28 +169,28 @@ def encode_in_pieces(
             text.
     """
     lengths = rows.lengths.numpy()
-    sizes = lengths[pieces.order]
+    sizes = lengths[micro_batches.order]
     offsets = np.concatenate([[0], np.cumsum(sizes)])
-    wanted: Sequence[np.ndarray | None] = [None] * len(pieces.ends)
-    theirs: Sequence[Sentences | None] = [None] * len(pieces.ends)
-    back, states_back = np.argsort(pieces.order), np.empty(0, np.int64)
+    wanted: Sequence[np.ndarray | None] = [None] * len(micro_batches.ends)
+    theirs: Sequence[Sentences | None] = [None] * len(micro_batches.ends)
+    back, states_back = np.argsort(micro_batches.order), np.empty(0, np.int64)
     if positions is not None:
-        wanted, states_back = _share_out(positions.numpy(), lengths, pieces, offsets)
+        wanted, states_back = _share_out(positions.numpy(), lengths, micro_batches, offsets)
     if sentences is not None:
-        theirs, back = _share_sentences(sentences, lengths, pieces)
-    where = runs(firsts(lengths)[pieces.order], sizes)
+        theirs, back = _share_sentences(sentences, lengths, micro_batches)
+    where = index_ranges(range_starts(lengths)[micro_batches.order], sizes)
     order, vectors_back, states_order = on_device(rows.ids.device, where, back, states_back)
     ids = rows.ids.index_select(0, order)
     vectors, states = [], []
-    for (start, end), here, spans in zip(pieces.spans(), wanted, theirs, strict=True):
+    for (start, end), here, spans in zip(micro_batches.spans(), wanted, theirs, strict=True):
         tokens = ids[int(offsets[start]) : int(offsets[end])]
-        piece = Piece(
+        micro_batch = MicroBatch(
             TokenRows(tokens, torch.from_numpy(sizes[start:end])),
             None if here is None else torch.from_numpy(here),
             spans,
-            None if pieces.formats is None else pieces.formats[start:end].tolist(),
+            None if micro_batches.formats is None else micro_batches.formats[start:end].tolist(),
         )
-        embeddings, found = encode(piece)
+        embeddings, found = encode(micro_batch)
         vectors.append(embeddings)
         states.append(found)
         if done is not None:
@@ -198,14 +202,14 @@ def encode_in_pieces(
 
 
 def _share_sentences(
-    sentences: Sentences, lengths: np.ndarray, pieces: Pieces
+    sentences: Sentences, lengths: np.ndarray, micro_batches: MicroBatches
 ) -> tuple[Sequence[Sentences], np.ndarray]:
-    """For each piece the sentences of its rows; and what puts their vectors in order.
+    """For each micro-batch the sentences of its rows; and what puts their vectors in order.
 
     Args:
         sentences: of all rows, in the order the rows were given.
         lengths: the rows' lengths, in the same order.
-        pieces: how the rows are sorted and cut.
+        micro_batches: how the rows are sorted and cut.
 
     Raises:
         ValueError: a sentence is empty or reaches out of its text.
@@ -218,19 +222,24 @@ def _share_sentences(
         or not ((starts >= 0) & (sizes > 0) & (starts + sizes <= room)).all()
     ):
         raise ValueError("every sentence must have a token, and all of them inside of its text")
-    shares = [sentences.select(pieces.order[first:last]) for first, last in pieces.spans()]
-    return shares, np.argsort(runs(firsts(counts)[pieces.order], counts[pieces.order]))
+    shares = [
+        sentences.select(micro_batches.order[first:last]) for first, last in micro_batches.spans()
+    ]
+    return shares, np.argsort(
+        index_ranges(range_starts(counts)[micro_batches.order], counts[micro_batches.order])
+    )
 
 
 def _share_out(
-    given: np.ndarray, lengths: np.ndarray, pieces: Pieces, offsets: np.ndarray
+    given: np.ndarray, lengths: np.ndarray, micro_batches: MicroBatches, offsets: np.ndarray
 ) -> tuple[Sequence[np.ndarray], np.ndarray]:
-    """For each piece the wanted positions in it, ascending; and what puts their states in order.
+    """For each micro-batch the wanted positions in it, ascending; and what puts their states in
+    order.
 
     Args:
         given: tokens of all rows, in the order the rows were given.
         lengths: the rows' lengths, in the same order.
-        pieces: how the rows are sorted and cut.
+        micro_batches: how the rows are sorted and cut.
         offsets: where each row starts when sorted, and the end of the last.
 
     Raises:
@@ -243,10 +252,10 @@ def _share_out(
         )
     row = np.searchsorted(ends, given, "right")
     place = np.empty(len(lengths), dtype=np.int64)
-    place[pieces.order] = np.arange(len(lengths))
+    place[micro_batches.order] = np.arange(len(lengths))
     moved = offsets[place[row]] + given - (ends - lengths)[row]
     order = np.argsort(moved, kind="stable")
-    borders = offsets[[0, *pieces.ends]]
+    borders = offsets[[0, *micro_batches.ends]]
     cuts = np.searchsorted(moved[order], borders)
     shares = [
         moved[order][start:end] - border

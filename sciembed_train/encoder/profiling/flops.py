@@ -50,8 +50,8 @@ def training_flops(encoder: Encoder, lengths: Int[Tensor, " U"], predicted: int 
     whole = layers
     settings = encoder.settings
     products = scores = 0
-    firsts = settings.pooling in ("cls", "mix") and not settings.control_codes
-    if firsts and encoder.head is None:
+    range_starts = settings.pooling in ("cls", "mix") and not settings.control_codes
+    if range_starts and encoder.head is None:
         whole = layers - 1
         products = 2 * tokens * 2 * d * d + 2 * texts * (2 * d * d + 2 * d * h)
         scores = 4 * d * tokens

@@ -1,8 +1,8 @@
 """How much memory encoding takes when it is trained, and how much there is.
 
 What a token takes depends on the backbone, the precision, dropout, the attention there is, the head
-and checkpointing. It is measured on two small pieces rather than computed from a table that would
-have to know all of these: `footprint` is a line through both.
+and checkpointing. It is measured on two small micro-batches rather than computed from a table that
+would have to know all of these: `footprint` is a line through both.
 
 Shapes: ``U`` texts.
 """
@@ -25,7 +25,8 @@ from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.text.inputs import FORMATS
 
 MASKED = 0.15  # share of the tokens that a head is asked for
-# Texts of the two pieces: on a device more, so that what is allocated in blocks counts little.
+# Texts of the two micro-batches: on a device more, so that what is allocated in blocks counts
+# little.
 TEXTS = {"cpu": (1, 2), "cuda": (8, 16)}
 # A control group's limit, what it uses, and what of that is file cache, of both versions.
 V2 = ("memory.max", "memory.current", "inactive_file")
@@ -129,7 +130,7 @@ class Watched:
 
 
 def footprint(encoder: Encoder, length: int) -> Footprint:
-    """What a training pass takes, from two small pieces of texts of ``length`` tokens.
+    """What a training pass takes, from two small micro-batches of texts of ``length`` tokens.
 
     The precision is that of the autocast it is called in; gradients that were there are lost, and
     torch's generators move on.
@@ -160,7 +161,7 @@ def _taken(encoder: Encoder, texts: int, length: int) -> int:
     """Most bytes of a pass until it comes to the gradient of the words' table.
 
     That one is as large as the table and comes when the layers have let go of theirs: in a large
-    piece it is not what counts, and in a small one it would hide what does.
+    micro-batch it is not what counts, and in a small one it would hide what does.
     """
     until: list[int] = []
 
@@ -191,7 +192,7 @@ def _pass(encoder: Encoder, texts: int, length: int) -> None:
         vectors = encoder.sentence_vectors(rows, Sentences(one * 0, rows.lengths, one))
     elif encoder.head is not None:
         masked = torch.arange(0, tokens, round(1 / MASKED))
-        vectors, states = encoder.with_states(rows, masked)
+        vectors, states = encoder.with_token_states(rows, masked)
         predicted = cross_entropy(encoder.token_logits(states).float(), ids[masked.to(device)])
     elif encoder.reads_formats:
         known = encoder.adapters.settings.formats if encoder.adapters else tuple(FORMATS)
@@ -201,12 +202,12 @@ def _pass(encoder: Encoder, texts: int, length: int) -> None:
     (vectors.float().sum() + predicted).backward()
 
 
-def free_memory(device: torch.device, sharers: int = 1) -> int | None:
+def free_memory(device: torch.device, processes_on_machine: int = 1) -> int | None:
     """Bytes that this process may still take; None where that cannot be told.
 
     Args:
         device: where it computes.
-        sharers: processes of this machine that share its main memory.
+        processes_on_machine: processes of this machine that share its main memory.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -216,7 +217,7 @@ def free_memory(device: torch.device, sharers: int = 1) -> int | None:
     if device.type != "cpu":
         return None
     found = [room for room in (_machine(), _container()) if room is not None]
-    return min(found) // sharers if found else None
+    return min(found) // processes_on_machine if found else None
 
 
 def _machine(info: Path = Path("/proc/meminfo")) -> int | None:

@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sciembed_train.batch import firsts, on_device, runs
+from sciembed_train.batch import index_ranges, on_device, range_starts
 from sciembed_train.errors import UserError
 
 HALF = (torch.bfloat16, torch.float16)
@@ -32,7 +32,7 @@ MOST_PADDING = 0.2  # share of a padded group's slots that may hold no token
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the texts of a piece stand, on the host and on its device.
+    """Where the texts of a micro-batch stand, on the host and on its device.
 
     Args:
         sizes: tokens of each text, on the host.
@@ -55,7 +55,7 @@ class Layout:
     ) -> tuple[Layout, list[Int[Tensor, " _"]]]:
         """The layout of some texts; and more integers of the host, brought by the same copy."""
         lengths = np.asarray(sizes, dtype=np.int64)
-        starts = firsts(lengths)
+        starts = range_starts(lengths)
         bounds = np.append(starts, lengths.sum())
         found = on_device(device, lengths, bounds, np.repeat(starts, lengths), *more)
         return cls(tuple(lengths.tolist()), *found[:3]), found[3:]
@@ -71,7 +71,7 @@ class Layout:
         return max(self.sizes)
 
     @cached_property
-    def runs(self) -> list[tuple[int, int]]:
+    def index_ranges(self) -> list[tuple[int, int]]:
         """Neighbouring texts of equal length, as (how many, length)."""
         return [(len(list(same)), length) for length, same in groupby(self.sizes)]
 
@@ -89,7 +89,7 @@ class Layout:
         cuts.append(len(self.sizes))
         sizes = np.array(self.sizes)
         shares = [sizes[start:end] for start, end in pairwise(cuts)]
-        slots = [runs(np.arange(len(s)) * s.max(), s) for s in shares]
+        slots = [index_ranges(np.arange(len(s)) * s.max(), s) for s in shares]
         found = on_device(self.bounds.device, *slots)
         return [
             PaddedGroup(len(share), int(share.max()), bool(share.min() < share.max()), at)
@@ -171,14 +171,14 @@ def _by_text(
     query: Tensor, key: Tensor, value: Tensor, layout: Layout, dropout: float
 ) -> Float[Tensor, "Q A C"]:
     """One call for each run of texts of equal length, without any padding."""
-    keys = [count * length for count, length in layout.runs]
+    keys = [count * length for count, length in layout.index_ranges]
     alone = query.shape[0] != key.shape[0]
-    queries = [count for count, _ in layout.runs] if alone else keys
+    queries = [count for count, _ in layout.index_ranges] if alone else keys
 
     def rows(tensor: Tensor, sizes: list[int]) -> list[Tensor]:
         return [
             part.view(count, -1, *part.shape[1:]).transpose(1, 2)
-            for part, (count, _) in zip(tensor.split(sizes), layout.runs, strict=True)
+            for part, (count, _) in zip(tensor.split(sizes), layout.index_ranges, strict=True)
         ]
 
     return torch.cat(

@@ -40,13 +40,13 @@ RunEnd = Callable[[Callable[[Tensor, Tensor], Tensor], Tensor, Tensor, bool], Te
 
 
 def _as_it_is(
-    end: Callable[[Tensor, Tensor], Tensor], context: Tensor, residual: Tensor, firsts: bool
+    end: Callable[[Tensor, Tensor], Tensor], context: Tensor, residual: Tensor, range_starts: bool
 ) -> Tensor:
     return end(context, residual)
 
 
-def why_not_packed(backbone: nn.Module) -> str | None:
-    """Why this backbone must run padded; None when it can run packed."""
+def why_not_unpadded(backbone: nn.Module) -> str | None:
+    """Why this backbone must run padded; None when it can run unpadded."""
     config: Any = backbone.config
     if config.model_type not in PACKED_TYPES:
         return f"model type {config.model_type!r} is not one of {', '.join(PACKED_TYPES)}"
@@ -57,7 +57,7 @@ def why_not_packed(backbone: nn.Module) -> str | None:
     return None
 
 
-def packed_positions(
+def unpadded_positions(
     ids: Int[Tensor, " T"], begins: Int[Tensor, " T"], padding_idx: int | None
 ) -> Int[Tensor, " T"]:
     """Position of each token in its own text.
@@ -131,7 +131,7 @@ def _layer(
     return run.end(end, context, residual, alone)
 
 
-def packed_states(
+def unpadded_states(
     backbone: Any,
     ids: Int[Tensor, " T"],
     layout: Layout,
@@ -140,12 +140,12 @@ def packed_states(
 ) -> Float[Tensor, "Q H"]:
     """Last hidden states of every token, or with ``cls_only`` of each text's first token.
 
-    The last of what `packed_layers` gives, with its arguments.
+    The last of what `unpadded_layers` gives, with its arguments.
     """
-    return deque(packed_layers(backbone, ids, layout, cls_only, run), maxlen=1).pop()
+    return deque(unpadded_layers(backbone, ids, layout, cls_only, run), maxlen=1).pop()
 
 
-def packed_layers(
+def unpadded_layers(
     backbone: Any,
     ids: Int[Tensor, " T"],
     layout: Layout,
@@ -159,7 +159,7 @@ def packed_layers(
     parameter still gets its whole gradient.
 
     Args:
-        backbone: a model that `why_not_packed` accepts.
+        backbone: a model that `why_not_unpadded` accepts.
         ids: token ids of every text, end to end.
         layout: of the texts, on the device of ``ids``.
         cls_only: leave out what no first token depends on.
@@ -170,7 +170,7 @@ def packed_layers(
     hidden = backbone.embeddings(
         input_ids=ids.unsqueeze(0),
         token_type_ids=torch.zeros_like(ids).unsqueeze(0),
-        position_ids=packed_positions(ids, layout.begins, padding_idx).unsqueeze(0),
+        position_ids=unpadded_positions(ids, layout.begins, padding_idx).unsqueeze(0),
     ).squeeze(0)
     if hasattr(backbone, "embeddings_project"):  # ELECTRA with embeddings narrower than layers
         hidden = backbone.embeddings_project(hidden)

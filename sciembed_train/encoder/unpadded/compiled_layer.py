@@ -1,8 +1,8 @@
-"""What a packed layer does after attention, for each token by itself: plainly, or compiled.
+"""What a unpadded layer does after attention, for each token by itself: plainly, or compiled.
 
 Compiled are the output projection and the feed-forward part, with their dropouts, residuals and
 norms, in one function that all layers share: their weights are its inputs, and the number of rows
-is left open, so that pieces of any size run the same code. The rest of a layer stays plain:
+is left open, so that micro-batches of any size run the same code. The rest of a layer stays plain:
 attention knows where texts begin, and of three linear layers there is nothing to fuse.
 
 Shapes: ``...`` tokens or texts that ask in attention, ``H`` width of a hidden state, ``AC`` heads

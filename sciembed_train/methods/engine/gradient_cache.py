@@ -1,9 +1,10 @@
-"""One backward pass over examples that all meet each other, in pieces that fit in memory.
+"""One backward pass over examples that all meet each other, in micro-batches that fit in memory.
 
 Gradient caching, Gao, Zhang, Han and Callan (2021), "Scaling Deep Contrastive Learning Batch Size
-under Memory Limited Setup": the vectors of every piece are computed without keeping a graph, the
-loss gives the gradient of each vector, and each piece is encoded once more to carry it on.
-A share of one piece is encoded once, and its graph kept; so is each piece where nothing meets.
+under Memory Limited Setup": the vectors of every micro-batch are computed without keeping a graph,
+the loss gives the gradient of each vector, and each micro-batch is encoded once more to carry it
+on. A share of one micro-batch is encoded once, and its graph kept; so is each micro-batch where
+nothing meets.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from sciembed_train.methods.base import Loss, Method
 
 
 @dataclass(frozen=True)
-class Represented:
-    """What a piece brings to the meeting.
+class MicroBatchEmbeddings:
+    """What a micro-batch brings to the meeting.
 
     Args:
         vectors: columns of vectors of its examples, each ``[B, D]`` or ``[B, sentences, D]``;
             columns may have unlike numbers of rows.
-        local: the part of the loss that depends on the piece alone; pieces add up.
-        parts: more sums over the piece, without gradient, for the log.
+        local: the part of the loss that depends on the micro-batch alone; micro-batches add up.
+        parts: more sums over the micro-batch, without gradient, for the log.
     """
 
     vectors: tuple[Tensor, ...]
@@ -34,51 +35,52 @@ class Represented:
     parts: dict[str, Tensor]
 
 
-def meeting_gradients(
+def cached_gradients(
     method: Method,
     step: int,
-    pieces: Sequence[Any],
-    represent: Callable[[Any], Represented],
+    micro_batches: Sequence[Any],
+    represent: Callable[[Any], MicroBatchEmbeddings],
     meet: Callable[..., Loss] | None,
-    meets: Callable[[Any], bool] = lambda piece: True,
+    meets: Callable[[Any], bool] = lambda micro_batch: True,
 ) -> dict[str, Tensor]:
-    """Gradients of ``meet(all vectors) + sum of the pieces' local losses``.
+    """Gradients of ``meet(all vectors) + sum of the micro-batches' local losses``.
 
-    Ranks may have different numbers of pieces, so ``represent`` must make no collective. The
+    Ranks may have different numbers of micro-batches, so ``represent`` must make no collective. The
     collectives of ``meet`` come before those of the gradients' exchange on every rank.
 
     Args:
         method: whose backward pass it is.
-        step: the optimiser step, for dropout: a piece that is encoded twice has the same masks.
-        pieces: the batch in pieces of whole examples.
-        represent: encodes a piece.
-        meet: the loss of all vectors, column by column in the order of the pieces; None where
-            only the local parts count.
-        meets: whether a piece brings vectors to the meeting; one that brings none is encoded once.
-            At least one does.
+        step: the optimiser step, for dropout: a micro-batch that is encoded twice has the same
+            masks.
+        micro_batches: the batch in micro-batches of whole examples.
+        represent: encodes a micro-batch.
+        meet: the loss of all vectors, column by column in the order of the micro-batches; None
+            where only the local parts count.
+        meets: whether a micro-batch brings vectors to the meeting; one that brings none is encoded
+            once. At least one does.
 
     Returns:
         ``loss`` and all parts: means, not multiplied by the number of examples.
     """
-    runs = method.runs(len(pieces))
-    whole = runs == 1
-    brought: dict[int, Represented] = {}
+    forward_count = method.forward_count(len(micro_batches))
+    whole = forward_count == 1
+    to_device: dict[int, MicroBatchEmbeddings] = {}
     value: dict[str, Tensor] = {}
     gradients: dict[int, tuple[Tensor, ...]] = {}
     if meet is not None:
-        meeting = sum(map(meets, pieces))
-        extra = method.runs(meeting) - meeting
+        meeting = sum(map(meets, micro_batches))
+        extra = method.forward_count(meeting) - meeting
         with torch.set_grad_enabled(whole):
-            for number, piece in enumerate(pieces):
-                if meets(piece):
+            for number, micro_batch in enumerate(micro_batches):
+                if meets(micro_batch):
                     method.seed_dropout(step, number)
-                    brought[number] = represent(piece)
-            method.run_along(extra, pieces[0])
+                    to_device[number] = represent(micro_batch)
+            method.dummy_forwards(extra, micro_batches[0])
         if not whole:
             # Weights that autocast has lowered without a graph must not serve the pass with one.
             # torch 2.13 keeps none of those; whether 2.11 does was not tried.
             torch.clear_autocast_cache()
-        columns = list(zip(*(b.vectors for b in brought.values()), strict=True))
+        columns = list(zip(*(b.vectors for b in to_device.values()), strict=True))
         leaves = [torch.cat(column).detach().requires_grad_() for column in columns]
         loss = meet(*leaves)
         # Taken here and not through the scaler: fp16's scale enters once, in the last pass.
@@ -88,16 +90,16 @@ def meeting_gradients(
                 torch.autograd.grad(loss.value, leaves), columns, strict=True
             )
         ]
-        gradients = dict(zip(brought, zip(*shares, strict=True), strict=True))
+        gradients = dict(zip(to_device, zip(*shares, strict=True), strict=True))
         value = {"loss": loss.value.detach(), **loss.parts}
-    method.run_along(runs - len(pieces), pieces[0])
-    for number, piece in enumerate(pieces):
-        with method.exchanging(number == len(pieces) - 1):
-            if brought and whole:
-                here = brought[0]
+    method.dummy_forwards(forward_count - len(micro_batches), micro_batches[0])
+    for number, micro_batch in enumerate(micro_batches):
+        with method.syncing_gradients(number == len(micro_batches) - 1):
+            if to_device and whole:
+                here = to_device[0]
             else:
                 method.seed_dropout(step, number)
-                here = represent(piece)
+                here = represent(micro_batch)
             carried = here.local
             if number in gradients:
                 for vectors, gradient in zip(here.vectors, gradients[number], strict=True):

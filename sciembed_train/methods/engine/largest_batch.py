@@ -28,7 +28,7 @@ from sciembed_train.batch import (
 
 
 @singledispatch
-def worst_batch(batch: Any, examples: int, length: int) -> Any:
+def largest_batch(batch: Any, examples: int, length: int) -> Any:
     """A batch like this one, with so many examples of texts of ``length`` tokens.
 
     None for a batch of a type that is not known here, as a method of one's own may have.
@@ -41,14 +41,14 @@ def worst_batch(batch: Any, examples: int, length: int) -> Any:
     return None
 
 
-@worst_batch.register
+@largest_batch.register
 def _(batch: TripletBatch, examples: int, length: int) -> TripletBatch:
     anchor, positive, negative = _members(examples, 3, batch.anchor)
     rows = _texts(batch.rows, 3 * examples, length)
     return replace(batch, rows=rows, anchor=anchor, positive=positive, negative=negative)
 
 
-@worst_batch.register
+@largest_batch.register
 def _(batch: PairBatch, examples: int, length: int) -> PairBatch:
     anchor, positive = _members(examples, 2, batch.anchor)
     own = _among_all(anchor)
@@ -58,11 +58,11 @@ def _(batch: PairBatch, examples: int, length: int) -> PairBatch:
         anchor=anchor,
         positive=positive,
         negative=own.roll(1),
-        forbidden=torch.stack([own - own[0], own], dim=1),
+        excluded=torch.stack([own - own[0], own], dim=1),
     )
 
 
-@worst_batch.register
+@largest_batch.register
 def _(batch: SentencePairBatch, examples: int, length: int) -> SentencePairBatch:
     anchor, positive = _members(examples, 2, batch.anchor)
     # As many sentences in every text as the paper of the step has that has most.
@@ -85,7 +85,7 @@ def _(batch: SentencePairBatch, examples: int, length: int) -> SentencePairBatch
     )
 
 
-@worst_batch.register
+@largest_batch.register
 def _(batch: TaskBatch, examples: int, length: int) -> TaskBatch:
     parts: list[TripletPart | LabelPart] = []
     formats: list[Tensor] = []
@@ -107,7 +107,7 @@ def _(batch: TaskBatch, examples: int, length: int) -> TaskBatch:
     return replace(batch, rows=rows, formats=torch.cat(formats), parts=tuple(parts))
 
 
-@worst_batch.register
+@largest_batch.register
 def _(batch: SpanBatch, examples: int, length: int) -> SpanBatch:
     each, near = len(batch.anchor) // len(batch), batch.positive.shape[1]
     anchors = each * examples

@@ -1,9 +1,9 @@
 """How many tokens a backward pass of a run may have, so that no step runs out of memory.
 
-A piece of a rank's share is as large as memory allows. What fits is estimated from two small
-pieces (`encoder.profiling.memory`). On a CUDA device the step that takes most is then made once
-before the first, its gradients thrown away, and with half the tokens where it did not fit. On a
-CPU the estimate is all: a process that takes too much there is killed and cannot say why.
+A micro-batch of a rank's share is as large as memory allows. What fits is estimated from two small
+micro-batches (`encoder.profiling.memory`). On a CUDA device the step that takes most is then made
+once before the first, its gradients thrown away, and with half the tokens where it did not fit. On
+a CPU the estimate is all: a process that takes too much there is killed and cannot say why.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 from sciembed_train import distributed
 from sciembed_train.encoder.profiling.memory import Footprint, footprint, free_memory
 from sciembed_train.errors import UserError
-from sciembed_train.methods.engine.largest_batch import worst_batch
+from sciembed_train.methods.engine.largest_batch import largest_batch
 
 if TYPE_CHECKING:
     from sciembed_train.methods.base import Method
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 # Of the memory there is, what a step may take: blocks that nothing fits in, buffers of libraries
 # and what other programs of a machine take are not in the estimate.
 USED = {"cuda": 0.92, "cpu": 0.75}
-# Least share of a padded piece's slots that hold tokens: its texts are sorted by length. What is
-# estimated and tried has texts of one length, and no padding.
+# Least share of a padded micro-batch's slots that hold tokens: its texts are sorted by length. What
+# is estimated and tried has texts of one length, and no padding.
 PADDED = 0.75
 # Where a step that takes too much is told of, and does not end the process.
 TELLS = ("cuda",)
 
 
 @dataclass(frozen=True)
-class Fitted:
+class MicroBatchSize:
     """What a step may take.
 
     Args:
-        tokens: most tokens of a piece; None for no cut.
+        tokens: most tokens of a micro-batch; None for no cut.
         said: in a sentence, where there is something to say.
         cuts: whether a step as large as can be is cut.
     """
@@ -50,51 +50,55 @@ class Fitted:
     cuts: bool = False
 
 
-def fit_step(
+def choose_micro_batch_size(
     method: Method,
     batch: Any,
     length: int,
-    sharers: int,
+    processes_on_machine: int,
     trying: bool,
-    cut_before: int | None = None,
-) -> Fitted:
-    """How many tokens a piece may have on every rank, by the setting and the memory.
+    previous_max_tokens: int | None = None,
+) -> MicroBatchSize:
+    """How many tokens a micro-batch may have on every rank, by the setting and the memory.
 
     Weights, optimiser and random state stay as they are. Every rank calls it, in the precision of
     the run.
 
     Args:
-        method: on its device, before its first step; its ``step_tokens`` say what is wanted.
+        method: on its device, before its first step; its ``max_tokens_per_backward`` say what is
+            wanted.
         batch: a share of a step of this rank, on the host.
         length: tokens of the longest text that can come.
-        sharers: processes of this machine that share its main memory.
+        processes_on_machine: processes of this machine that share its main memory.
         trying: whether to make the largest step once; only a CUDA device does.
-        cut_before: most tokens of a piece in the run that is continued, if it was cut. With
-            ``auto`` there are no more now: another cut would draw other dropout.
+        previous_max_tokens: most tokens of a micro-batch in the run that is continued, if it was
+            cut. With ``auto`` there are no more now: another cut would draw other dropout.
 
     Raises:
         UserError: not even one example fits.
     """
-    wanted = method.step_tokens
-    whole = worst_batch(batch, len(batch), length)
+    wanted = method.max_tokens_per_backward
+    whole = largest_batch(batch, len(batch), length)
     if wanted is None or (whole is None and wanted == "auto"):
-        return Fitted(None)
+        return MicroBatchSize(None)
     if whole is None:
-        return Fitted(int(wanted))
+        return MicroBatchSize(int(wanted))
     most, device = whole.rows.tokens, method.device
-    least = worst_batch(batch, 1, length).rows.tokens
+    least = largest_batch(batch, 1, length).rows.tokens
     tries = trying and device.type in TELLS
-    with _as_it_was(method), method.unsynchronised():
-        found = _estimate(method, len(whole.rows), length, sharers)
-        # The two small pieces may have been too much for one rank alone.
+    with _as_it_was(method), method.without_gradient_sync():
+        found = _estimate(method, len(whole.rows), length, processes_on_machine)
+        # The two small micro-batches may have been too much for one rank alone.
         known = _agreed(int(found is not None))
         if not known and not tries:
-            return Fitted(cut_before if wanted == "auto" else int(wanted), cuts=bool(cut_before))
+            return MicroBatchSize(
+                previous_max_tokens if wanted == "auto" else int(wanted),
+                cuts=bool(previous_max_tokens),
+            )
         limit = most if wanted == "auto" else max(int(wanted), least)
         if found is not None and wanted == "auto":
             limit = found[0]
-        if cut_before is not None and wanted == "auto":
-            limit = min(limit, max(cut_before, least))
+        if previous_max_tokens is not None and wanted == "auto":
+            limit = min(limit, max(previous_max_tokens, least))
         elif found is not None and not tries:
             limit = min(limit, found[0])
         limit = _agreed(max(limit, least if tries else 0))
@@ -103,22 +107,28 @@ def fit_step(
             raise _too_small(least, length, found[1].bytes(least), device)
         if tries:
             limit = _tried(method, whole, min(limit, most), least)
-    if limit < most and limit != cut_before and wanted == "auto" and not method.encoder.packed:
+    if (
+        limit < most
+        and limit != previous_max_tokens
+        and wanted == "auto"
+        and not method.encoder.unpadded
+    ):
         limit = max(least, int(limit * PADDED))
     if wanted != "auto" and limit >= min(int(wanted), most):
-        return Fitted(int(wanted), cuts=wanted < most)
+        return MicroBatchSize(int(wanted), cuts=wanted < most)
     if limit >= most:
-        return Fitted(limit)
-    if limit == cut_before and wanted == "auto":
+        return MicroBatchSize(limit)
+    if limit == previous_max_tokens and wanted == "auto":
         said = f"a share of more than {limit:,} tokens is cut, as in the run that is continued"
-        return Fitted(limit, said, cuts=True)
+        return MicroBatchSize(limit, said, cuts=True)
     need = "" if found is None else f" ({found[1].bytes(most) / 1e9:.1f} GB)"
     said = (
         f"a step may have {most:,} tokens a process{need}, more than memory holds: a share of more "
-        f"than {limit:,} is cut, with the same gradient (model.init_args.step_tokens). Examples "
-        "that meet others are then encoded twice, in up to 1.4 times the time"
+        f"than {limit:,} is split, with the same gradient "
+        "(model.init_args.max_tokens_per_backward). Examples that meet others are then encoded "
+        "twice, in up to 1.4 times the time"
     )
-    return Fitted(limit, said, cuts=True)
+    return MicroBatchSize(limit, said, cuts=True)
 
 
 @contextmanager
@@ -133,10 +143,10 @@ def _as_it_was(method: Method) -> Iterator[None]:
 
 
 def _estimate(
-    method: Method, texts: int, length: int, sharers: int
+    method: Method, texts: int, length: int, processes_on_machine: int
 ) -> tuple[int, Footprint] | None:
     """Most tokens by the memory there is, and what a pass takes; None where that is unknown."""
-    room = free_memory(method.device, sharers)
+    room = free_memory(method.device, processes_on_machine)
     if room is None:
         return None
     try:
@@ -147,7 +157,7 @@ def _estimate(
     # Gradients, and the optimiser's two moments where it has made no step.
     kept = trained * (1 if method.optimizer_ready else 3)
     # Vectors of the share, of all ranks, and the gradients of both.
-    sentences = 8 if method.by_sentences else 1
+    sentences = 8 if method.multi_vector else 1
     kept += texts * sentences * method.encoder.dim * 4 * (4 + 2 * distributed.world_size())
     used = int(room * USED.get(method.device.type, 0.75))
     return taken.tokens(used - kept), taken
@@ -156,7 +166,7 @@ def _estimate(
 def _tried(method: Method, whole: Any, tokens: int, least: int) -> int:
     """So many tokens, or half, and half again, until a whole step has fitted on every rank."""
     while True:
-        fits = _rehearsed(method, whole, tokens)
+        fits = _dry_run_fits(method, whole, tokens)
         if _agreed(int(fits)):
             return tokens
         if tokens <= least:
@@ -164,7 +174,7 @@ def _tried(method: Method, whole: Any, tokens: int, least: int) -> int:
         tokens = max(least, tokens // 2)
 
 
-def _rehearsed(method: Method, whole: Any, tokens: int) -> bool:
+def _dry_run_fits(method: Method, whole: Any, tokens: int) -> bool:
     """Whether a step of this batch fits; nothing of it remains."""
     trained = [p for p in method.parameters() if p.requires_grad]
     kept: list[Tensor] = []
@@ -172,8 +182,8 @@ def _rehearsed(method: Method, whole: Any, tokens: int) -> bool:
     try:
         if not method.optimizer_ready:  # what it will keep
             kept += [torch.empty_like(p) for p in trained * 2]
-        with distributed.rehearsal():
-            method.gradients(*method.in_pieces(whole, tokens))
+        with distributed.dry_run():
+            method.gradients(*method.split_micro_batches(whole, tokens))
     except torch.OutOfMemoryError:
         fits = False
     # Only here: until now the error held on to what its functions had.

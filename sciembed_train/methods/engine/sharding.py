@@ -1,8 +1,8 @@
 """An encoder whose weights are shared out among the ranks, a layer at a time.
 
 Every run of the backbone collects its layers from all ranks, so that all must run it equally
-often, in the same order. Ranks cut their texts into unlike numbers of pieces; those with fewer run
-along with a piece that counts for nothing.
+often, in the same order. Ranks cut their texts into unlike numbers of micro-batches; those with
+fewer run along with a micro-batch that counts for nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sciembed_train.encoder.io.opening import repeated_layers
 from sciembed_train.errors import UserError
 
 # What of the encoder a method calls.
-CALLS = ("forward", "with_states", "sentence_vectors")
+CALLS = ("forward", "with_token_states", "sentence_vectors")
 
 
 def check(encoder: Encoder, trained: Iterator[nn.Parameter]) -> None:
@@ -36,10 +36,10 @@ def check(encoder: Encoder, trained: Iterator[nn.Parameter]) -> None:
         UserError: it cannot.
     """
     instead = "Use --trainer.strategy ddp."
-    if encoder.packed:
+    if encoder.unpadded:
         raise UserError(
             "trainer.strategy fsdp needs the backbone's own forward, and encoder.forward is "
-            f"packed. Set it to padded or auto. {instead}"
+            f"unpadded. Set it to padded or auto. {instead}"
         )
     if encoder.adapters is not None:
         raise UserError(
@@ -59,7 +59,7 @@ def check(encoder: Encoder, trained: Iterator[nn.Parameter]) -> None:
         )
 
 
-def share_out(encoder: Encoder, mesh: Any) -> None:
+def shard(encoder: Encoder, mesh: Any) -> None:
     """Leave each rank its part of every weight; once only.
 
     Each layer is collected for its own forward and backward pass; what is outside of layers
@@ -69,9 +69,9 @@ def share_out(encoder: Encoder, mesh: Any) -> None:
         encoder: that `check` has let pass, the same on every rank.
         mesh: the ranks that share.
     """
-    if encoder.pace is None:
-        distributed.share_out(encoder, repeated_layers(encoder.backbone), CALLS, mesh)
-        encoder.pace = distributed.largest_over_ranks
+    if encoder.synced_forward_count is None:
+        distributed.shard(encoder, repeated_layers(encoder.backbone), CALLS, mesh)
+        encoder.synced_forward_count = distributed.largest_over_ranks
 
 
 @contextmanager
@@ -89,7 +89,7 @@ def whole(encoder: Encoder) -> Iterator[None]:
             part.set_reshard_after_forward(part is not encoder, recurse=False)
 
 
-def run_once(encoder: Encoder, rows: TokenRows) -> Float[Tensor, ""]:
+def dummy_forward(encoder: Encoder, rows: TokenRows) -> Float[Tensor, ""]:
     """Zero, of one run of the encoder over the shortest text, with gradient to every weight."""
     text = rows.select(rows.lengths.argmin().reshape(1))
     one = torch.ones(1, dtype=torch.int64)
@@ -98,5 +98,5 @@ def run_once(encoder: Encoder, rows: TokenRows) -> Float[Tensor, ""]:
     else:
         found = encoder(text, 0 * one if encoder.settings.control_codes else None)
     # A head takes no part in this run, and is exchanged with the embeddings.
-    outside = [p for p in encoder.parameters() if p.requires_grad and not distributed.is_part(p)]
+    outside = [p for p in encoder.parameters() if p.requires_grad and not distributed.is_sharded(p)]
     return 0 * torch.stack([part.float().sum() for part in (found, *outside)]).sum()

@@ -13,20 +13,20 @@ from typing import Any
 import torch
 
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.encoder.microbatch.micro_batches import plan_pieces
+from sciembed_train.encoder.microbatch.micro_batches import plan_micro_batches
 from sciembed_train.encoder.profiling.flops import bf16_peak, training_flops
 
 
 def useful_token_share(encoder: Encoder, batches: list[Any]) -> float:
     """Share of the slots that the encoder multiplies for these batches that hold a real token."""
-    if encoder.packed:
+    if encoder.unpadded:
         return 1.0
     tokens, slots = 0, 0
     for batch in batches:
         lengths = batch.rows.lengths.numpy()
-        pieces = plan_pieces(lengths, encoder.piece_tokens, padded=True)
-        for start, end in pieces.spans():
-            rows = lengths[pieces.order[start:end]]
+        micro_batches = plan_micro_batches(lengths, encoder.max_tokens_per_forward, padded=True)
+        for start, end in micro_batches.spans():
+            rows = lengths[micro_batches.order[start:end]]
             tokens, slots = tokens + int(rows.sum()), slots + int(rows.max()) * len(rows)
     return tokens / slots
 

@@ -15,9 +15,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sciembed_train import distributed
-from sciembed_train.batch import DevTriplets, PaperBatch, SentencePairBatch, on_device, runs
+from sciembed_train.batch import (
+    DevTriplets,
+    PaperBatch,
+    SentencePairBatch,
+    index_ranges,
+    on_device,
+)
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.methods.base import full_precision, gathered, widest
+from sciembed_train.methods.base import full_precision, gather_columns, widest_float
 from sciembed_train.methods.heldout.heldout_triplets import whole_examples
 
 VALIDATION_SCORES = ("val/loss", "val/accuracy")
@@ -46,7 +52,9 @@ def padded(vectors: Float[Tensor, "S D"], counts: Int[Tensor, " U"], most: int) 
         most: width of a row, ``M``; no text has more sentences.
     """
     sizes = counts.numpy()
-    slots, on_it = on_device(vectors.device, runs(np.arange(len(sizes)) * most, sizes), sizes)
+    slots, on_it = on_device(
+        vectors.device, index_ranges(np.arange(len(sizes)) * most, sizes), sizes
+    )
     rows = vectors.new_zeros(len(sizes) * most, vectors.shape[1]).index_copy(0, slots, vectors)
     return Texts(rows.view(len(sizes), most, -1), sentences_there(on_it, most))
 
@@ -56,12 +64,12 @@ def sentences_there(counts: Int[Tensor, " U"], most: int) -> Bool[Tensor, "U M"]
     return torch.arange(most, device=counts.device) < counts.unsqueeze(1)
 
 
-def cut_sentence_pairs(batch: SentencePairBatch, tokens: int | None) -> list[SentencePairBatch]:
-    """The batch in consecutive pieces of whole pairs, each paper once in a piece.
+def split_sentence_pairs(batch: SentencePairBatch, tokens: int | None) -> list[SentencePairBatch]:
+    """The batch in consecutive micro-batches of whole pairs, each paper once in a micro-batch.
 
     Args:
         batch: at least one pair, on the host.
-        tokens: most tokens of a piece's distinct papers; a single pair may have more.
+        tokens: most tokens of a micro-batch's distinct papers; a single pair may have more.
     """
     if tokens is None or batch.rows.tokens <= tokens:
         return [batch]
@@ -123,7 +131,7 @@ class HeldOutSentences:
             distributed.gather_ragged(torch.cat([none, *kept]))
             for kept in (self._counts, self._slots)
         )
-        (vectors,) = gathered([self._vectors], device)
+        (vectors,) = gather_columns([self._vectors], device)
         columns = torch.stack([dev.anchor, dev.positive, dev.negative]).to(device)
         # Where each paper's sentences begin, and how many it has: 0 where it was not encoded.
         first, count = none.new_zeros(dev.papers), none.new_zeros(dev.papers)
@@ -145,6 +153,6 @@ class HeldOutSentences:
             losses.append(loss)
             nearer.append(near < far)
         return {
-            "loss": torch.cat(losses).to(widest(vectors)).mean().item(),
-            "accuracy": torch.cat(nearer).to(widest(vectors)).mean().item(),
+            "loss": torch.cat(losses).to(widest_float(vectors)).mean().item(),
+            "accuracy": torch.cat(nearer).to(widest_float(vectors)).mean().item(),
         }

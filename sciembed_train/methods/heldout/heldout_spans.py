@@ -16,18 +16,18 @@ from sciembed_train.batch import DevSpans, SpanBatch
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.losses.contrastive import masked_lm, nt_xent
 from sciembed_train.losses.similarity import unit
-from sciembed_train.methods.base import full_precision, gathered, widest
+from sciembed_train.methods.base import full_precision, gather_columns, widest_float
 
 VALIDATION_SCORES = ("val/loss", "val/contrastive_loss", "val/mlm_loss", "val/partner_accuracy")
 
 
-def cut_spans(batch: SpanBatch, tokens: int | None) -> list[SpanBatch]:
-    """The batch in pieces of consecutive whole documents.
+def split_spans(batch: SpanBatch, tokens: int | None) -> list[SpanBatch]:
+    """The batch in micro-batches of consecutive whole documents.
 
     Args:
         batch: at least one document, on the host; every document has as many anchors and copies
             of them.
-        tokens: most tokens of a piece; a single document may have more. None for no cut.
+        tokens: most tokens of a micro-batch; a single document may have more. None for no cut.
     """
     if tokens is None or batch.rows.tokens <= tokens:
         return [batch]
@@ -62,7 +62,7 @@ def _documents(batch: SpanBatch, rows: Tensor) -> SpanBatch:
     anchors = batch.anchor.shape[0] // len(batch)
     positives = batch.positive.shape[1] * anchors
     kept = rows.flatten()
-    # Where each token of the batch stands in the piece; -1 where it does not.
+    # Where each token of the batch stands in the micro-batch; -1 where it does not.
     numbers = torch.arange(batch.rows.tokens)
     chosen = replace(batch.rows, ids=numbers).select(kept).ids
     places = torch.full_like(numbers, -1)
@@ -123,7 +123,7 @@ class HeldOutSpans:
     def add(self, encoder: Encoder, batch: SpanBatch) -> None:
         """Encode the spans of some held-out documents."""
         if self.mlm_weight:
-            vectors, states = encoder.with_states(batch.rows, batch.masked)
+            vectors, states = encoder.with_token_states(batch.rows, batch.masked)
             self._mlm.append(masked_lm(encoder.token_logits(states), batch.labels))
             self._masked += len(batch.labels)
         else:
@@ -149,7 +149,7 @@ class HeldOutSpans:
             loss += self.contrastive_weight * found["contrastive_loss"]
         if self.mlm_weight:
             lost = torch.zeros((), device=device)
-            sums = torch.tensor([0.0, self._masked], dtype=widest(lost), device=device)
+            sums = torch.tensor([0.0, self._masked], dtype=widest_float(lost), device=device)
             if self._mlm:
                 sums[0] = torch.stack(self._mlm).sum()
             total, count = distributed.sum_over_ranks(sums).tolist()
@@ -161,7 +161,7 @@ class HeldOutSpans:
         """Anchors, then averaged positives, of all ranks in the order of the documents."""
         slots = torch.zeros(0, dtype=torch.int64, device=device)
         slots = distributed.gather_ragged(torch.cat([slots, *self._slots]))
-        anchors, positives = gathered([self._anchors, self._positives], device)
+        anchors, positives = gather_columns([self._anchors, self._positives], device)
         if not len(slots):
             return None
         order = torch.argsort(slots)

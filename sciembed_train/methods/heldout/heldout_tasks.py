@@ -24,12 +24,12 @@ from sciembed_train.batch import (
     TaskKind,
     TokenRows,
     TripletPart,
+    index_ranges,
     on_device,
-    runs,
 )
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.losses.similarity import euclidean
-from sciembed_train.methods.base import full_precision, gathered, widest
+from sciembed_train.methods.base import full_precision, gather_columns, widest_float
 from sciembed_train.methods.heldout.heldout_triplets import whole_examples
 
 # As a recipe may name them to choose the best checkpoint by; a star stands for a task.
@@ -104,19 +104,20 @@ def label_losses(
     return (scores.squeeze(1) - label) ** 2
 
 
-def cut_tasks(
+def split_tasks(
     batch: TaskBatch, tokens: int | None, apart: Callable[[str], bool]
 ) -> list[TaskBatch]:
-    """The batch in pieces of whole examples, each text once in a piece for every format.
+    """The batch in micro-batches of whole examples, each text once in a micro-batch for every
+    format.
 
     Args:
         batch: at least one example, on the host.
-        tokens: most tokens of a piece; a single example may have more. None for no cut.
-        apart: tasks whose examples, first in order, share no piece with the others'.
+        tokens: most tokens of a micro-batch; a single example may have more. None for no cut.
+        apart: tasks whose examples, first in order, share no micro-batch with the others'.
     """
     if tokens is None or batch.rows.tokens <= tokens:
         return [batch]
-    pieces = []
+    micro_batches = []
     for first in (True, False):
         parts = [part for part in batch.parts if apart(part.task) is first and len(part)]
         if not parts:
@@ -133,10 +134,10 @@ def cut_tasks(
                     rows = where[here.start - chosen.start : here.stop - chosen.start]
                     held.append(_with_rows(part, rows, own))
             kept = batch.rows.select(texts)
-            pieces.append(
+            micro_batches.append(
                 replace(batch, rows=kept, formats=batch.formats[texts], parts=tuple(held))
             )
-    return pieces
+    return micro_batches
 
 
 def _members(part: TripletPart | LabelPart) -> Int[Tensor, "B 3"]:
@@ -163,7 +164,7 @@ def fingerprints(rows: TokenRows) -> Int[Tensor, " U"]:
     longest = int(lengths.max()) if len(lengths) else 0
     powers = torch.full((longest,), _FACTOR, device=ids.device).cumprod(0)
     texts = np.repeat(np.arange(len(lengths)), lengths)
-    place, of = on_device(ids.device, runs(np.zeros_like(lengths), lengths), texts)
+    place, of = on_device(ids.device, index_ranges(np.zeros_like(lengths), lengths), texts)
     # Squared with a shift between, so that near ids do not stand in near numbers.
     mixed = (ids + 1) * _FACTOR
     mixed = (mixed ^ (mixed >> 29)) * powers[place]
@@ -207,7 +208,7 @@ class HeldOutTasks:
         """
         none = torch.zeros(0, dtype=torch.int64, device=device)
         slots = distributed.gather_ragged(torch.cat([none, *self._slots]))
-        (vectors,) = gathered([self._vectors], device)
+        (vectors,) = gather_columns([self._vectors], device)
         if not len(slots):
             return {}
         table = vectors.new_zeros(dev.texts, vectors.shape[1])
@@ -236,7 +237,7 @@ class HeldOutTasks:
         examples: Int[Tensor, " B"],
         table: Float[Tensor, "P D"],
     ) -> dict[str, float]:
-        wide = widest(table)
+        wide = widest_float(table)
         if isinstance(part, TripletPart):
             near, far = torch.cat(
                 [
@@ -285,7 +286,7 @@ def macro_f1(said: Int[Tensor, "B C"], label: Int[Tensor, "B C"]) -> float:
     there = either > 0
     if not there.any():
         return 0.0
-    return (2 * both[there].to(widest(both)) / either[there]).mean().item()
+    return (2 * both[there].to(widest_float(both)) / either[there]).mean().item()
 
 
 def kendall_tau_b(x: Float[Tensor, " B"], y: Float[Tensor, " B"]) -> float:

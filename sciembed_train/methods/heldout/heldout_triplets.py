@@ -25,7 +25,7 @@ from sciembed_train.batch import (
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.evaluation import metrics
 from sciembed_train.losses.similarity import pairwise_euclidean
-from sciembed_train.methods.base import full_precision, gathered, widest
+from sciembed_train.methods.base import full_precision, gather_columns, widest_float
 
 VALIDATION_SCORES = ("val/loss", "val/mrr", "val/recall@10", "val/map")
 
@@ -59,7 +59,7 @@ class HeldOutTriplets:
         """
         none = torch.zeros(0, dtype=torch.int64, device=device)
         slots = distributed.gather_ragged(torch.cat([none, *self._slots]))
-        (vectors,) = gathered([self._vectors], device)
+        (vectors,) = gather_columns([self._vectors], device)
         if not len(slots):
             return {}
         table = vectors.new_zeros(dev.papers, vectors.shape[1])
@@ -115,42 +115,43 @@ def held_out_scores(
             )
     mrr, recall, average = np.mean(found, axis=0).tolist()
     return {
-        "loss": torch.cat(losses).to(widest(vectors)).mean().item(),
+        "loss": torch.cat(losses).to(widest_float(vectors)).mean().item(),
         "mrr": mrr,
         "recall@10": recall,
         "map": average,
     }
 
 
-def cut_triplets(batch: TripletBatch, tokens: int | None) -> list[TripletBatch]:
-    """The batch in consecutive pieces of whole triplets, each paper once in a piece.
+def split_triplets(batch: TripletBatch, tokens: int | None) -> list[TripletBatch]:
+    """The batch in consecutive micro-batches of whole triplets, each paper once in a micro-batch.
 
-    A paper of several pieces is encoded once in each; the sum of the pieces' shares of the
-    loss is the loss of the batch.
+    A paper of several micro-batches is encoded once in each; the sum of the micro-batches' shares
+    of the loss is the loss of the batch.
 
     Args:
         batch: at least one triplet, on the host.
-        tokens: most tokens of a piece's distinct papers; a single triplet may have more.
+        tokens: most tokens of a micro-batch's distinct papers; a single triplet may have more.
     """
     if tokens is None or batch.rows.tokens <= tokens:
         return [batch]
     members = torch.stack([batch.anchor, batch.positive, batch.negative], dim=1)
-    pieces = []
+    micro_batches = []
     for papers, where, _ in whole_examples(batch.rows, members, tokens):
         anchor, positive, negative = (where[:, c].contiguous() for c in range(3))
         rows = batch.rows.select(papers)
-        pieces.append(TripletBatch(rows, anchor, positive, negative, batch.step))
-    return pieces
+        micro_batches.append(TripletBatch(rows, anchor, positive, negative, batch.step))
+    return micro_batches
 
 
-def cut_pairs(batch: PairBatch, tokens: int | None) -> list[PairBatch]:
-    """The batch in consecutive pieces of whole pairs, each paper once in a piece.
+def split_pairs(batch: PairBatch, tokens: int | None) -> list[PairBatch]:
+    """The batch in consecutive micro-batches of whole pairs, each paper once in a micro-batch.
 
-    A piece's ``forbidden`` stays that of the batch: pairs meet in the batch, not in a piece.
+    A micro-batch's ``forbidden`` stays that of the batch: pairs meet in the batch, not in a
+    micro-batch.
 
     Args:
         batch: at least one pair, on the host.
-        tokens: most tokens of a piece's distinct papers; a single pair may have more.
+        tokens: most tokens of a micro-batch's distinct papers; a single pair may have more.
     """
     if tokens is None or batch.rows.tokens <= tokens:
         return [batch]

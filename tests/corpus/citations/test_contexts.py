@@ -131,7 +131,7 @@ def test_published_numbers_are_one_flag_and_others_stand_above_them(tmp_path):
         "max_sentences": 20,
         "longest_sentence": 80,
         "short_sentence": 0,
-        "mask_marks": False,
+        "mask_mentions": False,
         "sentence_pairs": "none",
     }
 

@@ -4,9 +4,9 @@ import pytest
 from sciembed_train.corpus.fulltext.markup import (
     LONGEST_FORMULA,
     plain_formula,
-    without_markers,
+    without_markup,
     without_tex,
-    without_unarxive_markers,
+    without_unarxive_markup,
 )
 
 FORMULAS = {"k": "k", "_3": "_3", "deg": "^{\\circ }", "long": "x=" + "a+" * 30, "le": "i \\le n"}
@@ -31,13 +31,13 @@ FORMULAS = {"k": "k", "_3": "_3", "deg": "^{\\circ }", "long": "x=" + "a+" * 30,
     ],
 )
 def test_markers_of_unarxive_become_clean_text(text, clean):
-    assert " ".join(without_unarxive_markers(text, FORMULAS).split()) == clean
+    assert " ".join(without_unarxive_markup(text, FORMULAS).split()) == clean
 
 
 def test_markers_of_s2orcs_latex_parses_become_clean_text():
     text = "As BIBREF0 , BIBREF12 show, INLINEFORM0 holds (FIGREF3 ): DISPLAYFORM0 for REF."
     formulas = {"INLINEFORM0": "\\alpha _i", "DISPLAYFORM0": "b=" * 40}
-    clean = " ".join(without_markers(text, formulas).split())
+    clean = " ".join(without_markup(text, formulas).split())
     assert clean == "As show, α_i holds: for REF."
 
 
@@ -69,7 +69,7 @@ def test_a_formula_is_written_in_plain_characters(latex, plain):
 
 def test_a_formula_stays_up_to_the_longest():
     for n, there in ((LONGEST_FORMULA, True), (LONGEST_FORMULA + 1, False)):
-        clean = without_markers("a {{formula:f}} b", {"f": "x" * n})
+        clean = without_markup("a {{formula:f}} b", {"f": "x" * n})
         assert ("x" in clean) == there
 
 
@@ -82,6 +82,6 @@ def test_titles_and_abstracts_of_arxiv_lose_their_tex():
 
 @pytest.mark.parametrize("text", ["{{" * 20000, "{{cite:" * 9000, "(" * 50000 + "{{cite:a}}"])
 def test_broken_markers_are_left_and_take_no_time(text):
-    without_unarxive_markers(text, {})
+    without_unarxive_markup(text, {})
     plain_formula(text)
     plain_formula("\\frac{" * 3000)

@@ -259,7 +259,7 @@ def test_a_text_of_several_rows_is_held_out_and_forbidden_by_all_that_it_cites(t
         np.array([i for i, t in enumerate(texts) if t.split()[1] == w]) for w in ("five", "four")
     )
     assert len(five) == 2
-    assert pairs.forbidden(np.stack([five, five[::-1]], axis=1)).all()
+    assert pairs.excluded(np.stack([five, five[::-1]], axis=1)).all()
     assert pairs.alike(five, five[::-1]).all()
     assert pairs.alike(four, five[:1]).all()
 

@@ -181,10 +181,12 @@ def test_choices_are_spread_evenly(tmp_path):
     found = mine(tmp_path, citations, [True] * n, [0] * n, TripletMining(per_query=4, hard=1))
     rows = found.rows[found.rows[:, 0] < 400]
     hard = found.hard[found.rows[:, 0] < 400]
-    firsts = rows[::4, 1] - 400
-    assert_even(np.bincount(firsts, minlength=10))
+    range_starts = rows[::4, 1] - 400
+    assert_even(np.bincount(range_starts, minlength=10))
     assert_even(np.bincount(rows[hard, 2] - 410, minlength=10))
-    pairs = firsts * 10 + rows[1::4, 1] - 400  # the second positive does not follow from the first
+    pairs = (
+        range_starts * 10 + rows[1::4, 1] - 400
+    )  # the second positive does not follow from the first
     assert_even(np.bincount(pairs, minlength=100)[[i for i in range(100) if i // 10 != i % 10]])
     easy = rows[~hard, 2]
     assert_even(np.bincount(easy // 100, minlength=10)[[0, 1, 2, 3, 5, 6, 7, 8]])

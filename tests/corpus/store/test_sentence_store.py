@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from sciembed_train.commands.prepare import PrepareSettings, prepare
 from sciembed_train.corpus.store.sentence_store import (
-    SentencedTokens,
+    SentenceTokens,
     abstract_sentences,
-    write_sentenced_store,
+    write_sentence_store,
 )
 from sciembed_train.corpus.store.token_store import write_token_store
 from sciembed_train.errors import UserError
@@ -35,13 +35,13 @@ def sentenced_papers(n, seed=0):
     ]
 
 
-def plain_sentences(tokenizer, form, title, sentences, max_length):
+def plain_sentences(tokenizer, input_format, title, sentences, max_length):
     """Of each sentence that is left its ids, found word by word and cut by hand."""
-    body = tokenizer.encode([form.compose(title, sentences, tokenizer.sep_token)])[0]
+    body = tokenizer.encode([input_format.compose(title, sentences, tokenizer.sep_token)])[0]
     room = max_length - len(tokenizer.prefix) - len(tokenizer.suffix)
     at = len(body)
     found = []
-    gap = 1 if form.sentences == "sep" else 0
+    gap = 1 if input_format.sentences == "sep" else 0
     for sentence in reversed(sentences):
         ids = tokenizer.encode([sentence])[0]
         start = at - len(ids)
@@ -59,10 +59,10 @@ def tokenizer(tiny_bert):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("max_length", [512, 24, 5])
-def test_the_tokens_of_a_sentence_are_the_sentence(tokenizer, tmp_path, form, max_length):
+def test_the_tokens_of_a_sentence_are_the_sentence(tokenizer, tmp_path, input_format, max_length):
     papers = sentenced_papers(50)
-    store = write_sentenced_store(
-        tmp_path / "s", tokenizer, form, papers, shard_papers=7, batch_papers=6
+    store = write_sentence_store(
+        tmp_path / "s", tokenizer, input_format, papers, shard_papers=7, batch_papers=6
     )
     readable = [i for i, (title, sentences) in enumerate(papers) if title or sentences]
     asked = np.array([*readable[::-1], readable[3], readable[3]])
@@ -73,23 +73,23 @@ def test_the_tokens_of_a_sentence_are_the_sentence(tokenizer, tmp_path, form, ma
     found = [[] for _ in asked]
     for row, start, size in zip(of, starts, sizes, strict=True):
         found[row].append(rows[row][start : start + size].tolist())
-    want = [plain_sentences(tokenizer, form, *papers[i], max_length) for i in asked]
+    want = [plain_sentences(tokenizer, input_format, *papers[i], max_length) for i in asked]
     assert found == want
-    if max_length == 512 and not form.control_code:
+    if max_length == 512 and not input_format.control_code:
         with_abstract = next(k for k, i in enumerate(asked) if len(papers[i][1]) > 1)
         decoded = [tokenizer.hf.decode(part) for part in found[with_abstract]]
         assert decoded == [s.replace(".", " .") for s in papers[asked[with_abstract]][1]]
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_ids_are_those_of_the_composed_text(tokenizer, tmp_path, form):
+def test_ids_are_those_of_the_composed_text(tokenizer, tmp_path, input_format):
     papers = sentenced_papers(40, seed=2)
-    store = write_sentenced_store(tmp_path / "s", tokenizer, form, papers)
+    store = write_sentence_store(tmp_path / "s", tokenizer, input_format, papers)
     rows = [
         {"paper": i, "title": title, "abstract": list(sentences)}
         for i, (title, sentences) in enumerate(papers)
     ]
-    plain = write_token_store(tmp_path / "t", tokenizer, form, rows)
+    plain = write_token_store(tmp_path / "t", tokenizer, input_format, rows)
     for one, other in zip(
         store.rows(np.arange(40), 64), plain.rows(np.arange(40), 64), strict=True
     ):
@@ -104,7 +104,7 @@ def test_a_sentence_without_a_token_is_left_out_and_those_after_it_move_up(token
         (None, [NOTHING, "word6."]),
         (NOTHING, []),
     ]
-    store = write_sentenced_store(tmp_path / "s", tokenizer, InputFormat(), papers)
+    store = write_sentence_store(tmp_path / "s", tokenizer, InputFormat(), papers)
     assert store.sentence_counts.tolist() == [3, 1, 1, 0]
     given = np.array([0, 0, 0, 1, 2]), np.array([0, 2, 4, 0, 1])
     assert store.numbered(*given).tolist() == [0, 1, 2, 0, 0]
@@ -133,7 +133,7 @@ def test_a_text_is_cut_and_its_sentences_joined_are_the_text():
 
 
 def test_a_store_sent_to_a_worker_is_mapped_there(tokenizer, tmp_path):
-    store = write_sentenced_store(tmp_path / "s", tokenizer, InputFormat(), sentenced_papers(300))
+    store = write_sentence_store(tmp_path / "s", tokenizer, InputFormat(), sentenced_papers(300))
     store.sentences(np.arange(300), 64)
     sent = pickle.dumps(store)
     assert len(sent) < 3000
@@ -149,19 +149,19 @@ def test_a_store_sent_to_a_worker_is_mapped_there(tokenizer, tmp_path):
 )
 def test_a_store_that_was_cut_short_or_lacks_a_file_is_refused(tokenizer, tmp_path, name):
     papers = sentenced_papers(30)
-    write_sentenced_store(tmp_path / "s", tokenizer, InputFormat(), papers)
+    write_sentence_store(tmp_path / "s", tokenizer, InputFormat(), papers)
     path = tmp_path / "s" / name
     content = path.read_bytes()
     path.write_bytes(content[: len(content) - 8])
     with pytest.raises(UserError, match=r"damaged.* prepare"):
-        SentencedTokens.open(tmp_path / "s")
+        SentenceTokens.open(tmp_path / "s")
     path.unlink()
     with pytest.raises(UserError, match=r"damaged.* prepare"):
-        SentencedTokens.open(tmp_path / "s")
+        SentenceTokens.open(tmp_path / "s")
     if name == "sentence_lengths.npy":  # another store's file
         np.save(path, np.ones(3, np.int32))
         with pytest.raises(UserError, match="3 lengths of sentences"):
-            SentencedTokens.open(tmp_path / "s")
+            SentenceTokens.open(tmp_path / "s")
 
 
 def write_papers(tmp_path):
@@ -200,8 +200,8 @@ def test_prepare_adds_tokens_of_sentences_to_a_corpus_that_is_there(tiny_bert, t
     assert [p.name for p in corpus.folder.iterdir() if p.name.startswith(".")] == []
     # Another form takes the same sentences.
     cut = (corpus.folder / "abstract_sentences.parquet").stat().st_mtime_ns
-    form = InputFormat(sentences="sep")
-    corpus = prepare(PrepareSettings(**given, sentence_tokens=True, form=form))
+    input_format = InputFormat(sentences="sep")
+    corpus = prepare(PrepareSettings(**given, sentence_tokens=True, input_format=input_format))
     assert (corpus.folder / "abstract_sentences.parquet").stat().st_mtime_ns == cut
     assert len(corpus.info["sentenced_stores"]) == 2
 

@@ -14,8 +14,8 @@ from sciembed_train.text.inputs import InputFormat, TextTokenizer
 from tests.helpers.small_corpus import small_papers
 
 
-def expected(tokenizer, form, papers, max_length):
-    texts = [form.compose(p["title"], p["abstract"], tokenizer.sep_token) for p in papers]
+def expected(tokenizer, input_format, papers, max_length):
+    texts = [input_format.compose(p["title"], p["abstract"], tokenizer.sep_token) for p in papers]
     return tokenizer.rows(texts, max_length)
 
 
@@ -28,19 +28,19 @@ def split_rows(ids, lengths):
 def test_rows_are_the_tokenizers_own_for_any_shard_size(request, tmp_path, fixture, shard_papers):
     tokenizer = TextTokenizer.load(request.getfixturevalue(fixture))
     papers = small_papers(40)
-    form = InputFormat()
+    input_format = InputFormat()
     store = write_token_store(
-        tmp_path / "s", tokenizer, form, papers, shard_papers=shard_papers, batch_papers=5
+        tmp_path / "s", tokenizer, input_format, papers, shard_papers=shard_papers, batch_papers=5
     )
     assert len(store) == 40
     asked = np.array([39, 0, 7, 7, 6, 13, 22])
     for max_length in (512, 20, 3):
         ids, lengths = store.rows(asked, max_length)
-        want = expected(tokenizer, form, [papers[i] for i in asked], max_length)
+        want = expected(tokenizer, input_format, [papers[i] for i in asked], max_length)
         assert split_rows(ids, lengths) == want
     assert store.lengths.tolist() == [
         len(row) - len(store.prefix) - len(store.suffix)
-        for row in expected(tokenizer, form, papers, 10**6)
+        for row in expected(tokenizer, input_format, papers, 10**6)
     ]
 
 
@@ -68,8 +68,8 @@ def test_a_paper_without_text_has_an_empty_body_even_with_a_control_code(tiny_be
         {"paper": 1, "title": "word1", "abstract": ["", " "]},
         {"paper": 2, "title": None, "abstract": []},
     ]
-    form = InputFormat(control_code="word2")
-    store = write_token_store(tmp_path / "s", tokenizer, form, papers)
+    input_format = InputFormat(control_code="word2")
+    store = write_token_store(tmp_path / "s", tokenizer, input_format, papers)
     assert store.lengths.tolist() == [0, 2, 0]
     ids, lengths = store.rows(np.array([2, 0]), 8)
     assert ids.tolist() == [2, 3, 2, 3]

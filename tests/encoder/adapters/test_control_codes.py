@@ -11,14 +11,14 @@ TEXTS = ["word1 word2[SEP]word3 word4 word5", "word9", "word7 " * 40]
 
 @pytest.fixture
 def encoder(request, tiny_bert):
-    way = getattr(request, "param", "packed")
+    way = getattr(request, "param", "unpadded")
     settings = EncoderSettings(
         str(tiny_bert), max_length=12, control_codes=True, forward=way, dropout=0.0
     )
     return Encoder(settings).double().eval()
 
 
-@pytest.mark.parametrize("encoder", ["packed", "padded"], indirect=True)
+@pytest.mark.parametrize("encoder", ["unpadded", "padded"], indirect=True)
 def test_the_vector_is_the_state_of_the_code_before_the_text(encoder):
     names = ["classification", "adhoc_query", "proximity"]
     formats = torch.tensor([list(FORMATS).index(name) for name in names])

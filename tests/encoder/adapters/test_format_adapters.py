@@ -13,7 +13,7 @@ from sciembed_train.encoder.adapters.adapter_settings import (
 )
 from sciembed_train.encoder.adapters.format_adapters import FormatAdapters, fingerprint
 from sciembed_train.encoder.unpadded.attention import Layout
-from sciembed_train.encoder.unpadded.bert import Run, packed_states
+from sciembed_train.encoder.unpadded.bert import Run, unpadded_states
 from sciembed_train.errors import UserError
 from tests.helpers.adapter_models import (
     CODES,
@@ -35,9 +35,9 @@ def folder(request):
     return request.getfixturevalue(request.param)
 
 
-def packed(backbone, choice, rows, cls_only=False, checkpointing=False):
-    run = Run(checkpointing=checkpointing, end=choice.packed)
-    return packed_states(backbone, rows.ids, laid_out(rows), cls_only, run)
+def unpadded(backbone, choice, rows, cls_only=False, checkpointing=False):
+    run = Run(checkpointing=checkpointing, end=choice.unpadded)
+    return unpadded_states(backbone, rows.ids, laid_out(rows), cls_only, run)
 
 
 def laid_out(rows):
@@ -67,7 +67,7 @@ def test_a_mixed_packed_forward_equals_the_library_text_by_text(
     want_grads = gradients(backbone, want)
 
     choice = adapters.choose(FORMATS, LENGTHS)
-    got = packed(backbone, choice, rows, cls_only, checkpointing)
+    got = unpadded(backbone, choice, rows, cls_only, checkpointing)
     assert (got - want).abs().max() <= part * want.abs().max()
     # The library alone leaves an adapter that no text reads without a gradient.
     for name in adapters.names:
@@ -83,7 +83,7 @@ def test_a_mixed_packed_forward_equals_the_library_s_own_mixed_one(folder):
     rows = ragged(LENGTHS)
     choice = adapters.choose(FORMATS, LENGTHS)
     want = torch.cat(library_padded(backbone, rows, choice.padded()))
-    got = packed(backbone, choice, rows)
+    got = unpadded(backbone, choice, rows)
     torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
     assert_close(gradients(backbone, got), gradients(backbone, want), 1e-11)
 
@@ -91,8 +91,8 @@ def test_a_mixed_packed_forward_equals_the_library_s_own_mixed_one(folder):
 def test_every_format_changes_the_vector_its_own_way(tiny_bert):
     backbone, adapters = adapted(tiny_bert)
     rows = ragged([9])
-    vectors = [packed(backbone, adapters.choose([f], [9]), rows, True) for f in range(4)]
-    vectors.append(packed_states(backbone, rows.ids, laid_out(rows), True))  # the base itself
+    vectors = [unpadded(backbone, adapters.choose([f], [9]), rows, True) for f in range(4)]
+    vectors.append(unpadded_states(backbone, rows.ids, laid_out(rows), True))  # the base itself
     for number, first in enumerate(vectors):
         for second in vectors[:number]:
             assert (first - second).abs().max() > 0.1
@@ -119,7 +119,7 @@ def keep_padded(backbone, choice, rows):
 
 
 def keep_packed(checkpointing):
-    return lambda backbone, choice, rows: packed(
+    return lambda backbone, choice, rows: unpadded(
         backbone, choice, rows, checkpointing=checkpointing
     )
 
@@ -168,7 +168,7 @@ def test_these_tests_tell_a_choice_that_is_a_state_of_the_model(tiny_bert):
         backbone.set_active_adapters(CODES[place])
 
     def forward(backbone, _, rows):
-        return packed_states(backbone, rows.ids, laid_out(rows), run=Run(checkpointing=True))
+        return unpadded_states(backbone, rows.ids, laid_out(rows), run=Run(checkpointing=True))
 
     got = two_passes(backbone, adapters, stateful, forward)
     with pytest.raises(AssertionError):
@@ -196,13 +196,13 @@ def test_a_new_adapter_is_near_the_identity_and_alike_for_the_same_seed(tiny_ber
 
     rows = ragged([9])
     plain = AutoModel.from_pretrained(str(tiny_bert)).eval()
-    base = packed_states(plain, rows.ids, laid_out(rows))
+    base = unpadded_states(plain, rows.ids, laid_out(rows))
     states = []
     for _ in range(2):
         backbone = AutoModel.from_pretrained(str(tiny_bert)).eval()
         torch.manual_seed(5)
         adapters = FormatAdapters(backbone, AdapterSettings(formats=("proximity",)), "base")
-        states.append(packed(backbone, adapters.choose([2], [9]), rows))
+        states.append(unpadded(backbone, adapters.choose([2], [9]), rows))
     assert torch.equal(states[0], states[1])
     assert 0 < (states[0] - base).abs().max() < 0.1
 

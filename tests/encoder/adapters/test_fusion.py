@@ -76,7 +76,7 @@ def by_hand(encoder, rows, places):
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("forward", ["packed", "padded"])
+@pytest.mark.parametrize("forward", ["unpadded", "padded"])
 @pytest.mark.parametrize(
     ("dtype", "part", "pooling", "fusion"),
     [
@@ -88,7 +88,7 @@ def by_hand(encoder, rows, places):
 def test_a_mixed_batch_equals_the_library_with_its_fusions_set_by_hand(
     trained, dtype, part, pooling, fusion, forward, checkpointing
 ):
-    given = {"pooling": pooling, "piece_tokens": 60, "forward": forward}
+    given = {"pooling": pooling, "max_tokens_per_forward": 60, "forward": forward}
     plain = fused(trained, dtype, fusion, **given).eval()
     encoder = fused(trained, dtype, fusion, gradient_checkpointing=checkpointing, **given)
     rows = ragged(LENGTHS)
@@ -112,13 +112,13 @@ def test_a_mixed_batch_equals_the_library_with_its_fusions_set_by_hand(
 def test_other_bottlenecks_are_fused_as_the_library_does_it(tiny_bert, tmp_path, config):
     folder = save_adapters(tiny_bert, tmp_path / "model", config)
     encoder = fused(folder, adapters=AdapterSettings(config=config, fusion="dynamic")).eval()
-    assert encoder.packed == ("bn" in config and "inv" not in config)
+    assert encoder.unpadded == ("bn" in config and "inv" not in config)
     rows = ragged(LENGTHS)
     want = by_hand(encoder, rows, PLACES)
     assert (encoder(rows, PLACES) - want).abs().max() <= 1e-10
 
 
-@pytest.mark.parametrize("forward", ["packed", "padded"])
+@pytest.mark.parametrize("forward", ["unpadded", "padded"])
 def test_several_forwards_and_one_backward_are_right_with_checkpointing(trained, forward):
     """What is silently wrong where the fusion in use is a state of the model."""
     found = []
@@ -133,7 +133,7 @@ def test_several_forwards_and_one_backward_are_right_with_checkpointing(trained,
     assert_close(kept[1], kept[0], 1e-12)
 
 
-@pytest.mark.parametrize("forward", ["packed", "padded"])
+@pytest.mark.parametrize("forward", ["unpadded", "padded"])
 def test_every_fusion_has_a_gradient_whatever_formats_a_batch_has(trained, forward):
     encoder = fused(trained, forward=forward)
     grads = gradients(encoder.backbone, encoder(ragged([5, 9]), torch.tensor([1, 1])))

@@ -18,7 +18,8 @@ from tests.encoder.unpadded.test_bert import ragged
 from tests.helpers.masked_models import TYPES, gradients_on_a_rank, write_masked_lm
 from tests.helpers.processes import run_ranks
 
-# Out of order and with ties, so that sorting moves them; several pieces at 60 tokens a piece.
+# Out of order and with ties, so that sorting moves them; several micro-batches at 60 tokens a
+# micro-batch.
 LENGTHS = [7, 40, 3, 40, 12, 25]
 NONE = torch.zeros(0, dtype=torch.long)
 
@@ -29,7 +30,7 @@ def folders(tmp_path_factory):
 
 
 def settings_of(folder, **changes):
-    values = {"pooling": "mean", "max_length": 64, "dropout": 0.0, "piece_tokens": 60}
+    values = {"pooling": "mean", "max_length": 64, "dropout": 0.0, "max_tokens_per_forward": 60}
     return EncoderSettings(str(folder), **{**values, **changes})
 
 
@@ -57,7 +58,7 @@ def test_the_head_of_every_type_in_the_table_is_tested():
 @pytest.mark.parametrize(
     ("kind", "forward"),
     [(kind, "padded") for kind in sorted(TYPES)]
-    + [(kind, "packed") for kind in sorted(set(TYPES) - {"distilbert", "mpnet"})],
+    + [(kind, "unpadded") for kind in sorted(set(TYPES) - {"distilbert", "mpnet"})],
 )
 def test_logits_vectors_and_gradients_are_those_of_transformers(folders, kind, forward, pooling):
     encoder = Encoder(settings_of(folders[kind], forward=forward, pooling=pooling), masked_lm=True)
@@ -65,7 +66,7 @@ def test_logits_vectors_and_gradients_are_those_of_transformers(folders, kind, f
     rows = ragged(250, LENGTHS)
     positions = some_positions(rows)
     assert 10 < len(positions) < rows.tokens
-    vectors, states = encoder.with_states(rows, positions)
+    vectors, states = encoder.with_token_states(rows, positions)
     logits = encoder.token_logits(states)
 
     model = reference(folders[kind])
@@ -96,7 +97,7 @@ def test_logits_vectors_and_gradients_are_those_of_transformers(folders, kind, f
     assert compared == len(list(model.parameters()))
 
 
-@pytest.mark.parametrize("forward", ["packed", "padded"])
+@pytest.mark.parametrize("forward", ["unpadded", "padded"])
 def test_gradient_checkpointing_changes_no_logit_and_no_gradient(folders, forward):
     rows = ragged(250, LENGTHS)
     positions = some_positions(rows)
@@ -106,7 +107,7 @@ def test_gradient_checkpointing_changes_no_logit_and_no_gradient(folders, forwar
             folders["bert"], forward=forward, gradient_checkpointing=checkpointing
         )
         encoder = Encoder(settings, masked_lm=True).double()
-        vectors, states = encoder.with_states(rows, positions)
+        vectors, states = encoder.with_token_states(rows, positions)
         logits = encoder.token_logits(states)
         (logits.square().sum() + vectors.square().sum()).backward()
         found.append((logits.detach(), [p.grad for p in encoder.parameters()]))
@@ -122,7 +123,7 @@ def test_the_head_sees_the_wanted_tokens_and_no_others(folders):
             part.register_forward_hook(lambda _, given, out: seen.append((len(given[0]), len(out))))
     rows = ragged(250, LENGTHS)
     positions = some_positions(rows)
-    _, states = encoder.with_states(rows, positions)
+    _, states = encoder.with_token_states(rows, positions)
     assert seen == []
     encoder.token_logits(states)
     assert set(seen) == {(len(positions), len(positions))}
@@ -134,7 +135,7 @@ def test_without_a_masked_token_every_parameter_still_gets_a_gradient(folders, k
     encoder = Encoder(settings_of(folders[kind]), masked_lm=True)
     rows = ragged(250, LENGTHS)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        vectors, states = encoder.with_states(rows, NONE)
+        vectors, states = encoder.with_token_states(rows, NONE)
         logits = encoder.token_logits(states)
     assert states.shape == (0, 32)
     assert logits.shape == (0, 280)
@@ -162,12 +163,12 @@ def test_positions_may_come_in_any_order_but_must_be_tokens(folders):
     encoder = Encoder(settings_of(folders["bert"]), masked_lm=True).double()
     rows = ragged(250, LENGTHS)
     positions = torch.tensor([126, 0, 7, 50, 7])
-    states = encoder.with_states(rows, positions)[1]
-    alone = [encoder.with_states(rows, p[None])[1] for p in positions]
+    states = encoder.with_token_states(rows, positions)[1]
+    alone = [encoder.with_token_states(rows, p[None])[1] for p in positions]
     torch.testing.assert_close(states, torch.cat(alone), rtol=0, atol=1e-12)
     for wrong in (-1, rows.tokens):
         with pytest.raises(ValueError, match="not all among 127 tokens"):
-            encoder.with_states(rows, torch.tensor([3, wrong]))
+            encoder.with_token_states(rows, torch.tensor([3, wrong]))
 
 
 @pytest.mark.parametrize("kind", ["bert", "electra", "roberta"])
@@ -193,7 +194,7 @@ def test_output_weights_of_their_own_stay_their_own(folders, kind, tmp_path):
         Encoder.load(tmp_path / "b", masked_lm=True),
     ):
         assert not is_tied(again)
-        logits = again.double().token_logits(again.with_states(rows, positions)[1])
+        logits = again.double().token_logits(again.with_token_states(rows, positions)[1])
         torch.testing.assert_close(logits, want[positions], rtol=0, atol=1e-9)
 
 
@@ -229,9 +230,9 @@ def test_half_precision_logits_are_near(folders):
     encoder = Encoder(settings_of(folders["roberta"]), masked_lm=True).eval()
     rows = ragged(250, LENGTHS)
     with torch.no_grad():
-        exact = encoder.token_logits(encoder.with_states(rows, some_positions(rows))[1])
+        exact = encoder.token_logits(encoder.with_token_states(rows, some_positions(rows))[1])
         with torch.autocast("cpu", torch.bfloat16):
-            near = encoder.token_logits(encoder.with_states(rows, some_positions(rows))[1])
+            near = encoder.token_logits(encoder.with_token_states(rows, some_positions(rows))[1])
     assert near.dtype == torch.bfloat16
     assert 0 < (near - exact).abs().max() < 0.05
 
@@ -262,7 +263,7 @@ def test_the_output_weights_stay_those_of_the_embeddings(folders, kind, change):
     optimizer = torch.optim.SGD(encoder.parameters(), lr=0.1)
     rows = ragged(250, LENGTHS)
     encoder.float().token_logits(
-        encoder.with_states(rows, some_positions(rows))[1]
+        encoder.with_token_states(rows, some_positions(rows))[1]
     ).sum().backward()
     optimizer.step()
     assert is_tied(encoder)

@@ -23,7 +23,7 @@ def test_operations_are_those_that_torch_counts(tiny_bert, pooling):
     # Its products are counted, and those inside of a faster kernel are not.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counted:
         if headed:
-            vectors, states = encoder.with_states(given, torch.tensor([3, 20, 40]))
+            vectors, states = encoder.with_token_states(given, torch.tensor([3, 20, 40]))
             loss = vectors.sum() + encoder.token_logits(states).sum()
         else:
             loss = encoder(given).sum()

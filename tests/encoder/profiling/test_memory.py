@@ -37,7 +37,7 @@ def test_what_autograd_keeps_lives():
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
-@pytest.mark.parametrize("forward", ["packed", "padded"])
+@pytest.mark.parametrize("forward", ["unpadded", "padded"])
 @pytest.mark.parametrize("lowered", [False, True])
 def test_the_estimate_is_the_peak_of_a_larger_pass(
     tiny_bert, checkpointing, dropout, forward, lowered
@@ -105,7 +105,7 @@ def test_free_memory_is_the_least_of_the_machines_and_the_containers(tmp_path, m
     assert memory._container(groups, tmp_path) == 800_000
     monkeypatch.setattr(memory, "_machine", lambda: 900_000)
     monkeypatch.setattr(memory, "_container", lambda: 600_000)
-    assert memory.free_memory(CPU, sharers=3) == 200_000
+    assert memory.free_memory(CPU, processes_on_machine=3) == 200_000
     monkeypatch.setattr(memory, "_container", lambda: None)
     assert memory.free_memory(CPU) == 900_000
     assert memory.free_memory(torch.device("meta")) is None

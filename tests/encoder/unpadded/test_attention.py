@@ -85,7 +85,7 @@ def varlen(monkeypatch):
     monkeypatch.setattr(attention, "why_not", lambda *given: None)
 
 
-@pytest.mark.parametrize("alone", [False, True], ids=["all", "firsts"])
+@pytest.mark.parametrize("alone", [False, True], ids=["all", "range_starts"])
 @pytest.mark.parametrize("name", HERE)
 def test_every_way_gives_what_plain_loops_give(name, alone):
     layout, _ = Layout.of(SIZES, CPU)
@@ -97,7 +97,7 @@ def test_every_way_gives_what_plain_loops_give(name, alone):
     torch.testing.assert_close(*grads, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("alone", [False, True], ids=["all", "firsts"])
+@pytest.mark.parametrize("alone", [False, True], ids=["all", "range_starts"])
 @pytest.mark.parametrize("name", HERE)
 def test_every_way_runs_in_inference_mode(name, alone):
     given = inputs(alone)
@@ -120,7 +120,7 @@ def test_layers_that_are_computed_again_do_without_nested_tensors(tiny_bert, mon
         dataclasses.replace(settings, gradient_checkpointing=True, attention="nested")
 
 
-@pytest.mark.parametrize("alone", [False, True], ids=["all", "firsts"])
+@pytest.mark.parametrize("alone", [False, True], ids=["all", "range_starts"])
 def test_varlen_is_called_as_torch_documents_it(varlen, alone):
     layout, _ = Layout.of(SIZES, CPU)
     given = inputs(alone)
@@ -142,7 +142,9 @@ def test_every_way_equals_the_padded_reference(request, model, pooling, name, dt
     if name == "varlen":
         request.getfixturevalue("varlen")
     folder = request.getfixturevalue(model)
-    settings = EncoderSettings(str(folder), pooling=pooling, dropout=0.0, piece_tokens=700)
+    settings = EncoderSettings(
+        str(folder), pooling=pooling, dropout=0.0, max_tokens_per_forward=700
+    )
     both = []
     for changed in ({"attention": name}, {"forward": "padded"}):
         encoder = Encoder(dataclasses.replace(settings, **changed))
@@ -159,7 +161,7 @@ def test_masked_tokens_and_sentences_are_the_same_in_every_way(name, tiny_bert):
     for changed in ({"attention": name}, {"forward": "padded"}):
         settings = dataclasses.replace(EncoderSettings(str(tiny_bert), dropout=0.0), **changed)
         encoder = Encoder(settings, masked_lm=True).double()
-        states = encoder.with_states(rows, positions)[1]
+        states = encoder.with_token_states(rows, positions)[1]
         spans = encoder.sentence_vectors(rows, sentences)
         torch.manual_seed(0)  # the head is new
         found.append((encoder.backbone.embeddings.word_embeddings.weight, states, spans))
@@ -262,7 +264,7 @@ def test_every_way_has_a_name_that_settings_take():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("alone", [False, True], ids=["all", "firsts"])
+@pytest.mark.parametrize("alone", [False, True], ids=["all", "range_starts"])
 @pytest.mark.parametrize("name", ["varlen", "nested", "padded"])
 def test_on_a_gpu_every_way_gives_what_plain_loops_give(name, alone):
     if not torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""The packed forward against the padded forward of transformers, and what it multiplies."""
+"""The unpadded forward against the padded forward of transformers, and what it multiplies."""
 
 import dataclasses
 
@@ -9,9 +9,10 @@ from torch import nn
 from sciembed_train.batch import TokenRows
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.unpadded.attention import Layout
-from sciembed_train.encoder.unpadded.bert import packed_positions, why_not_packed
+from sciembed_train.encoder.unpadded.bert import unpadded_positions, why_not_unpadded
 
-# 2 to 512 tokens, several of equal length, out of order, several pieces at 700 tokens a piece.
+# 2 to 512 tokens, several of equal length, out of order, several micro-batches at 700 tokens a
+# micro-batch.
 LENGTHS = [2, 512, 37, 37, 200, 3, 64, 512, 499, 37, 2]
 
 
@@ -32,9 +33,9 @@ def run(encoder: Encoder, rows: TokenRows) -> tuple[torch.Tensor, dict[str, torc
     return vectors.detach(), {n: p.grad for n, p in encoder.named_parameters()}
 
 
-def assert_same(packed, padded, tolerance: float) -> None:
+def assert_same(unpadded, padded, tolerance: float) -> None:
     """Equal to ``tolerance`` of the largest entry, for each tensor by itself."""
-    (vectors, grads), (want_vectors, want_grads) = packed, padded
+    (vectors, grads), (want_vectors, want_grads) = unpadded, padded
     assert (vectors - want_vectors).abs().max() <= tolerance * want_vectors.abs().max()
     assert grads.keys() == want_grads.keys()
     largest = max(g.abs().max() for g in want_grads.values() if g is not None)
@@ -58,11 +59,13 @@ def folder(request):
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-9), ("float32", 1e-5)])
 def test_packed_equals_padded_in_embeddings_and_every_gradient(folder, pooling, dtype, tolerance):
-    settings = EncoderSettings(str(folder), pooling=pooling, dropout=0.0, piece_tokens=700)
+    settings = EncoderSettings(
+        str(folder), pooling=pooling, dropout=0.0, max_tokens_per_forward=700
+    )
     both = []
-    for forward in ("packed", "padded"):
+    for forward in ("unpadded", "padded"):
         encoder = Encoder(dataclasses.replace(settings, forward=forward))
-        assert encoder.packed == (forward == "packed")
+        assert encoder.unpadded == (forward == "unpadded")
         both.append(run(encoder.to(getattr(torch, dtype)), ragged(250, LENGTHS)))
     assert_same(*both, tolerance)
 
@@ -71,7 +74,7 @@ def test_packed_equals_padded_in_embeddings_and_every_gradient(folder, pooling, 
 def test_packed_equals_padded_on_a_real_pretrained_encoder(minilm, pooling):
     texts = ["word " * n + "graphs of citations" for n in (1, 5, 60, 250)]
     both = []
-    for forward in ("packed", "padded"):
+    for forward in ("unpadded", "padded"):
         settings = EncoderSettings(str(minilm), pooling, 256, forward=forward, dropout=0.0)
         encoder = Encoder(settings)
         both.append(run(encoder, encoder.rows(texts)))
@@ -110,7 +113,7 @@ def test_every_trainable_parameter_gets_a_gradient(folder, pooling):
 
 
 def multiplied(encoder: Encoder, rows: TokenRows) -> dict[str, int]:
-    """Rows that went into each linear layer of the encoder's layers, over all pieces."""
+    """Rows that went into each linear layer of the encoder's layers, over all micro-batches."""
     seen: dict[str, int] = {}
     hooks = [
         module.register_forward_hook(
@@ -130,7 +133,7 @@ def multiplied(encoder: Encoder, rows: TokenRows) -> dict[str, int]:
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_no_padding_token_reaches_a_linear_layer(folder, pooling):
     rows = ragged(250, LENGTHS)
-    settings = EncoderSettings(str(folder), pooling=pooling, piece_tokens=700)
+    settings = EncoderSettings(str(folder), pooling=pooling, max_tokens_per_forward=700)
     seen = multiplied(Encoder(settings), rows)
     assert len(seen) == 2 * 6
     last = {
@@ -156,7 +159,7 @@ def test_a_hook_on_a_submodule_changes_the_result(tiny_bert):
     assert not torch.allclose(encoder(rows), before)
 
 
-@pytest.mark.parametrize("forward", ["packed", "padded"])
+@pytest.mark.parametrize("forward", ["unpadded", "padded"])
 def test_dropout_is_drawn_in_training_and_off_in_evaluation(folder, forward):
     encoder = Encoder(EncoderSettings(str(folder), forward=forward, dropout=0.4))
     rows = ragged(250, [40, 12, 12])
@@ -182,7 +185,7 @@ def test_each_kind_of_dropout_alone_changes_the_packed_result(folder, only):
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-@pytest.mark.parametrize("forward", ["packed", "padded"])
+@pytest.mark.parametrize("forward", ["unpadded", "padded"])
 def test_gradient_checkpointing_changes_no_gradient(tiny_bert, forward, dropout):
     settings = EncoderSettings(str(tiny_bert), forward=forward, dropout=dropout)
     results = []
@@ -232,8 +235,8 @@ def test_roberta_counts_positions_around_a_spelled_out_padding_token():
     )
     want = [theirs(torch.tensor([row]), 1)[0] for row in rows]
     begins = Layout.of(batch.lengths.tolist(), torch.device("cpu"))[0].begins
-    assert torch.equal(packed_positions(batch.ids, begins, 1), torch.cat(want))
-    plain = packed_positions(batch.ids, begins, None)
+    assert torch.equal(unpadded_positions(batch.ids, begins, 1), torch.cat(want))
+    plain = unpadded_positions(batch.ids, begins, None)
     assert plain.tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 0, 1]
 
 
@@ -264,7 +267,7 @@ def test_other_families_of_the_same_shape_run_packed(tiny_bert, tiny_roberta, ki
             Encoder(EncoderSettings("given", pooling, forward=forward), backbone, tokenizer),
             ragged(250, [2, 80, 33]),
         )
-        for forward in ("packed", "padded")
+        for forward in ("unpadded", "padded")
     ]
     assert_same(*both, 1e-9)
 
@@ -281,10 +284,12 @@ def test_an_unlike_backbone_falls_back_to_padded_pieces(tiny_bert, tmp_path):
     tokenizer = Encoder(EncoderSettings(str(tiny_bert))).tokenizer
     DistilBertModel(config).save_pretrained(tmp_path)
     tokenizer.hf.save_pretrained(tmp_path)
-    settings = EncoderSettings(str(tmp_path), max_length=64, dropout=0.0, piece_tokens=100)
+    settings = EncoderSettings(
+        str(tmp_path), max_length=64, dropout=0.0, max_tokens_per_forward=100
+    )
     encoder = Encoder(settings).double().eval()
-    assert not encoder.packed
-    assert "distilbert" in (why_not_packed(encoder.backbone) or "")
+    assert not encoder.unpadded
+    assert "distilbert" in (why_not_unpadded(encoder.backbone) or "")
     rows = ragged(250, [64, 2, 30, 64, 7])
     alone = [
         encoder.backbone(input_ids=t[None]).last_hidden_state[:, 0]
@@ -293,4 +298,4 @@ def test_an_unlike_backbone_falls_back_to_padded_pieces(tiny_bert, tmp_path):
     torch.testing.assert_close(encoder(rows), torch.cat(alone), rtol=0, atol=1e-9)
     assert encoder.dim == 32
     with pytest.raises(UserError, match="cannot run so"):
-        Encoder(dataclasses.replace(settings, forward="packed"))
+        Encoder(dataclasses.replace(settings, forward="unpadded"))

@@ -1,4 +1,4 @@
-"""The compiled part of a packed layer against the plain one, and how often it is compiled."""
+"""The compiled part of a unpadded layer against the plain one, and how often it is compiled."""
 
 import dataclasses
 
@@ -98,7 +98,7 @@ def test_value_and_gradients_are_those_of_the_plain_layers(
         str(tiny_bert),
         pooling=pooling,
         dropout=0.0,
-        piece_tokens=700,
+        max_tokens_per_forward=700,
         gradient_checkpointing=checkpointing,
     )
     plain, compiled = both(settings, ragged(250, LENGTHS))
@@ -108,10 +108,12 @@ def test_value_and_gradients_are_those_of_the_plain_layers(
 
 
 def test_as_often_as_there_are_layers_and_pieces_compiled_code_runs(tiny_bert, counted):
-    settings = EncoderSettings(str(tiny_bert), pooling="mean", piece_tokens=700, compile=True)
+    settings = EncoderSettings(
+        str(tiny_bert), pooling="mean", max_tokens_per_forward=700, compile=True
+    )
     encoder = Encoder(settings)
     run(encoder, ragged(250, [300, 300, 300, 300]))
-    assert counted.calls == 2 * 2  # layers, pieces
+    assert counted.calls == 2 * 2  # layers, micro-batches
     encoder.eval()
     encoder.encode_rows(ragged(250, [300, 9]))
     assert counted.calls == 2 * 2  # what is not trained stays plain
@@ -283,7 +285,9 @@ def test_torchs_own_compiler_gives_the_same(tiny_bert, fresh, tmp_path, monkeypa
         get_cpp_compiler()
     except InvalidCxxCompiler:
         pytest.skip("there is no C++ compiler here")
-    settings = EncoderSettings(str(tiny_bert), dropout=dropout, piece_tokens=700, compile=True)
+    settings = EncoderSettings(
+        str(tiny_bert), dropout=dropout, max_tokens_per_forward=700, compile=True
+    )
     rows = ragged(250, LENGTHS)
     if not dropout:
         for checkpointing in (False, True):

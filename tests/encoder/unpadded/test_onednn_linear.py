@@ -67,7 +67,7 @@ def test_a_frozen_weight_costs_no_product(everywhere):
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean", "mix"])
-@pytest.mark.parametrize("forward", ["packed", "padded"])
+@pytest.mark.parametrize("forward", ["unpadded", "padded"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_an_encoder_gives_the_same_vectors_and_gradients(
     tiny_bert, everywhere, monkeypatch, pooling, forward, checkpointing
@@ -77,14 +77,14 @@ def test_an_encoder_gives_the_same_vectors_and_gradients(
         pooling=pooling,
         dropout=0.0,
         forward=forward,
-        piece_tokens=700,
+        max_tokens_per_forward=700,
         gradient_checkpointing=checkpointing,
     )
     encoder = Encoder(settings)
     rows = ragged(len(encoder.tokenizer.hf), LENGTHS)
     found = run(encoder, rows)
     # The library's own recomputation does not know of it.
-    assert bool(everywhere) == (forward == "packed" or not checkpointing)
+    assert bool(everywhere) == (forward == "unpadded" or not checkpointing)
     monkeypatch.setattr(onednn_linear, "onednn_is_faster", lambda: False)
     assert_same(found, run(encoder, rows), 1e-5)
 

@@ -1,4 +1,4 @@
-"""Gradient caching against one graph over all pieces, with dropout on."""
+"""Gradient caching against one graph over all micro-batches, with dropout on."""
 
 from contextlib import nullcontext
 
@@ -21,7 +21,7 @@ from sciembed_train.methods import aspire, aspire_sentences, declutr, specter2
 from sciembed_train.methods.aspire import Cocite
 from sciembed_train.methods.aspire_sentences import Objectives, SentenceCocite
 from sciembed_train.methods.declutr import Declutr
-from sciembed_train.methods.engine.largest_batch import worst_batch
+from sciembed_train.methods.engine.largest_batch import largest_batch
 from sciembed_train.methods.specter2 import MultiTask
 
 LENGTH = 12
@@ -70,18 +70,18 @@ def made(case, backbone, **settings):
         batch = PairBatch(*pair, column([0, 0]), 0)
         method, size = Cocite(encoder, negatives=negatives, temperature=temperature), 5
     method.manual_backward = lambda loss: loss.backward()
-    method.exchanging = lambda yes: nullcontext()
-    return method.double(), worst_batch(batch, size, LENGTH)
+    method.syncing_gradients = lambda yes: nullcontext()
+    return method.double(), largest_batch(batch, size, LENGTH)
 
 
-def one_graph(method, step, pieces, represent, meet, meets=lambda piece: True):
-    """What `meeting_gradients` gives, by the definition."""
+def one_graph(method, step, micro_batches, represent, meet, meets=lambda micro_batch: True):
+    """What `cached_gradients` gives, by the definition."""
     total, columns = torch.zeros(()), []
-    for number, piece in enumerate(pieces):
+    for number, micro_batch in enumerate(micro_batches):
         method.seed_dropout(step, number)
-        here = represent(piece)
+        here = represent(micro_batch)
         total = total + here.local
-        if meets(piece):
+        if meets(micro_batch):
             columns.append(here.vectors)
     total = total + meet(*(torch.cat(same) for same in zip(*columns, strict=True))).value
     method.manual_backward(total)
@@ -90,15 +90,15 @@ def one_graph(method, step, pieces, represent, meet, meets=lambda piece: True):
 
 def both(method, batch, monkeypatch):
     """Loss and gradients of both ways."""
-    pieces = method.cut(batch, 6 * LENGTH)
-    assert len(pieces) >= 2
+    micro_batches = method.split(batch, 6 * LENGTH)
+    assert len(micro_batches) >= 2
     found = []
     for way in (None, one_graph):
         for module in (aspire, aspire_sentences, declutr, specter2):
             if way is not None:
-                monkeypatch.setattr(module, "meeting_gradients", way)
+                monkeypatch.setattr(module, "cached_gradients", way)
         method.zero_grad()
-        loss = method.gradients(batch, pieces)["loss"] / len(batch)
+        loss = method.gradients(batch, micro_batches)["loss"] / len(batch)
         trained = [p for p in method.parameters() if p.requires_grad]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
         found.append((loss, torch.cat([g.flatten() for g in gradients])))

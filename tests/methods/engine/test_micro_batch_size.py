@@ -21,7 +21,7 @@ from sciembed_train.encoder.profiling.memory import Footprint
 from sciembed_train.errors import UserError
 from sciembed_train.methods.aspire import Cocite
 from sciembed_train.methods.engine import micro_batch_size
-from sciembed_train.methods.engine.largest_batch import worst_batch
+from sciembed_train.methods.engine.largest_batch import largest_batch
 from tests.helpers import training
 from tests.helpers.cocited import write_cocited_corpus
 from tests.helpers.micro_batch_size_training import ROOM, Crowded, on_a_rank, train
@@ -69,16 +69,16 @@ def one(place):
 
 def test_a_step_that_was_tried_changes_no_number(place, one, two, monkeypatch):
     monkeypatch.setattr(Crowded, "room", 10**6)
-    runs = [
-        train(*place, method, dropout=0.2, negatives="all", step_tokens=tokens)
+    forward_count = [
+        train(*place, method, dropout=0.2, negatives="all", max_tokens_per_backward=tokens)
         for method, tokens in ((Pairs, None), (Crowded, "auto"), (Crowded, 10**6))
     ]
-    for run in runs[1:]:
+    for run in forward_count[1:]:
         assert run["left"] == (False, [])
         assert run["tried"].count(8 * 2 * LENGTH) == 1
-        assert run["gradients"] == runs[0]["gradients"]
-        assert run["weights"] == runs[0]["weights"]
-    for found in two:  # nor do the halved pieces
+        assert run["gradients"] == forward_count[0]["gradients"]
+        assert run["weights"] == forward_count[0]["weights"]
+    for found in two:  # nor do the halved micro-batches
         assert difference(found["crowded"], one["whole"], "gradients") < 1e-9
 
 
@@ -102,48 +102,55 @@ def test_on_a_cpu_the_estimate_decides_and_nothing_is_tried(tiny_bert, monkeypat
         micro_batch_size, "footprint", lambda encoder, length: Footprint(1000, 50.0)
     )
     monkeypatch.setattr(Cocite, "optimizer_ready", False)
-    monkeypatch.setattr(Cocite, "unsynchronised", nullcontext)
+    monkeypatch.setattr(Cocite, "without_gradient_sync", nullcontext)
     monkeypatch.setattr(Cocite, "gradients", None)
     encoder = EncoderSettings(str(tiny_bert), max_length=LENGTH)
 
     def run(tokens, wanted="auto", cut_before=None, forward="auto"):
         """What is said where so many tokens fit; weights have gradients and two moments."""
-        method = Cocite(dataclasses.replace(encoder, forward=forward), step_tokens=wanted)
+        method = Cocite(
+            dataclasses.replace(encoder, forward=forward), max_tokens_per_backward=wanted
+        )
         trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
         kept = 3 * 4 * trained + 8 * 2 * 32 * 4 * 6  # 16 vectors, their gradients, those of all
         room = None if tokens is None else int((kept + 1000 + 50 * tokens + 25) / 0.75)
-        monkeypatch.setattr(micro_batch_size, "free_memory", lambda device, sharers: room)
-        return micro_batch_size.fit_step(method, PAIRS, LENGTH, 1, True, cut_before)
+        monkeypatch.setattr(
+            micro_batch_size, "free_memory", lambda device, processes_on_machine: room
+        )
+        return micro_batch_size.choose_micro_batch_size(method, PAIRS, LENGTH, 1, True, cut_before)
 
     whole = 8 * 2 * LENGTH
-    assert run(5000) == micro_batch_size.Fitted(5000)
-    assert run(whole) == micro_batch_size.Fitted(whole)
+    assert run(5000) == micro_batch_size.MicroBatchSize(5000)
+    assert run(whole) == micro_batch_size.MicroBatchSize(whole)
     found = run(500)
     assert (found.tokens, found.cuts) == (500, True)
     assert "may have 1,024 tokens" in found.said
     assert "more than 500 is cut" in found.said
-    assert run(500, wanted=150) == micro_batch_size.Fitted(150, cuts=True)  # fits: as it was given
-    assert run(500, wanted=10) == micro_batch_size.Fitted(10, cuts=True)
+    assert run(500, wanted=150) == micro_batch_size.MicroBatchSize(
+        150, cuts=True
+    )  # fits: as it was given
+    assert run(500, wanted=10) == micro_batch_size.MicroBatchSize(10, cuts=True)
     assert run(500, wanted=10**6).tokens == 500
-    assert run(5000, wanted=10**6) == micro_batch_size.Fitted(10**6)
-    assert run(100, wanted=None) == micro_batch_size.Fitted(None)
-    assert run(None) == micro_batch_size.Fitted(None)
+    assert run(5000, wanted=10**6) == micro_batch_size.MicroBatchSize(10**6)
+    assert run(100, wanted=None) == micro_batch_size.MicroBatchSize(None)
+    assert run(None) == micro_batch_size.MicroBatchSize(None)
     assert run(2 * LENGTH).tokens == 2 * LENGTH
-    # A run that is continued is cut as it was, if that fits; dropout is drawn piece by piece.
+    # A run that is continued is cut as it was, if that fits; dropout is drawn micro-batch by
+    # micro-batch.
     assert run(5000, cut_before=300).tokens == 300
     assert "as in the run that is continued" in run(5000, cut_before=300).said
     assert run(500, cut_before=900).tokens == 500
-    assert run(None, cut_before=300) == micro_batch_size.Fitted(300, cuts=True)
+    assert run(None, cut_before=300) == micro_batch_size.MicroBatchSize(300, cuts=True)
     assert run(500, wanted=150, cut_before=300).tokens == 150
-    # The pieces of a padded backbone have slots without a token.
+    # The micro-batches of a padded backbone have slots without a token.
     assert run(500, forward="padded").tokens == 375
-    assert run(whole, forward="padded") == micro_batch_size.Fitted(whole)
+    assert run(whole, forward="padded") == micro_batch_size.MicroBatchSize(whole)
     for wanted in ("auto", 5):
         with pytest.raises(UserError, match=r"Not even one.*128 tokens.*gradient_checkpointing"):
             run(2 * LENGTH - 1, wanted)
     # Another rank knows nothing: no rank may wait for what it will not say.
     monkeypatch.setattr(micro_batch_size, "_agreed", lambda number: 0)
-    assert run(500) == micro_batch_size.Fitted(None)
+    assert run(500) == micro_batch_size.MicroBatchSize(None)
 
 
 def rows(*lengths):
@@ -169,26 +176,26 @@ def test_a_run_says_how_many_negatives_a_pair_meets(
     method = Cocite(EncoderSettings(str(tiny_bert), max_length=LENGTH), negatives=negatives)
     monkeypatch.setattr(distributed, "world_size", lambda: ranks)
     monkeypatch.setattr(distributed, "rank", lambda: 1)
-    forbidden = column([0, 4], [1, 5], [2, 6], [3, 7], [0, 1], [2, 3], [3, 5])
+    excluded = column([0, 4], [1, 5], [2, 6], [3, 7], [0, 1], [2, 3], [3, 5])
     batch = PairBatch(
-        rows(3, 2), *(column(*[v] * 4) for v in (0, 1)), column(1, 3, -1, 0), forbidden, 0
+        rows(3, 2), *(column(*[v] * 4) for v in (0, 1)), column(1, 3, -1, 0), excluded, 0
     )
-    assert method.met_negatives(batch) == count
+    assert method.negatives_per_anchor(batch) == count
 
 
 def test_the_worst_batch_has_every_text_of_every_example_once_and_full():
     triplets = TripletBatch(rows(3, 2, 4), column(0, 0), column(1, 2), column(2, 1), 7)
-    found = worst_batch(triplets, 5, 16)
+    found = largest_batch(triplets, 5, 16)
     assert (len(found), len(found.rows), found.rows.tokens, found.step) == (5, 15, 240, 7)
     assert set(found.rows.lengths.tolist()) == {16}
     named = torch.cat([found.anchor, found.positive, found.negative])
     assert sorted(named.tolist()) == list(range(15))
     assert set(found.rows.ids.tolist()) <= set(triplets.rows.ids.tolist())
 
-    found = worst_batch(PAIRS, 4, 16)
+    found = largest_batch(PAIRS, 4, 16)
     assert sorted([*found.anchor.tolist(), *found.positive.tolist()]) == list(range(8))
     assert found.negative.tolist() == [3, 0, 1, 2]
-    assert found.forbidden.tolist() == [[0, 0], [1, 1], [2, 2], [3, 3]]
+    assert found.excluded.tolist() == [[0, 0], [1, 1], [2, 2], [3, 3]]
 
     sentences = Sentences(column(0, 1, 0, 2), column(1, 1, 2, 2), column(2, 1, 1))
     both = torch.zeros(2, 2, dtype=torch.int64)
@@ -196,7 +203,7 @@ def test_the_worst_batch_has_every_text_of_every_example_once_and_full():
         rows(3, 2, 4), sentences, column(0, 2), column(1, 1), column(1, 0), column(1, 1), both,
         both, 3, 0,
     )  # fmt: skip
-    found = worst_batch(of, 3, 16)
+    found = largest_batch(of, 3, 16)
     assert found.sentences.counts.tolist() == [3] * 6
     assert len(found.sentences.starts) == 18
     assert int((found.sentences.starts + found.sentences.lengths).max()) <= 16
@@ -207,12 +214,12 @@ def test_the_worst_batch_has_every_text_of_every_example_once_and_full():
         LabelPart("field", column(2, 3), column(1, 0)),
     )
     tasks = TaskBatch(rows(3, 2, 4, 2), column(4, 4, 4, 1), parts, 0)
-    found = worst_batch(tasks, 4, 16)
+    found = largest_batch(tasks, 4, 16)
     assert [len(part) for part in found.parts] == [2, 2]
     assert found.formats.tolist() == [4] * 6 + [4] * 2
     assert found.parts[1].text.tolist() == [6, 7]
-    assert len(worst_batch(tasks, 1, 16).parts) == 2
-    assert worst_batch(object(), 4, 16) is None
+    assert len(largest_batch(tasks, 1, 16).parts) == 2
+    assert largest_batch(object(), 4, 16) is None
 
 
 @pytest.mark.parametrize("apart", [False, True])
@@ -228,7 +235,7 @@ def test_the_worst_spans_hide_as_many_tokens_of_each_anchor(apart):
         documents=2,
         step=0,
     )
-    found = worst_batch(spans, 3, 10)
+    found = largest_batch(spans, 3, 10)
     assert len(found) == 3
     assert len(found.rows) == 3 * (3 + apart)
     # One of 4 and two of 6 tokens: a third of ten.

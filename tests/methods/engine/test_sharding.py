@@ -79,9 +79,9 @@ def test_the_layers_are_those_of_the_backbone(tiny_bert, tiny_roberta):
 
 
 def test_what_cannot_be_shared_out_is_refused(tiny_bert):
-    packed = Encoder(EncoderSettings(str(tiny_bert)))
-    with pytest.raises(UserError, match=r"encoder\.forward is packed\. Set it to padded or auto"):
-        sharding.check(packed, packed.parameters())
+    unpadded = Encoder(EncoderSettings(str(tiny_bert)))
+    with pytest.raises(UserError, match=r"encoder\.forward is unpadded\. Set it to padded or auto"):
+        sharding.check(unpadded, unpadded.parameters())
     padded = Encoder(EncoderSettings(str(tiny_bert), forward="padded"))
     sharding.check(padded, padded.parameters())
     head = torch.nn.Linear(2, 2)

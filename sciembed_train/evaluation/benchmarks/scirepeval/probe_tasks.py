@@ -83,17 +83,17 @@ class Probing:
         ids = [name for name in labels.ids if name in vectors]
         return vectors.of(ids), labels.values[kept], int((~kept).sum())
 
-    def _tell(self, x: Any, y: Any, new: Any, grid: bool = True) -> probes.Told:
+    def _tell(self, x: Any, y: Any, new: Any, grid: bool = True) -> probes.ProbeScore:
         if self.task.type == "regression":
-            return probes.tell_numbers(x, y, new)
+            return probes.regression_probe(x, y, new)
         if self.task.multi_label:
-            return probes.tell_labels(x, y, new)
-        return probes.tell_classes(x, y, new, grid)
+            return probes.multi_label_probe(x, y, new)
+        return probes.classification_probe(x, y, new, grid)
 
     def _values(self, truth: Any, found: Any) -> dict[str, float]:
         return {name: metric(truth, found) for name, metric in self.metrics}
 
-    def _tell_of(self, told: probes.Told, found: Scored) -> None:
+    def _tell_of(self, told: probes.ProbeScore, found: Scored) -> None:
         """Notes of what a probe could not do as it should."""
         what = "Labels" if self.task.multi_label else "Classes"
         for count, note in (

@@ -100,10 +100,10 @@ def test_a_probe_has_the_vectors_of_its_own_labels(folder):
     found = evaluate(folder, Known(by_number), ["classes"])
     rows = np.array([by_number((f"Title {i}",), "") for i in range(24)], dtype=np.float32)
     y = np.arange(24) // 8 % 2
-    told = probes.tell_classes(rows[:16], y[:16], rows[16:])
+    told = probes.classification_probe(rows[:16], y[:16], rows[16:])
     assert found.metrics["classes/f1_macro"] == f1_score(y[16:], told.found, average="macro")
     runs = [
-        probes.tell_classes(rows[few], y[few], rows[16:], grid=False).found
+        probes.classification_probe(rows[few], y[few], rows[16:], grid=False).found
         for few in probes.class_samples(y[:16], 4, 50)
     ]
     values = [f1_score(y[16:], run, average="macro", zero_division=0) for run in runs]
@@ -111,13 +111,13 @@ def test_a_probe_has_the_vectors_of_its_own_labels(folder):
 
 
 def test_the_grid_is_for_the_complete_run_alone(folder, monkeypatch):
-    grids, tell = [], probes.tell_classes
+    grids, tell = [], probes.classification_probe
 
     def spy(x, y, new, grid=True):
         grids.append((len(x), grid))
         return tell(x, y, new, grid)
 
-    monkeypatch.setattr(probes, "tell_classes", spy)
+    monkeypatch.setattr(probes, "classification_probe", spy)
     evaluate(folder, Known(by_number), ["classes"])
     assert grids == [(16, True), *[(4, False)] * 4]
 
