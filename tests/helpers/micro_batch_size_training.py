@@ -66,7 +66,7 @@ def train(corpus: str, backbone: str, method, **settings) -> dict:
     noted = ("tried", "left", "largest", "exchanges")
     return {
         **found,
-        "fitted": made[0].fitted,
+        "micro_batch_size": made[0].micro_batch_size,
         **{name: getattr(made[0], name) for name in noted if hasattr(made[0], name)},
     }
 

@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.helpers.forward_count import arguments
+from tests.helpers.runs import arguments
 from tests.helpers.small_corpus import write_small_corpus
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from sciembed_train.cli import main
 from sciembed_train.commands import align, fit
-from tests.helpers.forward_count import losses
+from tests.helpers.runs import losses
 from tests.test_configs import CONFIGS
 
 

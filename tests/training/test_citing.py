@@ -9,7 +9,7 @@ from sciembed_train.cli import main
 from sciembed_train.commands import fit, show
 from sciembed_train.encoder.encoder import Encoder
 from tests.helpers.cited import write_citing_files
-from tests.helpers.forward_count import rows
+from tests.helpers.runs import rows
 from tests.test_configs import CONFIGS
 
 RECIPE = str(CONFIGS / "aspire_sentence.yaml")

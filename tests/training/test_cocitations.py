@@ -9,7 +9,7 @@ import torch
 from sciembed_train.cli import main
 from sciembed_train.commands import fit
 from sciembed_train.encoder.encoder import Encoder
-from tests.helpers.forward_count import losses, rows
+from tests.helpers.runs import losses, rows
 from tests.helpers.small_corpus import small_papers
 from tests.test_configs import CONFIGS
 

@@ -10,7 +10,7 @@ import yaml
 from sciembed_train import cli
 from sciembed_train.commands import fit
 from sciembed_train.errors import UserError
-from tests.helpers.forward_count import ROOT, finish, losses, rows, start
+from tests.helpers.runs import ROOT, finish, losses, rows, start
 from tests.helpers.small_corpus import small_papers
 
 

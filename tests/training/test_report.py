@@ -12,7 +12,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from sciembed_train.commands import fit
 from sciembed_train.training.curves import MOST, Axis, Curve, figure, limits, medians, thinned
 from sciembed_train.training.report import Report, page, read_metrics
-from tests.helpers.forward_count import STEPS, losses, validations
+from tests.helpers.runs import STEPS, losses, validations
 from tests.helpers.small_corpus import write_small_corpus
 
 NAN, INF = math.nan, math.inf

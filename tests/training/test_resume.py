@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sciembed_train.commands import fit
-from tests.helpers.forward_count import (
+from tests.helpers.runs import (
     STEPS,
     STEPS_PER_EPOCH,
     finish,

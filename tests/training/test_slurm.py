@@ -8,7 +8,7 @@ import sys
 import torch
 
 from sciembed_train.training.configuration import default_name
-from tests.helpers.forward_count import ROOT, finish, losses, wait_for_step
+from tests.helpers.runs import ROOT, finish, losses, wait_for_step
 
 JOB = ROOT / "configs" / "machine" / "slurm.sbatch"
 

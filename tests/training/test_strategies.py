@@ -10,7 +10,7 @@ from sciembed_train import cli
 from sciembed_train.commands import fit
 from sciembed_train.encoder.io.encoder_checkpoint import encoder_from_checkpoint
 from sciembed_train.training.trainer import RunTrainer
-from tests.helpers.forward_count import finish, losses, start, validations
+from tests.helpers.runs import finish, losses, start, validations
 
 STEPS = 13
 SHARED = ["--trainer.strategy", "fsdp", "--trainer.devices", "2"]

@@ -10,7 +10,7 @@ from sciembed_train.commands import fit
 from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.errors import UserError
-from tests.helpers.forward_count import losses, rows
+from tests.helpers.runs import losses, rows
 from tests.helpers.tasks import write_tasks
 from tests.test_configs import CONFIGS
 

@@ -48,7 +48,7 @@ def two(place):
 
 
 def test_all_ranks_agree_on_what_fits_on_the_fullest(two):
-    tokens = {found["crowded"]["fitted"].tokens for found in two}
+    tokens = {found["crowded"]["micro_batch_size"].tokens for found in two}
     # Four pairs a rank: 512 tokens, then 256.
     assert tokens == {256}
     for found, room in zip(two, ROOM, strict=True):
@@ -125,7 +125,7 @@ def test_on_a_cpu_the_estimate_decides_and_nothing_is_tried(tiny_bert, monkeypat
     found = run(500)
     assert (found.tokens, found.cuts) == (500, True)
     assert "may have 1,024 tokens" in found.said
-    assert "more than 500 is cut" in found.said
+    assert "more than 500 is split" in found.said
     assert run(500, wanted=150) == micro_batch_size.MicroBatchSize(
         150, cuts=True
     )  # fits: as it was given
