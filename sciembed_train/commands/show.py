@@ -326,7 +326,7 @@ def main(argv: list[str]) -> int:
         )
     folder = tokenizer_folder(backbone)
     tokenizer = TextTokenizer.load(folder)
-    input_format = values.get("form", InputFormat())
+    input_format = values.get("input_format", InputFormat())
     sampling = recipe_sampling(data, changed)
     kinds = ("papers", "citations", "fulltexts", "contexts", "cocitations", "tasks")
     given = {name: getattr(args, name) for name in kinds}
@@ -338,7 +338,7 @@ def main(argv: list[str]) -> int:
         values |= given
         raw = {name: values[name] for name in sampling.takes if name in values}
         sampling.check_raw(raw, "auto")
-        values |= {"tokenizer": folder, "form": input_format}
+        values |= {"tokenizer": folder, "input_format": input_format}
         corpus = cached_corpus(PrepareSettings(**values), args.cache, Progress())
     seed, batch = int(data.get("seed") or 0), int(data.get("batch_size") or 1)
     max_length = int(encoder.get("max_length") or 512)

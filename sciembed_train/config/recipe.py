@@ -60,7 +60,12 @@ def recipe_settings(paths: Sequence[str | Path]) -> dict[str, Any]:
             ("data.triplets", "triplets", TripletMining, _arguments(data.get("triplets"))),
             ("data.cocitation_mining", "cocitation_mining", CocitationMining, mined),
             ("data.task_building", "task_building", TaskBuilding, built),
-            ("model.encoder.input_format", "form", InputFormat, _encoder(model).get("form") or {}),
+            (
+                "model.encoder.input_format",
+                "input_format",
+                InputFormat,
+                _encoder(model).get("input_format") or {},
+            ),
         ):
             known = {f.name for f in dataclasses.fields(kind)}
             unknown = sorted(set(values) - known)

@@ -552,7 +552,7 @@ class Encoder(nn.Module):
             )
         values: dict[str, Any] = {
             "pooling": pooling or metadata.pooling or "cls",
-            "form": input_format or metadata.input_format or InputFormat(),
+            "input_format": input_format or metadata.input_format or InputFormat(),
             "adapters": metadata.adapters and metadata.adapters.without_start(),
             "control_codes": metadata.control_codes,
             **settings,

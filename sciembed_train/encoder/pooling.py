@@ -12,9 +12,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-# Pooling names of recipes and exports; the first two are sentence-transformers' names too.
-POOLINGS = ("cls", "mean", "mix", "sentences")
-
 
 def first_tokens(lengths: Int[Tensor, " U"]) -> Int[Tensor, " U"]:
     """Where each text starts in a flat list of tokens."""

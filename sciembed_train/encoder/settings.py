@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from sciembed_train.encoder import pooling
 from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
-from sciembed_train.encoder.unpadded import attention
 from sciembed_train.errors import UserError
 from sciembed_train.text.inputs import InputFormat
 
+Pooling = Literal["cls", "mean", "mix", "sentences"]
+Attention = Literal["auto", "by_text", "varlen", "nested", "padded"]
 # Model types whose positions count from padding_idx + 1, so that many fewer fit in the table.
 _OFFSET_POSITIONS = {
     "camembert",
@@ -62,12 +62,12 @@ class EncoderSettings:
     """
 
     backbone: str
-    pooling: Literal["cls", "mean", "mix", "sentences"] = "cls"
+    pooling: Pooling = "cls"
     max_length: int = 512
     input_format: InputFormat = field(default_factory=InputFormat)
     forward: Literal["auto", "unpadded", "padded"] = "auto"
     max_tokens_per_forward: int | None = None
-    attention: Literal["auto", "by_text", "varlen", "nested", "padded"] = "auto"
+    attention: Attention = "auto"
     gradient_checkpointing: bool = False
     compile: bool = False
     dropout: float | None = None
@@ -81,12 +81,12 @@ class EncoderSettings:
 
         if not self.backbone:
             raise refuse("backbone", "the folder or hub name of a Hugging Face encoder")
-        if self.pooling not in pooling.POOLINGS:
-            raise refuse("pooling", " or ".join(pooling.POOLINGS))
+        if self.pooling not in get_args(Pooling):
+            raise refuse("pooling", " or ".join(get_args(Pooling)))
         if self.forward not in ("auto", "unpadded", "padded"):
             raise refuse("forward", "auto, unpadded or padded")
-        if self.attention not in attention.NAMES:
-            raise refuse("attention", " or ".join(attention.NAMES))
+        if self.attention not in get_args(Attention):
+            raise refuse("attention", " or ".join(get_args(Attention)))
         if self.forward == "padded" and self.attention != "auto":
             raise refuse("attention", "auto, since encoder.forward is padded")
         if self.attention == "nested" and self.gradient_checkpointing:
@@ -121,11 +121,11 @@ class EncoderSettings:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> EncoderSettings:
         """The settings that `as_dict` wrote."""
-        adapters = values.get("adapters")  # older checkpoints do not know of them
+        adapters = values["adapters"]
         return cls(
             **{
                 **values,
-                "form": InputFormat(**values["form"]),
+                "input_format": InputFormat(**values["input_format"]),
                 "adapters": None if adapters is None else AdapterSettings.from_dict(adapters),
             }
         )
