@@ -27,7 +27,8 @@ from sciembed_train.progress import Progress
 from sciembed_train.sampling.base import TokenizationSpec
 from sciembed_train.sampling.plan import plan_for
 from sciembed_train.sampling.triplets import TripletSampling
-from sciembed_train.text.inputs import InputFormat, TextTokenizer
+from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.tokenizer import TextTokenizer
 
 
 def papers_of(examples: Any, batch: int, grouped: bool) -> float:

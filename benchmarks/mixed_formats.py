@@ -144,7 +144,7 @@ def library_vectors(
     import adapters
     import torch
 
-    from sciembed_train.text.inputs import FORMATS
+    from sciembed_train.text.input_format import FORMATS
 
     texts = batch.rows.select(rows)
     width = longest or int(texts.lengths.max())

@@ -44,7 +44,8 @@ from span_steps import FORWARDS, Side, loss_difference, slots
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.sampling.base import TokenizationSpec
 from sciembed_train.sampling.spans import SpanExamples, SpanSampling
-from sciembed_train.text.inputs import InputFormat, TextTokenizer
+from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.tokenizer import TextTokenizer
 
 SAMPLING = SpanSampling()  # the published settings
 MAX_LENGTH = 512

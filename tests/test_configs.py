@@ -9,7 +9,7 @@ import yaml
 from sciembed_train.commands import fit
 from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-from sciembed_train.text.inputs import InputFormat
+from sciembed_train.text.input_format import InputFormat
 from tests.helpers.cited import write_citing_corpus
 from tests.helpers.cocited import write_cocited_corpus, write_sentenced_corpus
 from tests.helpers.documents import write_document_corpus

@@ -54,7 +54,7 @@ def import_model(args: argparse.Namespace) -> dict[str, Any]:
     from sciembed_train.encoder.io.loading import find_folder, log
     from sciembed_train.export.aspire_layout import is_aspire
     from sciembed_train.export.export_folder import check_target
-    from sciembed_train.text.inputs import InputFormat
+    from sciembed_train.text.input_format import InputFormat
 
     if args.max_length is not None and args.max_length < 1:
         raise UserError(f"--max-length is {args.max_length}; expected 1 or more.")

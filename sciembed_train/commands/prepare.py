@@ -18,7 +18,7 @@ from sciembed_train.corpus.store.corpus_folder import SPLITS, Corpus
 from sciembed_train.corpus.tasks.task_types import TASK_SPLITS, Negatives, TaskBuilding
 from sciembed_train.errors import UserError
 from sciembed_train.progress import Progress
-from sciembed_train.text.inputs import InputFormat
+from sciembed_train.text.input_format import InputFormat
 
 __all__ = ["PrepareSettings", "cached_corpus", "export_csv", "main", "prepare", "summary"]
 

@@ -209,7 +209,7 @@ def describe_tasks(tokenizer: Any, examples: Any, plan: Any, count: int) -> list
         count: examples of each task.
     """
     from sciembed_train.batch import LabelPart
-    from sciembed_train.text.inputs import FORMATS
+    from sciembed_train.text.input_format import FORMATS
 
     batch = examples.batch(plan.indices(0), epoch=0, step=0)
     rows = batch.rows.ids.split(batch.rows.lengths.tolist())
@@ -315,7 +315,8 @@ def main(argv: list[str]) -> int:
     from sciembed_train.sampling.sentence_pairs import SentencePairExamples
     from sciembed_train.sampling.spans import SpanExamples
     from sciembed_train.sampling.tasks import TaskExamples
-    from sciembed_train.text.inputs import InputFormat, TextTokenizer
+    from sciembed_train.text.input_format import InputFormat
+    from sciembed_train.text.tokenizer import TextTokenizer
 
     values = recipe_settings(args.config)
     data, encoder = recipe_sections(args.config)

@@ -11,7 +11,7 @@ from sciembed_train.corpus.mining.cocitation_mining import CocitationMining
 from sciembed_train.corpus.mining.triplet_mining import TripletMining
 from sciembed_train.corpus.tasks.task_types import TaskBuilding
 from sciembed_train.errors import UserError
-from sciembed_train.text.inputs import InputFormat
+from sciembed_train.text.input_format import InputFormat
 
 SETTINGS: dict[str, tuple[type, ...]] = {
     "dev_share": (int, float),

@@ -37,7 +37,7 @@ from sciembed_train.corpus.tasks.build_tasks import build_tasks
 from sciembed_train.corpus.validation import EXAMPLES, Audit
 from sciembed_train.errors import UserError
 from sciembed_train.progress import Progress
-from sciembed_train.text.inputs import TextTokenizer
+from sciembed_train.text.tokenizer import TextTokenizer
 
 # What the interpreter and its libraries hold beside the database, and the part of the rest that
 # the database gets: its limit does not count everything it holds.

@@ -18,7 +18,7 @@ from sciembed_train.corpus.tasks.task_list import TaskList, read_tasks
 from sciembed_train.corpus.tasks.task_sources import Records, open_records, sources_of
 from sciembed_train.corpus.tasks.task_types import TaskBuilding, TaskSplit, known_by
 from sciembed_train.errors import UserError
-from sciembed_train.text.inputs import InputFormat
+from sciembed_train.text.input_format import InputFormat
 
 Format = Literal["auto", "plain", "specter", "s2orc", "unarxive"]
 FORMATS: tuple[Format, ...] = get_args(Format)

@@ -41,7 +41,9 @@ from sciembed_train.encoder.unpadded import attention
 from sciembed_train.encoder.unpadded.bert import why_not_unpadded
 from sciembed_train.encoder.unpadded.onednn_linear import faster_linear
 from sciembed_train.errors import UserError
-from sciembed_train.text.inputs import FORMATS, InputFormat, TextTokenizer, cut_sentences
+from sciembed_train.text.input_format import FORMATS, InputFormat
+from sciembed_train.text.sentence_spans import truncate_sentences
+from sciembed_train.text.tokenizer import TextTokenizer
 
 
 class Encoder(nn.Module):
@@ -449,7 +451,7 @@ class Encoder(nn.Module):
                 raise UserError(f"A paper has neither title nor abstract to encode: {paper!r}.")
         prefix, suffix = self.tokenizer.prefix, self.tokenizer.suffix
         room = self.settings.max_length - len(prefix) - len(suffix)
-        starts, lengths, counts = cut_sentences(
+        starts, lengths, counts = truncate_sentences(
             np.array([start for body in bodies for start in body.starts], np.int64),
             np.array([length for body in bodies for length in body.lengths], np.int64),
             np.array([len(body.starts) for body in bodies]),
@@ -470,7 +472,7 @@ class Encoder(nn.Module):
         """The vectors of each paper's sentences, without gradients, fp32 on the host.
 
         A paper that is a title alone has one vector, of all its tokens. Sentences beyond
-        ``max_length`` have none, and the last may be shortened (`inputs.cut_sentences`); nor has
+        ``max_length`` have none, and the last may be shortened (`truncate_sentences`); nor has
         one without a token of its own.
 
         Args:

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
 from sciembed_train.errors import UserError
-from sciembed_train.text.inputs import InputFormat
+from sciembed_train.text.input_format import InputFormat
 
 Pooling = Literal["cls", "mean", "mix", "sentences"]
 Attention = Literal["auto", "by_text", "varlen", "nested", "padded"]

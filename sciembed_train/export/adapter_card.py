@@ -12,7 +12,7 @@ from sciembed_train.encoder.adapters.adapter_settings import (
 )
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.export.card_usage import of_formats
-from sciembed_train.text.inputs import FORMATS
+from sciembed_train.text.input_format import FORMATS
 
 _POOLED = {"cls": "hidden[:, 0]", "mean": "(hidden * mask).sum(1) / mask.sum(1)"}
 

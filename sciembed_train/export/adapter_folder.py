@@ -32,7 +32,7 @@ from sciembed_train.encoder.io.loading import quiet_transformers
 from sciembed_train.encoder.unpadded.bert import why_not_unpadded
 from sciembed_train.export.mix_folder import ASKED
 from sciembed_train.export.sentence_transformers_layout import write_layout
-from sciembed_train.text.inputs import FORMATS
+from sciembed_train.text.input_format import FORMATS
 
 CODE = Path(__file__).with_name("adapted_model.py")
 # What `adapted_model.py` computes, as the library's configuration says it.

@@ -21,7 +21,7 @@ from sciembed_train.export.export_folder import (
     probe_texts,
     put_in_place,
 )
-from sciembed_train.text.inputs import FORMATS
+from sciembed_train.text.input_format import FORMATS
 
 LIBRARY = "AutoModel and adapters"
 

@@ -15,7 +15,7 @@ from sciembed_train.errors import UserError
 from sciembed_train.export.aspire_layout import BIENCODER, INFO, KINDS, MIX, MULTI_VECTOR, Kind
 from sciembed_train.export.checkpoint_file import load_checkpoint
 from sciembed_train.export.published import OF_SENTENCES, Known
-from sciembed_train.text.inputs import InputFormat
+from sciembed_train.text.input_format import InputFormat
 
 # A buffer that transformers had when the models were made; it was never trained.
 _GONE = "embeddings.position_ids"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.layer_mix import BACKBONE_PLACE
-from sciembed_train.text.inputs import FORMATS
+from sciembed_train.text.input_format import FORMATS
 
 _POOLED = {
     "cls": "hidden[:, 0]",

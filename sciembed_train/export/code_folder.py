@@ -23,7 +23,7 @@ from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.unpadded.bert import PACKED_TYPES, why_not_unpadded
 from sciembed_train.export.card_usage import of_formats
 from sciembed_train.export.sentence_transformers_layout import write_layout
-from sciembed_train.text.inputs import FORMATS
+from sciembed_train.text.input_format import FORMATS
 
 _TABLE = "embeddings.position_embeddings.weight"
 _SPECIAL = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")

@@ -36,7 +36,7 @@ from sciembed_train.export.model_card import model_card
 from sciembed_train.export.published import OF_TEXTS
 from sciembed_train.export.run_custom_code import with_custom_codes
 from sciembed_train.export.sentence_transformers_layout import write_layout, write_refusal
-from sciembed_train.text.inputs import FORMATS
+from sciembed_train.text.input_format import FORMATS
 
 # Largest allowed difference of an entry, times the largest entry where that is above 1.
 TOLERANCE = 1e-5

@@ -23,7 +23,7 @@ from torch import Tensor
 from sciembed_train.encoder.io.loading import quiet_transformers
 from sciembed_train.export.published import OF_SENTENCES
 from sciembed_train.export.sentence_transformers_layout import REFUSED
-from sciembed_train.text.inputs import InputFormat
+from sciembed_train.text.input_format import InputFormat
 
 Paper = tuple[str, Sequence[str]]  # title, sentences
 

@@ -18,7 +18,7 @@ from jaxtyping import Float32
 from sciembed_train.batch import TokenRows
 from sciembed_train.errors import UserError
 from sciembed_train.inference.options import EmbedSettings
-from sciembed_train.text.inputs import FORMATS
+from sciembed_train.text.input_format import FORMATS
 
 if TYPE_CHECKING:
     from sciembed_train.encoder.encoder import Encoder

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from sciembed_train.errors import UserError
-from sciembed_train.text.inputs import FORMATS
+from sciembed_train.text.input_format import FORMATS
 
 Similarity = Literal["euclidean", "cosine"]
 SIMILARITIES: tuple[Similarity, ...] = ("euclidean", "cosine")

@@ -44,7 +44,7 @@ from sciembed_train.methods.heldout.heldout_tasks import (
 )
 from sciembed_train.methods.in_batch_negatives import against_candidates, not_known_as_near
 from sciembed_train.optim import OptimSettings
-from sciembed_train.text.inputs import FORMATS
+from sciembed_train.text.input_format import FORMATS
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ import numpy as np
 
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError
-from sciembed_train.text.inputs import InputFormat, TextTokenizer
+from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.tokenizer import TextTokenizer
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import Examples, Sampling, TokenizationSpec
 from sciembed_train.sampling.plan import StepPlan, plan_for
 from sciembed_train.sampling.triplets import TripletSampling
-from sciembed_train.text.inputs import InputFormat, TextTokenizer
+from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.tokenizer import TextTokenizer
 
 NOTHING = (
     "There is nothing to train on: give --data.corpus CORPUS (a folder made by `train prepare`), "

@@ -32,7 +32,7 @@ from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import Sampling, TokenizationSpec
 from sciembed_train.sampling.task_plan import PublishedPlan, TaskPlan
 from sciembed_train.sampling.triplets import PaperBatches, choose_dev, fingerprint
-from sciembed_train.text.inputs import FORMATS
+from sciembed_train.text.input_format import FORMATS
 
 DEV_EXAMPLES = 2_000  # of each task, where no other number is asked for
 PLAN_VERSION = 1  # of which examples a step has: another one is another experiment

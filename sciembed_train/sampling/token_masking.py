@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciembed_train.errors import UserError
-from sciembed_train.text.inputs import TextTokenizer
+from sciembed_train.text.tokenizer import TextTokenizer
 
 MASKED, REPLACED = 0.8, 0.9  # bounds of the shares of the chosen
 

@@ -36,7 +36,8 @@ from sciembed_train.sampling.data_module import RAW, TrainingData
 from sciembed_train.sampling.plan import plan_for
 from sciembed_train.sampling.sentence_pairs import SentencePairSampling
 from sciembed_train.sampling.triplets import TripletSampling
-from sciembed_train.text.inputs import InputFormat, TextTokenizer
+from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.tokenizer import TextTokenizer
 from sciembed_train.training import run_folder
 from sciembed_train.training.callbacks import (
     Bar,

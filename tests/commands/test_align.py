@@ -24,7 +24,8 @@ from sciembed_train.progress import Progress
 from sciembed_train.sampling.base import Reading
 from sciembed_train.sampling.cocitations import CocitationSampling
 from sciembed_train.sampling.sentence_pairs import SentencePairSampling
-from sciembed_train.text.inputs import InputFormat, TextTokenizer
+from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.tokenizer import TextTokenizer
 from tests.inference.test_sentence_alignment import plain_alignment
 
 

@@ -15,7 +15,8 @@ from sciembed_train.commands.prepare import PrepareSettings, cached_corpus, prep
 from sciembed_train.corpus.mining.triplet_mining import TripletMining
 from sciembed_train.corpus.store.corpus_folder import SPLITS, Corpus
 from sciembed_train.errors import UserError
-from sciembed_train.text.inputs import InputFormat, TextTokenizer
+from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.tokenizer import TextTokenizer
 
 
 def write_collection(folder, n=120, seed=0):

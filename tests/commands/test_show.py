@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from sciembed_train.cli import main as train
-from sciembed_train.text.inputs import InputFormat, TextTokenizer
+from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.tokenizer import TextTokenizer
 from tests.commands.test_prepare import write_collection
 from tests.helpers.cocited import write_cocited_corpus, write_sentenced_corpus
 from tests.helpers.small_corpus import small_papers, write_small_corpus

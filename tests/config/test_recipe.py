@@ -3,7 +3,7 @@ import pytest
 from sciembed_train.config.recipe import recipe_settings
 from sciembed_train.corpus.mining.triplet_mining import TripletMining
 from sciembed_train.errors import UserError
-from sciembed_train.text.inputs import InputFormat
+from sciembed_train.text.input_format import InputFormat
 
 
 def write(path, text):

@@ -9,7 +9,8 @@ from sciembed_train.config.recipe import recipe_settings
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.tasks.task_types import TaskBuilding
 from sciembed_train.errors import UserError
-from sciembed_train.text.inputs import InputFormat, TextTokenizer
+from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.tokenizer import TextTokenizer
 from tests.helpers.tasks import EIGHT, write_lines, write_tasks
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings, position_limit
 from sciembed_train.encoder.io.loading import find_folder, read_metadata, tokenizer_folder
 from sciembed_train.errors import UserError
-from sciembed_train.text.inputs import InputFormat
+from sciembed_train.text.input_format import InputFormat
 
 TEXTS = ["word1 word2 word3", "word4", "word5 " * 40, ""]
 

@@ -13,7 +13,7 @@ from sciembed_train.evaluation.by_format import (
 )
 from sciembed_train.evaluation.systems import Model
 from sciembed_train.inference.options import EmbedSettings
-from sciembed_train.text.inputs import FORMATS
+from sciembed_train.text.input_format import FORMATS
 
 RECORDS = [("Sorting networks", "Comparators.", "Venue", "1964"), ("Alone",), ("A", "B"), ()]
 

@@ -17,7 +17,7 @@ from sciembed_train.encoder.io.encoder_checkpoint import describe
 from sciembed_train.export import adapter_folder
 from sciembed_train.export.export_folder import ExportError, export_encoder
 from sciembed_train.export.run_custom_code import with_custom_codes
-from sciembed_train.text.inputs import FORMATS
+from sciembed_train.text.input_format import FORMATS
 from tests.helpers.adapter_models import WIDE, stir
 
 adapters_library = pytest.importorskip("adapters")

@@ -14,7 +14,7 @@ from sciembed_train.export import aspire_layout
 from sciembed_train.export.aspire_layout import export_aspire
 from sciembed_train.export.aspire_run import load_aspire
 from sciembed_train.export.export_folder import ExportError
-from sciembed_train.text.inputs import InputFormat
+from sciembed_train.text.input_format import InputFormat
 from tests.helpers.masked_models import write_masked_lm
 
 CARD = {"method": "cocite", "base_model": "somebody/some-bert"}

@@ -12,7 +12,7 @@ from sciembed_train.export.aspire_layout import export_aspire, is_aspire
 from sciembed_train.export.aspire_run import load_aspire
 from sciembed_train.export.export_folder import ExportError
 from sciembed_train.inference.matching import Matcher
-from sciembed_train.text.inputs import InputFormat
+from sciembed_train.text.input_format import InputFormat
 from tests.export.test_aspire_layout import disturbed, refused
 
 OT = {

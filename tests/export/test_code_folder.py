@@ -10,7 +10,7 @@ from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.io.encoder_checkpoint import describe
 from sciembed_train.export import code_folder
 from sciembed_train.export.export_folder import ExportError, export_encoder
-from sciembed_train.text.inputs import FORMATS
+from sciembed_train.text.input_format import FORMATS
 
 CARD = {"method": "multitask", "seed": 7, "base_model": "somebody/some-bert"}
 TEXTS = ["word1 word2 word3", "word4 " * 60, "word5"]

@@ -11,7 +11,7 @@ from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.export import export_folder
 from sciembed_train.export.export_folder import ExportError, export_encoder, probe_texts
-from sciembed_train.text.inputs import InputFormat
+from sciembed_train.text.input_format import InputFormat
 from tests.helpers.masked_models import write_masked_lm
 
 CARD = {

@@ -15,7 +15,7 @@ from sciembed_train.export import mix_folder
 from sciembed_train.export.export_folder import ExportError, export_encoder
 from sciembed_train.inference.embedding import open_encoder
 from sciembed_train.inference.options import EmbedSettings
-from sciembed_train.text.inputs import InputFormat
+from sciembed_train.text.input_format import InputFormat
 from tests.helpers.masked_models import write_masked_lm
 
 CARD = {"method": "cocite", "seed": 7, "base_model": "somebody/some-bert"}

@@ -13,7 +13,7 @@ from sciembed_train.encoder.io.encoder_checkpoint import describe
 from sciembed_train.export import export_folder, multi_vector
 from sciembed_train.export.export_folder import ExportError, export_encoder
 from sciembed_train.inference.matching import Matcher
-from sciembed_train.text.inputs import InputFormat
+from sciembed_train.text.input_format import InputFormat
 
 TRANSPORT = {"temperature": 5000.0, "blur": 0.05, "scaling": 0.9}
 OT = {"method": "sentencecocite", "similarity": "transport", "transport": TRANSPORT}

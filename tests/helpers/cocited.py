@@ -12,7 +12,8 @@ from sciembed_train.corpus.alignment.alignments import (
 )
 from sciembed_train.corpus.store.corpus_folder import Corpus, save_info
 from sciembed_train.corpus.store.sentence_store import write_sentence_store, write_sentences
-from sciembed_train.text.inputs import InputFormat, TextTokenizer
+from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.tokenizer import TextTokenizer
 from tests.helpers.small_corpus import write_small_corpus
 
 

@@ -12,7 +12,7 @@ from sciembed_train.corpus.store.corpus_folder import (
     save_info,
 )
 from sciembed_train.corpus.store.token_store import write_document_store
-from sciembed_train.text.inputs import TextTokenizer
+from sciembed_train.text.tokenizer import TextTokenizer
 
 
 def invented_documents(count: int, words: tuple[int, int] = (40, 200), seed: int = 0) -> list[str]:

@@ -15,7 +15,8 @@ from sciembed_train.corpus.store.corpus_folder import (
     save_split,
 )
 from sciembed_train.corpus.store.token_store import write_document_store, write_token_store
-from sciembed_train.text.inputs import InputFormat, TextTokenizer
+from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.tokenizer import TextTokenizer
 
 
 def small_papers(n: int, seed: int = 0) -> list[dict]:

@@ -15,7 +15,7 @@ from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.inference.matching import Matcher, picture
 from sciembed_train.losses.transport import TransportSettings, transport
-from sciembed_train.text.inputs import InputFormat
+from sciembed_train.text.input_format import InputFormat
 from tests.helpers.adapter_models import library_is_there
 
 PAPERS = [

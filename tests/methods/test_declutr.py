@@ -177,7 +177,8 @@ def prepared(backbone, dropout=0.0, **settings):
 def first_batch(corpus, backbone, **sampling):
     from sciembed_train.corpus.store.corpus_folder import Corpus
     from sciembed_train.sampling.base import TokenizationSpec
-    from sciembed_train.text.inputs import InputFormat, TextTokenizer
+    from sciembed_train.text.input_format import InputFormat
+    from sciembed_train.text.tokenizer import TextTokenizer
 
     reading = TokenizationSpec(TextTokenizer.load(backbone), InputFormat(), 64, 0)
     settings = SpanSampling(**{**SPANS, **sampling})

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from sciembed_train.commands.prepare import PrepareSettings, prepare
-from sciembed_train.text.inputs import TextTokenizer
+from sciembed_train.text.tokenizer import TextTokenizer
 
 ALL = {"dev_share": 0.0, "test_share": 0.0}
 MARKERS = re.compile(

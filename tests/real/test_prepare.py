@@ -8,7 +8,8 @@ import pytest
 from sciembed_train.cli import main as train
 from sciembed_train.commands.prepare import PrepareSettings, prepare
 from sciembed_train.corpus.store.corpus_folder import Corpus
-from sciembed_train.text.inputs import InputFormat, TextTokenizer
+from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.tokenizer import TextTokenizer
 
 
 def test_specters_sample_gives_its_55_triplets_by_the_rule_and_none_with_text(

@@ -3,7 +3,8 @@
 import numpy as np
 
 from sciembed_train.commands.prepare import PrepareSettings, prepare
-from sciembed_train.text.inputs import InputFormat, TextTokenizer
+from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.tokenizer import TextTokenizer
 
 
 def test_the_tokens_of_cacms_sentences_are_those_of_each_sentence_alone(

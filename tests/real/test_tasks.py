@@ -12,7 +12,8 @@ from sciembed_train.corpus.tasks.task_types import TaskBuilding
 from sciembed_train.sampling.base import Reading
 from sciembed_train.sampling.plan import plan_for
 from sciembed_train.sampling.tasks import TaskSampling
-from sciembed_train.text.inputs import InputFormat, TextTokenizer
+from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.tokenizer import TextTokenizer
 
 
 @pytest.fixture(scope="module")

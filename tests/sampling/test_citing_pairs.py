@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import TokenizationSpec
 from sciembed_train.sampling.citing_pairs import CitingPairs, CitingSentenceSampling
-from sciembed_train.text.inputs import InputFormat, TextTokenizer
+from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.tokenizer import TextTokenizer
 from tests.helpers.cited import write_citing_corpus
 from tests.helpers.cocited import write_cocited_corpus
 

@@ -17,7 +17,8 @@ from sciembed_train.sampling.cocitations import (
     flipped,
     held_out_triplets,
 )
-from sciembed_train.text.inputs import InputFormat, TextTokenizer
+from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.tokenizer import TextTokenizer
 from tests.helpers.cocited import write_cocited_corpus
 
 

@@ -179,7 +179,7 @@ def test_a_resume_on_another_corpus_is_refused(corpus, tiny_bert, tmp_path):
 
 
 def test_a_corpus_of_another_input_format_is_refused(corpus, tiny_bert):
-    from sciembed_train.text.inputs import InputFormat
+    from sciembed_train.text.input_format import InputFormat
 
     with pytest.raises(UserError, match="holds no tokens of this tokenizer and input format"):
         module(corpus, tiny_bert, input_format=InputFormat(separator="space"))

@@ -12,7 +12,8 @@ from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import TokenizationSpec
 from sciembed_train.sampling.cocitations import CocitationSampling, flipped
 from sciembed_train.sampling.sentence_pairs import SentencePairSampling
-from sciembed_train.text.inputs import InputFormat, TextTokenizer
+from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.tokenizer import TextTokenizer
 from tests.helpers.cocited import write_sentenced_corpus
 
 LENGTH = 24

@@ -20,7 +20,8 @@ from sciembed_train.sampling.base import Examples, TokenizationSpec
 from sciembed_train.sampling.span_batch import Slices, span_batch
 from sciembed_train.sampling.span_positions import TRAIN, Rule, uniforms
 from sciembed_train.sampling.spans import SpanSampling
-from sciembed_train.text.inputs import InputFormat, TextTokenizer
+from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.tokenizer import TextTokenizer
 
 LENGTHS = [300, 80, 5, 1000, 90, 64, 300, 16, 700, 79, 120, 640, 100, 81, 400, 95]
 DEV = [3, 6, 7, 12]

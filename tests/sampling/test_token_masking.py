@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.token_masking import Masking
-from sciembed_train.text.inputs import TextTokenizer
+from sciembed_train.text.tokenizer import TextTokenizer
 
 MASK, VOCABULARY = 4, 1000
 SPECIAL = np.arange(VOCABULARY) < 5

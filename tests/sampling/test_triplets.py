@@ -10,7 +10,8 @@ from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import TokenizationSpec
 from sciembed_train.sampling.plan import Plan, epoch_order, plan_for
 from sciembed_train.sampling.triplets import TripletSampling, triplet_batch
-from sciembed_train.text.inputs import InputFormat, TextTokenizer
+from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.tokenizer import TextTokenizer
 
 
 class Letters:

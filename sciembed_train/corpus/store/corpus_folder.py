@@ -28,7 +28,7 @@ from sciembed_train.corpus.store.sentence_store import SENTENCES, SentenceTokens
 from sciembed_train.corpus.store.token_store import TokenStore, load_array
 from sciembed_train.corpus.tasks.task_store import TaskFolder
 from sciembed_train.errors import UserError
-from sciembed_train.text.inputs import TextTokenizer
+from sciembed_train.text.tokenizer import TextTokenizer
 
 CORPUS_VERSION: int = 1
 Split = Literal["train", "dev", "test"]

@@ -34,7 +34,9 @@ from sciembed_train.corpus.store.token_store import (
     load_array,
 )
 from sciembed_train.errors import UserError
-from sciembed_train.text.inputs import InputFormat, TextTokenizer, cut_sentences
+from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.sentence_spans import truncate_sentences
+from sciembed_train.text.tokenizer import TextTokenizer
 
 SENTENCES = "abstract_sentences.parquet"
 ROWS = 4096  # of one row group
@@ -105,7 +107,7 @@ class SentenceTokens(TokenStore):
         within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
         where = within + np.repeat(self._firsts[papers], counts)
         bodies = self._offsets[papers + 1] - self._offsets[papers]
-        starts, sizes, counts = cut_sentences(
+        starts, sizes, counts = truncate_sentences(
             self._starts[where], self._sizes[where], counts, bodies, room
         )
         # A text without a token of its own is its special tokens.

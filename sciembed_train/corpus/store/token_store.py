@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciembed_train.errors import UserError
-from sciembed_train.text.inputs import InputFormat, TextTokenizer
+from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.tokenizer import TextTokenizer
 
 STORE_VERSION = 1
 SHARD_PAPERS = 2**18

@@ -17,7 +17,7 @@ from sciembed_train.corpus.readers.files import COMPRESSED, ENDINGS, kind_of, re
 from sciembed_train.corpus.tasks.task_types import TASK_SPLITS, TYPES, Source, Task, TaskSplit, Type
 from sciembed_train.corpus.validation import BadRow, spell
 from sciembed_train.errors import UserError
-from sciembed_train.text.inputs import FORMATS
+from sciembed_train.text.input_format import FORMATS
 
 NAMES = ("tasks_config.json", "tasks.json", "tasks.yaml", "tasks.yml")
 KEYS = (

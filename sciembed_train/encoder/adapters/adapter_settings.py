@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sciembed_train.errors import UserError
-from sciembed_train.text.inputs import FORMATS
+from sciembed_train.text.input_format import FORMATS
 
 # Where a folder of this project keeps its frozen backbone, and a folder for each adapter and for
 # each fusion of adapters.

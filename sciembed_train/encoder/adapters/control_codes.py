@@ -14,7 +14,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from sciembed_train.batch import TokenRows, index_ranges, on_device, range_starts
-from sciembed_train.text.inputs import FORMATS, TextTokenizer
+from sciembed_train.text.input_format import FORMATS
+from sciembed_train.text.tokenizer import TextTokenizer
 
 
 def add_codes(backbone: Any, tokenizer: TextTokenizer) -> TextTokenizer:

@@ -33,7 +33,7 @@ from sciembed_train.encoder.microbatch.micro_batches import (
     plan_micro_batches_by_format,
 )
 from sciembed_train.errors import UserError
-from sciembed_train.text.inputs import FORMATS
+from sciembed_train.text.input_format import FORMATS
 
 
 class FormatAdapters(nn.Module):

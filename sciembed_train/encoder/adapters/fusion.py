@@ -27,7 +27,7 @@ from sciembed_train.encoder.adapters.adapter_files import (
 from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings, library
 from sciembed_train.errors import UserError
 from sciembed_train.safety import read_json
-from sciembed_train.text.inputs import FORMATS
+from sciembed_train.text.input_format import FORMATS
 
 CONFIG = "adapter_fusion_config.json"
 SAFE = "model_adapter_fusion.safetensors"

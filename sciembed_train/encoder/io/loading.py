@@ -19,7 +19,8 @@ from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
 from sciembed_train.encoder.layer_mix import read_mix
 from sciembed_train.errors import UserError
 from sciembed_train.safety import check_config, check_config_json, read_json, weight_format
-from sciembed_train.text.inputs import InputFormat, TextTokenizer
+from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.tokenizer import TextTokenizer
 
 log = logging.getLogger("sciembed_train")
 

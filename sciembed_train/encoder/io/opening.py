@@ -11,7 +11,7 @@ from sciembed_train.encoder.heads import masked_lm_head
 from sciembed_train.encoder.io import loading
 from sciembed_train.encoder.settings import EncoderSettings
 from sciembed_train.errors import UserError
-from sciembed_train.text.inputs import TextTokenizer
+from sciembed_train.text.tokenizer import TextTokenizer
 
 
 def open_parts(

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sciembed_train.batch import Sentences, TokenRows
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.text.inputs import FORMATS
+from sciembed_train.text.input_format import FORMATS
 
 MASKED = 0.15  # share of the tokens that a head is asked for
 # Texts of the two micro-batches: on a device more, so that what is allocated in blocks counts

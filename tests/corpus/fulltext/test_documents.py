@@ -15,7 +15,7 @@ from sciembed_train.corpus.papers import assign_splits
 from sciembed_train.corpus.store.corpus_folder import SPLITS, Corpus
 from sciembed_train.corpus.validation import BadRow
 from sciembed_train.errors import UserError
-from sciembed_train.text.inputs import TextTokenizer
+from sciembed_train.text.tokenizer import TextTokenizer
 
 ALL = {"dev_share": 0.0, "test_share": 0.0}  # every document for training
 

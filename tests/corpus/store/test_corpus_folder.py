@@ -10,7 +10,8 @@ import pytest
 
 from sciembed_train.corpus.store.corpus_folder import Corpus, save_info, written_whole
 from sciembed_train.errors import UserError
-from sciembed_train.text.inputs import InputFormat, TextTokenizer
+from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.tokenizer import TextTokenizer
 from tests.helpers.small_corpus import small_papers, write_small_corpus, write_small_documents
 
 

@@ -13,7 +13,8 @@ from sciembed_train.corpus.store.sentence_store import (
 )
 from sciembed_train.corpus.store.token_store import write_token_store
 from sciembed_train.errors import UserError
-from sciembed_train.text.inputs import InputFormat, TextTokenizer
+from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.tokenizer import TextTokenizer
 
 FORMS = (InputFormat(), InputFormat("space", "sep"), InputFormat(control_code="word7"))
 NOTHING = "\x01\x02"  # of which a BERT tokenizer leaves no token

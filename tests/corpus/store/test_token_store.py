@@ -10,7 +10,8 @@ from sciembed_train.corpus.store.token_store import (
     write_token_store,
 )
 from sciembed_train.errors import UserError
-from sciembed_train.text.inputs import InputFormat, TextTokenizer
+from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.tokenizer import TextTokenizer
 from tests.helpers.small_corpus import small_papers
 
 

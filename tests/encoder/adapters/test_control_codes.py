@@ -4,7 +4,7 @@ import torch
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.io.encoder_checkpoint import describe, encoder_from_checkpoint
 from sciembed_train.errors import UserError
-from sciembed_train.text.inputs import FORMATS
+from sciembed_train.text.input_format import FORMATS
 
 TEXTS = ["word1 word2[SEP]word3 word4 word5", "word9", "word7 " * 40]
 

@@ -11,7 +11,7 @@ from sciembed_train.encoder.adapters.fusion import CONFIG, PICKLED, SAFE
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.io.encoder_checkpoint import describe, encoder_from_checkpoint
 from sciembed_train.errors import UserError
-from sciembed_train.text.inputs import FORMATS
+from sciembed_train.text.input_format import FORMATS
 from tests.helpers.adapter_models import (
     CODES,
     WIDE,

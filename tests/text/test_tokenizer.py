@@ -1,0 +1,117 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sciembed_train.errors import UserError
+from sciembed_train.text import tokenizer as tokenizer_module
+from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.tokenizer import TextTokenizer
+from tests.helpers.tokenizers import TOKENIZERS, WORDS, load_once
+
+
+def test_the_home_folder_may_be_written_short(tiny_bert, tmp_path, monkeypatch):
+    shutil.copytree(tiny_bert, tmp_path / "model")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    short = TextTokenizer.load("~/model")
+    assert short.fingerprint == TextTokenizer.load(tiny_bert).fingerprint
+
+
+@pytest.mark.parametrize("fixture", TOKENIZERS)
+def test_documents_of_any_length_have_the_tokenizers_own_ids(request, fixture, monkeypatch):
+    tokenizer = load_once(request.getfixturevalue(fixture))
+    rng = np.random.default_rng(0)
+    texts = [
+        " ".join(f"word{w}" for w in rng.integers(0, 300, n)) for n in (3, 0, 400, 1, 90, 0, 700)
+    ]
+    expected = tokenizer.encode([f" {text}" if text else "" for text in texts])
+    for part, batch in ((50, 120), (7, 1), (10**6, 10**6), (50, 10**6)):
+        monkeypatch.setattr(tokenizer_module, "PART", part)
+        monkeypatch.setattr(tokenizer_module, "BATCH_CHARACTERS", batch)
+        assert [ids.tolist() for ids in tokenizer.encode_documents(iter(texts))] == expected
+    assert list(tokenizer.encode_documents([])) == []
+
+
+def test_the_first_word_of_a_document_is_read_as_everywhere_else(tiny_roberta, tiny_bert):
+    first = {}
+    for name, folder in (("roberta", tiny_roberta), ("bert", tiny_bert)):
+        tokenizer = load_once(folder)
+        (ids,) = tokenizer.encode_documents(["word1 b word1"])
+        first[name] = ids.tolist()
+        (spaced,) = tokenizer.encode_documents([" word1 b word1"])
+        assert spaced.tolist() == ids.tolist()
+        n = len(tokenizer.encode([" word1"])[0])
+        assert ids[:n].tolist() == ids[-n:].tolist()
+    assert first["bert"] == load_once(tiny_bert).encode(["word1 b word1"])[0]
+    assert first["roberta"] != load_once(tiny_roberta).encode(["word1 b word1"])[0]
+
+
+def test_a_special_token_written_in_a_document_is_plain_text(tiny_bert, minilm):
+    for folder in (tiny_bert, minilm):
+        tokenizer = load_once(folder)
+        (ids,) = tokenizer.encode_documents(["a [MASK] b [SEP] c"])
+        assert not set(ids.tolist()) & {tokenizer.mask_id, *tokenizer.prefix, *tokenizer.suffix}
+        # A paper's text still takes the separator from its composed text.
+        assert tokenizer.encode(["a [SEP] c"])[0][1] == tokenizer.suffix[0]
+
+
+def test_the_key_of_documents_is_the_tokenizers_alone(tiny_bert, tiny_roberta):
+    keys = {load_once(f).document_key for f in (tiny_bert, tiny_roberta)}
+    assert len(keys) == 2
+    assert load_once(tiny_bert).document_key == TextTokenizer.load(tiny_bert).document_key
+    assert load_once(tiny_bert).key(InputFormat()) not in keys
+
+
+@pytest.mark.parametrize("input_format", [InputFormat(), InputFormat("space", "sep", "[PRX]")])
+@pytest.mark.parametrize("fixture", TOKENIZERS[:2])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(title=WORDS | st.just(""), sentences=st.lists(st.lists(WORDS, max_size=4), max_size=5))
+def test_the_tokens_of_a_sentence_are_those_that_spell_it(
+    fixture, input_format, title, sentences, request
+):
+    tokenizer = TextTokenizer.load(request.getfixturevalue(fixture))
+    abstract = [" ".join(words) for words in sentences]
+    text, spans = input_format.compose_sentences(title, abstract, tokenizer.sep_token)
+    assert text == input_format.compose(title, abstract, tokenizer.sep_token)
+    assert [text[a:b] for a, b in spans] == [s.strip() for s in abstract if s.strip()]
+    (body,) = tokenizer.encode_sentences([text], [spans])
+    assert body.ids == tokenizer.encode([text])[0]
+    offsets = tokenizer.backend.encode(text, add_special_tokens=False).offsets
+    expected = []
+    for first, last in spans:
+        inside = [t for t, (_, end) in enumerate(offsets) if first < end <= last]
+        if inside:
+            assert inside == list(range(inside[0], inside[-1] + 1))
+            expected.append((inside[0], len(inside)))
+    assert list(zip(body.starts, body.lengths, strict=True)) == expected
+
+
+def test_a_tokenizer_that_reads_across_spaces_gets_a_document_whole(tiny_bert, tmp_path):
+    folder = shutil.copytree(tiny_bert, tmp_path / "model")
+    contents = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps(contents | {"pre_tokenizer": None}))
+    tokenizer = TextTokenizer.load(folder)
+    assert not tokenizer._splits_at_spaces
+    (ids,) = tokenizer.encode_documents(["word1 " * 30000])
+    assert len(ids)
+
+
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"holds no tokenizer; expected one of tokenizer\.json"):
+        TextTokenizer.load(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(UserError, match="No tokenizer could be loaded from"):
+        TextTokenizer.load(tmp_path)
+
+
+def test_rows_are_truncated_within_their_special_tokens(tiny_bert):
+    tokenizer = load_once(tiny_bert)
+    (ids,) = tokenizer.encode(["word1 word2 word1"])
+    assert tokenizer.rows(["word1 word2 word1"], 4) == [
+        [*tokenizer.prefix, *ids[:2], *tokenizer.suffix]
+    ]
