@@ -304,7 +304,9 @@ def main(argv: list[str]) -> int:
     building = values.get("task_building", TaskBuilding())
     values["task_building"] = _task_building(args, building)
     input_format = {n: getattr(args, n) for n in ("separator", "sentences") if getattr(args, n)}
-    values["form"] = dataclasses.replace(values.get("form", InputFormat()), **input_format)
+    values["input_format"] = dataclasses.replace(
+        values.get("input_format", InputFormat()), **input_format
+    )
     settings = PrepareSettings(to=args.to, format=cast(Any, args.format), **values)
     corpus = prepare(settings, Progress(quiet=args.quiet))
     if args.csv and "triplets" in corpus.info["counts"]:

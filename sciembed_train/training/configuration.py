@@ -188,7 +188,9 @@ class RunCLI(LightningCLI):
         parser.link_arguments(f"{encoder}.max_length", "data.max_length")
         parser.link_arguments(f"{encoder}.backbone", "data.tokenizer")
         for field in fields(InputFormat):
-            parser.link_arguments(f"{encoder}.form.{field.name}", f"data.input_format.{field.name}")
+            parser.link_arguments(
+                f"{encoder}.input_format.{field.name}", f"data.input_format.{field.name}"
+            )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; Lightning's own warns that words are given twice."""

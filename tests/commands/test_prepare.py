@@ -338,7 +338,7 @@ def test_a_recipe_says_how(tmp_path, tiny_bert, capsys):
     write_collection(tmp_path)
     (tmp_path / "r.yaml").write_text(
         "data: {seed: 3, triplets: {per_query: 2, hard: 1}}\n"
-        f"model: {{encoder: {{backbone: {tiny_bert}, form: {{separator: space}}}}}}\n"
+        f"model: {{encoder: {{backbone: {tiny_bert}, input_format: {{separator: space}}}}}}\n"
     )
     arguments = ["--papers", tmp_path / "papers.jsonl", "--citations", tmp_path / "citations.csv"]
     arguments += ["-c", tmp_path / "r.yaml", "--to", tmp_path / "c", "--quiet", "--seed", 4]

@@ -19,7 +19,7 @@ def test_triplets_are_shown_as_the_model_reads_them(tmp_path, tiny_bert, capsys)
     (corpus.folder / "report.json").write_text("{}")
     (tmp_path / "r.yaml").write_text(
         f"data: {{batch_size: 8}}\nmodel: {{encoder: {{backbone: {tiny_bert}, max_length: 12, "
-        "form: {separator: space}}}\n"
+        "input_format: {separator: space}}}\n"
     )
     arguments = ["-c", str(tmp_path / "r.yaml"), "--data.corpus", str(corpus.folder)]
     assert train(["show", *arguments, "--count", "2"]) == 0

@@ -41,13 +41,13 @@ data:
   seed: 3
   triplets: {per_query: 4, hard: 1}
 model:
-  encoder: {backbone: some/folder, form: {separator: space}}
+  encoder: {backbone: some/folder, input_format: {separator: space}}
 """
     assert recipe_settings([write(tmp_path / "r.yaml", text)]) == {
         "dev_share": 0.1,
         "seed": 3,
         "triplets": TripletMining(per_query=4, hard=1),
-        "form": InputFormat(separator="space"),
+        "input_format": InputFormat(separator="space"),
         "tokenizer": "some/folder",
     }
 
@@ -72,7 +72,7 @@ def test_later_recipes_stand_above_earlier_ones(tmp_path):
         ("data: [", "is no YAML"),
         ("just text", "is no recipe"),
         (
-            "model: {encoder: {form: {separator: tab}}}",
+            "model: {encoder: {input_format: {separator: tab}}}",
             "separator is 'tab'; it is one of sep, space",
         ),
     ],

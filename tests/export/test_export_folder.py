@@ -370,7 +370,8 @@ def test_the_export_imports_no_lightning():
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 @pytest.mark.parametrize(
-    "form", [InputFormat(), InputFormat(separator="space"), InputFormat(control_code="word1")]
+    "input_format",
+    [InputFormat(), InputFormat(separator="space"), InputFormat(control_code="word1")],
 )
 def test_the_code_on_the_model_card_runs_and_gives_the_vectors(
     pooling, input_format, tiny_roberta, tmp_path

@@ -118,7 +118,7 @@ def test_it_loads_here_with_its_record_and_nothing_of_this_machine(exported, tin
 
 
 @pytest.mark.parametrize(
-    ("backbone", "form"),
+    ("backbone", "input_format"),
     [
         ("tiny_roberta", InputFormat()),
         ("tiny_bert", InputFormat("space", "sep", "word1")),

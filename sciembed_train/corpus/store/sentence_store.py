@@ -257,7 +257,7 @@ def write_sentence_store(
     np.save(writer.folder / "sentence_offsets.npy", offsets)
     pairs = np.frombuffer(left_out, np.int64).reshape(-1, 2)
     np.save(writer.folder / "sentences_left_out.npy", pairs)
-    writer.close(name, input_format=input_format.as_dict(), sentences=int(offsets[-1]))
+    writer.close(name, form=input_format.as_dict(), sentences=int(offsets[-1]))
     return SentenceTokens.open(writer.folder)
 
 

@@ -264,7 +264,7 @@ def write_token_store(
                 writer.add(ids)
             if on_batch:
                 on_batch(len(writer))
-    return writer.close(name, input_format=input_format.as_dict())
+    return writer.close(name, form=input_format.as_dict())
 
 
 def write_document_store(
@@ -324,7 +324,7 @@ def write_task_store(
                 writer.add(ids)
             if on_batch:
                 on_batch(len(writer))
-    return writer.close(name, input_format=input_format.as_dict())
+    return writer.close(name, form=input_format.as_dict())
 
 
 class StoreWriter:

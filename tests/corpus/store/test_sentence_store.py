@@ -58,7 +58,7 @@ def tokenizer(tiny_bert):
     return TextTokenizer.load(tiny_bert)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("input_format", FORMS)
 @pytest.mark.parametrize("max_length", [512, 24, 5])
 def test_the_tokens_of_a_sentence_are_the_sentence(tokenizer, tmp_path, input_format, max_length):
     papers = sentenced_papers(50)
@@ -82,7 +82,7 @@ def test_the_tokens_of_a_sentence_are_the_sentence(tokenizer, tmp_path, input_fo
         assert decoded == [s.replace(".", " .") for s in papers[asked[with_abstract]][1]]
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("input_format", FORMS)
 def test_ids_are_those_of_the_composed_text(tokenizer, tmp_path, input_format):
     papers = sentenced_papers(40, seed=2)
     store = write_sentence_store(tmp_path / "s", tokenizer, input_format, papers)

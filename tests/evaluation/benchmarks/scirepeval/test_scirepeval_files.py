@@ -93,10 +93,10 @@ def test_classes_are_numbered_as_integers_where_they_are(tmp_path):
     np.testing.assert_array_equal(found.test.values, [2, 0])
 
 
-@pytest.mark.parametrize("form", ["[1, 0, 1]", "[1 0 1]", "[1,\n 0, 1]"])
-def test_labels_of_0_and_1_are_read_as_they_are_written(tmp_path, input_format):
-    write_csv(tmp_path / "train.csv", [("a", input_format), ("b", "[0, 0, 0]")])
-    write_csv(tmp_path / "test.csv", [("c", input_format)])
+@pytest.mark.parametrize("written", ["[1, 0, 1]", "[1 0 1]", "[1,\n 0, 1]"])
+def test_labels_of_0_and_1_are_read_as_they_are_written(tmp_path, written):
+    write_csv(tmp_path / "train.csv", [("a", written), ("b", "[0, 0, 0]")])
+    write_csv(tmp_path / "test.csv", [("c", written)])
     found = read_labels(str(tmp_path), "classification", True)
     np.testing.assert_array_equal(found.train.values, [[1, 0, 1], [0, 0, 0]])
     np.testing.assert_array_equal(found.test.values, [[1, 0, 1]])
