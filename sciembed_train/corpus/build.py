@@ -279,7 +279,7 @@ def _add_tokens(
                 folder, tokenizer, settings.input_format, papers, name=name, on_batch=stage.reach
             )
         info["token_stores"][key] = {
-            name: store.info[name] for name in ("tokenizer", "input_format", "tokens", "vocab_size")
+            name: store.info[name] for name in ("tokenizer", "form", "tokens", "vocab_size")
         }
         save_info(corpus.folder, info)
     if settings.sentence_tokens and not corpus.has_sentenced_tokens(key):
@@ -315,7 +315,7 @@ def _add_task_tokens(
         name = str(settings.tokenizer)
         store = write_task_store(folder, *given, name=name, on_batch=stage.reach)
     corpus.info.setdefault("task_stores", {})[key] = {
-        name: store.info[name] for name in ("tokenizer", "input_format", "tokens", "vocab_size")
+        name: store.info[name] for name in ("tokenizer", "form", "tokens", "vocab_size")
     }
     save_info(corpus.folder, corpus.info)
 
@@ -335,7 +335,7 @@ def _add_sentenced_tokens(
             folder, *given, name=str(settings.tokenizer), on_batch=stage.reach
         )
     corpus.info.setdefault("sentenced_stores", {})[key] = {
-        name: store.info[name] for name in ("tokenizer", "input_format", "tokens", "sentences")
+        name: store.info[name] for name in ("tokenizer", "form", "tokens", "sentences")
     }
     save_info(corpus.folder, corpus.info)
 
@@ -356,7 +356,7 @@ def _add_sentence_pair_tokens(
             folder, *given, name=str(settings.tokenizer), on_batch=stage.reach
         )
     corpus.info.setdefault("sentence_pair_stores", {})[key] = {
-        name: store.info[name] for name in ("tokenizer", "input_format", "tokens", "vocab_size")
+        name: store.info[name] for name in ("tokenizer", "form", "tokens", "vocab_size")
     }
     save_info(corpus.folder, corpus.info)
 

@@ -397,8 +397,8 @@ class Corpus:
         """By which tokenizers the texts of a kind are there, for a message."""
         made = self.info.get(stores, {}).values()
         told = [
-            f"{store['tokenizer']} ({_spell(store['input_format'])})"
-            if "input_format" in store
+            f"{store['tokenizer']} ({_spell(store['form'])})"
+            if "form" in store
             else store["tokenizer"]
             for store in made
         ]
