@@ -29,7 +29,7 @@ from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.encoder.io.opening import repeated_layers
 from sciembed_train.methods.base import Loss
 from sciembed_train.methods.specter import Specter
-from sciembed_train.optim import OptimSettings
+from sciembed_train.optim_settings import OptimSettings
 from sciembed_train.training.communication import Weights, summed, volumes
 
 ROWS = ("triplets, ddp", "in-batch, ddp", "triplets, fsdp")

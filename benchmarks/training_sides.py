@@ -201,7 +201,7 @@ def run_ours(job: dict) -> dict:
 
     from sciembed_train.encoder.encoder import EncoderSettings
     from sciembed_train.methods.specter import Specter
-    from sciembed_train.optim import OptimSettings
+    from sciembed_train.optim_settings import OptimSettings
     from sciembed_train.sampling.data_module import TrainingData
 
     losses: list[float] = []

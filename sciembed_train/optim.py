@@ -1,100 +1,15 @@
-"""The optimiser: AdamW, its parameter groups, and learning rates as functions of the step."""
+"""The optimiser: AdamW and its parameter groups."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from math import floor, sqrt
-from typing import Any, Literal
+from math import sqrt
+from typing import Any
 
 from torch import nn
 from torch.optim import AdamW, Optimizer
 
-
-@dataclass(frozen=True)
-class OptimSettings:
-    """AdamW, its schedule and the gradient norm it may see.
-
-    Args:
-        lr: the highest learning rate of the schedule.
-        weight_decay: on matrices; biases and norms are never decayed.
-        betas: decay of AdamW's two moments.
-        eps: AdamW's small number.
-        bias_correction: divide AdamW's moments by ``1 - beta ** t``, Kingma and Ba (2015),
-            algorithm 1. Without it, as in BERT's own code and in DeCLUTR's, the first steps are
-            longer: with the default betas 3.2 times at the first, 6.6 times at the 12th, and
-            1.3 times still at the 1,000th.
-        clip_norm: the gradient's norm over all parameters and ranks is cut to this; null for
-            no cut.
-        schedule: ``linear`` (warm-up, then down to 0), ``slanted_triangular`` (Howard and Ruder
-            2018, eq. 3) or ``constant`` (after the warm-up).
-        warmup_steps: optimiser steps of warm-up of ``linear`` and ``constant``.
-        warmup_share: the same as a share of the run's steps; only one of the two.
-        cut_frac: share of the steps in which ``slanted_triangular`` rises.
-        ratio: highest over lowest learning rate of ``slanted_triangular``.
-
-    Raises:
-        ValueError: a value is out of its range.
-    """
-
-    lr: float = 2e-5
-    weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    bias_correction: bool = True
-    clip_norm: float | None = 1.0
-    schedule: Literal["linear", "slanted_triangular", "constant"] = "linear"
-    warmup_steps: int = 0
-    warmup_share: float = 0.0
-    cut_frac: float = 0.1
-    ratio: float = 32.0
-
-    def __post_init__(self) -> None:
-        def need(holds: bool, key: str, rule: str) -> None:
-            if not holds:
-                raise ValueError(f"optim.{key} must be {rule}; got {getattr(self, key)}.")
-
-        need(self.lr > 0, "lr", "above 0")
-        need(self.weight_decay >= 0, "weight_decay", "0 or more")
-        need(all(0 <= b < 1 for b in self.betas), "betas", "two numbers from 0 to below 1")
-        need(self.eps > 0, "eps", "above 0")
-        need(self.clip_norm is None or self.clip_norm > 0, "clip_norm", "above 0, or null")
-        need(self.warmup_steps >= 0, "warmup_steps", "0 or more")
-        need(0 <= self.warmup_share < 1, "warmup_share", "from 0 to below 1")
-        need(0 < self.cut_frac < 1, "cut_frac", "between 0 and 1")
-        need(self.ratio >= 1, "ratio", "1 or more")
-        if self.warmup_steps and self.warmup_share:
-            raise ValueError(
-                f"optim.warmup_steps is {self.warmup_steps} and optim.warmup_share is "
-                f"{self.warmup_share}; give one of the two."
-            )
-
-
-def learning_rate(settings: OptimSettings, step: int, total: int) -> float:
-    """The learning rate of an optimiser step.
-
-    ``linear`` rises as ``lr * (step + 1) / w`` during ``w`` steps of warm-up and then falls as
-    ``lr * (total - step) / (total - w)``: no step is made with a learning rate of 0.
-    ``slanted_triangular`` rises from ``lr / ratio`` to ``lr`` in the first ``cut_frac`` of the
-    steps and falls back to ``lr / ratio``: ULMFiT, Howard and Ruder (2018), eq. 3.
-
-    Args:
-        settings: what the schedule is.
-        step: the step about to be made, counted from 0.
-        total: steps of the whole run.
-    """
-    if settings.schedule == "slanted_triangular":
-        cut = floor(total * settings.cut_frac)
-        # After the rise eq. 3 divides by cut * (1 / cut_frac - 1), which is total - cut where
-        # nothing is rounded down; elsewhere it would end before the run does.
-        part = step / cut if step < cut else 1 - (step - cut) / (total - cut)
-        return settings.lr * (1 + part * (settings.ratio - 1)) / settings.ratio
-    warmup = settings.warmup_steps or round(settings.warmup_share * total)
-    if step < warmup:
-        return settings.lr * (step + 1) / warmup
-    if settings.schedule == "constant":
-        return settings.lr
-    return settings.lr * max(0, total - step) / max(1, total - warmup)
+from sciembed_train.optim_settings import OptimSettings
 
 
 def parameter_groups(

@@ -13,7 +13,10 @@ PACKAGE = "sciembed_train"
 
 # Packages, and modules at the top. The first name that fits a module is its package;
 # `evaluation.metrics` is a leaf of its own inside a larger package.
-LEAVES = ("errors", "safety", "progress", "text", "losses", "distributed", "optim", "batch")
+LEAVES = (
+    *("errors", "safety", "progress", "text", "losses", "distributed"),
+    *("optim_settings", "optim", "batch"),
+)
 INNER_LEAVES = ("evaluation.metrics",)
 PACKAGES = (
     *("config", "corpus", "sampling", "encoder", "methods", "training"),
@@ -30,7 +33,8 @@ MAY: dict[str, set[str]] = {
     "text": {"safety", "errors"},
     "losses": {"errors"},
     "distributed": {"errors"},
-    "optim": {"errors"},
+    "optim_settings": {"errors"},
+    "optim": {"optim_settings", "errors"},
     "batch": {"distributed", "errors"},
     "evaluation.metrics": {"errors"},
     "synthetic": {"errors"},
@@ -39,7 +43,7 @@ MAY: dict[str, set[str]] = {
     "encoder": {"text", "batch", "safety", "errors"},
     "methods": {
         *("encoder", "losses", "evaluation.metrics"),
-        *("distributed", "optim", "batch", "text", "errors"),
+        *("distributed", "optim", "optim_settings", "batch", "text", "errors"),
     },
     "inference": {"encoder", "losses", "batch", "corpus", "text", "progress", "errors"},
     "evaluation": {
@@ -47,10 +51,13 @@ MAY: dict[str, set[str]] = {
         *("batch", "text", "corpus", "progress", "errors"),
     },
     "export": {"encoder", "losses", "text", "safety", "errors"},
-    "config": {"corpus", "sampling", "methods", "encoder", "text", "optim", "errors"},
+    "config": {
+        *("corpus", "sampling", "methods", "encoder", "text"),
+        *("optim_settings", "errors"),
+    },
     "training": {
         *("config", "methods", "sampling", "evaluation", "inference", "export", "encoder"),
-        *("corpus", "text", "distributed", "optim", "batch", "progress", "errors"),
+        *("corpus", "text", "distributed", "optim_settings", "batch", "progress", "errors"),
     },
 }
 

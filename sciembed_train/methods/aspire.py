@@ -28,7 +28,7 @@ from sciembed_train.methods.heldout.heldout_triplets import (
     split_pairs,
 )
 from sciembed_train.methods.in_batch_negatives import against_candidates, outside_pairs
-from sciembed_train.optim import OptimSettings
+from sciembed_train.optim_settings import OptimSettings
 
 
 class Cocite(Method):

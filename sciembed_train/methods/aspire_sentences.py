@@ -40,7 +40,7 @@ from sciembed_train.methods.heldout.heldout_sentence_pairs import (
     split_sentence_pairs,
 )
 from sciembed_train.methods.heldout.heldout_triplets import own_places
-from sciembed_train.optim import OptimSettings
+from sciembed_train.optim_settings import OptimSettings
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from sciembed_train.methods.engine.throughput import (
     peak_memory_gb,
     useful_token_share,
 )
-from sciembed_train.optim import OptimSettings
+from sciembed_train.optim_settings import OptimSettings, learning_rate
 
 # Most tokens of a backward pass: as many as fit, a number, or no limit.
 MaxTokensPerBackward = int | Literal["auto"] | None
@@ -259,7 +259,7 @@ class Method(LightningModule):
         self._meter.start(self._waited())
         self.seed_dropout(step)
         optimizer = cast(LightningOptimizer, self.optimizers())
-        rate = optimiser.learning_rate(self.optim, step, self.trainer.max_steps)
+        rate = learning_rate(self.optim, step, self.trainer.max_steps)
         optimiser.set_rate(cast(torch.optim.AdamW, optimizer.optimizer), self.optim, rate, step)
         optimizer.zero_grad()
         batch, micro_batches = self.split_micro_batches(batch, self.micro_batch_size.tokens)

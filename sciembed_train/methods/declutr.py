@@ -28,7 +28,7 @@ from sciembed_train.methods.heldout.heldout_spans import (
     span_vectors,
     split_spans,
 )
-from sciembed_train.optim import OptimSettings
+from sciembed_train.optim_settings import OptimSettings
 
 
 class Declutr(Method):

@@ -22,7 +22,7 @@ from sciembed_train.methods.heldout.heldout_triplets import (
     HeldOutTriplets,
     split_triplets,
 )
-from sciembed_train.optim import OptimSettings
+from sciembed_train.optim_settings import OptimSettings
 
 
 class Specter(Method):

@@ -43,7 +43,7 @@ from sciembed_train.methods.heldout.heldout_tasks import (
     split_tasks,
 )
 from sciembed_train.methods.in_batch_negatives import against_candidates, not_known_as_near
-from sciembed_train.optim import OptimSettings
+from sciembed_train.optim_settings import OptimSettings
 from sciembed_train.text.input_format import FORMATS
 
 

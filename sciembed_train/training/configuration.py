@@ -498,7 +498,7 @@ def known_keys() -> set[str]:
     from sciembed_train.methods.declutr import Declutr
     from sciembed_train.methods.specter import Specter
     from sciembed_train.methods.specter2 import MultiTask
-    from sciembed_train.optim import OptimSettings
+    from sciembed_train.optim_settings import OptimSettings
     from sciembed_train.sampling.citing_pairs import CitingSentenceSampling
     from sciembed_train.sampling.cocitations import CocitationSampling
     from sciembed_train.sampling.spans import SpanSampling

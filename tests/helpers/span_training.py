@@ -8,7 +8,7 @@ import torch
 from sciembed_train import distributed
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.methods.declutr import Declutr
-from sciembed_train.optim import OptimSettings
+from sciembed_train.optim_settings import OptimSettings
 from sciembed_train.sampling import spans as sampled
 from sciembed_train.sampling.data_module import TrainingData
 from sciembed_train.sampling.spans import SpanSampling

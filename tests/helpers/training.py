@@ -16,7 +16,7 @@ from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.methods.base import Loss, Method
 from sciembed_train.methods.heldout.heldout_triplets import HeldOutTriplets, split_triplets
 from sciembed_train.methods.specter import Specter
-from sciembed_train.optim import OptimSettings
+from sciembed_train.optim_settings import OptimSettings
 from sciembed_train.sampling.data_module import TrainingData
 
 OPTIM = OptimSettings(lr=1e-2, schedule="constant", clip_norm=0.1)

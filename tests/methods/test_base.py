@@ -19,7 +19,7 @@ from sciembed_train.methods.declutr import Declutr
 from sciembed_train.methods.engine.throughput import useful_token_share
 from sciembed_train.methods.heldout.heldout_triplets import held_out_scores, split_triplets
 from sciembed_train.methods.specter import Specter
-from sciembed_train.optim import OptimSettings
+from sciembed_train.optim_settings import OptimSettings
 from tests.helpers import training
 from tests.helpers.processes import run_ranks
 from tests.helpers.training import VARIANTS, Plain, difference, on_a_rank, small_corpus, train

@@ -22,7 +22,7 @@ from sciembed_train.methods.aspire import Cocite
 from sciembed_train.methods.aspire_sentences import Objectives, SentenceCocite
 from sciembed_train.methods.declutr import Declutr
 from sciembed_train.methods.specter import Specter
-from sciembed_train.optim import OptimSettings
+from sciembed_train.optim_settings import OptimSettings
 from tests.methods import test_aspire, test_aspire_sentences, test_specter2
 
 META = torch.device("meta")
