@@ -12,9 +12,9 @@ from sciembed_train.batch import (
     TaskBatch,
     TokenRows,
     TripletPart,
+    index_ranges,
     on_device,
     range_starts,
-    runs,
 )
 
 
@@ -123,6 +123,6 @@ def test_integers_come_to_a_device_by_one_copy(monkeypatch):
     assert moved[1:] == [{"non_blocking": True}]
 
 
-def test_runs_count_on_from_their_starts():
-    assert runs(np.array([7, 2, 0]), np.array([2, 0, 3])).tolist() == [7, 8, 0, 1, 2]
+def test_ranges_count_on_from_their_starts():
+    assert index_ranges(np.array([7, 2, 0]), np.array([2, 0, 3])).tolist() == [7, 8, 0, 1, 2]
     assert range_starts(np.array([2, 0, 3])).tolist() == [0, 2, 2]

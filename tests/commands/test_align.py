@@ -21,7 +21,7 @@ from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.errors import UserError
 from sciembed_train.progress import Progress
-from sciembed_train.sampling.base import Reading
+from sciembed_train.sampling.base import TokenizationSpec
 from sciembed_train.sampling.cocitations import CocitationSampling
 from sciembed_train.sampling.sentence_pairs import SentencePairSampling
 from sciembed_train.text.input_format import InputFormat
@@ -146,7 +146,7 @@ def test_the_contexts_of_a_pair_are_a_draw_of_the_seed_and_the_pair(place):
 def test_numbers_of_aligned_sentences_are_those_of_the_tokens(place, own):
     """A sentence's text, as the encoder of sentences read it, is what its tokens say."""
     tokenizer = TextTokenizer.load(place.model)
-    reading = Reading(tokenizer, InputFormat(), 512, seed=0)
+    reading = TokenizationSpec(tokenizer, InputFormat(), 512, seed=0)
     name = aligned(own, place.model)
     examples = SentencePairSampling(align="abstract", aligned_by=name).open(own, reading, None)
     texts = list(own.sentences())

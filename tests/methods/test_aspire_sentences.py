@@ -260,10 +260,10 @@ def cost(q, p):
 def test_what_the_sentences_are_compared_by_is_recorded(tiny_bert):
     by_match = {"similarity": "best_match"}
     for objective in ("aligned", "best_match", "attention"):
-        assert prepared(str(tiny_bert), {objective: 1.0}).recorded == by_match
+        assert prepared(str(tiny_bert), {objective: 1.0}).similarity_metadata == by_match
     both = prepared(str(tiny_bert), ALL, transport=TransportSettings(3.0, 0.1, 0.5))
     settings = {"temperature": 3.0, "blur": 0.1, "scaling": 0.5}
-    assert both.recorded == {"similarity": "transport", "transport": settings}
+    assert both.similarity_metadata == {"similarity": "transport", "transport": settings}
     assert both.settings()["transport"] == settings
     assert both.settings()["objectives"] == ALL
 

@@ -138,11 +138,11 @@ def test_a_cut_step_draws_the_same_dropout_twice(place):
 
 def test_a_cut_step_in_bf16_keeps_the_gradient_of_every_weight(place):
     """Autocast keeps lowered weights; those made without a graph would lose the gradient."""
-    forward_count = [
+    runs = [
         train(Spans, *place, steps=1, precision="bf16-mixed", max_tokens_per_backward=tokens)
         for tokens in (None, 150)
     ]
-    whole, split = (np.array(run["gradients"][0]) for run in forward_count)
+    whole, split = (np.array(run["gradients"][0]) for run in runs)
     assert np.linalg.norm(split - whole) < 0.02 * np.linalg.norm(whole)
 
 

@@ -9,7 +9,7 @@ import pytest
 from sciembed_train.cli import main as train
 from sciembed_train.commands.prepare import PrepareSettings, prepare
 from sciembed_train.corpus.tasks.task_types import TaskBuilding
-from sciembed_train.sampling.base import Reading
+from sciembed_train.sampling.base import TokenizationSpec
 from sciembed_train.sampling.plan import plan_for
 from sciembed_train.sampling.tasks import TaskSampling
 from sciembed_train.text.input_format import InputFormat
@@ -102,7 +102,7 @@ def test_a_held_out_text_is_in_no_training_example(samples, tmp_path):
 
 def test_a_step_has_every_task_and_reads_it_as_the_published_text(corpus, minilm, samples):
     tokenizer = TextTokenizer.load(minilm)
-    reading = Reading(tokenizer, InputFormat(), 128, 0)
+    reading = TokenizationSpec(tokenizer, InputFormat(), 128, 0)
     examples = TaskSampling().open(corpus, reading, None)
     plan = plan_for(examples, 64, 0, 4)
     seen = set()

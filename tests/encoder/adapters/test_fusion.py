@@ -331,6 +331,6 @@ def test_fusions_that_the_library_does_not_have_are_refused(tiny_bert, given, sa
 def test_settings_come_back_from_plain_values():
     given = AdapterSettings(("proximity",), fusion="static", fused=("regression", "proximity"))
     assert AdapterSettings.from_dict(json.loads(json.dumps(vars(given)))) == given
-    assert AdapterSettings().recorded() == {
+    assert AdapterSettings().metadata() == {
         **{"formats": tuple(FORMATS), "config": "seq_bn", "reduction": None}
     }

@@ -69,15 +69,15 @@ def one(place):
 
 def test_a_step_that_was_tried_changes_no_number(place, one, two, monkeypatch):
     monkeypatch.setattr(Crowded, "room", 10**6)
-    forward_count = [
+    runs = [
         train(*place, method, dropout=0.2, negatives="all", max_tokens_per_backward=tokens)
         for method, tokens in ((Pairs, None), (Crowded, "auto"), (Crowded, 10**6))
     ]
-    for run in forward_count[1:]:
+    for run in runs[1:]:
         assert run["left"] == (False, [])
         assert run["tried"].count(8 * 2 * LENGTH) == 1
-        assert run["gradients"] == forward_count[0]["gradients"]
-        assert run["weights"] == forward_count[0]["weights"]
+        assert run["gradients"] == runs[0]["gradients"]
+        assert run["weights"] == runs[0]["weights"]
     for found in two:  # nor do the halved micro-batches
         assert difference(found["crowded"], one["whole"], "gradients") < 1e-9
 
