@@ -17,17 +17,13 @@ from sciembed_train.sampling.span_batch import span_batch
 from sciembed_train.sampling.span_positions import Rule
 from sciembed_train.sampling.token_masking import Masking
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-
-
-@pytest.fixture(autouse=True)
-def scripts(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_the_gpu_script_runs_small_without_a_gpu():
     done = subprocess.run(
-        [sys.executable, BENCHMARKS / "gpu_declutr.py", "--tiny"],
+        [sys.executable, "-m", "benchmarks.speed.gpu_declutr", "--tiny"],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
@@ -41,8 +37,8 @@ def test_the_gpu_script_runs_small_without_a_gpu():
 
 @pytest.mark.parametrize("masked", [True, False])
 def test_padded_sides_have_our_loss_and_gradients(tmp_path, masked):
-    from gpu_declutr import RandomDocuments, backbone
-    from span_steps import FORWARDS, Side, loss_difference
+    from benchmarks.speed.gpu_declutr import RandomDocuments, backbone
+    from benchmarks.speed.span_steps import FORWARDS, Side, loss_difference
 
     folder, words = backbone(tmp_path, tiny=True)
     tokens = RandomDocuments(count=6, words=words, longest=64)
@@ -65,7 +61,7 @@ def test_padded_sides_have_our_loss_and_gradients(tmp_path, masked):
 
 
 def test_random_documents_are_sliced_as_a_token_store_does(tmp_path):
-    from gpu_declutr import RandomDocuments
+    from benchmarks.speed.gpu_declutr import RandomDocuments
 
     tokens = RandomDocuments(count=3, words=50, longest=8)
     ids, lengths = tokens.slices(np.array([2, 0]), np.array([1, 0]), np.array([4, 3]))
@@ -75,9 +71,10 @@ def test_random_documents_are_sliced_as_a_token_store_does(tmp_path):
 
 
 def test_the_operations_counted_are_those_of_the_matrix_products(tmp_path):
-    from gpu_declutr import RandomDocuments, backbone, needed
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
+
+    from benchmarks.speed.gpu_declutr import RandomDocuments, backbone, needed
 
     folder, words = backbone(tmp_path, tiny=True)
     tokens = RandomDocuments(count=2, words=words, longest=64)
@@ -93,7 +90,7 @@ def test_the_operations_counted_are_those_of_the_matrix_products(tmp_path):
 
 
 def test_a_picture_of_loss_curves_is_a_drawing_of_every_run():
-    from loss_curves import Curve, picture
+    from benchmarks.quality.loss_curves import Curve, picture
 
     runs = [
         {
@@ -111,7 +108,7 @@ def test_a_picture_of_loss_curves_is_a_drawing_of_every_run():
 
 def test_every_way_to_encode_several_formats_has_the_same_loss_and_gradients(tiny_bert):
     pytest.importorskip("adapters")
-    from mixed_formats import SIDES, Counted, encoding, loss_of
+    from benchmarks.speed.mixed_formats import SIDES, Counted, encoding, loss_of
 
     torch.manual_seed(0)
     settings = EncoderSettings(
@@ -156,7 +153,7 @@ def test_every_way_to_encode_several_formats_has_the_same_loss_and_gradients(tin
 
 
 def test_the_projection_counts_the_work_in_plain_loops():
-    from projection import abstracts, forward, stages
+    from benchmarks.calculators.training_hours import abstracts, forward, stages
 
     d, layers = 768, 12
     # Of a layer: query, key, value and output, then four times the width and back.
@@ -175,46 +172,46 @@ def test_the_projection_counts_the_work_in_plain_loops():
 
 
 def test_the_projection_reads_the_rate_of_a_row(tmp_path, capsys, monkeypatch):
-    import projection
+    from benchmarks.calculators import training_hours
 
     table = tmp_path / "table.md"
     table.write_text(
         "machine\n\n| row | precision | real tokens/s |\n|---|---|---|\n"
         "| scibert-shape-32 | bf16 | 400,000 |\n| scibert-shape-1024 | bf16 | 1,000,000 (0.98) |\n"
     )
-    assert projection.read_rate(table, "scibert-shape-1024") == ("tokens", 1e6)
+    assert training_hours.read_rate(table, "scibert-shape-1024") == ("tokens", 1e6)
     with pytest.raises(SystemExit, match="has no row 'other'"):
-        projection.read_rate(table, "other")
-    monkeypatch.setattr(sys, "argv", ["projection.py", "--output", str(table)])
-    projection.main()
+        training_hours.read_rate(table, "other")
+    monkeypatch.setattr(sys, "argv", ["calculators/training_hours.py", "--output", str(table)])
+    training_hours.main()
     said = capsys.readouterr().out
     assert "| SPECTER2 base, shuffled | 3.6e+07 | 7.2e+09 | 3.86e+18 | 2.00 | 0.25 |" in said
-    monkeypatch.setattr(sys, "argv", ["projection.py"])
-    projection.main()
+    monkeypatch.setattr(sys, "argv", ["calculators/training_hours.py"])
+    training_hours.main()
     assert "still to be measured" in capsys.readouterr().out
 
 
 def test_the_projection_takes_a_share_of_the_peak_that_was_measured_with_it(
     tmp_path, capsys, monkeypatch
 ):
-    import projection
+    from benchmarks.calculators import training_hours
 
     table = tmp_path / "table.md"
     table.write_text(
         "a GPU; bf16 peak 395 TFLOP/s\n\n| row | side | share of bf16 peak |\n|---|---|---|\n"
         "| scibert-shape-1024 | ours | 0.50 |\n"
     )
-    monkeypatch.setattr(sys, "argv", ["projection.py", "--output", str(table)])
-    projection.main()
-    hours = projection.stages(2.2)[0].flops / (0.5 * 395e12) / 3600
+    monkeypatch.setattr(sys, "argv", ["calculators/training_hours.py", "--output", str(table)])
+    training_hours.main()
+    hours = training_hours.stages(2.2)[0].flops / (0.5 * 395e12) / 3600
     assert f"| 3.86e+18 | {hours:.2f} |" in capsys.readouterr().out
     table.write_text(table.read_text().replace("bf16 peak 395 TFLOP/s", ""))
     with pytest.raises(SystemExit, match="does not tell the bf16 peak"):
-        projection.main()
+        training_hours.main()
 
 
 def test_the_throughput_table_can_leave_this_project_out(tmp_path, monkeypatch):
-    import throughput
+    from benchmarks.speed import throughput
 
     order = tmp_path / "order.npy"
     np.save(order, np.arange(12).reshape(4, 3))

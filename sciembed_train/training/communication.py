@@ -3,7 +3,7 @@
 Of ``W`` ranks, ring algorithms make each send ``2 (W - 1) / W`` times the size of what is summed
 for all, and ``(W - 1) / W`` times the whole of what is gathered, or summed and shared out. NCCL's
 rings do so, and gloo's, except that gloo shares sums out by summing them for all.
-`benchmarks/scaling.py` counts what is sent.
+`benchmarks/speed/scaling.py` counts what is sent.
 """
 
 from __future__ import annotations
