@@ -82,7 +82,8 @@ def write_inputs(folder: Path, n: int, wanted: int, words: int) -> tuple[Path, P
 
 def run_prepare(arguments: dict) -> None:
     """The measured process: prepares, and prints what it took as JSON."""
-    from sciembed_train.commands.prepare import PrepareSettings, prepare
+    from sciembed_train.corpus.build import prepare
+    from sciembed_train.corpus.prepare_settings import PrepareSettings
     from sciembed_train.progress import Progress
 
     progress = Progress()

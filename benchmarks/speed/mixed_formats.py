@@ -279,7 +279,8 @@ def make_corpus(data: Path, folder: Path) -> Path:
     """The tasks of the samples, with a regression, prepared for the encoder."""
     from benchmarks.quality.declutr import minilm
     from benchmarks.quality.specter2 import make_files
-    from sciembed_train.commands.prepare import PrepareSettings, prepare
+    from sciembed_train.corpus.build import prepare
+    from sciembed_train.corpus.prepare_settings import PrepareSettings
 
     files = make_files(0, Namespace(data=data.resolve(), to=folder))
     given = PrepareSettings(tasks=files / "four.json", to=folder / "corpus", tokenizer=minilm())

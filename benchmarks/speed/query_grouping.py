@@ -19,7 +19,8 @@ import torch
 
 from benchmarks.speed.mining import write_inputs
 from benchmarks.speed.throughput import prepare_inputs
-from sciembed_train.commands.prepare import PrepareSettings, prepare
+from sciembed_train.corpus.build import prepare
+from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.losses.contrastive import triplet_margin
 from sciembed_train.losses.similarity import euclidean

@@ -168,7 +168,8 @@ def main() -> None:
     if args.worker:
         worker(json.loads(args.worker))
         return
-    from sciembed_train.commands.prepare import PrepareSettings, prepare
+    from sciembed_train.corpus.build import prepare
+    from sciembed_train.corpus.prepare_settings import PrepareSettings
     from sciembed_train.progress import Progress
 
     backbone = str(args.backbone.resolve())

@@ -54,7 +54,8 @@ def write_task(folder: Path, kind: str, records: int, sample: int) -> None:
 
 def run_prepare(folder: Path) -> None:
     """The measured process: prepares, and prints what it took as JSON."""
-    from sciembed_train.commands.prepare import PrepareSettings, prepare
+    from sciembed_train.corpus.build import prepare
+    from sciembed_train.corpus.prepare_settings import PrepareSettings
 
     started = time.monotonic()
     corpus = prepare(PrepareSettings(tasks=folder, to=folder / "corpus"))

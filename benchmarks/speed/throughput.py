@@ -165,7 +165,8 @@ def prepare_inputs(data: Path, texts: str, folder: Path) -> tuple[Path, np.ndarr
 
 def make_corpus(papers: Path, triplets: np.ndarray | None, tokenizer: Path, target: Path) -> Path:
     """The corpus of the given triplets, or of those mined from citations, through ``prepare``."""
-    from sciembed_train.commands.prepare import PrepareSettings, prepare
+    from sciembed_train.corpus.build import prepare
+    from sciembed_train.corpus.prepare_settings import PrepareSettings
 
     if triplets is None:
         return prepare(

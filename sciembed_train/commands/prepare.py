@@ -6,94 +6,18 @@ import argparse
 import dataclasses
 import json
 import sys
-from pathlib import Path
 from typing import Any, cast, get_args, get_type_hints
 
 from sciembed_train.config.recipe import recipe_settings
-from sciembed_train.corpus.build import cached_corpus, prepare
+from sciembed_train.corpus.build import prepare
 from sciembed_train.corpus.mining.cocitation_mining import CocitationMining
+from sciembed_train.corpus.mining.triplet_csv import export_csv
 from sciembed_train.corpus.mining.triplet_mining import TripletMining
 from sciembed_train.corpus.prepare_settings import FORMATS, PrepareSettings
-from sciembed_train.corpus.store.corpus_folder import SPLITS, Corpus
-from sciembed_train.corpus.tasks.task_types import TASK_SPLITS, Negatives, TaskBuilding
-from sciembed_train.errors import UserError
+from sciembed_train.corpus.report import STORES, summary
+from sciembed_train.corpus.tasks.task_types import Negatives, TaskBuilding
 from sciembed_train.progress import Progress
 from sciembed_train.text.input_format import InputFormat
-
-__all__ = ["PrepareSettings", "cached_corpus", "export_csv", "main", "prepare", "summary"]
-
-# Kinds of token stores in corpus.json, and what they are called.
-STORES = {
-    "token_stores": "tokens",
-    "sentenced_stores": "tokens with sentences",
-    "sentence_pair_stores": "tokens of citing sentences",
-    "document_stores": "document tokens",
-    "task_stores": "tokens of tasks",
-}
-
-
-def export_csv(corpus: Corpus, folder: str | Path) -> None:
-    """Write the triplets of each split as ``query_paper_id,positive_id,negative_id``."""
-    import csv
-
-    folder = Path(folder)
-    ids = corpus.paper_ids()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for split in SPLITS:
-            with (folder / f"{split}_triples.csv").open("w", encoding="utf-8", newline="") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(("query_paper_id", "positive_id", "negative_id"))
-                for row in corpus.triplets(split):
-                    writer.writerow([ids[paper] for paper in row])
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror}.") from error
-
-
-def summary(corpus: Corpus) -> str:
-    """A few lines on a corpus for a person."""
-    counts = corpus.info["counts"]
-    held = []
-    if counts["papers"]:
-        without = counts["papers"] - counts["papers_with_text"]
-        held.append(f"{counts['papers']:,} papers ({without:,} without a text)")
-        held.append(f"{counts['citations']:,} citations")
-    if corpus.n_documents:
-        held.append(f"{corpus.n_documents:,} documents")
-    if corpus.has_tasks:
-        held.append(f"{len(counts['tasks']):,} tasks of {counts['task_texts']:,} texts")
-    lines = [f"{corpus.folder}: {', '.join(held)}"]
-    if "triplets" in counts:
-        parts = [
-            f"{split} {counts['triplets'][split]:,} ({counts['hard'][split]:,} hard)"
-            for split in SPLITS
-        ]
-        lines.append(f"triplets: {', '.join(parts)}")
-    if "cocitations" in counts:
-        parts = [f"{split} {counts['cocitations'][split]:,}" for split in SPLITS]
-        known = f"known {counts['known_cocitations']:,}"
-        if "contexts" in counts:
-            known += f", from {counts['contexts']:,} contexts"
-        lines.append(f"co-cited pairs: {', '.join(parts)}; {known}")
-    if "sentence_pairs" in counts:
-        parts = [f"{split} {counts['sentence_pairs'][split]:,}" for split in SPLITS]
-        lines.append(
-            f"sentence pairs: {', '.join(parts)}; of {counts['citing_sentences']:,} sentences"
-        )
-    if corpus.n_documents:
-        parts = [f"{split} {counts['documents_by_split'][split]:,}" for split in SPLITS]
-        lines.append(f"documents: {', '.join(parts)}")
-    for name, examples in counts.get("tasks", {}).items():
-        parts = [f"{split} {examples[split]:,}" for split in TASK_SPLITS]
-        lines.append(f"task {name}: {', '.join(parts)}")
-    for kind, what in STORES.items():
-        stores = corpus.info.get(kind, {}).values()
-        lines.extend(f"{what}: {s['tokens']:,} by {s['tokenizer']}" for s in stores)
-    report = json.loads((corpus.folder / "report.json").read_text(encoding="utf-8"))
-    for part in report.values():
-        lines.extend(part.get("notes", ()))
-    lines.append(f"what was left out and why: {corpus.folder / 'report.json'}")
-    return "\n".join(lines)
 
 
 def _parser() -> argparse.ArgumentParser:

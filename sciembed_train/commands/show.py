@@ -240,33 +240,6 @@ def describe_tasks(tokenizer: Any, examples: Any, plan: Any, count: int) -> list
     return paragraphs
 
 
-def describe_report(report: dict[str, Any]) -> str:
-    """What was read, kept and left out, a line a reason."""
-    lines = []
-    for name, part in report.items():
-        if "rows" in part:
-            lines.append(f"{name}: {part['kept']:,} of {part['rows']:,} rows used")
-            reasons = {**part["malformed"], **part["dropped"]}
-            for reason, dropped in reasons.items():
-                first = f", first at {dropped['examples'][0]}" if dropped["examples"] else ""
-                lines.append(f"  {dropped['count']:,}: {reason}{first}")
-            lines.extend(f"  {note}" for note in part["notes"])
-            continue
-        lines.append(f"{name}:")
-        facts = {reason: value for reason, value in part.items() if reason != "notes"}
-        lines.extend(f"  {reason}: {_brief(value)}" for reason, value in facts.items())
-        lines.extend(f"  {note}" for note in part.get("notes", ()))
-    return "\n".join(lines)
-
-
-def _brief(value: Any) -> str:
-    if isinstance(value, dict) and "count" in value:
-        return f"{value['count']:,}"
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_brief(inner)}" for key, inner in value.items()) or "none"
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="train show",
@@ -302,9 +275,10 @@ def main(argv: list[str]) -> int:
     if args.count < 0:
         raise UserError(f"--count must be 0 or more; got {args.count}.")
 
-    from sciembed_train.commands.align import with_alignment
-    from sciembed_train.commands.prepare import PrepareSettings, cached_corpus
     from sciembed_train.config.recipe import recipe_sections, recipe_settings
+    from sciembed_train.corpus.build import cached_corpus
+    from sciembed_train.corpus.prepare_settings import PrepareSettings
+    from sciembed_train.corpus.report import describe_report
     from sciembed_train.corpus.store.corpus_folder import Corpus
     from sciembed_train.encoder.io.loading import tokenizer_folder
     from sciembed_train.progress import Progress
@@ -317,6 +291,7 @@ def main(argv: list[str]) -> int:
     from sciembed_train.sampling.tasks import TaskExamples
     from sciembed_train.text.input_format import InputFormat
     from sciembed_train.text.tokenizer import TextTokenizer
+    from sciembed_train.training.sampling_alignment import with_alignment
 
     values = recipe_settings(args.config)
     data, encoder = recipe_sections(args.config)

@@ -1,4 +1,4 @@
-"""A file that ``torch.save`` wrote, read without running anything in it."""
+"""Checkpoints of a run: found, read without running anything in them, and their facts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from sciembed_train.errors import UserError
+
+# Facts of the training that stand beside the counts, not among them.
+_HEADS = ("recipe", "seed", "base_model", "base_model_sha256", "texts")
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -45,3 +48,43 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}; expected a checkpoint.")
     return content
+
+
+def find_checkpoint(source: str | Path) -> Path:
+    """The checkpoint file that ``source`` names: itself, or a run's best, else its last.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise UserError(f"{source}: does not exist; give a .ckpt file or a run's folder.")
+    for name in ("best.ckpt", "last.ckpt"):
+        if (path / name).is_file():
+            return path / name
+    raise UserError(
+        f"{source}: holds neither best.ckpt nor last.ckpt; give a .ckpt file or a run's folder, "
+        "such as checkpoints/NAME."
+    )
+
+
+def card_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint knows of its training, for `export_encoder`."""
+    record = checkpoint.get("sciembed")
+    record = record if isinstance(record, dict) else {}
+    training = {"steps": checkpoint.get("global_step"), **dict(record.get("training") or {})}
+    card: dict[str, Any] = {
+        "method": record.get("method"),
+        # Checkpoints without the entry were all trained for it.
+        "similarity": record.get("similarity") or "euclidean",
+        **{key: record[key] for key in ("transport", "texts") if record.get(key)},
+    }
+    if "training_documents" in training:
+        card["texts"] = "any"
+    card.update({key: training.pop(key) for key in _HEADS if key in training})
+    # Not the checkpoint's own `epoch`: to Lightning the whole run is one pass of the loader.
+    if training.get("steps_per_epoch"):
+        training["epochs"] = round(training["steps"] / training["steps_per_epoch"], 2)
+    return {**card, "training": training}

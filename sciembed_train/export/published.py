@@ -5,7 +5,6 @@ Importing this module imports no torch.
 
 from __future__ import annotations
 
-import argparse
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +65,33 @@ TEMPERATURES = (
 
 
 @dataclass(frozen=True)
+class ImportRequest:
+    """What to import, and what the user says of it; None where the user says nothing.
+
+    Args:
+        source: the folder of a Hugging Face or sentence-transformers model, or a hub name.
+        to: the folder to write.
+        method: use the model as this method's published ones are used, a key of `METHODS`.
+        pooling: ``cls``, ``mean`` or ``sentences``, instead of what the folder records.
+        similarity: what vectors are compared by, one of `OF_TEXTS` or `OF_SENTENCES`.
+        temperature: of optimal transport, where nothing records it.
+        max_length: tokens of a text, special ones included.
+        base: of an Aspire run, the model it was made from, instead of the one it names.
+        overwrite: replace an earlier import or export.
+    """
+
+    source: str
+    to: str
+    method: str | None = None
+    pooling: str | None = None
+    similarity: str | None = None
+    temperature: float | None = None
+    max_length: int | None = None
+    base: str | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
 class Known:
     """What is known of a source, from the command line, its folder or its name; else None."""
 
@@ -85,7 +111,7 @@ def published_as(*names: Any) -> str | None:
     return None
 
 
-def what_is_known(args: argparse.Namespace, folder: Path) -> Known:
+def what_is_known(request: ImportRequest, folder: Path) -> Known:
     """Method, pooling and similarity: the command line's first, then the folder's, then the name's.
 
     Raises:
@@ -93,36 +119,36 @@ def what_is_known(args: argparse.Namespace, folder: Path) -> Known:
     """
     from sciembed_train.encoder.io.loading import checked_config, log, read_metadata
 
-    given = METHODS.get(args.method or "")
-    recorded = read_metadata(folder, args.pooling or (given and given.pooling))
-    method, similarity = args.method, recorded.similarity
+    given = METHODS.get(request.method or "")
+    recorded = read_metadata(folder, request.pooling or (given and given.pooling))
+    method, similarity = request.method, recorded.similarity
     if recorded.pooling is None and method is None:
-        method = published_as(args.source, folder)
+        method = published_as(request.source, folder)
         # What the configuration names may be the model this one was fine-tuned from; that is
         # used as its base was, unless its folder says otherwise.
         base = checked_config(recorded.backbone).name_or_path
-        told = args.pooling and args.similarity
+        told = request.pooling and request.similarity
         if method is None and not told and (method := published_as(base)) is not None:
             log.warning(
-                f"{args.source}: its configuration names {base}, so it is used as models of "
+                f"{request.source}: its configuration names {base}, so it is used as models of "
                 f"{method} are. Where it is another model made from that one, give --method, or "
                 "--pooling and --similarity."
             )
     elif recorded.pooling is not None and not (folder / "sciembed.json").is_file():
-        method = method or published_as(args.source)
+        method = method or published_as(request.source)
         similarity = similarity or _LIBRARY_DEFAULT
     published = METHODS.get(method or "")
-    pooling = recorded.pooling or args.pooling or (published and published.pooling)
+    pooling = recorded.pooling or request.pooling or (published and published.pooling)
     similarity = (
-        args.similarity
+        request.similarity
         or (given and given.similarity)
         or similarity
         or (published and published.similarity)
     )
-    transport = transport_of(args, similarity, recorded.transport)
+    transport = transport_of(request, similarity, recorded.transport)
     if pooling and similarity and (pooling == "sentences") != (similarity in OF_SENTENCES):
         raise UserError(
-            f"{args.source}: pooling {pooling} and similarity {similarity} do not go together: "
+            f"{request.source}: pooling {pooling} and similarity {similarity} do not go together: "
             f"{' and '.join(OF_SENTENCES)} compare the vectors of sentences (pooling sentences), "
             "euclidean and cosine one vector of a text. Give --pooling and --similarity."
         )
@@ -130,7 +156,7 @@ def what_is_known(args: argparse.Namespace, folder: Path) -> Known:
 
 
 def transport_of(
-    args: argparse.Namespace, similarity: str | None, recorded: dict[str, Any] | None
+    request: ImportRequest, similarity: str | None, recorded: dict[str, Any] | None
 ) -> dict[str, float] | None:
     """Settings of optimal transport where papers are compared by it; ``--temperature`` comes first.
 
@@ -140,18 +166,18 @@ def transport_of(
     from sciembed_train.losses.transport import TransportSettings
 
     if similarity != "transport":
-        if args.temperature is not None:
+        if request.temperature is not None:
             raise UserError(
-                f"--temperature is {args.temperature:g}, but {args.source} is not compared by "
-                "optimal transport. Leave it out, or give --similarity transport."
+                f"--temperature is {request.temperature:g}, but {request.source} is not compared "
+                "by optimal transport. Leave it out, or give --similarity transport."
             )
         return None
     values = dict(recorded or {})
-    if args.temperature is not None:
-        values["temperature"] = args.temperature
+    if request.temperature is not None:
+        values["temperature"] = request.temperature
     if "temperature" not in values:
         raise UserError(
-            f"{args.source}: is compared by optimal transport, and does not record the "
+            f"{request.source}: is compared by optimal transport, and does not record the "
             f"temperature, on which results depend. Give --temperature: {TEMPERATURES}."
         )
     try:
@@ -160,6 +186,6 @@ def transport_of(
         if isinstance(error, UserError):
             raise
         raise UserError(
-            f"{args.source}: its transport settings are {values}; expected temperature, blur and "
-            "scaling."
+            f"{request.source}: its transport settings are {values}; expected temperature, blur "
+            "and scaling."
         ) from error

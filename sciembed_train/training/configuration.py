@@ -224,7 +224,7 @@ class RunCLI(LightningCLI):
         elif config.ckpt_path is None:
             raise UserError("--ckpt_path FILE is missing: give the checkpoint to validate.")
         else:
-            from sciembed_train.commands.export import find_checkpoint
+            from sciembed_train.export.checkpoint_file import find_checkpoint
 
             self.start = find_checkpoint(config.ckpt_path)
         self.given = config.clone()  # for config.yaml: raw files stay raw files, names names
@@ -312,7 +312,8 @@ class RunCLI(LightningCLI):
         if distributed.launch_rank() and PREPARED in os.environ:  # the first has done it for all
             data.corpus = os.environ[PREPARED]
             return
-        from sciembed_train.commands.prepare import PrepareSettings, cached_corpus
+        from sciembed_train.corpus.build import cached_corpus
+        from sciembed_train.corpus.prepare_settings import PrepareSettings
         from sciembed_train.progress import Progress
 
         encoder = self.config.model.init_args.encoder
@@ -335,8 +336,8 @@ class RunCLI(LightningCLI):
         sampling = self.sampling()
         if not isinstance(sampling, SentencePairSampling) or not sampling.aligned_by:
             return
-        from sciembed_train.commands.align import with_alignment
         from sciembed_train.progress import Progress
+        from sciembed_train.training.sampling_alignment import with_alignment
 
         quiet = self.config.quiet or distributed.launch_rank() != 0
         corpus = Corpus.open(self.config.data.corpus)

@@ -171,8 +171,8 @@ def _end_children(trainer: Trainer) -> None:
 def _finish(cli: RunCLI, folder: Path) -> None:
     if not cli.config.export:
         return
-    from sciembed_train.commands.export import card_of, find_checkpoint, load_checkpoint
     from sciembed_train.encoder.io.encoder_checkpoint import encoder_from_checkpoint
+    from sciembed_train.export.checkpoint_file import card_of, find_checkpoint, load_checkpoint
     from sciembed_train.export.export_folder import export_encoder
 
     path = find_checkpoint(folder)

@@ -8,24 +8,26 @@ import pyarrow.parquet as pq
 import pytest
 
 from sciembed_train.cli import main
-from sciembed_train.commands import align
-from sciembed_train.commands.align import aligned, with_alignment
-from sciembed_train.commands.prepare import PrepareSettings, prepare
 from sciembed_train.corpus.alignment.alignments import (
     AlignSettings,
     alignment_folder,
     read_alignment,
 )
 from sciembed_train.corpus.alignment.pair_texts import choose_contexts
+from sciembed_train.corpus.build import prepare
+from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.errors import UserError
+from sciembed_train.inference import alignment
+from sciembed_train.inference.alignment import aligned
 from sciembed_train.progress import Progress
 from sciembed_train.sampling.base import TokenizationSpec
 from sciembed_train.sampling.cocitations import CocitationSampling
 from sciembed_train.sampling.sentence_pairs import SentencePairSampling
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
+from sciembed_train.training.sampling_alignment import with_alignment
 from tests.inference.test_sentence_alignment import plain_alignment
 
 
@@ -174,7 +176,7 @@ def test_numbers_of_aligned_sentences_are_those_of_the_tokens(place, own):
 
 def test_an_alignment_is_made_once_and_named_by_model_and_settings(place, own, monkeypatch):
     name = aligned(own, place.model)
-    monkeypatch.setattr(align, "_make", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr(alignment, "_make", lambda *_: pytest.fail("made again"))
     assert aligned(own, place.model) == name
     assert aligned(own, name) == name  # a name for a model
     sampling = SentencePairSampling(align="context", aligned_by=str(place.model))
@@ -194,8 +196,8 @@ def test_an_alignment_is_made_once_and_named_by_model_and_settings(place, own, m
 
 def test_of_several_who_ask_at_once_one_makes_it(place, own, monkeypatch):
     made = []
-    make = align._make
-    monkeypatch.setattr(align, "_make", lambda *given: (made.append(1), make(*given)))
+    make = alignment._make
+    monkeypatch.setattr(alignment, "_make", lambda *given: (made.append(1), make(*given)))
     with ThreadPoolExecutor(4) as pool:
         names = list(pool.map(lambda _: aligned(own, place.model), range(4)))
     assert len(set(names)) == len(made) == 1

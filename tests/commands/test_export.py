@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from sciembed_train import cli
-from sciembed_train.commands.export import card_of, describe_differences
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.io.encoder_checkpoint import describe
+from sciembed_train.export.checkpoint_file import card_of
+from sciembed_train.export.export_checkpoint import describe_differences
 from tests.helpers.masked_models import write_masked_lm
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from sciembed_train.cli import main as train
-from sciembed_train.commands.prepare import PrepareSettings, cached_corpus, prepare
+from sciembed_train.corpus.build import cached_corpus, prepare
 from sciembed_train.corpus.mining.triplet_mining import TripletMining
+from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.corpus.store.corpus_folder import SPLITS, Corpus
 from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import InputFormat

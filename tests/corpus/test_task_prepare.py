@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from sciembed_train.cli import main
-from sciembed_train.commands.prepare import PrepareSettings, cached_corpus, prepare, summary
 from sciembed_train.config.recipe import recipe_settings
+from sciembed_train.corpus.build import cached_corpus, prepare
+from sciembed_train.corpus.prepare_settings import PrepareSettings
+from sciembed_train.corpus.report import summary
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.tasks.task_types import TaskBuilding
 from sciembed_train.errors import UserError

@@ -94,7 +94,8 @@ def small_corpus(folder: Path, backbone: Path) -> Path:
     Squared error (``year_pred``), cross-entropy and the contrastive loss (``mesh``), binary
     cross-entropy (``fos``), and triplets of two formats (``search``) and of one (``specter``).
     """
-    from sciembed_train.commands.prepare import PrepareSettings, prepare
+    from sciembed_train.corpus.build import prepare
+    from sciembed_train.corpus.prepare_settings import PrepareSettings
 
     given = write_tasks(folder / "given", SIZES, mesh={"contrastive": True})
     settings = PrepareSettings(

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from sciembed_train.commands.prepare import PrepareSettings, prepare
+from sciembed_train.corpus.build import prepare
+from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.text.tokenizer import TextTokenizer
 
 ALL = {"dev_share": 0.0, "test_share": 0.0}

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from sciembed_train.cli import main as train
-from sciembed_train.commands.prepare import PrepareSettings, prepare
+from sciembed_train.corpus.build import prepare
+from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer

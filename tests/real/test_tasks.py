@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from sciembed_train.cli import main as train
-from sciembed_train.commands.prepare import PrepareSettings, prepare
+from sciembed_train.corpus.build import prepare
+from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.corpus.tasks.task_types import TaskBuilding
 from sciembed_train.sampling.base import TokenizationSpec
 from sciembed_train.sampling.plan import plan_for

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from sciembed_train.commands.prepare import PrepareSettings, prepare
+from sciembed_train.corpus.build import prepare
+from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.data_module import TrainingData

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from sciembed_train.batch import LabelPart, TripletPart
-from sciembed_train.commands.prepare import PrepareSettings, prepare
+from sciembed_train.corpus.build import prepare
+from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import TokenizationSpec

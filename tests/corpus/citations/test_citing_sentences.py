@@ -3,7 +3,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from sciembed_train.commands.prepare import PrepareSettings, prepare
+from sciembed_train.corpus.build import prepare
 from sciembed_train.corpus.citations.citing_sentences import (
     Citing,
     candidate_ids,
@@ -12,6 +12,7 @@ from sciembed_train.corpus.citations.citing_sentences import (
 )
 from sciembed_train.corpus.fulltext.fulltext_records import Fulltext, Paragraph, read_fulltext
 from sciembed_train.corpus.mining.cocitation_mining import CocitationMining
+from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.errors import UserError
 
 

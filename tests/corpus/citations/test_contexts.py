@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from sciembed_train.cli import main as train
-from sciembed_train.commands.prepare import PrepareSettings, prepare
 from sciembed_train.config.recipe import recipe_settings
+from sciembed_train.corpus.build import prepare
 from sciembed_train.corpus.citations.contexts import (
     Context,
     read_cocitations,
@@ -15,7 +15,7 @@ from sciembed_train.corpus.citations.contexts import (
 )
 from sciembed_train.corpus.mining.cocitation_mining import CocitationMining
 from sciembed_train.corpus.papers import Papers
-from sciembed_train.corpus.prepare_settings import open_inputs
+from sciembed_train.corpus.prepare_settings import PrepareSettings, open_inputs
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.validation import Audit, BadRow

@@ -8,10 +8,11 @@ import pytest
 import zstandard
 
 from sciembed_train.cli import main as train
-from sciembed_train.commands.prepare import PrepareSettings, cached_corpus, prepare
+from sciembed_train.corpus.build import cached_corpus, prepare
 from sciembed_train.corpus.fulltext import documents
 from sciembed_train.corpus.fulltext.documents import collapse, open_fulltexts
 from sciembed_train.corpus.papers import assign_splits
+from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.corpus.store.corpus_folder import SPLITS, Corpus
 from sciembed_train.corpus.validation import BadRow
 from sciembed_train.errors import UserError

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sciembed_train.commands.prepare import PrepareSettings, prepare
+from sciembed_train.corpus.build import prepare
+from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.corpus.store.sentence_store import (
     SentenceTokens,
     abstract_sentences,

@@ -1,0 +1,70 @@
+"""A checkpoint or a run as a folder that other libraries load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, get_args
+
+from sciembed_train.errors import UserError
+from sciembed_train.export.checkpoint_file import card_of, find_checkpoint, load_checkpoint
+
+Layout = Literal["sentence-transformers", "adapterhub", "aspire-full"]
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+
+
+def export_checkpoint(
+    source: str | Path,
+    to: str | Path,
+    layout: Layout = "sentence-transformers",
+    adapter: str | None = None,
+    base: str | Path | None = None,
+    overwrite: bool = False,
+) -> tuple[Path, dict[str, float | None]]:
+    """The checkpoint that was exported, and the largest difference to it of each library.
+
+    Args:
+        source: a ``.ckpt`` file, or a run's folder (``best.ckpt``, else ``last.ckpt``).
+        to: the folder to write.
+        layout: ``sentence-transformers`` is a Hugging Face folder that sentence-transformers loads
+            too; ``adapterhub`` one adapter without its backbone; ``aspire-full`` the two files of
+            Aspire's own code.
+        adapter: of layout ``adapterhub``, the adapter's format or code.
+        base: the frozen backbone of adapters, if no longer where it was in training.
+        overwrite: replace an earlier export.
+
+    Raises:
+        UserError: no such checkpoint, the folder may not be replaced, or the encoder has no such
+            layout.
+    """
+    if adapter is not None and layout != "adapterhub":
+        raise UserError("--adapter goes with --layout adapterhub, which writes one adapter alone.")
+    checkpoint = find_checkpoint(source)
+    content = load_checkpoint(checkpoint)
+    from sciembed_train.encoder.adapters.adapter_files import CONFIG
+    from sciembed_train.encoder.io.encoder_checkpoint import encoder_from_checkpoint
+    from sciembed_train.export.adapterhub import export_adapter
+    from sciembed_train.export.aspire_layout import INFO, export_aspire
+    from sciembed_train.export.export_folder import check_target, export_encoder
+
+    folder = Path(to)
+    marker = {"adapterhub": CONFIG, "aspire-full": INFO}.get(layout, "sciembed.json")
+    check_target(folder.expanduser().absolute(), overwrite, marker)
+    encoder = encoder_from_checkpoint(content, str(checkpoint), None if base is None else str(base))
+    if layout == "adapterhub":
+        return checkpoint, export_adapter(encoder, folder, adapter, overwrite=overwrite)
+    write = export_aspire if layout == "aspire-full" else export_encoder
+    return checkpoint, write(encoder, folder, card_of(content), overwrite=overwrite)
+
+
+def describe_differences(differences: dict[str, float | None]) -> str:
+    """One line on which libraries were compared, by how much they differ, and which are missing."""
+    compared = [
+        f"{library} differs by {value:.1e}"
+        for library, value in differences.items()
+        if value is not None
+    ]
+    missing = [library for library, value in differences.items() if value is None]
+    line = f"loaded back and compared: {', '.join(compared)} at most"
+    if missing:
+        line += f"; not compared, since it is not installed: {', '.join(missing)}"
+    return line

@@ -1,0 +1,171 @@
+"""A published model as a folder that is ready to fit, embed and evaluate.
+
+What the weights do not say, how vectors are pooled and compared, is taken from the folder where it
+records that, from the user, or from a table of published models; it is never guessed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from sciembed_train.errors import UserError
+from sciembed_train.export import published
+from sciembed_train.export.published import ImportRequest
+from sciembed_train.safety import read_json
+
+if TYPE_CHECKING:
+    from sciembed_train.encoder.encoder import Encoder
+
+_OWN_ENTRIES = (
+    *("version", "pooling", "max_length", "input_format", "dim", "versions"),
+    *("backbone", "mix", "transport"),
+)
+_UNREAD = {
+    ("adapter_config.json",): "an adapter without the model it belongs to",
+}
+
+
+def refuse_unread(folder: Path) -> None:
+    """Refuse a folder of a layout that this version does not read.
+
+    Raises:
+        UserError: it is one.
+    """
+    for files, what in _UNREAD.items():
+        if all((folder / name).is_file() for name in files):
+            raise UserError(
+                f"{folder}: holds {' and '.join(files)}: {what}, which this version does not "
+                "read. Give the folder of a whole Hugging Face model."
+            )
+
+
+def import_model(request: ImportRequest) -> dict[str, Any]:
+    """Write the folder; returns what it is and how it was compared.
+
+    Raises:
+        UserError: the source cannot be used, or does not say how it is used.
+    """
+    from sciembed_train.encoder.encoder import Encoder
+    from sciembed_train.encoder.io.loading import find_folder, log
+    from sciembed_train.export.aspire_layout import is_aspire
+    from sciembed_train.export.export_folder import check_target
+    from sciembed_train.text.input_format import InputFormat
+
+    if request.max_length is not None and request.max_length < 1:
+        raise UserError(f"--max-length is {request.max_length}; expected 1 or more.")
+    source = find_folder(request.source)
+    refuse_unread(source)
+    check_target(Path(request.to).expanduser().absolute(), request.overwrite)
+    if is_aspire(source):
+        return _import_aspire(request, source)
+    if request.base:
+        raise UserError(
+            f"--base is {request.base}, but {request.source} is a whole model; --base goes with "
+            "the two files of an Aspire run."
+        )
+    known = published.what_is_known(request, source)
+    if known.pooling is None or known.similarity is None:
+        lacks, option = "pooled", "--pooling cls or mean and --similarity euclidean or cosine"
+        if known.pooling is not None:
+            several = known.pooling == "sentences"
+            names = published.OF_SENTENCES if several else published.OF_TEXTS
+            lacks, option = "compared", f"--similarity {' or '.join(names)}"
+        raise UserError(
+            f"{request.source}: does not say how its vectors are {lacks}, and it is no published "
+            f"model of a known name. Give --method {' or '.join(published.METHODS)}, or {option}."
+        )
+    names = (*published.OF_TEXTS, *published.OF_SENTENCES)
+    if known.similarity not in names:
+        raise UserError(
+            f"{request.source}: compares its vectors by {known.similarity}; this project has "
+            f"{', '.join(names)}. Give --similarity."
+        )
+    encoder = Encoder.load(
+        request.source,
+        pooling=cast(Literal["cls", "mean", "mix", "sentences"], known.pooling),
+        max_length=request.max_length,
+        input_format=None
+        if (source / "sciembed.json").is_file() or known.method not in published.METHODS
+        else InputFormat(separator=published.METHODS[known.method].separator),
+        # Nothing reads a text's tokens and has no vector of it.
+        masked_lm=False if known.pooling == "sentences" else "auto",
+    )
+    architectures = [str(name) for name in encoder.backbone.config.architectures or []]
+    if encoder.head is None and any("ForMaskedLM" in name for name in architectures):
+        why = f"of {encoder.backbone.config.model_type} is not known here and"
+        if known.pooling == "sentences":
+            why = "is no part of a multi-vector model and"
+        log.warning(f"{request.source}: the masked-language-modelling head {why} is left out.")
+    return _write(request, source, known, encoder)
+
+
+def _import_aspire(request: ImportRequest, source: Path) -> dict[str, Any]:
+    """`import_model` for an Aspire run, whose own files say nearly all that is needed."""
+    from sciembed_train.export.aspire_run import compared_by, load_aspire
+
+    for option in ("method", "pooling"):
+        if getattr(request, option):
+            raise UserError(
+                f"--{option} is {getattr(request, option)}, but {request.source} is an Aspire run, "
+                "which says itself what it is. Leave the option out."
+            )
+    encoder = load_aspire(source, request.base, request.max_length)
+    found = compared_by(source, request.similarity)
+    settings = published.transport_of(request, found.similarity, found.transport)
+    known = replace(found, transport=settings)
+    return _write(request, source, known, encoder)
+
+
+def _write(
+    request: ImportRequest, source: Path, known: published.Known, encoder: Encoder
+) -> dict[str, Any]:
+    """Write the folder, and what it is."""
+    from sciembed_train.export.export_folder import export_encoder
+
+    facts = card(request, source, known)
+    differences = export_encoder(encoder, request.to, facts, overwrite=request.overwrite)
+    return {
+        "source": request.source,
+        "folder": request.to,
+        "method": facts["method"],
+        "pooling": encoder.settings.pooling,
+        "similarity": known.similarity,
+        **({"transport": known.transport} if known.transport else {}),
+        "max_length": encoder.settings.max_length,
+        "masked_lm_head": encoder.head is not None,
+        "differences": differences,
+    }
+
+
+def card(request: ImportRequest, folder: Path, known: published.Known) -> dict[str, Any]:
+    """What is written of the model's making: what it records itself, and where it came from."""
+    own = folder / "sciembed.json"
+    found = read_json(own) if own.is_file() else {}
+    found = {key: value for key, value in found.items() if key not in _OWN_ENTRIES}
+    # A folder's place says nothing to others, and something about the machine.
+    name = folder.resolve().name if Path(request.source).expanduser().exists() else request.source
+    recorded = found.pop("texts", "papers" if own.is_file() else "any")
+    texts = known.texts or recorded
+    digest = {}
+    for path in (
+        folder / "pytorch_model.bin",
+        folder / "sent_encoder_cur_best.pt",
+        folder / "model_cur_best.pt",
+        folder / "model.safetensors",
+    ):
+        if path.is_file():
+            with path.open("rb") as file:
+                digest["imported_sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        **found,
+        "method": known.method or found.get("method"),
+        "similarity": known.similarity,
+        **({"transport": known.transport} if known.transport else {}),
+        **({"texts": texts} if texts != "papers" else {}),
+        "base_model": found.get("base_model") or name,
+        "imported_from": name,
+        **digest,
+    }

@@ -1,0 +1,245 @@
+"""Vectors of a file of papers, in the file's order, in a file that a later run can complete.
+
+A model of whole texts gives one vector a paper, a multi-vector model one for each sentence.
+
+Work in progress lies in ``<target>.partial/``: the vectors (`Partial`), the number of papers that
+are done, and the plan: model, input and settings. A run that was killed continues after its last
+finished chunk. Every run makes and sorts the chunks in the same manner, so the result is bit-equal
+to that of a run that was not killed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sciembed_train.errors import UserError
+from sciembed_train.inference.options import EmbedSettings
+from sciembed_train.inference.output_file import write_json
+
+if TYPE_CHECKING:
+    from sciembed_train.encoder.encoder import Encoder
+    from sciembed_train.inference.paper_file import PaperFile
+    from sciembed_train.inference.resumable_output import Partial
+
+PARTIAL_VERSION = 1
+ENDINGS = (".jsonl", ".npy", ".parquet")
+
+
+def embed(
+    encoder: Encoder,
+    papers: PaperFile,
+    target: Path,
+    settings: EmbedSettings,
+    restart: bool = False,
+    quiet: bool = True,
+) -> dict[str, Any]:
+    """Write the embeddings of papers; returns counts.
+
+    Args:
+        encoder: see `vectors.open_encoder`.
+        papers: in the order of the output.
+        target: a file ending in .jsonl, .npy or .parquet; replaced when the work is done.
+        settings: how.
+        restart: throw away what an unfinished run with other settings left.
+        quiet: show no progress.
+
+    Raises:
+        UserError: another run is at it, an unfinished run asked something else, the disk is full,
+            or an ``.npy`` file is asked of a multi-vector model.
+    """
+    from filelock import FileLock, Timeout
+
+    from sciembed_train.inference.resumable_output import OneEach, SentencesEach
+
+    many = encoder.settings.pooling == "sentences"
+    if many and target.suffix == ".npy":
+        raise UserError(
+            f"--to {target}: this model gives a vector for each sentence, and papers have unlike "
+            "numbers of them, which an .npy array cannot hold. Use .jsonl or .parquet, or name a "
+            "pooling for one vector a paper with --pooling mean or cls."
+        )
+    folder = target.parent / f"{target.name}.partial"
+    partial = (SentencesEach if many else OneEach)(folder, len(papers), encoder.dim)
+    sentences = {}
+    try:
+        with FileLock(str(target.parent / f".{target.name}.lock"), timeout=0) as lock:
+            try:
+                done = _compute(encoder, papers, partial, target, settings, restart, quiet)
+                if isinstance(partial, SentencesEach):
+                    sentences = {"sentences": int(partial.counts().sum())}
+                _finish(papers, partial, target)
+            finally:
+                Path(lock.lock_file).unlink(missing_ok=True)
+    except Timeout as error:
+        raise UserError(f"{target}: another process is writing it; wait for it to end.") from error
+    except OSError as error:
+        if error.errno in (28, 122):  # no space, quota: the user can mend it
+            raise UserError(
+                f"{target} could not be written: {error.strerror}. Make room and run the same "
+                "command again; it continues."
+            ) from error
+        raise
+    return {
+        "to": str(target),
+        "papers": len(papers),
+        **sentences,
+        "dim": encoder.dim,
+        "continued_from": done,
+        "without_text": papers.without_text,
+        "malformed_left_out": papers.audit.n_bad,
+    }
+
+
+def ids_path(target: Path) -> Path:
+    """The file of paper ids beside ``<name>.npy``: ``<name>.ids.txt``, one a line."""
+    return target.with_suffix(".ids.txt")
+
+
+def fingerprint(encoder: Encoder) -> str:
+    """Sixteen hex digits of an encoder's weights and vocabulary."""
+    import torch
+
+    digest = hashlib.sha256(encoder.tokenizer.fingerprint.encode())
+    for name, value in sorted(encoder.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def _compute(
+    encoder: Encoder,
+    papers: PaperFile,
+    partial: Partial,
+    target: Path,
+    settings: EmbedSettings,
+    restart: bool,
+    quiet: bool,
+) -> int:
+    """Fill the partial vectors; returns how many papers were done before."""
+    from sciembed_train.inference.embedding import (
+        chunk_size,
+        describe,
+        encode,
+        max_tokens_per_forward,
+        token_chunks,
+    )
+    from sciembed_train.inference.sentence_embedding import in_papers, sentenced
+    from sciembed_train.progress import Progress
+
+    folder = partial.vectors.parent
+    tokens = max_tokens_per_forward(encoder, settings)
+    size = chunk_size(tokens)
+    plan = {
+        "version": PARTIAL_VERSION,
+        "model": fingerprint(encoder),
+        "input": papers.table.checksums(),
+        "papers": len(papers),
+        "how": {
+            **describe(encoder),
+            "precision": settings.precision,
+            "batch_tokens": tokens,
+            "forward": "unpadded" if encoder.unpadded else "padded",
+        },
+    }
+    if restart:
+        shutil.rmtree(folder, ignore_errors=True)
+    begun = _begun(partial.vectors, plan, target)
+    if begun == len(papers):
+        return len(papers)
+    if begun is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        if target.suffix == ".npy":
+            _write_ids(folder / "ids.txt", papers)
+        partial.open(None)
+        write_json(folder / "done.json", {"papers": 0})
+        write_json(folder / "plan.json", plan)  # last: with it, the folder is whole
+    else:
+        partial.open(begun)
+    at = begun or 0
+    texts = ((paper.title, paper.abstract) for paper in islice(papers, at, None))
+    try:
+        with Progress(quiet).stage("embedding", len(papers), "papers") as stage:
+            stage.reach(at)
+
+            def done(count: int) -> None:
+                stage.reach(stage.done + count)
+
+            if encoder.settings.pooling == "sentences":
+                parts: Iterator[Any] = in_papers(encoder, map(sentenced, texts), settings, done)
+            else:
+                rows = token_chunks(encoder, texts, size)
+                parts = (encode(encoder, few, settings, done) for few in rows)
+            for part in parts:
+                partial.add(part)
+                at += len(part)
+                write_json(folder / "done.json", {"papers": at})
+    except KeyboardInterrupt:
+        print(f"Stopped after {at:,} papers; the same command continues.", file=sys.stderr)
+        raise
+    return begun or 0
+
+
+def _begun(vectors: Path, plan: dict[str, Any], target: Path) -> int | None:
+    """Papers that an unfinished run of the same plan has done; None where there is no such run."""
+    folder = vectors.parent
+    try:
+        there = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+        done = json.loads((folder / "done.json").read_text(encoding="utf-8"))["papers"]
+    except (OSError, ValueError, KeyError):
+        return None
+    if there == plan:
+        # Killed after the last rename, the vectors are the target already.
+        whole = vectors.is_file() or (done == plan["papers"] and target.is_file())
+        return done if whole else None
+    other = [
+        text
+        for key, text in (
+            ("model", "another model"),
+            ("input", "another input file"),
+            ("papers", "another number of papers"),
+            ("how", "other settings or another device"),
+            ("version", "another version of this program"),
+        )
+        if there.get(key) != plan[key]
+    ]
+    raise UserError(
+        f"{folder} holds an unfinished run of {' and '.join(other)}. Finish that one with its own "
+        f"command, give another --to than {target}, or throw it away with --restart."
+    )
+
+
+def _finish(papers: PaperFile, partial: Partial, target: Path) -> None:
+    """Write the target from the vectors, in the target's format, and remove the folder."""
+    from sciembed_train.inference.resumable_output import write_jsonl, write_parquet
+
+    folder = partial.vectors.parent
+    if partial.vectors.exists():
+        if target.suffix == ".npy":
+            if (folder / "ids.txt").exists():  # otherwise killed between the two renames
+                (folder / "ids.txt").replace(ids_path(target))
+            partial.vectors.replace(target)
+        else:
+            whole = folder / f"whole{target.suffix}"
+            write = write_jsonl if target.suffix == ".jsonl" else write_parquet
+            write(whole, (paper.paper_id for paper in papers), partial)
+            whole.replace(target)
+    shutil.rmtree(folder)
+
+
+def _write_ids(path: Path, papers: PaperFile) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for paper in papers:
+            if paper.paper_id.splitlines() != [paper.paper_id]:
+                raise UserError(
+                    f"{papers.table.source}: the paper id {paper.paper_id!r} has a line end in "
+                    "it, which .ids.txt cannot hold; use .jsonl or .parquet."
+                )
+            file.write(f"{paper.paper_id}\n")
