@@ -48,8 +48,8 @@ from sciembed_train.batch import PairBatch, SentencePairBatch, Sentences, TokenR
 from sciembed_train.corpus.citations.citing_sentences import split_sentences
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.pooling import mean_ragged
-from sciembed_train.losses.contrastive import triplet_margin
 from sciembed_train.losses.transport import TransportSettings, sentence_distances
+from sciembed_train.losses.triplet import triplet_margin
 from sciembed_train.methods.aspire import Cocite
 from sciembed_train.methods.aspire_sentences import Objectives, SentenceCocite
 

@@ -5,7 +5,7 @@
     python -m benchmarks.speed.loss_memory --loss margin    # or infonce, classes
 
 Forward and backward of ``cosines`` (`losses.row_cross_entropy` of unit vectors), ``margin`` and
-``infonce`` (`losses.against_all` on Euclidean distance, without and with a temperature) and
+``infonce`` (`losses.candidate_loss` on Euclidean distance, without and with a temperature) and
 ``classes`` (`losses.supervised_contrastive`). What it takes is counted beside the vectors and
 their gradients, as the most bytes of tensors that live at once
 (`encoder.profiling.memory`); on a GPU as
@@ -23,8 +23,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, relu
 
 from sciembed_train.encoder.profiling.memory import Watched
-from sciembed_train.losses.contrastive import row_cross_entropy, supervised_contrastive
+from sciembed_train.losses.contrastive import row_cross_entropy
 from sciembed_train.losses.similarity import EPSILON, unit
+from sciembed_train.losses.supervised_contrastive import supervised_contrastive
 from sciembed_train.methods.in_batch_negatives import against_candidates, outside_pairs
 
 Way = Callable[[Tensor, Tensor], Tensor]

@@ -168,8 +168,8 @@ def loss_of(heads: Any, kinds: Any, batch: TaskBatch, columns: list[Columns]) ->
     import torch
 
     from sciembed_train.batch import LabelPart
-    from sciembed_train.losses.contrastive import triplet_margin
     from sciembed_train.losses.similarity import euclidean
+    from sciembed_train.losses.triplet import triplet_margin
     from sciembed_train.methods.base import full_precision
     from sciembed_train.methods.heldout.heldout_tasks import label_losses
 

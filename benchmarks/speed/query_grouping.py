@@ -22,8 +22,8 @@ from benchmarks.speed.throughput import prepare_inputs
 from sciembed_train.corpus.build import prepare
 from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-from sciembed_train.losses.contrastive import triplet_margin
 from sciembed_train.losses.similarity import euclidean
+from sciembed_train.losses.triplet import triplet_margin
 from sciembed_train.progress import Progress
 from sciembed_train.sampling.base import TokenizationSpec
 from sciembed_train.sampling.plan import plan_for

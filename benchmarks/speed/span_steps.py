@@ -20,7 +20,8 @@ from sciembed_train import optim
 from sciembed_train.batch import SpanBatch, TokenRows
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.pooling import mean_padded
-from sciembed_train.losses.contrastive import masked_lm, nt_xent
+from sciembed_train.losses.contrastive import nt_xent
+from sciembed_train.losses.masked_lm import masked_lm
 from sciembed_train.methods.heldout.heldout_spans import span_vectors
 
 # What configs/declutr_base.yaml says, at its highest rate.

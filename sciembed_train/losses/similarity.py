@@ -1,4 +1,4 @@
-"""How far apart or how alike two embeddings are.
+"""Distances and similarities of embeddings.
 
 A distance is smaller when closer, a similarity larger.
 Shapes: ``B`` pairs of rows, ``N`` and ``M`` rows of two lists, ``D`` width of an embedding.
@@ -27,7 +27,7 @@ def euclidean(
 
     As in ``torch.nn.TripletMarginLoss`` with ``p = 2``, and as there computed in at least fp32.
     """
-    return torch.linalg.vector_norm(_exact(a) - _exact(b) + epsilon, dim=-1)
+    return torch.linalg.vector_norm(at_least_fp32(a) - at_least_fp32(b) + epsilon, dim=-1)
 
 
 def pairwise_euclidean(
@@ -36,7 +36,7 @@ def pairwise_euclidean(
     """Distance ``|| a_i - b_j ||`` of every row of ``a`` to every row of ``b``.
 
     Computed from the differences themselves: the quicker ``a.a + b.b - 2 a.b`` loses half of the
-    digits between near rows, which are the ones that a ranking is about. The gradient, which is a
+    digits between close rows, which are the ones that a ranking is about. The gradient, which is a
     difference too, keeps them as well.
 
     Args:
@@ -44,7 +44,7 @@ def pairwise_euclidean(
         b: rows of the same width.
         chunk: rows of ``a`` at a time, for a bounded working set; None takes all at once.
     """
-    a, b = _exact(a), _exact(b)
+    a, b = at_least_fp32(a), at_least_fp32(b)
     if not len(a):
         return a.new_empty(0, len(b))
     if not chunk or chunk >= len(a):
@@ -58,8 +58,8 @@ class _Distances(torch.autograd.Function):
 
     torch makes one of ``N x M x D`` numbers on a GPU. Here, with ``w_ij`` the gradient over the
     distance, the gradient of ``a_i`` is ``a_i * sum of w_ij - sum of w_ij b_j``: products of
-    matrices. Between near rows the two are nearly equal, so they are made in float64, and of what
-    is left of the rows without their mean, which most encoders' vectors largely are.
+    matrices. Between close rows the two are nearly equal, so they are computed in float64, and on
+    rows without their mean, which is the larger part of most encoders' vectors.
     """
 
     @staticmethod
@@ -74,7 +74,7 @@ class _Distances(torch.autograd.Function):
         ctx: Any, *gradients: Any
     ) -> tuple[Tensor | None, ...]:
         a, b, distances = ctx.saved_tensors
-        # Equal rows have no direction between them: nothing, as torch says.
+        # Equal rows have no direction between them: a gradient of 0, as in torch.
         weights = (gradients[0] / distances).masked_fill_(distances == 0, 0.0)
         to_a, to_b = (
             torch.zeros_like(rows) if needed else None
@@ -82,21 +82,22 @@ class _Distances(torch.autograd.Function):
         )
         # Apple's GPUs have no float64.
         wide = torch.float32 if a.device.type == "mps" else torch.float64
-        middle = b.mean(0, dtype=wide)
+        mean = b.mean(0, dtype=wide)
         with torch.autocast(a.device.type, enabled=False):
             for i in range(0, len(a), BLOCK):
                 for j in range(0, len(b), BLOCK):
                     rows, columns = slice(i, i + BLOCK), slice(j, j + BLOCK)
                     shares = weights[rows, columns].to(wide)
-                    here, there = a[rows].to(wide) - middle, b[columns].to(wide) - middle
+                    a_block = a[rows].to(wide) - mean
+                    b_block = b[columns].to(wide) - mean
                     if to_a is not None:
-                        to_a[rows] += _pulled(here, shares, there)
+                        to_a[rows] += _weighted_differences(a_block, shares, b_block)
                     if to_b is not None:
-                        to_b[columns] += _pulled(there, shares.T, here)
+                        to_b[columns] += _weighted_differences(b_block, shares.T, a_block)
         return to_a, to_b
 
 
-def _pulled(rows: Tensor, shares: Tensor, others: Tensor) -> Tensor:
+def _weighted_differences(rows: Tensor, shares: Tensor, others: Tensor) -> Tensor:
     """``sum over j of w_ij (a_i - b_j)``."""
     return torch.addmm(rows * shares.sum(1, keepdim=True), shares, others, alpha=-1)
 
@@ -104,11 +105,11 @@ def _pulled(rows: Tensor, shares: Tensor, others: Tensor) -> Tensor:
 def unit(rows: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
     """Each row divided by its Euclidean length, in at least fp32.
 
-    A row shorter than `SHORTEST` has no direction that means anything: it stays as it is, and
-    its gradient passes unchanged. Divided by a small number, as ``torch.cosine_similarity`` and
+    A row shorter than `SHORTEST` has no meaningful direction: it stays as it is, and its
+    gradient passes unchanged. Divided by a small number, as ``torch.cosine_similarity`` and
     ``normalize`` do, a row of zeros would get a gradient of 1e8 and more.
     """
-    rows = _exact(rows)
+    rows = at_least_fp32(rows)
     lengths = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
     return rows / lengths.masked_fill(lengths < SHORTEST, 1.0)
 
@@ -116,7 +117,7 @@ def unit(rows: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
 def cosine(a: Float[Tensor, "*B D"], b: Float[Tensor, "*B D"]) -> Float[Tensor, "*B"]:
     """Cosine similarity of each row of ``a`` and its row of ``b``, from -1 to 1.
 
-    A row of zeros is alike to nothing: 0.
+    A row of zeros has similarity 0 to every row.
     """
     return (unit(a) * unit(b)).sum(-1)
 
@@ -127,6 +128,6 @@ def pairwise_cosine(a: Float[Tensor, "N D"], b: Float[Tensor, "M D"]) -> Float[T
         return unit(a) @ unit(b).T
 
 
-def _exact(rows: Tensor) -> Tensor:
+def at_least_fp32(rows: Tensor) -> Tensor:
     """Half precision raised to fp32; anything else as it is."""
     return rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows

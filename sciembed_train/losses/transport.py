@@ -1,7 +1,7 @@
-"""How near two texts are, sentence by sentence: best match, attention and optimal transport.
+"""Distances between texts, sentence by sentence: best match, attention and optimal transport.
 
-All are of distances, smaller when closer. Every text has at least one sentence; the rest of its
-rows is padding, which ``there`` tells apart.
+All are distances, smaller when closer. Every text has at least one sentence; the rest of its rows
+is padding, which a mask leaves out.
 
 Shapes: ``B`` pairs of texts, ``S`` sentences of the first and ``R`` of the second, padding
 included; ``D`` width of a sentence's vector; ``K`` steps of the solver.
@@ -17,20 +17,21 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sciembed_train.errors import UserError
+from sciembed_train.losses.similarity import at_least_fp32
 
 
 @dataclass(frozen=True)
 class TransportSettings:
-    """What the distance by optimal transport depends on, beside the vectors.
+    """Settings of the optimal transport distance.
 
     Args:
-        temperature: of the weights that sentences have by their nearest partners; 5,000 makes
-            them equal for distances of usual size. It has no default because the published code
-            trains with 5,000 and ranks with 1, and nothing in a model's weights tells.
-        blur: how far a sentence's weight is spread, in the unit of the distance; the weight of the
-            entropy.
-        scaling: by what the solver lowers its blur at each step, from the size of the two clouds
-            down to ``blur``. Nearer to 1 takes longer and ends nearer to the solution.
+        temperature: of the softmax that weights each sentence by its nearest partner; 5,000 makes
+            the weights equal for distances of usual size. It has no default because the published
+            code trains with 5,000 and ranks with 1, and a model's weights do not show which.
+        blur: weight of the entropy, in the unit of the distance: how far a sentence's weight is
+            spread.
+        scaling: factor by which the solver lowers its blur at each step, from the diameter of the
+            two texts' sentences down to ``blur``. Closer to 1 takes longer and is more exact.
 
     Raises:
         UserError: a value is out of its range.
@@ -54,12 +55,12 @@ class TransportSettings:
 
 @dataclass(frozen=True)
 class Transport:
-    """What moving one text's sentences onto another's costs, and how they are moved.
+    """Optimal transport of one text's sentences onto another's.
 
     Args:
-        value: the distance that is trained: the dual value, entropy included, with gradient.
-        plan: how much of each sentence goes where; 0 at padding. Without gradient.
-        cost: ``sum P C``, by which texts are ranked. Without gradient.
+        value: the distance to train with: the dual value, entropy included, with gradient.
+        plan: weight moved from each sentence to each other one; 0 at padding. Without gradient.
+        cost: ``sum P C``, the distance to rank by. Without gradient.
         marginals: weights of both texts' sentences, each adding up to 1; 0 at padding.
     """
 
@@ -72,35 +73,37 @@ class Transport:
 def sentence_distances(
     a: Float[Tensor, "B S D"], b: Float[Tensor, "B R D"]
 ) -> Float[Tensor, "B S R"]:
-    """Distance ``|| a_i - b_j ||`` of every sentence of a text to every one of its partner.
+    """Distance ``|| a_i - b_j ||`` of every sentence of a text to every one of its partner text.
 
     From the differences themselves, as `similarity.pairwise_euclidean`, in at least fp32. Equal
     rows have distance 0 and gradient 0.
     """
     with torch.autocast(a.device.type, enabled=False):
-        return torch.cdist(_exact(a), _exact(b), compute_mode="donot_use_mm_for_euclid_dist")
+        return torch.cdist(
+            at_least_fp32(a), at_least_fp32(b), compute_mode="donot_use_mm_for_euclid_dist"
+        )
 
 
 def best_match(
-    distances: Float[Tensor, "B S R"], a_there: Bool[Tensor, "B S"], b_there: Bool[Tensor, "B R"]
+    distances: Float[Tensor, "B S R"], a_mask: Bool[Tensor, "B S"], b_mask: Bool[Tensor, "B R"]
 ) -> tuple[Float[Tensor, " B"], Int[Tensor, " B"], Int[Tensor, " B"]]:
-    """The smallest distance of a sentence of each to one of the other, and which two they are."""
-    both = a_there[:, :, None] & b_there[:, None, :]
-    found, place = distances.masked_fill(~both, torch.inf).flatten(1).min(1)
-    return found, place // distances.shape[2], place % distances.shape[2]
+    """The smallest distance of a sentence of each to one of the other, and the two sentences."""
+    both = a_mask[:, :, None] & b_mask[:, None, :]
+    smallest, index = distances.masked_fill(~both, torch.inf).flatten(1).min(1)
+    return smallest, index // distances.shape[2], index % distances.shape[2]
 
 
 def attention(
     distances: Float[Tensor, "B S R"],
-    a_there: Bool[Tensor, "B S"],
-    b_there: Bool[Tensor, "B R"],
+    a_mask: Bool[Tensor, "B S"],
+    b_mask: Bool[Tensor, "B R"],
     temperature: float,
 ) -> Float[Tensor, " B"]:
-    """Mean distance over all sentence pairs, the near ones weighing more.
+    """Mean distance over all sentence pairs, with larger weights for closer pairs.
 
     ``sum_ij softmax_ij(-C_ij / T) C_ij``: attAspire, Mysore et al. (2022).
     """
-    both = a_there[:, :, None] & b_there[:, None, :]
+    both = a_mask[:, :, None] & b_mask[:, None, :]
     shares = (-distances / temperature).masked_fill(~both, -torch.inf).flatten(1).softmax(1)
     return (shares * distances.flatten(1)).sum(1)
 
@@ -108,8 +111,8 @@ def attention(
 def transport(
     a: Float[Tensor, "B S D"],
     b: Float[Tensor, "B R D"],
-    a_there: Bool[Tensor, "B S"],
-    b_there: Bool[Tensor, "B R"],
+    a_mask: Bool[Tensor, "B S"],
+    b_mask: Bool[Tensor, "B R"],
     settings: TransportSettings,
     more_steps: int = 0,
 ) -> Transport:
@@ -123,18 +126,18 @@ def transport(
     Solved as Feydy (2020), "Geometric data analysis, beyond convolutions", algorithm 3.5, as in
     geomloss's ``SamplesLoss(p=1, debias=False)``: averaged updates of both potentials while the
     blur falls, then one more update that carries the gradient. That gradient is the exact one
-    where the potentials have converged. The diameter that a pair's blur falls from is its own, so
-    that no pair depends on its company or on padding.
+    where the potentials have converged. A pair's blur falls from the diameter of its own two texts,
+    so that no pair depends on the others of its batch or on padding.
 
     Args:
         a: sentences of the first texts, padded with any finite numbers.
-        b: sentences of the second.
-        a_there: which rows of ``a`` are sentences; at least one of each text.
-        b_there: the same of ``b``.
+        b: sentences of the second texts.
+        a_mask: which rows of ``a`` are sentences; at least one of each text.
+        b_mask: likewise for ``b``.
         settings: temperature, blur and scaling.
         more_steps: further steps at the last blur, for a solution closer to the limit.
     """
-    a, b = _exact(a), _exact(b)
+    a, b = at_least_fp32(a), at_least_fp32(b)
     with torch.autocast(a.device.type, enabled=False):
         # The potential on `a` passes gradient to `a` alone, and the other to `b` alone: at the
         # solution each is the whole derivative by its own points.
@@ -142,13 +145,13 @@ def transport(
         from_b = sentence_distances(a.detach(), b)
         distances = from_a + (from_b - from_b.detach())
         log_a = _log_weights(
-            distances.masked_fill(~b_there[:, None, :], torch.inf), a_there, 2, settings
+            distances.masked_fill(~b_mask[:, None, :], torch.inf), a_mask, 2, settings
         )
         log_b = _log_weights(
-            distances.masked_fill(~a_there[:, :, None], torch.inf), b_there, 1, settings
+            distances.masked_fill(~a_mask[:, :, None], torch.inf), b_mask, 1, settings
         )
         with torch.no_grad():
-            blurs, counts = _schedule(_diameters(a, b, a_there, b_there), settings, more_steps)
+            blurs, counts = _schedule(_diameters(a, b, a_mask, b_mask), settings, more_steps)
             f, g = _potentials(distances, log_a, log_b, blurs, counts)
             to_a, to_b = log_b + g / settings.blur, log_a + f / settings.blur
         f = _softmin(from_a / settings.blur, to_a[:, None, :], 2) * settings.blur
@@ -164,40 +167,40 @@ def transport(
 
 def _log_weights(
     distances: Float[Tensor, "B S R"],
-    there: Bool[Tensor, "B N"],
-    partners: int,
+    mask: Bool[Tensor, "B N"],
+    partner_axis: int,
     settings: TransportSettings,
 ) -> Float[Tensor, "B N"]:
     """Logarithms of the sentences' weights, by the distance of each to its nearest partner."""
-    nearest = distances.amin(partners)
-    return (-nearest / settings.temperature).masked_fill(~there, -torch.inf).log_softmax(1)
+    nearest = distances.amin(partner_axis)
+    return (-nearest / settings.temperature).masked_fill(~mask, -torch.inf).log_softmax(1)
 
 
 def _diameters(
     a: Float[Tensor, "B S D"],
     b: Float[Tensor, "B R D"],
-    a_there: Bool[Tensor, "B S"],
-    b_there: Bool[Tensor, "B R"],
+    a_mask: Bool[Tensor, "B S"],
+    b_mask: Bool[Tensor, "B R"],
 ) -> Float[Tensor, " B"]:
     """The diagonal of the box around both texts' sentences."""
     points = torch.cat([a, b], 1)
-    padding = ~torch.cat([a_there, b_there], 1).unsqueeze(2)
-    most = points.masked_fill(padding, -torch.inf).amax(1)
-    least = points.masked_fill(padding, torch.inf).amin(1)
-    return torch.linalg.vector_norm(most - least, dim=1)
+    padding = ~torch.cat([a_mask, b_mask], 1).unsqueeze(2)
+    upper = points.masked_fill(padding, -torch.inf).amax(1)
+    lower = points.masked_fill(padding, torch.inf).amin(1)
+    return torch.linalg.vector_norm(upper - lower, dim=1)
 
 
 def _schedule(
     diameters: Float[Tensor, " B"], settings: TransportSettings, more_steps: int
 ) -> tuple[Float[Tensor, "B K"], Int[Tensor, " B"]]:
-    """The blur of every step, and how many steps each pair makes.
+    """The blur of every step, and the number of steps of each pair.
 
     The diameter twice, then lower by ``scaling`` at each step while it is above the blur, then
-    the blur: geomloss's schedule. Points that are all the same have no diameter but the blur, nor
-    have those of a training that diverged, whose value comes out as no number.
+    the blur: geomloss's schedule. Where the diameter is 0 or not finite (a training that
+    diverged) the blur takes its place; the value of the latter is not a number.
     """
-    real = (diameters > 0) & diameters.isfinite()
-    start = torch.where(real, diameters, settings.blur).double()
+    usable = (diameters > 0) & diameters.isfinite()
+    start = torch.where(usable, diameters, settings.blur).double()
     between = torch.log(settings.blur / start) / math.log(settings.scaling)
     falling = between.ceil().clamp(min=0).long()
     counts = falling + 2 + more_steps
@@ -214,7 +217,7 @@ def _potentials(
     blurs: Float[Tensor, "B K"],
     counts: Int[Tensor, " B"],
 ) -> tuple[Float[Tensor, "B S"], Float[Tensor, "B R"]]:
-    """The dual potentials after the falling blur; a pair that has made its steps waits."""
+    """The dual potentials after each pair's steps; a pair with fewer keeps its result."""
     log_a, log_b = log_a[:, :, None], log_b[:, None, :]
     blur = blurs[:, :1, None]
     f = blur * _softmin(distances / blur, log_b, 2)[:, :, None]
@@ -230,12 +233,7 @@ def _potentials(
 
 
 def _softmin(
-    scaled: Float[Tensor, "B S R"], given: Float[Tensor, "B _ _"], axis: int
+    scaled: Float[Tensor, "B S R"], log_weights: Float[Tensor, "B _ _"], axis: int
 ) -> Float[Tensor, "B N"]:
-    """``-log sum exp(given - scaled)`` over an axis."""
-    return -torch.logsumexp(given - scaled, axis)
-
-
-def _exact(rows: Tensor) -> Tensor:
-    """Half precision raised to fp32; anything else as it is."""
-    return rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
+    """``-log sum exp(log_weights - scaled)`` over an axis."""
+    return -torch.logsumexp(log_weights - scaled, axis)

@@ -17,8 +17,8 @@ from sciembed_train import distributed
 from sciembed_train.batch import PairBatch
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
-from sciembed_train.losses.contrastive import triplet_margin
 from sciembed_train.losses.similarity import euclidean
+from sciembed_train.losses.triplet import triplet_margin
 from sciembed_train.methods.base import Loss, MaxTokensPerBackward, Method, full_precision
 from sciembed_train.methods.engine.gradient_cache import MicroBatchEmbeddings, cached_gradients
 from sciembed_train.methods.heldout.heldout_triplets import (

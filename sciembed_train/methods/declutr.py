@@ -19,7 +19,8 @@ from sciembed_train import distributed
 from sciembed_train.batch import SpanBatch
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
-from sciembed_train.losses.contrastive import masked_lm, nt_xent
+from sciembed_train.losses.contrastive import nt_xent
+from sciembed_train.losses.masked_lm import masked_lm
 from sciembed_train.methods.base import Loss, MaxTokensPerBackward, Method, full_precision
 from sciembed_train.methods.engine.gradient_cache import MicroBatchEmbeddings, cached_gradients
 from sciembed_train.methods.heldout.heldout_spans import (

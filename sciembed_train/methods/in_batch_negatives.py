@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sciembed_train.losses.contrastive import against_all
-from sciembed_train.losses.similarity import EPSILON, euclidean, pairwise_euclidean
+from sciembed_train.losses.similarity import EPSILON, euclidean
+from sciembed_train.losses.triplet import candidate_loss
 
 Allowed = Callable[[slice], Bool[Tensor, "R M"]]
 
@@ -35,18 +35,17 @@ def against_candidates(
         positives: of each anchor.
         candidates: of all ranks, with gradient, or of this one.
         allowed: whether each candidate is a negative of some anchors.
-        margin: see `losses.against_all`, as ``temperature``.
+        margin: see `losses.triplet.candidate_loss`, as ``temperature``.
         temperature: above 0, or None for the margin.
     """
     # The same distance as to the positive, with the same small number in it.
-    return against_all(
+    return candidate_loss(
         euclidean(anchors, positives),
         anchors + EPSILON,
-        lambda some: pairwise_euclidean(some, candidates),
+        candidates,
         allowed,
-        len(candidates),
-        margin,
-        temperature,
+        margin=margin,
+        temperature=temperature,
     )
 
 

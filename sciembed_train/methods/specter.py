@@ -14,8 +14,8 @@ from torch import Tensor
 from sciembed_train.batch import TripletBatch
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
-from sciembed_train.losses.contrastive import triplet_margin
 from sciembed_train.losses.similarity import euclidean
+from sciembed_train.losses.triplet import triplet_margin
 from sciembed_train.methods.base import Loss, MaxTokensPerBackward, Method, full_precision
 from sciembed_train.methods.heldout.heldout_triplets import (
     VALIDATION_SCORES,

@@ -28,8 +28,9 @@ from sciembed_train.batch import (
 )
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
-from sciembed_train.losses.contrastive import supervised_contrastive, triplet_margin
 from sciembed_train.losses.similarity import euclidean, unit
+from sciembed_train.losses.supervised_contrastive import supervised_contrastive
+from sciembed_train.losses.triplet import triplet_margin
 from sciembed_train.methods.base import Loss, MaxTokensPerBackward, Method, full_precision
 from sciembed_train.methods.engine.gradient_cache import MicroBatchEmbeddings, cached_gradients
 from sciembed_train.methods.heldout.heldout_tasks import (

@@ -2,7 +2,7 @@ import pytest
 
 from sciembed_train.config.messages import config_files, ours, shorten, suggestion
 from sciembed_train.errors import UserError
-from sciembed_train.losses.contrastive import triplet_margin
+from sciembed_train.losses.triplet import triplet_margin
 
 
 def test_files_are_found_however_they_are_named():

@@ -1,4 +1,4 @@
-"""Best match, attention and optimal transport: loops, geomloss and POT say the same."""
+"""Best match, attention and optimal transport against plain loops, geomloss and POT."""
 
 import math
 import warnings
@@ -30,8 +30,8 @@ def clouds(seed=0, pairs=6, most=(5, 7), width=8, spread=1.0, dtype=torch.float6
         counts = torch.randint(1, size + 1, (pairs,), generator=generator)
         there = torch.arange(size) < counts[:, None]
         made.append((torch.where(there[:, :, None], rows, 100.0).to(dtype), there))
-    (a, a_there), (b, b_there) = made
-    return a, b, a_there, b_there
+    (a, a_mask), (b, b_mask) = made
+    return a, b, a_mask, b_mask
 
 
 def plain_marginals(q, p, temperature):
@@ -52,9 +52,9 @@ def geomloss_value(q, p, of):
     return solver(w, q, v, p)
 
 
-def each(a, b, a_there, b_there, of):
+def each(a, b, a_mask, b_mask, of):
     return torch.stack(
-        [geomloss_value(q[s], p[r], of) for q, p, s, r in zip(a, b, a_there, b_there, strict=True)]
+        [geomloss_value(q[s], p[r], of) for q, p, s, r in zip(a, b, a_mask, b_mask, strict=True)]
     )
 
 
@@ -159,20 +159,20 @@ def test_as_trained_the_gradient_is_the_last_update_s_and_near_to_the_value_s():
 @given(st.integers(0, 2**31), st.integers(0, 3), st.randoms())
 @settings(max_examples=30, deadline=None)
 def test_order_company_and_padding_change_nothing(seed, extra, random):
-    a, b, a_there, b_there = clouds(seed)
-    found = transport(a, b, a_there, b_there, UNIFORM)
+    a, b, a_mask, b_mask = clouds(seed)
+    found = transport(a, b, a_mask, b_mask, UNIFORM)
     pairs, s, r = (random.sample(range(n), n) for n in (6, 5, 7))
     longer = torch.nn.functional.pad(b[pairs][:, r], (0, 0, 0, extra), value=-3.0)
-    there = torch.nn.functional.pad(b_there[pairs][:, r], (0, extra))
-    again = transport(a[pairs][:, s], longer, a_there[pairs][:, s], there, UNIFORM)
-    back = transport(b, a, b_there, a_there, UNIFORM)
+    there = torch.nn.functional.pad(b_mask[pairs][:, r], (0, extra))
+    again = transport(a[pairs][:, s], longer, a_mask[pairs][:, s], there, UNIFORM)
+    back = transport(b, a, b_mask, a_mask, UNIFORM)
     assert (again.value - found.value[pairs]).abs().max() < 1e-10
     assert (again.cost - found.cost[pairs]).abs().max() < 1e-10
     plan = torch.nn.functional.pad(found.plan[pairs][:, s][:, :, r], (0, extra))
     assert (again.plan - plan).abs().max() < 1e-10
     assert (back.value - found.value).abs().max() < 1e-10
     assert (back.plan.mT - found.plan).abs().max() < 1e-10
-    alone = transport(a[:1], b[:1], a_there[:1], b_there[:1], UNIFORM)
+    alone = transport(a[:1], b[:1], a_mask[:1], b_mask[:1], UNIFORM)
     assert (alone.value - found.value[:1]).abs().max() < 1e-12
 
 

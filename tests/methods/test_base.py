@@ -11,8 +11,8 @@ from sciembed_train.batch import DevTriplets, TokenRows, TripletBatch
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.encoder.io.encoder_checkpoint import encoder_from_checkpoint
 from sciembed_train.errors import UserError
-from sciembed_train.losses.contrastive import triplet_margin
 from sciembed_train.losses.similarity import euclidean
+from sciembed_train.losses.triplet import triplet_margin
 from sciembed_train.methods.aspire import Cocite
 from sciembed_train.methods.base import Loss
 from sciembed_train.methods.declutr import Declutr

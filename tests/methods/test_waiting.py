@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sciembed_train import optim
 from sciembed_train.batch import SpanBatch, TokenRows, TripletBatch
 from sciembed_train.encoder.encoder import EncoderSettings
-from sciembed_train.losses import contrastive
+from sciembed_train.losses import row_chunks
 from sciembed_train.losses.transport import TransportSettings
 from sciembed_train.methods.aspire import Cocite
 from sciembed_train.methods.aspire_sentences import Objectives, SentenceCocite
@@ -146,7 +146,7 @@ def test_a_step_never_reads_the_device(name, tokens, tiny_bert, unread):
 
 @pytest.mark.parametrize("name", ["Aspire, all", "Aspire, local", "tasks, all negatives"])
 def test_a_loss_of_one_row_at_a_time_reads_nothing_either(name, tiny_bert, unread, monkeypatch):
-    monkeypatch.setattr(contrastive, "SCORES", 1)
+    monkeypatch.setattr(row_chunks, "MAX_SCORES", 1)
     make, batch = METHODS[name]
     module = outside_of_a_trainer(make(tiny_bert))
     step(module, batch(), None, unread)

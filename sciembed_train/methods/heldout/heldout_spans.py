@@ -14,7 +14,8 @@ from torch import Tensor
 from sciembed_train import distributed
 from sciembed_train.batch import DevSpans, SpanBatch
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.losses.contrastive import masked_lm, nt_xent
+from sciembed_train.losses.contrastive import nt_xent
+from sciembed_train.losses.masked_lm import masked_lm
 from sciembed_train.losses.similarity import unit
 from sciembed_train.methods.base import full_precision, gather_columns, widest_float
 
