@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sciembed_train.corpus.fulltext.fulltext_records import FIELDS, Shape, read_fulltext
 from sciembed_train.corpus.papers import assign_splits
-from sciembed_train.corpus.readers.files import ENDINGS
+from sciembed_train.corpus.readers.registry import FULLTEXT_READERS
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.store.corpus_folder import SPLITS, Split, save_documents
 from sciembed_train.corpus.validation import Audit, BadRow, half_pair, is_unicode, read_id
@@ -53,9 +53,9 @@ def open_fulltexts(source: str | Path) -> Table:
     return Table(
         source,
         "full texts",
-        endings={**ENDINGS, ".txt": "txt"},
+        readers=FULLTEXT_READERS,
         needed=("text", "title", "abstract"),
-        fields=FIELDS,
+        record_keys=FIELDS,
         deep=True,
     )
 
@@ -119,10 +119,10 @@ def write_documents(
     stage.reach(audit.rows)
     audit.check()
     audit.kept = len(writer)
-    if table.passed_by:
+    if table.ignored_files:
         audit.notes.append(
             f"{table.source}: files that were not read, because their ending says no format of "
-            f"full texts: {table.passed_by:,}."
+            f"full texts: {table.ignored_files:,}."
         )
     return _save(table, folder, writer, audit), writer.unknown
 

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciembed_train.corpus.mining.triplet_mining import TripletMining
-from sciembed_train.corpus.readers.tables import iter_json
+from sciembed_train.corpus.readers.json_members import iter_json
 from sciembed_train.corpus.store.corpus_folder import Split
 from sciembed_train.corpus.validation import Audit, BadRow, Dropped, spell
 from sciembed_train.errors import UserError

@@ -1,4 +1,4 @@
-"""The bytes and lines of a user's file: decompression, encoding, and damage told in words."""
+"""The bytes and lines of a user's file: decompression, encoding, messages on damage."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import io
 import lzma
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,24 +15,7 @@ from typing import Any, BinaryIO
 from sciembed_train.corpus.validation import BadRow
 from sciembed_train.errors import UserError
 
-ENDINGS: Mapping[str, str] = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "json",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".parquet": "parquet",
-}
 COMPRESSED = (".gz", ".zst")
-
-
-def kind_of(path: Path, endings: Mapping[str, str] = ENDINGS) -> str | None:
-    """The format a file's ending says, or None."""
-    suffixes = [s.lower() for s in path.suffixes]
-    if suffixes and suffixes[-1] in COMPRESSED:
-        kind = endings.get(suffixes[-2]) if len(suffixes) > 1 else None
-        return None if kind == "parquet" else kind
-    return endings.get(suffixes[-1]) if suffixes else None
 
 
 def sha256(path: Path) -> str:
@@ -46,7 +29,7 @@ def read_lines(path: Path, empty: bool = False) -> Iterator[tuple[int, str | Bad
 
     Args:
         path: the file.
-        empty: give empty lines too; otherwise they are left out.
+        empty: also yield empty lines.
 
     Raises:
         UserError: the file cannot be read, is damaged, or is UTF-16.
@@ -67,16 +50,16 @@ def read_lines(path: Path, empty: bool = False) -> Iterator[tuple[int, str | Bad
 
 
 def refuse_binary(path: Path) -> None:
-    """Refuse a file that is no text: one with a NUL byte near its beginning.
+    """Refuse a binary file: one with a NUL byte near its beginning.
 
     Raises:
-        UserError: it is none, or cannot be read.
+        UserError: it is binary, or cannot be read.
     """
     with reading(path), open_bytes(path) as file:
         head = file.read(1 << 13)
     if b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UserError(
-            f"{path} is no text: it has a NUL byte at position {head.index(0) + 1}. Give a file "
+            f"{path} is not text: it has a NUL byte at position {head.index(0) + 1}. Give a file "
             "of UTF-8 text, or take this one out of the folder."
         )
 
@@ -100,12 +83,12 @@ def not_utf8(error: UnicodeDecodeError) -> BadRow:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what a damaged or unreadable file raises into words."""
+    """Turn what a damaged or unreadable file raises into a `UserError`."""
     try:
         yield
     except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
         raise UserError(
-            f"{path} is damaged or not what its ending says: {error}. Fetch it again."
+            f"{path} is damaged or not of the format of its ending: {error}. Fetch it again."
         ) from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
@@ -113,7 +96,7 @@ def reading(path: Path) -> Iterator[None]:
         # zstandard's error has no common base and the library may be absent.
         if type(error).__name__ == "ZstdError":
             raise UserError(
-                f"{path} is damaged or not what its ending says: {error}. Fetch it again."
+                f"{path} is damaged or not of the format of its ending: {error}. Fetch it again."
             ) from error
         raise
 
@@ -126,7 +109,7 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
         try:
             import zstandard
         except ImportError as error:
-            raise needs("zstandard", ".zst files") from error
+            raise missing_package("zstandard", ".zst files") from error
         with path.open("rb") as raw, io.BufferedReader(_Zstd(raw, zstandard), 1 << 18) as file:
             yield file  # pyright: ignore[reportReturnType]
     elif ending == ".gz":
@@ -137,10 +120,10 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
             yield file
 
 
-def needs(package: str, what: str) -> UserError:
-    """What to say where an optional library is missing."""
+def missing_package(package: str, purpose: str) -> UserError:
+    """The error where an optional library is not installed."""
     return UserError(
-        f"{what} need the package {package}, which is not installed: "
+        f"{purpose} need the package {package}, which is not installed: "
         "pip install 'sciembed_train[prepare,datasets]'."
     )
 
@@ -151,13 +134,13 @@ class _Zstd(io.RawIOBase):
     def __init__(self, raw: BinaryIO, library: Any) -> None:
         self.raw, self.library = raw, library
         self.frame: Any = None
-        self.left = b""
+        self.pending = b""
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, target: Any) -> int:
-        while not self.left:
+        while not self.pending:
             data = self.frame.unused_data if self.frame is not None and self.frame.eof else b""
             data = data or self.raw.read(1 << 17)
             if not data:
@@ -166,7 +149,7 @@ class _Zstd(io.RawIOBase):
                 return 0
             if self.frame is None or self.frame.eof:
                 self.frame = self.library.ZstdDecompressor().decompressobj()
-            self.left = self.frame.decompress(data)
-        part, self.left = self.left[: len(target)], self.left[len(target) :]
+            self.pending = self.frame.decompress(data)
+        part, self.pending = self.pending[: len(target)], self.pending[len(target) :]
         target[: len(part)] = part
         return len(part)

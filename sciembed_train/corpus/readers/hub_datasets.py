@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sciembed_train.corpus.readers.files import needs
+from sciembed_train.corpus.readers.files import missing_package
 from sciembed_train.errors import UserError
 
 
@@ -21,7 +21,7 @@ def _library() -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise needs("datasets", "datasets of the datasets library") from error
+        raise missing_package("datasets", "datasets of the datasets library") from error
     return datasets
 
 
@@ -39,17 +39,17 @@ def load_saved(path: Path) -> list[Any]:
     return list(loaded.values()) if isinstance(loaded, dict) else [loaded]
 
 
-def load_hub(name: str, what: str) -> list[Any]:
+def load_hub(name: str, kind: str) -> list[Any]:
     """The datasets ``owner/name:config@split`` of the hub.
 
     Raises:
-        UserError: there is none, or it could not be had.
+        UserError: there is no such dataset, or it could not be loaded.
     """
     try:
         library = _library()
     except UserError as error:
         raise UserError(
-            f"{name}: there is no such file or folder ({what}). "
+            f"{name}: there is no such file or folder ({kind}). "
             f"If it is a dataset on the hub: {error}"
         ) from error
     base, _, split = name.partition("@")
@@ -59,26 +59,26 @@ def load_hub(name: str, what: str) -> list[Any]:
     except Exception as error:  # network, unknown name, config or split: many kinds
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{name}: there is no such file or folder ({what}), and no dataset of that name could "
+            f"{name}: there is no such file or folder ({kind}), and no dataset of that name could "
             f"be loaded: {reason}"
         ) from error
     return list(loaded.values()) if isinstance(loaded, dict) else [loaded]
 
 
 def fingerprint(parts: Sequence[Any]) -> str:
-    """SHA-256 of what the library knows the datasets by."""
+    """SHA-256 of the library's fingerprints of the datasets."""
     text = " ".join(part._fingerprint for part in parts)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Stream:
-    """A split of a dataset whose rows come one after the other.
+    """A split of a dataset that is read as a stream.
 
     Args:
         name: the dataset's, for messages.
-        dataset: the library's object, which gives rows as it is gone through.
-        fingerprint: SHA-256 of what the library knows it by.
+        dataset: the library's object, an iterable of rows.
+        fingerprint: SHA-256 of the library's fingerprint.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Stream:
     fingerprint: str
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Every row, some at a time in memory.
+        """Every row; a bounded number is in memory.
 
         Raises:
             UserError: the library could not read on: the network went, or a file is damaged.
@@ -111,7 +111,7 @@ def open_streams(name: str, config: str = "") -> dict[str, Stream]:
         config: of the dataset; empty for its only one.
 
     Raises:
-        UserError: there is none, or it could not be had.
+        UserError: there is no such dataset, or it could not be loaded.
     """
     library = _library()
     if is_saved(Path(name)):
@@ -122,19 +122,19 @@ def open_streams(name: str, config: str = "") -> dict[str, Stream]:
         builder = library.load_dataset_builder(name, config or None)
         parts = builder.as_streaming_dataset()
     except Exception as error:  # network, unknown name or config: many kinds
-        what = f"{name} (config {config})" if config else name
+        title = f"{name} (config {config})" if config else name
         raise UserError(
-            f"{what}: no dataset of that name could be opened: {_reason(error)}. Give a folder "
+            f"{title}: no dataset of that name could be opened: {_reason(error)}. Give a folder "
             "that holds it, or files of your own."
         ) from error
     files = builder.config.data_files or {}
-    found = {}
+    streams = {}
     for split, part in parts.items():
         # Of each file its revision on the hub, or when it was last written.
         versions = getattr(files.get(split), "origin_metadata", None)
         text = f"{builder.hash} {builder.config_id} {split} {versions}"
-        found[split] = Stream(name, part, hashlib.sha256(text.encode()).hexdigest())
-    return found
+        streams[split] = Stream(name, part, hashlib.sha256(text.encode()).hexdigest())
+    return streams
 
 
 def _reason(error: Exception) -> str:

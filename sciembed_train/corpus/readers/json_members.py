@@ -1,4 +1,4 @@
-"""A JSON file read member by member, so that one record is held at a time."""
+"""JSON files: the members of one list or object, read so that one is held at a time."""
 
 from __future__ import annotations
 
@@ -8,33 +8,59 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from sciembed_train.corpus.readers.base import FileReader, ReadOptions, Row
 from sciembed_train.corpus.readers.files import not_utf8, open_bytes, reading, without_mark
+from sciembed_train.corpus.validation import BadRow
 from sciembed_train.errors import UserError
 
 
-def iter_json(path: Path, fields: Collection[str] = ()) -> Iterator[tuple[int, str | None, Any]]:
+class JsonMembers(FileReader):
+    """Reads ``.json`` files: a list of records, an object of records by id, or one record."""
+
+    def rows(self, path: Path, options: ReadOptions) -> Iterator[Row]:
+        """Every member; the key of an object's member is its ``paper_id``."""
+        for line, key, value in iter_json(path, options.record_keys):
+            yield line, _record(key, value)
+
+
+def _record(key: str | None, value: Any) -> Mapping[str, Any] | BadRow:
+    if not isinstance(value, dict):
+        return BadRow("not an object", "this is not an object with fields.")
+    if key is None:
+        return value
+    if str(value.get("paper_id", key)).strip() != key.strip():
+        return BadRow(
+            "key and paper_id differ",
+            f"the key is {key!r} and `paper_id` in it is {value['paper_id']!r}.",
+        )
+    return {"paper_id": key, **value}
+
+
+def iter_json(
+    path: Path, record_keys: Collection[str] = ()
+) -> Iterator[tuple[int, str | None, Any]]:
     """The members of the one list or object of a JSON file: line, key (None in a list), value.
 
     Only one member is held at a time. A file that is JSON Lines in spite of its ending (a
     second value follows the first) is read as what it is. An object that holds anything but
-    objects is one record, and so is one with a key among ``fields``.
+    objects is one record, and so is one with a key among ``record_keys``.
 
     Raises:
         UserError: the file is not JSON; the message says where.
     """
-    yield from _JsonFile(path, fields).members()
+    yield from _JsonFile(path, record_keys).members()
 
 
 class _JsonFile:
-    """A JSON file read member by member, through a buffer that grows as a member needs."""
+    """The state of reading one file; the buffer grows until it holds a whole member."""
 
     CHUNK = 1 << 20
 
-    def __init__(self, path: Path, fields: Collection[str]) -> None:
+    def __init__(self, path: Path, record_keys: Collection[str]) -> None:
         self.path = path
-        self.fields = fields
+        self.record_keys = record_keys
         self.buffer = ""
-        self.at = 0
+        self.position = 0
         self.line = 1
         self.ended = False
         self.decoder = json.JSONDecoder()
@@ -43,7 +69,7 @@ class _JsonFile:
         with reading(self.path), open_bytes(self.path) as raw:
             head = raw.read(4)
             head = without_mark(head, self.path)
-            pushed: Any = _Pushed(head, raw)
+            pushed: Any = _PushedBack(head, raw)
             self.text = io.TextIOWrapper(pushed, encoding="utf-8")
             try:
                 yield from self._top()
@@ -56,20 +82,20 @@ class _JsonFile:
             return
         if opening not in "[{":
             raise self._error("expected a list or an object")
-        start = self.at, self.line
-        self.at += 1
+        first_line = self.line
+        self.position += 1
         closing = "]" if opening == "[" else "}"
         first = True
-        flat: dict[str, Any] = {}
+        record: dict[str, Any] = {}
         while True:
             char = self._peek()
             if char == closing:
-                self.at += 1
+                self.position += 1
                 break
             if not first:
                 if char != ",":
                     raise self._error(f"expected ',' or '{closing}'")
-                self.at += 1
+                self.position += 1
                 self._peek()
             line = self.line
             key = None
@@ -79,17 +105,19 @@ class _JsonFile:
                     raise self._error("expected a key in quotes")
                 if self._peek() != ":":
                     raise self._error("expected ':'")
-                self.at += 1
+                self.position += 1
                 self._peek()
             value = self._value()
             first = False
-            if opening == "{" and (flat or not isinstance(value, Mapping) or key in self.fields):
+            if opening == "{" and (
+                record or not isinstance(value, Mapping) or key in self.record_keys
+            ):
                 # The object is not a collection of records: it is one record.
-                flat[str(key)] = value
+                record[str(key)] = value
                 continue
             yield line, key, value
-        if flat:
-            yield start[1], None, flat
+        if record:
+            yield first_line, None, record
         while self._peek() != "":
             if self._peek() not in "[{":
                 raise self._error("expected the end of the file")
@@ -99,30 +127,30 @@ class _JsonFile:
     def _peek(self) -> str:
         """The next character that is no white space; the empty string at the end."""
         while True:
-            while self.at < len(self.buffer):
-                char = self.buffer[self.at]
+            while self.position < len(self.buffer):
+                char = self.buffer[self.position]
                 if char == "\n":
                     self.line += 1
                 elif char not in " \t\r":
                     return char
-                self.at += 1
+                self.position += 1
             if not self._more(self.CHUNK):
                 return ""
 
     def _more(self, size: int) -> bool:
         text = self.text.read(size)
-        self.buffer = self.buffer[self.at :] + text
-        self.at = 0
+        self.buffer = self.buffer[self.position :] + text
+        self.position = 0
         return bool(text)
 
     def _value(self) -> Any:
         size = self.CHUNK
         while True:
             try:
-                value, end = self.decoder.raw_decode(self.buffer, self.at)
+                value, end = self.decoder.raw_decode(self.buffer, self.position)
             except (ValueError, RecursionError) as error:
-                broken = getattr(error, "pos", self.at)
-                line = self.line + self.buffer.count("\n", self.at, broken)
+                broken = getattr(error, "pos", self.position)
+                line = self.line + self.buffer.count("\n", self.position, broken)
                 if self._more(size):
                     size *= 2  # a member larger than the buffer: the work stays linear
                     continue
@@ -130,16 +158,16 @@ class _JsonFile:
                 raise self._error(getattr(error, "msg", str(error))) from error
             if end == len(self.buffer) and self._more(size):
                 continue  # a number may go on in the next chunk
-            self.line += self.buffer.count("\n", self.at, end)
-            self.at = end
+            self.line += self.buffer.count("\n", self.position, end)
+            self.position = end
             return value
 
-    def _error(self, what: str) -> UserError:
-        return UserError(f"{self.path}:{self.line}: this is not JSON: {what}. Correct the file.")
+    def _error(self, problem: str) -> UserError:
+        return UserError(f"{self.path}:{self.line}: this is not JSON: {problem}. Correct the file.")
 
 
-class _Pushed(io.RawIOBase):
-    """A stream with some bytes put back at its start."""
+class _PushedBack(io.RawIOBase):
+    """A stream with the bytes that were read of it put back at its start."""
 
     def __init__(self, head: bytes, rest: BinaryIO) -> None:
         self.head, self.rest = head, rest

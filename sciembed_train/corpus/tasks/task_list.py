@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sciembed_train.corpus.readers.files import COMPRESSED, ENDINGS, kind_of, read_lines
+from sciembed_train.corpus.readers.files import read_lines
+from sciembed_train.corpus.readers.registry import reader_of, stem_of
 from sciembed_train.corpus.tasks.task_types import TASK_SPLITS, TYPES, Source, Task, TaskSplit, Type
 from sciembed_train.corpus.validation import BadRow, spell
 from sciembed_train.errors import UserError
@@ -302,11 +303,8 @@ class _Entry:
         """Files beside the list that are called after the task or its dataset's config."""
         by_stem: dict[str, Path] = {}
         for path in sorted(self.path.parent.iterdir()):
-            if path.is_file() and kind_of(path) is not None and path != self.path:
-                stem = path.name
-                while Path(stem).suffix.lower() in (*COMPRESSED, *ENDINGS):
-                    stem = Path(stem).stem
-                by_stem.setdefault(stem, path)
+            if path.is_file() and reader_of(path) is not None and path != self.path:
+                by_stem.setdefault(stem_of(path), path)
         found: dict[TaskSplit, Source] = {}
         for split, ends in ENDS.items():
             names = [f"{start}{end}" for start in (self.name, config) if start for end in ends]

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sciembed_train.corpus.readers import hub_datasets
-from sciembed_train.corpus.readers.tables import Row, Table
+from sciembed_train.corpus.readers.base import Row
+from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.tasks.task_types import DATASET_SPLITS, TASK_SPLITS, Task, TaskSplit
 from sciembed_train.errors import UserError
 

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sciembed_train.corpus.readers.tables import Table, kind_of, read_lines
+from sciembed_train.corpus.readers.files import read_lines
+from sciembed_train.corpus.readers.registry import reader_of
+from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.validation import BadRow, read_id, spell
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.benchmarks.result import Result, mean
@@ -139,7 +141,7 @@ def find(folder: Path, name: str, plain: tuple[str, ...] = ()) -> Path:
         for path in sorted(folder.glob(f"{name}*"))
         if path.is_file()
         and (path.name.split(".")[0] == name)
-        and (_plain(path) in plain if plain else kind_of(path))
+        and (_plain(path) in plain if plain else reader_of(path))
     ]
     if len(found) != 1:
         endings = " or ".join(plain) if plain else ".jsonl, .csv, .tsv or .parquet"

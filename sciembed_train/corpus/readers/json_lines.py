@@ -1,0 +1,33 @@
+"""JSON Lines: one object a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sciembed_train.corpus.readers.base import FileReader, ReadOptions, Row
+from sciembed_train.corpus.readers.files import read_lines
+from sciembed_train.corpus.validation import BadRow
+
+
+class JsonLines(FileReader):
+    """Reads ``.jsonl`` files; empty lines are ignored."""
+
+    def rows(self, path: Path, options: ReadOptions) -> Iterator[Row]:
+        """Every line's object."""
+        for number, line in read_lines(path):
+            yield number, line if isinstance(line, BadRow) else _parse(line)
+
+
+def _parse(line: str) -> Mapping[str, Any] | BadRow:
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        return BadRow("not JSON", f"this is not JSON: {error.msg} at column {error.colno}.")
+    except (ValueError, RecursionError) as error:
+        return BadRow("not JSON", f"this is not JSON that can be read: {error}.")
+    if not isinstance(value, dict):
+        return BadRow("not an object", "this is not an object with fields, {...}.")
+    return value
