@@ -25,7 +25,6 @@ from sciembed_train.methods.heldout.heldout_triplets import (
     VALIDATION_SCORES,
     HeldOutTriplets,
     own_places,
-    split_pairs,
 )
 from sciembed_train.methods.in_batch_negatives import against_candidates, outside_pairs
 from sciembed_train.optim_settings import OptimSettings
@@ -179,7 +178,7 @@ class Cocite(Method):
 
     def split(self, batch: PairBatch, tokens: int | None) -> list[PairBatch]:
         """The batch in micro-batches of whole pairs; they still meet."""
-        return split_pairs(batch, tokens)
+        return batch.split(tokens)
 
     def settings(self) -> dict[str, object]:
         """The constructor's arguments as plain values."""

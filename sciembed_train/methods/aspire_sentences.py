@@ -37,7 +37,6 @@ from sciembed_train.methods.heldout.heldout_sentence_pairs import (
     Texts,
     padded,
     sentences_there,
-    split_sentence_pairs,
 )
 from sciembed_train.methods.heldout.heldout_triplets import own_places
 from sciembed_train.optim_settings import OptimSettings
@@ -286,7 +285,7 @@ class SentenceCocite(Method):
 
     def split(self, batch: SentencePairBatch, tokens: int | None) -> list[SentencePairBatch]:
         """The batch in micro-batches of whole pairs; they still meet."""
-        return split_sentence_pairs(batch, tokens)
+        return batch.split(tokens)
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments as plain values."""

@@ -27,7 +27,6 @@ from sciembed_train.methods.heldout.heldout_spans import (
     VALIDATION_SCORES,
     HeldOutSpans,
     span_vectors,
-    split_spans,
 )
 from sciembed_train.optim_settings import OptimSettings
 
@@ -188,7 +187,7 @@ class Declutr(Method):
 
     def split(self, batch: SpanBatch, tokens: int | None) -> list[SpanBatch]:
         """The batch in micro-batches of whole documents; their spans still all meet."""
-        return split_spans(batch, tokens)
+        return batch.split(tokens)
 
     def settings(self) -> dict[str, object]:
         """The constructor's arguments as plain values."""

@@ -20,7 +20,6 @@ from sciembed_train.methods.base import Loss, MaxTokensPerBackward, Method, full
 from sciembed_train.methods.heldout.heldout_triplets import (
     VALIDATION_SCORES,
     HeldOutTriplets,
-    split_triplets,
 )
 from sciembed_train.optim_settings import OptimSettings
 
@@ -87,7 +86,7 @@ class Specter(Method):
 
     def split(self, batch: TripletBatch, tokens: int | None) -> list[TripletBatch]:
         """The batch in micro-batches of whole triplets."""
-        return split_triplets(batch, tokens)
+        return batch.split(tokens)
 
     def settings(self) -> dict[str, object]:
         """The constructor's arguments as plain values."""

@@ -41,7 +41,6 @@ from sciembed_train.methods.heldout.heldout_tasks import (
     encode,
     fingerprints,
     label_losses,
-    split_tasks,
 )
 from sciembed_train.methods.in_batch_negatives import against_candidates, not_known_as_near
 from sciembed_train.optim_settings import OptimSettings
@@ -318,7 +317,7 @@ class MultiTask(Method):
         """The batch in micro-batches of whole examples; what meets is not mixed with what does
         not."""
         meeting = {kind.name for kind in self.tasks if self._meets(kind)}
-        return split_tasks(batch, tokens, lambda task: task in meeting)
+        return batch.split(tokens, apart=meeting)
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments as plain values, and the tasks of the heads."""

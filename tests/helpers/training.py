@@ -14,7 +14,7 @@ from pytorch_lightning import LightningModule, Trainer
 from sciembed_train import distributed
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.methods.base import Loss, Method
-from sciembed_train.methods.heldout.heldout_triplets import HeldOutTriplets, split_triplets
+from sciembed_train.methods.heldout.heldout_triplets import HeldOutTriplets
 from sciembed_train.methods.specter import Specter
 from sciembed_train.optim_settings import OptimSettings
 from sciembed_train.sampling.data_module import TrainingData
@@ -62,7 +62,7 @@ class InBatch(Watched, Method):
         return HeldOutTriplets(lambda a, p, n: (a - p).norm(dim=1) - (a - n).norm(dim=1))
 
     def split(self, batch, tokens):
-        return split_triplets(batch, None)
+        return [batch]
 
 
 class DetachedGather(InBatch):

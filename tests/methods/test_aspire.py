@@ -11,7 +11,6 @@ from sciembed_train.batch import PairBatch, TokenRows
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.methods.aspire import Cocite
-from sciembed_train.methods.heldout.heldout_triplets import split_pairs
 from tests.helpers import training
 from tests.helpers.cocited import write_cocited_corpus
 from tests.helpers.pair_training import VARIANTS, on_a_rank
@@ -158,25 +157,6 @@ def test_a_pair_that_meets_its_own_positive_learns_nothing(tiny_bert):
     assert found["loss"].item() == pytest.approx(4.0)  # the margin, four times
     assert found["void_share"].item() == 4
     assert all(p.grad.abs().max() < 1e-12 for p in module.parameters() if p.grad is not None)
-
-
-def test_pieces_are_whole_pairs(tiny_bert):
-    given = batch()
-    micro_batches = split_pairs(given, 9)
-    assert len(micro_batches) > 1
-
-    def spelled(part):
-        rows = part.rows.ids.split(part.rows.lengths.tolist())
-        columns = (part.anchor.tolist(), part.positive.tolist())
-        return [tuple(tuple(rows[i].tolist()) for i in pair) for pair in zip(*columns, strict=True)]
-
-    assert [pair for micro_batch in micro_batches for pair in spelled(micro_batch)] == spelled(
-        given
-    )
-    assert torch.equal(
-        torch.cat([micro_batch.negative for micro_batch in micro_batches]), given.negative
-    )
-    assert all(micro_batch.rows.tokens <= 9 for micro_batch in micro_batches)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.losses.transport import TransportSettings
 from sciembed_train.methods.aspire_sentences import Objectives, SentenceCocite
-from sciembed_train.methods.heldout.heldout_sentence_pairs import split_sentence_pairs
 from tests.helpers import training
 from tests.helpers.cocited import write_sentenced_corpus
 from tests.helpers.processes import run_ranks
@@ -188,28 +187,6 @@ def test_a_pair_that_meets_its_own_positive_learns_nothing(tiny_bert):
     assert found["loss"].item() == pytest.approx(4 * sum(ALL.values()))  # the margin, four times
     assert found["void_share"].item() == 4
     assert all(p.grad.abs().max() < 1e-12 for p in module.parameters() if p.grad is not None)
-
-
-def test_pieces_are_whole_pairs_with_their_sentences():
-    given = batch()
-    micro_batches = split_sentence_pairs(given, 21)
-    assert len(micro_batches) == 3
-    assert all(micro_batch.rows.tokens <= 21 for micro_batch in micro_batches)
-
-    def spelled(part):
-        at = part.sentences.positions(part.rows.lengths)
-        words = [w.tolist() for w in part.rows.ids[at].split(part.sentences.lengths.tolist())]
-        ends = torch.cumsum(part.sentences.counts, 0).tolist()
-        texts = [words[a:b] for a, b in zip([0, *ends], ends, strict=False)]
-        return [(texts[a], texts[p]) for a, p in zip(part.anchor, part.positive, strict=True)]
-
-    assert [pair for micro_batch in micro_batches for pair in spelled(micro_batch)] == spelled(
-        given
-    )
-    for name in ("negative", "negative_count", "aligned", "negative_aligned"):
-        joined = torch.cat([getattr(micro_batch, name) for micro_batch in micro_batches])
-        assert torch.equal(joined, getattr(given, name))
-    assert split_sentence_pairs(given, None) == [given]
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pytorch_lightning.plugins.precision import MixedPrecision
 
-from sciembed_train.batch import DevTriplets, TokenRows, TripletBatch
+from sciembed_train.batch import DevTriplets, TripletBatch
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.encoder.io.encoder_checkpoint import encoder_from_checkpoint
 from sciembed_train.errors import UserError
@@ -17,7 +15,7 @@ from sciembed_train.methods.aspire import Cocite
 from sciembed_train.methods.base import Loss
 from sciembed_train.methods.declutr import Declutr
 from sciembed_train.methods.engine.throughput import useful_token_share
-from sciembed_train.methods.heldout.heldout_triplets import held_out_scores, split_triplets
+from sciembed_train.methods.heldout.heldout_triplets import held_out_scores
 from sciembed_train.methods.specter import Specter
 from sciembed_train.optim_settings import OptimSettings
 from tests.helpers import training
@@ -96,39 +94,8 @@ def test_dropout_is_a_function_of_the_step(place):
 
 
 def random_batch(lengths, triplets):
-    ids = torch.arange(sum(lengths))
-    rows = TokenRows(ids, torch.tensor(lengths))
-    columns = torch.tensor(triplets).T
-    return TripletBatch(rows, columns[0], columns[1], columns[2], 7)
-
-
-def texts(batch):
-    """The triplets of a batch by their tokens."""
-    parts = [tuple(p.tolist()) for p in batch.rows.ids.split(batch.rows.lengths.tolist())]
-    columns = (batch.anchor, batch.positive, batch.negative)
-    return list(zip(*[[parts[i] for i in c.tolist()] for c in columns], strict=True))
-
-
-@given(st.data(), st.integers(1, 60))
-@settings(max_examples=50, deadline=None)
-def test_cut_keeps_every_triplet_and_the_limit(data, limit):
-    lengths = data.draw(st.lists(st.integers(1, 9), min_size=3, max_size=8))
-    row = st.integers(0, len(lengths) - 1)
-    triplets = data.draw(st.lists(st.tuples(row, row, row), min_size=1, max_size=10))
-    batch = random_batch(lengths, triplets)
-    micro_batches = split_triplets(batch, limit)
-    assert [t for micro_batch in micro_batches for t in texts(micro_batch)] == texts(batch)
-    for micro_batch in micro_batches:
-        assert micro_batch.step == 7
-        assert micro_batch.rows.tokens <= limit or len(micro_batch) == 1 or len(micro_batches) == 1
-        if len(micro_batches) > 1:
-            named = torch.cat([micro_batch.anchor, micro_batch.positive, micro_batch.negative])
-            assert sorted(named.unique().tolist()) == list(range(len(micro_batch.rows)))
-
-
-def test_no_limit_is_no_cut():
-    batch = random_batch([3, 4, 5], [(0, 1, 2)])
-    assert split_triplets(batch, None) == [batch]
+    rows = TokenRows(torch.arange(sum(lengths)), torch.tensor(lengths))
+    return TripletBatch(rows, *torch.tensor(triplets).T, 7)
 
 
 def test_held_out_scores_are_the_definitions_in_plain_loops():

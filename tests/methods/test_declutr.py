@@ -10,7 +10,7 @@ from sciembed_train.batch import DevSpans, SpanBatch, TokenRows
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.methods.declutr import Declutr
-from sciembed_train.methods.heldout.heldout_spans import HeldOutSpans, split_spans
+from sciembed_train.methods.heldout.heldout_spans import HeldOutSpans
 from sciembed_train.sampling.spans import SpanSampling
 from tests.helpers import training
 from tests.helpers.documents import write_document_corpus
@@ -216,30 +216,6 @@ def test_the_loss_is_the_papers_equations_in_plain_loops(place):
     assert found["contrastive_loss"].item() / 8 == pytest.approx(contrastive, abs=1e-9)
     assert found["mlm_loss"].item() / 8 == pytest.approx(masked, abs=1e-9)
     assert found["loss"].item() / 8 == pytest.approx(0.7 * contrastive + 1.3 * masked, abs=1e-9)
-
-
-def test_pieces_are_whole_documents(place):
-    corpus, backbone = place
-    for apart in (True, False):
-        batch = first_batch(corpus, backbone, mask_anchor_for_contrastive=not apart)
-        micro_batches = split_spans(batch, 200)
-        assert len(micro_batches) > 2
-        assert sum(map(len, micro_batches)) == len(batch)
-        assert max(p.rows.tokens for p in micro_batches if len(p) > 1) <= 200
-
-        def spelled(part):
-            rows = [tuple(r.tolist()) for r in part.rows.ids.split(part.rows.lengths.tolist())]
-            anchors = [rows[i] for i in part.anchor.tolist()]
-            near = [tuple(rows[i] for i in row) for row in part.positive.tolist()]
-            hidden = zip(part.rows.ids[part.masked].tolist(), part.labels.tolist(), strict=True)
-            return anchors, near, list(hidden), sorted(rows)
-
-        whole, parts = spelled(batch), [spelled(micro_batch) for micro_batch in micro_batches]
-        for column in range(3):
-            assert [x for part in parts for x in part[column]] == whole[column]
-        assert sorted(x for part in parts for x in part[3]) == whole[3]
-        assert all((p.masked.diff() > 0).all() for p in micro_batches)
-    assert split_spans(batch, None) == [batch]
 
 
 def test_validation_of_two_ranks_equals_one_process(alone, two):

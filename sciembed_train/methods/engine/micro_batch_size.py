@@ -20,7 +20,6 @@ from torch import Tensor
 from sciembed_train import distributed
 from sciembed_train.encoder.profiling.memory import Footprint, footprint, free_memory
 from sciembed_train.errors import UserError
-from sciembed_train.methods.engine.largest_batch import largest_batch
 
 if TYPE_CHECKING:
     from sciembed_train.methods.base import Method
@@ -77,13 +76,11 @@ def choose_micro_batch_size(
         UserError: not even one example fits.
     """
     wanted = method.max_tokens_per_backward
-    whole = largest_batch(batch, len(batch), length)
-    if wanted is None or (whole is None and wanted == "auto"):
+    if wanted is None:
         return MicroBatchSize(None)
-    if whole is None:
-        return MicroBatchSize(int(wanted))
+    whole = batch.largest(len(batch), length)
     most, device = whole.rows.tokens, method.device
-    least = largest_batch(batch, 1, length).rows.tokens
+    least = batch.largest(1, length).rows.tokens
     tries = trying and device.type in TELLS
     with _as_it_was(method), method.without_gradient_sync():
         found = _estimate(method, len(whole.rows), length, processes_on_machine)

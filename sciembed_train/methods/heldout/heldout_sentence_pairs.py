@@ -1,4 +1,4 @@
-"""What methods on pairs compared sentence by sentence share: padding, cuts, held-out scores.
+"""What methods on pairs compared sentence by sentence share: padding and held-out scores.
 
 Shapes: ``U`` texts, ``B`` triplets, ``S`` sentences of all texts end to end, ``M`` sentences of
 the text that has most, ``D`` width.
@@ -7,7 +7,7 @@ the text that has most, ``D`` width.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,13 +18,11 @@ from sciembed_train import distributed
 from sciembed_train.batch import (
     DevTriplets,
     PaperBatch,
-    SentencePairBatch,
     index_ranges,
     on_device,
 )
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.methods.base import full_precision, gather_columns, widest_float
-from sciembed_train.methods.heldout.heldout_triplets import whole_examples
 
 VALIDATION_SCORES = ("val/loss", "val/accuracy")
 TRIPLETS = 256  # held-out triplets compared at once
@@ -62,32 +60,6 @@ def padded(vectors: Float[Tensor, "S D"], counts: Int[Tensor, " U"], most: int) 
 def sentences_there(counts: Int[Tensor, " U"], most: int) -> Bool[Tensor, "U M"]:
     """Which slots of a padded row hold a sentence."""
     return torch.arange(most, device=counts.device) < counts.unsqueeze(1)
-
-
-def split_sentence_pairs(batch: SentencePairBatch, tokens: int | None) -> list[SentencePairBatch]:
-    """The batch in consecutive micro-batches of whole pairs, each paper once in a micro-batch.
-
-    Args:
-        batch: at least one pair, on the host.
-        tokens: most tokens of a micro-batch's distinct papers; a single pair may have more.
-    """
-    if tokens is None or batch.rows.tokens <= tokens:
-        return [batch]
-    members = torch.stack([batch.anchor, batch.positive], dim=1)
-    return [
-        replace(
-            batch,
-            rows=batch.rows.select(papers),
-            sentences=batch.sentences.select(papers),
-            anchor=where[:, 0].contiguous(),
-            positive=where[:, 1].contiguous(),
-            negative=batch.negative[part],
-            negative_count=batch.negative_count[part],
-            aligned=batch.aligned[part],
-            negative_aligned=batch.negative_aligned[part],
-        )
-        for papers, where, part in whole_examples(batch.rows, members, tokens)
-    ]
 
 
 class HeldOutSentences:

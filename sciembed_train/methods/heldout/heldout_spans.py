@@ -1,11 +1,9 @@
-"""What methods on spans share: their vectors, their cut, and the scores of held-out documents.
+"""What methods on spans share: their vectors, and the scores of held-out documents.
 
 Shapes: ``A`` anchors of a batch, ``U`` rows of it, ``M`` rows that are compared, ``D`` width.
 """
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -20,66 +18,6 @@ from sciembed_train.losses.similarity import unit
 from sciembed_train.methods.base import full_precision, gather_columns, widest_float
 
 VALIDATION_SCORES = ("val/loss", "val/contrastive_loss", "val/mlm_loss", "val/partner_accuracy")
-
-
-def split_spans(batch: SpanBatch, tokens: int | None) -> list[SpanBatch]:
-    """The batch in micro-batches of consecutive whole documents.
-
-    Args:
-        batch: at least one document, on the host; every document has as many anchors and copies
-            of them.
-        tokens: most tokens of a micro-batch; a single document may have more. None for no cut.
-    """
-    if tokens is None or batch.rows.tokens <= tokens:
-        return [batch]
-    lengths = batch.rows.lengths
-    named = torch.cat([batch.anchor, batch.positive.flatten()])
-    copies = torch.ones(len(lengths), dtype=torch.bool)
-    copies[named] = False
-    # Rows of each document, one line each: anchors, their positives, masked copies.
-    rows = torch.cat(
-        [
-            part.reshape(len(batch), -1)
-            for part in (batch.anchor, batch.positive, copies.nonzero().squeeze(1))
-        ],
-        dim=1,
-    )
-    sizes = lengths[rows].sum(1).tolist()
-    ends: list[int] = []
-    used = 0
-    for number, size in enumerate(sizes):
-        if used and used + size > tokens:
-            ends.append(number)
-            used = 0
-        used += size
-    ends.append(len(sizes))
-    return [
-        _documents(batch, rows[start:end]) for start, end in zip([0, *ends], ends, strict=False)
-    ]
-
-
-def _documents(batch: SpanBatch, rows: Tensor) -> SpanBatch:
-    """The named rows of the batch, one line a document, as a batch of their own."""
-    anchors = batch.anchor.shape[0] // len(batch)
-    positives = batch.positive.shape[1] * anchors
-    kept = rows.flatten()
-    # Where each token of the batch stands in the micro-batch; -1 where it does not.
-    numbers = torch.arange(batch.rows.tokens)
-    chosen = replace(batch.rows, ids=numbers).select(kept).ids
-    places = torch.full_like(numbers, -1)
-    places[chosen] = torch.arange(len(chosen))
-    here = places[batch.masked]
-    order = torch.argsort(here[here >= 0])
-    new = torch.arange(rows.numel()).reshape(rows.shape)
-    return replace(
-        batch,
-        rows=batch.rows.select(kept),
-        anchor=new[:, :anchors].flatten(),
-        positive=new[:, anchors : anchors + positives].reshape(len(rows) * anchors, -1),
-        masked=here[here >= 0][order],
-        labels=batch.labels[here >= 0][order],
-        documents=len(rows),
-    )
 
 
 def span_vectors(

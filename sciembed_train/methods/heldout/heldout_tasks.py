@@ -1,4 +1,4 @@
-"""What training on tasks consists of: heads and losses, cuts, and the scores of held-out examples.
+"""What training on tasks consists of: heads and losses, and the scores of held-out examples.
 
 Shapes: ``B`` examples of a task, ``C`` its classes, ``D`` width, ``U`` texts, ``P`` held-out texts.
 """
@@ -6,7 +6,6 @@ Shapes: ``B`` examples of a task, ``C`` its classes, ``D`` width, ``U`` texts, `
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -20,7 +19,6 @@ from sciembed_train.batch import (
     DevTasks,
     LabelPart,
     PaperBatch,
-    TaskBatch,
     TaskKind,
     TokenRows,
     TripletPart,
@@ -30,7 +28,6 @@ from sciembed_train.batch import (
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.losses.similarity import euclidean
 from sciembed_train.methods.base import full_precision, gather_columns, widest_float
-from sciembed_train.methods.heldout.heldout_triplets import whole_examples
 
 # As a recipe may name them to choose the best checkpoint by; a star stands for a task.
 VALIDATION_SCORES = (
@@ -104,56 +101,6 @@ def label_losses(
     return (scores.squeeze(1) - label) ** 2
 
 
-def split_tasks(
-    batch: TaskBatch, tokens: int | None, apart: Callable[[str], bool]
-) -> list[TaskBatch]:
-    """The batch in micro-batches of whole examples, each text once in a micro-batch for every
-    format.
-
-    Args:
-        batch: at least one example, on the host.
-        tokens: most tokens of a micro-batch; a single example may have more. None for no cut.
-        apart: tasks whose examples, first in order, share no micro-batch with the others'.
-    """
-    if tokens is None or batch.rows.tokens <= tokens:
-        return [batch]
-    micro_batches = []
-    for first in (True, False):
-        parts = [part for part in batch.parts if apart(part.task) is first and len(part)]
-        if not parts:
-            continue
-        ends = torch.tensor([len(part) for part in parts]).cumsum(0).tolist()
-        members = torch.cat([_members(part) for part in parts])
-        for texts, where, chosen in whole_examples(batch.rows, members, tokens):
-            held = []
-            for part, end in zip(parts, ends, strict=True):
-                start = end - len(part)
-                here = slice(max(chosen.start, start), min(chosen.stop, end))
-                if here.start < here.stop:
-                    own = slice(here.start - start, here.stop - start)
-                    rows = where[here.start - chosen.start : here.stop - chosen.start]
-                    held.append(_with_rows(part, rows, own))
-            kept = batch.rows.select(texts)
-            micro_batches.append(
-                replace(batch, rows=kept, formats=batch.formats[texts], parts=tuple(held))
-            )
-    return micro_batches
-
-
-def _members(part: TripletPart | LabelPart) -> Int[Tensor, "B 3"]:
-    """The rows of each example; a labelled text three times."""
-    if isinstance(part, LabelPart):
-        return part.text[:, None].expand(-1, 3)
-    return torch.stack([part.anchor, part.positive, part.negative], dim=1)
-
-
-def _with_rows(part: TripletPart | LabelPart, rows: Tensor, own: slice) -> TripletPart | LabelPart:
-    if isinstance(part, LabelPart):
-        return replace(part, text=rows[:, 0].contiguous(), label=part.label[own])
-    anchor, positive, negative = (column.contiguous() for column in rows.unbind(1))
-    return replace(part, anchor=anchor, positive=positive, negative=negative)
-
-
 def fingerprints(rows: TokenRows) -> Int[Tensor, " U"]:
     """A number of 64 bits for each text: equal texts have equal ones, others unlike ones.
 
@@ -222,7 +169,7 @@ class HeldOutTasks:
             part = parts.get(kind.name)
             if part is None:
                 continue
-            examples = torch.nonzero(there[_members(part)].all(1)).squeeze(1)
+            examples = torch.nonzero(there[part.members()].all(1)).squeeze(1)
             if not len(examples):
                 continue
             scores = self._task(kind, part, examples, table)

@@ -1,12 +1,11 @@
-"""What methods on triplets and pairs of papers share: cuts, and scores of held-out triplets.
+"""Scores of held-out triplets, for methods on triplets and pairs of papers.
 
 Shapes: ``B`` triplets, ``D`` width, ``P`` held-out papers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -19,8 +18,6 @@ from sciembed_train.batch import (
     PairBatch,
     PaperBatch,
     SentencePairBatch,
-    TokenRows,
-    TripletBatch,
 )
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.evaluation import metrics
@@ -122,77 +119,7 @@ def held_out_scores(
     }
 
 
-def split_triplets(batch: TripletBatch, tokens: int | None) -> list[TripletBatch]:
-    """The batch in consecutive micro-batches of whole triplets, each paper once in a micro-batch.
-
-    A paper of several micro-batches is encoded once in each; the sum of the micro-batches' shares
-    of the loss is the loss of the batch.
-
-    Args:
-        batch: at least one triplet, on the host.
-        tokens: most tokens of a micro-batch's distinct papers; a single triplet may have more.
-    """
-    if tokens is None or batch.rows.tokens <= tokens:
-        return [batch]
-    members = torch.stack([batch.anchor, batch.positive, batch.negative], dim=1)
-    micro_batches = []
-    for papers, where, _ in whole_examples(batch.rows, members, tokens):
-        anchor, positive, negative = (where[:, c].contiguous() for c in range(3))
-        rows = batch.rows.select(papers)
-        micro_batches.append(TripletBatch(rows, anchor, positive, negative, batch.step))
-    return micro_batches
-
-
-def split_pairs(batch: PairBatch, tokens: int | None) -> list[PairBatch]:
-    """The batch in consecutive micro-batches of whole pairs, each paper once in a micro-batch.
-
-    A micro-batch's ``forbidden`` stays that of the batch: pairs meet in the batch, not in a
-    micro-batch.
-
-    Args:
-        batch: at least one pair, on the host.
-        tokens: most tokens of a micro-batch's distinct papers; a single pair may have more.
-    """
-    if tokens is None or batch.rows.tokens <= tokens:
-        return [batch]
-    members = torch.stack([batch.anchor, batch.positive], dim=1)
-    return [
-        replace(
-            batch,
-            rows=batch.rows.select(papers),
-            anchor=where[:, 0].contiguous(),
-            positive=where[:, 1].contiguous(),
-            negative=batch.negative[part],
-        )
-        for papers, where, part in whole_examples(batch.rows, members, tokens)
-    ]
-
-
 def own_places(batch: PairBatch | SentencePairBatch) -> Tensor:
     """Where this rank's pairs stand among all ranks' pairs."""
     first = distributed.rank() * len(batch)
     return torch.arange(first, first + len(batch), device=batch.anchor.device)
-
-
-def whole_examples(
-    rows: TokenRows, members: Tensor, tokens: int
-) -> Iterator[tuple[Tensor, Tensor, slice]]:
-    """Consecutive examples whose distinct papers have at most ``tokens`` tokens together.
-
-    Yields:
-        The papers' rows, where each example's stand among them, and which examples they are.
-    """
-    lengths = rows.lengths.tolist()
-    start, held, used = 0, set[int](), 0
-    ends: list[tuple[int, int]] = []
-    for number, papers in enumerate(set(row) for row in members.tolist()):
-        more = sum(lengths[p] for p in papers - held)
-        if held and used + more > tokens:
-            ends.append((start, number))
-            start, held, used = number, set(), 0
-            more = sum(lengths[p] for p in papers)
-        held |= papers
-        used += more
-    for first, last in [*ends, (start, len(members))]:
-        papers, where = torch.unique(members[first:last], return_inverse=True)
-        yield papers, where, slice(first, last)

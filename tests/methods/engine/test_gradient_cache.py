@@ -21,7 +21,6 @@ from sciembed_train.methods import aspire, aspire_sentences, declutr, specter2
 from sciembed_train.methods.aspire import Cocite
 from sciembed_train.methods.aspire_sentences import Objectives, SentenceCocite
 from sciembed_train.methods.declutr import Declutr
-from sciembed_train.methods.engine.largest_batch import largest_batch
 from sciembed_train.methods.specter2 import MultiTask
 
 LENGTH = 12
@@ -71,7 +70,7 @@ def made(case, backbone, **settings):
         method, size = Cocite(encoder, negatives=negatives, temperature=temperature), 5
     method.manual_backward = lambda loss: loss.backward()
     method.syncing_gradients = lambda yes: nullcontext()
-    return method.double(), largest_batch(batch, size, LENGTH)
+    return method.double(), batch.largest(size, LENGTH)
 
 
 def one_graph(method, step, micro_batches, represent, meet, meets=lambda micro_batch: True):

@@ -6,22 +6,14 @@ import torch
 
 from sciembed_train import distributed
 from sciembed_train.batch import (
-    LabelPart,
     PairBatch,
-    SentencePairBatch,
-    Sentences,
-    SpanBatch,
-    TaskBatch,
     TokenRows,
-    TripletBatch,
-    TripletPart,
 )
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.encoder.profiling.memory import Footprint
 from sciembed_train.errors import UserError
 from sciembed_train.methods.aspire import Cocite
 from sciembed_train.methods.engine import micro_batch_size
-from sciembed_train.methods.engine.largest_batch import largest_batch
 from tests.helpers import training
 from tests.helpers.cocited import write_cocited_corpus
 from tests.helpers.micro_batch_size_training import ROOM, Crowded, on_a_rank, train
@@ -181,64 +173,3 @@ def test_a_run_says_how_many_negatives_a_pair_meets(
         rows(3, 2), *(column(*[v] * 4) for v in (0, 1)), column(1, 3, -1, 0), excluded, 0
     )
     assert method.negatives_per_anchor(batch) == count
-
-
-def test_the_worst_batch_has_every_text_of_every_example_once_and_full():
-    triplets = TripletBatch(rows(3, 2, 4), column(0, 0), column(1, 2), column(2, 1), 7)
-    found = largest_batch(triplets, 5, 16)
-    assert (len(found), len(found.rows), found.rows.tokens, found.step) == (5, 15, 240, 7)
-    assert set(found.rows.lengths.tolist()) == {16}
-    named = torch.cat([found.anchor, found.positive, found.negative])
-    assert sorted(named.tolist()) == list(range(15))
-    assert set(found.rows.ids.tolist()) <= set(triplets.rows.ids.tolist())
-
-    found = largest_batch(PAIRS, 4, 16)
-    assert sorted([*found.anchor.tolist(), *found.positive.tolist()]) == list(range(8))
-    assert found.negative.tolist() == [3, 0, 1, 2]
-    assert found.excluded.tolist() == [[0, 0], [1, 1], [2, 2], [3, 3]]
-
-    sentences = Sentences(column(0, 1, 0, 2), column(1, 1, 2, 2), column(2, 1, 1))
-    both = torch.zeros(2, 2, dtype=torch.int64)
-    of = SentencePairBatch(
-        rows(3, 2, 4), sentences, column(0, 2), column(1, 1), column(1, 0), column(1, 1), both,
-        both, 3, 0,
-    )  # fmt: skip
-    found = largest_batch(of, 3, 16)
-    assert found.sentences.counts.tolist() == [3] * 6
-    assert len(found.sentences.starts) == 18
-    assert int((found.sentences.starts + found.sentences.lengths).max()) <= 16
-    assert found.negative_count.tolist() == [3] * 3
-
-    parts = (
-        TripletPart("near", column(0, 1), column(2, 2), column(1, 0)),
-        LabelPart("field", column(2, 3), column(1, 0)),
-    )
-    tasks = TaskBatch(rows(3, 2, 4, 2), column(4, 4, 4, 1), parts, 0)
-    found = largest_batch(tasks, 4, 16)
-    assert [len(part) for part in found.parts] == [2, 2]
-    assert found.formats.tolist() == [4] * 6 + [4] * 2
-    assert found.parts[1].text.tolist() == [6, 7]
-    assert len(largest_batch(tasks, 1, 16).parts) == 2
-    assert largest_batch(object(), 4, 16) is None
-
-
-@pytest.mark.parametrize("apart", [False, True])
-def test_the_worst_spans_hide_as_many_tokens_of_each_anchor(apart):
-    sizes = [4, 6, 5, 5, 5, 5] + ([4, 6] if apart else [])
-    start = 30 if apart else 0
-    spans = SpanBatch(
-        rows(*sizes),
-        column(0, 1),
-        column(2, 3, 4, 5).view(2, 2),
-        column(1, 4, 5) + start,
-        column(9, 9, 9),
-        documents=2,
-        step=0,
-    )
-    found = largest_batch(spans, 3, 10)
-    assert len(found) == 3
-    assert len(found.rows) == 3 * (3 + apart)
-    # One of 4 and two of 6 tokens: a third of ten.
-    assert len(found.masked) == len(found.labels) == 9
-    assert set((found.masked // 10).tolist()) == ({9, 10, 11} if apart else {0, 1, 2})
-    assert sorted(found.masked.tolist()) == found.masked.tolist()

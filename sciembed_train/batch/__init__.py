@@ -1,0 +1,41 @@
+"""Typed batches: the distinct texts of a step once, and index arrays that pair them."""
+
+from sciembed_train.batch.dev_examples import DevSpans, DevTasks, DevTriplets, PaperBatch, TaskKind
+from sciembed_train.batch.example_batch import EXAMPLE_ROWS, PER_EXAMPLE, PER_TEXT, ExampleBatch
+from sciembed_train.batch.pair_batches import PairBatch, SentencePairBatch
+from sciembed_train.batch.span_batch import SpanBatch
+from sciembed_train.batch.task_batch import LabelPart, TaskBatch, TripletPart
+from sciembed_train.batch.token_rows import (
+    HOST,
+    Sentences,
+    TokenRows,
+    index_ranges,
+    on_device,
+    range_starts,
+)
+from sciembed_train.batch.triplet_batch import TripletBatch
+
+__all__ = [
+    "EXAMPLE_ROWS",
+    "HOST",
+    "PER_EXAMPLE",
+    "PER_TEXT",
+    "DevSpans",
+    "DevTasks",
+    "DevTriplets",
+    "ExampleBatch",
+    "LabelPart",
+    "PairBatch",
+    "PaperBatch",
+    "SentencePairBatch",
+    "Sentences",
+    "SpanBatch",
+    "TaskBatch",
+    "TaskKind",
+    "TokenRows",
+    "TripletBatch",
+    "TripletPart",
+    "index_ranges",
+    "on_device",
+    "range_starts",
+]
