@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from textwrap import fill, indent
 from typing import Any
 
+from sciembed_train.config.recipe_options import RecipeCommandLine
+from sciembed_train.config.run_settings import RunSettings
 from sciembed_train.errors import UserError
+from sciembed_train.sampling.data_settings import DataSettings
 
 
 def describe_triplets(
@@ -240,46 +242,56 @@ def describe_tasks(tokenizer: Any, examples: Any, plan: Any, count: int) -> list
     return paragraphs
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="train show",
-        description="Show training examples as the model reads them, and what was dropped.",
+@dataclass(frozen=True)
+class ShowCommand:
+    """What is shown.
+
+    Args:
+        count: examples.
+        cache: where the corpora are kept that are made of a recipe's files, as for ``fit``; null
+            for ``.cache`` below where runs go.
+
+    Raises:
+        UserError: ``count`` is negative.
+    """
+
+    count: int = 3
+    cache: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.count < 0:
+            raise UserError(f"--count must be 0 or more; got {self.count}.")
+
+
+def command_line() -> RecipeCommandLine:
+    """The options of ``train show``."""
+    line = RecipeCommandLine(
+        "show",
+        "Show training examples as the model reads them, and what was left out and why.",
+        examples=(
+            "-c specter --data.corpus corpus",
+            "-c declutr_small --data.fulltexts texts.jsonl --data.sampling.max_span 128 --count 1",
+        ),
+        common=(
+            *("config", "data.corpus", "data.papers", "data.citations", "data.fulltexts"),
+            *("data.contexts", "data.cocitations", "data.tasks", "model.encoder.backbone"),
+            *("count", "cache"),
+        ),
     )
-    add = parser.add_argument
-    add("-c", "--config", action="append", default=[], metavar="RECIPE", help="may be repeated")
-    add("--data.corpus", dest="corpus", metavar="CORPUS", help="a folder made by prepare")
-    add("--data.papers", dest="papers", metavar="F", help="or papers,")
-    add("--data.citations", dest="citations", metavar="F", help="and citations, as fit takes them")
-    add("--data.fulltexts", dest="fulltexts", metavar="F", help="or documents")
-    add("--data.contexts", dest="contexts", metavar="F", help="or papers and citing sentences")
-    add("--data.cocitations", dest="cocitations", metavar="F", help="or papers and counted pairs")
-    add("--data.tasks", dest="tasks", metavar="F", help="or a list of tasks")
-    add("--model.encoder.backbone", dest="backbone", metavar="NAME_OR_FOLDER")
-    sampling = parser.add_argument_group("and --data.sampling.NAME VALUE, as fit takes them")
-    sampling.description = "such as --data.sampling.max_span 128 --data.sampling.num_anchors 1"
-    add("--count", type=int, default=3, metavar="N", help="how many examples to show (3)")
-    runs = os.environ.get("SCIEMBED_CHECKPOINTS") or "checkpoints"  # as fit has it
-    add("--cache", default=f"{runs}/.cache", metavar="FOLDER", help="where fit keeps corpora")
-    return parser
+    line.add(ShowCommand)
+    return line
 
 
 def main(argv: list[str]) -> int:
     """The command ``train show``."""
-    args, rest = _parser().parse_known_args(argv)
-    changed, unknown = sampling_words(rest)
-    if unknown:
+    recipe = command_line().read(argv)
+    command, data, run = recipe.get(ShowCommand), recipe.get(DataSettings), recipe.get(RunSettings)
+    if not recipe.backbone:
         raise UserError(
-            f"unrecognized arguments: {' '.join(unknown)}. Of a recipe's settings, show takes "
-            "those of its --help; give others in a recipe."
+            "show needs the tokenizer: give -c RECIPE or --model.encoder.backbone NAME_OR_FOLDER."
         )
-    if args.count < 0:
-        raise UserError(f"--count must be 0 or more; got {args.count}.")
 
-    from sciembed_train.config.recipe import recipe_sections, recipe_settings
-    from sciembed_train.corpus.build import cached_corpus
-    from sciembed_train.corpus.prepare_settings import PrepareSettings
     from sciembed_train.corpus.report import describe_report
-    from sciembed_train.corpus.store.corpus_folder import Corpus
     from sciembed_train.encoder.io.loading import tokenizer_folder
     from sciembed_train.progress import Progress
     from sciembed_train.sampling.base import TokenizationSpec
@@ -289,61 +301,46 @@ def main(argv: list[str]) -> int:
     from sciembed_train.sampling.sentence_pairs import SentencePairExamples
     from sciembed_train.sampling.spans import SpanExamples
     from sciembed_train.sampling.tasks import TaskExamples
-    from sciembed_train.text.input_format import InputFormat
     from sciembed_train.text.tokenizer import TextTokenizer
+    from sciembed_train.training.recipe_corpus import recipe_corpus, recipe_sampling
+    from sciembed_train.training.run_folder import root_folder
     from sciembed_train.training.sampling_alignment import with_alignment
 
-    values = recipe_settings(args.config)
-    data, encoder = recipe_sections(args.config)
-    backbone = args.backbone or values.get("tokenizer")
-    if backbone is None:
-        raise UserError(
-            "show needs the tokenizer: give -c RECIPE or --model.encoder.backbone NAME_OR_FOLDER."
-        )
-    folder = tokenizer_folder(backbone)
-    tokenizer = TextTokenizer.load(folder)
-    input_format = values.get("input_format", InputFormat())
-    sampling = recipe_sampling(data, changed)
-    kinds = ("papers", "citations", "fulltexts", "contexts", "cocitations", "tasks")
-    given = {name: getattr(args, name) for name in kinds}
-    given = {name: value for name, value in given.items() if value is not None}
-    corpus_folder = args.corpus or (None if given else data.get("corpus"))
-    if corpus_folder is not None:
-        corpus = Corpus.open(corpus_folder)
-    else:
-        values |= given
-        raw = {name: values[name] for name in sampling.takes if name in values}
-        sampling.check_raw(raw, "auto")
-        values |= {"tokenizer": folder, "input_format": input_format}
-        corpus = cached_corpus(PrepareSettings(**values), args.cache, Progress())
-    seed, batch = int(data.get("seed") or 0), int(data.get("batch_size") or 1)
-    max_length = int(encoder.get("max_length") or 512)
-    sampling = with_alignment(sampling, corpus, Progress())
+    encoder, progress = recipe.encoder, Progress(quiet=run.quiet)
+    tokenizer = TextTokenizer.load(tokenizer_folder(encoder.backbone))
+    cache = Path(command.cache) if command.cache else root_folder(run.root) / ".cache"
+    corpus = recipe_corpus(data, encoder, cache, progress)
+    input_format, max_length = encoder.input_format, encoder.max_length
+    sampling = with_alignment(recipe_sampling(data), corpus, progress)
     examples = sampling.open(
-        corpus, TokenizationSpec(tokenizer, input_format, max_length, seed), None
+        corpus, TokenizationSpec(tokenizer, input_format, max_length, data.seed), None
     )
     least = len(examples.tasks) if isinstance(examples, TaskExamples) else 1
-    by_query = bool(data.get("group_by_query"))
-    plan = plan_for(examples, max(least, min(batch, examples.train)), seed, by_query=by_query)
+    plan = plan_for(
+        examples,
+        max(least, min(data.batch_size, examples.train)),
+        data.seed,
+        by_query=data.group_by_query,
+    )
     order: Any = plan.order(0) if isinstance(plan, Plan) else ()  # tasks have one each
-    chosen = order[: args.count]
+    chosen = order[: command.count]
     print(
         f"{corpus.folder}: the first of {examples.train:,} training {examples.name} in epoch 0, "
         f"{plan.steps_per_epoch:,} steps of {plan.batch_size:,}\n"
     )
     if isinstance(examples, TaskExamples):
-        texts = describe_tasks(tokenizer, examples, plan, args.count)
+        texts = describe_tasks(tokenizer, examples, plan, command.count)
     elif isinstance(examples, SpanExamples):
         texts = describe_spans(corpus, tokenizer, examples, chosen)
     elif isinstance(sampling, CitingSentenceSampling):
         step = order[: plan.batch_size]
-        texts = describe_citing_pairs(corpus, tokenizer, examples, step, args.count)
+        texts = describe_citing_pairs(corpus, tokenizer, examples, step, command.count)
     elif isinstance(examples, PairExamples):
         step = order[: plan.batch_size]
-        texts = describe_pairs(corpus, tokenizer, examples, step, args.count)
+        texts = describe_pairs(corpus, tokenizer, examples, step, command.count)
     elif isinstance(examples, SentencePairExamples):
         step = order[: plan.batch_size]
-        texts = describe_sentence_pairs(corpus, tokenizer, examples, step, args.count)
+        texts = describe_sentence_pairs(corpus, tokenizer, examples, step, command.count)
     else:
         texts = describe_triplets(
             corpus, tokenizer, tokenizer.key(input_format), max_length, chosen
@@ -355,44 +352,3 @@ def main(argv: list[str]) -> int:
     report = json.loads((Path(corpus.folder) / "report.json").read_text(encoding="utf-8"))
     print(describe_report(report))
     return 0
-
-
-def sampling_words(words: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """The settings that ``--data.sampling.NAME VALUE`` gives, and the words that give none."""
-    import yaml
-
-    settings: dict[str, Any] = {}
-    unknown: list[str] = []
-    left = iter(words)
-    for word in left:
-        key, _, value = word.partition("=")
-        name = key.removeprefix("--data.sampling.").removeprefix("init_args.")
-        if not key.startswith("--data.sampling.") or not name.isidentifier():
-            unknown.append(word)
-            continue
-        text = value if "=" in word else next(left, "")
-        settings[name] = yaml.safe_load(text)
-    return settings, unknown
-
-
-def recipe_sampling(data: dict[str, Any], changed: dict[str, Any]) -> Any:
-    """The sampling that a recipe's ``data`` names; triplets where it names none.
-
-    Args:
-        data: the recipe's ``data``.
-        changed: settings that stand above the recipe's.
-
-    Raises:
-        UserError: there is no such class, or it refuses its settings.
-    """
-    from sciembed_train.sampling.base import Sampling, named_class
-    from sciembed_train.sampling.triplets import TripletSampling
-
-    given: Any = data.get("sampling")
-    if given is None:
-        given = {"class_path": f"{TripletSampling.__module__}.{TripletSampling.__name__}"}
-    try:
-        settings = {**(given.get("init_args") or {}), **changed}
-        return named_class(given["class_path"], Sampling)(**settings)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"data.sampling of the recipe cannot be made: {error}.") from error

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
+from sciembed_train.config.recipes import find_recipe, split_recipes
 from sciembed_train.errors import UserError
 
 # Lines of jsonargparse that repeat what was given, or list every type a union would take.
@@ -22,18 +22,7 @@ _NAMES = (
 )
 
 
-def config_files(argv: list[str]) -> list[Path]:
-    """The files that ``-c`` and ``--config`` name, in their order."""
-    found = []
-    for word, following in zip(argv, [*argv[1:], ""], strict=False):
-        if word in ("-c", "--config"):
-            found.append(Path(following))
-        elif word.startswith("--config="):
-            found.append(Path(word.partition("=")[2]))
-    return found
-
-
-def check_files(files: list[Path]) -> None:
+def check_files(files: Sequence[Path]) -> None:
     """Raise UserError unless every file is there and is YAML, naming file and line."""
     import yaml
 
@@ -53,43 +42,43 @@ def check_files(files: list[Path]) -> None:
             raise UserError(f"{path}: holds no settings; expected `key: value` lines.")
 
 
-def shorten(message: str, argv: list[str]) -> str:
+def shorten(message: str, argv: Sequence[str]) -> str:
     """A parser's message without its noise, on one line, with where the key stands."""
     lines = (line.strip() for line in message.splitlines())
     parts = [re.sub(r"^- ", "", line) for line in lines if line and not _NOISE.match(line)]
     text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", " ".join(parts))
     text = text.replace("typing.Literal", "one of ")
     text = re.sub(r'Parser key "([^"]+)":', r"\1:", text)
-    return f"{_place(message, argv)}{text}"
+    return f"{place(message, argv)}{text}"
 
 
-def suggestion(message: str, known: Iterable[str]) -> str:
-    """`` Did you mean 'pooling'?`` where the key that is not known is nearly one that is."""
+def unknown_key(message: str) -> str | None:
+    """The key or option that a parser's message says is not known; None where it is about another
+    mistake."""
     names = [name for pattern in _NAMES[:-1] for name in reversed(pattern.findall(message))]
-    if not names:
-        return ""
-    near = difflib.get_close_matches(names[0].rpartition(".")[2], sorted(set(known)), n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    return names[0] if names else None
 
 
-def _place(message: str, argv: list[str]) -> str:
-    """``file:line: `` of the innermost key that the message names, if a file sets it.
+def place(message: str, argv: Sequence[str]) -> str:
+    """``file:line: `` of the innermost key that a message names, if a recipe sets it.
 
-    Nothing where the command line sets it: that comes after every file.
+    Nothing where the command line sets it: that stands above every file.
     """
+    files, words = split_recipes(argv)
     names = [name for pattern in _NAMES for name in reversed(pattern.findall(message))]
     key = names[0].rpartition(".")[2] if names else ""
-    if not key or any(re.match(rf"--(\w+\.)*{re.escape(key)}(=|$)", word) for word in argv):
+    dashed = key.replace("_", "[-_]")
+    if not key or any(re.match(rf"--([\w-]+\.)*{dashed}(=|$)", word) for word in words):
         return ""
-    for path in reversed(config_files(argv)):
+    for path in reversed([find_recipe(file) for file in files]):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             if re.match(rf"\s*(?:.*[{{,]\s*)?{re.escape(key)}\s*:", line):
                 return f"{path}:{number}: "
     return ""
 
 
-def ours(error: BaseException) -> str | None:
-    """What our own code said in the chain of errors that a library has wrapped; else None."""
+def own_message(error: BaseException) -> str | None:
+    """The message of this package's own error in a chain that a library has wrapped; else None."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, UserError):

@@ -25,57 +25,60 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 FULLTEXTS_VERSION = 1  # of how full texts are read; another one makes a corpus anew
 COCITATIONS_VERSION = 3  # of how co-cited pairs are mined, likewise
 TASKS_VERSION = 1  # of how tasks are read and drawn from, likewise
+# Kinds of files that a corpus is made from.
+RAW = ("papers", "citations", "pairs", "fulltexts", "contexts", "cocitations", "tasks")
 SPECTER_LISTS: dict[Split, str] = {"train": "train.txt", "dev": "val.txt", "test": "test.txt"}
 
 
 @dataclass(frozen=True)
-class PrepareSettings:
-    """What `prepare` reads, mines and writes.
+class CorpusSettings:
+    """What a corpus is made of: the files of papers, citations and texts, and what is mined.
 
     Args:
-        papers: a file, a folder, or a dataset of the ``datasets`` library; None for full texts
-            alone.
-        citations: likewise; None for papers alone.
-        to: the corpus folder to make.
-        pairs: triplets given ready (``query, positive, negative``), taken in place of mined ones.
-        fulltexts: documents: a file, a folder that is searched with those within it, or a dataset.
-        contexts: citing sentences and the papers each cites; their papers are mined as pairs.
-        cocitations: pairs of papers cited together and how often, in addition or alone.
-        tasks: a list of tasks, or a folder that holds one and their data; with papers or alone.
-        tokenizer: a folder or hub name; None leaves tokenising to a later run.
-        input_format: how title and abstract become one text.
-        sentence_tokens: also tokenise papers with the places of their abstracts' sentences, for
-            models that compare papers sentence by sentence.
-        format: ``specter`` for SPECTER's own files; ``auto`` sees them by their names. Full texts
-            are seen by their fields; ``s2orc`` or ``unarxive`` refuses others.
+        papers: a file or folder of papers (``paper_id``, ``title``, ``abstract``), or a dataset of
+            the ``datasets`` library.
+        citations: likewise, of citations (``citing``, ``cited``).
+        pairs: triplets of your own (``query``, ``positive``, ``negative``), taken in place of mined
+            ones.
+        fulltexts: documents with a field ``text``, S2ORC, unarXive, or ``.txt`` with one document
+            a line: a file, a folder with those within it, or a dataset.
+        contexts: citing sentences (``text``, ``cited_ids``), mined for pairs of co-cited papers.
+        cocitations: pairs of papers cited together (``paper_a``, ``paper_b``, ``count``).
+        tasks: a list of tasks, SciRepEval's ``tasks_config.json`` or the same in YAML, or a folder
+            that holds one and their data.
+        format: ``specter`` for SPECTER's own files; ``auto`` recognises them by their names. Full
+            texts are recognised by their fields; ``s2orc`` or ``unarxive`` refuses others.
         triplets: how triplets are mined.
         cocitation_mining: how pairs of co-cited papers are mined.
         task_building: how the records of tasks become examples.
-        dev_share, test_share: share of the papers held out as queries, and of the documents; of
-            the texts of tasks that have no records of dev, ``dev_share`` alone.
-        dev_ids, test_ids: files of ids of papers or documents that are held out instead.
+        dev_share: share of the papers held out as dev queries, and of the documents and of the
+            texts of tasks that have no dev records.
+        test_share: share of the papers held out as test queries, and of the documents.
+        dev_ids: a file of ids, one a line, of papers or documents held out as dev instead of a
+            share.
+        test_ids: likewise, as test.
         exclude_ids: a file of ids of papers that are in no co-cited pair: those of evaluation sets.
-        seed: of the split and of every choice.
-        memory: bytes of memory to stay under, as ``4GB``; the papers' ids are held whatever it is.
-        threads: of the database; None for one per core.
-        max_bad_rows: malformed rows per file that are skipped before the program refuses.
+        seed: of the split and of every choice; in training also of the order of the examples, of
+            what is drawn of them, and of dropout.
+        memory: memory that preparing stays under; the papers' ids are held whatever it is.
+        threads: of preparing; null for one per core.
+        max_bad_rows: malformed rows of a file that are skipped; one more ends the command.
+
+    Raises:
+        UserError: a value is out of its range.
     """
 
     papers: str | Path | None = None
     citations: str | Path | None = None
-    to: str | Path | None = None
     pairs: str | Path | None = None
     fulltexts: str | Path | None = None
     contexts: str | Path | None = None
     cocitations: str | Path | None = None
     tasks: str | Path | None = None
-    tokenizer: str | Path | None = None
-    input_format: InputFormat = InputFormat()  # noqa: RUF009
-    sentence_tokens: bool = False
     format: Format = "auto"
-    triplets: TripletMining = TripletMining()  # noqa: RUF009
-    cocitation_mining: CocitationMining = CocitationMining()  # noqa: RUF009
-    task_building: TaskBuilding = TaskBuilding()  # noqa: RUF009
+    triplets: TripletMining = TripletMining()  # noqa: RUF009 - frozen
+    cocitation_mining: CocitationMining = CocitationMining()  # noqa: RUF009 - frozen
+    task_building: TaskBuilding = TaskBuilding()  # noqa: RUF009 - frozen
     dev_share: float = 0.05
     test_share: float = 0.05
     dev_ids: str | Path | None = None
@@ -100,6 +103,49 @@ class PrepareSettings:
             raise UserError(f"threads must be 1 or more; got {self.threads}.")
         if self.format not in FORMATS:
             raise UserError(f"format is {self.format!r}; it is one of {', '.join(FORMATS)}.")
+        read_size(self.memory)
+
+    @property
+    def mines_cocitations(self) -> bool:
+        """Whether pairs of co-cited papers are asked for."""
+        given = self.contexts is not None or self.cocitations is not None
+        return given or self.cocitation_mining.cocitations_from != "given"
+
+    @property
+    def raw_files(self) -> dict[str, str]:
+        """The files that a corpus is made from, by their kind."""
+        files = {kind: getattr(self, kind) for kind in RAW}
+        return {kind: str(path) for kind, path in files.items() if path is not None}
+
+
+@dataclass(frozen=True)
+class PrepareSettings(CorpusSettings):
+    """What `prepare` reads, mines and writes.
+
+    Args:
+        to: the corpus folder to make.
+        tokenizer: a folder or hub name; None leaves tokenising to a later run.
+        input_format: how title and abstract become one text.
+        sentence_tokens: also tokenise papers with the places of their abstracts' sentences, for
+            models that compare papers sentence by sentence.
+
+    Raises:
+        UserError: a value is out of its range, or files do not belong together.
+    """
+
+    to: str | Path | None = None
+    tokenizer: str | Path | None = None
+    input_format: InputFormat = InputFormat()  # noqa: RUF009 - frozen
+    sentence_tokens: bool = False
+
+    @classmethod
+    def of(cls, corpus: CorpusSettings, **settings: Any) -> PrepareSettings:
+        """The settings of a corpus, and where and how it is to be written."""
+        names = [field.name for field in dataclasses.fields(CorpusSettings)]
+        return cls(**{name: getattr(corpus, name) for name in names}, **settings)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.papers is None:
             if self.fulltexts is None and self.tasks is None:
                 raise UserError(
@@ -149,13 +195,6 @@ class PrepareSettings:
                 "Tokens of sentences (--sentence-tokens, or a recipe whose encoder's pooling is "
                 "sentences) are made of papers by a tokenizer: give --papers and --tokenizer."
             )
-        read_size(self.memory)
-
-    @property
-    def mines_cocitations(self) -> bool:
-        """Whether pairs of co-cited papers are asked for."""
-        given = self.contexts is not None or self.cocitations is not None
-        return given or self.cocitation_mining.cocitations_from != "given"
 
 
 @dataclass

@@ -61,7 +61,7 @@ class EncoderSettings:
         UserError: a value is out of its range.
     """
 
-    backbone: str
+    backbone: str = ""
     pooling: Pooling = "cls"
     max_length: int = 512
     input_format: InputFormat = field(default_factory=InputFormat)

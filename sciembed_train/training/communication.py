@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sciembed_train.config.recipe import read_recipe
+from sciembed_train.config.recipe_options import RecipeCommandLine
+from sciembed_train.config.stand_ins import AnyMethod
 from sciembed_train.errors import UserError
 
 FP32 = 4  # bytes; weights, gradients and the vectors of a loss are exchanged in it
@@ -153,25 +154,26 @@ def of_recipe(paths: Sequence[str | Path], ranks: int) -> Iterator[Volume]:
         UserError: a file cannot be read, or names no method or backbone; or the ranks cannot share
             the batch; or it trains adapters.
     """
-    method, model, data, trainer = read_recipe(paths)
-    encoder = model.get("encoder") or {}
-    if not method or "backbone" not in encoder:
+    words = [word for path in paths for word in ("-c", str(path))]
+    recipe = RecipeCommandLine("doctor", "").read(words)
+    model, data, trainer = (recipe.namespace[key] for key in ("model", "data", "trainer"))
+    name = model.class_path.rpartition(".")[2]
+    if name == AnyMethod.__name__ or not recipe.backbone:
         raise UserError(
             "doctor --gpus counts what a recipe exchanges; give one that names model.class_path "
-            "and encoder.backbone: -c configs/specter.yaml."
+            "and encoder.backbone: -c specter."
         )
-    if encoder.get("adapters") is not None:
+    arguments = model.init_args.as_dict()
+    encoder = arguments["encoder"]
+    if encoder["adapters"] is not None:
         raise UserError(
             "doctor --gpus counts whole backbones; a recipe of adapters exchanges their weights "
             "alone, some hundredths of it."
         )
-    batch = int(data.get("batch_size", 32))
-    if batch % ranks:
-        raise UserError(f"data.batch_size={batch} cannot be shared by {ranks} ranks.")
-    name = method.rpartition(".")[2]
-    head = name == "Declutr" and bool(model.get("mlm_weight", 1.0))
-    rows = gathered_rows(name, model, data)
-    shared = trainer.get("strategy") == "fsdp"
-    yield from volumes(weights_of(encoder, head), rows, ranks, shared)
+    if data.batch_size % ranks:
+        raise UserError(f"data.batch_size={data.batch_size} cannot be shared by {ranks} ranks.")
+    head = name == "Declutr" and bool(arguments["mlm_weight"])
+    rows = gathered_rows(name, arguments, data.as_dict())
+    yield from volumes(weights_of(encoder, head), rows, ranks, trainer.strategy == "fsdp")
     if rows is None:
         yield Volume("vectors", 0, f"not counted: they depend on the examples of {name}")

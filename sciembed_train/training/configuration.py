@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import inspect
 import logging
 import os
@@ -24,6 +25,7 @@ from pytorch_lightning.loggers import Logger
 
 from sciembed_train import distributed
 from sciembed_train.config import messages
+from sciembed_train.config.recipes import find_recipe, split_recipes
 from sciembed_train.corpus.mining.cocitation_mining import CocitationMining
 from sciembed_train.corpus.mining.triplet_mining import TripletMining
 from sciembed_train.corpus.store.corpus_folder import Corpus
@@ -203,7 +205,7 @@ class RunCLI(LightningCLI):
         except MisconfigurationException as error:
             raise UserError(one_line(error)) from error
         except (ValueError, TypeError, ArgumentError) as error:
-            said = messages.ours(error)
+            said = messages.own_message(error)
             if said is None:
                 raise
             raise UserError(said) from error
@@ -348,7 +350,7 @@ class RunCLI(LightningCLI):
     @property
     def root(self) -> Path:
         """Where runs go."""
-        return Path(self.config.root) if self.config.root else run_folder.default_root()
+        return Path(self.config.root) if self.config.root else run_folder.root_folder()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer, its length in steps and with what a run always has."""
@@ -426,7 +428,11 @@ def default_name(argv: list[str], config: Any) -> str:
 
     A machine file is no recipe, wherever it stands: two experiments of one machine would share it.
     """
-    files = [file for file in messages.config_files(argv) if file.parent.name != "machine"]
+    files = [
+        file
+        for file in [find_recipe(file) for file in split_recipes(argv)[0]]
+        if file.parent.name != "machine"
+    ]
     return files[0].stem if files else str(config.model.class_path).rpartition(".")[2].lower()
 
 
@@ -468,7 +474,7 @@ def wandb_logger(folder: Path, run: str, project: str) -> Logger:
 @contextlib.contextmanager
 def friendly_errors(argv: list[str]) -> Iterator[None]:
     """Configuration errors as UserError, and no talk of the libraries that helps nobody."""
-    messages.check_files(messages.config_files(argv))
+    messages.check_files([find_recipe(file) for file in split_recipes(argv)[0]])
     # Lightning 2.6 calls jsonargparse's older names; nobody who trains can do a thing about it.
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
@@ -486,8 +492,11 @@ def friendly_errors(argv: list[str]) -> Iterator[None]:
         yield
     except ArgumentError as error:
         said = f"{messages.shorten(str(error), argv).removesuffix('.')}."
-        said += messages.suggestion(str(error), known_keys())
-        if not messages.config_files(argv):
+        key = messages.unknown_key(str(error))
+        near = difflib.get_close_matches((key or "").rpartition(".")[2], sorted(known_keys()), n=1)
+        if key and near:
+            said += f" Did you mean {near[0]!r}?"
+        if not [find_recipe(file) for file in split_recipes(argv)[0]]:
             said += " Give a recipe first: -c configs/specter.yaml."
         raise UserError(said) from error
 

@@ -18,9 +18,9 @@ from sciembed_train.errors import UserError
 MARKS = ("last.ckpt", "best.ckpt", "export")
 
 
-def default_root() -> Path:
-    """Where runs go: ``$SCIEMBED_CHECKPOINTS``, else ``checkpoints``."""
-    return Path(os.environ.get("SCIEMBED_CHECKPOINTS") or "checkpoints")
+def root_folder(root: str | None = None) -> Path:
+    """Where runs go: ``root``, else ``$SCIEMBED_CHECKPOINTS``, else ``checkpoints``."""
+    return Path(root or os.environ.get("SCIEMBED_CHECKPOINTS") or "checkpoints")
 
 
 def check_name(name: str) -> None:

@@ -383,7 +383,8 @@ import sys, time
 import sciembed_train.corpus.build as p
 wait = p.save_info
 p.save_info = lambda *a: (print("here", flush=True), time.sleep(60))
-p.prepare(p.PrepareSettings(*sys.argv[1:4], memory="1GB"))
+papers, citations, to = sys.argv[1:4]
+p.prepare(p.PrepareSettings(papers=papers, citations=citations, to=to, memory="1GB"))
 """
     arguments = [tmp_path / "papers.jsonl", tmp_path / "citations.csv", tmp_path / "corpus"]
     child = subprocess.Popen(

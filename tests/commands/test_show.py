@@ -126,7 +126,7 @@ def test_sentences_of_pairs_are_shown_and_which_say_alike(tmp_path, tiny_bert, c
     [
         ([], "show needs the tokenizer"),
         (["--count", "-1"], "--count must be 0 or more; got -1"),
-        (["-c", "none.yaml"], "none.yaml cannot be read"),
+        (["-c", "none.yaml"], "none.yaml: cannot be read"),
         (["--data.samplin.max_span", "9"], "unrecognized arguments: --data.samplin.max_span 9"),
     ],
 )

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from sciembed_train.cli import main
-from sciembed_train.config.recipe import recipe_settings
 from sciembed_train.corpus.build import cached_corpus, prepare
 from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.corpus.report import summary
@@ -104,17 +103,6 @@ def test_the_cache_knows_tasks_by_their_files(given, tmp_path):
         for place in (given, given / "tasks_config.json")
     )
     assert one.folder == two.folder
-
-
-def test_a_recipe_says_how_tasks_are_built(given, tmp_path):
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(f"data: {{tasks: {given}, task_building: {{negatives: last}}}}\n")
-    values = recipe_settings([recipe])
-    assert values["task_building"] == TaskBuilding(negatives="last")
-    assert values["tasks"] == str(given)
-    recipe.write_text("data: {task_building: {negative: last}}\n")
-    with pytest.raises(UserError, match=r"data.task_building has the unknown key 'negative'"):
-        recipe_settings([recipe])
 
 
 def test_options_of_the_command_stand_above_the_recipe(given, tmp_path, capsys):

@@ -65,7 +65,9 @@ def test_real_graphs_give_triplets_that_keep_the_rules(
 ):
     folder = shared_data / name
     corpus = prepare(
-        PrepareSettings(folder / "papers.jsonl", folder / "citations.tsv", tmp_path / "c")
+        PrepareSettings(
+            papers=folder / "papers.jsonl", citations=folder / "citations.tsv", to=tmp_path / "c"
+        )
     )
     assert corpus.n_papers == papers
     pairs = corpus.citations()

@@ -71,7 +71,10 @@ def test_pairs_and_spans_gather_their_vectors(tiny_bert, tmp_path):
     assert sent(pairs)["vectors, backward"] == 3 * 8 * 32 * 4 // 4
     local = recipe(tmp_path, tiny_bert, "aspire.Cocite", negatives="local")
     assert "vectors, forward" not in sent(local)
-    sampling = {"class_path": "x.SpanSampling", "init_args": {"num_anchors": 2}}
+    sampling = {
+        "class_path": "sciembed_train.sampling.spans.SpanSampling",
+        "init_args": {"num_anchors": 2},
+    }
     spans = recipe(tmp_path, tiny_bert, "declutr.Declutr", data={"sampling": sampling})
     assert sent(spans)["vectors, forward"] == 3 * (2 * 2 * 8) * 32 * 4 // 4
 

@@ -5,8 +5,8 @@ from sciembed_train.training.run_folder import (
     MetricsCsv,
     check_name,
     check_writable,
-    default_root,
     find_start,
+    root_folder,
 )
 
 
@@ -64,9 +64,9 @@ def test_a_name_that_is_a_path_is_refused(name):
 
 def test_the_root_can_be_set_for_all_runs(monkeypatch, tmp_path):
     monkeypatch.delenv("SCIEMBED_CHECKPOINTS", raising=False)
-    assert str(default_root()) == "checkpoints"
+    assert str(root_folder()) == "checkpoints"
     monkeypatch.setenv("SCIEMBED_CHECKPOINTS", str(tmp_path))
-    assert default_root() == tmp_path
+    assert root_folder() == tmp_path
 
 
 def test_writable_is_tried_and_leaves_nothing(tmp_path):

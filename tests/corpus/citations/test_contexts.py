@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from sciembed_train.cli import main as train
-from sciembed_train.config.recipe import recipe_settings
 from sciembed_train.corpus.build import prepare
 from sciembed_train.corpus.citations.contexts import (
     Context,
@@ -269,25 +268,6 @@ def test_corpora_made_without_co_citations_are_still_known_by_what_they_were(tmp
         asked = PrepareSettings(tmp_path / "papers.jsonl", contexts=contexts, **values)
         names.add(json.dumps(open_inputs(asked).identity, sort_keys=True))
     assert len(names) == 3
-
-
-def test_a_recipe_says_how_co_citations_are_mined(tmp_path):
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(
-        "data:\n  contexts: contexts.jsonl\n  exclude_ids: eval.txt\n"
-        "  cocitation_mining: {max_group: 4, require_bracket: true}\n"
-    )
-    assert recipe_settings([recipe]) == {
-        "contexts": "contexts.jsonl",
-        "exclude_ids": "eval.txt",
-        "cocitation_mining": CocitationMining(max_group=4, require_bracket=True),
-    }
-    recipe.write_text("data:\n  cocitation_mining: {cocitations_from: air}\n")
-    with pytest.raises(UserError, match="it is one of given, references"):
-        recipe_settings([recipe])
-    recipe.write_text("data:\n  cocitation_mining: {groups: 3}\n")
-    with pytest.raises(UserError, match="unknown key 'groups'"):
-        recipe_settings([recipe])
 
 
 def read(path, names="abcde", without="e"):

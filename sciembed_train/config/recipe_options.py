@@ -1,0 +1,163 @@
+"""The options of a recipe, for every command that takes one: ``-c``, data, model, trainer, run."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import Namespace
+
+from sciembed_train.config import messages
+from sciembed_train.config.parser import (
+    CommandLine,
+    Option,
+    Settings,
+    build,
+    list_options,
+    new_parser,
+)
+from sciembed_train.config.recipes import CONFIG, find_recipe, split_recipes
+from sciembed_train.config.run_settings import RunSettings
+from sciembed_train.config.stand_ins import AnyMethod, Method
+from sciembed_train.config.trainer_settings import REFUSED, TrainerSettings
+from sciembed_train.encoder.settings import EncoderSettings
+from sciembed_train.sampling.data_settings import DataSettings
+
+# The sections of a recipe whose class it names, and where its arguments stand.
+CLASSES = ("model", "data.sampling")
+
+
+class Recipe(Settings):
+    """The settings of recipes and of the command line, as `Settings`."""
+
+    @property
+    def backbone(self) -> str:
+        """The encoder's backbone; empty where no recipe and no option names one."""
+        return self.namespace.model.init_args.encoder.backbone
+
+    @property
+    def encoder(self) -> EncoderSettings:
+        """The encoder's settings.
+
+        Raises:
+            UserError: a value is out of its range, or there is no backbone.
+        """
+        return build(EncoderSettings, self.namespace.model.init_args.encoder)
+
+
+class RecipeCommandLine(CommandLine):
+    """The command line of a command that takes recipes.
+
+    What the command line says stands above every recipe, and a later recipe above an earlier one.
+    A recipe is checked whole, also where the command has no use for a setting.
+
+    Args:
+        command: its name.
+        description: a sentence or two on what it does.
+        trains: whether it needs a method; otherwise a recipe without one, or none, will do, and
+            the help leaves out what is about training.
+        settings: as for `CommandLine`.
+    """
+
+    def __init__(
+        self, command: str, description: str, trains: bool = False, **settings: Any
+    ) -> None:
+        super().__init__(command, description, **settings)
+        self.trains = trains
+        self.parser.add_argument(
+            *CONFIG,
+            action="config",
+            metavar="RECIPE",
+            help="a recipe or machine file, or the name of a shipped one; may be repeated",
+        )
+        self.add(DataSettings, "data")
+        default = {"class_path": f"{AnyMethod.__module__}.{AnyMethod.__name__}"}
+        self.parser.add_argument(
+            "--model", type=Method, **({"required": True} if trains else {"default": default})
+        )
+        self.add(TrainerSettings, "trainer")
+        self.add(RunSettings)
+
+    def read(self, argv: Sequence[str]) -> Recipe:
+        """As for `CommandLine`."""
+        return Recipe(self, self.parse(argv))
+
+    def parse(self, argv: Sequence[str]) -> Namespace:
+        """As for `CommandLine`, the recipes first."""
+        argv = list(argv)
+        self.print_help_if_asked(argv)
+        files, rest = split_recipes(argv)
+        paths = [find_recipe(file) for file in files]
+        messages.check_files(paths)
+        before = [word for path in paths for word in ("-c", str(path))]
+        return self._parse([*before, *rest])
+
+    def words(self, argv: Sequence[str]) -> list[str]:
+        """As for `CommandLine`; presets stand between the recipes and the other words."""
+        files, rest = split_recipes(argv)
+        return [*(word for file in files for word in ("-c", file)), *super().words(rest)]
+
+    def options(self, argv: Sequence[str] = ()) -> list[Option]:
+        """Every option, those of the method and of the sampling that the words name among them."""
+        described = new_parser()
+        for key, kind in named_classes(argv).items():
+            described.add_class_arguments(kind, key)
+        return [*super().options(), *list_options(described, self.aliases)]
+
+    def shown(self, options: Sequence[Option]) -> list[Option]:
+        """As for `CommandLine`; what is about training alone only where there is some."""
+        kept = (option for option in options if self.trains or not _trains(option.key))
+        return [option for option in kept if option.key != "model"]
+
+    def _message(self, message: str, argv: Sequence[str]) -> str:
+        key = messages.unknown_key(message) or ""
+        section, _, name = key.rpartition(".")
+        if name in REFUSED and section in ("trainer", ""):
+            where = messages.place(message, argv)
+            return f"{where}trainer.{name} is not used here: {REFUSED[name]}."
+        text = super()._message(message, argv)
+        if self.trains and not split_recipes(argv)[0]:
+            text += " Give a recipe first: -c specter."
+        return text
+
+
+def named_classes(argv: Sequence[str]) -> dict[str, type[Any]]:
+    """The classes that recipes and words name, by their section; what they share of no method.
+
+    A class that cannot be imported is left out: parsing refuses it with its reason.
+    """
+    files, rest = split_recipes(argv)
+    paths = dict.fromkeys(CLASSES, "")
+    for file in files:
+        content = yaml.safe_load(Path(find_recipe(file)).read_text(encoding="utf-8"))
+        for section in CLASSES:
+            value: Any = content
+            for part in section.split("."):
+                value = value.get(part) if isinstance(value, dict) else None
+            value = value.get("class_path") if isinstance(value, dict) else value
+            paths[section] = value if isinstance(value, str) else paths[section]
+    for word, following in zip(rest, [*rest[1:], ""], strict=False):
+        name, equals, value = word.removeprefix("--").partition("=")
+        section = name.removesuffix(".class_path")
+        if section in paths:
+            paths[section] = value if equals else following
+    classes: dict[str, type[Any]] = {"model": AnyMethod}
+    for section, path in paths.items():
+        module, _, name = path.rpartition(".")
+        try:
+            classes[section] = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, ValueError):
+            continue
+    return classes
+
+
+def _trains(key: str) -> bool:
+    """Whether an option is about training alone."""
+    top = {name for name in RunSettings.__dataclass_fields__ if name != "quiet"}
+    section, _, _ = key.partition(".")
+    if section == "model":
+        return not key.startswith("model.encoder.")
+    return section in ("trainer", *top) or key in ("data.batch_size", "data.num_workers")

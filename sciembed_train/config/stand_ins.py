@@ -1,0 +1,88 @@
+"""Types that stand for a class without importing it, so that a parser is made without torch."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, ClassVar
+
+from sciembed_train.encoder.settings import EncoderSettings
+from sciembed_train.optim_settings import OptimSettings
+
+
+class StandIn(abc.ABCMeta):
+    """Counts the subclasses of the classes of the names ``stands_for`` as its own.
+
+    A recipe names the class that it wants by ``class_path``; only then it is imported.
+    """
+
+    stands_for: tuple[str, ...]
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        bases = getattr(subclass, "__mro__", ())
+        return super().__subclasscheck__(subclass) or any(
+            f"{base.__module__}.{base.__qualname__}" in cls.stands_for for base in bases
+        )
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return cls.__subclasscheck__(type(instance))
+
+
+class Method(metaclass=StandIn):
+    """A training method."""
+
+    stands_for: ClassVar[tuple[str, ...]] = ("sciembed_train.methods.base.Method",)
+
+
+class AnyMethod(Method):
+    """What every method has; commands that train nothing read a recipe without one as this.
+
+    Args:
+        encoder: backbone, pooling, length and input format.
+        optim: AdamW, its schedule and clipping.
+        max_tokens_per_backward: most tokens of one backward pass; ``auto`` for as many as fit,
+            null for no limit.
+    """
+
+    def __init__(
+        self,
+        encoder: EncoderSettings,
+        optim: OptimSettings = OptimSettings(),  # noqa: B008 - frozen
+        max_tokens_per_backward: int | str | None = "auto",
+    ) -> None:
+        self.encoder, self.optim = encoder, optim
+        self.max_tokens_per_backward = max_tokens_per_backward
+
+
+class Callback(metaclass=StandIn):
+    """A callback of Lightning's."""
+
+    stands_for: ClassVar[tuple[str, ...]] = ("pytorch_lightning.callbacks.callback.Callback",)
+
+
+class Logger(metaclass=StandIn):
+    """A logger of Lightning's."""
+
+    stands_for: ClassVar[tuple[str, ...]] = ("pytorch_lightning.loggers.logger.Logger",)
+
+
+class Strategy(metaclass=StandIn):
+    """A strategy of Lightning's."""
+
+    stands_for: ClassVar[tuple[str, ...]] = ("pytorch_lightning.strategies.strategy.Strategy",)
+
+
+class Profiler(metaclass=StandIn):
+    """A profiler of Lightning's."""
+
+    stands_for: ClassVar[tuple[str, ...]] = ("pytorch_lightning.profilers.profiler.Profiler",)
+
+
+class Plugin(metaclass=StandIn):
+    """A plugin of Lightning's: a precision, an environment, an I/O or a layer synchronisation."""
+
+    stands_for: ClassVar[tuple[str, ...]] = (
+        "lightning_fabric.plugins.environments.cluster_environment.ClusterEnvironment",
+        "lightning_fabric.plugins.io.checkpoint_io.CheckpointIO",
+        "lightning_fabric.plugins.precision.precision.Precision",
+        "pytorch_lightning.plugins.layer_sync.LayerSync",
+    )

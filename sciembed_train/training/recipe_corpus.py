@@ -1,0 +1,63 @@
+"""The corpus that a recipe trains on: prepared already, or made of its files and kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sciembed_train.corpus.build import cached_corpus
+from sciembed_train.corpus.prepare_settings import PrepareSettings
+from sciembed_train.corpus.store.corpus_folder import Corpus
+from sciembed_train.encoder.io.loading import tokenizer_folder
+from sciembed_train.encoder.settings import EncoderSettings
+from sciembed_train.errors import UserError
+from sciembed_train.progress import Progress
+from sciembed_train.sampling.base import Sampling
+from sciembed_train.sampling.data_settings import DataSettings
+from sciembed_train.sampling.triplets import TripletSampling
+
+
+def recipe_sampling(data: DataSettings) -> Sampling:
+    """How a recipe pairs examples; triplets where it names no sampling."""
+    return data.sampling or TripletSampling()
+
+
+def check_sources(data: DataSettings) -> None:
+    """See that there is a corpus, or what the sampling needs to make one.
+
+    Raises:
+        UserError: neither is given, both are, or a file would not be used.
+    """
+    files = data.raw_files
+    if data.corpus is None:
+        recipe_sampling(data).check_raw(files, data.format)
+    elif files:
+        raise UserError(
+            f"data.corpus and data.{next(iter(files))} are both given; give the prepared corpus, "
+            "or the raw files."
+        )
+
+
+def recipe_corpus(
+    data: DataSettings, encoder: EncoderSettings, cache: Path, progress: Progress
+) -> Corpus:
+    """The prepared corpus that a recipe names, or one made of its files and kept for the next time.
+
+    Args:
+        data: of the recipe.
+        encoder: whose tokenizer and input format the texts are tokenised by.
+        cache: where such corpora are kept, by what they are made of.
+        progress: of preparing.
+
+    Raises:
+        UserError: as `check_sources`, or as preparing refuses a file.
+    """
+    check_sources(data)
+    if data.corpus is not None:
+        return Corpus.open(data.corpus)
+    settings = PrepareSettings.of(
+        data,
+        tokenizer=str(tokenizer_folder(encoder.backbone)),
+        input_format=encoder.input_format,
+        sentence_tokens=encoder.pooling == "sentences",
+    )
+    return cached_corpus(settings, cache, progress)

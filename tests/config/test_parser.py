@@ -1,0 +1,152 @@
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Literal
+
+import pytest
+
+from sciembed_train.config import parser
+from sciembed_train.config.parser import CommandLine, build, program
+from sciembed_train.errors import UserError
+
+
+@dataclass(frozen=True)
+class Inner:
+    """Nested things.
+
+    Args:
+        size: tokens, at least 1.
+    """
+
+    size: int = 3
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise UserError(f"size must be 1 or more; got {self.size}.")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Things to set.
+
+    Args:
+        model: a model folder.
+        input: a file.
+        batch_tokens: tokens of a forward pass.
+        kind: which kind.
+        quiet: print nothing.
+        checked: look twice.
+        inner: more of it.
+    """
+
+    model: str
+    input: str
+    batch_tokens: int = 8192
+    kind: Literal["a", "b"] = "a"
+    quiet: bool = False
+    checked: bool = True
+    inner: Inner = Inner()
+
+
+def line(**settings) -> CommandLine:
+    made = CommandLine("embed", "Makes vectors.", examples=("in --model m",), **settings)
+    made.add(Options, positionals=("input",))
+    return made
+
+
+def read(*words, **settings) -> Options:
+    return line(**settings).read(words).get(Options)
+
+
+def test_words_become_a_dataclass_with_dashes_or_underscores():
+    assert read("in", "--model", "m") == Options("m", "in")
+    expected = Options("m", "in", 5, "b", True, False, Inner(7))
+    words = ["--batch-tokens", "5", "--kind=b", "--quiet", "--no-checked", "--inner.size", "7"]
+    assert read("in", "--model", "m", *words) == expected
+    words = ["--batch_tokens=5", "--kind", "b", "--quiet", "true", "--checked=false"]
+    assert read(*words, "in", "--inner.size=7", "--model=m") == expected
+
+
+def test_short_names_and_presets_stand_for_whole_keys():
+    settings = {"aliases": {"size": "inner.size"}, "presets": {"small": {"inner.size": 1}}}
+    assert read("in", "--model=m", "--size", "9", **settings).inner == Inner(9)
+    assert read("in", "--model=m", "--small", **settings).inner == Inner(1)
+    assert read("in", "--model=m", "--size", "9", "--small", **settings).inner == Inner(9)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["in"], "model"),
+        (["in", "--model", "m", "--batch", "3"], "unrecognized arguments: --batch 3"),
+        (["in", "--model", "m", "--siz", "3"], r"Did you mean --inner\.size\?"),
+        (["in", "--model", "m", "--size", "3"], r"Did you mean --inner\.size\?"),
+        (["in", "--model", "m", "--kind", "c"], "kind"),
+        (["in", "--model", "m", "--batch-tokens", "many"], "Expected a int. Got value: many"),
+        (["in", "--model", "m", "--inner.size", "0"], "size must be 1 or more; got 0"),
+    ],
+)
+def test_a_mistake_is_one_line(words, message):
+    with pytest.raises(UserError, match=message) as refused:
+        read(*words)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_error_of_our_own_code_keeps_its_traceback():
+    @dataclass(frozen=True)
+    class Broken:
+        """Broken."""
+
+        size: int = 1
+
+        def __post_init__(self) -> None:
+            int("x")
+
+    with pytest.raises(ValueError, match="invalid literal"):
+        build(Broken, {"size": 1})
+
+
+def test_the_short_help_has_the_common_options_and_the_long_one_all(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/sciembed-train"])
+    made = line(common=("model", "inner.size"))
+    for words in (["--help"], ["in", "-h"]):
+        with pytest.raises(SystemExit) as left:
+            made.read(words)
+        assert left.value.code == 0
+    short = capsys.readouterr().out
+    assert "usage: sciembed-train embed INPUT [OPTIONS]" in short
+    assert "--inner.size N" in short
+    assert "tokens, at least 1. (default 3)" in short
+    assert "--batch_tokens" not in short
+    assert short.rstrip().endswith("examples:\n  sciembed-train embed in --model m")
+    for word in ("--help_all", "--help-all"):
+        with pytest.raises(SystemExit):
+            made.read([word])
+        long = capsys.readouterr().out
+        assert "--batch_tokens N" in long
+        assert "--kind a|b" in long
+        assert "a model folder. (required)" in long
+        assert "INPUT" in long
+
+
+@pytest.mark.parametrize(
+    ("called", "expected"),
+    [("/bin/sciembed-train", "sciembed-train"), ("./train", "./train"), ("x/cli.py", "./train")],
+)
+def test_the_program_is_named_as_it_was_called(monkeypatch, called, expected):
+    monkeypatch.setattr(sys, "argv", [called])
+    assert program() == expected
+
+
+def test_the_example_of_the_modules_page_runs():
+    code = "\n".join(
+        text[4:] if text.startswith("    ") else text
+        for text in (parser.__doc__ or "").split("::\n")[1].split("\nSeveral")[0].splitlines()
+    )
+    code = (
+        "from dataclasses import dataclass\n"
+        "from sciembed_train.config.parser import CommandLine\n" + code + "\n"
+        "    print(options)\nmain(['--model', 'm', '--batch-tokens', '5'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "EmbedCommand(model='m', batch_tokens=5)\n", done.stderr
