@@ -1,0 +1,49 @@
+"""The documentation site builds without a warning, and what its pages say can be run."""
+
+import re
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted(p for p in (ROOT / "docs").rglob("*.md") if "changes" not in p.parts)
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The ``./train`` lines of a page's shell blocks, continued lines joined."""
+    found = []
+    for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.S):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = line.partition("#")[0].split()
+            if words[:1] == ["./train"]:
+                found.append(words[1:])
+    return found
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path / "site")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "site" / "reference" / "commands" / "index.html").is_file()
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.name)
+def test_a_page_names_commands_and_recipes_that_exist(page):
+    from sciembed_train.cli import COMMANDS
+    from sciembed_train.config.recipes import find_recipe
+
+    for words in commands(page):
+        if not words[0].startswith("-"):
+            assert words[0] in COMMANDS, words
+        for flag, value in pairwise(words):
+            if flag == "-c" and value.islower():
+                assert find_recipe(value).is_file(), words
