@@ -1,3 +1,71 @@
-"""Contrastive training of encoders for scientific papers."""
+"""Contrastive training of encoders for scientific papers.
+
+``import sciembed_train as st`` gives the functions of `api`, and the types of their results. They
+are imported when they are first used, so that importing the package imports no torch.
+
+Example:
+    >>> import sciembed_train as st
+    >>> corpus = st.prepare("corpus", papers="papers.jsonl", citations="c.csv")
+    >>> run = st.fit("specter", {"data.corpus": "corpus"})
+    >>> st.load_encoder(run.export).encode([{"title": "Attention"}])
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sciembed_train.api import embed, evaluate, export_encoder, fit, load_encoder, prepare
+    from sciembed_train.corpus.store.corpus_folder import Corpus
+    from sciembed_train.errors import UserError
+    from sciembed_train.evaluation.scores import Scores
+    from sciembed_train.export.export_checkpoint import Export
+    from sciembed_train.inference.embed_file import Embeddings
+    from sciembed_train.inference.paper_encoder import PaperEncoder
+    from sciembed_train.training.run import Run
 
 __version__ = "0.1.0"
+
+# Name -> the module that has it.
+_LAZY = {
+    **dict.fromkeys(
+        ("prepare", "fit", "load_encoder", "embed", "evaluate", "export_encoder"), "api"
+    ),
+    "Corpus": "corpus.store.corpus_folder",
+    "Run": "training.run",
+    "Scores": "evaluation.scores",
+    "Embeddings": "inference.embed_file",
+    "Export": "export.export_checkpoint",
+    "PaperEncoder": "inference.paper_encoder",
+    "UserError": "errors",
+}
+
+__all__ = [
+    "Corpus",
+    "Embeddings",
+    "Export",
+    "PaperEncoder",
+    "Run",
+    "Scores",
+    "UserError",
+    "__version__",
+    "embed",
+    "evaluate",
+    "export_encoder",
+    "fit",
+    "load_encoder",
+    "prepare",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

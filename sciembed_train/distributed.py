@@ -193,6 +193,14 @@ def sharded_like(like: Tensor, value: Any) -> Any:
     )
 
 
+def backends() -> list[str]:
+    """Those of gloo (CPUs) and nccl (GPUs) that are in this build of torch."""
+    if not dist.is_available():
+        return []
+    available = {"gloo": dist.is_gloo_available(), "nccl": dist.is_nccl_available()}
+    return [name for name, is_there in available.items() if is_there]
+
+
 def barrier() -> None:
     """Return when every rank has come here; in a rehearsal at once."""
     if _grouped() and not _alone:

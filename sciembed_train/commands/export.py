@@ -6,11 +6,8 @@ import argparse
 import json
 import sys
 
-from sciembed_train.export.export_checkpoint import (
-    LAYOUTS,
-    describe_differences,
-    export_checkpoint,
-)
+import sciembed_train as st
+from sciembed_train.export.export_checkpoint import LAYOUTS
 
 
 def main(argv: list[str]) -> int | None:
@@ -46,14 +43,17 @@ def main(argv: list[str]) -> int | None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--quiet", action="store_true", help="print nothing when all is well")
     args = parser.parse_args(argv)
-    checkpoint, differences = export_checkpoint(
-        args.source, args.to, args.layout, args.adapter, args.base, args.overwrite
+    export = st.export_encoder(
+        args.source,
+        args.to,
+        layout=args.layout,
+        adapter=args.adapter,
+        base=args.base,
+        overwrite=args.overwrite,
     )
     if args.json:
-        result = {"checkpoint": str(checkpoint), "folder": args.to, "differences": differences}
-        print(json.dumps(result))
+        print(json.dumps(export.as_dict()))
     elif not args.quiet:
-        print(f"{checkpoint} -> {args.to}")
-        print(describe_differences(differences))
+        print(export)
     sys.stdout.flush()
     return 0

@@ -7,4 +7,5 @@ from sciembed_train.training.fit import fit
 
 def main(argv: list[str]) -> int:
     """The command ``train fit``."""
-    return fit(argv)
+    code, _ = fit(argv)
+    return code

@@ -1,377 +1,24 @@
-"""The command ``quickstart``: the whole path on an invented world, in minutes and without a
-network.
-
-It goes through the same commands as everybody's own data: prepare, fit (which exports), embed and
-evaluate. The word-piece tokenizer and the BERT are trained from nothing, on nothing but the
-triplets; the scores are those of held-out papers.
-"""
+"""The command ``quickstart``: the whole path on a synthetic collection, without a network."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import importlib.util
 import json
 import os
-import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from sciembed_train.errors import UserError
-from sciembed_train.synthetic import (
-    SyntheticCollection,
-    SyntheticSettings,
-    shuffle_cited,
-    train_tokenizer,
-    write_bert,
-    write_citations,
-    write_collection,
-)
-
-RESULTS = "quickstart.json"
-# What a quickstart writes, and so what another may replace.
-_MADE = ("world", "backbone", "corpus", "truth", "run", "quickstart.yaml", "vectors.npy")
-_MADE += ("vectors.ids.txt", "scores", RESULTS)
-
-RECIPE = """\
-# The recipe of `train quickstart`: SPECTER on an invented world, from an untrained BERT. For real
-# papers start from a pretrained backbone and configs/specter.yaml, whose learning rate suits one.
-model:
-  class_path: sciembed_train.methods.specter.Specter
-  init_args:
-    encoder:
-      backbone: {backbone}
-      pooling: cls
-      max_length: {max_length}
-      dropout: 0.0
-    optim:
-      lr: {lr}
-      weight_decay: 0.01
-      clip_norm: 1.0
-      schedule: linear
-      warmup_share: 0.1
-    margin: 1.0
-data:
-  corpus: {corpus}
-  batch_size: {batch_size}
-  seed: {seed}
-trainer:
-  accelerator: cpu
-  devices: 1
-  precision: 32-true
-  max_epochs: {epochs}
-  log_every_n_steps: 50
-checkpoint:
-  monitor: val/map
-seed_everything: {seed}
-"""
-
-
-@dataclass(frozen=True)
-class QuickstartSettings:
-    """Sizes at which the encoder learns more than words within the minutes there are.
-
-    Args:
-        papers: of the world.
-        vocab: word pieces.
-        layers, width, heads: of the BERT.
-        max_length: tokens of a text.
-        lr, batch_size, epochs: of the training.
-        held_out: share of the papers that are held out as queries.
-    """
-
-    papers: int = 2000
-    vocab: int = 2000
-    layers: int = 2
-    width: int = 64
-    heads: int = 4
-    max_length: int = 128
-    lr: float = 2e-3
-    batch_size: int = 32
-    epochs: int = 3
-    held_out: float = 0.1
-
-
-def quickstart(
-    folder: Path,
-    seed: int = 0,
-    settings: QuickstartSettings | None = None,
-    *,
-    shuffled: bool = False,
-    progress: bool = False,
-    say: Callable[[str], None] = print,
-) -> dict[str, Any]:
-    """Invent, train, evaluate; returns what stands in ``quickstart.json``.
-
-    Args:
-        folder: where everything is written.
-        seed: of the world, the first weights and the order of the examples.
-        settings: sizes.
-        shuffled: train on citations that mean nothing, as a control; the scores are still those
-            of the true citations.
-        progress: show the progress of training.
-        say: is told each step.
-
-    Raises:
-        UserError: the folder holds something else, or cannot be written.
-    """
-    s = settings or QuickstartSettings()
-    check_installed()
-    clear(folder)
-    with _one_thread():
-        return _quickstart(folder, seed, s, shuffled, progress, say)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Matrix products in one thread.
-
-    These are too small to share: on two cores that had other work, threads waiting for each other
-    made a step take twelve times the processor time.
-    """
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _quickstart(
-    folder: Path,
-    seed: int,
-    s: QuickstartSettings,
-    shuffled: bool,
-    progress: bool,
-    say: Callable[[str], None],
-) -> dict[str, Any]:
-    steps: dict[str, dict[str, float]] = {}
-    clock = _Clock(steps, say)
-
-    world = write_collection(folder / "world", SyntheticSettings(papers=s.papers, seed=seed))
-    clock.done(
-        "world",
-        f"{s.papers:,} papers on {len(world.concepts)} topics, {len(world.citations):,} citations",
-    )
-
-    texts = [_text(paper) for paper in world.papers()]
-    tokenizer = train_tokenizer(texts, s.vocab)
-    backbone = write_bert(
-        folder / "backbone",
-        tokenizer,
-        layers=s.layers,
-        width=s.width,
-        heads=s.heads,
-        max_positions=s.max_length,
-        seed=seed,
-    )
-    clock.done(
-        "model",
-        f"{tokenizer.get_vocab_size():,} word pieces; an untrained BERT, {s.layers} layers, "
-        f"{s.width} wide",
-    )
-
-    truth = corpus = folder / "corpus"
-    citations = folder / "world" / "citations.tsv"
-    if shuffled:
-        truth = folder / "truth"
-        _prepare(folder, citations, truth, backbone, s, seed)
-        citations = _shuffled(folder, world, seed)
-    counts = _prepare(folder, citations, corpus, backbone, s, seed)
-    clock.done(
-        "prepare",
-        f"{counts['triplets']['train']:,} triplets; {counts['queries']['test']:,} papers held out",
-    )
-
-    recipe = folder / "quickstart.yaml"
-    values = {k: v for k, v in asdict(s).items() if k in ("max_length", "lr", "batch_size")}
-    text = RECIPE.format(
-        backbone=json.dumps(str(backbone)),
-        corpus=json.dumps(str(corpus)),
-        epochs=s.epochs,
-        seed=seed,
-        **values,
-    )
-    recipe.write_text(text, encoding="utf-8")
-    _fit(recipe, folder, progress)
-    export = folder / "run" / "export"
-    clock.done("fit", f"SPECTER, {s.epochs} epochs; exported and checked")
-
-    from sciembed_train.commands import embed
-
-    papers = folder / "world" / "papers.jsonl"
-    words = ["--model", str(export), "--input", str(papers), "--device", "cpu"]
-    _run("embed", embed.main, [*words, "--to", str(folder / "vectors.npy")])
-    clock.done("embed", f"{s.papers:,} vectors of {s.width} numbers")
-
-    (folder / "scores").mkdir()
-    scores = {
-        name: _score(model, truth, folder / "scores" / f"{name}.json", seed)
-        for name, model in (
-            ("random", "random"),
-            ("bm25", "bm25"),
-            ("before", str(backbone)),
-            ("trained", str(export)),
-        )
-    }
-    clock.done("evaluate", "each held-out paper ranks all others; what it cites should come first")
-    results = {
-        "seed": seed,
-        "shuffled": shuffled,
-        "settings": asdict(s),
-        "scores": scores,
-        "seconds": steps,
-    }
-    text = json.dumps(results, indent=2) + "\n"
-    (folder / RESULTS).write_text(text, encoding="utf-8")
-    return results
-
-
-def check_installed() -> None:
-    """See before the training that what comes after it is there.
-
-    Raises:
-        UserError: a library of the extras is missing.
-    """
-    missing = [n for n in ("duckdb", "pyarrow", "bm25s") if importlib.util.find_spec(n) is None]
-    if missing:
-        raise UserError(
-            f"quickstart needs {' and '.join(missing)}: pip install 'sciembed_train[prepare,bm25]'."
-        )
-
-
-def clear(folder: Path) -> None:
-    """Make ``folder``, without what an earlier quickstart left in it.
-
-    Raises:
-        UserError: it holds something else, or cannot be written.
-    """
-    try:
-        if folder.is_dir() and any(folder.iterdir()):
-            if not any((folder / name).exists() for name in (RESULTS, "world")):
-                raise UserError(
-                    f"{folder}: exists and is no earlier quickstart. Give another folder with --to."
-                )
-            for name in _MADE:
-                path = folder / name
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "world").mkdir()
-    except OSError as error:
-        raise UserError(
-            f"{folder}: cannot be written ({error.strerror}). Give another folder with --to."
-        ) from error
-
-
-class _Clock:
-    """Says each step when it is done, and how long it took."""
-
-    def __init__(self, steps: dict[str, dict[str, float]], say: Callable[[str], None]) -> None:
-        self.steps, self.say = steps, say
-        self.wall, self.cpu = time.perf_counter(), time.process_time()
-
-    def done(self, step: str, what: str) -> None:
-        """Note the time since the last step."""
-        wall, cpu = time.perf_counter(), time.process_time()
-        self.steps[step] = {
-            "wall": round(wall - self.wall, 1),
-            "processor": round(cpu - self.cpu, 1),
-        }
-        self.say(f"  {step:<9} {what}  ({wall - self.wall:.0f} s)")
-        self.wall, self.cpu = wall, cpu
-
-
-def _text(paper: dict[str, Any]) -> str:
-    """The words of a paper, for the tokenizer."""
-    abstract = paper["abstract"] or ""
-    return f"{paper['title']} {abstract if isinstance(abstract, str) else ' '.join(abstract)}"
-
-
-def _run(
-    verb: str, main: Callable[[list[str]], int | None], words: list[str], quiet: bool = True
-) -> None:
-    """Call a command as the command line does.
-
-    Raises:
-        KeyboardInterrupt: the command was told to stop.
-        RuntimeError: it did not end well, and has said why.
-    """
-    code = main([*words, *(["--quiet"] if quiet else [])])
-    if code in (130, 143):
-        raise KeyboardInterrupt
-    if code:
-        raise RuntimeError(f"`train {verb} {' '.join(words)}` ended with exit code {code}")
-
-
-def _prepare(
-    folder: Path, citations: Path, to: Path, backbone: Path, s: QuickstartSettings, seed: int
-) -> dict[str, Any]:
-    from sciembed_train.commands import prepare
-    from sciembed_train.corpus.store.corpus_folder import Corpus
-
-    share = str(s.held_out)
-    words = ["--papers", str(folder / "world" / "papers.jsonl"), "--citations", str(citations)]
-    words += ["--to", str(to), "--tokenizer", str(backbone), "--seed", str(seed)]
-    words += ["--test-share", share, "--dev-share", "0.02"]
-    _run("prepare", prepare.main, words)
-    return Corpus.open(to).info["counts"]
-
-
-def _shuffled(folder: Path, world: SyntheticCollection, seed: int) -> Path:
-    import numpy as np
-
-    path = folder / "world" / "shuffled.tsv"
-    rng = np.random.default_rng(seed)
-    rows = shuffle_cited(world.citations, world.settings.papers, rng)
-    write_citations(path, world, rows)
-    return path
-
-
-def _fit(recipe: Path, folder: Path, progress: bool) -> None:
-    from sciembed_train.commands import fit
-
-    words = ["-c", str(recipe), "--root", str(folder), "--run", "run"]
-    # It takes most of the time, so it may show its bar.
-    _run("fit", fit.main, words, quiet=not progress)
-
-
-def _score(model: str, corpus: Path, to: Path, seed: int) -> dict[str, float]:
-    """MAP and nDCG (log2) over the held-out query papers, each against all papers."""
-    from sciembed_train.commands import evaluate
-
-    words = ["--model", model, "--benchmark", "citations", "--data", str(corpus)]
-    words += ["--seed", str(seed), "--device", "cpu", "--to", str(to)]
-    _run("evaluate", evaluate.main, words)
-    found = json.loads(to.read_text(encoding="utf-8"))["metrics"]
-    return {"map": found["citations/map"], "ndcg": found["citations/ndcg_log2"]}
-
-
-def table(scores: dict[str, dict[str, float]]) -> str:
-    """The scores as a table for people."""
-    names = {
-        "random": "random order",
-        "bm25": "BM25 (matching words)",
-        "before": "the encoder before training",
-        "trained": "the encoder after training",
-    }
-    lines = [f"  {'':<28} {'MAP':>7} {'nDCG':>7}"]
-    for key, name in names.items():
-        lines.append(f"  {name:<28} {scores[key]['map']:>7.4f} {scores[key]['ndcg']:>7.4f}")
-    return "\n".join(lines)
+from sciembed_train.quickstart import quickstart, table
 
 
 def main(argv: list[str]) -> int | None:
     """Run ``train quickstart``."""
     parser = argparse.ArgumentParser(
         prog="train quickstart",
-        description="Invent a small scholarly world, train SPECTER on it, export, embed and "
-        "evaluate: the whole path in minutes, without a network.",
+        description="Make a small synthetic collection of papers, train SPECTER on it, export, "
+        "embed and evaluate: the whole path in minutes, without a network.",
     )
     default = Path(os.environ.get("SCIEMBED_CHECKPOINTS") or "checkpoints") / "quickstart"
     parser.add_argument("--to", type=Path, default=default, metavar="FOLDER", help=f"({default})")
@@ -381,22 +28,22 @@ def main(argv: list[str]) -> int | None:
     if args.seed < 0:
         raise UserError(f"--seed must be 0 or more; got {args.seed}.")
 
-    def say(line: str) -> None:
+    def report(line: str) -> None:
         if not args.json:
             print(line, flush=True)
 
     began = time.perf_counter()
-    say(f"An invented world in {args.to}, where matching words is not enough:")
+    report(f"A synthetic collection in {args.to}, where matching words is not enough:")
     progress = sys.stderr.isatty() and not args.json
-    results = quickstart(args.to, args.seed, progress=progress, say=say)
+    results = quickstart(args.to, args.seed, progress=progress, report=report)
     if args.json:
         print(json.dumps(results))
         return 0
-    say("")
-    say("Ranking all papers for each held-out paper, by what it cites:")
-    say(table(results["scores"]))
-    say("")
-    say(f"{time.perf_counter() - began:.0f} seconds in all. {NEXT.format(to=args.to)}")
+    report("")
+    report("Ranking all papers for each held-out paper, by what it cites:")
+    report(table(results["scores"]))
+    report("")
+    report(f"{time.perf_counter() - began:.0f} seconds in all. {NEXT.format(to=args.to)}")
     sys.stdout.flush()
     return 0
 

@@ -201,7 +201,7 @@ class Bm25:
 
 
 @dataclass
-class Chance:
+class RandomOrder:
     """Papers in random order."""
 
     seed: int = 0

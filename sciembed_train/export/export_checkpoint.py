@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from sciembed_train.errors import UserError
 from sciembed_train.export.checkpoint_file import card_of, find_checkpoint, load_checkpoint
 
 Layout = Literal["sentence-transformers", "adapterhub", "aspire-full"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+
+
+@dataclass(frozen=True)
+class Export:
+    """A folder that was written, and proved by loading it back.
+
+    Args:
+        folder: where it is.
+        checkpoint: what it was made from.
+        differences: of each library that can load it, the largest difference of its vectors to
+            the trained encoder's; None where the library is not installed.
+    """
+
+    folder: Path
+    checkpoint: Path
+    differences: dict[str, float | None]
+
+    def __str__(self) -> str:
+        return f"{self.checkpoint} -> {self.folder}\n{describe_differences(self.differences)}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "checkpoint": str(self.checkpoint),
+            "folder": str(self.folder),
+            "differences": self.differences,
+        }
 
 
 def export_checkpoint(
@@ -19,8 +47,8 @@ def export_checkpoint(
     adapter: str | None = None,
     base: str | Path | None = None,
     overwrite: bool = False,
-) -> tuple[Path, dict[str, float | None]]:
-    """The checkpoint that was exported, and the largest difference to it of each library.
+) -> Export:
+    """Write the encoder of a checkpoint as a folder, and compare the folder with it.
 
     Args:
         source: a ``.ckpt`` file, or a run's folder (``best.ckpt``, else ``last.ckpt``).
@@ -51,9 +79,11 @@ def export_checkpoint(
     check_target(folder.expanduser().absolute(), overwrite, marker)
     encoder = encoder_from_checkpoint(content, str(checkpoint), None if base is None else str(base))
     if layout == "adapterhub":
-        return checkpoint, export_adapter(encoder, folder, adapter, overwrite=overwrite)
-    write = export_aspire if layout == "aspire-full" else export_encoder
-    return checkpoint, write(encoder, folder, card_of(content), overwrite=overwrite)
+        differences = export_adapter(encoder, folder, adapter, overwrite=overwrite)
+    else:
+        write = export_aspire if layout == "aspire-full" else export_encoder
+        differences = write(encoder, folder, card_of(content), overwrite=overwrite)
+    return Export(folder, checkpoint, differences)
 
 
 def describe_differences(differences: dict[str, float | None]) -> str:

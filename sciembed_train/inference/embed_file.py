@@ -15,13 +15,14 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sciembed_train.errors import UserError
 from sciembed_train.inference.options import EmbedSettings
-from sciembed_train.inference.output_file import write_json
+from sciembed_train.inference.output_file import writable, write_json
 
 if TYPE_CHECKING:
     from sciembed_train.encoder.encoder import Encoder
@@ -32,6 +33,90 @@ PARTIAL_VERSION = 1
 ENDINGS = (".jsonl", ".npy", ".parquet")
 
 
+@dataclass(frozen=True)
+class Embeddings:
+    """A file of embeddings, and how it was made.
+
+    Args:
+        path: the file; of ``.npy``, the ids are in `ids_path`.
+        papers: the number of papers.
+        dim: the width of a vector.
+        sentences: the number of vectors of a multi-vector model; None where papers have one each.
+        continued_from: papers that a run which had stopped had done already.
+        without_text: papers with neither title nor abstract.
+        malformed_left_out: malformed rows of the input.
+    """
+
+    path: Path
+    papers: int
+    dim: int
+    sentences: int | None = None
+    continued_from: int = 0
+    without_text: int = 0
+    malformed_left_out: int = 0
+
+    def __str__(self) -> str:
+        what, empty = f"{self.papers:,} embeddings", "the empty text's vector"
+        if self.sentences is not None:
+            what = f"{self.sentences:,} embeddings of the sentences of {self.papers:,} papers"
+            empty = "they have no vector"
+        ids = f" (ids in {ids_path(self.path)})" if self.path.suffix == ".npy" else ""
+        lines = [f"{what} of width {self.dim} in {self.path}{ids}."]
+        for count, text in (
+            (self.continued_from, "papers were done already by a run that had stopped"),
+            (self.without_text, f"papers have no title and no abstract: {empty}"),
+            (self.malformed_left_out, "malformed rows were left out"),
+        ):
+            if count:
+                lines.append(f"{count:,} {text}.")
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        values = {**asdict(self), "to": str(self.path)}
+        del values["path"]
+        if self.sentences is None:
+            del values["sentences"]
+        return values
+
+
+def embed_file(
+    model: str | Path,
+    papers: str | Path,
+    to: str | Path,
+    settings: EmbedSettings,
+    max_bad_rows: int = 0,
+    restart: bool = False,
+    quiet: bool = True,
+) -> Embeddings:
+    """Write the embeddings of a file of papers.
+
+    Args:
+        model: a model folder, a run folder or a hub name.
+        papers: the file, as `PaperFile`.
+        to: the file to write; see `embed`.
+        settings: how the model embeds.
+        max_bad_rows: malformed rows of the input that are left out.
+        restart: discard what an unfinished run left.
+        quiet: show no progress.
+
+    Raises:
+        UserError: the input, the model or the target cannot be used.
+    """
+    target = Path(to)
+    if target.suffix not in ENDINGS:
+        raise UserError(f"--to {target}: the ending says no format; use {', '.join(ENDINGS)}.")
+    writable(target)
+    from sciembed_train.inference.embedding import open_encoder
+    from sciembed_train.inference.paper_file import PaperFile
+
+    rows = PaperFile(papers, max_bad_rows)
+    if not len(rows):
+        raise UserError(f"{papers} holds no paper.")
+    encoder = open_encoder(model, settings)
+    return embed(encoder, rows, target, settings, restart=restart, quiet=quiet)
+
+
 def embed(
     encoder: Encoder,
     papers: PaperFile,
@@ -39,41 +124,41 @@ def embed(
     settings: EmbedSettings,
     restart: bool = False,
     quiet: bool = True,
-) -> dict[str, Any]:
-    """Write the embeddings of papers; returns counts.
+) -> Embeddings:
+    """Write the embeddings of papers.
 
     Args:
-        encoder: see `vectors.open_encoder`.
+        encoder: see `embedding.open_encoder`.
         papers: in the order of the output.
         target: a file ending in .jsonl, .npy or .parquet; replaced when the work is done.
-        settings: how.
-        restart: throw away what an unfinished run with other settings left.
+        settings: how the encoder embeds.
+        restart: discard what an unfinished run with other settings left.
         quiet: show no progress.
 
     Raises:
-        UserError: another run is at it, an unfinished run asked something else, the disk is full,
-            or an ``.npy`` file is asked of a multi-vector model.
+        UserError: another run is writing it, an unfinished run asked something else, the disk is
+            full, or an ``.npy`` file is asked of a multi-vector model.
     """
     from filelock import FileLock, Timeout
 
     from sciembed_train.inference.resumable_output import OneEach, SentencesEach
 
-    many = encoder.settings.pooling == "sentences"
-    if many and target.suffix == ".npy":
+    by_sentence = encoder.settings.pooling == "sentences"
+    if by_sentence and target.suffix == ".npy":
         raise UserError(
             f"--to {target}: this model gives a vector for each sentence, and papers have unlike "
             "numbers of them, which an .npy array cannot hold. Use .jsonl or .parquet, or name a "
             "pooling for one vector a paper with --pooling mean or cls."
         )
     folder = target.parent / f"{target.name}.partial"
-    partial = (SentencesEach if many else OneEach)(folder, len(papers), encoder.dim)
-    sentences = {}
+    partial = (SentencesEach if by_sentence else OneEach)(folder, len(papers), encoder.dim)
+    sentences = None
     try:
         with FileLock(str(target.parent / f".{target.name}.lock"), timeout=0) as lock:
             try:
                 done = _compute(encoder, papers, partial, target, settings, restart, quiet)
                 if isinstance(partial, SentencesEach):
-                    sentences = {"sentences": int(partial.counts().sum())}
+                    sentences = int(partial.counts().sum())
                 _finish(papers, partial, target)
             finally:
                 Path(lock.lock_file).unlink(missing_ok=True)
@@ -86,15 +171,15 @@ def embed(
                 "command again; it continues."
             ) from error
         raise
-    return {
-        "to": str(target),
-        "papers": len(papers),
-        **sentences,
-        "dim": encoder.dim,
-        "continued_from": done,
-        "without_text": papers.without_text,
-        "malformed_left_out": papers.audit.n_bad,
-    }
+    return Embeddings(
+        path=target,
+        papers=len(papers),
+        dim=encoder.dim,
+        sentences=sentences,
+        continued_from=done,
+        without_text=papers.without_text,
+        malformed_left_out=papers.audit.n_bad,
+    )
 
 
 def ids_path(target: Path) -> Path:

@@ -64,16 +64,24 @@ def check_sharding(cli: RunCLI) -> None:
         sharding.check(cli.model.encoder, trained)
 
 
-def fit(argv: list[str]) -> int:
-    """Train; returns 0, or 128 and the signal's number where one ended the run.
+def fit(argv: list[str]) -> tuple[int, Path]:
+    """Train.
+
+    Returns:
+        0, or 128 and the signal's number where one ended the run; and the run's folder.
 
     Raises:
         UserError: something in the settings, files or machine must be mended first.
     """
     with friendly_errors(argv):
         cli = RunCLI(argv, fitting=True)
-    folder, trainer, method = cli.run_folder, cli.trainer, cli.model
-    assert folder is not None
+    assert cli.run_folder is not None
+    return _train(cli, cli.run_folder), cli.run_folder
+
+
+def _train(cli: RunCLI, folder: Path) -> int:
+    """Train from the start, or from a checkpoint; returns the exit code."""
+    trainer, method = cli.trainer, cli.model
     method.prepare(cli.examples.dev)
     check_sharding(cli)
     first = distributed.launch_rank() == 0

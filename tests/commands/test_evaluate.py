@@ -5,7 +5,7 @@ import pytest
 from sciembed_train import cli
 from sciembed_train.commands import evaluate
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation.benchmarks.result import Result
+from sciembed_train.evaluation.scores import Scores
 from tests.evaluation.benchmarks.test_csfcube import GRADES
 from tests.evaluation.benchmarks.test_csfcube import folder as cube  # noqa: F401
 from tests.evaluation.benchmarks.test_judged import write as write_judged
@@ -188,7 +188,7 @@ def test_wrong_input_leaves_with_2_and_a_message(cube, arguments, capsys):  # no
 
 
 def test_an_unwritable_results_file_is_refused_before_the_work(searches, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(evaluate, "evaluate", None)
+    monkeypatch.setattr("sciembed_train.evaluation.run_benchmark.run_benchmark", None)
     arguments = ["--model", "random", "--benchmark", "retrieval", "--data", str(searches)]
     for target in (searches / "qrels.tsv" / "r.json", searches):
         with pytest.raises(UserError, match="--to"):
@@ -222,7 +222,7 @@ def test_tasks_are_scored_by_format(tasks, tiny_bert, capsys):
 
 def test_many_tasks_stand_below_each_other():
     metrics = {f"task {i}/map": i / 10 for i in range(8)}
-    printed = evaluate.table("some", "model", Result(metrics, {}, {"queries": 3}, ["A note."]))
+    printed = str(Scores("some", "model", metrics, {}, {"queries": 3}, ("A note.",)))
     assert "task 7/map      0.7000" in printed.splitlines()
     assert printed.endswith("3 queries. A note.")
 

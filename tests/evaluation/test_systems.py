@@ -7,7 +7,7 @@ import pytest
 
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation.systems import Bm25, Chance, Model, Search
+from sciembed_train.evaluation.systems import Bm25, Model, RandomOrder, Search
 from sciembed_train.inference.options import EmbedSettings
 
 TEXTS = [
@@ -67,7 +67,7 @@ def test_bm25_without_its_library_says_what_to_install(monkeypatch):
 
 def test_chance_is_a_function_of_seed_and_query():
     def rows(seed, queries):
-        return list(Chance(seed).distances(Search([], 9, np.array(queries), np.arange(9))))
+        return list(RandomOrder(seed).distances(Search([], 9, np.array(queries), np.arange(9))))
 
     np.testing.assert_array_equal(rows(0, [3, 5])[1], rows(0, [5])[0])
     assert (rows(0, [3])[0] != rows(1, [3])[0]).any()
@@ -94,7 +94,7 @@ def test_a_pool_has_the_distances_that_its_papers_have_among_all(tiny_bert, name
         "model": lambda: Model(str(tiny_bert), settings, quiet=True),
         "cosine": lambda: Model(str(tiny_bert), settings, quiet=True, similarity="cosine"),
         "bm25": Bm25,
-        "random": Chance,
+        "random": RandomOrder,
     }[name]()
     queries, papers = np.array([4, 0, 4]), np.array([3, 1, 0, 2])
     pools = [np.array([3, 0]), np.array([0, 1, 3]), np.array([2])]

@@ -13,10 +13,19 @@ import numpy as np
 from sciembed_train.corpus.store.corpus_folder import Corpus, Split
 from sciembed_train.corpus.store.token_store import has_text
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation.benchmarks.result import Result, mean
+from sciembed_train.evaluation.benchmarks.result import Result, described, mean
+from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
+from sciembed_train.evaluation.open_system import open_system
 from sciembed_train.evaluation.ranking import id_order, judged, ranks
 from sciembed_train.evaluation.systems import Search, System
 from sciembed_train.inference.embedding import Text
+
+
+def run(settings: EvaluateSettings) -> tuple[str, Result]:
+    """The name of what was scored and its scores, for `registry`."""
+    corpus = Corpus.open(settings.data)
+    system = open_system(settings)
+    return described(system, evaluate(corpus, system, settings.split))
 
 
 def evaluate(corpus: Corpus, system: System, split: Split = "test") -> Result:

@@ -27,8 +27,10 @@ from sciembed_train.evaluation.benchmarks.pools import (
     read_json,
     read_pools,
 )
-from sciembed_train.evaluation.benchmarks.result import Result, mean
+from sciembed_train.evaluation.benchmarks.result import Result, described, mean
+from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.metrics import graded
+from sciembed_train.evaluation.open_system import open_system
 from sciembed_train.evaluation.systems import System
 from sciembed_train.inference.paper_file import PaperFile
 
@@ -112,6 +114,18 @@ class CsfCube:
     def half(self, facet: str, name: str) -> list[str]:
         """Keys ``<facet>/<query>`` of a half of a fold."""
         return [f"{facet}/{entry.removesuffix(f'_{facet}')}" for entry in self.splits[facet][name]]
+
+
+def run(settings: EvaluateSettings) -> tuple[str, Result]:
+    """The name of what was scored and its scores, for `registry`."""
+    data = CsfCube.open(settings.data, settings.facet)
+    if settings.ranking is not None:
+        rankings = read_rankings(settings.ranking, data, settings.facet)
+        return str(settings.ranking), score(data, rankings)
+    papers = PaperFile(settings.papers or paper_file(Path(settings.data)))
+    system = open_system(settings)
+    labels = read_labels(papers, data) if system.by_sentence else None
+    return described(system, evaluate(data, system, papers, labels))
 
 
 def score(data: CsfCube, rankings: Mapping[str, Ranking]) -> Result:

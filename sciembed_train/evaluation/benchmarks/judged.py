@@ -28,9 +28,12 @@ from sciembed_train.evaluation.benchmarks.pools import (
     read_json,
     read_pools,
 )
-from sciembed_train.evaluation.benchmarks.result import Result, mean
+from sciembed_train.evaluation.benchmarks.result import Result, described, mean
+from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.metrics import graded
+from sciembed_train.evaluation.open_system import open_system
 from sciembed_train.evaluation.systems import System
+from sciembed_train.inference.paper_file import PaperFile
 
 # Least grade that the binary metrics take as relevant. RELISH has 0, 1 (partial), 2; the others
 # 0 and 1.
@@ -106,6 +109,14 @@ class Judged:
         if not self.splits["test"]:
             raise UserError(f"{path}: no query of `test` in {where.name} has a candidate here.")
         return self
+
+
+def run(settings: EvaluateSettings) -> tuple[str, Result]:
+    """The name of what was scored and its scores, for `registry`."""
+    data = Judged.open(settings.benchmark, settings.data)
+    papers = PaperFile(settings.papers or paper_file(settings.benchmark, settings.data))
+    system = open_system(settings)
+    return described(system, evaluate(data, system, papers))
 
 
 def evaluate(data: Judged, system: System, papers: Iterable[Paper]) -> Result:

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from sciembed_train.evaluation.by_format import Embedder
+from sciembed_train.evaluation.systems import System
+
 
 @dataclass
 class Result:
@@ -24,6 +27,13 @@ class Result:
     per_query: dict[str, dict[str, float]]
     settings: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+
+def described(system: System | Embedder, result: Result) -> tuple[str, Result]:
+    """The system's name, and the result with the system's settings and notes in it."""
+    result.settings = {**system.describe(), **result.settings}
+    result.notes += system.notes
+    return system.name, result
 
 
 def mean(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:

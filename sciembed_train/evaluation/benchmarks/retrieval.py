@@ -18,7 +18,9 @@ from sciembed_train.corpus.readers.registry import reader_of
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.validation import BadRow, read_id, spell
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation.benchmarks.result import Result, mean
+from sciembed_train.evaluation.benchmarks.result import Result, described, mean
+from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
+from sciembed_train.evaluation.open_system import open_system
 from sciembed_train.evaluation.ranking import id_order, judged, ranks
 from sciembed_train.evaluation.systems import Search, System
 from sciembed_train.inference.embedding import Text
@@ -35,6 +37,12 @@ class Query:
     query_id: str
     text: str | None
     paper_id: str | None
+
+
+def run(settings: EvaluateSettings) -> tuple[str, Result]:
+    """The name of what was scored and its scores, for `registry`."""
+    system = open_system(settings)
+    return described(system, evaluate(settings.data, system, settings.papers))
 
 
 def evaluate(folder: str | Path, system: System, papers: str | Path | None = None) -> Result:

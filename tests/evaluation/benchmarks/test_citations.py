@@ -5,7 +5,7 @@ from sciembed_train.corpus.store.corpus_folder import Corpus, save_info, save_qu
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation import metrics
 from sciembed_train.evaluation.benchmarks.citations import evaluate
-from sciembed_train.evaluation.systems import Bm25, Chance
+from sciembed_train.evaluation.systems import Bm25, RandomOrder
 from tests.helpers.small_corpus import write_small_corpus
 
 
@@ -14,7 +14,7 @@ def corpus(tmp_path, tiny_bert):
     return write_small_corpus(tmp_path / "corpus", tiny_bert)
 
 
-class Numbers(Chance):
+class Numbers(RandomOrder):
     """Distances that a test can compute again."""
 
     def distances(self, search):
@@ -76,7 +76,7 @@ def test_papers_without_text_are_no_candidates(corpus, tmp_path):
 
 def test_baselines_rank_a_corpus(corpus):
     bm25 = evaluate(corpus, Bm25()).metrics["citations/map"]
-    random = evaluate(corpus, Chance()).metrics["citations/map"]
+    random = evaluate(corpus, RandomOrder()).metrics["citations/map"]
     assert 0 < bm25 < 1
     assert 0 < random < 1
 
@@ -84,7 +84,7 @@ def test_baselines_rank_a_corpus(corpus):
 def test_a_split_without_queries_is_refused(corpus):
     save_queries(corpus.folder, "test", np.array([], np.int32))
     with pytest.raises(UserError, match="no query papers in its test split"):
-        evaluate(corpus, Chance())
+        evaluate(corpus, RandomOrder())
 
 
 def test_a_corpus_of_another_version_is_refused(corpus):

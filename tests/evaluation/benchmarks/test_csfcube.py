@@ -15,7 +15,7 @@ from sciembed_train.evaluation.benchmarks.csfcube import (
     read_rankings,
     score,
 )
-from sciembed_train.evaluation.systems import Chance
+from sciembed_train.evaluation.systems import RandomOrder
 from sciembed_train.inference.paper_file import PaperFile
 
 GRADES = {
@@ -91,7 +91,7 @@ def test_a_query_never_meets_itself(folder):
 
     seen = []
 
-    class Watch(Chance):
+    class Watch(RandomOrder):
         def distances(self, search):
             seen.extend(search.texts)
             for at, query in enumerate(search.queries):
@@ -124,7 +124,7 @@ def test_the_sentences_of_a_facet_ask(folder, tmp_path):
     labels = read_labels(papers, data)
     assert labels.keys() == {"q1", "q3"}
 
-    class Watch(Chance):
+    class Watch(RandomOrder):
         by_sentence: ClassVar[bool] = True
 
         def distances(self, search):
@@ -144,7 +144,7 @@ def test_the_sentences_of_a_facet_ask(folder, tmp_path):
 
         def distances(self, search):
             assert search.asking is None
-            return Chance.distances(self, search)
+            return RandomOrder.distances(self, search)
 
     assert "asking" not in evaluate(data, Whole(), papers, labels).settings
 
@@ -239,4 +239,4 @@ def test_a_wrong_folder_facet_or_missing_text_is_refused(folder, tmp_path):
     with pytest.raises(UserError, match=r"--facet result: .* has background, method"):
         CsfCube.open(folder, "result")
     with pytest.raises(UserError, match=r"9 of 9 papers .* are not among the papers"):
-        evaluate(CsfCube.open(folder), Chance(), [])
+        evaluate(CsfCube.open(folder), RandomOrder(), [])

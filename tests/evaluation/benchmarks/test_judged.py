@@ -9,7 +9,7 @@ from sciembed_train.corpus.validation import Paper
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation import metrics
 from sciembed_train.evaluation.benchmarks.judged import Judged, evaluate, paper_file
-from sciembed_train.evaluation.systems import Chance
+from sciembed_train.evaluation.systems import RandomOrder
 from sciembed_train.inference.paper_file import PaperFile
 
 # Query to its candidates in the file's order, with grades as RELISH has them.
@@ -45,7 +45,7 @@ def folder(tmp_path):
     return write(tmp_path / "relish")
 
 
-class ByName(Chance):
+class ByName(RandomOrder):
     """Candidates in a fixed order, some of them equally near; remembers what it was asked."""
 
     near: ClassVar = {"T e": 0.0, "T a": 1.0, "T c": 1.0, "T d": 2.0}
@@ -148,7 +148,7 @@ def test_whatever_is_left_out_is_counted_and_told(tmp_path):
 def test_papers_without_text_are_told(folder):
     data = Judged.open("relish", folder)
     papers = [Paper(p, "" if p == "a" else p, "") for p in ("q1", "q2", "q3", "q4", *"abcde")]
-    found = evaluate(data, Chance(), papers)
+    found = evaluate(data, RandomOrder(), papers)
     assert found.settings["papers_with_empty_text"] == 1
     assert any("1 papers have no text" in note for note in found.notes)
 
@@ -199,7 +199,7 @@ def test_missing_files_are_named(folder, tmp_path):
     with pytest.raises(UserError, match=r"no abstracts-relish\.jsonl .*--papers"):
         paper_file("relish", folder)
     with pytest.raises(UserError, match="whole file with --papers"):
-        evaluate(Judged.open("relish", folder), Chance(), [])
+        evaluate(Judged.open("relish", folder), RandomOrder(), [])
     (folder / "relish-evaluation_splits.json").unlink()
     with pytest.raises(UserError, match=r"relish-evaluation_splits\.json: cannot be read"):
         Judged.open("relish", folder)

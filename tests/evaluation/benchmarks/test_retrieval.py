@@ -5,7 +5,7 @@ import pytest
 
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.benchmarks.retrieval import evaluate, read_qrels, read_queries
-from sciembed_train.evaluation.systems import Bm25, Chance
+from sciembed_train.evaluation.systems import Bm25, RandomOrder
 
 PAPERS = {
     "p1": ("Sorting networks", "Comparators in parallel."),
@@ -50,7 +50,7 @@ def test_bm25_by_hand(folder):
 
 
 def test_a_query_paper_is_no_candidate_of_its_own(folder):
-    class Same(Chance):
+    class Same(RandomOrder):
         def distances(self, search):
             assert search.count == len(list(search.texts)) == 6  # four papers, two queries of words
             for query in search.queries:
@@ -65,8 +65,8 @@ def test_papers_may_lie_elsewhere(folder, tmp_path):
     other = tmp_path / "elsewhere.jsonl"
     (folder / "papers.jsonl").rename(other)
     with pytest.raises(UserError, match="expected one file `papers`"):
-        evaluate(folder, Chance())
-    assert evaluate(folder, Chance(), other).settings["papers"] == 4
+        evaluate(folder, RandomOrder())
+    assert evaluate(folder, RandomOrder(), other).settings["papers"] == 4
 
 
 def test_queries_from_csv(tmp_path):
@@ -117,10 +117,10 @@ def test_a_header_of_the_judgements_is_passed_over(tmp_path):
 def test_a_query_that_is_an_unknown_paper_is_refused(folder):
     (folder / "queries.jsonl").write_text('{"query_id": 1, "paper_id": "p77"}')
     with pytest.raises(UserError, match="the paper p77"):
-        evaluate(folder, Chance())
+        evaluate(folder, RandomOrder())
 
 
 def test_no_judged_query_is_refused(folder):
     (folder / "qrels.tsv").write_text("1 0 p1 0\n")
     with pytest.raises(UserError, match="no query has a relevant paper"):
-        evaluate(folder, Chance())
+        evaluate(folder, RandomOrder())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sciembed_train.evaluation.benchmarks.result import Result
+from sciembed_train.evaluation.benchmarks.result import Result, described
 from sciembed_train.evaluation.benchmarks.scirepeval.probe_tasks import Probing
 from sciembed_train.evaluation.benchmarks.scirepeval.ranking_tasks import Ranking, Reviewing
 from sciembed_train.evaluation.benchmarks.scirepeval.scirepeval_files import read_texts
@@ -22,6 +22,8 @@ from sciembed_train.evaluation.benchmarks.scirepeval.scirepeval_tasks import (
 )
 from sciembed_train.evaluation.benchmarks.scirepeval.scorer import Scored, Scorer, Vectors
 from sciembed_train.evaluation.by_format import Embedder
+from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
+from sciembed_train.evaluation.open_system import open_embedder
 from sciembed_train.progress import Progress
 
 # Values of the tables that SPECTER2 was published with; S2AND, scored by a program of its own, is
@@ -29,6 +31,13 @@ from sciembed_train.progress import Progress
 IN_TRAIN_VALUES, OTHER_VALUES = 7, 20
 SCIDOCS = "SciDocs "
 ERRORS = ("mse",)  # larger is worse: in no average
+
+
+def run(settings: EvaluateSettings) -> tuple[str, Result]:
+    """The name of what was scored and its scores, for `registry`."""
+    embedder = open_embedder(settings)
+    result = evaluate(settings.data, embedder, settings.tasks, settings.quiet)
+    return described(embedder, result)
 
 
 def evaluate(

@@ -1,0 +1,275 @@
+"""The functions of ``import sciembed_train as st``; the commands call these.
+
+Each imports what it needs when it is called, so that importing the package imports no torch. What
+is wrong with the caller's input is raised as `UserError`, with the message of the command line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sciembed_train.corpus.store.corpus_folder import Corpus
+    from sciembed_train.evaluation.scores import Scores
+    from sciembed_train.export.export_checkpoint import Export, Layout
+    from sciembed_train.inference.embed_file import Embeddings
+    from sciembed_train.inference.paper_encoder import PaperEncoder
+    from sciembed_train.training.run import Run
+
+Pathlike = str | Path
+
+
+def prepare(
+    to: Pathlike, recipe: Pathlike | None = None, progress: bool = False, **settings: Any
+) -> Corpus:
+    """Check papers, citations and texts, mine examples, tokenise, and write a corpus.
+
+    Args:
+        to: the corpus folder to make; one that is whole and of the same files is opened.
+        recipe: what to mine and how to tokenise; without it, triplets where there are citations,
+            and tokens where there is a ``tokenizer``.
+        progress: report each stage on standard error.
+        **settings: fields of `PrepareSettings`, such as ``papers``, ``citations``, ``tokenizer``
+            and ``seed``; they stand above the recipe's.
+
+    Returns:
+        The corpus, opened.
+
+    Raises:
+        UserError: a file or a setting cannot be used.
+
+    Example:
+        >>> corpus = st.prepare(
+        ...     "corpus", papers="papers.jsonl", citations="citations.csv", tokenizer="my_encoder"
+        ... )
+        >>> corpus.n_papers
+        2000
+    """
+    from sciembed_train.corpus.build import prepare as build
+    from sciembed_train.corpus.prepare_settings import PrepareSettings
+    from sciembed_train.errors import UserError
+    from sciembed_train.progress import Progress
+
+    names = [field.name for field in dataclasses.fields(PrepareSettings)]
+    for name in settings:
+        if name not in names:
+            raise UserError(f"prepare has no setting {name!r}; it has {', '.join(names)}.")
+    values: dict[str, Any] = {}
+    if recipe is not None:
+        from sciembed_train.config.recipe import recipe_settings
+
+        values = recipe_settings([str(recipe)])
+    return build(PrepareSettings(**{**values, **settings, "to": to}), Progress(not progress))
+
+
+def fit(
+    recipe: Pathlike | Iterable[Pathlike],
+    settings: Mapping[str, Any] | None = None,
+    *,
+    run: str | None = None,
+    root: Pathlike | None = None,
+    resume: bool | Pathlike = False,
+    quiet: bool = False,
+) -> Run:
+    """Train a recipe, validate on the way, and export the encoder.
+
+    Args:
+        recipe: a file, the name of a shipped recipe such as ``specter``, or several of these (a
+            recipe and a machine), of which a later one stands above an earlier.
+        settings: keys of the command line to values, such as
+            ``{"data.papers": "papers.jsonl", "trainer.max_steps": 1000}``.
+        run: the name of the run; the recipe's by default.
+        root: the folder of runs; ``$SCIEMBED_CHECKPOINTS`` or ``checkpoints`` by default.
+        resume: continue the run from its last checkpoint, or from the one of this path.
+        quiet: no progress and no notes.
+
+    Returns:
+        The run: its folder, checkpoint, export and validation scores.
+
+    Raises:
+        UserError: a setting or file cannot be used, or the run exists and ``resume`` is not set.
+        KeyboardInterrupt: a signal ended the training; the run can be resumed.
+
+    Example:
+        >>> run = st.fit("specter", {
+        ...     "data.papers": "papers.jsonl",
+        ...     "data.citations": "citations.csv",
+        ...     "model.encoder.backbone": "my_encoder",
+        ... })
+        >>> run.scores["val/map"]
+        0.41
+    """
+    from sciembed_train.training.fit import fit as train
+    from sciembed_train.training.run import Run
+
+    recipes = [recipe] if isinstance(recipe, str | Path) else list(recipe)
+    words = [word for file in recipes for word in ("-c", str(file))]
+    options: dict[str, Any] = dict(settings or {})
+    options |= {} if run is None else {"run": run}
+    options |= {} if root is None else {"root": root}
+    if resume is not False:
+        options["ckpt_path"] = "last" if resume is True else resume
+    for key, value in options.items():
+        words += [f"--{key}", _word(value)]
+    code, folder = train([*words, "--quiet"] if quiet else words)
+    if code:
+        raise KeyboardInterrupt(f"training ended with code {code}; resume the run in {folder}")
+    return Run.open(folder)
+
+
+def _word(value: Any) -> str:
+    """A value as a word of a command line."""
+    if value is None or isinstance(value, bool | list | tuple | dict):
+        return json.dumps(value)
+    return str(value)
+
+
+def load_encoder(folder: Pathlike, **settings: Any) -> PaperEncoder:
+    """Load an encoder for use in Python.
+
+    Args:
+        folder: a model folder, a run folder or a hub name.
+        **settings: fields of `EmbedSettings`, such as ``device``, ``precision``, ``max_length``
+            and ``format_token``.
+
+    Returns:
+        An encoder with ``encode(papers, progress=True)``.
+
+    Raises:
+        UserError: no such model, no such device, or a setting is out of its range.
+
+    Example:
+        >>> encoder = st.load_encoder("checkpoints/specter")
+        >>> encoder.encode([{"title": "Attention", "abstract": None}]).shape
+        (1, 768)
+    """
+    from sciembed_train.inference.options import EmbedSettings
+    from sciembed_train.inference.paper_encoder import PaperEncoder
+
+    return PaperEncoder(folder, EmbedSettings(**settings))
+
+
+def embed(
+    model: Pathlike,
+    input: Pathlike,
+    to: Pathlike,
+    *,
+    max_bad_rows: int = 0,
+    restart: bool = False,
+    progress: bool = False,
+    **settings: Any,
+) -> Embeddings:
+    """Write the embeddings of a file of papers; a run that was killed continues.
+
+    Args:
+        model: a model folder, a run folder or a hub name.
+        input: papers with ``paper_id``, ``title``, ``abstract``: JSON Lines, CSV, TSV or Parquet.
+        to: the file to write: ``.jsonl``, ``.npy`` (with ``.ids.txt``) or ``.parquet``.
+        max_bad_rows: malformed rows that are left out before the file is refused.
+        restart: discard what an unfinished run left.
+        progress: report the progress on standard error.
+        **settings: fields of `EmbedSettings`, such as ``device`` and ``precision``.
+
+    Raises:
+        UserError: the model, the input or the target cannot be used.
+
+    Example:
+        >>> print(st.embed("my_encoder", "papers.jsonl", "vectors.npy"))
+        2,000 embeddings of width 768 in vectors.npy (ids in vectors.ids.txt).
+    """
+    from sciembed_train.inference.embed_file import embed_file
+    from sciembed_train.inference.options import EmbedSettings
+
+    return embed_file(
+        model,
+        input,
+        to,
+        EmbedSettings(**settings),
+        max_bad_rows=max_bad_rows,
+        restart=restart,
+        quiet=not progress,
+    )
+
+
+def evaluate(
+    model: Pathlike | None,
+    benchmark: str,
+    data: Pathlike,
+    *,
+    to: Pathlike | None = None,
+    progress: bool = False,
+    **settings: Any,
+) -> Scores:
+    """Score a model, a baseline or a ranking on a benchmark.
+
+    Args:
+        model: a model folder, a run folder, a hub name, or the baselines ``bm25`` and ``random``;
+            None with ``ranking``.
+        benchmark: its name, such as ``citations``; `registry.BENCHMARKS` has them all.
+        data: the benchmark's folder.
+        to: a JSON file for the scores, every query's among them.
+        progress: report the progress on standard error.
+        **settings: fields of `EvaluateSettings`, such as ``papers``, ``split``, ``tasks``,
+            ``embed`` and ``score``.
+
+    Raises:
+        UserError: the model, the data or a setting cannot be used.
+
+    Example:
+        >>> st.evaluate("checkpoints/specter", "citations", "corpus")["citations/map"]
+        0.41
+    """
+    from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
+
+    target = None
+    if to is not None:
+        from sciembed_train.inference.output_file import writable, write_json
+
+        target = writable(Path(to))
+    name = None if model is None else str(model)
+    request = EvaluateSettings(benchmark, data, name, quiet=not progress, **settings)
+    from sciembed_train.evaluation.run_benchmark import run_benchmark
+
+    scores = run_benchmark(request)
+    if target is not None:
+        write_json(target, scores.as_dict())
+    return scores
+
+
+def export_encoder(
+    source: Pathlike,
+    to: Pathlike,
+    *,
+    layout: Layout = "sentence-transformers",
+    adapter: str | None = None,
+    base: Pathlike | None = None,
+    overwrite: bool = False,
+) -> Export:
+    """Write the encoder of a checkpoint or a run as a folder that other libraries load.
+
+    Args:
+        source: a ``.ckpt`` file, or a run's folder (``best.ckpt``, else ``last.ckpt``).
+        to: the folder to write.
+        layout: ``sentence-transformers``, ``adapterhub`` or ``aspire-full``.
+        adapter: of layout ``adapterhub``, the adapter's format or code.
+        base: the frozen backbone of adapters, if no longer where it was in training.
+        overwrite: replace an earlier export.
+
+    Returns:
+        The folder, the checkpoint, and how far each library's vectors differ from the encoder's.
+
+    Raises:
+        UserError: no such checkpoint, the folder may not be replaced, or the encoder has no such
+            layout.
+
+    Example:
+        >>> st.export_encoder("checkpoints/specter", "my_encoder").differences
+        {'AutoModel': 1e-06, 'SentenceTransformer': 1e-06}
+    """
+    from sciembed_train.export.export_checkpoint import export_checkpoint
+
+    return export_checkpoint(source, to, layout, adapter, base, overwrite)

@@ -1,0 +1,1 @@
+"""What this machine has, what would run on it, and what would not and why."""

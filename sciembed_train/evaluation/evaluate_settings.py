@@ -1,0 +1,77 @@
+"""What to score, and on which benchmark. Importing this module imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sciembed_train.errors import UserError
+from sciembed_train.evaluation.benchmarks.registry import BENCHMARKS
+from sciembed_train.inference.options import EmbedSettings, ScoreSettings
+
+BASELINES = ("bm25", "random")
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """A model, a baseline or a ranking, and the benchmark that scores it.
+
+    Args:
+        benchmark: its name, a key of `registry.BENCHMARKS`.
+        data: the benchmark's folder.
+        model: a model folder, a run folder or a hub name; or the baselines ``bm25`` and ``random``.
+        ranking: ranked pools as JSON, in place of a model (csfcube).
+        papers: the file of papers, where it is not in ``data``.
+        facet: one facet only; the facet of a ranking (csfcube).
+        split: the split whose queries are used (citations).
+        tasks: names or types of tasks; all where there is none (scirepeval).
+        seed: of the baseline ``random``.
+        embed: how the model embeds.
+        score: how papers are ranked, where it is not as the model records.
+        quiet: show no progress.
+
+    Raises:
+        UserError: there is no such benchmark, or settings do not belong together.
+    """
+
+    benchmark: str
+    data: str | Path
+    model: str | None = None
+    ranking: str | Path | None = None
+    papers: str | Path | None = None
+    facet: str | None = None
+    split: Literal["test", "dev"] = "test"
+    tasks: tuple[str, ...] = ()
+    seed: int = 0
+    embed: EmbedSettings = EmbedSettings()  # noqa: RUF009
+    score: ScoreSettings = ScoreSettings()  # noqa: RUF009
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        if self.benchmark not in BENCHMARKS:
+            raise UserError(
+                f"--benchmark {self.benchmark}: there is none of this name; there are "
+                f"{', '.join(BENCHMARKS)}."
+            )
+        if (self.model is None) == (self.ranking is None):
+            raise UserError("Give what to score: either --model or --ranking.")
+        options = self.score.given
+        if options and (self.ranking is not None or self.model in BASELINES):
+            raise UserError(
+                f"{options[0]} is about a model's vectors; leave it out for a ranking or a "
+                "baseline."
+            )
+        set_options = {
+            "tasks": bool(self.tasks),
+            "ranking": self.ranking is not None,
+            "facet": self.facet is not None,
+            "split": self.split != "test",
+        }
+        for option, is_set in set_options.items():
+            if is_set and option not in BENCHMARKS[self.benchmark].options:
+                names = [name for name, b in BENCHMARKS.items() if option in b.options]
+                raise UserError(
+                    f"--{option} goes with --benchmark {' or '.join(names)}, not "
+                    f"{self.benchmark}; leave it out."
+                )

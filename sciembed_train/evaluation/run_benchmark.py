@@ -1,0 +1,24 @@
+"""Scores of a model, a baseline or a ranking on a benchmark of the registry."""
+
+from __future__ import annotations
+
+from sciembed_train.evaluation.benchmarks.registry import BENCHMARKS
+from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
+from sciembed_train.evaluation.scores import Scores
+
+
+def run_benchmark(settings: EvaluateSettings) -> Scores:
+    """The scores.
+
+    Raises:
+        UserError: anything is wrong with the model or the files.
+    """
+    name, result = BENCHMARKS[settings.benchmark].load()(settings)
+    return Scores(
+        benchmark=settings.benchmark,
+        model=name,
+        metrics=result.metrics,
+        per_query=result.per_query,
+        settings={"data": str(settings.data), **result.settings},
+        notes=tuple(result.notes),
+    )

@@ -1,0 +1,103 @@
+"""The scores of a model, a baseline or a ranking on a benchmark, for people and for files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+MAX_COLUMNS = 6  # facets or tasks that stand beside each other in a table
+
+
+@dataclass(frozen=True, repr=False)
+class Scores:
+    """Scores on one benchmark; in a notebook they show as a table.
+
+    Args:
+        benchmark: its name.
+        model: the name of what was scored.
+        metrics: ``<facet or task>/<metric>`` to value; the metric's name carries its form.
+        per_query: metrics of each query by the same names, without the facet or task.
+        settings: what the numbers depend on, and counts.
+        notes: sentences that a reader of the numbers should know.
+
+    Example:
+        >>> scores = Scores("citations", "bm25", {"citations/map": 0.25}, {}, {"queries": 3}, ())
+        >>> scores["citations/map"]
+        0.25
+        >>> print(scores)
+        citations: bm25
+        <BLANKLINE>
+        metric   citations
+        map         0.2500
+        <BLANKLINE>
+        3 queries.
+    """
+
+    benchmark: str
+    model: str
+    metrics: Mapping[str, float]
+    per_query: Mapping[str, Mapping[str, float]]
+    settings: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+
+    def __getitem__(self, metric: str) -> float:
+        return self.metrics[metric]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The content of a results file."""
+        return {
+            "benchmark": self.benchmark,
+            "model": self.model,
+            "metrics": dict(self.metrics),
+            "per_query": dict(self.per_query),
+            "settings": {**self.settings, "notes": list(self.notes)},
+        }
+
+    def rows(self) -> tuple[list[str], list[list[str]]]:
+        """The cells of a table: its columns' titles, and its rows.
+
+        One row a metric and one column a facet or task; with more than `MAX_COLUMNS` of these, one
+        row a facet or task and metric.
+        """
+        tasks = list(dict.fromkeys(key.rsplit("/", 1)[0] for key in self.metrics))
+        names = list(dict.fromkeys(key.rsplit("/", 1)[1] for key in self.metrics))
+        if len(tasks) > MAX_COLUMNS:
+            return [], [[key, f"{value:.4f}"] for key, value in self.metrics.items()]
+        values = [[self.metrics.get(f"{task}/{name}") for task in tasks] for name in names]
+        cells = [["" if value is None else f"{value:.4f}" for value in row] for row in values]
+        return ["metric", *tasks], [[name, *row] for name, row in zip(names, cells, strict=True)]
+
+    def footnote(self) -> str:
+        """The number of queries, and the notes."""
+        return f"{self.settings.get('queries')} queries. {' '.join(self.notes)}".rstrip()
+
+    def __str__(self) -> str:
+        titles, rows = self.rows()
+        table = [titles, *rows] if titles else rows
+        first = max((len(row[0]) for row in table), default=0)
+        widths = [max(10, len(title)) for title in titles[1:]] or [10]
+        lines = [
+            "  ".join(
+                [
+                    f"{row[0]:<{first}}",
+                    *(f"{cell:>{width}}" for cell, width in zip(row[1:], widths, strict=True)),
+                ]
+            )
+            for row in table
+        ]
+        return "\n".join([f"{self.benchmark}: {self.model}", "", *lines, "", self.footnote()])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        titles, rows = self.rows()
+        head = "".join(f"<th>{escape(title)}</th>" for title in titles)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+        )
+        return (
+            f"<p><b>{escape(self.benchmark)}</b>: {escape(self.model)}</p>"
+            f"<table><tr>{head}</tr>{body}</table><p>{escape(self.footnote())}</p>"
+        )
