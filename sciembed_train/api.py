@@ -58,12 +58,27 @@ def prepare(
     for name in settings:
         if name not in names:
             raise UserError(f"prepare has no setting {name!r}; it has {', '.join(names)}.")
-    values: dict[str, Any] = {}
-    if recipe is not None:
-        from sciembed_train.config.recipe import recipe_settings
-
-        values = recipe_settings([str(recipe)])
+    values = {} if recipe is None else _recipe_values(recipe)
     return build(PrepareSettings(**{**values, **settings, "to": to}), Progress(not progress))
+
+
+def _recipe_values(recipe: Pathlike) -> dict[str, Any]:
+    """What a recipe says of preparing, by the fields of `PrepareSettings`."""
+    from sciembed_train.config.recipe_options import RecipeCommandLine
+    from sciembed_train.corpus.prepare_settings import CorpusSettings
+    from sciembed_train.sampling.data_settings import DataSettings
+
+    settings = RecipeCommandLine("prepare", "").read(["-c", str(recipe)])
+    data = settings.get(DataSettings)
+    values = {field.name: getattr(data, field.name) for field in dataclasses.fields(CorpusSettings)}
+    if settings.backbone:
+        encoder = settings.encoder
+        values |= {
+            "tokenizer": settings.backbone,
+            "input_format": encoder.input_format,
+            "sentence_tokens": encoder.pooling == "sentences",
+        }
+    return values
 
 
 def fit(

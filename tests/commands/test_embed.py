@@ -85,7 +85,8 @@ def test_the_three_formats_hold_the_same(tiny_bert, papers, tmp_path):
 
 KILLED = """
 import os, signal, sys
-from sciembed_train.evaluation import embed, vectors
+from sciembed_train.commands import embed
+from sciembed_train.inference import embedding
 real, calls = embedding.encode, 0
 def encode(*args):
     global calls
