@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.citations.citation_mentions import mask_mentions_in
 from sciembed_train.corpus.citations.contexts import read_contexts
 from sciembed_train.corpus.readers.tables import Table
-from sciembed_train.corpus.validation import BadRow
 
 K1, B = 1.5, 0.75
 WORD = re.compile(r"[^\W_]+")

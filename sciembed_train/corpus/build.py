@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from sciembed_train.corpus.audit import EXAMPLES, Audit
 from sciembed_train.corpus.fulltext.documents import write_documents
 from sciembed_train.corpus.mining.build_cocitations import build_cocitations
 from sciembed_train.corpus.mining.build_triplets import build_plain, build_specter, refuse_shared
@@ -34,7 +35,6 @@ from sciembed_train.corpus.store.token_store import (
     write_token_store,
 )
 from sciembed_train.corpus.tasks.build_tasks import build_tasks
-from sciembed_train.corpus.validation import EXAMPLES, Audit
 from sciembed_train.errors import UserError
 from sciembed_train.progress import Progress
 from sciembed_train.text.tokenizer import TextTokenizer

@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sciembed_train.corpus.audit import Audit, BadRow
 from sciembed_train.corpus.readers.base import Row
 from sciembed_train.corpus.readers.files import read_lines
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.sql_engine import Engine
 from sciembed_train.corpus.store.corpus_folder import SPLITS, Split
 from sciembed_train.corpus.store.token_store import has_text
-from sciembed_train.corpus.validation import Audit, BadRow, Paper, read_id, read_paper
+from sciembed_train.corpus.validation import Paper, read_id, read_paper
 from sciembed_train.errors import UserError
 from sciembed_train.progress import Stage
 

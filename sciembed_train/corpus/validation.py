@@ -1,116 +1,13 @@
-"""Row-level checks, the budget of bad rows, and the account of everything left out.
-
-Two kinds of rows are not used. *Malformed* rows (not JSON, a missing field, a wrong type, an id
-given twice) stop the program unless ``max_bad_rows`` allows for them. *Ordinary* ones (a paper
-without text, a self-citation, a citation given twice or of an unknown paper) are counted and
-never fatal. Both stand in ``report.json`` with their reason, their number and some examples.
-"""
+"""Checks of one row: paper ids, papers, and how a wrong value is shown in a message."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from sciembed_train.errors import UserError
-
-EXAMPLES = 20  # places listed per reason; the count is always whole
-
-
-@dataclass(frozen=True)
-class BadRow:
-    """A row that cannot be read.
-
-    Args:
-        reason: its kind, a few words; rows are counted by it.
-        message: what was found and what was expected.
-    """
-
-    reason: str
-    message: str
-
-
-@dataclass
-class Dropped:
-    """How many rows were left out for one reason, and where the first of them stand."""
-
-    count: int = 0
-    examples: list[str] = field(default_factory=list)
-
-    def add(self, place: str, count: int = 1) -> None:
-        """Count a row, and remember its place while there are few."""
-        self.count += count
-        if len(self.examples) < EXAMPLES:
-            self.examples.append(place)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for ``report.json``."""
-        return {"count": self.count, "examples": self.examples}
-
-
-class Audit:
-    """What was read from one input, what was left out, and why.
-
-    Args:
-        name: the input: ``papers``, ``citations``.
-        max_bad_rows: malformed rows that are skipped before the program refuses.
-    """
-
-    def __init__(self, name: str, max_bad_rows: int = 0) -> None:
-        self.name = name
-        self.max_bad_rows = max_bad_rows
-        self.rows = 0
-        self.kept = 0
-        self.dropped: dict[str, Dropped] = {}
-        self.notes: list[str] = []
-        self._bad: dict[str, Dropped] = {}
-        self._first: dict[str, str] = {}
-
-    def drop(self, reason: str, place: str, count: int = 1) -> None:
-        """Count an ordinary row that is not used."""
-        self.dropped.setdefault(reason, Dropped()).add(place, count)
-
-    def bad(self, row: BadRow, place: str) -> None:
-        """Count a malformed row."""
-        self._first.setdefault(row.reason, f"{place}: {row.message}")
-        self._bad.setdefault(row.reason, Dropped()).add(place)
-
-    @property
-    def n_bad(self) -> int:
-        """Malformed rows so far."""
-        return sum(dropped.count for dropped in self._bad.values())
-
-    def check(self) -> None:
-        """Refuse when there were more malformed rows than allowed.
-
-        Raises:
-            UserError: the first row of each kind, how many there are, and how to skip them.
-        """
-        if self.n_bad <= self.max_bad_rows:
-            return
-        lines = []
-        for reason, dropped in self._bad.items():
-            are = "is" if dropped.count == 1 else "are"
-            lines.append(
-                f"{self._first[reason]} {dropped.count:,} of {self.rows:,} rows {are} like this."
-            )
-        them = "it" if self.n_bad == 1 else "them"
-        lines.append(
-            f"Correct {them}, or skip {them} with --max-bad-rows {self.n_bad} "
-            f"(in fit --data.max_bad_rows {self.n_bad})."
-        )
-        raise UserError(" ".join(lines) if len(lines) == 2 else "\n".join(lines))
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for ``report.json``."""
-        return {
-            "rows": self.rows,
-            "kept": self.kept,
-            "malformed": {reason: d.as_dict() for reason, d in self._bad.items()},
-            "dropped": {reason: d.as_dict() for reason, d in self.dropped.items()},
-            "notes": self.notes,
-        }
+from sciembed_train.corpus.audit import BadRow
 
 
 def spell(value: Any) -> str:
@@ -141,7 +38,7 @@ def read_id(value: Any, name: str) -> str | BadRow:
         if not text:
             return BadRow(f"{name} is empty", f"`{name}` is empty; expected a paper id.")
         if not text.isascii() and not is_unicode(text):
-            return half_pair(name)
+            return not_unicode(name)
         return text
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
@@ -196,12 +93,12 @@ def read_paper(row: Mapping[str, Any]) -> Paper | BadRow:
         body = text
     for name, part in (("title", title), ("abstract", body)):
         if not all(map(is_unicode, (part,) if isinstance(part, str) else part)):
-            return half_pair(name)
+            return not_unicode(name)
     return Paper(paper_id, title, body)
 
 
 def _text(value: Any) -> str | None:
-    """The text of a field, empty for null (and NaN, which tables write for it); None: neither."""
+    """The text of a field, empty for null and NaN (a table's empty cell); None for other types."""
     if isinstance(value, str):
         return value
     if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -221,8 +118,8 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def half_pair(name: str) -> BadRow:
-    """What is wrong with a text that cannot."""
+def not_unicode(name: str) -> BadRow:
+    """The fault of a text that cannot be written as UTF-8."""
     return BadRow(
         f"{name} is not Unicode text",
         f"`{name}` holds half of a surrogate pair (\\ud800 to \\udfff), no character.",

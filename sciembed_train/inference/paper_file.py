@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from sciembed_train.corpus.audit import Audit, BadRow
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.store.token_store import has_text
-from sciembed_train.corpus.validation import Audit, BadRow, Paper, read_paper
+from sciembed_train.corpus.validation import Paper, read_paper
 
 
 class PaperFile:

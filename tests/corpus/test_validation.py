@@ -1,6 +1,7 @@
 import pytest
 
-from sciembed_train.corpus.validation import Audit, BadRow, Paper, read_id, read_paper
+from sciembed_train.corpus.audit import Audit, BadRow
+from sciembed_train.corpus.validation import Paper, read_id, read_paper
 from sciembed_train.errors import UserError
 
 

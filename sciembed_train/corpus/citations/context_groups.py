@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sciembed_train.corpus.audit import Audit, BadRow, Dropped
 from sciembed_train.corpus.citations.citation_mentions import mask_mentions_in
 from sciembed_train.corpus.citations.citing_sentences import MARK
 from sciembed_train.corpus.citations.contexts import REASONS, UNKNOWN, Context, Place
 from sciembed_train.corpus.mining.cocitation_mining import CocitationMining
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.readers.tables import Table
-from sciembed_train.corpus.validation import Audit, BadRow, Dropped
 from sciembed_train.progress import Stage
 
 ROWS = 8192  # of one row group

@@ -19,20 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sciembed_train.corpus.audit import Audit, BadRow, Dropped
 from sciembed_train.corpus.citations.citing_sentences import candidate_ids, citing_sentences
 from sciembed_train.corpus.fulltext.fulltext_records import read_fulltext
 from sciembed_train.corpus.mining.cocitation_mining import CocitationMining
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.readers.tables import Table
-from sciembed_train.corpus.validation import (
-    Audit,
-    BadRow,
-    Dropped,
-    half_pair,
-    is_unicode,
-    read_id,
-    spell,
-)
+from sciembed_train.corpus.validation import is_unicode, not_unicode, read_id, spell
 from sciembed_train.progress import Stage
 
 LARGEST_COUNT = 2**31 - 1
@@ -84,7 +77,7 @@ def read_context(row: Mapping[str, Any]) -> Context | BadRow:
         if not isinstance(text, str):
             return BadRow(f"{name} has a wrong type", f"`{name}` is {spell(text)}; expected text.")
         if not is_unicode(text):
-            return half_pair(name)
+            return not_unicode(name)
         texts.append(" ".join(text.split()))
     citing = row.get("citing_id")
     # A table writes a missing id as an empty cell.
@@ -113,7 +106,7 @@ def _read_markers(value: Any) -> tuple[str, ...] | BadRow:
             '"[12]", or a list of texts.',
         )
     if not all(map(is_unicode, given)):
-        return half_pair("marker")
+        return not_unicode("marker")
     return tuple(dict.fromkeys(filter(None, (" ".join(one.split()) for one in given))))
 
 

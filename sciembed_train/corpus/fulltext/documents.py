@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sciembed_train.corpus.audit import Audit, BadRow
 from sciembed_train.corpus.fulltext.fulltext_records import FIELDS, Shape, read_fulltext
 from sciembed_train.corpus.papers import assign_splits
 from sciembed_train.corpus.readers.registry import FULLTEXT_READERS
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.store.corpus_folder import SPLITS, Split, save_documents
-from sciembed_train.corpus.validation import Audit, BadRow, half_pair, is_unicode, read_id
+from sciembed_train.corpus.validation import is_unicode, not_unicode, read_id
 from sciembed_train.errors import UserError
 from sciembed_train.progress import Stage
 
@@ -160,7 +161,7 @@ def _read(
 def collapse(text: str) -> str | BadRow:
     """A text with single spaces for all white space and without control characters."""
     if not is_unicode(text):
-        return half_pair("text")
+        return not_unicode("text")
     text = _CONTROL.sub("", text)
     if len(text) <= PIECE:
         return " ".join(text.split())

@@ -18,12 +18,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.fulltext.markup import (
     without_markup,
     without_tex,
     without_unarxive_markup,
 )
-from sciembed_train.corpus.validation import BadRow, spell
+from sciembed_train.corpus.validation import spell
 
 Shape = Literal["plain", "s2orc", "unarxive"]
 PARSES = ("latex_parse", "pdf_parse", "grobid_parse")

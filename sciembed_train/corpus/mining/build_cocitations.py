@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sciembed_train.corpus.audit import EXAMPLES, Audit, Dropped
 from sciembed_train.corpus.citations.context_groups import (
     ContextGroups,
     Masking,
@@ -34,7 +35,6 @@ from sciembed_train.corpus.prepare_settings import Inputs, PrepareSettings
 from sciembed_train.corpus.sql_engine import Engine
 from sciembed_train.corpus.store.corpus_folder import SPLITS, ArrayWriter, read_papers
 from sciembed_train.corpus.store.token_store import load_array
-from sciembed_train.corpus.validation import EXAMPLES, Audit, Dropped
 from sciembed_train.errors import UserError
 from sciembed_train.progress import Progress
 

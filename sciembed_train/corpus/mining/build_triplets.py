@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sciembed_train.corpus.audit import EXAMPLES, Audit
 from sciembed_train.corpus.mining.margin_mining import mine_margin
 from sciembed_train.corpus.mining.triplet_mining import Triplets, mine_triplets
 from sciembed_train.corpus.mining.triplet_report import explain_mining, why_nothing
@@ -18,7 +19,6 @@ from sciembed_train.corpus.prepare_settings import Inputs, PrepareSettings
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.sql_engine import Engine
 from sciembed_train.corpus.store.corpus_folder import SPLITS, Split, save_queries, save_split
-from sciembed_train.corpus.validation import EXAMPLES, Audit
 from sciembed_train.errors import UserError
 from sciembed_train.progress import Progress
 

@@ -27,10 +27,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sciembed_train.corpus.audit import Audit, BadRow, Dropped
 from sciembed_train.corpus.mining.triplet_mining import TripletMining
 from sciembed_train.corpus.readers.json_members import iter_json
 from sciembed_train.corpus.store.corpus_folder import Split
-from sciembed_train.corpus.validation import Audit, BadRow, Dropped, spell
+from sciembed_train.corpus.validation import spell
 from sciembed_train.errors import UserError
 
 CITES = 5  # the count that says: the query cites it

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from sciembed_train.corpus.validation import BadRow
+from sciembed_train.corpus.audit import BadRow
 
 Row = tuple[int, Mapping[str, Any] | BadRow]  # its number, and its fields
 Cells = tuple[int, Sequence[Any] | BadRow]

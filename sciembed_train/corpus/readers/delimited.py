@@ -7,9 +7,9 @@ import sys
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.readers.base import Cells, FileReader, ReadOptions, Row
 from sciembed_train.corpus.readers.files import not_utf8, open_bytes, reading, without_mark
-from sciembed_train.corpus.validation import BadRow
 from sciembed_train.errors import UserError
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sciembed_train.corpus.validation import BadRow
+from sciembed_train.corpus.audit import BadRow
 from sciembed_train.errors import UserError
 
 COMPRESSED = (".gz", ".zst")

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.readers.base import FileReader, ReadOptions, Row
 from sciembed_train.corpus.readers.files import read_lines
-from sciembed_train.corpus.validation import BadRow
 
 
 class JsonLines(FileReader):

@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.readers.base import FileReader, ReadOptions, Row
 from sciembed_train.corpus.readers.files import not_utf8, open_bytes, reading, without_mark
-from sciembed_train.corpus.validation import BadRow
 from sciembed_train.errors import UserError
 
 

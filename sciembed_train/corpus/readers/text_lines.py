@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.readers.base import FileReader, ReadOptions, Row
 from sciembed_train.corpus.readers.files import read_lines, refuse_binary
-from sciembed_train.corpus.validation import BadRow
 
 
 class TextLines(FileReader):

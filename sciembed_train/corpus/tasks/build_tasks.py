@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from sciembed_train.corpus.audit import Dropped
 from sciembed_train.corpus.tasks.task_examples import PendingExamples, TaskReader, digest
 from sciembed_train.corpus.tasks.task_records import Text
 from sciembed_train.corpus.tasks.task_sources import Records
 from sciembed_train.corpus.tasks.task_types import TASK_SPLITS, Task, TaskBuilding, TaskSplit
-from sciembed_train.corpus.validation import Dropped
 from sciembed_train.errors import UserError
 from sciembed_train.progress import Progress
 

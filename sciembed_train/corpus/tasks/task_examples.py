@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from sciembed_train.corpus.audit import Audit, BadRow
 from sciembed_train.corpus.tasks.task_records import Record, RecordReader, Text
 from sciembed_train.corpus.tasks.task_sample import Sampler, Spool, record_key
 from sciembed_train.corpus.tasks.task_sources import Records
 from sciembed_train.corpus.tasks.task_types import TASK_SPLITS, Task, TaskBuilding, TaskSplit
-from sciembed_train.corpus.validation import Audit, BadRow
 from sciembed_train.progress import Progress, Stage
 
 ENOUGH = 1000  # malformed records beyond those allowed after which no more are read

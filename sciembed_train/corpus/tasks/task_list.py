@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.readers.files import read_lines
 from sciembed_train.corpus.readers.registry import reader_of, stem_of
 from sciembed_train.corpus.tasks.task_types import TASK_SPLITS, TYPES, Source, Task, TaskSplit, Type
-from sciembed_train.corpus.validation import BadRow, spell
+from sciembed_train.corpus.validation import spell
 from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import FORMATS
 

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.tasks.task_types import Task, TaskBuilding
-from sciembed_train.corpus.validation import BadRow, half_pair, is_unicode, spell
+from sciembed_train.corpus.validation import is_unicode, not_unicode, spell
 
 MAY_LACK = ("abstract",)  # as in a file of papers; every other field is there or the row is bad
 LARGEST = 3.4e38  # of the numbers that 32 bits hold
@@ -210,7 +211,7 @@ class RecordReader:
     def _whole(self, value: Any, name: str) -> Text | BadRow:
         """A text given as an object with fields, or as it stands."""
         if isinstance(value, str):
-            return half_pair(name) if not is_unicode(value) else _kept([value])
+            return not_unicode(name) if not is_unicode(value) else _kept([value])
         if not isinstance(value, Mapping):
             told = f"`{name}` is {spell(value)}; expected text, or an object with fields."
             return BadRow(f"{name} has a wrong type", told)
@@ -239,7 +240,7 @@ def read_text(row: Mapping[str, Any], fields: Sequence[str], where: str = "") ->
             told = f"`{name}`{where} is {spell(row[name])}; expected text, a number or null."
             return BadRow(f"{name} has a wrong type", told)
         if not is_unicode(value):
-            return half_pair(name)
+            return not_unicode(name)
         found.append(value)
     return _kept(found)
 

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.readers.files import read_lines
 from sciembed_train.corpus.readers.registry import reader_of
 from sciembed_train.corpus.readers.tables import Table
-from sciembed_train.corpus.validation import BadRow, read_id, spell
+from sciembed_train.corpus.validation import read_id, spell
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.benchmarks.result import Result, described, mean
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings

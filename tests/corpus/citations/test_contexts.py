@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from sciembed_train.cli import main as train
+from sciembed_train.corpus.audit import Audit, BadRow
 from sciembed_train.corpus.build import prepare
 from sciembed_train.corpus.citations.contexts import (
     Context,
@@ -17,7 +18,6 @@ from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.prepare_settings import PrepareSettings, open_inputs
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.store.corpus_folder import Corpus
-from sciembed_train.corpus.validation import Audit, BadRow
 from sciembed_train.errors import UserError
 from sciembed_train.progress import Progress, Stage
 

@@ -8,13 +8,13 @@ import pytest
 import zstandard
 
 from sciembed_train.cli import main as train
+from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.build import cached_corpus, prepare
 from sciembed_train.corpus.fulltext import documents
 from sciembed_train.corpus.fulltext.documents import collapse, open_fulltexts
 from sciembed_train.corpus.papers import assign_splits
 from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.corpus.store.corpus_folder import SPLITS, Corpus
-from sciembed_train.corpus.validation import BadRow
 from sciembed_train.errors import UserError
 from sciembed_train.text.tokenizer import TextTokenizer
 
@@ -184,7 +184,7 @@ def test_bytes_that_are_no_text_are_refused_with_their_place(tmp_path, capsys):
     rng = np.random.default_rng(0)
     (tmp_path / "b.txt").write_bytes(rng.integers(0, 256, 50000, dtype=np.uint8).tobytes())
     assert run("--fulltexts", tmp_path / "b.txt", "--to", tmp_path / "c", "--quiet") == 2
-    assert "b.txt is no text: it has a NUL byte at position" in capsys.readouterr().err
+    assert "b.txt is not text: it has a NUL byte at position" in capsys.readouterr().err
     data = b"a good line\n" + rng.integers(128, 256, 900, dtype=np.uint8).tobytes() + b"\nlast\n"
     (tmp_path / "b.txt").write_bytes(data)
     assert run("--fulltexts", tmp_path / "b.txt", "--to", tmp_path / "c", "--quiet") == 2

@@ -1,7 +1,7 @@
 import pytest
 
+from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.fulltext.fulltext_records import Paragraph, read_fulltext
-from sciembed_train.corpus.validation import BadRow
 
 
 def text_of(row, stem=""):

@@ -4,6 +4,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from sciembed_train.corpus.audit import Audit
 from sciembed_train.corpus.mining.margin_mining import (
     CLOSE,
     EQUAL,
@@ -12,7 +13,6 @@ from sciembed_train.corpus.mining.margin_mining import (
     mine_margin,
 )
 from sciembed_train.corpus.mining.triplet_mining import TripletMining
-from sciembed_train.corpus.validation import Audit
 from sciembed_train.errors import UserError
 
 UNIVERSE = [f"u{i}" for i in range(20)]

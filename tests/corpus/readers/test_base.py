@@ -1,5 +1,5 @@
+from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.readers.base import FileReader, named_columns
-from sciembed_train.corpus.validation import BadRow
 
 
 class TwoRows(FileReader):

@@ -1,7 +1,7 @@
 import pytest
 
+from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.readers.tables import Table
-from sciembed_train.corpus.validation import BadRow
 from sciembed_train.errors import UserError
 from tests.helpers.data_files import read_table, rows_by_place
 

@@ -2,8 +2,8 @@ import gzip
 
 import pytest
 
+from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.readers.files import missing_package, read_lines, refuse_binary, sha256
-from sciembed_train.corpus.validation import BadRow
 from sciembed_train.errors import UserError
 from tests.helpers.data_files import ROWS, compress, encode, read_table
 

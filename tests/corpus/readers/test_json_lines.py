@@ -1,6 +1,6 @@
 import pytest
 
-from sciembed_train.corpus.validation import BadRow
+from sciembed_train.corpus.audit import BadRow
 from tests.helpers.data_files import read_table
 
 

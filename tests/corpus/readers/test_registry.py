@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.build import prepare
 from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.corpus.readers.base import FileReader
@@ -12,7 +13,6 @@ from sciembed_train.corpus.readers.registry import (
     reader_of,
     stem_of,
 )
-from sciembed_train.corpus.validation import BadRow
 
 FIELDS = {"ID": "paper_id", "TI": "title", "AB": "abstract"}
 

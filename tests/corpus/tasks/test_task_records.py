@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.tasks.task_list import read_tasks
 from sciembed_train.corpus.tasks.task_records import (
     NO_NEGATIVE,
@@ -11,7 +12,6 @@ from sciembed_train.corpus.tasks.task_records import (
     RecordReader,
 )
 from sciembed_train.corpus.tasks.task_types import TaskBuilding
-from sciembed_train.corpus.validation import BadRow
 from tests.helpers.tasks import entry, records, write_tasks
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from sciembed_train.corpus.validation import BadRow, spell
+from sciembed_train.corpus.audit import BadRow
+from sciembed_train.corpus.validation import spell
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.benchmarks.scirepeval.scirepeval_files import Rows, part
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.tasks.task_records import read_text
-from sciembed_train.corpus.validation import BadRow, read_id, spell
+from sciembed_train.corpus.validation import read_id, spell
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.benchmarks.retrieval import find
 from sciembed_train.evaluation.by_format import Record

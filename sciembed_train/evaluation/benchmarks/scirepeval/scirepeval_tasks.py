@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.readers.tables import Table
-from sciembed_train.corpus.validation import BadRow, spell
+from sciembed_train.corpus.validation import spell
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.benchmarks.scirepeval.task_metrics import (
     class_metric,

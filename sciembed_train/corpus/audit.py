@@ -1,0 +1,185 @@
+"""The account of everything left out of a corpus, and the budget of malformed rows.
+
+Two kinds of rows are not used. *Malformed* rows (not JSON, a missing field, a wrong type, an id
+that appears twice) stop the program unless ``max_bad_rows`` allows for them. *Ordinary* ones (a
+paper without text, a self-citation, a repeated citation or one of an unknown paper) are counted and
+never fatal. Both stand in ``report.json`` with their reason, their number and examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sciembed_train.errors import UserError
+
+if TYPE_CHECKING:
+    from sciembed_train.progress import Stage
+
+T = TypeVar("T")
+
+EXAMPLES = 20  # places listed per reason; the count is always complete
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that cannot be read.
+
+    Args:
+        reason: its kind in a few words; rows are counted by it.
+        message: the value and what is expected.
+    """
+
+    reason: str
+    message: str
+
+
+@dataclass
+class Dropped:
+    """How many rows were left out for one reason, and where the first of them stand."""
+
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, place: str, count: int = 1) -> None:
+        """Count a row, and keep its place as an example up to `EXAMPLES` of them."""
+        self.count += count
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(place)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for ``report.json``."""
+        return {"count": self.count, "examples": self.examples}
+
+
+class Audit:
+    """What was read from one input, what was left out, and why.
+
+    Args:
+        name: the input: ``papers``, ``citations``.
+        max_bad_rows: malformed rows that are skipped before the program refuses.
+    """
+
+    def __init__(self, name: str, max_bad_rows: int = 0) -> None:
+        self.name = name
+        self.max_bad_rows = max_bad_rows
+        self.rows = 0
+        self.kept = 0
+        self.dropped: dict[str, Dropped] = {}
+        self.notes: list[str] = []
+        self._bad: dict[str, Dropped] = {}
+        self._first: dict[str, str] = {}
+
+    def drop(self, reason: str, place: str, count: int = 1) -> None:
+        """Count an ordinary row that is not used."""
+        self.dropped.setdefault(reason, Dropped()).add(place, count)
+
+    def drop_many(self, reason: str, count: int, places: Iterable[str]) -> None:
+        """Count ordinary rows that are not used; ``places`` are those of the first of them."""
+        if not count:
+            return
+        dropped = self.dropped.setdefault(reason, Dropped())
+        dropped.count += count
+        dropped.examples.extend(islice(places, EXAMPLES - len(dropped.examples)))
+
+    def bad(self, row: BadRow, place: str) -> None:
+        """Count a malformed row."""
+        self._first.setdefault(row.reason, f"{place}: {row.message}")
+        self._bad.setdefault(row.reason, Dropped()).add(place)
+
+    @property
+    def n_bad(self) -> int:
+        """Malformed rows so far."""
+        return sum(dropped.count for dropped in self._bad.values())
+
+    def check(self) -> None:
+        """Refuse when there were more malformed rows than allowed.
+
+        Raises:
+            UserError: the first row of each kind, how many there are, and how to skip them.
+        """
+        if self.n_bad <= self.max_bad_rows:
+            return
+        lines = []
+        for reason, dropped in self._bad.items():
+            are = "is" if dropped.count == 1 else "are"
+            lines.append(
+                f"{self._first[reason]} {dropped.count:,} of {self.rows:,} rows {are} like this."
+            )
+        them = "it" if self.n_bad == 1 else "them"
+        lines.append(
+            f"Correct {them}, or skip {them} with --max-bad-rows {self.n_bad} "
+            f"(in fit --data.max_bad_rows {self.n_bad})."
+        )
+        raise UserError(" ".join(lines) if len(lines) == 2 else "\n".join(lines))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for ``report.json``."""
+        return {
+            "rows": self.rows,
+            "kept": self.kept,
+            "malformed": {reason: d.as_dict() for reason, d in self._bad.items()},
+            "dropped": {reason: d.as_dict() for reason, d in self.dropped.items()},
+            "notes": self.notes,
+        }
+
+
+def checked_rows(
+    rows: Iterable[tuple[int, T | BadRow]],
+    where: Callable[[int], str],
+    audit: Audit,
+    stage: Stage,
+    every: int = 4096,
+) -> Iterator[tuple[int, T]]:
+    """The rows that can be read, with their places; all others are counted.
+
+    Args:
+        rows: a place and a row, or why it cannot be read.
+        where: a place as a message shows it.
+        audit: counts the rows.
+        stage: reports the number of rows.
+        every: rows between two reports.
+
+    Raises:
+        UserError: at the end, if more rows are malformed than allowed.
+    """
+    for place, row in rows:
+        audit.rows += 1
+        if audit.rows % every == 0:
+            stage.reach(audit.rows)
+        if isinstance(row, BadRow):
+            audit.bad(row, where(place))
+        else:
+            yield place, row
+    stage.reach(audit.rows)
+    audit.check()
+
+
+def list_reasons(reasons: Mapping[str, Any], places: bool = False) -> str:
+    """Reasons with their counts, such as ``3: empty; 1: a paper citing itself``.
+
+    Args:
+        reasons: a `Dropped` or its plain values, by reason.
+        places: also name the first place of each.
+    """
+    parts = []
+    for reason, dropped in reasons.items():
+        values = dropped.as_dict() if isinstance(dropped, Dropped) else dropped
+        first = values["examples"][:1] if places else []
+        parts.append(
+            f"{values['count']:,}: {reason}" + "".join(f", the first at {p}" for p in first)
+        )
+    return "; ".join(parts)
+
+
+def in_brackets(text: str) -> str:
+    """`` (text)``, or nothing for an empty text."""
+    return f" ({text})" if text else ""
+
+
+def count_and_examples(names: Iterable[str]) -> dict[str, Any]:
+    """The number of names and the first of them in order, for ``report.json``."""
+    ordered = sorted(names)
+    return {"count": len(ordered), "examples": ordered[:EXAMPLES]}
