@@ -86,7 +86,7 @@ def main() -> None:
     found: dict[str, float] = {"sentences": len(contexts)}
     for name, texts in (
         ("given", [context.text for context in contexts]),
-        ("masked", [mask_mentions_in(context.text, context.markers) for context in contexts]),
+        ("masked", [mask_mentions_in(context.text, context.mentions) for context in contexts]),
     ):
         scores = list(average_precisions(texts, cites))
         found |= {"queries": len(scores), f"map_{name}": round(100 * float(np.mean(scores)), 2)}

@@ -52,7 +52,7 @@ def write_inputs(folder: Path, records: list[dict], copies: int) -> tuple[int, i
 def run_prepare(folder: Path, sentence_pairs: str) -> None:
     """The measured process: prepares, and prints what it took as JSON."""
     from sciembed_train.corpus.build import prepare
-    from sciembed_train.corpus.mining.cocitation_mining import CocitationMining
+    from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
     from sciembed_train.corpus.prepare_settings import PrepareSettings
     from sciembed_train.progress import Progress
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from sciembed_train.corpus.fulltext.documents import open_fulltexts
-from sciembed_train.corpus.mining.cocitation_mining import CocitationMining
+from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
 from sciembed_train.corpus.mining.triplet_mining import TripletMining
 from sciembed_train.corpus.readers.files import sha256
 from sciembed_train.corpus.readers.tables import Table

@@ -124,3 +124,17 @@ def not_unicode(name: str) -> BadRow:
         f"{name} is not Unicode text",
         f"`{name}` holds half of a surrogate pair (\\ud800 to \\udfff), no character.",
     )
+
+
+def missing_field(name: str, row: Mapping[str, Any]) -> BadRow:
+    """The fault of a row without a field."""
+    fields = ", ".join(map(str, row))[:200] or "none"
+    return BadRow(f"there is no {name}", f"there is no `{name}`; the fields are {fields}.")
+
+
+def repeated_id(paper_id: str, first_place: str, kind: str) -> BadRow:
+    """The fault of a row whose id another row has; ``kind`` is ``paper`` or ``document``."""
+    return BadRow(
+        "paper_id given twice",
+        f"`paper_id` {paper_id!r} was given before, at {first_place}; every {kind} has its own.",
+    )

@@ -32,8 +32,8 @@ from sciembed_train.corpus.alignment.alignments import (
     alignment_names,
 )
 from sciembed_train.corpus.alignment.pair_texts import choose_contexts, context_texts, paper_texts
-from sciembed_train.corpus.build import cut_abstracts
 from sciembed_train.corpus.store.corpus_folder import Corpus, save_info, written_whole
+from sciembed_train.corpus.token_writing import split_abstracts
 from sciembed_train.errors import UserError
 from sciembed_train.inference.options import EmbedSettings
 from sciembed_train.inference.sentence_alignment import Grouped, align_pairs
@@ -112,7 +112,7 @@ def _make(
     chosen = {split: choose_contexts(corpus, split, settings) for split in ALIGNED}
     papers = np.unique(np.concatenate([rows.ravel() for rows in pairs.values()]))
     numbers = np.unique(np.concatenate([c.contexts for c in chosen.values()]))
-    cut_abstracts(corpus, progress)
+    split_abstracts(corpus, progress)
     with written_whole(to, MARKER) as folder:
         work = folder / "work"
         work.mkdir()

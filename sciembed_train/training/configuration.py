@@ -26,7 +26,7 @@ from pytorch_lightning.loggers import Logger
 from sciembed_train import distributed
 from sciembed_train.config import messages
 from sciembed_train.config.recipes import find_recipe, split_recipes
-from sciembed_train.corpus.mining.cocitation_mining import CocitationMining
+from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
 from sciembed_train.corpus.mining.triplet_mining import TripletMining
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.tasks.task_types import TaskBuilding

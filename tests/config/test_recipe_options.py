@@ -6,7 +6,7 @@ from sciembed_train.commands import prepare, show
 from sciembed_train.config.recipe_options import RecipeCommandLine, named_classes, split_recipes
 from sciembed_train.config.stand_ins import AnyMethod
 from sciembed_train.config.trainer_settings import TrainerSettings
-from sciembed_train.corpus.mining.cocitation_mining import CocitationMining
+from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
 from sciembed_train.corpus.mining.triplet_mining import TripletMining
 from sciembed_train.corpus.tasks.task_types import TaskBuilding
 from sciembed_train.errors import UserError

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from sciembed_train.corpus.build import prepare
-from sciembed_train.corpus.mining.cocitation_mining import CocitationMining
+from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
 from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from tests.helpers.small_corpus import small_papers

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sciembed_train.corpus.build import prepare
 from sciembed_train.corpus.citations.citation_mentions import mask_mentions_in
-from sciembed_train.corpus.mining.cocitation_mining import CocitationMining
+from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
 from sciembed_train.corpus.prepare_settings import PrepareSettings
 
 

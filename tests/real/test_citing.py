@@ -11,7 +11,7 @@ import pytest
 
 from sciembed_train.corpus.build import prepare
 from sciembed_train.corpus.citations.citation_mentions import mask_mentions_in
-from sciembed_train.corpus.mining.cocitation_mining import CocitationMining
+from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
 from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.corpus.store.corpus_folder import SPLITS
 from tests.helpers.worlds import digest

@@ -13,7 +13,7 @@ import pytest
 from sciembed_train.corpus.build import prepare
 from sciembed_train.corpus.citations.citing_sentences import citing_sentences
 from sciembed_train.corpus.fulltext.fulltext_records import Fulltext, read_fulltext
-from sciembed_train.corpus.mining.cocitation_mining import CocitationMining
+from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
 from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.corpus.store.corpus_folder import SPLITS
 

@@ -1,9 +1,9 @@
-"""Citation marks in the citing sentences that users give, found by rule and masked.
+"""Finds citation mentions in citing sentences by rule, and masks them.
 
-An author and a year give the cited paper away: two sentences with the same mark are alike by the
-mark alone. So each mark is replaced by `MARK`, as those of full texts are by their offsets. The
-rules are for the text of any paper, clean or read by a machine: ``docs/data.md`` says how many
-marks they miss, and what else they take.
+An author and a year reveal the cited paper: two sentences with the same mention are similar by the
+mention alone. So each mention is replaced by `MENTION_MASK`, as those of full texts are by their
+offsets. The rules are for the text of any paper, clean or from OCR: ``docs/data.md`` has their
+error rates.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
-from sciembed_train.corpus.citations.citing_sentences import MARK
+from sciembed_train.corpus.citations.citing_sentences import MENTION_MASK
 
 # Words with a capital that are no author: what begins a sentence, stands before a year, or counts.
 _NO_NAMES = (
@@ -32,13 +32,13 @@ _NO_NAMES = (
     r"Japanese|Korean|Polish|Portuguese|Romanian|Russian|Spanish|Swedish|Turkish"
 )
 _UPPER = "A-Z\u00c0-\u00d6\u00d8-\u00de\u010c\u0106\u0110\u0141\u0158\u0160\u015a\u017d\u017b"
-# Letters, and the strokes that a machine reads for their accents: Ma`rquez, Polgu~re, Nie? en.
+# Letters, and the strokes that OCR reads for their accents: Ma`rquez, Polgu~re, Nie? en.
 _LOWER = "a-z\u00df-\u00f6\u00f8-\u017f\u00b4\u00a8`~^\"'\u2018\u2019"
 _PARTICLE = (
     r"(?:[Vv]an|[Vv]on|[Dd]e|[Dd]er|[Dd]en|[Dd]el|[Dd]ella|[Dd]i|[Dd]a|[Dd]os|[Dd]u|[Ll]a|[Ll]e|[Ee]l|"
     r"al|ten|ter|[Bb]in|[Bb]en|St\.)\s+"
 )
-# Where a name can begin: not within a word, but after digits that a machine has put before it.
+# Where a name can begin: not within a word, but after digits that OCR has put before it.
 _START = f"(?<![^\\W\\d_])(?=[{_UPPER}]|{_PARTICLE})"
 _INITIALS = f"(?:[{_UPPER}]\\.[\\s-]?){{0,3}}"
 _LETTER = f"(?:[{_LOWER}]|\\s?\\?\\s?(?=[a-z])|\\?(?=[\\s,]*[\\d(]))"
@@ -68,7 +68,7 @@ _YEAR = (
     r"|['\u2019]\d\d\b|\b(?:in\s+press|to\s+appear|forthcoming|submitted|under\s+review|in\s+prep"
     r"\w*)\b)"
 )
-# After a comma no year: read both as pages and as a year, a long row of years takes for ever.
+# After a comma no year: if years could also be pages, a long row of them takes exponential time.
 _PAGES = (
     r"(?:\s*(?::|[,;](?!\s*(?:1[89]|20)\d\d(?!\d|\s?[-\u2013])))\s*"
     r"(?:(?:pp?|[Ss]ections?|[Ss]ec|[Cc]hapters?|[Cc]hap|[Cc]h|[Ff]ig\w*|[Tt]able)\b"
@@ -81,7 +81,7 @@ _NARRATIVE = re.compile(
     f"{_START}(?:{_SEVERAL}|{_NAME}){_OWN}\\s*,?\\s*(?:\\(\\s*{_YEARS}\\s*\\)|\\[\\s*{_YEARS}\\s*\\])"
 )
 _RUNNING = re.compile(f"{_START}{_SEVERAL}{_OWN}\\s*[,.]?\\s*\\(?{_YEARS}")
-# One name, a comma and a year, where no bracket tells: not "in Prague, 2007".
+# One name, a comma and a year, where no bracket helps: not "in Prague, 2007".
 _PLACED = re.compile(
     f"(?:(?<=\\b[Aa]s in )|(?<!\\b[Ii]n ))(?<!\\b[Aa]t )(?<!\\b[Oo]f )"
     f"(?<!\\bsince )(?<!\\bfrom ){_START}{_NAME}\\s*,\\s*{_YEARS}"
@@ -96,7 +96,7 @@ _ENCLOSED = re.compile(
     f"{_YEARS}(?:\\s*,?\\s*inter\\s+alia)?"
 )
 _INNER = re.compile(r"\([^()\[\]]*\)|\[[^()\[\]]*\]")
-# A year that has lost its authors: at the beginning of a text, or after another mark.
+# A year that has lost its authors: at the beginning of a text, or after another mention.
 _ALONE = re.compile(
     f"^\\s*\\(\\s*{_YEARS}\\s*\\)|(?<=\\[CIT\\])(?:\\s*[,;]\\s*{_YEARS}(?=\\s*[,;)\\]])"
     f"|(?P<between>\\s*(?:,|\\band\\b)\\s*)\\(\\s*{_YEARS}\\s*\\))"
@@ -120,7 +120,7 @@ _SPANNED = re.compile(
 _ALPHA = re.compile(
     r"\[[A-Z][A-Za-z+]{1,7}\d\d[a-z]?(?:\s*[,;]\s*[A-Z][A-Za-z+]{1,7}\d\d[a-z]?)*\]"
 )
-# "(1; 2)", "(1, 3-5)" after a plain word that says nothing else of numbers.
+# "(1; 2)", "(1, 3-5)" after a plain word that is not about other numbers.
 _ROUND = re.compile(
     r"(?<=[a-z]{3})(?P<before>[\"'\u2019,.;]?\s)"
     f"\\(\\s*(?P<list>{_RANGE}(?:\\s*[,;]\\s*{_RANGE})+)\\s*\\)(?=[\\s.,;:)]|$)"
@@ -138,49 +138,49 @@ _RUN = re.compile(r"\[CIT\](?:(?:\s*[,;\u2013-]\s*|\s*)\[CIT\])+")
 _BRACKETED = re.compile(r"\(\s*(\[CIT\])\s*[,;.]?\s*\)|\[\s*(\[CIT\])\s*[,;.]?\s*\]")
 
 
-def mask_mentions_in(text: str, markers: Sequence[str] = ()) -> str:
-    """A text with each citation mark replaced by `MARK`; marks side by side become one.
+def mask_mentions_in(text: str, known: Sequence[str] = ()) -> str:
+    """A text with each citation mention replaced by `MENTION_MASK`; adjacent ones become one.
 
     Args:
         text: a sentence.
-        markers: marks that are known; they are replaced wherever they stand, whatever the white
+        known: mentions that are known; they are replaced wherever they stand, whatever the white
             space in them.
     """
-    for marker in sorted(filter(None, markers), key=len, reverse=True):
-        text = _exactly(marker).sub(MARK, text)
+    for mention in sorted(filter(None, known), key=len, reverse=True):
+        text = _exactly(mention).sub(MENTION_MASK, text)
     text = _SQUARE.sub(_square, text)
-    text = _ALPHA.sub(MARK, text)
-    text = _NARRATIVE.sub(MARK, text)
-    text = _INNER.sub(lambda found: _ENCLOSED.sub(MARK, found[0]), text)
-    text = _RUNNING.sub(MARK, text)
-    text = _PLACED.sub(MARK, text)
-    text = _OTHERS.sub(MARK, text)
-    text = _ALONE.sub(lambda found: f"{found['between'] or ''}{MARK}", text)
+    text = _ALPHA.sub(MENTION_MASK, text)
+    text = _NARRATIVE.sub(MENTION_MASK, text)
+    text = _INNER.sub(lambda match: _ENCLOSED.sub(MENTION_MASK, match[0]), text)
+    text = _RUNNING.sub(MENTION_MASK, text)
+    text = _PLACED.sub(MENTION_MASK, text)
+    text = _OTHERS.sub(MENTION_MASK, text)
+    text = _ALONE.sub(lambda match: f"{match['between'] or ''}{MENTION_MASK}", text)
     text = _ROUND.sub(_round, text)
-    text = _BRACKETED.sub(MARK, text)
-    text = _RUN.sub(MARK, text)
-    return _BRACKETED.sub(MARK, text)
+    text = _BRACKETED.sub(MENTION_MASK, text)
+    text = _RUN.sub(MENTION_MASK, text)
+    return _BRACKETED.sub(MENTION_MASK, text)
 
 
-def _exactly(marker: str) -> re.Pattern[str]:
-    before = r"(?<!\w)" if marker[0].isalnum() else ""
-    after = r"(?!\w)" if marker[-1].isalnum() else ""
-    parts = re.findall(r"\w+|[^\w\s]", marker)
+def _exactly(mention: str) -> re.Pattern[str]:
+    before = r"(?<!\w)" if mention[0].isalnum() else ""
+    after = r"(?!\w)" if mention[-1].isalnum() else ""
+    parts = re.findall(r"\w+|[^\w\s]", mention)
     return re.compile(before + r"\s*".join(map(re.escape, parts)) + after)
 
 
-def _square(found: re.Match[str]) -> str:
-    """Numbers in square brackets as a mark, unless they are an interval or a vector."""
-    single = found["list"].isdigit()
-    if not single and _SPANNED.search(found.string, 0, found.start()):
-        return found[0]
-    return MARK
+def _square(match: re.Match[str]) -> str:
+    """Numbers in square brackets as a mention, unless they are an interval or a vector."""
+    single = match["list"].isdigit()
+    if not single and _SPANNED.search(match.string, 0, match.start()):
+        return match[0]
+    return MENTION_MASK
 
 
-def _round(found: re.Match[str]) -> str:
-    """Numbers in round brackets as a mark, where they can be one."""
-    numbers = [int(n) for n in re.findall(r"\d+", found["list"])]
+def _round(match: re.Match[str]) -> str:
+    """Numbers in round brackets as a mention, where they can be one."""
+    numbers = [int(n) for n in re.findall(r"\d+", match["list"])]
     ascending = all(a < b for a, b in pairwise(numbers))
-    if not ascending or _COUNTED.search(found.string, 0, found.start("before")):
-        return found[0]
-    return found["before"] + MARK
+    if not ascending or _COUNTED.search(match.string, 0, match.start("before")):
+        return match[0]
+    return match["before"] + MENTION_MASK

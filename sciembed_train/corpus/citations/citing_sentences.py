@@ -1,10 +1,10 @@
 """Citing sentences of a full text: which sentence of a paragraph cites which works.
 
-Citation marks are found by their offsets, never by their text, and each is replaced by `MARK`: an
-author and a year give the cited paper away. Marks that stand together become one. A mark after
-a full stop, as raised numbers are written, belongs to the sentence before it.
+Citation mentions are located by their offsets, never by their text, and each is replaced by
+`MENTION_MASK`: an author and a year reveal the cited paper. Adjacent mentions become one. A mention
+after a full stop, as raised numbers are written, belongs to the sentence before it.
 
-Sentences are cut by ``syntok``, a rule-based splitter (``docs/data.md`` has what it was chosen by).
+Sentences are split by ``syntok``, a rule-based splitter (``docs/data.md`` compares it with others).
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from sciembed_train.corpus.fulltext.fulltext_records import Fulltext, Paragraph,
 from sciembed_train.corpus.fulltext.markup import without_markup, without_unarxive_markup
 from sciembed_train.errors import UserError
 
-MARK = "[CIT]"
-# Stand for the marks of a paragraph, one each in order: private characters, which no text means.
+MENTION_MASK = "[CIT]"
+# Stand for the mentions of a paragraph, one each in order: private characters, which no text uses.
 _FIRST, _LAST = 0xF0000, 0xFFFFD
-_HOLE = "[\U000f0000-\U000ffffd]"
-_HOLES = re.compile(_HOLE)
-_RUN = re.compile(f"{_HOLE}(?:[\\s,;]*{_HOLE})*")
-# Brackets around nothing but marks: an arXiv paper's own, which its markers stood in.
-_BRACKETED = re.compile(f"\\[\\s*({_HOLE}+)\\s*\\]|\\(\\s*({_HOLE}+)\\s*\\)")
+_PLACEHOLDER = "[\U000f0000-\U000ffffd]"
+_PLACEHOLDERS = re.compile(_PLACEHOLDER)
+_RUN = re.compile(f"{_PLACEHOLDER}(?:[\\s,;]*{_PLACEHOLDER})*")
+# Brackets around nothing but mentions: an arXiv paper's own, around its markup.
+_BRACKETED = re.compile(f"\\[\\s*({_PLACEHOLDER}+)\\s*\\]|\\(\\s*({_PLACEHOLDER}+)\\s*\\)")
 _ABBREVIATED = r"(?<!\bal)(?<!\bcf)(?<!\b[A-Z])(?<!\bRef)(?<!\bRefs)(?<!\bFig)(?<!\bEq)(?<!\bvs)"
-_RAISED = re.compile(f"{_ABBREVIATED}([.!?]) ?({_HOLE}+)(?= +[\"'(\\[]*[A-Z0-9]|$)")
-# Stands for a mark while sentences are cut: a word of small letters neither begins a sentence nor
-# ends one. Of bracketed marks the splitter makes sentences of their own.
+_RAISED = re.compile(f"{_ABBREVIATED}([.!?]) ?({_PLACEHOLDER}+)(?= +[\"'(\\[]*[A-Z0-9]|$)")
+# Stands for a mention while sentences are split: a word of small letters neither begins a sentence
+# nor ends one. The splitter makes sentences of their own of bracketed mentions.
 _WORD = "qcitationq"
 
 
 @dataclass(frozen=True)
-class Citing:
+class CitingSentence:
     """A sentence that cites something.
 
     Args:
-        text: the sentence, every mark replaced by `MARK`.
-        references: the bibliography entries it cites, each once, in order; None for a mark
-            that names none.
+        text: the sentence, every mention replaced by `MENTION_MASK`.
+        references: the bibliography entries it cites, each once, in order; None for a
+            mention that names none.
         before, after: its neighbours in the paragraph; empty where there are none.
     """
 
@@ -51,30 +51,32 @@ class Citing:
     after: str
 
 
-def citing_sentences(record: Fulltext) -> Iterator[Citing]:
+def citing_sentences(record: Fulltext) -> Iterator[CitingSentence]:
     """The sentences of a full text's body that cite something, in order."""
     for paragraph in record.body:
         yield from _of_paragraph(paragraph, record.shape == "unarxive")
 
 
-def _of_paragraph(paragraph: Paragraph, arxiv: bool) -> Iterator[Citing]:
-    text, references = _with_holes(paragraph)
+def _of_paragraph(paragraph: Paragraph, arxiv: bool) -> Iterator[CitingSentence]:
+    text, references = _with_placeholders(paragraph)
     if not references:
         return
     clean = without_unarxive_markup if arxiv else without_markup
     text = " ".join(clean(text, paragraph.formulas).split())
     sentences = split_sentences(_tidy(text))
-    shown = [_RUN.sub(MARK, sentence) for sentence in sentences]
+    masked = [_RUN.sub(MENTION_MASK, sentence) for sentence in sentences]
     for i, sentence in enumerate(sentences):
-        cited = [references[ord(hole) - _FIRST] for hole in _HOLES.findall(sentence)]
+        cited = [
+            references[ord(placeholder) - _FIRST] for placeholder in _PLACEHOLDERS.findall(sentence)
+        ]
         if cited:
-            before = shown[i - 1] if i else ""
-            after = shown[i + 1] if i + 1 < len(shown) else ""
-            yield Citing(shown[i], tuple(dict.fromkeys(cited)), before, after)
+            before = masked[i - 1] if i else ""
+            after = masked[i + 1] if i + 1 < len(masked) else ""
+            yield CitingSentence(masked[i], tuple(dict.fromkeys(cited)), before, after)
 
 
-def _with_holes(paragraph: Paragraph) -> tuple[str, list[str | None]]:
-    """The text with one private character for each mark, and what each mark cites."""
+def _with_placeholders(paragraph: Paragraph) -> tuple[str, list[str | None]]:
+    """The text with one private character for each mention, and what each mention cites."""
     text = paragraph.text
     parts: list[str] = []
     references: list[str | None] = []
@@ -82,10 +84,10 @@ def _with_holes(paragraph: Paragraph) -> tuple[str, list[str | None]]:
     for start, end, reference in sorted(_spans(paragraph.cite_spans, len(text))):
         if start < at or len(references) > _LAST - _FIRST:  # it overlaps the one before
             continue
-        parts += [_HOLES.sub("", text[at:start]), chr(_FIRST + len(references))]
+        parts += [_PLACEHOLDERS.sub("", text[at:start]), chr(_FIRST + len(references))]
         references.append(reference or None)
         at = end
-    parts.append(_HOLES.sub("", text[at:]))
+    parts.append(_PLACEHOLDERS.sub("", text[at:]))
     return "".join(parts), references
 
 
@@ -99,8 +101,8 @@ def _spans(spans: Sequence[Mapping[str, Any]], length: int) -> Iterator[tuple[in
 
 
 def _tidy(text: str) -> str:
-    """Marks that stand together as one run of characters, before the stop of their sentence."""
-    text = _RUN.sub(lambda run: "".join(_HOLES.findall(run[0])), text)
+    """Adjacent mentions as one run of characters, before the full stop of their sentence."""
+    text = _RUN.sub(lambda run: "".join(_PLACEHOLDERS.findall(run[0])), text)
     text = _BRACKETED.sub(lambda run: run[1] or run[2], text)
     return _RAISED.sub(r" \2\1", text)
 
@@ -115,12 +117,12 @@ def split_sentences(text: str) -> list[str]:
         from syntok import segmenter
     except ImportError as error:
         raise UserError(
-            "Cutting a text into sentences needs the package syntok, which is not installed: "
+            "Splitting a text into sentences needs the package syntok, which is not installed: "
             "pip install 'sciembed_train[prepare]'."
         ) from error
     text = text.replace(_WORD, "")
-    holes = iter(_HOLES.findall(text))
-    view = _HOLES.sub(_WORD, text)
+    placeholders = iter(_PLACEHOLDERS.findall(text))
+    view = _PLACEHOLDERS.sub(_WORD, text)
     starts = [sentence[0].offset for paragraph in segmenter.process(view) for sentence in paragraph]
     pieces = [view[a:b].strip() for a, b in pairwise([*starts, len(view)])]
     joined: list[str] = []
@@ -130,11 +132,11 @@ def split_sentences(text: str) -> list[str]:
             joined[-1] += " " + piece
         else:
             joined.append(piece)
-    return [re.sub(_WORD, lambda _: next(holes), sentence) for sentence in joined]
+    return [re.sub(_WORD, lambda _: next(placeholders), sentence) for sentence in joined]
 
 
 def candidate_ids(row: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Of every bibliography entry of a record the ids that a papers file may know it by.
+    """The ids by which a papers file may know each bibliography entry of a record.
 
     S2ORC's link (a paper of S2ORC) first, then DOI, arXiv, PubMed and OpenAlex ids as they stand;
     of an id that is an address, also its last part.
@@ -150,13 +152,13 @@ def candidate_ids(row: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _ids(entry: Mapping[str, Any]) -> Iterator[str]:
-    given: list[Any] = [entry.get("link"), entry.get("links")]
+    values: list[Any] = [entry.get("link"), entry.get("links")]
     for name in ("ids", "other_ids"):
         ids = entry.get(name)
         if isinstance(ids, Mapping):
-            for value in ids.values():
-                given += value if isinstance(value, list | tuple) else [value]
-    for value in given:
+            for entry_id in ids.values():
+                values += entry_id if isinstance(entry_id, list | tuple) else [entry_id]
+    for value in values:
         if isinstance(value, int) and not isinstance(value, bool):
             value = str(value)
         if not isinstance(value, str) or not value.strip():

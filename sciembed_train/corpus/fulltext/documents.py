@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sciembed_train.corpus.audit import Audit, BadRow
+from sciembed_train.corpus.audit import Audit, BadRow, checked_rows, in_brackets, list_reasons
 from sciembed_train.corpus.fulltext.fulltext_records import FIELDS, Shape, read_fulltext
-from sciembed_train.corpus.papers import assign_splits
 from sciembed_train.corpus.readers.registry import FULLTEXT_READERS
 from sciembed_train.corpus.readers.tables import Table
+from sciembed_train.corpus.splits import assign_splits
 from sciembed_train.corpus.store.corpus_folder import SPLITS, Split, save_documents
-from sciembed_train.corpus.validation import is_unicode, not_unicode, read_id
+from sciembed_train.corpus.validation import is_unicode, not_unicode, read_id, repeated_id
 from sciembed_train.errors import UserError
 from sciembed_train.progress import Stage
 
@@ -93,19 +93,18 @@ def write_documents(
     places = array("q")
     texts: set[bytes] = set()
     with _Writer(folder / "documents.parquet", seed, shares, lists) as writer:
-        for place, row in table.rows():
-            audit.rows += 1
-            if audit.rows % 256 == 0:
-                stage.reach(audit.rows)
-            found = row if isinstance(row, BadRow) else _read(row, table, place, shape)
-            if isinstance(found, BadRow):
-                audit.bad(found, table.where(place))
-                continue
-            name, text = found
+        rows = (
+            (place, row if isinstance(row, BadRow) else _read(row, table, place, shape))
+            for place, row in table.rows()
+        )
+        for place, (name, text) in checked_rows(rows, table.where, audit, stage, every=256):
             if name is not None:
                 before = seen.setdefault(name, len(places))
                 if before != len(places):
-                    audit.bad(_given_twice(name, table.where(places[before])), table.where(place))
+                    audit.bad(
+                        repeated_id(name, table.where(places[before]), "document"),
+                        table.where(place),
+                    )
                     continue
                 places.append(place)
             if not text:
@@ -117,8 +116,6 @@ def write_documents(
                 continue
             texts.add(digest)
             writer.add(name if name is not None else table.name(place), text)
-    stage.reach(audit.rows)
-    audit.check()
     audit.kept = len(writer)
     if table.ignored_files:
         audit.notes.append(
@@ -183,20 +180,9 @@ def collapse(text: str) -> str | BadRow:
     return " ".join(piece for piece in pieces if piece)
 
 
-def _given_twice(name: str, place: str) -> BadRow:
-    return BadRow(
-        "paper_id given twice",
-        f"`paper_id` {name!r} was given before, at {place}; every document has its own.",
-    )
-
-
 def _save(table: Table, folder: Path, writer: _Writer, audit: Audit) -> dict[str, Any]:
     if not len(writer):
-        dropped = [
-            f"{d.count:,}: {reason}, the first at {d.examples[0]}"
-            for reason, d in audit.dropped.items()
-        ]
-        why = f" ({'; '.join(dropped)})" if dropped else ""
+        why = in_brackets(list_reasons(audit.dropped, places=True))
         raise UserError(
             f"{table.source}: there is no document with a text among {audit.rows:,} rows{why}. "
             "There is nothing to read."

@@ -2,166 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sciembed_train.corpus.audit import in_brackets, list_reasons
+from sciembed_train.corpus.build_job import PaperJob
 from sciembed_train.corpus.citations.context_groups import ContextGroups
+from sciembed_train.corpus.mining.pair_files import (
+    SentencePairWriter,
+    write_citing_sentences,
+    write_pairs,
+)
 from sciembed_train.corpus.mining.sentence_pair_mining import SentenceMiner
-from sciembed_train.corpus.papers import Papers
-from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.corpus.readers.tables import Table
-from sciembed_train.corpus.sql_engine import Engine
 from sciembed_train.corpus.store.corpus_folder import SENTENCE_PAIRS, SPLITS, ArrayWriter
 from sciembed_train.errors import UserError
-from sciembed_train.progress import Progress
 
 SENTENCES = (
     "SELECT n.sentence, n.split, s.* FROM source s JOIN numbered n ON n.mention = s.mention "
     "ORDER BY n.sentence"
 )
-OF_SENTENCES = "citing sentences"  # the parts of the report
-OF_PAIRS = "sentence pairs"
+SENTENCE_REPORT = "citing sentences"  # the entries of report.json
+PAIR_REPORT = "sentence pairs"
 
 
-def build_sentence_pairs(
-    folder: Path,
-    work: Path,
-    settings: PrepareSettings,
-    papers: Papers,
-    split: NDArray[np.int8],
-    sentences: ContextGroups,
-    table: Table,
-    report: dict[str, Any],
-    progress: Progress,
-    engine: Engine,
-) -> dict[str, Any]:
+def build_sentence_pairs(job: PaperJob, sentences: ContextGroups, table: Table) -> dict[str, Any]:
     """Mine and write the pairs of sentences; counts for ``corpus.json``.
 
-    The tables of co-cited papers in the engine are taken over.
+    The database's tables of co-cited papers are replaced.
+
+    Args:
+        job: the corpus that is being built.
+        sentences: the citing sentences that may be used.
+        table: the file that they come from.
 
     Raises:
         UserError: no training pair is left.
     """
-    miner = SentenceMiner(engine, work, settings.cocitation_mining, settings.seed)
-    to = folder / SENTENCE_PAIRS
-    to.mkdir()
-    with progress.stage("sentence pairs", unit="pairs") as stage:
-        miner.mine(sentences.mentions, sentences.members, split)
-        counts = _save_pairs(to, miner, stage.reach)
-        _save_papers(to, miner)
-        found = engine.batches(SENTENCES, sentences.texts)
-        save_citing(to / "sentences.parquet", "sentence", found, papers, table, True)
+    mining = job.settings.cocitation_mining
+    miner = SentenceMiner(job.engine, job.work, mining, job.settings.seed)
+    folder = job.folder / SENTENCE_PAIRS
+    folder.mkdir()
+    with job.progress.stage("sentence pairs", unit="pairs") as stage:
+        miner.mine(sentences.mentions, sentences.members, job.split)
+        sizes = dict(zip(SPLITS, miner.by_split(), strict=True))
+        writers = [SentencePairWriter(folder, name, size) for name, size in sizes.items()]
+        write_pairs(miner.pairs(), writers, stage.reach)
+        _save_papers(folder, miner)
+        batches = job.engine.batches(SENTENCES, sentences.texts)
+        path = folder / "sentences.parquet"
+        write_citing_sentences(path, "sentence", batches, job.papers, table, with_split=True)
+    counts = {"sentence_pairs": sizes, "citing_sentences": miner.number("numbered")}
     audit = sentences.audit
-    for reason, (n, first) in miner.left_out().items():
-        for place in first:
-            audit.drop(reason, table.where(place))
-        audit.dropped[reason].count = n
+    for reason, (count, places) in miner.left_out().items():
+        audit.drop_many(reason, count, map(table.where, places))
     audit.kept = counts["citing_sentences"]
-    report[OF_SENTENCES] = audit.as_dict()
-    report[OF_PAIRS] = _explain(miner, counts, sentences)
-    if not counts["sentence_pairs"]["train"]:
-        raise UserError(_why_nothing(report, settings.cocitation_mining.sentence_pairs))
+    job.report[SENTENCE_REPORT] = audit.as_dict()
+    job.report[PAIR_REPORT] = _explain(miner, sizes, sentences)
+    if not sizes["train"]:
+        raise UserError(no_sentence_pairs_message(job.report, mining.sentence_pairs))
     return counts
 
 
-def _save_pairs(to: Path, miner: SentenceMiner, on_pairs: Callable[[int], None]) -> dict[str, Any]:
-    """Write the pairs of each split as arrays and as Parquet; counts for ``corpus.json``."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    schema = pa.schema([("a", pa.int32()), ("b", pa.int32())])
-    sizes = miner.by_split()
-    arrays = [
-        ArrayWriter(to / f"{name}.npy", "<i4", (n, 2))
-        for name, n in zip(SPLITS, sizes, strict=True)
-    ]
-    tables = [pq.ParquetWriter(to / f"{name}.parquet", schema) for name in SPLITS]
-    done = 0
-    for pairs in miner.pairs():
-        for number, (array, table) in enumerate(zip(arrays, tables, strict=True)):
-            rows = pairs.rows[pairs.split == number]
-            array.add(rows)
-            if len(rows):
-                columns = [pa.array(np.ascontiguousarray(column)) for column in rows.T]
-                table.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
-        done += len(pairs.rows)
-        on_pairs(done)
-    for writer in (*arrays, *tables):
-        writer.close()
-    return {
-        "sentence_pairs": dict(zip(SPLITS, sizes, strict=True)),
-        "citing_sentences": miner.number("numbered"),
-    }
-
-
-def _save_papers(to: Path, miner: SentenceMiner) -> None:
-    """Write which papers each sentence's text cites, end to end, and where each one's begin."""
-    n = miner.number("numbered")
-    papers = ArrayWriter(to / "papers.npy", "<i4", (miner.number_of_cites(),))
-    offsets = np.zeros(n + 1, np.int64)
+def _save_papers(folder: Path, miner: SentenceMiner) -> None:
+    """Write the papers that each sentence's text cites, end to end, and where each one's begin."""
+    papers = ArrayWriter(folder / "papers.npy", "<i4", (miner.number_of_cites(),))
+    offsets = np.zeros(miner.number("numbered") + 1, np.int64)
     for sentences, cited in miner.cites():
         papers.add(cited)
-        counts = np.bincount(sentences - sentences[0])  # ascending, so of a few of them
+        counts = np.bincount(sentences - sentences[0])  # ascending: of one short range
         offsets[sentences[0] + 1 :][: len(counts)] += counts
     papers.close()
-    np.save(to / "papers_offsets.npy", np.cumsum(offsets))
-
-
-def save_citing(
-    path: Path,
-    number: str,
-    batches: Iterable[Any],
-    papers: Papers,
-    table: Table,
-    with_split: bool = False,
-) -> None:
-    """Write citing sentences for people and other programs.
-
-    Args:
-        path: a Parquet file.
-        number: the column that numbers them.
-        batches: record batches in that order: the number, what `ContextGroups.texts` holds, and
-            perhaps ``split``.
-        papers: the papers of the corpus.
-        table: where they were read from.
-        with_split: whether to write the split.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    kinds = {number: pa.int64()} | dict.fromkeys(
-        ("citing_id", "text", "before", "after"), pa.string()
-    )
-    made = {"papers": pa.list_(pa.int32()), "paper_ids": pa.list_(pa.string())}
-    made |= ({"split": pa.string()} if with_split else {}) | {"place": pa.string()}
-    schema = pa.schema(list((kinds | made).items()))
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for batch in batches:
-            cited = batch.column("cited").to_pylist()
-            found = {
-                "papers": cited,
-                "paper_ids": [[papers.ids[paper] for paper in group] for group in cited],
-                "place": [table.name(place) for place in batch.column("place").to_pylist()],
-            }
-            if with_split:
-                found["split"] = [SPLITS[n] for n in batch.column("split").to_pylist()]
-            arrays = [batch.column(name).cast(kind) for name, kind in kinds.items()]
-            arrays += [pa.array(found[name], kind) for name, kind in made.items()]
-            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+    np.save(folder / "papers_offsets.npy", np.cumsum(offsets))
 
 
 def _explain(
-    miner: SentenceMiner, counts: Mapping[str, Any], sentences: ContextGroups
+    miner: SentenceMiner, sizes: Mapping[str, int], sentences: ContextGroups
 ) -> dict[str, Any]:
-    """What became of the sentences on the way to pairs."""
-    found: dict[str, Any] = {
-        "pairs": dict(counts["sentence_pairs"]),
-        "of sentences that cite the same": miner.settings.sentence_pairs,
-        f"{miner.settings.sentence_pairs}s that two sentences or more cite": miner.lists(),
+    """Counts of the sentences on the way to pairs, for ``report.json``."""
+    settings = miner.settings
+    facts: dict[str, Any] = {
+        "pairs": dict(sizes),
+        "of sentences that cite the same": settings.sentence_pairs,
+        f"{settings.sentence_pairs}s that two sentences or more cite": miner.lists(),
         "sentences by papers cited": {str(n): k for n, k in sorted(sentences.sizes.items())},
         "cited papers left out of sentences": {
             reason: dropped.as_dict() for reason, dropped in sentences.removed.items()
@@ -169,27 +95,26 @@ def _explain(
     }
     lists, pairs = miner.cut()
     if lists:
-        found[f"lists with more than {miner.settings.max_pairs:,} pairs"] = lists
-        found["pairs of such lists not taken"] = pairs
-    return found
+        facts[f"lists with more than {settings.max_pairs:,} pairs"] = lists
+        facts["pairs of such lists not taken"] = pairs
+    return facts
 
 
-def _why_nothing(report: Mapping[str, Any], by: str) -> str:
-    """Why there is no training pair, with numbers, and what to do."""
-    given, facts = report[OF_SENTENCES], report[OF_PAIRS]
-    why = [
-        f"{d['count']:,}: {reason}, the first at {d['examples'][0]}"
-        for reason, d in given["dropped"].items()
-    ]
-    told = f" ({'; '.join(why)})" if why else ""
+def no_sentence_pairs_message(report: Mapping[str, Any], grouping: str) -> str:
+    """The message that there is no training pair: why, with numbers, and what to do.
+
+    Args:
+        report: the entries of ``report.json``.
+        grouping: ``set`` or ``paper``, as in ``sentence_pairs``.
+    """
+    rows, facts = report[SENTENCE_REPORT], report[PAIR_REPORT]
+    why = in_brackets(list_reasons(rows["dropped"], places=True))
     lines = [
         "No training pair of sentences can be made.",
-        f"Of {given['rows']:,} citing sentences {given['kept']:,} can be used{told}.",
+        f"Of {rows['rows']:,} citing sentences {rows['kept']:,} can be used{why}.",
     ]
-    left_out = facts["cited papers left out of sentences"]
-    if left_out:
-        told = "; ".join(f"{d['count']:,}: {reason}" for reason, d in left_out.items())
-        lines.append(f"Cited papers left out of sentences: {told}.")
+    if removed := facts["cited papers left out of sentences"]:
+        lines.append(f"Cited papers left out of sentences: {list_reasons(removed)}.")
     pairs = facts["pairs"]
     if sum(pairs.values()):
         lines.append(
@@ -197,7 +122,7 @@ def _why_nothing(report: Mapping[str, Any], by: str) -> str:
             "trains only if every paper that its sentences cite does: lower --dev-share and "
             "--test-share."
         )
-    elif by == "set":
+    elif grouping == "set":
         lines.append(
             "Give contexts of which several cite the same two papers or more; or pair those that "
             "cite one paper in common: --sentence-pairs paper (in a recipe "
@@ -205,7 +130,7 @@ def _why_nothing(report: Mapping[str, Any], by: str) -> str:
         )
     else:
         lines.append(
-            "Give contexts of which several cite the same paper, and see that the files name "
+            "Give contexts of which several cite the same paper, and check that the files name "
             "papers by the same ids."
         )
     return " ".join(lines)

@@ -12,7 +12,8 @@ lowest count (of a spread of exactly 1: 1):
 - easy triplets fill up to ``k``: a positive with a count above lowest + m, and any paper of
   ``metadata.json`` that is neither related nor the query itself.
 
-Draws are with replacement, as there; the generator is seeded by the seed and the query's id.
+Draws are with replacement, as in that script; the seed and the query's id seed
+the generator.
 """
 
 from __future__ import annotations
@@ -27,14 +28,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sciembed_train.corpus.audit import Audit, BadRow, Dropped
+from sciembed_train.corpus.audit import Audit, BadRow, Dropped, list_reasons
 from sciembed_train.corpus.mining.triplet_mining import TripletMining
+from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.readers.json_members import iter_json
 from sciembed_train.corpus.store.corpus_folder import Split
 from sciembed_train.corpus.validation import spell
 from sciembed_train.errors import UserError
 
-CITES = 5  # the count that says: the query cites it
+CITES = 5  # the count of a paper that the query cites
 
 FEW = "fewer than 3 related papers"
 EQUAL = "all its related papers have the same count"
@@ -43,11 +45,11 @@ CLOSE = "no related paper stands above the lowest count by more than the margin"
 
 @dataclass
 class MarginResult:
-    """What the rule gave for the queries of one split.
+    """The result of the rule for the queries of one split.
 
     Args:
-        queries: how many there are in the split.
-        by_rule: triplets by the rule alone, before texts are looked for: hard and easy.
+        queries: number of queries of the split.
+        by_rule: hard and easy triplets by the rule, before papers without a text are dropped.
         rows, hard: the triplets whose papers all have a text, as keys.
         dropped: why triplets were dropped, and how many.
         empty: why queries gave no triplet, and how many.
@@ -71,18 +73,17 @@ class MarginResult:
         }
 
     def explain(self) -> str:
-        """One sentence on what became of the split's queries."""
+        """One sentence on the triplets of the split's queries."""
         hard, easy = self.by_rule["hard"], self.by_rule["easy"]
         text = (
             f"by SPECTER's rule its {self.queries:,} queries give {hard + easy:,} triplets, "
             f"{hard:,} with a hard and {easy:,} with an easy negative"
         )
         if self.empty:
-            why = "; ".join(f"{d.count:,}: {reason}" for reason, d in self.empty.items())
-            text += f" (queries without any: {why})"
+            text += f" (queries without any: {list_reasons(self.empty)})"
         if self.dropped:
-            why = "; ".join(f"{d.count:,}: {reason}" for reason, d in self.dropped.items())
             dropped = sum(d.count for d in self.dropped.values())
+            why = list_reasons(self.dropped)
             text += f"; of these {dropped:,} are dropped for missing text ({why})"
         return text
 
@@ -101,7 +102,7 @@ def margin_triplets(
         counts: its related papers and their counts.
         universe: ids that easy negatives are drawn from.
         settings: ``per_query`` triplets, ``hard`` of them hard, ``margin_fraction``.
-        rng: where the draws come from.
+        rng: the source of the draws.
     """
     if len(counts) < 3:
         return FEW
@@ -135,7 +136,7 @@ def _unrelated(
         other = universe[int(rng.integers(len(universe)))]
         if other != query and other not in counts:
             return other
-    # Nearly everything is related, or chance would have it so: look at all.
+    # Nearly everything is related, or the draws were unlucky: look at all.
     left = [other for other in universe if other != query and other not in counts]
     return left[int(rng.integers(len(left)))] if left else None
 
@@ -143,34 +144,28 @@ def _unrelated(
 def mine_margin(
     data: Path,
     lists: Mapping[Split, set[str]],
-    key: Mapping[str, int],
-    ids: Sequence[str],
-    usable: NDArray[np.bool_],
+    papers: Papers,
     settings: TripletMining,
     seed: int,
     audit: Audit,
 ) -> tuple[dict[Split, MarginResult], NDArray[np.int32]]:
-    """Triplets of every split from ``data.json``, and the citations that it tells of.
+    """Triplets of every split from ``data.json``, and the citations in it.
 
     Args:
         data: the file.
         lists: the query ids of each split.
-        key: the key of each paper of ``metadata.json``.
-        ids: their ids, ascending.
-        usable: whether each has a text.
+        papers: those of ``metadata.json``.
         settings: the rule's numbers.
         seed: of every draw.
         audit: the account of the file's queries.
 
     Raises:
-        UserError: the file is not as it should be.
+        UserError: the file has another structure, or more malformed rows than allowed.
     """
     results: dict[Split, MarginResult] = {
-        split: MarginResult(queries=len(wanted)) for split, wanted in lists.items()
+        split: MarginResult(queries=len(ids)) for split, ids in lists.items()
     }
-    waiting: dict[str, Split] = {
-        query: split for split, wanted in lists.items() for query in wanted
-    }
+    waiting: dict[str, Split] = {query: split for split, ids in lists.items() for query in ids}
     edges: list[tuple[int, int]] = []
     for line, query, related in iter_json(data):
         audit.rows += 1
@@ -181,9 +176,9 @@ def mine_margin(
             continue
         assert query is not None
         audit.kept += 1
-        citing = key.get(query)
+        citing = papers.key.get(query)
         if citing is not None:
-            cited = (key.get(other) for other, count in counts.items() if count == CITES)
+            cited = (papers.key.get(other) for other, count in counts.items() if count == CITES)
             edges.extend((citing, other) for other in cited if other not in (None, citing))
         split = waiting.pop(query, None)
         if split is None:
@@ -192,13 +187,13 @@ def mine_margin(
         result = results[split]
         digest = hashlib.sha256(query.encode()).digest()
         rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
-        chosen = margin_triplets(query, counts, ids, settings, rng)
+        chosen = margin_triplets(query, counts, papers.ids, settings, rng)
         if isinstance(chosen, str):
             result.empty.setdefault(chosen, Dropped()).add(place)
             continue
         for positive, negative, hard in chosen:
             result.by_rule["hard" if hard else "easy"] += 1
-            _keep(result, (query, positive, negative), hard, key, usable)
+            _keep(result, (query, positive, negative), hard, papers)
     audit.check()
     for query, split in sorted(waiting.items()):
         results[split].empty.setdefault("not a query of data.json", Dropped()).add(query)
@@ -210,20 +205,19 @@ def _keep(
     result: MarginResult,
     triplet: tuple[str, str, str],
     hard: bool,
-    key: Mapping[str, int],
-    usable: NDArray[np.bool_],
+    papers: Papers,
 ) -> None:
     for name, paper_id in zip(("query", "positive", "negative"), triplet, strict=True):
-        number = key.get(paper_id)
+        number = papers.key.get(paper_id)
         reason = None
         if number is None:
             reason = f"the {name} is not in metadata.json"
-        elif not usable[number]:
+        elif not papers.usable[number]:
             reason = f"the {name} has no title and no abstract"
         if reason:
             result.dropped.setdefault(reason, Dropped()).add(" ".join(triplet))
             return
-    a, b, c = (key[paper_id] for paper_id in triplet)
+    a, b, c = (papers.key[paper_id] for paper_id in triplet)
     result.rows.append((a, b, c))
     result.hard.append(hard)
 

@@ -31,9 +31,9 @@ from sciembed_train.corpus.mining.cocitation_mining import (
     RING,
     ROWS,
     CocitationMiner,
-    CocitationMining,
     left_out,
 )
+from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
 from sciembed_train.corpus.sql_engine import Engine, statements
 
 SQL = statements(Path(__file__).with_suffix(".sql"))

@@ -1,4 +1,4 @@
-"""What became of papers and citations on the way to triplets, in counts and in words."""
+"""How many papers and citations led to triplets, and why none did."""
 
 from __future__ import annotations
 
@@ -8,62 +8,56 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sciembed_train.corpus.audit import EXAMPLES, in_brackets, list_reasons
 from sciembed_train.corpus.mining.triplet_mining import Triplets
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.store.corpus_folder import SPLITS
 
 
-def explain_mining(
-    mined: Triplets,
+def explain_triplets(
+    triplets: Triplets,
     split: NDArray[np.int8],
     counts: Mapping[str, Any],
     papers: Papers,
     citations: NDArray[np.int32] | None,
 ) -> dict[str, Any]:
-    """What became of the papers and citations on the way to triplets."""
-    explained: dict[str, Any] = {
-        name: dict(counts[name]) for name in ("queries", "triplets", "hard")
-    }
+    """Counts of the papers and citations on the way to triplets, for ``report.json``."""
+    facts: dict[str, Any] = {name: dict(counts[name]) for name in ("queries", "triplets", "hard")}
     if citations is not None:
         usable = papers.usable
         textless = ~(usable[citations[:, 0]] & usable[citations[:, 1]])
-        explained["citations with a text at both ends"] = int((~textless).sum())
-        explained["citations left out for want of a text"] = {
+        facts["citations with a text at both ends"] = int((~textless).sum())
+        facts["citations left out for want of a text"] = {
             "count": int(textless.sum()),
-            "examples": _pairs(papers, citations[textless][:20]),
+            "examples": _pairs(papers, citations[textless][:EXAMPLES]),
         }
-    by_split = {
-        name: int((split[mined.without_hops] == number).sum()) for number, name in enumerate(SPLITS)
-    }
-    explained["queries left out for want of a hard negative"] = {
-        "count": len(mined.without_hops),
+    split_of = split[triplets.without_hops]
+    by_split = {name: int((split_of == number).sum()) for number, name in enumerate(SPLITS)}
+    facts["queries left out for want of a hard negative"] = {
+        "count": len(triplets.without_hops),
         "by split": by_split,
-        "examples": [papers.ids[i] for i in mined.without_hops[:20]],
+        "examples": [papers.ids[i] for i in triplets.without_hops[:EXAMPLES]],
     }
-    explained["triplets not made: no paper left for an easy negative"] = mined.unfilled
-    return explained
+    facts["triplets not made: no paper left for an easy negative"] = triplets.unfilled
+    return facts
 
 
 def _pairs(papers: Papers, citations: NDArray[np.int32]) -> list[str]:
     return [f"{papers.ids[a]} cites {papers.ids[b]}" for a, b in citations]
 
 
-def why_nothing(report: Mapping[str, Any], papers: Papers) -> str:
-    """Why there is no training triplet, with numbers, and what to do."""
+def no_triplets_message(report: Mapping[str, Any], papers: Papers) -> str:
+    """The message that there is no training triplet: why, with numbers, and what to do."""
     facts = report["triplets"]
     texts, n = int(papers.usable.sum()), len(papers.ids)
     lines = [f"No training triplet can be made. Of {n:,} papers {texts:,} have a text."]
     for name in ("citations", "pairs"):
         if name not in report:
             continue
-        given = report[name]
-        lines.append(f"Of {given['rows']:,} {name} {given['kept']:,} can be used")
-        why = [
-            f"{d['count']:,}: {reason}, the first at {d['examples'][0]}"
-            for reason, d in {**given["malformed"], **given["dropped"]}.items()
-        ]
-        lines[-1] += f" ({'; '.join(why)})." if why else "."
-        lines.extend(given["notes"])
+        rows = report[name]
+        why = in_brackets(list_reasons({**rows["malformed"], **rows["dropped"]}, places=True))
+        lines.append(f"Of {rows['rows']:,} {name} {rows['kept']:,} can be used{why}.")
+        lines.extend(rows["notes"])
     if "pairs" in report:
         lines.append("The ids in both files must agree, and each split needs queries of its own.")
         return " ".join(lines)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from sciembed_train.corpus.audit import BadRow
+from sciembed_train.corpus.validation import missing_field
 
 Row = tuple[int, Mapping[str, Any] | BadRow]  # its number, and its fields
 Cells = tuple[int, Sequence[Any] | BadRow]
@@ -78,10 +79,4 @@ def named_columns(
         if missing is None:
             yield number, [row[name] for name in columns]
         else:
-            fields = ", ".join(map(str, row))[:200] or "none"
-            yield (
-                number,
-                BadRow(
-                    f"there is no {missing}", f"there is no `{missing}`; the fields are {fields}."
-                ),
-            )
+            yield number, missing_field(missing, row)

@@ -5,13 +5,13 @@ import pytest
 
 from sciembed_train.corpus.build import prepare
 from sciembed_train.corpus.citations.citing_sentences import (
-    Citing,
+    CitingSentence,
     candidate_ids,
     citing_sentences,
     split_sentences,
 )
 from sciembed_train.corpus.fulltext.fulltext_records import Fulltext, Paragraph, read_fulltext
-from sciembed_train.corpus.mining.cocitation_mining import CocitationMining
+from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
 from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.errors import UserError
 
@@ -34,8 +34,8 @@ def test_a_sentence_cites_what_is_marked_within_it_and_nothing_else():
     text = "First, we know A (Roe, 2000) and B [2]. Others do not. Then see [2], see [3]. The end."
     found = citing(text, spans(text, a="(Roe, 2000)", b="[2]", c="[3]"))
     assert found == [
-        Citing("First, we know A [CIT] and B [CIT].", ("a", "b"), "", "Others do not."),
-        Citing("Then see [CIT], see [CIT].", ("b", "c"), "Others do not.", "The end."),
+        CitingSentence("First, we know A [CIT] and B [CIT].", ("a", "b"), "", "Others do not."),
+        CitingSentence("Then see [CIT], see [CIT].", ("b", "c"), "Others do not.", "The end."),
     ]
 
 

@@ -12,8 +12,8 @@ from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.build import cached_corpus, prepare
 from sciembed_train.corpus.fulltext import documents
 from sciembed_train.corpus.fulltext.documents import collapse, open_fulltexts
-from sciembed_train.corpus.papers import assign_splits
 from sciembed_train.corpus.prepare_settings import PrepareSettings
+from sciembed_train.corpus.splits import assign_splits
 from sciembed_train.corpus.store.corpus_folder import SPLITS, Corpus
 from sciembed_train.errors import UserError
 from sciembed_train.text.tokenizer import TextTokenizer

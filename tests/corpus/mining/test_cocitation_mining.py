@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from sciembed_train.corpus.mining.cocitation_mining import CocitationMiner, CocitationMining
+from sciembed_train.corpus.mining.cocitation_mining import CocitationMiner
+from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
 from sciembed_train.corpus.sql_engine import running
 from sciembed_train.corpus.store.corpus_folder import SPLITS
 from sciembed_train.errors import UserError

@@ -13,6 +13,7 @@ from sciembed_train.corpus.mining.margin_mining import (
     mine_margin,
 )
 from sciembed_train.corpus.mining.triplet_mining import TripletMining
+from sciembed_train.corpus.papers import Papers
 from sciembed_train.errors import UserError
 
 UNIVERSE = [f"u{i}" for i in range(20)]
@@ -100,7 +101,9 @@ def test_missing_texts_are_counted_by_reason_and_the_rows_kept_are_keys(tmp_path
     key = {paper: i for i, paper in enumerate(ids)}
     audit = Audit("relations")
     lists = {"train": {"q", "r", "nowhere"}, "dev": set()}
-    results, citations = mine_margin(data, lists, key, ids, usable, TripletMining(), 0, audit)
+    results, citations = mine_margin(
+        data, lists, Papers(ids, key, usable), TripletMining(), 0, audit
+    )
     train = results["train"]
     assert train.by_rule == {"hard": 2, "easy": 3}
     assert [row[:2] for row in train.rows] == [(3, 0)] * len(train.rows)
@@ -131,9 +134,7 @@ def test_draws_depend_on_the_query_and_the_seed_not_on_the_order_of_the_file(tmp
         results, _ = mine_margin(
             path,
             {"train": set(ids)},
-            key,
-            ids,
-            np.ones(40, bool),
+            Papers(ids, key, np.ones(40, bool)),
             TripletMining(),
             3,
             Audit("relations"),
@@ -157,9 +158,7 @@ def test_a_damaged_file_is_told_with_its_place(tmp_path, text, message):
         mine_margin(
             tmp_path / "data.json",
             {"train": {"q"}},
-            {},
-            [],
-            np.ones(0, bool),
+            Papers([], {}, np.ones(0, bool)),
             TripletMining(),
             0,
             Audit("relations"),

@@ -1,0 +1,103 @@
+"""Citations from a user's files to pairs of integer keys.
+
+Shapes: ``E`` citations.
+"""
+
+from __future__ import annotations
+
+from array import array
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciembed_train.corpus.audit import Audit, BadRow
+from sciembed_train.corpus.papers import Papers
+from sciembed_train.corpus.readers.tables import Table
+from sciembed_train.corpus.validation import read_id
+from sciembed_train.progress import Stage
+
+
+def read_citations(table: Table, papers: Papers, audit: Audit, stage: Stage) -> NDArray[np.int32]:
+    """The distinct citations between known papers, ``[E, 2]``: citing, cited; ascending.
+
+    Self-citations, repetitions and citations of or by unknown papers are counted and left out.
+
+    Raises:
+        UserError: more rows are malformed than allowed.
+    """
+    citing, cited, places = array("i"), array("i"), array("q")
+    key = papers.key.get
+    rows = 0
+    first_unknown = None
+    for place, cells in table.cells(("citing", "cited")):
+        rows += 1
+        if rows % 65536 == 0:
+            stage.reach(rows)
+        if isinstance(cells, BadRow):
+            audit.bad(cells, table.where(place))
+            continue
+        a, b = cells
+        # Most ids are known as they stand; only the others are looked at closely.
+        i = key(a) if type(a) is str else None
+        j = key(b) if type(b) is str else None
+        if i is None or j is None:
+            ends = read_id(a, "citing"), read_id(b, "cited")
+            bad = next((end for end in ends if isinstance(end, BadRow)), None)
+            if bad is not None:
+                audit.bad(bad, table.where(place))
+                continue
+            i, j = key(ends[0]), key(ends[1])  # pyright: ignore[reportArgumentType]
+            if i is None or j is None:
+                unknown = [n for n, k in (("citing", i), ("cited", j)) if k is None]
+                if rows == 1 and len(unknown) == 2:
+                    first_unknown = ends
+                audit.drop(f"unknown {' and '.join(unknown)} paper", table.where(place))
+                continue
+        if i == j:
+            audit.drop("a paper citing itself", table.where(place))
+            continue
+        citing.append(i)
+        cited.append(j)
+        places.append(place)
+    stage.reach(rows)
+    audit.rows = rows
+    audit.check()
+    if first_unknown is not None and len(citing):
+        audit.notes.append(
+            f"The first row ({first_unknown[0]}, {first_unknown[1]}) names no known paper. If it "
+            "is a header, its columns should be called citing and cited."
+        )
+    pairs = _distinct(citing, cited, places, len(papers.ids), table, audit)
+    audit.kept = len(pairs)
+    return pairs
+
+
+def _distinct(
+    citing: array[int], cited: array[int], places: array[int], n: int, table: Table, audit: Audit
+) -> NDArray[np.int32]:
+    # In place, for there may be very many.
+    pairs = np.array(citing, np.int64)
+    pairs *= n
+    pairs += np.array(cited, np.int32)
+    order = np.argsort(pairs, kind="stable")
+    pairs = pairs[order]
+    repeated = np.flatnonzero(pairs[1:] == pairs[:-1]) + 1
+    first_rows = np.sort(order[repeated]).tolist()
+    audit.drop_many("given before", len(repeated), (table.where(places[r]) for r in first_rows))
+    del order
+    pairs = np.delete(pairs, repeated)
+    return np.stack([pairs // max(n, 1), pairs % max(n, 1)], axis=1).astype(np.int32)
+
+
+def save_citations(folder: Path, citations: NDArray[np.int32]) -> None:
+    """Write ``citations.npy`` and ``citations.parquet``."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    np.save(folder / "citations.npy", citations)
+    columns = {
+        "citing": np.ascontiguousarray(citations[:, 0]),
+        "cited": np.ascontiguousarray(citations[:, 1]),
+    }
+    pq.write_table(pa.table(columns), folder / "citations.parquet", compression="zstd")

@@ -1,0 +1,120 @@
+"""How pairs of co-cited papers and of citing sentences are mined: the settings and the filters."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from sciembed_train.errors import UserError
+
+Source = Literal["given", "references", "fulltexts"]
+Sentences = Literal["none", "set", "paper"]
+
+
+@dataclass(frozen=True)
+class CocitationMining:
+    """How pairs of co-cited papers are mined.
+
+    Args:
+        cocitations_from: ``given``: contexts and counted pairs; ``references`` adds the papers
+            that one paper cites, ``fulltexts`` the citing sentences of full texts.
+        max_group: papers that a context may cite; of longer lists its sentence says little.
+        min_words, max_words: of a context.
+        require_bracket: leave out contexts without a bracket or parenthesis.
+        one_per_citing: of a group's contexts in one citing paper, keep one.
+        min_contexts: contexts that a group must have.
+        min_count: how often a pair must be cited together.
+        max_pairs: pairs of one reference list, or of one context, at most.
+        min_sentences, max_sentences: of an abstract; no maximum if 0. Papers with other abstracts
+            are in no pair, as in the next two.
+        longest_sentence: words of each sentence of an abstract, at most; no limit if 0.
+        short_sentence: an abstract needs a sentence of more words.
+        mask_mentions: mask the citation marks in contexts that users give
+            (`corpus.citations.citation_mentions`); those of
+            full texts always are.
+        sentence_pairs: also pairs of contexts, as sentences: ``set``, of those that cite the same
+            two papers or more; ``paper``, of those that cite one paper in common, or more.
+    """
+
+    cocitations_from: Source = "given"
+    max_group: int = 10
+    min_words: int = 5
+    max_words: int = 100
+    require_bracket: bool = False
+    one_per_citing: bool = True
+    min_contexts: int = 1
+    min_count: int = 1
+    max_pairs: int = 1000
+    min_sentences: int = 0
+    max_sentences: int = 0
+    longest_sentence: int = 0
+    short_sentence: int = 0
+    mask_mentions: bool = True
+    sentence_pairs: Sentences = "none"
+
+    def __post_init__(self) -> None:
+        for name, choices in (("cocitations_from", Source), ("sentence_pairs", Sentences)):
+            if getattr(self, name) not in get_args(choices):
+                raise UserError(
+                    f"{name} is {getattr(self, name)!r}; it is one of "
+                    f"{', '.join(get_args(choices))}."
+                )
+        least = {"max_group": 2, "max_words": 1, "min_contexts": 1, "min_count": 1, "max_pairs": 1}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if type(value) is int and value < least.get(field.name, 0):
+                least_here = least.get(field.name, 0)
+                raise UserError(f"{field.name} must be {least_here} or more; got {value}.")
+        for low, high in (("min_words", "max_words"), ("min_sentences", "max_sentences")):
+            if 0 < getattr(self, high) < getattr(self, low):
+                raise UserError(
+                    f"{low} is {getattr(self, low)} and {high} {getattr(self, high)}: nothing is "
+                    "both."
+                )
+        if self.max_pairs > 10**6:
+            raise UserError(f"max_pairs must be 1,000,000 or less; got {self.max_pairs:,}.")
+
+    @classmethod
+    def faithful(cls) -> CocitationMining:
+        """The numbers of Aspire's own mining of abstract pairs from S2ORC."""
+        return cls(
+            max_group=3,
+            min_words=5,
+            max_words=60,
+            require_bracket=True,
+            min_sentences=3,
+            max_sentences=20,
+            longest_sentence=80,
+            short_sentence=4,
+            mask_mentions=False,
+        )
+
+    @property
+    def filters_abstracts(self) -> bool:
+        """Whether any abstract may be left out."""
+        limits = self.min_sentences, self.max_sentences, self.longest_sentence, self.short_sentence
+        return any(limits)
+
+    def admits(self, sentences: Sequence[str]) -> bool:
+        """Whether a paper with such an abstract may be in a pair."""
+        if len(sentences) < self.min_sentences or 0 < self.max_sentences < len(sentences):
+            return False
+        words = [len(sentence.split()) for sentence in sentences]
+        if self.longest_sentence and max(words, default=0) > self.longest_sentence:
+            return False
+        return not self.short_sentence or max(words, default=0) > self.short_sentence
+
+    def refuses(self, text: str, group: int = 0) -> str | None:
+        """Why a context is left out, as one of a group of so many papers; None if it is not."""
+        words = len(text.split())
+        if group > self.max_group:
+            return f"cites more than {self.max_group} papers (max_group)"
+        if words < self.min_words:
+            return f"fewer than {self.min_words} words (min_words)"
+        if words > self.max_words:
+            return f"more than {self.max_words} words (max_words)"
+        if self.require_bracket and not any(mark in text for mark in "(["):
+            return "no bracket (require_bracket)"
+        return None

@@ -1,0 +1,67 @@
+"""Triplets that users give ready-made, in place of mined ones.
+
+Shapes: ``N`` triplets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciembed_train.corpus.audit import Audit, BadRow, checked_rows
+from sciembed_train.corpus.papers import Papers
+from sciembed_train.corpus.readers.tables import Table
+from sciembed_train.corpus.validation import read_id
+from sciembed_train.progress import Stage
+
+NAMES = ("query", "positive", "negative")
+ALIASES = ("query_paper_id", "positive_id", "negative_id")
+
+
+def read_triplets(table: Table, papers: Papers, audit: Audit, stage: Stage) -> NDArray[np.int32]:
+    """Distinct triplets, ``[N, 3]``: query, positive, negative; ascending.
+
+    Those that name an unknown paper, one without a text, or a paper twice, are counted and left
+    out.
+
+    Raises:
+        UserError: more rows are malformed than allowed.
+    """
+    triplets: list[list[int]] = []
+    rows = ((place, _read_ids(cells)) for place, cells in table.cells(NAMES, ALIASES))
+    for place, ids in checked_rows(rows, table.where, audit, stage):
+        keys = [papers.key.get(paper_id) for paper_id in ids]
+        reason = _why_unusable(keys, papers)
+        if reason is not None:
+            audit.drop(reason, table.where(place))
+        else:
+            triplets.append(keys)  # pyright: ignore[reportArgumentType]
+    distinct = np.unique(np.array(triplets, np.int32).reshape(-1, 3), axis=0)
+    if len(distinct) < len(triplets):
+        audit.drop("given before", table.source, len(triplets) - len(distinct))
+    audit.kept = len(distinct)
+    return distinct
+
+
+def _read_ids(cells: Sequence[Any] | BadRow) -> list[str] | BadRow:
+    if isinstance(cells, BadRow):
+        return cells
+    ids: list[str] = []
+    for cell, name in zip(cells, NAMES, strict=True):
+        paper_id = read_id(cell, name)
+        if isinstance(paper_id, BadRow):
+            return paper_id
+        ids.append(paper_id)
+    return ids
+
+
+def _why_unusable(keys: list[int | None], papers: Papers) -> str | None:
+    for name, key in zip(NAMES, keys, strict=True):
+        if key is None:
+            return f"unknown {name}"
+        if not papers.usable[key]:
+            return f"{name} without a text"
+    return "a paper twice in one triplet" if len(set(keys)) < 3 else None

@@ -1,0 +1,97 @@
+"""Which papers and documents are held out: by lists of ids, or by a hash of the id.
+
+Shapes: ``P`` papers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciembed_train.corpus.audit import BadRow
+from sciembed_train.corpus.readers.files import read_lines
+from sciembed_train.corpus.store.corpus_folder import SPLITS, Split
+from sciembed_train.errors import UserError
+
+
+def assign_splits(
+    ids: Sequence[str],
+    seed: int,
+    dev_share: float,
+    test_share: float,
+    lists: Mapping[Split, set[str]] | None = None,
+) -> NDArray[np.int8]:
+    """The split of every paper as a query, ``[P]``: 0 for train, 1 for dev, 2 for test.
+
+    It is a hash of the id and the seed, so it depends on no other paper.
+
+    Args:
+        ids: of the papers or documents.
+        seed: of the hash.
+        dev_share: share of the ids that is held out as dev.
+        test_share: share of the ids that is held out as test.
+        lists: ids of a split that has those and no others.
+    """
+    lists = lists or {}
+    split = np.zeros(len(ids), np.int8)
+    test = 0.0 if "test" in lists else test_share
+    dev = 0.0 if "dev" in lists else dev_share
+    salt = f"{seed} ".encode()
+    for i, paper_id in enumerate(ids):
+        digest = hashlib.blake2b(salt + paper_id.encode(), digest_size=8).digest()
+        share = int.from_bytes(digest, "big") / 2**64
+        split[i] = 2 if share < test else 1 if share < test + dev else 0
+    for number, name in enumerate(SPLITS):
+        if name in lists:
+            split[[i for i, paper_id in enumerate(ids) if paper_id in lists[name]]] = number
+    return split
+
+
+def read_id_list(path: Path) -> set[str]:
+    """The paper ids of a text file, one a line.
+
+    Raises:
+        UserError: the file cannot be read or holds a line that is not UTF-8.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file (a list of paper ids, one a line).")
+    ids = set()
+    for line, text in read_lines(path):
+        if isinstance(text, BadRow):
+            raise UserError(f"{path}:{line}: {text.message}")
+        ids.add(text.strip())
+    return ids
+
+
+def check_disjoint(lists: Mapping[Split, set[str]]) -> None:
+    """Check that no id is in the lists of two splits.
+
+    Raises:
+        UserError: one is.
+    """
+    for a, b in combinations(lists, 2):
+        shared = sorted(lists[a] & lists[b])
+        if shared:
+            raise UserError(
+                f"{len(shared):,} ids are both {a} and {b} queries, the first is {shared[0]!r}. "
+                "A query belongs to one split."
+            )
+
+
+def unknown_ids_error(path: Path, ids: set[str], kinds: Sequence[str]) -> UserError:
+    """The error for a list of which no id is known.
+
+    Args:
+        path: the file of the list.
+        ids: the ids in it.
+        kinds: what they could name: ``paper``, ``document``.
+    """
+    return UserError(
+        f"{path}: not one of its {len(ids):,} ids is the id of a {' or '.join(kinds)} (the first "
+        f"is {min(ids)!r}). One `paper_id` a line is expected, no header."
+    )

@@ -1,0 +1,56 @@
+import json
+
+import pytest
+
+from sciembed_train.corpus.build import prepare
+from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
+from sciembed_train.corpus.prepare_settings import PrepareSettings, open_inputs
+from sciembed_train.errors import UserError
+from tests.helpers.cocitation_files import (
+    write_contexts,
+    write_letter_papers,
+)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"papers": None, "fulltexts": "f.txt", "contexts": "c"}, "--contexts names papers"),
+        ({"papers": None, "fulltexts": "f.txt", "cocitations": "c"}, "--cocitations names papers"),
+        (
+            {"cocitation_mining": CocitationMining(cocitations_from="references")},
+            "there are no references: give --citations",
+        ),
+        ({"exclude_ids": "f"}, "none are mined: give --contexts, --cocitations or"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(values, told):
+    with pytest.raises(UserError, match=told):
+        PrepareSettings(**({"papers": "p.jsonl", "to": "c"} | values))
+
+
+def test_corpora_made_without_co_citations_are_still_known_by_what_they_were(tmp_path):
+    write_letter_papers(tmp_path)
+    identity = open_inputs(PrepareSettings(tmp_path / "papers.jsonl")).identity
+    assert list(identity) == [
+        *("version", "sources", "format", "triplets", "dev_share", "test_share", "seed"),
+    ]
+    assert list(identity["sources"]) == ["papers"]
+    contexts = write_contexts(tmp_path, ["ab"])
+    excluded = tmp_path / "excluded.txt"
+    excluded.write_text("d\n")
+    names = set()
+    smaller = {"cocitation_mining": CocitationMining(max_group=2)}
+    for values in ({}, {"exclude_ids": excluded}, smaller):
+        asked = PrepareSettings(tmp_path / "papers.jsonl", contexts=contexts, **values)
+        names.add(json.dumps(open_inputs(asked).identity, sort_keys=True))
+    assert len(names) == 3
+
+
+def test_the_papers_of_specters_own_format_are_not_mined_for_pairs(tmp_path):
+    (tmp_path / "metadata.json").write_text('{"a": {"paper_id": "a", "title": "t"}}')
+    (tmp_path / "data.json").write_text("{}")
+    (tmp_path / "train.txt").write_text("a\n")
+    contexts = write_contexts(tmp_path, ["ab"])
+    with pytest.raises(UserError, match=r"SPECTER's own format.*--format plain"):
+        prepare(PrepareSettings(tmp_path, contexts=contexts, to=tmp_path / "c"))
