@@ -47,3 +47,16 @@ def test_a_page_names_commands_and_recipes_that_exist(page):
         for flag, value in pairwise(words):
             if flag == "-c" and value.islower():
                 assert find_recipe(value).is_file(), words
+
+
+def test_the_files_that_the_pages_of_methods_and_architecture_name_exist():
+    package = ROOT / "sciembed_train"
+    for name in ("methods.md", "architecture.md", "multi_gpu.md"):
+        for path in re.findall(
+            r"`((?:[\w.]+/)+[\w.]+\.(?:py|sql|md|yaml|sbatch))", page_text(name)
+        ):
+            assert (ROOT / path).exists() or (package / path).exists(), f"{name}: {path}"
+
+
+def page_text(name: str) -> str:
+    return (ROOT / "docs" / name).read_text()
