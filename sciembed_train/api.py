@@ -197,17 +197,10 @@ def embed(
         2,000 embeddings of width 768 in vectors.npy (ids in vectors.ids.txt).
     """
     from sciembed_train.inference.embed_file import embed_file
-    from sciembed_train.inference.options import EmbedSettings
+    from sciembed_train.inference.options import EmbedFileSettings, EmbedSettings
 
-    return embed_file(
-        model,
-        input,
-        to,
-        EmbedSettings(**settings),
-        max_bad_rows=max_bad_rows,
-        restart=restart,
-        quiet=not progress,
-    )
+    files = EmbedFileSettings(model, input, to, max_bad_rows, restart)
+    return embed_file(files, EmbedSettings(**settings), quiet=not progress)
 
 
 def evaluate(
@@ -285,6 +278,6 @@ def export_encoder(
         >>> st.export_encoder("checkpoints/specter", "my_encoder").differences
         {'AutoModel': 1e-06, 'SentenceTransformer': 1e-06}
     """
-    from sciembed_train.export.export_checkpoint import export_checkpoint
+    from sciembed_train.export.export_checkpoint import ExportSettings, export_checkpoint
 
-    return export_checkpoint(source, to, layout, adapter, base, overwrite)
+    return export_checkpoint(ExportSettings(source, to, layout, adapter, base, overwrite))

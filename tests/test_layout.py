@@ -45,7 +45,7 @@ MAY: dict[str, set[str]] = {
         *("encoder", "losses", "evaluation.metrics"),
         *("distributed", "optim", "optim_settings", "batch", "text", "errors"),
     },
-    "diagnostics": {"training", "distributed", "errors"},
+    "diagnostics": {"training", "config", "distributed", "errors"},
     "inference": {"encoder", "losses", "batch", "corpus", "text", "progress", "errors"},
     "evaluation": {
         *("inference", "encoder", "losses", "evaluation.metrics"),

@@ -3,51 +3,73 @@ sentences."""
 
 from __future__ import annotations
 
-import argparse
 import json
-from typing import get_args
+from dataclasses import dataclass
 
-from sciembed_train.corpus.alignment.alignments import MARKER, AlignSettings, By, alignment_folder
+from sciembed_train.config.output_settings import OutputSettings
+from sciembed_train.config.parser import CommandLine
+from sciembed_train.corpus.alignment.alignments import MARKER, AlignSettings, alignment_folder
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.inference.alignment import aligned
 from sciembed_train.progress import Progress
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="train align",
-        description="Say which sentences of co-cited papers say alike, by an encoder of sentences.",
+@dataclass(frozen=True)
+class AlignCommand:
+    """What is aligned, and by which model.
+
+    Args:
+        corpus: a folder made by prepare, with co-cited papers.
+        model: the encoder of single sentences: a model folder, a run folder or a hub name.
+        name: of the alignment; made of the model and the settings where it is empty.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ...; ``auto`` takes a GPU where there is one.
+    """
+
+    corpus: str
+    model: str
+    name: str = ""
+    device: str = "auto"
+
+
+def command_line() -> CommandLine:
+    """The options of ``train align``."""
+    line = CommandLine(
+        "align",
+        "Find the most similar sentences of co-cited papers, by an encoder of sentences.",
+        examples=(
+            "corpus --model checkpoints/sentences",
+            "corpus --model my_encoder --similarity dot --contexts 5 --name dot",
+        ),
     )
-    add = parser.add_argument
-    add("corpus", metavar="CORPUS", help="a folder made by prepare, with co-cited papers")
-    add("--model", required=True, metavar="FOLDER", help="encodes each sentence by itself")
-    add("--similarity", choices=get_args(By)[1:], help="instead of what the model records")
-    add("--contexts", type=int, metavar="N", default=10, help="most of a pair looked at (10)")
-    add("--seed", type=int, metavar="N", default=0, help="of their choice (0)")
-    add("--name", default="", help="of the alignment; of the model and the settings by default")
-    add("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
-    add("--quiet", action="store_true", help="print nothing but errors")
-    add("--json", action="store_true", help="print the summary as JSON")
-    return parser
+    line.add(AlignCommand, positionals=("corpus",))
+    line.add(AlignSettings)
+    line.add(OutputSettings)
+    return line
 
 
 def main(argv: list[str]) -> int:
-    """The command ``train align``."""
-    args = _parser().parse_args(argv)
-    settings = AlignSettings(args.similarity or "recorded", args.contexts, args.seed)
-    corpus = Corpus.open(args.corpus)
-    progress = Progress(quiet=args.quiet or args.json)
-    name = aligned(corpus, args.model, settings, args.name, progress, args.device)
+    """Run the command; 0 when done."""
+    settings = command_line().read(argv)
+    command, output = settings.get(AlignCommand), settings.get(OutputSettings)
+    corpus = Corpus.open(command.corpus)
+    name = aligned(
+        corpus,
+        command.model,
+        settings.get(AlignSettings),
+        command.name,
+        Progress(quiet=not output.progress),
+        command.device,
+    )
     folder = alignment_folder(corpus, name)
     info = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    if args.json:
+    if output.json:
         print(json.dumps({"alignment": str(folder), "name": name, **info}))
-    elif not args.quiet:
-        told = [
+    elif not output.quiet:
+        counts = [
             f"{split} {c['pairs']:,} ({c['with_contexts']:,} with citing sentences)"
             for split, c in info["counts"].items()
         ]
-        print(f"{folder}: pairs aligned by {info['similarity']}: {', '.join(told)}")
+        print(f"{folder}: pairs aligned by {info['similarity']}: {', '.join(counts)}")
         if not any(c["with_contexts"] for c in info["counts"].values()):
             print("no pair has a citing sentence: only data.sampling.align abstract can use it")
     return 0

@@ -2,39 +2,68 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from sciembed_train.config.recipe_options import RecipeCommandLine
+from sciembed_train.config.recipes import split_recipes
 from sciembed_train.diagnostics.checks import examine, exchanges
 from sciembed_train.diagnostics.finding import render
 from sciembed_train.errors import UserError
 
 
-def main(argv: list[str]) -> int:
-    """Print what this machine has and can do; 1 when something must be mended first, else 0."""
-    parser = argparse.ArgumentParser("train doctor", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    parser.add_argument("-c", "--config", action="append", default=[], help="a recipe, for --gpus")
-    parser.add_argument("--gpus", type=int, default=1, help="count what so many exchange in a step")
-    parser.add_argument(
-        "--measure", action="store_true", help="measure the ways of attending (encoder.attention)"
+@dataclass(frozen=True)
+class DoctorCommand:
+    """What is examined.
+
+    Args:
+        gpus: count what so many GPUs exchange in a step of the recipe.
+        measure: measure the implementations of attention (``encoder.attention``).
+        json: print one JSON object instead of a table.
+
+    Raises:
+        UserError: options do not go together.
+    """
+
+    gpus: int = 1
+    measure: bool = False
+    json: bool = False
+
+    def __post_init__(self) -> None:
+        if self.measure and self.json:
+            raise UserError("--measure prints a table for people; leave --json out.")
+        if self.gpus < 1:
+            raise UserError(f"--gpus must be 1 or more; got {self.gpus}.")
+
+
+def command_line() -> RecipeCommandLine:
+    """The options of ``train doctor``."""
+    line = RecipeCommandLine(
+        "doctor",
+        "Report what this machine has, what would run on it, and what would not and why.",
+        examples=("--measure", "-c specter --gpus 8"),
+        common=("config", "gpus", "measure", "json"),
     )
-    args = parser.parse_args(argv)
-    if args.measure and args.json:
-        raise UserError("--measure prints a table for people; leave --json out.")
-    if args.gpus < 1:
-        raise UserError(f"--gpus must be 1 or more; got {args.gpus}.")
-    if args.config and args.gpus < 2:
-        raise UserError("-c names a recipe for --gpus: say of how many GPUs, such as --gpus 8.")
-    findings = [*examine(Path("checkpoints")), *exchanges(args.config, args.gpus)]
-    ready = all(f.state != "bad" for f in findings)
-    if args.json:
-        print(json.dumps({"ready": ready, "findings": [asdict(f) for f in findings]}, indent=2))
+    line.add(DoctorCommand)
+    return line
+
+
+def main(argv: list[str]) -> int:
+    """Print what this machine has and can do; 1 when something must be repaired first, else 0."""
+    recipe = command_line().read(argv)
+    command = recipe.get(DoctorCommand)
+    if split_recipes(argv)[0] and command.gpus < 2:
+        raise UserError("-c names a recipe for --gpus: give the number of GPUs, such as --gpus 8.")
+    findings = examine(Path("checkpoints"))
+    if command.gpus > 1:
+        findings += exchanges(recipe, command.gpus)
+    ready = all(finding.state != "bad" for finding in findings)
+    if command.json:
+        print(json.dumps({"ready": ready, "findings": list(map(asdict, findings))}, indent=2))
     else:
         print(render(findings))
-    if args.measure and ready:
+    if command.measure and ready:
         from sciembed_train.encoder.profiling.attention_speed import report
 
         print(f"\n{report()}")

@@ -2,66 +2,64 @@
 
 from __future__ import annotations
 
-import argparse
 import json
+from dataclasses import dataclass
 
 import sciembed_train as st
+from sciembed_train.config.output_settings import OutputSettings
+from sciembed_train.config.parser import CommandLine
 from sciembed_train.evaluation.benchmarks.registry import BENCHMARKS
+from sciembed_train.evaluation.evaluate_settings import BenchmarkSettings
 from sciembed_train.inference.options import EmbedSettings, ScoreSettings
 
 
-def main(argv: list[str] | None = None) -> int:
+@dataclass(frozen=True)
+class ResultsFile:
+    """The results file.
+
+    Args:
+        to: a JSON file for the scores, every query's among them.
+    """
+
+    to: str | None = None
+
+
+def command_line() -> CommandLine:
+    """The options of ``train evaluate``."""
+    line = CommandLine(
+        "evaluate",
+        "Score a model, a baseline or somebody's ranking on a benchmark.",
+        details=("benchmarks:", *(f"  {name:<11} {b.summary}" for name, b in BENCHMARKS.items())),
+        examples=(
+            "--model checkpoints/specter --benchmark citations --data corpus --to results.json",
+            "--model bm25 --benchmark csfcube --data CSFCube",
+        ),
+        common=(
+            *("benchmark", "data", "model", "ranking", "papers", "tasks", "to"),
+            *("scorer", "similarity", "device", "batch_tokens", "format_token", "json"),
+        ),
+    )
+    for kind in (BenchmarkSettings, ResultsFile, ScoreSettings, EmbedSettings, OutputSettings):
+        line.add(kind)
+    return line
+
+
+def main(argv: list[str]) -> int:
     """Run the command; 0 when done."""
-    args = _parse(argv)
+    settings = command_line().read(argv)
+    output, target = settings.get(OutputSettings), settings.get(ResultsFile).to
+    request = vars(settings.get(BenchmarkSettings))
     scores = st.evaluate(
-        args.model,
-        args.benchmark,
-        args.data,
-        to=args.to,
-        progress=not (args.quiet or args.json),
-        ranking=args.ranking,
-        papers=args.papers,
-        facet=args.facet,
-        split=args.split,
-        tasks=tuple(args.tasks),
-        seed=args.seed,
-        embed=EmbedSettings.from_arguments(args),
-        score=ScoreSettings.from_arguments(args),
+        **request,
+        to=target,
+        progress=output.progress,
+        embed=settings.get(EmbedSettings),
+        score=settings.get(ScoreSettings),
     )
-    if args.json:
+    if output.json:
         print(json.dumps(scores.as_dict(), ensure_ascii=False))
-    elif not args.quiet:
+    elif not output.quiet:
         print(scores)
-        if args.to is not None:
-            print(f"Written to {args.to}.")
+        if target is not None:
+            print(f"Written to {target}.")
     return 0
-
-
-def _parse(argv: list[str] | None) -> argparse.Namespace:
-    known = "\n".join(f"  {name:<10} {b.summary}" for name, b in BENCHMARKS.items())
-    parser = argparse.ArgumentParser(
-        prog="train evaluate",
-        description=f"Scores of a model, a baseline or a ranking.\n\nbenchmarks:\n{known}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument(
-        "--model",
-        metavar="FOLDER",
-        help="a model folder or hub name; or the baselines bm25 and random",
-    )
-    what.add_argument("--ranking", metavar="FILE|FOLDER", help="ranked pools as JSON (csfcube)")
-    add("--benchmark", required=True, choices=BENCHMARKS)
-    add("--data", required=True, metavar="FOLDER")
-    add("--papers", metavar="F", help="the file of papers, where it lies elsewhere")
-    add("--facet", metavar="NAME", help="one facet only (csfcube); of --ranking FILE")
-    add("--split", choices=("test", "dev"), default="test", help="whose queries (citations)")
-    add("--tasks", nargs="+", default=[], metavar="NAME", help="these or their types (scirepeval)")
-    add("--seed", type=int, default=0, help="of --model random")
-    add("--to", metavar="results.json", help="write the results, every query's with them")
-    add("--json", action="store_true", help="print the results as JSON instead of a table")
-    add("--quiet", action="store_true", help="print nothing")
-    ScoreSettings.add_arguments(parser)
-    EmbedSettings.add_arguments(parser)
-    return parser.parse_args(argv)

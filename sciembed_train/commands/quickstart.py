@@ -2,40 +2,66 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
+from sciembed_train.config.parser import CommandLine
 from sciembed_train.errors import UserError
 from sciembed_train.quickstart import quickstart, table
 
 
-def main(argv: list[str]) -> int | None:
-    """Run ``train quickstart``."""
-    parser = argparse.ArgumentParser(
-        prog="train quickstart",
-        description="Make a small synthetic collection of papers, train SPECTER on it, export, "
-        "embed and evaluate: the whole path in minutes, without a network.",
+@dataclass(frozen=True)
+class QuickstartCommand:
+    """What is made.
+
+    Args:
+        to: the folder to write; null for ``quickstart`` below where runs go.
+        seed: of the collection, the first weights and the order of the examples.
+        json: print the results as JSON alone.
+
+    Raises:
+        UserError: ``seed`` is negative.
+    """
+
+    to: str | None = None
+    seed: int = 0
+    json: bool = False
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise UserError(f"--seed must be 0 or more; got {self.seed}.")
+
+
+def command_line() -> CommandLine:
+    """The options of ``train quickstart``."""
+    line = CommandLine(
+        "quickstart",
+        "Make a small synthetic collection of papers, train SPECTER on it, export, embed and "
+        "evaluate: the whole path in minutes, without a network.",
+        examples=("", "--to first_try --seed 1"),
     )
-    default = Path(os.environ.get("SCIEMBED_CHECKPOINTS") or "checkpoints") / "quickstart"
-    parser.add_argument("--to", type=Path, default=default, metavar="FOLDER", help=f"({default})")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything (0)")
-    parser.add_argument("--json", action="store_true", help="print the results as JSON alone")
-    args = parser.parse_args(argv)
-    if args.seed < 0:
-        raise UserError(f"--seed must be 0 or more; got {args.seed}.")
+    line.add(QuickstartCommand)
+    return line
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; 0 when done."""
+    args = command_line().read(argv).get(QuickstartCommand)
+    runs = os.environ.get("SCIEMBED_CHECKPOINTS") or "checkpoints"
+    folder = Path(args.to) if args.to is not None else Path(runs) / "quickstart"
 
     def report(line: str) -> None:
         if not args.json:
             print(line, flush=True)
 
     began = time.perf_counter()
-    report(f"A synthetic collection in {args.to}, where matching words is not enough:")
+    report(f"A synthetic collection in {folder}, where matching words is not enough:")
     progress = sys.stderr.isatty() and not args.json
-    results = quickstart(args.to, args.seed, progress=progress, report=report)
+    results = quickstart(folder, args.seed, progress=progress, report=report)
     if args.json:
         print(json.dumps(results))
         return 0
@@ -43,7 +69,7 @@ def main(argv: list[str]) -> int | None:
     report("Ranking all papers for each held-out paper, by what it cites:")
     report(table(results["scores"]))
     report("")
-    report(f"{time.perf_counter() - began:.0f} seconds in all. {NEXT.format(to=args.to)}")
+    report(f"{time.perf_counter() - began:.0f} seconds in all. {NEXT.format(to=folder)}")
     sys.stdout.flush()
     return 0
 

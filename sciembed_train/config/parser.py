@@ -110,6 +110,8 @@ class Option:
         kinds = _parts(self.kind)
         if self.metavar is not None:
             return self.metavar
+        if not self.names[0].startswith("-"):  # its name stands for its value
+            return ""
         if self.kind is bool:
             return ""
         if self.choices and all(get_origin(kind) is not None for kind in kinds):
@@ -184,6 +186,7 @@ class CommandLine:
         common: keys of the options of the short help, in their order; all where there are none.
         aliases: short names of whole keys, such as ``papers`` of ``data.papers``.
         presets: flags that stand for other options, by their names: key to value.
+        details: lines that the help shows below the description as they are.
     """
 
     def __init__(
@@ -194,8 +197,10 @@ class CommandLine:
         common: Sequence[str] = (),
         aliases: Mapping[str, str] | None = None,
         presets: Mapping[str, Mapping[str, Any]] | None = None,
+        details: Sequence[str] = (),
     ) -> None:
         self.command, self.description, self.examples = command, description, examples
+        self.details = details
         self.common, self.aliases, self.presets = common, dict(aliases or {}), dict(presets or {})
         self.parser = new_parser()
         self.added: dict[type[Any], str] = {}
@@ -309,6 +314,7 @@ class CommandLine:
         positional = [option for option in options if not option.names[0].startswith("-")]
         lines = [f"usage: {' '.join([self.prog, *(o.names[0] for o in positional)])} [OPTIONS]"]
         lines += ["", fill(self.description, WIDTH)]
+        lines += ["", *self.details] if self.details else []
         shown = options if everything or not self.common else [known[key] for key in self.common]
         title = None
         for option in shown:
@@ -319,7 +325,11 @@ class CommandLine:
         lines += ["", "other:", f"  {', '.join(HELP):<{COLUMN - 2}}the most used options"]
         lines.append(f"  {HELP_ALL:<{COLUMN - 2}}every option")
         if self.examples:
-            lines += ["", "examples:", *(f"  {self.prog} {words}" for words in self.examples)]
+            lines += [
+                "",
+                "examples:",
+                *(f"  {self.prog} {words}".rstrip() for words in self.examples),
+            ]
         return "\n".join(lines)
 
     def _message(self, message: str, argv: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from sciembed_train.config.recipe_options import Recipe
 from sciembed_train.diagnostics.finding import Finding
 from sciembed_train.diagnostics.machine import accelerators, disk, machine
 from sciembed_train.diagnostics.packages import packages, requirements, safety, tasks, versions
@@ -27,21 +28,19 @@ def examine(checkpoints: Path) -> list[Finding]:
     ]
 
 
-def exchanges(recipes: list[str], gpus: int) -> Iterator[Finding]:
-    """What each rank sends in a step of a recipe; nothing with one GPU.
+def exchanges(recipe: Recipe, gpus: int) -> Iterator[Finding]:
+    """What each rank sends in a step of a recipe.
 
     Args:
-        recipes: files of settings.
+        recipe: as it was parsed.
         gpus: the number of ranks.
 
     Raises:
-        UserError: a recipe cannot be read.
+        UserError: the recipe names no method or backbone, or the ranks cannot share its batch.
     """
     from sciembed_train.training.communication import of_recipe
 
-    if gpus < 2:
-        return
-    volumes = list(of_recipe(recipes, gpus))
+    volumes = list(of_recipe(recipe, gpus))
     for volume in volumes:
         sent = f"{volume.sent / 1e6:,.1f} MB sent by each of {gpus} GPUs in a step"
         yield Finding("exchange", volume.name, "ok", f"{sent}: {volume.detail}")

@@ -14,25 +14,23 @@ BASELINES = ("bm25", "random")
 
 
 @dataclass(frozen=True)
-class EvaluateSettings:
-    """A model, a baseline or a ranking, and the benchmark that scores it.
+class BenchmarkSettings:
+    """What is scored, and on which benchmark.
 
     Args:
-        benchmark: its name, a key of `registry.BENCHMARKS`.
-        data: the benchmark's folder.
+        benchmark: the name of the benchmark.
+        data: the folder of the benchmark.
         model: a model folder, a run folder or a hub name; or the baselines ``bm25`` and ``random``.
-        ranking: ranked pools as JSON, in place of a model (csfcube).
-        papers: the file of papers, where it is not in ``data``.
-        facet: one facet only; the facet of a ranking (csfcube).
-        split: the split whose queries are used (citations).
-        tasks: names or types of tasks; all where there is none (scirepeval).
+        ranking: ranked pools as JSON, a file or a folder, in place of a model (csfcube).
+        papers: the file of papers, where it is not in the benchmark's folder.
+        facet: one facet only; the facet of a ranking whose file name does not have it (csfcube).
+        split: the split whose papers are the queries (citations).
+        tasks: names or types of tasks, such as ``classification`` or ``[MeSH Descriptors, SciDocs
+            MAG]``; all of them where it is empty (scirepeval).
         seed: of the baseline ``random``.
-        embed: how the model embeds.
-        score: how papers are ranked, where it is not as the model records.
-        quiet: show no progress.
 
     Raises:
-        UserError: there is no such benchmark, or settings do not belong together.
+        UserError: there is no such benchmark, or an option belongs to another one.
     """
 
     benchmark: str
@@ -42,11 +40,8 @@ class EvaluateSettings:
     papers: str | Path | None = None
     facet: str | None = None
     split: Literal["test", "dev"] = "test"
-    tasks: tuple[str, ...] = ()
+    tasks: list[str] | str = ""
     seed: int = 0
-    embed: EmbedSettings = EmbedSettings()  # noqa: RUF009
-    score: ScoreSettings = ScoreSettings()  # noqa: RUF009
-    quiet: bool = False
 
     def __post_init__(self) -> None:
         if self.benchmark not in BENCHMARKS:
@@ -56,12 +51,6 @@ class EvaluateSettings:
             )
         if (self.model is None) == (self.ranking is None):
             raise UserError("Give what to score: either --model or --ranking.")
-        options = self.score.given
-        if options and (self.ranking is not None or self.model in BASELINES):
-            raise UserError(
-                f"{options[0]} is about a model's vectors; leave it out for a ranking or a "
-                "baseline."
-            )
         set_options = {
             "tasks": bool(self.tasks),
             "ranking": self.ranking is not None,
@@ -75,3 +64,36 @@ class EvaluateSettings:
                     f"--{option} goes with --benchmark {' or '.join(names)}, not "
                     f"{self.benchmark}; leave it out."
                 )
+
+    @property
+    def task_names(self) -> list[str]:
+        """The names or types of tasks that are asked for."""
+        names = [self.tasks] if isinstance(self.tasks, str) else self.tasks
+        return [name for name in names if name]
+
+
+@dataclass(frozen=True)
+class EvaluateSettings(BenchmarkSettings):
+    """A model, a baseline or a ranking, and the benchmark that scores it.
+
+    Args:
+        embed: how the model embeds.
+        score: how papers are ranked, where it is not as the model records.
+        quiet: show no progress.
+
+    Raises:
+        UserError: as `BenchmarkSettings`, or a ranking or a baseline has settings of a model.
+    """
+
+    embed: EmbedSettings = EmbedSettings()  # noqa: RUF009 - frozen
+    score: ScoreSettings = ScoreSettings()  # noqa: RUF009 - frozen
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        options = self.score.set_options
+        if options and (self.ranking is not None or self.model in BASELINES):
+            raise UserError(
+                f"{options[0]} is about a model's vectors; leave it out for a ranking or a "
+                "baseline."
+            )

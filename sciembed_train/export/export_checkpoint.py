@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from sciembed_train.errors import UserError
 from sciembed_train.export.checkpoint_file import card_of, find_checkpoint, load_checkpoint
 
 Layout = Literal["sentence-transformers", "adapterhub", "aspire-full"]
-LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 
 @dataclass(frozen=True)
@@ -40,33 +39,49 @@ class Export:
         }
 
 
-def export_checkpoint(
-    source: str | Path,
-    to: str | Path,
-    layout: Layout = "sentence-transformers",
-    adapter: str | None = None,
-    base: str | Path | None = None,
-    overwrite: bool = False,
-) -> Export:
-    """Write the encoder of a checkpoint as a folder, and compare the folder with it.
+@dataclass(frozen=True)
+class ExportSettings:
+    """What is exported.
 
     Args:
         source: a ``.ckpt`` file, or a run's folder (``best.ckpt``, else ``last.ckpt``).
         to: the folder to write.
         layout: ``sentence-transformers`` is a Hugging Face folder that sentence-transformers loads
-            too; ``adapterhub`` one adapter without its backbone; ``aspire-full`` the two files of
-            Aspire's own code.
-        adapter: of layout ``adapterhub``, the adapter's format or code.
-        base: the frozen backbone of adapters, if no longer where it was in training.
+            too; ``adapterhub`` one adapter without its backbone, as the library adapters loads it;
+            ``aspire-full`` the two files of Aspire's own code, for a BERT that mixes its layers,
+            gives vectors of the sentences of papers, or reads single sentences.
+        adapter: of layout ``adapterhub``, the adapter's format or code, such as ``proximity`` or
+            ``[PRX]``.
+        base: the folder of the frozen backbone of adapters, if it has moved since the training.
         overwrite: replace an earlier export.
+
+    Raises:
+        UserError: an option does not go with the layout.
+    """
+
+    source: str | Path
+    to: str | Path
+    layout: Layout = "sentence-transformers"
+    adapter: str | None = None
+    base: str | Path | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.adapter is not None and self.layout != "adapterhub":
+            raise UserError(
+                "--adapter goes with --layout adapterhub, which writes one adapter alone."
+            )
+
+
+def export_checkpoint(settings: ExportSettings) -> Export:
+    """Write the encoder of a checkpoint as a folder, and compare the folder with it.
 
     Raises:
         UserError: no such checkpoint, the folder may not be replaced, or the encoder has no such
             layout.
     """
-    if adapter is not None and layout != "adapterhub":
-        raise UserError("--adapter goes with --layout adapterhub, which writes one adapter alone.")
-    checkpoint = find_checkpoint(source)
+    layout, overwrite = settings.layout, settings.overwrite
+    checkpoint = find_checkpoint(settings.source)
     content = load_checkpoint(checkpoint)
     from sciembed_train.encoder.adapters.adapter_files import CONFIG
     from sciembed_train.encoder.io.encoder_checkpoint import encoder_from_checkpoint
@@ -74,12 +89,14 @@ def export_checkpoint(
     from sciembed_train.export.aspire_layout import INFO, export_aspire
     from sciembed_train.export.export_folder import check_target, export_encoder
 
-    folder = Path(to)
+    folder = Path(settings.to)
     marker = {"adapterhub": CONFIG, "aspire-full": INFO}.get(layout, "sciembed.json")
     check_target(folder.expanduser().absolute(), overwrite, marker)
-    encoder = encoder_from_checkpoint(content, str(checkpoint), None if base is None else str(base))
+    encoder = encoder_from_checkpoint(
+        content, str(checkpoint), None if settings.base is None else str(settings.base)
+    )
     if layout == "adapterhub":
-        differences = export_adapter(encoder, folder, adapter, overwrite=overwrite)
+        differences = export_adapter(encoder, folder, settings.adapter, overwrite=overwrite)
     else:
         write = export_aspire if layout == "aspire-full" else export_encoder
         differences = write(encoder, folder, card_of(content), overwrite=overwrite)

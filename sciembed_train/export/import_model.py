@@ -7,13 +7,14 @@ records that, from the user, or from a table of published models; it is never gu
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from sciembed_train.errors import UserError
 from sciembed_train.export import published
-from sciembed_train.export.published import ImportRequest
+from sciembed_train.export.published import ImportSettings
 from sciembed_train.safety import read_json
 
 if TYPE_CHECKING:
@@ -23,6 +24,18 @@ _OWN_ENTRIES = (
     *("version", "pooling", "max_length", "input_format", "dim", "versions"),
     *("backbone", "mix", "transport"),
 )
+POOLING = {
+    "cls": "the first token's state",
+    "mean": "the mean over tokens",
+    "mix": "a learned mix of every layer's first-token state",
+    "sentences": "the mean over the tokens of each sentence in its paper",
+}
+SIMILARITY = {
+    "cosine": "cosine",
+    "euclidean": "Euclidean distance",
+    "best_match": "the smallest distance of two sentences",
+    "transport": "optimal transport between sentences",
+}
 _UNREAD = {
     ("adapter_config.json",): "an adapter without the model it belongs to",
 }
@@ -42,7 +55,7 @@ def refuse_unread(folder: Path) -> None:
             )
 
 
-def import_model(request: ImportRequest) -> dict[str, Any]:
+def import_model(request: ImportSettings) -> dict[str, Any]:
     """Write the folder; returns what it is and how it was compared.
 
     Raises:
@@ -102,7 +115,7 @@ def import_model(request: ImportRequest) -> dict[str, Any]:
     return _write(request, source, known, encoder)
 
 
-def _import_aspire(request: ImportRequest, source: Path) -> dict[str, Any]:
+def _import_aspire(request: ImportSettings, source: Path) -> dict[str, Any]:
     """`import_model` for an Aspire run, whose own files say nearly all that is needed."""
     from sciembed_train.export.aspire_run import compared_by, load_aspire
 
@@ -120,7 +133,7 @@ def _import_aspire(request: ImportRequest, source: Path) -> dict[str, Any]:
 
 
 def _write(
-    request: ImportRequest, source: Path, known: published.Known, encoder: Encoder
+    request: ImportSettings, source: Path, known: published.Known, encoder: Encoder
 ) -> dict[str, Any]:
     """Write the folder, and what it is."""
     from sciembed_train.export.export_folder import export_encoder
@@ -140,7 +153,7 @@ def _write(
     }
 
 
-def card(request: ImportRequest, folder: Path, known: published.Known) -> dict[str, Any]:
+def card(request: ImportSettings, folder: Path, known: published.Known) -> dict[str, Any]:
     """What is written of the model's making: what it records itself, and where it came from."""
     own = folder / "sciembed.json"
     found = read_json(own) if own.is_file() else {}
@@ -169,3 +182,19 @@ def card(request: ImportRequest, folder: Path, known: published.Known) -> dict[s
         "imported_from": name,
         **digest,
     }
+
+
+def describe_import(result: Mapping[str, Any]) -> str:
+    """How an imported model's vectors are made and compared, for people.
+
+    Args:
+        result: of `import_model`.
+    """
+    compared = SIMILARITY[result["similarity"]]
+    if result["similarity"] == "transport":
+        compared += f" (temperature {result['transport']['temperature']:g})"
+    head = "with" if result["masked_lm_head"] else "without"
+    return (
+        f"{POOLING[result['pooling']]}, compared by {compared}, at most {result['max_length']} "
+        f"tokens, {head} a masked-language-modelling head"
+    )

@@ -65,26 +65,32 @@ TEMPERATURES = (
 
 
 @dataclass(frozen=True)
-class ImportRequest:
-    """What to import, and what the user says of it; None where the user says nothing.
+class ImportSettings:
+    """What is imported, and how it is used where its folder does not record that.
 
     Args:
-        source: the folder of a Hugging Face or sentence-transformers model, or a hub name.
+        source: the folder of a Hugging Face or sentence-transformers model or of an Aspire run, or
+            a hub name.
         to: the folder to write.
-        method: use the model as this method's published ones are used, a key of `METHODS`.
-        pooling: ``cls``, ``mean`` or ``sentences``, instead of what the folder records.
-        similarity: what vectors are compared by, one of `OF_TEXTS` or `OF_SENTENCES`.
-        temperature: of optimal transport, where nothing records it.
+        method: use the model as this method's published ones are used (declutr: mean and cosine;
+            specter: cls and euclidean; cosentbert: the same of sentences; tsaspire: sentences and
+            best_match; otaspire: sentences and transport).
+        pooling: instead of what the folder records; ``sentences`` is a vector for each sentence, in
+            its paper.
+        similarity: what vectors are compared by; the last two go with pooling ``sentences``.
+        temperature: of optimal transport, where nothing records it: 5000 as Aspire trained, 1 as in
+            its demo.
         max_length: tokens of a text, special ones included.
-        base: of an Aspire run, the model it was made from, instead of the one it names.
+        base: of an Aspire run, the folder or name of the model it was made from, instead of the one
+            that its run_info.json names.
         overwrite: replace an earlier import or export.
     """
 
     source: str
     to: str
-    method: str | None = None
-    pooling: str | None = None
-    similarity: str | None = None
+    method: Literal["declutr", "specter", "cosentbert", "tsaspire", "otaspire"] | None = None
+    pooling: Literal["cls", "mean", "sentences"] | None = None
+    similarity: Literal["euclidean", "cosine", "best_match", "transport"] | None = None
     temperature: float | None = None
     max_length: int | None = None
     base: str | None = None
@@ -111,7 +117,7 @@ def published_as(*names: Any) -> str | None:
     return None
 
 
-def what_is_known(request: ImportRequest, folder: Path) -> Known:
+def what_is_known(request: ImportSettings, folder: Path) -> Known:
     """Method, pooling and similarity: the command line's first, then the folder's, then the name's.
 
     Raises:
@@ -156,7 +162,7 @@ def what_is_known(request: ImportRequest, folder: Path) -> Known:
 
 
 def transport_of(
-    request: ImportRequest, similarity: str | None, recorded: dict[str, Any] | None
+    request: ImportSettings, similarity: str | None, recorded: dict[str, Any] | None
 ) -> dict[str, float] | None:
     """Settings of optimal transport where papers are compared by it; ``--temperature`` comes first.
 

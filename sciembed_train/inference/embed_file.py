@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sciembed_train.errors import UserError
-from sciembed_train.inference.options import EmbedSettings
+from sciembed_train.inference.options import EmbedFileSettings, EmbedSettings
 from sciembed_train.inference.output_file import writable, write_json
 
 if TYPE_CHECKING:
@@ -80,41 +80,29 @@ class Embeddings:
         return values
 
 
-def embed_file(
-    model: str | Path,
-    papers: str | Path,
-    to: str | Path,
-    settings: EmbedSettings,
-    max_bad_rows: int = 0,
-    restart: bool = False,
-    quiet: bool = True,
-) -> Embeddings:
+def embed_file(files: EmbedFileSettings, settings: EmbedSettings, quiet: bool = True) -> Embeddings:
     """Write the embeddings of a file of papers.
 
     Args:
-        model: a model folder, a run folder or a hub name.
-        papers: the file, as `PaperFile`.
-        to: the file to write; see `embed`.
+        files: the model, the input and the target.
         settings: how the model embeds.
-        max_bad_rows: malformed rows of the input that are left out.
-        restart: discard what an unfinished run left.
         quiet: show no progress.
 
     Raises:
         UserError: the input, the model or the target cannot be used.
     """
-    target = Path(to)
+    target = Path(files.to)
     if target.suffix not in ENDINGS:
-        raise UserError(f"--to {target}: the ending says no format; use {', '.join(ENDINGS)}.")
+        raise UserError(f"--to {target}: the ending names no format; use {', '.join(ENDINGS)}.")
     writable(target)
     from sciembed_train.inference.embedding import open_encoder
     from sciembed_train.inference.paper_file import PaperFile
 
-    rows = PaperFile(papers, max_bad_rows)
-    if not len(rows):
-        raise UserError(f"{papers} holds no paper.")
-    encoder = open_encoder(model, settings)
-    return embed(encoder, rows, target, settings, restart=restart, quiet=quiet)
+    papers = PaperFile(files.input, files.max_bad_rows)
+    if not len(papers):
+        raise UserError(f"{files.input} holds no paper.")
+    encoder = open_encoder(files.model, settings)
+    return embed(encoder, papers, target, settings, restart=files.restart, quiet=quiet)
 
 
 def embed(

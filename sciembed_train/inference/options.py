@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from sciembed_train.errors import UserError
@@ -17,17 +17,18 @@ SCORERS: tuple[Scorer, ...] = ("document", "sentences", "best_match", "transport
 
 @dataclass(frozen=True)
 class EmbedSettings:
-    """How a model embeds.
+    """How the model embeds.
 
     Args:
-        pooling: instead of what the model folder records.
-        max_length: most tokens of a text, instead of what the model folder records.
+        pooling: how a text becomes one vector, instead of what the model records.
+        max_length: the largest number of tokens of a text, instead of what the model records.
         precision: of the matrix products; embeddings are always float32.
-        batch_tokens: tokens encoded at once; None takes what was measured for the device. It
+        batch_tokens: tokens encoded at once; null takes what was measured for the device. It
             changes speed and memory, and results by rounding alone.
-        device: ``auto`` takes a GPU where there is one.
-        format_token: of a model with adapters, the one that reads the texts, by its code
-            (``[PRX]``) or the name of its format.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ...; ``auto`` takes a GPU where there is one.
+        format_token: the format of task that texts are embedded for, of a model with adapters or
+            control codes, by its code or its name: ``[CLF]`` or classification, ``[RGN]`` or
+            regression, ``[PRX]`` or proximity, ``[QRY]`` or adhoc_query.
 
     Raises:
         UserError: a value is out of its range.
@@ -45,6 +46,11 @@ class EmbedSettings:
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise UserError(f"--{key.replace('_', '-')} is {value}; expected 1 or more.")
+        known = (*FORMATS.values(), *FORMATS)
+        if self.format_token is not None and self.format_token not in known:
+            raise UserError(
+                f"--format-token is {self.format_token}; expected one of {', '.join(known)}."
+            )
 
     @property
     def format(self) -> str | None:
@@ -52,46 +58,44 @@ class EmbedSettings:
         names = {code: name for name, code in FORMATS.items()}
         return names.get(self.format_token or "", self.format_token)
 
-    @staticmethod
-    def add_arguments(parser: argparse.ArgumentParser) -> None:
-        """Options of the command line."""
-        add = parser.add_argument_group("how the model embeds").add_argument
-        add("--pooling", choices=("cls", "mean"), help="instead of what the model records")
-        add("--max-length", type=int, metavar="N", help="tokens, instead of what the model records")
-        add("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
-        add("--batch-tokens", type=int, metavar="N", help="tokens encoded at once")
-        add("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
-        add(
-            "--format-token",
-            choices=(*FORMATS.values(), *FORMATS),
-            metavar="CODE",
-            help="of a model with adapters, the one that reads the texts: "
-            + ", ".join(f"{code} or {name}" for name, code in FORMATS.items()),
-        )
-
-    @classmethod
-    def from_arguments(cls, args: argparse.Namespace) -> EmbedSettings:
-        """The settings that the command line gave."""
-        return cls(**{key: getattr(args, key) for key in cls.__dataclass_fields__})
-
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
+class EmbedFileSettings:
+    """What is embedded.
+
+    Args:
+        model: a model folder, a run folder or a hub name.
+        input: papers with ``paper_id``, ``title`` and ``abstract``: .jsonl, .csv, .tsv or .parquet,
+            plain, .gz or .zst.
+        to: the file to write: .jsonl, .npy (with the ids in .ids.txt) or .parquet.
+        max_bad_rows: malformed rows of the input that are left out; one more ends the command.
+        restart: discard what an unfinished run with other settings left.
+    """
+
+    model: str | Path
+    input: str | Path
+    to: str | Path
+    max_bad_rows: int = 0
+    restart: bool = False
+
+
+@dataclass(frozen=True)
 class ScoreSettings:
-    """By what papers are ranked; None for what the model records.
+    """How papers are ranked, instead of what the model records.
 
     Args:
         scorer: ``document`` compares one vector of title and abstract; the others compare
             sentences: ``sentences`` the nearest two of those encoded each alone, ``best_match``
             the nearest two of those encoded in their papers, ``transport`` all of these by
             optimal transport.
-        similarity: what vectors of documents and of lone sentences are compared by.
-        temperature: of transport; see `transport.TransportSettings`, as for the next two.
-        blur: of transport.
-        scaling: of transport.
+        similarity: compares the vectors of documents and of sentences that are encoded alone.
+        temperature: of optimal transport; 5000 as published.
+        blur: of optimal transport; 0.05 where neither the model nor the option says.
+        scaling: of optimal transport; 0.9 where neither the model nor the option says.
 
     Raises:
         UserError: a setting does not belong to the scorer.
@@ -108,7 +112,7 @@ class ScoreSettings:
             self.check(self.scorer)
 
     def check(self, scorer: Scorer) -> None:
-        """Refuse settings that another scorer has.
+        """Refuse settings of another scorer.
 
         Raises:
             UserError: there is one.
@@ -123,23 +127,7 @@ class ScoreSettings:
                 raise UserError(f"--{key} goes with --scorer transport, not {scorer}.")
 
     @property
-    def given(self) -> list[str]:
-        """The options that were given, as the command line spells them."""
+    def set_options(self) -> list[str]:
+        """The options that are set, as the command line spells them."""
         keys = self.__dataclass_fields__
         return [f"--{key}" for key in keys if getattr(self, key) is not None]
-
-    @staticmethod
-    def add_arguments(parser: argparse.ArgumentParser) -> None:
-        """Options of the command line."""
-        group = parser.add_argument_group("by what papers are ranked, instead of what it records")
-        add = group.add_argument
-        add("--scorer", choices=SCORERS, help="one vector a paper, or by its sentences")
-        add("--similarity", choices=SIMILARITIES, help="of documents and of lone sentences")
-        add("--temperature", type=float, metavar="T", help="of transport: 5000 as published")
-        add("--blur", type=float, metavar="B", help="of transport (0.05)")
-        add("--scaling", type=float, metavar="S", help="of transport (0.9)")
-
-    @classmethod
-    def from_arguments(cls, args: argparse.Namespace) -> ScoreSettings:
-        """The settings that the command line gave."""
-        return cls(**{key: getattr(args, key) for key in cls.__dataclass_fields__})

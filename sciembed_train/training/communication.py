@@ -8,12 +8,11 @@ rings do so, and gloo's, except that gloo shares sums out by summing them for al
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from sciembed_train.config.recipe_options import RecipeCommandLine
+from sciembed_train.config.recipe_options import Recipe
 from sciembed_train.config.stand_ins import AnyMethod
 from sciembed_train.errors import UserError
 
@@ -147,15 +146,13 @@ def weights_of(encoder: Mapping[str, Any], head: bool) -> Weights:
     return Weights(total - frozen, inner, total, int(config.hidden_size))
 
 
-def of_recipe(paths: Sequence[str | Path], ranks: int) -> Iterator[Volume]:
+def of_recipe(recipe: Recipe, ranks: int) -> Iterator[Volume]:
     """What a step of a recipe exchanges among so many ranks.
 
     Raises:
-        UserError: a file cannot be read, or names no method or backbone; or the ranks cannot share
-            the batch; or it trains adapters.
+        UserError: it names no method or backbone, the ranks cannot share the batch, or it trains
+            adapters.
     """
-    words = [word for path in paths for word in ("-c", str(path))]
-    recipe = RecipeCommandLine("doctor", "").read(words)
     model, data, trainer = (recipe.namespace[key] for key in ("model", "data", "trainer"))
     name = model.class_path.rpartition(".")[2]
     if name == AnyMethod.__name__ or not recipe.backbone:

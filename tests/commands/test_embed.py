@@ -249,7 +249,7 @@ def test_malformed_rows_are_left_out_where_allowed(tiny_bert, tmp_path, capsys):
 
 
 def test_wrong_places_are_refused(tiny_bert, papers, tmp_path):
-    with pytest.raises(UserError, match="ending says no format"):
+    with pytest.raises(UserError, match="ending names no format"):
         run(tiny_bert, papers, tmp_path / "e.txt")
     with pytest.raises(UserError, match=r"no\.jsonl"):
         run(tiny_bert, tmp_path / "no.jsonl", tmp_path / "e.npy")

@@ -1,8 +1,5 @@
-from pathlib import Path
-
+from sciembed_train.config.recipe_options import RecipeCommandLine
 from sciembed_train.diagnostics.checks import examine, exchanges
-
-RECIPE = str(Path(__file__).parents[2] / "configs" / "specter.yaml")
 
 
 def test_every_section_of_the_machine_is_examined(tmp_path):
@@ -10,5 +7,8 @@ def test_every_section_of_the_machine_is_examined(tmp_path):
     assert {"machine", "package", "run", "disk"} <= sections
 
 
-def test_nothing_is_exchanged_on_one_gpu():
-    assert list(exchanges([RECIPE], 1)) == []
+def test_what_gpus_exchange_of_a_recipe_is_summed(tiny_bert):
+    words = ["-c", "specter", "--model.encoder.backbone", str(tiny_bert)]
+    findings = list(exchanges(RecipeCommandLine("doctor", "").read(words), 2))
+    assert findings[-1].name == "together"
+    assert {finding.about for finding in findings} == {"exchange"}

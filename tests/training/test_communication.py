@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from sciembed_train import cli
+from sciembed_train.config.recipe_options import RecipeCommandLine
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.training import communication
@@ -27,8 +28,12 @@ def recipe(folder, backbone, method="specter.Specter", trainer=None, data=None, 
     return path
 
 
+def read(path):
+    return RecipeCommandLine("doctor", "").read(["-c", str(path)])
+
+
 def sent(path, ranks=4):
-    return {volume.name: volume.sent for volume in communication.of_recipe([path], ranks)}
+    return {volume.name: volume.sent for volume in communication.of_recipe(read(path), ranks)}
 
 
 def ring(ranks, size, sums):
@@ -104,6 +109,7 @@ def test_doctor_prints_and_refuses(tiny_bert, tmp_path, monkeypatch, capsys):
     assert cli.main(["doctor", "--gpus", "4"]) == 2
     assert "names model.class_path" in capsys.readouterr().err
     assert cli.main(["doctor", "-c", path]) == 2
-    assert "say of how many GPUs" in capsys.readouterr().err
+    assert "give the number of GPUs" in capsys.readouterr().err
+    adapters = read(recipe(tmp_path, tiny_bert, encoder={"adapters": {}}))
     with pytest.raises(UserError, match="recipe of adapters exchanges their weights"):
-        list(communication.of_recipe([recipe(tmp_path, tiny_bert, encoder={"adapters": {}})], 2))
+        list(communication.of_recipe(adapters, 2))

@@ -37,10 +37,10 @@ class AlignSettings:
     """How sentences are aligned.
 
     Args:
-        similarity: of two vectors. ``recorded`` is what the model's folder says; ``dot`` the plain
-            product, which Aspire used with vectors that were trained by their distance.
-        contexts: citing sentences of a pair that are looked at, at most.
-        seed: of their choice where a pair has more.
+        similarity: compares two vectors. ``recorded`` is what the model's folder records; ``dot``
+            the plain product, which Aspire used with vectors that were trained by their distance.
+        contexts: the largest number of a pair's citing sentences that are compared.
+        seed: of the choice of citing sentences where a pair has more.
 
     Raises:
         UserError: a value is out of its range.

@@ -36,7 +36,7 @@ ERRORS = ("mse",)  # larger is worse: in no average
 def run(settings: EvaluateSettings) -> tuple[str, Result]:
     """The name of what was scored and its scores, for `registry`."""
     embedder = open_embedder(settings)
-    result = evaluate(settings.data, embedder, settings.tasks, settings.quiet)
+    result = evaluate(settings.data, embedder, settings.task_names, settings.quiet)
     return described(embedder, result)
 
 
