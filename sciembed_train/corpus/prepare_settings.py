@@ -15,8 +15,8 @@ from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.sql_engine import read_size
 from sciembed_train.corpus.store.corpus_folder import CORPUS_VERSION, Split
 from sciembed_train.corpus.tasks.task_list import TaskList, read_tasks
-from sciembed_train.corpus.tasks.task_sources import Records, open_records, sources_of
-from sciembed_train.corpus.tasks.task_types import TaskBuilding, TaskSplit, known_by
+from sciembed_train.corpus.tasks.task_sources import Records, open_records, source_files
+from sciembed_train.corpus.tasks.task_types import TaskBuilding, TaskSplit, task_fingerprint
 from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import InputFormat
 
@@ -269,7 +269,7 @@ def open_inputs(settings: PrepareSettings) -> Inputs:
         sources["tasks"] = [
             file
             for task, parts in zip(tasks.tasks, records, strict=True)
-            for file in sources_of(parts, task.name)
+            for file in source_files(parts, task.name)
         ]
     identity = {
         "version": CORPUS_VERSION,
@@ -290,7 +290,7 @@ def open_inputs(settings: PrepareSettings) -> Inputs:
     if tasks is not None:
         identity["tasks"] = {
             "version": TASKS_VERSION,
-            "said": known_by(tasks.tasks),
+            "said": task_fingerprint(tasks.tasks),
             **dataclasses.asdict(settings.task_building),
         }
     opened = papers, citations, pairs, fulltexts, contexts, cocitations

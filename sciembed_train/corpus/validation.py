@@ -126,10 +126,10 @@ def not_unicode(name: str) -> BadRow:
     )
 
 
-def missing_field(name: str, row: Mapping[str, Any]) -> BadRow:
-    """The fault of a row without a field."""
+def missing_field(name: str, row: Mapping[str, Any], where: str = "") -> BadRow:
+    """The fault of a row without a field; ``where`` names an object in the row."""
     fields = ", ".join(map(str, row))[:200] or "none"
-    return BadRow(f"there is no {name}", f"there is no `{name}`; the fields are {fields}.")
+    return BadRow(f"there is no {name}", f"there is no `{name}`{where}; the fields are {fields}.")
 
 
 def repeated_id(paper_id: str, first_place: str, kind: str) -> BadRow:

@@ -3,8 +3,9 @@
 ``task_texts.parquet`` holds the texts of all tasks, those of held-out examples first.
 ``tasks/<name>/<split>.npy`` holds a task's examples: int32 ``[N, 3]`` (query, positive, negative)
 or ``[N]`` (the text of each label). Beside it lie the labels: ``<split>.label.npy``, int32 ``[N]``
-(the number of the class) or float32 ``[N]`` (what a regression tells), or ``<split>.labels.npy``,
-uint8 ``[N, C]`` (whether the text is of each class). ``tasks.json`` says what the tasks are.
+(the number of the class) or float32 ``[N]`` (the target of a regression), or
+``<split>.labels.npy``, uint8 ``[N, C]`` (whether the text is of each class). ``tasks.json``
+describes the tasks.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from sciembed_train.corpus.audit import Dropped
+from sciembed_train.corpus.audit import Dropped, in_brackets, list_reasons
 from sciembed_train.corpus.tasks.task_examples import PendingExamples, TaskReader, digest
 from sciembed_train.corpus.tasks.task_records import Text
 from sciembed_train.corpus.tasks.task_sources import Records
@@ -31,7 +32,7 @@ NOT_DRAWN = "not drawn: there are more than sample_size"
 
 
 class TaskTexts:
-    """Numbers the distinct texts of tasks, and writes them as they come."""
+    """Numbers the distinct texts of tasks, and writes them in the order of their numbers."""
 
     def __init__(self, path: Path) -> None:
         import pyarrow as pa
@@ -54,11 +55,11 @@ class TaskTexts:
         return len(self.numbers)
 
     def known(self, key: bytes) -> int | None:
-        """The number of the text of a `digest`, if it has one."""
+        """The number of the text with a `digest`; None for a new text."""
         return self.numbers.get(key)
 
     def add(self, key: bytes, text: Text) -> int:
-        """The number of a text, a new one where it is new."""
+        """The number of a text, which is written if it is new."""
         number = self.numbers.get(key)
         if number is None:
             number = self.numbers[key] = len(self.numbers)
@@ -93,62 +94,66 @@ def build_tasks(
 
     Args:
         folder: the corpus that is being written.
-        work: a folder for what is written on the way.
+        work: a folder for intermediate files.
         tasks: what to read.
-        sources: where the records of each task lie.
+        sources: the records of each task.
         building: how records become examples.
         dev_share: share of the texts, or queries, of a task without records of dev that is held
             out; the same texts in every task.
         seed: of the share and of every draw.
         max_bad_rows: malformed records of a source that are skipped before the program refuses.
-        report: takes the account of every source.
-        progress: is told how far it is.
+        report: gets the account of every source.
+        progress: reports the stages.
 
     Raises:
         UserError: a source cannot be read, more records are malformed than allowed, or a task has
             no training example.
     """
-    drafts = []
+    tasks_pending: list[PendingExamples] = []
     for number, (task, records) in enumerate(zip(tasks, sources, strict=True)):
         reader = TaskReader(task, records, building, dev_share, seed, max_bad_rows)
-        drafts.append(reader.read(work / f"{number}.spool", progress))
+        tasks_pending.append(reader.read(work / f"{number}.records", progress))
     with TaskTexts(folder / "task_texts.parquet") as texts:
-        # Held-out texts have the first numbers: so a training example is known to hold one.
+        # Held-out texts have the first numbers, which shows whether a training example holds one.
         with progress.stage("task examples") as stage:
-            border = 0
+            first_free = 0
             for split in ("dev", "train"):
-                for draft in drafts:
-                    _write(folder / "tasks" / draft.task.name, draft, split, texts, border)
-                    stage.reach(stage.done + draft.counts[split])
-                border = 0 if building.dev_in_train else len(texts)
+                for pending in tasks_pending:
+                    _write(folder / "tasks" / pending.task.name, pending, split, texts, first_free)
+                    stage.reach(stage.done + pending.counts[split])
+                first_free = 0 if building.dev_in_train else len(texts)
         n_texts = len(texts)
-    for draft in drafts:
-        draft.spool.path.unlink()
-        report |= _account(draft)
-        if not draft.counts["train"]:
-            raise UserError(_why_nothing(draft))
-    told = json.dumps([_described(draft) for draft in drafts], indent=1, ensure_ascii=False)
-    (folder / "tasks.json").write_text(told + "\n", encoding="utf-8")
-    counts = {draft.task.name: dict(draft.counts) for draft in drafts}
+    for pending in tasks_pending:
+        pending.file.path.unlink()
+        report |= _account(pending)
+        if not pending.counts["train"]:
+            raise UserError(_no_examples_message(pending))
+    description = json.dumps(
+        [_describe(pending) for pending in tasks_pending], indent=1, ensure_ascii=False
+    )
+    (folder / "tasks.json").write_text(description + "\n", encoding="utf-8")
+    counts = {pending.task.name: dict(pending.counts) for pending in tasks_pending}
     return {"task_texts": n_texts, "tasks": counts}
 
 
 def _write(
-    to: Path, draft: PendingExamples, split: TaskSplit, texts: TaskTexts, border: int
+    to: Path, pending: PendingExamples, split: TaskSplit, texts: TaskTexts, first_free: int
 ) -> None:
-    """Write a split's examples; those with a text whose number is below ``border`` are left out."""
-    task, number = draft.task, TASK_SPLITS.index(split)
-    source = draft.source(split)
-    audit, where = draft.audits[source], draft.records[source].where
-    sampler = draft.samplers[split]
-    chooser = sampler.chooser(lambda: draft.spool.heads(number))
+    """Write a split's examples without those that hold a text below ``first_free``."""
+    task, number = pending.task, TASK_SPLITS.index(split)
+    source = pending.source(split)
+    audit, where = pending.audits[source], pending.records[source].where
+    sampler = pending.samplers[split]
+    chooser = sampler.chooser(lambda: pending.file.keys(number))
     rows, labels = array("i"), array("d" if task.type == "regression" else "i")
     flags: list[bytes] = []
     drawn = 0
-    for record, place in draft.spool.records(number, chooser):
+    for record, place in pending.file.records(number, chooser):
         drawn += 1
         keys = [digest(text) for text in record.texts]
-        if border and any((n := texts.known(key)) is not None and n < border for key in keys):
+        if first_free and any(
+            (n := texts.known(key)) is not None and n < first_free for key in keys
+        ):
             audit.drop(HELD_OUT, where(place))
             audit.kept -= 1
             continue
@@ -169,57 +174,53 @@ def _write(
     examples = np.array(rows, np.int32)
     examples = examples if task.labelled else examples.reshape(-1, 3)
     np.save(to / f"{split}.npy", examples)
-    draft.counts[split] = len(examples)
+    pending.counts[split] = len(examples)
     if task.multi_label:
         classes = np.frombuffer(b"".join(flags), np.uint8).reshape(-1, len(task.labels))
         np.save(to / f"{split}.labels.npy", classes)
-        draft.by_class[split] = classes.sum(0, dtype=np.int64).tolist()
+        pending.by_class[split] = classes.sum(0, dtype=np.int64).tolist()
     elif task.labelled:
         kind = np.float32 if task.type == "regression" else np.int32
-        told = np.array(labels, kind)
-        np.save(to / f"{split}.label.npy", told)
+        values = np.array(labels, kind)
+        np.save(to / f"{split}.label.npy", values)
         if task.type == "classification":
-            draft.by_class[split] = np.bincount(told, minlength=len(task.labels)).tolist()
+            pending.by_class[split] = np.bincount(values, minlength=len(task.labels)).tolist()
 
 
-def _account(draft: PendingExamples) -> dict[str, Any]:
-    """What of each source was used, for ``report.json``."""
-    name = draft.task.name
-    if not draft.counts["dev"]:
-        draft.audits["train"].notes.append(
+def _account(pending: PendingExamples) -> dict[str, Any]:
+    """The account of each source, for ``report.json``."""
+    name = pending.task.name
+    if not pending.counts["dev"]:
+        pending.audits["train"].notes.append(
             f"Task {name} has no dev examples: it is trained and not validated."
         )
-    lost = draft.audits["train"].dropped.get(HELD_OUT)
-    if lost is not None:
-        draft.audits["train"].notes.append(
-            f"Task {name}: {lost.count:,} training records hold a text of a held-out example of "
-            "this or another task, and are left out."
+    overlapping = pending.audits["train"].dropped.get(HELD_OUT)
+    if overlapping is not None:
+        pending.audits["train"].notes.append(
+            f"Task {name}: {overlapping.count:,} training records hold a text of a held-out "
+            "example of this or another task, and are left out."
         )
-    found = {}
-    for split, audit in draft.audits.items():
-        counts = {s: n for s, n in draft.counts.items() if draft.source(s) == split}
-        found[audit.name] = audit.as_dict() | {"examples": counts}
-    return found
+    accounts = {}
+    for split, audit in pending.audits.items():
+        counts = {s: n for s, n in pending.counts.items() if pending.source(s) == split}
+        accounts[audit.name] = audit.as_dict() | {"examples": counts}
+    return accounts
 
 
-def _why_nothing(draft: PendingExamples) -> str:
-    audit = draft.audits["train"]
-    told = [
-        f"{d.count:,}: {reason}" + (f", the first at {d.examples[0]}" if d.examples else "")
-        for reason, d in audit.dropped.items()
-    ]
-    why = f" ({'; '.join(told)})" if told else ""
-    where = draft.records["train"].name
-    held_out = f" {draft.counts['dev']:,} examples are held out." if draft.counts["dev"] else ""
+def _no_examples_message(pending: PendingExamples) -> str:
+    audit = pending.audits["train"]
+    why = in_brackets(list_reasons(audit.dropped, places=True))
+    where = pending.records["train"].name
+    held_out = f" {pending.counts['dev']:,} examples are held out." if pending.counts["dev"] else ""
     return (
-        f"Task {draft.task.name} has no training example: of {audit.rows:,} records in {where} "
+        f"Task {pending.task.name} has no training example: of {audit.rows:,} records in {where} "
         f"none can be used{why}.{held_out} Correct its records, or take the task out of the list."
     )
 
 
-def _described(draft: PendingExamples) -> dict[str, Any]:
-    """What a task is, for ``tasks.json``."""
-    task = draft.task
+def _describe(pending: PendingExamples) -> dict[str, Any]:
+    """The entry of a task in ``tasks.json``."""
+    task = pending.task
     return {
         "name": task.name,
         "type": task.type,
@@ -229,6 +230,6 @@ def _described(draft: PendingExamples) -> dict[str, Any]:
         "multi_label": task.multi_label,
         "contrastive": task.contrastive,
         "labels": list(task.labels),
-        "examples": dict(draft.counts),
-        "examples_by_class": dict(draft.by_class),
+        "examples": dict(pending.counts),
+        "examples_by_class": dict(pending.by_class),
     }

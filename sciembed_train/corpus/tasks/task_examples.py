@@ -1,4 +1,4 @@
-"""The records of a task read once: checked, told apart by split, and put down to be drawn from."""
+"""Reads the records of a task once: checks them, and writes those that may be drawn by split."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from sciembed_train.corpus.audit import Audit, BadRow
 from sciembed_train.corpus.tasks.task_records import Record, RecordReader, Text
-from sciembed_train.corpus.tasks.task_sample import Sampler, Spool, record_key
+from sciembed_train.corpus.tasks.task_sample import RecordFile, Sampler, record_key
 from sciembed_train.corpus.tasks.task_sources import Records
 from sciembed_train.corpus.tasks.task_types import TASK_SPLITS, Task, TaskBuilding, TaskSplit
 from sciembed_train.progress import Progress, Stage
@@ -24,10 +24,10 @@ WITHOUT_TEXT = "candidates that are in no triplet: without a text, given twice, 
 
 @dataclass
 class PendingExamples:
-    """A task whose records have been read and put down, before its examples are written."""
+    """A task whose records have been read, before its examples are written."""
 
     task: Task
-    spool: Spool
+    file: RecordFile
     samplers: dict[TaskSplit, Sampler]
     audits: dict[TaskSplit, Audit]  # of each source
     records: Mapping[TaskSplit, Records]
@@ -35,18 +35,18 @@ class PendingExamples:
     by_class: dict[TaskSplit, list[int]] = field(default_factory=dict)
 
     def source(self, split: TaskSplit) -> TaskSplit:
-        """The source that a split's examples come from: dev's may be a share of train's."""
+        """The source of a split's examples; those of dev may be a share of train's."""
         return split if split in self.audits else "train"
 
 
 class TaskReader:
-    """The records of one task on their way to the spool.
+    """Reads the records of one task into a file.
 
     Args:
-        task: what it says of them.
-        records: where they lie.
+        task: the task.
+        records: of each split.
         building: how they become examples.
-        dev_share: share of the texts, or queries, that is held out where no records of dev are.
+        dev_share: share of the texts, or queries, that is held out if there are no records of dev.
         seed: of the share and of every draw.
         max_bad_rows: malformed records of a source that are skipped before the program refuses.
     """
@@ -67,11 +67,11 @@ class TaskReader:
         self.seed, self.max_bad_rows = seed, max_bad_rows
 
     def read(self, to: Path, progress: Progress) -> PendingExamples:
-        """Check every record and put down what may be drawn.
+        """Check every record and write those that may be drawn.
 
         Args:
-            to: the spool's file.
-            progress: is told how many records are read.
+            to: the file to write.
+            progress: reports the number of records.
 
         Raises:
             UserError: a source cannot be read, or has more malformed records than allowed.
@@ -81,40 +81,42 @@ class TaskReader:
         samplers: dict[TaskSplit, Sampler] = {
             split: Sampler(task.sample_size[split], stratified) for split in TASK_SPLITS
         }
-        draft = PendingExamples(task, Spool(to), samplers, {}, self.records)
-        with draft.spool:
+        pending = PendingExamples(task, RecordFile(to), samplers, {}, self.records)
+        with pending.file:
             for split in self.records:
                 name = f"task {task.name}" + (", dev" if split == "dev" else "")
-                draft.audits[split] = audit = Audit(name, self.max_bad_rows)
+                pending.audits[split] = audit = Audit(name, self.max_bad_rows)
                 with progress.stage(name, unit="records") as stage:
-                    self._source(split, draft, audit, stage)
+                    self._read_source(split, pending, audit, stage)
                 audit.check()
-        return draft
+        return pending
 
-    def _source(self, split: TaskSplit, draft: PendingExamples, audit: Audit, stage: Stage) -> None:
+    def _read_source(
+        self, split: TaskSplit, pending: PendingExamples, audit: Audit, stage: Stage
+    ) -> None:
         records = self.records[split]
         for place, row in records.rows():
             audit.rows += 1
             if audit.rows % 1024 == 0:
                 stage.reach(audit.rows)
             key = record_key(self.seed, self.task.name, split, audit.rows)
-            found = row
+            record = row
             if not isinstance(row, BadRow):
-                found = self.reader.read(row, _Draws(self.seed, key))
-            if isinstance(found, BadRow):
-                audit.bad(found, f"{records.where(place)} (task {self.task.name})")
+                record = self.reader.read(row, _RecordDraws(self.seed, key))
+            if isinstance(record, BadRow):
+                audit.bad(record, f"{records.where(place)} (task {self.task.name})")
                 if audit.n_bad >= self.max_bad_rows + ENOUGH:
                     audit.check()
                 continue
-            if not isinstance(found, Record):
-                audit.drop(str(found), records.where(place))
+            if not isinstance(record, Record):
+                audit.drop(str(record), records.where(place))
                 continue
             audit.kept += 1
-            if found.left_out:
-                audit.drop(WITHOUT_TEXT, records.where(place), found.left_out)
-            into: TaskSplit = "dev" if self._held_out(found) else split
-            if draft.samplers[into].offer(key, found):
-                draft.spool.add(TASK_SPLITS.index(into), key, found, place)
+            if record.unused:
+                audit.drop(WITHOUT_TEXT, records.where(place), record.unused)
+            target: TaskSplit = "dev" if self._held_out(record) else split
+            if pending.samplers[target].offer(key, record):
+                pending.file.add(TASK_SPLITS.index(target), key, record, place)
         stage.reach(audit.rows)
 
     def _held_out(self, record: Record) -> bool:
@@ -126,8 +128,8 @@ class TaskReader:
         return share < self.dev_share
 
 
-class _Draws:
-    """Draws of one record; a generator takes longer to make than most records to read."""
+class _RecordDraws:
+    """Random numbers of one record; the generator is made on demand, which is the slow part."""
 
     def __init__(self, seed: int, key: int) -> None:
         self.seed, self.key = seed, key

@@ -1,4 +1,4 @@
-"""One record of a task as texts, and what is to be told of them.
+"""One record of a task as texts and labels.
 
 A text is the list of its fields that are not empty, in the order of the task's ``fields``: two
 records with the same fields are the same text.
@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.tasks.task_types import Task, TaskBuilding
-from sciembed_train.corpus.validation import is_unicode, not_unicode, spell
+from sciembed_train.corpus.validation import is_unicode, missing_field, not_unicode, spell
 
-MAY_LACK = ("abstract",)  # as in a file of papers; every other field is there or the row is bad
+MAY_LACK = ("abstract",)  # as in a file of papers; a row without another field is malformed
 LARGEST = 3.4e38  # of the numbers that 32 bits hold
 NO_TEXT = "no text: the fields are empty"
 NO_POSITIVE = "no candidate with a score above 0"
@@ -27,7 +27,7 @@ Label = int | float | tuple[int, ...] | None
 
 
 class Draws(Protocol):
-    """What is asked of a generator of random numbers."""
+    """The random numbers that a reader needs."""
 
     def permutation(self, n: int) -> Any:
         """The numbers below ``n`` in a random order."""
@@ -40,20 +40,20 @@ class Record:
 
     Args:
         texts: a labelled text alone, or the query and the texts it is compared with.
-        label: number of its class, of each of its classes, or the number to be told; None of
+        label: number of its class, of each of its classes, or the target of a regression; None of
             triplets.
-        pairs: places in ``texts`` of each triplet's positive and negative; the query is the first.
-        left_out: candidates that are in no triplet because they have no text.
+        pairs: indices in ``texts`` of each triplet's positive and negative; the query is the first.
+        unused: candidates that are in no triplet: without a text, repeated, or the query.
     """
 
     texts: tuple[Text, ...]
     label: Label = None
     pairs: tuple[tuple[int, int], ...] = ()
-    left_out: int = 0
+    unused: int = 0
 
     @property
     def examples(self) -> int:
-        """How many examples the record gives."""
+        """Number of examples of the record."""
         return len(self.pairs) or 1
 
     @property
@@ -68,7 +68,7 @@ class RecordReader:
     """Reads the records of a task.
 
     Args:
-        task: what it says of them.
+        task: their fields and labels.
         building: how searches become triplets.
     """
 
@@ -77,11 +77,11 @@ class RecordReader:
         self.classes = {name: number for number, name in enumerate(task.labels)}
 
     def read(self, row: Mapping[str, Any], draws: Draws) -> Record | BadRow | str:
-        """The record, what is wrong with it, or why it gives no example.
+        """The record, its fault, or why it gives no example.
 
         Args:
             row: its fields.
-            draws: of this record alone.
+            draws: random numbers of this record alone.
         """
         if self.task.labelled:
             return self._labelled(row)
@@ -95,7 +95,7 @@ class RecordReader:
             return text
         name = self.task.labels_field
         if name not in row:
-            return _missing(name, row, "")
+            return missing_field(name, row)
         label = self._label(row[name], name)
         if isinstance(label, BadRow):
             return label
@@ -111,13 +111,13 @@ class RecordReader:
                 f"{name} has a wrong type",
                 f"`{name}` is {spell(value)}; expected a list of labels.",
             )
-        found = set()
-        for one in value:
-            number = self._class(one, name)
+        numbers = set()
+        for label in value:
+            number = self._class(label, name)
             if isinstance(number, BadRow):
                 return number
-            found.add(number)
-        return tuple(sorted(found))
+            numbers.add(number)
+        return tuple(sorted(numbers))
 
     def _class(self, value: Any, name: str) -> int | BadRow:
         known = isinstance(value, str | int) and not isinstance(value, bool)
@@ -135,8 +135,8 @@ class RecordReader:
         for names in (("query",), ("pos", "positive"), ("neg", "negative")):
             name = next((name for name in names if name in row), None)
             if name is None:
-                return _missing(names[0], row, "")
-            text = self._whole(row[name], name)
+                return missing_field(names[0], row)
+            text = self._object_or_text(row[name], name)
             if isinstance(text, BadRow):
                 return text
             texts.append(text)
@@ -147,57 +147,60 @@ class RecordReader:
     def _search(self, row: Mapping[str, Any], draws: Draws) -> Record | BadRow | str:
         for name in ("query", "candidates"):
             if name not in row:
-                return _missing(name, row, "")
-        query = self._whole(row["query"], "query")
+                return missing_field(name, row)
+        query = self._object_or_text(row["query"], "query")
         if isinstance(query, BadRow):
             return query
-        found = self._candidates(row["candidates"])
-        if isinstance(found, BadRow):
-            return found
-        positives = [text for text, score in found if score > 0]
-        negatives = [text for text, score in found if score <= 0]
+        candidates = self._candidates(row["candidates"])
+        if isinstance(candidates, BadRow):
+            return candidates
+        positives = [text for text, score in candidates if score > 0]
+        negatives = [text for text, score in candidates if score <= 0]
         if not query:
             return NO_TEXT
         if not positives:
             return NO_POSITIVE
         if not negatives:
             return NO_NEGATIVE
-        return self._compared(query, positives, negatives, draws)
+        return self._search_triplets(query, positives, negatives, draws)
 
     def _candidates(self, value: Any) -> list[tuple[Text, float]] | BadRow:
         """Text and score of each candidate; a text may be empty."""
         if not isinstance(value, list | tuple):
-            told = f"`candidates` is {spell(value)}; expected a list of objects with fields."
-            return BadRow("candidates has a wrong type", told)
-        name, found = self.task.labels_field, []
-        for number, one in enumerate(value, 1):
+            message = f"`candidates` is {spell(value)}; expected a list of objects with fields."
+            return BadRow("candidates has a wrong type", message)
+        name, candidates = self.task.labels_field, []
+        for number, candidate in enumerate(value, 1):
             where = f" of candidate {number}"
-            if not isinstance(one, Mapping):
-                told = f"candidate {number} is {spell(one)}; expected an object with fields."
-                return BadRow("a candidate has a wrong type", told)
-            if name not in one:
-                return _missing(name, one, where)
-            given = one[name]
-            score = _number(int(given) if isinstance(given, bool) else given, name, where)
+            if not isinstance(candidate, Mapping):
+                message = (
+                    f"candidate {number} is {spell(candidate)}; expected an object with fields."
+                )
+                return BadRow("a candidate has a wrong type", message)
+            if name not in candidate:
+                return missing_field(name, candidate, where)
+            raw_score = candidate[name]
+            raw_score = int(raw_score) if isinstance(raw_score, bool) else raw_score
+            score = _number(raw_score, name, where)
             if isinstance(score, BadRow):
                 return score
-            text = self._text(one, where)
+            text = self._text(candidate, where)
             if isinstance(text, BadRow):
                 return text
-            found.append((text, score))
-        return found
+            candidates.append((text, score))
+        return candidates
 
-    def _compared(
+    def _search_triplets(
         self, query: Text, positives: list[Text], negatives: list[Text], draws: Draws
     ) -> Record | str:
         """The search's triplets: as many as negatives, at most ``per_query``; positives cycle."""
-        given = len(positives) + len(negatives)
-        # A text may be a candidate twice; what is once chosen is no negative.
+        count = len(positives) + len(negatives)
+        # A text may be a candidate twice; a positive is never also a negative.
         positives = _distinct(positives, {query})
         negatives = _distinct(negatives, {query, *positives})
-        left_out = given - len(positives) - len(negatives)
+        unused = count - len(positives) - len(negatives)
         if not positives or not negatives:
-            return ONE_TEXT if left_out == given else NO_POSITIVE if not positives else NO_NEGATIVE
+            return ONE_TEXT if unused == count else NO_POSITIVE if not positives else NO_NEGATIVE
         count = min(self.building.per_query, len(negatives))
         if self.building.negatives == "drawn":
             positives = [positives[i] for i in draws.permutation(len(positives))]
@@ -206,15 +209,15 @@ class RecordReader:
             negatives = negatives[-count:]
         positives = positives[:count]
         pairs = [(1 + i % len(positives), 1 + len(positives) + i) for i in range(count)]
-        return Record((query, *positives, *negatives), None, tuple(pairs), left_out)
+        return Record((query, *positives, *negatives), None, tuple(pairs), unused)
 
-    def _whole(self, value: Any, name: str) -> Text | BadRow:
-        """A text given as an object with fields, or as it stands."""
+    def _object_or_text(self, value: Any, name: str) -> Text | BadRow:
+        """A text that is an object with fields, or plain."""
         if isinstance(value, str):
-            return not_unicode(name) if not is_unicode(value) else _kept([value])
+            return not_unicode(name) if not is_unicode(value) else _not_empty([value])
         if not isinstance(value, Mapping):
-            told = f"`{name}` is {spell(value)}; expected text, or an object with fields."
-            return BadRow(f"{name} has a wrong type", told)
+            message = f"`{name}` is {spell(value)}; expected text, or an object with fields."
+            return BadRow(f"{name} has a wrong type", message)
         return self._text(value, f" of `{name}`")
 
     def _text(self, row: Mapping[str, Any], where: str) -> Text | BadRow:
@@ -227,26 +230,26 @@ def read_text(row: Mapping[str, Any], fields: Sequence[str], where: str = "") ->
     Args:
         row: fields by name.
         fields: the names.
-        where: whose fields they are, for messages: `` of candidate 3``.
+        where: the object of the fields, for messages: `` of candidate 3``.
     """
-    found = []
+    values = []
     for name in fields:
         if name not in row:
             if name in MAY_LACK:
                 continue
-            return _missing(name, row, where)
+            return missing_field(name, row, where)
         value = _field(row[name])
         if value is None:
-            told = f"`{name}`{where} is {spell(row[name])}; expected text, a number or null."
-            return BadRow(f"{name} has a wrong type", told)
+            message = f"`{name}`{where} is {spell(row[name])}; expected text, a number or null."
+            return BadRow(f"{name} has a wrong type", message)
         if not is_unicode(value):
             return not_unicode(name)
-        found.append(value)
-    return _kept(found)
+        values.append(value)
+    return _not_empty(values)
 
 
 def _field(value: Any) -> str | None:
-    """A field as text, None where it is none; 1964.0 is a year that a table has made a float."""
+    """A field as text, None for other types; a table writes the year 1964 as 1964.0."""
     if isinstance(value, str):
         return value
     if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -262,22 +265,17 @@ def _field(value: Any) -> str | None:
     return None
 
 
-def _kept(values: Sequence[str]) -> Text:
+def _not_empty(values: Sequence[str]) -> Text:
     return tuple(text for value in values if (text := value.strip()))
 
 
-def _distinct(texts: Sequence[Text], gone: set[Text]) -> list[Text]:
-    """The texts that are not empty and not gone, each once, in their order."""
-    return [text for text in dict.fromkeys(texts) if text and text not in gone]
-
-
-def _missing(name: str, row: Mapping[str, Any], where: str) -> BadRow:
-    fields = ", ".join(map(str, row))[:200] or "none"
-    return BadRow(f"there is no {name}", f"there is no `{name}`{where}; the fields are {fields}.")
+def _distinct(texts: Sequence[Text], used: set[Text]) -> list[Text]:
+    """The texts that are neither empty nor used, each once, in their order."""
+    return [text for text in dict.fromkeys(texts) if text and text not in used]
 
 
 def _number(value: Any, name: str, where: str = "") -> float | BadRow:
-    """A finite number, also where a table has written it as text."""
+    """A finite number, also one that a table holds as text."""
     number = math.nan
     if isinstance(value, int | float | str) and not isinstance(value, bool):
         try:

@@ -1,8 +1,8 @@
 """A sample of a stream of records, drawn without holding the stream.
 
 Every record has a key, a random number of (seed, task, its place in the stream). Those with the
-lowest keys are the sample. What may still be among them when it comes is put down in a file, a
-*spool*, and read again when the last record has been seen. So memory grows with the sample alone.
+lowest keys are the sample. A record that may be among them when it arrives is written to a file,
+which is read again after the last record. So memory grows with the sample alone.
 
 A sample of a classification is stratified: its classes keep their shares. As these are known only
 at the end, all its records go through the file.
@@ -31,7 +31,7 @@ Chooser = Callable[[int, Classes], bool]
 
 
 def record_key(seed: int, task: str, place: str, number: int) -> int:
-    """A random number from 0 to below 2^64 of a record.
+    """The random key of a record, from 0 to below 2^64.
 
     Args:
         seed: of all draws.
@@ -43,7 +43,7 @@ def record_key(seed: int, task: str, place: str, number: int) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
 
-class Lowest:
+class LowestKeys:
     """The lowest keys of a stream, as many as have together ``size`` examples at most."""
 
     def __init__(self, size: int) -> None:
@@ -52,7 +52,7 @@ class Lowest:
         self.end = END if size else 0
 
     def offer(self, key: int, examples: int = 1) -> bool:
-        """Whether a record may be among them, as far as is known now."""
+        """Whether a record may be among them, given those before it."""
         if key >= self.end:
             return False
         self.keys.append(key)
@@ -86,35 +86,35 @@ class Sampler:
         self.size, self.stratified = size, stratified
         self.records = self.examples = 0
         self.by_class: Counter[int] = Counter()
-        self._lowest = Lowest(size) if size >= 0 and not stratified else None
+        self._lowest_keys = LowestKeys(size) if size >= 0 and not stratified else None
 
     def offer(self, key: int, record: Record) -> bool:
-        """Whether a record may be drawn, as far as is known now."""
+        """Whether a record may be drawn, given those before it."""
         self.records += 1
         self.examples += record.examples
         self.by_class.update(record.classes)
-        return self._lowest is None or self._lowest.offer(key, record.examples)
+        return self._lowest_keys is None or self._lowest_keys.offer(key, record.examples)
 
-    def chooser(self, spooled: Callable[[], Iterator[tuple[int, Classes]]]) -> Chooser:
-        """Which of the records are drawn, when all have been seen.
+    def chooser(self, written: Callable[[], Iterator[tuple[int, Classes]]]) -> Chooser:
+        """Which of the records are drawn, after all have been offered.
 
         Args:
-            spooled: key and classes of the records that were put down.
+            written: keys and classes of the records that were written.
         """
         if self.size < 0 or self.examples <= self.size:
             return lambda key, classes: True
-        if self._lowest is not None:
-            end = self._lowest.limit()
+        if self._lowest_keys is not None:
+            end = self._lowest_keys.limit()
             return lambda key, classes: key < end
-        strata = Counter(self._stratum(classes) for _, classes in spooled())
-        lowest = {s: Lowest(quota) for s, quota in shares(strata, self.size).items()}
-        for key, classes in spooled():
+        strata = Counter(self._stratum(classes) for _, classes in written())
+        lowest = {s: LowestKeys(quota) for s, quota in shares(strata, self.size).items()}
+        for key, classes in written():
             lowest[self._stratum(classes)].offer(key)
         ends = {s: part.limit() for s, part in lowest.items()}
         return lambda key, classes: key < ends[self._stratum(classes)]
 
     def _stratum(self, classes: Classes) -> int:
-        """The class that a record stands for: of several the one that fewest records have."""
+        """The class that a record counts for: of several the one that fewest records have."""
         if not classes:
             return NO_CLASS
         return min(classes, key=lambda number: (self.by_class[number], number))
@@ -130,45 +130,45 @@ def shares(counts: Mapping[int, int], size: int) -> dict[int, int]:
         size: examples to share.
     """
     total = sum(counts.values())
-    found = {number: size * count // total for number, count in counts.items()}
+    quotas = {number: size * count // total for number, count in counts.items()}
 
-    def need(number: int) -> tuple[bool, int, int]:
-        return found[number] > 0, -(size * counts[number] % total), number
+    def priority(number: int) -> tuple[bool, int, int]:
+        return quotas[number] > 0, -(size * counts[number] % total), number
 
-    for number in sorted(counts, key=need)[: size - sum(found.values())]:
-        found[number] += 1
-    return found
+    for number in sorted(counts, key=priority)[: size - sum(quotas.values())]:
+        quotas[number] += 1
+    return quotas
 
 
-class Spool:
-    """Records put down in a file, each with its split, key and classes before it.
+class RecordFile:
+    """Records in a file, each with its split, key and classes before it.
 
-    They are put down in a ``with`` block, and read again after it.
+    They are written in a ``with`` block, and read again after it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.file = path.open("wb", buffering=1 << 20)
 
-    def __enter__(self) -> Spool:
+    def __enter__(self) -> RecordFile:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.file.close()
 
     def add(self, split: int, key: int, record: Record, place: int) -> None:
-        """Put a record down."""
+        """Write a record."""
         classes = ",".join(map(str, record.classes))
         body = json.dumps([record.texts, record.label, record.pairs, place], ensure_ascii=False)
         self.file.write(f"{split} {key} {classes} {body}\n".encode())
 
-    def heads(self, split: int) -> Iterator[tuple[int, Classes]]:
+    def keys(self, split: int) -> Iterator[tuple[int, Classes]]:
         """Key and classes of every record of a split."""
         for key, classes, _ in self._lines(split):
             yield key, classes
 
     def records(self, split: int, chooser: Chooser) -> Iterator[tuple[Record, int]]:
-        """The chosen records of a split and their places, in the order in which they came."""
+        """The chosen records of a split and their places, in the order of writing."""
         for key, classes, body in self._lines(split):
             if chooser(key, classes):
                 texts, label, pairs, place = json.loads(body)
@@ -179,9 +179,9 @@ class Spool:
                 )
 
     def _lines(self, split: int) -> Iterator[tuple[int, Classes, Any]]:
-        wanted = b"%d" % split
+        prefix = b"%d" % split
         with self.path.open("rb", buffering=1 << 20) as file:
             for line in file:
                 number, key, classes, body = line.split(b" ", 3)
-                if number == wanted:
+                if number == prefix:
                     yield int(key), tuple(map(int, classes.split(b","))) if classes else (), body

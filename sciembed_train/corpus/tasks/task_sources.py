@@ -23,7 +23,7 @@ class Records:
         """Every record and its place.
 
         Raises:
-            UserError: they cannot be read.
+            UserError: a file or stream cannot be read.
         """
         if self.table is not None:
             yield from self.table.rows()
@@ -37,7 +37,7 @@ class Records:
         return f"{self.name}, record {place}"
 
     def checksums(self) -> list[dict[str, Any]]:
-        """What they are known by: name, SHA-256, size."""
+        """Name, SHA-256 and size of each file."""
         if self.table is not None:
             return self.table.checksums()
         assert self.stream is not None
@@ -48,16 +48,16 @@ def open_records(task: Task) -> dict[TaskSplit, Records]:
     """The records of a task by split; without those of dev where there are none.
 
     Raises:
-        UserError: there is no such file, or the dataset cannot be had.
+        UserError: there is no such file, or the dataset cannot be loaded.
     """
     train = task.sources["train"]
     if not train.dataset:
-        found: dict[TaskSplit, Records] = {}
+        by_split: dict[TaskSplit, Records] = {}
         for split, source in task.sources.items():
             needed = (*task.fields, task.labels_field, "query")
             table = Table(source.place, f"task {task.name}", needed=needed)
-            found[split] = Records(table, None, source.place)
-        return found
+            by_split[split] = Records(table, None, source.place)
+        return by_split
     streams = hub_datasets.open_streams(train.place, train.config)
     by_split: dict[TaskSplit, Records] = {}
     for split in TASK_SPLITS:
@@ -74,7 +74,7 @@ def open_records(task: Task) -> dict[TaskSplit, Records]:
     return by_split
 
 
-def sources_of(records: Mapping[TaskSplit, Records], name: str) -> list[dict[str, Any]]:
+def source_files(records: Mapping[TaskSplit, Records], name: str) -> list[dict[str, Any]]:
     """The files of a task, for ``corpus.json``."""
     return [
         {"task": name, "split": split, **file}

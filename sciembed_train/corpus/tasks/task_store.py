@@ -1,7 +1,7 @@
 """The tasks of a prepared corpus, opened for reading.
 
-Reading needs numpy alone, but for the texts, which lie in Parquet for people and for the
-tokenizer. What the files are says `task_building`.
+Reading needs numpy alone, except for the texts, which are in Parquet for people and for the
+tokenizer. `build_tasks` describes the files.
 
 Shapes: ``N`` examples of a split of a task, ``C`` its classes.
 """
@@ -42,8 +42,8 @@ class TaskFolder:
                 "FILE_OR_FOLDER --to CORPUS --tokenizer NAME_OR_FOLDER`."
             )
         try:
-            said = json.loads(path.read_text(encoding="utf-8"))
-            self.tasks = tuple(TaskInfo.from_dict(one) for one in said)
+            entries = json.loads(path.read_text(encoding="utf-8"))
+            self.tasks = tuple(TaskInfo.from_dict(entry) for entry in entries)
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged ({error}). Run prepare again.") from error
 
@@ -57,11 +57,11 @@ class TaskFolder:
         return load_array(self.folder / "tasks" / name / f"{split}.npy")
 
     def labels(self, name: str, split: TaskSplit) -> NDArray[Any]:
-        """What is told of each text.
+        """The label of each text.
 
         Returns:
             The number of its class, int32 ``[N]``; whether it is of each class, uint8 ``[N, C]``;
-            or what a regression tells, float32 ``[N]``.
+            or the target of a regression, float32 ``[N]``.
 
         Raises:
             ValueError: the task is one of triplets, which have no labels.
@@ -81,11 +81,11 @@ class TaskFolder:
                 yield from rows.column("fields").to_pylist()
 
     def has_tokens(self, key: str) -> bool:
-        """Whether there is a token store of the texts for ``TextTokenizer.key(form)``."""
+        """Whether there is a token store of the texts for ``TextTokenizer.key(input_format)``."""
         return (self.folder / "task_tokens" / key / "store.json").is_file()
 
     def tokens(self, key: str) -> TokenStore:
-        """The token store of the texts for ``TextTokenizer.key(form)``.
+        """The token store of the texts for ``TextTokenizer.key(input_format)``.
 
         Raises:
             UserError: the texts were not tokenised so.

@@ -1,7 +1,7 @@
 """Tasks: data sets with a loss each, after SciRepEval, Singh et al. (2023), section 4.
 
-A text is read for a *format*: to classify it, to tell a number of it, to find texts like it, or to
-search with it (`inputs.FORMATS`). Several tasks may share a format.
+A text is embedded for a *format*: classification, regression, proximity or search
+(`input_format.FORMATS`). Several tasks may share a format.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class TaskBuilding:
         dev_in_train: keep training examples that hold a text of a held-out example, as published.
 
     Raises:
-        UserError: ``per_query`` is below 1, or ``negatives`` no known way.
+        UserError: ``per_query`` is below 1, or ``negatives`` unknown.
     """
 
     per_query: int = 5
@@ -56,7 +56,7 @@ class TaskBuilding:
 
 @dataclass(frozen=True)
 class Source:
-    """Where records of a task lie.
+    """The file or dataset of the records of a task.
 
     Args:
         place: a file, a folder of files, or a dataset: its folder, or its name on the hub.
@@ -74,15 +74,15 @@ class Task:
     """One data set and what is trained on it.
 
     Args:
-        name: unlike every other task's.
+        name: no other task has it.
         type: ``classification``, ``regression``, ``ir`` (a search with scored candidates) or
             ``triplet``.
-        format: what its texts are read for, a key of `inputs.FORMATS`.
-        query_format: what its queries are read for; ``format`` in all but ad-hoc search.
+        format: of its texts, a key of `input_format.FORMATS`.
+        query_format: of its queries; ``format`` in all but ad-hoc search.
         sources: of the records by split; without ``dev`` a share of ``train`` is held out.
         fields: of a record, in the order in which they are read.
         labels: the names of the classes, in the order of their numbers.
-        labels_from: where the names stand, for messages.
+        labels_from: the file or list of the names, for messages.
         labels_field: the field of a label, of a candidate's score.
         multi_label: whether a text may be of several classes.
         contrastive: whether the classification's loss is mostly a contrastive one.
@@ -110,19 +110,19 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """A task of a corpus, as its ``tasks.json`` has it.
+    """A task of a corpus, as in its ``tasks.json``.
 
     Args:
-        name: the task's.
+        name: of the task.
         type: as of a `Task`.
-        format: what its texts are read for.
-        query_format: what its queries are read for.
+        format: of its texts.
+        query_format: of its queries.
         fields: of a record, in the order in which they are read.
         labels: the names of its classes; none of a task without classes.
         multi_label: whether a text may be of several classes.
         contrastive: whether the classification's loss is mostly a contrastive one.
-        examples: how many there are of each split.
-        examples_by_class: how many of each split are of each class; empty without classes.
+        examples: number of each split.
+        examples_by_class: number of each split by class; empty without classes.
     """
 
     name: str
@@ -137,10 +137,10 @@ class TaskInfo:
     examples_by_class: Mapping[TaskSplit, Sequence[int]]
 
     @classmethod
-    def from_dict(cls, said: Mapping[str, Any]) -> TaskInfo:
+    def from_dict(cls, entry: Mapping[str, Any]) -> TaskInfo:
         """One entry of ``tasks.json``."""
-        lists = {name: tuple(said[name]) for name in ("fields", "labels")}
-        return cls(**{**said, **lists})
+        lists = {name: tuple(entry[name]) for name in ("fields", "labels")}
+        return cls(**{**entry, **lists})
 
     @property
     def labelled(self) -> bool:
@@ -148,9 +148,9 @@ class TaskInfo:
         return self.type in ("classification", "regression")
 
 
-def known_by(tasks: Sequence[Task]) -> str:
-    """The SHA-256 of what the tasks say, less where their data lies."""
-    said = [
+def task_fingerprint(tasks: Sequence[Task]) -> str:
+    """The SHA-256 of the tasks without the places of their data."""
+    values = [
         {
             f.name: getattr(task, f.name)
             for f in fields(task)
@@ -158,4 +158,4 @@ def known_by(tasks: Sequence[Task]) -> str:
         }
         for task in tasks
     ]
-    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()

@@ -68,7 +68,7 @@ def test_a_folder_gives_the_tasks_that_have_data_in_it_and_names_the_others(tmp_
         "mesh": str(tmp_path / "config_mesh_train.jsonl.gz"),
         "specter": str(tmp_path / "specter_small.json"),
     }
-    assert found.left_out == ("s2and",)
+    assert found.without_data == ("s2and",)
     assert "s2and" in found.notes[0]
     named = read_tasks(tmp_path / "tasks_config.json").tasks[0].sources["train"]
     assert (named.place, named.dataset, named.config) == ("allenai/scirepeval", True, "config_mesh")

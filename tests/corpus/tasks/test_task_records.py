@@ -162,7 +162,7 @@ def test_candidates_without_a_text_given_twice_or_equal_to_the_query_are_counted
         {"title": "text 1", "score": 0},  # the negative again
     ]
     found = read({"query": "q", "candidates": [*given, *more]})
-    assert (found.left_out, found.examples) == (4, 1)
+    assert (found.unused, found.examples) == (4, 1)
     assert found.texts == (("q",), ("text 0",), ("text 1",))
     assert read({"query": "q", "candidates": [given[0], *more[:1]]}) == NO_NEGATIVE
     assert read({"query": "text 0", "candidates": given}) == NO_POSITIVE

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from sciembed_train.corpus.tasks.task_records import Record
 from sciembed_train.corpus.tasks.task_sample import (
-    Lowest,
+    LowestKeys,
+    RecordFile,
     Sampler,
-    Spool,
     record_key,
     shares,
 )
@@ -17,7 +17,7 @@ from sciembed_train.corpus.tasks.task_sample import (
 
 def drawn(tmp_path, size, given, stratified=False):
     """The records that are drawn, as their places."""
-    sampler, spool = Sampler(size, stratified), Spool(tmp_path / "spool")
+    sampler, spool = Sampler(size, stratified), RecordFile(tmp_path / "spool")
     put_down = 0
     with spool:
         for place, record in enumerate(given):
@@ -25,7 +25,7 @@ def drawn(tmp_path, size, given, stratified=False):
             if sampler.offer(key, record):
                 spool.add(0, key, record, place)
                 put_down += 1
-    chooser = sampler.chooser(lambda: spool.heads(0))
+    chooser = sampler.chooser(lambda: spool.keys(0))
     return [place for _, place in spool.records(0, chooser)], put_down
 
 
@@ -42,7 +42,7 @@ def labelled(classes):
 )
 def test_the_lowest_keys_are_those_a_sort_gives(keys, size, slack, data):
     weights = [data.draw(st.integers(1, 5)) for _ in keys]
-    lowest = Lowest(size)
+    lowest = LowestKeys(size)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sciembed_train.corpus.tasks.task_sample.SLACK", slack)
         offered = [k for k, w in zip(keys, weights, strict=True) if lowest.offer(k, w)]
@@ -124,14 +124,14 @@ def test_a_spool_gives_back_what_was_put_down(tmp_path):
         Record((("a",), ("b", "c"), ("d",)), None, ((1, 2),)),
         Record((("a",),), ()),
     ]
-    spool = Spool(tmp_path / "spool")
+    spool = RecordFile(tmp_path / "spool")
     with spool:
         for place, record in enumerate(given):
             spool.add(place % 2, 7 + place, record, place)
     for split in (0, 1):
         found = list(spool.records(split, lambda key, classes: True))
         assert found == [(record, p) for p, record in enumerate(given) if p % 2 == split]
-    assert list(spool.heads(0)) == [(7, (0, 3)), (9, ())]
+    assert list(spool.keys(0)) == [(7, (0, 3)), (9, ())]
 
 
 def test_keys_differ_by_seed_task_split_and_place():

@@ -1,7 +1,7 @@
 import pytest
 
 from sciembed_train.corpus.tasks.task_list import read_tasks
-from sciembed_train.corpus.tasks.task_sources import open_records, sources_of
+from sciembed_train.corpus.tasks.task_sources import open_records, source_files
 from sciembed_train.errors import UserError
 from tests.helpers.tasks import entry, records, write_lines, write_tasks
 
@@ -68,11 +68,11 @@ def test_a_stream_holds_no_split(dataset):
 
 def test_a_dataset_is_known_by_its_files(dataset, tmp_path):
     (mesh,) = dataset(mesh="mesh_descriptors")
-    before = sources_of(open_records(mesh), "mesh")
-    assert before == sources_of(open_records(mesh), "mesh")
+    before = source_files(open_records(mesh), "mesh")
+    assert before == source_files(open_records(mesh), "mesh")
     assert [(s["task"], s["split"]) for s in before] == [("mesh", "train"), ("mesh", "dev")]
     write_lines(tmp_path / "benchmark" / "mesh" / "train.jsonl", records("mesh", 21))
-    assert before != sources_of(open_records(mesh), "mesh")
+    assert before != source_files(open_records(mesh), "mesh")
 
 
 def test_a_saved_dataset_is_read_by_its_splits(dataset, tmp_path):
@@ -109,5 +109,5 @@ def test_files_are_read_with_their_places(tmp_path):
     assert list(found) == ["train"]
     places = [found["train"].where(place) for place, _ in found["train"].rows()]
     assert places == [f"{tmp_path / 'specter.jsonl'}:{line}" for line in (1, 2, 3)]
-    (told,) = sources_of(found, "specter")
+    (told,) = source_files(found, "specter")
     assert (told["name"], told["task"], told["split"]) == ("specter.jsonl", "specter", "train")
