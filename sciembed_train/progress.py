@@ -1,4 +1,4 @@
-"""How far long work has come: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of long work: a bar on a terminal, elsewhere a line every 15 seconds."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ EVERY = 15.0  # seconds between lines where there is no terminal
 
 
 class Progress:
-    """Tells of stages of work, on standard error.
+    """Reports the progress of each stage of work.
 
     Args:
-        quiet: say nothing.
-        stream: where to say it; standard error by default.
+        quiet: print nothing.
+        stream: where to print; standard error by default.
     """
 
     def __init__(self, quiet: bool = False, stream: TextIO | None = None) -> None:
@@ -24,14 +24,20 @@ class Progress:
         self.stream = stream or sys.stderr
         self.seconds: dict[str, float] = {}
 
-    def say(self, text: str) -> None:
-        """A line."""
+    def print(self, text: str) -> None:
+        """Print a line, unless quiet."""
         if not self.quiet:
             print(text, file=self.stream, flush=True)
 
     @contextmanager
     def stage(self, name: str, total: int | None = None, unit: str = "rows") -> Iterator[Stage]:
-        """A stage of the work; its time is kept in ``seconds``."""
+        """A stage of the work; its time is kept in ``seconds``.
+
+        Args:
+            name: of the stage.
+            total: units of work in all; None if unknown.
+            unit: what is counted.
+        """
         stage = Stage(self, name, total, unit)
         started = time.monotonic()
         try:
@@ -40,17 +46,17 @@ class Progress:
             stage.close()
         self.seconds[name] = time.monotonic() - started
         done = f"{stage.done:,} {unit}, " if stage.done else ""
-        self.say(f"{name}: {done}{self.seconds[name]:.1f} s")
+        self.print(f"{name}: {done}{self.seconds[name]:.1f} s")
 
 
 class Stage:
-    """One stage: ``reach(n)`` says that ``n`` units are done."""
+    """The progress of one stage; see `Progress.stage`."""
 
     def __init__(self, progress: Progress, name: str, total: int | None, unit: str) -> None:
         self.progress, self.name, self.total, self.unit = progress, name, total, unit
         self.done = 0
         self._bar = None
-        self._told = time.monotonic()
+        self._last_line = time.monotonic()
         if not progress.quiet and progress.stream.isatty():
             from tqdm import tqdm
 
@@ -59,18 +65,18 @@ class Stage:
             )
 
     def reach(self, done: int, total: int | None = None) -> None:
-        """So many units are done, of so many."""
+        """Report that ``done`` units, of ``total`` if known, are done."""
         step, self.done = done - self.done, done
         self.total = total if total is not None else self.total
         if self._bar is not None:
             self._bar.total = self.total
             self._bar.update(step)
-        elif time.monotonic() - self._told > EVERY:
-            self._told = time.monotonic()
-            of = f" of {self.total:,}" if self.total else ""
-            self.progress.say(f"{self.name}: {done:,}{of} {self.unit}")
+        elif time.monotonic() - self._last_line > EVERY:
+            self._last_line = time.monotonic()
+            total_text = f" of {self.total:,}" if self.total else ""
+            self.progress.print(f"{self.name}: {done:,}{total_text} {self.unit}")
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()

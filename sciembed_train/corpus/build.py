@@ -68,7 +68,7 @@ def prepare(settings: PrepareSettings, progress: Progress | None = None) -> Corp
             _build(folder, settings, inputs, progress)
             add_tokens(Corpus.open(folder), settings, tokenizer, progress)
     else:
-        progress.say(f"{to} is already made from these files with these settings.")
+        progress.print(f"{to} is already made from these files with these settings.")
         add_tokens(corpus, settings, tokenizer, progress)
     return Corpus.open(to)
 

@@ -1,4 +1,4 @@
-"""One SQL text run on DuckDB; nothing else knows the engine.
+"""Runs SQL on DuckDB; no other module knows the engine.
 
 The SQL beside the miners keeps to what DuckDB and Spark both run: no engine's own hash or random
 numbers, a total order in every window, integers below 2^63, no list aggregates. Statements stand
@@ -136,7 +136,7 @@ def _filled(sql: str, values: dict[str, int]) -> str:
 
 @contextmanager
 def running(folder: Path, memory: int, threads: int | None = None) -> Iterator[Engine]:
-    """An engine that is closed when the block ends; a full disk or memory is told in words."""
+    """An engine that is closed when the block ends; a full disk or memory is a `UserError`."""
     engine = Engine(folder, memory, threads)
     import duckdb
 

@@ -28,7 +28,7 @@ class InputFormat:
     Args:
         separator: between title and abstract: the tokenizer's separator token (``sep``, as
             SPECTER, Cohan et al. 2020, section 2.1), or one ``space``.
-        sentences: between the sentences of an abstract given as a list: one space
+        sentences: between the sentences of an abstract that is a list: one space
             (``joined``), or the separator token before each (``sep``, as Aspire trained).
         control_code: a token put before the title, as SciRepEval's ``[CLF]``; empty for none.
 

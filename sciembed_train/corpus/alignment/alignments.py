@@ -1,9 +1,9 @@
-"""Which sentences of co-cited papers say alike, as `train align` writes it.
+"""Which sentences of co-cited papers are similar, as `train align` writes it.
 
 An alignment is a folder ``alignments/<name>/`` of a corpus: ``alignment.json``, and for each split
-``<split>.npy`` (int16 ``[N, 4]``): of each pair of `Corpus.cocitations` the sentences of its papers
-that citing sentences speak of, then the two that are most alike, each counted in its abstract from
-0; -1 where none is known. A paper without an abstract has one sentence, its title.
+``<split>.npy`` (int16 ``[N, 4]``): for each pair of `Corpus.cocitations` the sentence of each paper
+that is closest to its citing sentences, then the two most similar sentences, numbered in their
+abstracts from 0; -1 where none is known. A paper without an abstract has one sentence, its title.
 
 Shapes: ``N`` pairs of a split.
 """
@@ -26,8 +26,8 @@ from sciembed_train.errors import UserError
 ALIGNMENTS_VERSION = 1
 ALIGNED: tuple[Split, ...] = ("train", "dev")
 MARKER = "alignment.json"
-# What of a model folder its vectors may depend on: weights, vocabularies, settings.
-_READ = (".safetensors", ".bin", ".json", ".txt", ".model")
+# Files of a model folder that its vectors depend on: weights, vocabularies, settings.
+_MODEL_FILES = (".safetensors", ".bin", ".json", ".txt", ".model")
 
 By = Literal["recorded", "euclidean", "cosine", "dot"]
 
@@ -61,10 +61,10 @@ def alignment_name(model: str | Path, settings: AlignSettings) -> str:
     """Sixteen hex digits of a model folder's files and the settings: a name for the alignment.
 
     Raises:
-        UserError: it is no folder, or holds no model.
+        UserError: there is no such folder, or it holds no model.
     """
     folder = Path(model).expanduser()
-    files = sorted(p for p in folder.rglob("*") if p.suffix in _READ and p.is_file())
+    files = sorted(p for p in folder.rglob("*") if p.suffix in _MODEL_FILES and p.is_file())
     if not files:
         raise UserError(f"{model} is no folder of a model, by which sentences can be aligned.")
     digest = hashlib.sha256(json.dumps([ALIGNMENTS_VERSION, asdict(settings)]).encode())
@@ -76,7 +76,7 @@ def alignment_name(model: str | Path, settings: AlignSettings) -> str:
 
 
 def alignment_folder(corpus: Corpus, name: str) -> Path:
-    """Where an alignment lies, or will lie."""
+    """The folder of an alignment, existing or not."""
     return corpus.folder / "alignments" / name
 
 
@@ -86,15 +86,15 @@ def alignment_names(corpus: Corpus) -> list[str]:
 
 
 def find_alignment(corpus: Corpus, aligned_by: str) -> str:
-    """The name of the alignment that is meant.
+    """The name of the alignment for a setting.
 
     Args:
         corpus: mined for co-citations.
         aligned_by: the name of an alignment, or the folder of the model that made it; empty for
-            the only one there is.
+            the only one.
 
     Raises:
-        UserError: there is none, or several; the message names the command that makes one.
+        UserError: there is no such alignment, or several; the message names the command for it.
     """
     names = alignment_names(corpus)
     if not aligned_by and len(names) == 1:
@@ -102,7 +102,7 @@ def find_alignment(corpus: Corpus, aligned_by: str) -> str:
     if aligned_by in names:
         return aligned_by
     command = f"`train align {corpus.folder} --model {aligned_by or 'FOLDER'}`"
-    held = f"it holds {', '.join(names) or 'none'}"
+    names_text = f"it holds {', '.join(names) or 'none'}"
     if not aligned_by and names:
         raise UserError(
             f"{corpus.folder} holds several alignments of sentences ({', '.join(names)}); say "
@@ -117,13 +117,13 @@ def find_alignment(corpus: Corpus, aligned_by: str) -> str:
     if not Path(aligned_by).expanduser().is_dir():
         raise UserError(
             f"data.sampling.aligned_by is {aligned_by!r}: no alignment of {corpus.folder} "
-            f"({held}), and no folder of a model."
+            f"({names_text}), and no folder of a model."
         )
     name = alignment_name(aligned_by, AlignSettings())
     if name not in names:
         raise UserError(
-            f"{corpus.folder} holds no alignment of sentences by {aligned_by} ({held}). Make it "
-            f"with {command}."
+            f"{corpus.folder} holds no alignment of sentences by {aligned_by} ({names_text}). "
+            f"Make it with {command}."
         )
     return name
 
@@ -132,7 +132,7 @@ def read_alignment(corpus: Corpus, name: str, split: Split) -> NDArray[np.int16]
     """The sentences of each pair that are aligned, ``[N, 4]``.
 
     Raises:
-        UserError: the alignment is not there, damaged, or one of other pairs.
+        UserError: the alignment is missing, damaged, or one of other pairs.
     """
     folder = alignment_folder(corpus, name)
     again = "Remove it and run `train align` again."
@@ -146,9 +146,9 @@ def read_alignment(corpus: Corpus, name: str, split: Split) -> NDArray[np.int16]
             f"{ALIGNMENTS_VERSION}. {again}"
         )
     path = folder / f"{split}.npy"
-    found, expected = load_array(path), (len(corpus.cocitations(split)), 4)
-    if found.shape != expected:
+    aligned, expected = load_array(path), (len(corpus.cocitations(split)), 4)
+    if aligned.shape != expected:
         raise UserError(
-            f"{path} is damaged: its shape is {found.shape}, and {expected} is expected. {again}"
+            f"{path} is damaged: its shape is {aligned.shape}, and {expected} is expected. {again}"
         )
-    return found
+    return aligned

@@ -1,4 +1,4 @@
-"""The texts that sentences of co-cited papers are aligned by: sentences and contexts, as streams.
+"""The texts for aligning the sentences of co-cited papers: sentences and contexts, as streams.
 
 Shapes: ``N`` pairs of a split.
 """
@@ -23,12 +23,12 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """The contexts that are looked at of the pairs of a split.
+class ChosenContexts:
+    """The contexts that are used for the pairs of a split.
 
     Args:
         contexts: their numbers in ``contexts.parquet``, pair after pair.
-        range_starts: of each pair its first in ``contexts``; and the number of all.
+        range_starts: the first in ``contexts`` of each pair; then the number of all.
     """
 
     contexts: Ints
@@ -36,15 +36,15 @@ class Chosen:
 
     @property
     def pairs_with_any(self) -> int:
-        """Pairs that have one or more."""
+        """Pairs that have a context."""
         return int((np.diff(self.range_starts) > 0).sum())
 
 
-def choose_contexts(corpus: Corpus, split: Split, settings: AlignSettings) -> Chosen:
+def choose_contexts(corpus: Corpus, split: Split, settings: AlignSettings) -> ChosenContexts:
     """At most ``settings.contexts`` contexts of each pair, a function of the seed and the pair.
 
     Raises:
-        UserError: the table of the pairs is not there, or holds others.
+        UserError: the table of the pairs is missing, or holds other pairs.
     """
     import pyarrow.parquet as pq
 
@@ -52,33 +52,35 @@ def choose_contexts(corpus: Corpus, split: Split, settings: AlignSettings) -> Ch
     path = corpus.folder / "cocitations" / f"{split}.parquet"
     numbers: list[Ints] = []
     counts: list[Ints] = []
-    at = 0
+    done = 0
     try:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=ROWS, columns=["a", "b", "contexts"]):
                 column = batch.column("contexts")
-                both = [batch.column(name).to_numpy() for name in ("a", "b")]
-                if not np.array_equal(np.stack(both, 1), pairs[at : at + len(batch)]):
+                ends = [batch.column(name).to_numpy() for name in ("a", "b")]
+                if not np.array_equal(np.stack(ends, 1), pairs[done : done + len(batch)]):
                     raise UserError(f"{path} holds other pairs than {split}.npy. {AGAIN}")
-                at += len(batch)
+                done += len(batch)
                 flat = column.flatten().to_numpy().astype(np.int64)
                 sizes = np.diff(column.offsets.to_numpy()).astype(np.int64)
                 kept = np.ones(len(flat), bool)
-                ends = np.cumsum(sizes)
+                stops = np.cumsum(sizes)
                 for pair in np.flatnonzero(sizes > settings.contexts):
-                    ids = (int(both[0][pair]), int(both[1][pair]))
+                    ids = (int(ends[0][pair]), int(ends[1][pair]))
                     draw = np.random.default_rng((settings.seed, *ids)).permutation(sizes[pair])
-                    kept[ends[pair] - sizes[pair] + draw[settings.contexts :]] = False
+                    kept[stops[pair] - sizes[pair] + draw[settings.contexts :]] = False
                 numbers.append(flat[kept])
                 counts.append(np.minimum(sizes, settings.contexts))
     except (OSError, KeyError) as error:
         raise UserError(f"{path} cannot be read ({error}). {AGAIN}") from error
-    if at != len(pairs):
-        raise UserError(f"{path} holds {at:,} pairs, and {split}.npy {len(pairs):,}. {AGAIN}")
+    if done != len(pairs):
+        raise UserError(f"{path} holds {done:,} pairs, and {split}.npy {len(pairs):,}. {AGAIN}")
     range_starts = np.concatenate(
         [[0], np.cumsum(np.concatenate([*counts, np.empty(0, np.int64)]))]
     )
-    return Chosen(np.concatenate([*numbers, np.empty(0, np.int64)]), range_starts.astype(np.int64))
+    return ChosenContexts(
+        np.concatenate([*numbers, np.empty(0, np.int64)]), range_starts.astype(np.int64)
+    )
 
 
 def context_texts(corpus: Corpus, numbers: Ints) -> Iterator[str]:
@@ -92,21 +94,21 @@ def context_texts(corpus: Corpus, numbers: Ints) -> Iterator[str]:
     if not len(numbers):
         return
     path = corpus.folder / "contexts.parquet"
-    at = 0
+    done = 0
     try:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=TEXTS, columns=["context", "text"]):
                 wanted = np.isin(batch.column("context").to_numpy(), numbers)
-                at += int(wanted.sum())
+                done += int(wanted.sum())
                 yield from batch.column("text").filter(wanted).to_pylist()
     except (OSError, KeyError) as error:
         raise UserError(f"{path} cannot be read ({error}). {AGAIN}") from error
-    if at != len(numbers):
-        raise UserError(f"{path} holds {at:,} of {len(numbers):,} contexts of the pairs. {AGAIN}")
+    if done != len(numbers):
+        raise UserError(f"{path} holds {done:,} of {len(numbers):,} contexts of the pairs. {AGAIN}")
 
 
 def paper_texts(corpus: Corpus, papers: Ints) -> Iterator[list[str]]:
-    """The sentences of some papers in ascending order; of one without an abstract its title."""
+    """The sentences of papers in ascending order; of a paper without an abstract its title."""
     wanted = iter(papers.tolist())
     paper = next(wanted, None)
     for number, (title, sentences) in enumerate(corpus.sentences()):

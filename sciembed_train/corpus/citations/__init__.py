@@ -1,1 +1,1 @@
-"""Citing sentences: who is cited together, and where a sentence mentions a citation."""
+"""Citations, citing sentences and counted pairs, and the citation mentions in a sentence."""

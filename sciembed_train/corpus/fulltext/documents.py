@@ -2,7 +2,7 @@
 
 A document's number is its place among those kept; its split is a hash of its id, so that adding
 documents moves none from one split to another. Texts go straight to the file: what is held of a
-document is a digest of its text, and its id where one was given.
+document is a digest of its text, and its id if it has one.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from sciembed_train.progress import Stage
 
 GROUP_CHARACTERS = 2**23  # of a row group: what is held at once when texts are written and read
 GROUP_DOCUMENTS = 4096
-PIECE = 2**20
+PART = 2**20
 # More characters than this without white space are no text in any script.
 LONGEST_RUN = 2**20
 _WHITE = re.compile(r"\s")
-# What is left of a broken encoding, and what PDF readers leave behind; white space is not here.
+# Remains of a broken encoding and of PDF readers, without white space.
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff]")
 
 EMPTY = "empty"
@@ -41,10 +41,10 @@ REPEATED = "a text given before"
 
 
 def open_fulltexts(source: str | Path) -> Table:
-    """The table of full texts at a place: a file, or a folder searched with those within it.
+    """The table of full texts of a file, or of a folder and the folders within it.
 
     Raises:
-        UserError: there is none, or the folder is a prepared corpus.
+        UserError: there is no such input, or the folder is a prepared corpus.
     """
     if (Path(source) / "corpus.json").is_file():
         raise UserError(
@@ -78,10 +78,10 @@ def write_documents(
         folder: the corpus that is being written.
         seed: of the split.
         shares: of the documents held out for dev and for test.
-        lists: ids that are a split's in place of a share.
+        lists: ids of a split, in place of a share.
         audit: the account of the records.
-        stage: is told how many records are read.
-        shape: whose records all must be; None for any.
+        stage: reports the number of records.
+        shape: the only kind of records that is accepted; None for any.
 
     Returns:
         Counts for ``corpus.json``, and the ids of the lists that name no document.
@@ -160,12 +160,12 @@ def collapse(text: str) -> str | BadRow:
     if not is_unicode(text):
         return not_unicode("text")
     text = _CONTROL.sub("", text)
-    if len(text) <= PIECE:
+    if len(text) <= PART:
         return " ".join(text.split())
-    # In pieces, for a list of all the words of a very long text takes ten times its memory.
-    pieces, start = [], 0
+    # In parts, because a list of all the words of a very long text takes ten times its memory.
+    parts, start = [], 0
     while start < len(text):
-        end = min(start + PIECE, len(text))
+        end = min(start + PART, len(text))
         if end < len(text):
             white = _WHITE.search(text, end, end + LONGEST_RUN)
             if white is None and end + LONGEST_RUN < len(text):
@@ -175,9 +175,9 @@ def collapse(text: str) -> str | BadRow:
                     f"from {text[end : end + 20]!r} on; expected running text.",
                 )
             end = white.start() if white else len(text)
-        pieces.append(" ".join(text[start:end].split()))
+        parts.append(" ".join(text[start:end].split()))
         start = end
-    return " ".join(piece for piece in pieces if piece)
+    return " ".join(part for part in parts if part)
 
 
 def _save(table: Table, folder: Path, writer: _Writer, audit: Audit) -> dict[str, Any]:
@@ -207,7 +207,7 @@ def _save(table: Table, folder: Path, writer: _Writer, audit: Audit) -> dict[str
 
 
 class _Writer:
-    """Writes documents as they come, and finds the split of each."""
+    """Writes documents in the order of the input, and assigns the split of each."""
 
     def __init__(
         self, path: Path, seed: int, shares: tuple[float, float], lists: Mapping[Split, set[str]]
@@ -218,8 +218,8 @@ class _Writer:
         self.schema = pa.schema(
             [("document", pa.int32()), ("document_id", pa.string()), ("text", pa.string())]
         )
-        # Texts are long and no two are the same: a dictionary, or the least and greatest of a
-        # group, would only hold them once more.
+        # Texts are long and distinct: a dictionary, or the minimum and maximum of a group,
+        # would only repeat them.
         self.file = pq.ParquetWriter(
             path, self.schema, compression="zstd", use_dictionary=False, write_statistics=False
         )

@@ -1,15 +1,15 @@
-"""Full texts of every shape that people have, as paragraphs and as one running text.
+"""Full texts of every supported kind of record, as paragraphs and as one running text.
 
-What a record is, is seen by its fields:
+The kind of a record shows in its fields:
 
-- ``text``, and ``title`` and ``abstract`` if given: a plain document;
+- ``text``, and perhaps ``title`` and ``abstract``: a plain document;
 - ``title`` or ``abstract`` alone: a row of a papers file, a short document;
 - ``abstract`` and ``body_text`` as lists of paragraphs: S2ORC of 2020 and 2021;
 - ``pdf_parse``, ``grobid_parse`` or ``latex_parse`` that hold them: S2ORC of 2019 and doc2json;
 - ``body_text`` as a list and ``abstract`` as one paragraph: unarXive.
 
 The title and the abstract stand at the head of a document's text, the paragraphs follow. Headings,
-captions, references and what S2ORC calls back matter (acknowledgements, funding) are no part of it.
+captions, references and what S2ORC calls back matter (acknowledgements, funding) are left out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sciembed_train.corpus.validation import spell
 
 Shape = Literal["plain", "s2orc", "unarxive"]
 PARSES = ("latex_parse", "pdf_parse", "grobid_parse")
-# Keys by which one record in a JSON file is told from an object of records by id.
+# Keys that distinguish one record in a JSON file from an object of records by id.
 FIELDS = (*PARSES, "metadata", "header", "abstract", "body_text", "bib_entries", "ref_entries")
 
 
@@ -38,8 +38,8 @@ class Paragraph:
 
     Args:
         section: its heading; empty where there is none.
-        text: its text, markers included.
-        cite_spans: where it cites what: ``start``, ``end``, ``text`` and ``ref_id`` of each.
+        text: its text with markup.
+        cite_spans: its citations: ``start``, ``end``, ``text`` and ``ref_id`` of each.
         formulas: LaTeX of the formulas in it by their id.
     """
 
@@ -51,12 +51,12 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Fulltext:
-    """A record read: ``paper_id`` is as it was given, or None.
+    """One full text.
 
     Args:
-        shape: whose record it is.
-        paper_id: the id as given, not checked; None where there is none.
-        title: empty where there is none.
+        shape: the kind of record.
+        paper_id: the unchecked id; None if there is none.
+        title: may be empty.
         head: the paragraphs of the abstract.
         body: the paragraphs of the text.
     """
@@ -73,7 +73,7 @@ class Fulltext:
         yield from self.body
 
     def parts(self) -> Iterator[str]:
-        """What the running text is joined of: title, abstract, paragraphs; clean of markers."""
+        """The parts of the running text: title, abstract, paragraphs; without markup."""
         arxiv = self.shape == "unarxive"
         yield without_tex(self.title) if arxiv else self.title
         for paragraph in self.head:
@@ -90,8 +90,8 @@ class Fulltext:
         return without_markup(paragraph.text, paragraph.formulas)
 
 
-class _Wrong(Exception):
-    """A field is not what it should be; becomes a `BadRow`."""
+class _BadField(Exception):
+    """A field has a wrong type or no text; becomes a `BadRow`."""
 
 
 def read_fulltext(row: Mapping[str, Any], stem: str = "") -> Fulltext | BadRow:
@@ -99,11 +99,11 @@ def read_fulltext(row: Mapping[str, Any], stem: str = "") -> Fulltext | BadRow:
 
     Args:
         row: its fields.
-        stem: the name of its file without ending, which tells the id where doc2json cut it.
+        stem: the name of its file without ending, which is the id that doc2json truncates.
     """
     try:
         return _read(row, stem)
-    except _Wrong as error:
+    except _BadField as error:
         reason, message = error.args
         return BadRow(reason, message)
 
@@ -118,7 +118,7 @@ def _read(row: Mapping[str, Any], stem: str) -> Fulltext:
     paper_id = row.get("paper_id")
     parse = body_of(row)
     if parse is not row:
-        # doc2json takes a file's name up to its first dot for the id.
+        # doc2json uses a file's name up to its first dot as the id.
         if isinstance(paper_id, str) and "pdf_parse" in row and stem.startswith(f"{paper_id}."):
             paper_id = stem
         return _s2orc(row, parse, paper_id)
@@ -129,7 +129,7 @@ def _read(row: Mapping[str, Any], stem: str) -> Fulltext:
     known = [name for name in ("text", "title", "abstract") if name in row]
     if not known:
         fields = ", ".join(map(str, row))[:200] or "none"
-        raise _Wrong(
+        raise _BadField(
             "no field of a full text",
             "there is no `text`, no `title` or `abstract`, and no `body_text` or parse of S2ORC or "
             f"unarXive; the fields are {fields}.",
@@ -142,8 +142,9 @@ def _s2orc(row: Mapping[str, Any], parse: Mapping[str, Any], paper_id: Any) -> F
     metadata = _object(row, "metadata")
     title = _text(row, "title") or _text(metadata, "title")
     # The publisher's abstract is cleaner than the one that was parsed.
-    given = next((h["abstract"] for h in (metadata, row) if isinstance(h.get("abstract"), str)), "")
-    head = [Paragraph("Abstract", given)] if given.strip() else _paragraphs(parse, "abstract")
+    texts = (part["abstract"] for part in (metadata, row) if isinstance(part.get("abstract"), str))
+    abstract = next(texts, "")
+    head = [Paragraph("Abstract", abstract)] if abstract.strip() else _paragraphs(parse, "abstract")
     return Fulltext("s2orc", paper_id, title, head, _paragraphs(parse, "body_text"))
 
 
@@ -168,16 +169,16 @@ def _paragraphs(
         return []
     if not isinstance(items, list | tuple):
         raise _wrong_type(name, items, "a list of paragraphs")
-    found = []
+    paragraphs = []
     for i, item in enumerate(items):
         if not isinstance(item, Mapping) or not isinstance(item.get("text"), str):
             what = item.get("text") if isinstance(item, Mapping) else item
-            raise _Wrong(
+            raise _BadField(
                 f"a paragraph of {name} has no text",
                 f"paragraph {i + 1} of `{name}` has {spell(what)} for `text`; expected text.",
             )
         section, cites = item.get("section"), item.get("cite_spans")
-        found.append(
+        paragraphs.append(
             Paragraph(
                 section if isinstance(section, str) else "",
                 item["text"],
@@ -185,7 +186,7 @@ def _paragraphs(
                 _equations(item) if formulas is None else formulas,
             )
         )
-    return found
+    return paragraphs
 
 
 def _equations(item: Mapping[str, Any]) -> dict[str, str]:
@@ -206,7 +207,7 @@ def _plain(row: Mapping[str, Any], name: str) -> list[Paragraph]:
     if isinstance(value, list | tuple):
         for i, part in enumerate(value):
             if not isinstance(part, str):
-                raise _Wrong(
+                raise _BadField(
                     f"{name} has a wrong type",
                     f"part {i + 1} of `{name}` is {spell(part)}; expected text.",
                 )
@@ -231,5 +232,7 @@ def _object(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     raise _wrong_type(name, value, "an object or null")
 
 
-def _wrong_type(name: str, value: Any, expected: str) -> _Wrong:
-    return _Wrong(f"{name} has a wrong type", f"`{name}` is {spell(value)}; expected {expected}.")
+def _wrong_type(name: str, value: Any, expected: str) -> _BadField:
+    return _BadField(
+        f"{name} has a wrong type", f"`{name}` is {spell(value)}; expected {expected}."
+    )

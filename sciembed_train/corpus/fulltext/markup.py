@@ -1,14 +1,14 @@
-"""Markers of parsed papers into clean text: citations, figures and formulas.
+"""Turns the markup of parsed papers into clean text: citations, figures and formulas.
 
 unarXive puts ``{{cite:<id>}}``, ``{{formula:<id>}}``, ``{{figure:<id>}}`` and ``REF`` (what could
 not be resolved) into its text; the LaTeX parses of S2ORC put ``BIBREF0``, ``INLINEFORM0``,
-``DISPLAYFORM0``, ``FIGREF0``. What is done with them is told, with numbers, in docs/data.md:
+``DISPLAYFORM0``, ``FIGREF0``. docs/data.md has the numbers; in short:
 
-- citations go, with the brackets and commas that held nothing else;
-- references to figures, tables, sections and equations go;
-- a formula is written as plain characters (``\\alpha _i \\le 1`` as ``α_i ≤ 1``) where that takes
-  no more than `LONGEST_FORMULA` of them, and goes where it takes more: nearly all of the longer
-  ones are displayed equations, no part of a sentence.
+- citations are removed, with the brackets and commas that held nothing else;
+- references to figures, tables, sections and equations are removed;
+- a formula becomes plain characters (``\\alpha _i \\le 1`` becomes ``α_i ≤ 1``) if these are at
+  most `LONGEST_FORMULA`; longer ones are removed, for nearly all of them are displayed equations
+  and no part of a sentence.
 """
 
 # ruff: noqa: RUF001, RUF002  -- the symbols are meant
@@ -41,10 +41,10 @@ _DOLLARS = re.compile(r"\$\$?([^$]{1,400})\$\$?")
 
 
 def without_markup(text: str, formulas: Mapping[str, str]) -> str:
-    """The text as it would be read aloud: no markers, formulas in plain characters.
+    """The text without markup, formulas in plain characters.
 
     Args:
-        text: a paragraph with markers.
+        text: a paragraph with markup.
         formulas: LaTeX of each formula by its id.
     """
     if not _ANY.search(text):
@@ -66,8 +66,8 @@ def without_unarxive_markup(text: str, formulas: Mapping[str, str]) -> str:
 def without_tex(text: str) -> str:
     """A title or abstract as authors give it to arXiv, without the TeX in it.
 
-    Formulas between dollar signs are written as those of `without_markup`, accents and quotation
-    marks as what they are.
+    Formulas between dollar signs become plain characters as in `without_markup`, TeX accents and
+    quotation marks the characters they stand for.
     """
     if text.count("$") > 1:
         text = _DOLLARS.sub(lambda m: _formula(m[1]), text)
@@ -76,7 +76,7 @@ def without_tex(text: str) -> str:
 
 
 def _in_line(latex: str, hyphen: str | None) -> str:
-    """A formula between words; an index or exponent stays on what it stands on."""
+    """A formula between words; an index or exponent stays at its base."""
     before = "" if latex.lstrip(" {}")[:1] in ("_", "^") else " "
     return f"{before}{_formula(latex)}{'-' if hyphen else ' '}"
 
@@ -144,7 +144,7 @@ _COMMAND = re.compile(r"\\([A-Za-z]+)\*?|\\(.)", re.DOTALL)
 _GONE = re.compile(r"\\(?:begin|end|label|tag|ref|eqref|hspace|vspace|color)\*?\s*\{[^{}]*\}")
 _FRACTION = re.compile(r"\\[dtc]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 _SCRIPT = re.compile(r"([_^])\s*\{([^{}]*[^{}\s\w][^{}]*)\}")
-_MARKS = {"°": re.compile(r"\^\s*\{?\s*∘\s*\}?"), "'": re.compile(r"\^\s*\{?\s*'\s*\}?")}
+_RAISED = {"°": re.compile(r"\^\s*\{?\s*∘\s*\}?"), "'": re.compile(r"\^\s*\{?\s*'\s*\}?")}
 _NO_SCRIPT = re.compile(r"[_^]\s*\{\s*\}")
 _TIGHT = re.compile(r"\s*([_^'(){}\x01\x02\[\]|,/·∘])\s*")
 
@@ -152,16 +152,16 @@ _TIGHT = re.compile(r"\s*([_^'(){}\x01\x02\[\]|,/·∘])\s*")
 def plain_formula(latex: str) -> str:
     """A formula in plain characters: symbols for commands, no braces, no fonts.
 
-    Commands that are not known leave only what they act on.
+    Unknown commands are removed; their arguments stay.
     """
     text = _GONE.sub(" ", latex.replace("~", " "))
     for _ in range(4):  # fractions within fractions
-        text, found = _FRACTION.subn(r"\1/\2", text)
-        if not found:
+        text, replaced = _FRACTION.subn(r"\1/\2", text)
+        if not replaced:
             break
     text = _COMMAND.sub(lambda m: _symbol(m[1]) if m[1] else _escaped(m[2]), text)
-    for mark, pattern in _MARKS.items():
-        text = pattern.sub(mark, text)
+    for character, pattern in _RAISED.items():
+        text = pattern.sub(character, text)
     text = _SCRIPT.sub(r"\1(\2)", _NO_SCRIPT.sub("", text))
     text = text.replace("{", "").replace("}", "").replace("&", " ")
     text = _TIGHT.sub(r"\1", " ".join(text.split()))

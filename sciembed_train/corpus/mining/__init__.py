@@ -1,1 +1,1 @@
-"""Who should meet whom, mined from citations in SQL."""
+"""Mining of triplets and pairs from citations, contexts and relations."""

@@ -1,4 +1,4 @@
-"""Pairs of co-cited papers, mined in SQL (``cocitations.sql``); Aspire, Mysore et al. (2022).
+"""Pairs of co-cited papers, mined in SQL (``cocitation_mining.sql``); Aspire, Mysore et al. (2022).
 
 Papers are cited together where one sentence cites them (a *context*), where a user says so
 (counted pairs), or, at a coarser grain, where one paper's reference list names them. Contexts that
@@ -9,8 +9,8 @@ hashed order, and neighbours are taken first, then those two steps apart, and so
 takes part about equally often.
 
 A pair's split goes by its papers: train with two training papers, test with a test paper, else
-dev. Whatever is left out of the pairs by a filter on contexts, groups or counts is still *known*
-to be co-cited: training must not take it for a negative.
+dev. Pairs that a filter on contexts, groups or counts leaves out are still *known* to be
+co-cited: training must not use them as negatives.
 
 Nothing depends on the order of the input, the number of threads or the memory allowed: choices
 are arithmetic on digests of ids and texts and on the seed.
@@ -34,7 +34,7 @@ from sciembed_train.corpus.mining.triplet_mining import PRIME, constants
 from sciembed_train.corpus.sql_engine import Engine, statements
 
 SQL = statements(Path(__file__).with_suffix(".sql"))
-MOST = 2**31 - 1  # what a count is cut to
+LARGEST_COUNT = 2**31 - 1  # larger counts are stored as this
 ROWS = 1 << 16
 # The steps from contexts to lists, and from lists to the pairs on their rings.
 LISTS = ("different", "novel", "single", "kept")
@@ -49,7 +49,7 @@ REPEATED = (
 
 @dataclass(frozen=True)
 class Pairs:
-    """Some pairs of co-cited papers, ascending.
+    """A batch of pairs of co-cited papers, ascending.
 
     Args:
         rows: ``[N, 2]``: papers a < b.
@@ -67,11 +67,11 @@ class Pairs:
 
 
 class CocitationMiner:
-    """Tables of the engine from which pairs, known pairs and contexts are read.
+    """Mines pairs, known pairs and contexts as tables of the database.
 
     Args:
         engine: runs the SQL.
-        work: a folder for the tables it reads.
+        work: a folder for the tables that it loads.
         settings: the rules.
         seed: of the choice of pairs from long lists.
     """
@@ -85,37 +85,37 @@ class CocitationMiner:
             "min_contexts": settings.min_contexts,
             "min_count": settings.min_count,
             "max_pairs": settings.max_pairs,
-            "most": MOST,
+            "most": LARGEST_COUNT,
         }
         for table, columns in (
             ("mentions", ("mention", "place", "list", "digest", "stripped", "citing")),
             ("members", ("list", "paper")),
-            ("given", ("a", "b", "count")),
+            ("counted_pairs", ("a", "b", "count")),
         ):
             fields = ", ".join(f"CAST(0 AS BIGINT) AS {name}" for name in columns)
             engine.create(table, f"SELECT * FROM (SELECT {fields}) x WHERE 1 = 0")
 
     def add_contexts(self, mentions: Path, members: Path) -> None:
-        """Take contexts and their groups from the files of `contexts.write_context_groups`."""
+        """Add contexts and their groups from the files of `write_context_groups`."""
         for table, path in (("mentions", mentions), ("members", members)):
             self._insert(table, path)
 
     def add_references(self, citations: NDArray[np.int32], usable: NDArray[np.bool_]) -> None:
-        """Take the usable papers that each paper cites; ``citations`` ``[E, 2]`` ascending."""
+        """Add the usable papers that each paper cites; ``citations`` ``[E, 2]`` ascending."""
         chosen = citations[usable[citations[:, 1]]]
         lists = -1 - chosen[:, 0].astype(np.int64)
         self._insert_columns("members", {"list": lists, "paper": chosen[:, 1]})
 
     def add_pairs(self, rows: NDArray[np.int32], counts: NDArray[np.int32]) -> None:
-        """Take distinct pairs ``[N, 2]``, a < b, and their counts ``[N]``."""
+        """Add distinct pairs ``[N, 2]``, a < b, and their counts ``[N]``."""
         columns = {"a": rows[:, 0], "b": rows[:, 1], "count": counts}
-        self._insert_columns("given", columns)
+        self._insert_columns("counted_pairs", columns)
 
     def _insert_columns(self, table: str, columns: dict[str, NDArray[Any]]) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        path = self.work / f"{table}_given.parquet"
+        path = self.work / f"{table}_incoming.parquet"
         pq.write_table(pa.table({k: np.ascontiguousarray(v) for k, v in columns.items()}), path)
         self._insert(table, path)
 
@@ -132,7 +132,7 @@ class CocitationMiner:
         self.make(*LISTS, "weights", *RING, "pairs")
 
     def prepare(self, split: NDArray[np.int8]) -> None:
-        """Load what the steps need beside the contexts; ``split`` ``[P]`` is that of each paper."""
+        """Load what the steps need beside the contexts; ``split`` ``[P]`` is of each paper."""
         steps = np.arange(1, isqrt(self.settings.max_pairs) + 3, dtype=np.int64)
         self._replace("steps", {"n": steps})
         papers = np.arange(len(split), dtype=np.int32)
@@ -160,10 +160,10 @@ class CocitationMiner:
     def cut(self) -> dict[str, tuple[int, int]]:
         """Lists with more than ``max_pairs`` pairs, and their pairs not taken, by kind of list."""
         rows = self.engine.columns(SQL["cut"], max_pairs=self.settings.max_pairs)
-        found = {"contexts": (0, 0), "reference lists": (0, 0)}
+        cut = {"contexts": (0, 0), "reference lists": (0, 0)}
         for kind, lists, twice in zip(rows["kind"], rows["lists"], rows["twice"], strict=True):
-            found[list(found)[int(kind)]] = int(lists), int(twice) // 2
-        return found
+            cut[list(cut)[int(kind)]] = int(lists), int(twice) // 2
+        return cut
 
     def number(self, table: str, condition: str = "1 = 1") -> int:
         """How many rows a table has."""
@@ -174,18 +174,18 @@ class CocitationMiner:
         return [self.number("pairs", f"split = {number}") for number in range(3)]
 
     def pairs(self) -> Iterator[Pairs]:
-        """Every pair, ascending, some thousands at a time."""
-        held: dict[str, NDArray[Any]] = {}
-        for batch in self.engine.stream(SQL["found"], ROWS):
-            if held:
-                batch = {name: np.concatenate([held[name], batch[name]]) for name in batch}
-            held = batch
+        """Every pair, ascending, thousands at a time."""
+        rest: dict[str, NDArray[Any]] = {}
+        for batch in self.engine.stream(SQL["pairs_with_contexts"], ROWS):
+            if rest:
+                batch = {name: np.concatenate([rest[name], batch[name]]) for name in batch}
+            rest = batch
             # The last pair's contexts may go on in the next batch.
-            last = _starts(held)[-1] if len(held["a"]) else 0
-            yield _pairs({name: column[:last] for name, column in held.items()})
-            held = {name: column[last:] for name, column in held.items()}
-        if held and len(held["a"]):
-            yield _pairs(held)
+            last = _starts(rest)[-1] if len(rest["a"]) else 0
+            yield _pairs({name: column[:last] for name, column in rest.items()})
+            rest = {name: column[last:] for name, column in rest.items()}
+        if rest and len(rest["a"]):
+            yield _pairs(rest)
 
     def prepare_known(self, papers: int) -> int:
         """How many pairs are known to be co-cited, as keys ``a * papers + b``."""
@@ -193,19 +193,19 @@ class CocitationMiner:
         return self.number("known")
 
     def known(self) -> Iterator[NDArray[np.int64]]:
-        """The known pairs' keys, ascending, some thousands at a time."""
+        """The known pairs' keys, ascending, thousands at a time."""
         for batch in self.engine.stream("SELECT known FROM known ORDER BY known", ROWS):
             yield batch["known"].astype(np.int64)
 
 
 def left_out(engine: Engine, reasons: Sequence[str]) -> dict[str, tuple[int, list[int]]]:
-    """Contexts that a step leaves in no list: by reason, how many, and where the first 20 stand.
+    """Contexts that a step leaves out: by reason their number and the places of the first 20.
 
     Args:
         engine: has made the steps of `LISTS`.
         reasons: of each step.
     """
-    found = {}
+    counts = {}
     before = "mentions"
     for table, reason in zip(LISTS, reasons, strict=True):
         sql = (
@@ -219,9 +219,9 @@ def left_out(engine: Engine, reasons: Sequence[str]) -> dict[str, tuple[int, lis
         )
         count = engine.number(f"SELECT COUNT(*) {sql}")
         if count:
-            found[reason] = count, first["place"].tolist()
+            counts[reason] = count, first["place"].tolist()
         before = table
-    return found
+    return counts
 
 
 def _starts(columns: dict[str, NDArray[Any]]) -> NDArray[np.int64]:

@@ -1,13 +1,13 @@
 -- Pairs of papers that are cited together (Mysore et al. 2022, section 3.1). Explained in
 -- cocitations.py.
 --
--- Tables given: mentions (mention, place, list, digest, stripped, citing): the contexts that may be
+-- Input tables: mentions (mention, place, list, digest, stripped, citing): the contexts that may be
 -- used; members (list, paper): every list of papers cited together, a group or a paper's references;
--- given (a, b, count): pairs given ready, a < b; splits (paper, split 0 train/1 dev/2 test);
+-- counted_pairs (a, b, count): pairs that users count, a < b; splits (paper, split 0 train/1 dev/2 test);
 -- steps (n): 1, 2, ...
 
 -- name: different
--- A context once, however often it is given.
+-- A context once, however often it is in the input.
 SELECT list, digest, MIN(stripped) AS stripped, MIN(citing) AS citing, MIN(mention) AS mention
 FROM mentions
 GROUP BY list, digest
@@ -83,7 +83,7 @@ FROM (
   FROM (
     SELECT m.a, m.b, w.weight FROM met m JOIN weights w ON w.list = m.list
     UNION ALL
-    SELECT a, b, count AS weight FROM given
+    SELECT a, b, count AS weight FROM counted_pairs
   ) u
   GROUP BY a, b
 ) c
@@ -91,7 +91,7 @@ JOIN splits x ON x.paper = c.a
 JOIN splits y ON y.paper = c.b
 WHERE c.count >= $min_count
 
--- name: found
+-- name: pairs_with_contexts
 -- Every pair with the number of each of its contexts; -1 where it has none.
 SELECT p.a, p.b, p.split, p.count, COALESCE(c.context, -1) AS context
 FROM pairs p
@@ -104,7 +104,7 @@ SELECT DISTINCT known
 FROM (
   SELECT CAST(a AS BIGINT) * $papers + b AS known FROM met
   UNION ALL
-  SELECT CAST(a AS BIGINT) * $papers + b AS known FROM given
+  SELECT CAST(a AS BIGINT) * $papers + b AS known FROM counted_pairs
 ) u
 
 -- name: cut

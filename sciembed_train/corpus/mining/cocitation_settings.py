@@ -20,7 +20,7 @@ class CocitationMining:
     Args:
         cocitations_from: ``given``: contexts and counted pairs; ``references`` adds the papers
             that one paper cites, ``fulltexts`` the citing sentences of full texts.
-        max_group: papers that a context may cite; of longer lists its sentence says little.
+        max_group: papers that a context may cite; the sentence is not specific to longer lists.
         min_words, max_words: of a context.
         require_bracket: leave out contexts without a bracket or parenthesis.
         one_per_citing: of a group's contexts in one citing paper, keep one.
@@ -31,9 +31,8 @@ class CocitationMining:
             are in no pair, as in the next two.
         longest_sentence: words of each sentence of an abstract, at most; no limit if 0.
         short_sentence: an abstract needs a sentence of more words.
-        mask_mentions: mask the citation marks in contexts that users give
-            (`corpus.citations.citation_mentions`); those of
-            full texts always are.
+        mask_mentions: mask the citation mentions in ``--contexts``
+            (`corpus.citations.citation_mentions`); those of full texts are always masked.
         sentence_pairs: also pairs of contexts, as sentences: ``set``, of those that cite the same
             two papers or more; ``paper``, of those that cite one paper in common, or more.
     """
@@ -107,7 +106,7 @@ class CocitationMining:
         return not self.short_sentence or max(words, default=0) > self.short_sentence
 
     def refuses(self, text: str, group: int = 0) -> str | None:
-        """Why a context is left out, as one of a group of so many papers; None if it is not."""
+        """Why a context that cites ``group`` papers is left out; None if it is not."""
         words = len(text.split())
         if group > self.max_group:
             return f"cites more than {self.max_group} papers (max_group)"
@@ -115,6 +114,6 @@ class CocitationMining:
             return f"fewer than {self.min_words} words (min_words)"
         if words > self.max_words:
             return f"more than {self.max_words} words (max_words)"
-        if self.require_bracket and not any(mark in text for mark in "(["):
+        if self.require_bracket and not any(bracket in text for bracket in "(["):
             return "no bracket (require_bracket)"
         return None

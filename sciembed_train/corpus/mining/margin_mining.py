@@ -1,6 +1,6 @@
 """SPECTER's own format: triplets from counted relations by the margin rule.
 
-``data.json`` says for each query which papers it is related to and how closely: count 5 for a
+``data.json`` has for each query its related papers and how closely they are related: count 5 for a
 paper it cites, 1 for one that a cited paper cites. The rule of its training script, for ``k``
 triplets of a query, margin ``m`` = ``margin_fraction`` of the spread between the highest and the
 lowest count (of a spread of exactly 1: 1):

@@ -1,14 +1,14 @@
-"""Pairs of citing sentences that cite the same papers, mined in SQL (``sentences.sql``).
+"""Pairs of citing sentences that cite the same papers, mined in SQL (``sentence_pair_mining.sql``).
 
-Aspire, Mysore et al. (2022): what two papers say of the same work paraphrases itself. The steps are
-those of co-cited papers (``cocitations.sql``) with the parts exchanged: there the papers of a
-context are a list and its pairs are of papers, here the sentences that cite a set of papers (or
+Aspire, Mysore et al. (2022): two sentences on the same work are paraphrases. The steps are those of
+co-cited papers (``cocitation_mining.sql``) with papers and sentences exchanged: there the papers of
+a context are a list and its pairs are of papers, here the sentences that cite a set of papers (or
 one paper) are a list and its pairs are of sentences. So a repeated sentence, one that differs from
 another of its list in digits alone, and all but one of a citing paper are left out of a list, and
 of a long list ``max_pairs`` pairs are taken around a ring.
 
-A text may be given several times, once for each of its marks. Its pairs are those of what each
-row cites, but its split, and what is like it, go by all that the text cites, digits aside. It is
+A text may stand in several rows, one for each of its mentions. Its pairs follow what each row
+cites, but its split, and what repeats it, follow all that the text cites, digits aside. It is
 of test if a paper of these is, else of dev if one is; a pair is of training with two sentences of
 training, of test with a sentence of test, else of dev. Sentences are numbered by what they cite
 and then by a digest, so nothing depends on the order of the input.
@@ -48,7 +48,7 @@ LEFT_OUT = (
 
 @dataclass(frozen=True)
 class SentencePairs:
-    """Some pairs of sentences, ascending.
+    """A batch of pairs of sentences, ascending.
 
     Args:
         rows: ``[N, 2]``: sentences a < b.
@@ -60,13 +60,13 @@ class SentencePairs:
 
 
 class SentenceMiner:
-    """Tables of the engine from which sentences and their pairs are read.
+    """Mines sentences and their pairs as tables of the database.
 
-    It takes the tables of a `CocitationMiner` for its own: that one must have been read.
+    It replaces the tables of a `CocitationMiner`, which must have been read before.
 
     Args:
         engine: runs the SQL.
-        work: a folder for the tables it reads.
+        work: a folder for the tables that it loads.
         settings: the rules.
         seed: of the choice of pairs from long lists.
     """
@@ -82,10 +82,10 @@ class SentenceMiner:
 
         Args:
             mentions: the sentences that may be used.
-            members: the papers that each list of them cites; see `mentions.ContextGroups` for both.
+            members: the papers that each list of them cites; see `ContextGroups` for both.
             split: ``[P]``, that of each paper.
         """
-        for table, path in (("said", mentions), ("cited", members)):
+        for table, path in (("citing", mentions), ("cited", members)):
             self.engine.drop(table)
             self.engine.load(table, path)
             path.unlink()
@@ -99,7 +99,7 @@ class SentenceMiner:
         self.engine.create("pairs", SQL["pairs"])
 
     def left_out(self) -> dict[str, tuple[int, list[int]]]:
-        """Sentences that are in no list; see `cocitations.left_out`."""
+        """Sentences that are in no list; see `cocitation_mining.left_out`."""
         return left_out(self.engine, LEFT_OUT)
 
     def number(self, table: str, condition: str = "1 = 1") -> int:
@@ -123,12 +123,12 @@ class SentenceMiner:
         return self.steps.cut()["contexts"]
 
     def pairs(self) -> Iterator[SentencePairs]:
-        """Every pair, ascending, some thousands at a time."""
-        for batch in self.engine.stream(SQL["found"], ROWS):
+        """Every pair, ascending, thousands at a time."""
+        for batch in self.engine.stream(SQL["ordered_pairs"], ROWS):
             rows = np.stack([batch["a"], batch["b"]], axis=1).astype(np.int32)
             yield SentencePairs(rows, batch["split"].astype(np.int32))
 
     def cites(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int32]]]:
-        """Every sentence and paper that its text cites, ascending, some thousands at a time."""
+        """Every sentence and paper that its text cites, ascending, thousands at a time."""
         for batch in self.engine.stream(f"{SQL['cites']} ORDER BY sentence, paper", ROWS):
             yield batch["sentence"].astype(np.int64), batch["paper"].astype(np.int32)

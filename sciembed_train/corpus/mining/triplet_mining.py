@@ -11,9 +11,9 @@ test as queries; hops go through training papers only, so a held-out paper's ref
 neither positives nor hops in a training triplet. (They still keep a paper from being an *easy*
 negative: a paper within two hops over any citation is never one.)
 
-The work is one SQL text (``triplets.sql``). Every choice is a hash of integer keys and the seed
-with ties broken by the key, so the rows depend neither on threads nor on the order of the input.
-Queries go through in shards, cut so that the two-hop pairs of a shard fit the memory allowed.
+The work is one SQL text (``triplet_mining.sql``). Every choice is a hash of integer keys and the
+seed with ties broken by the key, so the rows depend neither on threads nor on the order of the
+input. Queries go through in shards, cut so that the two-hop pairs of a shard fit the memory.
 
 Shapes: ``P`` papers, ``E`` citations, ``N`` triplets.
 """
@@ -117,11 +117,11 @@ def slot_plan(per_query: int, hard: int) -> NDArray[np.int32]:
 
 def constants(seed: int, count: int = 10) -> dict[str, int]:
     """Numbers ``c0``, ``c1``, ... from 1 to PRIME - 1 that a seed stands for in the SQL."""
-    found = {}
+    values = {}
     for i in range(count):
         digest = hashlib.sha256(f"triplets {seed} {i}".encode()).digest()
-        found[f"c{i}"] = 1 + int.from_bytes(digest[:8], "big") % (PRIME - 1)
-    return found
+        values[f"c{i}"] = 1 + int.from_bytes(digest[:8], "big") % (PRIME - 1)
+    return values
 
 
 def mine_triplets(
@@ -146,7 +146,7 @@ def mine_triplets(
         settings: counts and rules.
         seed: of every choice.
         memory: bytes that the engine may hold.
-        on_shard: told the shards done and their number.
+        on_shard: called with the number of shards done and of all.
     """
     edges = citations[usable[citations[:, 0]] & usable[citations[:, 1]]]
     queries = np.unique(edges[:, 0]).astype(np.int32)
@@ -182,7 +182,7 @@ def mine_triplets(
     }
     rows = np.stack([columns[n] for n in ("query", "positive", "negative")], axis=1)
     if np.any(np.diff(rows[:, 0]) < 0):
-        raise RuntimeError("the database gave the triplets back out of order")
+        raise RuntimeError("the database returned the triplets out of order")
     return Triplets(
         rows=rows.astype(np.int32),
         hard=columns["hard"].astype(np.bool_),
@@ -249,7 +249,7 @@ def _mine_shard(
     )
     first = 0
     count = min(settings.per_query + 4, NUMBERS, prime)
-    # A walk of `prime` steps meets every text, and `wanted` asks for no more than there are.
+    # A walk of `prime` steps visits every text, and `wanted` asks for no more than there are.
     while first < prime and engine.number(SQL["lacking"]):
         create("found", "found", first=first, count=count)
         engine.run("INSERT INTO easy SELECT query, paper, step FROM found")

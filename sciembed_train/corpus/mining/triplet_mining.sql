@@ -1,6 +1,6 @@
 -- SPECTER triplets from citations (Cohan et al. 2020, section 3.2). Explained in triplets.py.
 --
--- Tables given: papers (paper, usable 0/1, split 0 train/1 dev/2 test), citations (citing, cited),
+-- Input tables: papers (paper, usable 0/1, split 0 train/1 dev/2 test), citations (citing, cited),
 -- texts (slot, paper): the usable papers numbered 0.. in order; numbers (n): 0..; plan: see
 -- slot_plan. A hash is two or three rounds of z -> z^3 + c modulo the prime $p = 2^31 - 69, for
 -- which cubing is one-to-one; every product stays below 2^62 and every sum below 2^63.
@@ -86,7 +86,7 @@ FROM d
 
 -- name: found
 -- Easy negatives: steps $first to $first + $count - 1 of the walks of the queries that still lack
--- some. $prime is a prime not below the number of texts, so a walk of $prime steps meets every text
+-- some. $prime is a prime not below the number of texts, so a walk of $prime steps visits every text
 -- exactly once.
 SELECT t.query, x.paper, t.step
 FROM (

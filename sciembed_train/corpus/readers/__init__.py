@@ -1,1 +1,1 @@
-"""Readers: rows of every format of file, each with its place."""
+"""Readers of every format of file: one file and one line of `registry` each."""

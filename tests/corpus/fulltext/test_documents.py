@@ -236,7 +236,7 @@ def test_a_long_text_is_collapsed_in_pieces_to_the_same(monkeypatch):
     texts = ["".join(letters[rng.integers(0, 5, n)]) for n in (0, 1, 9, 10, 11, 12, 57, 300, 999)]
     monkeypatch.setattr(documents, "LONGEST_RUN", 40)
     for piece in (1, 2, 10, 13):
-        monkeypatch.setattr(documents, "PIECE", piece)
+        monkeypatch.setattr(documents, "PART", piece)
         for text in texts:
             assert collapse(text) == " ".join(text.split())
         assert collapse("a b " + "c" * 30) == "a b " + "c" * 30
