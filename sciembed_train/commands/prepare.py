@@ -13,7 +13,7 @@ from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
 from sciembed_train.corpus.mining.triplet_csv import export_csv
 from sciembed_train.corpus.mining.triplet_mining import TripletMining
 from sciembed_train.corpus.prepare_settings import CorpusSettings, PrepareSettings
-from sciembed_train.corpus.report import STORES, summary
+from sciembed_train.corpus.summary import STORES, summary
 from sciembed_train.progress import Progress
 from sciembed_train.sampling.data_settings import DataSettings
 from sciembed_train.text.input_format import InputFormat

@@ -291,7 +291,7 @@ def main(argv: list[str]) -> int:
             "show needs the tokenizer: give -c RECIPE or --model.encoder.backbone NAME_OR_FOLDER."
         )
 
-    from sciembed_train.corpus.report import describe_report
+    from sciembed_train.corpus.summary import describe_report
     from sciembed_train.encoder.io.loading import tokenizer_folder
     from sciembed_train.progress import Progress
     from sciembed_train.sampling.base import TokenizationSpec

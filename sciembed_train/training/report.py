@@ -21,8 +21,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_only
 
-from sciembed_train.corpus.report import describe_report
 from sciembed_train.corpus.store.corpus_folder import Corpus
+from sciembed_train.corpus.summary import describe_report
 from sciembed_train.errors import UserError
 from sciembed_train.export.export_folder import versions
 from sciembed_train.methods.base import Method

@@ -5,16 +5,27 @@ import pytest
 from sciembed_train import cli
 from sciembed_train.commands import evaluate
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation.scores import Scores
-from tests.evaluation.benchmarks.test_csfcube import GRADES
-from tests.evaluation.benchmarks.test_csfcube import folder as cube  # noqa: F401
-from tests.evaluation.benchmarks.test_judged import write as write_judged
-from tests.evaluation.benchmarks.test_retrieval import folder as searches  # noqa: F401
+from tests.helpers.benchmark_folders import (
+    CSFCUBE_GRADES,
+    write_csfcube,
+    write_judged,
+    write_searches,
+)
 from tests.helpers.small_corpus import write_small_corpus
 from tests.helpers.small_scirepeval import documents, judged, labelled, write_tasks
 
 
-def test_results_file_has_the_contracts_layout(searches, tiny_bert, tmp_path, capsys):  # noqa: F811
+@pytest.fixture
+def cube(tmp_path):
+    return write_csfcube(tmp_path / "cube")
+
+
+@pytest.fixture
+def searches(tmp_path):
+    return write_searches(tmp_path)
+
+
+def test_results_file_has_the_contracts_layout(searches, tiny_bert, tmp_path, capsys):
     target = tmp_path / "new" / "results.json"
     arguments = ["--model", str(tiny_bert), "--benchmark", "retrieval", "--data", str(searches)]
     assert evaluate.main([*arguments, "--device", "cpu", "--to", str(target)]) == 0
@@ -38,7 +49,7 @@ def test_results_file_has_the_contracts_layout(searches, tiny_bert, tmp_path, ca
 
 
 def test_the_similarity_is_the_folders_or_the_one_given_and_is_named(
-    searches,  # noqa: F811
+    searches,
     tiny_bert,
     tmp_path,
     capsys,
@@ -54,7 +65,7 @@ def test_the_similarity_is_the_folders_or_the_one_given_and_is_named(
         evaluate.main(["--model", "random", *arguments, "--similarity", "cosine"])
 
 
-def test_json_and_quiet(searches, capsys):  # noqa: F811
+def test_json_and_quiet(searches, capsys):
     arguments = ["--model", "random", "--benchmark", "retrieval", "--data", str(searches)]
     evaluate.main([*arguments, "--json"])
     out, err = capsys.readouterr()
@@ -64,9 +75,9 @@ def test_json_and_quiet(searches, capsys):  # noqa: F811
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_ranking_is_scored(cube, tmp_path, capsys):  # noqa: F811
+def test_a_ranking_is_scored(cube, tmp_path, capsys):
     ranking = tmp_path / "mine-method.json"
-    rows = {q: sorted(GRADES[q], key=lambda p: -GRADES[q][p]) for q in ("q2", "q3")}
+    rows = {q: sorted(CSFCUBE_GRADES[q], key=lambda p: -CSFCUBE_GRADES[q][p]) for q in ("q2", "q3")}
     ranking.write_text(json.dumps(rows))
     arguments = ["--ranking", str(ranking), "--benchmark", "csfcube", "--data", str(cube)]
     assert evaluate.main([*arguments, "--json"]) == 0
@@ -80,7 +91,7 @@ def test_a_ranking_is_scored(cube, tmp_path, capsys):  # noqa: F811
     assert evaluate.main([*arguments, "--facet", "method", "--quiet"]) == 0
 
 
-def test_a_model_on_csfcube_needs_its_texts(cube, tiny_bert, capsys):  # noqa: F811
+def test_a_model_on_csfcube_needs_its_texts(cube, tiny_bert, capsys):
     arguments = ["--model", str(tiny_bert), "--benchmark", "csfcube", "--data", str(cube)]
     with pytest.raises(UserError, match="say where the texts are with --papers"):
         evaluate.main(arguments)
@@ -93,7 +104,7 @@ def test_a_model_on_csfcube_needs_its_texts(cube, tiny_bert, capsys):  # noqa: F
     assert err == ""
 
 
-def cube_texts(cube):  # noqa: F811
+def cube_texts(cube):
     """Papers for the small cube, whose sentences have labels."""
     rows = [
         {
@@ -107,7 +118,7 @@ def cube_texts(cube):  # noqa: F811
     (cube / "abstracts-csfcube-preds.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
 
-def test_every_scorer_says_what_it_ranked_by(cube, tiny_bert, capsys):  # noqa: F811
+def test_every_scorer_says_what_it_ranked_by(cube, tiny_bert, capsys):
     cube_texts(cube)
     arguments = ["--model", str(tiny_bert), "--benchmark", "csfcube", "--data", str(cube), "--json"]
     seen = set()
@@ -130,7 +141,7 @@ def test_every_scorer_says_what_it_ranked_by(cube, tiny_bert, capsys):  # noqa: 
     assert json.loads(capsys.readouterr().out)["settings"]["scorer"] == "document"
 
 
-def test_a_scorer_without_what_it_needs_is_refused_before_the_work(cube, tiny_bert):  # noqa: F811
+def test_a_scorer_without_what_it_needs_is_refused_before_the_work(cube, tiny_bert):
     cube_texts(cube)
     arguments = ["--benchmark", "csfcube", "--data", str(cube)]
     with pytest.raises(UserError, match="--temperature"):
@@ -140,7 +151,7 @@ def test_a_scorer_without_what_it_needs_is_refused_before_the_work(cube, tiny_be
 
 
 @pytest.mark.parametrize("scorer", ["document", "sentences", "best_match", "transport"])
-def test_every_scorer_searches_whole_collections(scorer, searches, tiny_bert, tmp_path, capsys):  # noqa: F811
+def test_every_scorer_searches_whole_collections(scorer, searches, tiny_bert, tmp_path, capsys):
     corpus = write_small_corpus(tmp_path / "corpus", tiny_bert)
     more = ["--temperature", "1"] if scorer == "transport" else []
     for name, data in (("retrieval", searches), ("citations", corpus.folder)):
@@ -181,13 +192,13 @@ def test_citations_of_a_corpus(tiny_bert, tmp_path, capsys):
         ["--model", "nowhere/at/all", "--benchmark", "csfcube", "--data", "DATA"],
     ],
 )
-def test_wrong_input_leaves_with_2_and_a_message(cube, arguments, capsys):  # noqa: F811
+def test_wrong_input_leaves_with_2_and_a_message(cube, arguments, capsys):
     arguments = [str(cube) if a == "DATA" else a for a in arguments]
     assert cli.main(["evaluate", *arguments]) == 2
     assert capsys.readouterr().err.startswith("train evaluate: ")
 
 
-def test_an_unwritable_results_file_is_refused_before_the_work(searches, monkeypatch):  # noqa: F811
+def test_an_unwritable_results_file_is_refused_before_the_work(searches, monkeypatch):
     monkeypatch.setattr("sciembed_train.evaluation.run_benchmark.run_benchmark", None)
     arguments = ["--model", "random", "--benchmark", "retrieval", "--data", str(searches)]
     for target in (searches / "qrels.tsv" / "r.json", searches):
@@ -218,13 +229,6 @@ def test_tasks_are_scored_by_format(tasks, tiny_bert, capsys):
     printed = capsys.readouterr().out
     assert "of two" in printed
     assert "near" not in printed
-
-
-def test_many_tasks_stand_below_each_other():
-    metrics = {f"task {i}/map": i / 10 for i in range(8)}
-    printed = str(Scores("some", "model", metrics, {}, {"queries": 3}, ("A note.",)))
-    assert "task 7/map      0.7000" in printed.splitlines()
-    assert printed.endswith("3 queries. A note.")
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import pytest
 from sciembed_train.cli import main
 from sciembed_train.corpus.build import cached_corpus, prepare
 from sciembed_train.corpus.prepare_settings import PrepareSettings
-from sciembed_train.corpus.report import summary
 from sciembed_train.corpus.store.corpus_folder import Corpus
+from sciembed_train.corpus.summary import summary
 from sciembed_train.corpus.tasks.task_types import TaskBuilding
 from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import InputFormat

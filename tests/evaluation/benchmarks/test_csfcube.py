@@ -17,35 +17,12 @@ from sciembed_train.evaluation.benchmarks.csfcube import (
 )
 from sciembed_train.evaluation.systems import RandomOrder
 from sciembed_train.inference.paper_file import PaperFile
-
-GRADES = {
-    "q1": {"a": 3, "b": 0, "c": 2, "d": 1, "e": 0, "q1": 3},
-    "q2": {"a": 0, "c": 0, "e": 2, "f": 1, "d": 0},
-    "q3": {"b": 2, "c": 1, "d": 0, "f": 0, "a": 0},
-}
+from tests.helpers.benchmark_folders import CSFCUBE_GRADES, write_csfcube
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three queries of two facets; q1 stands in its own pool with the best grade."""
-    place = tmp_path / "cube"
-    place.mkdir()
-    splits = {}
-    for facet, queries in (("background", ("q1", "q2", "q3")), ("method", ("q2", "q3"))):
-        pools = {
-            q: {"cands": list(GRADES[q]), "relevance_adju": list(GRADES[q].values())}
-            for q in queries
-        }
-        (place / f"test-pid2anns-csfcube-{facet}.json").write_text(json.dumps(pools))
-        names = [f"{q}_{facet}" for q in queries]
-        splits[facet] = {
-            "fold1_dev": names[-1:],
-            "fold1_test": names[:-1],
-            "fold2_dev": names[:-1],
-            "fold2_test": names[-1:],
-        }
-    (place / "evaluation_splits.json").write_text(json.dumps(splits))
-    return place
+    return write_csfcube(tmp_path / "cube")
 
 
 def in_grade_order(data, worst_first=False):
@@ -102,7 +79,7 @@ def test_a_query_never_meets_itself(folder):
     papers = [Paper(p, p, "") for p in ("q1", "q2", "q3", *"abcdef", "unused")]
     found = evaluate(data, Watch(), papers)
     # All others at one distance: order of id.
-    grades = [GRADES["q1"][p] for p in "abcde"]
+    grades = [CSFCUBE_GRADES["q1"][p] for p in "abcde"]
     assert found.per_query["background/q1"] == metrics.graded(grades, 2)
     assert ("unused", "") not in seen
 

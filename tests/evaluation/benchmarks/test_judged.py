@@ -1,5 +1,4 @@
 import gzip
-import json
 from typing import ClassVar
 
 import numpy as np
@@ -11,38 +10,12 @@ from sciembed_train.evaluation import metrics
 from sciembed_train.evaluation.benchmarks.judged import Judged, evaluate, paper_file
 from sciembed_train.evaluation.systems import RandomOrder
 from sciembed_train.inference.paper_file import PaperFile
-
-# Query to its candidates in the file's order, with grades as RELISH has them.
-GRADES = {
-    "q1": [("a", 2), ("b", 0), ("c", 1), ("d", 2), ("e", 0)],
-    "q2": [("e", 0), ("d", 1), ("c", 2), ("b", 0), ("a", 0)],
-    "q3": [("b", 2), ("q1", 0), ("a", 1)],
-    "q4": [("a", 0), ("b", 0)],
-}
-SPLITS = {"dev": ["q2"], "test": ["q1", "q3", "q4"]}
-
-
-def write(place, name="relish", grades=None, splits=None, lost=()):
-    """The three files of a collection, as released."""
-    place.mkdir(exist_ok=True)
-    pools = {
-        query: {"cands": [p for p, _ in row], "relevance_adju": [g for _, g in row]}
-        for query, row in (grades or GRADES).items()
-    }
-    (place / f"test-pid2anns-{name}.json").write_text(json.dumps(pools))
-    (place / f"{name}-evaluation_splits.json").write_text(json.dumps(splits or SPLITS))
-    rows = [
-        {"paper_id": p, "title": f"T {p}", "abstract": [f"One of {p}.", "Two."], "pred_labels": []}
-        for p in ("q1", "q2", "q3", "q4", *"abcde", "unused")
-        if p not in lost
-    ]
-    (place / f"abstracts-{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return place
+from tests.helpers.benchmark_folders import JUDGED_GRADES, write_judged
 
 
 @pytest.fixture
 def folder(tmp_path):
-    return write(tmp_path / "relish")
+    return write_judged(tmp_path / "relish")
 
 
 class ByName(RandomOrder):
@@ -68,7 +41,7 @@ def test_every_query_is_scored_over_its_own_pool_and_splits_are_apart(folder):
     found = scored(folder)
     order = "eacdb"  # a and c are equally near: by id
     want = {}
-    for query, row in GRADES.items():
+    for query, row in JUDGED_GRADES.items():
         grades = dict(row)
         want[query] = metrics.graded([grades[p] for p in (*order, "q1") if p in grades], 2)
     assert found.per_query == want
@@ -84,9 +57,9 @@ def test_every_query_is_scored_over_its_own_pool_and_splits_are_apart(folder):
 
 
 def test_the_other_collections_take_grade_one_as_relevant(tmp_path):
-    binary = {q: [(p, min(g, 1)) for p, g in row] for q, row in GRADES.items()}
+    binary = {q: [(p, min(g, 1)) for p, g in row] for q, row in JUDGED_GRADES.items()}
     for name in ("treccovid", "scidcite", "scidcocite", "scidcoread", "scidcoview"):
-        folder = write(tmp_path / name, name, binary)
+        folder = write_judged(tmp_path / name, name, binary)
         found = scored(folder, name)
         assert found.settings["threshold"] == 1
         assert found.per_query["q1"]["map_grade1"] == pytest.approx((1 / 2 + 2 / 3 + 3 / 4) / 3)
@@ -104,14 +77,14 @@ def test_files_may_be_compressed(folder):
 
 def test_whatever_is_left_out_is_counted_and_told(tmp_path):
     grades = {
-        "q1": [*GRADES["q1"], ("q1", 2), ("a", 2)],  # itself, and a candidate again
+        "q1": [*JUDGED_GRADES["q1"], ("q1", 2), ("a", 2)],  # itself, and a candidate again
         "q2": [],
         "q3": [("e", 1)],
-        "q4": GRADES["q4"],
-        "stray": GRADES["q1"],
+        "q4": JUDGED_GRADES["q4"],
+        "stray": JUDGED_GRADES["q1"],
     }
     splits = {"dev": ["q2", "unjudged"], "test": ["q1", "q3", "q4"]}
-    folder = write(tmp_path / "odd", grades=grades, splits=splits, lost=("q4", "e", "d"))
+    folder = write_judged(tmp_path / "odd", grades=grades, splits=splits, lost=("q4", "e", "d"))
     system = ByName()
     found = scored(folder, system=system)
     assert found.per_query == {"q1": metrics.graded([2, 1, 0], 2)}

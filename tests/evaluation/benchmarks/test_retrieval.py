@@ -1,36 +1,15 @@
-import json
-
 import numpy as np
 import pytest
 
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.benchmarks.retrieval import evaluate, read_qrels, read_queries
 from sciembed_train.evaluation.systems import Bm25, RandomOrder
-
-PAPERS = {
-    "p1": ("Sorting networks", "Comparators in parallel."),
-    "p2": ("Garbage collection", ["Tracing live cells.", "Compacting them."]),
-    "p3": ("Compilers for parallel machines", ""),
-    "p4": ("", None),
-}
-QUERIES = [
-    {"query_id": 1, "text": "parallel sorting"},
-    {"query_id": "2", "text": "tracing garbage"},
-    {"query_id": "3", "paper_id": "p1"},
-    {"query_id": "4", "text": "nobody judged this"},
-]
+from tests.helpers.benchmark_folders import write_searches
 
 
 @pytest.fixture
 def folder(tmp_path):
-    rows = [{"paper_id": i, "title": t, "abstract": a} for i, (t, a) in PAPERS.items()]
-    (tmp_path / "papers.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (tmp_path / "queries.jsonl").write_text("\n".join(map(json.dumps, QUERIES)))
-    (tmp_path / "qrels.tsv").write_text(
-        "1\t0\tp1\t2\n1\t0\tp3\t1\n1\t0\tp2\t0\n2 0 p2 1\n3 0 p3 1\n3 0 p1 1\n"
-        "9 0 p1 1\n2 0 gone 1\n"
-    )
-    return tmp_path
+    return write_searches(tmp_path)
 
 
 def test_bm25_by_hand(folder):

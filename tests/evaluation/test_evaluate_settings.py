@@ -1,0 +1,33 @@
+import pytest
+
+from sciembed_train.errors import UserError
+from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
+from sciembed_train.inference.options import ScoreSettings
+
+COSINE = ScoreSettings(similarity="cosine")
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "settings", "message"),
+    [
+        ("csfcubes", {"model": "m"}, "there is none of this name; there are csfcube"),
+        ("csfcube", {}, "either --model or --ranking"),
+        ("csfcube", {"model": "m", "ranking": "r"}, "either --model or --ranking"),
+        ("relish", {"ranking": "r"}, "--ranking goes with --benchmark csfcube, not relish"),
+        ("relish", {"model": "m", "tasks": "t"}, "--tasks goes with --benchmark scirepeval"),
+        ("relish", {"model": "m", "split": "dev"}, "--split goes with --benchmark citations"),
+        ("relish", {"model": "m", "facet": "f"}, "--facet goes with --benchmark csfcube"),
+        ("relish", {"model": "bm25", "score": COSINE}, "--similarity is about a model's vectors"),
+        ("csfcube", {"ranking": "r", "score": COSINE}, "--similarity is about a model's vectors"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(benchmark, settings, message):
+    with pytest.raises(UserError, match=message):
+        EvaluateSettings(benchmark, "folder", **settings)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "names"), [("", []), ("one of", ["one of"]), (["a", "b"], ["a", "b"])]
+)
+def test_one_task_or_several_are_a_list_of_names(tasks, names):
+    assert EvaluateSettings("scirepeval", "folder", "m", tasks=tasks).task_names == names

@@ -1,0 +1,41 @@
+import json
+
+import pytest
+
+from sciembed_train.errors import UserError
+from sciembed_train.inference.paper_file import PaperFile
+
+
+def write(path, *rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_papers_come_in_the_files_order_and_those_without_text_are_counted(tmp_path):
+    rows = [
+        {"paper_id": "b", "title": "B", "abstract": "x"},
+        {"paper_id": 3, "title": "", "abstract": None},
+        {"paper_id": "a", "title": "A", "abstract": ["x", "y"]},
+    ]
+    papers = PaperFile(write(tmp_path / "p.jsonl", *rows))
+    assert len(papers) == 3
+    assert [paper.paper_id for paper in papers] == ["b", "3", "a"]
+    assert papers.without_text == 1
+    assert [row["title"] for _, row, _ in papers.with_rows()] == ["B", "", "A"]
+
+
+def test_an_id_that_comes_twice_is_refused_or_left_out_with_both_lines(tmp_path):
+    rows = [{"paper_id": i, "title": t, "abstract": None} for i, t in (("a", "1"), ("a", "2"))]
+    path = write(tmp_path / "p.jsonl", *rows)
+    with pytest.raises(UserError, match=r"p\.jsonl:2.*'a' was given before.*p\.jsonl:1"):
+        PaperFile(path)
+    papers = PaperFile(path, max_bad_rows=1)
+    assert [paper.title for paper in papers] == ["1"]
+    assert len(papers) == 1
+
+
+def test_one_malformed_row_more_than_allowed_is_refused(tmp_path):
+    path = write(tmp_path / "p.jsonl", {"title": "no id"}, {"paper_id": "a", "title": "A"})
+    with pytest.raises(UserError, match=r"p\.jsonl:1"):
+        PaperFile(path)
+    assert [paper.paper_id for paper in PaperFile(path, max_bad_rows=1)] == ["a"]
