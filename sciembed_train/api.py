@@ -66,6 +66,7 @@ def _recipe_values(recipe: Pathlike) -> dict[str, Any]:
     """What a recipe says of preparing, by the fields of `PrepareSettings`."""
     from sciembed_train.config.recipe_options import RecipeCommandLine
     from sciembed_train.corpus.prepare_settings import CorpusSettings
+    from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
     from sciembed_train.sampling.data_settings import DataSettings
 
     settings = RecipeCommandLine("prepare", "").read(["-c", str(recipe)])
@@ -76,7 +77,7 @@ def _recipe_values(recipe: Pathlike) -> dict[str, Any]:
         values |= {
             "tokenizer": settings.backbone,
             "input_format": encoder.input_format,
-            "sentence_tokens": encoder.pooling == "sentences",
+            "sentence_tokens": gives_sentence_vectors(encoder.pooling),
         }
     return values
 

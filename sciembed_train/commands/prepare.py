@@ -14,6 +14,7 @@ from sciembed_train.corpus.mining.triplet_csv import export_csv
 from sciembed_train.corpus.mining.triplet_mining import TripletMining
 from sciembed_train.corpus.prepare_settings import CorpusSettings, PrepareSettings
 from sciembed_train.corpus.summary import STORES, summary
+from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
 from sciembed_train.progress import Progress
 from sciembed_train.sampling.data_settings import DataSettings
 from sciembed_train.text.input_format import InputFormat
@@ -94,7 +95,7 @@ def main(argv: list[str]) -> int:
         tokenizer=recipe.backbone or None,
         input_format=encoder.input_format if encoder else InputFormat(),
         sentence_tokens=command.sentence_tokens
-        or (encoder is not None and encoder.pooling == "sentences"),
+        or (encoder is not None and gives_sentence_vectors(encoder.pooling)),
     )
     corpus = prepare(settings, Progress(quiet=quiet))
     if command.csv and "triplets" in corpus.info["counts"]:

@@ -292,7 +292,7 @@ def main(argv: list[str]) -> int:
         )
 
     from sciembed_train.corpus.summary import describe_report
-    from sciembed_train.encoder.io.loading import tokenizer_folder
+    from sciembed_train.encoder.io.model_metadata import tokenizer_folder
     from sciembed_train.progress import Progress
     from sciembed_train.sampling.base import TokenizationSpec
     from sciembed_train.sampling.citing_pairs import CitingSentenceSampling

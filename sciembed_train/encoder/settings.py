@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
+from sciembed_train.encoder.pooling.registry import expected_names, is_pooling_name
 from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import InputFormat
 
-Pooling = Literal["cls", "mean", "mix", "sentences"]
 Attention = Literal["auto", "by_text", "varlen", "nested", "padded"]
 # Model types whose positions count from padding_idx + 1, so that many fewer fit in the table.
 _OFFSET_POSITIONS = {
@@ -32,21 +32,22 @@ class EncoderSettings:
         backbone: folder or hub name of a Hugging Face encoder.
         pooling: ``cls`` is the first token's last state, ``mean`` the mean over all tokens,
             ``mix`` a learned mix of the first token's states after every layer
-            (`pooling.mix_layers`). ``sentences`` is a vector for each sentence, the mean over its
-            tokens, and none of a whole text: compared by best match or by transport.
+            (`layer_mix.mix_layers`). ``sentences`` is a vector for each sentence, the mean over its
+            tokens, and none of a whole text: compared by best match or by transport. The import
+            path of a subclass of `pooling.base.Pooling` names one of your own.
         max_length: most tokens of a text, special tokens included.
         input_format: how title and abstract become one text.
         forward: ``unpadded`` multiplies no padding and needs a BERT-family backbone, ``padded``
-            runs any, ``auto`` packs where it can.
+            runs any, ``auto`` is unpadded where that is possible.
         max_tokens_per_forward: token budget of one micro-batch (slots, where it is padded). It
             changes speed and memory, not results. None takes the device's default.
-        attention: how a unpadded forward keeps texts apart: ``by_text``, ``varlen``, ``nested`` or
+        attention: how an unpadded forward keeps texts apart: ``by_text``, ``varlen``, ``nested`` or
             ``padded`` (`attention.attend`). It changes speed, not results. ``auto`` takes what
             suits the device, the type of the numbers and the dropout (`attention.preferred`).
         gradient_checkpointing: compute each layer again in the backward instead of keeping its
             inner states: far less memory, about a third more time.
-        compile: in training, compile what a unpadded layer does after attention
-            (`compiling.compiled_on`): the same values and gradients but for rounding, other
+        compile: in training, compile what an unpadded layer does after attention
+            (`compiled_layer.compiled_on`): the same values and gradients but for rounding, other
             dropout masks of hidden states. Off unless set: on a CPU it was slower or no faster,
             and no GPU has been measured.
         dropout: for hidden states and attention weights alike; None keeps the backbone's own.
@@ -62,7 +63,7 @@ class EncoderSettings:
     """
 
     backbone: str = ""
-    pooling: Pooling = "cls"
+    pooling: str = "cls"
     max_length: int = 512
     input_format: InputFormat = field(default_factory=InputFormat)
     forward: Literal["auto", "unpadded", "padded"] = "auto"
@@ -81,8 +82,8 @@ class EncoderSettings:
 
         if not self.backbone:
             raise refuse("backbone", "the folder or hub name of a Hugging Face encoder")
-        if self.pooling not in get_args(Pooling):
-            raise refuse("pooling", " or ".join(get_args(Pooling)))
+        if not is_pooling_name(self.pooling):
+            raise refuse("pooling", expected_names())
         if self.forward not in ("auto", "unpadded", "padded"):
             raise refuse("forward", "auto, unpadded or padded")
         if self.attention not in get_args(Attention):

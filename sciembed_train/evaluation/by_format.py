@@ -112,9 +112,7 @@ def model_vectors(model: Model) -> Embedder:
     One that knows a single format, or is told by its settings which to use, reads all texts so.
     """
     encoder = model.encoder
-    adapters = encoder.adapters
-    several = adapters is None or len(adapters.settings.formats) > 1
-    if encoder.reads_formats and several and model.settings.format is None:
+    if len(encoder.format_reader.names) > 1 and model.settings.format is None:
         return FormatModel(model)
     return PlainModel(model)
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from sciembed_train.encoder.io.loading import ModelMetadata, find_folder, read_metadata
+from sciembed_train.encoder.io.find_model import find_folder
+from sciembed_train.encoder.io.model_metadata import ModelMetadata, read_metadata
 from sciembed_train.errors import UserError
 from sciembed_train.inference.embedding import model_place
 from sciembed_train.inference.options import (
@@ -68,7 +69,7 @@ def scoring_of(folder: str | Path, settings: EmbedSettings, asked: ScoreSettings
             that the scorer compares, or the temperature of transport is neither recorded nor given.
     """
     recorded = read_metadata(find_folder(model_place(folder)), settings.pooling)
-    many = recorded.pooling == "sentences"
+    many = recorded.per_sentence
     scorer = asked.scorer or _recorded_scorer(folder, recorded)
     asked.check(scorer)
     if many and scorer in ("document", "sentences"):
@@ -91,7 +92,7 @@ def scoring_of(folder: str | Path, settings: EmbedSettings, asked: ScoreSettings
 
 
 def _recorded_scorer(folder: str | Path, recorded: ModelMetadata) -> Scorer:
-    if recorded.pooling != "sentences":
+    if not recorded.per_sentence:
         return "sentences" if recorded.texts == "sentences" else "document"
     if recorded.similarity not in ("best_match", "transport"):
         raise UserError(

@@ -6,15 +6,14 @@ from collections.abc import Iterator
 
 from sciembed_train.encoder.adapters.adapter_settings import (
     ADAPTERS_PLACE,
-    BASE_PLACE,
     FUSION_PLACE,
     AdapterSettings,
 )
+from sciembed_train.encoder.adapters.format_adapters import adapters_of
 from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.encoder.format_reader import BASE_PLACE
 from sciembed_train.export.card_usage import of_formats
 from sciembed_train.text.input_format import FORMATS
-
-_POOLED = {"cls": "hidden[:, 0]", "mean": "(hidden * mask).sum(1) / mask.sum(1)"}
 
 
 def usage(encoder: Encoder, whole: bool) -> Iterator[str]:
@@ -24,8 +23,7 @@ def usage(encoder: Encoder, whole: bool) -> Iterator[str]:
         encoder: what is exported, with adapters.
         whole: whether there is a whole model for each format.
     """
-    assert encoder.adapters is not None
-    settings = encoder.adapters.settings
+    settings = adapters_of(encoder).settings
     names, fused = settings.formats, settings.fusion is not None
     code = FORMATS["proximity" if "proximity" in names else names[0]]
     reader = "adapter"
@@ -128,6 +126,4 @@ def _vectors(encoder: Encoder) -> Iterator[str]:
         f'max_length={encoder.settings.max_length}, return_tensors="pt")'
     )
     yield "hidden = model(**batch).last_hidden_state"
-    if encoder.settings.pooling == "mean":
-        yield 'mask = batch["attention_mask"].unsqueeze(-1)  # the mean leaves padding out'
-    yield f"embeddings = {_POOLED[encoder.settings.pooling]}"
+    yield from encoder.pooling.card_code

@@ -21,16 +21,18 @@ from torch import Tensor
 
 from sciembed_train.encoder.adapters.adapter_settings import (
     ADAPTERS_PLACE,
-    BASE_PLACE,
     FUSION_PLACE,
     configuration,
     library,
 )
+from sciembed_train.encoder.adapters.format_adapters import adapters_of
 from sciembed_train.encoder.adapters.fusion import fusion_code
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.encoder.io.loading import quiet_transformers
+from sciembed_train.encoder.format_reader import BASE_PLACE
+from sciembed_train.encoder.io.load_backbone import quiet_transformers
 from sciembed_train.encoder.unpadded.bert import why_not_unpadded
 from sciembed_train.export.mix_folder import ASKED
+from sciembed_train.export.pooled import pooled
 from sciembed_train.export.sentence_transformers_layout import write_layout
 from sciembed_train.text.input_format import FORMATS
 
@@ -57,11 +59,11 @@ _WRITTEN = {
 
 def why_no_own_code(encoder: Encoder) -> str | None:
     """Why there is no whole model for each format; None where there is."""
-    assert encoder.adapters is not None
-    config = configuration(encoder.adapters.settings)
+    settings = adapters_of(encoder).settings
+    config = configuration(settings)
     odd = [key for key, value in _WRITTEN.items() if config.get(key) != value]
     if config.architecture is not None or odd or not isinstance(config["reduction_factor"], int):
-        return f"adapters {encoder.adapters.settings.config} are run by the library alone"
+        return f"adapters {settings.config} are run by the library alone"
     reason = why_not_unpadded(encoder.backbone)
     return None if reason is None else f"only BERT's family is written so, and its {reason}"
 
@@ -74,15 +76,14 @@ def write_parts(encoder: Encoder, folder: Path, similarity: str) -> None:
         folder: holds ``sciembed.json``, ``base/`` and ``adapters/``.
         similarity: ``euclidean`` or ``cosine``.
     """
-    assert encoder.adapters is not None
     if why_no_own_code(encoder) is not None:
         return
     backbone = encoder.backbone_config()
     for key in ("architectures", "transformers_version", "dtype"):
         backbone.pop(key, None)
-    names = encoder.adapters.settings.formats
+    settings = adapters_of(encoder).settings
     state = encoder.backbone.state_dict()
-    for name in names:
+    for name in settings.formats:
         place = folder / "hf" / FORMATS[name]
         place.mkdir(parents=True)
         for path in sorted((folder / BASE_PLACE).iterdir()):
@@ -101,7 +102,6 @@ def write_parts(encoder: Encoder, folder: Path, similarity: str) -> None:
             "task_format": name,
             "backbone": backbone,
         }
-        settings = encoder.adapters.settings
         if settings.fusion is not None:
             values = any(key.endswith("fusion.value.weight") for key in tensors)
             config |= _named("Fused")
@@ -111,7 +111,7 @@ def write_parts(encoder: Encoder, folder: Path, similarity: str) -> None:
         write_layout(
             place,
             dim=encoder.dim,
-            pooling=encoder.settings.pooling,
+            pooling=str(encoder.pooling.sentence_transformers_mode),
             max_length=encoder.settings.max_length,
             similarity=similarity,
         )
@@ -131,9 +131,9 @@ def _named(kind: str) -> dict[str, Any]:
 
 def _renamed(encoder: Encoder, state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     """The backbone's tensors and those of a format, by the names that the code file gives them."""
-    assert encoder.adapters is not None
-    settings = encoder.adapters.settings
-    own = {k: v for k, v in state.items() if encoder.adapters.is_base(k)}
+    reader = adapters_of(encoder)
+    settings = reader.settings
+    own = {k: v for k, v in state.items() if reader.is_base(k)}
     parts = {f".adapters.{FORMATS[name]}.": "."}
     if settings.fusion is not None:
         fusion = fusion_code(settings, name)
@@ -150,13 +150,12 @@ def with_adapterhub(
     """Embeddings as a user of the library ``adapters`` gets them, by each format's in turn."""
     from transformers import AutoModel, AutoTokenizer
 
-    assert encoder.adapters is not None
     adapters = library()
     with quiet_transformers():
         tokenizer = AutoTokenizer.from_pretrained(str(folder / BASE_PLACE), local_files_only=True)
         model: Any = AutoModel.from_pretrained(str(folder / BASE_PLACE), local_files_only=True)
     adapters.init(model)
-    settings = encoder.adapters.settings
+    settings = adapters_of(encoder).settings
     for name in settings.adapted:
         model.load_adapter(str(folder / ADAPTERS_PLACE / FORMATS[name]))
     found = []
@@ -178,12 +177,10 @@ def library_vectors(
     with torch.inference_mode():
         # Two at a time, so that padding takes part.
         for start in range(0, len(texts), 2):
-            some = list(texts[start : start + 2])
-            batch = tokenizer(some, padding=True, truncation=True, return_tensors="pt")
+            pair = list(texts[start : start + 2])
+            batch = tokenizer(pair, padding=True, truncation=True, return_tensors="pt")
             hidden = model.eval()(**batch).last_hidden_state
-            mask = batch["attention_mask"].unsqueeze(-1)
-            mean = (hidden * mask).sum(1) / mask.sum(1)
-            vectors.append(hidden[:, 0] if encoder.settings.pooling == "cls" else mean)
+            vectors.append(pooled(encoder, hidden, batch["attention_mask"]))
     return torch.cat(vectors).float().clone()
 
 

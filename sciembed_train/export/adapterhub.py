@@ -10,8 +10,11 @@ from typing import Any
 
 from sciembed_train.encoder.adapters.adapter_files import CONFIG, save_adapter
 from sciembed_train.encoder.adapters.adapter_settings import library
+from sciembed_train.encoder.adapters.format_adapters import FormatAdapters, adapters_of
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.encoder.io.loading import find_folder, quiet_transformers, read_metadata
+from sciembed_train.encoder.io.find_model import find_folder
+from sciembed_train.encoder.io.load_backbone import quiet_transformers
+from sciembed_train.encoder.io.model_metadata import read_metadata
 from sciembed_train.errors import UserError
 from sciembed_train.export.adapter_folder import library_vectors
 from sciembed_train.export.export_folder import (
@@ -32,15 +35,15 @@ def format_of(encoder: Encoder, name: str | None) -> str:
     Raises:
         UserError: the encoder has no such adapter, or several and none is named; or fuses them.
     """
-    if encoder.adapters is None:
+    if not isinstance(encoder.format_reader, FormatAdapters):
         raise UserError("The checkpoint has no adapters, so --layout adapterhub has none to write.")
-    if encoder.adapters.settings.fusion is not None:
+    if encoder.format_reader.settings.fusion is not None:
         raise UserError(
             "The checkpoint has fusions of adapters, so --layout adapterhub, which writes one "
             "adapter, would give other vectors. Export it whole: adapters/ and fusion/ of that "
             "folder are AdapterHub's."
         )
-    known = encoder.adapters.settings.formats
+    known = encoder.format_reader.names
     if name is None and len(known) == 1:
         return known[0]
     for one in known:
@@ -73,15 +76,14 @@ def export_adapter(
     folder = Path(folder).expanduser().absolute()
     check_target(folder, overwrite, CONFIG)
     encoder = on_host(encoder)
-    assert encoder.adapters is not None
     place = encoder.settings.backbone
     # A folder's place says nothing to others, and something about the machine.
     base = Path(place).name if Path(place).expanduser().exists() else place
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
-        given = FORMATS[format], partial, base, encoder.adapters.fingerprint
-        save_adapter(encoder.backbone, *given)
+        fingerprint = adapters_of(encoder).fingerprint
+        save_adapter(encoder.backbone, FORMATS[format], partial, base, fingerprint)
         (partial / "README.md").write_text(_card(encoder, format, base), encoding="utf-8")
         difference = _verify(encoder, partial, format)
         put_in_place(partial, folder)
@@ -110,7 +112,6 @@ def _verify(encoder: Encoder, folder: Path, format: str) -> float:
 
 
 def _card(encoder: Encoder, format: str, base: str) -> str:
-    assert encoder.adapters is not None
     return f"""---
 library_name: adapters
 tags:

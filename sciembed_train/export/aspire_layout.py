@@ -23,7 +23,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.encoder.io import loading
+from sciembed_train.encoder.io.load_backbone import build_config, quiet_transformers
+from sciembed_train.encoder.pooling.layer_mix import LayerMix
 from sciembed_train.errors import UserError
 from sciembed_train.export import export_folder, multi_vector
 from sciembed_train.export.checkpoint_file import load_checkpoint
@@ -113,8 +114,8 @@ def export_aspire(
     }
     states = encoder.backbone.state_dict()
     state = {f"{kind.prefix}{name}": v.detach().clone() for name, v in states.items()}
-    if encoder.mix is not None:
-        state[MIX] = encoder.mix.detach().clone()
+    if isinstance(encoder.pooling, LayerMix):
+        state[MIX] = encoder.pooling.mix.detach().clone()
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         try:
@@ -186,8 +187,8 @@ def _as_published(
     """
     from transformers import AutoModel
 
-    config = loading.build_config(encoder.backbone_config(), "the backbone")
-    with torch.random.fork_rng(devices=[]), loading.quiet_transformers():
+    config = build_config(encoder.backbone_config(), "the backbone")
+    with torch.random.fork_rng(devices=[]), quiet_transformers():
         model: Any = AutoModel.from_config(config, trust_remote_code=False).eval()
     model.load_state_dict({k.removeprefix(kind.prefix): v for k, v in state.items() if k != MIX})
     length = encoder.settings.max_length

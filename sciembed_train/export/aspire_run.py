@@ -8,13 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciembed_train.encoder.encoder import Encoder, EncoderSettings, position_limit
-from sciembed_train.encoder.io import loading
-from sciembed_train.encoder.layer_mix import mixed_states
+from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.encoder.io.find_model import find_folder
+from sciembed_train.encoder.io.load_backbone import (
+    checked_config,
+    load_tokenizer,
+    quiet_transformers,
+)
+from sciembed_train.encoder.io.model_metadata import read_metadata
+from sciembed_train.encoder.pooling.layer_mix import layer_states
+from sciembed_train.encoder.settings import EncoderSettings, position_limit
 from sciembed_train.errors import UserError
 from sciembed_train.export.aspire_layout import BIENCODER, INFO, KINDS, MIX, MULTI_VECTOR, Kind
 from sciembed_train.export.checkpoint_file import load_checkpoint
 from sciembed_train.export.published import OF_SENTENCES, Known
+from sciembed_train.safety import read_json
 from sciembed_train.text.input_format import InputFormat
 
 # A buffer that transformers had when the models were made; it was never trained.
@@ -43,7 +51,7 @@ def _section(folder: Path, name: str) -> dict[str, Any]:
     Raises:
         UserError: it is no table.
     """
-    info = loading.read_json(folder / INFO)
+    info = read_json(folder / INFO)
     found = (info.get(name) or {}) if isinstance(info, dict) else info
     if not isinstance(found, dict):
         raise UserError(
@@ -122,25 +130,25 @@ def load_aspire(folder: Path, base: str | None = None, max_length: int | None = 
         raise UserError(f"{where}: `input_format` is wrong ({error}). Export it again.") from error
     state = _read_state(folder / kind.weights, kind)
     try:
-        place = loading.read_metadata(loading.find_folder(base), "cls").backbone
+        place = read_metadata(find_folder(base), "cls").backbone
     except UserError as error:
         raise UserError(
             f"{where} names the base model {base}. {error} Say where it is with --base."
         ) from error
-    config, tokenizer = loading.checked_config(place), loading.load_tokenizer(place)
+    config, tokenizer = checked_config(place), load_tokenizer(place)
     mix = state.pop(MIX, None)
     if config.model_type != "bert" or (
-        mix is not None and tuple(mix.shape) != (1, mixed_states(config))
+        mix is not None and tuple(mix.shape) != (1, layer_states(config))
     ):
         holds = "holds a BERT" if mix is None else f"mixes {mix.numel()} states of a BERT"
         raise UserError(
             f"{folder / kind.weights}: {holds}; {base} is of model type {config.model_type} with "
-            f"{mixed_states(config)} states. Give its own base with --base."
+            f"{layer_states(config)} states. Give its own base with --base."
         )
     limit = min(512, position_limit(config) or 512)
     length = max_length or int(own.get("max_length", limit))
     settings = EncoderSettings(str(folder), kind.pooling, length, input_format)
-    with torch.random.fork_rng(devices=[]), loading.quiet_transformers():
+    with torch.random.fork_rng(devices=[]), quiet_transformers():
         backbone: Any = AutoModel.from_config(config, trust_remote_code=False).float()
     if not any(key.startswith("pooler.") for key in state):
         backbone.pooler = None

@@ -6,14 +6,8 @@ import json
 from collections.abc import Iterator, Sequence
 
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.encoder.layer_mix import BACKBONE_PLACE
 from sciembed_train.text.input_format import FORMATS
 
-_POOLED = {
-    "cls": "hidden[:, 0]",
-    "mean": "(hidden * mask).sum(1) / mask.sum(1)",
-    "mix": "hidden[:, 0]",  # of hidden states that are mixed already
-}
 # What an encoder that mixes its layers needs, since each library has a folder of its own in it.
 _FETCH = "# from a hub: huggingface_hub.snapshot_download(NAME)"
 _PAPERS = (
@@ -64,8 +58,11 @@ def usage(encoder: Encoder, similarity: str, texts: str) -> Iterator[str]:
     """
     yield "## Use"
     yield ""
-    yield from _transformers(encoder, similarity, texts)
-    yield from _sentence_transformers(encoder, similarity, texts)
+    if encoder.pooling.export_layout == "backbone":
+        yield from _own_pooling(encoder)
+    else:
+        yield from _transformers(encoder, similarity, texts)
+        yield from _sentence_transformers(encoder, similarity, texts)
     if encoder.head is not None:
         yield from _fill_mask(encoder)
     yield "With sciembed_train:"
@@ -75,6 +72,26 @@ def usage(encoder: Encoder, similarity: str, texts: str) -> Iterator[str]:
         yield "    ./train evaluate --model FOLDER --scorer sentences ..."
     else:
         yield "    ./train embed --model FOLDER --input papers.jsonl --to vectors.npy"
+    yield ""
+
+
+def _own_pooling(encoder: Encoder) -> Iterator[str]:
+    module, _, name = encoder.settings.pooling.rpartition(".")
+    yield (
+        f"The vectors are made by the pooling `{name}`"
+        + (f" of the Python module `{module}`, which is not in this folder." if module else ".")
+        + " `AutoModel` loads the backbone, whose states of tokens are what that pools; "
+        "`sentence-transformers`, which has no such pooling, refuses the folder."
+    )
+    yield ""
+    yield "```python"
+    if module:
+        yield f"import {module}"
+    yield "from sciembed_train.encoder.encoder import Encoder"
+    yield ""
+    yield 'encoder = Encoder.load("PATH_OF_THIS_MODEL")'
+    yield 'embeddings = encoder.encode_texts([encoder.compose("A title", "An abstract.")])'
+    yield "```"
     yield ""
 
 
@@ -103,7 +120,7 @@ def _transformers(encoder: Encoder, similarity: str, texts: str) -> Iterator[str
     yield "from transformers import AutoModel, AutoTokenizer"
     yield ""
     trust = ""
-    if encoder.mix is None:
+    if not encoder.pooling.backbone_place:
         yield 'folder = "PATH_OR_NAME_OF_THIS_MODEL"'
     else:
         yield f'folder = "PATH_OF_THIS_MODEL/hf"  {_FETCH}'
@@ -117,9 +134,7 @@ def _transformers(encoder: Encoder, similarity: str, texts: str) -> Iterator[str
     )
     yield "with torch.inference_mode():"
     yield "    hidden = model(**batch).last_hidden_state"
-    if encoder.settings.pooling == "mean":
-        yield 'mask = batch["attention_mask"].unsqueeze(-1)  # the mean leaves padding out'
-    yield f"embeddings = {_POOLED[encoder.settings.pooling]}"
+    yield from encoder.pooling.card_code
     if similarity == "cosine":
         yield "unit = torch.nn.functional.normalize(embeddings)"
         yield "similarities = unit @ unit.T"
@@ -136,7 +151,7 @@ def _sentence_transformers(encoder: Encoder, similarity: str, texts: str) -> Ite
     yield "```python"
     yield "from sentence_transformers import SentenceTransformer"
     yield ""
-    if encoder.mix is None:
+    if not encoder.pooling.backbone_place:
         yield 'model = SentenceTransformer("PATH_OR_NAME_OF_THIS_MODEL")'
     else:
         yield f'model = SentenceTransformer("PATH_OF_THIS_MODEL/st")  {_FETCH}'
@@ -149,8 +164,8 @@ def _sentence_transformers(encoder: Encoder, similarity: str, texts: str) -> Ite
 
 def _fill_mask(encoder: Encoder) -> Iterator[str]:
     place = "PATH_OR_NAME_OF_THIS_MODEL"
-    if encoder.mix is not None:
-        place = f"PATH_OF_THIS_MODEL/{BACKBONE_PLACE}"
+    if encoder.pooling.backbone_place:
+        place = f"PATH_OF_THIS_MODEL/{encoder.pooling.backbone_place}"
     yield "The head that predicts masked words, for `fill-mask` and further pretraining:"
     yield ""
     yield "```python"

@@ -18,9 +18,9 @@ from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sciembed_train.encoder.adapters.adapter_settings import BASE_PLACE
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.encoder.unpadded.bert import PACKED_TYPES, why_not_unpadded
+from sciembed_train.encoder.format_reader import BASE_PLACE
+from sciembed_train.encoder.unpadded.bert import UNPADDED_TYPES, why_not_unpadded
 from sciembed_train.export.card_usage import of_formats
 from sciembed_train.export.sentence_transformers_layout import write_layout
 from sciembed_train.text.input_format import FORMATS
@@ -48,7 +48,7 @@ def write_parts(encoder: Encoder, folder: Path, similarity: str) -> None:
     base = folder / BASE_PLACE
     state = load_file(base / "model.safetensors")
     config = encoder.backbone.config
-    first = config.pad_token_id + 1 if PACKED_TYPES[config.model_type] else 0
+    first = config.pad_token_id + 1 if UNPADDED_TYPES[config.model_type] else 0
     (table,) = [key for key in state if key.endswith(_TABLE)]
     state[table] = turned(state[table], first, len(encoder.tokenizer.prefix))
     for code in FORMATS.values():

@@ -26,16 +26,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sciembed_train.encoder.adapters.adapter_settings import BASE_PLACE
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.encoder.io.loading import quiet_transformers
-from sciembed_train.encoder.layer_mix import BACKBONE_PLACE
+from sciembed_train.encoder.io.encoder_folder import backbone_place
+from sciembed_train.encoder.io.load_backbone import quiet_transformers
 from sciembed_train.errors import UserError
 from sciembed_train.export import adapter_folder, code_folder, mix_folder, multi_vector
 from sciembed_train.export.model_card import model_card
+from sciembed_train.export.pooled import pooled
 from sciembed_train.export.published import OF_TEXTS
 from sciembed_train.export.run_custom_code import with_custom_codes
-from sciembed_train.export.sentence_transformers_layout import write_layout, write_refusal
+from sciembed_train.export.sentence_transformers_layout import (
+    REFUSED_POOLING,
+    write_layout,
+    write_refusal,
+)
 from sciembed_train.text.input_format import FORMATS
 
 # Largest allowed difference of an entry, times the largest entry where that is above 1.
@@ -101,7 +105,7 @@ def export_encoder(
         base = Path(str(card["base_model"])).expanduser()
         card = {**card, "base_model": _known_as(base) if base.exists() else card["base_model"]}
     similarity = card.get("similarity") or "euclidean"
-    if settings.pooling == "sentences":
+    if encoder.pooling.per_sentence:
         multi_vector.check_record(card)
     elif similarity not in OF_TEXTS:
         raise ValueError(f"similarity is {similarity!r}; expected {' or '.join(OF_TEXTS)}")
@@ -111,26 +115,9 @@ def export_encoder(
         try:
             shutil.rmtree(partial, ignore_errors=True)
             encoder.save(partial, record)
-            backbone = partial if encoder.mix is None else partial / BACKBONE_PLACE
-            if encoder.adapters is not None or settings.control_codes:
-                backbone = partial / BASE_PLACE
+            backbone = partial / backbone_place(encoder.parts)
             _clean_tokenizer(backbone / "tokenizer_config.json", settings.max_length)
-            if encoder.mix is not None:
-                mix_folder.write_parts(encoder, partial, similarity)
-            elif encoder.adapters is not None:
-                adapter_folder.write_parts(encoder, partial, similarity)
-            elif settings.control_codes:
-                code_folder.write_parts(encoder, partial, similarity)
-            elif settings.pooling == "sentences":
-                write_refusal(partial, encoder.dim)
-            else:
-                write_layout(
-                    partial,
-                    dim=encoder.dim,
-                    pooling=settings.pooling,
-                    max_length=settings.max_length,
-                    similarity=similarity,
-                )
+            _write_for_others(encoder, partial, similarity)
             text = model_card(encoder, record, _known_as(folder))
             (partial / "README.md").write_text(text, encoding="utf-8")
         except OSError as error:
@@ -140,6 +127,34 @@ def export_encoder(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return differences
+
+
+def _layout(encoder: Encoder) -> str:
+    """What of an export other libraries can load."""
+    return encoder.format_reader.export_layout or encoder.pooling.export_layout
+
+
+def _write_for_others(encoder: Encoder, folder: Path, similarity: str) -> None:
+    """Add to a folder that `Encoder.save` wrote what other libraries load, or are refused by."""
+    layout = _layout(encoder)
+    if layout == "layer_mix":
+        mix_folder.write_parts(encoder, folder, similarity)
+    elif layout == "adapters":
+        adapter_folder.write_parts(encoder, folder, similarity)
+    elif layout == "control_codes":
+        code_folder.write_parts(encoder, folder, similarity)
+    elif layout == "sentences":
+        write_refusal(folder, encoder.dim)
+    elif layout == "backbone":
+        write_refusal(folder, encoder.dim, REFUSED_POOLING)
+    else:
+        write_layout(
+            folder,
+            dim=encoder.dim,
+            pooling=str(encoder.pooling.sentence_transformers_mode),
+            max_length=encoder.settings.max_length,
+            similarity=similarity,
+        )
 
 
 def _known_as(folder: Path) -> str:
@@ -227,26 +242,29 @@ def verify(encoder: Encoder, folder: Path) -> dict[str, float | None]:
         ExportError: token ids, embeddings or logits differ, or a part of the folder loads as what
             it is not.
     """
-    if encoder.settings.pooling == "sentences":
+    layout = _layout(encoder)
+    if layout == "sentences":
         return {"AutoModel": _several_with_transformers(encoder, folder)}
     texts = probe_texts(encoder)
-    if encoder.adapters is not None:
+    if layout == "adapters":
         return _each_format(encoder, folder, texts)
-    if encoder.settings.control_codes:
+    if layout == "control_codes":
         return _each_code(encoder, folder, texts)
     expected = encoder.encode_texts(texts)
     differences: dict[str, float | None] = {}
-    if encoder.mix is None:
-        found = {
-            "AutoModel": _with_transformers(encoder, folder, texts),
-            "SentenceTransformer": _with_sentence_transformers(folder, texts),
-        }
-    else:
+    if layout == "layer_mix":
         found = {
             "AutoModel with trust_remote_code": _with_own_code(encoder, folder, texts),
             "SentenceTransformer": _with_sentence_transformers(folder / "st", texts),
         }
-        folder = folder / BACKBONE_PLACE
+    elif layout == "backbone":
+        found = {"sciembed_train": _with_own_pooling(encoder, folder, texts)}
+    else:
+        found = {
+            "AutoModel": _with_transformers(encoder, folder, texts),
+            "SentenceTransformer": _with_sentence_transformers(folder, texts),
+        }
+    folder = folder / backbone_place(encoder.parts)
     for library, vectors in found.items():
         differences[library] = None
         if vectors is not None:
@@ -334,7 +352,7 @@ def _with_transformers(
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         model = AutoModel.from_pretrained(str(folder), local_files_only=True).eval()
     _compare_ids(encoder, texts, tokenizer(list(texts), truncation=True)["input_ids"], ids)
-    vectors = []
+    vectors, layout = [], _layout(encoder)
     with torch.inference_mode():
         # Two at a time, so that padding takes part.
         for start in range(0, len(texts), 2):
@@ -345,9 +363,10 @@ def _with_transformers(
                 return_tensors="pt",
             )
             hidden = model(**batch).last_hidden_state
-            mask = batch["attention_mask"].unsqueeze(-1)
-            mean = (hidden * mask).sum(1) / mask.sum(1)
-            vectors.append(hidden[:, 0] if encoder.settings.pooling == "cls" else mean)
+            if layout == "control_codes":
+                vectors.append(hidden[:, 0])
+            else:
+                vectors.append(pooled(encoder, hidden, batch["attention_mask"]))
     return torch.cat(vectors).float().clone()
 
 
@@ -365,6 +384,17 @@ def _several_with_transformers(encoder: Encoder, folder: Path) -> float:
     return compare("AutoModel", "sentence vectors", torch.cat(found), torch.cat(expected))
 
 
+def _with_own_pooling(encoder: Encoder, folder: Path, texts: Sequence[str]) -> Float[Tensor, "N D"]:
+    """Embeddings as this program gives them from the folder; sentence-transformers must refuse."""
+    if multi_vector.sentence_transformers_refuses(folder, REFUSED_POOLING) is False:
+        raise ExportError(
+            "SentenceTransformer does not refuse the export of a model whose pooling it lacks. "
+            "The export was removed."
+        )
+    pooling = encoder.settings.pooling
+    return Encoder.load(folder, pooling, forward="padded").encode_texts(texts)
+
+
 def _with_own_code(encoder: Encoder, folder: Path, texts: Sequence[str]) -> Float[Tensor, "N D"]:
     """The same where the encoder mixes layers; without the code nothing may load."""
     _check_refusal(mix_folder.loads_without_warning(folder), "the code that mixes its layers")
@@ -380,14 +410,13 @@ def _with_own_code(encoder: Encoder, folder: Path, texts: Sequence[str]) -> Floa
 
 def _each_format(encoder: Encoder, folder: Path, texts: Sequence[str]) -> dict[str, float | None]:
     """The largest difference over the formats, for each way to load an export with adapters."""
-    assert encoder.adapters is not None
     _check_refusal(adapter_folder.loads_without_warning(folder), "its adapter")
-    formats = encoder.adapters.settings.formats
+    formats = encoder.format_reader.names
     found = {"AutoModel and adapters": adapter_folder.with_adapterhub(encoder, folder, texts)}
     if adapter_folder.why_no_own_code(encoder) is None:
         places = [folder / "hf" / FORMATS[name] for name in formats]
         try:
-            read = with_custom_codes(places, texts, encoder.settings.pooling)
+            read = with_custom_codes(places, texts, str(encoder.pooling.sentence_transformers_mode))
         except RuntimeError as error:
             raise ExportError(
                 f"AutoModel does not load hf/ with its own code: {error}. The export was removed."

@@ -7,11 +7,13 @@ records that, from the user, or from a table of published models; it is never gu
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any
 
+from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
 from sciembed_train.errors import UserError
 from sciembed_train.export import published
 from sciembed_train.export.published import ImportSettings
@@ -19,6 +21,9 @@ from sciembed_train.safety import read_json
 
 if TYPE_CHECKING:
     from sciembed_train.encoder.encoder import Encoder
+
+log = logging.getLogger("sciembed_train")
+
 
 _OWN_ENTRIES = (
     *("version", "pooling", "max_length", "input_format", "dim", "versions"),
@@ -62,7 +67,7 @@ def import_model(request: ImportSettings) -> dict[str, Any]:
         UserError: the source cannot be used, or does not say how it is used.
     """
     from sciembed_train.encoder.encoder import Encoder
-    from sciembed_train.encoder.io.loading import find_folder, log
+    from sciembed_train.encoder.io.find_model import find_folder
     from sciembed_train.export.aspire_layout import is_aspire
     from sciembed_train.export.export_folder import check_target
     from sciembed_train.text.input_format import InputFormat
@@ -83,7 +88,7 @@ def import_model(request: ImportSettings) -> dict[str, Any]:
     if known.pooling is None or known.similarity is None:
         lacks, option = "pooled", "--pooling cls or mean and --similarity euclidean or cosine"
         if known.pooling is not None:
-            several = known.pooling == "sentences"
+            several = gives_sentence_vectors(known.pooling)
             names = published.OF_SENTENCES if several else published.OF_TEXTS
             lacks, option = "compared", f"--similarity {' or '.join(names)}"
         raise UserError(
@@ -98,18 +103,18 @@ def import_model(request: ImportSettings) -> dict[str, Any]:
         )
     encoder = Encoder.load(
         request.source,
-        pooling=cast(Literal["cls", "mean", "mix", "sentences"], known.pooling),
+        pooling=known.pooling,
         max_length=request.max_length,
         input_format=None
         if (source / "sciembed.json").is_file() or known.method not in published.METHODS
         else InputFormat(separator=published.METHODS[known.method].separator),
         # Nothing reads a text's tokens and has no vector of it.
-        masked_lm=False if known.pooling == "sentences" else "auto",
+        masked_lm=False if gives_sentence_vectors(known.pooling) else "auto",
     )
     architectures = [str(name) for name in encoder.backbone.config.architectures or []]
     if encoder.head is None and any("ForMaskedLM" in name for name in architectures):
         why = f"of {encoder.backbone.config.model_type} is not known here and"
-        if known.pooling == "sentences":
+        if encoder.pooling.per_sentence:
             why = "is no part of a multi-vector model and"
         log.warning(f"{request.source}: the masked-language-modelling head {why} is left out.")
     return _write(request, source, known, encoder)

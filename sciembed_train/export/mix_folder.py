@@ -18,9 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.encoder.io.loading import quiet_transformers
-from sciembed_train.encoder.layer_mix import BACKBONE_PLACE
-from sciembed_train.encoder.pooling import mix_shares
+from sciembed_train.encoder.io.load_backbone import quiet_transformers
+from sciembed_train.encoder.pooling.layer_mix import LayerMix
 from sciembed_train.export.run_custom_code import with_custom_codes
 from sciembed_train.export.sentence_transformers_layout import write_layout, write_mix_layout
 
@@ -37,15 +36,19 @@ def write_parts(encoder: Encoder, folder: Path, similarity: str) -> None:
         folder: holds ``sciembed.json``, and the backbone in ``st/``.
         similarity: ``euclidean`` or ``cosine``.
     """
-    assert encoder.mix is not None
+    pooling = encoder.pooling
+    assert isinstance(pooling, LayerMix)
     length = encoder.settings.max_length
-    shares = mix_shares(encoder.mix.detach())
     write_mix_layout(
-        folder / "st", dim=encoder.dim, shares=shares, max_length=length, similarity=similarity
+        folder / "st",
+        dim=encoder.dim,
+        shares=pooling.shares(),
+        max_length=length,
+        similarity=similarity,
     )
     hf = folder / "hf"
     hf.mkdir()
-    for path in sorted((folder / BACKBONE_PLACE).iterdir()):
+    for path in sorted((folder / pooling.backbone_place).iterdir()):
         if path.name not in ("config.json", "sentence_bert_config.json") and not (
             path.name.startswith("model")
         ):  # what is left is the tokenizer
@@ -70,7 +73,7 @@ def write_parts(encoder: Encoder, folder: Path, similarity: str) -> None:
         for name, tensor in encoder.backbone.state_dict().items()
         if not name.startswith("pooler.")
     }
-    tensors["mix"] = encoder.mix.detach().clone()
+    tensors["mix"] = pooling.mix.detach().clone()
     save_file(tensors, hf / "model.safetensors", metadata={"format": "pt"})
     # Mixed token by token, so its first token's state is the vector, to sentence-transformers too.
     write_layout(hf, dim=encoder.dim, pooling="cls", max_length=length, similarity=similarity)

@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from sciembed_train.encoder.adapters.format_adapters import FormatAdapters
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.encoder.pooling import mix_shares
+from sciembed_train.encoder.pooling.layer_mix import LayerMix
 from sciembed_train.export import adapter_card, adapter_folder, code_folder, multi_vector_card
 from sciembed_train.export.card_usage import usage
 
@@ -21,13 +22,6 @@ _ALIKE = {
     "cosine": "with a larger cosine similarity",
     "best_match": "of which two sentences have a smaller Euclidean distance",
     "transport": "whose sentences are moved onto each other at a smaller cost",
-}
-_NAMED = {
-    "cls": "the last hidden state of the first token (CLS) of the last layer",
-    "mean": "the mean over tokens of the last layer",
-    "mix": "a learned mix of the states of the first token (CLS) after every layer",
-    "sentences": "one for each sentence of the abstract: the mean over its tokens of the last "
-    "layer",
 }
 _WHAT = {
     "papers": "An encoder for scientific papers: title and abstract in, one vector",
@@ -47,17 +41,14 @@ def model_card(encoder: Encoder, record: dict[str, Any], name: str) -> str:
     """
     settings, similarity = encoder.settings, record["similarity"]
     texts = record.get("texts") or "papers"
-    several = settings.pooling == "sentences"
     what, things = _WHAT[texts], "texts" if texts == "any" else texts
-    if several:
+    if encoder.pooling.per_sentence:
         what = (
             "A multi-vector encoder for scientific papers: title and abstract in, for each "
             "sentence of the abstract a vector"
         )
     head = encoder.head is not None
-    named = _NAMED[settings.pooling]
-    if settings.control_codes:
-        named = "the last hidden state of the control code, a token before the text"
+    vector = encoder.format_reader.description or encoder.pooling.description
     return "\n".join(
         [
             *_metadata(encoder, record),
@@ -68,7 +59,7 @@ def model_card(encoder: Encoder, record: dict[str, Any], name: str) -> str:
             "",
             "| | |",
             "|---|---|",
-            f"| vector | {encoder.dim} numbers, {named}, not normalised |",
+            f"| vector | {encoder.dim} numbers, {vector}, not normalised |",
             *_shares(encoder),
             f"| longest text | {settings.max_length} tokens; longer ones are cut at the end |",
             f"| compared by | {_COMPARED[similarity]} |",
@@ -79,7 +70,7 @@ def model_card(encoder: Encoder, record: dict[str, Any], name: str) -> str:
             *(["| head | masked language modelling, kept for `fill-mask` |"] if head else []),
             "",
             *_input_format(encoder, texts),
-            *(_parts() if encoder.mix is not None else []),
+            *(_parts() if encoder.pooling.export_layout == "layer_mix" else []),
             *_usage(encoder, record, texts),
             *_training(record),
             *_limitations(encoder, record, texts),
@@ -88,11 +79,12 @@ def model_card(encoder: Encoder, record: dict[str, Any], name: str) -> str:
 
 
 def _usage(encoder: Encoder, record: dict[str, Any], texts: str) -> Iterator[str]:
-    if encoder.settings.pooling == "sentences":
+    layout = encoder.format_reader.export_layout or encoder.pooling.export_layout
+    if layout == "sentences":
         return multi_vector_card.usage(encoder, record)
-    if encoder.adapters is not None:
+    if layout == "adapters":
         return adapter_card.usage(encoder, adapter_folder.why_no_own_code(encoder) is None)
-    if encoder.settings.control_codes:
+    if layout == "control_codes":
         return code_folder.card(encoder)
     return usage(encoder, record["similarity"], texts)
 
@@ -100,9 +92,8 @@ def _usage(encoder: Encoder, record: dict[str, Any], texts: str) -> Iterator[str
 def _metadata(encoder: Encoder, record: dict[str, Any]) -> Iterator[str]:
     method = record.get("method")
     # Of these no library gives the vectors from the top of the folder.
-    own = (
-        encoder.mix is not None or encoder.reads_formats or encoder.settings.pooling == "sentences"
-    )
+    layout = encoder.format_reader.export_layout or encoder.pooling.export_layout
+    own = layout != "sentence_transformers"
     tags = ["feature-extraction", "sentence-similarity"]
     tags = tags if own else ["sentence-transformers", *tags]
     tags += ["scientific-documents", "sciembed_train", *([str(method)] if method else [])]
@@ -157,7 +148,7 @@ def _input_format(encoder: Encoder, texts: str) -> Iterator[str]:
         yield f"Between the sentences of an abstract stands `{tokenizer.sep_token}`."
     if input_format.control_code:
         yield f"Every text begins with `{input_format.control_code}` and one space."
-    if encoder.settings.pooling == "sentences":
+    if encoder.pooling.per_sentence:
         yield (
             "The sentences are read together and with the title, which has no vector of its own "
             "beside them."
@@ -168,15 +159,15 @@ def _input_format(encoder: Encoder, texts: str) -> Iterator[str]:
 
 
 def _shares(encoder: Encoder) -> Iterator[str]:
-    if encoder.mix is not None:
-        shares = " ".join(f"{share:.3f}" for share in mix_shares(encoder.mix.detach()).tolist())
+    if isinstance(encoder.pooling, LayerMix):
+        shares = " ".join(f"{share:.3f}" for share in encoder.pooling.shares().tolist())
         yield f"| shares in the mix | {shares} (the embeddings, then the layers in order) |"
 
 
 def _adapters(encoder: Encoder) -> Iterator[str]:
-    if encoder.adapters is not None:
+    if isinstance(encoder.format_reader, FormatAdapters):
         trained = sum(p.numel() for p in encoder.parameters() if p.requires_grad)
-        settings = encoder.adapters.settings
+        settings = encoder.format_reader.settings
         each = trained // len(settings.formats)
         what = "adapters" if settings.fusion is None else f"fusions ({settings.fusion})"
         yield f"| {what} | {len(settings.formats)} of {each:,} parameters, {settings.config} |"
@@ -229,24 +220,23 @@ def _flat(values: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]
 
 
 def _pooler(encoder: Encoder) -> str:
-    instead = {"cls": "the first token's last hidden state", "mean": "the mean over tokens"}
     trained = "was not trained"
     if getattr(encoder.backbone, "pooler", None) is None:
         trained = "is no part of this model: `transformers` makes it of random weights"
-    return f"- `pooler_output` {trained}; use {instead[encoder.settings.pooling]}."
+    return f"- `pooler_output` {trained}; use {encoder.pooling.description}."
 
 
 def _limitations(encoder: Encoder, record: dict[str, Any], texts: str) -> Iterator[str]:
     yield "## Limitations"
     yield ""
-    if encoder.settings.pooling == "sentences":
+    if encoder.pooling.per_sentence:
         yield from multi_vector_card.limitations(record)
-    elif encoder.reads_formats:
+    elif encoder.format_reader.reads_formats:
         yield (
             "- Vectors of one format say nothing beside those of another, but for those of queries "
             "beside those of the papers they search."
         )
-    elif encoder.mix is None:
+    elif encoder.pooling.export_layout != "layer_mix":
         yield _pooler(encoder)
     else:
         yield (
@@ -258,7 +248,7 @@ def _limitations(encoder: Encoder, record: dict[str, Any], texts: str) -> Iterat
         measure, other = other, "Cosine"
     if not record.get("method"):
         yield f"- What it was trained for is not recorded. {other} may give other rankings."
-    elif encoder.settings.pooling == "sentences":
+    elif encoder.pooling.per_sentence:
         yield "- Citations were the training signal, with their habits and biases."
     elif texts == "sentences":
         yield (
@@ -271,7 +261,7 @@ def _limitations(encoder: Encoder, record: dict[str, Any], texts: str) -> Iterat
             f"- Trained for {measure} between whole papers. {other} gives other rankings, and "
             "short queries or single sentences are a different task."
         )
-        of_tasks = encoder.reads_formats or record["method"] == "multitask"
+        of_tasks = encoder.format_reader.reads_formats or record["method"] == "multitask"
         signal = "The training tasks' labels and relations" if of_tasks else "Citations"
         yield f"- {signal} were the training signal, with their habits and biases."
     else:

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sciembed_train.encoder.io.loading import quiet_transformers
+from sciembed_train.encoder.io.load_backbone import quiet_transformers
 from sciembed_train.export.published import OF_SENTENCES
 from sciembed_train.export.sentence_transformers_layout import REFUSED
 from sciembed_train.text.input_format import InputFormat
@@ -114,7 +114,7 @@ def _composed(
     return text, places
 
 
-def sentence_transformers_refuses(folder: Path) -> bool | None:
+def sentence_transformers_refuses(folder: Path, reason: str = REFUSED) -> bool | None:
     """Whether it refuses the folder in the words meant for that; None where not installed."""
     if importlib.util.find_spec("sentence_transformers") is None:
         return None
@@ -128,7 +128,7 @@ def sentence_transformers_refuses(folder: Path) -> bool | None:
                     str(folder), device="cpu", local_files_only=True, trust_remote_code=trust
                 )
         except (ValueError, OSError) as error:
-            if REFUSED.lower() not in str(error).lower():
+            if reason.lower() not in str(error).lower():
                 return False
             continue
         return False

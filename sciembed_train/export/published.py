@@ -5,14 +5,19 @@ Importing this module imports no torch.
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
 from sciembed_train.errors import UserError
 
 # What the vectors of sentences are compared by, and those of whole texts.
+log = logging.getLogger("sciembed_train")
+
+
 OF_SENTENCES = ("best_match", "transport")
 OF_TEXTS = ("euclidean", "cosine")
 
@@ -123,7 +128,8 @@ def what_is_known(request: ImportSettings, folder: Path) -> Known:
     Raises:
         UserError: a recorded file is malformed, or what is known does not go together.
     """
-    from sciembed_train.encoder.io.loading import checked_config, log, read_metadata
+    from sciembed_train.encoder.io.load_backbone import checked_config
+    from sciembed_train.encoder.io.model_metadata import read_metadata
 
     given = METHODS.get(request.method or "")
     recorded = read_metadata(folder, request.pooling or (given and given.pooling))
@@ -152,7 +158,7 @@ def what_is_known(request: ImportSettings, folder: Path) -> Known:
         or (published and published.similarity)
     )
     transport = transport_of(request, similarity, recorded.transport)
-    if pooling and similarity and (pooling == "sentences") != (similarity in OF_SENTENCES):
+    if pooling and similarity and gives_sentence_vectors(pooling) != (similarity in OF_SENTENCES):
         raise UserError(
             f"{request.source}: pooling {pooling} and similarity {similarity} do not go together: "
             f"{' and '.join(OF_SENTENCES)} compare the vectors of sentences (pooling sentences), "

@@ -18,15 +18,14 @@ from safetensors.torch import save_file
 MODES = {
     "cls": "pooling_mode_cls_token",
     "mean": "pooling_mode_mean_tokens",
+    "max": "pooling_mode_max_tokens",
+    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
+    "weightedmean": "pooling_mode_weightedmean_tokens",
+    "lasttoken": "pooling_mode_lasttoken",
 }
-UNUSED_MODES = (
-    "pooling_mode_max_tokens",
-    "pooling_mode_mean_sqrt_len_tokens",
-    "pooling_mode_weightedmean_tokens",
-    "pooling_mode_lasttoken",
-)
 # In the place of a pooling's name; older versions show it in small letters.
 REFUSED = "none: this model has a vector for each sentence of a paper, see its README.md"
+REFUSED_POOLING = "none: this model has a pooling of its own, see its README.md"
 
 
 def write_layout(folder: Path, *, dim: int, pooling: str, max_length: int, similarity: str) -> None:
@@ -35,7 +34,7 @@ def write_layout(folder: Path, *, dim: int, pooling: str, max_length: int, simil
     Args:
         folder: the Hugging Face folder; the backbone stays at its top.
         dim: width of an embedding.
-        pooling: ``cls`` or ``mean``.
+        pooling: one of `MODES`.
         max_length: most tokens of a text, special tokens included.
         similarity: ``euclidean`` or ``cosine``; both are names of the library too.
     """
@@ -83,8 +82,8 @@ def write_mix_layout(
     _write_pooling(folder / "2_Pooling", dim, "cls")
 
 
-def write_refusal(folder: Path, dim: int) -> None:
-    """Make sentence-transformers refuse a folder of which no text has one vector.
+def write_refusal(folder: Path, dim: int, reason: str = REFUSED) -> None:
+    """Make sentence-transformers refuse a folder whose vectors none of its modules makes.
 
     Without ``modules.json`` it would make a model that takes the mean over all tokens, and say
     so in a line of its log at most. No module of its own gives several vectors of a text. A
@@ -97,11 +96,12 @@ def write_refusal(folder: Path, dim: int) -> None:
     Args:
         folder: the Hugging Face folder; the backbone stays at its top.
         dim: width of a vector.
+        reason: what the user reads.
     """
     _write_list(folder, {"": "Transformer", "1_Pooling": "Pooling"})
     place = folder / "1_Pooling"
     place.mkdir(exist_ok=True)
-    _write(place / "config.json", {"word_embedding_dimension": dim, "pooling_mode": REFUSED})
+    _write(place / "config.json", {"word_embedding_dimension": dim, "pooling_mode": reason})
 
 
 def _write_list(folder: Path, kinds: dict[str, str]) -> None:
@@ -141,7 +141,6 @@ def _write_pooling(place: Path, dim: int, pooling: str) -> None:
         {
             "word_embedding_dimension": dim,
             **{key: name == pooling for name, key in MODES.items()},
-            **dict.fromkeys(UNUSED_MODES, False),
             "include_prompt": True,
         },
     )

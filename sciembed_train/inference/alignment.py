@@ -68,7 +68,7 @@ def aligned(
     """
     from filelock import FileLock
 
-    from sciembed_train.encoder.io.loading import find_folder
+    from sciembed_train.encoder.io.find_model import find_folder
     from sciembed_train.inference.embedding import model_place
 
     if str(model) in alignment_names(corpus):
@@ -186,10 +186,10 @@ def similarity_of(place: Path, asked: By) -> By:
     Raises:
         UserError: the model has no vector of a sentence by itself, or records what is not built.
     """
-    from sciembed_train.encoder.io.loading import read_metadata
+    from sciembed_train.encoder.io.model_metadata import read_metadata
 
     recorded = read_metadata(place)
-    if recorded.pooling == "sentences":
+    if recorded.per_sentence:
         raise UserError(
             f"{place}: gives vectors of sentences in their papers and none of a citing sentence. "
             "Align by an encoder of single sentences."

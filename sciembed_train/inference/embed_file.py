@@ -131,7 +131,7 @@ def embed(
 
     from sciembed_train.inference.resumable_output import OneEach, SentencesEach
 
-    by_sentence = encoder.settings.pooling == "sentences"
+    by_sentence = encoder.pooling.per_sentence
     if by_sentence and target.suffix == ".npy":
         raise UserError(
             f"--to {target}: this model gives a vector for each sentence, and papers have unlike "
@@ -245,7 +245,7 @@ def _compute(
             def done(count: int) -> None:
                 stage.reach(stage.done + count)
 
-            if encoder.settings.pooling == "sentences":
+            if encoder.pooling.per_sentence:
                 parts: Iterator[Any] = in_papers(encoder, map(sentenced, texts), settings, done)
             else:
                 rows = token_chunks(encoder, texts, size)

@@ -75,10 +75,10 @@ def check_format(encoder: Encoder, settings: EmbedSettings) -> None:
         UserError: it is not so.
     """
     if settings.format is not None:
-        encoder.place_of(settings.format)
+        encoder.format_reader.index_of(settings.format)
         return
-    known = encoder.adapters.settings.codes if encoder.adapters is not None else FORMATS.values()
-    if encoder.reads_formats and len(known) > 1:
+    known = [FORMATS[name] for name in encoder.format_reader.names]
+    if len(known) > 1:
         raise UserError(
             f"{encoder.settings.backbone}: reads texts for a format of task. Say for which, with "
             f"--format-token: one of {', '.join(known)}."

@@ -10,6 +10,7 @@ Shapes: ``S`` sentences of one paper, ``R`` of another, ``D`` width of a sentenc
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,12 +22,15 @@ from torch import Tensor
 
 from sciembed_train.corpus.store.sentence_store import abstract_sentences
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.encoder.io.loading import find_folder, log, read_metadata
+from sciembed_train.encoder.io.find_model import find_folder
+from sciembed_train.encoder.io.model_metadata import read_metadata
 from sciembed_train.errors import UserError
 from sciembed_train.inference.plan_picture import draw
 from sciembed_train.losses import transport as ot
 from sciembed_train.losses.similarity import unit
 from sciembed_train.losses.transport import TransportSettings
+
+log = logging.getLogger("sciembed_train")
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ class Matcher:
         settings: TransportSettings | None = None,
     ) -> None:
         self.encoder, self.alone, self.cosine, self.settings = encoder, alone, cosine, settings
-        if alone and encoder.settings.pooling == "sentences":
+        if alone and encoder.pooling.per_sentence:
             raise UserError(
                 f"{encoder.settings.backbone}: gives vectors of sentences in their paper, not of "
                 "a sentence alone. Compare by best_match or transport."
@@ -146,7 +150,7 @@ class Matcher:
         if alone is None:
             alone = recorded.texts == "sentences"
         encoder = Encoder.load(model)
-        if encoder.settings.pooling != "sentences" and recorded.texts != "sentences":
+        if not encoder.pooling.per_sentence and recorded.texts != "sentences":
             log.warning(
                 f"{model}: was not trained to compare sentences; it gives one vector of a whole "
                 "text."

@@ -64,7 +64,7 @@ class PaperEncoder:
             (1, 768)
         """
         texts = [_text(paper, number) for number, paper in enumerate(papers)]
-        by_sentence = self.encoder.settings.pooling == "sentences"
+        by_sentence = self.encoder.pooling.per_sentence
         if not texts:
             return [] if by_sentence else np.empty((0, self.dim), np.float32)
         with Progress(quiet=not progress).stage("embedding", len(texts), "papers") as stage:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from sciembed_train import distributed
 from sciembed_train.batch import PairBatch
 from sciembed_train.encoder.encoder import EncoderSettings
+from sciembed_train.encoder.pooling.base import pooling_class
 from sciembed_train.errors import UserError
 from sciembed_train.losses.similarity import euclidean
 from sciembed_train.losses.triplet import triplet_margin
@@ -80,9 +81,9 @@ class Cocite(Method):
             )
         if mix_lr <= 0:
             raise ValueError(f"mix_lr must be above 0; got {mix_lr}.")
-        if mix_lr != 1 and encoder.pooling != "mix":
+        if mix_lr != 1 and not pooling_class(encoder.pooling).learned:
             raise ValueError(
-                f"mix_lr is {mix_lr}, and encoder.pooling is {encoder.pooling}, which has no mix."
+                f"mix_lr is {mix_lr}, and encoder.pooling is {encoder.pooling}, without weights."
             )
         super().__init__(encoder, optim, max_tokens_per_backward)
         self.margin, self.negatives, self.temperature = margin, negatives, temperature

@@ -20,6 +20,7 @@ from torch import Tensor
 from sciembed_train import distributed
 from sciembed_train.batch import SentencePairBatch, on_device
 from sciembed_train.encoder.encoder import EncoderSettings
+from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
 from sciembed_train.errors import UserError
 from sciembed_train.losses.transport import (
     TransportSettings,
@@ -112,7 +113,7 @@ class SentenceCocite(Method):
         aligned_anchor: Literal["own", "other"] = "own",
         max_tokens_per_backward: MaxTokensPerBackward = "auto",
     ) -> None:
-        if encoder.pooling != "sentences":
+        if not gives_sentence_vectors(encoder.pooling):
             raise UserError(
                 f"encoder.pooling is {encoder.pooling}, and SentenceCocite compares papers "
                 "sentence by sentence; set it to sentences."

@@ -22,6 +22,7 @@ from sciembed_train import distributed
 from sciembed_train import optim as optimiser
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.io.encoder_checkpoint import CHECKPOINT_VERSION, describe
+from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
 from sciembed_train.encoder.profiling.flops import bf16_peak
 from sciembed_train.errors import UserError
 from sciembed_train.methods.engine import sharding
@@ -109,15 +110,14 @@ class Method(LightningModule):
                 "max_tokens_per_backward must be 1 or more, auto, or null; "
                 f"got {max_tokens_per_backward}."
             )
-        if encoder.pooling == "sentences" and not self.multi_vector:
+        if gives_sentence_vectors(encoder.pooling) and not self.multi_vector:
             raise UserError(
-                f"encoder.pooling is sentences, and {type(self).__name__} trains one vector of a "
-                "text; set it to cls, mean or mix."
+                f"encoder.pooling is {encoder.pooling}, and {type(self).__name__} trains one "
+                "vector of a text; set it to cls, mean or mix."
             )
         self.automatic_optimization = False
         self.encoder = Encoder(encoder, masked_lm=masked_lm)
-        if self.encoder.adapters is not None:
-            self.encoder.adapters.check_fused()
+        self.encoder.format_reader.check_trained()
         self.optim, self.max_tokens_per_backward = optim, max_tokens_per_backward
         self.dry_run_largest = True  # whether a run begins with the step that takes most memory
         self.micro_batch_size = MicroBatchSize(
@@ -154,7 +154,7 @@ class Method(LightningModule):
     @property
     def lr_factors(self) -> Mapping[nn.Parameter, float]:
         """Parameters that are never decayed, and what multiplies the schedule's rate for each."""
-        return {} if self.encoder.mix is None else {self.encoder.mix: 1.0}
+        return dict.fromkeys(self.encoder.pooling.parameters(), 1.0)
 
     def prepare(self, dev: Any) -> None:
         """Make what depends on the examples, such as a layer for each task; mostly nothing.
@@ -307,8 +307,8 @@ class Method(LightningModule):
         """
         return (
             micro_batches
-            if self.encoder.synced_forward_count is None
-            else self.encoder.synced_forward_count(micro_batches)
+            if self.encoder.max_forwards_over_ranks is None
+            else self.encoder.max_forwards_over_ranks(micro_batches)
         )
 
     def dummy_forwards(self, times: int, batch: Any) -> None:

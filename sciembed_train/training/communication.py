@@ -125,15 +125,19 @@ def weights_of(encoder: Mapping[str, Any], head: bool) -> Weights:
     import torch
     from transformers import AutoModel
 
-    from sciembed_train.encoder.heads import masked_lm_head
-    from sciembed_train.encoder.io import loading
+    from sciembed_train.encoder.heads.masked_lm_head import MaskedLMHead
+    from sciembed_train.encoder.io.find_model import find_folder
+    from sciembed_train.encoder.io.load_backbone import checked_config, quiet_transformers
+    from sciembed_train.encoder.io.model_metadata import read_metadata
     from sciembed_train.encoder.io.opening import repeated_layers
+    from sciembed_train.encoder.pooling.base import pooling_class
+    from sciembed_train.encoder.settings import EncoderSettings
 
-    folder = loading.read_metadata(loading.find_folder(encoder["backbone"]), "cls").backbone
-    config = loading.checked_config(folder)
-    with torch.device("meta"), loading.quiet_transformers():
+    folder = read_metadata(find_folder(encoder["backbone"]), "cls").backbone
+    config = checked_config(folder)
+    with torch.device("meta"), quiet_transformers():
         if head:
-            backbone, top = masked_lm_head.empty_model(config)
+            backbone, top = MaskedLMHead.new(config)
         else:
             backbone, top = AutoModel.from_config(config, trust_remote_code=False), None
     parts = [backbone] if top is None else [backbone, top]
@@ -141,8 +145,10 @@ def weights_of(encoder: Mapping[str, Any], head: bool) -> Weights:
     pooler = getattr(backbone, "pooler", None)
     frozen = sum(p.numel() for p in pooler.parameters()) if pooler is not None else 0
     inner = sum(p.numel() for layer in repeated_layers(backbone) for p in layer.parameters())
-    mix = config.num_hidden_layers + 1 if encoder.get("pooling") == "mix" else 0
-    total = sum(counted.values()) + mix
+    name = encoder.get("pooling", "cls")
+    with torch.device("meta"):
+        pooling = pooling_class(name)(EncoderSettings(encoder["backbone"], name), config)
+    total = sum(counted.values()) + sum(p.numel() for p in pooling.parameters())
     return Weights(total - frozen, inner, total, int(config.hidden_size))
 
 

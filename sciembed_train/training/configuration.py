@@ -30,7 +30,8 @@ from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
 from sciembed_train.corpus.mining.triplet_mining import TripletMining
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.tasks.task_types import TaskBuilding
-from sciembed_train.encoder.io.loading import tokenizer_folder
+from sciembed_train.encoder.io.model_metadata import tokenizer_folder
+from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
 from sciembed_train.errors import UserError
 from sciembed_train.methods.base import Method
 from sciembed_train.sampling.base import Examples, Sampling, TokenizationSpec, named_class
@@ -327,7 +328,7 @@ class RunCLI(LightningCLI):
             task_building=TaskBuilding(**data.task_building.as_dict()),
             tokenizer=data.tokenizer,
             input_format=InputFormat(**encoder.input_format.as_dict()),
-            sentence_tokens=encoder.pooling == "sentences",
+            sentence_tokens=gives_sentence_vectors(encoder.pooling),
         )
         quiet = self.config.quiet or distributed.launch_rank() != 0
         made = cached_corpus(settings, self.root / ".cache", Progress(quiet=quiet))

@@ -30,7 +30,8 @@ def training_metadata(cli: RunCLI) -> dict[str, Any]:
     """What an export will say of its training."""
     import hashlib
 
-    from sciembed_train.encoder.io.loading import find_folder, read_metadata
+    from sciembed_train.encoder.io.find_model import find_folder
+    from sciembed_train.encoder.io.model_metadata import read_metadata
 
     config = cli.config
     backbone = config.model.init_args.encoder.backbone

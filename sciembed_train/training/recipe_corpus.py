@@ -7,7 +7,8 @@ from pathlib import Path
 from sciembed_train.corpus.build import cached_corpus
 from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.corpus.store.corpus_folder import Corpus
-from sciembed_train.encoder.io.loading import tokenizer_folder
+from sciembed_train.encoder.io.model_metadata import tokenizer_folder
+from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
 from sciembed_train.encoder.settings import EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.progress import Progress
@@ -58,6 +59,6 @@ def recipe_corpus(
         data,
         tokenizer=str(tokenizer_folder(encoder.backbone)),
         input_format=encoder.input_format,
-        sentence_tokens=encoder.pooling == "sentences",
+        sentence_tokens=gives_sentence_vectors(encoder.pooling),
     )
     return cached_corpus(settings, cache, progress)

@@ -9,8 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sciembed_train.encoder.encoder import Encoder, EncoderSettings, position_limit
-from sciembed_train.encoder.io.loading import find_folder, read_metadata, tokenizer_folder
+from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.encoder.io.find_model import find_folder
+from sciembed_train.encoder.io.model_metadata import read_metadata, tokenizer_folder
+from sciembed_train.encoder.settings import EncoderSettings, position_limit
 from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import InputFormat
 

@@ -29,7 +29,7 @@ TEXTS = ["word1 word2 word3", "word4 " * 700, "word5"]
 def adapted(folder, config=WIDE, formats=tuple(FORMATS), **changes) -> Encoder:
     wanted = AdapterSettings(config=config, formats=formats)
     encoder = Encoder(EncoderSettings(str(folder), dropout=0.2, adapters=wanted, **changes))
-    stir(encoder.backbone, encoder.adapters)
+    stir(encoder.backbone, encoder.format_reader)
     return encoder
 
 
@@ -263,4 +263,4 @@ def test_a_checkpoint_is_exported_and_embedded_by_a_named_format(tiny_bert, tmp_
     assert "Say for which, with --format-token: one of [RGN], [PRX]" in capsys.readouterr().err
     plain = ["embed", "--model", str(tiny_bert), "--input", str(papers), "--to"]
     assert cli.main([*plain, str(tmp_path / "y.jsonl"), "--format-token", "[PRX]"]) == 2
-    assert "reads every text alike, so no format can be named" in capsys.readouterr().err
+    assert "reads every text in the same way, so it takes no format" in capsys.readouterr().err

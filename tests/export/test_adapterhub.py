@@ -20,7 +20,7 @@ TEXTS = ["word1 word2 word3", "word4 " * 700, "word5"]
 def encoder(tiny_bert):
     wanted = AdapterSettings(("regression", "proximity"), reduction=4)
     made = Encoder(EncoderSettings(str(tiny_bert), max_length=40, dropout=0.2, adapters=wanted))
-    stir(made.backbone, made.adapters)
+    stir(made.backbone, made.format_reader)
     return made.eval()
 
 

@@ -82,7 +82,7 @@ def test_a_released_folder_gives_the_published_vectors_to_the_bit_of_its_weights
 ):
     folder, model = published
     encoder = load_aspire(folder)
-    assert torch.equal(encoder.mix, model.bert_layer_weights.weight)
+    assert torch.equal(encoder.pooling.mix, model.bert_layer_weights.weight)
     for name, tensor in model.bert_encoder.state_dict().items():
         assert torch.equal(encoder.backbone.state_dict()[name], tensor), name
     assert encoder.settings.pooling == "mix"
@@ -107,7 +107,7 @@ def test_it_is_imported_ready_to_use_and_exported_again_the_same(published, tmp_
     assert record["imported_from"] == "published"
     assert len(record["imported_sha256"]) == 64
     encoder = Encoder.load(ready)
-    assert torch.equal(encoder.mix, model.bert_layer_weights.weight)
+    assert torch.equal(encoder.pooling.mix, model.bert_layer_weights.weight)
     assert torch.equal(encoder.encode_texts(TEXTS), load_aspire(folder).encode_texts(TEXTS))
     export_aspire(encoder, tmp_path / "back", CARD)
     state = torch.load(tmp_path / "back" / "model_cur_best.pt", weights_only=True)

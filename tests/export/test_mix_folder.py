@@ -28,7 +28,7 @@ def mixing(folder, masked_lm: bool | str = False, **changes):
     encoder = Encoder(EncoderSettings(str(folder), **values), masked_lm=masked_lm)
     draw = torch.Generator().manual_seed(3)
     with torch.no_grad():
-        encoder.mix.copy_(torch.tensor(UNLIKE))
+        encoder.pooling.mix.copy_(torch.tensor(UNLIKE))
         # The layers of a new BERT change next to nothing.
         for parameter in encoder.backbone.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=draw), alpha=0.1)
@@ -102,21 +102,21 @@ def test_the_whole_folder_loads_here_without_running_its_code(bert, tmp_path):
     copied = shutil.copytree(folder, tmp_path / "m")
     (copied / "hf" / "layer_mix.py").write_text("raise SystemExit('was run')")
     again = Encoder.load(copied)
-    assert torch.equal(again.mix, encoder.mix)
+    assert torch.equal(again.pooling.mix, encoder.pooling.mix)
     assert again.settings.input_format == encoder.settings.input_format
     assert torch.equal(again.encode_texts(TEXTS), encoder.encode_texts(TEXTS))
     assert again.backbone_config() == encoder.backbone_config()
     opened = open_encoder(copied, EmbedSettings(device="cpu"))
     assert torch.equal(opened.encode_texts(TEXTS), encoder.encode_texts(TEXTS))
     further = Encoder(EncoderSettings(str(copied), "mix"))
-    assert torch.equal(further.mix, encoder.mix)
+    assert torch.equal(further.pooling.mix, encoder.pooling.mix)
 
 
 def test_the_parts_hold_what_was_trained_and_no_place_of_this_machine(bert, tiny_bert):
     encoder, folder, _ = bert
     shares = load_file(folder / "st" / "1_WeightedLayerPooling" / "model.safetensors")
     assert torch.equal(shares["layer_weights"], torch.softmax(torch.tensor(UNLIKE[0]), 0))
-    assert torch.equal(load_file(folder / "hf" / "model.safetensors")["mix"], encoder.mix)
+    assert torch.equal(load_file(folder / "hf" / "model.safetensors")["mix"], encoder.pooling.mix)
     config = json.loads((folder / "st" / "0_Transformer" / "config.json").read_text())
     assert config["output_hidden_states"] is True
     assert config["hidden_dropout_prob"] == 0.1  # the backbone's own
@@ -128,7 +128,7 @@ def test_the_parts_hold_what_was_trained_and_no_place_of_this_machine(bert, tiny
     ]
     record = json.loads((folder / "sciembed.json").read_text())
     assert record["pooling"] == "mix"
-    assert record["mix"] == encoder.mix[0].tolist()
+    assert record["mix"] == encoder.pooling.mix[0].tolist()
     assert encoder.settings.dropout == encoder.backbone.config.hidden_dropout_prob == 0.2
     for path in folder.rglob("*"):
         if path.is_file():
@@ -143,7 +143,7 @@ def test_the_card_says_which_part_is_which_and_its_code_runs(bert, monkeypatch):
     card = (folder / "README.md").read_text()
     assert "library_name: sciembed_train" in card
     assert "| `st/` | for sentence-transformers" in card
-    shares = " ".join(f"{s:.3f}" for s in torch.softmax(encoder.mix[0], 0).tolist())
+    shares = " ".join(f"{s:.3f}" for s in torch.softmax(encoder.pooling.mix[0], 0).tolist())
     assert f"| shares in the mix | {shares} (" in card
     assert "pooler_output" not in card
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(folder.parent))
@@ -190,7 +190,7 @@ def test_the_verbs_export_import_and_embed_a_mix(tiny_bert, tmp_path, capsys):
     capsys.readouterr()
     assert cli.main(["import", str(folder), "--to", str(tmp_path / "again")]) == 0
     assert "a learned mix of every layer's first-token state" in capsys.readouterr().out
-    assert torch.equal(Encoder.load(tmp_path / "again").mix, encoder.mix)
+    assert torch.equal(Encoder.load(tmp_path / "again").pooling.mix, encoder.pooling.mix)
     papers = tmp_path / "papers.jsonl"
     papers.write_text(json.dumps({"paper_id": "p", "title": "word1", "abstract": "word2"}) + "\n")
     import numpy as np

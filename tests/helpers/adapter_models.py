@@ -41,7 +41,7 @@ def stir(backbone: Any, adapters: Any, seed: int = 3, size: float = 0.3) -> None
     """Give the adapters weights that change every vector."""
     draw = torch.Generator().manual_seed(seed)
     for name, parameter in sorted(backbone.named_parameters()):
-        if name in adapters.names:
+        if name in adapters.tensor_names:
             with torch.no_grad():
                 parameter.copy_(torch.randn(parameter.shape, generator=draw) * size)
 

@@ -12,7 +12,7 @@ from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.methods.aspire import Cocite
 from tests.helpers import training
-from tests.helpers.cocitation_corpus import write_cocitation_corpus
+from tests.helpers.cocited import write_cocited_corpus
 from tests.helpers.pair_training import VARIANTS, on_a_rank
 from tests.helpers.processes import run_ranks
 from tests.helpers.training import difference
@@ -26,7 +26,7 @@ FAULTS = ["local negatives"]
 @pytest.fixture(scope="module")
 def place(tiny_bert, tmp_path_factory):
     folder = tmp_path_factory.mktemp("aspire") / "corpus"
-    write_cocitation_corpus(folder, tiny_bert)
+    write_cocited_corpus(folder, tiny_bert)
     return str(folder), str(tiny_bert)
 
 
@@ -166,7 +166,7 @@ def test_a_pair_that_meets_its_own_positive_learns_nothing(tiny_bert):
         ({"negatives": "all", "temperature": 0.0}, "temperature must be above 0"),
         ({"temperature": 0.1}, "temperature belongs to negatives: all or local"),
         ({"mix_lr": 0.0}, "mix_lr must be above 0"),
-        ({"mix_lr": 10.0}, "which has no mix"),
+        ({"mix_lr": 10.0}, "without weights"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(tiny_bert, settings, said):
@@ -178,7 +178,7 @@ def test_the_mix_may_learn_faster_than_the_rest(tiny_bert):
     settings = EncoderSettings(str(tiny_bert), pooling="mix", max_length=16, dropout=0.0)
     module = Cocite(settings, mix_lr=10.0)
     assert list(module.lr_factors.values()) == [10.0]
-    assert next(iter(module.lr_factors)) is module.encoder.mix
+    assert next(iter(module.lr_factors)) is module.encoder.pooling.mix
     assert list(Cocite(settings).lr_factors.values()) == [1.0]
     assert Cocite(EncoderSettings(str(tiny_bert))).lr_factors == {}
 

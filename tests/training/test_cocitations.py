@@ -83,7 +83,7 @@ def test_a_run_that_was_stopped_goes_on(place, tiny_bert):
         (["--data.batch_size", "1"], "Give a larger data.batch_size"),
         (["--data.batch_size", "5000"], "fewer than one batch"),
         (["--model.margin", "-1"], "margin is in the unit"),
-        (["--model.mix_lr", "3", "--model.encoder.pooling", "cls"], "which has no mix"),
+        (["--model.mix_lr", "3", "--model.encoder.pooling", "cls"], "without weights"),
         (["--data.pairs", "x.txt"], "data.pairs is not used"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import re
@@ -174,7 +175,7 @@ def find_adapter(
     Raises:
         UserError: there is none.
     """
-    from sciembed_train.encoder.io.loading import find_folder
+    from sciembed_train.encoder.io.find_model import find_folder
 
     folder = find_folder(place, pickled)
     if not (folder / config).is_file():
@@ -241,3 +242,14 @@ def _check_kind(found: dict[str, Any], wanted: Any, where: Path) -> None:
             f"{where}: the adapter is of another kind than encoder.adapters.config and reduction "
             f"say: {described}. Set them to the adapter's own."
         )
+
+
+def fingerprint(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the names, shapes and values of a backbone's tensors, without the pooler's."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        if not name.startswith("pooler."):
+            values = state[name].detach().cpu().contiguous()
+            digest.update(f"{name} {tuple(values.shape)} {values.dtype}\n".encode())
+            digest.update(values.numpy().data)
+    return digest.hexdigest()

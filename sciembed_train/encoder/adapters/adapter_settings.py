@@ -10,9 +10,7 @@ from typing import Any
 from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import FORMATS
 
-# Where a folder of this project keeps its frozen backbone, and a folder for each adapter and for
-# each fusion of adapters.
-BASE_PLACE = "base"
+# Where a folder of this project keeps a folder for each adapter and for each fusion of adapters.
 ADAPTERS_PLACE = "adapters"
 FUSION_PLACE = "fusion"
 # Of these the first token's last state is none of the text, or a task must be named beside the
@@ -28,7 +26,7 @@ class AdapterSettings:
     """Small trained parts of a frozen backbone, one for each format of task.
 
     Args:
-        formats: what has an adapter, as `inputs.FORMATS` names it.
+        formats: what has an adapter, as `input_format.FORMATS` names it.
         config: the library's name of a configuration, with options in brackets, such as
             ``double_seq_bn`` or ``seq_bn[dropout=0.1]``.
         reduction: the backbone's width divided by that of the adapter; null keeps the

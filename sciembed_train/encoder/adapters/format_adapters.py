@@ -6,18 +6,23 @@ fingerprint.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from sciembed_train.encoder.adapters.adapter_choice import Choice
-from sciembed_train.encoder.adapters.adapter_files import load_adapter, save_adapter
+from sciembed_train.batch import TokenRows
+from sciembed_train.encoder.adapters.adapter_choice import Choice, checkpoint_layers
+from sciembed_train.encoder.adapters.adapter_files import (
+    fingerprint,
+    load_adapter,
+    save_adapter,
+)
 from sciembed_train.encoder.adapters.adapter_settings import (
     ADAPTERS_PLACE,
     FUSION_PLACE,
@@ -27,17 +32,20 @@ from sciembed_train.encoder.adapters.adapter_settings import (
     one_forward,
 )
 from sciembed_train.encoder.adapters.fusion import add_fusions, fusion_code, save_fusion
+from sciembed_train.encoder.format_reader import BASE_PLACE, FormatReader
 from sciembed_train.encoder.microbatch.micro_batches import (
+    MicroBatch,
     MicroBatches,
     plan_micro_batches,
     plan_micro_batches_by_format,
 )
+from sciembed_train.encoder.unpadded.bert import RunEnd
 from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import FORMATS
 
 
-class FormatAdapters(nn.Module):
-    """What an encoder knows of the adapters in its backbone; it holds no weights itself.
+class FormatAdapters(FormatReader):
+    """Runs the adapters in a frozen backbone, one for each format; it holds no weights itself.
 
     Puts new adapters into the backbone and freezes the rest of it.
 
@@ -50,13 +58,17 @@ class FormatAdapters(nn.Module):
 
     Attributes:
         fingerprint: of the frozen backbone's weights (`fingerprint`).
-        names: of the tensors that are new in the backbone's state.
+        tensor_names: of the tensors that are new in the backbone's state.
         untrained: formats whose adapters are new.
         mixes: whether one unpadded forward may have texts of several formats.
 
     Raises:
         UserError: the library is absent, or the configuration or the backbone is not one it runs.
     """
+
+    freezes_backbone = True
+    export_layout = "adapters"
+    backbone_place = BASE_PLACE
 
     def __init__(
         self,
@@ -65,9 +77,9 @@ class FormatAdapters(nn.Module):
         base: str,
         held: AdapterSettings | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(base)
         adapters, config = library(), configuration(settings)
-        self.settings, self.base = settings, base
+        self.settings, self.names = settings, settings.formats
         self.fingerprint = fingerprint(backbone.state_dict())
         start = {**(held.start if held else {}), **settings.start}
         fusions = {**(held.fusion_start if held else {}), **settings.fusion_start}
@@ -90,11 +102,15 @@ class FormatAdapters(nn.Module):
                 f"{base}: the library adapters cannot put {settings.config} into a model of type "
                 f"{backbone.config.model_type!r} ({error})."
             ) from error
-        self.names = frozenset(backbone.state_dict()) - before
+        self.tensor_names = frozenset(backbone.state_dict()) - before
         self.untrained = tuple(name for name in settings.adapted if name not in start)
         self.mixes = one_forward(config)
+        if not self.mixes:
+            self.why_not_unpadded = (
+                f"adapters {settings.config} do not work on each token by itself"
+            )
 
-    def check_fused(self) -> None:
+    def check_trained(self) -> None:
         """See that what is to be fused was trained.
 
         Raises:
@@ -103,29 +119,27 @@ class FormatAdapters(nn.Module):
         if self.settings.fusion is not None and self.untrained:
             raise UserError(
                 f"encoder.adapters.fusion chooses among trained adapters, and there is none for "
-                f"{', '.join(self.untrained)}: {self.base} holds none, and encoder.adapters.start "
+                f"{', '.join(self.untrained)}: {self.model} holds none, and encoder.adapters.start "
                 "names none. Name its folder there, or train it first."
             )
 
-    @property
-    def why_not_unpadded(self) -> str | None:
-        """Why these adapters need the library's padded forward; None where they do not."""
-        if self.mixes:
-            return None
-        return f"adapters {self.settings.config} do not work on each token by itself"
-
-    def place(self, name: str) -> int:
-        """The number by which rows name a format.
+    def index_of(self, name: str) -> int:
+        """See `FormatReader`.
 
         Raises:
             UserError: there is no adapter for it.
         """
-        if name not in self.settings.formats:
+        if name not in self.names:
             raise UserError(
-                f"{self.base}: has no adapter for {name!r}, only for "
-                f"{', '.join(self.settings.formats)}."
+                f"{self.model}: has no adapter for {name!r}, only for {', '.join(self.names)}."
             )
         return list(FORMATS).index(name)
+
+    def prepare_rows(
+        self, rows: TokenRows, formats: Int[Tensor, " U"] | None
+    ) -> tuple[TokenRows, None]:
+        """The same rows; `plan` checks the formats."""
+        return rows, None
 
     def plan(
         self,
@@ -134,27 +148,27 @@ class FormatAdapters(nn.Module):
         budget: int,
         padded: bool,
     ) -> MicroBatches:
-        """How texts are cut into micro-batches, each with its formats in order (see
+        """How texts are split into micro-batches, each with its formats in order (see
         `plan_micro_batches`).
 
         Args:
             lengths: tokens of each text.
-            formats: the format of each, as its place in `inputs.FORMATS`; None where there is
-                one adapter, which then reads all.
+            formats: the format of each, as an index into `input_format.FORMATS`; None where
+                there is one adapter, which then reads all.
             budget: most tokens of a micro-batch.
             padded: count slots, not tokens.
 
         Raises:
-            UserError: there are several adapters, and formats are not told.
+            UserError: there are several adapters, and no formats.
             ValueError: a text's format has no adapter.
         """
         places = self._places()
         if formats is None:
             if len(places) > 1:
                 raise UserError(
-                    f"{self.base}: has adapters for {', '.join(self.settings.formats)}; say which "
-                    "format reads each text (--format-token). Sentences are compared by a model of "
-                    "one format, or by one that reads all texts alike: give such a one for them."
+                    f"{self.model}: has adapters for {', '.join(self.names)}; name the "
+                    "format of each text (--format-token). To compare sentences, use a model of "
+                    "one format, or one that reads all texts in the same way."
                 )
             read = np.full(len(lengths), places[0])
         else:
@@ -186,7 +200,7 @@ class FormatAdapters(nn.Module):
         """The choice for a micro-batch.
 
         Args:
-            formats: the format of each text, as its place in `inputs.FORMATS`; equal ones are
+            formats: the format of each text, as its place in `input_format.FORMATS`; equal ones are
                 neighbours, in rising order.
             lengths: tokens of each text.
             padded: whether it is for a padded forward.
@@ -212,45 +226,68 @@ class FormatAdapters(nn.Module):
             tuple(sum(n for f, n in pairs if f == place) for place in places),
         )
 
-    def reaching(
+    def layer_end(self, micro_batch: MicroBatch) -> RunEnd | None:
+        """See `FormatReader`."""
+        if micro_batch.formats is None:
+            return None
+        return self.choose(micro_batch.formats, micro_batch.sizes).unpadded
+
+    def padded_context(self, micro_batch: MicroBatch) -> AbstractContextManager[Any]:
+        """See `FormatReader`."""
+        if micro_batch.formats is None:
+            return nullcontext()
+        return self.choose(micro_batch.formats, micro_batch.sizes, padded=True).padded()
+
+    def enable_gradient_checkpointing(self, backbone: Any) -> None:
+        """See `FormatReader`."""
+        checkpoint_layers(backbone)
+
+    def reach_trained(
         self, backbone: Any, vectors: Float[Tensor, "P D"], padded: bool
     ) -> Float[Tensor, "P D"]:
-        """The vectors, with a gradient of zero to what is trained and read none of their texts.
-
-        So every backward pass reaches the same parameters, for which the ranks wait.
-        """
+        """See `FormatReader`: every backward pass reaches the same parameters, as DDP expects."""
         if self._together(padded) or not vectors.requires_grad:
             return vectors
         trained = [p for p in backbone.parameters() if p.requires_grad]
         return vectors + sum(p.flatten()[:0].sum() for p in trained)
 
+    def keeps_in_state(self, name: str) -> bool:
+        """See `FormatReader`: the adapters' own, which are a few megabytes."""
+        return name in self.tensor_names
+
     def is_base(self, name: str) -> bool:
         """Whether a tensor of the backbone's state is one of the frozen model it was."""
         # The library gives the word embeddings a second name.
-        return name not in self.names and not name.startswith("prompt_tuning.")
+        return name not in self.tensor_names and not name.startswith("prompt_tuning.")
 
-    def save(self, backbone: Any, base: Path, folder: Path) -> None:
+    def save(self, backbone: Any, model: Any, place: Path, folder: Path) -> dict[str, Any]:
         """Write the frozen backbone, and a folder of AdapterHub's for each adapter.
 
         Args:
             backbone: with the adapters in it.
-            base: where the backbone's plain model goes.
+            model: the same.
+            place: where the backbone's plain model goes.
             folder: each adapter's goes below it.
         """
         from transformers import PreTrainedModel
 
         state = {k: v for k, v in backbone.state_dict().items() if self.is_base(k)}
         # The library's own `save_pretrained` would write the adapters into the same file.
-        PreTrainedModel.save_pretrained(backbone, str(base), state_dict=state)
+        PreTrainedModel.save_pretrained(backbone, str(place), state_dict=state)
         # A folder's place says nothing to others, and something about the machine.
-        name = Path(self.base).name if Path(self.base).expanduser().exists() else self.base
+        name = Path(self.model).name if Path(self.model).expanduser().exists() else self.model
         for one in self.settings.adapted:
-            place = folder / ADAPTERS_PLACE / FORMATS[one]
-            save_adapter(backbone, FORMATS[one], place, name, self.fingerprint)
+            own = folder / ADAPTERS_PLACE / FORMATS[one]
+            save_adapter(backbone, FORMATS[one], own, name, self.fingerprint)
         if self.settings.fusion is not None:
-            for one in self.settings.formats:
-                place = folder / FUSION_PLACE / FORMATS[one]
-                save_fusion(backbone, self.settings, one, place, name, self.fingerprint)
+            for one in self.names:
+                own = folder / FUSION_PLACE / FORMATS[one]
+                save_fusion(backbone, self.settings, one, own, name, self.fingerprint)
+        return {"adapters": self.settings.metadata()}
+
+    def checkpoint_record(self) -> dict[str, Any]:
+        """The frozen backbone and its weights' hash."""
+        return {"base": self.model, "base_fingerprint": self.fingerprint}
 
     # Beside the trained weights, a state keeps what they belong to.
 
@@ -267,37 +304,11 @@ class FormatAdapters(nn.Module):
         if bytes(state.tolist()).hex() != self.fingerprint:
             raise UserError(
                 f"The adapters were trained in a backbone whose weights are other ones than those "
-                f"of {self.base}. Give the backbone that they were trained in."
+                f"of {self.model}. Give the backbone that they were trained in."
             )
 
 
-def leave_base_out(encoder: Any, state: MutableMapping[str, Any], prefix: str, _: Any) -> None:
-    """Take the frozen backbone out of an encoder's state, which then is a few megabytes.
-
-    A hook of ``state_dict``.
-    """
-    place = f"{prefix}backbone."
-    for key in [k for k in state if k.startswith(place)]:
-        if key.removeprefix(place) not in encoder.adapters.names:
-            del state[key]
-
-
-def put_base_in(encoder: Any, state: MutableMapping[str, Any], prefix: str, *_: Any) -> None:
-    """Add the encoder's own frozen backbone to a state that is to be loaded.
-
-    A hook of ``load_state_dict``.
-    """
-    for name, value in encoder.backbone.state_dict().items():
-        if name not in encoder.adapters.names:
-            state[f"{prefix}backbone.{name}"] = value
-
-
-def fingerprint(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 of the names, shapes and values of a backbone's tensors, without the pooler's."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        if not name.startswith("pooler."):
-            values = state[name].detach().cpu().contiguous()
-            digest.update(f"{name} {tuple(values.shape)} {values.dtype}\n".encode())
-            digest.update(values.numpy().data)
-    return digest.hexdigest()
+def adapters_of(encoder: Any) -> FormatAdapters:
+    """The adapters of an encoder that has them."""
+    assert isinstance(encoder.format_reader, FormatAdapters)
+    return encoder.format_reader

@@ -10,6 +10,7 @@ Shapes: ``K`` tokens, ``H`` width of a hidden state, ``V`` words of the vocabula
 from __future__ import annotations
 
 import copy
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sciembed_train.encoder.io import loading
+from sciembed_train.encoder.io.load_backbone import load_model, refuse_missing
+from sciembed_train.encoder.unpadded.onednn_linear import faster_linear
 from sciembed_train.errors import UserError
+
+log = logging.getLogger("sciembed_train")
 
 # Of each model type, the attributes of its ``...ForMaskedLM`` that make the logits of the
 # backbone's last states, applied in this order.
@@ -38,9 +42,84 @@ class MaskedLMHead(nn.ModuleDict):
 
     def forward(self, states: Float[Tensor, "K H"]) -> Float[Tensor, "K V"]:
         """The logits of every word of the vocabulary for each token."""
-        for part in self.values():
-            states = part(states)
+        with faster_linear(states.device):
+            for part in self.values():
+                states = part(states)
         return states
+
+    def joined_to(self, backbone: Any) -> Any:
+        """The ``...ForMaskedLM`` of a backbone and this head; it shares their parameters."""
+        from transformers import AutoModelForMaskedLM
+
+        with torch.device("meta"):  # every parameter is replaced: none needs memory
+            model: Any = AutoModelForMaskedLM.from_config(
+                copy.deepcopy(backbone.config), trust_remote_code=False
+            )
+        setattr(model, model.base_model_prefix, backbone)
+        for name, part in self.items():
+            setattr(model, name, part)
+        return model
+
+    @classmethod
+    def split(cls, model: Any) -> tuple[nn.Module, MaskedLMHead]:
+        """Backbone and head of a ``...ForMaskedLM`` of a known type."""
+        names = HEADS[model.config.model_type]
+        head = cls({name: getattr(model, name) for name in names})
+        return getattr(model, model.base_model_prefix), head
+
+    @classmethod
+    def new(cls, config: Any) -> tuple[nn.Module, MaskedLMHead]:
+        """Backbone and head of a configuration, with random weights, tied as it says."""
+        from transformers import AutoModelForMaskedLM
+
+        model = AutoModelForMaskedLM.from_config(config, trust_remote_code=False)
+        return cls.split(model.float())
+
+    @classmethod
+    def load(
+        cls, folder: Path, config: Any, make: bool = True
+    ) -> tuple[nn.Module, MaskedLMHead] | tuple[None, None]:
+        """Backbone and head of a checked folder in fp32.
+
+        A new head's layers before the output are random, as the configuration's
+        ``initializer_range`` says; its output weights are the token embeddings, its biases zero.
+
+        Args:
+            folder: holds the weights.
+            config: the folder's configuration, checked.
+            make: make a new head where the folder has none; otherwise both are None then.
+
+        Raises:
+            UserError: the model type's head is not known; the weights are unreadable or of other
+                shapes; the backbone or half a head is missing.
+        """
+        from transformers import AutoModelForMaskedLM
+
+        check_type(config, str(folder))
+        model, missing = load_model(AutoModelForMaskedLM, folder, config)
+        backbone, head = cls.split(model)
+        prefix = f"{model.base_model_prefix}."
+        refuse_missing(folder, [name for name in missing if name.startswith(prefix)])
+        own = {id(p) for p in backbone.parameters()}
+        names: dict[int, list[str]] = {}  # of each parameter of the head alone, tied ones once
+        for name, parameter in head.named_parameters(remove_duplicate=False):
+            if id(parameter) not in own:
+                names.setdefault(id(parameter), []).append(name)
+        absent = [tied[0] for tied in names.values() if all(name in missing for name in tied)]
+        if absent and len(absent) < len(names):
+            raise UserError(
+                f"{folder}: of its masked-language-modelling head {len(absent)} of {len(names)} "
+                f"tensors are missing ({', '.join(absent[:3])}, ...). They would be random; give a "
+                "folder with the whole head, or with none."
+            )
+        if absent and not make:
+            return None, None
+        if absent:
+            log.warning(
+                f"{folder}: has no masked-language-modelling head, so a new one is made: random "
+                "layers before the output, and the token embeddings as its output weights."
+            )
+        return backbone, head
 
 
 def check_type(config: Any, where: str) -> None:
@@ -55,77 +134,3 @@ def check_type(config: Any, where: str) -> None:
             f"not known here; known are those of {', '.join(HEADS)}. Choose a backbone of one of "
             "these, or train without masked language modelling."
         )
-
-
-def take_apart(model: Any) -> tuple[nn.Module, MaskedLMHead]:
-    """Backbone and head of a ``...ForMaskedLM`` of a known type."""
-    names = HEADS[model.config.model_type]
-    head = MaskedLMHead({name: getattr(model, name) for name in names})
-    return getattr(model, model.base_model_prefix), head
-
-
-def put_together(backbone: Any, head: MaskedLMHead) -> Any:
-    """The ``...ForMaskedLM`` of a backbone and a head; it shares their parameters."""
-    from transformers import AutoModelForMaskedLM
-
-    with torch.device("meta"):  # every parameter is replaced: none needs memory
-        model: Any = AutoModelForMaskedLM.from_config(
-            copy.deepcopy(backbone.config), trust_remote_code=False
-        )
-    setattr(model, model.base_model_prefix, backbone)
-    for name, part in head.items():
-        setattr(model, name, part)
-    return model
-
-
-def empty_model(config: Any) -> tuple[nn.Module, MaskedLMHead]:
-    """Backbone and head of a configuration, with random weights, tied as it says."""
-    from transformers import AutoModelForMaskedLM
-
-    return take_apart(AutoModelForMaskedLM.from_config(config, trust_remote_code=False).float())
-
-
-def load(
-    folder: Path, config: Any, make: bool = True
-) -> tuple[nn.Module, MaskedLMHead] | tuple[None, None]:
-    """Backbone and head of a checked folder in fp32.
-
-    A new head's layers before the output are random, as the configuration's
-    ``initializer_range`` says; its output weights are the token embeddings, its biases zero.
-
-    Args:
-        folder: holds the weights.
-        config: the folder's configuration, checked.
-        make: make a new head where the folder has none; otherwise nothing is given then.
-
-    Raises:
-        UserError: the model type's head is not known; the weights are unreadable or of other
-            shapes; the backbone or half a head is missing.
-    """
-    from transformers import AutoModelForMaskedLM
-
-    check_type(config, str(folder))
-    model, missing = loading.load_model(AutoModelForMaskedLM, folder, config)
-    backbone, head = take_apart(model)
-    prefix = f"{model.base_model_prefix}."
-    loading.refuse_missing(folder, [name for name in missing if name.startswith(prefix)])
-    own = {id(p) for p in backbone.parameters()}
-    names: dict[int, list[str]] = {}  # of each parameter of the head alone, tied ones once
-    for name, parameter in head.named_parameters(remove_duplicate=False):
-        if id(parameter) not in own:
-            names.setdefault(id(parameter), []).append(name)
-    absent = [found[0] for found in names.values() if all(name in missing for name in found)]
-    if absent and len(absent) < len(names):
-        raise UserError(
-            f"{folder}: of its masked-language-modelling head {len(absent)} of {len(names)} "
-            f"tensors are missing ({', '.join(absent[:3])}, ...). They would be random; give a "
-            "folder with the whole head, or with none."
-        )
-    if absent and not make:
-        return None, None
-    if absent:
-        loading.log.warning(
-            f"{folder}: has no masked-language-modelling head, so a new one is made: random layers "
-            "before the output, and the token embeddings as its output weights."
-        )
-    return backbone, head

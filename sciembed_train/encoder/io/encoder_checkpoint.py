@@ -14,8 +14,14 @@ from typing import Any
 import torch
 
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-from sciembed_train.encoder.heads import masked_lm_head
-from sciembed_train.encoder.io import loading
+from sciembed_train.encoder.heads.masked_lm_head import MaskedLMHead, check_type
+from sciembed_train.encoder.io.load_backbone import (
+    build_config,
+    load_tokenizer,
+    quiet_transformers,
+    set_dropout,
+)
+from sciembed_train.encoder.pooling.registry import check_recorded
 from sciembed_train.errors import UserError
 from sciembed_train.safety import check_files
 
@@ -39,11 +45,8 @@ def describe(encoder: Encoder) -> dict[str, Any]:
                 files[path.name] = path.read_text(encoding="utf-8")
             except UnicodeDecodeError:
                 continue  # a sentencepiece model; tokenizer.json holds all that is used of it
-    base = {}
-    if encoder.adapters is not None:
-        base = {"base": encoder.settings.backbone, "base_fingerprint": encoder.adapters.fingerprint}
     return {
-        **base,
+        **encoder.format_reader.checkpoint_record(),
         "encoder": encoder.settings.as_dict(),
         "backbone_config": encoder.backbone_config(),
         "tokenizer_files": files,
@@ -80,6 +83,7 @@ def encoder_from_checkpoint(
         settings = replace(
             settings, attention="auto", compile=False
         )  # what suits this machine, not that one
+        check_recorded(settings.pooling, where)
         files, values = dict(record["tokenizer_files"]), dict(record["backbone_config"])
         state = {
             key.removeprefix(STATE_PREFIX): value
@@ -92,22 +96,22 @@ def encoder_from_checkpoint(
         return _with_adapters(settings, state, where, base)
     if base is not None:
         raise UserError(f"{where}: holds its whole encoder, so no base goes with it; leave it out.")
-    config = loading.build_config(values, f"{where}: backbone_config")
-    own = {} if settings.dropout is None else loading.set_dropout(config, settings.dropout)
+    config = build_config(values, f"{where}: backbone_config")
+    own = {} if settings.dropout is None else set_dropout(config, settings.dropout)
     with tempfile.TemporaryDirectory() as folder:
         for name, text in files.items():
             if Path(name).name != name:
                 raise UserError(f"{where}: the tokenizer file name {name!r} is no plain name.")
             (Path(folder) / name).write_text(text, encoding="utf-8")
         check_files(Path(folder))
-        tokenizer = loading.load_tokenizer(Path(folder))
+        tokenizer = load_tokenizer(Path(folder))
     backbone: Any
     head = None
     # Every random number drawn here is replaced below; the caller's generator is left alone.
-    with torch.random.fork_rng(devices=[]), loading.quiet_transformers():
+    with torch.random.fork_rng(devices=[]), quiet_transformers():
         if any(key.startswith("head.") for key in state):
-            masked_lm_head.check_type(config, f"{where}: backbone_config")
-            backbone, head = masked_lm_head.empty_model(config)
+            check_type(config, f"{where}: backbone_config")
+            backbone, head = MaskedLMHead.new(config)
         else:
             backbone = AutoModel.from_config(config, trust_remote_code=False).float()
         if not any(key.startswith("backbone.pooler.") for key in state):

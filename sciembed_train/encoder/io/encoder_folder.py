@@ -4,81 +4,65 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sciembed_train.encoder.adapters.adapter_settings import BASE_PLACE
-from sciembed_train.encoder.heads import masked_lm_head
-from sciembed_train.encoder.io import loading
-from sciembed_train.encoder.layer_mix import BACKBONE_PLACE
+from sciembed_train.encoder.io.load_backbone import quiet_transformers
+from sciembed_train.encoder.parts import EncoderParts
 from sciembed_train.errors import UserError
-
-if TYPE_CHECKING:
-    from sciembed_train.encoder.encoder import Encoder
 
 # Version of what is written into sciembed.json.
 FOLDER_VERSION = 1
 
 
-def save_encoder(encoder: Encoder, folder: Path, record: dict[str, Any]) -> None:
+def backbone_place(parts: EncoderParts) -> str:
+    """The sub-folder of the backbone; empty where it lies at the top."""
+    return parts.format_reader.backbone_place or parts.pooling.backbone_place
+
+
+def save_encoder(parts: EncoderParts, folder: Path, record: dict[str, Any]) -> None:
     """Write a Hugging Face folder: backbone, tokenizer, ``sciembed.json``.
 
-    With pooling ``mix`` the backbone and its tokenizer go into a sub-folder: the last layer
-    alone is not what this encoder gives, so the folder must not load as a plain model. With
-    adapters or control codes, too; and each adapter gets a folder in AdapterHub's layout.
+    Where the backbone alone would give other vectors than the encoder (pooling ``mix``, adapters,
+    control codes), it goes with its tokenizer into a sub-folder, so that the folder does not load
+    as a plain model.
 
     Args:
-        encoder: with its weights.
+        parts: of the encoder, with its weights.
         folder: made where it is missing; files of the same names are replaced.
         record: more entries of ``sciembed.json`` (method, training data, seed, ...).
 
     Raises:
-        UserError: the encoder mixes layers, has adapters or reads control codes, and the folder
-            holds a plain model already.
+        UserError: the backbone goes into a sub-folder, and the folder holds a plain model already.
     """
-    place = folder
-    config, written = encoder.backbone.config, dict(encoder.original_dropouts)
-    parts = {}
-    coded = encoder.settings.control_codes
-    alone = encoder.mix is None and encoder.adapters is None and not coded
-    if not alone and (folder / "config.json").exists():
+    place = backbone_place(parts)
+    if place and (folder / "config.json").exists():
         raise UserError(f"{folder}: holds a plain model already. Give another folder.")
-    if coded:
-        place = folder / BASE_PLACE
-        parts = {"backbone": BASE_PLACE, "control_codes": True}
-    if encoder.adapters is not None:
-        place = folder / BASE_PLACE
-        parts = {"backbone": BASE_PLACE, "adapters": encoder.adapters.settings.metadata()}
-    if encoder.mix is not None:
-        place = folder / BACKBONE_PLACE
-        # So that sentence-transformers hands every layer to its own pooling.
-        written["output_hidden_states"] = True
-        # A shortest decimal gives back the very same float.
-        parts = {"backbone": BACKBONE_PLACE, "mix": encoder.mix.detach()[0].tolist()}
-    place.mkdir(parents=True, exist_ok=True)
-    trained_with = {name: getattr(config, name) for name in written}
+    (folder / place).mkdir(parents=True, exist_ok=True)
+    config = parts.backbone.config
+    saved = {**parts.original_dropouts, **parts.pooling.saved_config}
+    trained_with = {name: getattr(config, name) for name in saved}
     try:
-        for name, value in written.items():
+        for name, value in saved.items():
             setattr(config, name, value)
-        with loading.quiet_transformers():
-            model = encoder.backbone
-            if encoder.head is not None:
-                model = masked_lm_head.put_together(encoder.backbone, encoder.head)
-            if encoder.adapters is not None:
-                encoder.adapters.save(encoder.backbone, place, folder)
-            else:
-                model.save_pretrained(str(place), safe_serialization=True)
+        with quiet_transformers():
+            model = parts.backbone
+            if parts.head is not None:
+                model = parts.head.joined_to(parts.backbone)
+            entries = parts.format_reader.save(parts.backbone, model, folder / place, folder)
     finally:
         for name, value in trained_with.items():
             setattr(config, name, value)
-    encoder.tokenizer.hf.model_max_length = encoder.settings.max_length
-    encoder.tokenizer.hf.save_pretrained(str(place))
+    parts.tokenizer.hf.model_max_length = parts.settings.max_length
+    parts.tokenizer.hf.save_pretrained(str(folder / place))
     content = {
         **record,
         "version": FOLDER_VERSION,
-        "pooling": encoder.settings.pooling,
-        "max_length": encoder.settings.max_length,
-        "input_format": encoder.settings.input_format.as_dict(),
-        **parts,
+        "pooling": parts.settings.pooling,
+        "max_length": parts.settings.max_length,
+        "input_format": parts.settings.input_format.as_dict(),
+        **({"backbone": place} if place else {}),
+        **entries,
+        **parts.pooling.save(folder),
     }
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     (folder / "sciembed.json").write_text(text, encoding="utf-8")

@@ -1,78 +1,218 @@
-"""From an encoder's settings to its parts: backbone, head and tokenizer of the folder they name."""
+"""From an encoder's settings to its parts: those of the folder they name, or made anew."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
-from typing import Literal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
 
 from torch import nn
 
-from sciembed_train.encoder.heads import masked_lm_head
-from sciembed_train.encoder.io import loading
-from sciembed_train.encoder.settings import EncoderSettings
+from sciembed_train.encoder.adapters.control_codes import ControlCodes, add_codes
+from sciembed_train.encoder.adapters.format_adapters import FormatAdapters
+from sciembed_train.encoder.format_reader import BASE_PLACE, FormatReader
+from sciembed_train.encoder.heads.masked_lm_head import HEADS, MaskedLMHead, check_type
+from sciembed_train.encoder.io.find_model import find_folder
+from sciembed_train.encoder.io.load_backbone import (
+    checked_config,
+    load_backbone,
+    load_tokenizer,
+    set_dropout,
+)
+from sciembed_train.encoder.io.model_metadata import ModelMetadata, read_metadata
+from sciembed_train.encoder.parts import EncoderParts
+from sciembed_train.encoder.pooling.base import Pooling, pooling_class
+from sciembed_train.encoder.pooling.registry import POOLINGS
+from sciembed_train.encoder.settings import EncoderSettings, position_limit
 from sciembed_train.errors import UserError
+from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
 
+log = logging.getLogger("sciembed_train")
 
-def open_parts(
-    settings: EncoderSettings, masked_lm: bool | Literal["auto"]
-) -> tuple[
-    nn.Module,
-    masked_lm_head.MaskedLMHead | None,
-    TextTokenizer,
-    dict[str, float],
-    loading.ModelMetadata,
-]:
-    """Backbone, head, tokenizer, the dropouts that were replaced, and what the folder says.
+
+def open_parts(settings: EncoderSettings, masked_lm: bool | Literal["auto"]) -> EncoderParts:
+    """The parts of the folder that the settings name.
 
     Args:
         settings: which backbone, and with which dropout.
         masked_lm: as for `Encoder`.
 
     Raises:
-        UserError: the backbone cannot be loaded safely and wholly, or has no mask token where one
-            is needed.
+        UserError: the backbone cannot be loaded safely and wholly, does not fit the settings, or
+            has no mask token where one is needed.
     """
-    metadata = loading.read_metadata(loading.find_folder(settings.backbone), settings.pooling)
-    folder = metadata.backbone
-    if metadata.mix is not None and settings.pooling != "mix":
-        loading.log.warning(
-            f"{settings.backbone}: gives a learned mix of its layers, which pooling "
-            f"{settings.pooling} leaves out. Its vectors are meant to be used with pooling mix."
+    metadata = read_metadata(find_folder(settings.backbone), settings.pooling)
+    recorded = _recorded_pooling(metadata)
+    _warn_of_parts_left_out(settings, metadata, recorded)
+    config = checked_config(metadata.backbone)
+    for key in recorded.saved_config if recorded else ():
+        setattr(config, key, getattr(type(config)(), key))  # saved so for other libraries alone
+    tokenizer = load_tokenizer(metadata.backbone)
+    if masked_lm is True:  # before the weights are read, which takes long
+        check_type(config, settings.backbone)
+        _check_mask_token(tokenizer, settings.backbone)
+    original_dropouts = {}
+    if settings.dropout is not None:
+        original_dropouts = set_dropout(config, settings.dropout)
+    backbone = head = None
+    if masked_lm and config.model_type in HEADS:
+        backbone, head = MaskedLMHead.load(metadata.backbone, config, make=masked_lm is True)
+    if backbone is None:
+        backbone = load_backbone(metadata.backbone, config)
+    return assemble(settings, backbone, tokenizer, head, original_dropouts, metadata)
+
+
+def assemble(
+    settings: EncoderSettings,
+    backbone: Any,
+    tokenizer: TextTokenizer,
+    head: MaskedLMHead | None = None,
+    original_dropouts: dict[str, float] | None = None,
+    metadata: ModelMetadata | None = None,
+) -> EncoderParts:
+    """The parts of an encoder around a backbone.
+
+    Args:
+        settings: of the encoder.
+        backbone: loaded; codes and adapters are put into it.
+        tokenizer: the backbone's.
+        head: the backbone's.
+        original_dropouts: the backbone's own where others are trained with.
+        metadata: of the folder, whose pooling and adapters are taken where the settings have them.
+
+    Raises:
+        UserError: the backbone does not fit the settings.
+    """
+    if settings.control_codes:
+        tokenizer = add_codes(backbone, tokenizer)
+    pooling = _pooling(settings, backbone.config, metadata)
+    check_fit(settings, backbone, tokenizer)
+    reader = FormatReader(settings.backbone)
+    if settings.control_codes:
+        reader = ControlCodes(settings.backbone, tokenizer, settings.max_length)
+    elif settings.adapters is not None:
+        if head is not None:
+            raise UserError(
+                "encoder.adapters freezes the backbone, which masked language modelling trains: "
+                "set one of them to null or false."
+            )
+        own = metadata and metadata.adapters
+        reader = FormatAdapters(backbone, settings.adapters, settings.backbone, own)
+    return EncoderParts(
+        settings, backbone, tokenizer, pooling, reader, head, dict(original_dropouts or {})
+    )
+
+
+def recorded_settings(
+    folder: str | Path,
+    pooling: str | None = None,
+    max_length: int | None = None,
+    input_format: InputFormat | None = None,
+    **settings: Any,
+) -> EncoderSettings:
+    """The settings of an encoder as a folder or hub name records them; see `Encoder.load`.
+
+    Raises:
+        UserError: there is no such model, or what it records is not supported.
+    """
+    metadata = read_metadata(find_folder(folder), pooling)
+    for note in metadata.notes:
+        log.warning(note)
+    recorded = metadata.record.get("pooling")
+    if pooling is not None and pooling != recorded and pooling_class(pooling).learned:
+        log.warning(
+            f"{folder}: has no weights of the pooling {pooling}, so new ones are made, "
+            "which are not trained."
+        )
+    limit = position_limit(checked_config(metadata.backbone)) or 512
+    values: dict[str, Any] = {
+        "pooling": pooling or metadata.pooling or "cls",
+        "max_length": max_length or metadata.max_length or min(512, limit),
+        "input_format": input_format or metadata.input_format or InputFormat(),
+        "adapters": metadata.adapters and metadata.adapters.without_start(),
+        "control_codes": metadata.control_codes,
+    }
+    return replace(EncoderSettings(str(folder)), **{**values, **settings})
+
+
+def check_fit(settings: EncoderSettings, backbone: Any, tokenizer: TextTokenizer) -> None:
+    """See that lengths, positions and vocabularies fit one another.
+
+    Raises:
+        UserError: they do not.
+    """
+    limit = position_limit(backbone.config)
+    if limit is not None and settings.max_length > limit:
+        raise UserError(
+            f"encoder.max_length is {settings.max_length}, but {settings.backbone} has "
+            f"positions for {limit} tokens; set encoder.max_length to {limit} or less."
+        )
+    extra = len(tokenizer.prefix) + len(tokenizer.suffix)
+    if settings.max_length <= extra:
+        raise UserError(
+            f"encoder.max_length is {settings.max_length}, but the special tokens alone take "
+            f"{extra}; use {extra + 1} or more."
+        )
+    table = backbone.get_input_embeddings().weight.shape[0]
+    largest = max(tokenizer.hf.get_vocab().values())
+    if largest >= table:
+        raise UserError(
+            f"{settings.backbone}: the tokenizer has ids up to {largest}, but the backbone has "
+            f"embeddings for {table} tokens only (ids up to {table - 1}); they do not belong "
+            "together. Use the backbone's own tokenizer."
+        )
+
+
+def _recorded_pooling(metadata: ModelMetadata) -> type[Pooling] | None:
+    """The class of the pooling that a folder records, where it is one of this package's."""
+    name = metadata.record.get("pooling")
+    return pooling_class(name) if name in POOLINGS else None
+
+
+def _pooling(settings: EncoderSettings, config: Any, metadata: ModelMetadata | None) -> Pooling:
+    """The pooling of the folder where that has the same one, else a new one."""
+    kind = pooling_class(settings.pooling)
+    if metadata is None or metadata.record.get("pooling") != settings.pooling:
+        return kind(settings, config)
+    folder, record = find_folder(settings.backbone), metadata.record
+    place = record.get("backbone") or ""
+    if place not in ("", BASE_PLACE, kind.backbone_place):
+        raise UserError(
+            f"{folder / 'sciembed.json'}: `backbone` is {place!r} and `pooling` "
+            f"{settings.pooling!r}, which do not go together. Export the model again."
+        )
+    return kind.load(folder, record, settings, config)
+
+
+def _warn_of_parts_left_out(
+    settings: EncoderSettings, metadata: ModelMetadata, recorded: type[Pooling] | None
+) -> None:
+    name = metadata.record.get("pooling")
+    if name not in (None, settings.pooling) and (recorded is None or recorded.learned):
+        log.warning(
+            f"{settings.backbone}: was trained with the pooling {name}, which pooling "
+            f"{settings.pooling} leaves out. Its vectors are meant to be used with pooling {name}."
         )
     if metadata.adapters is not None and settings.adapters is None:
-        loading.log.warning(
+        log.warning(
             f"{settings.backbone}: has adapters, which are left out here: without them the vectors "
             "are those of its base. Set model.encoder.adapters to use and train them."
         )
     if metadata.control_codes and not settings.control_codes:
-        loading.log.warning(
+        log.warning(
             f"{settings.backbone}: reads control codes, which are left out here: without them its "
             "vectors are not those that it was trained for. Set model.encoder.control_codes to "
             "true to go on with them."
         )
-    config = loading.checked_config(folder)
-    if metadata.mix is not None:
-        config.output_hidden_states = False  # true for other libraries alone
-    tokenizer = loading.load_tokenizer(folder)
-    if masked_lm is True:  # before the weights are read, which takes long
-        masked_lm_head.check_type(config, settings.backbone)
-        _check_mask_token(tokenizer, settings.backbone)
-    original_dropouts = {}
-    if settings.dropout is not None:
-        original_dropouts = loading.set_dropout(config, settings.dropout)
-    backbone = head = None
-    if masked_lm and config.model_type in masked_lm_head.HEADS:
-        backbone, head = masked_lm_head.load(folder, config, make=masked_lm is True)
-    if backbone is None:
-        backbone = loading.load_backbone(folder, config)
-    return backbone, head, tokenizer, original_dropouts, metadata
 
 
-def _check_mask_token(tokenizer: TextTokenizer, where: str) -> None:
+def _check_mask_token(tokenizer: TextTokenizer, backbone: str) -> None:
     if tokenizer.mask_id is None:
         raise UserError(
-            f"{where}: the tokenizer has no mask token, which masked language modelling puts in "
+            f"{backbone}: the tokenizer has no mask token, which masked language modelling puts in "
             "the place of words. Use a backbone whose tokenizer has one, or train without masked "
             "language modelling."
         )

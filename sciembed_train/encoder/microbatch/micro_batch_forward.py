@@ -3,14 +3,15 @@ backbone.
 
 Shapes: ``P`` vectors of a micro-batch, of its texts or of their sentences, ``V`` of all
 micro-batches, ``D`` width, ``J`` tokens of a micro-batch whose states are wanted, ``K`` of all,
-``H`` width of a state, ``T`` tokens, ``Z`` tokens of sentences, ``S`` sentences.
+``U`` texts, ``L`` slots of a padded row, ``H`` width of a state, ``T`` tokens, ``Z`` tokens of
+sentences, ``S`` sentences.
 """
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,120 +20,150 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sciembed_train.batch import TokenRows, index_ranges
-from sciembed_train.encoder import pooling
-from sciembed_train.encoder.layer_mix import padded_firsts
-from sciembed_train.encoder.microbatch.micro_batches import EncodePiece, MicroBatch
+from sciembed_train.encoder.microbatch.micro_batches import EncodeMicroBatch, MicroBatch
+from sciembed_train.encoder.parts import EncoderParts
+from sciembed_train.encoder.pooling.base import HiddenStates
+from sciembed_train.encoder.pooling.layer_mix import layer_states
 from sciembed_train.encoder.unpadded import compiled_layer
-from sciembed_train.encoder.unpadded.attention import Layout
-from sciembed_train.encoder.unpadded.bert import Run, unpadded_layers, unpadded_states
+from sciembed_train.encoder.unpadded.bert import Run, unpadded_layers
+from sciembed_train.encoder.unpadded.layout import Layout
 from sciembed_train.encoder.unpadded.onednn_linear import faster_linear
-
-if TYPE_CHECKING:
-    from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.errors import UserError
 
 # Tokens whose states are wanted; tokens of sentences, and how many each sentence has.
-Asked = tuple[
+Wanted = tuple[
     Int[Tensor, " J"] | None,
     tuple[Int[Tensor, " Z"], Int[Tensor, " S"]] | None,
 ]
 
 
 def unpadded_forward(
-    encoder: Encoder, micro_batch: MicroBatch
+    parts: EncoderParts, micro_batch: MicroBatch
 ) -> tuple[Float[Tensor, "P D"], Float[Tensor, "J H"] | None]:
     """The vectors of a micro-batch, and the states of its wanted tokens; nothing is padded."""
-    layout, (wanted, spans), _ = _laid_out(micro_batch, np.arange(micro_batch.rows.tokens))
-    settings, whole = encoder.settings, micro_batch.sentences is None
-    cls_only = whole and wanted is None and settings.pooling != "mean"
-    run = Run(settings.attention, settings.gradient_checkpointing and encoder.training)
-    if settings.compile and encoder.training:
-        run = replace(run, after=compiled_layer.compiled_on(layout.bounds.device.type))
-    if encoder.adapters is not None and micro_batch.formats is not None:
-        choice = encoder.adapters.choose(micro_batch.formats, micro_batch.sizes)
-        run = replace(run, end=choice.unpadded)
-    given = encoder.backbone, micro_batch.rows.ids, layout, cls_only, run
-    if encoder.mix is not None and whole:
-        range_starts, states = [], torch.empty(0)
-        for number, states in enumerate(unpadded_layers(*given), start=1):
+    slots = np.arange(micro_batch.rows.tokens)
+    layout, (positions, sentences), _ = _lay_out(micro_batch, slots)
+    reads = "tokens" if sentences is not None else parts.pooling.reads
+    first_only = positions is None and reads != "tokens"
+    layers = unpadded_layers(
+        parts.backbone, micro_batch.rows.ids, layout, first_only, _run(parts, micro_batch, layout)
+    )
+    first: list[Tensor] = []
+    if reads == "first_token_of_layers":
+        last, states = len(parts.backbone.encoder.layer), torch.empty(0)
+        for number, states in enumerate(layers):
             # The rest of a layer's states may go once the next layer is computed.
-            done = cls_only and number == encoder.mix.numel()
-            range_starts.append(states if done else states.index_select(0, layout.starts))
-        found = None if wanted is None else states.index_select(0, wanted)
-        return pooling.mix_layers(range_starts, encoder.mix), found
-    states = unpadded_states(*given)
-    if cls_only:
-        return states, None
-    found = None if wanted is None else states.index_select(0, wanted)
-    if spans is not None:
-        return pooling.mean_ragged(states.index_select(0, spans[0]), spans[1]), found
-    if settings.pooling == "cls":
-        return states.index_select(0, layout.starts), found
-    return pooling.mean_ragged(states, layout.lengths), found
+            selected = first_only and number == last
+            first.append(states if selected else states.index_select(0, layout.starts))
+    else:
+        states = deque(layers, maxlen=1).pop()
+        if reads == "first_token":
+            first = [states if first_only else states.index_select(0, layout.starts)]
+    wanted = None if positions is None else states.index_select(0, positions)
+    if sentences is not None:
+        tokens = states.index_select(0, sentences[0])
+        return parts.pooling.pool_sentences(tokens, sentences[1]), wanted
+    tokens = states if reads == "tokens" else None
+    hidden = HiddenStates(tuple(first), tokens, layout.sizes, layout.lengths)
+    return parts.pooling(hidden), wanted
 
 
 def padded_forward(
-    encoder: Encoder, micro_batch: MicroBatch
+    parts: EncoderParts, micro_batch: MicroBatch
 ) -> tuple[Float[Tensor, "P D"], Float[Tensor, "J H"] | None]:
     """The same by the backbone's own forward, each text padded to the longest of the
     micro-batch."""
     longest, texts = max(micro_batch.sizes), len(micro_batch.rows)
-    layout, (wanted, spans), slots = _laid_out(
+    layout, (positions, sentences), slots = _lay_out(
         micro_batch, index_ranges(np.arange(texts) * longest, np.array(micro_batch.sizes))
     )
-    ids = micro_batch.rows.ids.new_full((texts * longest,), encoder.tokenizer.pad_id)
+    ids = micro_batch.rows.ids.new_full((texts * longest,), parts.tokenizer.pad_id)
     ids = ids.index_copy(0, slots, micro_batch.rows.ids).view(texts, longest)
-    mask = torch.arange(longest, device=ids.device) < layout.lengths.unsqueeze(1)
-    inputs = {"input_ids": ids, "attention_mask": mask.long()}
-    range_starts: list[Tensor] | None = None
+    mask = (torch.arange(longest, device=ids.device) < layout.lengths.unsqueeze(1)).long()
+    inputs = {"input_ids": ids, "attention_mask": mask}
     # What is computed again in the backward is computed outside of here, and must be the same.
-    again = encoder.settings.gradient_checkpointing and encoder.training
+    again = parts.settings.gradient_checkpointing and parts.backbone.training
     faster = contextlib.nullcontext() if again else faster_linear(ids.device)
-    if encoder.mix is None or spans is not None:
-        chosen = contextlib.nullcontext()
-        if encoder.adapters is not None and micro_batch.formats is not None:
-            chosen = encoder.adapters.choose(
-                micro_batch.formats, micro_batch.sizes, padded=True
-            ).padded()
-        with chosen, faster:
-            hidden = encoder.backbone(**inputs).last_hidden_state
-    else:
-        with faster:
-            hidden, range_starts = padded_firsts(encoder.backbone, inputs)
+    first: tuple[Tensor, ...] = ()
+    reads = "tokens" if sentences is not None else parts.pooling.reads
+    with parts.format_reader.padded_context(micro_batch), faster:
+        if reads == "first_token_of_layers":
+            hidden, first = first_of_layers(parts.backbone, inputs)
+        else:
+            hidden = parts.backbone(**inputs).last_hidden_state
     states = hidden.flatten(0, 1)
-    found = None if wanted is None else states.index_select(0, wanted)
-    if spans is not None:
-        return pooling.mean_ragged(states.index_select(0, spans[0]), spans[1]), found
-    if encoder.mix is not None and range_starts is not None:
-        return pooling.mix_layers(range_starts, encoder.mix), found
-    if encoder.settings.pooling == "cls":
-        return pooling.cls_padded(hidden), found
-    return pooling.mean_padded(hidden, mask.long()), found
+    wanted = None if positions is None else states.index_select(0, positions)
+    if sentences is not None:
+        tokens = states.index_select(0, sentences[0])
+        return parts.pooling.pool_sentences(tokens, sentences[1]), wanted
+    if reads == "first_token":
+        first = (hidden[:, 0],)
+    pooled = parts.pooling(HiddenStates(first, hidden, layout.sizes, layout.lengths, mask))
+    return pooled, wanted
 
 
-def dummy_forwards(
-    encode: EncodePiece,
-    times: int,
+def first_of_layers(
+    backbone: Any, inputs: dict[str, Tensor]
+) -> tuple[Float[Tensor, "U L H"], tuple[Float[Tensor, "U H"], ...]]:
+    """Last hidden states of all slots, and the first slot's state of each layer.
+
+    Args:
+        backbone: any that gives its hidden states.
+        inputs: padded rows, as it takes them.
+
+    Raises:
+        UserError: it gives other states than its embeddings' and each layer's, of one width.
+    """
+    output = backbone(**inputs, output_hidden_states=True)
+    states = output.hidden_states or ()
+    last, count = output.last_hidden_state, layer_states(backbone.config)
+    if len(states) != count or any(s.shape != last.shape for s in states):
+        raise UserError(
+            f"encoder.pooling reads every layer, but model type {backbone.config.model_type!r} "
+            f"gives {len(states)} states of a text; expected {count} of one shape: the "
+            "embeddings' and each layer's. Use cls or mean."
+        )
+    # Copies: a view would keep the states of all slots alive.
+    return last, tuple(state[:, 0].clone() for state in states)
+
+
+def add_dummy_forwards(
+    encode: EncodeMicroBatch,
+    count: int,
     rows: TokenRows,
-    found: tuple[Float[Tensor, "V D"], Float[Tensor, "K H"] | None],
+    vectors: Float[Tensor, "V D"],
+    states: Float[Tensor, "K H"] | None,
 ) -> tuple[Float[Tensor, "V D"], Float[Tensor, "K H"] | None]:
-    """What was found, after more runs that count for nothing, forward and backward.
+    """The same vectors and states, after more forwards that add zero to them and to gradients.
 
     Args:
         encode: runs the backbone.
-        times: how often.
+        count: how many forwards.
         rows: the shortest of these texts is run.
-        found: vectors and states of all texts.
+        vectors: of all texts.
+        states: of all wanted tokens.
     """
     micro_batch = MicroBatch(rows.select(rows.lengths.argmin().reshape(1)))
-    nothing = 0 * torch.stack([encode(micro_batch)[0].sum() for _ in range(times)]).sum()
-    vectors, states = found
-    return vectors + nothing, None if states is None else states + nothing
+    zero = 0 * torch.stack([encode(micro_batch)[0].sum() for _ in range(count)]).sum()
+    return vectors + zero, None if states is None else states + zero
 
 
-def _laid_out(
+def _run(parts: EncoderParts, micro_batch: MicroBatch, layout: Layout) -> Run:
+    """How the layers of an unpadded forward are run."""
+    settings, training = parts.settings, parts.backbone.training
+    options: dict[str, Any] = {}
+    if settings.compile and training:
+        options["after"] = compiled_layer.compiled_on(layout.bounds.device.type)
+    end = parts.format_reader.layer_end(micro_batch)
+    if end is not None:
+        options["end"] = end
+    return Run(settings.attention, settings.gradient_checkpointing and training, **options)
+
+
+def _lay_out(
     micro_batch: MicroBatch, slots: NDArray[np.int64]
-) -> tuple[Layout, Asked, Int[Tensor, " T"]]:
-    """The micro-batch's layout, what is asked of it and its tokens' slots, brought by one copy.
+) -> tuple[Layout, Wanted, Int[Tensor, " T"]]:
+    """The micro-batch's layout, what is wanted of it and its tokens' slots, brought by one copy.
 
     Args:
         micro_batch: what is encoded.
@@ -145,9 +176,11 @@ def _laid_out(
         tokens = slots[micro_batch.sentences.positions(micro_batch.rows.lengths).numpy()]
         sizes = micro_batch.sentences.lengths.numpy()
     device = micro_batch.rows.ids.device
-    layout, found = Layout.of(micro_batch.sizes, device, slots, wanted, tokens, sizes)
-    asked = (
-        None if micro_batch.wanted is None else found[1],
-        None if micro_batch.sentences is None else (found[2], found[3]),
+    layout, (slot_ids, positions, token_ids, token_counts) = Layout.of(
+        micro_batch.sizes, device, slots, wanted, tokens, sizes
     )
-    return layout, asked, found[0]
+    result = (
+        None if micro_batch.wanted is None else positions,
+        None if micro_batch.sentences is None else (token_ids, token_counts),
+    )
+    return layout, result, slot_ids

@@ -1,7 +1,7 @@
-"""Rows sorted by length, cut by a token budget, encoded micro-batch by micro-batch, and put back in
-order.
+"""Rows sorted by length, split by a token budget, encoded one micro-batch after another, and put
+back in order.
 
-The cut changes no number but rounding: each text is encoded by itself. It bounds the slots that
+The split changes no number but rounding: each text is encoded by itself. It bounds the slots that
 padding wastes (padded backbones) and the working set of one micro-batch (unpadded ones). Everything
 is planned on the host, and the plans go to the device in one copy: nothing waits for it.
 
@@ -49,7 +49,7 @@ class MicroBatch:
 
 
 # Gives the embeddings of a micro-batch, and the states of the wanted tokens or None.
-EncodePiece = Callable[[MicroBatch], tuple[Float[Tensor, "P D"], Float[Tensor, "J H"] | None]]
+EncodeMicroBatch = Callable[[MicroBatch], tuple[Float[Tensor, "P D"], Float[Tensor, "J H"] | None]]
 
 
 @dataclass(frozen=True)
@@ -76,17 +76,19 @@ class MicroBatches:
         Args:
             formats: the format of each row, in the order the rows were given.
         """
-        here = np.asarray(formats)[self.order]
+        ordered = np.asarray(formats)[self.order]
         # Stable sorting leaves the longest text of a format first.
-        inner = [start + np.argsort(here[start:end], kind="stable") for start, end in self.spans()]
+        inner = [
+            start + np.argsort(ordered[start:end], kind="stable") for start, end in self.spans()
+        ]
         sort = np.concatenate(inner)
-        return MicroBatches(self.order[sort], self.ends, here[sort])
+        return MicroBatches(self.order[sort], self.ends, ordered[sort])
 
 
 def plan_micro_batches(
     lengths: Sequence[int] | np.ndarray, budget: int, padded: bool
 ) -> MicroBatches:
-    """Rows sorted by length and cut into micro-batches of at most ``budget`` tokens.
+    """Rows sorted by length and split into micro-batches of at most ``budget`` tokens.
 
     Longest first, so that a micro-batch too large for the machine fails at once and not at the end.
 
@@ -145,7 +147,7 @@ def plan_micro_batches_by_format(
 def encode_micro_batches(
     rows: TokenRows,
     micro_batches: MicroBatches,
-    encode: EncodePiece,
+    encode: EncodeMicroBatch,
     done: Callable[[int], None] | None = None,
     positions: Int[Tensor, " K"] | None = None,
     sentences: Sentences | None = None,
@@ -172,27 +174,29 @@ def encode_micro_batches(
     sizes = lengths[micro_batches.order]
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     wanted: Sequence[np.ndarray | None] = [None] * len(micro_batches.ends)
-    theirs: Sequence[Sentences | None] = [None] * len(micro_batches.ends)
+    spans: Sequence[Sentences | None] = [None] * len(micro_batches.ends)
     back, states_back = np.argsort(micro_batches.order), np.empty(0, np.int64)
     if positions is not None:
-        wanted, states_back = _share_out(positions.numpy(), lengths, micro_batches, offsets)
+        wanted, states_back = _split_positions(positions.numpy(), lengths, micro_batches, offsets)
     if sentences is not None:
-        theirs, back = _share_sentences(sentences, lengths, micro_batches)
-    where = index_ranges(range_starts(lengths)[micro_batches.order], sizes)
-    order, vectors_back, states_order = on_device(rows.ids.device, where, back, states_back)
+        spans, back = _split_sentences(sentences, lengths, micro_batches)
+    source = index_ranges(range_starts(lengths)[micro_batches.order], sizes)
+    order, vectors_back, states_order = on_device(rows.ids.device, source, back, states_back)
     ids = rows.ids.index_select(0, order)
     vectors, states = [], []
-    for (start, end), here, spans in zip(micro_batches.spans(), wanted, theirs, strict=True):
+    for (start, end), positions_here, sentences_here in zip(
+        micro_batches.spans(), wanted, spans, strict=True
+    ):
         tokens = ids[int(offsets[start]) : int(offsets[end])]
         micro_batch = MicroBatch(
             TokenRows(tokens, torch.from_numpy(sizes[start:end])),
-            None if here is None else torch.from_numpy(here),
-            spans,
+            None if positions_here is None else torch.from_numpy(positions_here),
+            sentences_here,
             None if micro_batches.formats is None else micro_batches.formats[start:end].tolist(),
         )
-        embeddings, found = encode(micro_batch)
+        embeddings, token_states = encode(micro_batch)
         vectors.append(embeddings)
-        states.append(found)
+        states.append(token_states)
         if done is not None:
             done(end - start)
     embeddings = torch.cat(vectors).index_select(0, vectors_back)
@@ -201,7 +205,7 @@ def encode_micro_batches(
     return embeddings, torch.cat(states).index_select(0, states_order)
 
 
-def _share_sentences(
+def _split_sentences(
     sentences: Sentences, lengths: np.ndarray, micro_batches: MicroBatches
 ) -> tuple[Sequence[Sentences], np.ndarray]:
     """For each micro-batch the sentences of its rows; and what puts their vectors in order.
@@ -209,7 +213,7 @@ def _share_sentences(
     Args:
         sentences: of all rows, in the order the rows were given.
         lengths: the rows' lengths, in the same order.
-        micro_batches: how the rows are sorted and cut.
+        micro_batches: how the rows are sorted and split.
 
     Raises:
         ValueError: a sentence is empty or reaches out of its text.
@@ -230,30 +234,30 @@ def _share_sentences(
     )
 
 
-def _share_out(
-    given: np.ndarray, lengths: np.ndarray, micro_batches: MicroBatches, offsets: np.ndarray
+def _split_positions(
+    positions: np.ndarray, lengths: np.ndarray, micro_batches: MicroBatches, offsets: np.ndarray
 ) -> tuple[Sequence[np.ndarray], np.ndarray]:
     """For each micro-batch the wanted positions in it, ascending; and what puts their states in
     order.
 
     Args:
-        given: tokens of all rows, in the order the rows were given.
+        positions: tokens of all rows, in the order the rows were given.
         lengths: the rows' lengths, in the same order.
-        micro_batches: how the rows are sorted and cut.
+        micro_batches: how the rows are sorted and split.
         offsets: where each row starts when sorted, and the end of the last.
 
     Raises:
         ValueError: a position is not that of a token.
     """
     ends = np.cumsum(lengths)
-    if len(given) and not 0 <= given.min() <= given.max() < ends[-1]:
+    if len(positions) and not 0 <= positions.min() <= positions.max() < ends[-1]:
         raise ValueError(
-            f"positions {given.min()} to {given.max()} are not all among {ends[-1]} tokens"
+            f"positions {positions.min()} to {positions.max()} are not all among {ends[-1]} tokens"
         )
-    row = np.searchsorted(ends, given, "right")
+    row = np.searchsorted(ends, positions, "right")
     place = np.empty(len(lengths), dtype=np.int64)
     place[micro_batches.order] = np.arange(len(lengths))
-    moved = offsets[place[row]] + given - (ends - lengths)[row]
+    moved = offsets[place[row]] + positions - (ends - lengths)[row]
     order = np.argsort(moved, kind="stable")
     borders = offsets[[0, *micro_batches.ends]]
     cuts = np.searchsorted(moved[order], borders)
@@ -261,6 +265,20 @@ def _share_out(
         moved[order][start:end] - border
         for (start, end), border in zip(pairwise(cuts), borders[:-1], strict=True)
     ]
-    back = np.empty(len(given), dtype=np.int64)
-    back[order] = np.arange(len(given))
+    back = np.empty(len(positions), dtype=np.int64)
+    back[order] = np.arange(len(positions))
     return shares, back
+
+
+def default_max_tokens_per_forward(device: torch.device, unpadded: bool) -> int:
+    """The token budget of a micro-batch where the settings name none.
+
+    CPU, unpadded: training steps of 48 real texts (11,625 tokens, MiniLM 6 x 384) took 10.6, 9.7,
+    9.6, 9.6 and 9.9 CPU-seconds in fp32 at 512, 1024, 2048, 4096 and 16384 tokens, and 6.5, 6.1,
+    6.0, 5.8 and 5.9 with bf16 autocast. Under autocast many small micro-batches also sum the
+    weights' gradients in bf16: 1.4 % off the fp32 gradient at 512 tokens, 1.2 % at 4096.
+    The numbers for other devices and for padded micro-batches are not measured.
+    """
+    if device.type == "cpu":
+        return 4096
+    return 65536 if unpadded else 32768

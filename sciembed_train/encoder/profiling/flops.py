@@ -48,10 +48,9 @@ def training_flops(encoder: Encoder, lengths: Int[Tensor, " U"], predicted: int 
     tokens, pairs, texts = int(sizes.sum()), int((sizes * sizes).sum()), len(sizes)
     linear, attention = 2 * tokens * (4 * d * d + 2 * d * h), 4 * d * pairs
     whole = layers
-    settings = encoder.settings
     products = scores = 0
-    range_starts = settings.pooling in ("cls", "mix") and not settings.control_codes
-    if range_starts and encoder.head is None:
+    first_only = encoder.pooling.reads != "tokens" and encoder.format_reader.uses_pooling
+    if first_only and encoder.head is None:
         whole = layers - 1
         products = 2 * tokens * 2 * d * d + 2 * texts * (2 * d * d + 2 * d * h)
         scores = 4 * d * tokens
@@ -59,7 +58,7 @@ def training_flops(encoder: Encoder, lengths: Int[Tensor, " U"], predicted: int 
     head = 0
     if encoder.head is not None:
         head = 2 * predicted * (d * d + d * int(config.vocab_size))
-    return products * (2 if encoder.adapters is not None else 3) + 3 * (scores + head)
+    return products * (2 if encoder.format_reader.freezes_backbone else 3) + 3 * (scores + head)
 
 
 @cache

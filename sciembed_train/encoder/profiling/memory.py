@@ -20,9 +20,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sciembed_train.batch import Sentences, TokenRows
+from sciembed_train.batch import TokenRows
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.text.input_format import FORMATS
 
 MASKED = 0.15  # share of the tokens that a head is asked for
 # Texts of the two micro-batches: on a device more, so that what is allocated in blocks counts
@@ -187,18 +186,12 @@ def _pass(encoder: Encoder, texts: int, length: int) -> None:
     ids = torch.arange(tokens, device=device) % 5 + max(0, encoder.tokenizer.pad_id) + 1
     rows = TokenRows(ids, torch.full((texts,), length))
     predicted: float | Tensor = 0.0
-    if encoder.settings.pooling == "sentences":
-        one = torch.ones_like(rows.lengths)
-        vectors = encoder.sentence_vectors(rows, Sentences(one * 0, rows.lengths, one))
-    elif encoder.head is not None:
+    if encoder.head is not None and not encoder.pooling.per_sentence:
         masked = torch.arange(0, tokens, round(1 / MASKED))
         vectors, states = encoder.with_token_states(rows, masked)
         predicted = cross_entropy(encoder.token_logits(states).float(), ids[masked.to(device)])
-    elif encoder.reads_formats:
-        known = encoder.adapters.settings.formats if encoder.adapters else tuple(FORMATS)
-        vectors = encoder(rows, torch.full_like(rows.lengths, encoder.place_of(known[0])))
     else:
-        vectors = encoder(rows)
+        vectors = encoder.encode_probe(rows)
     (vectors.float().sum() + predicted).backward()
 
 

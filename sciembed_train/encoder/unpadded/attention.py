@@ -10,115 +10,19 @@ width of a head, ``AC`` their product, ``Z`` tokens of some texts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property
-from itertools import groupby, pairwise
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
-from numpy.typing import NDArray
+from jaxtyping import Float
 from torch import Tensor
 
-from sciembed_train.batch import index_ranges, on_device, range_starts
+from sciembed_train.encoder.unpadded.layout import Layout
 from sciembed_train.errors import UserError
 
 HALF = (torch.bfloat16, torch.float16)
-MOST_PADDING = 0.2  # share of a padded group's slots that may hold no token
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where the texts of a micro-batch stand, on the host and on its device.
-
-    Args:
-        sizes: tokens of each text, on the host.
-        lengths: the same on the device.
-        bounds: first token of each text, and the number of all.
-        begins: of each token the first one of its text.
-    """
-
-    sizes: tuple[int, ...]
-    lengths: Int[Tensor, " U"]
-    bounds: Int[Tensor, " U+1"]
-    begins: Int[Tensor, " T"]
-
-    @classmethod
-    def of(
-        cls,
-        sizes: Sequence[int],
-        device: torch.device,
-        *more: NDArray[np.integer] | Int[Tensor, " _"],
-    ) -> tuple[Layout, list[Int[Tensor, " _"]]]:
-        """The layout of some texts; and more integers of the host, brought by the same copy."""
-        lengths = np.asarray(sizes, dtype=np.int64)
-        starts = range_starts(lengths)
-        bounds = np.append(starts, lengths.sum())
-        found = on_device(device, lengths, bounds, np.repeat(starts, lengths), *more)
-        return cls(tuple(lengths.tolist()), *found[:3]), found[3:]
-
-    @property
-    def starts(self) -> Int[Tensor, " U"]:
-        """First token of each text."""
-        return self.bounds[:-1]
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest text."""
-        return max(self.sizes)
-
-    @cached_property
-    def index_ranges(self) -> list[tuple[int, int]]:
-        """Neighbouring texts of equal length, as (how many, length)."""
-        return [(len(list(same)), length) for length, same in groupby(self.sizes)]
-
-    @cached_property
-    def groups(self) -> list[PaddedGroup]:
-        """Neighbouring texts that are padded together, as many as waste `MOST_PADDING` at most."""
-        cuts = [0]
-        tokens = longest = 0
-        for number, size in enumerate(self.sizes):
-            tokens, longest = tokens + size, max(longest, size)
-            slots = (number + 1 - cuts[-1]) * longest
-            if tokens < (1 - MOST_PADDING) * slots:
-                cuts.append(number)
-                tokens = longest = size
-        cuts.append(len(self.sizes))
-        sizes = np.array(self.sizes)
-        shares = [sizes[start:end] for start, end in pairwise(cuts)]
-        slots = [index_ranges(np.arange(len(s)) * s.max(), s) for s in shares]
-        found = on_device(self.bounds.device, *slots)
-        return [
-            PaddedGroup(len(share), int(share.max()), bool(share.min() < share.max()), at)
-            for share, at in zip(shares, found, strict=True)
-        ]
-
-    @cached_property
-    def bounds32(self) -> tuple[Int[Tensor, " U+1"], Int[Tensor, " U+1"]]:
-        """``bounds`` as the kernels want them, of the texts and of their first tokens alone."""
-        count = len(self.sizes) + 1
-        alone = torch.arange(count, dtype=torch.int32, device=self.bounds.device)
-        return self.bounds.to(torch.int32), alone
-
-
-@dataclass(frozen=True)
-class PaddedGroup:
-    """Neighbouring texts in rows of one width.
-
-    Args:
-        texts: how many.
-        longest: slots of a row.
-        ragged: whether a row has a slot without a token.
-        slots: where each token stands among the slots.
-    """
-
-    texts: int
-    longest: int
-    ragged: bool
-    slots: Int[Tensor, " Z"]
 
 
 def attend(
@@ -171,14 +75,14 @@ def _by_text(
     query: Tensor, key: Tensor, value: Tensor, layout: Layout, dropout: float
 ) -> Float[Tensor, "Q A C"]:
     """One call for each run of texts of equal length, without any padding."""
-    keys = [count * length for count, length in layout.index_ranges]
+    keys = [count * length for count, length in layout.equal_lengths]
     alone = query.shape[0] != key.shape[0]
-    queries = [count for count, _ in layout.index_ranges] if alone else keys
+    queries = [count for count, _ in layout.equal_lengths] if alone else keys
 
     def rows(tensor: Tensor, sizes: list[int]) -> list[Tensor]:
         return [
             part.view(count, -1, *part.shape[1:]).transpose(1, 2)
-            for part, (count, _) in zip(tensor.split(sizes), layout.index_ranges, strict=True)
+            for part, (count, _) in zip(tensor.split(sizes), layout.equal_lengths, strict=True)
         ]
 
     return torch.cat(

@@ -20,13 +20,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sciembed_train.encoder.unpadded.attention import Layout, attend
+from sciembed_train.encoder.unpadded.attention import attend
 from sciembed_train.encoder.unpadded.compiled_layer import AfterAttention, plainly
+from sciembed_train.encoder.unpadded.layout import Layout
 from sciembed_train.encoder.unpadded.onednn_linear import faster_linear
 
 # Model types whose layers have BERT's shape, in transformers 4.57 and 5 alike; the value says
 # whether positions count from ``padding_idx + 1`` (Liu et al. 2019's code) or from 0.
-PACKED_TYPES: dict[str, bool] = {
+UNPADDED_TYPES: dict[str, bool] = {
     "bert": False,
     "electra": False,
     "roberta": True,
@@ -48,8 +49,8 @@ def _as_it_is(
 def why_not_unpadded(backbone: nn.Module) -> str | None:
     """Why this backbone must run padded; None when it can run unpadded."""
     config: Any = backbone.config
-    if config.model_type not in PACKED_TYPES:
-        return f"model type {config.model_type!r} is not one of {', '.join(PACKED_TYPES)}"
+    if config.model_type not in UNPADDED_TYPES:
+        return f"model type {config.model_type!r} is not one of {', '.join(UNPADDED_TYPES)}"
     if getattr(config, "position_embedding_type", None) not in (None, "absolute"):
         return f"position_embedding_type is {config.position_embedding_type!r}, not absolute"
     if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
@@ -166,7 +167,7 @@ def unpadded_layers(
         run: how the layers are run.
     """
     config = backbone.config
-    padding_idx = config.pad_token_id if PACKED_TYPES[config.model_type] else None
+    padding_idx = config.pad_token_id if UNPADDED_TYPES[config.model_type] else None
     hidden = backbone.embeddings(
         input_ids=ids.unsqueeze(0),
         token_type_ids=torch.zeros_like(ids).unsqueeze(0),

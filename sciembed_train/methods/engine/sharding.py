@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sciembed_train import distributed
-from sciembed_train.batch import Sentences, TokenRows
+from sciembed_train.batch import TokenRows
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.io.opening import repeated_layers
 from sciembed_train.errors import UserError
@@ -41,7 +41,7 @@ def check(encoder: Encoder, trained: Iterator[nn.Parameter]) -> None:
             "trainer.strategy fsdp needs the backbone's own forward, and encoder.forward is "
             f"unpadded. Set it to padded or auto. {instead}"
         )
-    if encoder.adapters is not None:
+    if encoder.format_reader.freezes_backbone:
         raise UserError(
             "trainer.strategy fsdp shares out what is trained, and encoder.adapters trains few "
             f"weights beside a frozen backbone. {instead}"
@@ -69,9 +69,9 @@ def shard(encoder: Encoder, mesh: Any) -> None:
         encoder: that `check` has let pass, the same on every rank.
         mesh: the ranks that share.
     """
-    if encoder.synced_forward_count is None:
+    if encoder.max_forwards_over_ranks is None:
         distributed.shard(encoder, repeated_layers(encoder.backbone), CALLS, mesh)
-        encoder.synced_forward_count = distributed.largest_over_ranks
+        encoder.max_forwards_over_ranks = distributed.largest_over_ranks
 
 
 @contextmanager
@@ -92,11 +92,7 @@ def whole(encoder: Encoder) -> Iterator[None]:
 def dummy_forward(encoder: Encoder, rows: TokenRows) -> Float[Tensor, ""]:
     """Zero, of one run of the encoder over the shortest text, with gradient to every weight."""
     text = rows.select(rows.lengths.argmin().reshape(1))
-    one = torch.ones(1, dtype=torch.int64)
-    if encoder.settings.pooling == "sentences":
-        found = encoder.sentence_vectors(text, Sentences(0 * one, text.lengths, one))
-    else:
-        found = encoder(text, 0 * one if encoder.settings.control_codes else None)
+    vectors = encoder.encode_probe(text)
     # A head takes no part in this run, and is exchanged with the embeddings.
     outside = [p for p in encoder.parameters() if p.requires_grad and not distributed.is_sharded(p)]
-    return 0 * torch.stack([part.float().sum() for part in (found, *outside)]).sum()
+    return 0 * torch.stack([part.float().sum() for part in (vectors, *outside)]).sum()

@@ -224,7 +224,7 @@ class HeldOutTasks:
 
 def encode(encoder: Encoder, rows: TokenRows, formats: Int[Tensor, " U"]) -> Float[Tensor, "U D"]:
     """The embedding of each text; one that knows no formats reads all texts alike."""
-    return encoder(rows, formats) if encoder.reads_formats else encoder(rows)
+    return encoder(rows, formats) if encoder.format_reader.reads_formats else encoder(rows)
 
 
 def macro_f1(said: Int[Tensor, "B C"], label: Int[Tensor, "B C"]) -> float:

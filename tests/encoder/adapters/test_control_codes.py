@@ -67,7 +67,7 @@ def test_a_text_without_a_format_is_refused_and_a_format_where_there_is_none(enc
     with pytest.raises(ValueError, match="which was not given"):
         encoder(encoder.rows(TEXTS))
     plain = Encoder(EncoderSettings(str(tiny_bert)))
-    with pytest.raises(ValueError, match="reads every text alike"):
+    with pytest.raises(ValueError, match="takes no formats"):
         plain(plain.rows(TEXTS), torch.tensor([0, 0, 0]))
 
 

@@ -70,7 +70,7 @@ def test_a_mixed_packed_forward_equals_the_library_text_by_text(
     got = unpadded(backbone, choice, rows, cls_only, checkpointing)
     assert (got - want).abs().max() <= part * want.abs().max()
     # The library alone leaves an adapter that no text reads without a gradient.
-    for name in adapters.names:
+    for name in adapters.tensor_names:
         if "[QRY]" in name:
             assert want_grads[name] is None
             want_grads[name] = torch.zeros_like(backbone.get_parameter(name))
@@ -127,7 +127,7 @@ def keep_packed(checkpointing):
 def test_a_checkpointed_layer_is_computed_again_with_the_same_adapters(tiny_bert):
     backbone, adapters = adapted(tiny_bert)
     want = two_passes(backbone, adapters, explicit, keep_packed(False))
-    assert want[next(n for n in adapters.names if "[CLF]" in n)] is not None
+    assert want[next(n for n in adapters.tensor_names if "[CLF]" in n)] is not None
     got = two_passes(backbone, adapters, explicit, keep_packed(True))
     assert_close(got, want, 1e-12)
 
@@ -182,7 +182,7 @@ def test_only_the_adapters_are_trained_and_they_have_the_published_size():
     backbone = BertModel(BertConfig(vocab_size=50, intermediate_size=8, max_position_embeddings=8))
     adapters = FormatAdapters(backbone, AdapterSettings(), "base")
     trained = {n: p for n, p in backbone.named_parameters() if p.requires_grad}
-    assert set(trained) == set(adapters.names)
+    assert set(trained) == set(adapters.tensor_names)
     for code in CODES:
         own = {n: p for n, p in trained.items() if f".{code}." in n}
         assert len(own) == 48
@@ -214,9 +214,9 @@ def test_a_piece_out_of_order_or_of_an_unknown_format_is_refused(tiny_bert):
     with pytest.raises(ValueError, match="rising"):
         adapters.choose([0, 1], [3, 3])
     assert adapters.choose([0, 0, 2], [3, 4, 5]) == Choice(("[CLF]", "[PRX]"), (2, 1), (7, 5))
-    assert adapters.place("proximity") == 2
+    assert adapters.index_of("proximity") == 2
     with pytest.raises(UserError, match="no adapter for 'regression'"):
-        adapters.place("regression")
+        adapters.index_of("regression")
 
 
 def test_adapters_that_see_a_whole_text_read_one_format_in_a_forward(tiny_bert):

@@ -44,7 +44,7 @@ def trained(tiny_bert, tmp_path_factory):
 def save_adapters(backbone, folder, config=WIDE):
     settings = EncoderSettings(str(backbone), adapters=AdapterSettings(config=config))
     encoder = Encoder(settings)
-    stir(encoder.backbone, encoder.adapters)
+    stir(encoder.backbone, encoder.format_reader)
     encoder.save(folder)
     return folder
 
@@ -281,17 +281,14 @@ def test_a_fusion_of_other_adapters_or_of_another_kind_is_refused(trained, tmp_p
 
 def test_adapters_that_were_not_trained_are_not_fused(tiny_bert, trained):
     encoder = fused(tiny_bert)
-    assert encoder.adapters is not None
     with pytest.raises(UserError, match=r"trained adapters, and there is none for classification"):
-        encoder.adapters.check_fused()
+        encoder.format_reader.check_trained()
     held = fused(trained)
-    assert held.adapters is not None
-    held.adapters.check_fused()
+    held.format_reader.check_trained()
     start = {name: str(trained / "adapters" / code) for name, code in FORMATS.items()}
     given = AdapterSettings(config=WIDE, start=start, fusion="dynamic")
     named = fused(trained / "base", adapters=given)
-    assert named.adapters is not None
-    named.adapters.check_fused()
+    named.format_reader.check_trained()
     rows = ragged(LENGTHS)
     assert torch.equal(named(rows, PLACES), held(rows, PLACES))
 

@@ -14,7 +14,7 @@ from torch import nn
 from sciembed_train.batch import TokenRows
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.io.encoder_checkpoint import describe, encoder_from_checkpoint
-from sciembed_train.encoder.pooling import mix_layers
+from sciembed_train.encoder.pooling.layer_mix import mix_layers
 from sciembed_train.errors import UserError
 from sciembed_train.inference.embedding import model_place
 from tests.encoder.unpadded.test_bert import assert_same, multiplied, ragged, run
@@ -34,7 +34,7 @@ def mixing(folder, weights=UNLIKE, **changes):
     """An encoder whose layers have clearly different shares."""
     encoder = Encoder(settings_of(folder, **changes))
     with torch.no_grad():
-        encoder.mix.copy_(torch.tensor(weights))
+        encoder.pooling.mix.copy_(torch.tensor(weights))
     return encoder
 
 
@@ -89,7 +89,7 @@ def test_vectors_and_gradients_are_those_of_the_plain_formula(
             states.append(torch.stack([state[0, 0] for state in found]))
     along = (torch.stack(states) * factors[:, None]).sum((0, 2))
     shares = weights[0].softmax(0)
-    expected["mix"] = (shares * (along - (shares * along).sum()))[None]
+    expected["pooling.mix"] = (shares * (along - (shares * along).sum()))[None]
     for name, grad in grads.items():
         if "pooler" in name:
             assert grad is None
@@ -155,7 +155,7 @@ def test_only_first_tokens_of_a_layer_outlive_it(forward, tiny_bert, monkeypatch
         }
         return mix_layers(range_starts, weights)
 
-    monkeypatch.setattr("sciembed_train.encoder.pooling.mix_layers", watch)
+    monkeypatch.setattr("sciembed_train.encoder.pooling.layer_mix.mix_layers", watch)
     encoder.encode_rows(ragged(250, LENGTHS))
     assert alive == [False]
 
@@ -188,21 +188,23 @@ def test_autocast_is_near_fp32_and_the_mix_gets_its_gradient(tiny_bert):
     with torch.autocast("cpu", torch.bfloat16):
         near, near_grads = run(mixing(tiny_bert), rows)
     assert 0 < (near - exact).abs().max() < 0.1
-    assert grads["mix"].dtype == near_grads["mix"].dtype == torch.float32
-    assert (near_grads["mix"] - grads["mix"]).abs().max() < 0.1 * grads["mix"].abs().max()
+    assert grads["pooling.mix"].dtype == near_grads["pooling.mix"].dtype == torch.float32
+    assert (near_grads["pooling.mix"] - grads["pooling.mix"]).abs().max() < 0.1 * grads[
+        "pooling.mix"
+    ].abs().max()
 
 
 def test_a_new_mix_is_equal_or_drawn_as_a_linear_layers_weights(tiny_bert):
     encoder = Encoder(settings_of(tiny_bert))
-    assert torch.equal(encoder.mix, torch.zeros(1, 3))
-    assert isinstance(encoder.mix, nn.Parameter)
+    assert torch.equal(encoder.pooling.mix, torch.zeros(1, 3))
+    assert isinstance(encoder.pooling.mix, nn.Parameter)
     torch.manual_seed(5)
     want = nn.Linear(3, 1, bias=False).weight
     torch.manual_seed(5)
-    drawn = Encoder(settings_of(tiny_bert, mix_init="linear")).mix
+    drawn = Encoder(settings_of(tiny_bert, mix_init="linear")).pooling.mix
     torch.testing.assert_close(drawn, want, rtol=0, atol=1e-6)
     assert 0 < drawn.abs().max() <= 1 / math.sqrt(3)
-    assert Encoder(settings_of(tiny_bert, pooling="cls")).mix is None
+    assert not Encoder(settings_of(tiny_bert, pooling="cls")).pooling.learned
 
 
 def test_a_drawn_mix_without_a_mix_is_refused():
@@ -225,7 +227,7 @@ def test_a_saved_mix_comes_back_to_the_bit(folders, tmp_path, dropout):
     encoder.save(tmp_path / "m", {"method": "x"})
     again = Encoder.load(tmp_path / "m")
     assert again.settings.pooling == "mix"
-    assert torch.equal(again.mix, encoder.mix)
+    assert torch.equal(again.pooling.mix, encoder.pooling.mix)
     for name, tensor in encoder.state_dict().items():
         assert torch.equal(again.state_dict()[name], tensor), name
     assert torch.equal(again.encode_texts(TEXTS), encoder.encode_texts(TEXTS))
@@ -233,11 +235,11 @@ def test_a_saved_mix_comes_back_to_the_bit(folders, tmp_path, dropout):
     assert encoder.backbone.config.output_hidden_states is False
     # To go on with training: a recipe names the folder as its backbone.
     further = Encoder(settings_of(tmp_path / "m", mix_init="linear"))
-    assert torch.equal(further.mix, encoder.mix)
-    assert further.mix.requires_grad
+    assert torch.equal(further.pooling.mix, encoder.pooling.mix)
+    assert further.pooling.mix.requires_grad
     # And once more from there.
     further.save(tmp_path / "n")
-    assert torch.equal(Encoder.load(tmp_path / "n").mix, encoder.mix)
+    assert torch.equal(Encoder.load(tmp_path / "n").pooling.mix, encoder.pooling.mix)
 
 
 def test_a_head_is_saved_with_the_mix(folders, tmp_path):
@@ -268,7 +270,7 @@ def test_another_pooling_of_a_mix_is_named_and_so_is_a_mix_of_nothing(tiny_bert,
     with caplog.at_level(logging.WARNING, "sciembed_train"):
         cls = Encoder.load(tmp_path / "m", pooling="cls")
     assert "pooling cls leaves out" in caplog.text
-    assert cls.mix is None
+    assert not cls.pooling.learned
     want = Encoder.load(tiny_bert, max_length=64).encode_texts(TEXTS)
     assert torch.equal(cls.encode_texts(TEXTS), want)
     caplog.clear()
@@ -278,8 +280,8 @@ def test_another_pooling_of_a_mix_is_named_and_so_is_a_mix_of_nothing(tiny_bert,
         caplog.clear()
         Encoder.load(tmp_path / "m")
         assert caplog.text == ""
-        assert torch.equal(Encoder.load(tiny_bert, pooling="mix").mix, torch.zeros(1, 3))
-    assert "no learned mix" in caplog.text
+        assert torch.equal(Encoder.load(tiny_bert, pooling="mix").pooling.mix, torch.zeros(1, 3))
+    assert "no weights of the pooling mix" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -322,7 +324,7 @@ def test_a_mix_comes_back_from_a_checkpoint(tiny_roberta, mix_init):
     before = torch.random.get_rng_state()
     again = encoder_from_checkpoint(content)
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert torch.equal(again.mix, encoder.mix)
+    assert torch.equal(again.pooling.mix, encoder.pooling.mix)
     assert again.settings == encoder.settings
     assert torch.equal(again.encode_texts(TEXTS), encoder.encode_texts(TEXTS))
     # A checkpoint that was made without a mix holds no such setting.
@@ -346,6 +348,6 @@ def test_a_real_encoder_mixes_its_seven_states(minilm):
     for forward in ("unpadded", "padded"):
         encoder = Encoder(EncoderSettings(str(minilm), "mix", 256, forward=forward, dropout=0.0))
         with torch.no_grad():
-            encoder.mix.copy_(torch.linspace(-1, 1, 7)[None])
+            encoder.pooling.mix.copy_(torch.linspace(-1, 1, 7)[None])
         both.append(run(encoder, encoder.rows(texts)))
     assert_same(*both, 1e-5)

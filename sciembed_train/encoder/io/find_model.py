@@ -1,0 +1,55 @@
+"""Find the folder of a model: on this machine, or on the hub where the network is allowed."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from sciembed_train.errors import UserError
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_SMALL_FILES = ["*.json", "*.txt", "*.model"]
+
+
+def find_folder(name_or_folder: str | Path, pickled: str = "*pytorch_model*.bin") -> Path:
+    """The folder itself, or the local copy of a hub model, fetched where the network is allowed.
+
+    Args:
+        name_or_folder: what is wanted.
+        pickled: the weights' files where the hub has no safetensors.
+
+    Raises:
+        UserError: neither a folder nor a hub model that can be had.
+    """
+    text = str(name_or_folder)
+    folder = Path(text).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise UserError(f"{text}: is a file; expected the folder of a model, or a hub name.")
+    if not _HUB_NAME.fullmatch(text):
+        raise UserError(f"{text}: there is no such folder; expected a model's folder or hub name.")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        # The patterns' stars match slashes too: a backbone may lie in a sub-folder.
+        path = snapshot_download(text, allow_patterns=[*_SMALL_FILES, "*.safetensors"])
+        if not any(Path(path).rglob("*.safetensors")):
+            path = snapshot_download(text, allow_patterns=[*_SMALL_FILES, pickled])
+    except HFValidationError as error:
+        raise UserError(f"{text}: no such folder, and no hub name either ({error}).") from error
+    except (OSError, HfHubHTTPError, ValueError) as error:
+        offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+        why = (
+            "HF_HUB_OFFLINE is set, and the local hub cache has no whole copy of it"
+            if offline
+            else f"it could not be fetched: {(str(error).strip() or repr(error)).splitlines()[0]}"
+        )
+        raise UserError(
+            f"{text}: there is no such folder, and it is no model of the hub that "
+            f"can be had here: {why}. Check the name, "
+            "allow the network once, or give the folder of a downloaded model."
+        ) from error
+    return Path(path)

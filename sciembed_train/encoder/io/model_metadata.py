@@ -1,0 +1,203 @@
+"""What a model's folder records of its pooling, length and input format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
+from sciembed_train.encoder.io.find_model import find_folder
+from sciembed_train.encoder.pooling.base import pooling_class
+from sciembed_train.encoder.pooling.registry import (
+    POOLINGS,
+    check_recorded,
+    gives_sentence_vectors,
+)
+from sciembed_train.errors import UserError
+from sciembed_train.safety import read_json
+from sciembed_train.text.input_format import InputFormat
+
+_LEGACY_POOLING = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+
+
+@dataclass
+class ModelMetadata:
+    """What a model folder says about itself; None where it does not.
+
+    Args:
+        backbone: folder of the transformer itself.
+        pooling: how its vectors are pooled.
+        max_length: tokens a text may have, special tokens included.
+        input_format: how title and abstract were joined.
+        similarity: by what its vectors are compared, as the folder names it.
+        texts: what it was trained to read: ``sentences`` each by itself, else whole papers.
+        transport: settings of optimal transport, where its sentences are compared by it.
+        adapters: of the backbone, with the folders they lie in.
+        control_codes: whether it reads each text with the code of its format before it.
+        record: the content of its ``sciembed.json``; empty where it has none.
+        notes: what the folder asks for that is not done here.
+    """
+
+    backbone: Path
+    pooling: str | None = None
+    max_length: int | None = None
+    input_format: InputFormat | None = None
+    similarity: str | None = None
+    texts: str | None = None
+    transport: dict[str, Any] | None = None
+    adapters: AdapterSettings | None = None
+    control_codes: bool = False
+    record: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def per_sentence(self) -> bool:
+        """Whether its vectors are of sentences in their papers, and none of a whole text."""
+        return self.pooling is not None and gives_sentence_vectors(self.pooling)
+
+
+def _pooling_of(config: dict[str, Any], where: Path) -> str:
+    modes = config.get("pooling_mode")
+    if modes is None:
+        modes = [name for key, name in _LEGACY_POOLING.items() if config.get(key)]
+    modes = [modes] if isinstance(modes, str) else list(modes)
+    known = _poolings_by_mode()
+    if len(modes) != 1 or modes[0] not in known:
+        raise UserError(
+            f"{where}: pools by {' + '.join(map(str, modes)) or 'nothing'}; this project has "
+            f"{' and '.join(known)} of these. Name the pooling to use instead."
+        )
+    return known[modes[0]]
+
+
+def _poolings_by_mode() -> dict[str, str]:
+    """The poolings that sentence-transformers has too, by its names of them."""
+    modes = {name: pooling_class(name).sentence_transformers_mode for name in POOLINGS}
+    return {mode: name for name, mode in modes.items() if mode is not None}
+
+
+def _read_sentence_transformers(folder: Path, pooling: str | None) -> ModelMetadata:
+    """Pooling and length of a sentence-transformers folder, old layout or new."""
+    where = folder / "modules.json"
+    modules = read_json(where)
+    try:
+        parts = [(str(m["type"]).rsplit(".", 1)[-1], str(m["path"])) for m in modules]
+    except (TypeError, KeyError) as error:
+        raise UserError(
+            f"{where}: expected a list of objects with `type` and `path`. Fetch the model again."
+        ) from error
+    for kind, path in parts:
+        if not (folder / path).resolve().is_relative_to(folder.resolve()):
+            raise UserError(f"{where}: the path {path!r} of {kind} leads out of the folder.")
+    if not parts or parts[0][0] != "Transformer":
+        first = parts[0][0] if parts else "nothing"
+        raise UserError(f"{where}: the first module is {first}; expected Transformer.")
+    metadata = ModelMetadata(folder / parts[0][1], pooling)
+    pooled = False
+    for kind, path in parts[1:]:
+        if kind == "Pooling" and not pooled:
+            pooled = True
+            config = folder / path / "config.json"
+            metadata.pooling = pooling or _pooling_of(read_json(config), config)
+        elif kind == "Normalize":
+            metadata.notes.append(
+                f"{where} ends in Normalize, which is left out: vectors keep their lengths here."
+            )
+        else:
+            raise UserError(
+                f"{where}: the module {kind} is not one that this project runs; it runs "
+                "Transformer and Pooling alone."
+            )
+    about = folder / "config_sentence_transformers.json"
+    if about.is_file():
+        content = read_json(about)
+        name = content.get("similarity_fn_name") if isinstance(content, dict) else None
+        metadata.similarity = None if name is None else str(name)
+    for name in ("sentence_bert_config.json", "sentence_roberta_config.json"):
+        path = metadata.backbone / name
+        limit = read_json(path).get("max_seq_length") if path.is_file() else None
+        if isinstance(limit, int):
+            metadata.max_length = limit
+    tokenizer = metadata.backbone / "tokenizer_config.json"
+    if metadata.max_length is None and tokenizer.is_file():
+        # sentence-transformers 5.7 and newer keep the length there alone. Tokenizers without a
+        # limit carry a huge number.
+        limit = read_json(tokenizer).get("model_max_length")
+        if isinstance(limit, int) and limit < 1_000_000:
+            metadata.max_length = limit
+    return metadata
+
+
+def read_metadata(folder: Path, pooling: str | None = None) -> ModelMetadata:
+    """What ``sciembed.json``, else a sentence-transformers layout, says of a model folder.
+
+    Args:
+        folder: the model's folder.
+        pooling: takes the place of the recorded one, which may then be one that is not built.
+
+    Raises:
+        UserError: a file is malformed or asks for what is not built.
+    """
+    _refuse_half(folder)
+    path = folder / "sciembed.json"
+    if not path.is_file():
+        if (folder / "modules.json").is_file():
+            return _read_sentence_transformers(folder, pooling)
+        return ModelMetadata(folder, pooling)
+    content: Any = read_json(path)
+    try:
+        place = str(content.get("backbone") or "")
+        adapters = content.get("adapters")
+        texts, transport = content.get("texts"), content.get("transport")
+        metadata = ModelMetadata(
+            backbone=folder / place,
+            pooling=pooling or str(content["pooling"]),
+            max_length=int(content["max_length"]),
+            input_format=InputFormat(**content["input_format"]),
+            # Older folders do not say it: all of them were trained for Euclidean distance.
+            similarity=str(content.get("similarity") or "euclidean"),
+            texts=None if texts is None else str(texts),
+            transport=dict(transport) if transport else None,
+            adapters=None if adapters is None else AdapterSettings.from_folder(adapters, folder),
+            control_codes=content.get("control_codes") is True,
+            record=dict(content),
+        )
+    except (AttributeError, TypeError, KeyError, ValueError) as error:
+        raise UserError(
+            f"{path}: `pooling`, `max_length` or `input_format` is missing, or one of them, "
+            f"`transport` or `adapters` is wrong ({error}). Export the model again."
+        ) from error
+    if not metadata.backbone.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"{path}: `backbone` is {place!r}, which leads out of the folder.")
+    if pooling is None:
+        check_recorded(str(metadata.pooling), path)
+    return metadata
+
+
+def _refuse_half(folder: Path) -> None:
+    """Refuse ``st/`` and ``hf/`` of an encoder's folder, which are for other libraries."""
+    above = folder.resolve().parent / "sciembed.json"
+    if folder.resolve().name in ("st", "hf") and above.is_file():
+        raise UserError(
+            f"{folder}: is the part of an exported encoder that is meant for other libraries; give "
+            f"the folder that holds it, {above.parent}."
+        )
+
+
+def tokenizer_folder(name_or_folder: str | Path) -> Path:
+    """Where a model's tokenizer lies: beside its backbone, which may be in a sub-folder.
+
+    Raises:
+        UserError: as for `find_folder` and `read_metadata`.
+    """
+    folder = find_folder(name_or_folder)
+    # Only the folder is needed: the pooling is checked when the encoder is made.
+    return read_metadata(folder, pooling="mean").backbone

@@ -1,0 +1,1 @@
+"""Poolings: modules that make vectors of a backbone's hidden states."""

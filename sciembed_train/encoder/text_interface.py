@@ -1,0 +1,172 @@
+"""From papers' texts to vectors without gradients: composing, tokenising, encoding.
+
+Shapes: ``U`` texts, ``N`` texts of a list, ``S`` sentences of a paper, ``D`` width, ``P`` vectors
+of texts or of their sentences, ``K`` tokens whose states are wanted, ``H`` width of a state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from sciembed_train.batch import Sentences, TokenRows
+from sciembed_train.encoder.format_reader import FormatReader
+from sciembed_train.encoder.settings import EncoderSettings
+from sciembed_train.encoder.token_rows import many_token_rows, sentence_rows, token_rows
+from sciembed_train.text.tokenizer import TextTokenizer
+
+Precision = Literal["fp32", "bf16", "fp16"]
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class TextInterface(nn.Module):
+    """Composes and tokenises texts, and encodes them in evaluation mode; see `Encoder`."""
+
+    settings: EncoderSettings
+    tokenizer: TextTokenizer
+    backbone: Any
+    format_reader: FormatReader
+
+    def encode_tokens(
+        self,
+        rows: TokenRows,
+        budget: int | None = None,
+        progress: Callable[[int], None] | None = None,
+        positions: Int[Tensor, " K"] | None = None,
+        sentences: Sentences | None = None,
+        formats: Int[Tensor, " U"] | None = None,
+    ) -> tuple[Float[Tensor, "P D"], Float[Tensor, "K H"] | None]:
+        """Vectors of the rows or of their sentences, and the last states of chosen tokens."""
+        raise NotImplementedError
+
+    @property
+    def dim(self) -> int:
+        """Width of an embedding, ``D``."""
+        return int(self.backbone.config.hidden_size)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.backbone.get_input_embeddings().weight.device
+
+    def compose(self, title: str | None, abstract: str | Sequence[str] | None) -> str:
+        """One text of a paper, in this encoder's input format."""
+        return self.settings.input_format.compose(title, abstract, self.tokenizer.sep_token)
+
+    def rows(self, texts: Sequence[str]) -> TokenRows:
+        """Token ids of composed texts, with special tokens, at most ``max_length`` each."""
+        return token_rows(self.tokenizer, texts, self.settings.max_length)
+
+    def sentence_rows(
+        self, papers: Sequence[tuple[str | None, Sequence[str]]]
+    ) -> tuple[TokenRows, Sentences]:
+        """Token ids of papers' titles and sentences, and the sentences' positions in them."""
+        settings = self.settings
+        return sentence_rows(self.tokenizer, papers, settings.input_format, settings.max_length)
+
+    @contextlib.contextmanager
+    def inferring(self, precision: Precision) -> Iterator[None]:
+        """Evaluation mode without gradients, in the named precision."""
+        was_training = self.training
+        self.eval()
+        try:
+            with (
+                torch.inference_mode(),
+                torch.autocast(self.device.type, _DTYPES[precision], enabled=precision != "fp32"),
+            ):
+                yield
+        finally:
+            self.train(was_training)
+
+    def encode_rows(
+        self,
+        rows: TokenRows,
+        batch_tokens: int | None = None,
+        precision: Precision = "fp32",
+        progress: Callable[[int], None] | None = None,
+        format: str | None = None,
+    ) -> Float[Tensor, "N D"]:
+        """Embeddings without gradients, fp32 on the host, in the order of ``rows``.
+
+        Args:
+            rows: texts on any device.
+            batch_tokens: token budget of a micro-batch; None takes ``max_tokens_per_forward``.
+            precision: of the matrix products.
+            progress: called with the number of texts just finished.
+            format: whose adapter reads them, as `input_format.FORMATS` names it; may be left
+                out where there is only one, or none.
+
+        Raises:
+            UserError: there is no adapter for it.
+        """
+        if not len(rows):
+            return torch.empty(0, self.dim)
+        formats = None
+        if format is not None:
+            formats = torch.full((len(rows),), self.format_reader.index_of(format))
+        with self.inferring(precision):
+            vectors, _ = self.encode_tokens(
+                rows.to(self.device),
+                batch_tokens,
+                progress,
+                formats=formats,
+            )
+        # A copy made outside inference mode is an ordinary tensor.
+        return vectors.float().cpu().clone()
+
+    def encode_texts(
+        self,
+        texts: Sequence[str],
+        batch_tokens: int | None = None,
+        precision: Precision = "fp32",
+        progress: Callable[[int], None] | None = None,
+        format: str | None = None,
+    ) -> Float[Tensor, "N D"]:
+        """Embeddings of composed texts (`compose`), as `encode_rows`.
+
+        All texts are sorted by length together, so give many at once.
+        """
+        if not texts:
+            return torch.empty(0, self.dim)
+        rows = many_token_rows(self.tokenizer, texts, self.settings.max_length)
+        return self.encode_rows(rows, batch_tokens, precision, progress, format)
+
+    def encode_sentences(
+        self,
+        papers: Sequence[tuple[str | None, Sequence[str]]],
+        batch_tokens: int | None = None,
+        precision: Precision = "fp32",
+        progress: Callable[[int], None] | None = None,
+    ) -> list[Float[Tensor, "S D"]]:
+        """The vectors of each paper's sentences, without gradients, fp32 on the host.
+
+        A paper that is a title alone has one vector, of all its tokens. Sentences beyond
+        ``max_length`` have none, and the last may be shortened (`truncate_sentences`); nor has
+        one without a token of its own.
+
+        Args:
+            papers: each one's title and the sentences of its abstract.
+            batch_tokens: as for `encode_rows`.
+            precision: of the matrix products.
+            progress: called with the number of papers just finished.
+
+        Raises:
+            UserError: a paper has neither a title nor a sentence.
+        """
+        vectors_of_papers: list[Tensor] = []
+        for start in range(0, len(papers), 4096):
+            rows, sentences = self.sentence_rows(papers[start : start + 4096])
+            with self.inferring(precision):
+                vectors, _ = self.encode_tokens(
+                    rows.to(self.device),
+                    batch_tokens,
+                    progress,
+                    sentences=sentences,
+                )
+            vectors_of_papers += vectors.float().cpu().clone().split(sentences.counts.tolist())
+        return vectors_of_papers

@@ -1,0 +1,112 @@
+"""Where the texts of a micro-batch stand that runs without padding.
+
+Shapes: ``T`` tokens of all texts, ``U`` texts, ``Z`` tokens of a group of texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby, pairwise
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sciembed_train.batch import index_ranges, on_device, range_starts
+
+MOST_PADDING = 0.2  # share of a padded group's slots that may hold no token
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the texts of a micro-batch stand, on the host and on its device.
+
+    Args:
+        sizes: tokens of each text, on the host.
+        lengths: the same on the device.
+        bounds: first token of each text, and the number of all.
+        begins: of each token the first one of its text.
+    """
+
+    sizes: tuple[int, ...]
+    lengths: Int[Tensor, " U"]
+    bounds: Int[Tensor, " U+1"]
+    begins: Int[Tensor, " T"]
+
+    @classmethod
+    def of(
+        cls,
+        sizes: Sequence[int],
+        device: torch.device,
+        *more: NDArray[np.integer] | Int[Tensor, " _"],
+    ) -> tuple[Layout, list[Int[Tensor, " _"]]]:
+        """The layout of texts; and more integers of the host, brought by the same copy."""
+        lengths = np.asarray(sizes, dtype=np.int64)
+        starts = range_starts(lengths)
+        bounds = np.append(starts, lengths.sum())
+        found = on_device(device, lengths, bounds, np.repeat(starts, lengths), *more)
+        return cls(tuple(lengths.tolist()), *found[:3]), found[3:]
+
+    @property
+    def starts(self) -> Int[Tensor, " U"]:
+        """First token of each text."""
+        return self.bounds[:-1]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text."""
+        return max(self.sizes)
+
+    @cached_property
+    def equal_lengths(self) -> list[tuple[int, int]]:
+        """Neighbouring texts of equal length, as (how many, length)."""
+        return [(len(list(same)), length) for length, same in groupby(self.sizes)]
+
+    @cached_property
+    def groups(self) -> list[PaddedGroup]:
+        """Neighbouring texts that are padded together, as many as waste `MOST_PADDING` at most."""
+        cuts = [0]
+        tokens = longest = 0
+        for number, size in enumerate(self.sizes):
+            tokens, longest = tokens + size, max(longest, size)
+            slots = (number + 1 - cuts[-1]) * longest
+            if tokens < (1 - MOST_PADDING) * slots:
+                cuts.append(number)
+                tokens = longest = size
+        cuts.append(len(self.sizes))
+        sizes = np.array(self.sizes)
+        shares = [sizes[start:end] for start, end in pairwise(cuts)]
+        slots = [index_ranges(np.arange(len(s)) * s.max(), s) for s in shares]
+        found = on_device(self.bounds.device, *slots)
+        return [
+            PaddedGroup(len(share), int(share.max()), bool(share.min() < share.max()), at)
+            for share, at in zip(shares, found, strict=True)
+        ]
+
+    @cached_property
+    def bounds32(self) -> tuple[Int[Tensor, " U+1"], Int[Tensor, " U+1"]]:
+        """``bounds`` as the kernels want them, of the texts and of their first tokens alone."""
+        count = len(self.sizes) + 1
+        alone = torch.arange(count, dtype=torch.int32, device=self.bounds.device)
+        return self.bounds.to(torch.int32), alone
+
+
+@dataclass(frozen=True)
+class PaddedGroup:
+    """Neighbouring texts in rows of one width.
+
+    Args:
+        texts: how many.
+        longest: slots of a row.
+        ragged: whether a row has a slot without a token.
+        slots: where each token stands among the slots.
+    """
+
+    texts: int
+    longest: int
+    ragged: bool
+    slots: Int[Tensor, " Z"]
