@@ -21,14 +21,16 @@ class CocitationMining:
         cocitations_from: ``given``: contexts and counted pairs; ``references`` adds the papers
             that one paper cites, ``fulltexts`` the citing sentences of full texts.
         max_group: papers that a context may cite; the sentence is not specific to longer lists.
-        min_words, max_words: of a context.
+        min_words: words of a context, at least.
+        max_words: words of a context, at most.
         require_bracket: leave out contexts without a bracket or parenthesis.
         one_per_citing: of a group's contexts in one citing paper, keep one.
         min_contexts: contexts that a group must have.
         min_count: how often a pair must be cited together.
         max_pairs: pairs of one reference list, or of one context, at most.
-        min_sentences, max_sentences: of an abstract; no maximum if 0. Papers with other abstracts
-            are in no pair, as in the next two.
+        min_sentences: sentences of an abstract, at least; papers with other abstracts are in no
+            pair, as in the next three.
+        max_sentences: sentences of an abstract, at most; no limit if 0.
         longest_sentence: words of each sentence of an abstract, at most; no limit if 0.
         short_sentence: an abstract needs a sentence of more words.
         mask_mentions: mask the citation mentions in ``--contexts``
