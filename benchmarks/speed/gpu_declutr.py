@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from benchmarks.speed.span_steps import FORWARDS, Side, loss_difference, slots, wait
 from sciembed_train.batch import SpanBatch
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-from sciembed_train.sampling.span_batch import span_batch
 from sciembed_train.sampling.span_positions import Rule
+from sciembed_train.sampling.span_slicing import span_batch
 from sciembed_train.sampling.token_masking import Masking
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -38,7 +38,7 @@ SIDES = ("ours", "padded", "padded, all logits")
 
 
 class RandomDocuments:
-    """A token store of documents of random ids, in memory (`span_batch.Slices`)."""
+    """A token store of documents of random ids, in memory (`span_slicing.Slices`)."""
 
     prefix: tuple[int, ...] = (BEGIN,)
     suffix: tuple[int, ...] = (END,)

@@ -26,8 +26,8 @@ from sciembed_train.batch import TokenRows
 from sciembed_train.corpus.store.token_store import TokenStore
 from sciembed_train.sampling.cocitations import CocitedPairs
 from sciembed_train.sampling.plan import epoch_order
-from sciembed_train.sampling.span_batch import span_batch
 from sciembed_train.sampling.span_positions import Rule
+from sciembed_train.sampling.span_slicing import span_batch
 from sciembed_train.sampling.triplets import triplet_batch
 
 LONGEST = 512

@@ -26,7 +26,6 @@ from sciembed_train.losses.similarity import euclidean
 from sciembed_train.losses.triplet import triplet_margin
 from sciembed_train.progress import Progress
 from sciembed_train.sampling.base import TokenizationSpec
-from sciembed_train.sampling.plan import plan_for
 from sciembed_train.sampling.triplets import TripletSampling
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
@@ -34,7 +33,7 @@ from sciembed_train.text.tokenizer import TextTokenizer
 
 def papers_of(examples: Any, batch: int, grouped: bool) -> float:
     """Distinct papers of a step over its triplets, mean of an epoch."""
-    plan = plan_for(examples, batch, 0, by_query=grouped)
+    plan = examples.plan(batch, 0, by_query=grouped)
     triplets = np.asarray(examples.triplets)
     found = [len(np.unique(triplets[plan.indices(s)])) for s in range(plan.steps_per_epoch)]
     return float(np.mean(found)) / batch
@@ -42,7 +41,7 @@ def papers_of(examples: Any, batch: int, grouped: bool) -> float:
 
 def seconds(encoder: Encoder, examples: Any, batch: int, grouped: bool, step: int) -> float:
     """CPU seconds a triplet of one step, forward and backward."""
-    plan = plan_for(examples, batch, 0, by_query=grouped)
+    plan = examples.plan(batch, 0, by_query=grouped)
     given = examples.batch(plan.indices(step), 0, step)
     start = time.process_time()
     vectors = encoder(given.rows)

@@ -1,4 +1,4 @@
-"""What a way of sampling is: `data.sampling` of a recipe says which texts meet.
+"""What a sampling is: `data.sampling` of a recipe says how texts are paired.
 
 A `Sampling` is a value of a recipe; opened on a corpus it becomes `Examples`, whose batches are
 pure functions of (example, epoch, step).
@@ -6,7 +6,9 @@ pure functions of (example, epoch, step).
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -15,6 +17,8 @@ import numpy as np
 
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError
+from sciembed_train.sampling.description import ExampleDescription
+from sciembed_train.sampling.plan import Plan, StepPlan
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
 
@@ -40,19 +44,24 @@ class TokenizationSpec:
 class Examples(Protocol):
     """The examples of a corpus, opened for training; sent to a worker without their tokens.
 
+    A class that inherits from it has to define the attributes without a default, `batch`,
+    `dev_items` and `describe`. What `batch` returns inherits from `batch.ExampleBatch`.
+
     Attributes:
         name: a plural noun for messages, such as ``triplets``.
         train: number of training examples.
         fingerprint: sixteen hex digits that change when any example would.
-        notes: sentences that `fit` says, such as what was left out and why.
-        dev: what a method's validation must know of the held-out examples; it has a length.
+        dev: what a method's validation needs to know about the held-out examples; it has a length.
+        notes: sentences that `fit` prints, such as what was left out and why.
+        min_batch_size: the smallest number of examples that a step of one rank can have.
     """
 
     name: str
     train: int
     fingerprint: str
-    notes: tuple[str, ...]
     dev: Any
+    notes: tuple[str, ...] = ()
+    min_batch_size: int = 1
 
     def batch(self, indices: np.ndarray, epoch: int, step: int, share: slice = slice(None)) -> Any:
         """A rank's part of the training examples of an optimiser step.
@@ -61,21 +70,64 @@ class Examples(Protocol):
             indices: int64 ``[n]``, each below ``train``: the examples of the step on all ranks.
             epoch: which pass over the examples this is; draws may differ from pass to pass.
             step: the optimiser step, counted from 0 over the whole run.
-            share: which of ``indices`` are this rank's. Examples of which each needs only itself
-                look at no other; where examples meet, all ranks know who meets whom.
+            share: which of ``indices`` are this rank's. Examples that are compared with others of
+                the step are drawn from all of ``indices``, so that every rank makes the same draw.
         """
         ...
 
     def dev_items(self, rank: int, world_size: int) -> Sequence[Any]:
-        """The batches that one rank encodes for validation; each is made when it is asked for."""
+        """The batches that one rank encodes for validation; each is made when it is read."""
         ...
+
+    def describe(self, corpus: Corpus, plan: StepPlan, count: int) -> list[ExampleDescription]:
+        """The first training examples of epoch 0, for `show`.
+
+        Args:
+            corpus: the corpus that was opened.
+            plan: how the examples fill steps.
+            count: how many of them to describe.
+        """
+        ...
+
+    @property
+    def queries(self) -> np.ndarray | None:
+        """The query of each training example, by which `plan` may keep them together; or None."""
+        return None
+
+    def plan(
+        self, batch_size: int, seed: int, world_size: int = 1, by_query: bool = False
+    ) -> StepPlan:
+        """How the training examples fill the steps of a run: each once an epoch.
+
+        Args:
+            batch_size: examples per optimiser step over all ranks.
+            seed: of the order.
+            world_size: ranks that share a step.
+            by_query: whether the examples of a query stay together, see `Plan`.
+
+        Raises:
+            UserError: the batch size does not divide, or there are too few examples; or they are
+                to stay together by their query and have none.
+        """
+        queries = self.queries if by_query else None
+        if by_query and queries is None:
+            raise no_queries(self.name)
+        return Plan(self.train, batch_size, seed, world_size, queries)
+
+
+def no_queries(name: str) -> UserError:
+    """The error for examples without queries that are to be grouped by them."""
+    return UserError(
+        f"data.group_by_query keeps the triplets of a query together, and data.sampling gives "
+        f"{name}. Leave it out, or train on mined triplets."
+    )
 
 
 class Sampling:
-    """Which texts meet; a subclass is a frozen dataclass of settings.
+    """How texts are paired; a subclass is a frozen dataclass of settings.
 
-    ``takes`` are the kinds of raw files it is prepared from, and ``needs`` those of them it
-    cannot do without. ``texts`` says what an encoder learns to read: ``papers`` or ``sentences``.
+    ``takes`` are the kinds of raw files it is prepared from, and ``needs`` those that it requires.
+    ``texts`` is what an encoder learns to read: ``papers`` or ``sentences``.
     """
 
     takes: ClassVar[tuple[str, ...]] = ()
@@ -97,12 +149,24 @@ class Sampling:
         """
         raise NotImplementedError
 
+    def alignment_model(self, corpus: Corpus) -> str:
+        """The model that has to align the corpus's sentences before `open`; empty for none.
+
+        Raises:
+            UserError: the corpus cannot be aligned as the settings ask.
+        """
+        return ""
+
+    def with_alignment(self, name: str) -> Sampling:
+        """The sampling that reads a named alignment in place of its `alignment_model`."""
+        return self
+
     @classmethod
     def check_raw(cls, raw: Mapping[str, str], format: str) -> None:
         """See that these raw files can be prepared for this sampling.
 
         Args:
-            raw: kind of file to its place.
+            raw: path of each kind of file.
             format: how the files are written, as for `prepare`.
 
         Raises:
@@ -122,6 +186,14 @@ class Sampling:
                 )
 
 
+def fingerprint(corpus: Corpus, facts: Sequence[str], rows: np.ndarray) -> str:
+    """Sixteen hex digits of examples, their texts' source files, and facts such as a token key."""
+    sources = [source.get("sha256") for source in corpus.info.get("sources", [])]
+    digest = hashlib.sha256(json.dumps([sources, *facts]).encode())
+    digest.update(np.ascontiguousarray(rows).data)
+    return digest.hexdigest()[:16]
+
+
 def named_class(path: str, base: type[Any]) -> Any:
     """The class of a dotted name.
 
@@ -130,9 +202,9 @@ def named_class(path: str, base: type[Any]) -> Any:
     """
     module, _, name = path.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), name)
+        value = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"class_path {path} cannot be imported: {error}.") from error
-    if not (isinstance(found, type) and issubclass(found, base)):
+    if not (isinstance(value, type) and issubclass(value, base)):
         raise UserError(f"class_path {path} is no {base.__name__}.")
-    return found
+    return value

@@ -1,4 +1,4 @@
-"""Pairs of sentences that cite the same papers, and whom each is compared with.
+"""Pairs of sentences that cite the same papers.
 
 Aspire, Mysore, Cohan and Hope (2022): citing sentences of the same works paraphrase each other, and
 train an encoder of single sentences (cosentbert). Pairs, directions and negatives are drawn as
@@ -6,7 +6,7 @@ those of co-cited papers (`cocitations`); a sentence that cites a paper of the a
 negative.
 
 Shapes: ``N`` pairs of the step over all ranks, ``S`` sentences, ``C`` papers cited by all of them,
-``K`` comparisons.
+``K`` sentences compared.
 """
 
 from __future__ import annotations
@@ -18,16 +18,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from sciembed_train.batch import index_ranges
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import Sampling, TokenizationSpec
-from sciembed_train.sampling.cocitations import (
-    DEV_PAIRS,
-    ComparedPairs,
-    Negatives,
-    PairExamples,
-    Pairs,
-)
+from sciembed_train.sampling.pair_examples import DEV_PAIRS, PairExamples
+from sciembed_train.sampling.step_pairs import Negatives, Pairs, PairSource
 
 SOURCES = ("contexts", "fulltexts")
 
@@ -52,11 +48,9 @@ class CitingSentenceSampling(Sampling):
     ) -> PairExamples:
         """The sentence pairs of a corpus that was mined and tokenised for this encoder."""
         key = tokenization.tokenizer.key(tokenization.input_format)
-        comparisons = CitingPairs(corpus, self.negatives, tokenization.seed)
+        pairs = CitingSentencePairs(corpus, self.negatives, tokenization.seed)
         tokens, facts = corpus.sentence_pair_tokens(key), [key, "citing sentences"]
-        return PairExamples(
-            comparisons, tokens, corpus, facts, tokenization, dev_limit or DEV_PAIRS
-        )
+        return PairExamples(pairs, tokens, corpus, facts, tokenization, dev_limit or DEV_PAIRS)
 
     @classmethod
     def check_raw(cls, raw: Mapping[str, str], format: str) -> None:
@@ -69,7 +63,7 @@ class CitingSentenceSampling(Sampling):
             )
 
 
-class CitingPairs(ComparedPairs):
+class CitingSentencePairs(PairSource):
     """The sentence pairs of a corpus: sentences that cite a paper in common are no negatives.
 
     Args:
@@ -78,39 +72,50 @@ class CitingPairs(ComparedPairs):
         seed: of every draw.
     """
 
+    no_negative = "no negative: all others of the step cite a paper in common with it"
+
     def __init__(self, corpus: Corpus, negatives: Negatives, seed: int) -> None:
         pairs = corpus.sentence_pairs("train"), corpus.sentence_pairs("dev")
         super().__init__(*pairs, negatives, seed)
         self.papers, self.offsets = corpus.sentence_papers()
 
-    def excluded(self, pairs: Pairs) -> NDArray[np.bool_]:
+    def excluded_negatives(self, pairs: Pairs) -> NDArray[np.bool_]:
         """Which anchor cites a paper that a pair's positive cites too, ``[N, N]``.
 
         A sentence cites a paper in common with itself and with its own positive.
         """
-        there, where = np.unique(pairs, return_inverse=True)
-        row, paper = self.cited(there.astype(np.int64))
+        distinct, rows = np.unique(pairs, return_inverse=True)
+        sentence, paper = self.cited(distinct.astype(np.int64))
         ends = np.cumsum(np.unique(paper, return_counts=True)[1])
-        like = np.eye(len(there), dtype=np.bool_)
-        for citing in np.split(row[np.argsort(paper, kind="stable")], ends[:-1]):
+        related = np.eye(len(distinct), dtype=np.bool_)
+        for citing in np.split(sentence[np.argsort(paper, kind="stable")], ends[:-1]):
             if len(citing) > 1:
-                like[np.ix_(citing, citing)] = True
-        anchors, positives = where.reshape(-1, 2).T
-        return like[anchors[:, None], positives]
+                related[np.ix_(citing, citing)] = True
+        anchors, positives = rows.reshape(-1, 2).T
+        return related[anchors[:, None], positives]
 
-    def alike(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def related(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether each two sentences cite a paper in common, ``[K]``."""
         span = int(self.papers.max(initial=0)) + 1
-        left, right = (row * span + paper for row, paper in map(self.cited, (one, other)))
-        found = np.zeros(len(one), np.bool_)
-        found[left[np.isin(left, right)] // span] = True
-        return found
+        left_keys, right_keys = (
+            row * span + paper for row, paper in map(self.cited, (left, right))
+        )
+        related = np.zeros(len(left), np.bool_)
+        related[left_keys[np.isin(left_keys, right_keys)] // span] = True
+        return related
 
     def cited(self, sentences: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Place among some sentences, and paper, of everything they cite, end to end."""
+        """Position in ``sentences``, and paper, of everything that they cite, end to end."""
         starts = np.asarray(self.offsets[sentences])
         counts = np.asarray(self.offsets[sentences + 1]) - starts
         rows = np.repeat(np.arange(len(sentences)), counts)
-        ends = np.cumsum(counts)
-        places = np.arange(len(rows)) + np.repeat(starts - (ends - counts), counts)
-        return rows, np.asarray(self.papers[places], np.int64)
+        return rows, np.asarray(self.papers[index_ranges(starts, counts)], np.int64)
+
+    def title(self, corpus: Corpus, paper_ids: list[str], number: int) -> str:
+        """The number of the pair; its sentences name what they cite."""
+        return f"pair {number:,} of citing sentences"
+
+    def text_source(self, paper_ids: list[str], text: int) -> str:
+        """The papers that a sentence cites."""
+        cited = self.papers[self.offsets[text] : self.offsets[text + 1]].tolist()
+        return f"cites {', '.join(paper_ids[paper] for paper in cited)}"

@@ -23,7 +23,7 @@ from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.tasks.task_types import TaskBuilding
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import Examples, Sampling, TokenizationSpec
-from sciembed_train.sampling.plan import StepPlan, plan_for
+from sciembed_train.sampling.plan import StepPlan
 from sciembed_train.sampling.triplets import TripletSampling
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
@@ -233,9 +233,9 @@ class TrainingData(LightningDataModule):
         """How the training examples fill steps for so many ranks.
 
         Raises:
-            UserError: as `plan_for`.
+            UserError: as `Examples.plan`.
         """
-        return plan_for(self.examples, self.batch_size, self.seed, world_size, self.group_by_query)
+        return self.examples.plan(self.batch_size, self.seed, world_size, self.group_by_query)
 
     def share(self, step: int) -> Any:
         """This rank's share of an optimiser step."""

@@ -7,7 +7,7 @@ data.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -51,32 +51,11 @@ class StepPlan(Protocol):
         ...
 
 
-def plan_for(
-    examples: Any, batch_size: int, seed: int, world_size: int = 1, by_query: bool = False
-) -> StepPlan:
-    """The plan of some `Examples`: their own where they have one, else each once an epoch.
-
-    Args:
-        examples: opened for training.
-        batch_size: examples per optimiser step over all ranks.
-        seed: of the order.
-        world_size: ranks that share a step.
-        by_query: whether the examples of a query stay together, see `Plan`.
-
-    Raises:
-        UserError: the batch size does not divide, or there are too few examples; or they are to
-            stay together by their query and have none.
-    """
-    queries = getattr(examples, "queries", None) if by_query else None
-    if by_query and queries is None:
-        raise UserError(
-            f"data.group_by_query keeps the triplets of a query together, and data.sampling gives "
-            f"{examples.name}. Leave it out, or train on mined triplets."
-        )
-    own = getattr(examples, "plan", None)
-    if own is not None:
-        return own(batch_size, seed, world_size)
-    return Plan(examples.train, batch_size, seed, world_size, queries)
+def first_indices(plan: StepPlan, count: int) -> np.ndarray:
+    """The first examples of epoch 0, int64 ``[count]``, or fewer where the epoch has fewer."""
+    steps = min(-(-count // plan.batch_size), plan.steps_per_epoch)
+    none = np.empty(0, dtype=np.int64)
+    return np.concatenate([none, *(plan.indices(step) for step in range(steps))])[:count]
 
 
 @dataclass(frozen=True)
@@ -89,8 +68,8 @@ class Plan:
         seed: of the order; each epoch has its own.
         world_size: ranks that share a step.
         queries: the query of each example, where those of one query are to stay together; None
-            to shuffle each example by itself. Queries are shuffled then, and cut as they come:
-            a step ends inside of at most one of them, whose other examples begin the next step.
+            to shuffle each example by itself. Queries are then shuffled whole: a step ends inside
+            at most one of them, whose other examples begin the next step.
 
     Raises:
         UserError: the ranks cannot share a step evenly, or an epoch has less than one step.
@@ -185,6 +164,6 @@ def grouped_order(queries: np.ndarray, seed: int, epoch: int) -> np.ndarray:
         seed: of the shuffling.
         epoch: each has its own order.
     """
-    _, of = np.unique(queries, return_inverse=True)
-    places = np.random.default_rng((seed, epoch)).permutation(int(of.max()) + 1)
-    return np.argsort(places[of.reshape(-1)], kind="stable")
+    _, query = np.unique(queries, return_inverse=True)
+    positions = np.random.default_rng((seed, epoch)).permutation(int(query.max()) + 1)
+    return np.argsort(positions[query.reshape(-1)], kind="stable")

@@ -1,8 +1,8 @@
 """Pairs of co-cited papers that are compared sentence by sentence.
 
 Aspire, Mysore, Cohan and Hope (2022), sections 3.2 to 3.4: pairs and negatives are those of
-`cocitations`; each paper comes with the places of its sentences, and a pair, where it is asked for,
-with the two sentences that say alike.
+`cocitations`; each paper comes with the positions of its sentences, and a pair, where it is asked
+for, with its two aligned sentences.
 
 Shapes: ``B`` pairs of this rank, ``N`` pairs of the step over all ranks or of the corpus.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -23,16 +24,13 @@ from sciembed_train.corpus.alignment.alignments import find_alignment, read_alig
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.sentence_store import SentenceTokens
 from sciembed_train.errors import UserError
-from sciembed_train.sampling.base import Sampling, TokenizationSpec
-from sciembed_train.sampling.cocitations import (
-    DEV_PAIRS,
-    SOURCES,
-    CocitedPairs,
-    Negatives,
-    flipped,
-    refuse_uncited,
-)
-from sciembed_train.sampling.triplets import PaperBatches, by_slots, fingerprint
+from sciembed_train.sampling.base import Examples, Sampling, TokenizationSpec, fingerprint
+from sciembed_train.sampling.cocitations import SOURCES, CocitedPairs, refuse_uncited
+from sciembed_train.sampling.description import ExampleDescription, TextDescription
+from sciembed_train.sampling.held_out_papers import PaperBatches, by_slots
+from sciembed_train.sampling.pair_examples import DEV_PAIRS, NEGATIVE_ROLE
+from sciembed_train.sampling.plan import StepPlan
+from sciembed_train.sampling.step_pairs import Negatives, flipped
 
 Align = Literal["none", "context", "abstract"]
 
@@ -43,10 +41,12 @@ class SentencePairSampling(Sampling):
 
     Args:
         negatives: as for `CocitationSampling`.
-        align: which sentences of a pair are said to be alike: those that citing sentences speak of
-            (``context``, tsAspire), the two most alike (``abstract``, absAspire), or ``none``.
-        aligned_by: the model folder that says so, of which `fit` makes the alignment where it is
-            missing; or the name of one that `train align` made. Empty for the only one there is.
+        align: which two sentences of a pair are aligned: those most similar to a citing sentence
+            (``context``, tsAspire), those most similar to each other (``abstract``, absAspire), or
+            ``none``.
+        aligned_by: folder of the model that aligns them, by which `fit` makes the alignment where
+            it is missing; or the name of one that `train align` made. Empty for the only one in
+            the corpus.
 
     Raises:
         UserError: a value is none of its choices, or ``aligned_by`` is given and nothing aligned.
@@ -60,7 +60,6 @@ class SentencePairSampling(Sampling):
     aligned_by: str = ""
 
     def __post_init__(self) -> None:
-        # `show` makes it of a recipe's values as they stand, unseen by the parser of `fit`.
         for key, choices in (("negatives", Negatives), ("align", Align)):
             if (value := getattr(self, key)) not in (names := get_args(choices)):
                 known = ", ".join(names)
@@ -78,14 +77,29 @@ class SentencePairSampling(Sampling):
         """The pairs of a corpus that was mined, and tokenised with its sentences."""
         return SentencePairExamples(self, corpus, tokenization, dev_limit or DEV_PAIRS)
 
+    def alignment_model(self, corpus: Corpus) -> str:
+        """``aligned_by``.
+
+        Raises:
+            UserError: contexts are asked for, and the corpus has none.
+        """
+        contexts = corpus.info["counts"].get("contexts")
+        if self.aligned_by and self.align == "context" and not contexts:
+            raise no_contexts(corpus)  # before thousands of sentences are encoded
+        return self.aligned_by
+
+    def with_alignment(self, name: str) -> SentencePairSampling:
+        """The sampling that reads this alignment."""
+        return replace(self, aligned_by=name)
+
     @classmethod
     def check_raw(cls, raw: Mapping[str, str], format: str) -> None:
-        """Papers, and something that says which of them are cited together."""
+        """Papers, and a file from which it follows which of them are cited together."""
         super().check_raw(raw, format)
         refuse_uncited(raw)
 
 
-class SentencePairExamples:
+class SentencePairExamples(Examples):
     """Opened pairs: `Examples` for methods that compare papers sentence by sentence.
 
     Args:
@@ -106,8 +120,8 @@ class SentencePairExamples:
     ) -> None:
         key = tokenization.tokenizer.key(tokenization.input_format)
         self.sampling, self.max_length = sampling, tokenization.max_length
-        self.comparisons = CocitedPairs(corpus, sampling.negatives, tokenization.seed)
-        self.pairs = self.comparisons.train
+        self.source = CocitedPairs(corpus, sampling.negatives, tokenization.seed)
+        self.pairs = self.source.train
         self.train = len(self.pairs)
         self.tokens = corpus.sentenced_tokens(key)
         titles = int((self.tokens.sentence_counts[np.unique(self.pairs)] == 0).sum())
@@ -126,47 +140,83 @@ class SentencePairExamples:
             facts.append(hashlib.sha256(self.aligned.tobytes()).hexdigest())
             if without:
                 notes.append(
-                    f"{without:,} of {self.train:,} pairs have no citing sentence: of these the "
-                    "two sentences that are most alike are taken."
+                    f"{without:,} of {self.train:,} pairs have no citing sentence: their two "
+                    "most similar sentences are taken."
                 )
         self.notes: tuple[str, ...] = tuple(notes)
-        self.dev_papers, self.dev = by_slots(self.comparisons.dev(self.tokens.lengths, dev_limit))
+        held_out = self.source.held_out_triplets(self.tokens.lengths, dev_limit)
+        self.dev_papers, self.dev = by_slots(held_out)
         self.fingerprint = fingerprint(corpus, facts, self.pairs)
 
     def batch(
         self, indices: np.ndarray, epoch: int, step: int, share: slice = slice(None)
     ) -> SentencePairBatch:
         """A rank's share of a step's pairs, each distinct paper once."""
-        comparisons = self.comparisons.compare(indices, epoch, step)
+        step_pairs = self.source.step_pairs(indices, epoch, step)
         # Of all ranks: how many sentences the negatives have, and which of them are aligned.
-        distinct, of = np.unique(comparisons.pairs, return_inverse=True)
-        counts = self.tokens.sentences(distinct, self.max_length)[2][of.reshape(-1, 2)]
+        distinct, positions = np.unique(step_pairs.pairs, return_inverse=True)
+        counts = self.tokens.sentences(distinct, self.max_length)[2][positions.reshape(-1, 2)]
         aligned = np.full((len(indices), 2), -1, np.int64)
         if self.aligned is not None:
-            turned = flipped(self.aligned[indices], indices, self.comparisons.seed, epoch)
+            turned = flipped(self.aligned[indices], indices, self.source.seed, epoch)
             aligned = np.minimum(turned.astype(np.int64), counts - 1)
-        negative = comparisons.negative[share]
-        void = negative < 0
-        papers, where = np.unique(comparisons.pairs[share], return_inverse=True)
-        where = torch.from_numpy(where.reshape(-1, 2))
+        negative = step_pairs.negative[share]
+        missing = negative < 0
+        papers, members = np.unique(step_pairs.pairs[share], return_inverse=True)
+        anchor, positive = torch.from_numpy(members.reshape(-1, 2)).unbind(1)
         ids, lengths = self.tokens.rows(papers, self.max_length)
         return SentencePairBatch(
-            TokenRows(torch.from_numpy(ids), torch.from_numpy(lengths)),
-            sentences_of(self.tokens, papers, self.max_length),
-            where[:, 0].contiguous(),
-            where[:, 1].contiguous(),
-            torch.from_numpy(negative),
-            torch.from_numpy(np.where(void, 0, counts[negative, 1])),
-            torch.from_numpy(np.ascontiguousarray(aligned[share])),
-            torch.from_numpy(np.where(void[:, None], -1, aligned[negative])),
-            int(counts.max()),
-            step,
+            rows=TokenRows(torch.from_numpy(ids), torch.from_numpy(lengths)),
+            sentences=sentences_of(self.tokens, papers, self.max_length),
+            anchor=anchor.contiguous(),
+            positive=positive.contiguous(),
+            negative=torch.from_numpy(negative),
+            negative_count=torch.from_numpy(np.where(missing, 0, counts[negative, 1])),
+            aligned=torch.from_numpy(np.ascontiguousarray(aligned[share])),
+            negative_aligned=torch.from_numpy(np.where(missing[:, None], -1, aligned[negative])),
+            most=int(counts.max()),
+            step=step,
         )
 
     def dev_items(self, rank: int, world_size: int) -> SentencePaperBatches:
         """This rank's papers of the held-out triplets, longest first, each paper once."""
-        given = self.dev_papers, self.max_length, rank, world_size
-        return SentencePaperBatches(self.tokens, *given)
+        return SentencePaperBatches(
+            self.tokens, self.dev_papers, self.max_length, rank=rank, world_size=world_size
+        )
+
+    def describe(self, corpus: Corpus, plan: StepPlan, count: int) -> list[ExampleDescription]:
+        """The first pairs of the first step with their sentences, and the negative of each."""
+        paper_ids, indices = corpus.paper_ids(), plan.indices(0)
+        batch = self.batch(indices, epoch=0, step=0)
+        rows = batch.rows.ids.split(batch.rows.lengths.tolist())
+        starts, ends = batch.sentences.starts, batch.sentences.starts + batch.sentences.lengths
+        spans = iter(map(slice, starts.tolist(), ends.tolist()))
+        sentences = [tuple(islice(spans, n)) for n in batch.sentences.counts.tolist()]
+        examples = []
+        for pair, number in enumerate(indices[:count].tolist()):
+            negative, aligned = int(batch.negative[pair]), batch.aligned[pair].tolist()
+            members = {"anchor": int(batch.anchor[pair]), "positive": int(batch.positive[pair])}
+            if negative >= 0:
+                members[NEGATIVE_ROLE] = int(batch.positive[negative])
+            texts = []
+            for (role, row), marked in zip(members.items(), [*aligned, -1], strict=False):
+                texts.append(
+                    TextDescription(
+                        role,
+                        rows[row].tolist(),
+                        details=(f"{len(sentences[row])} sentences",),
+                        sentences=sentences[row],
+                        marked=marked,
+                    )
+                )
+            notes = []
+            if min(aligned) >= 0:
+                notes.append("=> marks the two aligned sentences")
+            if negative < 0:
+                notes.append(self.source.no_negative)
+            title = self.source.title(corpus, paper_ids, number)
+            examples.append(ExampleDescription(title, tuple(texts), tuple(notes)))
+        return examples
 
 
 class SentencePaperBatches(PaperBatches):
@@ -181,38 +231,38 @@ class SentencePaperBatches(PaperBatches):
 
 
 def sentences_of(tokens: SentenceTokens, papers: np.ndarray, max_length: int) -> Sentences:
-    """Where the sentences of some papers stand in their rows."""
+    """Positions of the sentences of papers in their rows."""
     return Sentences(*map(torch.from_numpy, tokens.sentences(papers, max_length)))
 
 
 def aligned_sentences(
     corpus: Corpus, align: Align, aligned_by: str, pairs: np.ndarray, tokens: SentenceTokens
 ) -> tuple[NDArray[np.int16], int]:
-    """Of each training pair the two sentences that say alike, ``[N, 2]``, as ``tokens`` has them.
+    """The two aligned sentences of each training pair, ``[N, 2]``, as ``tokens`` numbers them.
 
     Returns:
-        The places of the sentences, and the number of pairs without a citing sentence, of which
-        with ``context`` the two most alike sentences are taken.
+        The sentences, and the number of pairs without a citing sentence, of which with ``context``
+        the two most similar sentences are taken.
 
     Raises:
         UserError: the corpus holds no such alignment, or no pair has a citing sentence.
     """
     name = find_alignment(corpus, aligned_by)
-    found = np.asarray(read_alignment(corpus, name, "train"))
-    by_context, by_abstract = found[:, :2], found[:, 2:]
+    alignment = np.asarray(read_alignment(corpus, name, "train"))
+    by_context, by_abstract = alignment[:, :2], alignment[:, 2:]
     chosen, without = by_abstract, 0
     if align == "context":
-        there = (by_context >= 0).all(1, keepdims=True)
-        without = int((~there).sum())
-        if without == len(found):
+        has_context = (by_context >= 0).all(1, keepdims=True)
+        without = int((~has_context).sum())
+        if without == len(alignment):
             raise no_contexts(corpus)
-        chosen = np.where(there, by_context, by_abstract)
-    places = [tokens.numbered(pairs[:, side], chosen[:, side]) for side in (0, 1)]
-    return np.stack(places, axis=1).astype(np.int16), without
+        chosen = np.where(has_context, by_context, by_abstract)
+    columns = [tokens.numbered(pairs[:, side], chosen[:, side]) for side in (0, 1)]
+    return np.stack(columns, axis=1).astype(np.int16), without
 
 
 def no_contexts(corpus: Corpus) -> UserError:
-    """What a user is told whose pairs are to be aligned by contexts and have none."""
+    """The error for pairs that are to be aligned by contexts and have none."""
     pairs = len(corpus.cocitations("train"))
     return UserError(
         f"{corpus.folder} has no citing sentence of any of its {pairs:,} pairs, and "

@@ -1,7 +1,8 @@
 """Spans of documents: anchors and positives for DeCLUTR, masked for its language model.
 
-DeCLUTR, Giorgi et al. (2021), section 3.1; `draws` says where spans lie, `masking` what is hidden,
-`span_batch` what a batch of them is. Here: the settings, and which documents take part.
+DeCLUTR, Giorgi et al. (2021), section 3.1; `span_positions` says where spans lie,
+`token_masking` what is masked, `span_slicing` how a batch of them is made. Here: the settings, and
+which documents take part.
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ from numpy.typing import NDArray
 from sciembed_train.batch import DevSpans, SpanBatch
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError
-from sciembed_train.sampling.base import Sampling, TokenizationSpec
-from sciembed_train.sampling.span_batch import Slices, span_batch
+from sciembed_train.sampling.base import Examples, Sampling, TokenizationSpec
+from sciembed_train.sampling.description import ExampleDescription, TextDescription
+from sciembed_train.sampling.plan import StepPlan, first_indices
 from sciembed_train.sampling.span_positions import HELD_OUT, TRAIN, Rule, Strategy
+from sciembed_train.sampling.span_slicing import Slices, span_batch
 from sciembed_train.sampling.token_masking import Masking
 
 DRAWS_VERSION = 1  # of how spans and masks are drawn: another one is another experiment
-DEV_DOCUMENTS = 500  # held-out documents to validate on, where nothing else is said
+DEV_DOCUMENTS = 500  # held-out documents to validate on by default
 ITEM_DOCUMENTS = 16  # of a validation batch, at most
-ITEM_TOKENS = 2**16  # likewise; the encoder cuts it further
+ITEM_TOKENS = 2**16  # likewise; the encoder splits it further
 SETTINGS = "data.sampling.init_args"
 ShortDocuments = Literal["skip", "adapt"]
 
@@ -76,7 +79,6 @@ class SpanSampling(Sampling):
                 value = getattr(self, key)
                 raise UserError(f"{SETTINGS}.{key} must be {rule}; got {value}.")
 
-        # `show` makes it of a recipe's values as they stand, unseen by the parser of `fit`.
         for key in ("num_anchors", "num_positives", "min_span", "max_span"):
             need(type(getattr(self, key)) is int, key, "a whole number")
         need(isinstance(self.mlm_probability, int | float), "mlm_probability", "from 0 to 1")
@@ -120,7 +122,7 @@ class SpanSampling(Sampling):
         )
 
 
-class SpanExamples:
+class SpanExamples(Examples):
     """The documents of a corpus that are long enough, as `base.Examples`.
 
     Args:
@@ -177,7 +179,7 @@ class SpanExamples:
         )
 
     def dev_batch(self, start: int, stop: int) -> SpanBatch:
-        """Spans of some held-out documents, the same in every run whatever its seed.
+        """Spans of held-out documents, the same in every run whatever its seed.
 
         Anchors are whole, as texts are when the encoder is used; those for the language model
         are apart.
@@ -194,6 +196,27 @@ class SpanExamples:
     def dev_items(self, rank: int, world_size: int) -> Sequence[SpanBatch]:
         """A rank's share of the held-out documents, in batches."""
         return _DevItems(self, rank, world_size)
+
+    def describe(self, corpus: Corpus, plan: StepPlan, count: int) -> list[ExampleDescription]:
+        """The first documents, with their spans in epoch 0 as the model reads them."""
+        document_ids = corpus.document_ids()
+        examples = []
+        for index in first_indices(plan, count).tolist():
+            batch = self.batch(np.array([index]), epoch=0, step=0)
+            rows = [ids.tolist() for ids in batch.rows.ids.split(batch.rows.lengths.tolist())]
+            texts = []
+            for number, anchor in enumerate(batch.anchor.tolist()):
+                texts.append(TextDescription(f"anchor {number + 1}", rows[anchor]))
+                role = f"positive of anchor {number + 1}"
+                positives = batch.positive[number].tolist()
+                texts += [TextDescription(role, rows[row]) for row in positives]
+            masked = len(batch.masked)
+            notes = (f"{masked} tokens of the anchors are to be predicted",) if masked else ()
+            document = int(self.documents[index])
+            length = int(self.tokens.lengths[document])
+            title = f"document {document_ids[document]} ({length:,} tokens)"
+            examples.append(ExampleDescription(title, tuple(texts), notes))
+        return examples
 
     def _long_enough(
         self, corpus: Corpus, split: Literal["train", "dev"], notes: list[str]
@@ -229,8 +252,8 @@ class SpanExamples:
             )
         if split == "dev" and sampling.num_positives and len(kept) * sampling.num_anchors == 1:
             notes.append(
-                "One held-out anchor alone is told from nothing: its contrastive_loss is 0 and its "
-                "partner_accuracy 1, whatever the encoder. Hold more documents out (dev_share)."
+                "One held-out anchor alone is compared with nothing: its contrastive_loss is 0 and "
+                "its partner_accuracy 1, whatever the encoder. Hold more documents out (dev_share)."
             )
         return kept
 

@@ -1,7 +1,7 @@
 """Examples of several tasks in one step, each text under the format that reads it.
 
 SciRepEval, Singh et al. (2023), section 4: labelled texts and triplets together, a loss for each
-task. How many examples of each task a step has says `task_plan`.
+task. `task_plan` decides how many examples of each task a step has.
 
 Shapes: ``B`` examples of a task in a share of a step, ``U`` texts, ``C`` classes.
 """
@@ -29,9 +29,17 @@ from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.token_store import TokenStore
 from sciembed_train.corpus.tasks.task_types import TaskInfo, TaskSplit
 from sciembed_train.errors import UserError
-from sciembed_train.sampling.base import Sampling, TokenizationSpec
+from sciembed_train.sampling.base import (
+    Examples,
+    Sampling,
+    TokenizationSpec,
+    fingerprint,
+    no_queries,
+)
+from sciembed_train.sampling.description import ExampleDescription, TextDescription
+from sciembed_train.sampling.held_out_papers import PaperBatches, choose_dev
+from sciembed_train.sampling.plan import StepPlan
 from sciembed_train.sampling.task_plan import PublishedPlan, TaskPlan
-from sciembed_train.sampling.triplets import PaperBatches, choose_dev, fingerprint
 from sciembed_train.text.input_format import FORMATS
 
 DEV_EXAMPLES = 2_000  # of each task, where no other number is asked for
@@ -85,11 +93,11 @@ class TaskSampling(Sampling):
 
 @dataclass(frozen=True)
 class _Chosen:
-    """Some examples of a task: texts ``[B, 3]`` or ``[B]``, and what is told of them."""
+    """Examples of a task: texts ``[B, 3]`` or ``[B]``, and their labels."""
 
     task: TaskInfo
     texts: NDArray[np.int64]
-    told: torch.Tensor | None
+    targets: torch.Tensor | None
 
     @property
     def keys(self) -> NDArray[np.int64]:
@@ -100,7 +108,7 @@ class _Chosen:
         return self.texts * len(FORMATS) + formats
 
 
-class TaskExamples:
+class TaskExamples(Examples):
     """Opened tasks: `Examples` for methods that train several losses at once.
 
     Args:
@@ -126,6 +134,7 @@ class TaskExamples:
         self._texts = [folder.examples(task.name, "train") for task in self.tasks]
         self._labels = [_labels(folder, task, "train") for task in self.tasks]
         self.sizes = tuple(map(len, self._texts))
+        self.min_batch_size = len(self.tasks)
         self.train = sum(self.sizes)
         self.range_starts = np.cumsum([0, *self.sizes])
         held_out = [
@@ -138,17 +147,22 @@ class TaskExamples:
             for task in self.tasks
             if not task.examples["dev"]
         )
-        said = json.dumps([asdict(task) for task in self.tasks])
-        facts = [key, str(PLAN_VERSION), json.dumps(asdict(sampling)), said]
+        tasks = json.dumps([asdict(task) for task in self.tasks])
+        facts = [key, str(PLAN_VERSION), json.dumps(asdict(sampling)), tasks]
         rows = np.concatenate([np.ravel(texts) for texts in self._texts])
         self.fingerprint = fingerprint(corpus, facts, rows)
 
-    def plan(self, batch_size: int, seed: int, world_size: int) -> TaskPlan | PublishedPlan:
+    def plan(
+        self, batch_size: int, seed: int, world_size: int = 1, by_query: bool = False
+    ) -> TaskPlan | PublishedPlan:
         """Which examples each step has.
 
         Raises:
-            UserError: the ranks cannot share a step, or a task has too few examples for it.
+            UserError: the ranks cannot share a step, or a task has too few examples for it; or
+                examples are to stay together by their query.
         """
+        if by_query:
+            raise no_queries(self.name)
         names = tuple(task.name for task in self.tasks)
         if self.sampling.reproduce:
             return PublishedPlan(names, self.sizes, batch_size, world_size)
@@ -168,9 +182,9 @@ class TaskExamples:
             zip(self.tasks, self._texts, self._labels, strict=True)
         ):
             rows = mine[task_of == number] - self.range_starts[number]
-            if len(rows):  # all tasks are there, but for the published order
-                told = None if labels is None else _told(task, labels[rows])
-                chosen.append(_Chosen(task, np.asarray(texts[rows], np.int64), told))
+            if len(rows):  # every task has some, except in the published order
+                targets = None if labels is None else _targets(task, labels[rows])
+                chosen.append(_Chosen(task, np.asarray(texts[rows], np.int64), targets))
         texts, formats, parts = _assembled(chosen)
         ids, lengths = self.tokens.rows(texts, self.max_length)
         rows = TokenRows(torch.from_numpy(ids), torch.from_numpy(lengths))
@@ -178,12 +192,47 @@ class TaskExamples:
 
     def dev_items(self, rank: int, world_size: int) -> PaperBatches:
         """This rank's held-out texts, longest first, each once for every format that reads it."""
-        given = self.tokens, self.dev_texts, self.max_length, rank, world_size
-        return PaperBatches(*given, formats=self.dev_formats)
+        return PaperBatches(
+            self.tokens,
+            self.dev_texts,
+            self.max_length,
+            rank=rank,
+            world_size=world_size,
+            formats=self.dev_formats,
+        )
+
+    def describe(self, corpus: Corpus, plan: StepPlan, count: int) -> list[ExampleDescription]:
+        """The first examples of every task in the first step: their texts and labels."""
+        batch = self.batch(plan.indices(0), epoch=0, step=0)
+        rows = [ids.tolist() for ids in batch.rows.ids.split(batch.rows.lengths.tolist())]
+        formats = [list(FORMATS)[number] for number in batch.formats.tolist()]
+        tasks = {task.name: task for task in self.tasks}
+        examples = []
+        for part in batch.parts:
+            task, labels = tasks[part.task], part.label if isinstance(part, LabelPart) else None
+            roles = ("anchor", "positive", "negative") if labels is None else ("text",)
+            for number, members in enumerate(part.members()[:count].tolist()):
+                texts = [
+                    TextDescription(role, rows[row], details=(f"read for {formats[row]}",))
+                    for role, row in zip(roles, members, strict=True)
+                ]
+                title = f"task {task.name} ({task.type})"
+                if labels is not None:
+                    title += f": {_label_name(task, labels[number])}"
+                examples.append(ExampleDescription(title, tuple(texts)))
+        return examples
+
+
+def _label_name(task: TaskInfo, label: torch.Tensor) -> str:
+    """The classes of a text, or the number that a regression predicts."""
+    if task.multi_label:
+        classes = [name for name, yes in zip(task.labels, label.tolist(), strict=True) if yes]
+        return ", ".join(classes) or "no label"
+    return task.labels[int(label)] if task.labels else str(label.item())
 
 
 def _kind(task: TaskInfo) -> TaskKind:
-    """What a method must know of a task."""
+    """What a method needs to know about a task."""
     if not task.labelled:
         return TaskKind(task.name, "triplet")
     if task.type == "regression":
@@ -205,10 +254,10 @@ def _held_out(folder: Any, task: TaskInfo, limit: int) -> _Chosen:
     if len(texts) > limit:
         kept = np.sort(np.random.default_rng(0).permutation(len(texts))[:limit])
         texts, labels = texts[kept], labels[kept]
-    return _Chosen(task, texts, _told(task, labels))
+    return _Chosen(task, texts, _targets(task, labels))
 
 
-def _told(task: TaskInfo, labels: NDArray[Any]) -> torch.Tensor:
+def _targets(task: TaskInfo, labels: NDArray[Any]) -> torch.Tensor:
     """Labels as losses take them: numbers of classes, or 32-bit numbers."""
     kind = np.int64 if task.type == "classification" and not task.multi_label else np.float32
     return torch.from_numpy(np.array(labels, kind))
@@ -218,16 +267,15 @@ def _assembled(
     chosen: Sequence[_Chosen],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[TripletPart | LabelPart, ...]]:
     """The distinct texts ``[U]``, the format that reads each, and the examples among them."""
-    keys = [one.keys.reshape(-1) for one in chosen]
-    distinct, where = np.unique(np.concatenate(keys or [np.empty(0, int)]), return_inverse=True)
+    keys = [examples.keys.reshape(-1) for examples in chosen]
+    distinct, rows = np.unique(np.concatenate(keys or [np.empty(0, int)]), return_inverse=True)
+    ends = np.cumsum([len(flat) for flat in keys])[:-1]
     parts: list[TripletPart | LabelPart] = []
-    at = 0
-    for one, flat in zip(chosen, keys, strict=True):
-        rows = torch.from_numpy(where.reshape(-1)[at : at + len(flat)])
-        at += len(flat)
-        if one.told is not None:
-            parts.append(LabelPart(one.task.name, rows, one.told))
+    for examples, own in zip(chosen, np.split(rows.reshape(-1), ends), strict=True):
+        members, name = torch.from_numpy(own), examples.task.name
+        if examples.targets is not None:
+            parts.append(LabelPart(name, members, examples.targets))
         else:
-            columns = rows.reshape(-1, 3).unbind(1)
-            parts.append(TripletPart(one.task.name, *(c.contiguous() for c in columns)))
+            columns = members.reshape(-1, 3).unbind(1)
+            parts.append(TripletPart(name, *(column.contiguous() for column in columns)))
     return distinct // len(FORMATS), distinct % len(FORMATS), tuple(parts)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
-from sciembed_train.batch import DevTriplets, PaperBatch, TokenRows, TripletBatch
+from sciembed_train.batch import TokenRows, TripletBatch
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.token_store import TokenStore
 from sciembed_train.errors import UserError
-from sciembed_train.sampling.base import Sampling, TokenizationSpec
+from sciembed_train.sampling.base import Examples, Sampling, TokenizationSpec, fingerprint
+from sciembed_train.sampling.description import ExampleDescription, TextDescription
+from sciembed_train.sampling.held_out_papers import PaperBatches, by_slots, choose_dev
+from sciembed_train.sampling.plan import StepPlan, first_indices
 
 NO_CITATIONS = (
     "--data.citations F is missing: triplets are mined from citations. Triplets of your own are "
@@ -27,12 +28,11 @@ NOTHING = (
     "or --data.papers F and --data.citations F."
 )
 DEV_TRIPLETS = 20_000  # where no other number is asked for
-PAPERS_PER_BATCH = 128  # of a validation batch; the encoder cuts it further by tokens
 
 
 @runtime_checkable
 class Tokens(Protocol):
-    """What is asked of a token store: the ids of some papers, end to end."""
+    """What a batch needs of a token store: the ids of papers, end to end."""
 
     def rows(self, papers: np.ndarray, max_length: int) -> tuple[np.ndarray, np.ndarray]:
         """Flat ids with special tokens, and the number of ids of each paper."""
@@ -54,8 +54,8 @@ class TripletSampling(Sampling):
         train = _mined(corpus)  # first: a corpus of full texts alone has no tokens of papers either
         tokens = corpus.tokens(key)
         dev = choose_dev(np.asarray(corpus.triplets("dev")), dev_limit or DEV_TRIPLETS)
-        known_by = fingerprint(corpus, [key], train)
-        return TripletExamples(tokens, train, dev, tokenization.max_length, known_by)
+        digits = fingerprint(corpus, [key], train)
+        return TripletExamples(tokens, train, dev, tokenization.max_length, digits)
 
     @classmethod
     def check_raw(cls, raw: Mapping[str, str], format: str) -> None:
@@ -74,7 +74,7 @@ def _mined(corpus: Corpus) -> np.ndarray:
     return corpus.triplets("train")
 
 
-class TripletExamples:
+class TripletExamples(Examples):
     """Opened triplets: `Examples` for methods that compare two papers with a third.
 
     Args:
@@ -86,7 +86,6 @@ class TripletExamples:
     """
 
     name = "triplets"
-    notes: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -116,40 +115,21 @@ class TripletExamples:
         """This rank's papers of the held-out triplets, longest first, each paper once."""
         return PaperBatches(self.tokens, self.dev_papers, self.max_length, rank, world_size)
 
-
-class PaperBatches(Sequence[PaperBatch]):
-    """Batches of the papers that one rank encodes for validation, longest first.
-
-    Args:
-        tokens: their store.
-        papers: all of them.
-        max_length: tokens of a text at most, special tokens included.
-        rank, world_size: every ``world_size``-th is this rank's.
-        formats: the format that reads each, where there are several.
-    """
-
-    def __init__(
-        self,
-        tokens: TokenStore,
-        papers: np.ndarray,
-        max_length: int,
-        rank: int,
-        world_size: int,
-        formats: np.ndarray | None = None,
-    ) -> None:
-        self.tokens, self.papers, self.max_length = tokens, papers, max_length
-        self.formats = formats
-        self.slots = np.argsort(-tokens.lengths[papers], kind="stable")[rank::world_size]
-
-    def __len__(self) -> int:
-        return -(-len(self.slots) // PAPERS_PER_BATCH)
-
-    def __getitem__(self, index: Any) -> Any:
-        slots = self.slots[index * PAPERS_PER_BATCH : (index + 1) * PAPERS_PER_BATCH]
-        ids, lengths = self.tokens.rows(self.papers[slots], self.max_length)
-        rows = TokenRows(torch.from_numpy(ids), torch.from_numpy(lengths))
-        read = None if self.formats is None else torch.from_numpy(self.formats[slots])
-        return PaperBatch(rows, torch.from_numpy(slots), formats=read)
+    def describe(self, corpus: Corpus, plan: StepPlan, count: int) -> list[ExampleDescription]:
+        """Each triplet's papers with their ids and lengths."""
+        paper_ids, hard = corpus.paper_ids(), corpus.hard("train")
+        special = len(self.tokens.prefix) + len(self.tokens.suffix)
+        examples = []
+        for number in first_indices(plan, count).tolist():
+            roles = ("anchor", "positive", f"negative ({'hard' if hard[number] else 'easy'})")
+            texts = []
+            for role, paper in zip(roles, self.triplets[number].tolist(), strict=True):
+                ids, _ = self.tokens.rows(np.array([paper]), self.max_length)
+                whole = int(self.tokens.lengths[paper]) + special
+                details = (f"cut from {whole}",) if whole > len(ids) else ()
+                texts.append(TextDescription(role, ids.tolist(), paper_ids[paper], details))
+            examples.append(ExampleDescription(f"triplet {number:,}", tuple(texts)))
+        return examples
 
 
 def triplet_batch(
@@ -164,38 +144,10 @@ def triplet_batch(
         max_length: tokens of a text, special tokens included.
         step: the optimiser step the batch is for.
     """
-    chosen = np.asarray(triplets[indices], dtype=np.int64)
-    papers, where = np.unique(chosen, return_inverse=True)
-    where = torch.from_numpy(where.reshape(chosen.shape))
+    members = np.asarray(triplets[indices], dtype=np.int64)
+    papers, rows_of_members = np.unique(members, return_inverse=True)
+    columns = torch.from_numpy(rows_of_members.reshape(members.shape)).unbind(1)
     ids, lengths = tokens.rows(papers, max_length)
     rows = TokenRows(torch.from_numpy(ids), torch.from_numpy(lengths))
-    anchor, positive, negative = (where[:, column].contiguous() for column in range(3))
+    anchor, positive, negative = (column.contiguous() for column in columns)
     return TripletBatch(rows, anchor, positive, negative, step)
-
-
-def by_slots(triplets: np.ndarray) -> tuple[np.ndarray, DevTriplets]:
-    """The distinct papers of held-out triplets, and the triplets as positions among them."""
-    papers, where = np.unique(triplets, return_inverse=True)
-    slots = torch.from_numpy(where.reshape(triplets.shape).astype(np.int64))
-    return papers, DevTriplets(slots[:, 0], slots[:, 1], slots[:, 2], len(papers))
-
-
-def fingerprint(corpus: Corpus, facts: Sequence[str], rows: np.ndarray) -> str:
-    """Sixteen hex digits of examples, their texts' source files, and facts such as a token key."""
-    sources = [source.get("sha256") for source in corpus.info.get("sources", [])]
-    digest = hashlib.sha256(json.dumps([sources, *facts]).encode())
-    digest.update(np.ascontiguousarray(rows).data)
-    return digest.hexdigest()[:16]
-
-
-def choose_dev(triplets: np.ndarray, limit: int) -> np.ndarray:
-    """At most ``limit`` triplets, all of a query's or none, always the same ones."""
-    if len(triplets) <= limit:
-        return triplets
-    queries, of, counts = np.unique(triplets[:, 0], return_inverse=True, return_counts=True)
-    order = np.random.default_rng(0).permutation(len(queries))
-    fits = np.cumsum(counts[order]) <= limit
-    fits[0] = True  # a single query may have more than the limit
-    keep = np.zeros(len(queries), dtype=bool)
-    keep[order[fits]] = True
-    return triplets[keep[of.reshape(-1)]]

@@ -36,7 +36,6 @@ from sciembed_train.errors import UserError
 from sciembed_train.methods.base import Method
 from sciembed_train.sampling.base import Examples, Sampling, TokenizationSpec, named_class
 from sciembed_train.sampling.data_module import RAW, TrainingData
-from sciembed_train.sampling.plan import plan_for
 from sciembed_train.sampling.sentence_pairs import SentencePairSampling
 from sciembed_train.sampling.triplets import TripletSampling
 from sciembed_train.text.input_format import InputFormat
@@ -244,7 +243,7 @@ class RunCLI(LightningCLI):
         if self.fitting:
             given = (config.data.batch_size, config.data.seed, self.world_size)
             try:
-                self.plan = plan_for(self.examples, *given, config.data.group_by_query)
+                self.plan = self.examples.plan(*given, config.data.group_by_query)
             except UserError as error:  # what was left out may be why there are too few
                 raise UserError(" ".join([str(error), *self.examples.notes])) from error
             self.total = total_steps(config.trainer, self.plan)
@@ -336,17 +335,16 @@ class RunCLI(LightningCLI):
 
     def _align(self) -> None:
         """Have sentences aligned by the model that the sampling names, unless they are."""
-        sampling = self.sampling()
-        if not isinstance(sampling, SentencePairSampling) or not sampling.aligned_by:
+        sampling, corpus = self.sampling(), Corpus.open(self.config.data.corpus)
+        if not sampling.alignment_model(corpus):
             return
         from sciembed_train.progress import Progress
         from sciembed_train.training.sampling_alignment import with_alignment
 
         quiet = self.config.quiet or distributed.launch_rank() != 0
-        corpus = Corpus.open(self.config.data.corpus)
-        found = with_alignment(sampling, corpus, Progress(quiet=quiet))
-        assert isinstance(found, SentencePairSampling)
-        self.config.data.sampling.init_args.aligned_by = found.aligned_by
+        aligned = with_alignment(sampling, corpus, Progress(quiet=quiet))
+        for name, value in vars(aligned).items():
+            self.config.data.sampling.init_args[name] = value
 
     @property
     def root(self) -> Path:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError
 from sciembed_train.inference.alignment import aligned
@@ -15,16 +13,13 @@ def with_alignment(sampling: Sampling, corpus: Corpus, progress: Progress) -> Sa
     """The sampling itself; or, where it names a model to align by, with the alignment's name.
 
     Raises:
-        UserError: as `aligned`; or contexts are asked for, and the corpus has none.
+        UserError: as `aligned`; or the corpus cannot be aligned as the sampling asks.
     """
-    from sciembed_train.sampling.sentence_pairs import SentencePairSampling, no_contexts
-
-    if not isinstance(sampling, SentencePairSampling) or not sampling.aligned_by:
+    model = sampling.alignment_model(corpus)
+    if not model:
         return sampling
-    if sampling.align == "context" and not corpus.info["counts"].get("contexts"):
-        raise no_contexts(corpus)  # before thousands of sentences are encoded
     try:
-        name = aligned(corpus, sampling.aligned_by, progress=progress)
+        name = aligned(corpus, model, progress=progress)
     except UserError as error:
         raise UserError(f"data.sampling.aligned_by: {error}") from error
-    return replace(sampling, aligned_by=name)
+    return sampling.with_alignment(name)

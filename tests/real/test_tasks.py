@@ -11,7 +11,6 @@ from sciembed_train.corpus.build import prepare
 from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.corpus.tasks.task_types import TaskBuilding
 from sciembed_train.sampling.base import TokenizationSpec
-from sciembed_train.sampling.plan import plan_for
 from sciembed_train.sampling.tasks import TaskSampling
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
@@ -105,7 +104,7 @@ def test_a_step_has_every_task_and_reads_it_as_the_published_text(corpus, minilm
     tokenizer = TextTokenizer.load(minilm)
     reading = TokenizationSpec(tokenizer, InputFormat(), 128, 0)
     examples = TaskSampling().open(corpus, reading, None)
-    plan = plan_for(examples, 64, 0, 4)
+    plan = examples.plan(64, 0, 4)
     seen = set()
     for rank in range(4):
         batch = examples.batch(plan.indices(0), 0, 0, plan.share(rank))

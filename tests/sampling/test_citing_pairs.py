@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import TokenizationSpec
-from sciembed_train.sampling.citing_pairs import CitingPairs, CitingSentenceSampling
+from sciembed_train.sampling.citing_pairs import CitingSentencePairs, CitingSentenceSampling
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
 from tests.helpers.cited import write_citing_corpus
@@ -30,11 +30,11 @@ def examples(opened, **values):
     return CitingSentenceSampling(**values).open(opened.corpus, opened.reading, None)
 
 
-def citing_pairs(cites):
-    """`CitingPairs` that know what sentences cite, and nothing else."""
+def sentence_pairs(cites):
+    """`CitingSentencePairs` that know what sentences cite, and nothing else."""
     offsets = np.cumsum([0, *map(len, cites)])
     papers = np.array([paper for one in cites for paper in sorted(one)], np.int32)
-    found = object.__new__(CitingPairs)
+    found = object.__new__(CitingSentencePairs)
     found.papers, found.offsets = papers, offsets
     return found
 
@@ -44,14 +44,14 @@ cited_sets = st.lists(st.sets(st.integers(0, 9), min_size=1, max_size=4), min_si
 
 @given(cited_sets, st.data())
 @settings(max_examples=80, deadline=None)
-def test_forbidden_and_alike_are_sentences_that_cite_a_paper_in_common(cites, data):
+def test_excluded_and_related_are_sentences_that_cite_a_paper_in_common(cites, data):
     sentence = st.integers(0, len(cites) - 1)
     pairs = np.array(data.draw(st.lists(st.tuples(sentence, sentence), min_size=1)))
-    found = citing_pairs(cites)
+    found = sentence_pairs(cites)
     expected = [[bool(cites[a] & cites[p]) for _, p in pairs] for a, _ in pairs]
-    assert found.excluded(pairs).tolist() == expected
+    assert found.excluded_negatives(pairs).tolist() == expected
     one, other = pairs.T
-    assert found.alike(one, other).tolist() == [bool(cites[a] & cites[b]) for a, b in pairs]
+    assert found.related(one, other).tolist() == [bool(cites[a] & cites[b]) for a, b in pairs]
 
 
 def test_a_batch_holds_the_sentences_of_its_pairs_as_they_are_encoded(opened, tiny_bert):
@@ -74,17 +74,15 @@ def test_no_negative_cites_what_its_anchor_cites(opened):
     void = 0
     for step in range(20):
         indices = np.random.default_rng(step).permutation(found.train)[:10]
-        comparisons, batch = (
-            found.comparisons.compare(indices, 0, step),
-            found.batch(indices, 0, step),
-        )
-        assert torch.equal(batch.negative, torch.from_numpy(comparisons.negative))
-        for (anchor, positive), column in zip(comparisons.pairs, comparisons.negative, strict=True):
+        drawn = found.source.step_pairs(indices, 0, step)
+        batch = found.batch(indices, 0, step)
+        assert torch.equal(batch.negative, torch.from_numpy(drawn.negative))
+        for (anchor, positive), column in zip(drawn.pairs, drawn.negative, strict=True):
             assert opened.cites[anchor] & opened.cites[positive]
             if column < 0:
                 void += 1
                 continue
-            assert not opened.cites[anchor] & opened.cites[comparisons.pairs[column, 1]]
+            assert not opened.cites[anchor] & opened.cites[drawn.pairs[column, 1]]
     assert void < 40
 
 

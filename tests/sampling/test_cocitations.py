@@ -1,4 +1,3 @@
-import pickle
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,11 +10,7 @@ from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import TokenizationSpec
 from sciembed_train.sampling.cocitations import (
     CocitationSampling,
-    among,
-    derangement,
-    excluded_pairs,
-    flipped,
-    held_out_triplets,
+    excluded_by_cocitation,
 )
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
@@ -42,84 +37,25 @@ def pairs_of(batch, examples):
     return np.array([[names[i] for i in c.tolist()] for c in (batch.anchor, batch.positive)]).T
 
 
-def plainly_forbidden(pairs, cocited):
+def excluded_in_loops(pairs, cocited):
     return [[j in (a, p) or (min(a, j), max(a, j)) in cocited for _, j in pairs] for a, p in pairs]
 
 
 @given(st.data())
 @settings(max_examples=80, deadline=None)
-def test_forbidden_are_the_paper_its_positive_and_whatever_is_cocited_with_it(data):
+def test_excluded_are_the_paper_its_positive_and_whatever_is_cocited_with_it(data):
     paper = st.integers(0, 11)
     edge = st.tuples(paper, paper).filter(lambda e: e[0] < e[1])
     cocited = data.draw(st.sets(edge, max_size=20))
     pairs = data.draw(st.lists(st.tuples(paper, paper).filter(lambda e: e[0] != e[1]), min_size=1))
     known = np.sort(np.array([a * 12 + b for a, b in cocited], dtype=np.int64))
-    found = excluded_pairs(np.array(pairs), known, 12)
-    assert found.tolist() == plainly_forbidden(pairs, cocited)
-
-
-@given(st.integers(1, 12), st.integers(0, 40), st.integers(0, 10**6))
-@settings(max_examples=100, deadline=None)
-def test_a_derangement_never_uses_a_forbidden_place_nor_a_column_twice(n, more, seed):
-    generator = np.random.default_rng(seed)
-    excluded = np.eye(n, dtype=bool)
-    excluded[tuple(generator.integers(0, n, (2, more)))] = True
-    chosen = derangement(excluded, np.random.default_rng(seed))
-    used = chosen[chosen >= 0]
-    assert len(np.unique(used)) == len(used)
-    assert not excluded[np.flatnonzero(chosen >= 0), used].any()
-    assert excluded[chosen < 0].any(1).all()
-    again = derangement(excluded, np.random.default_rng(seed))
-    assert (again == chosen).all()
-
-
-@given(st.integers(2, 40), st.integers(0, 10**6))
-@settings(max_examples=60, deadline=None)
-def test_every_pair_has_a_negative_where_only_its_own_is_forbidden(n, seed):
-    chosen = derangement(np.eye(n, dtype=bool), np.random.default_rng(seed))
-    assert sorted(chosen.tolist()) == list(range(n))
-
-
-def test_every_other_pair_is_met_about_equally_often():
-    counts = np.zeros((5, 5))
-    for seed in range(4000):
-        chosen = derangement(np.eye(5, dtype=bool), np.random.default_rng(seed))
-        counts[np.arange(5), chosen] += 1
-    others = counts[~np.eye(5, dtype=bool)]
-    assert counts.diagonal().sum() == 0
-    assert abs(others / 1000 - 1).max() < 0.2
-
-
-def test_a_pair_is_turned_by_seed_epoch_and_its_number_alone():
-    pairs = np.arange(400).reshape(200, 2)
-    numbers = np.arange(200)
-    whole = flipped(pairs, numbers, 1, 2)
-    assert (np.sort(whole, axis=1) == pairs).all()
-    turned = whole[:, 0] > whole[:, 1]
-    assert 70 < turned.sum() < 130
-    some = np.array([150, 3, 77])
-    assert (flipped(pairs[some], some, 1, 2) == whole[some]).all()
-    for other in ((2, 2), (1, 3)):
-        assert (flipped(pairs, numbers, *other) != whole).any()
-
-
-def test_a_step_is_the_same_however_many_ranks_share_it(opened):
-    found = examples(opened)
-    indices = np.random.default_rng(0).permutation(found.train)[:12]
-    whole = found.batch(indices, 1, 5)
-    parts = [found.batch(indices, 1, 5, slice(r * 4, r * 4 + 4)) for r in range(3)]
-    assert torch.equal(torch.cat([p.negative for p in parts]), whole.negative)
-    together = np.concatenate([pairs_of(p, found) for p in parts])
-    assert (together == pairs_of(whole, found)).all()
-    shifted = [p.excluded + torch.tensor([4 * r, 0]) for r, p in enumerate(parts)]
-    assert torch.equal(torch.cat(shifted), whole.excluded)
-    expected = found.pairs[indices]
-    assert (np.sort(pairs_of(whole, found), axis=1) == expected).all()
+    found = excluded_by_cocitation(np.array(pairs), known, 12)
+    assert found.tolist() == excluded_in_loops(pairs, cocited)
 
 
 def test_no_negative_is_known_to_be_cocited(opened):
     found = examples(opened)
-    cocited = {divmod(int(key), 60) for key in found.comparisons.known}
+    cocited = {divmod(int(key), 60) for key in found.source.known}
     void = 0
     for step in range(20):
         indices = np.random.default_rng(step).permutation(found.train)[:10]
@@ -142,32 +78,6 @@ def test_a_plain_permutation_has_one_void_pair_a_step_on_average(opened):
         for step in range(300)
     ]
     assert 0.8 < np.mean(own) < 1.2
-
-
-def test_held_out_pairs_have_a_random_paper_that_is_none_of_theirs():
-    pairs = np.array([[0, 1], [2, 3], [4, 5]])
-    known = np.array([0 * 8 + 1, 2 * 8 + 3, 4 * 8 + 5, 0 * 8 + 6])
-    lengths = np.array([3, 3, 3, 3, 3, 3, 3, 0])
-
-    def alike(one, other):
-        return among(np.minimum(one, other) * 8 + np.maximum(one, other), known)
-
-    found = held_out_triplets(pairs, alike, lengths, 10)
-    assert (np.sort(found[:, :2], axis=1) == pairs).all()
-    for anchor, positive, negative in found.tolist():
-        assert negative not in (anchor, positive, 7)
-        assert {anchor, negative} != {0, 6}
-    assert (found == held_out_triplets(pairs, alike, lengths, 10)).all()
-    assert len(held_out_triplets(pairs, alike, lengths, 2)) == 2
-
-
-def test_opened_pairs_are_sent_without_their_tokens(opened):
-    found = examples(opened)
-    again = pickle.loads(pickle.dumps(found))
-    one, other = (e.batch(np.arange(6), 0, 0) for e in (found, again))
-    assert torch.equal(one.rows.ids, other.rows.ids)
-    assert found.fingerprint == examples(opened).fingerprint
-    assert found.fingerprint != examples(opened, negatives="randperm").fingerprint
 
 
 @pytest.mark.parametrize(

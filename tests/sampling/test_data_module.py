@@ -12,7 +12,6 @@ from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.data_module import TrainingData
 from sciembed_train.sampling.tasks import TaskSampling
-from sciembed_train.sampling.triplets import choose_dev
 from tests.helpers.small_corpus import write_small_corpus
 from tests.helpers.tasks import write_tasks
 
@@ -115,17 +114,6 @@ def test_validation_has_each_paper_once_over_all_ranks(corpus, tiny_bert, monkey
     columns = (data.dev.anchor, data.dev.positive, data.dev.negative)
     rebuilt = np.stack([data.examples.dev_papers[c.numpy()] for c in columns], axis=1)
     assert (rebuilt == Corpus.open(corpus).triplets("dev")).all()
-
-
-def test_dev_triplets_are_limited_by_whole_queries():
-    triplets = np.array([[q, 100 + q, 200 + k] for q in range(50) for k in range(q % 4 + 1)])
-    chosen = choose_dev(triplets, 30)
-    assert 0 < len(chosen) <= 30
-    for query in np.unique(chosen[:, 0]):
-        assert (chosen[:, 0] == query).sum() == (triplets[:, 0] == query).sum()
-    assert (chosen == choose_dev(triplets, 30)).all()
-    assert choose_dev(triplets, 1000) is triplets
-    assert len(choose_dev(triplets, 1)) >= 1
 
 
 def test_the_time_spent_waiting_is_added_up(corpus, tiny_bert):

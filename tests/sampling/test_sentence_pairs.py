@@ -10,8 +10,9 @@ from sciembed_train.corpus.alignment.alignments import alignment_folder, read_al
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import TokenizationSpec
-from sciembed_train.sampling.cocitations import CocitationSampling, flipped
+from sciembed_train.sampling.cocitations import CocitationSampling
 from sciembed_train.sampling.sentence_pairs import SentencePairSampling
+from sciembed_train.sampling.step_pairs import flipped
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
 from tests.helpers.cocited import write_sentenced_corpus

@@ -17,8 +17,8 @@ from sciembed_train.corpus.store.corpus_folder import (
 from sciembed_train.corpus.store.token_store import write_document_store
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import Examples, TokenizationSpec
-from sciembed_train.sampling.span_batch import Slices, span_batch
 from sciembed_train.sampling.span_positions import TRAIN, Rule, uniforms
+from sciembed_train.sampling.span_slicing import Slices, span_batch
 from sciembed_train.sampling.spans import SpanSampling
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer

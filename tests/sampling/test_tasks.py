@@ -10,7 +10,6 @@ from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import TokenizationSpec
-from sciembed_train.sampling.plan import plan_for
 from sciembed_train.sampling.tasks import TaskSampling
 from sciembed_train.text.input_format import FORMATS, InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
@@ -69,7 +68,7 @@ def told_of(part):
 def test_a_batch_holds_the_examples_of_the_plan_under_the_formats_of_their_tasks(corpus, tiny_bert):
     examples = opened(corpus, tiny_bert)
     folder = corpus.tasks()
-    plan = plan_for(examples, 40, 0)
+    plan = examples.plan(40, 0)
     read, text = reader(corpus, tiny_bert)
     for step in (0, 7, 31):
         indices = plan.indices(step)
@@ -150,10 +149,10 @@ def test_ranks_have_together_what_one_process_has_and_every_task_each(corpus, ti
         return sorted(found)
 
     for step in (0, 5):
-        one = plan_for(examples, 64, 3)
+        one = examples.plan(64, 3)
         alone = examples.batch(one.indices(step), 0, step, one.share(0))
         for world_size in (2, 4, 8):
-            plan = plan_for(examples, 64, 3, world_size)
+            plan = examples.plan(64, 3, world_size)
             shares = [
                 examples.batch(plan.indices(step), 0, step, plan.share(rank))
                 for rank in range(world_size)
@@ -216,13 +215,13 @@ def test_another_draw_or_corpus_is_another_experiment(corpus, tiny_bert, tmp_pat
 
 def test_epochs_may_be_capped_and_the_published_order_reproduced(corpus, tiny_bert):
     capped = opened(corpus, tiny_bert, TaskSampling(epoch="capped"))
-    plan = plan_for(capped, 64, 0)
+    plan = capped.plan(64, 0)
     smallest = min(capped.sizes)
     assert plan.counted == (smallest,) * 8
     assert plan.quotas == (8,) * 8
     assert plan.steps_per_epoch == smallest // 8
     published = opened(corpus, tiny_bert, TaskSampling(reproduce=True))
-    plan = plan_for(published, 16, 0)
+    plan = published.plan(16, 0)
     batch = published.batch(plan.indices(0), 0, 0)
     assert [(part.task, len(part)) for part in batch.parts] == [(name, 2) for name in EIGHT]
     last = published.batch(plan.indices(plan.steps_per_epoch - 1), 0, 0)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
 from sciembed_train.corpus.store.corpus_folder import SPLITS
 from sciembed_train.errors import UserError
-from sciembed_train.sampling.citing_pairs import CitingPairs
+from sciembed_train.sampling.citing_pairs import CitingSentencePairs
 from tests.helpers.worlds import big_world, digest, mine, shown, split_of, worlds
 
 
@@ -254,14 +254,14 @@ def test_a_text_of_several_rows_is_held_out_and_forbidden_by_all_that_it_cites(t
     train = {texts[i].split()[1] for i in corpus.sentence_pairs("train").ravel()}
     assert train == {"one", "two", "four", "five", "seven"}
     assert {texts[i].split()[1] for i in corpus.sentence_pairs("test").ravel()} >= {"three", "six"}
-    pairs = CitingPairs(corpus, "derangement", 0)
+    pairs = CitingSentencePairs(corpus, "derangement", 0)
     five, four = (
         np.array([i for i, t in enumerate(texts) if t.split()[1] == w]) for w in ("five", "four")
     )
     assert len(five) == 2
-    assert pairs.excluded(np.stack([five, five[::-1]], axis=1)).all()
-    assert pairs.alike(five, five[::-1]).all()
-    assert pairs.alike(four, five[:1]).all()
+    assert pairs.excluded_negatives(np.stack([five, five[::-1]], axis=1)).all()
+    assert pairs.related(five, five[::-1]).all()
+    assert pairs.related(four, five[:1]).all()
 
 
 def test_papers_without_a_text_are_cited_like_others(tmp_path):

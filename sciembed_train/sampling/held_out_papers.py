@@ -1,0 +1,69 @@
+"""Held-out examples of papers: which of them, and the batches that one rank encodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from sciembed_train.batch import DevTriplets, PaperBatch, TokenRows
+from sciembed_train.corpus.store.token_store import TokenStore
+
+PAPERS_PER_BATCH = 128  # of a validation batch; the encoder splits it further by tokens
+
+
+class PaperBatches(Sequence[PaperBatch]):
+    """Batches of the papers that one rank encodes for validation, longest first.
+
+    Args:
+        tokens: their store.
+        papers: all of them.
+        max_length: tokens of a text at most, special tokens included.
+        rank, world_size: every ``world_size``-th is this rank's.
+        formats: the format that reads each, where there are several.
+    """
+
+    def __init__(
+        self,
+        tokens: TokenStore,
+        papers: np.ndarray,
+        max_length: int,
+        rank: int,
+        world_size: int,
+        formats: np.ndarray | None = None,
+    ) -> None:
+        self.tokens, self.papers, self.max_length = tokens, papers, max_length
+        self.formats = formats
+        self.slots = np.argsort(-tokens.lengths[papers], kind="stable")[rank::world_size]
+
+    def __len__(self) -> int:
+        return -(-len(self.slots) // PAPERS_PER_BATCH)
+
+    def __getitem__(self, index: Any) -> Any:
+        slots = self.slots[index * PAPERS_PER_BATCH : (index + 1) * PAPERS_PER_BATCH]
+        ids, lengths = self.tokens.rows(self.papers[slots], self.max_length)
+        rows = TokenRows(torch.from_numpy(ids), torch.from_numpy(lengths))
+        formats = None if self.formats is None else torch.from_numpy(self.formats[slots])
+        return PaperBatch(rows, torch.from_numpy(slots), formats=formats)
+
+
+def by_slots(triplets: np.ndarray) -> tuple[np.ndarray, DevTriplets]:
+    """The distinct papers of held-out triplets, and the triplets as positions among them."""
+    papers, where = np.unique(triplets, return_inverse=True)
+    slots = torch.from_numpy(where.reshape(triplets.shape).astype(np.int64))
+    return papers, DevTriplets(slots[:, 0], slots[:, 1], slots[:, 2], len(papers))
+
+
+def choose_dev(triplets: np.ndarray, limit: int) -> np.ndarray:
+    """At most ``limit`` triplets, all of a query's or none, always the same ones."""
+    if len(triplets) <= limit:
+        return triplets
+    queries, query, counts = np.unique(triplets[:, 0], return_inverse=True, return_counts=True)
+    order = np.random.default_rng(0).permutation(len(queries))
+    fits = np.cumsum(counts[order]) <= limit
+    fits[0] = True  # a single query may have more than the limit
+    keep = np.zeros(len(queries), dtype=bool)
+    keep[order[fits]] = True
+    return triplets[keep[query.reshape(-1)]]

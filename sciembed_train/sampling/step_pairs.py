@@ -1,0 +1,143 @@
+"""The pairs of an optimiser step over all ranks, and their in-batch negatives.
+
+Aspire, Mysore, Cohan and Hope (2022), section 3: the negative of a pair is the positive of another
+pair of the same step. Pairs, directions and negatives are functions of (seed, epoch, step) and not
+of the number of ranks.
+
+Shapes: ``N`` pairs of the step over all ranks, ``K`` texts or pairs of them, ``M`` held-out pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciembed_train.corpus.store.corpus_folder import Corpus
+from sciembed_train.sampling.span_positions import uniforms
+
+DIRECTION_STREAM, NEGATIVE_STREAM = 2, 3  # of the draws, beside the streams of spans
+
+Pairs = NDArray[np.integer]
+Related = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]
+Negatives = Literal["derangement", "randperm"]
+
+
+@dataclass(frozen=True)
+class StepPairs:
+    """The pairs of an optimiser step over all ranks, and their negatives.
+
+    Args:
+        pairs: anchor and positive of each, ``[N, 2]``.
+        excluded: which pair's positive is no negative of which anchor, ``[N, N]``.
+        negative: the pair whose positive is each pair's negative, ``[N]``; -1 where there is none.
+    """
+
+    pairs: Pairs
+    excluded: NDArray[np.bool_]
+    negative: NDArray[np.int64]
+
+
+class PairSource:
+    """The pairs of a corpus; a subclass knows which texts are related and so no negatives.
+
+    Args:
+        train: the training pairs, ``[n, 2]``; may be memory-mapped.
+        held_out: those to validate on, ``[m, 2]``.
+        negatives: as for `CocitationSampling`.
+        seed: of every draw.
+    """
+
+    no_negative: ClassVar[str] = ""  # why a pair may have no negative, for `show`
+
+    def __init__(self, train: Pairs, held_out: Pairs, negatives: Negatives, seed: int) -> None:
+        self.train, self.held_out = train, held_out
+        self.negatives, self.seed = negatives, seed
+
+    def excluded_negatives(self, pairs: Pairs) -> NDArray[np.bool_]:
+        """Which pair's positive is no negative of which anchor, ``[N, N]``."""
+        raise NotImplementedError
+
+    def related(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether each text of the left is known to be related to that of the right, ``[K]``."""
+        raise NotImplementedError
+
+    def title(self, corpus: Corpus, paper_ids: list[str], number: int) -> str:
+        """What a training pair is, for `show`."""
+        raise NotImplementedError
+
+    def text_source(self, paper_ids: list[str], text: int) -> str:
+        """What a text is, for `show`; empty where the title says it."""
+        return ""
+
+    def step_pairs(self, indices: np.ndarray, epoch: int, step: int) -> StepPairs:
+        """The step's pairs, each in its direction of this epoch, and their negatives."""
+        pairs = flipped(np.asarray(self.train[indices], np.int64), indices, self.seed, epoch)
+        excluded = self.excluded_negatives(pairs)
+        generator = np.random.default_rng((self.seed, NEGATIVE_STREAM, step))
+        if self.negatives == "derangement":
+            return StepPairs(pairs, excluded, derangement(excluded, generator))
+        return StepPairs(pairs, excluded, generator.permutation(len(pairs)))
+
+    def held_out_triplets(self, lengths: np.ndarray, limit: int) -> NDArray[np.int64]:
+        """The held-out pairs, each with a random negative: see `held_out_triplets`."""
+        return held_out_triplets(np.asarray(self.held_out), self.related, lengths, limit)
+
+
+def flipped(pairs: Pairs, indices: np.ndarray, seed: int, epoch: int) -> Pairs:
+    """The pairs ``[N, 2]``, each in a direction that (seed, epoch, its number) decides."""
+    coins = uniforms(seed, DIRECTION_STREAM, epoch, np.asarray(indices, dtype=np.int64), 1) < 0.5
+    return np.where(coins, pairs[:, ::-1], pairs)
+
+
+def derangement(excluded: NDArray[np.bool_], generator: np.random.Generator) -> NDArray[np.int64]:
+    """A permutation that gives each row a column that is not excluded; -1 where there is none.
+
+    A random permutation whose excluded entries are repaired by exchanging with a random row, where
+    that is allowed for both. With only the diagonal excluded, two rows are enough for every row to
+    have a column.
+    """
+    columns = generator.permutation(len(excluded))
+    rows = np.arange(len(columns))
+    for row in np.flatnonzero(excluded[rows, columns]):
+        if not excluded[row, columns[row]]:
+            continue  # an earlier exchange has repaired it
+        allowed = ~excluded[row, columns] & ~excluded[:, columns[row]]
+        # Also with a row that is itself still excluded, if the exchange repairs both.
+        candidates = np.flatnonzero(allowed)
+        if len(candidates):
+            other = generator.choice(candidates)
+            columns[row], columns[other] = columns[other], columns[row]
+    return np.where(excluded[rows, columns], -1, columns)
+
+
+def held_out_triplets(
+    pairs: Pairs, related: Related, lengths: np.ndarray, limit: int
+) -> NDArray[np.int64]:
+    """Held-out pairs, each with a random text of the corpus: ``[M, 3]``, always the same.
+
+    Args:
+        pairs: ``[n, 2]`` held-out pairs.
+        related: whether texts are known to be related to others; such are no negatives.
+        lengths: tokens of each text; those without any are no negatives.
+        limit: most pairs.
+    """
+    generator = np.random.default_rng(0)
+    if len(pairs) > limit:
+        pairs = pairs[np.sort(generator.permutation(len(pairs))[:limit])]
+    pairs = np.where(generator.random(len(pairs))[:, None] < 0.5, pairs, pairs[:, ::-1])
+    readable = np.flatnonzero(lengths > 0)
+    negatives = np.full(len(pairs), -1, dtype=np.int64)
+    for _ in range(100):
+        missing = np.flatnonzero(negatives < 0)
+        if not len(missing) or not len(readable):
+            break
+        drawn = generator.choice(readable, len(missing))
+        anchor = pairs[missing, 0].astype(np.int64)
+        usable = (drawn != anchor) & (drawn != pairs[missing, 1]) & ~related(anchor, drawn)
+        negatives[missing[usable]] = drawn[usable]
+    kept = negatives >= 0
+    return np.concatenate([pairs[kept], negatives[kept, None]], axis=1).astype(np.int64)

@@ -1,0 +1,71 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from sciembed_train.errors import UserError
+from sciembed_train.sampling.base import Examples, Sampling, fingerprint, named_class
+from sciembed_train.sampling.plan import Plan
+from sciembed_train.sampling.spans import SpanSampling
+
+
+class Bare(Examples):
+    """What a class must have at least."""
+
+    name, train, fingerprint, dev = "spans", 20, "0" * 16, ()
+
+    def batch(self, indices, epoch, step, share=slice(None)):
+        return None
+
+    def dev_items(self, rank, world_size):
+        return []
+
+    def describe(self, corpus, plan, count):
+        return []
+
+
+class Asking(Bare):
+    queries = np.repeat(np.arange(5), 4)
+
+
+def test_examples_fill_steps_once_an_epoch_unless_they_plan_themselves():
+    assert isinstance(Bare(), Examples)
+    assert Bare().plan(4, 7, 2) == Plan(20, 4, 7, 2)
+    assert Bare().notes == ()
+    assert Bare().min_batch_size == 1
+
+
+def test_only_examples_with_queries_can_be_grouped():
+    with pytest.raises(UserError, match=r"data\.group_by_query keeps .* gives spans"):
+        Bare().plan(4, 0, by_query=True)
+    plan = Asking().plan(4, 0, by_query=True)
+    assert len(np.unique(Asking.queries[plan.indices(0)])) == 1
+
+
+def test_a_sampling_needs_no_alignment_unless_it_names_a_model():
+    sampling = SpanSampling()
+    assert sampling.alignment_model(SimpleNamespace(info={})) == ""
+    assert sampling.with_alignment("name") is sampling
+
+
+def test_a_fingerprint_changes_with_sources_facts_and_examples():
+    def digits(source="a", fact="key", row=1):
+        corpus = SimpleNamespace(info={"sources": [{"sha256": source}]})
+        return fingerprint(corpus, [fact], np.array([[row, 2]]))
+
+    assert digits() == digits()
+    assert len(digits()) == 16
+    assert len({digits(), digits(source="b"), digits(fact="other"), digits(row=3)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("no.such.Thing", "cannot be imported"),
+        ("sciembed_train.sampling.base.Nothing", "cannot be imported"),
+        ("sciembed_train.sampling.plan.Plan", "is no Sampling"),
+    ],
+)
+def test_a_class_path_that_names_no_sampling_is_refused(path, message):
+    with pytest.raises(UserError, match=message):
+        named_class(path, Sampling)
