@@ -233,12 +233,9 @@ def evaluate(
         0.41
     """
     from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
+    from sciembed_train.inference.output_file import writable, write_json
 
-    target = None
-    if to is not None:
-        from sciembed_train.inference.output_file import writable, write_json
-
-        target = writable(Path(to))
+    target = None if to is None else writable(Path(to))
     name = None if model is None else str(model)
     request = EvaluateSettings(benchmark, data, name, quiet=not progress, **settings)
     from sciembed_train.evaluation.run_benchmark import run_benchmark

@@ -1,12 +1,12 @@
-"""Linear probes: what a straight cut through frozen embeddings can tell of papers.
+"""Linear probes: linear classifiers and regressors on frozen embeddings.
 
-SciRepEval, Singh et al. (2023), as its evaluation code has it: linear support vector machines on
-the embeddings as they are, the cost found by cross-validation on the training papers. The code
-takes its machines from sklearn-contrib-lightning where that is installed. Here they are always
-scikit-learn's, which is to say liblinear's coordinate descent on the dual with an intercept, so
-that the same embeddings give the same numbers everywhere.
+SciRepEval, Singh et al. (2023), as in its evaluation code: linear support vector machines on the
+unchanged embeddings, the cost chosen by cross-validation on the training papers. That code uses
+sklearn-contrib-lightning where it is installed. Here it is always scikit-learn: liblinear's
+coordinate descent on the dual with an intercept, so that the same embeddings give the same numbers
+on every machine.
 
-Shapes: ``N`` training papers, ``M`` papers to be told, ``D`` width, ``C`` labels.
+Shapes: ``N`` training papers, ``M`` papers to predict, ``D`` width, ``C`` labels.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ CLASS_COSTS = tuple(10.0**e for e in range(-2, 3))
 NUMBER_COSTS = tuple(10.0**e for e in range(-4, 3))
 DEFAULT_COST = 1.0
 MULTI_LABEL_ITERATIONS = 10_000
-# Numbers in the training matrix from which on the grid is worth its own processes; the fits are
-# the same in one.
+# Size of the training matrix from which on the grid runs in several processes; the results are the
+# same in one.
 LARGE = 2_000_000
 
-# The solver that the published runs had; scikit-learn now takes the primal one, many times slower
-# here, where there are more papers than numbers in an embedding.
-_DUAL: Any = True  # its type is given as text alone
+# The solver of the published runs; scikit-learn now takes the primal one by default, many times
+# slower with more papers than dimensions.
+_DUAL: Any = True  # scikit-learn annotates it as text alone
 
 
 @dataclass
-class ProbeScore:
-    """What probes tell of new papers.
+class ProbeResult:
+    """Predictions of probes for the test papers.
 
     Args:
         found: class numbers ``[M]``, numbers ``[M]``, or 0 and 1 ``[M, C]``.
-        costs: the cost of each machine, one or one a label.
-        untuned: machines that took the default cost: too few papers for a grid.
-        constant: labels that all or none of the training papers have: told alike of every paper.
-        unfinished: machines that stopped at the most iterations before they had converged.
+        costs: the cost of the machine, or of each label's.
+        untuned: machines with the default cost, for lack of papers for a grid.
+        constant: labels that all or none of the training papers have: predicted the same for all.
+        unfinished: machines that stopped at the iteration limit before they converged.
     """
 
-    found: Any
+    predictions: Any
     costs: list[float] = field(default_factory=list)
     untuned: int = 0
     constant: int = 0
@@ -62,76 +62,76 @@ class ProbeScore:
 def classification_probe(
     x: Float32[np.ndarray, "N D"],
     y: Int64[np.ndarray, " N"],
-    new: Float32[np.ndarray, "M D"],
+    test_vectors: Float32[np.ndarray, "M D"],
     grid: bool = True,
-) -> ProbeScore:
-    """The class of each new paper, by a linear SVM with the squared hinge.
+) -> ProbeResult:
+    """The class of each test paper, by a linear SVM with the squared hinge.
 
     Args:
         x: embeddings of the training papers.
         y: their classes.
-        new: embeddings of the papers to be told.
+        test_vectors: embeddings of the papers to predict.
         grid: choose the cost from `CLASS_COSTS` by the accuracy in `FOLDS` stratified folds, not
             shuffled; otherwise it is `DEFAULT_COST`, as in few-shot runs.
     """
     from sklearn.svm import LinearSVC
 
-    told = ProbeScore(np.empty(len(new), dtype=np.int64))
+    result = ProbeResult(np.empty(len(test_vectors), dtype=np.int64))
     counts = np.unique(y, return_counts=True)[1]
     if len(counts) < 2:
-        told.found[:] = y[0]
-        told.constant = 1
-        return told
+        result.predictions[:] = y[0]
+        result.constant = 1
+        return result
     machine = LinearSVC(loss="squared_hinge", dual=_DUAL, random_state=SEED)
     # With as many members in two classes, no fold is left with a single class to learn from.
     folds = min(FOLDS, int(np.sort(counts)[-2])) if grid else None
-    fitted = _fit(machine, CLASS_COSTS, folds, x, y, told)
-    told.found[:] = fitted.predict(new)
-    return told
+    trained = _train(machine, CLASS_COSTS, folds, x, y, result)
+    result.predictions[:] = trained.predict(test_vectors)
+    return result
 
 
 def multi_label_probe(
     x: Float32[np.ndarray, "N D"],
     y: Int64[np.ndarray, "N C"],
-    new: Float32[np.ndarray, "M D"],
-) -> ProbeScore:
-    """Which labels each new paper has: one against the rest, linear SVMs with the hinge.
+    test_vectors: Float32[np.ndarray, "M D"],
+) -> ProbeResult:
+    """The labels of each test paper: one against the rest, linear SVMs with the hinge.
 
     Each label has its own cost, chosen as in `classification_probe`, in few-shot runs too.
     """
     from sklearn.svm import LinearSVC
 
-    told = ProbeScore(np.zeros((len(new), y.shape[1]), dtype=np.int64))
+    result = ProbeResult(np.zeros((len(test_vectors), y.shape[1]), dtype=np.int64))
     for label, column in enumerate(y.T):
         rarer = int(min(column.sum(), len(column) - column.sum()))
         if not rarer:
-            told.found[:, label] = column[0]
-            told.constant += 1
+            result.predictions[:, label] = column[0]
+            result.constant += 1
             continue
         machine = LinearSVC(
             loss="hinge", dual=_DUAL, max_iter=MULTI_LABEL_ITERATIONS, random_state=SEED
         )
-        fitted = _fit(machine, CLASS_COSTS, min(FOLDS, rarer), x, column, told)
-        told.found[:, label] = fitted.predict(new)
-    return told
+        trained = _train(machine, CLASS_COSTS, min(FOLDS, rarer), x, column, result)
+        result.predictions[:, label] = trained.predict(test_vectors)
+    return result
 
 
 def regression_probe(
     x: Float32[np.ndarray, "N D"],
     y: Float[np.ndarray, " N"],
-    new: Float32[np.ndarray, "M D"],
-) -> ProbeScore:
-    """A number for each new paper, by linear support vector regression.
+    test_vectors: Float32[np.ndarray, "M D"],
+) -> ProbeResult:
+    """A number for each test paper, by linear support vector regression.
 
     The cost is chosen from `NUMBER_COSTS` by R2 in `FOLDS` folds, not shuffled.
     """
     from sklearn.svm import LinearSVR
 
-    told = ProbeScore(np.empty(len(new), dtype=np.float64))
+    result = ProbeResult(np.empty(len(test_vectors), dtype=np.float64))
     machine = LinearSVR(dual=_DUAL, random_state=SEED)
     folds = FOLDS if len(y) >= 2 * FOLDS else 0  # R2 needs two papers in each fold
-    told.found[:] = _fit(machine, NUMBER_COSTS, folds, x, y, told).predict(new)
-    return told
+    result.predictions[:] = _train(machine, NUMBER_COSTS, folds, x, y, result).predict(test_vectors)
+    return result
 
 
 def class_samples(
@@ -143,16 +143,16 @@ def class_samples(
     run; the first ``runs`` of them are taken. A class with fewer papers is absent from some.
 
     Raises:
-        UserError: there is but one fold, or more folds than any class has papers.
+        UserError: there is one fold alone, or more folds than any class has papers.
     """
     from sklearn.model_selection import StratifiedKFold
 
     folds = ceil(len(y) / size)
-    most = int(np.bincount(y).max())
-    if not 2 <= folds <= most:
+    largest_class = int(np.bincount(y).max())
+    if not 2 <= folds <= largest_class:
         raise UserError(
             f"sample_size {size} makes {folds} folds of {len(y)} training papers; there must be 2 "
-            f"or more, and no more than the largest class has papers ({most})."
+            f"or more, and no more than the largest class has papers ({largest_class})."
         )
     with _quiet():
         return [fold for _, fold in islice(StratifiedKFold(folds).split(y, y), runs)]
@@ -169,18 +169,18 @@ def label_samples(
     members = [np.flatnonzero(column) for column in y.T]
     samples = []
     for run in range(runs):
-        # The published draws come from numpy's older generator, which alone gives them again.
+        # The published draws come from numpy's older generator; the new one draws differently.
         draw = np.random.RandomState(SEED + run)
-        few = [draw.choice(m, min(size, len(m)), replace=False) for m in members if len(m)]
-        samples.append(np.unique(np.concatenate(few)))
+        drawn = [draw.choice(m, min(size, len(m)), replace=False) for m in members if len(m)]
+        samples.append(np.unique(np.concatenate(drawn)))
     return samples
 
 
 def check_installed() -> None:
-    """Make sure that there is scikit-learn.
+    """Check that scikit-learn is installed.
 
     Raises:
-        UserError: there is none.
+        UserError: it is not.
     """
     try:
         import sklearn  # noqa: F401
@@ -191,18 +191,18 @@ def check_installed() -> None:
         ) from error
 
 
-def _fit(
-    machine: Any, costs: tuple[float, ...], folds: int | None, x: Any, y: Any, told: ProbeScore
+def _train(
+    machine: Any, costs: tuple[float, ...], folds: int | None, x: Any, y: Any, result: ProbeResult
 ) -> Any:
-    """The machine fitted on all training papers, at the best cost or, without folds, the default.
+    """The machine trained on all training papers, at the best cost or, without folds, the default.
 
     Args:
-        machine: not fitted yet.
+        machine: not trained yet.
         costs: to choose from.
-        folds: None where no cost is to be chosen; below 2 where none can be.
+        folds: None where the cost is not chosen; below 2 where it cannot be.
         x: embeddings.
-        y: what is to be learned.
-        told: is told of the machine.
+        y: classes, labels or numbers.
+        result: counts the machine.
     """
     from sklearn.model_selection import GridSearchCV
 
@@ -211,18 +211,18 @@ def _fit(
         if folds is not None and folds >= 2:
             jobs = _cores() if x.size >= LARGE else 1
             grid = GridSearchCV(machine, {"C": list(costs)}, cv=folds, n_jobs=jobs)
-            fitted = grid.fit(x, y).best_estimator_
+            trained = grid.fit(x, y).best_estimator_
         else:
-            told.untuned += folds is not None
-            fitted = machine.set_params(C=DEFAULT_COST).fit(x, y)
-    told.costs.append(float(fitted.C))
-    told.unfinished += int(np.max(fitted.n_iter_) >= fitted.max_iter)
-    return fitted
+            result.untuned += folds is not None
+            trained = machine.set_params(C=DEFAULT_COST).fit(x, y)
+    result.costs.append(float(trained.C))
+    result.unfinished += int(np.max(trained.n_iter_) >= trained.max_iter)
+    return trained
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the warnings that tell what `ProbeScore` counts, or what `class_samples` says."""
+    """Without the warnings on what `ProbeResult` counts and `class_samples` checks."""
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
@@ -232,5 +232,5 @@ def _quiet() -> Iterator[None]:
 
 
 def _cores() -> int:
-    there = getattr(os, "sched_getaffinity", None)
-    return len(there(0)) if there else os.cpu_count() or 1
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -50,16 +50,16 @@ def aligned(
     progress: Progress | None = None,
     device: str = "auto",
 ) -> str:
-    """The name of an alignment of a corpus's pairs, which is made unless it is there.
+    """The name of an alignment of a corpus's pairs, which is made unless it exists.
 
-    Several processes may ask at once: one makes it, the others wait.
+    Several processes may call this at once: one makes it, the others wait.
 
     Args:
         corpus: mined for co-citations.
         model: a model folder, a run's folder or a hub name; or the name of an alignment.
-        settings: how; they and the model's files name the alignment.
-        name: a name of the user's own instead.
-        progress: is told how far it is.
+        settings: how sentences are aligned; they and the model's files name the alignment.
+        name: a name instead of that one.
+        progress: reports the stages.
         device: where the model runs; ``auto`` takes a GPU where there is one.
 
     Raises:
@@ -85,7 +85,7 @@ def aligned(
             to.parent.mkdir(exist_ok=True)
             with FileLock(to.parent / f".{name}.lock"):
                 if not (to / MARKER).is_file():
-                    _make(corpus, place, settings, to, known_by, progress, device)
+                    _write_alignment(corpus, place, settings, to, known_by, progress, device)
     except PermissionError as error:
         raise UserError(f"{to} cannot be written: {error.strerror}.") from error
     if json.loads((to / MARKER).read_text(encoding="utf-8")).get("known_by") != known_by:
@@ -96,7 +96,7 @@ def aligned(
     return name
 
 
-def _make(
+def _write_alignment(
     corpus: Corpus,
     place: Path,
     settings: AlignSettings,
@@ -122,17 +122,17 @@ def _make(
         counts: dict[str, Any] = {}
         with progress.stage("aligning", sum(map(len, pairs.values())), "pairs") as stage:
             for split, rows in pairs.items():
-                of = np.searchsorted(papers, rows)
-                looked_at = np.searchsorted(numbers, chosen[split].contexts)
-                found = np.empty((len(rows), 4), np.int16)
+                paper_rows = np.searchsorted(papers, rows)
+                context_rows = np.searchsorted(numbers, chosen[split].contexts)
+                aligned_rows = np.empty((len(rows), 4), np.int16)
                 for at in range(0, len(rows), CHUNK):
                     part = slice(at, min(at + CHUNK, len(rows)))
                     range_starts = chosen[split].range_starts[part.start : part.stop + 1]
-                    mine = looked_at[range_starts[0] : range_starts[-1]]
-                    of_pairs = Grouped(contexts.vectors, range_starts - range_starts[0], mine)
-                    found[part] = align_pairs(of[part], sentences, of_pairs, by)
+                    part_rows = context_rows[range_starts[0] : range_starts[-1]]
+                    by_pair = Grouped(contexts.vectors, range_starts - range_starts[0], part_rows)
+                    aligned_rows[part] = align_pairs(paper_rows[part], sentences, by_pair, by)
                     stage.reach(stage.done + part.stop - part.start)
-                np.save(folder / f"{split}.npy", found)
+                np.save(folder / f"{split}.npy", aligned_rows)
                 with_any = chosen[split].pairs_with_any
                 counts[split] = {"pairs": len(rows), "with_contexts": with_any}
         shutil.rmtree(work)
@@ -181,10 +181,10 @@ class _Encoding:
 
 
 def similarity_of(place: Path, asked: By) -> By:
-    """What the vectors of a model folder are compared by.
+    """How the vectors of a model folder are compared.
 
     Raises:
-        UserError: the model has no vector of a sentence by itself, or records what is not built.
+        UserError: the model has no vector of a sentence by itself, or records another similarity.
     """
     from sciembed_train.encoder.io.model_metadata import read_metadata
 
@@ -196,10 +196,10 @@ def similarity_of(place: Path, asked: By) -> By:
         )
     if asked != "recorded":
         return asked
-    found = recorded.similarity or "euclidean"
-    if found not in (known := get_args(By)[1:]):
+    similarity = recorded.similarity or "euclidean"
+    if similarity not in (known := get_args(By)[1:]):
         raise UserError(
-            f"{place} compares its vectors by {found}; sentences are aligned by "
+            f"{place} compares its vectors by {similarity}; sentences are aligned by "
             f"{', '.join(known)}. Name the one to use with --similarity."
         )
-    return cast(By, found)
+    return cast(By, similarity)

@@ -16,7 +16,7 @@ from sciembed_train.inference.matching import Match, Matcher, Plan, SentenceVect
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was found between the sentences of two papers.
+    """The distances between the sentences of two papers.
 
     Args:
         ids: of the papers.

@@ -129,7 +129,7 @@ def embed(
     """
     from filelock import FileLock, Timeout
 
-    from sciembed_train.inference.resumable_output import OneEach, SentencesEach
+    from sciembed_train.inference.resumable_output import PaperVectors, SentenceVectorLists
 
     by_sentence = encoder.pooling.per_sentence
     if by_sentence and target.suffix == ".npy":
@@ -139,13 +139,15 @@ def embed(
             "pooling for one vector a paper with --pooling mean or cls."
         )
     folder = target.parent / f"{target.name}.partial"
-    partial = (SentencesEach if by_sentence else OneEach)(folder, len(papers), encoder.dim)
+    partial = (SentenceVectorLists if by_sentence else PaperVectors)(
+        folder, len(papers), encoder.dim
+    )
     sentences = None
     try:
         with FileLock(str(target.parent / f".{target.name}.lock"), timeout=0) as lock:
             try:
                 done = _compute(encoder, papers, partial, target, settings, restart, quiet)
-                if isinstance(partial, SentencesEach):
+                if isinstance(partial, SentenceVectorLists):
                     sentences = int(partial.counts().sum())
                 _finish(papers, partial, target)
             finally:
@@ -195,7 +197,7 @@ def _compute(
     restart: bool,
     quiet: bool,
 ) -> int:
-    """Fill the partial vectors; returns how many papers were done before."""
+    """Fill the partial vectors; returns the number of papers that were done before."""
     from sciembed_train.inference.embedding import (
         chunk_size,
         describe,
@@ -223,20 +225,20 @@ def _compute(
     }
     if restart:
         shutil.rmtree(folder, ignore_errors=True)
-    begun = _begun(partial.vectors, plan, target)
-    if begun == len(papers):
+    already_done = _papers_done(partial.vectors, plan, target)
+    if already_done == len(papers):
         return len(papers)
-    if begun is None:
+    if already_done is None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         if target.suffix == ".npy":
             _write_ids(folder / "ids.txt", papers)
         partial.open(None)
         write_json(folder / "done.json", {"papers": 0})
-        write_json(folder / "plan.json", plan)  # last: with it, the folder is whole
+        write_json(folder / "plan.json", plan)  # last: with it, the folder is complete
     else:
-        partial.open(begun)
-    at = begun or 0
+        partial.open(already_done)
+    at = already_done or 0
     texts = ((paper.title, paper.abstract) for paper in islice(papers, at, None))
     try:
         with Progress(quiet).stage("embedding", len(papers), "papers") as stage:
@@ -249,7 +251,7 @@ def _compute(
                 parts: Iterator[Any] = in_papers(encoder, map(sentenced, texts), settings, done)
             else:
                 rows = token_chunks(encoder, texts, size)
-                parts = (encode(encoder, few, settings, done) for few in rows)
+                parts = (encode(encoder, batch, settings, done) for batch in rows)
             for part in parts:
                 partial.add(part)
                 at += len(part)
@@ -257,21 +259,21 @@ def _compute(
     except KeyboardInterrupt:
         print(f"Stopped after {at:,} papers; the same command continues.", file=sys.stderr)
         raise
-    return begun or 0
+    return already_done or 0
 
 
-def _begun(vectors: Path, plan: dict[str, Any], target: Path) -> int | None:
+def _papers_done(vectors: Path, plan: dict[str, Any], target: Path) -> int | None:
     """Papers that an unfinished run of the same plan has done; None where there is no such run."""
     folder = vectors.parent
     try:
-        there = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+        earlier = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
         done = json.loads((folder / "done.json").read_text(encoding="utf-8"))["papers"]
     except (OSError, ValueError, KeyError):
         return None
-    if there == plan:
-        # Killed after the last rename, the vectors are the target already.
-        whole = vectors.is_file() or (done == plan["papers"] and target.is_file())
-        return done if whole else None
+    if earlier == plan:
+        # Killed after the last rename: the vectors are the target already.
+        complete = vectors.is_file() or (done == plan["papers"] and target.is_file())
+        return done if complete else None
     other = [
         text
         for key, text in (
@@ -281,11 +283,11 @@ def _begun(vectors: Path, plan: dict[str, Any], target: Path) -> int | None:
             ("how", "other settings or another device"),
             ("version", "another version of this program"),
         )
-        if there.get(key) != plan[key]
+        if earlier.get(key) != plan[key]
     ]
     raise UserError(
         f"{folder} holds an unfinished run of {' and '.join(other)}. Finish that one with its own "
-        f"command, give another --to than {target}, or throw it away with --restart."
+        f"command, give another --to than {target}, or discard it with --restart."
     )
 
 

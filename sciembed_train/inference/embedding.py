@@ -44,8 +44,8 @@ def open_encoder(folder: str | Path, settings: EmbedSettings, by_format: bool = 
 
     Args:
         folder: see above.
-        settings: how it embeds.
-        by_format: what texts are read for is said with them, so the settings need not say it.
+        settings: how the encoder embeds.
+        by_format: the format comes with each text, so the settings need not name it.
 
     Raises:
         UserError: no such model, or no such device.
@@ -64,15 +64,15 @@ def open_encoder(folder: str | Path, settings: EmbedSettings, by_format: bool = 
     except (RuntimeError, AssertionError) as error:
         raise UserError(
             f"--device {device} cannot be used here: {str(error).splitlines()[0].rstrip('.')}. "
-            "Leave --device out to take what there is."
+            "Leave --device out to use what is available."
         ) from error
 
 
 def check_format(encoder: Encoder, settings: EmbedSettings) -> None:
-    """See that a model that reads texts for a format is told which, and no other model is.
+    """Check that a format is named for a model that has several, and for no other model.
 
     Raises:
-        UserError: it is not so.
+        UserError: a format is missing, or the model has none of this name.
     """
     if settings.format is not None:
         encoder.format_reader.index_of(settings.format)
@@ -80,13 +80,13 @@ def check_format(encoder: Encoder, settings: EmbedSettings) -> None:
     known = [FORMATS[name] for name in encoder.format_reader.names]
     if len(known) > 1:
         raise UserError(
-            f"{encoder.settings.backbone}: reads texts for a format of task. Say for which, with "
+            f"{encoder.settings.backbone}: embeds texts for a format of task. Name it with "
             f"--format-token: one of {', '.join(known)}."
         )
 
 
 def describe(encoder: Encoder) -> dict[str, Any]:
-    """What of an encoder the numbers depend on."""
+    """The settings of an encoder that embeddings depend on."""
     return {
         "pooling": encoder.settings.pooling,
         "max_length": encoder.settings.max_length,
@@ -102,20 +102,20 @@ def max_tokens_per_forward(encoder: Encoder, settings: EmbedSettings) -> int:
 
 
 def chunk_size(tokens: int) -> int:
-    """Texts that are sorted together, for pieces of so many tokens: a dozen pieces or so.
+    """Texts that are sorted together by length, about a dozen micro-batches of ``tokens``.
 
-    Enough for texts of like length to meet, little to lose when the process is killed.
+    Enough to find texts of similar length, and little is lost when the process is killed.
     """
     return max(64, tokens // 16)
 
 
 def token_chunks(encoder: Encoder, texts: Iterable[Text], size: int) -> Iterator[TokenRows]:
-    """Token rows of ``size`` texts at a time; the next are read while these are encoded."""
+    """Token rows of ``size`` texts at a time; the next are tokenised while these are encoded."""
 
-    def tokenize(few: list[Text]) -> TokenRows:
-        return encoder.rows([encoder.compose(title, abstract) for title, abstract in few])
+    def tokenize(batch: list[Text]) -> TokenRows:
+        return encoder.rows([encoder.compose(title, abstract) for title, abstract in batch])
 
-    return ahead(chunks(texts, size), tokenize)
+    return prefetched(chunks(texts, size), tokenize)
 
 
 def encode(
@@ -137,7 +137,7 @@ def encode(
 
 
 def refuse_not_finite(vectors: Float32[np.ndarray, "U D"], settings: EmbedSettings) -> None:
-    """Refuse embeddings that no ranking can be made of.
+    """Refuse embeddings that cannot be ranked.
 
     Raises:
         UserError: one is not finite.
@@ -165,37 +165,37 @@ def embed_texts(
     Args:
         encoder: see `open_encoder`.
         texts: title and abstract of each.
-        count: how many there are, ``P``.
-        settings: how.
+        count: their number, ``P``.
+        settings: how the encoder embeds.
         done: called with the number of texts just finished.
     """
-    found = np.empty((count, encoder.dim), dtype=np.float32)
-    at = 0
+    vectors = np.empty((count, encoder.dim), dtype=np.float32)
+    start = 0
     for rows in token_chunks(encoder, texts, chunk_size(max_tokens_per_forward(encoder, settings))):
-        found[at : at + len(rows)] = encode(encoder, rows, settings, done)
-        at += len(rows)
-    assert at == count
-    return found
+        vectors[start : start + len(rows)] = encode(encoder, rows, settings, done)
+        start += len(rows)
+    assert start == count
+    return vectors
 
 
 def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     """Lists of ``size`` items, the last one shorter."""
     rest = iter(items)
-    while few := list(islice(rest, size)):
-        yield few
+    while batch := list(islice(rest, size)):
+        yield batch
 
 
-def ahead(items: Iterable[Any], work: Callable[[Any], Any]) -> Iterator[Any]:
-    """``work(item)`` for each item in order, the next one done in a thread meanwhile."""
+def prefetched(items: Iterable[Any], work: Callable[[Any], Any]) -> Iterator[Any]:
+    """``work(item)`` for each item in order; the next is computed in a thread meanwhile."""
     rest = iter(items)
 
-    def one() -> tuple[Any] | None:
+    def next_result() -> tuple[Any] | None:
         for item in rest:
             return (work(item),)
         return None
 
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(one)
-        while (found := coming.result()) is not None:
-            coming = pool.submit(one)
-            yield found[0]
+        pending = pool.submit(next_result)
+        while (result := pending.result()) is not None:
+            pending = pool.submit(next_result)
+            yield result[0]

@@ -1,4 +1,4 @@
-"""How near two papers are, sentence by sentence: what a multi-vector model is made for.
+"""Distances of two papers by their sentences, as a multi-vector model compares them.
 
     matcher = Matcher.load("PATH_OR_NAME_OF_A_MODEL")
     a, b = matcher.encode([{"title": ..., "abstract": ...}, {"title": ..., "abstract": ...}])
@@ -68,7 +68,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Link:
-    """A sentence of one paper and one of another, and how much of a plan moves between them."""
+    """A sentence of each of two papers, and the share of a plan that moves between them."""
 
     share: float
     distance: float
@@ -78,13 +78,13 @@ class Link:
 
 @dataclass(frozen=True)
 class Plan:
-    """How one paper's sentences are moved onto another's at the least cost.
+    """The optimal transport of one paper's sentences onto another's.
 
     Args:
         first, second: the papers.
-        cost: ``sum P C``, what papers are ranked by; smaller is nearer.
+        cost: ``sum P C``, by which papers are ranked; smaller is nearer.
         value: the dual value that training uses, entropy included.
-        plan: what share of all moves between two sentences; adds up to 1.
+        plan: the share that moves between two sentences; adds up to 1.
         distances: of the sentences.
         marginals: the share of each sentence of both papers.
         settings: temperature, blur and scaling.
@@ -100,13 +100,12 @@ class Plan:
     settings: TransportSettings
 
     def links(self, count: int) -> list[Link]:
-        """The ``count`` pairs of sentences that most is moved between, the strongest first."""
+        """The ``count`` pairs of sentences with the largest shares, the largest first."""
         order = self.plan.flatten().argsort(descending=True, stable=True)[:count]
-        found = []
-        for place in order.tolist():
-            i, j = divmod(place, self.plan.shape[1])
-            found.append(Link(float(self.plan[i, j]), float(self.distances[i, j]), i, j))
-        return found
+        positions = (divmod(position, self.plan.shape[1]) for position in order.tolist())
+        return [
+            Link(float(self.plan[i, j]), float(self.distances[i, j]), i, j) for i, j in positions
+        ]
 
 
 class Matcher:
@@ -158,8 +157,8 @@ class Matcher:
         settings = None
         try:
             if recorded.transport is not None:
-                given = {name: float(value) for name, value in recorded.transport.items()}
-                settings = TransportSettings(**given)
+                values = {name: float(value) for name, value in recorded.transport.items()}
+                settings = TransportSettings(**values)
         except (TypeError, ValueError) as error:
             if isinstance(error, UserError):
                 raise
@@ -180,19 +179,19 @@ class Matcher:
         Raises:
             UserError: a paper has neither, or one of another type.
         """
-        given = [_read(paper, number) for number, paper in enumerate(papers)]
-        found = self._each_alone(given) if self.alone else self._in_context(given)
+        texts = [_read(paper, number) for number, paper in enumerate(papers)]
+        encoded = self._each_alone(texts) if self.alone else self._in_context(texts)
         if not self.cosine:
-            return found
-        return [replace(paper, vectors=unit(paper.vectors)) for paper in found]
+            return encoded
+        return [replace(paper, vectors=unit(paper.vectors)) for paper in encoded]
 
     def _each_alone(self, papers: list[tuple[str, list[str]]]) -> list[SentenceVectors]:
-        told = [sentences or [title] for title, sentences in papers]
-        vectors = self.encoder.encode_texts([text for texts in told for text in texts])
-        parts = vectors.split([len(texts) for texts in told])
+        sentences_of = [sentences or [title] for title, sentences in papers]
+        vectors = self.encoder.encode_texts([text for texts in sentences_of for text in texts])
+        parts = vectors.split([len(texts) for texts in sentences_of])
         return [
             SentenceVectors(title, tuple(texts), part)
-            for (title, _), texts, part in zip(papers, told, parts, strict=True)
+            for (title, _), texts, part in zip(papers, sentences_of, parts, strict=True)
         ]
 
     def _in_context(self, papers: list[tuple[str, list[str]]]) -> list[SentenceVectors]:
@@ -202,22 +201,22 @@ class Matcher:
             for title, sentences in papers
         ]
         bodies = tokenizer.encode_sentences([t for t, _ in composed], [s for _, s in composed])
-        room = settings.max_length - len(tokenizer.prefix) - len(tokenizer.suffix)
+        max_tokens = settings.max_length - len(tokenizer.prefix) - len(tokenizer.suffix)
         vectors = self.encoder.encode_sentences(papers)
-        found = []
+        encoded = []
         for (title, sentences), body, rows in zip(papers, bodies, vectors, strict=True):
-            read = [i for i in range(len(sentences)) if i not in body.left_out]
-            read = [i for i, start in zip(read, body.starts, strict=True) if start < room]
-            held = tuple(sentences[i] for i in read)
-            gone = tuple(text for i, text in enumerate(sentences) if i not in read)
-            # Of a title alone there is one vector, and where the title fills the whole text.
-            found.append(SentenceVectors(title, held or (title,), rows, gone))
-        return found
+            kept = [i for i in range(len(sentences)) if i not in body.left_out]
+            kept = [i for i, start in zip(kept, body.starts, strict=True) if start < max_tokens]
+            with_vector = tuple(sentences[i] for i in kept)
+            left_out = tuple(text for i, text in enumerate(sentences) if i not in kept)
+            # A title alone has one vector, as has a title that fills the whole text.
+            encoded.append(SentenceVectors(title, with_vector or (title,), rows, left_out))
+        return encoded
 
     def best_match(self, a: SentenceVectors, b: SentenceVectors) -> Match:
         """The smallest distance of a sentence of ``a`` to one of ``b``, and which they are."""
         distances = ot.sentence_distances(a.vectors[None], b.vectors[None])
-        smallest, first, second = ot.best_match(distances, _there(a), _there(b))
+        smallest, first, second = ot.best_match(distances, _mask(a), _mask(b))
         return Match(float(smallest), int(first), int(second))
 
     def transport(
@@ -244,16 +243,16 @@ class Matcher:
                 "it. Give one: otAspire was trained with 5000, which makes all sentences weigh "
                 "the same; its published code ranks with 1."
             )
-        # In fp64: an entropy of blur 0.05 beside distances of 20 leaves fp32 few digits.
+        # In fp64: next to distances of 20, an entropy of blur 0.05 has few digits in fp32.
         rows = a.vectors.double()[None], b.vectors.double()[None]
-        found = ot.transport(*rows, _there(a), _there(b), settings)
-        weights = found.marginals
+        moved = ot.transport(*rows, _mask(a), _mask(b), settings)
+        weights = moved.marginals
         return Plan(
             a,
             b,
-            float(found.cost[0]),
-            float(found.value[0]),
-            found.plan[0].float(),
+            float(moved.cost[0]),
+            float(moved.value[0]),
+            moved.plan[0].float(),
             ot.sentence_distances(*rows)[0].float(),
             (weights[0][0].float(), weights[1][0].float()),
             settings,
@@ -274,12 +273,16 @@ def picture(plan: Plan, path: str | Path) -> None:
     Path(path).write_text(text, encoding="utf-8")
 
 
-def _there(paper: SentenceVectors) -> Tensor:
+def _mask(paper: SentenceVectors) -> Tensor:
     return torch.ones(1, len(paper.vectors), dtype=torch.bool)
 
 
 def _read(paper: Mapping[str, Any], number: int) -> tuple[str, list[str]]:
-    """Title and sentences of a paper as a user gives it."""
+    """Title and sentences of a paper.
+
+    Raises:
+        UserError: it has neither, or one of another type.
+    """
     title, abstract = paper.get("title"), paper.get("abstract")
     listed = isinstance(abstract, list | tuple) and all(isinstance(s, str) for s in abstract)
     if not isinstance(title, str | None) or not (listed or isinstance(abstract, str | None)):
@@ -289,5 +292,5 @@ def _read(paper: Mapping[str, Any], number: int) -> tuple[str, list[str]]:
         )
     title, sentences = (title or "").strip(), abstract_sentences(abstract)
     if not title and not sentences:
-        raise UserError(f"Paper {number + 1} has neither a title nor an abstract; give one.")
+        raise UserError(f"Paper {number + 1} has neither a title nor an abstract; add one.")
     return title, sentences

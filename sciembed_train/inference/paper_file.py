@@ -17,13 +17,13 @@ from sciembed_train.corpus.validation import Paper, read_paper
 
 
 class PaperFile:
-    """Papers of a file in its order; every row was read once and found good, or left out.
+    """The papers of a file in its order; every row was checked once, malformed ones are left out.
 
-    Memory: 8 bytes a paper, for finding ids that are given twice.
+    Memory: 8 bytes a paper, for finding duplicate ids.
 
     Args:
         source: file, folder of files or dataset, as `Table`.
-        max_bad_rows: malformed rows (an id given twice among them) that are left out before the
+        max_bad_rows: malformed rows (duplicate ids among them) that are left out before the
             file is refused.
 
     Raises:
@@ -34,19 +34,19 @@ class PaperFile:
         self.table = Table(source, "papers")
         self.audit = Audit("papers", max_bad_rows)
         self.without_text = 0
-        self._left_out: set[int] = set()  # places of ids that were given before
+        self._left_out: set[int] = set()  # row numbers of duplicate ids
         hashes = array("Q")
-        for place, row in self.table.rows():
+        for row_number, row in self.table.rows():
             self.audit.rows += 1
             paper = row if isinstance(row, BadRow) else read_paper(row)
             if isinstance(paper, BadRow):
-                self.audit.bad(paper, self.table.where(place))
+                self.audit.bad(paper, self.table.where(row_number))
                 continue
             hashes.append(_hash(paper.paper_id))
             self.without_text += not has_text(paper.title, paper.abstract)
         values, counts = np.unique(np.frombuffer(hashes, dtype=np.uint64), return_counts=True)
         if (counts > 1).any():
-            self._find_twice({int(value) for value in values[counts > 1]})
+            self._find_duplicates({int(value) for value in values[counts > 1]})
         self.audit.kept = len(hashes) - len(self._left_out)
         self.audit.check()
 
@@ -58,26 +58,26 @@ class PaperFile:
             yield paper
 
     def with_rows(self) -> Iterator[tuple[int, Mapping[str, Any], Paper]]:
-        """The papers with their place and the whole row, as the file has it."""
-        for place, row in self.table.rows():
-            if isinstance(row, BadRow) or place in self._left_out:
+        """The papers with their row number and the whole row, as the file has it."""
+        for row_number, row in self.table.rows():
+            if isinstance(row, BadRow) or row_number in self._left_out:
                 continue
             paper = read_paper(row)
             if not isinstance(paper, BadRow):
-                yield place, row, paper
+                yield row_number, row, paper
 
-    def _find_twice(self, suspects: set[int]) -> None:
+    def _find_duplicates(self, suspect_hashes: set[int]) -> None:
         first: dict[str, int] = {}
-        for place, _, paper in self.with_rows():
-            if _hash(paper.paper_id) not in suspects:
+        for row_number, _, paper in self.with_rows():
+            if _hash(paper.paper_id) not in suspect_hashes:
                 continue
             if paper.paper_id not in first:
-                first[paper.paper_id] = place
+                first[paper.paper_id] = row_number
                 continue
-            self._left_out.add(place)
+            self._left_out.add(row_number)
             before = self.table.where(first[paper.paper_id])
             message = f"`paper_id` {paper.paper_id!r} was given before, at {before}."
-            self.audit.bad(BadRow("an id given twice", message), self.table.where(place))
+            self.audit.bad(BadRow("an id given twice", message), self.table.where(row_number))
 
 
 def _hash(paper_id: str) -> int:

@@ -1,7 +1,7 @@
 """An optimal transport plan as a picture: a heat map in one SVG file, its sentences beside it.
 
-Rows are the first paper's sentences, columns the second's, which stand under the map by number.
-The file needs nothing else; a cell's numbers show when the mouse rests on it.
+Rows are the first paper's sentences, columns the second's, which are listed by number below the
+map. The file needs nothing else; a cell's numbers show when the mouse rests on it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from html import escape
 from textwrap import wrap
 
 FONT = 'font-family="Helvetica, Arial, sans-serif" font-size="12"'
-LINE, PAD = 15, 6  # height of a line of text, and room around it
+LINE, PAD = 15, 6  # height of a line of text, and padding
 TEXT_WIDTH, LETTERS = 480, 66  # of a row's sentence, in pixels and in letters
 CELL = 46
 BAR = 32  # longest bar of a sentence's share
@@ -33,10 +33,10 @@ def draw(
     Args:
         titles: of the two papers.
         sentences: of the two papers.
-        plan: what moves between two sentences; adds up to 1.
+        plan: the share that moves between two sentences; adds up to 1.
         distances: of the sentences.
         shares: of each sentence of both papers.
-        about: a line on what the plan was made with.
+        about: a line on the settings of the plan.
     """
     width = max(LEFT + CELL * len(sentences[1]) + PAD, 800)
     body: list[str] = []
@@ -45,20 +45,19 @@ def draw(
         y = _paragraph(body, y, f"{name}: {title}", PAD, width // 8, "bold")
     y = _paragraph(body, y, about, PAD, width // 8)
     y = _columns(body, y + PAD + LINE, shares[1])
-    largest, most = max(map(max, plan)), max(shares[0])
+    largest, largest_share = max(map(max, plan)), max(shares[0])
     for i, sentence in enumerate(sentences[0]):
         height = max(_paragraph(body, y, sentence, PAD + 30, LETTERS) - y + PAD, 26)
         body.append(_text(PAD, y + LINE, f"A{i + 1}", "bold"))
-        bar = BAR * shares[0][i] / most
+        bar = BAR * shares[0][i] / largest_share
         place = LEFT - PAD - bar, y + height / 2 - 7, bar, 14
         body.append(_rectangle(place, GREY, _part(shares[0][i])))
         for j, moved in enumerate(plan[i]):
-            told = f"A{i + 1} - B{j + 1}: {_part(moved)}, distance {distances[i][j]:.4g}"
-            _cell(body, LEFT + CELL * j, y, height, moved, largest, told)
+            tooltip = f"A{i + 1} - B{j + 1}: {_part(moved)}, distance {distances[i][j]:.4g}"
+            _cell(body, LEFT + CELL * j, y, height, moved, largest, tooltip)
         y += height
-    y = _paragraph(
-        body, y + PAD, "Numbers: per cent of what is moved. Bars: each one's share.", PAD, LETTERS
-    )
+    legend = "Numbers: percent of the plan. Bars: share of each sentence."
+    y = _paragraph(body, y + PAD, legend, PAD, LETTERS)
     y += LINE
     for j, sentence in enumerate(sentences[1]):
         body.append(_text(PAD, y + LINE, f"B{j + 1}", "bold"))
@@ -78,9 +77,9 @@ def _paragraph(body: list[str], y: int, text: str, x: int, letters: int, weight:
 
 def _columns(body: list[str], y: int, shares: Sequence[float]) -> int:
     """Where the heads of the columns end: each one's share as a bar, and its number."""
-    most = max(shares)
+    largest_share = max(shares)
     for j, share in enumerate(shares):
-        x, height = LEFT + CELL * j, BAR * share / most
+        x, height = LEFT + CELL * j, BAR * share / largest_share
         place = x + 15, y + BAR - height, CELL - 30, height
         body.append(_rectangle(place, GREY, _part(share)))
         body.append(_text(x + CELL / 2, y + BAR + LINE, f"B{j + 1}", "bold", "middle"))
@@ -88,10 +87,10 @@ def _columns(body: list[str], y: int, shares: Sequence[float]) -> int:
 
 
 def _cell(
-    body: list[str], x: int, y: int, height: int, moved: float, largest: float, told: str
+    body: list[str], x: int, y: int, height: int, moved: float, largest: float, tooltip: str
 ) -> None:
     deep = moved / largest
-    body.append(_rectangle((x, y, CELL - 1, height - 1), _shade(deep), told))
+    body.append(_rectangle((x, y, CELL - 1, height - 1), _shade(deep), tooltip))
     if moved >= 0.0005:
         fill = "white" if deep > 0.6 else "black"
         at = x + CELL / 2, y + height / 2 + 4
@@ -99,15 +98,15 @@ def _cell(
 
 
 def _text(x: float, y: float, text: str, weight: str = "", anchor: str = "", fill: str = "") -> str:
-    given = (("font-weight", weight), ("text-anchor", anchor), ("fill", fill))
-    extra = "".join(f' {key}="{value}"' for key, value in given if value)
+    attributes = (("font-weight", weight), ("text-anchor", anchor), ("fill", fill))
+    extra = "".join(f' {key}="{value}"' for key, value in attributes if value)
     return f'<text x="{x:.1f}" y="{y:.1f}"{extra}>{escape(_printable(text))}</text>'
 
 
-def _rectangle(place: tuple[float, float, float, float], fill: str, told: str) -> str:
+def _rectangle(place: tuple[float, float, float, float], fill: str, tooltip: str) -> str:
     names = ("x", "y", "width", "height")
-    given = " ".join(f'{name}="{value:.1f}"' for name, value in zip(names, place, strict=True))
-    return f'<rect {given} fill="{fill}"><title>{escape(told)}</title></rect>'
+    box = " ".join(f'{name}="{value:.1f}"' for name, value in zip(names, place, strict=True))
+    return f'<rect {box} fill="{fill}"><title>{escape(tooltip)}</title></rect>'
 
 
 def _shade(deep: float) -> str:

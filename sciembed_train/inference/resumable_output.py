@@ -1,6 +1,6 @@
-"""Vectors on their way to a file: what is done of them stays when the work is killed.
+"""Vectors that are written chunk by chunk: finished chunks survive a killed process.
 
-Writing them whole, as JSON Lines or Parquet, comes last.
+At the end they are written as JSON Lines or Parquet.
 
 Shapes: ``P`` papers, ``U`` of them at a time, ``D`` width, ``S`` sentences of one paper.
 """
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 @runtime_checkable
 class Partial(Protocol):
-    """A folder's vectors of so many papers, in order.
+    """The vectors of papers in a folder, in order.
 
     Args:
         vectors: the file that holds them.
@@ -29,24 +29,24 @@ class Partial(Protocol):
     vectors: Path
 
     def open(self, done: int | None) -> None:
-        """Begin (None), or go on after the first ``done`` papers; what lies behind is dropped."""
+        """Begin (None), or continue after the first ``done`` papers; later vectors are dropped."""
         ...
 
     def add(self, part: Any) -> None:
-        """Keep the next papers' vectors; they are on disk when this returns."""
+        """Append the next papers' vectors; they are on disk when this returns."""
         ...
 
     def each(self) -> Iterator[NDArray[np.float32]]:
-        """Every paper's vectors, once all are there."""
+        """Every paper's vectors, once all are written."""
         ...
 
 
-class OneEach:
-    """One vector of each paper, as an ``.npy`` file that is whole from the start.
+class PaperVectors:
+    """One vector of each paper, as an ``.npy`` file that has its full size from the start.
 
     Args:
-        folder: where it lies.
-        papers: how many there will be.
+        folder: where the file is written.
+        papers: the number of papers.
         dim: their width.
     """
 
@@ -74,12 +74,12 @@ class OneEach:
         yield from np.load(self.vectors, mmap_mode="r")
 
 
-class SentencesEach:
-    """Some vectors of each paper: all of them end to end, and beside them how many each has.
+class SentenceVectorLists:
+    """Several vectors of each paper: all of them end to end, and a file of the counts.
 
     Args:
-        folder: where the two files lie.
-        papers: how many there will be.
+        folder: where the two files are written.
+        papers: the number of papers.
         dim: the vectors' width.
     """
 
@@ -125,19 +125,20 @@ def write_jsonl(path: Path, ids: Iterable[str], partial: Partial) -> None:
     Args:
         path: the file.
         ids: of the papers, in order.
-        partial: whose vectors are all there.
+        partial: with the vectors of all papers.
     """
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for paper, vectors in zip(ids, partial.each(), strict=True):
             paper_id = json.dumps(paper, ensure_ascii=False)
             if vectors.ndim == 1:
-                found = f'"embedding": {_spelled(vectors.tolist())}'
+                values = f'"embedding": {_json_list(vectors.tolist())}'
             else:
-                found = f'"sentence_embeddings": [{", ".join(map(_spelled, vectors.tolist()))}]'
-            file.write(f'{{"paper_id": {paper_id}, {found}}}\n')
+                lists = ", ".join(map(_json_list, vectors.tolist()))
+                values = f'"sentence_embeddings": [{lists}]'
+            file.write(f'{{"paper_id": {paper_id}, {values}}}\n')
 
 
-def _spelled(vector: list[float]) -> str:
+def _json_list(vector: list[float]) -> str:
     # Nine digits are enough to give every float32 back.
     return "[" + ", ".join(["%.9g"] * len(vector)) % tuple(vector) + "]"
 
@@ -148,25 +149,25 @@ def write_parquet(path: Path, ids: Iterable[str], partial: Partial) -> None:
     Args:
         path: the file.
         ids: of the papers, in order.
-        partial: whose vectors are all there.
+        partial: with the vectors of all papers.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    one = pa.list_(pa.float32())
-    many = isinstance(partial, SentencesEach)
-    field = ("sentence_embeddings", pa.list_(one)) if many else ("embedding", one)
+    vector = pa.list_(pa.float32())
+    by_sentence = isinstance(partial, SentenceVectorLists)
+    field = ("sentence_embeddings", pa.list_(vector)) if by_sentence else ("embedding", vector)
     schema = pa.schema([("paper_id", pa.string()), field])
     rows = zip(ids, partial.each(), strict=True)
     with pq.ParquetWriter(path, schema) as writer:
-        while few := list(islice(rows, 1024)):
-            these, vectors = zip(*few, strict=True)
-            if many:
+        while batch := list(islice(rows, 1024)):
+            batch_ids, vectors = zip(*batch, strict=True)
+            if by_sentence:
                 inner = _lists(np.concatenate(vectors))
                 column = pa.ListArray.from_arrays(_offsets([len(v) for v in vectors]), inner)
             else:
                 column = _lists(np.stack(vectors))
-            writer.write_table(pa.table([pa.array(these, pa.string()), column], schema=schema))
+            writer.write_table(pa.table([pa.array(batch_ids, pa.string()), column], schema=schema))
 
 
 def _lists(vectors: Any) -> Any:

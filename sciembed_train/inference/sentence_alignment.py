@@ -1,4 +1,4 @@
-"""Which sentences of two papers are most alike, by the vectors of sentences and of contexts.
+"""The most similar sentences of two papers, by the vectors of sentences and of contexts.
 
 Of papers with sentences ``q_i`` and ``p_j``, cited together in sentences ``c`` (their contexts),
 aligned are by the contexts ``i = argmax_i max_c s(q_i, c)`` and ``j = argmax_j max_c s(p_j, c)``,
@@ -30,8 +30,8 @@ class Grouped:
 
     Args:
         vectors: of all groups; may be mapped.
-        range_starts: of each group its first, and then the number of all.
-        places: of each the row in ``vectors``, where they are not those of ``vectors`` in order.
+        range_starts: the index of each group's first vector, and then the number of all.
+        places: the row of each in ``vectors``, where it is not its own index.
     """
 
     vectors: Vectors
@@ -40,13 +40,13 @@ class Grouped:
 
     @property
     def sizes(self) -> Ints:
-        """How many vectors each group has."""
+        """The number of vectors of each group."""
         return np.diff(self.range_starts)
 
     def padded(self, groups: Ints) -> tuple[Floats, Ints]:
-        """The vectors of some groups, ``[B, S, D]``, and how many are there, ``[B]``.
+        """The vectors of groups, ``[B, S, D]``, and the size of each, ``[B]``.
 
-        A shorter group repeats its last vector; what stands for an empty one means nothing.
+        A shorter group repeats its last vector; the rows of an empty group mean nothing.
         """
         starts = self.range_starts[groups]
         counts = self.range_starts[groups + 1] - starts
@@ -59,7 +59,7 @@ class Grouped:
         return self.vectors[rows].astype(np.float64), counts
 
 
-def alike(a: Floats, b: Floats, by: str) -> Floats:
+def similarities(a: Floats, b: Floats, by: str) -> Floats:
     """The similarity of every vector of ``a`` to every one of ``b``: ``[B, S, D]``, ``[B, R, D]``.
 
     ``by`` is ``dot``, ``cosine`` or ``euclidean``, which is minus the square of the distance: it
@@ -67,48 +67,48 @@ def alike(a: Floats, b: Floats, by: str) -> Floats:
     """
     if by == "cosine":
         a, b = (v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-30) for v in (a, b))
-    found = a @ b.swapaxes(1, 2)
+    products = a @ b.swapaxes(1, 2)
     if by == "euclidean":
         lengths = [np.einsum("bsd,bsd->bs", v, v) for v in (a, b)]
-        found = 2 * found - lengths[0][:, :, None] - lengths[1][:, None, :]
-    return found
+        products = 2 * products - lengths[0][:, :, None] - lengths[1][:, None, :]
+    return products
 
 
 def align_pairs(pairs: Ints, sentences: Grouped, contexts: Grouped, by: str) -> NDArray[np.int16]:
-    """The aligned sentences of some pairs, ``[N, 4]``: by contexts, then by the abstracts.
+    """The aligned sentences of pairs, ``[N, 4]``: by contexts, then by the abstracts.
 
     Args:
         pairs: ``[N, 2]``, groups of ``sentences``, of which each has one or more.
         sentences: of the papers.
-        contexts: of each pair in turn; one that has none is -1, -1 by contexts.
+        contexts: of each pair in turn; a pair without any is -1, -1 by contexts.
         by: the similarity.
     """
-    found = np.full((len(pairs), 4), -1, np.int64)
+    aligned = np.full((len(pairs), 4), -1, np.int64)
     sizes = np.stack([*sentences.sizes[pairs.T], contexts.sizes])
-    order = np.argsort(sizes.sum(0), kind="stable")  # those of like size are padded together
-    at = 0
-    while at < len(order):
-        count = _fitting(sizes[:, order[at : at + CHUNK]], sentences.vectors.shape[1])
-        rows = order[at : at + count]
-        at += count
-        a, of_a = sentences.padded(pairs[rows, 0])
-        b, of_b = sentences.padded(pairs[rows, 1])
-        c, of_c = contexts.padded(rows)
-        there = of_c > 0
-        for side, (papers, counts) in enumerate(((a, of_a), (b, of_b))):
-            best = np.minimum(alike(papers, c, by).max(2).argmax(1), counts - 1)
-            found[rows[there], side] = best[there]
-        best = alike(a, b, by).reshape(len(rows), -1).argmax(1)
+    order = np.argsort(sizes.sum(0), kind="stable")  # by size, for little padding
+    start = 0
+    while start < len(order):
+        count = _pairs_at_once(sizes[:, order[start : start + CHUNK]], sentences.vectors.shape[1])
+        rows = order[start : start + count]
+        start += count
+        a, a_sizes = sentences.padded(pairs[rows, 0])
+        b, b_sizes = sentences.padded(pairs[rows, 1])
+        c, c_sizes = contexts.padded(rows)
+        has_context = c_sizes > 0
+        for side, (papers, counts) in enumerate(((a, a_sizes), (b, b_sizes))):
+            best = np.minimum(similarities(papers, c, by).max(2).argmax(1), counts - 1)
+            aligned[rows[has_context], side] = best[has_context]
+        best = similarities(a, b, by).reshape(len(rows), -1).argmax(1)
         for side, (place, counts) in enumerate(
-            zip(np.divmod(best, b.shape[1]), (of_a, of_b), strict=True), start=2
+            zip(np.divmod(best, b.shape[1]), (a_sizes, b_sizes), strict=True), start=2
         ):
             # A repeated last vector may be nearer by rounding; it is the last sentence.
-            found[rows, side] = np.minimum(place, counts - 1)
-    return np.minimum(found, MOST).astype(np.int16)
+            aligned[rows, side] = np.minimum(place, counts - 1)
+    return np.minimum(aligned, MOST).astype(np.int16)
 
 
-def _fitting(sizes: Ints, width: int) -> int:
-    """How many of the next pairs, of such sizes, are compared at once; at least one."""
+def _pairs_at_once(sizes: Ints, width: int) -> int:
+    """The number of the next pairs of these sizes that are compared at once; at least one."""
     most = np.maximum.accumulate(np.maximum(sizes, 1), axis=1)
     padded = most.sum(0) * width + most[0] * (most[1] + most[2]) + most[1] * most[2]
     return max(1, int((padded * np.arange(1, len(padded) + 1) <= NUMBERS).sum()))

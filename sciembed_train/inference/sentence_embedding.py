@@ -4,8 +4,8 @@ A paper is the sentences of its abstract, else its title; the title before an ab
 context and is no sentence of its own. A paper without any text has no sentence and is farther
 than every other.
 
-Shapes: ``P`` papers, ``S`` sentences of one or of them all, ``A`` sentences that ask, ``K`` papers
-of a pool, ``F`` sentences of some of these, ``D`` width of a vector; ``O`` is ``P + 1``.
+Shapes: ``P`` papers, ``S`` sentences of one or of them all, ``A`` sentences of the query, ``K``
+papers of a pool, ``F`` sentences of several of these, ``D`` width of a vector; ``O`` is ``P + 1``.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from sciembed_train.corpus.store.sentence_store import abstract_sentences
 from sciembed_train.errors import UserError
 from sciembed_train.inference.embedding import (
     Text,
-    ahead,
     chunk_size,
     chunks,
     encode,
     max_tokens_per_forward,
+    prefetched,
     refuse_not_finite,
 )
 from sciembed_train.inference.options import EmbedSettings
@@ -38,7 +38,7 @@ from sciembed_train.losses.transport import TransportSettings, transport
 if TYPE_CHECKING:
     from sciembed_train.encoder.encoder import Encoder
 
-PART = 2**14  # sentences that meet a paper at once
+PART = 2**14  # sentences that are compared with a paper at once
 ENTRIES = 2**21  # numbers of the padded vectors that transport takes at once: 16 MiB
 
 Sentenced = tuple[str | None, list[str]]  # title, and sentences; no sentence: the title is it
@@ -57,9 +57,9 @@ def in_papers(
     settings: EmbedSettings,
     done: Callable[[int], Any] | None = None,
 ) -> Iterator[list[Vectors]]:
-    """Of some papers at a time the vectors of each one's sentences, encoded in the whole paper.
+    """The vectors of each paper's sentences, encoded in the whole paper; a chunk at a time.
 
-    Sentences beyond the encoder's greatest length are not there.
+    Sentences beyond the encoder's greatest length have none.
 
     Args:
         encoder: of any pooling; a sentence is the mean of its tokens' last states.
@@ -70,17 +70,17 @@ def in_papers(
     Raises:
         UserError: a vector is not finite.
     """
-    for few in chunks(papers, chunk_size(max_tokens_per_forward(encoder, settings))):
-        readable = [is_read(encoder, paper) for paper in few]
-        asked = [paper for paper, there in zip(few, readable, strict=True) if there]
+    for chunk in chunks(papers, chunk_size(max_tokens_per_forward(encoder, settings))):
+        has_tokens = [is_readable(encoder, paper) for paper in chunk]
+        readable = [paper for paper, has in zip(chunk, has_tokens, strict=True) if has]
         budget, precision = settings.batch_tokens, settings.precision
-        encoded = encoder.encode_sentences(asked, budget, precision, done) if asked else []
-        found = iter([vectors.numpy() for vectors in encoded])
+        encoded = encoder.encode_sentences(readable, budget, precision, done) if readable else []
+        vectors = iter([rows.numpy() for rows in encoded])
         none = np.empty((0, encoder.dim), np.float32)
-        part = [next(found) if there else none for there in readable]
+        part = [next(vectors) if has else none for has in has_tokens]
         refuse_not_finite(np.concatenate(part), settings)
         if done is not None:
-            done(len(few) - len(asked))
+            done(len(chunk) - len(readable))
         yield part
 
 
@@ -90,7 +90,7 @@ def alone(
     settings: EmbedSettings,
     done: Callable[[int], Any] | None = None,
 ) -> Iterator[list[Vectors]]:
-    """Of some papers at a time the vectors of each one's sentences, encoded one by one.
+    """The vectors of each paper's sentences, encoded one by one; a chunk at a time.
 
     Args:
         encoder: gives a vector of a text.
@@ -102,27 +102,27 @@ def alone(
         UserError: a vector is not finite.
     """
 
-    def tokenize(few: list[Sentenced]) -> tuple[TokenRows, list[int]]:
+    def tokenize(chunk: list[Sentenced]) -> tuple[TokenRows, list[int]]:
         texts = [
-            sentences or [title] if is_read(encoder, (title, sentences)) else []
-            for title, sentences in few
+            sentences or [title] if is_readable(encoder, (title, sentences)) else []
+            for title, sentences in chunk
         ]
         composed = [encoder.compose(sentence, None) for part in texts for sentence in part]
         return encoder.rows(composed), [len(part) for part in texts]
 
     size = chunk_size(max_tokens_per_forward(encoder, settings))
-    for rows, counts in ahead(chunks(papers, size), tokenize):
+    for rows, counts in prefetched(chunks(papers, size), tokenize):
         vectors = encode(encoder, rows, settings)
         yield np.split(vectors, np.cumsum(counts)[:-1])
         if done is not None:
             done(len(counts))
 
 
-def is_read(encoder: Encoder, paper: Sentenced) -> bool:
-    """Whether there is anything to read: characters that are shown, and a token of them."""
+def is_readable(encoder: Encoder, paper: Sentenced) -> bool:
+    """Whether a paper has printable characters, and the tokenizer makes a token of them."""
     title, sentences = paper
     shown = [c for c in " ".join((title or "", *sentences)) if c.isprintable() and not c.isspace()]
-    # Of letters and digits there always is one; of other signs a tokenizer may leave nothing.
+    # Letters and digits always give one; a tokenizer may drop all other characters.
     return any(map(str.isalnum, shown)) or bool(
         shown and encoder.tokenizer.encode(["".join(shown)])[0]
     )
@@ -130,11 +130,11 @@ def is_read(encoder: Encoder, paper: Sentenced) -> bool:
 
 @dataclass(frozen=True)
 class PaperSentences:
-    """The sentences' vectors of some papers, on disk and mapped.
+    """The vectors of papers' sentences, on disk and memory-mapped.
 
     Args:
         vectors: paper after paper.
-        range_starts: place of each paper's first sentence, and the number of all.
+        range_starts: index of each paper's first sentence, and the number of all sentences.
     """
 
     vectors: Float32[np.ndarray, "S D"]
@@ -145,7 +145,7 @@ class PaperSentences:
         """Keep what `in_papers` or `alone` gives, in an unnamed file of the temporary folder.
 
         Raises:
-            UserError: the temporary folder has no room.
+            UserError: the temporary folder is full.
         """
         counts = [0]
         # How many sentences there are is known at the end, and they may be more than memory holds.
@@ -159,8 +159,8 @@ class PaperSentences:
                 if error.errno not in (28, 122):  # no space, quota: the user can mend it
                     raise
                 raise UserError(
-                    f"{tempfile.gettempdir()} has no room for the vectors of the sentences. Name a "
-                    "folder that has with the environment variable TMPDIR."
+                    f"{tempfile.gettempdir()} has no space for the vectors of the sentences. "
+                    "Name a folder that has some with the environment variable TMPDIR."
                 ) from error
             shape = sum(counts), dim
             kept = np.memmap(file, np.float32, "r", shape=shape) if shape[0] else np.empty(shape)
@@ -182,77 +182,79 @@ class PaperSentences:
 
 
 def nearest_pair(
-    asking: Float32[np.ndarray, "A D"],
+    query: Float32[np.ndarray, "A D"],
     papers: PaperSentences,
     pool: Int64[np.ndarray, " K"],
     device: torch.device | str = "cpu",
 ) -> Float32[np.ndarray, " K"]:
-    """Of each paper the smallest distance of one of its sentences to one that asks.
+    """For each paper, the smallest distance of one of its sentences to a query sentence.
 
     ``min_ij || a_i - b_j ||``: tsAspire, Mysore et al. (2022), and of unit vectors the greatest
     cosine. Infinite where there is no sentence.
 
     Args:
-        asking: the vectors of the sentences that ask.
+        query: the vectors of the query's sentences.
         papers: those of all papers.
-        pool: the papers that are wanted.
+        pool: the papers to compare with.
         device: where to compute.
     """
-    found = np.full(len(pool), np.inf, np.float32)
-    there = np.flatnonzero(papers.counts(pool)) if len(asking) else np.empty(0, np.int64)
-    few = torch.as_tensor(np.array(asking), device=device)
-    for places in _cut(there, papers.counts(pool[there]), PART):
-        vectors = torch.as_tensor(papers.gathered(pool[places]), device=device)
-        nearest = pairwise_euclidean(few, vectors).amin(0).cpu().numpy()
-        counts = papers.counts(pool[places])
-        found[places] = np.minimum.reduceat(nearest, np.cumsum(counts) - counts)
-    return found
+    distances = np.full(len(pool), np.inf, np.float32)
+    candidates = np.flatnonzero(papers.counts(pool)) if len(query) else np.empty(0, np.int64)
+    query_rows = torch.as_tensor(np.array(query), device=device)
+    for block in _blocks(candidates, papers.counts(pool[candidates]), PART):
+        vectors = torch.as_tensor(papers.gathered(pool[block]), device=device)
+        nearest = pairwise_euclidean(query_rows, vectors).amin(0).cpu().numpy()
+        counts = papers.counts(pool[block])
+        distances[block] = np.minimum.reduceat(nearest, np.cumsum(counts) - counts)
+    return distances
 
 
 def transported(
-    asking: Float32[np.ndarray, "A D"],
+    query: Float32[np.ndarray, "A D"],
     papers: PaperSentences,
     pool: Int64[np.ndarray, " K"],
     settings: TransportSettings,
     device: torch.device | str = "cpu",
 ) -> Float32[np.ndarray, " K"]:
-    """Of each paper the cost of moving the sentences that ask onto its sentences.
+    """For each paper, the cost of moving the query's sentences onto its sentences.
 
     ``sum_ij P_ij C_ij`` (`transport.transport`): otAspire, Mysore et al. (2022). Infinite where
     there is no sentence. Computed in float64 and rounded to float32, so that two papers with the
-    same vectors cost the same wherever they stand: what padding and place change goes by rounding.
+    same vectors cost the same at any position: rounding removes what padding and position change.
 
     Args:
-        asking: the vectors of the sentences that ask.
+        query: the vectors of the query's sentences.
         papers: those of all papers.
-        pool: the papers that are wanted.
+        pool: the papers to compare with.
         settings: of the transport.
         device: where to compute.
     """
-    found = np.full(len(pool), np.inf, np.float32)
-    if not len(asking):
-        return found
+    costs = np.full(len(pool), np.inf, np.float32)
+    if not len(query):
+        return costs
     counts = papers.counts(pool)
-    there = np.argsort(counts, kind="stable")[(counts == 0).sum() :]  # like lengths meet
-    few = torch.as_tensor(np.array(asking), device=device).double()[None]
-    # What a pair takes: the vectors of its papers and its distances, padded to the longest's.
-    sizes = (counts[there] + len(asking)) * few.shape[2] + 4 * counts[there] * len(asking)
-    for places in _cut(there, sizes, ENTRIES):
-        lengths = torch.as_tensor(counts[places], device=device)
-        b_there = torch.arange(int(lengths.max()), device=device) < lengths[:, None]
-        b = few.new_zeros(*b_there.shape, few.shape[2])
-        b[b_there] = torch.as_tensor(papers.gathered(pool[places]), device=device).double()
-        a = few.expand(len(b), -1, -1)
+    # By length, so that a block needs little padding.
+    candidates = np.argsort(counts, kind="stable")[(counts == 0).sum() :]
+    query_rows = torch.as_tensor(np.array(query), device=device).double()[None]
+    width = query_rows.shape[2]
+    # Memory of a pair: the vectors of its papers and its distances, padded to the longest's.
+    sizes = (counts[candidates] + len(query)) * width + 4 * counts[candidates] * len(query)
+    for block in _blocks(candidates, sizes, ENTRIES):
+        lengths = torch.as_tensor(counts[block], device=device)
+        mask = torch.arange(int(lengths.max()), device=device) < lengths[:, None]
+        b = query_rows.new_zeros(*mask.shape, width)
+        b[mask] = torch.as_tensor(papers.gathered(pool[block]), device=device).double()
+        a = query_rows.expand(len(b), -1, -1)
         with torch.no_grad():
-            cost = transport(a, b, b_there.new_ones(a.shape[:2]), b_there, settings).cost
-        found[places] = cost.float().cpu().numpy()
-    return found
+            cost = transport(a, b, mask.new_ones(a.shape[:2]), mask, settings).cost
+        costs[block] = cost.float().cpu().numpy()
+    return costs
 
 
-def _cut(
+def _blocks(
     items: Int64[np.ndarray, " N"], sizes: Sequence[int] | Int64[np.ndarray, " N"], most: int
 ) -> Iterator[Int64[np.ndarray, " M"]]:
-    """The items in runs whose sizes add up to ``most`` or less; a larger one stands alone."""
+    """The items in blocks whose sizes add up to ``most`` or less; a larger item is alone."""
     start = total = 0
     for at, size in enumerate(sizes):
         if total + size > most and at > start:

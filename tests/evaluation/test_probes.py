@@ -36,10 +36,10 @@ def test_classes_are_those_of_scikit_learns_grid_search(cloud):
     )
     plain(lambda: grid.fit(x, y))
     told = probes.classification_probe(x, y, new)
-    np.testing.assert_array_equal(told.found, grid.predict(new))
+    np.testing.assert_array_equal(told.predictions, grid.predict(new))
     assert told.costs == [grid.best_params_["C"]]
     assert told.untuned == 0
-    assert (told.found == truth).mean() > 0.5
+    assert (told.predictions == truth).mean() > 0.5
 
 
 def test_the_grid_has_the_published_costs():
@@ -55,7 +55,7 @@ def test_labels_are_those_of_one_against_the_rest(cloud):
     reference = OneVsRestClassifier(grid)
     plain(lambda: reference.fit(x, labels))
     told = probes.multi_label_probe(x, labels, new)
-    np.testing.assert_array_equal(told.found, reference.predict(new))
+    np.testing.assert_array_equal(told.predictions, reference.predict(new))
     assert told.costs == [one.best_params_["C"] for one in reference.estimators_]
 
 
@@ -65,8 +65,8 @@ def test_a_label_that_nothing_or_everything_has_is_told_alike(cloud):
     labels[:, 0] = 0
     labels[5, 0] = 1  # one paper is too few for a grid
     told = probes.multi_label_probe(x, labels, new)
-    assert not told.found[:, 1].any()
-    assert told.found[:, 2].all()
+    assert not told.predictions[:, 1].any()
+    assert told.predictions[:, 2].all()
     assert (told.constant, told.untuned, told.costs) == (2, 1, [1.0])
 
 
@@ -78,9 +78,9 @@ def test_numbers_are_those_of_scikit_learns_grid_search(cloud):
     )
     plain(lambda: grid.fit(x, y))
     told = probes.regression_probe(x, y, new)
-    np.testing.assert_allclose(told.found, grid.predict(new), rtol=1e-12)
+    np.testing.assert_allclose(told.predictions, grid.predict(new), rtol=1e-12)
     assert told.costs == [grid.best_params_["C"]]
-    assert np.corrcoef(told.found, new @ np.arange(8.0))[0, 1] > 0.9
+    assert np.corrcoef(told.predictions, new @ np.arange(8.0))[0, 1] > 0.9
 
 
 def test_several_processes_change_nothing(cloud, monkeypatch):
@@ -89,7 +89,7 @@ def test_several_processes_change_nothing(cloud, monkeypatch):
     monkeypatch.setattr(probes, "LARGE", 0)
     monkeypatch.setattr(probes, "_cores", lambda: 2)
     together = probes.classification_probe(x, y, new)
-    np.testing.assert_array_equal(alone.found, together.found)
+    np.testing.assert_array_equal(alone.predictions, together.predictions)
     assert alone.costs == together.costs
 
 
@@ -98,7 +98,7 @@ def test_a_few_shot_run_takes_the_default_cost(cloud):
     reference = LinearSVC(loss="squared_hinge", dual=True, random_state=42)
     told = probes.classification_probe(x[:12], y[:12], new, grid=False)
     np.testing.assert_array_equal(
-        told.found, plain(lambda: reference.fit(x[:12], y[:12])).predict(new)
+        told.predictions, plain(lambda: reference.fit(x[:12], y[:12])).predict(new)
     )
     assert (told.costs, told.untuned) == ([1.0], 0)
 
@@ -106,7 +106,7 @@ def test_a_few_shot_run_takes_the_default_cost(cloud):
 def test_one_class_alone_is_told_of_every_paper(cloud):
     x, y, new, _ = cloud
     told = probes.classification_probe(x, np.full_like(y, 2), new)
-    assert set(told.found) == {2}
+    assert set(told.predictions) == {2}
     assert told.constant == 1
 
 
@@ -134,10 +134,10 @@ def test_a_machine_that_did_not_converge_is_counted(cloud, monkeypatch):
 
 def test_few_shot_samples_are_the_held_out_folds_in_order():
     y = np.repeat([0, 1], [30, 13])
-    found = probes.class_samples(y, 10, 3)
-    assert len(found) == 3
+    predictions = probes.class_samples(y, 10, 3)
+    assert len(predictions) == 3
     expected = [fold for _, fold in StratifiedKFold(5).split(y, y)]  # 43 / 10, rounded up
-    for one, other in zip(found, expected, strict=False):
+    for one, other in zip(predictions, expected, strict=False):
         np.testing.assert_array_equal(one, other)
     assert len(probes.class_samples(y, 10, 50)) == 5
 
@@ -153,9 +153,9 @@ def test_few_shot_samples_of_labels_hold_so_many_of_each():
     y = (rng.random((200, 4)) < 0.3).astype(np.int64)
     y[:, 3] = 0
     y[[4, 9], 3] = 1
-    found = probes.label_samples(y, 5, 3)
-    assert len(found) == 3
-    for sample in found:
+    predictions = probes.label_samples(y, 5, 3)
+    assert len(predictions) == 3
+    for sample in predictions:
         assert (y[sample].sum(0) >= [5, 5, 5, 2]).all()
         assert len(sample) <= 17
         assert {4, 9} <= set(sample)
@@ -167,11 +167,11 @@ def test_few_shot_samples_of_labels_hold_so_many_of_each():
         for label, size in enumerate(sizes)
         for paper in draw.choice(np.flatnonzero(y[:, label]), size, replace=False)
     }
-    assert set(found[1]) == expected
+    assert set(predictions[1]) == expected
 
 
 def test_embeddings_that_are_all_the_same_tell_the_largest_class():
     x = np.full((30, 6), 0.3, dtype=np.float32)
     y = np.repeat([0, 1, 2], [5, 20, 5])
-    assert set(probes.classification_probe(x, y, x[:4]).found) == {1}
-    assert np.ptp(probes.regression_probe(x, np.arange(30.0), x).found) == 0
+    assert set(probes.classification_probe(x, y, x[:4]).predictions) == {1}
+    assert np.ptp(probes.regression_probe(x, np.arange(30.0), x).predictions) == 0

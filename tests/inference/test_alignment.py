@@ -176,7 +176,7 @@ def test_numbers_of_aligned_sentences_are_those_of_the_tokens(place, own):
 
 def test_an_alignment_is_made_once_and_named_by_model_and_settings(place, own, monkeypatch):
     name = aligned(own, place.model)
-    monkeypatch.setattr(alignment, "_make", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr(alignment, "_write_alignment", lambda *_: pytest.fail("made again"))
     assert aligned(own, place.model) == name
     assert aligned(own, name) == name  # a name for a model
     sampling = SentencePairSampling(align="context", aligned_by=str(place.model))
@@ -196,8 +196,10 @@ def test_an_alignment_is_made_once_and_named_by_model_and_settings(place, own, m
 
 def test_of_several_who_ask_at_once_one_makes_it(place, own, monkeypatch):
     made = []
-    make = alignment._make
-    monkeypatch.setattr(alignment, "_make", lambda *given: (made.append(1), make(*given)))
+    make = alignment._write_alignment
+    monkeypatch.setattr(
+        alignment, "_write_alignment", lambda *given: (made.append(1), make(*given))
+    )
     with ThreadPoolExecutor(4) as pool:
         names = list(pool.map(lambda _: aligned(own, place.model), range(4)))
     assert len(set(names)) == len(made) == 1

@@ -330,10 +330,10 @@ def test_an_array_cannot_hold_unlike_numbers_of_sentences(many, papers, tmp_path
 
 def test_sentences_of_a_killed_run_continue_and_end_bit_equal(many, papers, tmp_path, monkeypatch):
     from sciembed_train.inference import sentence_embedding
-    from sciembed_train.inference.resumable_output import SentencesEach
+    from sciembed_train.inference.resumable_output import SentenceVectorLists
 
     run(many, papers, tmp_path / "whole.jsonl")
-    real, calls = SentencesEach.add, []
+    real, calls = SentenceVectorLists.add, []
 
     def add(self, part):
         """The second chunk is on disk, but killed before it is noted."""
@@ -343,7 +343,7 @@ def test_sentences_of_a_killed_run_continue_and_end_bit_equal(many, papers, tmp_
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(SentencesEach, "add", add)
+        patch.setattr(SentenceVectorLists, "add", add)
         with pytest.raises(KeyboardInterrupt):
             run(many, papers, tmp_path / "e.jsonl")
     encoded = []

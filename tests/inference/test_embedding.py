@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from sciembed_train.errors import UserError
-from sciembed_train.inference.embedding import ahead, chunk_size, embed_texts, encode, open_encoder
+from sciembed_train.inference.embedding import (
+    chunk_size,
+    embed_texts,
+    encode,
+    open_encoder,
+    prefetched,
+)
 from sciembed_train.inference.options import EmbedSettings
 
 
@@ -16,7 +22,7 @@ def test_ahead_keeps_the_order_and_works_while_the_reader_waits():
         return item * 10
 
     found = []
-    for value in ahead(range(5), work):
+    for value in prefetched(range(5), work):
         if value == 0:
             for _ in range(100):  # the next item is begun before it is asked for
                 if 1 in begun:
@@ -29,7 +35,7 @@ def test_ahead_keeps_the_order_and_works_while_the_reader_waits():
 
 def test_ahead_raises_what_the_work_raises():
     with pytest.raises(ZeroDivisionError):
-        list(ahead([1, 0], lambda n: 1 / n))
+        list(prefetched([1, 0], lambda n: 1 / n))
 
 
 def test_many_chunks_give_the_vectors_of_one(tiny_bert):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from sciembed_train.inference.resumable_output import (
-    OneEach,
-    SentencesEach,
+    PaperVectors,
+    SentenceVectorLists,
     write_jsonl,
     write_parquet,
 )
@@ -15,21 +15,21 @@ SENTENCES = [VECTORS[:2], VECTORS[2:2], VECTORS[2:]]
 
 
 def test_vectors_are_kept_over_a_new_start(tmp_path):
-    first = OneEach(tmp_path, 4, 3)
+    first = PaperVectors(tmp_path, 4, 3)
     first.open(None)
     first.add(VECTORS[:2])
-    again = OneEach(tmp_path, 4, 3)
+    again = PaperVectors(tmp_path, 4, 3)
     again.open(2)
     again.add(VECTORS[2:])
     np.testing.assert_array_equal(np.stack(list(again.each())), VECTORS)
 
 
 def test_sentences_behind_the_last_chunk_that_was_noted_are_dropped(tmp_path):
-    first = SentencesEach(tmp_path, 3, 3)
+    first = SentenceVectorLists(tmp_path, 3, 3)
     first.open(None)
     first.add(SENTENCES[:1])
     first.add(SENTENCES[2:])  # on disk, but the note that it is done was never written
-    again = SentencesEach(tmp_path, 3, 3)
+    again = SentenceVectorLists(tmp_path, 3, 3)
     again.open(1)
     again.add(SENTENCES[1:])
     assert again.counts().tolist() == [2, 0, 2]
@@ -41,7 +41,9 @@ def test_sentences_behind_the_last_chunk_that_was_noted_are_dropped(tmp_path):
 def test_json_lines_and_parquet_give_every_float_back(tmp_path, by_sentence):
     import pyarrow.parquet as pq
 
-    partial = (SentencesEach if by_sentence else OneEach)(tmp_path, 3 if by_sentence else 4, 3)
+    partial = (SentenceVectorLists if by_sentence else PaperVectors)(
+        tmp_path, 3 if by_sentence else 4, 3
+    )
     parts = SENTENCES if by_sentence else list(VECTORS)
     partial.open(None)
     partial.add(SENTENCES if by_sentence else VECTORS)

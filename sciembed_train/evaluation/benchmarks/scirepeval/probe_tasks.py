@@ -1,4 +1,4 @@
-"""Classification and regression: probes learn from labelled papers and tell those of the test set.
+"""Classification and regression: probes learn from labelled papers and predict the test set.
 
 Shapes: ``N`` labelled papers, ``D`` width.
 """
@@ -20,14 +20,14 @@ from sciembed_train.evaluation.benchmarks.scirepeval.task_metrics import class_m
 from sciembed_train.inference.options import Similarity
 
 
-class Probing:
+class ProbeScorer:
     """A task of classification or regression.
 
     Args:
         task: its labels are read at once.
 
     Raises:
-        UserError: they cannot be, or a metric does not fit them.
+        UserError: the labels cannot be read, or a metric does not fit them.
     """
 
     def __init__(self, task: Task) -> None:
@@ -51,29 +51,31 @@ class Probing:
     def score(self, queries: Vectors, others: Vectors, similarity: Similarity) -> Scored:
         """See `Scorer`."""
         task = self.task
-        x, y, lost = self._there(self.labelled.train, others, "train")
-        new, truth, lost_test = self._there(self.labelled.test, others, "test")
-        told = self._tell(x, y, new)
-        found = Scored(self._values(truth, told.found))
-        found.settings = {
+        x, y, dropped = self._with_text(self.labelled.train, others, "train")
+        test_vectors, truth, dropped_test = self._with_text(self.labelled.test, others, "test")
+        result = self._predict(x, y, test_vectors)
+        scored = Scored(self._values(truth, result.predictions))
+        scored.settings = {
             "train": len(x),
-            "test": len(new),
-            "labelled_without_text_left_out": lost + lost_test,
-            "costs": told.costs,
+            "test": len(test_vectors),
+            "labelled_without_text_left_out": dropped + dropped_test,
+            "costs": result.costs,
         }
         if self.labelled.classes:
-            found.settings["classes"] = len(self.labelled.classes)
-        if lost + lost_test:
-            found.notes.append(f"Labelled papers without a text, left out: {lost + lost_test}.")
-        self._tell_of(told, found)
-        for few in task.few_shot:
-            self._few_shot(few, x, y, new, truth, found)
-        return found
+            scored.settings["classes"] = len(self.labelled.classes)
+        if dropped + dropped_test:
+            scored.notes.append(
+                f"Labelled papers without a text, left out: {dropped + dropped_test}."
+            )
+        self._add_notes(result, scored)
+        for few_shot in task.few_shot:
+            self._few_shot(few_shot, x, y, test_vectors, truth, scored)
+        return scored
 
-    def _there(
+    def _with_text(
         self, labels: Labels, vectors: Vectors, split: str
     ) -> tuple[Float32[np.ndarray, "N D"], Any, int]:
-        """Vectors and labels of the papers that have a text, and how many have none."""
+        """Vectors and labels of the papers with a text, and the number of those without."""
         kept = np.array([name in vectors for name in labels.ids])
         if not kept.any():
             raise UserError(
@@ -83,47 +85,52 @@ class Probing:
         ids = [name for name in labels.ids if name in vectors]
         return vectors.of(ids), labels.values[kept], int((~kept).sum())
 
-    def _tell(self, x: Any, y: Any, new: Any, grid: bool = True) -> probes.ProbeScore:
+    def _predict(self, x: Any, y: Any, test_vectors: Any, grid: bool = True) -> probes.ProbeResult:
         if self.task.type == "regression":
-            return probes.regression_probe(x, y, new)
+            return probes.regression_probe(x, y, test_vectors)
         if self.task.multi_label:
-            return probes.multi_label_probe(x, y, new)
-        return probes.classification_probe(x, y, new, grid)
+            return probes.multi_label_probe(x, y, test_vectors)
+        return probes.classification_probe(x, y, test_vectors, grid)
 
     def _values(self, truth: Any, found: Any) -> dict[str, float]:
         return {name: metric(truth, found) for name, metric in self.metrics}
 
-    def _tell_of(self, told: probes.ProbeScore, found: Scored) -> None:
-        """Notes of what a probe could not do as it should."""
+    def _add_notes(self, result: probes.ProbeResult, scored: Scored) -> None:
+        """Add notes on what the probes could not learn or tune."""
         what = "Labels" if self.task.multi_label else "Classes"
         for count, note in (
-            (told.constant, f"{what} that all or none of the training papers have, told alike"),
             (
-                told.untuned,
-                f"Probes without papers enough for a grid, cost {probes.DEFAULT_COST:g}",
+                result.constant,
+                f"{what} that all or none of the training papers have, the same for every paper",
             ),
-            (told.unfinished, "Probes that stopped before they had converged"),
+            (
+                result.untuned,
+                f"Probes with too few papers for a grid, cost {probes.DEFAULT_COST:g}",
+            ),
+            (result.unfinished, "Probes that stopped before they converged"),
         ):
             if count:
-                found.notes.append(f"{note}: {count}.")
+                scored.notes.append(f"{note}: {count}.")
 
-    def _few_shot(self, few: FewShot, x: Any, y: Any, new: Any, truth: Any, found: Scored) -> None:
-        """Add the means over runs on few papers."""
+    def _few_shot(
+        self, few_shot: FewShot, x: Any, y: Any, test_vectors: Any, truth: Any, scored: Scored
+    ) -> None:
+        """Add the means over few-shot runs."""
         draw = probes.label_samples if self.task.multi_label else probes.class_samples
         try:
-            samples = draw(y, few.sample_size, few.iterations)
+            samples = draw(y, few_shot.sample_size, few_shot.iterations)
         except UserError as error:
             raise UserError(f"task {self.task.name!r}: few_shot: {error}") from error
-        runs, end = {}, f"shot{few.sample_size}"
+        runs, suffix = {}, f"shot{few_shot.sample_size}"
         for number, sample in enumerate(samples):
-            told = self._tell(x[sample], y[sample], new, grid=False)
-            runs[f"{end}/run{number}"] = self._values(truth, told.found)
+            result = self._predict(x[sample], y[sample], test_vectors, grid=False)
+            runs[f"{suffix}/run{number}"] = self._values(truth, result.predictions)
         for name, value in mean(runs.values()).items():
-            found.metrics[f"{name}_{end}"] = value
-        found.per_query |= runs
-        found.settings[f"{end}_runs"] = len(runs)
-        if len(runs) < few.iterations:
-            found.notes.append(
-                f"Runs of {few.sample_size} papers: {len(runs)}, not {few.iterations}; there are "
-                "no more papers."
+            scored.metrics[f"{name}_{suffix}"] = value
+        scored.per_query |= runs
+        scored.settings[f"{suffix}_runs"] = len(runs)
+        if len(runs) < few_shot.iterations:
+            scored.notes.append(
+                f"Runs of {few_shot.sample_size} papers: {len(runs)}, not {few_shot.iterations}; "
+                "there are no more papers."
             )

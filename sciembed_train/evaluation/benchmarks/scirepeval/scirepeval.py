@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from sciembed_train.evaluation.benchmarks.result import Result, described
-from sciembed_train.evaluation.benchmarks.scirepeval.probe_tasks import Probing
+from sciembed_train.evaluation.benchmarks.scirepeval.probe_tasks import ProbeScorer
 from sciembed_train.evaluation.benchmarks.scirepeval.ranking_tasks import Ranking, Reviewing
 from sciembed_train.evaluation.benchmarks.scirepeval.scirepeval_files import read_texts
 from sciembed_train.evaluation.benchmarks.scirepeval.scirepeval_tasks import (
@@ -77,7 +77,7 @@ def evaluate(
 
 def _open(task: Task) -> Scorer:
     if task.probed:
-        return Probing(task)
+        return ProbeScorer(task)
     return Reviewing(task) if task.reviewers else Ranking(task)
 
 

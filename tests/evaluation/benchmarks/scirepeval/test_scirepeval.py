@@ -101,9 +101,9 @@ def test_a_probe_has_the_vectors_of_its_own_labels(folder):
     rows = np.array([by_number((f"Title {i}",), "") for i in range(24)], dtype=np.float32)
     y = np.arange(24) // 8 % 2
     told = probes.classification_probe(rows[:16], y[:16], rows[16:])
-    assert found.metrics["classes/f1_macro"] == f1_score(y[16:], told.found, average="macro")
+    assert found.metrics["classes/f1_macro"] == f1_score(y[16:], told.predictions, average="macro")
     runs = [
-        probes.classification_probe(rows[few], y[few], rows[16:], grid=False).found
+        probes.classification_probe(rows[few], y[few], rows[16:], grid=False).predictions
         for few in probes.class_samples(y[:16], 4, 50)
     ]
     values = [f1_score(y[16:], run, average="macro", zero_division=0) for run in runs]
@@ -179,7 +179,7 @@ def test_papers_without_a_text_are_told(folder):
     assert found.settings["tasks"]["numbers"]["labelled_without_text_left_out"] == 20
     assert found.settings["tasks"]["numbers"]["train"] == 3
     assert "numbers: Labelled papers without a text, left out: 20." in found.notes
-    assert any("Probes without papers enough for a grid" in note for note in found.notes)
+    assert any("Probes with too few papers for a grid" in note for note in found.notes)
 
 
 def test_labels_of_other_papers_are_refused(folder):
