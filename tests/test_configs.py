@@ -10,11 +10,11 @@ from sciembed_train.commands import fit
 from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.text.input_format import InputFormat
-from tests.helpers.cited import write_citing_corpus
-from tests.helpers.cocited import write_cocited_corpus, write_sentenced_corpus
-from tests.helpers.documents import write_document_corpus
+from tests.helpers.cocitation_corpus import write_cocitation_corpus, write_sentence_corpus
+from tests.helpers.document_files import write_document_corpus
+from tests.helpers.sentence_pair_corpus import write_citing_corpus
 from tests.helpers.small_corpus import write_small_corpus
-from tests.helpers.tasks import write_tasks
+from tests.helpers.task_files import write_tasks
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 RECIPES = sorted(CONFIGS.glob("*.yaml"))
@@ -58,14 +58,14 @@ def corpus(tiny_bert, tmp_path_factory):
 @pytest.fixture(scope="module")
 def cocited(tiny_bert, tmp_path_factory):
     folder = tmp_path_factory.mktemp("configs") / "cocited"
-    write_cocited_corpus(folder, tiny_bert, input_format=InputFormat(sentences="sep"))
+    write_cocitation_corpus(folder, tiny_bert, input_format=InputFormat(sentences="sep"))
     return folder
 
 
 @pytest.fixture(scope="module")
 def sentenced(tiny_bert, tmp_path_factory):
     folder = tmp_path_factory.mktemp("configs") / "sentenced"
-    write_sentenced_corpus(folder, tiny_bert)
+    write_sentence_corpus(folder, tiny_bert)
     return folder
 
 

@@ -7,10 +7,10 @@ import pytest
 from sciembed_train.cli import main as train
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
-from tests.commands.test_prepare import write_collection
-from tests.helpers.cocited import write_cocited_corpus, write_sentenced_corpus
+from tests.helpers.cocitation_corpus import write_cocitation_corpus, write_sentence_corpus
+from tests.helpers.paper_files import write_paper_files
 from tests.helpers.small_corpus import small_papers, write_small_corpus
-from tests.helpers.tasks import EIGHT, write_tasks
+from tests.helpers.task_files import EIGHT, write_tasks
 
 
 def test_triplets_are_shown_as_the_model_reads_them(tmp_path, tiny_bert, capsys):
@@ -40,7 +40,7 @@ def test_raw_files_are_prepared_and_what_was_dropped_is_told(
     tmp_path, tiny_bert, capsys, monkeypatch
 ):
     monkeypatch.setenv("SCIEMBED_CHECKPOINTS", str(tmp_path / "runs"))  # where fit looks too
-    write_collection(tmp_path)
+    write_paper_files(tmp_path)
     arguments = ["--data.papers", str(tmp_path / "papers.jsonl"), "--count", "1"]
     arguments += ["--data.citations", str(tmp_path / "citations.csv")]
     arguments += ["--model.encoder.backbone", str(tiny_bert)]
@@ -55,7 +55,7 @@ def test_raw_files_are_prepared_and_what_was_dropped_is_told(
 
 
 def test_pairs_are_shown_with_whom_they_meet(tmp_path, tiny_bert, capsys):
-    corpus = write_cocited_corpus(tmp_path / "c", tiny_bert)
+    corpus = write_cocitation_corpus(tmp_path / "c", tiny_bert)
     (corpus.folder / "report.json").write_text("{}")
     (tmp_path / "r.yaml").write_text(
         "data:\n  batch_size: 8\n  sampling:\n"
@@ -91,7 +91,7 @@ def test_examples_of_every_task_are_shown_with_their_labels(tmp_path, tiny_bert,
 
 
 def test_sentences_of_pairs_are_shown_and_which_say_alike(tmp_path, tiny_bert, capsys):
-    corpus = write_sentenced_corpus(tmp_path / "c", tiny_bert)
+    corpus = write_sentence_corpus(tmp_path / "c", tiny_bert)
     (corpus.folder / "report.json").write_text("{}")
     (tmp_path / "r.yaml").write_text(
         "data:\n  batch_size: 80\n  sampling:\n"

@@ -54,3 +54,12 @@ def test_the_papers_of_specters_own_format_are_not_mined_for_pairs(tmp_path):
     contexts = write_contexts(tmp_path, ["ab"])
     with pytest.raises(UserError, match=r"SPECTER's own format.*--format plain"):
         prepare(PrepareSettings(tmp_path, contexts=contexts, to=tmp_path / "c"))
+
+
+def test_lists_of_ids_need_papers_or_documents(tmp_path):
+    with pytest.raises(UserError, match="--dev-ids names papers or documents"):
+        PrepareSettings(tasks="t", dev_ids=tmp_path / "ids")
+    with pytest.raises(UserError, match="or --tasks, a list of tasks"):
+        PrepareSettings()
+    with pytest.raises(UserError, match="--citations names papers"):
+        PrepareSettings(tasks="t", citations="f")

@@ -1,8 +1,13 @@
 import pytest
 
-from sciembed_train.corpus.audit import Audit, BadRow
-from sciembed_train.corpus.validation import Paper, read_id, read_paper
-from sciembed_train.errors import UserError
+from sciembed_train.corpus.audit import BadRow
+from sciembed_train.corpus.validation import (
+    Paper,
+    missing_field,
+    read_id,
+    read_paper,
+    repeated_id,
+)
 
 
 def test_ids_are_text_and_integers_their_digits():
@@ -72,32 +77,9 @@ def test_a_malformed_paper_is_told(row, message):
     assert found.message == message
 
 
-def test_malformed_rows_are_refused_above_the_budget_with_the_first_of_each_kind():
-    audit = Audit("papers", max_bad_rows=2)
-    audit.rows = 20113
-    audit.bad(BadRow("x", "`abstract` is the number 17; expected text."), "p.jsonl:1042")
-    audit.check()
-    for line in (1050, 1051):
-        audit.bad(BadRow("x", "other"), f"p.jsonl:{line}")
-    with pytest.raises(UserError) as refused:
-        audit.check()
-    assert str(refused.value) == (
-        "p.jsonl:1042: `abstract` is the number 17; expected text. 3 of 20,113 rows are like "
-        "this. Correct them, or skip them with --max-bad-rows 3 (in fit --data.max_bad_rows 3)."
-    )
-    audit.bad(BadRow("y", "there is no `title`."), "p.jsonl:7")
-    with pytest.raises(UserError) as refused:
-        audit.check()
-    assert str(refused.value).splitlines()[1:] == [
-        "p.jsonl:7: there is no `title`. 1 of 20,113 rows is like this.",
-        "Correct them, or skip them with --max-bad-rows 4 (in fit --data.max_bad_rows 4).",
-    ]
-
-
-def test_the_account_counts_all_and_lists_a_few():
-    audit = Audit("citations")
-    for line in range(50):
-        audit.drop("given before", f"c.csv:{line}")
-    told = audit.as_dict()["dropped"]["given before"]
-    assert told["count"] == 50
-    assert told["examples"] == [f"c.csv:{line}" for line in range(20)]
+def test_a_missing_field_and_a_repeated_id_are_reported():
+    assert missing_field("title", {}).message == "there is no `title`; the fields are none."
+    bad = missing_field("score", {"a": 1, "b": 2}, " of candidate 3")
+    assert bad.message == "there is no `score` of candidate 3; the fields are a, b."
+    message = repeated_id("x", "p.jsonl:1", "paper").message
+    assert message == "`paper_id` 'x' was given before, at p.jsonl:1; every paper has its own."

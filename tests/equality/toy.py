@@ -160,7 +160,7 @@ def invented_counts() -> list[tuple[Any, ...]]:
     return rows
 
 
-def invented_documents(count: int = 70) -> list[dict[str, Any]]:
+def synthetic_documents(count: int = 70) -> list[dict[str, Any]]:
     """Full texts of 60 to 260 words, one of them twice, one too short."""
     write = Writer(5)
     rows: list[dict[str, Any]] = []
@@ -551,7 +551,7 @@ def write_all(folder: Path) -> str:
     write_words(folder / "dev_ids.txt", [name(n) for n in range(4, PAPERS, 11)])
     write_words(folder / "test_ids.txt", [name(n) for n in range(5, PAPERS, 11)])
     write_words(folder / "exclude_ids.txt", [name(n) for n in (7, 8, 100)])
-    documents = invented_documents()
+    documents = synthetic_documents()
     write_lines(folder / "documents.jsonl", documents)
     mixed = folder / "fulltexts"
     mixed.mkdir()

@@ -1,4 +1,4 @@
-"""Small corpora written straight through the writers, for tests of the rooms that read one."""
+"""Small corpora, written without `prepare`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ from sciembed_train.text.tokenizer import TextTokenizer
 
 
 def small_papers(n: int, seed: int = 0) -> list[dict]:
-    """``n`` papers of 2 to about 60 invented words each."""
+    """``n`` papers of 2 to about 60 random words each."""
     rng = np.random.default_rng(seed)
 
     def words(k):
@@ -98,7 +98,7 @@ def write_small_corpus(
 def write_small_documents(
     folder: Path, tokenizer: Path, lengths: Sequence[int], held_out: int = 2, seed: int = 0
 ) -> Corpus:
-    """A corpus of documents alone, of so many invented words each (one token each for tiny_bert).
+    """A corpus of documents alone, of so many random words each (one token each for tiny_bert).
 
     The last ``held_out`` documents are dev, those before them test, and all others train.
     """

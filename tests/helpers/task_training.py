@@ -12,7 +12,7 @@ from sciembed_train.methods.specter2 import MultiTask
 from sciembed_train.sampling.data_module import TrainingData
 from sciembed_train.sampling.tasks import TaskSampling
 from tests.helpers.adapter_models import stir
-from tests.helpers.tasks import write_tasks
+from tests.helpers.task_files import write_tasks
 from tests.helpers.training import OPTIM, Watched, fitted
 
 SIZES = {"year_pred": 30, "mesh": 60, "fos": 45, "search": 20, "specter": 40}

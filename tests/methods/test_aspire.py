@@ -12,7 +12,7 @@ from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.methods.aspire import Cocite
 from tests.helpers import training
-from tests.helpers.cocited import write_cocited_corpus
+from tests.helpers.cocitation_corpus import write_cocitation_corpus
 from tests.helpers.pair_training import VARIANTS, on_a_rank
 from tests.helpers.processes import run_ranks
 from tests.helpers.training import difference
@@ -26,7 +26,7 @@ FAULTS = ["local negatives"]
 @pytest.fixture(scope="module")
 def place(tiny_bert, tmp_path_factory):
     folder = tmp_path_factory.mktemp("aspire") / "corpus"
-    write_cocited_corpus(folder, tiny_bert)
+    write_cocitation_corpus(folder, tiny_bert)
     return str(folder), str(tiny_bert)
 
 

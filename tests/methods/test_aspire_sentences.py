@@ -19,7 +19,7 @@ from sciembed_train.errors import UserError
 from sciembed_train.losses.transport import TransportSettings
 from sciembed_train.methods.aspire_sentences import Objectives, SentenceCocite
 from tests.helpers import training
-from tests.helpers.cocited import write_sentenced_corpus
+from tests.helpers.cocitation_corpus import write_sentence_corpus
 from tests.helpers.processes import run_ranks
 from tests.helpers.sentence_training import ALL, TRANSPORT, VARIANTS, on_a_rank
 from tests.helpers.training import difference
@@ -34,7 +34,7 @@ FAULTS = ["local negatives"]
 @pytest.fixture(scope="module")
 def place(tiny_bert, tmp_path_factory):
     folder = tmp_path_factory.mktemp("aspire_sentences") / "corpus"
-    write_sentenced_corpus(folder, tiny_bert)
+    write_sentence_corpus(folder, tiny_bert)
     return str(folder), str(tiny_bert)
 
 

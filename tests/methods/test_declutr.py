@@ -13,7 +13,7 @@ from sciembed_train.methods.declutr import Declutr
 from sciembed_train.methods.heldout.heldout_spans import HeldOutSpans
 from sciembed_train.sampling.spans import SpanSampling
 from tests.helpers import training
-from tests.helpers.documents import write_document_corpus
+from tests.helpers.document_files import write_document_corpus
 from tests.helpers.processes import run_ranks
 from tests.helpers.span_training import SPANS, VARIANTS, Spans, on_a_rank, train
 from tests.helpers.training import difference

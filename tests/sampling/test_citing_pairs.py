@@ -13,8 +13,8 @@ from sciembed_train.sampling.base import TokenizationSpec
 from sciembed_train.sampling.citing_pairs import CitingSentencePairs, CitingSentenceSampling
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
-from tests.helpers.cited import write_citing_corpus
-from tests.helpers.cocited import write_cocited_corpus
+from tests.helpers.cocitation_corpus import write_cocitation_corpus
+from tests.helpers.sentence_pair_corpus import write_citing_corpus
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_files_without_citing_sentences_are_refused(raw, said):
 
 
 def test_a_corpus_without_sentence_pairs_says_how_to_prepare_them(opened, tiny_bert, tmp_path):
-    corpus = write_cocited_corpus(tmp_path / "corpus", tiny_bert)
+    corpus = write_cocitation_corpus(tmp_path / "corpus", tiny_bert)
     with pytest.raises(UserError, match="--contexts F and --sentence-pairs set"):
         CitingSentenceSampling().open(corpus, opened.reading, None)
     other = TokenizationSpec(opened.reading.tokenizer, InputFormat(separator="space"), 16, seed=0)

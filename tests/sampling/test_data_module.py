@@ -13,7 +13,7 @@ from sciembed_train.errors import UserError
 from sciembed_train.sampling.data_module import TrainingData
 from sciembed_train.sampling.tasks import TaskSampling
 from tests.helpers.small_corpus import write_small_corpus
-from tests.helpers.tasks import write_tasks
+from tests.helpers.task_files import write_tasks
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ from sciembed_train.sampling.base import TokenizationSpec
 from sciembed_train.sampling.cocitations import CocitationSampling
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
-from tests.helpers.cocited import write_cocited_corpus
+from tests.helpers.cocitation_corpus import write_cocitation_corpus
 
 
 @pytest.fixture(scope="module")
 def opened(tiny_bert, tmp_path_factory):
-    corpus = write_cocited_corpus(tmp_path_factory.mktemp("cocited") / "corpus", tiny_bert)
+    corpus = write_cocitation_corpus(tmp_path_factory.mktemp("cocited") / "corpus", tiny_bert)
     reading = TokenizationSpec(TextTokenizer.load(tiny_bert), InputFormat(), 32, seed=3)
     return SimpleNamespace(corpus=corpus, reading=reading)
 

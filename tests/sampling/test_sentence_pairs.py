@@ -15,14 +15,14 @@ from sciembed_train.sampling.sentence_pairs import SentencePairSampling
 from sciembed_train.sampling.step_pairs import flipped
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
-from tests.helpers.cocited import write_sentenced_corpus
+from tests.helpers.cocitation_corpus import write_sentence_corpus
 
 LENGTH = 24
 
 
 @pytest.fixture(scope="module")
 def opened(tiny_bert, tmp_path_factory):
-    corpus = write_sentenced_corpus(tmp_path_factory.mktemp("sentenced") / "corpus", tiny_bert)
+    corpus = write_sentence_corpus(tmp_path_factory.mktemp("sentenced") / "corpus", tiny_bert)
     reading = TokenizationSpec(TextTokenizer.load(tiny_bert), InputFormat(), LENGTH, seed=3)
     return SimpleNamespace(corpus=corpus, reading=reading, texts=list(corpus.sentences()))
 

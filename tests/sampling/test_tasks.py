@@ -13,7 +13,7 @@ from sciembed_train.sampling.base import TokenizationSpec
 from sciembed_train.sampling.tasks import TaskSampling
 from sciembed_train.text.input_format import FORMATS, InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
-from tests.helpers.tasks import EIGHT, write_tasks
+from tests.helpers.task_files import EIGHT, write_tasks
 
 SIZES = dict(zip(EIGHT, (60, 50, 45, 45, 20, 20, 30, 50), strict=True))
 NAMES = list(FORMATS)

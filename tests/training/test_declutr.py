@@ -9,7 +9,7 @@ import yaml
 from sciembed_train.cli import main
 from sciembed_train.commands import fit
 from sciembed_train.encoder.encoder import Encoder
-from tests.helpers.documents import write_documents
+from tests.helpers.document_files import write_documents
 from tests.helpers.runs import finish, losses, rows, start
 from tests.helpers.small_corpus import write_small_corpus
 from tests.test_configs import CONFIGS

@@ -15,7 +15,7 @@ from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
 from sciembed_train.corpus.sql_engine import running
 from sciembed_train.corpus.store.corpus_folder import SPLITS
 from sciembed_train.errors import UserError
-from tests.helpers.worlds import big_world, digest, mine, shown, split_of, worlds
+from tests.helpers.cocitation_collections import big_world, digest, mine, split_of, stored, worlds
 
 
 def brute_force(world, mining):
@@ -32,7 +32,7 @@ def brute_force(world, mining):
             continue
         if mining.require_bracket and not re.search(r"[\[(]", context["text"]):
             continue
-        context = shown(context, mining)
+        context = stored(context, mining)
         texts = context["citing_id"], context["text"], context["before"], context["after"]
         of_group = digest("\0".join(group))
         groups[group][digest("\0".join((str(of_group), *texts)))] = context
@@ -84,7 +84,7 @@ def check(corpus, world, mining):
         for row in rows:
             assert [ids[paper] for paper in row["papers"]] == row["paper_ids"]
             _, line = row["place"].split(":")
-            source = shown(world["contexts"][int(line) - 1], mining)
+            source = stored(world["contexts"][int(line) - 1], mining)
             assert row["text"] == source["text"]
             assert row["before"] == source["before"]
             assert row["after"] == source["after"]

@@ -15,7 +15,16 @@ from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
 from sciembed_train.corpus.store.corpus_folder import SPLITS
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.citing_pairs import CitingSentencePairs
-from tests.helpers.worlds import big_world, digest, mine, shown, split_of, worlds
+from tests.helpers.cocitation_collections import (
+    SENTENCE,
+    big_world,
+    digest,
+    mine,
+    sentence_collection,
+    split_of,
+    stored,
+    worlds,
+)
 
 
 def brute_force(world, mining):
@@ -37,7 +46,7 @@ def brute_force(world, mining):
             continue
         if mining.require_bracket and not re.search(r"[\[(]", context["text"]):
             continue
-        context = shown(context, mining)
+        context = stored(context, mining)
         texts = context["citing_id"], context["text"], context["before"], context["after"]
         by_text[without_digits(context["text"])] |= set(cited)
         key = digest("\0".join((str(digest("\0".join(cited))), *texts)))
@@ -91,7 +100,7 @@ def check(corpus, world, mining):
         assert [ids[paper] for paper in row["papers"]] == row["paper_ids"]
         assert row["split"] == split_of(cited, world)
         _, line = row["place"].split(":")
-        source = shown(world["contexts"][int(line) - 1], mining)
+        source = stored(world["contexts"][int(line) - 1], mining)
         assert [row[n] for n in ("text", "before", "after")] == [
             source[n] for n in ("text", "before", "after")
         ]
@@ -180,26 +189,10 @@ def test_the_same_files_from_any_order_number_of_threads_and_memory(tmp_path):
     )
 
 
-TEXT = "word {} of a sentence that cites"
-
-
-def small_world(rows, names="abcd", **held_out):
-    return {
-        "papers": [{"paper_id": n, "title": n} for n in names],
-        "contexts": [
-            {"text": text, "cited_ids": list(cited), "citing_id": citing, "before": "", "after": ""}
-            for text, cited, citing in rows
-        ],
-        "given": [],
-        "citations": [],
-        **{name: held_out.get(name, set()) for name in ("dev", "test", "exclude")},
-    }
-
-
 def test_a_paper_that_many_cite_gives_as_many_pairs_as_allowed(tmp_path):
-    rows = [(TEXT.format("abcdefghijklmnopqrst"[i]), "a", f"c{i}") for i in range(20)]
+    rows = [(SENTENCE.format("abcdefghijklmnopqrst"[i]), "a", f"c{i}") for i in range(20)]
     mining = CocitationMining(sentence_pairs="paper", max_pairs=30)
-    corpus = mine(tmp_path, small_world(rows), mining)
+    corpus = mine(tmp_path, sentence_collection(rows), mining)
     pairs = corpus.sentence_pairs("train")
     assert len(pairs) == 30
     assert set(np.bincount(pairs.ravel(), minlength=20).tolist()) <= {2, 3, 4}
@@ -208,47 +201,12 @@ def test_a_paper_that_many_cite_gives_as_many_pairs_as_allowed(tmp_path):
     assert report["pairs of such lists not taken"] == 160
 
 
-def test_every_sentence_left_out_is_counted_by_its_reason(tmp_path):
-    rows = [
-        (TEXT.format("one (7)"), "ab", "x"),
-        (TEXT.format("one (7)"), "ba", "x"),  # the same once more
-        (TEXT.format("one (8)"), "ab", "y"),  # but for digits
-        (TEXT.format("two"), "ab", "z"),
-        (TEXT.format("three"), "ab", "z"),  # same citing paper
-        (TEXT.format("two"), "bc", "x"),  # alone
-        ("too short", "ab", "x"),
-        (TEXT.format("one"), "a", "x"),
-        (TEXT.format("one"), "", "x"),
-        (TEXT.format("one"), ["a", "unknown"], "x"),
-        (TEXT.format("one"), "ad", "x"),
-        (TEXT.format("four"), ["a", "b", "of no known paper"], "v"),
-    ]
-    world = small_world(rows, exclude={"d", "of no known paper"})
-    corpus = mine(tmp_path, world, CocitationMining(sentence_pairs="set"))
-    assert corpus.sentence_pairs("train").tolist() == [[0, 1]]
-    report = json.loads((corpus.folder / "report.json").read_text())
-    dropped = {r: d["count"] for r, d in report["citing sentences"]["dropped"].items()}
-    assert dropped == {
-        "given before": 1,
-        "differs from another sentence that cites the same in digits alone": 1,
-        "another sentence of the same citing paper cites the same (one_per_citing)": 1,
-        "too few other sentences cite the same (min_contexts, and 2 in any case)": 1,
-        "fewer than 5 words (min_words)": 1,
-        "cites one paper only": 1,
-        "cites no paper": 1,
-        "of the papers it cites fewer than two are known": 1,
-        "cites an excluded paper": 2,
-    }
-    left_out = report["sentence pairs"]["cited papers left out of sentences"]
-    assert {r: d["count"] for r, d in left_out.items()} == {"unknown paper": 2}
-
-
 def test_a_text_of_several_rows_is_held_out_and_forbidden_by_all_that_it_cites(tmp_path):
-    rows = [(TEXT.format(word), "a", "") for word in ("one", "two", "three")]
-    rows += [(TEXT.format(word), "b", "") for word in ("four", "five")]
-    twins = [(TEXT.format("three"), "t", ""), (TEXT.format("five"), "c", "")]
-    others = [(TEXT.format("six"), "t", ""), (TEXT.format("seven"), "c", "")]
-    world = small_world([*rows, *twins, *others], "abct", test={"t"})
+    rows = [(SENTENCE.format(word), "a", "") for word in ("one", "two", "three")]
+    rows += [(SENTENCE.format(word), "b", "") for word in ("four", "five")]
+    twins = [(SENTENCE.format("three"), "t", ""), (SENTENCE.format("five"), "c", "")]
+    others = [(SENTENCE.format("six"), "t", ""), (SENTENCE.format("seven"), "c", "")]
+    world = sentence_collection([*rows, *twins, *others], "abct", test={"t"})
     corpus = mine(tmp_path, world, CocitationMining(sentence_pairs="paper"))
     texts = list(corpus.citing_sentences())
     train = {texts[i].split()[1] for i in corpus.sentence_pairs("train").ravel()}
@@ -265,8 +223,8 @@ def test_a_text_of_several_rows_is_held_out_and_forbidden_by_all_that_it_cites(t
 
 
 def test_papers_without_a_text_are_cited_like_others(tmp_path):
-    rows = [(TEXT.format(word), "ab", "") for word in ("one", "two")]
-    world = small_world(rows)
+    rows = [(SENTENCE.format(word), "ab", "") for word in ("one", "two")]
+    world = sentence_collection(rows)
     for paper in world["papers"]:
         paper["title"] = "t" if paper["paper_id"] in "cd" else ""
     corpus = mine(tmp_path, world, CocitationMining(sentence_pairs="set"))
@@ -274,22 +232,8 @@ def test_papers_without_a_text_are_cited_like_others(tmp_path):
     assert len(corpus.cocitations("train")) == 0
 
 
-def test_sentences_that_cite_one_paper_need_the_other_way(tmp_path):
-    world = small_world([(TEXT.format(word), "a", "") for word in ("one", "two")])
-    with pytest.raises(UserError, match=r"2: cites one paper only.*--sentence-pairs paper"):
-        mine(tmp_path, world, CocitationMining(sentence_pairs="set"))
-    corpus = mine(tmp_path, world, CocitationMining(sentence_pairs="paper"))
-    assert corpus.sentence_pairs("train").tolist() == [[0, 1]]
-
-
-def test_pairs_that_are_all_held_out_are_refused(tmp_path):
-    world = small_world([(TEXT.format(word), "ab", "") for word in ("one", "two")], dev={"b"})
-    with pytest.raises(UserError, match=r"All pairs are held out \(dev 1, test 0\)"):
-        mine(tmp_path, world, CocitationMining(sentence_pairs="set"))
-
-
 def test_sentence_pairs_without_sentences_are_refused(tmp_path):
-    world = small_world([])
+    world = sentence_collection([])
     world["citations"] = [("a", "b"), ("a", "c")]
     with pytest.raises(UserError, match="there are no citing sentences: give --contexts F"):
         mine(tmp_path, world, CocitationMining("references", sentence_pairs="set"))

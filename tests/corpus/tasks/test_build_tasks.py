@@ -11,7 +11,7 @@ from sciembed_train.corpus.tasks.task_sources import open_records
 from sciembed_train.corpus.tasks.task_types import TaskBuilding, TaskInfo
 from sciembed_train.errors import UserError
 from sciembed_train.progress import Progress
-from tests.helpers.tasks import EIGHT, FIELDS, paper, records, write_lines, write_tasks
+from tests.helpers.task_files import EIGHT, FIELDS, paper, records, write_lines, write_tasks
 
 
 class Built:

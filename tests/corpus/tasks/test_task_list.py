@@ -4,53 +4,7 @@ import pytest
 
 from sciembed_train.corpus.tasks.task_list import read_tasks
 from sciembed_train.errors import UserError
-from tests.helpers.tasks import EIGHT, entry, write_lines, write_tasks
-
-
-def changed(folder, **values):
-    """The message on a list whose one task says this."""
-    write_tasks(folder, {"mesh": 1}, mesh=values)
-    with pytest.raises(UserError) as error:
-        read_tasks(folder / "tasks_config.json")
-    return str(error.value)
-
-
-def test_all_eight_published_tasks_are_read(tmp_path):
-    write_tasks(tmp_path, dict.fromkeys(EIGHT, 2))
-    found = {task.name: task for task in read_tasks(tmp_path).tasks}
-    assert tuple(found) == EIGHT
-    formats = {name: (task.format, task.query_format) for name, task in found.items()}
-    near = ("proximity", "proximity")
-    assert formats == {
-        **dict.fromkeys(("cite_pred", "year_pred"), ("regression", "regression")),
-        **dict.fromkeys(("mesh", "fos"), ("classification", "classification")),
-        "search": ("proximity", "adhoc_query"),
-        **dict.fromkeys(("s2and", "cite_context", "specter"), near),
-    }
-    assert found["search"].fields == ("title", "abstract", "venue", "year")
-    assert found["fos"].multi_label
-    assert not found["mesh"].multi_label
-    assert found["mesh"].labels == ("biology", "physics", "history")
-    assert found["cite_pred"].labels_field == "log_citations"
-
-
-def test_the_same_in_yaml_with_formats_by_name_and_labels_in_place(tmp_path):
-    write_lines(tmp_path / "a.jsonl", [{}])
-    text = """
-    - name: mine
-      type: classification
-      data_files: {train: a.jsonl}
-      labels: [yes, no]
-      labels_field: kind
-      ctrl_token: classification
-      sample_size: {train: 7}
-    - {name: pairs, type: ir, data_files: {train: a.jsonl}}
-    """
-    (tmp_path / "tasks.yaml").write_text(text.replace("[yes, no]", '["yes", "no"]'))
-    mine, pairs = read_tasks(tmp_path / "tasks.yaml").tasks
-    assert (mine.labels, mine.labels_field, mine.format) == (("yes", "no"), "kind", mine.type)
-    assert mine.sample_size == {"train": 7, "dev": -1}
-    assert (pairs.format, pairs.query_format, pairs.labels_field) == (*["proximity"] * 2, "score")
+from tests.helpers.task_files import entry, write_tasks
 
 
 def test_a_folder_gives_the_tasks_that_have_data_in_it_and_names_the_others(tmp_path):
@@ -74,48 +28,9 @@ def test_a_folder_gives_the_tasks_that_have_data_in_it_and_names_the_others(tmp_
     assert (named.place, named.dataset, named.config) == ("allenai/scirepeval", True, "config_mesh")
 
 
-def test_label_files_are_found_from_the_folder_above_on_as_in_the_published_list(tmp_path):
-    folder = write_tasks(
-        tmp_path / "sample_data", {"mesh": 1}, mesh={"labels": "sample_data/l.txt"}
-    )
-    (folder / "l.txt").write_bytes("\ufeffOne\r\nTwo\r\n".encode())
-    assert read_tasks(folder).tasks[0].labels == ("One", "Two")
-
-
-def test_keys_that_are_not_read_are_told(tmp_path):
+def test_keys_that_are_not_read_are_noted(tmp_path):
     write_tasks(tmp_path, {"mesh": 1}, mesh={"colour": "red"})
     assert "`colour` is not read (mesh)" in read_tasks(tmp_path).notes[0]
-
-
-@pytest.mark.parametrize(
-    ("values", "told"),
-    [
-        ({"labels": None}, "no `labels`"),
-        ({"labels": "gone.txt"}, "no label file gone.txt"),
-        ({"labels": ["one"]}, "names 1 classes"),
-        ({"labels": ["a", "b", "a"]}, "names the class 'a' twice"),
-        ({"type": "ranking"}, "`type` is the text 'ranking'"),
-        ({"type": "regression", "multi_label": True}, "`multi_label` is for a classification"),
-        ({"multi_label": True, "contrastive": True}, "`contrastive` is for texts of one class"),
-        ({"ctrl_token": "[XYZ]"}, "`ctrl_token` is the text '[XYZ]'; it is one of [CLF]"),
-        ({"ctrl_token": {"query": "[QRY]", "candidates": "[PRX]"}}, "has no queries"),
-        ({"sample_size": 0}, "`sample_size` of train is the number 0; expected 1 or more"),
-        ({"sample_size": {"train": 2.5}}, "`sample_size` of train is the number 2.5"),
-        ({"sample_size": {"test": 5}}, "unknown key 'test'"),
-        ({"input_fields": []}, "one name or more"),
-        ({"data_files": {"train": "gone.jsonl"}}, "gone.jsonl: there is no such file"),
-        ({"data_files": {"dev": "mesh.jsonl"}}, "no file of train"),
-        ({"data_files": None}, "there is no data"),
-        ({"dataset": {"path": "x/y"}}, "`data_files` and `dataset` are both given"),
-        ({"name": "a/b"}, "may hold no /"),
-        ({"name": None}, "task 1 has no `name`"),
-    ],
-)
-def test_what_cannot_be_is_told_with_file_and_task(tmp_path, values, told):
-    message = changed(tmp_path, **values)
-    assert told in message
-    assert str(tmp_path / "tasks_config.json") in message
-    assert values.get("name", "mesh") is None or "task" in message
 
 
 def test_a_list_that_is_none_is_refused(tmp_path):

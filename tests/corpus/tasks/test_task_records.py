@@ -12,7 +12,7 @@ from sciembed_train.corpus.tasks.task_records import (
     RecordReader,
 )
 from sciembed_train.corpus.tasks.task_types import TaskBuilding
-from tests.helpers.tasks import entry, records, write_tasks
+from tests.helpers.task_files import entry, records, write_tasks
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import pytest
 from sciembed_train.corpus.tasks.task_list import read_tasks
 from sciembed_train.corpus.tasks.task_sources import open_records, source_files
 from sciembed_train.errors import UserError
-from tests.helpers.tasks import entry, records, write_lines, write_tasks
+from tests.helpers.task_files import entry, records, write_lines, write_tasks
 
 CONFIGS = """---
 configs:

@@ -15,7 +15,7 @@ from sciembed_train.errors import UserError
 from sciembed_train.methods.aspire import Cocite
 from sciembed_train.methods.engine import micro_batch_size
 from tests.helpers import training
-from tests.helpers.cocited import write_cocited_corpus
+from tests.helpers.cocitation_corpus import write_cocitation_corpus
 from tests.helpers.micro_batch_size_training import ROOM, Crowded, on_a_rank, train
 from tests.helpers.pair_training import Pairs
 from tests.helpers.processes import run_ranks
@@ -30,7 +30,7 @@ LENGTH = 64
 @pytest.fixture(scope="module")
 def place(tiny_bert, tmp_path_factory):
     folder = tmp_path_factory.mktemp("fitting") / "corpus"
-    write_cocited_corpus(folder, tiny_bert)
+    write_cocitation_corpus(folder, tiny_bert)
     return str(folder), str(tiny_bert)
 
 

@@ -6,8 +6,8 @@ from sciembed_train.encoder.io.opening import repeated_layers
 from sciembed_train.errors import UserError
 from sciembed_train.methods.engine import sharding
 from tests.helpers import training
-from tests.helpers.cocited import write_cocited_corpus
-from tests.helpers.documents import write_document_corpus
+from tests.helpers.cocitation_corpus import write_cocitation_corpus
+from tests.helpers.document_files import write_document_corpus
 from tests.helpers.processes import run_ranks
 from tests.helpers.sharded_training import CHECKPOINTED, DDP, VARIANTS, on_a_rank
 from tests.helpers.training import difference, small_corpus
@@ -23,7 +23,7 @@ IN_FOUR = ["triplets, cut", "spans, cut"]
 def places(tiny_bert, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sharding")
     write_document_corpus(folder / "documents", tiny_bert)
-    write_cocited_corpus(folder / "cocited", tiny_bert)
+    write_cocitation_corpus(folder / "cocited", tiny_bert)
     corpora = {
         "training": small_corpus(folder, tiny_bert),
         "span_training": folder / "documents",

@@ -1,4 +1,4 @@
-"""A small corpus of co-cited pairs, written straight through."""
+"""A small corpus of co-cited pairs, written without `prepare`."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from sciembed_train.text.tokenizer import TextTokenizer
 from tests.helpers.small_corpus import write_small_corpus
 
 
-def write_cocited_corpus(
+def write_cocitation_corpus(
     folder: Path,
     tokenizer: Path,
     pairs: int = 80,
@@ -47,7 +47,7 @@ def write_cocited_corpus(
     return corpus
 
 
-def write_sentenced_corpus(
+def write_sentence_corpus(
     folder: Path,
     tokenizer: Path,
     pairs: int = 80,
@@ -56,11 +56,11 @@ def write_sentenced_corpus(
     input_format: InputFormat = InputFormat(),  # noqa: B008
     alignment: str = "random",
 ) -> Corpus:
-    """`write_cocited_corpus` whose papers have 0 to 7 sentences, and a random alignment.
+    """`write_cocitation_corpus` whose papers have 0 to 7 sentences, and a random alignment.
 
     Every fifth paper has no abstract, and every fourth pair no citing sentence.
     """
-    corpus = write_cocited_corpus(folder, tokenizer, pairs, papers, seed, input_format)
+    corpus = write_cocitation_corpus(folder, tokenizer, pairs, papers, seed, input_format)
     rng = np.random.default_rng(seed + 1)
     rows = [
         {
@@ -76,12 +76,12 @@ def write_sentenced_corpus(
     to = folder / "sentenced_tokens" / loaded.key(input_format)
     write_sentence_store(to, loaded, input_format, corpus.sentences(), name=str(tokenizer))
     counts = np.maximum([len(row["abstract"]) for row in rows], 1)
-    place = alignment_folder(corpus, alignment)
-    place.mkdir(parents=True)
+    aligned = alignment_folder(corpus, alignment)
+    aligned.mkdir(parents=True)
     for split in ALIGNED:
         known = corpus.cocitations(split)
         drawn = (rng.random((len(known), 2, 2)) * counts[known][:, None, :]).astype(np.int16)
         drawn[::4, 0] = -1
-        np.save(place / f"{split}.npy", drawn.reshape(-1, 4))
-    save_info(place, {"version": ALIGNMENTS_VERSION}, MARKER)
+        np.save(aligned / f"{split}.npy", drawn.reshape(-1, 4))
+    save_info(aligned, {"version": ALIGNMENTS_VERSION}, MARKER)
     return corpus

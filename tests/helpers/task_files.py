@@ -1,4 +1,4 @@
-"""Invented task files in the schema of SciRepEval's, for tests of the rooms that read them."""
+"""Synthetic task files in the schema of SciRepEval."""
 
 import json
 from pathlib import Path
@@ -22,33 +22,33 @@ def paper(rng: np.random.Generator, number: int, **more: Any) -> dict[str, Any]:
 def records(kind: str, n: int, seed: int = 0) -> list[dict[str, Any]]:
     """``n`` records of one of the eight tasks, by its name in ``tasks_config.json``."""
     rng = np.random.default_rng((seed, sum(map(ord, kind))))
-    found = []
+    rows = []
     for i in range(n):
         if kind == "cite_pred":
-            found.append(paper(rng, i, n_citations=i, log_citations=float(np.log1p(i))))
+            rows.append(paper(rng, i, n_citations=i, log_citations=float(np.log1p(i))))
         elif kind == "year_pred":
-            found.append(paper(rng, i, year=1990 + i % 30, scaled_year=(i % 30) / 30))
+            rows.append(paper(rng, i, year=1990 + i % 30, scaled_year=(i % 30) / 30))
         elif kind == "mesh":
-            found.append(paper(rng, i, descriptor=FIELDS[i % 3], qualifier="methods"))
+            rows.append(paper(rng, i, descriptor=FIELDS[i % 3], qualifier="methods"))
         elif kind == "fos":
-            some = sorted({FIELDS[i % 3], FIELDS[i % 2]})
-            found.append(paper(rng, i, labels_text=some))
+            labels = sorted({FIELDS[i % 3], FIELDS[i % 2]})
+            rows.append(paper(rng, i, labels_text=labels))
         elif kind == "search":
             scored = [
                 paper(rng, j, venue="Journal" if j % 2 else "", year=2000.0 + j, score=int(j < 2))
                 for j in range(8)
             ]
-            found.append({"query": words(rng, 3), "session_id": i, "candidates": scored})
+            rows.append({"query": words(rng, 3), "session_id": i, "candidates": scored})
         elif kind in ("s2and", "cite_context"):
             scored = [paper(rng, j, score=int(j < 3)) for j in range(6)]
-            found.append({"dataset": "d", "query": paper(rng, i), "candidates": scored})
+            rows.append({"dataset": "d", "query": paper(rng, i), "candidates": scored})
         else:
-            found.append({"query": paper(rng, i), "pos": paper(rng, i), "neg": paper(rng, i)})
-    return found
+            rows.append({"query": paper(rng, i), "pos": paper(rng, i), "neg": paper(rng, i)})
+    return rows
 
 
 def entry(kind: str) -> dict[str, Any]:
-    """What the list of tasks says of one of them, with a file of train."""
+    """The entry of a task in the list, with a file of train."""
     found: dict[str, Any] = {"name": kind, "data_files": {"train": f"{kind}.jsonl"}}
     if kind in ("cite_pred", "year_pred"):
         field = {"cite_pred": "log_citations", "year_pred": "scaled_year"}[kind]
@@ -89,7 +89,7 @@ def write_tasks(
         folder: where they go.
         sizes: records of each task.
         seed: of the texts.
-        changed: by task, what the list says beside or instead of the ordinary.
+        changed: by task, entries of the list that are added or replaced.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "labels.txt").write_text("\n".join(FIELDS) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Small worlds of papers, contexts, pairs and citations, and their mining."""
+"""Small collections of papers, contexts, pairs and citations, and their mining."""
 
 import json
 import random
@@ -54,8 +54,8 @@ def split_of(pair, world):
     return "dev" if set(pair) & world["dev"] else "train"
 
 
-def shown(context, mining):
-    """A context as it is stored: its marks masked where they are to be."""
+def stored(context, mining):
+    """A context as it is stored: masked if the settings say so."""
     if not mining.mask_mentions:
         return context
     names = ("text", "before", "after")
@@ -63,7 +63,7 @@ def shown(context, mining):
 
 
 NAMES = [f"p{i}" for i in range(9)]
-some_ids = st.lists(st.sampled_from([*NAMES, "unknown"]), max_size=6)
+id_lists = st.lists(st.sampled_from([*NAMES, "unknown"]), max_size=6)
 
 
 @st.composite
@@ -76,7 +76,7 @@ def worlds(draw):
     contexts = [
         {
             "text": f"{draw(st.sampled_from(['see', 'see (12)', 'so we see (7)', 'a b c d [1]']))}",
-            "cited_ids": draw(some_ids),
+            "cited_ids": draw(id_lists),
             "citing_id": draw(st.sampled_from(["", "x", "y", "p1"])),
             "before": draw(st.sampled_from(["", "Before."])),
             "after": "",
@@ -135,3 +135,20 @@ def big_world(seed=0, papers=150, contexts=600):
     }
     world["contexts"] += world["contexts"][:30]  # some again
     return world
+
+
+SENTENCE = "word {} of a sentence that cites"
+
+
+def sentence_collection(rows, names="abcd", **held_out):
+    """A collection of contexts, rows of ``text, cited_ids, citing_id``."""
+    return {
+        "papers": [{"paper_id": n, "title": n} for n in names],
+        "contexts": [
+            {"text": text, "cited_ids": list(cited), "citing_id": citing, "before": "", "after": ""}
+            for text, cited, citing in rows
+        ],
+        "given": [],
+        "citations": [],
+        **{name: held_out.get(name, set()) for name in ("dev", "test", "exclude")},
+    }

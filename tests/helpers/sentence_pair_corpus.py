@@ -1,4 +1,4 @@
-"""A small corpus of citing sentences that cite the same papers, prepared from invented files."""
+"""A small corpus of citing sentences that cite the same papers, prepared from synthetic files."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Invented documents as a file, and a corpus of them, for tests of the rooms that read one."""
+"""Synthetic documents as a file, and a corpus of them."""
 
 import json
 from pathlib import Path
@@ -15,22 +15,22 @@ from sciembed_train.corpus.store.token_store import write_document_store
 from sciembed_train.text.tokenizer import TextTokenizer
 
 
-def invented_documents(count: int, words: tuple[int, int] = (40, 200), seed: int = 0) -> list[str]:
-    """Texts that each have a few words of their own, used often."""
+def synthetic_documents(count: int, words: tuple[int, int] = (40, 200), seed: int = 0) -> list[str]:
+    """Texts that each use a few words often."""
     rng = np.random.default_rng(seed)
     texts = []
     for _ in range(count):
         own = rng.integers(0, 200, 12)
         length = int(rng.integers(*words))
-        of_all = rng.integers(0, 200, length)
-        mixed = np.where(rng.random(length) < 0.5, rng.choice(own, length), of_all)
+        from_all = rng.integers(0, 200, length)
+        mixed = np.where(rng.random(length) < 0.5, rng.choice(own, length), from_all)
         texts.append(" ".join(f"word{w}" for w in mixed))
     return texts
 
 
 def write_documents(file: Path, count: int, seed: int = 0) -> Path:
     """The documents as JSON Lines."""
-    texts = invented_documents(count, seed=seed)
+    texts = synthetic_documents(count, seed=seed)
     lines = [json.dumps({"paper_id": f"d{i}", "text": text}) for i, text in enumerate(texts)]
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("\n".join(lines) + "\n")
@@ -44,7 +44,7 @@ def write_document_corpus(folder: Path, tokenizer: Path, count: int = 60, seed: 
     for split, chosen in (("train", ~held_out), ("dev", held_out), ("test", held_out & False)):
         save_documents(folder, split, np.flatnonzero(chosen).astype(np.int32))
     reader = TextTokenizer.load(tokenizer)
-    texts = invented_documents(count, seed=seed)
+    texts = synthetic_documents(count, seed=seed)
     write_document_store(folder / "document_tokens" / reader.document_key, reader, texts)
     counts = {"papers": 0, "documents": count}
     sources = [{"sha256": f"invented {seed}"}]

@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+
+from sciembed_train.corpus.audit import Audit
+from sciembed_train.corpus.mining.ready_triplets import read_triplets
+from sciembed_train.corpus.papers import Papers
+from sciembed_train.corpus.readers.tables import Table
+from sciembed_train.errors import UserError
+from sciembed_train.progress import Progress, Stage
+
+
+def read(path, text):
+    path.write_text(text)
+    papers = Papers(
+        list("abcd"), {n: i for i, n in enumerate("abcd")}, np.array([1, 1, 1, 0], bool)
+    )
+    audit = Audit("pairs")
+    stage = Stage(Progress(quiet=True), "triplets", None, "rows")
+    return read_triplets(Table(path, "triplets"), papers, audit, stage), audit
+
+
+def test_rows_are_distinct_ascending_and_the_others_counted(tmp_path):
+    text = "b,a,c\na,b,c\nb,a,c\na,b,x\na,d,b\na,a,b\n"
+    rows, audit = read(tmp_path / "t.csv", text)
+    assert rows.tolist() == [[0, 1, 2], [1, 0, 2]]
+    assert (audit.rows, audit.kept) == (6, 2)
+    assert {reason: d.count for reason, d in audit.dropped.items()} == {
+        "unknown negative": 1,
+        "positive without a text": 1,
+        "a paper twice in one triplet": 1,
+        "given before": 1,
+    }
+
+
+def test_a_row_that_cannot_be_read_is_refused_with_its_line(tmp_path):
+    with pytest.raises(UserError, match=r"t\.csv:2: `positive` is empty; expected a paper id"):
+        read(tmp_path / "t.csv", "a,b,c\na,,c\n")
+    rows, _ = read(tmp_path / "e.csv", "query,positive,negative\n")
+    assert rows.shape == (0, 3)
