@@ -119,6 +119,7 @@ def fit(
         >>> run.scores["val/map"]
         0.41
     """
+    from sciembed_train.config.recipe_options import RecipeCommandLine
     from sciembed_train.training.fit import fit as train
     from sciembed_train.training.run import Run
 
@@ -131,7 +132,8 @@ def fit(
         options["ckpt_path"] = "last" if resume is True else resume
     for key, value in options.items():
         words += [f"--{key}", _word(value)]
-    code, folder = train([*words, "--quiet"] if quiet else words)
+    words += ["--quiet"] if quiet else []
+    code, folder = train(RecipeCommandLine("fit", "", trains=True).read(words))
     if code:
         raise KeyboardInterrupt(f"training ended with code {code}; resume the run in {folder}")
     return Run.open(folder)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from sciembed_train import __version__
+from sciembed_train.config.program import program
 from sciembed_train.errors import UserError
 
 # command -> (module with a ``main(argv) -> int | None``, what it does). The modules are imported
@@ -16,14 +17,15 @@ from sciembed_train.errors import UserError
 COMMANDS: dict[str, tuple[str, str]] = {
     "quickstart": (
         "sciembed_train.commands.quickstart",
-        "an invented world, from citations to scores",
+        "a synthetic corpus, from citations to scores",
     ),
+    "recipes": ("sciembed_train.commands.recipes", "the shipped recipes, a line each"),
     "prepare": ("sciembed_train.commands.prepare", "papers, citations and documents into a corpus"),
     "show": (
         "sciembed_train.commands.show",
-        "the texts as the model reads them, and who meets whom",
+        "the texts as the model reads them, and how they are paired",
     ),
-    "align": ("sciembed_train.commands.align", "which sentences of co-cited papers say alike"),
+    "align": ("sciembed_train.commands.align", "which sentences of co-cited papers are similar"),
     "fit": ("sciembed_train.commands.fit", "train a recipe; writes checkpoints/<run>/"),
     "validate": ("sciembed_train.commands.validate", "the validation scores of a checkpoint"),
     "export": ("sciembed_train.commands.export", "a checkpoint as a folder other libraries load"),
@@ -41,6 +43,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "sciembed_train.commands.doctor",
         "what this machine has, what would run and what not",
     ),
+    "completion": ("sciembed_train.commands.completion", "completes options in bash and zsh"),
     "test": (
         "sciembed_train.commands.run_tests",
         "lint, types and tests; with arguments, pytest alone",
@@ -54,11 +57,12 @@ def usage() -> str:
     lines = [f"  {command:<{width}}  {what}" for command, (_, what) in COMMANDS.items()]
     return "\n".join(
         [
-            "usage: train VERB [OPTIONS]",
+            f"usage: {program()} COMMAND [OPTIONS]",
             "",
             *lines,
             "",
-            "train VERB --help explains a command; train --version prints the version.",
+            f"{program()} COMMAND --help explains a command; {program()} --version prints the "
+            "version.",
         ]
     )
 
@@ -99,20 +103,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         near = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f"Did you mean {near[0]!r}? " if near else ""
         print(
-            f"train: no command {command!r}. {hint}Commands: {', '.join(COMMANDS)}.",
+            f"{program()}: no command {command!r}. {hint}Commands: {', '.join(COMMANDS)}.",
             file=sys.stderr,
         )
         return 2
     set_environment()
-    place, _, function = COMMANDS[command][0].partition(":")
+    path, _, function = COMMANDS[command][0].partition(":")
     try:
-        module = importlib.import_module(place)
+        module = importlib.import_module(path)
         return getattr(module, function or "main")(rest) or 0
     except UserError as error:
-        print(f"train {command}: {error}", file=sys.stderr)
+        print(f"{program()} {command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"train {command}: interrupted", file=sys.stderr)
+        print(f"{program()} {command}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader went away, as `head` does
         # Python flushes once more at exit and would complain about the same pipe.

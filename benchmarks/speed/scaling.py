@@ -91,6 +91,7 @@ def worker(job: dict) -> None:
 def train(row: str, job: dict) -> tuple[Counted, Weights]:
     """A trained method with what it noted, and its numbers of parameters."""
     from sciembed_train.sampling.data_module import TrainingData
+    from sciembed_train.sampling.data_settings import DataSettings
     from sciembed_train.training.trainer import RunTrainer
 
     kind, strategy = row.split(", ")
@@ -103,11 +104,8 @@ def train(row: str, job: dict) -> tuple[Counted, Weights]:
     method = (Counted if kind == "triplets" else InBatch)(
         settings, optim, max_tokens_per_backward=None
     )
-    data = TrainingData(
-        corpus=job["corpus"],
-        batch_size=job["batch"],
-        tokenizer=job["backbone"],
-        max_length=128,
+    data = TrainingData.open(
+        DataSettings(corpus=job["corpus"], batch_size=job["batch"]), job["backbone"], 128
     )
     trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
     inner = sum(p.numel() for x in repeated_layers(method.encoder.backbone) for p in x.parameters())

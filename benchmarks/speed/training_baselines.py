@@ -203,6 +203,7 @@ def run_ours(job: dict) -> dict:
     from sciembed_train.methods.specter import Specter
     from sciembed_train.optim_settings import OptimSettings
     from sciembed_train.sampling.data_module import TrainingData
+    from sciembed_train.sampling.data_settings import DataSettings
 
     losses: list[float] = []
     clock = Clock()
@@ -212,12 +213,8 @@ def run_ours(job: dict) -> dict:
             clock.tick()
             losses.append(method.shown["loss"])  # every step is a logged one here
 
-    data = TrainingData(
-        corpus=job["corpus"],
-        batch_size=job["batch"],
-        max_length=max_length(),
-        tokenizer=job["backbone"],
-        seed=0,
+    data = TrainingData.open(
+        DataSettings(corpus=job["corpus"], batch_size=job["batch"]), job["backbone"], max_length()
     )
     method = Specter(
         encoder=EncoderSettings(

@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
-from sciembed_train.training.fit import fit
+from sciembed_train.config.recipe_options import RecipeCommandLine
+
+
+def command_line() -> RecipeCommandLine:
+    """The options of ``train fit``."""
+    return RecipeCommandLine(
+        "fit",
+        "Train a recipe; writes checkpoints/<run>/.",
+        trains=True,
+        examples=(
+            "-c specter -c machine/one_gpu --data.papers papers.jsonl --data.citations cites.csv",
+            "-c specter --data.corpus corpus --run specter --ckpt_path last",
+        ),
+        common=(
+            *("config", "data.corpus", "data.papers", "data.citations", "data.batch_size"),
+            *("model.encoder.backbone", "model.optim.lr", "trainer.max_epochs"),
+            *("trainer.max_steps", "trainer.devices", "run", "ckpt_path", "print_config"),
+        ),
+    )
 
 
 def main(argv: list[str]) -> int:
     """The command ``train fit``."""
-    code, _ = fit(argv)
+    recipe = command_line().read(argv)
+    from sciembed_train.training.fit import fit
+
+    code, _ = fit(recipe)
     return code

@@ -68,6 +68,7 @@ def command_line() -> RecipeCommandLine:
         "Check papers, citations, full texts and tasks, mine examples, tokenise, and write a "
         "corpus. A recipe says what to mine and how to tokenise; without one: triplets where there "
         "are citations, and no tokens.",
+        imports_classes=False,
         examples=(
             "-c specter --papers papers.jsonl --citations citations.csv --to corpus",
             "-c declutr_small --fulltexts texts/ --to corpus --memory 16GB",

@@ -34,7 +34,6 @@ written with dashes or underscores, a boolean one alone, with ``true`` or ``fals
 from __future__ import annotations
 
 import difflib
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -45,6 +44,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader, set_dumper, set_loader
 
 from sciembed_train.config import messages
+from sciembed_train.config.program import program
 from sciembed_train.errors import UserError
 
 T = TypeVar("T")
@@ -66,12 +66,6 @@ def _dump(value: Any) -> str:
 
 set_loader(MODE, _load, (yaml.YAMLError,))
 set_dumper(MODE, _dump)
-
-
-def program() -> str:
-    """The program as it was called: ``sciembed-train``, or ``./train`` of a checkout."""
-    name = Path(sys.argv[0]).name
-    return name if name.startswith("sciembed-train") else "./train"
 
 
 @dataclass(frozen=True)
@@ -368,7 +362,7 @@ def list_options(parser: ArgumentParser, aliases: Mapping[str, str]) -> Iterator
         short.setdefault(key, []).append(f"--{name}")
     for group in parser._action_groups:
         for action in group._group_actions:
-            if action.help == "==SUPPRESS==" or action.dest == "==SUPPRESS==":
+            if action.help == "==SUPPRESS==":
                 continue
             if action.metavar == "CONFIG":  # the whole of a group as a file
                 continue
@@ -379,15 +373,14 @@ def list_options(parser: ArgumentParser, aliases: Mapping[str, str]) -> Iterator
             title = (group.title or "options").strip()
             title = "options" if title in ("options", "positional arguments") else title
             kind = getattr(action, "_typehint", None) or action.type
-            if names == ["--print_config"]:
-                help_text = "print the settings as a recipe, and stop"
             help_text = " ".join((action.help or "").replace("``", "").split())
             default = None if action.default == "==SUPPRESS==" else action.default
-            metavar = "RECIPE" if action.dest == "config" else None
+            key, metavar = action.dest, "RECIPE" if action.dest == "config" else None
+            if names == ["--print_config"]:
+                key, metavar = "print_config", ""
+                help_text = "print the settings as a recipe, and stop"
             required = bool(action.required)
-            yield Option(
-                action.dest, tuple(names), kind, default, required, help_text, title, metavar
-            )
+            yield Option(key, tuple(names), kind, default, required, help_text, title, metavar)
 
 
 def _underscored(word: str) -> str:

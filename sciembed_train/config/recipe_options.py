@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import json
+from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,10 +30,16 @@ from sciembed_train.sampling.data_settings import DataSettings
 
 # The sections of a recipe whose class it names, and where its arguments stand.
 CLASSES = ("model", "data.sampling")
+ANY = f"{AnyMethod.__module__}.{AnyMethod.__name__}"
 
 
 class Recipe(Settings):
     """The settings of recipes and of the command line, as `Settings`."""
+
+    @property
+    def files(self) -> list[Path]:
+        """The files of the recipes, in their order."""
+        return [Path(str(path)) for path in self.namespace.config or ()]
 
     @property
     def backbone(self) -> str:
@@ -52,21 +60,27 @@ class RecipeCommandLine(CommandLine):
     """The command line of a command that takes recipes.
 
     What the command line says stands above every recipe, and a later recipe above an earlier one.
-    A recipe is checked whole, also where the command has no use for a setting.
 
     Args:
         command: its name.
         description: a sentence or two on what it does.
         trains: whether it needs a method; otherwise a recipe without one, or none, will do, and
             the help leaves out what is about training.
+        imports_classes: whether it has a use for the classes that a recipe names. Without, they
+            are imported, and torch with them, only for what the command line says of them.
         settings: as for `CommandLine`.
     """
 
     def __init__(
-        self, command: str, description: str, trains: bool = False, **settings: Any
+        self,
+        command: str,
+        description: str,
+        trains: bool = False,
+        imports_classes: bool = True,
+        **settings: Any,
     ) -> None:
         super().__init__(command, description, **settings)
-        self.trains = trains
+        self.trains, self.imports_classes = trains, imports_classes
         self.parser.add_argument(
             *CONFIG,
             action="config",
@@ -74,10 +88,10 @@ class RecipeCommandLine(CommandLine):
             help="a recipe or machine file, or the name of a shipped one; may be repeated",
         )
         self.add(DataSettings, "data")
-        default = {"class_path": f"{AnyMethod.__module__}.{AnyMethod.__name__}"}
-        self.parser.add_argument(
-            "--model", type=Method, **({"required": True} if trains else {"default": default})
-        )
+        if trains:
+            self.parser.add_argument("--model", type=Method, required=True)
+        else:
+            self.parser.add_argument("--model", type=Method, default={"class_path": ANY})
         self.add(TrainerSettings, "trainer")
         self.add(RunSettings)
 
@@ -93,7 +107,13 @@ class RecipeCommandLine(CommandLine):
         paths = [find_recipe(file) for file in files]
         messages.check_files(paths)
         before = [word for path in paths for word in ("-c", str(path))]
-        return self._parse([*before, *rest])
+        if self.imports_classes or any(word.startswith("--print_config") for word in rest):
+            return self._parse([*before, *rest])
+        try:
+            parts = [word for path in paths for word in ("-c", preparing_part(path))]
+            return self.parser.parse_args([*parts, *super().words(rest)])
+        except ArgumentError:  # something of the method, or a mistake: it takes the whole recipe
+            return self._parse([*before, *rest])
 
     def words(self, argv: Sequence[str]) -> list[str]:
         """As for `CommandLine`; presets stand between the recipes and the other words."""
@@ -122,6 +142,21 @@ class RecipeCommandLine(CommandLine):
         if self.trains and not split_recipes(argv)[0]:
             text += " Give a recipe first: -c specter."
         return text
+
+
+def preparing_part(path: Path) -> str:
+    """What a recipe says of preparing a corpus, as JSON: its data and its encoder, no classes."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    data, model = content.get("data"), content.get("model")
+    if isinstance(data, dict):
+        data = {key: value for key, value in data.items() if key != "sampling"}
+    model = model if isinstance(model, dict) else {}
+    encoder = (model.get("init_args") or model).get("encoder")
+    part = {
+        "data": data,
+        "model": encoder and {"class_path": ANY, "init_args": {"encoder": encoder}},
+    }
+    return json.dumps({key: value for key, value in part.items() if value is not None})
 
 
 def named_classes(argv: Sequence[str]) -> dict[str, type[Any]]:

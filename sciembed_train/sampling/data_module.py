@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sciembed_train import distributed
-from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
-from sciembed_train.corpus.mining.triplet_mining import TripletMining
 from sciembed_train.corpus.store.corpus_folder import Corpus
-from sciembed_train.corpus.tasks.task_types import TaskBuilding
 from sciembed_train.errors import UserError
-from sciembed_train.sampling.base import Examples, Sampling, TokenizationSpec
+from sciembed_train.sampling.base import Examples, TokenizationSpec
+from sciembed_train.sampling.data_settings import DataSettings
 from sciembed_train.sampling.plan import StepPlan
 from sciembed_train.sampling.triplets import TripletSampling
 from sciembed_train.text.input_format import InputFormat
@@ -32,8 +31,6 @@ NOTHING = (
     "There is nothing to train on: give --data.corpus CORPUS (a folder made by `train prepare`), "
     "or the raw files that the recipe's data.sampling takes."
 )
-# Kinds of raw files.
-RAW = ("papers", "citations", "pairs", "fulltexts", "contexts", "cocitations", "tasks")
 
 
 class StepDataset(Dataset[Any]):
@@ -110,98 +107,43 @@ class TrainingData(LightningDataModule):
     """The examples of a prepared corpus, in the order that the seed gives.
 
     Args:
-        sampling: which texts meet; the triplets that were mined, unless said otherwise.
-        corpus: folder made by ``prepare``. Or raw files, of which ``fit`` has a corpus prepared
-            before training; everything said of mining and splits counts only for them:
-        papers: a file of papers, or a dataset of the ``datasets`` library.
-        citations: likewise, of citations.
-        pairs: triplets given ready, taken in place of mined ones.
-        fulltexts: a file or folder of documents.
-        contexts: a file of citing sentences and the papers each cites.
-        cocitations: a file of pairs of papers that are cited together.
-        tasks: a list of tasks, or a folder that holds one and their data.
-        format: how the files are written; ``auto`` sees SPECTER's own by their names.
-        triplets: how triplets are mined.
-        cocitation_mining: how pairs of co-cited papers are mined.
-        task_building: how the records of tasks become examples.
-        dev_share: share of the papers or documents held out for validation.
-        test_share: share held out for testing.
-        dev_ids: file of ids that are held out for validation instead of a share.
-        test_ids: likewise for testing.
-        exclude_ids: file of ids of papers that are in no co-cited pair.
-        memory: bytes of memory that preparing stays under.
-        threads: of preparing; null for one per core.
-        max_bad_rows: malformed rows per file that are skipped before the program refuses.
-        batch_size: examples per optimiser step over all ranks.
-        group_by_query: keep the triplets of a query in one step, where each of its papers is then
-            encoded once. Faster, and another experiment: the triplets of a step are no longer
-            drawn independently.
-        seed: of the order of the examples, of what is drawn of them, and of dropout; of the split
-            and the mining.
-        num_workers: processes that read ahead. Reading is one copy out of memory-mapped files,
-            so 0 is fastest where the files are on a local disk.
-        dev_examples: validate on at most so many held-out examples; null for the sampling's own
-            number (20,000 triplets, by whole queries; 500 documents; 2,000 pairs). Of tasks it
-            counts for each (2,000).
-        max_length: tokens of a text; comes from the encoder.
-        tokenizer: name or folder; comes from the encoder.
-        input_format: the input format; comes from the encoder.
-
-    Raises:
-        UserError: no corpus is given, or a number is out of range.
+        settings: ``data`` of a recipe.
+        corpus: the opened corpus.
+        tokenization: how the encoder reads.
     """
 
     def __init__(
-        self,
-        sampling: Sampling | None = None,
-        corpus: str | None = None,
-        papers: str | None = None,
-        citations: str | None = None,
-        pairs: str | None = None,
-        fulltexts: str | None = None,
-        contexts: str | None = None,
-        cocitations: str | None = None,
-        tasks: str | None = None,
-        format: Literal["auto", "plain", "specter"] = "auto",
-        triplets: TripletMining = TripletMining(),  # noqa: B008 - frozen
-        cocitation_mining: CocitationMining = CocitationMining(),  # noqa: B008 - frozen
-        task_building: TaskBuilding = TaskBuilding(),  # noqa: B008 - frozen
-        dev_share: float = 0.05,
-        test_share: float = 0.05,
-        dev_ids: str | None = None,
-        test_ids: str | None = None,
-        exclude_ids: str | None = None,
-        memory: str = "4GB",
-        threads: int | None = None,
-        max_bad_rows: int = 0,
-        batch_size: int = 32,
-        group_by_query: bool = False,
-        seed: int = 0,
-        num_workers: int = 0,
-        dev_examples: int | None = None,
-        max_length: int = 512,
-        tokenizer: str = "",
-        input_format: InputFormat = InputFormat(),  # noqa: B008 - frozen
+        self, settings: DataSettings, corpus: Corpus, tokenization: TokenizationSpec
     ) -> None:
         super().__init__()
-        if corpus is None:
-            raise UserError(NOTHING)
-        for key, value, least in (
-            ("batch_size", batch_size, 1),
-            ("seed", seed, 0),
-            ("num_workers", num_workers, 0),
-            ("dev_examples", 1 if dev_examples is None else dev_examples, 1),
-        ):
-            if value < least:
-                raise UserError(f"data.{key} must be {least} or more; got {value}.")
-        self.sampling = sampling or TripletSampling()
-        self.folder = Path(corpus)
-        self.batch_size, self.seed, self.num_workers = batch_size, seed, num_workers
-        self.group_by_query = group_by_query
-        self.dev_limit = dev_examples
-        self.max_length, self.tokenizer, self.input_format = max_length, tokenizer, input_format
-        self._examples: Examples | None = None
+        self.settings, self.corpus, self.tokenization = settings, corpus, tokenization
+        self._plans: dict[int, StepPlan] = {}
         self._loader: TimedLoader | None = None
+
+    @classmethod
+    def open(
+        cls,
+        settings: DataSettings,
+        tokenizer: str | Path,
+        max_length: int = 512,
+        input_format: InputFormat = InputFormat(),  # noqa: B008 - frozen
+    ) -> TrainingData:
+        """The data of a prepared corpus.
+
+        Args:
+            settings: ``data`` of a recipe; ``corpus`` must be given.
+            tokenizer: folder of the encoder's.
+            max_length: tokens of a text, at most.
+            input_format: how title and abstract become one text.
+
+        Raises:
+            UserError: there is no corpus, or it cannot be opened.
+        """
+        if settings.corpus is None:
+            raise UserError(NOTHING)
+        loaded = TextTokenizer.load(tokenizer)
+        tokenization = TokenizationSpec(loaded, input_format, max_length, settings.seed)
+        return cls(settings, Corpus.open(settings.corpus), tokenization)
 
     @property
     def waited(self) -> float:
@@ -209,20 +151,19 @@ class TrainingData(LightningDataModule):
         return self._loader.waited if self._loader else 0.0
 
     @property
+    def folder(self) -> Path:
+        """The folder of the corpus."""
+        return Path(self.corpus.folder)
+
+    @cached_property
     def examples(self) -> Examples:
-        """The corpus's examples, opened on first use.
+        """The corpus's examples, opened on first use and kept.
 
         Raises:
-            UserError: it is no corpus, or was not prepared and tokenised as the encoder reads.
+            UserError: the corpus was not prepared and tokenised as the encoder reads.
         """
-        if self._examples is None:
-            tokenizer = TextTokenizer.load(self.tokenizer)
-            tokenization = TokenizationSpec(
-                tokenizer, self.input_format, self.max_length, self.seed
-            )
-            corpus = Corpus.open(self.folder)
-            self._examples = self.sampling.open(corpus, tokenization, self.dev_limit)
-        return self._examples
+        sampling = self.settings.sampling or TripletSampling()
+        return sampling.open(self.corpus, self.tokenization, self.settings.dev_examples)
 
     @property
     def dev(self) -> Any:
@@ -235,7 +176,12 @@ class TrainingData(LightningDataModule):
         Raises:
             UserError: as `Examples.plan`.
         """
-        return self.examples.plan(self.batch_size, self.seed, world_size, self.group_by_query)
+        if world_size not in self._plans:
+            data = self.settings
+            self._plans[world_size] = self.examples.plan(
+                data.batch_size, data.seed, world_size, data.group_by_query
+            )
+        return self._plans[world_size]
 
     def share(self, step: int) -> Any:
         """This rank's share of an optimiser step."""
@@ -280,7 +226,7 @@ class TrainingData(LightningDataModule):
             data,
             batch_size=None,
             sampler=sampler,
-            num_workers=self.num_workers,
+            num_workers=self.settings.num_workers,
             pin_memory=accelerated,
         )
 
@@ -291,9 +237,9 @@ class TrainingData(LightningDataModule):
 
     def _identity(self) -> dict[str, Any]:
         return {
-            "seed": self.seed,
-            "batch_size": self.batch_size,
-            "group_by_query": self.group_by_query,
+            "seed": self.settings.seed,
+            "batch_size": self.settings.batch_size,
+            "group_by_query": self.settings.group_by_query,
             self.examples.name: self.examples.train,
             "corpus": self.examples.fingerprint,
         }
@@ -304,7 +250,6 @@ class TrainingData(LightningDataModule):
         Raises:
             UserError: seed, batch size, sampling or corpus differ: the order would be another one.
         """
-        state_dict = {"group_by_query": False, **state_dict}  # older checkpoints know of none
         for key, value in self._identity().items():
             if key not in state_dict:
                 raise UserError(

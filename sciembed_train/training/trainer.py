@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Trainer
 from pytorch_lightning.strategies.strategy import Strategy
 
+from sciembed_train.config.trainer_settings import Precision, TrainerSettings
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.plan import StepPlan
 from sciembed_train.training.strategies import (
@@ -17,36 +18,6 @@ from sciembed_train.training.strategies import (
     ShardedStrategy,
     chosen,
     keep_gradients_in_buckets,
-)
-
-Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
-
-# What of the trainer belongs to somebody else: key, the value that is accepted, what to use.
-REFUSED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
-    ("gradient_clip_val", (None,), "set model.optim.clip_norm"),
-    ("gradient_clip_algorithm", (None,), "model.optim.clip_norm clips the norm"),
-    (
-        "accumulate_grad_batches",
-        (1,),
-        "data.batch_size is the number of examples of an optimiser step over all ranks; what "
-        "does not fit in memory is cut by model.max_tokens_per_backward with the same gradient",
-    ),
-    ("use_distributed_sampler", (False,), "the data module shares the examples among ranks"),
-    ("reload_dataloaders_every_n_epochs", (0,), "the order of each epoch is its own already"),
-    ("limit_train_batches", (None, 1.0), "use trainer.max_steps"),
-    (
-        "limit_val_batches",
-        (None, 1.0, 0.0, 0),
-        "data.dev_examples limits validation; 0 leaves it out",
-    ),
-    ("overfit_batches", (0.0, 0), "use trainer.max_steps and a small corpus"),
-    ("fast_dev_run", (False,), "use --trainer.max_steps 2 and another --run"),
-    ("barebones", (False,), "leave it out"),
-    ("enable_checkpointing", (None, True), "a run always keeps its last checkpoint"),
-    ("default_root_dir", (None,), "use --root"),
-    ("min_epochs", (None,), "use trainer.max_epochs"),
-    ("min_steps", (None,), "use trainer.max_steps"),
-    ("inference_mode", (True,), "leave it out"),
 )
 
 
@@ -88,47 +59,47 @@ def has_bf16(accelerator: str) -> bool:
     return bool(words & {"avx512_bf16", "amx_bf16"})
 
 
-def refuse_keys(trainer: Any) -> None:
-    """Raise UserError for a setting of the trainer that would fight with ours."""
-    for key, accepted, instead in REFUSED:
-        value = trainer.get(key)
-        if value not in accepted:
-            raise UserError(f"trainer.{key}={value} is not used here: {instead}.")
-    strategy = trainer.strategy
-    name = strategy if isinstance(strategy, str) else str(strategy.class_path).rpartition(".")[2]
+def check_strategy(settings: TrainerSettings) -> None:
+    """See that the ranks can share a run as the settings say.
+
+    Raises:
+        UserError: the strategy is none of those that are supported.
+    """
+    strategy = settings.strategy
+    name = strategy if isinstance(strategy, str) else type(strategy).__name__
     if name not in STRATEGIES:
         raise UserError(
             f"trainer.strategy={name} is not supported; the strategies are {', '.join(STRATEGIES)}."
         )
 
 
-def probe(trainer: Any) -> tuple[int, int]:
-    """Number of processes, and of those on this machine, that the trainer's settings mean.
+def probe(settings: TrainerSettings) -> int:
+    """Number of processes that the trainer's settings mean.
 
     Raises:
         UserError: the accelerator is not there, or the settings contradict each other.
     """
     keys = ("accelerator", "strategy", "devices", "num_nodes", "precision")
-    settings = {key: trainer[key] for key in keys}
-    if not isinstance(settings["strategy"], str):
-        settings["strategy"] = "ddp"  # its own settings do not matter here
+    values: dict[str, Any] = {key: getattr(settings, key) for key in keys}
+    if not isinstance(values["strategy"], str):
+        values["strategy"] = "ddp"  # its own settings do not matter here
     try:
-        found = RunTrainer(
-            **settings,
+        trainer = RunTrainer(
+            **values,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
         )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
-        given = ", ".join(f"trainer.{key}={value}" for key, value in settings.items())
+        given = ", ".join(f"trainer.{key}={value}" for key, value in values.items())
         raise UserError(
             f"{one_line(error)} Given: {given}. `train doctor` says what this machine has."
         ) from error
-    return found.world_size, found.num_devices
+    return trainer.world_size
 
 
-def total_steps(trainer: Any, plan: StepPlan) -> int:
+def total_steps(trainer: TrainerSettings, plan: StepPlan) -> int:
     """Optimiser steps of the run: its epochs or its steps, whichever ends first.
 
     Raises:
@@ -146,7 +117,7 @@ def total_steps(trainer: Any, plan: StepPlan) -> int:
     return min(ends)
 
 
-def validation_interval(trainer: Any, steps_per_epoch: int) -> int:
+def validation_interval(trainer: TrainerSettings, steps_per_epoch: int) -> int:
     """Optimiser steps between two validations, from Lightning's two settings.
 
     ``val_check_interval`` is a share of an epoch or a number of steps; only where it is left at

@@ -45,7 +45,7 @@ def run(place, model, *args):
 def refused(capsys, place, model, *args):
     assert run(place, model, *args) == 2
     error = capsys.readouterr().err
-    assert error.startswith("train compare: ")
+    assert error.startswith("./train compare: ")
     assert error.count("\n") == 1
     return error
 

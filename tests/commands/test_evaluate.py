@@ -195,7 +195,7 @@ def test_citations_of_a_corpus(tiny_bert, tmp_path, capsys):
 def test_wrong_input_leaves_with_2_and_a_message(cube, arguments, capsys):
     arguments = [str(cube) if a == "DATA" else a for a in arguments]
     assert cli.main(["evaluate", *arguments]) == 2
-    assert capsys.readouterr().err.startswith("train evaluate: ")
+    assert capsys.readouterr().err.startswith("./train evaluate: ")
 
 
 def test_an_unwritable_results_file_is_refused_before_the_work(searches, monkeypatch):

@@ -1,5 +1,8 @@
 """One parser for recipes and commands: what files and words say becomes the same settings."""
 
+import subprocess
+import sys
+
 import pytest
 
 from sciembed_train.commands import prepare, show
@@ -78,9 +81,6 @@ def test_later_recipes_stand_above_earlier_ones_and_words_above_all(line, recipe
         ("data: [", "is not YAML"),
         ("just text", "holds no settings"),
         ("model: {encoder: {input_format: {separator: tab}}}", "sep.*space.*tab"),
-        ("model: {class_path: sciembed_train.methods.specter.Spector}", "Spector"),
-        ("trainer: {max_epoch: 2}", r"r\.yaml:1: .*max_epoch.*Did you mean --trainer\.max_epochs"),
-        ("trainer: {gradient_clip_val: 2}", r"r\.yaml:1: .*set model\.optim\.clip_norm"),
     ],
 )
 def test_a_wrong_recipe_is_refused_with_line_and_key(line, tmp_path, text, message):
@@ -89,6 +89,37 @@ def test_a_wrong_recipe_is_refused_with_line_and_key(line, tmp_path, text, messa
     with pytest.raises(UserError, match=message) as refused:
         line.read(words(line, "-c", str(path)))
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model: {class_path: sciembed_train.methods.specter.Spector}", "Spector"),
+        ("trainer: {max_epoch: 2}", r"r\.yaml:1: .*max_epoch.*Did you mean --trainer\.max_epochs"),
+        ("trainer: {gradient_clip_val: 2}", r"r\.yaml:1: .*set model\.optim\.clip_norm"),
+        ("data: {sampling: {class_path: a.B}}", r"r\.yaml:1: data\.sampling.*'a\.B'"),
+    ],
+)
+def test_preparing_has_no_use_for_what_is_about_training(tmp_path, text, message):
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        show.command_line().read(["-c", str(path)])
+    prepare.command_line().read(["-c", str(path), "--to", "c", "--papers", "p"])
+
+
+def test_preparing_by_a_recipe_imports_no_torch():
+    code = (
+        "import sys\nfrom sciembed_train.commands.prepare import command_line\n"
+        "from sciembed_train.sampling.data_settings import DataSettings\n"
+        "for name in ('specter', 'declutr_small', 'specter2_adapters', 'aspire_ts_biomed'):\n"
+        "    recipe = command_line().read(['-c', name, '--to', 'c', '--papers', 'p'])\n"
+        "    print(name, recipe.encoder.pooling, recipe.get(DataSettings).papers)\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "aspire_ts_biomed sentences p" in done.stdout
 
 
 def test_a_value_out_of_its_range_is_refused_by_its_dataclass(line):

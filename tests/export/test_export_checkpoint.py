@@ -123,7 +123,7 @@ def test_of_a_run_the_best_checkpoint_is_taken_else_the_last(trained, tmp_path, 
 def refused(capsys, *args):
     assert run(*args) == 2
     error = capsys.readouterr().err
-    assert error.startswith("train export: ")
+    assert error.startswith("./train export: ")
     assert error.count("\n") == 1
     return error
 

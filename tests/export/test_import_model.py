@@ -39,7 +39,7 @@ def run(*args):
 def refused(capsys, *args):
     assert run(*args) == 2
     error = capsys.readouterr().err
-    assert error.startswith("train import: ")
+    assert error.startswith("./train import: ")
     assert error.count("\n") == 1
     return error
 

@@ -7,6 +7,7 @@ from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.methods.aspire import Cocite
 from sciembed_train.sampling.cocitations import CocitationSampling
 from sciembed_train.sampling.data_module import TrainingData
+from sciembed_train.sampling.data_settings import DataSettings
 from tests.helpers.training import OPTIM, Watched, fitted
 
 
@@ -38,13 +39,8 @@ def train(
 ) -> dict:
     encoder = EncoderSettings(backbone, max_length=64, dropout=dropout)
     module = method(encoder, OPTIM, **settings)
-    data = TrainingData(
-        sampling=CocitationSampling(sampling),
-        corpus=corpus,
-        batch_size=8,
-        tokenizer=backbone,
-        max_length=64,
-    )
+    examples = DataSettings(sampling=CocitationSampling(sampling), corpus=corpus, batch_size=8)
+    data = TrainingData.open(examples, backbone, 64)
     return fitted(module.double(), data, steps)
 
 

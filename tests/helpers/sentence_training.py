@@ -7,6 +7,7 @@ from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.losses.transport import TransportSettings
 from sciembed_train.methods.aspire_sentences import Objectives, SentenceCocite
 from sciembed_train.sampling.data_module import TrainingData
+from sciembed_train.sampling.data_settings import DataSettings
 from sciembed_train.sampling.sentence_pairs import SentencePairSampling
 from tests.helpers.training import OPTIM, Watched, fitted
 
@@ -47,13 +48,10 @@ def train(
     encoder = EncoderSettings(backbone, "sentences", max_length=40, dropout=0.0)
     settings = {"transport": TRANSPORT, **settings}
     module = method(encoder, Objectives(**objectives), OPTIM, **settings)
-    data = TrainingData(
-        sampling=SentencePairSampling(negatives, align="context"),
-        corpus=corpus,
-        batch_size=8,
-        tokenizer=backbone,
-        max_length=40,
+    examples = DataSettings(
+        sampling=SentencePairSampling(negatives, align="context"), corpus=corpus, batch_size=8
     )
+    data = TrainingData.open(examples, backbone, 40)
     return fitted(module.double(), data, 3)
 
 

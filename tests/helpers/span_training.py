@@ -11,6 +11,7 @@ from sciembed_train.methods.declutr import Declutr
 from sciembed_train.optim_settings import OptimSettings
 from sciembed_train.sampling import spans as sampled
 from sciembed_train.sampling.data_module import TrainingData
+from sciembed_train.sampling.data_settings import DataSettings
 from sciembed_train.sampling.spans import SpanSampling
 from tests.helpers.training import Watched, fitted
 
@@ -66,13 +67,10 @@ def train(
     encoder = EncoderSettings(backbone, pooling="mean", max_length=64, dropout=dropout)
     module = method(encoder, OPTIM, max_tokens_per_backward=max_tokens_per_backward, **settings)
     module = module.double() if precision == "32-true" else module
-    data = TrainingData(
-        sampling=SpanSampling(**{**SPANS, **(sampling or {})}),
-        corpus=corpus,
-        batch_size=8,
-        tokenizer=backbone,
-        max_length=64,
+    examples = DataSettings(
+        sampling=SpanSampling(**{**SPANS, **(sampling or {})}), corpus=corpus, batch_size=8
     )
+    data = TrainingData.open(examples, backbone, 64)
     found = fitted(module, data, steps, precision=precision)
     batches = [data.train_dataloader().dataset[s] for s in range(steps)]
     return {

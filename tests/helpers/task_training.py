@@ -10,6 +10,7 @@ from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.methods.specter2 import MultiTask
 from sciembed_train.sampling.data_module import TrainingData
+from sciembed_train.sampling.data_settings import DataSettings
 from sciembed_train.sampling.tasks import TaskSampling
 from tests.helpers.adapter_models import stir
 from tests.helpers.task_files import write_tasks
@@ -133,9 +134,8 @@ def train(
     encoder = EncoderSettings(str(place), max_length=24, dropout=0.0, **how)
     torch.manual_seed(0)  # of the heads and of the codes
     module = method(encoder, OPTIM, head_dropout=0.0, **settings)
-    data = TrainingData(
-        sampling=TaskSampling(), corpus=corpus, batch_size=24, tokenizer=backbone, max_length=24
-    )
+    examples = DataSettings(sampling=TaskSampling(), corpus=corpus, batch_size=24)
+    data = TrainingData.open(examples, backbone, 24)
     module.prepare(data.dev)
     if trainer is None:
         return fitted(module.double(), data, steps)

@@ -18,6 +18,7 @@ from sciembed_train.methods.heldout.heldout_triplets import HeldOutTriplets
 from sciembed_train.methods.specter import Specter
 from sciembed_train.optim_settings import OptimSettings
 from sciembed_train.sampling.data_module import TrainingData
+from sciembed_train.sampling.data_settings import DataSettings
 
 OPTIM = OptimSettings(lr=1e-2, schedule="constant", clip_norm=0.1)
 
@@ -86,7 +87,7 @@ def train(
     """Gradients of each step before clipping, the weights after, and the validation scores."""
     encoder = EncoderSettings(backbone, max_length=64, dropout=dropout)
     module = method(encoder, OPTIM, max_tokens_per_backward=max_tokens_per_backward)
-    data = TrainingData(corpus=corpus, batch_size=8, tokenizer=backbone, max_length=64)
+    data = TrainingData.open(DataSettings(corpus=corpus, batch_size=8), backbone, 64)
     found = fitted(module.double() if double else module, data, steps, plugins=plugins)
     batches = [data.train_dataloader().dataset[s] for s in range(steps)]
     return {**found, "triplets": [batch.rows.ids.tolist() for batch in batches]}

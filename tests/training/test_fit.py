@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from sciembed_train import cli
-from sciembed_train.commands import fit
+from sciembed_train.commands import fit, validate
 from sciembed_train.errors import UserError
 from tests.helpers.runs import ROOT, finish, losses, rows, start
 from tests.helpers.small_corpus import small_papers
@@ -53,8 +53,9 @@ def refused(toy, capsys, *more):
         (["--early_stopping.patience", "long"], "patience"),
         (["--data.corpus", "/nowhere"], "/nowhere is no corpus"),
         (["--data.papers", "a.jsonl"], "data.corpus and data.papers are both given"),
-        (["--model.encoder.poolng", "cls"], "Did you mean 'pooling'?"),
-        (["--data.batchsize", "8"], "Did you mean 'batch_size'?"),
+        (["--model.encoder.poolng", "cls"], "Did you mean --model.encoder.pooling?"),
+        (["--data.batchsize", "8"], "Did you mean --data.batch_size?"),
+        (["--papers", "F"], "Did you mean --data.papers?"),
         (["--ckpt_path", "last"], "Leave --ckpt_path out to start anew"),
         (["--ckpt_path", "other.ckpt"], "there is no other.ckpt"),
         (["--run", "../x"], "is no name of a folder"),
@@ -158,16 +159,16 @@ def test_a_run_that_ends_before_its_length_is_saved_without_validation_too(toy):
 def test_validate_prints_the_scores_of_a_checkpoint(toy, whole, capsys):
     words = [w for w in toy.arguments() if w not in ("--no_export", "--quiet")]
     capsys.readouterr()
-    assert fit.validate([*words, "--ckpt_path", str(whole / "last.ckpt"), "--json"]) == 0
+    assert validate.main([*words, "--ckpt_path", str(whole / "last.ckpt"), "--json"]) == 0
     scores = json.loads(capsys.readouterr().out)
     last = [row for row in rows(whole) if row["val/loss"]][-1]
     for name in ("val/loss", "val/mrr", "val/recall@10", "val/map"):
         assert scores[name] == pytest.approx(float(last[name]), abs=1e-5)
     with pytest.raises(UserError, match="--ckpt_path FILE is missing"):
-        fit.validate(words)
+        validate.main(words)
     words += ["--ckpt_path", str(whole / "last.ckpt"), "--trainer.limit_val_batches", "0"]
     with pytest.raises(UserError, match="leaves nothing to validate"):
-        fit.validate(words)
+        validate.main(words)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +204,7 @@ def test_a_checkpoint_of_another_method_is_not_validated(toy, whole, tmp_path):
     torch.save(content, tmp_path / "other.ckpt")
     words = ["-c", str(whole / "config.yaml"), "--ckpt_path", str(tmp_path / "other.ckpt")]
     with pytest.raises(UserError, match=r"trained by method cocite, and the recipe has .* specter"):
-        fit.validate(words)
+        validate.main(words)
 
 
 def test_a_checkpoint_that_would_run_code_is_refused(toy, tmp_path):

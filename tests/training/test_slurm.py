@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import torch
 
@@ -71,8 +72,9 @@ def test_the_job_is_a_bash_script_that_asks_for_what_its_machine_file_says():
 
 
 def test_a_run_is_named_after_its_recipe_and_not_after_the_machine():
-    argv = ["-c", "configs/machine/slurm.yaml", "-c", "configs/specter2_base.yaml"]
-    assert default_name(argv, None) == "specter2_base"
+    files = [Path("configs/machine/slurm.yaml"), Path("configs/specter2_base.yaml")]
+    assert default_name(files, "methods.Specter") == "specter2_base"
+    assert default_name(files[:1], "methods.Specter") == "specter"
 
 
 def test_a_job_of_two_tasks_trains_together_and_saves_itself_on_sigterm(toy, tmp_path):

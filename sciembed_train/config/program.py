@@ -1,0 +1,13 @@
+"""The name that the program was called by."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+INSTALLED = "sciembed-train"
+
+
+def program() -> str:
+    """``sciembed-train`` where it was called so, else ``./train``, as in a checkout."""
+    return INSTALLED if Path(sys.argv[0]).name.startswith(INSTALLED) else "./train"

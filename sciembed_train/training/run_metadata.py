@@ -1,0 +1,64 @@
+"""The facts of a training that checkpoints, exports and the report hold."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from sciembed_train.corpus.store.corpus_folder import Corpus
+from sciembed_train.encoder.io.find_model import find_folder
+from sciembed_train.encoder.io.model_metadata import read_metadata
+from sciembed_train.sampling.plan import StepPlan
+
+
+def training_metadata(
+    *,
+    recipe: str,
+    seed: int,
+    batch_size: int,
+    plan: StepPlan,
+    total_steps: int,
+    examples: str,
+    texts: str,
+    corpus: Corpus,
+    backbone: str,
+) -> dict[str, Any]:
+    """The facts as plain values.
+
+    Args:
+        recipe: name of the recipe, or of the method.
+        seed: of the run.
+        batch_size: examples of an optimiser step over all ranks.
+        plan: how the examples fill steps.
+        total_steps: optimiser steps of the run.
+        examples: what the examples are called, such as ``triplets``.
+        texts: what is embedded; ``papers`` is left out.
+        corpus: the corpus.
+        backbone: name or folder of the first encoder.
+    """
+    counts = {"papers": corpus.n_papers, "documents": corpus.n_documents}
+    facts: dict[str, Any] = {
+        "recipe": recipe,
+        "seed": seed,
+        "batch_size": batch_size,
+        f"training_{examples}": plan.examples,
+        "steps_per_epoch": plan.steps_per_epoch,
+        "planned_steps": total_steps,
+        **{name: count for name, count in counts.items() if count},
+        "base_model": Path(backbone).name if Path(backbone).exists() else backbone,
+    }
+    if texts != "papers":
+        facts["texts"] = texts
+    digest = weights_sha256(backbone)
+    return facts if digest is None else {**facts, "base_model_sha256": digest}
+
+
+def weights_sha256(backbone: str) -> str | None:
+    """Hash of the backbone's file of weights; None if it has none of the usual names."""
+    folder = read_metadata(find_folder(backbone), pooling="mean").backbone
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).is_file():
+            with (folder / name).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+    return None
