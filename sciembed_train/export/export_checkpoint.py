@@ -53,6 +53,8 @@ class ExportSettings:
         adapter: of layout ``adapterhub``, the adapter's format or code, such as ``proximity`` or
             ``[PRX]``.
         base: the folder of the frozen backbone of adapters, if it has moved since the training.
+        pooling: the import path of the checkpoint's pooling, if that is a class of yours: no code
+            is imported because a checkpoint names it.
         overwrite: replace an earlier export.
 
     Raises:
@@ -64,6 +66,7 @@ class ExportSettings:
     layout: Layout = "sentence-transformers"
     adapter: str | None = None
     base: str | Path | None = None
+    pooling: str | None = None
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -93,7 +96,10 @@ def export_checkpoint(settings: ExportSettings) -> Export:
     marker = {"adapterhub": CONFIG, "aspire-full": INFO}.get(layout, "sciembed.json")
     check_target(folder.expanduser().absolute(), overwrite, marker)
     encoder = encoder_from_checkpoint(
-        content, str(checkpoint), None if settings.base is None else str(settings.base)
+        content,
+        str(checkpoint),
+        None if settings.base is None else str(settings.base),
+        settings.pooling,
     )
     if layout == "adapterhub":
         differences = export_adapter(encoder, folder, settings.adapter, overwrite=overwrite)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from sciembed_train.encoder.pooling.registry import import_pooling
 from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import FORMATS
 
@@ -20,7 +21,8 @@ class EmbedSettings:
     """How the model embeds.
 
     Args:
-        pooling: how a text becomes one vector, instead of what the model records.
+        pooling: how a text becomes one vector, instead of what the model records: ``cls``,
+            ``mean``, or the import path of a class of yours, which is then imported.
         max_length: the largest number of tokens of a text, instead of what the model records.
         precision: of the matrix products; embeddings are always float32.
         batch_tokens: tokens encoded at once; null takes what was measured for the device. It
@@ -34,7 +36,7 @@ class EmbedSettings:
         UserError: a value is out of its range.
     """
 
-    pooling: Literal["cls", "mean"] | None = None
+    pooling: str | None = None
     max_length: int | None = None
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     batch_tokens: int | None = None
@@ -42,6 +44,12 @@ class EmbedSettings:
     format_token: str | None = None
 
     def __post_init__(self) -> None:
+        if self.pooling is not None and self.pooling not in ("cls", "mean"):
+            if "." not in self.pooling:
+                raise UserError(
+                    f"--pooling is {self.pooling}; expected cls, mean or a class's import path."
+                )
+            import_pooling(self.pooling)
         for key in ("batch_tokens", "max_length"):
             value = getattr(self, key)
             if value is not None and value < 1:

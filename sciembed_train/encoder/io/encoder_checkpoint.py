@@ -54,7 +54,10 @@ def describe(encoder: Encoder) -> dict[str, Any]:
 
 
 def encoder_from_checkpoint(
-    ckpt: Mapping[str, Any], where: str = "the checkpoint", base: str | None = None
+    ckpt: Mapping[str, Any],
+    where: str = "the checkpoint",
+    base: str | None = None,
+    pooling: str | None = None,
 ) -> Encoder:
     """The trained encoder, from the checkpoint alone; with adapters, from it and the backbone.
 
@@ -63,6 +66,7 @@ def encoder_from_checkpoint(
             ``version``) and ``state_dict`` with the encoder under ``encoder.``.
         where: the file, for messages.
         base: where the backbone of adapters is now, if no longer where it was in training.
+        pooling: the checkpoint's, if that is a class outside of this package that is not imported.
 
     Raises:
         UserError: it is no checkpoint of this project, of another version, or incomplete; or the
@@ -83,7 +87,8 @@ def encoder_from_checkpoint(
         settings = replace(
             settings, attention="auto", compile=False
         )  # what suits this machine, not that one
-        check_recorded(settings.pooling, where)
+        if settings.pooling != pooling:
+            check_recorded(settings.pooling, where)
         files, values = dict(record["tokenizer_files"]), dict(record["backbone_config"])
         state = {
             key.removeprefix(STATE_PREFIX): value
