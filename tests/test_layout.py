@@ -162,6 +162,43 @@ def test_only_the_command_line_imports_commands():
         assert not commands or module == "cli", f"{module} imports {sorted(commands)}"
 
 
+# Circles that are still to go, by their modules; one that is gone must be taken out here.
+CIRCLES_TO_GO: list[set[str]] = [{"methods.base", "methods.engine.micro_batch_size"}]
+
+
+def circles() -> list[set[str]]:
+    """Modules that import one another, in whatever way: on import, inside a function, for types."""
+    modules = set(imports())
+    targets = {
+        module: {
+            inner if inner in modules else inner.rpartition(".")[0]
+            for name, _ in names
+            if name.startswith(PACKAGE + ".") and (inner := name.removeprefix(PACKAGE + "."))
+        }
+        for module, names in imports().items()
+    }
+    reached: dict[str, set[str]] = {}
+    for module in modules:
+        seen: set[str] = set()
+        stack = list(targets[module])
+        while stack:
+            target = stack.pop()
+            if target in modules and target not in seen:
+                seen.add(target)
+                stack += targets[target]
+        reached[module] = seen
+    groups = {frozenset(m for m in reached[a] if a in reached[m]) for a in modules}
+    return [set(group) for group in groups if group]
+
+
+def test_no_modules_import_one_another():
+    """Annotations count: a class that its helpers must know is cut into files, not into parts."""
+    found = circles()
+    for known in CIRCLES_TO_GO:
+        assert known in found, f"take {sorted(known)} out of CIRCLES_TO_GO"
+    assert [sorted(group) for group in found if group not in CIRCLES_TO_GO] == []
+
+
 def test_methods_never_import_each_other():
     """What several methods share lies beside them in modules that define no method."""
     places = (ROOT / PACKAGE / "methods").glob("*.py")
