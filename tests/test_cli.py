@@ -150,3 +150,16 @@ def test_whether_to_go_online_is_left_to_the_user(monkeypatch):
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     cli.set_environment()
     assert "HF_HUB_OFFLINE" not in os.environ
+
+
+def test_the_help_of_fit_is_quick_and_short():
+    done = fresh(
+        "import sys, time\nfrom sciembed_train.cli import main\n"
+        "try:\n    main(['fit', '--help'])\nexcept SystemExit as end:\n    assert end.code == 0\n"
+        "print(time.process_time())"
+    )
+    *lines, seconds = done.stdout.splitlines()
+    assert float(seconds) < 3
+    assert len(lines) < 60
+    assert sum(line.startswith("  --") or line.startswith("  -c") for line in lines) < 20
+    assert sum(line.startswith("  ./train fit -c") for line in lines) == 2

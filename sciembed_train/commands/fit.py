@@ -16,9 +16,9 @@ def command_line() -> RecipeCommandLine:
             "-c specter --data.corpus corpus --run specter --ckpt_path last",
         ),
         common=(
-            *("config", "data.corpus", "data.papers", "data.citations", "data.batch_size"),
-            *("model.encoder.backbone", "model.optim.lr", "trainer.max_epochs"),
-            *("trainer.max_steps", "trainer.devices", "run", "ckpt_path", "print_config"),
+            *("config", "print_config", "data.corpus", "data.papers", "data.citations"),
+            *("data.batch_size", "model.encoder.backbone", "model.optim.lr"),
+            *("trainer.max_epochs", "trainer.max_steps", "trainer.devices", "run", "ckpt_path"),
         ),
     )
 

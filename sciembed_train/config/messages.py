@@ -49,7 +49,7 @@ def shorten(message: str, argv: Sequence[str]) -> str:
     text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", " ".join(parts))
     text = text.replace("typing.Literal", "one of ")
     text = re.sub(r'Parser key "([^"]+)":', r"\1:", text)
-    return f"{place(message, argv)}{text}"
+    return f"{location(message, argv)}{text}"
 
 
 def unknown_key(message: str) -> str | None:
@@ -59,7 +59,7 @@ def unknown_key(message: str) -> str | None:
     return names[0] if names else None
 
 
-def place(message: str, argv: Sequence[str]) -> str:
+def location(message: str, argv: Sequence[str]) -> str:
     """``file:line: `` of the innermost key that a message names, if a recipe sets it.
 
     Nothing where the command line sets it: that stands above every file.

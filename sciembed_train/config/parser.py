@@ -371,13 +371,14 @@ def list_options(parser: ArgumentParser, aliases: Mapping[str, str]) -> Iterator
                 *(action.option_strings or (action.dest.upper(),)),
             ]
             title = (group.title or "options").strip()
-            title = "options" if title in ("options", "positional arguments") else title
+            title = "options" if title == "positional arguments" else title
+            title = "recipes" if action.dest == "config" else title
             kind = getattr(action, "_typehint", None) or action.type
             help_text = " ".join((action.help or "").replace("``", "").split())
             default = None if action.default == "==SUPPRESS==" else action.default
             key, metavar = action.dest, "RECIPE" if action.dest == "config" else None
             if names == ["--print_config"]:
-                key, metavar = "print_config", ""
+                key, metavar, title = "print_config", "", "recipes"
                 help_text = "print the settings as a recipe, and stop"
             required = bool(action.required)
             yield Option(key, tuple(names), kind, default, required, help_text, title, metavar)

@@ -136,8 +136,8 @@ class RecipeCommandLine(CommandLine):
         key = messages.unknown_key(message) or ""
         section, _, name = key.rpartition(".")
         if name in REFUSED and section in ("trainer", ""):
-            where = messages.place(message, argv)
-            return f"{where}trainer.{name} is not used here: {REFUSED[name]}."
+            location = messages.location(message, argv)
+            return f"{location}trainer.{name} is not used here: {REFUSED[name]}."
         text = super()._message(message, argv)
         if self.trains and not split_recipes(argv)[0]:
             text += " Give a recipe first: -c specter."

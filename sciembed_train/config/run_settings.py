@@ -43,7 +43,7 @@ class StoppingSettings:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """The run.
+    """The run, its folder and its checkpoints.
 
     Args:
         run: its name, a folder below ``root``; the first recipe's where there is none.

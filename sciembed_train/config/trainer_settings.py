@@ -34,7 +34,9 @@ REFUSED: dict[str, str] = {
 
 @dataclass(frozen=True)
 class TrainerSettings:
-    """How long, where and how exactly to train: the settings of Lightning's trainer.
+    """How long, where and how exactly to train.
+
+    These are the settings of Lightning's trainer that a run admits.
 
     Args:
         max_epochs: epochs of the run, at most.

@@ -11,7 +11,7 @@ from sciembed_train.sampling.base import Sampling
 
 @dataclass(frozen=True)
 class DataSettings(CorpusSettings):
-    """What to train on: a prepared corpus, or the files to make one from.
+    """The corpus, or the files to make one from.
 
     Args:
         corpus: a folder made by ``prepare``, in place of the files.

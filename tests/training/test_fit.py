@@ -8,7 +8,8 @@ import torch
 import yaml
 
 from sciembed_train import cli
-from sciembed_train.commands import fit, validate
+from sciembed_train.commands import fit, prepare, show, validate
+from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError
 from tests.helpers.runs import ROOT, finish, losses, rows, start
 from tests.helpers.small_corpus import small_papers
@@ -252,6 +253,16 @@ def test_raw_files_are_prepared_once(toy, tmp_path):
     cache = [p for p in (tmp_path / ".cache").iterdir() if p.is_dir()]
     assert len(cache) == 1
     assert losses(tmp_path / "a") == losses(tmp_path / "b")
+    shown = ["--data.papers", str(papers), "--data.citations", str(citations)]
+    shown += ["-c", "specter", "--model.encoder.backbone", str(toy.backbone), "--count", "1"]
+    assert show.main([*shown, "--root", str(tmp_path)]) == 0
+    assert [p for p in (tmp_path / ".cache").iterdir() if p.is_dir()] == cache
+    to = ["--to", str(tmp_path / "corpus")]
+    assert prepare.main([*[w for w in shown if w not in ("--count", "1")], *to, "--quiet"]) == 0
+    made = Corpus.open(tmp_path / "corpus").info
+    assert {key: made[key] for key in made if key != "created"} == {
+        key: value for key, value in Corpus.open(cache[0]).info.items() if key != "created"
+    }
     config = yaml.safe_load((tmp_path / "a" / "config.yaml").read_text())
     assert config["data"]["corpus"] is None
     assert config["data"]["papers"] == str(papers)
