@@ -164,23 +164,23 @@ def graded(grades: Any, threshold: int, cuts: Sequence[int] = (20,)) -> dict[str
     hits = grades >= threshold
     t = f"grade{threshold}"
     pct20 = percent_cut(len(grades), 20)
-    found: dict[str, Any] = {
+    scores: dict[str, Any] = {
         f"map_{t}": average_precision(hits),
         f"mrr_{t}": reciprocal_rank(hits),
         f"r_precision_{t}": r_precision(hits),
         f"precision_last_relevant_{t}": precision_last_relevant(hits),
     }
     for k in cuts:
-        found[f"precision{k}_{t}"] = precision_at(hits, k)
-        found[f"recall{k}_{t}"] = recall_at(hits, k)
-        found[f"f1_{k}_{t}"] = f1_at(hits, k)
+        scores[f"precision{k}_{t}"] = precision_at(hits, k)
+        scores[f"recall{k}_{t}"] = recall_at(hits, k)
+        scores[f"f1_{k}_{t}"] = f1_at(hits, k)
     for discount in ("jk", "log2"):
-        found[f"ndcg_{discount}"] = ndcg(grades, None, discount)
+        scores[f"ndcg_{discount}"] = ndcg(grades, None, discount)
         for k in cuts:
-            found[f"ndcg{k}_{discount}"] = ndcg(grades, k, discount)
-        found[f"ndcg_pct20_{discount}"] = ndcg(grades, pct20, discount)
-        found[f"ndcg_pct20_{discount}_exp"] = ndcg(grades, pct20, discount, "exp")
-    return {name: float(value) for name, value in found.items()}
+            scores[f"ndcg{k}_{discount}"] = ndcg(grades, k, discount)
+        scores[f"ndcg_pct20_{discount}"] = ndcg(grades, pct20, discount)
+        scores[f"ndcg_pct20_{discount}_exp"] = ndcg(grades, pct20, discount, "exp")
+    return {name: float(value) for name, value in scores.items()}
 
 
 def _hits(relevant: Any) -> NDArray[np.float64]:

@@ -1,8 +1,8 @@
-"""Rankings by distance: exact, in a bounded piece of memory, with ties that mean nothing.
+"""Rankings by distance: exact, in bounded memory, with deterministic ties.
 
 Order everywhere: distance ascending, then paper id ascending (as text); never input order.
 Distances are float32. They come from a kernel that takes each pair by itself, so that two papers
-with the same vector are at bit-equal distances wherever they stand; the faster matrix-product form
+with the same vector are at bit-equal distances at any position; the faster matrix-product form
 rounds by position, and would break such ties at random.
 
 Shapes: ``Q`` queries, ``N`` papers, ``W`` wanted (relevant) papers of one query, ``D`` width.
@@ -25,7 +25,7 @@ PART = 2**14  # papers that are copied at once, to the device or from a memory m
 
 
 def id_order(ids: Sequence[str]) -> Int64[np.ndarray, " N"]:
-    """Place of each id in the sorted list of ids: what decides between equal distances."""
+    """Position of each id in the sorted list of ids: decides between equal distances."""
     order = np.empty(len(ids), dtype=np.int64)
     order[sorted(range(len(ids)), key=ids.__getitem__)] = np.arange(len(ids))
     return order
@@ -43,17 +43,17 @@ def distance_rows(
         queries: embeddings of the queries.
         papers: embeddings of the papers; may be memory-mapped.
         device: where to compute.
-        entries: how many distances are held at once (but at least one query's), beside
+        entries: distances held at once (but at least one query's), beside
             ``papers`` itself and a copy of `PART` of them.
     """
     step = max(1, min(len(queries), entries // max(1, len(papers))))
     width = max(1, min(PART, entries // step))
     for start in range(0, len(queries), step):
-        few = torch.as_tensor(queries[start : start + step], device=device)
-        block = np.empty((len(few), len(papers)), dtype=np.float32)
+        block_queries = torch.as_tensor(queries[start : start + step], device=device)
+        block = np.empty((len(block_queries), len(papers)), dtype=np.float32)
         for left in range(0, len(papers), width):
             part = torch.as_tensor(np.array(papers[left : left + width]), device=device)
-            block[:, left : left + width] = pairwise_euclidean(few, part).cpu().numpy()
+            block[:, left : left + width] = pairwise_euclidean(block_queries, part).cpu().numpy()
         yield from block
 
 
@@ -62,7 +62,7 @@ def to_unit(vectors: Float32[np.ndarray, "N D"]) -> None:
 
     The Euclidean distance of unit vectors, ``sqrt(2 - 2 cos)``, ranks as their cosine does. A
     vector of zeros has no direction; it stays, at distance 1 of every unit vector.
-    Lengths are computed in float64, so that equal vectors stay equal wherever they stand.
+    Lengths are computed in float64, so that equal vectors stay equal at any position.
     """
     for left in range(0, len(vectors), PART):
         part = torch.from_numpy(vectors[left : left + PART]).double()
@@ -73,12 +73,12 @@ def nearest(
     distances: NDArray[np.floating], order: Int64[np.ndarray, " N"], k: int | None = None
 ) -> Int64[np.ndarray, " K"]:
     """The papers of the ``k`` smallest distances in ranked order; all of them where k is None."""
-    near = np.arange(len(distances))
+    candidates = np.arange(len(distances))
     if k is not None and k < len(distances):
         if k <= 0:
-            return near[:0]
-        near = near[distances <= np.partition(distances, k - 1)[k - 1]]
-    ranked = near[np.lexsort((order[near], distances[near]))]
+            return candidates[:0]
+        candidates = candidates[distances <= np.partition(distances, k - 1)[k - 1]]
+    ranked = candidates[np.lexsort((order[candidates], distances[candidates]))]
     return ranked if k is None else ranked[:k]
 
 
@@ -93,28 +93,28 @@ def ranks(
     Args:
         distances: one query's distances, ``[N]``.
         order: see `id_order`.
-        wanted: papers whose rank is asked for; not ``left_out``.
-        left_out: a paper that is no candidate, as the query itself.
+        wanted: papers whose ranks are computed; not ``left_out``.
+        left_out: a paper that is no candidate, such as the query itself.
     """
     sorting = np.lexsort((order[wanted], distances[wanted]))
-    sought = distances[wanted][sorting]
-    low = np.searchsorted(sought, distances, "left")
-    high = np.searchsorted(sought, distances, "right")
-    # A paper at distance d is nearer than every wanted one from place `high` on.
+    wanted_distances = distances[wanted][sorting]
+    low = np.searchsorted(wanted_distances, distances, "left")
+    high = np.searchsorted(wanted_distances, distances, "right")
+    # A paper at distance d is nearer than every wanted one from index `high` on.
     counts = np.bincount(high, minlength=len(wanted) + 1)
-    equal = np.flatnonzero(low != high)  # as far as some wanted papers: the ids decide
+    equal = np.flatnonzero(low != high)  # as far as a wanted paper: the ids decide
     if left_out is not None:
         counts[high[left_out]] -= 1
         equal = equal[equal != left_out]
-    ahead = np.cumsum(counts)[: len(wanted)]
+    n_before = np.cumsum(counts)[: len(wanted)]
     tied = order[wanted][sorting]
     for first in np.unique(low[equal]):
         group = equal[low[equal] == first]
         last = high[group[0]]
-        ahead[first:last] += np.searchsorted(np.sort(order[group]), tied[first:last], "left")
-    found = np.empty(len(wanted), dtype=np.int64)
-    found[sorting] = ahead + 1
-    return found
+        n_before[first:last] += np.searchsorted(np.sort(order[group]), tied[first:last], "left")
+    wanted_ranks = np.empty(len(wanted), dtype=np.int64)
+    wanted_ranks[sorting] = n_before + 1
+    return wanted_ranks
 
 
 def judged(
@@ -129,7 +129,7 @@ def judged(
     Args:
         places: rank of each judged paper, from `ranks`.
         grades: its grade.
-        threshold: least grade that is relevant in the binary metrics, and stands in their names
+        threshold: least grade that is relevant in the binary metrics, and part of their names
             (``map_grade1``); None where there are no grades: all are relevant (``map``).
         recalls: ranks for recall.
         cuts: ranks for nDCG (discount log2, linear gain), beside nDCG of the whole ranking.
@@ -138,11 +138,11 @@ def judged(
     row[places - 1] = grades
     hits = row >= (1 if threshold is None else threshold)
     form = "" if threshold is None else f"_grade{threshold}"
-    found = {
+    scores = {
         f"map{form}": metrics.average_precision(hits),
         f"mrr{form}": metrics.reciprocal_rank(hits),
         **{f"recall{k}{form}": metrics.recall_at(hits, k) for k in recalls},
         "ndcg_log2": metrics.ndcg(row),
         **{f"ndcg{k}_log2": metrics.ndcg(row, k) for k in cuts},
     }
-    return {name: float(value) for name, value in found.items()}
+    return {name: float(value) for name, value in scores.items()}

@@ -35,7 +35,7 @@ class SentenceModel:
         name: folder or hub name.
         settings: how it embeds.
         quiet: show no progress.
-        asked: by what it ranks; what is None comes from the folder.
+        asked: how it ranks; what is None comes from the folder.
 
     Raises:
         UserError: the folder holds no model that can be used, or `scoring_of` refuses.
@@ -66,10 +66,10 @@ class SentenceModel:
     def distances(self, search: Search) -> Iterator[Float32[np.ndarray, " K"]]:
         """See `System`."""
         progress = Progress(self.quiet)
-        asking = list(search.asking or [None] * len(search.queries))
+        query_sentences = list(search.query_sentences or [None] * len(search.queries))
         with progress.stage("embedding", search.count, "texts") as stage:
             encode = alone if self.scoring.scorer == "sentences" else in_papers
-            papers = self._papers(search, asking)
+            papers = self._papers(search, query_sentences)
             parts = encode(
                 self.encoder, papers, self.settings, lambda n: stage.reach(stage.done + n)
             )
@@ -78,7 +78,7 @@ class SentenceModel:
         self.notes, cut = [], 0
         with progress.stage("ranking", len(search.queries), "queries") as stage:
             for at, query in enumerate(search.queries.tolist()):
-                own, wanted = vectors.of(query), asking[at]
+                own, wanted = vectors.of(query), query_sentences[at]
                 if wanted is not None:
                     left = [i for i in wanted if i < len(own)]
                     cut += not left
@@ -87,26 +87,30 @@ class SentenceModel:
                 stage.reach(stage.done + 1)
         if cut:
             self.notes.append(
-                f"{cut} queries have none of the sentences that ask within the model's "
-                f"{self.encoder.settings.max_length} tokens: all their sentences ask."
+                f"{cut} queries have none of the sentences to compare within the model's "
+                f"{self.encoder.settings.max_length} tokens: all their sentences are compared."
             )
 
-    def _papers(self, search: Search, asking: list[Sequence[int] | None]) -> Iterator[Sentenced]:
-        """The texts as sentences; ``asking`` is renumbered where sentences have no token."""
+    def _papers(
+        self, search: Search, query_sentences: list[Sequence[int] | None]
+    ) -> Iterator[Sentenced]:
+        """The texts as sentences; renumbers ``query_sentences`` where sentences have no token."""
         asked: dict[int, list[int]] = {}
         for at, query in enumerate(search.queries.tolist()):
-            if asking[at] is not None:
+            if query_sentences[at] is not None:
                 asked.setdefault(query, []).append(at)
         for number, text in enumerate(search.texts):
             title, sentences = sentenced(text)
             if number in asked:
                 if sentences and isinstance(text[1], str):
-                    raise ValueError(f"text {number} is not given as sentences, but some ask")
+                    raise ValueError(
+                        f"text {number} is one text, but single sentences of it are to be compared"
+                    )
                 tokens = self.encoder.tokenizer.encode(sentences)
                 place = np.cumsum([bool(ids) for ids in tokens]) - 1
                 for at in asked[number]:
-                    wanted = asking[at] or []
-                    asking[at] = [int(place[i]) for i in wanted if tokens[i]]
+                    wanted = query_sentences[at] or []
+                    query_sentences[at] = [int(place[i]) for i in wanted if tokens[i]]
                 sentences = [s for s, ids in zip(sentences, tokens, strict=True) if ids]
             yield title, sentences
 

@@ -25,17 +25,17 @@ from sciembed_train.progress import Progress
 
 @dataclass(frozen=True)
 class Search:
-    """Who asks, and among which texts.
+    """Queries, and the texts among which they search.
 
     Args:
         texts: title and abstract of all ``P``; read once, in order.
         count: ``P``.
-        queries: which of the texts ask.
-        papers: which of the texts are candidates.
-        pools: of each query the papers that it ranks, as places in ``papers``; None where every
-            query ranks all of them.
-        asking: of each query the sentences of its abstract that ask, counted among those that are
-            not blank; None where all do. Systems that compare whole texts do without.
+        queries: the texts that are queries.
+        papers: the texts that are candidates.
+        pools: the papers that each query ranks, as positions in ``papers``; None where every query
+            ranks all of them.
+        query_sentences: the sentences of each query's abstract that are compared, counted among
+            those that are not blank; None for all. Systems that compare whole texts ignore it.
 
     Raises:
         ValueError: a query is in its own pool.
@@ -46,12 +46,12 @@ class Search:
     queries: Int64[np.ndarray, " Q"]
     papers: Int64[np.ndarray, " N"]
     pools: Sequence[Int64[np.ndarray, " _"]] | None = None
-    asking: Sequence[Sequence[int] | None] | None = None
+    query_sentences: Sequence[Sequence[int] | None] | None = None
 
     def __post_init__(self) -> None:
         for query, pool in zip(self.queries, self.pools or [], strict=self.pools is not None):
             if (self.papers[pool] == query).any():
-                raise ValueError(f"text {query} asks and is in its own pool")
+                raise ValueError(f"text {query} is a query and in its own pool")
 
     def pool(self, at: int) -> Int64[np.ndarray, " K"]:
         """The papers that a query ranks, as places in ``papers``."""
@@ -60,11 +60,11 @@ class Search:
 
 @runtime_checkable
 class System(Protocol):
-    """Something that ranks papers for queries.
+    """A model or baseline that ranks papers for queries.
 
     Args:
         name: for the results file.
-        by_sentence: it heeds which sentences ask.
+        by_sentence: it compares sentences, and so uses ``Search.query_sentences``.
         notes: what a reader of its last distances should know.
     """
 
@@ -77,7 +77,7 @@ class System(Protocol):
         ...
 
     def distances(self, search: Search) -> Iterator[Float32[np.ndarray, " K"]]:
-        """Of each query in turn, the distance of every paper of its pool; smaller is nearer."""
+        """For each query in turn, the distance of every paper of its pool; smaller is nearer."""
         ...
 
 
@@ -90,7 +90,7 @@ class Model:
         settings: how it embeds.
         quiet: show no progress.
         similarity: what embeddings are compared by; None for what the folder records.
-        by_format: what texts are read for is said with them (`by_format`).
+        by_format: each text comes with its format (`by_format`).
 
     Raises:
         UserError: the folder holds no model that can be used, or none that embeds whole texts.
@@ -145,9 +145,9 @@ class Model:
             yield from distance_rows(asked, vectors, device)
             return
         for query, pool in zip(asked, search.pools, strict=True):
-            few = torch.as_tensor(vectors[search.papers[pool]], device=device)
-            one = torch.as_tensor(query[None], device=device)
-            yield pairwise_euclidean(one, few)[0].cpu().numpy()
+            pool_rows = torch.as_tensor(vectors[search.papers[pool]], device=device)
+            query_row = torch.as_tensor(query[None], device=device)
+            yield pairwise_euclidean(query_row, pool_rows)[0].cpu().numpy()
 
 
 @dataclass
@@ -155,7 +155,7 @@ class Bm25:
     """Okapi BM25 over title and abstract, by the library bm25s.
 
     Lucene's variant, k1 1.5, b 0.75; words of two or more letters or digits in lower case,
-    English stop words taken out, no stemming; a word that the query holds twice counts twice.
+    without English stop words, no stemming; a word that the query holds twice counts twice.
 
     Raises:
         UserError: bm25s is not installed.

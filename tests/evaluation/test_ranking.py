@@ -81,8 +81,8 @@ def test_a_constant_scorer_scores_chance():
     # The relevant papers come first in the file: input order would score 1.
     order, found, chance = id_order(ids), [], []
     for _ in range(400):
-        shuffled = rng.permutation(papers)
-        places = ranks(flat, order[shuffled], np.arange(relevant))
+        tie_breaks = rng.permutation(papers)
+        places = ranks(flat, order[tie_breaks], np.arange(relevant))
         found.append(judged(places, np.ones(relevant, int))["map"])
         guess = np.zeros(papers)
         guess[rng.permutation(papers)[:relevant]] = 1

@@ -1,4 +1,4 @@
-"""How long each way of keeping texts apart takes on this machine: ``train doctor --measure``.
+"""The time of each implementation of attention on this machine: ``train doctor --measure``.
 
 Shapes: ``T`` tokens of all texts, ``AC`` heads times the width of a head.
 """
@@ -20,7 +20,7 @@ from sciembed_train.encoder.unpadded.attention import HALF, WAYS, Layout, attend
 HEADS, WIDTH = 12, 64  # of BERT base
 TEXTS = {"cpu": 16, "cuda": 256}
 ROUNDS = {"cpu": 3, "cuda": 20}
-QUICKER = 1.15  # how much quicker another way must be to be worth a word
+FASTER = 1.15  # how much faster another implementation must be to be reported
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,10 @@ class Measured:
     Args:
         dtype: of queries, keys and values.
         dropout: of attention weights.
-        seconds: of a forward and backward pass of one layer's attention, of each way that runs:
-            computing seconds on a CPU, which other programs do not lengthen, else wall time.
-        taken: the way that ``auto`` means.
+        seconds: of a forward and backward pass of one layer's attention, for each implementation
+            that runs here: processor time on a CPU, which other programs do not lengthen, else
+            wall time.
+        taken: the implementation that ``auto`` chooses.
     """
 
     dtype: torch.dtype
@@ -42,9 +43,9 @@ class Measured:
 
     @property
     def better(self) -> str | None:
-        """The quickest way, where it is another one and quicker by `QUICKER`."""
+        """The fastest implementation, where it is another one and faster by `FASTER`."""
         best = min(self.seconds, key=self.seconds.__getitem__)
-        return best if self.seconds[best] * QUICKER < self.seconds[self.taken] else None
+        return best if self.seconds[best] * FASTER < self.seconds[self.taken] else None
 
 
 def lengths(texts: int) -> list[int]:
@@ -54,19 +55,19 @@ def lengths(texts: int) -> list[int]:
 
 
 def measure(device: torch.device, texts: int, rounds: int) -> list[Measured]:
-    """Each way in each type and with and without dropout, taking turns.
+    """The time of each implementation, in each type, with and without dropout, in turns.
 
     Args:
         device: a CPU or an accelerator.
-        texts: how many stand end to end.
-        rounds: how often each is timed, after once untimed; the median counts.
+        texts: the number of texts.
+        rounds: how often each is timed, after one untimed round; the median counts.
     """
     layout, _ = Layout.of(lengths(texts), device)
-    found = []
+    measurements = []
     for dtype in (torch.float32, torch.bfloat16):
         for dropout in (0.0, 0.1):
-            here = device.type, dtype, dropout, WIDTH
-            ways = [name for name in WAYS if why_not(name, *here) is None]
+            setting = device.type, dtype, dropout, WIDTH
+            ways = [name for name in WAYS if why_not(name, *setting) is None]
             draw = torch.Generator().manual_seed(0)
             rows = [
                 torch.randn(sum(layout.sizes), HEADS * WIDTH, generator=draw)
@@ -80,9 +81,9 @@ def measure(device: torch.device, texts: int, rounds: int) -> list[Measured]:
                     seconds = _timed(rows, layout, dropout, name)
                     if number:
                         times[name].append(seconds)
-            medians = {name: statistics.median(some) for name, some in times.items()}
-            found.append(Measured(dtype, dropout, medians, preferred(*here)))
-    return found
+            medians = {name: statistics.median(values) for name, values in times.items()}
+            measurements.append(Measured(dtype, dropout, medians, preferred(*setting)))
+    return measurements
 
 
 def _timed(rows: list[Float[Tensor, "T AC"]], layout: Layout, dropout: float, name: str) -> float:
@@ -102,7 +103,7 @@ def _timed(rows: list[Float[Tensor, "T AC"]], layout: Layout, dropout: float, na
 
 
 def table(found: list[Measured], where: str) -> str:
-    """The measurements for people, and where another way than ``auto``'s would be quicker."""
+    """The measurements for people, and where another implementation than ``auto``'s is faster."""
     lines = [
         f"Attention of one layer ({HEADS} heads of {WIDTH}), forward and backward on {where}: ms",
         f"  {'numbers':<10}{'dropout':<9}" + "".join(f"{name:>10}" for name in WAYS) + "  auto",
@@ -119,11 +120,11 @@ def table(found: list[Measured], where: str) -> str:
             times = row.seconds[row.taken] / row.seconds[row.better]
             kind = "bf16" if row.dtype in HALF else "fp32"
             lines.append(
-                f"In {kind} with dropout {row.dropout} {row.better} is {times:.2f} times as quick "
+                f"In {kind} with dropout {row.dropout} {row.better} is {times:.2f} times as fast "
                 f"here as {row.taken}: give --model.encoder.attention {row.better}."
             )
     if not any(row.better for row in found):
-        lines.append("auto takes what is quickest here.")
+        lines.append("auto takes the fastest here.")
     return "\n".join(lines)
 
 

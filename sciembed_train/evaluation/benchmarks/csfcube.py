@@ -6,7 +6,7 @@ half of fold 1; ``aggregated`` pools the queries of all facets present inside ea
 metrics take grade 2 or more as relevant. A query is taken out of its own pool (the source has one
 that stands in it, with grade 3).
 
-A system that compares sentences asks with the query's sentences of the facet alone, against all
+A system that compares sentences uses the query's sentences of the facet alone, against all
 sentences of a candidate.
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 from sciembed_train.corpus.validation import Paper
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.benchmarks.pools import (
-    Oddities,
+    Corrections,
     find_file,
     rank_pools,
     read_json,
@@ -37,7 +37,7 @@ from sciembed_train.inference.paper_file import PaperFile
 THRESHOLD = 2
 PAPER_FILES = ("abstracts-csfcube-preds.jsonl", "abstracts-csfcube.jsonl")
 LABEL_FIELDS = ("pred_labels", "sentence_labels")
-# Labels of the sentences that ask for a facet; any other facet has the label of its own name. A
+# Labels of the sentences of a facet; any other facet has the label of its own name. A
 # label may end in `_label`.
 ASKING = {"background": ("background", "objective")}
 Ranking = dict[str, list[str]]  # query -> candidates, best first
@@ -49,11 +49,11 @@ class Facet:
 
     Args:
         pools: query to its candidates' grades, without the query itself.
-        odd: what was put right in them.
+        corrections: what was corrected in them.
     """
 
     pools: dict[str, dict[str, int]]
-    odd: Oddities = field(default_factory=Oddities)
+    corrections: Corrections = field(default_factory=Corrections)
 
 
 @dataclass
@@ -94,9 +94,9 @@ class CsfCube:
             raise UserError(f"--facet {facet}: {folder} has {', '.join(found)}.")
         splits = read_json(folder / "evaluation_splits.json")
         facets = {name: Facet({}) for name in found if facet is None or facet == name}
-        for name, one in facets.items():
-            one.pools.update(read_pools(found[name], one.odd))
-        for name, one in facets.items():
+        for name, facet_data in facets.items():
+            facet_data.pools.update(read_pools(found[name], facet_data.corrections))
+        for name, facet_data in facets.items():
             for half in ("fold1_dev", "fold1_test", "fold2_test"):
                 listed = splits.get(name, {}).get(half) if isinstance(splits, dict) else None
                 if not listed:
@@ -104,7 +104,7 @@ class CsfCube:
                         f"{folder / 'evaluation_splits.json'}: `{name}.{half}` is missing or empty."
                     )
                 for entry in listed:
-                    if entry.removesuffix(f"_{name}") not in one.pools:
+                    if entry.removesuffix(f"_{name}") not in facet_data.pools:
                         raise UserError(
                             f"{folder / 'evaluation_splits.json'}: `{name}.{half}` names "
                             f"{entry!r}, which has no judgements in {found[name].name}."
@@ -157,10 +157,10 @@ def score(data: CsfCube, rankings: Mapping[str, Ranking]) -> Result:
                 for half in halves
             ]
             metrics |= {f"{group}{suffix}/{name}": v for name, v in mean(folds).items()}
-    own = [f"{q} ({f})" for f in rankings for q in data.facets[f].odd.own]
-    twice = sum(data.facets[f].odd.twice for f in rankings)
+    own = [f"{q} ({f})" for f in rankings for q in data.facets[f].corrections.own]
+    twice = sum(data.facets[f].corrections.twice for f in rankings)
     other = sum(len(r.keys() - data.facets[f].pools.keys()) for f, r in rankings.items())
-    notes = Oddities(own, twice).notes()
+    notes = Corrections(own, twice).notes()
     if other:
         notes.append(f"{other} ranked queries have no judgements: left out.")
     return Result(
@@ -205,12 +205,14 @@ def evaluate(
         )
     asked = [(name, query) for name, facet in data.facets.items() for query in facet.pools]
     pools = [(query, list(data.facets[name].pools[query])) for name, query in asked]
-    asking, whole = None, 0
+    query_sentences, whole = None, 0
     if system.by_sentence:
-        asking = [asking_sentences(name, (labels or {}).get(query, ())) for name, query in asked]
-        whole = asking.count(None)
+        query_sentences = [
+            asking_sentences(name, (labels or {}).get(query, ())) for name, query in asked
+        ]
+        whole = query_sentences.count(None)
     rankings: dict[str, Ranking] = {facet: {} for facet in data.facets}
-    orders = rank_pools(system, rows, pools, asking)
+    orders = rank_pools(system, rows, pools, query_sentences)
     for (name, query), (_, pool), order in zip(asked, pools, orders, strict=True):
         rankings[name][query] = [pool[i] for i in order]
     result = score(data, rankings)
@@ -220,7 +222,8 @@ def evaluate(
         result.settings["queries_without_a_sentence_of_the_facet"] = whole
     if whole:
         result.notes.append(
-            f"{whole} queries have no sentence labelled for their facet: all their sentences ask."
+            f"{whole} queries have no sentence labelled for their facet: all their sentences are "
+            "compared."
         )
     return result
 
@@ -259,15 +262,15 @@ def read_labels(papers: PaperFile, data: CsfCube) -> dict[str, list[str]]:
 
 def asking_sentences(facet: str, labels: Sequence[str]) -> list[int] | None:
     """Which of a query's sentences ask for a facet; None, for all of them, where none is of it."""
-    wanted = ASKING.get(facet, (facet,))
-    found = [i for i, label in enumerate(labels) if label.removesuffix("_label") in wanted]
-    return found or None
+    labels_of_facet = ASKING.get(facet, (facet,))
+    chosen = [i for i, x in enumerate(labels) if x.removesuffix("_label") in labels_of_facet]
+    return chosen or None
 
 
 def read_rankings(
     source: str | Path, data: CsfCube, facet: str | None = None
 ) -> dict[str, Ranking]:
-    """Somebody's ranked pools: ``{query: [[paper, score], ...]}`` or ``{query: [paper, ...]}``.
+    """Rankings from a file: ``{query: [[paper, score], ...]}`` or ``{query: [paper, ...]}``.
 
     Rising scores are distances, falling ones similarities; equal scores are put in order of
     paper id. Without scores the order is taken as it stands.

@@ -22,7 +22,7 @@ from sciembed_train.corpus.store.token_store import has_text
 from sciembed_train.corpus.validation import Paper
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.benchmarks.pools import (
-    Oddities,
+    Corrections,
     find_file,
     rank_pools,
     read_json,
@@ -54,7 +54,7 @@ class Judged:
     Args:
         name: of the collection.
         splits: ``dev`` and ``test``, the queries of each that have candidates.
-        candidates: query to its candidates, as places in ``ids``, ``[K]``. Numbers, not
+        candidates: query to its candidates, as positions in ``ids``, ``[K]``. Numbers, not
             dictionaries: TRECCOVID-RF judges some ten million pairs.
         grades: query to its candidates' grades, ``[K]``.
         ids: of every candidate.
@@ -68,7 +68,7 @@ class Judged:
     grades: dict[str, NDArray[np.int16]] = field(default_factory=dict)
     ids: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
-    odd: Oddities = field(default_factory=Oddities)
+    corrections: Corrections = field(default_factory=Corrections)
 
     @classmethod
     def open(cls, name: str, folder: str | Path) -> Judged:
@@ -89,7 +89,7 @@ class Judged:
         listed = {query for split in self.splits.values() for query in split}
         place: dict[str, int] = {}
         in_no_split = without = 0
-        for query, pool in read_pools(path, self.odd):
+        for query, pool in read_pools(path, self.corrections):
             in_no_split += query not in listed
             without += query in listed and not pool
             if query in listed and pool:
@@ -136,12 +136,12 @@ def evaluate(data: Judged, system: System, papers: Iterable[Paper]) -> Result:
     pools: list[tuple[str, list[str]]] = []
     grades: list[NDArray[np.int16]] = []
     for query, places in data.candidates.items():
-        there = known[places]
-        if query in rows and there.any():
-            pools.append((query, [data.ids[i] for i in places[there]]))
-            grades.append(data.grades[query][there])
-    asked = {query for query, _ in pools}
-    tests, devs = ([q for q in data.splits[s] if q in asked] for s in ("test", "dev"))
+        is_known = known[places]
+        if query in rows and is_known.any():
+            pools.append((query, [data.ids[i] for i in places[is_known]]))
+            grades.append(data.grades[query][is_known])
+    scored_queries = {query for query, _ in pools}
+    tests, devs = ([q for q in data.splits[s] if q in scored_queries] for s in ("test", "dev"))
     if not tests:
         raise UserError(
             f"No test query of {data.name} is among the papers and has a candidate that is. Give "
@@ -154,16 +154,16 @@ def evaluate(data: Judged, system: System, papers: Iterable[Paper]) -> Result:
     }
     metrics = {}
     for task, queries in ((data.name, tests), (f"{data.name}_dev", devs)):
-        found = mean(per_query[query] for query in queries)
-        metrics |= {f"{task}/{name}": value for name, value in found.items()}
+        means = mean(per_query[query] for query in queries)
+        metrics |= {f"{task}/{name}": value for name, value in means.items()}
     hits = [bool((row >= THRESHOLDS[data.name]).any()) for row in grades]
     counts = {
         **data.counts,
         "queries_without_their_text": len(data.candidates.keys() - rows.keys()),
         "queries_without_candidates_texts": sum(q in rows for q in data.candidates) - len(pools),
         "candidates_without_their_text": int((~known).sum()),
-        "own_pool_left_out": len(data.odd.own),
-        "candidates_twice": data.odd.twice,
+        "own_pool_left_out": len(data.corrections.own),
+        "candidates_twice": data.corrections.twice,
     }
     settings = {
         "queries": len(tests),
@@ -176,7 +176,7 @@ def evaluate(data: Judged, system: System, papers: Iterable[Paper]) -> Result:
         "papers_with_empty_text": sum(not has_text(p.title, p.abstract) for p in rows.values()),
         **counts,
     }
-    return Result(metrics, per_query, settings, _notes(settings, data.odd))
+    return Result(metrics, per_query, settings, _notes(settings, data.corrections))
 
 
 def paper_file(name: str, folder: str | Path) -> Path:
@@ -209,7 +209,7 @@ def read_splits(path: Path) -> dict[str, list[str]]:
     return splits
 
 
-def _notes(counts: Mapping[str, Any], odd: Oddities) -> list[str]:
+def _notes(counts: Mapping[str, Any], corrections: Corrections) -> list[str]:
     """What is left out of the numbers, in sentences."""
     texts = {
         "queries_in_no_split": "judged queries are in no split: left out.",
@@ -221,4 +221,6 @@ def _notes(counts: Mapping[str, Any], odd: Oddities) -> list[str]:
         "papers_with_empty_text": "papers have no text; they are ranked all the same.",
         "queries_without_relevant": "queries have no relevant candidate; they score 0.",
     }
-    return [f"{counts[key]} {text}" for key, text in texts.items() if counts[key]] + odd.notes()
+    return [
+        f"{counts[key]} {text}" for key, text in texts.items() if counts[key]
+    ] + corrections.notes()

@@ -1,4 +1,4 @@
-"""Judged pools: of each query a list of candidates with grades, which a system puts in order.
+"""Judged pools: for each query a list of candidates with grades, which a system ranks.
 
 The file is an object ``{query: {"cands": [paper, ...], "relevance_adju": [grade, ...]}}``.
 
@@ -25,11 +25,11 @@ from sciembed_train.evaluation.systems import Search, System
 
 
 @dataclass
-class Oddities:
-    """What was put right while pools were read.
+class Corrections:
+    """What was corrected while pools were read.
 
     Args:
-        own: queries that stood in their own pool and were taken out of it.
+        own: queries that were in their own pool, and were removed from it.
         twice: candidates that a pool names again with the same grade.
     """
 
@@ -37,22 +37,22 @@ class Oddities:
     twice: int = 0
 
     def notes(self) -> list[str]:
-        """Sentences for the reader of the numbers."""
-        found = []
+        """Sentences on the corrections, for a reader of the scores."""
+        notes = []
         if self.own:
-            few = ", ".join(self.own[:10]) + (", ..." if len(self.own) > 10 else "")
-            found.append(f"Taken out of its own pool: query {few}.")
+            names = ", ".join(self.own[:10]) + (", ..." if len(self.own) > 10 else "")
+            notes.append(f"Taken out of its own pool: query {names}.")
         if self.twice:
-            found.append(f"{self.twice} candidates are in a pool twice with one grade: once taken.")
-        return found
+            notes.append(f"{self.twice} candidates are in a pool twice with one grade: used once.")
+        return notes
 
 
-def read_pools(path: Path, odd: Oddities) -> Iterator[tuple[str, dict[str, int]]]:
+def read_pools(path: Path, corrections: Corrections) -> Iterator[tuple[str, dict[str, int]]]:
     """Each query and the grades of its candidates, without the query itself; one pool in memory.
 
     Args:
         path: a JSON file, plain or compressed.
-        odd: is told what was put right.
+        corrections: counts what was corrected.
 
     Raises:
         UserError: the file is not of that form, a query is given twice, or a candidate has two
@@ -66,7 +66,7 @@ def read_pools(path: Path, odd: Oddities) -> Iterator[tuple[str, dict[str, int]]
             if query in seen:
                 raise ValueError(f"query {query} is given twice")
             seen.add(query)
-            pool = _pool(query, entry["cands"], entry["relevance_adju"], odd)
+            pool = _pool(query, entry["cands"], entry["relevance_adju"], corrections)
         except (KeyError, TypeError, ValueError) as error:
             what = f"there is no {error}" if isinstance(error, KeyError) else str(error)
             raise UserError(
@@ -74,11 +74,11 @@ def read_pools(path: Path, odd: Oddities) -> Iterator[tuple[str, dict[str, int]]
                 f"0 or more]}}}}; {what}."
             ) from error
         if pool.pop(query, None) is not None:
-            odd.own.append(query)
+            corrections.own.append(query)
         yield query, pool
 
 
-def _pool(query: str, papers: Any, grades: Any, odd: Oddities) -> dict[str, int]:
+def _pool(query: str, papers: Any, grades: Any, corrections: Corrections) -> dict[str, int]:
     pool: dict[str, int] = {}
     if not isinstance(papers, list) or not isinstance(grades, list) or len(papers) != len(grades):
         raise ValueError(f"query {query} has not as many grades as candidates")
@@ -87,7 +87,7 @@ def _pool(query: str, papers: Any, grades: Any, odd: Oddities) -> dict[str, int]
             raise ValueError(f"query {query} grades {paper} as {grade!r}")
         if pool.setdefault(paper, grade) != grade:
             raise ValueError(f"query {query} grades {paper} as {pool[paper]} and as {grade}")
-    odd.twice += len(papers) - len(pool)
+    corrections.twice += len(papers) - len(pool)
     return pool
 
 
@@ -95,15 +95,15 @@ def rank_pools(
     system: System,
     papers: Mapping[str, Paper],
     pools: Sequence[tuple[str, Sequence[str]]],
-    asking: Sequence[Sequence[int] | None] | None = None,
+    query_sentences: Sequence[Sequence[int] | None] | None = None,
 ) -> Iterator[Int64[np.ndarray, " K"]]:
-    """The order of each pool: places in it, the best candidate's first; equals by their ids.
+    """The ranking of each pool, as positions in it, the best first; equal ones by their ids.
 
     Args:
         system: model or baseline.
         papers: every query and candidate by its id, and no other.
         pools: queries, each with its candidates.
-        asking: as in `Search`.
+        query_sentences: as in `Search`.
     """
     ids = sorted(papers)
     place = {paper: i for i, paper in enumerate(ids)}
@@ -114,10 +114,10 @@ def rank_pools(
         np.array([place[query] for query, _ in pools]),
         np.arange(len(ids)),
         places,
-        asking,
+        query_sentences,
     )
     for pool, row in zip(places, system.distances(search), strict=True):
-        yield nearest(row, pool)  # among the sorted papers, a place orders as its id does
+        yield nearest(row, pool)  # in sorted order, a position compares as its id does
 
 
 def find_file(folder: Path, names: Sequence[str], remedy: str) -> Path:

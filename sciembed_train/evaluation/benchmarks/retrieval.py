@@ -60,17 +60,17 @@ def evaluate(folder: str | Path, system: System, papers: str | Path | None = Non
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder; expected papers, queries and qrels.")
-    asked = read_queries(find(folder, "queries"))
+    all_queries = read_queries(find(folder, "queries"))
     grades = read_qrels(find(folder, "qrels", (".tsv", ".txt", "")))
     collection = PaperFile(find(folder, "papers") if papers is None else papers)
     ids = [paper.paper_id for paper in collection]
     place = {paper: i for i, paper in enumerate(ids)}
 
-    unknown_queries = sorted(grades.keys() - {query.query_id for query in asked})
+    unknown_queries = sorted(grades.keys() - {query.query_id for query in all_queries})
     unknown_papers = {p for row in grades.values() for p in row} - place.keys()
     wanted: list[dict[int, int]] = []
     scored: list[Query] = []
-    for query in asked:
+    for query in all_queries:
         if query.paper_id is not None and query.paper_id not in place:
             raise UserError(
                 f"{folder}: query {query.query_id} is the paper {query.paper_id}, "
@@ -96,21 +96,21 @@ def evaluate(folder: str | Path, system: System, papers: str | Path | None = Non
             places.append(place[query.paper_id])
 
     def texts() -> Iterator[Text]:
-        of_papers = ((paper.title, paper.abstract) for paper in collection)
-        # Words that search have no title: their sentences are compared, as those of an abstract.
-        yield from chain(of_papers, ((None, text) for text in words))
+        paper_texts = ((paper.title, paper.abstract) for paper in collection)
+        # A query of words has no title: its sentences are compared as those of an abstract.
+        yield from chain(paper_texts, ((None, text) for text in words))
 
     order = id_order(ids)
     search = Search(texts(), free, np.array(places), np.arange(len(ids)))
     distances = system.distances(search)
     per_query = {}
-    for query, at, row, found in zip(scored, places, wanted, distances, strict=True):
-        ranked = ranks(found, order, np.array(list(row)), at if at < len(ids) else None)
+    for query, at, row, query_distances in zip(scored, places, wanted, distances, strict=True):
+        ranked = ranks(query_distances, order, np.array(list(row)), at if at < len(ids) else None)
         per_query[query.query_id] = judged(ranked, np.array(list(row.values())), THRESHOLD, RECALLS)
-    unjudged = len(asked) - len(scored)
+    unjudged = len(all_queries) - len(scored)
     notes = []
     if unjudged:
-        notes.append(f"{unjudged} of {len(asked)} queries have no relevant paper: left out.")
+        notes.append(f"{unjudged} of {len(all_queries)} queries have no relevant paper: left out.")
     if unknown_queries:
         notes.append(f"{len(unknown_queries)} judged queries are not among the queries: left out.")
     if unknown_papers:

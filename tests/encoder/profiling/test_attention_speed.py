@@ -32,9 +32,9 @@ def test_a_quicker_way_than_the_table_takes_is_named():
     right = Measured(torch.float32, 0.0, {"nested": 0.001, "padded": 0.002}, "nested")
     near = Measured(torch.float32, 0.1, {"nested": 0.0011, "padded": 0.001}, "nested")
     said = table([slow, right, near], "a machine")
-    assert "In bf16 with dropout 0.1 padded is 3.00 times as quick here as nested" in said
-    assert said.count("times as quick") == 1
-    assert "auto takes what is quickest here" in table([right, near], "a machine")
+    assert "In bf16 with dropout 0.1 padded is 3.00 times as fast here as nested" in said
+    assert said.count("times as fast") == 1
+    assert "auto takes the fastest here" in table([right, near], "a machine")
 
 
 def test_doctor_measures_when_asked(monkeypatch, capsys):

@@ -105,7 +105,7 @@ def test_the_sentences_of_a_facet_ask(folder, tmp_path):
         by_sentence: ClassVar[bool] = True
 
         def distances(self, search):
-            self.asked = search.asking
+            self.asked = search.query_sentences
             return super().distances(search)
 
     system = Watch()
@@ -120,7 +120,7 @@ def test_the_sentences_of_a_facet_ask(folder, tmp_path):
         by_sentence: ClassVar[bool] = False
 
         def distances(self, search):
-            assert search.asking is None
+            assert search.query_sentences is None
             return RandomOrder.distances(self, search)
 
     assert "asking" not in evaluate(data, Whole(), papers, labels).settings

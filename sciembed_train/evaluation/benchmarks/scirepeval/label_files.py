@@ -23,10 +23,10 @@ _INDICATORS = re.compile(r"\[[\s,01]*\]")  # as a list is written, or as numpy w
 
 @dataclass
 class Labels:
-    """Papers and what is to be told of them.
+    """Papers and their labels.
 
     Args:
-        ids: of the papers, in the order of the file; a paper may be there again.
+        ids: of the papers, in the order of the file; a paper may come twice.
         values: class numbers ``[N]``, 0 and 1 ``[N, C]``, or numbers ``[N]``.
     """
 
@@ -39,8 +39,8 @@ class Labelled:
     """The labelled papers of a task.
 
     Args:
-        train: to learn from.
-        test: to be told.
+        train: the training papers.
+        test: the papers to predict.
         classes: names of the classes or labels, in the order of their numbers.
     """
 
@@ -86,7 +86,7 @@ def _class(value: Any) -> str | BadRow:
 
 
 def _labels(value: Any) -> list[int] | list[str] | BadRow:
-    given = value
+    original = value
     if isinstance(value, str):
         if _INDICATORS.fullmatch(value.strip()):
             return [int(digit) for digit in re.findall("[01]", value)]
@@ -99,8 +99,8 @@ def _labels(value: Any) -> list[int] | list[str] | BadRow:
             return list(value)
         if all(isinstance(one, int) and one in (0, 1) for one in value):
             return [int(one) for one in value]
-    told = "expected a list of 0 and 1, one a label, or of names of labels."
-    return BadRow("label", f"`label` is {spell(given)}; {told}")
+    expected = "expected a list of 0 and 1, one a label, or of names of labels."
+    return BadRow("label", f"`label` is {spell(original)}; {expected}")
 
 
 def _number(value: Any) -> float | BadRow:

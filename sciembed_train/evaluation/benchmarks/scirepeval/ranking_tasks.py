@@ -35,22 +35,22 @@ from sciembed_train.losses.similarity import pairwise_euclidean
 TOP_PAPERS = 3  # of a reviewer, whose mean similarity counts
 
 
-class Ranking:
-    """A task whose judged candidates are ranked, by Euclidean distance unless the model says other.
+class RankingScorer:
+    """A task whose judged candidates are ranked, by the distance that the model records.
 
     Args:
         task: its judgements are read at once.
 
     Raises:
-        UserError: they cannot be.
+        UserError: they cannot be read.
     """
 
     def __init__(self, task: Task) -> None:
         self.task = task
         self.pools, self.again = read_judgements(task.labels)
         # A search's own id names its words, and means no candidate that has the same id.
-        asked, read = FORMATS_OF[task.type]
-        papers = self.pools.items() if asked == read else ()
+        query_format, candidate_format = FORMATS_OF[task.type]
+        papers = self.pools.items() if query_format == candidate_format else ()
         self.own = sum(pool.pop(query, None) is not None for query, pool in papers)
 
     def wanted(self) -> tuple[set[str], set[str]]:
@@ -62,27 +62,28 @@ class Ranking:
         if similarity == "cosine":
             queries, others = queries.as_unit(), others.as_unit()
         rankings: dict[str, list[str]] = {}
-        lost = 0
+        dropped = 0
         for query, pool in self.pools.items():
             names = [name for name in pool if name in others]
-            lost += len(pool) - len(names)
+            dropped += len(pool) - len(names)
             if query in queries and names:
-                one, few = torch.from_numpy(queries.of([query])), torch.from_numpy(others.of(names))
-                far = pairwise_euclidean(one, few)[0].numpy()
-                rankings[query] = [names[i] for i in nearest(far, shuffled(query, names))]
-        found = judge(self.task, rankings, self.pools)
-        found.settings |= {"candidates_without_text_left_out": lost, "judged_again": self.again}
+                query_row = torch.from_numpy(queries.of([query]))
+                candidates = torch.from_numpy(others.of(names))
+                distances = pairwise_euclidean(query_row, candidates)[0].numpy()
+                rankings[query] = [names[i] for i in nearest(distances, tie_breaks(query, names))]
+        scored = judge(self.task, rankings, self.pools)
+        scored.settings |= {"candidates_without_text_left_out": dropped, "judged_again": self.again}
         for count, note in (
-            (lost, "Candidates without a text, not ranked, a relevant one counted as not found"),
-            (self.again, "Pairs judged again with another grade, of which the last stands"),
-            (self.own, "Queries that stood in their own pool, taken out of it"),
+            (dropped, "Candidates without a text, not ranked, a relevant one counted as missed"),
+            (self.again, "Pairs judged again with another grade, of which the last counts"),
+            (self.own, "Queries that were in their own pool, removed from it"),
         ):
             if count:
-                found.notes.append(f"{note}: {count}.")
-        return found
+                scored.notes.append(f"{note}: {count}.")
+        return scored
 
 
-class Reviewing:
+class ReviewerScorer:
     """Reviewers ranked for each paper by the mean cosine of their three nearest papers to it.
 
     Two judgements of the same pools: ``hard`` and ``soft``.
@@ -91,7 +92,7 @@ class Reviewing:
         task: its judgements and reviewers are read at once.
 
     Raises:
-        UserError: they cannot be.
+        UserError: they cannot be read.
     """
 
     def __init__(self, task: Task) -> None:
@@ -113,30 +114,30 @@ class Reviewing:
             for name, papers in self.papers.items()
         }
         queries, others = queries.as_unit(), others.as_unit()
-        rankings, lost = {}, 0
+        rankings, dropped = {}, 0
         for query, pool in self.judged["hard"].items():
             names = [name for name in pool if papers.get(name)]
-            lost += len(pool) - len(names)
+            dropped += len(pool) - len(names)
             if query in queries and names:
-                one = queries.of([query]).astype(np.float64)
-                near = [nearness(one, others.of(papers[name])) for name in names]
-                order = nearest(-np.array(near), shuffled(query, names))
+                query_row = queries.of([query]).astype(np.float64)
+                means = [mean_cosine(query_row, others.of(papers[name])) for name in names]
+                order = nearest(-np.array(means), tie_breaks(query, names))
                 rankings[query] = [names[i] for i in order]
-        found = Scored({})
+        scored = Scored({})
         for kind, pools in self.judged.items():
             part = judge(self.task, rankings, pools)
-            found.metrics |= {f"{kind}_{name}": value for name, value in part.metrics.items()}
+            scored.metrics |= {f"{kind}_{name}": value for name, value in part.metrics.items()}
             for query, values in part.per_query.items():
                 named = {f"{kind}_{name}": value for name, value in values.items()}
-                found.per_query.setdefault(query, {}).update(named)
-            found.settings |= {f"{kind}_{key}": value for key, value in part.settings.items()}
-            found.notes += part.notes if kind == "hard" else []
-        found.settings["ranked_by"] = f"mean cosine of the {TOP_PAPERS} nearest papers"
-        if lost:
-            found.notes.append(
-                f"Judged reviewers without a paper that has a text, not ranked: {lost}."
+                scored.per_query.setdefault(query, {}).update(named)
+            scored.settings |= {f"{kind}_{key}": value for key, value in part.settings.items()}
+            scored.notes += part.notes if kind == "hard" else []
+        scored.settings["ranked_by"] = f"mean cosine of the {TOP_PAPERS} nearest papers"
+        if dropped:
+            scored.notes.append(
+                f"Judged reviewers without a paper that has a text, not ranked: {dropped}."
             )
-        return found
+        return scored
 
 
 def judge(task: Task, rankings: Mapping[str, Sequence[str]], pools: Pools) -> Scored:
@@ -159,25 +160,29 @@ def judge(task: Task, rankings: Mapping[str, Sequence[str]], pools: Pools) -> Sc
             f"task {task.name!r}: no query with a candidate has a text in {task.documents}; the "
             "ids there and in the judgements must be the same."
         )
-    left = len(pools) - len(per_query)
-    bare = sum(max(pools[query].values(), default=0) < 1 for query in per_query)
-    notes = [f"Queries without a text, or a candidate with one, left out: {left}."] if left else []
-    if bare:
-        notes.append(f"Queries without a relevant candidate, counted with 0: {bare}.")
+    left_out = len(pools) - len(per_query)
+    without_relevant = sum(max(pools[query].values(), default=0) < 1 for query in per_query)
+    notes = (
+        [f"Queries without a text, or a candidate with one, left out: {left_out}."]
+        if left_out
+        else []
+    )
+    if without_relevant:
+        notes.append(f"Queries without a relevant candidate, counted with 0: {without_relevant}.")
     ordered = {query: per_query[query] for query in pools if query in per_query}
-    settings = {"queries": len(per_query), "queries_left_out": left}
+    settings = {"queries": len(per_query), "queries_left_out": left_out}
     return Scored(mean(ordered.values()), ordered, settings, notes)
 
 
-def shuffled(query: str, names: Sequence[str]) -> Int64[np.ndarray, " K"]:
-    """A number of each candidate that decides between equal distances: a hash of both ids."""
+def tie_breaks(query: str, names: Sequence[str]) -> Int64[np.ndarray, " K"]:
+    """A number for each candidate that decides between equal distances: a hash of both ids."""
     text = (f"{query}\0{name}".encode() for name in names)
-    digests = (hashlib.blake2b(one, digest_size=8).digest() for one in text)
-    return np.array([int.from_bytes(one, "little", signed=True) for one in digests], np.int64)
+    digests = (hashlib.blake2b(pair, digest_size=8).digest() for pair in text)
+    return np.array([int.from_bytes(digest, "little", signed=True) for digest in digests], np.int64)
 
 
-def nearness(query: NDArray[np.float64], papers: Any) -> float:
+def mean_cosine(query: NDArray[np.float64], papers: Any) -> float:
     """Mean cosine of the nearest papers of a reviewer to a paper, all of length 1."""
-    # Row by row, not as a matrix product: equal papers are equally near wherever they stand.
+    # Row by row, not as a matrix product: equal papers have equal cosines at any position.
     cosines = (papers.astype(np.float64) * query).sum(axis=1)
     return float(np.sort(cosines)[::-1][:TOP_PAPERS].mean())

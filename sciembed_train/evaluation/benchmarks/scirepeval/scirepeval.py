@@ -13,7 +13,10 @@ import numpy as np
 
 from sciembed_train.evaluation.benchmarks.result import Result, described
 from sciembed_train.evaluation.benchmarks.scirepeval.probe_tasks import ProbeScorer
-from sciembed_train.evaluation.benchmarks.scirepeval.ranking_tasks import Ranking, Reviewing
+from sciembed_train.evaluation.benchmarks.scirepeval.ranking_tasks import (
+    RankingScorer,
+    ReviewerScorer,
+)
 from sciembed_train.evaluation.benchmarks.scirepeval.scirepeval_files import read_texts
 from sciembed_train.evaluation.benchmarks.scirepeval.scirepeval_tasks import (
     FORMATS_OF,
@@ -78,7 +81,7 @@ def evaluate(
 def _open(task: Task) -> Scorer:
     if task.probed:
         return ProbeScorer(task)
-    return Reviewing(task) if task.reviewers else Ranking(task)
+    return ReviewerScorer(task) if task.reviewers else RankingScorer(task)
 
 
 def _embed(group: Sequence[Scorer], embedder: Embedder) -> tuple[Vectors, Vectors, int]:

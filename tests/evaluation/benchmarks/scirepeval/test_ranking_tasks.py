@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation.benchmarks.scirepeval.ranking_tasks import Ranking, Reviewing
+from sciembed_train.evaluation.benchmarks.scirepeval.ranking_tasks import (
+    RankingScorer,
+    ReviewerScorer,
+)
 from sciembed_train.evaluation.benchmarks.scirepeval.scirepeval_tasks import read_tasks
 from sciembed_train.evaluation.benchmarks.scirepeval.scorer import Vectors
 from tests.helpers.small_scirepeval import judged, write_lines, write_tasks
@@ -10,7 +13,7 @@ from tests.helpers.small_scirepeval import judged, write_lines, write_tasks
 
 def ranking(folder, pools, metrics=("map",)):
     write_tasks(folder, judged(folder, "task", pools, [], metrics=list(metrics)))
-    return Ranking(read_tasks(folder)[0])
+    return RankingScorer(read_tasks(folder)[0])
 
 
 def vectors(**rows):
@@ -103,7 +106,7 @@ def reviewing(folder, hard, soft, reviewers):
     write_lines(folder / "people" / "reviewer_metadata.jsonl", rows)
     entry["data"]["reviewers"] = "people"
     write_tasks(folder, entry)
-    return Reviewing(read_tasks(folder)[0])
+    return ReviewerScorer(read_tasks(folder)[0])
 
 
 def test_reviewers_are_ranked_by_their_three_nearest_papers(tmp_path):
