@@ -14,7 +14,7 @@ from sciembed_train.corpus.audit import Audit
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.prepare_settings import Inputs, PrepareSettings
 from sciembed_train.corpus.sql_engine import Engine
-from sciembed_train.corpus.store.corpus_folder import Split
+from sciembed_train.corpus.store.corpus_files import Split
 from sciembed_train.progress import Progress
 
 

@@ -13,7 +13,7 @@ from sciembed_train.corpus.mining.triplet_mining import TripletMining
 from sciembed_train.corpus.readers.files import sha256
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.sql_engine import read_size
-from sciembed_train.corpus.store.corpus_folder import CORPUS_VERSION, Split
+from sciembed_train.corpus.store.corpus_files import CORPUS_VERSION, Split
 from sciembed_train.corpus.tasks.task_list import TaskList, read_tasks
 from sciembed_train.corpus.tasks.task_sources import Records, open_records, source_files
 from sciembed_train.corpus.tasks.task_types import TaskBuilding, TaskSplit, task_fingerprint

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.readers.files import read_lines
-from sciembed_train.corpus.store.corpus_folder import SPLITS, Split
+from sciembed_train.corpus.store.corpus_files import SPLITS, Split
 from sciembed_train.errors import UserError
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sciembed_train.corpus.store.corpus_folder import SPLITS, Corpus
+from sciembed_train.corpus.store.corpus_files import SPLITS
+from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.tasks.task_types import TASK_SPLITS
 
 # Kinds of token stores in corpus.json, and their names in a summary.

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sciembed_train.corpus.prepare_settings import PrepareSettings
-from sciembed_train.corpus.store.corpus_folder import (
-    SENTENCE_PAIR_TOKENS,
-    Corpus,
-    read_papers,
-    save_info,
-    written_whole,
-)
+from sciembed_train.corpus.store.atomic_folder import save_info, written_whole
+from sciembed_train.corpus.store.corpus_files import read_papers
+from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.sentence_store import write_sentence_store, write_sentences
-from sciembed_train.corpus.store.token_store import (
+from sciembed_train.corpus.store.token_kinds import (
+    CITING_SENTENCE_TOKENS,
+    DOCUMENT_TOKENS,
+    PAPER_TOKENS,
+    SENTENCE_INDEXED_TOKENS,
+    TASK_TOKENS,
+    TokenKind,
+)
+from sciembed_train.corpus.store.token_store_writing import (
     write_document_store,
     write_task_store,
     write_token_store,
@@ -33,17 +36,17 @@ class _Texts:
         name: of the stage.
         count: number of texts.
         unit: what is counted.
-        folder: where the store goes.
-        stores: the entry of ``corpus.json`` that lists the stores of this kind.
-        facts: what that entry repeats of a store.
+        kind: of the store.
+        key: of the store.
+        facts: what the entry of ``corpus.json`` repeats of a store.
         write: tokenises the texts; called with the folder and keyword arguments.
     """
 
     name: str
     count: int
     unit: str
-    folder: Path
-    stores: str
+    kind: TokenKind[Any]
+    key: str
     facts: tuple[str, ...]
     write: Callable[..., Any]
 
@@ -62,15 +65,15 @@ def add_tokens(
     if tokenizer is None:
         return
     for texts in _kinds_of_texts(corpus, settings, tokenizer, progress):
-        if not texts.count or (texts.folder / "store.json").is_file():
+        if not texts.count or corpus.has_tokens(texts.key, texts.kind):
             continue
         with (
             progress.stage(texts.name, texts.count, texts.unit) as stage,
-            written_whole(texts.folder, "store.json") as folder,
+            written_whole(texts.kind.path(corpus.folder, texts.key), "store.json") as folder,
         ):
             store = texts.write(folder, name=str(settings.tokenizer), on_batch=stage.reach)
-        stores = corpus.info.setdefault(texts.stores, {})
-        stores[texts.folder.name] = {fact: store.info[fact] for fact in texts.facts}
+        stores = corpus.info.setdefault(texts.kind.entry, {})
+        stores[texts.key] = {fact: store.info[fact] for fact in texts.facts}
         save_info(corpus.folder, corpus.info)
 
 
@@ -85,8 +88,8 @@ def _kinds_of_texts(
         name="tokens",
         count=corpus.n_papers,
         unit="papers",
-        folder=corpus.folder / "tokens" / key,
-        stores="token_stores",
+        kind=PAPER_TOKENS,
+        key=key,
         facts=facts,
         write=lambda folder, **options: write_token_store(
             folder,
@@ -102,8 +105,8 @@ def _kinds_of_texts(
             name="tokens of sentences",
             count=corpus.n_papers,
             unit="papers",
-            folder=corpus.folder / "sentenced_tokens" / key,
-            stores="sentenced_stores",
+            kind=SENTENCE_INDEXED_TOKENS,
+            key=key,
             facts=("tokenizer", "form", "tokens", "sentences"),
             write=lambda folder, **options: write_sentence_store(
                 folder, tokenizer, input_format, corpus.sentences(), **options
@@ -113,8 +116,8 @@ def _kinds_of_texts(
         name="tokens of citing sentences",
         count=corpus.n_citing_sentences,
         unit="rows",
-        folder=corpus.folder / SENTENCE_PAIR_TOKENS / key,
-        stores="sentence_pair_stores",
+        kind=CITING_SENTENCE_TOKENS,
+        key=key,
         facts=facts,
         write=lambda folder, **options: write_token_store(
             folder, tokenizer, input_format, _sentences_as_papers(corpus), **options
@@ -126,8 +129,8 @@ def _kinds_of_texts(
             name="tokens of tasks",
             count=tasks.n_texts,
             unit="texts",
-            folder=corpus.folder / "task_tokens" / key,
-            stores="task_stores",
+            kind=TASK_TOKENS,
+            key=key,
             facts=facts,
             write=lambda folder, **options: write_task_store(
                 folder, tokenizer, input_format, tasks.texts(), **options
@@ -137,8 +140,8 @@ def _kinds_of_texts(
         name="document tokens",
         count=corpus.n_documents,
         unit="documents",
-        folder=corpus.folder / "document_tokens" / tokenizer.document_key,
-        stores="document_stores",
+        kind=DOCUMENT_TOKENS,
+        key=tokenizer.document_key,
         facts=("tokenizer", "tokens", "vocab_size"),
         write=lambda folder, **options: write_document_store(
             folder, tokenizer, corpus.document_texts(), **options

@@ -32,7 +32,8 @@ from sciembed_train.corpus.alignment.alignments import (
     alignment_names,
 )
 from sciembed_train.corpus.alignment.pair_texts import choose_contexts, context_texts, paper_texts
-from sciembed_train.corpus.store.corpus_folder import Corpus, save_info, written_whole
+from sciembed_train.corpus.store.atomic_folder import save_info, written_whole
+from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.token_writing import split_abstracts
 from sciembed_train.errors import UserError
 from sciembed_train.inference.options import EmbedSettings

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from sciembed_train.batch import index_ranges
 from sciembed_train.corpus.store.corpus_folder import Corpus
+from sciembed_train.corpus.store.token_kinds import CITING_SENTENCE_TOKENS
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import Sampling, TokenizationSpec
 from sciembed_train.sampling.pair_examples import DEV_PAIRS, PairExamples
@@ -49,7 +50,7 @@ class CitingSentenceSampling(Sampling):
         """The sentence pairs of a corpus that was mined and tokenised for this encoder."""
         key = tokenization.tokenizer.key(tokenization.input_format)
         pairs = CitingSentencePairs(corpus, self.negatives, tokenization.seed)
-        tokens, facts = corpus.sentence_pair_tokens(key), [key, "citing sentences"]
+        tokens, facts = corpus.tokens(key, CITING_SENTENCE_TOKENS), [key, "citing sentences"]
         return PairExamples(pairs, tokens, corpus, facts, tokenization, dev_limit or DEV_PAIRS)
 
     @classmethod

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from sciembed_train.batch import SentencePairBatch, Sentences, TokenRows
 from sciembed_train.corpus.alignment.alignments import find_alignment, read_alignment
 from sciembed_train.corpus.store.corpus_folder import Corpus
-from sciembed_train.corpus.store.sentence_store import SentenceTokens
+from sciembed_train.corpus.store.sentence_store import SentenceIndexedTokens
+from sciembed_train.corpus.store.token_kinds import SENTENCE_INDEXED_TOKENS
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import Examples, Sampling, TokenizationSpec, fingerprint
 from sciembed_train.sampling.cocitations import SOURCES, CocitedPairs, refuse_uncited
@@ -123,7 +124,7 @@ class SentencePairExamples(Examples):
         self.source = CocitedPairs(corpus, sampling.negatives, tokenization.seed)
         self.pairs = self.source.train
         self.train = len(self.pairs)
-        self.tokens = corpus.sentenced_tokens(key)
+        self.tokens = corpus.tokens(key, SENTENCE_INDEXED_TOKENS)
         titles = int((self.tokens.sentence_counts[np.unique(self.pairs)] == 0).sum())
         notes = []
         if titles:
@@ -222,7 +223,7 @@ class SentencePairExamples(Examples):
 class SentencePaperBatches(PaperBatches):
     """Batches of the papers that one rank encodes for validation, with their sentences."""
 
-    tokens: SentenceTokens
+    tokens: SentenceIndexedTokens
 
     def __getitem__(self, index: Any) -> Any:
         batch = super().__getitem__(index)
@@ -230,13 +231,13 @@ class SentencePaperBatches(PaperBatches):
         return replace(batch, sentences=sentences_of(self.tokens, papers, self.max_length))
 
 
-def sentences_of(tokens: SentenceTokens, papers: np.ndarray, max_length: int) -> Sentences:
+def sentences_of(tokens: SentenceIndexedTokens, papers: np.ndarray, max_length: int) -> Sentences:
     """Positions of the sentences of papers in their rows."""
     return Sentences(*map(torch.from_numpy, tokens.sentences(papers, max_length)))
 
 
 def aligned_sentences(
-    corpus: Corpus, align: Align, aligned_by: str, pairs: np.ndarray, tokens: SentenceTokens
+    corpus: Corpus, align: Align, aligned_by: str, pairs: np.ndarray, tokens: SentenceIndexedTokens
 ) -> tuple[NDArray[np.int16], int]:
     """The two aligned sentences of each training pair, ``[N, 2]``, as ``tokens`` numbers them.
 

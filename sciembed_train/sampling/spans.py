@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from sciembed_train.batch import DevSpans, SpanBatch
 from sciembed_train.corpus.store.corpus_folder import Corpus
+from sciembed_train.corpus.store.token_kinds import DOCUMENT_TOKENS
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import Examples, Sampling, TokenizationSpec
 from sciembed_train.sampling.description import ExampleDescription, TextDescription
@@ -145,7 +146,7 @@ class SpanExamples(Examples):
         self.masking = (
             Masking.of(tokenization.tokenizer, sampling.mlm_probability) if hides else None
         )
-        self.tokens: Slices = corpus.document_tokens(tokenization.tokenizer)
+        self.tokens: Slices = corpus.tokens(tokenization.tokenizer.document_key, DOCUMENT_TOKENS)
         special = len(self.tokens.prefix) + len(self.tokens.suffix)
         self.room = tokenization.max_length - special
         if self.room < 1:

@@ -26,7 +26,7 @@ from sciembed_train.batch import (
     TripletPart,
 )
 from sciembed_train.corpus.store.corpus_folder import Corpus
-from sciembed_train.corpus.store.token_store import TokenStore
+from sciembed_train.corpus.store.token_kinds import TASK_TOKENS
 from sciembed_train.corpus.tasks.task_types import TaskInfo, TaskSplit
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import (
@@ -129,7 +129,7 @@ class TaskExamples(Examples):
         folder = corpus.tasks()
         key = tokenization.tokenizer.key(tokenization.input_format)
         self.sampling, self.max_length = sampling, tokenization.max_length
-        self.tokens: TokenStore = folder.tokens(key)
+        self.tokens = corpus.tokens(key, TASK_TOKENS)
         self.tasks: tuple[TaskInfo, ...] = folder.tasks
         self._texts = [folder.examples(task.name, "train") for task in self.tasks]
         self._labels = [_labels(folder, task, "train") for task in self.tasks]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from sciembed_train.cli import main
-from sciembed_train.corpus.store.corpus_folder import SPLITS, Corpus
+from sciembed_train.corpus.store.corpus_files import SPLITS
+from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.summary import summary
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer

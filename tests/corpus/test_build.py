@@ -12,7 +12,9 @@ import pytest
 from sciembed_train.corpus.build import cached_corpus, prepare
 from sciembed_train.corpus.mining.triplet_mining import TripletMining
 from sciembed_train.corpus.prepare_settings import PrepareSettings
-from sciembed_train.corpus.store.corpus_folder import SPLITS, Corpus
+from sciembed_train.corpus.store.corpus_files import SPLITS
+from sciembed_train.corpus.store.corpus_folder import Corpus
+from sciembed_train.corpus.store.token_kinds import TASK_TOKENS
 from sciembed_train.corpus.tasks.task_types import TaskBuilding
 from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import InputFormat
@@ -201,7 +203,7 @@ def test_what_has_tasks_and_papers_holds_both(tasks, tiny_bert, tmp_path):
     key = TextTokenizer.load(tiny_bert).key(InputFormat())
     assert corpus.n_papers == 40
     assert len(corpus.tokens(key)) == 40
-    assert len(corpus.tasks().tokens(key)) == corpus.tasks().n_texts
+    assert len(corpus.tokens(key, TASK_TOKENS)) == corpus.tasks().n_texts
     assert len(corpus.triplets("train"))
 
 

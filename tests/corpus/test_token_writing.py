@@ -4,6 +4,7 @@ import pytest
 from sciembed_train.corpus.build import prepare
 from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.corpus.store.corpus_folder import Corpus
+from sciembed_train.corpus.store.token_kinds import TASK_TOKENS
 from sciembed_train.corpus.token_writing import add_tokens, split_abstracts
 from sciembed_train.progress import Progress
 from sciembed_train.text.input_format import InputFormat
@@ -47,8 +48,9 @@ def test_texts_are_tokenised_as_a_paper_is_read(task_folder, tiny_bert, tmp_path
             tokenizer=tiny_bert,
             input_format=input_format,
         )
-        tasks = prepare(settings).tasks()
-        store = tasks.tokens(tokenizer.key(input_format))
+        corpus = prepare(settings)
+        tasks = corpus.tasks()
+        store = corpus.tokens(tokenizer.key(input_format), TASK_TOKENS)
         sep = f" {tokenizer.sep_token} " if input_format.separator == "sep" else " "
         for number, fields in enumerate(tasks.texts()):
             (expected,) = tokenizer.rows([sep.join(fields)], 512)

@@ -10,7 +10,8 @@ from sciembed_train.corpus.alignment.alignments import (
     MARKER,
     alignment_folder,
 )
-from sciembed_train.corpus.store.corpus_folder import Corpus, save_info
+from sciembed_train.corpus.store.atomic_folder import save_info
+from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.sentence_store import write_sentence_store, write_sentences
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer

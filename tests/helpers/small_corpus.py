@@ -5,16 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
-from sciembed_train.corpus.store.corpus_folder import (
+from sciembed_train.corpus.store.atomic_folder import save_info
+from sciembed_train.corpus.store.corpus_files import (
     CORPUS_VERSION,
     SPLITS,
-    Corpus,
     save_documents,
-    save_info,
     save_queries,
     save_split,
 )
-from sciembed_train.corpus.store.token_store import write_document_store, write_token_store
+from sciembed_train.corpus.store.corpus_folder import Corpus
+from sciembed_train.corpus.store.token_store_writing import write_document_store, write_token_store
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
 

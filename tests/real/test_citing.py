@@ -13,7 +13,7 @@ from sciembed_train.corpus.build import prepare
 from sciembed_train.corpus.citations.citation_mentions import mask_mentions_in
 from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
 from sciembed_train.corpus.prepare_settings import PrepareSettings
-from sciembed_train.corpus.store.corpus_folder import SPLITS
+from sciembed_train.corpus.store.corpus_files import SPLITS
 from tests.helpers.cocitation_collections import digest
 
 YEAR = re.compile(r"\b(?:1[89]|20)\d\d[a-z]?\b")

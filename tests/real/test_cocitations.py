@@ -15,7 +15,7 @@ from sciembed_train.corpus.citations.citing_sentences import citing_sentences
 from sciembed_train.corpus.fulltext.fulltext_records import Fulltext, read_fulltext
 from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
 from sciembed_train.corpus.prepare_settings import PrepareSettings
-from sciembed_train.corpus.store.corpus_folder import SPLITS
+from sciembed_train.corpus.store.corpus_files import SPLITS
 
 
 def rows_of(path):

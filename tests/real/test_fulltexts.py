@@ -8,6 +8,7 @@ import pytest
 
 from sciembed_train.corpus.build import prepare
 from sciembed_train.corpus.prepare_settings import PrepareSettings
+from sciembed_train.corpus.store.token_kinds import DOCUMENT_TOKENS
 from sciembed_train.text.tokenizer import TextTokenizer
 
 ALL = {"dev_share": 0.0, "test_share": 0.0}
@@ -72,7 +73,7 @@ def test_scisumms_texts_are_tokenised_whole(shared_data, tmp_path, minilm):
         "a text given before": 6
     }
     tokenizer = TextTokenizer.load(minilm)
-    store = corpus.document_tokens(tokenizer)
+    store = corpus.tokens(tokenizer.document_key, DOCUMENT_TOKENS)
     assert store.lengths.sum() == pytest.approx(8.1e6, rel=0.02)
     texts = list(corpus.document_texts())
     longest = int(store.lengths.argmax())

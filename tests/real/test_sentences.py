@@ -4,6 +4,7 @@ import numpy as np
 
 from sciembed_train.corpus.build import prepare
 from sciembed_train.corpus.prepare_settings import PrepareSettings
+from sciembed_train.corpus.store.token_kinds import SENTENCE_INDEXED_TOKENS
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
 
@@ -19,7 +20,7 @@ def test_the_tokens_of_cacms_sentences_are_those_of_each_sentence_alone(
     )
     corpus = prepare(settings)
     tokenizer = TextTokenizer.load(minilm)
-    store = corpus.sentenced_tokens(tokenizer.key(InputFormat()))
+    store = corpus.tokens(tokenizer.key(InputFormat()), SENTENCE_INDEXED_TOKENS)
     papers = np.arange(len(store))
     ids, lengths = store.rows(papers, 10**6)
     # Abstracts joined from their sentences are the abstracts.

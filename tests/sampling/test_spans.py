@@ -8,13 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sciembed_train.batch import SpanBatch
-from sciembed_train.corpus.store.corpus_folder import (
-    CORPUS_VERSION,
-    Corpus,
-    save_documents,
-    save_info,
-)
-from sciembed_train.corpus.store.token_store import write_document_store
+from sciembed_train.corpus.store.atomic_folder import save_info
+from sciembed_train.corpus.store.corpus_files import CORPUS_VERSION, save_documents
+from sciembed_train.corpus.store.corpus_folder import Corpus
+from sciembed_train.corpus.store.token_kinds import DOCUMENT_TOKENS
+from sciembed_train.corpus.store.token_store_writing import write_document_store
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import Examples, TokenizationSpec
 from sciembed_train.sampling.span_positions import TRAIN, Rule, uniforms
@@ -52,7 +50,7 @@ def corpus(tmp_path_factory, reading):
 
 @pytest.fixture(scope="module")
 def store(corpus, reading):
-    return corpus.document_tokens(reading.tokenizer)
+    return corpus.tokens(reading.tokenizer.document_key, DOCUMENT_TOKENS)
 
 
 def rows(batch):

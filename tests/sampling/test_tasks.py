@@ -8,6 +8,7 @@ from sciembed_train.batch import LabelPart, TripletPart
 from sciembed_train.corpus.build import prepare
 from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.corpus.store.corpus_folder import Corpus
+from sciembed_train.corpus.store.token_kinds import TASK_TOKENS
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import TokenizationSpec
 from sciembed_train.sampling.tasks import TaskSampling
@@ -43,7 +44,7 @@ def opened(
 
 def reader(corpus, backbone, length=24):
     """What stands in a row of a batch: its text's number and its format."""
-    store = corpus.tasks().tokens(TextTokenizer.load(backbone).key(InputFormat()))
+    store = corpus.tokens(TextTokenizer.load(backbone).key(InputFormat()), TASK_TOKENS)
 
     def read(batch):
         rows = batch.rows.ids.split(batch.rows.lengths.tolist())

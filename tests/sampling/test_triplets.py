@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
-from sciembed_train.corpus.store.corpus_folder import CORPUS_VERSION, Corpus, save_info
+from sciembed_train.corpus.store.atomic_folder import save_info
+from sciembed_train.corpus.store.corpus_files import CORPUS_VERSION
+from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import TokenizationSpec
 from sciembed_train.sampling.triplets import TripletSampling, triplet_batch

@@ -19,7 +19,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sciembed_train.corpus.store.corpus_folder import Corpus, Split
+from sciembed_train.corpus.store.corpus_files import Split
+from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.token_store import load_array
 from sciembed_train.errors import UserError
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciembed_train.corpus.alignment.alignments import AlignSettings
-from sciembed_train.corpus.store.corpus_folder import Corpus, Split
+from sciembed_train.corpus.store.corpus_files import Split
+from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError
 
 ROWS = 2**16  # pairs read at once

@@ -22,7 +22,7 @@ from sciembed_train.corpus.fulltext.fulltext_records import FIELDS, Shape, read_
 from sciembed_train.corpus.readers.registry import FULLTEXT_READERS
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.splits import assign_splits
-from sciembed_train.corpus.store.corpus_folder import SPLITS, Split, save_documents
+from sciembed_train.corpus.store.corpus_files import SPLITS, Split, save_documents
 from sciembed_train.corpus.validation import is_unicode, not_unicode, read_id, repeated_id
 from sciembed_train.errors import UserError
 from sciembed_train.progress import Stage

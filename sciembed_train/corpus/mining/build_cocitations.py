@@ -31,7 +31,7 @@ from sciembed_train.corpus.mining.pair_files import (
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.splits import read_id_list
-from sciembed_train.corpus.store.corpus_folder import SPLITS, ArrayWriter, read_papers
+from sciembed_train.corpus.store.corpus_files import SPLITS, ArrayWriter, read_papers
 from sciembed_train.corpus.store.token_store import load_array
 from sciembed_train.errors import UserError
 

@@ -18,7 +18,7 @@ from sciembed_train.corpus.mining.pair_files import (
 )
 from sciembed_train.corpus.mining.sentence_pair_mining import SentenceMiner
 from sciembed_train.corpus.readers.tables import Table
-from sciembed_train.corpus.store.corpus_folder import SENTENCE_PAIRS, SPLITS, ArrayWriter
+from sciembed_train.corpus.store.corpus_files import SENTENCE_PAIRS, SPLITS, ArrayWriter
 from sciembed_train.errors import UserError
 
 SENTENCES = (

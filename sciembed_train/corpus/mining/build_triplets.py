@@ -16,7 +16,7 @@ from sciembed_train.corpus.mining.ready_triplets import read_triplets
 from sciembed_train.corpus.mining.triplet_mining import Triplets, mine_triplets
 from sciembed_train.corpus.mining.triplet_report import explain_triplets, no_triplets_message
 from sciembed_train.corpus.papers import Papers
-from sciembed_train.corpus.store.corpus_folder import SPLITS, Split, save_queries, save_split
+from sciembed_train.corpus.store.corpus_files import SPLITS, Split, save_queries, save_split
 from sciembed_train.errors import UserError
 
 

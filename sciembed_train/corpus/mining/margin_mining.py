@@ -32,7 +32,7 @@ from sciembed_train.corpus.audit import Audit, BadRow, Dropped, list_reasons
 from sciembed_train.corpus.mining.triplet_mining import TripletMining
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.readers.json_members import iter_json
-from sciembed_train.corpus.store.corpus_folder import Split
+from sciembed_train.corpus.store.corpus_files import Split
 from sciembed_train.corpus.validation import spell
 from sciembed_train.errors import UserError
 

@@ -16,7 +16,7 @@ from sciembed_train.corpus.mining.cocitation_mining import Pairs
 from sciembed_train.corpus.mining.sentence_pair_mining import SentencePairs
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.readers.tables import Table
-from sciembed_train.corpus.store.corpus_folder import SPLITS, ArrayWriter
+from sciembed_train.corpus.store.corpus_files import SPLITS, ArrayWriter
 
 
 class PairWriter(Protocol):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from sciembed_train.corpus.store.corpus_folder import SPLITS, Corpus
+from sciembed_train.corpus.store.corpus_files import SPLITS
+from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError
 
 

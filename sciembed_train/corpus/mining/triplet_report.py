@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sciembed_train.corpus.audit import EXAMPLES, in_brackets, list_reasons
 from sciembed_train.corpus.mining.triplet_mining import Triplets
 from sciembed_train.corpus.papers import Papers
-from sciembed_train.corpus.store.corpus_folder import SPLITS
+from sciembed_train.corpus.store.corpus_files import SPLITS
 
 
 def explain_triplets(

@@ -25,14 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciembed_train.corpus.citations.citing_sentences import split_sentences
-from sciembed_train.corpus.store.token_store import (
-    BATCH_PAPERS,
-    SHARD_PAPERS,
-    StoreWriter,
-    TokenStore,
-    has_text,
-    load_array,
-)
+from sciembed_train.corpus.store.token_store import TokenStore, has_text, load_array
+from sciembed_train.corpus.store.token_store_writing import BATCH_PAPERS, SHARD_PAPERS, StoreWriter
 from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.sentence_spans import truncate_sentences
@@ -45,7 +39,7 @@ _NUMBERS = 2**32  # above every number of a sentence
 Ints = NDArray[np.int64]
 
 
-class SentenceTokens(TokenStore):
+class SentenceIndexedTokens(TokenStore):
     """The tokenised papers of a corpus, and where the sentences of their abstracts stand.
 
     Args:
@@ -62,14 +56,14 @@ class SentenceTokens(TokenStore):
         self._left_out: Ints = left_out[:, 0] * _NUMBERS + left_out[:, 1]
 
     @classmethod
-    def open(cls, folder: str | Path) -> SentenceTokens:
+    def open(cls, folder: str | Path) -> SentenceIndexedTokens:
         """Open a store.
 
         Raises:
             UserError: the folder is no such store of this version, or is damaged.
         """
         store = super().open(folder)
-        assert isinstance(store, SentenceTokens)
+        assert isinstance(store, SentenceIndexedTokens)
         found = len(store._firsts) - 1, len(store._starts), len(store._sizes)
         sentences = int(store._firsts[-1]) if len(store._firsts) else 0
         if found != (len(store), sentences, sentences):
@@ -208,7 +202,7 @@ def write_sentence_store(
     batch_papers: int = BATCH_PAPERS,
     name: str = "",
     on_batch: Callable[[int], None] | None = None,
-) -> SentenceTokens:
+) -> SentenceIndexedTokens:
     """Tokenise every paper once and return the store, written into an empty ``folder``.
 
     The ids of a paper are those of its title and its list of sentences as `InputFormat.compose`
@@ -258,7 +252,7 @@ def write_sentence_store(
     pairs = np.frombuffer(left_out, np.int64).reshape(-1, 2)
     np.save(writer.folder / "sentences_left_out.npy", pairs)
     writer.close(name, form=input_format.as_dict(), sentences=int(offsets[-1]))
-    return SentenceTokens.open(writer.folder)
+    return SentenceIndexedTokens.open(writer.folder)
 
 
 class _Growing:

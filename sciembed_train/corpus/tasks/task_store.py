@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sciembed_train.corpus.store.token_store import TokenStore, load_array
+from sciembed_train.corpus.store.token_store import load_array
 from sciembed_train.corpus.tasks.task_types import TaskInfo, TaskSplit
 from sciembed_train.errors import UserError
 
@@ -79,21 +79,3 @@ class TaskFolder:
         with pq.ParquetFile(self.folder / "task_texts.parquet") as file:
             for rows in file.iter_batches(batch_size=4096, columns=["fields"]):
                 yield from rows.column("fields").to_pylist()
-
-    def has_tokens(self, key: str) -> bool:
-        """Whether there is a token store of the texts for ``TextTokenizer.key(input_format)``."""
-        return (self.folder / "task_tokens" / key / "store.json").is_file()
-
-    def tokens(self, key: str) -> TokenStore:
-        """The token store of the texts for ``TextTokenizer.key(input_format)``.
-
-        Raises:
-            UserError: the texts were not tokenised so.
-        """
-        if not self.has_tokens(key):
-            raise UserError(
-                f"{self.folder} holds no tokens of its tasks' texts by this tokenizer and input "
-                f"format (key {key}). Run prepare again with the same files, --to this folder and "
-                "--tokenizer (or -c RECIPE): only the tokens are added."
-            )
-        return TokenStore.open(self.folder / "task_tokens" / key)

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sciembed_train.corpus.store.corpus_folder import Corpus, Split
+from sciembed_train.corpus.store.corpus_files import Split
+from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.token_store import has_text
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.benchmarks.result import Result, described, mean

@@ -14,7 +14,9 @@ from sciembed_train.corpus.fulltext import documents
 from sciembed_train.corpus.fulltext.documents import collapse, open_fulltexts
 from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.corpus.splits import assign_splits
-from sciembed_train.corpus.store.corpus_folder import SPLITS, Corpus
+from sciembed_train.corpus.store.corpus_files import SPLITS
+from sciembed_train.corpus.store.corpus_folder import Corpus
+from sciembed_train.corpus.store.token_kinds import DOCUMENT_TOKENS
 from sciembed_train.errors import UserError
 from sciembed_train.text.tokenizer import TextTokenizer
 
@@ -220,7 +222,8 @@ def test_nothing_to_read_and_nothing_to_train_on_are_told_with_counts(tmp_path):
 def test_a_document_of_one_word_is_a_document(tmp_path, tiny_bert):
     (tmp_path / "o.txt").write_text("word1\n")
     corpus = made(tmp_path / "o.txt", tokenizer=tiny_bert)
-    assert corpus.document_tokens(TextTokenizer.load(tiny_bert)).lengths.tolist() == [1]
+    key = TextTokenizer.load(tiny_bert).document_key
+    assert corpus.tokens(key, DOCUMENT_TOKENS).lengths.tolist() == [1]
 
 
 def test_white_space_is_collapsed_and_control_characters_go():
@@ -249,7 +252,8 @@ def test_a_very_long_line_is_read_and_tokenised(tmp_path, tiny_bert):
     n = 700_000
     (tmp_path / "l.txt").write_text(" ".join(["word7 ab"] * (n // 2)) + "\nword1\n")
     tokenizer = TextTokenizer.load(tiny_bert)
-    store = made(tmp_path / "l.txt", tokenizer=tiny_bert).document_tokens(tokenizer)
+    corpus = made(tmp_path / "l.txt", tokenizer=tiny_bert)
+    store = corpus.tokens(tokenizer.document_key, DOCUMENT_TOKENS)
     each = tokenizer.encode(["word7 ab"])[0]
     assert store.lengths.tolist() == [len(each) * n // 2, 1]
     last, _ = store.slices([0], [store.lengths[0] - len(each)], [len(each)])
@@ -276,7 +280,7 @@ def test_a_second_tokenizer_adds_only_its_tokens(tmp_path, tiny_bert, tiny_rober
     assert corpus.info["token_stores"] == {}
     for folder in (tiny_bert, tiny_roberta):
         tokenizer = TextTokenizer.load(folder)
-        store = corpus.document_tokens(tokenizer)
+        store = corpus.tokens(tokenizer.document_key, DOCUMENT_TOKENS)
         expected = [len(ids) for ids in tokenizer.encode_documents(corpus.document_texts())]
         assert store.lengths.tolist() == expected
         told = corpus.info["document_stores"][tokenizer.document_key]
@@ -306,7 +310,7 @@ def test_papers_and_documents_share_a_corpus(tmp_path, tiny_bert, capsys):
     assert [names[q] for q in corpus.queries("dev")] == ["p1", "p3"]
     assert [ids[d] for d in corpus.documents("dev")] == ["p1", "p3"]
     tokenizer = TextTokenizer.load(tiny_bert)
-    assert corpus.has_document_tokens(tokenizer)
+    assert corpus.has_tokens(tokenizer.document_key, DOCUMENT_TOKENS)
     assert len(corpus.info["token_stores"]) == 1
     alone = PrepareSettings(
         papers=tmp_path / "papers.jsonl",
@@ -376,7 +380,8 @@ def test_a_recipe_names_the_full_texts(tmp_path, tiny_bert):
         f"model: {{encoder: {{backbone: {tiny_bert}}}}}\n"
     )
     assert run("-c", tmp_path / "r.yaml", "--to", tmp_path / "c", "--quiet") == 0
-    assert Corpus.open(tmp_path / "c").has_document_tokens(TextTokenizer.load(tiny_bert))
+    key = TextTokenizer.load(tiny_bert).document_key
+    assert Corpus.open(tmp_path / "c").has_tokens(key, DOCUMENT_TOKENS)
 
 
 def test_a_cached_corpus_of_documents_is_made_once(tmp_path, tiny_bert):

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from sciembed_train.corpus.mining.cocitation_mining import CocitationMiner
 from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
 from sciembed_train.corpus.sql_engine import running
-from sciembed_train.corpus.store.corpus_folder import SPLITS
+from sciembed_train.corpus.store.corpus_files import SPLITS
 from sciembed_train.errors import UserError
 from tests.helpers.cocitation_collections import big_world, digest, mine, split_of, stored, worlds
 

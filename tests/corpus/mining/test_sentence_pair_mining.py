@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
-from sciembed_train.corpus.store.corpus_folder import SPLITS
+from sciembed_train.corpus.store.corpus_files import SPLITS
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.citing_pairs import CitingSentencePairs
 from tests.helpers.cocitation_collections import (

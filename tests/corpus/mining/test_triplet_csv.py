@@ -1,7 +1,7 @@
 import pytest
 
 from sciembed_train.corpus.mining.triplet_csv import export_csv
-from sciembed_train.corpus.store.corpus_folder import SPLITS
+from sciembed_train.corpus.store.corpus_files import SPLITS
 from sciembed_train.errors import UserError
 from tests.helpers.small_corpus import write_small_corpus
 

@@ -1,14 +1,13 @@
-import json
 import os
-import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sciembed_train.corpus.store.corpus_folder import Corpus, save_info, written_whole
+from sciembed_train.corpus.store.atomic_folder import save_info
+from sciembed_train.corpus.store.corpus_folder import Corpus
+from sciembed_train.corpus.store.token_kinds import DOCUMENT_TOKENS
 from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
@@ -81,73 +80,6 @@ def test_arrays_that_were_cut_short_are_refused(tiny_bert, tmp_path, size):
         corpus.tokens(key)
 
 
-def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
-    to = tmp_path / "deep" / "c"
-    with pytest.raises(RuntimeError), written_whole(to) as folder:  # noqa: PT012
-        (folder / "corpus.json").write_text("{}")
-        raise RuntimeError
-    assert list(to.parent.iterdir()) == []
-    for text in ("1", "2"):
-        with written_whole(to) as folder:
-            (folder / "corpus.json").write_text(text)
-        assert json.loads((to / "corpus.json").read_text()) == int(text)
-        assert [p.name for p in to.parent.iterdir()] == ["c"]
-
-
-def test_the_old_corpus_stays_when_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
-    to = tmp_path / "c"
-    with written_whole(to) as folder:
-        (folder / "corpus.json").write_text("1")
-    rename = Path.rename
-
-    def refuse(path, target):
-        if ".partial-" in path.name:
-            raise PermissionError(13, "no")
-        return rename(path, target)
-
-    monkeypatch.setattr(Path, "rename", refuse)
-    with pytest.raises(PermissionError), written_whole(to):
-        pass
-    assert [p.name for p in tmp_path.iterdir()] == ["c"]
-    assert (to / "corpus.json").read_text() == "1"
-
-
-def test_what_a_killed_process_left_is_removed_and_a_living_ones_is_not(tmp_path):
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait()
-    host = socket.gethostname()
-    dead = tmp_path / f".c.partial-{host}-{child.pid}"
-    alive = tmp_path / f".c.partial-{host}-{os.getppid()}"
-    elsewhere = tmp_path / f".c.partial-otherhost-{child.pid}"
-    for path in (dead, alive, elsewhere):
-        path.mkdir()
-    with written_whole(tmp_path / "c") as folder:
-        (folder / "corpus.json").write_text("{}")
-    assert not dead.exists()
-    assert alive.exists()
-    assert elsewhere.exists()
-
-
-def test_a_corpus_set_aside_by_a_killed_process_comes_back(tmp_path):
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait()
-    old = tmp_path / f".c.old-{socket.gethostname()}-{child.pid}"
-    old.mkdir()
-    (old / "corpus.json").write_text("1")
-    with pytest.raises(RuntimeError), written_whole(tmp_path / "c"):
-        raise RuntimeError
-    assert (tmp_path / "c" / "corpus.json").read_text() == "1"
-
-
-def test_a_folder_of_something_else_is_never_replaced(tmp_path):
-    (tmp_path / "mine.txt").write_text("x")
-    with pytest.raises(UserError, match="no corpus"), written_whole(tmp_path):
-        pass
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(UserError, match="cannot be written"), written_whole(tmp_path / "file/c"):
-        pass
-
-
 def test_a_corpus_of_documents_gives_back_what_was_written(tiny_bert, tmp_path):
     corpus = write_small_documents(tmp_path / "c", tiny_bert, [5, 0, 40, 7, 7, 7, 9, 9, 9, 30])
     assert corpus.n_documents == 10
@@ -156,8 +88,9 @@ def test_a_corpus_of_documents_gives_back_what_was_written(tiny_bert, tmp_path):
     assert corpus.documents("dev").dtype == np.int32
     assert corpus.document_ids() == [f"d{i}" for i in range(10)]
     tokenizer = TextTokenizer.load(tiny_bert)
-    assert corpus.has_document_tokens(tokenizer)
-    assert corpus.document_tokens(tokenizer).lengths.tolist() == [5, 0, 40, 7, 7, 7, 9, 9, 9, 30]
+    assert corpus.has_tokens(tokenizer.document_key, DOCUMENT_TOKENS)
+    store = corpus.tokens(tokenizer.document_key, DOCUMENT_TOKENS)
+    assert store.lengths.tolist() == [5, 0, 40, 7, 7, 7, 9, 9, 9, 30]
     assert [len(text.split()) for text in corpus.document_texts()][:3] == [5, 0, 40]
     with pytest.raises(UserError, match="holds no papers"):
         corpus.paper_ids()
@@ -171,10 +104,10 @@ def test_a_corpus_without_documents_or_their_tokens_is_refused(tiny_bert, tiny_r
         lambda: old.documents("train"),
         lambda: old.document_ids(),
         lambda: next(old.document_texts()),
-        lambda: old.document_tokens(bert),
+        lambda: old.tokens(bert.document_key, DOCUMENT_TOKENS),
     ):
         with pytest.raises(UserError, match=r"holds no documents .* prepare --fulltexts"):
             ask()
     new = write_small_documents(tmp_path / "new", tiny_bert, [5] * 6)
     with pytest.raises(UserError, match=r"no tokens of its documents .* only the tokens are added"):
-        new.document_tokens(roberta)
+        new.tokens(roberta.document_key, DOCUMENT_TOKENS)

@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from sciembed_train.corpus.build import prepare
 from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.corpus.store.sentence_store import (
-    SentenceTokens,
+    SentenceIndexedTokens,
     abstract_sentences,
     write_sentence_store,
 )
-from sciembed_train.corpus.store.token_store import write_token_store
+from sciembed_train.corpus.store.token_kinds import SENTENCE_INDEXED_TOKENS
+from sciembed_train.corpus.store.token_store_writing import write_token_store
 from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
@@ -156,14 +157,14 @@ def test_a_store_that_was_cut_short_or_lacks_a_file_is_refused(tokenizer, tmp_pa
     content = path.read_bytes()
     path.write_bytes(content[: len(content) - 8])
     with pytest.raises(UserError, match=r"damaged.* prepare"):
-        SentenceTokens.open(tmp_path / "s")
+        SentenceIndexedTokens.open(tmp_path / "s")
     path.unlink()
     with pytest.raises(UserError, match=r"damaged.* prepare"):
-        SentenceTokens.open(tmp_path / "s")
+        SentenceIndexedTokens.open(tmp_path / "s")
     if name == "sentence_lengths.npy":  # another store's file
         np.save(path, np.ones(3, np.int32))
         with pytest.raises(UserError, match="3 lengths of sentences"):
-            SentenceTokens.open(tmp_path / "s")
+            SentenceIndexedTokens.open(tmp_path / "s")
 
 
 def write_papers(tmp_path):
@@ -183,9 +184,9 @@ def test_prepare_adds_tokens_of_sentences_to_a_corpus_that_is_there(tiny_bert, t
     given = {"papers": write_papers(tmp_path), "to": tmp_path / "c", "tokenizer": tiny_bert}
     corpus = prepare(PrepareSettings(**given))
     key = TextTokenizer.load(tiny_bert).key(InputFormat())
-    assert not corpus.has_sentenced_tokens(key)
-    with pytest.raises(UserError, match=r"of none.*--sentence-tokens"):
-        corpus.sentenced_tokens(key)
+    assert not corpus.has_tokens(key, SENTENCE_INDEXED_TOKENS)
+    with pytest.raises(UserError, match=r"with none.*--sentence-tokens"):
+        corpus.tokens(key, SENTENCE_INDEXED_TOKENS)
     with pytest.raises(UserError, match="--sentence-tokens"):
         next(corpus.sentences())
     before = (corpus.folder / "papers.parquet").stat().st_mtime_ns
@@ -196,7 +197,7 @@ def test_prepare_adds_tokens_of_sentences_to_a_corpus_that_is_there(tiny_bert, t
         ("word8", ["word9 word1.", "word2."]),
         ("word3", []),
     ]
-    store = corpus.sentenced_tokens(key)
+    store = corpus.tokens(key, SENTENCE_INDEXED_TOKENS)
     assert store.sentence_counts.tolist() == [3, 2, 0]
     assert corpus.info["sentenced_stores"][key]["sentences"] == 5
     assert [p.name for p in corpus.folder.iterdir() if p.name.startswith(".")] == []

@@ -3,12 +3,8 @@ import pickle
 import numpy as np
 import pytest
 
-from sciembed_train.corpus.store.token_store import (
-    TokenStore,
-    has_text,
-    write_document_store,
-    write_token_store,
-)
+from sciembed_train.corpus.store.token_store import TokenStore, has_text
+from sciembed_train.corpus.store.token_store_writing import write_document_store, write_token_store
 from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer

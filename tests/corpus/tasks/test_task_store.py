@@ -2,6 +2,7 @@ import pytest
 
 from sciembed_train.corpus.build import prepare
 from sciembed_train.corpus.prepare_settings import PrepareSettings
+from sciembed_train.corpus.store.token_kinds import TASK_TOKENS
 from sciembed_train.corpus.tasks.task_store import TaskFolder
 from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import InputFormat
@@ -29,16 +30,17 @@ def test_damaged_tasks_are_refused(task_folder, tmp_path):
 
 def test_examples_labels_and_texts_are_read_back(task_folder, tiny_bert, tmp_path):
     settings = PrepareSettings(tasks=task_folder, to=tmp_path / "corpus", tokenizer=tiny_bert)
-    tasks = prepare(settings).tasks()
+    corpus = prepare(settings)
+    tasks = corpus.tasks()
     assert tuple(tasks.by_name) == EIGHT
     assert tasks.examples("specter", "train").shape[1] == 3
     assert len(tasks.labels("mesh", "train")) == len(tasks.examples("mesh", "train"))
     assert tasks.labels("fos", "train").shape[1] == 3
     assert len(list(tasks.texts())) == tasks.n_texts
     key = TextTokenizer.load(tiny_bert).key(InputFormat())
-    assert len(tasks.tokens(key)) == tasks.n_texts
+    assert len(corpus.tokens(key, TASK_TOKENS)) == tasks.n_texts
     with pytest.raises(UserError, match=r"no tokens of its tasks' texts .* only the tokens are"):
-        tasks.tokens("0")
+        corpus.tokens("0", TASK_TOKENS)
 
 
 def test_a_corpus_without_tasks_is_refused(tmp_path):

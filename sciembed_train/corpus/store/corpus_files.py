@@ -1,0 +1,135 @@
+"""The files of a corpus folder: its facts, rows of Parquet files, arrays being written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciembed_train.errors import UserError
+
+CORPUS_VERSION: int = 1
+Split = Literal["train", "dev", "test"]
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+SENTENCE_PAIRS = "sentence_pairs"  # a folder
+
+
+def read_info(folder: Path) -> dict[str, Any]:
+    """The contents of ``corpus.json``.
+
+    Raises:
+        UserError: the folder is no corpus, or one of another version.
+    """
+    path = folder / "corpus.json"
+    if not path.is_file():
+        there = "has no corpus.json" if folder.is_dir() else "does not exist"
+        if folder.is_file():
+            raise UserError(
+                f"{folder} is a file, and a corpus is a folder that `train prepare` makes. "
+                "Files of your own are given as --data.papers and --data.citations to fit and "
+                "show, as --papers and --citations to prepare."
+            )
+        raise UserError(
+            f"{folder} is no corpus: it {there}. Make one with "
+            f"`train prepare --papers F --citations F --to {folder}`, or from full texts with "
+            "--fulltexts F."
+        )
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+        version = info["version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error}). Run prepare again.") from error
+    if version != CORPUS_VERSION:
+        raise UserError(
+            f"{folder} is a corpus of version {version}; this program reads version "
+            f"{CORPUS_VERSION}. Run prepare again from the source files."
+        )
+    return info
+
+
+def read_rows(path: Path, columns: list[str], batch: int = 4096) -> Iterator[dict[str, Any]]:
+    """The rows of a Parquet file, a batch in memory."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        for rows in file.iter_batches(batch_size=batch, columns=columns):
+            yield from rows.to_pylist()
+
+
+def read_papers(path: Path, batch: int = 4096) -> Iterator[dict[str, Any]]:
+    """The rows of a ``papers.parquet`` as `Corpus.papers` gives them, a batch in memory."""
+    for row in read_rows(path, ["paper", "paper_id", "title", "abstract", "sentences"], batch):
+        sentences = row.pop("sentences")
+        if sentences is not None:
+            row["abstract"] = sentences
+        yield row
+
+
+def read_documents(path: Path) -> Iterator[str]:
+    """The texts of a ``documents.parquet`` in order, a row group in memory."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            texts = file.read_row_group(group, columns=["text"]).column("text")
+            for text in texts:
+                yield text.as_py()
+
+
+def save_documents(folder: Path, split: Split, documents: NDArray[np.int32]) -> None:
+    """Write a split's document numbers into a corpus being written."""
+    (folder / "documents").mkdir(exist_ok=True)
+    np.save(folder / "documents" / f"{split}.npy", documents.astype(np.int32))
+
+
+def save_split(
+    folder: Path,
+    split: Split,
+    triplets: NDArray[np.int32],
+    hard: NDArray[np.bool_],
+) -> None:
+    """Write a split's triplets ``[N, 3]`` and ``hard`` ``[N]`` into a corpus being written."""
+    (folder / "triplets").mkdir(exist_ok=True)
+    np.save(folder / "triplets" / f"{split}.npy", triplets.astype(np.int32))
+    np.save(folder / "triplets" / f"{split}.hard.npy", hard.astype(np.bool_))
+
+
+def save_queries(folder: Path, split: Split, queries: NDArray[np.int32]) -> None:
+    """Write a split's query papers into a corpus being written."""
+    (folder / "queries").mkdir(exist_ok=True)
+    np.save(folder / "queries" / f"{split}.npy", queries.astype(np.int32))
+
+
+class ArrayWriter:
+    """An ``.npy`` file written a piece at a time.
+
+    Args:
+        path: the file.
+        dtype: of its entries, as numpy spells it.
+        shape: its shape, which must be known before.
+    """
+
+    def __init__(self, path: Path, dtype: str, shape: tuple[int, ...]) -> None:
+        self.dtype, self.left = np.dtype(dtype), int(np.prod(shape))
+        self.file = path.open("wb")
+        header = {"descr": dtype, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self.file, header)
+
+    def add(self, values: NDArray[Any]) -> None:
+        """Write the next entries."""
+        self.left -= values.size
+        self.file.write(np.ascontiguousarray(values, self.dtype).tobytes())
+
+    def close(self) -> None:
+        """Close the file.
+
+        Raises:
+            RuntimeError: not so many entries were written as the shape says (a defect).
+        """
+        self.file.close()
+        if self.left:
+            raise RuntimeError("the database gave another number of rows than it counted")

@@ -1,0 +1,197 @@
+"""Writes token stores: every text is tokenised once, a batch at a time."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciembed_train.corpus.store.token_store import STORE_VERSION, TokenStore, has_text
+from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.tokenizer import TextTokenizer
+
+SHARD_PAPERS = 2**18
+SHARD_DOCUMENTS = 2**14  # some hundred MB a file, for full texts
+BATCH_PAPERS = 2048  # enough texts for the tokenizer's threads, little enough to hold
+
+
+def write_token_store(
+    folder: str | Path,
+    tokenizer: TextTokenizer,
+    input_format: InputFormat,
+    papers: Iterable[Mapping[str, Any]],
+    *,
+    shard_papers: int = SHARD_PAPERS,
+    batch_papers: int = BATCH_PAPERS,
+    name: str = "",
+    on_batch: Callable[[int], None] | None = None,
+) -> TokenStore:
+    """Tokenise every paper once and return the store, written into an empty ``folder``.
+
+    Texts are tokenised by the threads of the tokenizers library, a batch at a time, and never
+    cut. A paper without a text gets an empty body, whatever the input format puts before it.
+
+    Args:
+        folder: a folder that does not exist or is empty.
+        tokenizer: gives ids and special tokens.
+        input_format: how a title and an abstract become one text.
+        papers: dictionaries with ``paper``, ``title`` and ``abstract``; ``paper`` counts from 0.
+        shard_papers: papers of one shard file.
+        batch_papers: papers tokenised at once.
+        name: where the tokenizer came from, for messages.
+        on_batch: told the number of papers done after each batch.
+
+    Raises:
+        ValueError: ``papers`` are not in the order 0, 1, 2, ...
+    """
+    with StoreWriter(folder, tokenizer, shard_papers) as writer:
+        papers = iter(papers)
+        while batch := list(islice(papers, batch_papers)):
+            numbers = [paper["paper"] for paper in batch]
+            if numbers != list(range(len(writer), len(writer) + len(batch))):
+                raise ValueError(
+                    f"papers must be numbered in order from 0; around {len(writer)} they are not"
+                )
+            for ids in _bodies(tokenizer, input_format, batch):
+                writer.add(ids)
+            if on_batch:
+                on_batch(len(writer))
+    return writer.close(name, form=input_format.as_dict())
+
+
+def write_document_store(
+    folder: str | Path,
+    tokenizer: TextTokenizer,
+    texts: Iterable[str],
+    *,
+    shard_documents: int = SHARD_DOCUMENTS,
+    name: str = "",
+    on_batch: Callable[[int], None] | None = None,
+) -> TokenStore:
+    """Tokenise every document once and return the store, written into an empty ``folder``.
+
+    As `write_token_store`, but batches are so many characters: memory stays bounded whatever the
+    lengths of the texts are.
+
+    Args:
+        folder: a folder that does not exist or is empty.
+        tokenizer: gives ids and special tokens.
+        texts: the documents in the order of their numbers.
+        shard_documents: documents of one shard file.
+        name: where the tokenizer came from, for messages.
+        on_batch: told the number of documents done after each.
+    """
+    with StoreWriter(folder, tokenizer, shard_documents) as writer:
+        for ids in tokenizer.encode_documents(texts):
+            writer.add(ids)
+            if on_batch:
+                on_batch(len(writer))
+    return writer.close(name)
+
+
+def write_task_store(
+    folder: str | Path,
+    tokenizer: TextTokenizer,
+    input_format: InputFormat,
+    texts: Iterable[Sequence[str]],
+    *,
+    name: str = "",
+    on_batch: Callable[[int], None] | None = None,
+) -> TokenStore:
+    """Tokenise every text of tasks once and return the store, written into an empty ``folder``.
+
+    Args:
+        folder: a folder that does not exist or is empty.
+        tokenizer: gives ids and special tokens.
+        input_format: how fields become one text.
+        texts: the fields of each, none of them empty, in the order of their numbers.
+        name: where the tokenizer came from, for messages.
+        on_batch: told the number of texts done after each batch.
+    """
+    with StoreWriter(folder, tokenizer, SHARD_PAPERS) as writer:
+        left = iter(texts)
+        while batch := list(islice(left, BATCH_PAPERS)):
+            joined = [input_format.join(fields, tokenizer.sep_token) for fields in batch]
+            for ids in tokenizer.encode(joined):
+                writer.add(ids)
+            if on_batch:
+                on_batch(len(writer))
+    return writer.close(name, form=input_format.as_dict())
+
+
+class StoreWriter:
+    """Writes the bodies of texts one after the other; shards end at a fixed number of texts.
+
+    So a text's number tells its shard.
+    """
+
+    def __init__(self, folder: str | Path, tokenizer: TextTokenizer, shard_texts: int) -> None:
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.tokenizer, self.shard_texts = tokenizer, shard_texts
+        self.dtype = np.dtype(np.uint16 if tokenizer.vocab_size < 2**16 else np.uint32)
+        self.lengths = array("q")
+        self.shard: BinaryIO | None = None
+
+    def __enter__(self) -> StoreWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.shard is not None:
+            self.shard.close()
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def add(self, ids: Sequence[int] | NDArray[np.integer]) -> None:
+        """Write the next text's body."""
+        number, within = divmod(len(self), self.shard_texts)
+        if within == 0:
+            if self.shard is not None:
+                self.shard.close()
+            self.shard = (self.folder / f"{number:05d}.bin").open("wb", buffering=2**20)
+        assert self.shard is not None
+        self.shard.write(np.ascontiguousarray(ids, self.dtype).data)
+        self.lengths.append(len(ids))
+
+    def close(self, name: str, **more: Any) -> TokenStore:
+        """Write what the store is known by, and open it."""
+        offsets = np.zeros(len(self) + 1, np.int64)
+        np.cumsum(np.frombuffer(self.lengths, np.int64), out=offsets[1:])
+        np.save(self.folder / "offsets.npy", offsets)
+        info = {
+            "version": STORE_VERSION,
+            "papers": len(self),
+            "tokens": int(offsets[-1]),
+            "dtype": self.dtype.name,
+            "shard_papers": self.shard_texts,
+            "prefix": list(self.tokenizer.prefix),
+            "suffix": list(self.tokenizer.suffix),
+            "tokenizer": name,
+            "fingerprint": self.tokenizer.fingerprint,
+            "vocab_size": self.tokenizer.vocab_size,
+            **more,
+        }
+        text = json.dumps(info, indent=1) + "\n"
+        (self.folder / "store.json").write_text(text, encoding="utf-8")
+        return TokenStore.open(self.folder)
+
+
+def _bodies(
+    tokenizer: TextTokenizer, input_format: InputFormat, papers: list[Mapping[str, Any]]
+) -> Iterator[list[int]]:
+    """Ids of each paper without special tokens, empty for a paper without a text."""
+    readable = [has_text(p["title"], p["abstract"]) for p in papers]
+    texts = [
+        input_format.compose(p["title"], p["abstract"], tokenizer.sep_token)
+        for p, readable_ in zip(papers, readable, strict=True)
+        if readable_
+    ]
+    encoded = iter(tokenizer.encode(texts))
+    return (next(encoded) if readable_ else [] for readable_ in readable)

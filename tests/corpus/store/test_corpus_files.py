@@ -1,0 +1,75 @@
+import json
+
+import numpy as np
+import pytest
+
+from sciembed_train.corpus.store.corpus_files import (
+    CORPUS_VERSION,
+    ArrayWriter,
+    read_documents,
+    read_info,
+    read_papers,
+    save_documents,
+    save_queries,
+    save_split,
+)
+from sciembed_train.errors import UserError
+
+
+def test_only_a_corpus_of_this_version_is_read(tmp_path):
+    (tmp_path / "corpus.json").write_text(json.dumps({"version": CORPUS_VERSION, "counts": {}}))
+    assert read_info(tmp_path)["counts"] == {}
+    (tmp_path / "corpus.json").write_text(json.dumps({"version": 99}))
+    with pytest.raises(UserError, match="version 99; this program reads version 1"):
+        read_info(tmp_path)
+    with pytest.raises(UserError, match="does not exist"):
+        read_info(tmp_path / "none")
+
+
+def test_an_array_is_written_in_parts_and_must_be_whole(tmp_path):
+    writer = ArrayWriter(tmp_path / "a.npy", "<i4", (3, 2))
+    writer.add(np.array([[1, 2], [3, 4]]))
+    writer.add(np.array([[5, 6]]))
+    writer.close()
+    assert np.load(tmp_path / "a.npy").tolist() == [[1, 2], [3, 4], [5, 6]]
+    short = ArrayWriter(tmp_path / "b.npy", "<i4", (2,))
+    short.add(np.array([1]))
+    with pytest.raises(RuntimeError, match="another number of rows"):
+        short.close()
+
+
+def test_arrays_of_a_split_are_small_integers(tmp_path):
+    save_documents(tmp_path, "dev", np.array([4, 5]))
+    save_queries(tmp_path, "train", np.array([1]))
+    save_split(tmp_path, "test", np.array([[1, 2, 3]]), np.array([1]))
+    arrays = {
+        path.relative_to(tmp_path).as_posix(): np.load(path) for path in tmp_path.rglob("*.npy")
+    }
+    assert {name: (str(a.dtype), a.tolist()) for name, a in arrays.items()} == {
+        "documents/dev.npy": ("int32", [4, 5]),
+        "queries/train.npy": ("int32", [1]),
+        "triplets/test.npy": ("int32", [[1, 2, 3]]),
+        "triplets/test.hard.npy": ("bool", [True]),
+    }
+
+
+def test_papers_have_their_abstract_as_it_was_given(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    rows = [
+        {"paper": 0, "paper_id": "a", "title": "T", "abstract": "One text.", "sentences": None},
+        {
+            "paper": 1,
+            "paper_id": "b",
+            "title": None,
+            "abstract": None,
+            "sentences": ["One.", "Two."],
+        },
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "papers.parquet")
+    papers = list(read_papers(tmp_path / "papers.parquet", batch=1))
+    assert [paper["abstract"] for paper in papers] == ["One text.", ["One.", "Two."]]
+    assert all("sentences" not in paper for paper in papers)
+    pq.write_table(pa.table({"text": ["x", "y"]}), tmp_path / "documents.parquet")
+    assert list(read_documents(tmp_path / "documents.parquet")) == ["x", "y"]
