@@ -269,10 +269,11 @@ def _assembled(
     """The distinct texts ``[U]``, the format that reads each, and the examples among them."""
     keys = [examples.keys.reshape(-1) for examples in chosen]
     distinct, rows = np.unique(np.concatenate(keys or [np.empty(0, int)]), return_inverse=True)
-    ends = np.cumsum([len(flat) for flat in keys])[:-1]
+    ends = np.cumsum([len(flat) for flat in keys])
     parts: list[TripletPart | LabelPart] = []
-    for examples, own in zip(chosen, np.split(rows.reshape(-1), ends), strict=True):
-        members, name = torch.from_numpy(own), examples.task.name
+    for examples, flat, end in zip(chosen, keys, ends, strict=True):
+        members = torch.from_numpy(rows.reshape(-1)[end - len(flat) : end])
+        name = examples.task.name
         if examples.targets is not None:
             parts.append(LabelPart(name, members, examples.targets))
         else:
