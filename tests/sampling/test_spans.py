@@ -367,7 +367,7 @@ def test_a_single_held_out_anchor_is_said_to_measure_nothing(corpus, reading):
     for anchors, positives, said in ((1, 2, True), (2, 2, False), (1, 0, False)):
         sampling = replace(SMALL, num_anchors=anchors, num_positives=positives)
         examples = sampling.open(Split(corpus, train=[0], dev=[3]), reading, None)
-        assert any("told from nothing" in note for note in examples.notes) is said
+        assert any("compared with nothing" in note for note in examples.notes) is said
 
 
 def test_a_tokenizer_without_a_mask_token_is_refused_unless_nothing_is_masked(corpus, tiny_bert):

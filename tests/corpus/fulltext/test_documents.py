@@ -293,9 +293,9 @@ def test_a_second_tokenizer_adds_only_its_tokens(tmp_path, tiny_bert, tiny_rober
 
 
 def test_papers_and_documents_share_a_corpus(tmp_path, tiny_bert, capsys):
-    from tests.commands.test_prepare import write_collection
+    from tests.helpers.paper_files import write_paper_files
 
-    write_collection(tmp_path)
+    write_paper_files(tmp_path)
     write_lines(
         tmp_path / "d.jsonl", [{"paper_id": f"p{i}", "text": words(9, i)} for i in range(9)]
     )
@@ -324,9 +324,9 @@ def test_papers_and_documents_share_a_corpus(tmp_path, tiny_bert, capsys):
 
 
 def test_a_papers_file_is_a_file_of_short_documents(tmp_path):
-    from tests.commands.test_prepare import write_collection
+    from tests.helpers.paper_files import write_paper_files
 
-    papers, _ = write_collection(tmp_path)
+    papers, _ = write_paper_files(tmp_path)
     corpus = made(tmp_path / "papers.jsonl")
     texts = read(corpus)
     with_text = [p for p in papers if p["title"] or p["abstract"]]
