@@ -51,13 +51,13 @@ def _items(value: Any, at: str = "") -> Iterator[tuple[str, str, Any]]:
     """Every key of nested objects with its path and value."""
     stack = [(at, value)]
     while stack:
-        place, found = stack.pop()
-        if isinstance(found, dict):
-            for key, inner in found.items():
-                yield f"{place}{key}", key, inner
-                stack.append((f"{place}{key}.", inner))
-        elif isinstance(found, list):
-            stack.extend((f"{place}{i}.", inner) for i, inner in enumerate(found))
+        path, item = stack.pop()
+        if isinstance(item, dict):
+            for key, inner in item.items():
+                yield f"{path}{key}", key, inner
+                stack.append((f"{path}{key}.", inner))
+        elif isinstance(item, list):
+            stack.extend((f"{path}{i}.", inner) for i, inner in enumerate(item))
 
 
 def check_config(config: Any, where: str) -> None:
@@ -72,10 +72,10 @@ def check_config(config: Any, where: str) -> None:
     """
     if not isinstance(config, dict):
         raise UserError(f"{where}: expected a JSON object, found {type(config).__name__}.")
-    for place, key, value in _items(config):
+    for path, key, value in _items(config):
         if key in _CODE_KEYS and value is not None:
             raise UserError(
-                f"{where}: the key `{place}` {_CODE_KEYS[key]}, so the model is refused. "
+                f"{where}: the key `{path}` {_CODE_KEYS[key]}, so the model is refused. "
                 "Use a model that transformers runs without code of its own; if you trust this "
                 "one and it works without the key, remove the key."
             )
@@ -83,7 +83,7 @@ def check_config(config: Any, where: str) -> None:
             name = value if isinstance(value, str | None) else json.dumps(value)
             if name not in _OWN_ATTENTION:
                 raise UserError(
-                    f"{where}: `{place}` is {name!r}, which can make transformers fetch and run "
+                    f"{where}: `{path}` is {name!r}, which can make transformers fetch and run "
                     "code. Remove the key."
                 )
 

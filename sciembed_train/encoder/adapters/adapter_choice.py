@@ -55,9 +55,9 @@ class Choice:
         """What the end of a layer makes of a unpadded micro-batch's tokens.
 
         Args:
-            end: works on each token by itself, of what attention gives and of what it was given.
-            context: what attention gives.
-            residual: what it was given.
+            end: works on each token by itself, of attention's output and of its input.
+            context: attention's output.
+            residual: attention's input.
             range_starts: whether these are the texts' first tokens alone.
         """
         sizes = list(self.texts if range_starts else self.tokens)
@@ -65,14 +65,14 @@ class Choice:
             with self._among(sizes):
                 return end(context, residual)
         # The library has no fusion of a part of its rows, so the parts are run one by one.
-        found = []
-        for code, *given in zip(
+        outputs = []
+        for code, *part in zip(
             self.codes, context.split(sizes), residual.split(sizes), strict=True
         ):
             with _setup(code):
                 # Its fusion counts on a dimension of texts.
-                found.append(end(*(rows[None] for rows in given))[0])
-        return torch.cat(found)
+                outputs.append(end(*(rows[None] for rows in part))[0])
+        return torch.cat(outputs)
 
     def _among(self, sizes: Sequence[int]) -> AbstractContextManager[Any]:
         adapters = library()
@@ -97,13 +97,13 @@ def checkpoint_layers(backbone: Any) -> None:
     from adapters import AdapterSetup
     from adapters.context import ForwardContext
 
-    def again(run: Callable[..., Any], *given: Any, **named: Any) -> Any:
-        found = [kind.get_context() for kind in (ForwardContext, AdapterSetup)]
+    def again(run: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        contexts = [kind.get_context() for kind in (ForwardContext, AdapterSetup)]
         return checkpoint(
             run,
-            *given,
+            *args,
             use_reentrant=False,
-            context_fn=lambda: (nullcontext(), _All([c for c in found if c is not None])),
+            context_fn=lambda: (nullcontext(), _All([c for c in contexts if c is not None])),
             **named,
         )
 

@@ -21,7 +21,7 @@ from sciembed_train.safety import read_json
 
 CONFIG = "adapter_config.json"
 SAFE = "adapter.safetensors"
-# The only one that `load_adapter` finds unless it is told otherwise.
+# The only one that `load_adapter` finds by default.
 PICKLED = "pytorch_adapter.bin"
 # These say how an adapter begins or is trained, not what it computes.
 _FREE = ("init_weights", "init_weights_seed", "dropout")
@@ -82,14 +82,14 @@ def load_adapter(backbone: Any, code: str, place: str, wanted: Any, fingerprint:
     folder = find_adapter(place)
     content = read_json(folder / CONFIG)
     try:
-        name, found = str(content["name"]), dict(content["config"])
+        name, config = str(content["name"]), dict(content["config"])
     except (TypeError, KeyError, ValueError) as error:
         raise UserError(
             f"{folder / CONFIG}: is no adapter of the AdapterHub library ({error} is missing or "
             "wrong; adapters of other libraries have files of the same name)."
         ) from error
     check_base(content, folder / CONFIG, backbone, fingerprint)
-    _check_kind(found, wanted, folder / CONFIG)
+    _check_kind(config, wanted, folder / CONFIG)
     adapters = library()
     # From a model with a head every name begins with the model's own.
     renamed = adapters.loading.AdapterLoader(backbone).rename_func(name, code)
@@ -222,24 +222,24 @@ def read_weights(folder: Path, safe: str = SAFE, pickled: str = PICKLED) -> dict
     return dict(state)
 
 
-def _check_kind(found: dict[str, Any], wanted: Any, where: Path) -> None:
+def _check_kind(config: dict[str, Any], wanted: Any, path: Path) -> None:
     try:
-        given = library().AdapterConfig.load(found).to_dict()
+        own = library().AdapterConfig.load(config).to_dict()
     except (TypeError, ValueError, KeyError) as error:
-        raise UserError(f"{where}: `config` is none that the library knows ({error}).") from error
+        raise UserError(f"{path}: `config` is none that the library knows ({error}).") from error
     expected = wanted.to_dict()
     free = {key for key in expected if "phm" in key and not expected.get("phm_layer")} - {
         "phm_layer"
     }
     other = sorted(
-        key for key in {*given, *expected} - {*_FREE, *free} if given.get(key) != expected.get(key)
+        key for key in {*own, *expected} - {*_FREE, *free} if own.get(key) != expected.get(key)
     )
     if other:
         described = "; ".join(
-            f"{key} {given.get(key)!r}, expected {expected.get(key)!r}" for key in other[:3]
+            f"{key} {own.get(key)!r}, expected {expected.get(key)!r}" for key in other[:3]
         )
         raise UserError(
-            f"{where}: the adapter is of another kind than encoder.adapters.config and reduction "
+            f"{path}: the adapter is of another kind than encoder.adapters.config and reduction "
             f"say: {described}. Set them to the adapter's own."
         )
 

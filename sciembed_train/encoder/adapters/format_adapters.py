@@ -20,7 +20,6 @@ from sciembed_train.batch import TokenRows
 from sciembed_train.encoder.adapters.adapter_choice import Choice, checkpoint_layers
 from sciembed_train.encoder.adapters.adapter_files import (
     fingerprint,
-    load_adapter,
     save_adapter,
 )
 from sciembed_train.encoder.adapters.adapter_settings import (
@@ -28,10 +27,10 @@ from sciembed_train.encoder.adapters.adapter_settings import (
     FUSION_PLACE,
     AdapterSettings,
     configuration,
-    library,
     one_forward,
 )
-from sciembed_train.encoder.adapters.fusion import add_fusions, fusion_code, save_fusion
+from sciembed_train.encoder.adapters.fusion import fusion_code, save_fusion
+from sciembed_train.encoder.adapters.install_adapters import install_adapters
 from sciembed_train.encoder.format_reader import BASE_PLACE, FormatReader
 from sciembed_train.encoder.microbatch.micro_batches import (
     MicroBatch,
@@ -78,31 +77,14 @@ class FormatAdapters(FormatReader):
         held: AdapterSettings | None = None,
     ) -> None:
         super().__init__(base)
-        adapters, config = library(), configuration(settings)
+        config = configuration(settings)
         self.settings, self.names = settings, settings.formats
         self.fingerprint = fingerprint(backbone.state_dict())
         start = {**(held.start if held else {}), **settings.start}
         fusions = {**(held.fusion_start if held else {}), **settings.fusion_start}
-        backbone.requires_grad_(False)
-        try:
-            adapters.init(backbone)
-            before = set(backbone.state_dict())
-            for name in settings.adapted:
-                if name in start:
-                    load_adapter(backbone, FORMATS[name], start[name], config, self.fingerprint)
-                else:
-                    backbone.add_adapter(FORMATS[name], config)
-            if settings.fusion is not None:
-                backbone.requires_grad_(False)
-                add_fusions(backbone, settings, fusions, self.fingerprint)
-        except UserError:
-            raise  # of what is to begin with; it says which
-        except (ValueError, KeyError, AttributeError, AssertionError) as error:
-            raise UserError(
-                f"{base}: the library adapters cannot put {settings.config} into a model of type "
-                f"{backbone.config.model_type!r} ({error})."
-            ) from error
-        self.tensor_names = frozenset(backbone.state_dict()) - before
+        self.tensor_names = install_adapters(
+            backbone, settings, base, start, fusions, self.fingerprint
+        )
         self.untrained = tuple(name for name in settings.adapted if name not in start)
         self.mixes = one_forward(config)
         if not self.mixes:

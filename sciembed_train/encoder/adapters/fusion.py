@@ -134,7 +134,7 @@ def _load(
     folder = find_adapter(place, CONFIG, PICKLED, "fusion of adapters")
     content = read_json(folder / CONFIG)
     try:
-        own, found = str(content["name"]), dict(content["config"])
+        own, config = str(content["name"]), dict(content["config"])
         fused = [str(code) for code in content["adapter_names"]]
     except (TypeError, KeyError, ValueError) as error:
         raise UserError(
@@ -153,7 +153,7 @@ def _load(
             f"{folder / CONFIG}: the fusion was trained over adapters of these names with other "
             "weights. Give the adapters that it was trained over."
         )
-    _check_kind(found, settings, folder / CONFIG)
+    _check_kind(config, settings, folder / CONFIG)
     layer = "adapter_fusion_layer."
     start = f"{backbone.base_model_prefix}."
     state = {
@@ -163,13 +163,13 @@ def _load(
     put_in(backbone, state, expected, folder, "fusion")
 
 
-def _check_kind(found: dict[str, Any], settings: AdapterSettings, where: Path) -> None:
+def _check_kind(config: dict[str, Any], settings: AdapterSettings, path: Path) -> None:
     wanted = library().ADAPTERFUSION_CONFIG_MAP[settings.fusion].to_dict()
     # The others say how it begins or is trained.
     free = {"regularization", "value_initialized", "dropout_prob"}
-    other = sorted(key for key in set(wanted) - free if found.get(key) != wanted[key])
+    other = sorted(key for key in set(wanted) - free if config.get(key) != wanted[key])
     if other:
-        said = "; ".join(f"{key} {found.get(key)!r}, expected {wanted[key]!r}" for key in other)
+        unequal = "; ".join(f"{key} {config.get(key)!r}, expected {wanted[key]!r}" for key in other)
         raise UserError(
-            f"{where}: the fusion is of another kind than encoder.adapters.fusion says: {said}."
+            f"{path}: the fusion is of another kind than encoder.adapters.fusion says: {unequal}."
         )

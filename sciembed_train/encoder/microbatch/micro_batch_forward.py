@@ -10,7 +10,6 @@ sentences, ``S`` sentences.
 from __future__ import annotations
 
 import contextlib
-from collections import deque
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from sciembed_train.encoder.parts import EncoderParts
 from sciembed_train.encoder.pooling.base import HiddenStates
 from sciembed_train.encoder.pooling.layer_mix import layer_states
 from sciembed_train.encoder.unpadded import compiled_layer
-from sciembed_train.encoder.unpadded.bert import Run, unpadded_layers
+from sciembed_train.encoder.unpadded.bert import Run, unpadded_layers, unpadded_states
 from sciembed_train.encoder.unpadded.layout import Layout
 from sciembed_train.encoder.unpadded.onednn_linear import faster_linear
 from sciembed_train.errors import UserError
@@ -45,18 +44,17 @@ def unpadded_forward(
     layout, (positions, sentences), _ = _lay_out(micro_batch, slots)
     reads = "tokens" if sentences is not None else parts.pooling.reads
     first_only = positions is None and reads != "tokens"
-    layers = unpadded_layers(
-        parts.backbone, micro_batch.rows.ids, layout, first_only, _run(parts, micro_batch, layout)
-    )
+    backbone, ids, run = parts.backbone, micro_batch.rows.ids, _run(parts, micro_batch, layout)
     first: list[Tensor] = []
     if reads == "first_token_of_layers":
-        last, states = len(parts.backbone.encoder.layer), torch.empty(0)
+        last, states = len(backbone.encoder.layer), torch.empty(0)
+        layers = unpadded_layers(backbone, ids, layout, first_only, run)
         for number, states in enumerate(layers):
             # The rest of a layer's states may go once the next layer is computed.
             selected = first_only and number == last
             first.append(states if selected else states.index_select(0, layout.starts))
     else:
-        states = deque(layers, maxlen=1).pop()
+        states = unpadded_states(backbone, ids, layout, first_only, run)
         if reads == "first_token":
             first = [states if first_only else states.index_select(0, layout.starts)]
     wanted = None if positions is None else states.index_select(0, positions)

@@ -65,12 +65,12 @@ class _Living(TorchDispatchMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         before = {t.untyped_storage()._cdata for t in _tensors((args, kwargs))}
-        found = func(*args, **(kwargs or {}))
-        for tensor in _tensors(found):
+        output = func(*args, **(kwargs or {}))
+        for tensor in _tensors(output):
             storage = tensor.untyped_storage()
             if storage._cdata not in before and storage._cdata not in self._known:
                 self._add(storage)
-        return found
+        return output
 
     def _add(self, storage: Any) -> None:
         key, size = storage._cdata, storage.nbytes()
@@ -116,9 +116,9 @@ class Watched:
             self._living.__enter__()
         return self
 
-    def __exit__(self, *given: Any) -> None:
+    def __exit__(self, *exception: Any) -> None:
         if self._living is not None:
-            self._living.__exit__(*given)
+            self._living.__exit__(*exception)
 
     @property
     def most(self) -> int:
@@ -144,13 +144,13 @@ def footprint(encoder: Encoder, length: int) -> Footprint:
     sizes = TEXTS.get(encoder.device.type, TEXTS["cpu"])
     try:
         _taken(encoder, 1, min(length, 8))  # what is made once in a process
-        found = [_taken(encoder, texts, length) for texts in sizes]
+        peaks = [_taken(encoder, texts, length) for texts in sizes]
     finally:
         for parameter in trained:
             parameter.grad = None
     gc.collect()
-    per_token = max(1.0, (found[1] - found[0]) / ((sizes[1] - sizes[0]) * length))
-    fixed = max(0, int(found[0] - sizes[0] * length * per_token))
+    per_token = max(1.0, (peaks[1] - peaks[0]) / ((sizes[1] - sizes[0]) * length))
+    fixed = max(0, int(peaks[0] - sizes[0] * length * per_token))
     # The words' table's, when it comes.
     largest = max((p.numel() * p.element_size() for p in trained), default=0)
     return Footprint(fixed + largest, per_token)
@@ -209,8 +209,8 @@ def free_memory(device: torch.device, processes_on_machine: int = 1) -> int | No
         return free + held
     if device.type != "cpu":
         return None
-    found = [room for room in (_machine(), _container()) if room is not None]
-    return min(found) // processes_on_machine if found else None
+    free = [size for size in (_machine(), _container()) if size is not None]
+    return min(free) // processes_on_machine if free else None
 
 
 def _machine(info: Path = Path("/proc/meminfo")) -> int | None:
@@ -229,7 +229,7 @@ def _container(
     """What the limits of this process's control groups leave, their file cache counted as free."""
     if not groups.is_file():
         return None
-    found: list[int] = []
+    free: list[int] = []
     for line in groups.read_text().splitlines():
         _, kind, place = line.split(":", 2)
         if kind not in ("", "memory"):
@@ -239,8 +239,8 @@ def _container(
         # A container may see its own group as the top one; a job's limit is on a group above.
         for folder in (top / inner, *(top / parent for parent in inner.parents)):
             left = _left(folder, *names)
-            found += [] if left is None else [left]
-    return min(found, default=None)
+            free += [] if left is None else [left]
+    return min(free, default=None)
 
 
 def _left(folder: Path, limit: str, used: str, cache: str) -> int | None:

@@ -50,17 +50,17 @@ def attend(
     Raises:
         UserError: the named way does not run here.
     """
-    given, width = query.dtype, query.shape[1] // heads
+    dtype, width = query.dtype, query.shape[1] // heads
     kind = query.device.type
     if name == "auto":
-        name = preferred(kind, given, dropout, width)
+        name = preferred(kind, dtype, dropout, width)
     else:
-        check(name, kind, given, dropout, width)
+        check(name, kind, dtype, dropout, width)
     if name == "nested" and (again or torch.is_inference_mode_enabled()):
         # torch 2.13 makes none in inference mode ("Cannot set version_counter for inference
         # tensor"), and one that is made again is of another shape to the backward pass.
         name = "padded"
-    if kind == "cpu" and given in HALF:
+    if kind == "cpu" and dtype in HALF:
         # torch 2.13's half-precision kernel is the slower one on CPUs: at 230 tokens and 12 heads
         # of 32, forward and backward took 8.5 ms in bf16 and 5.4 ms in fp32, casts included.
         query, key, value = query.float(), key.float(), value.float()
@@ -68,7 +68,7 @@ def attend(
     # Autocast has done its part in the linear layers; here it would lower CPU tensors again.
     with torch.autocast(kind, enabled=False):
         out = WAYS[name](q, k, v, layout, dropout)
-    return out.flatten(1).to(given)
+    return out.flatten(1).to(dtype)
 
 
 def _by_text(
@@ -118,7 +118,7 @@ def _nested(
     alone = query.shape[0] != key.shape[0]
     asking = layout.bounds32[1].long() if alone else layout.bounds
 
-    # With the longest and shortest told, nobody asks the device for them.
+    # With the longest and shortest passed, torch does not read them from the device.
     def jagged(rows: Tensor, bounds: Tensor, most: int, least: int) -> Any:
         nested = nested_tensor_from_jagged(rows, bounds, min_seqlen=least, max_seqlen=most)
         return nested.transpose(1, 2)
@@ -139,7 +139,7 @@ def _padded(
     alone = query.shape[0] != key.shape[0]
     tokens = [len(group.slots) for group in layout.groups]
     asked = query.split([group.texts for group in layout.groups] if alone else tokens)
-    found = []
+    outputs = []
     for group, q, k, v in zip(
         layout.groups, asked, key.split(tokens), value.split(tokens), strict=True
     ):
@@ -151,16 +151,16 @@ def _padded(
 
         mask = None
         if group.ragged:
-            there = torch.zeros(slots, dtype=torch.bool, device=q.device)
-            mask = there.index_fill(0, group.slots, True).view(group.texts, 1, 1, -1)
+            filled = torch.zeros(slots, dtype=torch.bool, device=q.device)
+            mask = filled.index_fill(0, group.slots, True).view(group.texts, 1, 1, -1)
         q = q.unsqueeze(1) if alone else rows(q).view(shape)
         k, v = rows(k).view(shape), rows(v).view(shape)
         out = F.scaled_dot_product_attention(
             *(x.transpose(1, 2) for x in (q, k, v)), attn_mask=mask, dropout_p=dropout
         )
         out = out.transpose(1, 2).flatten(0, 1)
-        found.append(out if alone else out.index_select(0, group.slots))
-    return torch.cat(found)
+        outputs.append(out if alone else out.index_select(0, group.slots))
+    return torch.cat(outputs)
 
 
 WAYS: dict[str, Callable[[Tensor, Tensor, Tensor, Layout, float], Tensor]] = {
@@ -253,6 +253,6 @@ def _named(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _tensor(found: Any) -> Tensor:
-    assert isinstance(found, Tensor)
-    return found
+def _tensor(value: Any) -> Tensor:
+    assert isinstance(value, Tensor)
+    return value

@@ -113,16 +113,16 @@ def _layer(
 
     own = layer.attention.self
     states = _lowered(hidden)
-    residual, asked = hidden, states
+    residual, queries = hidden, states
     if alone:
-        residual, asked = (rows.index_select(0, layout.starts) for rows in (hidden, states))
+        residual, queries = (rows.index_select(0, layout.starts) for rows in (hidden, states))
     # Entered here, and for the end by what computes it, so that a checkpoint enters it again.
     with faster_linear(hidden.device):
-        asking, keys, values = own.query(asked), own.key(states), own.value(states)
+        query, key, value = own.query(queries), own.key(states), own.value(states)
     context = attend(
-        asking,
-        keys,
-        values,
+        query,
+        key,
+        value,
         layout,
         own.num_attention_heads,
         own.dropout.p if own.training else 0.0,
@@ -178,9 +178,9 @@ def unpadded_layers(
     yield hidden
     layers = backbone.encoder.layer
     for number, layer in enumerate(layers, start=1):
-        given = layer, hidden, layout, cls_only and number == len(layers), run
+        alone = cls_only and number == len(layers)
         if run.checkpointing and torch.is_grad_enabled():
-            hidden = checkpoint(_layer, *given, use_reentrant=False)
+            hidden = checkpoint(_layer, layer, hidden, layout, alone, run, use_reentrant=False)
         else:
-            hidden = _layer(*given)
+            hidden = _layer(layer, hidden, layout, alone, run)
         yield hidden

@@ -78,8 +78,8 @@ def compiled_on(kind: str) -> AfterAttention:
     return compiled
 
 
-def _double(given: Tensor) -> Tensor:
-    return 2 * given
+def _double(values: Tensor) -> Tensor:
+    return 2 * values
 
 
 def _try(kind: str) -> None:
@@ -92,9 +92,9 @@ def _try(kind: str) -> None:
         torch.compile(_double, backend=BACKEND)(torch.ones(2, device=kind))
     # A compiler, its headers, a driver: what may be missing has no error in common.
     except Exception as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
+        message = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(
             f"encoder.compile is true, but this machine cannot compile for {kind} "
-            f"({said[0]}). torch.compile needs a C++ compiler such as g++, on a GPU the package "
+            f"({message[0]}). torch.compile needs a C++ compiler such as g++, on a GPU the package "
             "triton too: install them, or set model.encoder.compile to false."
         ) from error

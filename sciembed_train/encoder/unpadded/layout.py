@@ -48,8 +48,8 @@ class Layout:
         lengths = np.asarray(sizes, dtype=np.int64)
         starts = range_starts(lengths)
         bounds = np.append(starts, lengths.sum())
-        found = on_device(device, lengths, bounds, np.repeat(starts, lengths), *more)
-        return cls(tuple(lengths.tolist()), *found[:3]), found[3:]
+        tensors = on_device(device, lengths, bounds, np.repeat(starts, lengths), *more)
+        return cls(tuple(lengths.tolist()), *tensors[:3]), tensors[3:]
 
     @property
     def starts(self) -> Int[Tensor, " U"]:
@@ -81,10 +81,10 @@ class Layout:
         sizes = np.array(self.sizes)
         shares = [sizes[start:end] for start, end in pairwise(cuts)]
         slots = [index_ranges(np.arange(len(s)) * s.max(), s) for s in shares]
-        found = on_device(self.bounds.device, *slots)
+        device_slots = on_device(self.bounds.device, *slots)
         return [
             PaddedGroup(len(share), int(share.max()), bool(share.min() < share.max()), at)
-            for share, at in zip(shares, found, strict=True)
+            for share, at in zip(shares, device_slots, strict=True)
         ]
 
     @cached_property

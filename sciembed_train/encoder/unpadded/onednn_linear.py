@@ -44,9 +44,9 @@ def faster_linear(device: torch.device) -> AbstractContextManager[Any]:
 @cache
 def onednn_is_faster() -> bool:
     """Whether this processor has AVX-512 and is none for which MKL uses it."""
-    there = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.backends.mkldnn.is_available()
+    built = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.backends.mkldnn.is_available()
     wide = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-    return there and wide and torch.backends.mkl.is_available() and _vendor() == "AuthenticAMD"
+    return built and wide and torch.backends.mkl.is_available() and _vendor() == "AuthenticAMD"
 
 
 def _vendor() -> str:
@@ -75,22 +75,22 @@ class _ThroughOneDnn(TorchFunctionMode):
         return func(*args, **named)
 
 
-def _fits(given: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
-    tensors = [given, weight] if bias is None else [given, weight, bias]
+def _fits(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
+    tensors = [states, weight] if bias is None else [states, weight, bias]
     return (
         all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
-        and given.numel() * weight.shape[0] >= SMALLEST
+        and states.numel() * weight.shape[0] >= SMALLEST
         and not torch.is_autocast_enabled("cpu")
     )
 
 
 def linear(
-    given: Float[Tensor, "... I"],
+    states: Float[Tensor, "... I"],
     weight: Float[Tensor, "O I"],
     bias: Float[Tensor, " O"] | None = None,
 ) -> Float[Tensor, "... O"]:
-    """``given @ weight.T + bias`` through oneDNN, with its gradients; fp32 on the processor."""
-    return _Linear.apply(given, weight, bias)  # pyright: ignore[reportReturnType]
+    """``states @ weight.T + bias`` through oneDNN, with its gradients; fp32 on the processor."""
+    return _Linear.apply(states, weight, bias)  # pyright: ignore[reportReturnType]
 
 
 def _product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -102,21 +102,21 @@ class _Linear(torch.autograd.Function):
     """`linear`, keeping what ``F.linear`` keeps."""
 
     @staticmethod
-    def forward(ctx: Any, given: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(given, weight)
-        return _product(given, weight, bias)
+    def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(states, weight)
+        return _product(states, weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *gradients: Tensor
     ) -> tuple[Tensor | None, ...]:
-        given, weight = ctx.saved_tensors
+        states, weight = ctx.saved_tensors
         gradient = gradients[0]
         rows = gradient.reshape(-1, gradient.shape[-1])
-        to_given, to_weight, to_bias = ctx.needs_input_grad
+        to_states, to_weight, to_bias = ctx.needs_input_grad
         return (
-            _product(gradient, weight.T) if to_given else None,
-            _product(rows.T, given.reshape(-1, given.shape[-1]).T) if to_weight else None,
+            _product(gradient, weight.T) if to_states else None,
+            _product(rows.T, states.reshape(-1, states.shape[-1]).T) if to_weight else None,
             rows.sum(0) if to_bias else None,
         )
