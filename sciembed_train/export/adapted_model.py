@@ -3,11 +3,11 @@
 This file lies beside an exported model, and ``transformers`` runs it with
 ``trust_remote_code=True``. Without it the model does not load, since the backbone without its
 adapter gives another vector. In each layer, with ``x`` the attention's states, ``h`` what the
-feed-forward part makes of them and ``LN`` the layer's own norm (Pfeiffer et al. 2021):
+feed-forward part gives for them and ``LN`` the layer's own norm (Pfeiffer et al. 2021):
 ``z = LN(h + x)``, ``a = W_up relu(W_down z + b_down) + b_up + h``, and ``LN(a + x)`` is the
 layer's output. The library ``adapters`` calls it ``seq_bn``; it is not needed here. Where a fusion
-reads several adapters, with ``u_n`` what the ``n``-th says, which is ``a`` without ``h``, it is
-``LN(sum_n s_n V u_n + h + x)``, with ``s_n = softmax_n(Q(z) . K(u_n))``.
+reads several adapters, with ``u_n`` the output of the ``n``-th, which is ``a`` without ``h``, it
+is ``LN(sum_n s_n V u_n + h + x)``, with ``s_n = softmax_n(Q(z) . K(u_n))``.
 """
 
 import torch
@@ -39,7 +39,7 @@ class AdaptedOutput(nn.Module):
         self.adapter_up = nn.Linear(bottleneck, width)
 
     def forward(self, hidden_states, input_tensor):
-        """The layer's states, of the feed-forward part's inner ones and of the attention's."""
+        """The layer's states, from the feed-forward part's inner ones and the attention's."""
         hidden = self.dropout(self.dense(hidden_states))
         normed = self.LayerNorm(hidden + input_tensor)
         adapted = self.adapter_up(self.adapter_down(normed)) + hidden
@@ -62,7 +62,7 @@ class AdaptedModel(PreTrainedModel):
         self.post_init()
 
     def adapted(self, output) -> nn.Module:
-        """The end of a layer, with what is trained in it."""
+        """The end of a layer, with its trained parts."""
         return AdaptedOutput(output, self.config.bottleneck)
 
     def get_input_embeddings(self):
@@ -109,7 +109,7 @@ class FusedConfig(AdaptedConfig):
 
 
 class Adapter(nn.Module):
-    """What one adapter says of each token."""
+    """The output of one adapter for each token."""
 
     def __init__(self, width, bottleneck):
         super().__init__()
@@ -117,22 +117,22 @@ class Adapter(nn.Module):
         self.adapter_up = nn.Linear(bottleneck, width)
 
     def forward(self, states):
-        """Of the states of each token."""
+        """The output for the states of each token."""
         return self.adapter_up(self.adapter_down(states))
 
 
 class Fusion(nn.Module):
-    """The mean of what several adapters say of each token, by weights of its own."""
+    """The weighted mean of several adapters' outputs for each token, with learned weights."""
 
     def __init__(self, width, values):
         super().__init__()
         self.query, self.key = nn.Linear(width, width), nn.Linear(width, width)
         self.value = nn.Linear(width, width, bias=False) if values else nn.Identity()
 
-    def forward(self, states, said):
-        """Of the states that the adapters read, and of what they say, one in a row."""
-        scores = (self.key(said) @ self.query(states).unsqueeze(-1)).squeeze(-1)
-        return (scores.softmax(-1).unsqueeze(-1) * self.value(said)).sum(-2)
+    def forward(self, states, outputs):
+        """The mean, from the states that the adapters read and their outputs, one in a row."""
+        scores = (self.key(outputs) @ self.query(states).unsqueeze(-1)).squeeze(-1)
+        return (scores.softmax(-1).unsqueeze(-1) * self.value(outputs)).sum(-2)
 
 
 class FusedOutput(nn.Module):
@@ -148,11 +148,11 @@ class FusedOutput(nn.Module):
         self.fusion = Fusion(width, config.values)
 
     def forward(self, hidden_states, input_tensor):
-        """The layer's states, of the feed-forward part's inner ones and of the attention's."""
+        """The layer's states, from the feed-forward part's inner ones and the attention's."""
         hidden = self.dropout(self.dense(hidden_states))
         normed = self.LayerNorm(hidden + input_tensor)
-        said = torch.stack([adapter(normed) for adapter in self.adapters], dim=-2)
-        return self.LayerNorm(self.fusion(normed, said) + hidden + input_tensor)
+        outputs = torch.stack([adapter(normed) for adapter in self.adapters], dim=-2)
+        return self.LayerNorm(self.fusion(normed, outputs) + hidden + input_tensor)
 
 
 class FusedModel(AdaptedModel):
@@ -161,5 +161,5 @@ class FusedModel(AdaptedModel):
     config_class = FusedConfig
 
     def adapted(self, output) -> nn.Module:
-        """The end of a layer, with what is trained in it."""
+        """The end of a layer, with its trained parts."""
         return FusedOutput(output, self.config)

@@ -1,4 +1,4 @@
-"""Aspire's own runs, read: two files as its code wrote them (`aspire` says what they are)."""
+"""Reading Aspire's own runs: two files as its code wrote them (see `aspire_layout`)."""
 
 from __future__ import annotations
 
@@ -19,16 +19,23 @@ from sciembed_train.encoder.io.model_metadata import read_metadata
 from sciembed_train.encoder.pooling.layer_mix import layer_states
 from sciembed_train.encoder.settings import EncoderSettings, position_limit
 from sciembed_train.errors import UserError
-from sciembed_train.export.aspire_layout import BIENCODER, INFO, KINDS, MIX, MULTI_VECTOR, Kind
 from sciembed_train.export.checkpoint_file import load_checkpoint
+from sciembed_train.export.layouts.aspire_layout import (
+    BIENCODER,
+    INFO,
+    KINDS,
+    MIX,
+    MULTI_VECTOR,
+    Kind,
+)
 from sciembed_train.export.published import OF_SENTENCES, Known
 from sciembed_train.safety import read_json
 from sciembed_train.text.input_format import InputFormat
 
 # A buffer that transformers had when the models were made; it was never trained.
 _GONE = "embeddings.position_ids"
-# How a run's configuration names what papers are ranked by. Attention over all pairs and the two
-# nearest pairs are trained with, and rank as the nearest one does.
+# What papers are ranked by, from the name in a run's configuration. Attention over all pairs and
+# the two nearest pairs are for training; such models rank by the nearest pair.
 _AGGREGATIONS = {
     "l2wasserstein": "transport",
     **dict.fromkeys(("l2max", "l2lse", "l2top2", "l2attention"), "best_match"),
@@ -36,13 +43,12 @@ _AGGREGATIONS = {
 
 
 def kind_of(folder: Path) -> Kind:
-    """The kind of model that a run says it is; where it says nothing, by its files."""
+    """The kind of model of a run, by its configuration, else by its files."""
     hparams = _section(folder, "all_hparams")
     for kind in KINDS:
         if hparams.get("model_name") in kind.names:
             return kind
-    there = [kind for kind in KINDS if (folder / kind.weights).is_file()]
-    return there[0]
+    return next(kind for kind in KINDS if (folder / kind.weights).is_file())
 
 
 def _section(folder: Path, name: str) -> dict[str, Any]:
@@ -52,23 +58,23 @@ def _section(folder: Path, name: str) -> dict[str, Any]:
         UserError: it is no table.
     """
     info = read_json(folder / INFO)
-    found = (info.get(name) or {}) if isinstance(info, dict) else info
-    if not isinstance(found, dict):
+    section = (info.get(name) or {}) if isinstance(info, dict) else info
+    if not isinstance(section, dict):
         raise UserError(
             f"{folder / INFO}: `{name}` is no table as Aspire's code writes it. Copy it again."
         )
-    return found
+    return section
 
 
 def compared_by(folder: Path, similarity: str | None) -> Known:
-    """How a run's vectors are used: what papers are ranked by, and the settings of transport.
+    """How a run's vectors are used: what papers are ranked by, and the transport settings.
 
     Args:
-        folder: see `aspire.is_aspire`.
-        similarity: instead of what the run records; multi-vector models alone have a choice.
+        folder: see `aspire_layout.is_aspire`.
+        similarity: instead of the recorded one; only multi-vector models have a choice.
 
     Raises:
-        UserError: a multi-vector run does not say it, or it is not built here.
+        UserError: a multi-vector run does not record it, or it is not supported.
     """
     kind, hparams = kind_of(folder), _section(folder, "all_hparams")
     if kind is not MULTI_VECTOR:
@@ -81,35 +87,35 @@ def compared_by(folder: Path, similarity: str | None) -> Known:
         return Known(kind.method, kind.pooling, "euclidean", kind.texts)
     own = _section(folder, "sciembed_train")
     aggregation = hparams.get("score_aggregation")
-    found = similarity or own.get("similarity") or _AGGREGATIONS.get(str(aggregation))
-    if found not in OF_SENTENCES:
+    similarity = similarity or own.get("similarity") or _AGGREGATIONS.get(str(aggregation))
+    if similarity not in OF_SENTENCES:
         raise UserError(
-            f"{folder / INFO}: score_aggregation is {aggregation!r}, which does not say how papers "
-            f"are compared. Give --similarity {' or '.join(OF_SENTENCES)}."
+            f"{folder / INFO}: score_aggregation is {aggregation!r}, which does not record how "
+            f"papers are compared. Give --similarity {' or '.join(OF_SENTENCES)}."
         )
     transport = own.get("transport")
-    if found == "transport" and transport is None:
+    if similarity == "transport" and transport is None:
         if hparams.get("geoml_reach") is not None:
             raise UserError(
-                f"{folder / INFO}: geoml_reach is {hparams['geoml_reach']}, a transport that need "
-                "not move everything, which is not built here. Give --similarity best_match."
+                f"{folder / INFO}: geoml_reach is {hparams['geoml_reach']}, unbalanced transport, "
+                "which is not supported. Give --similarity best_match."
             )
         names = {"sent_sm_temp": "temperature", "geoml_blur": "blur", "geoml_scaling": "scaling"}
         transport = {ours: hparams[name] for name, ours in names.items() if name in hparams}
-    return Known(kind.method, kind.pooling, found, kind.texts, transport)
+    return Known(kind.method, kind.pooling, similarity, kind.texts, transport)
 
 
 def load_aspire(folder: Path, base: str | None = None, max_length: int | None = None) -> Encoder:
     """The encoder of a run's folder, with its weights unchanged.
 
     Args:
-        folder: see `aspire.is_aspire`.
+        folder: see `aspire_layout.is_aspire`.
         base: folder or hub name of the model that gives architecture and tokenizer, instead of
             the one that ``run_info.json`` names.
         max_length: instead of 512, as the released models are used.
 
     Raises:
-        UserError: a file is malformed, the base model cannot be had or does not fit, or it is a
+        UserError: a file is malformed, the base model is missing or does not fit, or it is a
             model of another kind.
     """
     from transformers import AutoModel
@@ -119,8 +125,8 @@ def load_aspire(folder: Path, base: str | None = None, max_length: int | None = 
     base = base or _section(folder, "all_hparams").get("base-pt-layer")
     if not base:
         raise UserError(
-            f"{where}: has no all_hparams with base-pt-layer, the name of the model it was made "
-            "from. Give it with --base."
+            f"{where}: has no all_hparams with base-pt-layer, the name of its base model. Give it "
+            "with --base."
         )
     # As trained: a bi-encoder with a separator between sentences, the others without.
     sentences = "sep" if kind is BIENCODER else "joined"
@@ -168,12 +174,12 @@ def _read_state(path: Path, kind: Kind) -> dict[str, Tensor]:
     """A run's tensors by a ``BertModel``'s names, and the mix by its own.
 
     Raises:
-        UserError: the file is missing or unreadable, or of another kind of model.
+        UserError: the file is missing, unreadable, or of another kind of model.
     """
     state = load_checkpoint(path)
     state.pop(f"{kind.prefix}{_GONE}", None)
     mixes = kind is BIENCODER
-    strange = [
+    unexpected = [
         key
         for key, value in state.items()
         if not isinstance(value, Tensor)
@@ -182,15 +188,15 @@ def _read_state(path: Path, kind: Kind) -> dict[str, Tensor]:
             or key.startswith(kind.prefix or ("embeddings.", "encoder.", "pooler."))
         )
     ]
-    if strange or (mixes and MIX not in state):
-        what = f"holds {strange[0]}" if strange else f"has no {MIX}"
-        wanted = {
+    if unexpected or (mixes and MIX not in state):
+        problem = f"holds {unexpected[0]}" if unexpected else f"has no {MIX}"
+        expected = {
             "mix": "bi-encoder that mixes its layers",
             "sentences": "multi-vector model",
             "cls": "sentence encoder",
         }[kind.pooling]
         raise UserError(
-            f"{path}: {what}, so it is no {wanted}, as the model_name in {INFO} says "
+            f"{path}: {problem}, so it is no {expected}, as the model_name in {INFO} says "
             f"({', '.join(name for k in KINDS for name in k.names)} are read). Other Aspire "
             "models are not read by this version."
         )

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: found, read without running anything in them, and their facts."""
+"""Checkpoints of a run: finding them, reading them without running code, and their facts."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def find_checkpoint(source: str | Path) -> Path:
 
 
 def card_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint knows of its training, for `export_encoder`."""
+    """The record of a checkpoint's training, for `export_encoder`."""
     record = checkpoint.get("sciembed")
     record = record if isinstance(record, dict) else {}
     training = {"steps": checkpoint.get("global_step"), **dict(record.get("training") or {})}

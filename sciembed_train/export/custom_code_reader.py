@@ -1,8 +1,8 @@
-"""Run by itself: embeddings as a user of ``transformers`` gets them who trusts a model's own code.
+"""A script: embeddings as a user of ``transformers`` gets them with a model's own code.
 
-A process of its own, so that this program never runs a model's code, and leaves no copy of it in
-the user's cache. Arguments: a JSON list of texts, the file to write, ``cls`` or ``mean``, the
-models' folders.
+It runs in a separate process, so that this program never runs a model's code, and leaves no copy
+of it in the user's cache. Arguments: a file with a JSON list of texts, the file to write, ``cls``
+or ``mean``, the models' folders.
 """
 
 import json
@@ -15,17 +15,17 @@ from transformers.utils import logging
 
 
 def main() -> None:
-    """Write the texts' token ids, cut, and their vectors, of each model."""
-    given, to, pooling, *folders = sys.argv[1:]
-    texts = json.loads(Path(given).read_text("utf-8"))
+    """Write the texts' truncated token ids and their vectors, for each model."""
+    texts_file, to, pooling, *folders = sys.argv[1:]
+    texts = json.loads(Path(texts_file).read_text("utf-8"))
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    torch.save([of_model(folder, texts, pooling) for folder in folders], to)
+    torch.save([model_outputs(folder, texts, pooling) for folder in folders], to)
 
 
-def of_model(folder: str, texts: list[str], pooling: str) -> dict:
+def model_outputs(folder: str, texts: list[str], pooling: str) -> dict:
     """Token ids and vectors of one model."""
-    # Of transformers 5 the tokenizer too asks the user whether the model's code is trusted.
+    # In transformers 5 the tokenizer too asks whether the model's code is trusted.
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=True)
     loaded = AutoModel.from_pretrained(
         folder, local_files_only=True, trust_remote_code=True, output_loading_info=True
@@ -40,12 +40,12 @@ def of_model(folder: str, texts: list[str], pooling: str) -> dict:
             batch = tokenizer(
                 texts[start : start + 2], padding=True, truncation=True, return_tensors="pt"
             )
-            found = model.eval()(**batch)
-            hidden, mask = found.last_hidden_state, batch["attention_mask"].unsqueeze(-1)
-            if not torch.equal(hidden[:, 0], found.pooler_output):
+            output = model.eval()(**batch)
+            hidden, mask = output.last_hidden_state, batch["attention_mask"].unsqueeze(-1)
+            if not torch.equal(hidden[:, 0], output.pooler_output):
                 raise ValueError("last_hidden_state[:, 0] is not pooler_output")
             mean = (hidden * mask).sum(1) / mask.sum(1)
-            vectors.append(found.pooler_output if pooling == "cls" else mean)
+            vectors.append(output.pooler_output if pooling == "cls" else mean)
     ids = tokenizer(texts, truncation=True)["input_ids"]
     return {"ids": ids, "vectors": torch.cat(vectors).float().clone()}
 

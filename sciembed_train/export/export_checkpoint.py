@@ -86,14 +86,20 @@ def export_checkpoint(settings: ExportSettings) -> Export:
     layout, overwrite = settings.layout, settings.overwrite
     checkpoint = find_checkpoint(settings.source)
     content = load_checkpoint(checkpoint)
-    from sciembed_train.encoder.adapters.adapter_files import CONFIG
     from sciembed_train.encoder.io.encoder_checkpoint import encoder_from_checkpoint
-    from sciembed_train.export.adapterhub import export_adapter
-    from sciembed_train.export.aspire_layout import INFO, export_aspire
-    from sciembed_train.export.export_folder import check_target, export_encoder
+    from sciembed_train.export.export_folder import export_encoder
+    from sciembed_train.export.export_layout import ExportLayout, write_export
+    from sciembed_train.export.layouts.adapterhub_layout import AdapterHubLayout
+    from sciembed_train.export.layouts.aspire_layout import AspireLayout
+    from sciembed_train.export.target_folder import check_target
 
     folder = Path(settings.to)
-    marker = {"adapterhub": CONFIG, "aspire-full": INFO}.get(layout, "sciembed.json")
+    other: ExportLayout | None = None
+    if layout != "sentence-transformers":
+        adapter = settings.adapter
+        other = AspireLayout() if layout == "aspire-full" else AdapterHubLayout(adapter)
+    # Before the weights are loaded, which takes long.
+    marker = (other or ExportLayout).marker
     check_target(folder.expanduser().absolute(), overwrite, marker)
     encoder = encoder_from_checkpoint(
         content,
@@ -101,11 +107,11 @@ def export_checkpoint(settings: ExportSettings) -> Export:
         None if settings.base is None else str(settings.base),
         settings.pooling,
     )
-    if layout == "adapterhub":
-        differences = export_adapter(encoder, folder, settings.adapter, overwrite=overwrite)
+    record = card_of(content)
+    if other is None:
+        differences = export_encoder(encoder, folder, record, overwrite=overwrite)
     else:
-        write = export_aspire if layout == "aspire-full" else export_encoder
-        differences = write(encoder, folder, card_of(content), overwrite=overwrite)
+        differences = write_export(other, encoder, folder, record, overwrite=overwrite)
     return Export(folder, checkpoint, differences)
 
 

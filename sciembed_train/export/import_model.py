@@ -1,7 +1,7 @@
 """A published model as a folder that is ready to fit, embed and evaluate.
 
-What the weights do not say, how vectors are pooled and compared, is taken from the folder where it
-records that, from the user, or from a table of published models; it is never guessed.
+The weights do not show how vectors are pooled and compared. That is taken from the folder's
+records, from the user, or from a table of published models; it is never guessed.
 """
 
 from __future__ import annotations
@@ -61,15 +61,15 @@ def refuse_unread(folder: Path) -> None:
 
 
 def import_model(request: ImportSettings) -> dict[str, Any]:
-    """Write the folder; returns what it is and how it was compared.
+    """Write the folder, and return its method, pooling, similarity and verified differences.
 
     Raises:
-        UserError: the source cannot be used, or does not say how it is used.
+        UserError: the source cannot be used, or nothing records how it is used.
     """
     from sciembed_train.encoder.encoder import Encoder
     from sciembed_train.encoder.io.find_model import find_folder
-    from sciembed_train.export.aspire_layout import is_aspire
-    from sciembed_train.export.export_folder import check_target
+    from sciembed_train.export.layouts.aspire_layout import is_aspire
+    from sciembed_train.export.target_folder import check_target
     from sciembed_train.text.input_format import InputFormat
 
     if request.max_length is not None and request.max_length < 1:
@@ -88,12 +88,12 @@ def import_model(request: ImportSettings) -> dict[str, Any]:
     if known.pooling is None or known.similarity is None:
         lacks, option = "pooled", "--pooling cls or mean and --similarity euclidean or cosine"
         if known.pooling is not None:
-            several = gives_sentence_vectors(known.pooling)
-            names = published.OF_SENTENCES if several else published.OF_TEXTS
+            multi_vector = gives_sentence_vectors(known.pooling)
+            names = published.OF_SENTENCES if multi_vector else published.OF_TEXTS
             lacks, option = "compared", f"--similarity {' or '.join(names)}"
         raise UserError(
-            f"{request.source}: does not say how its vectors are {lacks}, and it is no published "
-            f"model of a known name. Give --method {' or '.join(published.METHODS)}, or {option}."
+            f"{request.source}: does not record how its vectors are {lacks}, and its name is not "
+            f"of a published model. Give --method {' or '.join(published.METHODS)}, or {option}."
         )
     names = (*published.OF_TEXTS, *published.OF_SENTENCES)
     if known.similarity not in names:
@@ -108,7 +108,7 @@ def import_model(request: ImportSettings) -> dict[str, Any]:
         input_format=None
         if (source / "sciembed.json").is_file() or known.method not in published.METHODS
         else InputFormat(separator=published.METHODS[known.method].separator),
-        # Nothing reads a text's tokens and has no vector of it.
+        # A multi-vector model has no use for it.
         masked_lm=False if gives_sentence_vectors(known.pooling) else "auto",
     )
     architectures = [str(name) for name in encoder.backbone.config.architectures or []]
@@ -121,26 +121,26 @@ def import_model(request: ImportSettings) -> dict[str, Any]:
 
 
 def _import_aspire(request: ImportSettings, source: Path) -> dict[str, Any]:
-    """`import_model` for an Aspire run, whose own files say nearly all that is needed."""
+    """`import_model` for an Aspire run, whose own files record nearly all that is needed."""
     from sciembed_train.export.aspire_run import compared_by, load_aspire
 
     for option in ("method", "pooling"):
         if getattr(request, option):
             raise UserError(
                 f"--{option} is {getattr(request, option)}, but {request.source} is an Aspire run, "
-                "which says itself what it is. Leave the option out."
+                "which records that itself. Leave the option out."
             )
     encoder = load_aspire(source, request.base, request.max_length)
-    found = compared_by(source, request.similarity)
-    settings = published.transport_of(request, found.similarity, found.transport)
-    known = replace(found, transport=settings)
+    recorded = compared_by(source, request.similarity)
+    settings = published.transport_of(request, recorded.similarity, recorded.transport)
+    known = replace(recorded, transport=settings)
     return _write(request, source, known, encoder)
 
 
 def _write(
     request: ImportSettings, source: Path, known: published.Known, encoder: Encoder
 ) -> dict[str, Any]:
-    """Write the folder, and what it is."""
+    """Write the folder, and return the facts of the imported model."""
     from sciembed_train.export.export_folder import export_encoder
 
     facts = card(request, source, known)
@@ -159,13 +159,13 @@ def _write(
 
 
 def card(request: ImportSettings, folder: Path, known: published.Known) -> dict[str, Any]:
-    """What is written of the model's making: what it records itself, and where it came from."""
+    """The record of the model's training: its own entries, and where it was imported from."""
     own = folder / "sciembed.json"
-    found = read_json(own) if own.is_file() else {}
-    found = {key: value for key, value in found.items() if key not in _OWN_ENTRIES}
-    # A folder's place says nothing to others, and something about the machine.
+    record = read_json(own) if own.is_file() else {}
+    record = {key: value for key, value in record.items() if key not in _OWN_ENTRIES}
+    # A folder's path is of no use to others, and shows something of the machine.
     name = folder.resolve().name if Path(request.source).expanduser().exists() else request.source
-    recorded = found.pop("texts", "papers" if own.is_file() else "any")
+    recorded = record.pop("texts", "papers" if own.is_file() else "any")
     texts = known.texts or recorded
     digest = {}
     for path in (
@@ -178,12 +178,12 @@ def card(request: ImportSettings, folder: Path, known: published.Known) -> dict[
             with path.open("rb") as file:
                 digest["imported_sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
     return {
-        **found,
-        "method": known.method or found.get("method"),
+        **record,
+        "method": known.method or record.get("method"),
         "similarity": known.similarity,
         **({"transport": known.transport} if known.transport else {}),
         **({"texts": texts} if texts != "papers" else {}),
-        "base_model": found.get("base_model") or name,
+        "base_model": record.get("base_model") or name,
         "imported_from": name,
         **digest,
     }

@@ -2,9 +2,9 @@
 
 This file lies beside an exported model, and ``transformers`` runs it with
 ``trust_remote_code=True``. Without it the model does not load, since the backbone's last layer
-alone is another vector. The state of each token is mixed alike,
+alone is another vector. The states of each token are mixed by the same weights,
 ``sum_l softmax(mix)_l h_l`` with the embeddings' states as ``h_0``, so the vector of a text is
-``last_hidden_state[:, 0]``, and ``pooler_output`` too.
+``last_hidden_state[:, 0]``, which is ``pooler_output`` too.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 
 class LayerMixConfig(PretrainedConfig):
-    """The configuration of the backbone, as plain values, and what other libraries ask for."""
+    """The configuration of the backbone, as plain values, and entries that libraries read."""
 
     model_type = "sciembed_layer_mix"
 

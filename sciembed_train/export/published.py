@@ -1,4 +1,4 @@
-"""How a model is used that does not say so itself: by its name, by the user's word, never guessed.
+"""How a model without a record is used: by its name or the user's options, never guessed.
 
 Importing this module imports no torch.
 """
@@ -14,10 +14,10 @@ from typing import Any, Literal
 from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
 from sciembed_train.errors import UserError
 
-# What the vectors of sentences are compared by, and those of whole texts.
 log = logging.getLogger("sciembed_train")
 
 
+# Similarities of sentence vectors, and of the vectors of whole texts.
 OF_SENTENCES = ("best_match", "transport")
 OF_TEXTS = ("euclidean", "cosine")
 
@@ -27,8 +27,9 @@ class Published:
     """How the models of a method are used as published.
 
     Args:
-        names: what their names look like, in a hub name or a place in the hub's cache.
-        pooling, similarity: how their vectors are made and compared.
+        names: pattern of their names, in a hub name or a path in the hub's cache.
+        pooling: how their vectors are computed.
+        similarity: what they are compared by.
         texts: ``papers``, ``sentences``, or ``any`` text.
         separator: what joins title and abstract; a model that was trained on running text has
             never seen a separator inside one.
@@ -42,7 +43,7 @@ class Published:
 
 
 # DeCLUTR: Giorgi et al. (2021), section 3.1. SPECTER: Cohan et al. (2020), section 2. The others
-# are of Aspire, Mysore et al. (2022): the sentence encoder that aligns, tsAspire and otAspire.
+# are of Aspire, Mysore et al. (2022): its sentence encoder, tsAspire and otAspire.
 METHODS: dict[str, Published] = {
     "declutr": Published(r"johngiorgi(/|--)declutr-[\w.-]+", "mean", "cosine", "any", "space"),
     "specter": Published(
@@ -64,7 +65,7 @@ METHODS: dict[str, Published] = {
 # sentence-transformers compares by cosine where a folder of its own names nothing.
 _LIBRARY_DEFAULT = "cosine"
 TEMPERATURES = (
-    "Aspire's transport models were trained with 5000, which makes all sentences weigh the same; "
+    "Aspire's transport models were trained with 5000, which gives all sentences the same weight; "
     "its released demo has 1"
 )
 
@@ -86,8 +87,8 @@ class ImportSettings:
         temperature: of optimal transport, where nothing records it: 5000 as Aspire trained, 1 as in
             its demo.
         max_length: tokens of a text, special ones included.
-        base: of an Aspire run, the folder or name of the model it was made from, instead of the one
-            that its run_info.json names.
+        base: of an Aspire run, the folder or name of its base model, instead of the one that its
+            run_info.json names.
         overwrite: replace an earlier import or export.
     """
 
@@ -104,7 +105,7 @@ class ImportSettings:
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a source, from the command line, its folder or its name; else None."""
+    """How a source is used, from the options, its folder or its name; None where unknown."""
 
     method: str | None
     pooling: str | None
@@ -114,7 +115,7 @@ class Known:
 
 
 def published_as(*names: Any) -> str | None:
-    """The method of the published model that one of the names is of; the first name counts most."""
+    """The method of the published model with one of these names; the first match counts."""
     for name in names:
         for method, published in METHODS.items():
             if re.search(published.names, str(name or "")):
@@ -123,27 +124,27 @@ def published_as(*names: Any) -> str | None:
 
 
 def what_is_known(request: ImportSettings, folder: Path) -> Known:
-    """Method, pooling and similarity: the command line's first, then the folder's, then the name's.
+    """Method, pooling and similarity: from the options, else the folder, else the name.
 
     Raises:
-        UserError: a recorded file is malformed, or what is known does not go together.
+        UserError: a recorded file is malformed, or the values do not fit together.
     """
     from sciembed_train.encoder.io.load_backbone import checked_config
     from sciembed_train.encoder.io.model_metadata import read_metadata
 
-    given = METHODS.get(request.method or "")
-    recorded = read_metadata(folder, request.pooling or (given and given.pooling))
+    requested = METHODS.get(request.method or "")
+    recorded = read_metadata(folder, request.pooling or (requested and requested.pooling))
     method, similarity = request.method, recorded.similarity
     if recorded.pooling is None and method is None:
         method = published_as(request.source, folder)
-        # What the configuration names may be the model this one was fine-tuned from; that is
-        # used as its base was, unless its folder says otherwise.
+        # The configuration may name the base that this model was fine-tuned from. It is used as
+        # its base is, unless its folder records something else.
         base = checked_config(recorded.backbone).name_or_path
-        told = request.pooling and request.similarity
-        if method is None and not told and (method := published_as(base)) is not None:
+        complete = request.pooling and request.similarity
+        if method is None and not complete and (method := published_as(base)) is not None:
             log.warning(
-                f"{request.source}: its configuration names {base}, so it is used as models of "
-                f"{method} are. Where it is another model made from that one, give --method, or "
+                f"{request.source}: its configuration names {base}, so it is used like the models "
+                f"of {method}. If it is another model made from that one, give --method, or "
                 "--pooling and --similarity."
             )
     elif recorded.pooling is not None and not (folder / "sciembed.json").is_file():
@@ -153,14 +154,14 @@ def what_is_known(request: ImportSettings, folder: Path) -> Known:
     pooling = recorded.pooling or request.pooling or (published and published.pooling)
     similarity = (
         request.similarity
-        or (given and given.similarity)
+        or (requested and requested.similarity)
         or similarity
         or (published and published.similarity)
     )
     transport = transport_of(request, similarity, recorded.transport)
     if pooling and similarity and gives_sentence_vectors(pooling) != (similarity in OF_SENTENCES):
         raise UserError(
-            f"{request.source}: pooling {pooling} and similarity {similarity} do not go together: "
+            f"{request.source}: pooling {pooling} and similarity {similarity} do not fit together: "
             f"{' and '.join(OF_SENTENCES)} compare the vectors of sentences (pooling sentences), "
             "euclidean and cosine one vector of a text. Give --pooling and --similarity."
         )
@@ -170,10 +171,11 @@ def what_is_known(request: ImportSettings, folder: Path) -> Known:
 def transport_of(
     request: ImportSettings, similarity: str | None, recorded: dict[str, Any] | None
 ) -> dict[str, float] | None:
-    """Settings of optimal transport where papers are compared by it; ``--temperature`` comes first.
+    """Settings of optimal transport where papers are compared by it; ``--temperature`` wins.
 
     Raises:
-        UserError: the temperature is neither recorded nor given, or given for something else.
+        UserError: the temperature is neither recorded nor an option, or is an option of a model
+            that is compared by something else.
     """
     from sciembed_train.losses.transport import TransportSettings
 

@@ -7,13 +7,13 @@ import torch
 
 from sciembed_train import cli
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-from sciembed_train.export import aspire_layout
-from sciembed_train.export.aspire_layout import export_aspire, is_aspire
 from sciembed_train.export.aspire_run import load_aspire
-from sciembed_train.export.export_folder import ExportError
+from sciembed_train.export.layouts import aspire_layout
+from sciembed_train.export.layouts.aspire_layout import is_aspire
+from sciembed_train.export.verification import ExportError
 from sciembed_train.inference.matching import Matcher
 from sciembed_train.text.input_format import InputFormat
-from tests.export.test_aspire_layout import disturbed, refused
+from tests.helpers.aspire_models import disturbed, export_aspire, refused
 
 OT = {
     "model_name": "miswordbienc",
@@ -193,7 +193,7 @@ def test_a_user_may_name_what_papers_are_compared_by(bert, tiny_bert, tmp_path, 
     to = ("--to", tmp_path / "m")
     assert "geoml_reach is 2.0" in refused(capsys, run, *to)
     unknown = write_run(tmp_path / "u", bert, tiny_bert, {**OT, "score_aggregation": "cosine"})
-    assert "'cosine', which does not say how" in refused(capsys, unknown, *to)
+    assert "'cosine', which does not record how" in refused(capsys, unknown, *to)
     for source in (run, unknown):
         given = ["import", str(source), "--similarity", "best_match", "--quiet", "--overwrite"]
         assert cli.main([*given, "--to", str(tmp_path / "m")]) == 0

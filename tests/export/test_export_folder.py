@@ -9,8 +9,10 @@ import torch
 
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.errors import UserError
-from sciembed_train.export import export_folder
-from sciembed_train.export.export_folder import ExportError, export_encoder, probe_texts
+from sciembed_train.export import library_vectors
+from sciembed_train.export.export_folder import export_encoder
+from sciembed_train.export.layouts import plain_layout
+from sciembed_train.export.verification import ExportError, probe_texts
 from sciembed_train.text.input_format import InputFormat
 from tests.helpers.masked_models import write_masked_lm
 
@@ -277,7 +279,7 @@ def test_a_half_precision_encoder_is_exported_in_fp32_and_not_changed(tiny_bert,
 @pytest.mark.parametrize("what", ["weights", "pooling", "length", "tokenizer"])
 def test_a_wrong_export_is_noticed_and_removed(what, tiny_bert, tmp_path, monkeypatch):
     pytest.importorskip("sentence_transformers")
-    save, layout = Encoder.save, export_folder.write_layout
+    save, layout = Encoder.save, plain_layout.write_sentence_transformers
 
     def spoil_save(self, folder, record=None):
         save(self, folder, record)
@@ -302,7 +304,7 @@ def test_a_wrong_export_is_noticed_and_removed(what, tiny_bert, tmp_path, monkey
         layout(folder, dim=dim, pooling=pooling, max_length=max_length, similarity=similarity)
 
     monkeypatch.setattr(Encoder, "save", spoil_save)
-    monkeypatch.setattr(export_folder, "write_layout", spoil_layout)
+    monkeypatch.setattr(plain_layout, "write_sentence_transformers", spoil_layout)
     with pytest.raises(ExportError, match="removed"):
         export_encoder(encoder_of(tiny_bert), tmp_path / "sub" / "m", CARD)
     assert list((tmp_path / "sub").iterdir()) == []
@@ -312,10 +314,10 @@ def test_a_failed_replacement_leaves_the_earlier_export(tiny_bert, tmp_path, mon
     export_encoder(encoder_of(tiny_bert), tmp_path / "m", CARD)
     before = contents(tmp_path / "m")
 
-    def fail(encoder, folder):
+    def fail(self, encoder, folder, record):
         raise ExportError("no")
 
-    monkeypatch.setattr(export_folder, "verify", fail)
+    monkeypatch.setattr(plain_layout.PlainLayout, "verify", fail)
     with pytest.raises(ExportError):
         export_encoder(encoder_of(tiny_bert), tmp_path / "m", {}, overwrite=True)
     assert contents(tmp_path / "m") == before
@@ -352,7 +354,12 @@ def test_the_same_encoder_is_exported_to_the_same_bytes(tiny_bert, tmp_path):
 def test_without_sentence_transformers_the_comparison_is_reported_missing(
     tiny_bert, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(export_folder.importlib.util, "find_spec", lambda name: None)
+    find_spec = library_vectors.importlib.util.find_spec
+    monkeypatch.setattr(
+        library_vectors.importlib.util,
+        "find_spec",
+        lambda name, *args: None if name == "sentence_transformers" else find_spec(name, *args),
+    )
     differences = export_encoder(encoder_of(tiny_bert), tmp_path / "m", CARD)
     assert differences["SentenceTransformer"] is None
     assert differences["AutoModel"] is not None
@@ -429,7 +436,7 @@ def test_the_card_has_metadata_and_what_was_counted(tiny_bert, tmp_path):
     assert "| seed | 7 |" in body
     assert "0f0f0f" in body
     assert "title and abstract in, one vector" in body
-    assert "a smaller Euclidean distance are more alike" in body
+    assert "a smaller Euclidean distance are more similar" in body
     assert "Cosine gives other rankings" in body
     assert "fill-mask" not in body
     assert "[SEP]" in body

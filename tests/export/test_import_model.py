@@ -133,10 +133,10 @@ def test_a_folder_that_does_not_say_how_it_is_used_is_refused_until_it_is_told(
 ):
     to = ("--to", tmp_path / "m")
     said = refused(capsys, declutr, *to)
-    assert "does not say how its vectors are pooled" in said
+    assert "does not record how its vectors are pooled" in said
     assert "--method declutr or specter" in said
     said = refused(capsys, declutr, *to, "--pooling", "mean")
-    assert "does not say how its vectors are compared" in said
+    assert "does not record how its vectors are compared" in said
     assert not (tmp_path / "m").exists()
     assert run(declutr, *to, "--pooling", "mean", "--similarity", "cosine", "--quiet") == 0
     assert record_of(tmp_path / "m")["method"] is None

@@ -113,8 +113,8 @@ def test_the_sentence_embedder_reads_single_sentences_and_its_card_runs(hub, tmp
     assert (record["similarity"], record["texts"]) == ("euclidean", "sentences")
     card = (tmp_path / "m" / "README.md").read_text()
     assert "a sentence in, one vector" in card
-    assert "sentences with a smaller Euclidean distance are more alike" in card
-    assert "One sentence as it stands, by itself." in card
+    assert "sentences with a smaller Euclidean distance are more similar" in card
+    assert "One sentence as it is, by itself." in card
     assert "whole abstracts are a different task" in " ".join(card.split())
     encoder = Encoder.load(tmp_path / "m")
     blocks = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
@@ -147,7 +147,7 @@ def test_pooling_and_similarity_that_do_not_go_together_are_refused(hub, tmp_pat
         ("--pooling", "mean", "--similarity", "best_match"),
         ("--method", "tsaspire", "--similarity", "euclidean"),
     ):
-        assert "do not go together" in refused(capsys, source, to, *words)
+        assert "do not fit together" in refused(capsys, source, to, *words)
     words = ("--pooling", "cls", "--similarity", "cosine", "--temperature", 5)
     assert "not compared by optimal transport" in refused(capsys, source, to, *words)
     change(source / "config.json", _name_or_path="x")

@@ -8,8 +8,9 @@ import torch
 from sciembed_train import cli
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.io.encoder_checkpoint import describe
-from sciembed_train.export import code_folder
-from sciembed_train.export.export_folder import ExportError, export_encoder
+from sciembed_train.export.export_folder import export_encoder
+from sciembed_train.export.layouts import control_codes_layout
+from sciembed_train.export.verification import ExportError
 from sciembed_train.text.input_format import FORMATS
 
 CARD = {"method": "multitask", "seed": 7, "base_model": "somebody/some-bert"}
@@ -67,14 +68,14 @@ def test_plain_models_give_the_vectors_of_the_codes_without_any_code_file(base, 
 
 def test_a_table_of_positions_is_turned_by_the_prefix():
     table = torch.arange(7.0)[:, None]
-    assert code_folder.turned(table, 2, 1)[:, 0].tolist() == [0, 1, 3, 2, 4, 5, 6]
-    assert code_folder.turned(table, 0, 2)[:, 0].tolist() == [2, 0, 1, 3, 4, 5, 6]
+    assert control_codes_layout.turned(table, 2, 1)[:, 0].tolist() == [0, 1, 3, 2, 4, 5, 6]
+    assert control_codes_layout.turned(table, 0, 2)[:, 0].tolist() == [2, 0, 1, 3, 4, 5, 6]
 
 
 def test_an_export_whose_positions_are_not_turned_is_not_left_behind(
     tiny_bert, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(code_folder, "turned", lambda table, first, prefix: table)
+    monkeypatch.setattr(control_codes_layout, "turned", lambda table, first, prefix: table)
     with pytest.raises(ExportError, match=r"AutoModel \(\[CLF\]\) computes other embeddings"):
         export_encoder(coded(tiny_bert), tmp_path / "model", CARD)
     assert list(tmp_path.iterdir()) == []

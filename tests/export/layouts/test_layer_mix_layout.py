@@ -11,8 +11,10 @@ from safetensors.torch import load_file, save_file
 from sciembed_train import cli
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.io.encoder_checkpoint import describe
-from sciembed_train.export import mix_folder
-from sciembed_train.export.export_folder import ExportError, export_encoder
+from sciembed_train.export.export_folder import export_encoder
+from sciembed_train.export.layouts import layer_mix_layout
+from sciembed_train.export.run_custom_code import with_custom_codes
+from sciembed_train.export.verification import ExportError
 from sciembed_train.inference.embedding import open_encoder
 from sciembed_train.inference.options import EmbedSettings
 from sciembed_train.text.input_format import InputFormat
@@ -44,7 +46,7 @@ def bert(tiny_bert, tmp_path_factory):
 
 
 def run_reader(folder, texts):
-    return mix_folder.with_custom_code(folder, texts)[1]
+    return with_custom_codes([folder / "hf"], texts)[0][1]
 
 
 def test_every_library_gives_the_mixed_vector_or_refuses(bert):
@@ -224,7 +226,7 @@ def test_a_part_that_gives_another_vector_is_noticed_and_removed(
     what, message, tiny_bert, tmp_path, monkeypatch
 ):
     pytest.importorskip("sentence_transformers")
-    write = mix_folder.write_parts
+    write = layer_mix_layout.write_parts
 
     def spoil(encoder, folder, similarity):
         write(encoder, folder, similarity)
@@ -241,7 +243,7 @@ def test_a_part_that_gives_another_vector_is_noticed_and_removed(
             for name in ("config.json", "model.safetensors"):
                 shutil.copyfile(backbone / name, place / name)
 
-    monkeypatch.setattr(mix_folder, "write_parts", spoil)
+    monkeypatch.setattr(layer_mix_layout, "write_parts", spoil)
     with pytest.raises(ExportError, match=message):
         export_encoder(mixing(tiny_bert), tmp_path / "sub" / "m", CARD)
     assert list((tmp_path / "sub").iterdir()) == []

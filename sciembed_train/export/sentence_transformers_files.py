@@ -23,12 +23,14 @@ MODES = {
     "weightedmean": "pooling_mode_weightedmean_tokens",
     "lasttoken": "pooling_mode_lasttoken",
 }
-# In the place of a pooling's name; older versions show it in small letters.
+# Instead of a pooling's name; older versions show it in small letters.
 REFUSED = "none: this model has a vector for each sentence of a paper, see its README.md"
 REFUSED_POOLING = "none: this model has a pooling of its own, see its README.md"
 
 
-def write_layout(folder: Path, *, dim: int, pooling: str, max_length: int, similarity: str) -> None:
+def write_sentence_transformers(
+    folder: Path, *, dim: int, pooling: str, max_length: int, similarity: str
+) -> None:
     """Add the sentence-transformers files to a folder that holds the backbone.
 
     Args:
@@ -42,7 +44,7 @@ def write_layout(folder: Path, *, dim: int, pooling: str, max_length: int, simil
     _write_pooling(folder / "1_Pooling", dim, pooling)
 
 
-def write_mix_layout(
+def write_layer_mix(
     folder: Path,
     *,
     dim: int,
@@ -85,8 +87,8 @@ def write_mix_layout(
 def write_refusal(folder: Path, dim: int, reason: str = REFUSED) -> None:
     """Make sentence-transformers refuse a folder whose vectors none of its modules makes.
 
-    Without ``modules.json`` it would make a model that takes the mean over all tokens, and say
-    so in a line of its log at most. No module of its own gives several vectors of a text. A
+    Without ``modules.json`` it would make a model that takes the mean over all tokens, with one
+    line in its log at most. No module of its own gives several vectors of a text. A
     pooling that it does not know makes every version refuse, with or without
     ``trust_remote_code``, in words that are shown. (Tried with 4.1, 5.7 and 6.2. No pooling at
     all: 5.7 and 6.2 take the mean. The transformer alone: loads, and `encode` ends in a KeyError.

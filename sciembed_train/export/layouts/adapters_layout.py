@@ -1,9 +1,9 @@
 """The folder of an encoder with adapters: AdapterHub's files, and a whole model for each format.
 
-The backbone alone would give other vectors and say nothing. So it lies in ``base/``, for users of
-the library ``adapters``, which put one of ``adapters/`` into it, or all of them and one of
-``fusion/``; and everybody else takes ``hf/CODE``, with a model type and a code file of its own,
-which refuses to load without it.
+The backbone alone would give other vectors without a warning. So it lies in ``base/``, for users
+of the library ``adapters``, which loads one of ``adapters/`` into it, or all of them and one of
+``fusion/``. Without that library ``hf/CODE`` is loaded, with a model type and a code file of its
+own, which refuses to load without its code.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor
@@ -31,14 +30,17 @@ from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.format_reader import BASE_PLACE
 from sciembed_train.encoder.io.load_backbone import quiet_transformers
 from sciembed_train.encoder.unpadded.bert import why_not_unpadded
-from sciembed_train.export.mix_folder import ASKED
-from sciembed_train.export.pooled import pooled
-from sciembed_train.export.sentence_transformers_layout import write_layout
+from sciembed_train.export.layouts.layer_mix_layout import COMMON_KEYS
+from sciembed_train.export.layouts.plain_layout import PlainLayout, save_encoder
+from sciembed_train.export.library_vectors import custom_code_vectors, model_vectors
+from sciembed_train.export.model_card import card_metadata, card_values, render_card
+from sciembed_train.export.sentence_transformers_files import write_sentence_transformers
+from sciembed_train.export.verification import check_refused, compare, probe_texts
 from sciembed_train.text.input_format import FORMATS
 
-CODE = Path(__file__).with_name("adapted_model.py")
-# What `adapted_model.py` computes, as the library's configuration says it.
-_WRITTEN = {
+CODE = Path(__file__).parents[1] / "adapted_model.py"
+# What `adapted_model.py` computes, by the names of the library's configuration.
+_SUPPORTED = {
     "mh_adapter": False,
     "output_adapter": True,
     "cross_adapter": False,
@@ -57,13 +59,64 @@ _WRITTEN = {
 }
 
 
+class AdaptersLayout(PlainLayout):
+    """``base/``, ``adapters/``, ``fusion/`` and ``hf/``."""
+
+    def write(self, encoder: Encoder, folder: Path, record: dict[str, Any]) -> None:
+        """See `ExportLayout`."""
+        save_encoder(encoder, folder, record)
+        write_parts(encoder, folder, record["similarity"])
+
+    def verify(
+        self, encoder: Encoder, folder: Path, record: dict[str, Any]
+    ) -> dict[str, float | None]:
+        """See `ExportLayout`."""
+        formats = adapters_of(encoder).settings.formats
+        parts = sorted(f"hf/{path.name}" for path in (folder / "hf").glob("*"))
+        check_refused(folder, ("", *parts), "its adapter")
+        texts = probe_texts(encoder)
+        vectors = {"AutoModel and adapters": with_adapterhub(encoder, folder, texts)}
+        if why_no_own_code(encoder) is None:
+            folders = [folder / "hf" / FORMATS[name] for name in formats]
+            vectors["AutoModel with trust_remote_code"] = custom_code_vectors(
+                encoder, folders, texts, str(encoder.pooling.sentence_transformers_mode)
+            )
+        expected = [encoder.encode_texts(texts, format=name) for name in formats]
+        return {
+            library: max(
+                compare(f"{library} ({FORMATS[name]})", "embeddings", actual, wanted)
+                for name, actual, wanted in zip(formats, per_format, expected, strict=True)
+            )
+            for library, per_format in vectors.items()
+        }
+
+    def describe(self, encoder: Encoder, record: dict[str, Any], name: str) -> str:
+        """See `ExportLayout`."""
+        settings = adapters_of(encoder).settings
+        trained = sum(p.numel() for p in encoder.parameters() if p.requires_grad)
+        shown = "proximity" if "proximity" in settings.formats else settings.formats[0]
+        values = {
+            **card_values(encoder, record, name),
+            "formats": {format: FORMATS[format] for format in settings.formats},
+            "format_reader": "adapter",
+            "shown_code": FORMATS[shown],
+            "whole_models": why_no_own_code(encoder) is None,
+            "fusion": settings.fusion,
+            "adapter_codes": [FORMATS[format] for format in settings.adapted],
+            "adapter_config": settings.config,
+            "parameters_each": trained // len(settings.formats),
+        }
+        return render_card(
+            "adapters.md.jinja", card_metadata(record, sentence_transformers=False), values
+        )
+
+
 def why_no_own_code(encoder: Encoder) -> str | None:
     """Why there is no whole model for each format; None where there is."""
-    settings = adapters_of(encoder).settings
-    config = configuration(settings)
-    odd = [key for key, value in _WRITTEN.items() if config.get(key) != value]
+    config = configuration(adapters_of(encoder).settings)
+    odd = [key for key, value in _SUPPORTED.items() if config.get(key) != value]
     if config.architecture is not None or odd or not isinstance(config["reduction_factor"], int):
-        return f"adapters {settings.config} are run by the library alone"
+        return f"adapters {adapters_of(encoder).settings.config} are run by the library alone"
     reason = why_not_unpadded(encoder.backbone)
     return None if reason is None else f"only BERT's family is written so, and its {reason}"
 
@@ -81,9 +134,9 @@ def write_parts(encoder: Encoder, folder: Path, similarity: str) -> None:
     backbone = encoder.backbone_config()
     for key in ("architectures", "transformers_version", "dtype"):
         backbone.pop(key, None)
-    settings = adapters_of(encoder).settings
+    names = adapters_of(encoder).settings.formats
     state = encoder.backbone.state_dict()
-    for name in settings.formats:
+    for name in names:
         place = folder / "hf" / FORMATS[name]
         place.mkdir(parents=True)
         for path in sorted((folder / BASE_PLACE).iterdir()):
@@ -96,19 +149,20 @@ def write_parts(encoder: Encoder, folder: Path, similarity: str) -> None:
         }
         down = next(key for key in tensors if key.endswith("adapter_down.0.weight"))
         config: dict[str, Any] = {
-            **_named("Adapted"),
-            **{key: getattr(encoder.backbone.config, key, None) for key in ASKED},
+            **_model_names("Adapted"),
+            **{key: getattr(encoder.backbone.config, key, None) for key in COMMON_KEYS},
             "bottleneck": len(tensors[down]),
             "task_format": name,
             "backbone": backbone,
         }
+        settings = adapters_of(encoder).settings
         if settings.fusion is not None:
             values = any(key.endswith("fusion.value.weight") for key in tensors)
-            config |= _named("Fused")
+            config |= _model_names("Fused")
             config |= {"adapters": len(settings.adapted), "values": values}
         (place / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         save_file(tensors, place / "model.safetensors", metadata={"format": "pt"})
-        write_layout(
+        write_sentence_transformers(
             place,
             dim=encoder.dim,
             pooling=str(encoder.pooling.sentence_transformers_mode),
@@ -117,8 +171,8 @@ def write_parts(encoder: Encoder, folder: Path, similarity: str) -> None:
         )
 
 
-def _named(kind: str) -> dict[str, Any]:
-    """What a configuration says of its model in the code file."""
+def _model_names(kind: str) -> dict[str, Any]:
+    """The entries of a configuration that name its model in the code file."""
     return {
         "architectures": [f"{kind}Model"],
         "auto_map": {
@@ -131,9 +185,8 @@ def _named(kind: str) -> dict[str, Any]:
 
 def _renamed(encoder: Encoder, state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     """The backbone's tensors and those of a format, by the names that the code file gives them."""
-    reader = adapters_of(encoder)
-    settings = reader.settings
-    own = {k: v for k, v in state.items() if reader.is_base(k)}
+    settings = adapters_of(encoder).settings
+    own = {k: v for k, v in state.items() if adapters_of(encoder).is_base(k)}
     parts = {f".adapters.{FORMATS[name]}.": "."}
     if settings.fusion is not None:
         fusion = fusion_code(settings, name)
@@ -147,7 +200,7 @@ def _renamed(encoder: Encoder, state: dict[str, Tensor], name: str) -> dict[str,
 def with_adapterhub(
     encoder: Encoder, folder: Path, texts: Sequence[str]
 ) -> list[Float[Tensor, "N D"]]:
-    """Embeddings as a user of the library ``adapters`` gets them, by each format's in turn."""
+    """Embeddings as a user of the library ``adapters`` gets them, for each format."""
     from transformers import AutoModel, AutoTokenizer
 
     adapters = library()
@@ -158,43 +211,12 @@ def with_adapterhub(
     settings = adapters_of(encoder).settings
     for name in settings.adapted:
         model.load_adapter(str(folder / ADAPTERS_PLACE / FORMATS[name]))
-    found = []
+    vectors = []
     for name in settings.formats:
         setup = FORMATS[name]
         if settings.fusion is not None:
             model.load_adapter_fusion(str(folder / FUSION_PLACE / setup), set_active=False)
             setup = adapters.Fuse(*fusion_code(settings, name).split(","))
         with adapters.AdapterSetup(setup):
-            found.append(library_vectors(encoder, model, tokenizer, texts))
-    return found
-
-
-def library_vectors(
-    encoder: Encoder, model: Any, tokenizer: Any, texts: Sequence[str]
-) -> Float[Tensor, "N D"]:
-    """Embeddings by a model of transformers as it stands, pooled as the encoder does."""
-    vectors = []
-    with torch.inference_mode():
-        # Two at a time, so that padding takes part.
-        for start in range(0, len(texts), 2):
-            pair = list(texts[start : start + 2])
-            batch = tokenizer(pair, padding=True, truncation=True, return_tensors="pt")
-            hidden = model.eval()(**batch).last_hidden_state
-            vectors.append(pooled(encoder, hidden, batch["attention_mask"]))
-    return torch.cat(vectors).float().clone()
-
-
-def loads_without_warning(folder: Path) -> str | None:
-    """Which part but the base a plain ``AutoModel`` would load; none should."""
-    from transformers import AutoModel
-
-    for place in (folder, *sorted((folder / "hf").glob("*"))):
-        try:
-            with quiet_transformers():
-                AutoModel.from_pretrained(
-                    str(place), local_files_only=True, trust_remote_code=False
-                )
-        except (OSError, ValueError):
-            continue
-        return "the folder itself" if place == folder else f"hf/{place.name}"
-    return None
+            vectors.append(model_vectors(encoder, model, tokenizer, texts))
+    return vectors

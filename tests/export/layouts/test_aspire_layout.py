@@ -10,11 +10,11 @@ from sciembed_train import cli
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.io.encoder_checkpoint import describe
 from sciembed_train.errors import UserError
-from sciembed_train.export import aspire_layout
-from sciembed_train.export.aspire_layout import export_aspire
 from sciembed_train.export.aspire_run import load_aspire
-from sciembed_train.export.export_folder import ExportError
+from sciembed_train.export.layouts import aspire_layout
+from sciembed_train.export.verification import ExportError
 from sciembed_train.text.input_format import InputFormat
+from tests.helpers.aspire_models import disturbed, export_aspire, refused
 from tests.helpers.masked_models import write_masked_lm
 
 CARD = {"method": "cocite", "base_model": "somebody/some-bert"}
@@ -40,14 +40,6 @@ class Published(nn.Module):
         return mixed[:, 0]
 
 
-def disturbed(module):
-    draw = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=draw), alpha=0.1)
-    return module
-
-
 @pytest.fixture
 def published(tiny_bert, tmp_path):
     """A folder as released, and the model whose it is."""
@@ -59,13 +51,6 @@ def published(tiny_bert, tmp_path):
     positions = {"bert_encoder.embeddings.position_ids": torch.arange(512)[None]}
     torch.save({**model.state_dict(), **positions}, folder / "model_cur_best.pt")
     return folder, model
-
-
-def refused(capsys, *args):
-    assert cli.main(["import", *map(str, args)]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    return error
 
 
 def vectors_of(model, tokenizer_folder):

@@ -10,8 +10,12 @@ from safetensors.torch import load_file, save_file
 from sciembed_train import cli
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.io.encoder_checkpoint import describe
-from sciembed_train.export import export_folder, multi_vector
-from sciembed_train.export.export_folder import ExportError, export_encoder
+from sciembed_train.export.export_folder import export_encoder
+from sciembed_train.export.layouts import sentences_layout
+from sciembed_train.export.library_vectors import sentence_transformers_refuses
+from sciembed_train.export.sentence_probe import probe_papers
+from sciembed_train.export.sentence_transformers_files import REFUSED
+from sciembed_train.export.verification import ExportError
 from sciembed_train.inference.matching import Matcher
 from sciembed_train.text.input_format import InputFormat
 
@@ -94,8 +98,8 @@ def test_without_the_modules_it_would_have_made_a_mean_of_all_tokens(exported, t
         str(bare), device="cpu", local_files_only=True
     )
     assert model.encode(["word1"]).shape == (1, encoder.dim)
-    assert multi_vector.sentence_transformers_refuses(bare) is False
-    assert multi_vector.sentence_transformers_refuses(folder) is True
+    assert sentence_transformers_refuses(bare, REFUSED) is False
+    assert sentence_transformers_refuses(folder, REFUSED) is True
 
 
 def test_it_loads_here_with_its_record_and_nothing_of_this_machine(exported, tiny_bert):
@@ -222,13 +226,13 @@ def test_a_folder_that_gives_something_else_is_noticed_and_removed(
     what, message, tiny_bert, tmp_path, monkeypatch
 ):
     pytest.importorskip("sentence_transformers")
-    write = export_folder.write_refusal
+    write = sentences_layout.write_refusal
 
     def spoiled(folder, dim):
         write(folder, dim)
         spoil(folder, what)
 
-    monkeypatch.setattr(export_folder, "write_refusal", spoiled)
+    monkeypatch.setattr(sentences_layout, "write_refusal", spoiled)
     with pytest.raises(ExportError, match=message):
         export_encoder(several(tiny_bert), tmp_path / "sub" / "m", TS)
     assert list((tmp_path / "sub").iterdir()) == []
@@ -250,8 +254,8 @@ def test_a_record_that_does_not_say_how_papers_are_compared_is_a_defect(tiny_ber
 
 def test_the_probe_has_papers_of_every_kind(tiny_bert):
     encoder = several(tiny_bert, max_length=512)
-    counts = [len(rows) for rows in encoder.encode_sentences(multi_vector.probe_papers())]
-    given = [len(sentences) for _, sentences in multi_vector.probe_papers()]
+    counts = [len(rows) for rows in encoder.encode_sentences(probe_papers())]
+    given = [len(sentences) for _, sentences in probe_papers()]
     assert given[0] == 0
     assert any(0 < count < number for count, number in zip(counts, given, strict=True))
     assert counts[1] == given[1] > 1

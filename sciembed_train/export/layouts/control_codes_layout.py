@@ -1,16 +1,16 @@
 """The folder of an encoder that reads control codes: a plain model for each format.
 
-The vector is the state of the code, which stands behind ``[CLS]``; what other libraries take is
-the first token's. A layer tells places apart by their positions alone, so in ``hf/CODE`` the code
-comes first, and the table of positions is turned with it: the code has the position it was trained
-at, and so has ``[CLS]`` behind it. The tokenizer puts both before every text; no code file is
-needed. ``base/`` is what was trained, for this program.
+The vector is the state of the code, which follows ``[CLS]``; other libraries take the first
+token's. A layer tells positions apart by their embeddings alone, so in ``hf/CODE`` the code comes
+first, and the table of positions is turned with it: the code has the position it was trained at,
+and so has ``[CLS]`` behind it. The tokenizer puts both before every text; no code file is needed.
+``base/`` is what was trained, for this program.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,66 @@ from torch import Tensor
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.format_reader import BASE_PLACE
 from sciembed_train.encoder.unpadded.bert import UNPADDED_TYPES, why_not_unpadded
-from sciembed_train.export.card_usage import of_formats
-from sciembed_train.export.sentence_transformers_layout import write_layout
+from sciembed_train.export.layouts.plain_layout import PlainLayout, save_encoder
+from sciembed_train.export.library_vectors import (
+    sentence_transformers_vectors,
+    transformers_vectors,
+)
+from sciembed_train.export.model_card import card_metadata, card_values, render_card
+from sciembed_train.export.sentence_transformers_files import write_sentence_transformers
+from sciembed_train.export.verification import (
+    check_refused,
+    compare_where_installed,
+    probe_texts,
+)
 from sciembed_train.text.input_format import FORMATS
 
 _TABLE = "embeddings.position_embeddings.weight"
 _SPECIAL = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+
+
+class ControlCodesLayout(PlainLayout):
+    """``base/``, and a plain model for each format in ``hf/``."""
+
+    def write(self, encoder: Encoder, folder: Path, record: dict[str, Any]) -> None:
+        """See `ExportLayout`."""
+        save_encoder(encoder, folder, record)
+        write_parts(encoder, folder, record["similarity"])
+
+    def verify(
+        self, encoder: Encoder, folder: Path, record: dict[str, Any]
+    ) -> dict[str, float | None]:
+        """See `ExportLayout`."""
+        check_refused(folder, ("",), "its control code")
+        differences: dict[str, float | None] = {}
+        if why_no_whole_models(encoder) is not None:
+            return differences
+        texts = probe_texts(encoder)
+        for name, code in FORMATS.items():
+            model, expected = folder / "hf" / code, encoder.encode_texts(texts, format=name)
+            ids = probe_ids(encoder, texts, code)
+            vectors = {
+                "AutoModel": transformers_vectors(encoder, model, texts, ids),
+                "SentenceTransformer": sentence_transformers_vectors(model, texts),
+            }
+            for library, actual in vectors.items():
+                own = compare_where_installed(f"{library} ({code})", actual, expected)
+                largest = differences.get(library) or 0.0
+                differences[library] = None if own is None else max(own, largest)
+        return differences
+
+    def describe(self, encoder: Encoder, record: dict[str, Any], name: str) -> str:
+        """See `ExportLayout`."""
+        values = {
+            **card_values(encoder, record, name),
+            "formats": FORMATS,
+            "format_reader": "code",
+            "shown_code": FORMATS["proximity"],
+            "whole_models": why_no_whole_models(encoder) is None,
+        }
+        return render_card(
+            "control_codes.md.jinja", card_metadata(record, sentence_transformers=False), values
+        )
 
 
 def why_no_whole_models(encoder: Encoder) -> str | None:
@@ -57,7 +111,7 @@ def write_parts(encoder: Encoder, folder: Path, similarity: str) -> None:
         shutil.copyfile(base / "config.json", place / "config.json")
         save_file(state, place / "model.safetensors", metadata={"format": "pt"})
         _tokenizer(encoder, code).save_pretrained(str(place))
-        write_layout(
+        write_sentence_transformers(
             place,
             dim=encoder.dim,
             pooling="cls",
@@ -110,72 +164,3 @@ def probe_ids(encoder: Encoder, texts: Sequence[str], code: str) -> list[list[in
     return [
         [number, *row] for row in encoder.tokenizer.rows(texts, encoder.settings.max_length - 1)
     ]
-
-
-def card(encoder: Encoder) -> Iterator[str]:
-    """The lines of the sections "Formats", "Folders" and "Use"."""
-    whole = why_no_whole_models(encoder) is None
-    yield from of_formats(
-        list(FORMATS),
-        "Every text is read with the code of what its vector is for before it, a token whose last\n"
-        "state is the vector. The code of a format that no task of the training had is untrained.",
-        "code",
-    )
-    yield "## Folders"
-    yield ""
-    yield "| | |"
-    yield "|---|---|"
-    yield (
-        f"| `{BASE_PLACE}/` | what was trained, with a token for each code. As a plain model it "
-        "gives other vectors: `[CLS]`, the code, the text, and the second token's state it is |"
-    )
-    if whole:
-        yield (
-            "| `hf/CODE/` | a plain model for transformers and sentence-transformers, whose "
-            "tokenizer puts the code before every text; the first token's state is the vector |"
-        )
-    yield "| this folder | for sciembed_train, which reads `sciembed.json` |"
-    yield ""
-    yield "## Use"
-    yield ""
-    if whole:
-        yield from _usage(encoder)
-    yield "With sciembed_train:"
-    yield ""
-    yield (
-        "    ./train embed --model FOLDER --format-token '[PRX]' --input papers.jsonl "
-        "--to vectors.npy"
-    )
-    yield ""
-
-
-def _usage(encoder: Encoder) -> Iterator[str]:
-    separator = (
-        "[tokenizer.sep_token]" if encoder.settings.input_format.separator == "sep" else "' '"
-    )
-    join = f"{separator.strip('[]')}.join(part for part in (p['title'], p['abstract']) if part)"
-    papers = 'papers = [{"title": "A first title", "abstract": "What the paper says."}]'
-    place = 'folder = "PATH_OF_THIS_MODEL/hf/[PRX]"'
-    yield "```python"
-    yield "from transformers import AutoModel, AutoTokenizer"
-    yield ""
-    yield place
-    yield "tokenizer = AutoTokenizer.from_pretrained(folder)"
-    yield "model = AutoModel.from_pretrained(folder).eval()"
-    yield papers
-    yield f"texts = [{join} for p in papers]"
-    yield 'batch = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")'
-    yield "embeddings = model(**batch).last_hidden_state[:, 0]"
-    yield "```"
-    yield ""
-    yield "```python"
-    yield "from sentence_transformers import SentenceTransformer"
-    yield ""
-    yield place
-    yield "model = SentenceTransformer(folder)"
-    yield "tokenizer = model.tokenizer"
-    yield papers
-    yield f"texts = [{join} for p in papers]"
-    yield "embeddings = model.encode(texts)"
-    yield "```"
-    yield ""

@@ -8,12 +8,18 @@ from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.io.encoder_checkpoint import describe
 from sciembed_train.errors import UserError
-from sciembed_train.export.adapterhub import export_adapter
-from sciembed_train.export.export_folder import ExportError
+from sciembed_train.export.export_layout import write_export
+from sciembed_train.export.layouts import adapterhub_layout
+from sciembed_train.export.layouts.adapterhub_layout import AdapterHubLayout
+from sciembed_train.export.verification import ExportError
 from tests.helpers.adapter_models import stir
 
 pytest.importorskip("adapters")
 TEXTS = ["word1 word2 word3", "word4 " * 700, "word5"]
+
+
+def export_adapter(encoder, folder, adapter):
+    return write_export(AdapterHubLayout(adapter), encoder, folder, {})
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +74,8 @@ def test_an_adapter_of_fused_ones_is_not_written_by_itself(tiny_bert, tmp_path):
 
 
 def test_an_adapter_that_gives_other_vectors_leaves_nothing_behind(encoder, tmp_path, monkeypatch):
-    from sciembed_train.export import adapterhub
-
-    vectors = adapterhub.library_vectors
-    monkeypatch.setattr(adapterhub, "library_vectors", lambda *given: vectors(*given) + 1e-3)
+    vectors = adapterhub_layout.model_vectors
+    monkeypatch.setattr(adapterhub_layout, "model_vectors", lambda *args: vectors(*args) + 1e-3)
     with pytest.raises(ExportError, match="computes other embeddings"):
         export_adapter(encoder, tmp_path / "one", "proximity")
     assert list(tmp_path.iterdir()) == []

@@ -14,9 +14,10 @@ from sciembed_train import cli
 from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.io.encoder_checkpoint import describe
-from sciembed_train.export import adapter_folder
-from sciembed_train.export.export_folder import ExportError, export_encoder
+from sciembed_train.export.export_folder import export_encoder
+from sciembed_train.export.layouts import adapters_layout
 from sciembed_train.export.run_custom_code import with_custom_codes
+from sciembed_train.export.verification import ExportError
 from sciembed_train.text.input_format import FORMATS
 from tests.helpers.adapter_models import WIDE, stir
 
@@ -52,7 +53,7 @@ def test_every_library_gives_the_format_s_vector_or_refuses(bert):
     again = Encoder.load(folder)
     places = [folder / "hf" / code for code in FORMATS.values()]
     found = [vectors for _, vectors in with_custom_codes(places, TEXTS)]
-    library = adapter_folder.with_adapterhub(encoder, folder, TEXTS)
+    library = adapters_layout.with_adapterhub(encoder, folder, TEXTS)
     for name, one, other in zip(FORMATS, found, library, strict=True):
         expected = encoder.encode_texts(TEXTS, format=name)
         assert (expected - plain).abs().max() > 0.5  # what must not be given
@@ -193,9 +194,11 @@ def test_the_card_s_code_gives_the_vectors(tiny_bert, bert, tmp_path, pooling):
         encoder = adapted(tiny_bert, pooling=pooling, max_length=12)
     export_encoder(encoder, folder, CARD)
     card = (folder / "README.md").read_text()
-    expected = encoder.encode_texts(
-        [encoder.compose("A first title", "What the paper says.")], format="proximity"
-    )
+    texts = [
+        encoder.compose("A first title", "What the paper says."),
+        encoder.compose("A title without an abstract", None),
+    ]
+    expected = encoder.encode_texts(texts, format="proximity")
     blocks = [part.split("```")[0] for part in card.split("```python\n")[1:]]
     assert len(blocks) == 3
     env = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"}
@@ -207,8 +210,9 @@ def test_the_card_s_code_gives_the_vectors(tiny_bert, bert, tmp_path, pooling):
             [sys.executable, "-P", "-c", code], env=env, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
-        found = torch.load(tmp_path / str(number), weights_only=True)
-        assert (found - expected).abs().max() < 1e-5
+        vectors = torch.load(tmp_path / str(number), weights_only=True)
+        assert vectors.shape == expected.shape
+        assert (vectors - expected).abs().max() < 1e-5
 
 
 def test_other_configurations_have_no_whole_models_and_say_so(tiny_bert, tmp_path):
@@ -217,11 +221,11 @@ def test_other_configurations_have_no_whole_models_and_say_so(tiny_bert, tmp_pat
     assert set(differences) == {"AutoModel and adapters"}
     assert not (tmp_path / "model" / "hf").exists()
     assert "hf/" not in (tmp_path / "model" / "README.md").read_text()
-    assert "run by the library alone" in str(adapter_folder.why_no_own_code(encoder))
+    assert "run by the library alone" in str(adapters_layout.why_no_own_code(encoder))
 
 
 def test_an_export_that_gives_other_vectors_is_not_left_behind(tiny_bert, tmp_path, monkeypatch):
-    write = adapter_folder.write_parts
+    write = adapters_layout.write_parts
 
     def wrongly(encoder, folder, similarity):
         write(encoder, folder, similarity)
@@ -232,7 +236,7 @@ def test_an_export_that_gives_other_vectors_is_not_left_behind(tiny_bert, tmp_pa
         state[key][0] += 0.1
         save_file(state, path, metadata={"format": "pt"})
 
-    monkeypatch.setattr(adapter_folder, "write_parts", wrongly)
+    monkeypatch.setattr(adapters_layout, "write_parts", wrongly)
     with pytest.raises(ExportError, match=r"trust_remote_code \(\[RGN\]\) computes other"):
         export_encoder(adapted(tiny_bert, formats=("regression",)), tmp_path / "model", CARD)
     assert list(tmp_path.iterdir()) == []

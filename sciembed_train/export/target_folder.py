@@ -1,0 +1,78 @@
+"""The folder that an export is written to: checked first, and in place only when it is whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sciembed_train.errors import UserError
+
+
+def check_target(folder: Path, overwrite: bool, marker: str = "sciembed.json") -> None:
+    """Make the parent folder, and check that ``folder`` may be written.
+
+    Args:
+        folder: the target.
+        overwrite: whether an earlier export may be replaced.
+        marker: the file that an earlier export holds.
+
+    Raises:
+        UserError: it is a file, holds something, or cannot be made.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; give a folder that does not exist yet.")
+    if folder.is_dir() and any(folder.iterdir()):
+        if not overwrite:
+            raise UserError(
+                f"{folder}: exists and is not empty. Give another folder, or --overwrite to "
+                "replace it."
+            )
+        if not (folder / marker).is_file():
+            raise UserError(
+                f"{folder}: holds no {marker}, so it is no earlier export and is not "
+                "overwritten. Give another folder."
+            )
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder.parent}: cannot be made ({error.strerror}).") from error
+    if not os.access(folder.parent, os.W_OK):
+        raise UserError(f"{folder.parent}: is not writable. Give a folder elsewhere.")
+
+
+@contextmanager
+def partial_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside ``folder``, which takes its place when the block succeeds.
+
+    After an error nothing of it is left, and an earlier ``folder`` is as it was.
+    """
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        yield partial
+        put_in_place(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def write_errors(folder: Path) -> Iterator[None]:
+    """Raise what goes wrong while files are written as a UserError that names ``folder``."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror or error}).") from error
+
+
+def put_in_place(partial: Path, folder: Path) -> None:
+    """Give a finished folder its name; an earlier one of that name is removed last."""
+    if not folder.exists():
+        partial.rename(folder)
+        return
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    folder.rename(old)
+    partial.rename(folder)
+    shutil.rmtree(old)
