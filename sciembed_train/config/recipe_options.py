@@ -23,14 +23,13 @@ from sciembed_train.config.parser import (
 )
 from sciembed_train.config.recipes import CONFIG, find_recipe, split_recipes
 from sciembed_train.config.run_settings import RunSettings
-from sciembed_train.config.stand_ins import AnyMethod, Method
+from sciembed_train.config.stand_ins import NO_METHOD, Method
 from sciembed_train.config.trainer_settings import REFUSED, TrainerSettings
 from sciembed_train.encoder.settings import EncoderSettings
 from sciembed_train.sampling.data_settings import DataSettings
 
 # The sections of a recipe whose class it names, and where its arguments stand.
 CLASSES = ("model", "data.sampling")
-ANY = f"{AnyMethod.__module__}.{AnyMethod.__name__}"
 
 
 class Recipe(Settings):
@@ -91,7 +90,7 @@ class RecipeCommandLine(CommandLine):
         if trains:
             self.parser.add_argument("--model", type=Method, required=True)
         else:
-            self.parser.add_argument("--model", type=Method, default={"class_path": ANY})
+            self.parser.add_argument("--model", type=Method, default={"class_path": NO_METHOD})
         self.add(TrainerSettings, "trainer")
         self.add(RunSettings)
 
@@ -154,7 +153,7 @@ def preparing_part(path: Path) -> str:
     encoder = (model.get("init_args") or model).get("encoder")
     part = {
         "data": data,
-        "model": encoder and {"class_path": ANY, "init_args": {"encoder": encoder}},
+        "model": encoder and {"class_path": NO_METHOD, "init_args": {"encoder": encoder}},
     }
     return json.dumps({key: value for key, value in part.items() if value is not None})
 
@@ -179,7 +178,7 @@ def named_classes(argv: Sequence[str]) -> dict[str, type[Any]]:
         section = name.removesuffix(".class_path")
         if section in paths:
             paths[section] = value if equals else following
-    classes: dict[str, type[Any]] = {"model": AnyMethod}
+    classes: dict[str, type[Any]] = {"model": Method}
     for section, path in paths.items():
         module, _, name = path.rpartition(".")
         try:

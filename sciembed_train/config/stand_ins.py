@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from sciembed_train.encoder.settings import EncoderSettings
 from sciembed_train.optim_settings import OptimSettings
@@ -28,13 +28,10 @@ class StandIn(abc.ABCMeta):
 
 
 class Method(metaclass=StandIn):
-    """A training method."""
+    """A training method, with what every method has.
 
-    stands_for: ClassVar[tuple[str, ...]] = ("sciembed_train.methods.base.Method",)
-
-
-class AnyMethod(Method):
-    """What every method has; commands that train nothing read a recipe without one as this.
+    Commands that train nothing read a recipe that names no method as this, and a machine file may
+    stand before the recipe that names one.
 
     Args:
         encoder: backbone, pooling, length and input format.
@@ -43,11 +40,13 @@ class AnyMethod(Method):
             null for no limit.
     """
 
+    stands_for: ClassVar[tuple[str, ...]] = ("sciembed_train.methods.base.Method",)
+
     def __init__(
         self,
         encoder: EncoderSettings,
         optim: OptimSettings = OptimSettings(),  # noqa: B008 - frozen
-        max_tokens_per_backward: int | str | None = "auto",
+        max_tokens_per_backward: int | Literal["auto"] | None = "auto",
     ) -> None:
         self.encoder, self.optim = encoder, optim
         self.max_tokens_per_backward = max_tokens_per_backward
@@ -86,3 +85,7 @@ class Plugin(metaclass=StandIn):
         "lightning_fabric.plugins.precision.precision.Precision",
         "pytorch_lightning.plugins.layer_sync.LayerSync",
     )
+
+
+# The class path of a method that no recipe names.
+NO_METHOD = f"{Method.__module__}.{Method.__name__}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sciembed_train.config.recipe_options import Recipe
-from sciembed_train.config.stand_ins import AnyMethod
+from sciembed_train.config.stand_ins import NO_METHOD
 from sciembed_train.errors import UserError
 
 FP32 = 4  # bytes; weights, gradients and the vectors of a loss are exchanged in it
@@ -161,7 +161,7 @@ def of_recipe(recipe: Recipe, ranks: int) -> Iterator[Volume]:
     """
     model, data, trainer = (recipe.namespace[key] for key in ("model", "data", "trainer"))
     name = model.class_path.rpartition(".")[2]
-    if name == AnyMethod.__name__ or not recipe.backbone:
+    if model.class_path == NO_METHOD or not recipe.backbone:
         raise UserError(
             "doctor --gpus counts what a recipe exchanges; give one that names model.class_path "
             "and encoder.backbone: -c specter."

@@ -104,6 +104,8 @@ class RunConfiguration:
         self.model = recipe.namespace.model.clone()
         seed_everything(self.run.seed_everything, workers=True)
         check_strategy(self.trainer_settings)
+        if self.model.class_path == stand_ins.NO_METHOD:
+            raise UserError("model.class_path is missing. Give a recipe first: -c specter.")
         method = named_class(self.model.class_path, Method)
         check_monitors(self.run, method.validation_scores, f"the scores of {method.__name__}")
         self.world_size = probe(self.trainer_settings)

@@ -7,7 +7,7 @@ import pytest
 
 from sciembed_train.commands import prepare, show
 from sciembed_train.config.recipe_options import RecipeCommandLine, named_classes, split_recipes
-from sciembed_train.config.stand_ins import AnyMethod
+from sciembed_train.config.stand_ins import Method
 from sciembed_train.config.trainer_settings import TrainerSettings
 from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
 from sciembed_train.corpus.mining.triplet_mining import TripletMining
@@ -183,9 +183,17 @@ def test_recipes_are_split_from_the_other_words():
 
 
 def test_the_classes_that_words_and_recipes_name_are_found():
-    assert named_classes([]) == {"model": AnyMethod}
+    assert named_classes([]) == {"model": Method}
     found = named_classes(["-c", "declutr_small"])
     assert [kind.__name__ for kind in found.values()] == ["Declutr", "SpanSampling"]
     other = "sciembed_train.sampling.tasks.TaskSampling"
     found = named_classes(["-c", "declutr_small", "--data.sampling", other])
     assert found["data.sampling"].__name__ == "TaskSampling"
+
+
+def test_a_machine_file_may_stand_before_the_recipe():
+    line = RecipeCommandLine("fit", "", trains=True)
+    model = line.read(["-c", "machine/slurm", "-c", "specter"]).namespace.model
+    assert model.class_path == "sciembed_train.methods.specter.Specter"
+    other = line.read(["-c", "specter", "-c", "machine/slurm"]).namespace.model
+    assert model.as_dict() == other.as_dict()
