@@ -47,7 +47,7 @@ from benchmarks.texts import lines
 from sciembed_train.batch import PairBatch, SentencePairBatch, Sentences, TokenRows
 from sciembed_train.corpus.citations.citing_sentences import split_sentences
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-from sciembed_train.encoder.pooling import mean_ragged
+from sciembed_train.encoder.pooling.base import mean_of_ranges
 from sciembed_train.losses.transport import TransportSettings, sentence_distances
 from sciembed_train.losses.triplet import triplet_margin
 from sciembed_train.methods.aspire import Cocite
@@ -248,7 +248,7 @@ def padded_sentences(encoder: Encoder, rows: TokenRows, sentences: Sentences) ->
     ids = rows.ids.new_full(mask.shape, encoder.tokenizer.pad_id).masked_scatter(mask, rows.ids)
     hidden = encoder.backbone(input_ids=ids, attention_mask=mask.long()).last_hidden_state
     states = hidden[mask].index_select(0, sentences.positions(rows.lengths).to(DEVICE))
-    return mean_ragged(states, sentences.lengths.to(DEVICE))
+    return mean_of_ranges(states, sentences.lengths.to(DEVICE))
 
 
 class LossAlone:

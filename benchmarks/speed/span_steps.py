@@ -19,7 +19,7 @@ from torch import Tensor
 from sciembed_train import optim
 from sciembed_train.batch import SpanBatch, TokenRows
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.encoder.pooling import mean_padded
+from sciembed_train.encoder.pooling.token_mean import mean_of_rows
 from sciembed_train.losses.contrastive import nt_xent
 from sciembed_train.losses.masked_lm import masked_lm
 from sciembed_train.methods.heldout.heldout_spans import span_vectors
@@ -46,7 +46,7 @@ def padded(encoder: Encoder, batch: SpanBatch, everywhere: bool = False) -> tupl
     anchors = batch.rows.select(batch.anchor.cpu())
     hidden, mask = _padded_states(encoder, anchors)
     near, near_mask = _padded_states(encoder, batch.rows.select(batch.positive.flatten().cpu()))
-    vectors = torch.cat([mean_padded(hidden, mask), mean_padded(near, near_mask)])
+    vectors = torch.cat([mean_of_rows(hidden, mask), mean_of_rows(near, near_mask)])
     if not len(batch.masked):
         return vectors, torch.zeros((), device=encoder.device)
     # Anchors are the batch's first rows, so a position in it is one in them.

@@ -113,8 +113,8 @@ def test_a_saved_adapter_is_where_training_begins(saved, tiny_bert, copied, kept
     # Saved as [PRX], loaded as [QRY].
     assert torch.equal(vectors(model, "[QRY]"), vectors(backbone, "[PRX]"))
     assert not torch.equal(vectors(model, "[PRX]"), vectors(backbone, "[PRX]"))
-    assert {n for n, p in model.named_parameters() if p.requires_grad} == made.names
-    assert len(made.names) == 4 * 8
+    assert {n for n, p in model.named_parameters() if p.requires_grad} == made.tensor_names
+    assert len(made.tensor_names) == 4 * 8
 
 
 def test_an_adapter_of_a_model_with_heads_is_read(saved, tiny_bert, tmp_path):

@@ -12,8 +12,8 @@ from sciembed_train.encoder.adapters.adapter_settings import (
     one_forward,
 )
 from sciembed_train.encoder.adapters.format_adapters import FormatAdapters, fingerprint
-from sciembed_train.encoder.unpadded.attention import Layout
 from sciembed_train.encoder.unpadded.bert import Run, unpadded_states
+from sciembed_train.encoder.unpadded.layout import Layout
 from sciembed_train.errors import UserError
 from tests.helpers.adapter_models import (
     CODES,

@@ -208,7 +208,7 @@ def test_a_saved_encoder_is_loaded_with_its_fusions_and_training_goes_on(trained
     assert again.settings.adapters == encoder.settings.adapters
     assert torch.equal(again(rows, PLACES), encoder(rows, PLACES))
     # Given in place of what the folder says: one of them, over two adapters.
-    assert Encoder.load(folder, adapters=AdapterSettings(config=WIDE)).adapters is not None
+    assert Encoder.load(folder, adapters=AdapterSettings(config=WIDE)).format_reader.reads_formats
     start = {"proximity": str(folder / "fusion" / "[PRX]")}
     wanted = AdapterSettings(("proximity",), WIDE, None, {}, "dynamic", tuple(FORMATS), start)
     one = Encoder(EncoderSettings(str(trained), "mean", adapters=wanted)).eval()

@@ -8,8 +8,8 @@ from torch import nn
 
 from sciembed_train.batch import TokenRows
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-from sciembed_train.encoder.unpadded.attention import Layout
 from sciembed_train.encoder.unpadded.bert import unpadded_positions, why_not_unpadded
+from sciembed_train.encoder.unpadded.layout import Layout
 
 # 2 to 512 tokens, several of equal length, out of order, several micro-batches at 700 tokens a
 # micro-batch.
