@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -82,8 +81,6 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder = EncoderSettings(args.backbone, max_length=args.longest, dropout=args.dropout)
     method: Any = Cocite(encoder, negatives="all", temperature=1.0)
-    method.manual_backward = lambda loss: loss.backward()
-    method.syncing_gradients = lambda yes: nullcontext()
     method.to(device)
     batch = drawn(args.pairs, args.longest)
     print(

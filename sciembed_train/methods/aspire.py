@@ -8,6 +8,7 @@ Shapes: ``B`` pairs of this rank, ``N`` pairs of all ranks, ``D`` width.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 from jaxtyping import Float
@@ -20,14 +21,15 @@ from sciembed_train.encoder.pooling.base import pooling_class
 from sciembed_train.errors import UserError
 from sciembed_train.losses.similarity import euclidean
 from sciembed_train.losses.triplet import triplet_margin
-from sciembed_train.methods.base import Loss, MaxTokensPerBackward, Method, full_precision
-from sciembed_train.methods.engine.gradient_cache import MicroBatchEmbeddings, cached_gradients
+from sciembed_train.methods.base import MaxTokensPerBackward, Method
+from sciembed_train.methods.engine.gradient_cache import GradientCache, MicroBatchEmbeddings
 from sciembed_train.methods.heldout.heldout_triplets import (
     VALIDATION_SCORES,
     HeldOutTriplets,
     own_places,
 )
 from sciembed_train.methods.in_batch_negatives import against_candidates, outside_pairs
+from sciembed_train.methods.loss import Loss, full_precision
 from sciembed_train.optim_settings import OptimSettings
 
 
@@ -119,26 +121,27 @@ class Cocite(Method):
 
     def gradients(self, batch: PairBatch, micro_batches: list[PairBatch]) -> dict[str, Tensor]:
         """Gradients of the mean over the pairs of all ranks."""
+        cache = GradientCache(self.passes, self._encode, partial(self._in_batch_loss, batch=batch))
+        means = cache.gradients(batch.step, micro_batches)
+        return {name: mean * len(batch) for name, mean in means.items()}
 
-        def meet(anchors: Tensor, positives: Tensor) -> Loss:
-            others = positives if self.negatives == "local" else distributed.gather(positives)
-            losses = (
-                self._one(anchors, positives, others, batch)
-                if self.negatives == "one"
-                else self._all(anchors, positives, others, batch)
-            )
-            void = (batch.negative < 0) | (batch.negative == own_places(batch))
-            shares = {"active_share": losses > 0, "void_share": void}
-            parts = {name: share.to(losses.dtype).mean() for name, share in shares.items()}
-            return Loss(losses.mean(), parts)
-
-        found = cached_gradients(self, batch.step, micro_batches, self._represent, meet)
-        return {name: part * len(batch) for name, part in found.items()}
-
-    def _represent(self, micro_batch: PairBatch) -> MicroBatchEmbeddings:
+    def _encode(self, micro_batch: PairBatch) -> MicroBatchEmbeddings:
         vectors = full_precision(self.encoder(micro_batch.rows))
         columns = vectors[micro_batch.anchor], vectors[micro_batch.positive]
         return MicroBatchEmbeddings(columns, vectors.new_zeros(()), {})
+
+    def _in_batch_loss(self, anchors: Tensor, positives: Tensor, batch: PairBatch) -> Loss:
+        """Mean over the pairs of this rank, compared with the positives of all."""
+        others = positives if self.negatives == "local" else distributed.gather(positives)
+        losses = (
+            self._one(anchors, positives, others, batch)
+            if self.negatives == "one"
+            else self._all(anchors, positives, others, batch)
+        )
+        void = (batch.negative < 0) | (batch.negative == own_places(batch))
+        shares = {"active_share": losses > 0, "void_share": void}
+        parts = {name: share.to(losses.dtype).mean() for name, share in shares.items()}
+        return Loss(losses.mean(), parts)
 
     def _one(
         self, anchors: Tensor, positives: Tensor, others: Tensor, batch: PairBatch
@@ -176,12 +179,3 @@ class Cocite(Method):
         first = int(own_places(batch)[0]) if local else 0
         pair = batch.excluded[:, 1] - first
         return every - int(((pair >= 0) & (pair < every)).sum()) / len(batch)
-
-    def split(self, batch: PairBatch, tokens: int | None) -> list[PairBatch]:
-        """The batch in micro-batches of whole pairs; they still meet."""
-        return batch.split(tokens)
-
-    def settings(self) -> dict[str, object]:
-        """The constructor's arguments as plain values."""
-        own = ("margin", "negatives", "temperature", "mix_lr")
-        return {**super().settings(), **{name: getattr(self, name) for name in own}}

@@ -30,8 +30,8 @@ from sciembed_train.losses.transport import (
     transport,
 )
 from sciembed_train.losses.triplet import triplet_margin
-from sciembed_train.methods.base import Loss, MaxTokensPerBackward, Method, full_precision
-from sciembed_train.methods.engine.gradient_cache import MicroBatchEmbeddings, cached_gradients
+from sciembed_train.methods.base import MaxTokensPerBackward, Method
+from sciembed_train.methods.engine.gradient_cache import GradientCache, MicroBatchEmbeddings
 from sciembed_train.methods.heldout.heldout_sentence_pairs import (
     VALIDATION_SCORES,
     HeldOutSentences,
@@ -40,6 +40,7 @@ from sciembed_train.methods.heldout.heldout_sentence_pairs import (
     sentences_there,
 )
 from sciembed_train.methods.heldout.heldout_triplets import own_places
+from sciembed_train.methods.loss import Loss, full_precision
 from sciembed_train.optim_settings import OptimSettings
 
 
@@ -178,7 +179,7 @@ class SentenceCocite(Method):
     ) -> dict[str, Tensor]:
         """Gradients of the mean over the pairs of all ranks."""
 
-        def meet(anchors: Tensor, positives: Tensor) -> Loss:
+        def in_batch_loss(anchors: Tensor, positives: Tensor) -> Loss:
             others = distributed.gather(positives)
             (counts,) = on_device(anchors.device, batch.sentences.counts)
             # Where there is no negative the first slot is compared, and does not count.
@@ -190,7 +191,7 @@ class SentenceCocite(Method):
                 batch,
             )
 
-        def represent(micro_batch: SentencePairBatch) -> MicroBatchEmbeddings:
+        def encode(micro_batch: SentencePairBatch) -> MicroBatchEmbeddings:
             vectors = full_precision(
                 self.encoder.sentence_vectors(micro_batch.rows, micro_batch.sentences)
             )
@@ -198,8 +199,9 @@ class SentenceCocite(Method):
             columns = texts[micro_batch.anchor], texts[micro_batch.positive]
             return MicroBatchEmbeddings(columns, vectors.new_zeros(()), {})
 
-        found = cached_gradients(self, batch.step, micro_batches, represent, meet)
-        return {name: part * len(batch) for name, part in found.items()}
+        cache = GradientCache(self.passes, encode, in_batch_loss)
+        means = cache.gradients(batch.step, micro_batches)
+        return {name: mean * len(batch) for name, mean in means.items()}
 
     def _loss(
         self, anchor: Texts, positive: Texts, negative: Texts, batch: SentencePairBatch
@@ -283,20 +285,6 @@ class SentenceCocite(Method):
     def negatives_per_anchor(self, batch: SentencePairBatch) -> float:
         """One of each pair that has one."""
         return (batch.negative >= 0).double().mean().item()
-
-    def split(self, batch: SentencePairBatch, tokens: int | None) -> list[SentencePairBatch]:
-        """The batch in micro-batches of whole pairs; they still meet."""
-        return batch.split(tokens)
-
-    def settings(self) -> dict[str, Any]:
-        """The constructor's arguments as plain values."""
-        own = ("attention_temperature", "margin", "aligned_anchor")
-        return {
-            **super().settings(),
-            **{name: getattr(self, name) for name in own},
-            "objectives": asdict(self.objectives),
-            "transport": self.transport and self.transport.as_dict(),
-        }
 
 
 def _at(

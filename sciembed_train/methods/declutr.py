@@ -9,6 +9,7 @@ masked tokens, ``D`` width.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -21,13 +22,14 @@ from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.losses.contrastive import nt_xent
 from sciembed_train.losses.masked_lm import masked_lm
-from sciembed_train.methods.base import Loss, MaxTokensPerBackward, Method, full_precision
-from sciembed_train.methods.engine.gradient_cache import MicroBatchEmbeddings, cached_gradients
+from sciembed_train.methods.base import MaxTokensPerBackward, Method
+from sciembed_train.methods.engine.gradient_cache import GradientCache, MicroBatchEmbeddings
 from sciembed_train.methods.heldout.heldout_spans import (
     VALIDATION_SCORES,
     HeldOutSpans,
     span_vectors,
 )
+from sciembed_train.methods.loss import Loss, full_precision
 from sciembed_train.optim_settings import OptimSettings
 
 
@@ -144,14 +146,13 @@ class Declutr(Method):
         here = torch.full((1,), len(batch.labels), device=batch.labels.device)
         count = distributed.sum_over_ranks(here).clamp(min=1)
 
-        def represent(micro_batch: SpanBatch) -> MicroBatchEmbeddings:
-            return self._represent(micro_batch, count)
+        encode = partial(self._encode, count=count)
+        in_batch_loss = self._in_batch_loss if self.contrastive_weight else None
+        cache = GradientCache(self.passes, encode, in_batch_loss)
+        means = cache.gradients(batch.step, micro_batches)
+        return {name: mean * len(batch) for name, mean in means.items()}
 
-        meet = self._meet if self.contrastive_weight else None
-        found = cached_gradients(self, batch.step, micro_batches, represent, meet)
-        return {name: part * len(batch) for name, part in found.items()}
-
-    def _represent(self, micro_batch: SpanBatch, count: Int[Tensor, " 1"]) -> MicroBatchEmbeddings:
+    def _encode(self, micro_batch: SpanBatch, count: Int[Tensor, " 1"]) -> MicroBatchEmbeddings:
         """Unit vectors of the spans, and the micro-batch's part of the mean over ``count``
         tokens."""
         parts: dict[str, Tensor] = {}
@@ -167,7 +168,9 @@ class Declutr(Method):
         spans = span_vectors(vectors, micro_batch) if self.contrastive_weight else ()
         return MicroBatchEmbeddings(spans, local, parts)
 
-    def _meet(self, anchors: Float[Tensor, "A D"], positives: Float[Tensor, "A D"]) -> Loss:
+    def _in_batch_loss(
+        self, anchors: Float[Tensor, "A D"], positives: Float[Tensor, "A D"]
+    ) -> Loss:
         """Mean NT-Xent of this rank's 2A rows against the 2N rows of all ranks (eq. 2 and 3)."""
         loss = nt_xent(
             anchors,
@@ -184,12 +187,3 @@ class Declutr(Method):
         """All rows of all ranks but itself and its partner, where they are compared."""
         rows = 2 * len(batch.anchor) * distributed.world_size()
         return float(rows - 2) if self.contrastive_weight else 0.0
-
-    def split(self, batch: SpanBatch, tokens: int | None) -> list[SpanBatch]:
-        """The batch in micro-batches of whole documents; their spans still all meet."""
-        return batch.split(tokens)
-
-    def settings(self) -> dict[str, object]:
-        """The constructor's arguments as plain values."""
-        own = ("temperature", "contrastive_weight", "mlm_weight", "reproduce")
-        return {**super().settings(), **{name: getattr(self, name) for name in own}}

@@ -16,11 +16,12 @@ from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.losses.similarity import euclidean
 from sciembed_train.losses.triplet import triplet_margin
-from sciembed_train.methods.base import Loss, MaxTokensPerBackward, Method, full_precision
+from sciembed_train.methods.base import MaxTokensPerBackward, Method
 from sciembed_train.methods.heldout.heldout_triplets import (
     VALIDATION_SCORES,
     HeldOutTriplets,
 )
+from sciembed_train.methods.loss import Loss, full_precision
 from sciembed_train.optim_settings import OptimSettings
 
 
@@ -83,11 +84,3 @@ class Specter(Method):
     ) -> Float[Tensor, " B"]:
         """Loss of each triplet."""
         return triplet_margin(euclidean(anchor, positive), euclidean(anchor, negative), self.margin)
-
-    def split(self, batch: TripletBatch, tokens: int | None) -> list[TripletBatch]:
-        """The batch in micro-batches of whole triplets."""
-        return batch.split(tokens)
-
-    def settings(self) -> dict[str, object]:
-        """The constructor's arguments as plain values."""
-        return {**super().settings(), "margin": self.margin}

@@ -31,8 +31,8 @@ from sciembed_train.errors import UserError
 from sciembed_train.losses.similarity import euclidean, unit
 from sciembed_train.losses.supervised_contrastive import supervised_contrastive
 from sciembed_train.losses.triplet import triplet_margin
-from sciembed_train.methods.base import Loss, MaxTokensPerBackward, Method, full_precision
-from sciembed_train.methods.engine.gradient_cache import MicroBatchEmbeddings, cached_gradients
+from sciembed_train.methods.base import MaxTokensPerBackward, Method
+from sciembed_train.methods.engine.gradient_cache import GradientCache, MicroBatchEmbeddings
 from sciembed_train.methods.heldout.heldout_tasks import (
     SCORES,
     VALIDATION_SCORES,
@@ -43,6 +43,7 @@ from sciembed_train.methods.heldout.heldout_tasks import (
     label_losses,
 )
 from sciembed_train.methods.in_batch_negatives import against_candidates, not_known_as_near
+from sciembed_train.methods.loss import Loss, full_precision
 from sciembed_train.optim_settings import OptimSettings
 from sciembed_train.text.input_format import FORMATS
 
@@ -203,34 +204,33 @@ class MultiTask(Method):
         (here,) = on_device(batch.rows.ids.device, sizes)
         every = distributed.sum_over_ranks(here).clamp(min=1)
         counts = {kind.name: count for kind, count in zip(self.tasks, every, strict=True)}
-        meeting = [kind for kind in self.tasks if self._meets(kind) and held.get(kind.name)]
+        compared = [kind for kind in self.tasks if self._compared(kind) and held.get(kind.name)]
 
-        def represent(micro_batch: TaskBatch) -> MicroBatchEmbeddings:
-            return self._represent(micro_batch, counts, meeting)
+        def encode(micro_batch: TaskBatch) -> MicroBatchEmbeddings:
+            return self._encode(micro_batch, counts, compared)
 
-        def meet(*columns: Tensor) -> Loss:
-            return self._meet(columns, micro_batches, counts, meeting)
+        def in_batch_loss(*columns: Tensor) -> Loss:
+            return self._in_batch_loss(columns, micro_batches, counts, compared)
 
-        names = {kind.name for kind in meeting}
-        found = cached_gradients(
-            self,
-            batch.step,
-            micro_batches,
-            represent,
-            meet if meeting else None,
+        names = {kind.name for kind in compared}
+        cache = GradientCache(
+            self.passes,
+            encode,
+            in_batch_loss if compared else None,
             lambda micro_batch: any(part.task in names for part in micro_batch.parts),
         )
+        means = cache.gradients(batch.step, micro_batches)
         logged = {"loss", *(f"{task}_loss" for task in held)}
-        return {name: part * len(batch) for name, part in found.items() if name in logged}
+        return {name: mean * len(batch) for name, mean in means.items() if name in logged}
 
-    def _meets(self, kind: TaskKind) -> bool:
+    def _compared(self, kind: TaskKind) -> bool:
         """Whether examples of a task are compared with others of the step."""
         return kind.contrastive or (kind.target == "triplet" and self.negatives == "all")
 
-    def _represent(
-        self, micro_batch: TaskBatch, counts: dict[str, Tensor], meeting: Sequence[TaskKind]
+    def _encode(
+        self, micro_batch: TaskBatch, counts: dict[str, Tensor], compared: Sequence[TaskKind]
     ) -> MicroBatchEmbeddings:
-        """Losses of the examples that need themselves alone, and vectors of those that meet."""
+        """Local losses of the examples, and vectors of those that are compared with others."""
         vectors = full_precision(encode(self.encoder, micro_batch.rows, micro_batch.formats))
         there = {part.task: part for part in micro_batch.parts}
         local = vectors.new_zeros(())
@@ -240,7 +240,7 @@ class MultiTask(Method):
             part = there.get(kind.name, _none_of(kind, vectors.device))
             if isinstance(part, TripletPart):
                 own = vectors[part.anchor], vectors[part.positive], vectors[part.negative]
-                if self._meets(kind):
+                if self._compared(kind):
                     columns[kind.name] = own
                     continue
                 near, far = euclidean(own[0], own[1]), euclidean(own[0], own[2])
@@ -254,21 +254,21 @@ class MultiTask(Method):
             loss = losses.sum() * distributed.world_size() / counts[kind.name]
             local = local + loss * self.weights.get(kind.name, 1.0)
             parts[f"{kind.name}_loss"] = loss.detach()
-        to_device = tuple(column for kind in meeting for column in columns[kind.name])
-        return MicroBatchEmbeddings(to_device, local, parts)
+        columns_of_tasks = tuple(column for kind in compared for column in columns[kind.name])
+        return MicroBatchEmbeddings(columns_of_tasks, local, parts)
 
-    def _meet(
+    def _in_batch_loss(
         self,
         columns: Sequence[Tensor],
         micro_batches: Sequence[TaskBatch],
         counts: dict[str, Tensor],
-        meeting: Sequence[TaskKind],
+        compared: Sequence[TaskKind],
     ) -> Loss:
         """Losses of the examples that are compared with each other, of all ranks."""
         left = list(columns)
         value = columns[0].new_zeros(())
         parts: dict[str, Tensor] = {}
-        for kind in meeting:
+        for kind in compared:
             if kind.target == "triplet":
                 anchors, positives, negatives = left[:3]
                 del left[:3]
@@ -314,20 +314,14 @@ class MultiTask(Method):
         return sum(size * (2 * size * every - 1) for size in sizes) / sum(sizes)
 
     def split(self, batch: TaskBatch, tokens: int | None) -> list[TaskBatch]:
-        """The batch in micro-batches of whole examples; what meets is not mixed with what does
-        not."""
-        meeting = {kind.name for kind in self.tasks if self._meets(kind)}
-        return batch.split(tokens, apart=meeting)
+        """The batch in micro-batches of whole examples; what is compared with others
+        is not mixed with what is not."""
+        compared = {kind.name for kind in self.tasks if self._compared(kind)}
+        return batch.split(tokens, apart=compared)
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments as plain values, and the tasks of the heads."""
-        own = ("weights", "margin", "negatives", "temperature", "head_dropout")
-        return {
-            **super().settings(),
-            **{name: getattr(self, name) for name in own},
-            "contrastive": asdict(self.contrastive),
-            "tasks": [asdict(kind) for kind in self.tasks],
-        }
+        return {**super().settings(), "tasks": [asdict(kind) for kind in self.tasks]}
 
 
 def _none_of(kind: TaskKind, device: torch.device) -> TripletPart | LabelPart:

@@ -35,18 +35,11 @@ from sciembed_train.sampling.data_settings import DataSettings
 from sciembed_train.sampling.plan import StepPlan
 from sciembed_train.text.tokenizer import TextTokenizer
 from sciembed_train.training import run_folder
-from sciembed_train.training.callbacks import (
-    Bar,
-    Lines,
-    MicroBatches,
-    RunCheckpoints,
-    Scores,
-    Signals,
-    higher_is_better,
-)
+from sciembed_train.training.callbacks.checkpoints import higher_is_better
+from sciembed_train.training.callbacks.run_callbacks import Output, run_callbacks
+from sciembed_train.training.callbacks.validation import HeldOutScores
 from sciembed_train.training.loggers import run_loggers
 from sciembed_train.training.recipe_corpus import check_sources, recipe_corpus, recipe_sampling
-from sciembed_train.training.report import Report
 from sciembed_train.training.run_metadata import training_metadata
 from sciembed_train.training.sampling_alignment import with_alignment
 from sciembed_train.training.trainer import (
@@ -185,7 +178,7 @@ class RunConfiguration:
 
     def _validation_settings(self) -> Mapping[str, Any]:
         return {
-            "callbacks": self._own_callbacks(),
+            "callbacks": [HeldOutScores(self.examples.dev), *self._own_callbacks()],
             "logger": False,
             "enable_checkpointing": False,
             "enable_progress_bar": False,
@@ -196,19 +189,23 @@ class RunConfiguration:
         assert folder is not None
         wanted = given.enable_progress_bar is not False and not run.quiet
         bar = wanted and sys.stderr.isatty()
-        callbacks: list[Callback] = [*self._own_callbacks(), Signals()]
-        callbacks.append(MicroBatches(self.write_config, run.quiet))
-        if not run.quiet:
-            callbacks += [Scores(), Bar() if bar else Lines()]
+        more: list[Callback] = self._own_callbacks()
         if run.early_stopping is not None:
-            callbacks.append(early_stopping(run.early_stopping))
-        monitor, every = run.checkpoint.monitor, run.checkpoint.every
-        callbacks += [
-            Report(folder, self.data.folder, monitor, every),
-            RunCheckpoints(folder, monitor, every),
-        ]
+            more.append(early_stopping(run.early_stopping))
         assert given.log_every_n_steps is not None
         log_every = min(given.log_every_n_steps, self.total)
+        callbacks = run_callbacks(
+            folder,
+            self.data,
+            monitor=run.checkpoint.monitor,
+            checkpoint_every=run.checkpoint.every,
+            log_every=log_every,
+            facts=self.facts(),
+            write_limit=self.write_config,
+            dry_run=run.memory_dry_run,
+            output=Output(run.quiet, bar),
+            more=more,
+        )
         return {
             "callbacks": callbacks,
             "logger": run_loggers(folder, self.name, run, given.logger),

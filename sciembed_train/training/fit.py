@@ -15,7 +15,7 @@ from sciembed_train.config.recipe_options import Recipe
 from sciembed_train.encoder.unpadded import compiled_layer
 from sciembed_train.methods.base import Method
 from sciembed_train.methods.engine import sharding
-from sciembed_train.training.callbacks import Interrupted
+from sciembed_train.training.callbacks.signals import Interrupted
 from sciembed_train.training.configuration import RunConfiguration, check_monitors
 from sciembed_train.training.resume import check_fits
 
@@ -49,8 +49,7 @@ def _train(run: RunConfiguration, folder: Path) -> int:
     if run.has_dev:  # some parts of a method, and so their scores, may be switched off
         scores = f"the scores of {type(method).__name__} with these settings"
         check_monitors(run.run, method.reported_scores, scores)
-    method.training_metadata = run.facts()
-    method.dry_run_largest = run.run.memory_dry_run
+    method.passes.seed = run.data.settings.seed
     if run.start is not None:
         made = check_fits(run.start, method, run.data, resuming=True)["global_step"]
         if made >= run.total:

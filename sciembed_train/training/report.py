@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -25,8 +25,9 @@ from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.summary import describe_report
 from sciembed_train.errors import UserError
 from sciembed_train.export.export_folder import versions
-from sciembed_train.methods.base import Method
-from sciembed_train.training.callbacks import Interrupted, higher_is_better, say
+from sciembed_train.training.callbacks.checkpoints import higher_is_better
+from sciembed_train.training.callbacks.console import print_line
+from sciembed_train.training.callbacks.signals import Interrupted
 from sciembed_train.training.curves import Curve, Point, figure
 from sciembed_train.training.run_folder import MetricsCsv
 
@@ -219,10 +220,14 @@ class Report(Callback):
         corpus: folder of its corpus.
         monitor: the validation score that says which step is the best.
         every: optimiser steps between two pages where no validation comes between.
+        facts: of the training data.
     """
 
-    def __init__(self, run: Path, corpus: Path, monitor: str, every: int) -> None:
+    def __init__(
+        self, run: Path, corpus: Path, monitor: str, every: int, facts: Mapping[str, Any]
+    ) -> None:
         self.run, self.corpus, self.monitor, self.every = run, corpus, monitor, every
+        self.facts = facts
         self._began = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -260,7 +265,7 @@ class Report(Callback):
     @rank_zero_only
     def _write(self, trainer: Trainer, pl_module: LightningModule, state: str) -> None:
         """Write the page, whole or not at all; a page is no reason to lose a run."""
-        facts = cast(Method, pl_module).training_metadata
+        facts = self.facts
         title = [
             self.run.name,
             f"{type(pl_module).__name__} from {facts.get('base_model', 'an unnamed encoder')}",
@@ -273,4 +278,4 @@ class Report(Callback):
             partial.write_bytes(text.encode("utf-8", "replace"))
             partial.replace(self.run / NAME)
         except Exception as error:  # whatever it is, it is told
-            say(f"{self.run / NAME} was not written: {type(error).__name__}: {error}")
+            print_line(f"{self.run / NAME} was not written: {type(error).__name__}: {error}")

@@ -13,6 +13,7 @@ from pytorch_lightning.strategies.strategy import Strategy
 from sciembed_train.config.trainer_settings import Precision, TrainerSettings
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.plan import StepPlan
+from sciembed_train.training.checkpoint_io import RunCheckpointIO
 from sciembed_train.training.strategies import (
     STRATEGIES,
     ShardedStrategy,
@@ -48,6 +49,7 @@ class RunTrainer(Trainer):
             kwargs["inference_mode"] = False
         super().__init__(precision=precision, accelerator=accelerator, strategy=made, **kwargs)
         keep_gradients_in_buckets(self.strategy)
+        self.strategy.checkpoint_io = RunCheckpointIO()
 
 
 def has_bf16(accelerator: str) -> bool:

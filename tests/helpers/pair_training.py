@@ -35,13 +35,14 @@ def train(
     sampling: str = "derangement",
     steps=3,
     dropout=0.0,
+    callbacks=(),
     **settings,
 ) -> dict:
     encoder = EncoderSettings(backbone, max_length=64, dropout=dropout)
     module = method(encoder, OPTIM, **settings)
     examples = DataSettings(sampling=CocitationSampling(sampling), corpus=corpus, batch_size=8)
     data = TrainingData.open(examples, backbone, 64)
-    return fitted(module.double(), data, steps)
+    return fitted(module.double(), data, steps, callbacks=[make(data) for make in callbacks])
 
 
 VARIANTS: dict[str, dict] = {

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from pytorch_lightning import Callback
 
+from sciembed_train.training.callbacks.signals import Signals
+
 ROOT = Path(__file__).resolve().parents[2]
 STEPS_PER_EPOCH, STEPS = 12, 48
 
@@ -23,7 +25,8 @@ class StopAt(Callback):
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if trainer.global_step == self.step - 1:
-            pl_module.stop_signal = int(signal.SIGTERM)
+            signals = next(own for own in trainer.callbacks if isinstance(own, Signals))
+            signals.received = int(signal.SIGTERM)
 
 
 class EndAt(Callback):

@@ -41,12 +41,12 @@ class MeanOfMeans(Spans):
 class DetachedGather(Spans):
     """Candidates that carry no gradient to the other ranks."""
 
-    def _meet(self, anchors, positives):
+    def _in_batch_loss(self, anchors, positives):
         there = distributed.gather
         if distributed.world_size() > 1:
             distributed.gather = distributed.gather_ragged
         try:
-            return super()._meet(anchors, positives)
+            return super()._in_batch_loss(anchors, positives)
         finally:
             distributed.gather = there
 

@@ -2,23 +2,25 @@
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 
 from sciembed_train import distributed
 from sciembed_train.encoder.encoder import EncoderSettings
-from sciembed_train.methods.base import Loss, Method
+from sciembed_train.methods.base import Method
 from sciembed_train.methods.heldout.heldout_triplets import HeldOutTriplets
+from sciembed_train.methods.loss import Loss
 from sciembed_train.methods.specter import Specter
 from sciembed_train.optim_settings import OptimSettings
 from sciembed_train.sampling.data_module import TrainingData
 from sciembed_train.sampling.data_settings import DataSettings
+from sciembed_train.training.callbacks.validation import HeldOutScores
 
 OPTIM = OptimSettings(lr=1e-2, schedule="constant", clip_norm=0.1)
 
@@ -93,7 +95,14 @@ def train(
     return {**found, "triplets": [batch.rows.ids.tolist() for batch in batches]}
 
 
-def fitted(module: Method, data: TrainingData, steps: int, strategy="ddp", **settings) -> dict:
+def fitted(
+    module: Method,
+    data: TrainingData,
+    steps: int,
+    strategy="ddp",
+    callbacks: Sequence[Callback] = (),
+    **settings,
+) -> dict:
     """What came of some steps, in this process or in those of the group it is in."""
     world = distributed.world_size()
     if world > 1:  # so that Lightning joins these processes and starts none
@@ -113,6 +122,7 @@ def fitted(module: Method, data: TrainingData, steps: int, strategy="ddp", **set
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        callbacks=[HeldOutScores(data.dev), *callbacks],
         **settings,
     )
     trainer.fit(module, data)

@@ -1,5 +1,4 @@
 import math
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -70,10 +69,7 @@ def test_a_cut_step_is_the_same_step(alone):
 
 def prepared(backbone, **settings):
     """A method outside a trainer, in float64."""
-    module = Cocite(EncoderSettings(backbone, max_length=16, dropout=0.0), **settings).double()
-    module.manual_backward = lambda loss: loss.backward()
-    module.syncing_gradients = lambda yes: warnings.catch_warnings()
-    return module
+    return Cocite(EncoderSettings(backbone, max_length=16, dropout=0.0), **settings).double()
 
 
 def batch(negative=(1, 3, 0, -1)):

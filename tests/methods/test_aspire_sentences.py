@@ -1,5 +1,4 @@
 import math
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -79,10 +78,7 @@ def test_a_cut_step_is_the_same_step(alone):
 def prepared(backbone, objectives, **settings):
     """A method outside a trainer, in float64."""
     encoder = EncoderSettings(backbone, "sentences", max_length=16, dropout=0.0)
-    module = SentenceCocite(encoder, Objectives(**objectives), **settings).double()
-    module.manual_backward = lambda loss: loss.backward()
-    module.syncing_gradients = lambda yes: warnings.catch_warnings()
-    return module
+    return SentenceCocite(encoder, Objectives(**objectives), **settings).double()
 
 
 SPANS = [[(1, 2), (3, 4)], [(0, 1), (1, 1), (4, 3)], [(2, 3)], [(1, 5), (6, 1)], [(0, 7)]]

@@ -1,3 +1,4 @@
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -12,12 +13,13 @@ from sciembed_train.errors import UserError
 from sciembed_train.losses.similarity import euclidean
 from sciembed_train.losses.triplet import triplet_margin
 from sciembed_train.methods.aspire import Cocite
-from sciembed_train.methods.base import Loss
 from sciembed_train.methods.declutr import Declutr
-from sciembed_train.methods.engine.throughput import useful_token_share
 from sciembed_train.methods.heldout.heldout_triplets import held_out_scores
+from sciembed_train.methods.loss import Loss
 from sciembed_train.methods.specter import Specter
 from sciembed_train.optim_settings import OptimSettings
+from sciembed_train.training.callbacks.checkpoint_metadata import CheckpointMetadata
+from sciembed_train.training.callbacks.throughput import useful_token_share
 from tests.helpers import training
 from tests.helpers.processes import run_ranks
 from tests.helpers.training import VARIANTS, Plain, difference, on_a_rank, small_corpus, train
@@ -156,8 +158,8 @@ def test_vectors_that_are_no_numbers_score_worst_and_are_not_left_out():
 def test_a_checkpoint_rebuilds_the_encoder_from_plain_values(tiny_bert, tmp_path):
     method = Specter(EncoderSettings(str(tiny_bert), max_length=40), OptimSettings(), margin=0.5)
     checkpoint = {"state_dict": method.state_dict()}
-    method.training_metadata = {"seed": 3}
-    method.on_save_checkpoint(checkpoint)
+    trainer = SimpleNamespace(global_step=0)
+    CheckpointMetadata({"seed": 3}).on_save_checkpoint(trainer, method, checkpoint)
     torch.save(checkpoint, tmp_path / "a.ckpt")
     loaded = torch.load(tmp_path / "a.ckpt", weights_only=True)
     assert loaded["hyper_parameters"]["margin"] == 0.5
@@ -195,14 +197,13 @@ def test_a_batch_of_another_step_is_a_defect(place):
 
 
 def test_useful_share_counts_the_slots_of_padded_pieces(tiny_bert):
-    lengths = [10, 2, 9, 3]
-    batch = random_batch(lengths, [(0, 1, 2), (3, 1, 0)])
+    lengths = torch.tensor([10, 2, 9, 3])
     settings = {"max_length": 20, "max_tokens_per_forward": 20}
     unpadded = Specter(EncoderSettings(str(tiny_bert), forward="unpadded", **settings))
     padded = Specter(EncoderSettings(str(tiny_bert), forward="padded", **settings))
-    assert useful_token_share(unpadded.encoder, [batch]) == 1.0
+    assert useful_token_share(unpadded.encoder, [lengths]) == 1.0
     # Sorted and cut at 20 slots: (10, 9) and (3, 2).
-    assert useful_token_share(padded.encoder, [batch]) == pytest.approx(24 / (20 + 6))
+    assert useful_token_share(padded.encoder, [lengths]) == pytest.approx(24 / (20 + 6))
 
 
 def test_a_half_precision_step_that_overflows_is_counted_and_changes_nothing(place):

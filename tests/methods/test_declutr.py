@@ -1,5 +1,4 @@
 import math
-import warnings
 
 import numpy as np
 import pytest
@@ -168,10 +167,7 @@ def test_pieces_that_do_not_meet_are_encoded_once(place, weight, times, monkeypa
 def prepared(backbone, dropout=0.0, **settings):
     """A method outside a trainer, in float64."""
     encoder = EncoderSettings(backbone, pooling="mean", max_length=64, dropout=dropout)
-    module = Declutr(encoder, **settings).double()
-    module.manual_backward = lambda loss: loss.backward()
-    module.syncing_gradients = lambda yes: warnings.catch_warnings()
-    return module
+    return Declutr(encoder, **settings).double()
 
 
 def first_batch(corpus, backbone, **sampling):

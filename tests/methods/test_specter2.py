@@ -1,5 +1,4 @@
 import math
-import warnings
 from dataclasses import replace
 from functools import partial
 
@@ -156,8 +155,6 @@ def prepared(backbone, kinds=KINDS, codes=True, encoder=None, **settings):
     torch.manual_seed(1)
     module = MultiTask(encoder, **{"head_dropout": 0.0, **settings})
     module.prepare(DevTasks(kinds, (), 0))
-    module.manual_backward = lambda loss: loss.backward()
-    module.syncing_gradients = lambda yes: warnings.catch_warnings()
     return module.double()
 
 

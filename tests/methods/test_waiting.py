@@ -5,7 +5,6 @@ a shape that depends on numbers. Beside that every way to the device that a CUDA
 is refused.
 """
 
-import warnings
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -58,12 +57,6 @@ def unread(monkeypatch):
     monkeypatch.setattr(torch, "autocast", lambda *given, **named: nullcontext())
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda *given: False)
     return NoWaiting()
-
-
-def outside_of_a_trainer(module, device=META):
-    module.manual_backward = lambda loss: loss.backward()
-    module.syncing_gradients = lambda yes: warnings.catch_warnings()
-    return module.to(device)
 
 
 def encoder_settings(backbone, **changed):
@@ -138,7 +131,7 @@ def step(module, batch, tokens, mode):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_step_never_reads_the_device(name, tokens, tiny_bert, unread):
     make, batch = METHODS[name]
-    module = outside_of_a_trainer(make(tiny_bert))
+    module = make(tiny_bert).to(META)
     made = step(module, batch(), tokens, unread)
     assert (made > 1) == (tokens is not None)
     assert any(p.grad is not None for p in module.parameters())
@@ -148,14 +141,14 @@ def test_a_step_never_reads_the_device(name, tokens, tiny_bert, unread):
 def test_a_loss_of_one_row_at_a_time_reads_nothing_either(name, tiny_bert, unread, monkeypatch):
     monkeypatch.setattr(row_chunks, "MAX_SCORES", 1)
     make, batch = METHODS[name]
-    module = outside_of_a_trainer(make(tiny_bert))
+    module = make(tiny_bert).to(META)
     step(module, batch(), None, unread)
     assert any(p.grad is not None for p in module.parameters())
 
 
 def test_transport_alone_reads_how_many_steps_its_solver_makes(tiny_bert, unread):
     settings = {"objectives": Objectives(transport=1.0), "transport": TransportSettings(5000.0)}
-    module = outside_of_a_trainer(sentences(tiny_bert, **settings))
+    module = sentences(tiny_bert, **settings).to(META)
     with pytest.raises(NotImplementedError, match="meta tensor") as told:
         step(module, test_aspire_sentences.batch(), None, unread)
     assert "_schedule" in {entry.name for entry in told.traceback}
@@ -163,7 +156,7 @@ def test_transport_alone_reads_how_many_steps_its_solver_makes(tiny_bert, unread
 
 @pytest.mark.parametrize("fault", ["lengths", "index", "copy"])
 def test_what_waits_is_noticed(fault, tiny_bert, unread):
-    module, batch = outside_of_a_trainer(Specter(encoder_settings(tiny_bert))), triplets()
+    module, batch = Specter(encoder_settings(tiny_bert)).to(META), triplets()
     plain = module.loss
     if fault == "index":
         module.loss = lambda micro_batch: plain(replace(micro_batch, anchor=torch.tensor([0, 1])))
@@ -182,7 +175,7 @@ def test_on_a_gpu_a_step_waits_for_nothing(name, tiny_bert):
         pytest.skip("torch.cuda.set_sync_debug_mode needs a CUDA device")
     make, batch = METHODS[name]
     device = torch.device("cuda")
-    module = outside_of_a_trainer(make(tiny_bert), device)
+    module = make(tiny_bert).to(device)
     optimizer = optim.build(module.parameters(), OptimSettings(lr=1e-3), True, {})
     for mode in ("default", "error"):  # the first step also makes the kernels' workspaces
         torch.cuda.set_sync_debug_mode(mode)

@@ -288,9 +288,9 @@ def test_a_page_that_cannot_be_written_is_told_and_loses_nothing(toy, capsys):
 
 
 def test_only_the_first_rank_writes_and_only_a_run_that_began(run, corpus, monkeypatch):
-    method = SimpleNamespace(training_metadata={"base_model": "tiny"})
+    method = SimpleNamespace()
     trainer = SimpleNamespace(global_step=3, max_steps=9)
-    report = Report(run, corpus, "val/map", 1)
+    report = Report(run, corpus, "val/map", 1, {"base_model": "tiny"})
     report.on_exception(trainer, method, RuntimeError("before the first step"))
     assert not (run / "report.html").exists()
     report.on_train_start(trainer, method)

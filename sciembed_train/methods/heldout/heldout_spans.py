@@ -15,7 +15,8 @@ from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.losses.contrastive import nt_xent
 from sciembed_train.losses.masked_lm import masked_lm
 from sciembed_train.losses.similarity import unit
-from sciembed_train.methods.base import full_precision, gather_columns, widest_float
+from sciembed_train.methods.heldout.heldout_vectors import gather_columns
+from sciembed_train.methods.loss import full_precision, widest_float
 
 VALIDATION_SCORES = ("val/loss", "val/contrastive_loss", "val/mlm_loss", "val/partner_accuracy")
 

@@ -27,7 +27,8 @@ from sciembed_train.batch import (
 )
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.losses.similarity import euclidean
-from sciembed_train.methods.base import full_precision, gather_columns, widest_float
+from sciembed_train.methods.heldout.heldout_vectors import gather_columns
+from sciembed_train.methods.loss import full_precision, widest_float
 
 # As a recipe may name them to choose the best checkpoint by; a star stands for a task.
 VALIDATION_SCORES = (

@@ -22,7 +22,8 @@ from sciembed_train.batch import (
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.evaluation import metrics
 from sciembed_train.losses.similarity import pairwise_euclidean
-from sciembed_train.methods.base import full_precision, gather_columns, widest_float
+from sciembed_train.methods.heldout.heldout_vectors import gather_columns
+from sciembed_train.methods.loss import full_precision, widest_float
 
 VALIDATION_SCORES = ("val/loss", "val/mrr", "val/recall@10", "val/map")
 

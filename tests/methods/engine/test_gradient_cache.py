@@ -1,7 +1,5 @@
 """Gradient caching against one graph over all micro-batches, with dropout on."""
 
-from contextlib import nullcontext
-
 import pytest
 import torch
 
@@ -17,10 +15,11 @@ from sciembed_train.batch import (
     TripletPart,
 )
 from sciembed_train.encoder.encoder import EncoderSettings
-from sciembed_train.methods import aspire, aspire_sentences, declutr, specter2
 from sciembed_train.methods.aspire import Cocite
 from sciembed_train.methods.aspire_sentences import Objectives, SentenceCocite
 from sciembed_train.methods.declutr import Declutr
+from sciembed_train.methods.engine.gradient_cache import GradientCache
+from sciembed_train.methods.heldout.heldout_tasks import TaskHeads
 from sciembed_train.methods.specter2 import MultiTask
 
 LENGTH = 12
@@ -62,40 +61,36 @@ def made(case, backbone, **settings):
         batch = TaskBatch(rows(3), column(1, 1, 1), parts, 0)
         method, size = MultiTask(encoder, negatives="all"), 12
         method.tasks = KINDS
-        method.heads = specter2.TaskHeads(KINDS, method.encoder.dim, 0.2)
+        method.heads = TaskHeads(KINDS, method.encoder.dim, 0.2)
     else:
         negatives = "local" if case == "local" else "all"
         temperature = 0.5 if case == "cross-entropy" else None
         batch = PairBatch(*pair, column([0, 0]), 0)
         method, size = Cocite(encoder, negatives=negatives, temperature=temperature), 5
-    method.manual_backward = lambda loss: loss.backward()
-    method.syncing_gradients = lambda yes: nullcontext()
     return method.double(), batch.largest(size, LENGTH)
 
 
-def one_graph(method, step, micro_batches, represent, meet, meets=lambda micro_batch: True):
-    """What `cached_gradients` gives, by the definition."""
+def one_graph(cache, step, micro_batches):
+    """What `GradientCache.gradients` gives, by the definition."""
     total, columns = torch.zeros(()), []
     for number, micro_batch in enumerate(micro_batches):
-        method.seed_dropout(step, number)
-        here = represent(micro_batch)
-        total = total + here.local
-        if meets(micro_batch):
-            columns.append(here.vectors)
-    total = total + meet(*(torch.cat(same) for same in zip(*columns, strict=True))).value
-    method.manual_backward(total)
+        cache.passes.seed_dropout(step, number)
+        embeddings = cache.encode(micro_batch)
+        total = total + embeddings.local_loss
+        if cache.compared(micro_batch):
+            columns.append(embeddings.vectors)
+    total = total + cache.loss(*(torch.cat(same) for same in zip(*columns, strict=True))).value
+    cache.passes.backward(total)
     return {"loss": total.detach()}
 
 
 def both(method, batch, monkeypatch):
-    """Loss and gradients of both ways."""
+    """Loss and gradients, cached and by one graph."""
     micro_batches = method.split(batch, 6 * LENGTH)
     assert len(micro_batches) >= 2
     found = []
-    for way in (None, one_graph):
-        for module in (aspire, aspire_sentences, declutr, specter2):
-            if way is not None:
-                monkeypatch.setattr(module, "cached_gradients", way)
+    for gradients_of in (GradientCache.gradients, one_graph):
+        monkeypatch.setattr(GradientCache, "gradients", gradients_of)
         method.zero_grad()
         loss = method.gradients(batch, micro_batches)["loss"] / len(batch)
         trained = [p for p in method.parameters() if p.requires_grad]

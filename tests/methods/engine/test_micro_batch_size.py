@@ -1,5 +1,4 @@
 import dataclasses
-from contextlib import nullcontext
 
 import pytest
 import torch
@@ -16,8 +15,7 @@ from sciembed_train.methods.aspire import Cocite
 from sciembed_train.methods.engine import micro_batch_size
 from tests.helpers import training
 from tests.helpers.cocitation_corpus import write_cocitation_corpus
-from tests.helpers.micro_batch_size_training import ROOM, Crowded, on_a_rank, train
-from tests.helpers.pair_training import Pairs
+from tests.helpers.micro_batch_size_training import ROOM, CrowdedDevice, on_a_rank, train
 from tests.helpers.processes import run_ranks
 from tests.helpers.training import difference
 
@@ -40,7 +38,7 @@ def two(place):
 
 
 def test_all_ranks_agree_on_what_fits_on_the_fullest(two):
-    tokens = {found["crowded"]["micro_batch_size"].tokens for found in two}
+    tokens = {found["crowded"]["chosen"].tokens for found in two}
     # Four pairs a rank: 512 tokens, then 256.
     assert tokens == {256}
     for found, room in zip(two, ROOM, strict=True):
@@ -60,10 +58,10 @@ def one(place):
 
 
 def test_a_step_that_was_tried_changes_no_number(place, one, two, monkeypatch):
-    monkeypatch.setattr(Crowded, "room", 10**6)
+    monkeypatch.setattr(CrowdedDevice, "room", 10**6)
     runs = [
-        train(*place, method, dropout=0.2, negatives="all", max_tokens_per_backward=tokens)
-        for method, tokens in ((Pairs, None), (Crowded, "auto"), (Crowded, 10**6))
+        train(*place, crowded, dropout=0.2, negatives="all", max_tokens_per_backward=tokens)
+        for crowded, tokens in ((False, None), (True, "auto"), (True, 10**6))
     ]
     for run in runs[1:]:
         assert run["left"] == (False, [])
@@ -75,18 +73,18 @@ def test_a_step_that_was_tried_changes_no_number(place, one, two, monkeypatch):
 
 
 def test_a_device_too_small_for_one_example_is_told(place, monkeypatch):
-    monkeypatch.setattr(Crowded, "room", 100)
+    monkeypatch.setattr(CrowdedDevice, "room", 100)
     with pytest.raises(UserError, match=r"Not even one example.*128 tokens.*up to 64.*max_length"):
-        train(*place, Crowded)
+        train(*place, crowded=True)
 
 
 def test_only_running_out_of_memory_is_forgiven(place, monkeypatch):
     def broken(self, rows):
         raise RuntimeError("something else")
 
-    monkeypatch.setattr(Crowded, "_room", broken)
+    monkeypatch.setattr(CrowdedDevice, "check_room", broken)
     with pytest.raises(RuntimeError, match="something else"):
-        train(*place, Crowded)
+        train(*place, crowded=True)
 
 
 def test_on_a_cpu_the_estimate_decides_and_nothing_is_tried(tiny_bert, monkeypatch):
@@ -94,11 +92,10 @@ def test_on_a_cpu_the_estimate_decides_and_nothing_is_tried(tiny_bert, monkeypat
         micro_batch_size, "footprint", lambda encoder, length: Footprint(1000, 50.0)
     )
     monkeypatch.setattr(Cocite, "optimizer_ready", False)
-    monkeypatch.setattr(Cocite, "without_gradient_sync", nullcontext)
     monkeypatch.setattr(Cocite, "gradients", None)
     encoder = EncoderSettings(str(tiny_bert), max_length=LENGTH)
 
-    def run(tokens, wanted="auto", cut_before=None, forward="auto"):
+    def run(tokens, wanted="auto", previous=None, forward="auto"):
         """What is said where so many tokens fit; weights have gradients and two moments."""
         method = Cocite(
             dataclasses.replace(encoder, forward=forward), max_tokens_per_backward=wanted
@@ -109,19 +106,19 @@ def test_on_a_cpu_the_estimate_decides_and_nothing_is_tried(tiny_bert, monkeypat
         monkeypatch.setattr(
             micro_batch_size, "free_memory", lambda device, processes_on_machine: room
         )
-        return micro_batch_size.choose_micro_batch_size(method, PAIRS, LENGTH, 1, True, cut_before)
+        return micro_batch_size.choose_micro_batch_size(method, PAIRS, LENGTH, 1, True, previous)
 
     whole = 8 * 2 * LENGTH
     assert run(5000) == micro_batch_size.MicroBatchSize(5000)
     assert run(whole) == micro_batch_size.MicroBatchSize(whole)
     found = run(500)
-    assert (found.tokens, found.cuts) == (500, True)
-    assert "may have 1,024 tokens" in found.said
-    assert "more than 500 is split" in found.said
+    assert (found.tokens, found.splits) == (500, True)
+    assert "may have 1,024 tokens" in found.message
+    assert "more than 500 is split" in found.message
     assert run(500, wanted=150) == micro_batch_size.MicroBatchSize(
-        150, cuts=True
+        150, splits=True
     )  # fits: as it was given
-    assert run(500, wanted=10) == micro_batch_size.MicroBatchSize(10, cuts=True)
+    assert run(500, wanted=10) == micro_batch_size.MicroBatchSize(10, splits=True)
     assert run(500, wanted=10**6).tokens == 500
     assert run(5000, wanted=10**6) == micro_batch_size.MicroBatchSize(10**6)
     assert run(100, wanted=None) == micro_batch_size.MicroBatchSize(None)
@@ -129,11 +126,11 @@ def test_on_a_cpu_the_estimate_decides_and_nothing_is_tried(tiny_bert, monkeypat
     assert run(2 * LENGTH).tokens == 2 * LENGTH
     # A run that is continued is cut as it was, if that fits; dropout is drawn micro-batch by
     # micro-batch.
-    assert run(5000, cut_before=300).tokens == 300
-    assert "as in the run that is continued" in run(5000, cut_before=300).said
-    assert run(500, cut_before=900).tokens == 500
-    assert run(None, cut_before=300) == micro_batch_size.MicroBatchSize(300, cuts=True)
-    assert run(500, wanted=150, cut_before=300).tokens == 150
+    assert run(5000, previous=300).tokens == 300
+    assert "as in the run that is continued" in run(5000, previous=300).message
+    assert run(500, previous=900).tokens == 500
+    assert run(None, previous=300) == micro_batch_size.MicroBatchSize(300, splits=True)
+    assert run(500, wanted=150, previous=300).tokens == 150
     # The micro-batches of a padded backbone have slots without a token.
     assert run(500, forward="padded").tokens == 375
     assert run(whole, forward="padded") == micro_batch_size.MicroBatchSize(whole)

@@ -1,0 +1,40 @@
+"""What a checkpoint holds beside weights: all that export needs to know of the training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from sciembed_train.encoder.io.encoder_checkpoint import CHECKPOINT_VERSION, describe
+from sciembed_train.methods.base import Method
+
+
+class CheckpointMetadata(Callback):
+    """Adds the method's settings, its encoder and the facts of the training to checkpoints.
+
+    Args:
+        facts: of the training, as plain values: seed, counts, recipe, base model.
+    """
+
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        self.facts = facts
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add settings, the backbone's config and the tokenizer's files."""
+        method, facts = cast(Method, pl_module), dict(self.facts)
+        training = {**facts, "steps": trainer.global_step}
+        if facts.get("steps_per_epoch"):
+            training["epochs"] = round(trainer.global_step / facts["steps_per_epoch"], 2)
+        checkpoint["hyper_parameters"] = method.settings()
+        checkpoint["sciembed"] = {
+            "version": CHECKPOINT_VERSION,
+            "method": type(method).__name__.lower(),
+            **method.similarity_metadata,
+            **describe(method.encoder),
+            **{key: facts[key] for key in ("base_model", "texts") if key in facts},
+            "training": training,
+        }

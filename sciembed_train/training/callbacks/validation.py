@@ -1,0 +1,52 @@
+"""The scores of the held-out examples."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any, cast
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from sciembed_train import distributed
+from sciembed_train.methods.base import Method
+from sciembed_train.methods.engine import sharding
+from sciembed_train.methods.loss import widest_float
+
+
+class HeldOutScores(Callback):
+    """Scores what the method has encoded in a validation, and logs it as ``val/<score>``.
+
+    Args:
+        dev: the held-out examples, as `Examples.dev`.
+    """
+
+    def __init__(self, dev: Any) -> None:
+        self.dev = dev
+        self._whole_weights = ExitStack()
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the last validation; every rank holds all weights until the end of this one."""
+        method = cast(Method, pl_module)
+        method.held_out.clear()
+        # Ranks have different numbers of held-out texts.
+        self._whole_weights.enter_context(sharding.whole(method.encoder))
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the scores; every rank computes the same numbers."""
+        method = cast(Method, pl_module)
+        if len(self.dev):
+            scores = method.held_out.scores(self.dev, method.device)
+            # Every rank has the same vectors; the mean makes them agree to the last bit, so that
+            # all of them stop early, or save, together.
+            like = torch.zeros((), device=method.device)
+            own = torch.tensor(list(scores.values()), dtype=widest_float(like), device=like.device)
+            agreed = distributed.mean_over_ranks(own)
+            for name, score in zip(scores, agreed, strict=True):
+                method.log(f"val/{name}", score.float(), logger=False, sync_dist=True)
+            logged = {f"val/{n}": s for n, s in zip(scores, agreed.tolist(), strict=True)}
+            if not trainer.sanity_checking:
+                for logger in trainer.loggers:
+                    logger.log_metrics(logged, step=trainer.global_step)
+        self._whole_weights.close()
+        method.held_out.clear()
