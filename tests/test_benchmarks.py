@@ -12,7 +12,7 @@ import torch
 from sciembed_train.batch import LabelPart, TaskBatch, TaskKind, TokenRows, TripletPart
 from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-from sciembed_train.methods.heldout.heldout_tasks import TaskHeads
+from sciembed_train.methods.task_heads import TaskHeads
 from sciembed_train.sampling.span_positions import Rule
 from sciembed_train.sampling.span_slicing import span_batch
 from sciembed_train.sampling.token_masking import Masking

@@ -170,8 +170,8 @@ def loss_of(heads: Any, kinds: Any, batch: TaskBatch, columns: list[Columns]) ->
     from sciembed_train.batch import LabelPart
     from sciembed_train.losses.similarity import euclidean
     from sciembed_train.losses.triplet import triplet_margin
-    from sciembed_train.methods.base import full_precision
-    from sciembed_train.methods.heldout.heldout_tasks import label_losses
+    from sciembed_train.methods.loss import full_precision
+    from sciembed_train.methods.task_heads import label_losses
 
     losses = []
     for part, vectors in zip(batch.parts, columns, strict=True):
@@ -192,7 +192,7 @@ def run_side(job: dict[str, Any]) -> dict[str, float]:
     from sciembed_train.corpus.store.corpus_folder import Corpus
     from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
     from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-    from sciembed_train.methods.heldout.heldout_tasks import TaskHeads
+    from sciembed_train.methods.task_heads import TaskHeads
     from sciembed_train.sampling.base import TokenizationSpec
     from sciembed_train.sampling.tasks import TaskSampling
 

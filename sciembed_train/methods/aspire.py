@@ -1,4 +1,4 @@
-"""SPECTER-CoCite: a paper nearer to one it is cited together with than to another pair's.
+"""SPECTER-CoCite: a paper is nearer to one it is cited together with than to another pair's.
 
 Mysore, Cohan and Hope (2022), "Multi-Vector Models with Textual Guidance for Fine-Grained
 Scientific Document Similarity" (Aspire), section 3.2.
@@ -23,13 +23,15 @@ from sciembed_train.losses.similarity import euclidean
 from sciembed_train.losses.triplet import triplet_margin
 from sciembed_train.methods.base import MaxTokensPerBackward, Method
 from sciembed_train.methods.engine.gradient_cache import GradientCache, MicroBatchEmbeddings
-from sciembed_train.methods.heldout.heldout_triplets import (
-    VALIDATION_SCORES,
-    HeldOutTriplets,
-    own_places,
+from sciembed_train.methods.heldout.heldout_triplets import VALIDATION_SCORES, HeldOutTriplets
+from sciembed_train.methods.in_batch_negatives import (
+    against_candidates,
+    check_negatives,
+    outside_pairs,
+    own_pairs,
 )
-from sciembed_train.methods.in_batch_negatives import against_candidates, outside_pairs
 from sciembed_train.methods.loss import Loss, full_precision
+from sciembed_train.methods.setting_checks import check_margin, check_temperature
 from sciembed_train.optim_settings import OptimSettings
 
 
@@ -37,11 +39,11 @@ class Cocite(Method):
     """Triplet margin loss on Euclidean distance, negatives from the same step over all ranks.
 
     The positives of all ranks are gathered with their gradient, so any number of ranks makes the
-    same step; the same of any number of micro-batches.
+    same step; so does any number of micro-batches.
 
     Args:
         encoder: backbone, pooling, length and input format.
-        optim: the optimiser, its schedule and clipping.
+        optim: AdamW, its schedule and clipping.
         margin: how much farther the other pair's paper must be, in the unit of the distance.
         negatives: ``one`` is the paper that ``data.sampling`` gave each pair, as published.
             ``all`` compares with the positive of every other pair of the step that is allowed:
@@ -51,15 +53,18 @@ class Cocite(Method):
         temperature: null for the margin.
         mix_lr: what multiplies the learning rate of the layer mix's weights. At 1, as published,
             they hardly leave where they start: Adam moves each by about a learning rate a step.
-        max_tokens_per_backward: most tokens of one backward pass; a share that has more is cut by
+        max_tokens_per_backward: most tokens of one backward pass; a share that has more is split by
             whole pairs and encoded twice (`methods.engine.gradient_cache`). See `Method`.
 
     Raises:
-        ValueError: the margin is negative, the temperature not above 0, or given for ``one``, or
+        UserError: the margin is negative, the temperature not above 0, or given for ``one``, or
             the mix has a learning rate of its own and the encoder no mix.
     """
 
     validation_scores: ClassVar[tuple[str, ...]] = VALIDATION_SCORES
+    batch_type: ClassVar[type] = PairBatch
+    examples: ClassVar[str] = "co-cited pairs"
+    example_recipe: ClassVar[str] = "configs/aspire_cocite_compsci_spec.yaml"
 
     def __init__(
         self,
@@ -71,20 +76,12 @@ class Cocite(Method):
         mix_lr: float = 1.0,
         max_tokens_per_backward: MaxTokensPerBackward = "auto",
     ) -> None:
-        if margin < 0:
-            raise ValueError(
-                f"margin is in the unit of the distance and must be 0 or more; got {margin}."
-            )
-        if temperature is not None and temperature <= 0:
-            raise ValueError(f"temperature must be above 0, or null; got {temperature}.")
-        if temperature is not None and negatives == "one":
-            raise ValueError(
-                "temperature belongs to negatives: all or local; one negative has a margin."
-            )
+        check_margin(margin)
+        check_temperature(temperature, negatives, compared="all or local")
         if mix_lr <= 0:
-            raise ValueError(f"mix_lr must be above 0; got {mix_lr}.")
+            raise UserError(f"mix_lr must be above 0; got {mix_lr}.")
         if mix_lr != 1 and not pooling_class(encoder.pooling).learned:
-            raise ValueError(
+            raise UserError(
                 f"mix_lr is {mix_lr}, and encoder.pooling is {encoder.pooling}, without weights."
             )
         super().__init__(encoder, optim, max_tokens_per_backward)
@@ -108,58 +105,50 @@ class Cocite(Method):
         Raises:
             UserError: they do not.
         """
-        if not isinstance(batch, PairBatch):
-            raise UserError(
-                f"Cocite trains on co-cited pairs, but data.sampling gives {type(batch).__name__}. "
-                "Give data.sampling as the recipes configs/aspire_cocite_*.yaml do."
-            )
-        if len(batch) < 2 or not (batch.negative >= 0).any():
-            raise UserError(
-                f"data.batch_size={len(batch)} leaves no pair of the first step a negative: it is "
-                "another pair's paper. Give a larger data.batch_size."
-            )
+        super().check(batch)
+        check_negatives(batch)
 
     def gradients(self, batch: PairBatch, micro_batches: list[PairBatch]) -> dict[str, Tensor]:
         """Gradients of the mean over the pairs of all ranks."""
         cache = GradientCache(self.passes, self._encode, partial(self._in_batch_loss, batch=batch))
-        means = cache.gradients(batch.step, micro_batches)
-        return {name: mean * len(batch) for name, mean in means.items()}
+        return cache.gradients(batch, micro_batches)
 
     def _encode(self, micro_batch: PairBatch) -> MicroBatchEmbeddings:
         vectors = full_precision(self.encoder(micro_batch.rows))
         columns = vectors[micro_batch.anchor], vectors[micro_batch.positive]
         return MicroBatchEmbeddings(columns, vectors.new_zeros(()), {})
 
-    def _in_batch_loss(self, anchors: Tensor, positives: Tensor, batch: PairBatch) -> Loss:
-        """Mean over the pairs of this rank, compared with the positives of all."""
+    def _in_batch_loss(
+        self, anchors: Float[Tensor, "B D"], positives: Float[Tensor, "B D"], batch: PairBatch
+    ) -> Loss:
+        """Mean over this rank's pairs, compared with the positives of all ranks."""
         others = positives if self.negatives == "local" else distributed.gather(positives)
         losses = (
-            self._one(anchors, positives, others, batch)
+            self._one_negative(anchors, positives, others, batch)
             if self.negatives == "one"
-            else self._all(anchors, positives, others, batch)
+            else self._all_negatives(anchors, positives, others, batch)
         )
-        void = (batch.negative < 0) | (batch.negative == own_places(batch))
+        void = (batch.negative < 0) | (batch.negative == own_pairs(batch))
         shares = {"active_share": losses > 0, "void_share": void}
         parts = {name: share.to(losses.dtype).mean() for name, share in shares.items()}
         return Loss(losses.mean(), parts)
 
-    def _one(
-        self, anchors: Tensor, positives: Tensor, others: Tensor, batch: PairBatch
+    def _one_negative(
+        self, anchors: Tensor, positives: Tensor, others: Float[Tensor, "N D"], batch: PairBatch
     ) -> Float[Tensor, " B"]:
-        """Loss of each triplet; 0 where there is no negative."""
+        """Loss of each triplet; 0 if there is no negative."""
         negatives = others[batch.negative.clamp(min=0)]
-        losses = self.triplet_loss(anchors, positives, negatives)
-        return losses * (batch.negative >= 0)
+        return self.triplet_loss(anchors, positives, negatives) * (batch.negative >= 0)
 
-    def _all(
-        self, anchors: Tensor, positives: Tensor, others: Tensor, batch: PairBatch
+    def _all_negatives(
+        self, anchors: Tensor, positives: Tensor, others: Float[Tensor, "N D"], batch: PairBatch
     ) -> Float[Tensor, " B"]:
         """Loss of each pair against every allowed positive of the step or of this rank."""
-        local = self.negatives == "local"
-        first = distributed.rank() * len(batch) if local else 0
+        first = distributed.rank() * len(batch) if self.negatives == "local" else 0
         allowed = outside_pairs(batch.excluded, len(others), first)
-        margin, temperature = self.margin, self.temperature
-        return against_candidates(anchors, positives, others, allowed, margin, temperature)
+        return against_candidates(
+            anchors, positives, others, allowed, self.margin, self.temperature
+        )
 
     def triplet_loss(
         self,
@@ -171,11 +160,11 @@ class Cocite(Method):
         return triplet_margin(euclidean(anchor, positive), euclidean(anchor, negative), self.margin)
 
     def negatives_per_anchor(self, batch: PairBatch) -> float:
-        """One of each pair that has one; or every pair's positive that is not forbidden."""
+        """One of each pair that has one; or every pair's positive that is not excluded."""
         if self.negatives == "one":
             return (batch.negative >= 0).double().mean().item()
         local = self.negatives == "local"
-        every = len(batch) * (1 if local else distributed.world_size())
-        first = int(own_places(batch)[0]) if local else 0
-        pair = batch.excluded[:, 1] - first
-        return every - int(((pair >= 0) & (pair < every)).sum()) / len(batch)
+        pairs = len(batch) * (1 if local else distributed.world_size())
+        first = int(own_pairs(batch)[0]) if local else 0
+        excluded = batch.excluded[:, 1] - first
+        return pairs - int(((excluded >= 0) & (excluded < pairs)).sum()) / len(batch)

@@ -72,6 +72,10 @@ class Method(LightningModule):
 
     # What validation can report, as a recipe may name it to choose the best checkpoint by.
     validation_scores: ClassVar[tuple[str, ...]] = ("val/loss",)
+    # The batches it trains on, what their examples are called, and a recipe that gives them.
+    batch_type: ClassVar[type] = object
+    examples: ClassVar[str] = "examples"
+    example_recipe: ClassVar[str] = "its recipe"
     # How vectors of an encoder trained with this method are compared.
     similarity: ClassVar[Literal["euclidean", "cosine"]] = "euclidean"
     # Whether it trains vectors of sentences (pooling ``sentences``) in place of one per text.
@@ -143,9 +147,17 @@ class Method(LightningModule):
     def check(self, batch: Any) -> None:
         """See that the batches are of the kind this method trains on.
 
+        Args:
+            batch: of the first step.
+
         Raises:
             UserError: they are not; the recipe's ``data.sampling`` is another method's.
         """
+        if not isinstance(batch, self.batch_type):
+            raise UserError(
+                f"{type(self).__name__} trains on {self.examples}, but data.sampling gives "
+                f"{type(batch).__name__}. Give data.sampling as {self.example_recipe} does."
+            )
 
     def loss(self, batch: Any) -> Loss:
         """The loss of a micro-batch of this rank, mean over its examples.

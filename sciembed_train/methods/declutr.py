@@ -1,4 +1,4 @@
-"""DeCLUTR: spans of one document near each other, and masked language modelling.
+"""DeCLUTR: spans of one document are near each other, and masked language modelling.
 
 Giorgi, Nitski, Wang and Bader (2021), "DeCLUTR: Deep Contrastive Learning for Unsupervised
 Textual Representations".
@@ -24,12 +24,9 @@ from sciembed_train.losses.contrastive import nt_xent
 from sciembed_train.losses.masked_lm import masked_lm
 from sciembed_train.methods.base import MaxTokensPerBackward, Method
 from sciembed_train.methods.engine.gradient_cache import GradientCache, MicroBatchEmbeddings
-from sciembed_train.methods.heldout.heldout_spans import (
-    VALIDATION_SCORES,
-    HeldOutSpans,
-    span_vectors,
-)
+from sciembed_train.methods.heldout.heldout_spans import VALIDATION_SCORES, HeldOutSpans
 from sciembed_train.methods.loss import Loss, full_precision
+from sciembed_train.methods.span_vectors import span_vectors
 from sciembed_train.optim_settings import OptimSettings
 
 
@@ -52,7 +49,7 @@ class Declutr(Method):
             passed gradients to local rows alone, so that DDP's mean made it ``1 / ranks`` of what
             the weights say (issues 212 and 222 of the original repository). The result then
             depends on the number of ranks.
-        max_tokens_per_backward: most tokens of one backward pass; a share that has more is cut by
+        max_tokens_per_backward: most tokens of one backward pass; a share that has more is split by
             whole documents and encoded twice (`methods.engine.gradient_cache`). See `Method`.
 
     Raises:
@@ -61,6 +58,9 @@ class Declutr(Method):
 
     validation_scores: ClassVar[tuple[str, ...]] = VALIDATION_SCORES
     similarity: ClassVar[Literal["euclidean", "cosine"]] = "cosine"
+    batch_type: ClassVar[type] = SpanBatch
+    examples: ClassVar[str] = "spans of documents"
+    example_recipe: ClassVar[str] = "configs/declutr_base.yaml"
 
     def __init__(
         self,
@@ -104,53 +104,48 @@ class Declutr(Method):
         return tuple(name for name in self.validation_scores if name not in without)
 
     def check(self, batch: Any) -> None:
-        """See that the batches hold spans, with what the weights ask for.
+        """See that the batches hold spans, and what the weights need.
 
         Raises:
             UserError: they do not.
         """
-        if not isinstance(batch, SpanBatch):
+        super().check(batch)
+        sampling, positives = "data.sampling.init_args", batch.positive.shape[1]
+        if self.contrastive_weight and not positives:
             raise UserError(
-                f"Declutr trains on spans of documents, but data.sampling gives "
-                f"{type(batch).__name__}. Give data.sampling as configs/declutr_base.yaml does."
-            )
-        where = "data.sampling.init_args"
-        if self.contrastive_weight and not batch.positive.shape[1]:
-            raise UserError(
-                f"{where}.num_positives is 0, and model.init_args.contrastive_weight is "
+                f"{sampling}.num_positives is 0, and model.init_args.contrastive_weight is "
                 f"{self.contrastive_weight}: an anchor needs a positive. Give 1 or more, or "
                 "contrastive_weight 0."
             )
-        near = batch.positive.shape[1]
-        if not self.contrastive_weight and near:
+        if not self.contrastive_weight and positives:
             raise UserError(
-                f"model.init_args.contrastive_weight is 0, but {where}.num_positives={near} spans "
-                "of each anchor would still be encoded. Set it to 0 as well."
+                "model.init_args.contrastive_weight is 0, but "
+                f"{sampling}.num_positives={positives} spans of each anchor "
+                "would still be encoded. Set it to 0 as well."
             )
         if self.mlm_weight and not len(batch.masked):
             raise UserError(
-                f"{where}.mlm_probability masks no token of the first documents, and "
+                f"{sampling}.mlm_probability masks no token of the first documents, and "
                 f"model.init_args.mlm_weight is {self.mlm_weight}: there is nothing to predict. "
                 "Give a probability such as 0.15, or mlm_weight 0."
             )
         if not self.mlm_weight and len(batch.masked):
             raise UserError(
-                f"model.init_args.mlm_weight is 0, but {where}.mlm_probability still masks "
+                f"model.init_args.mlm_weight is 0, but {sampling}.mlm_probability still masks "
                 "tokens of the anchors. Set it to 0 as well."
             )
 
     def gradients(self, batch: SpanBatch, micro_batches: list[SpanBatch]) -> dict[str, Tensor]:
         """Gradients of both losses, scaled so that the mean over ranks is the global gradient."""
         # Ranks have different numbers of masked tokens; a mean of the ranks' own means would
-        # weigh a token by where it happens to be.
-        here = torch.full((1,), len(batch.labels), device=batch.labels.device)
-        count = distributed.sum_over_ranks(here).clamp(min=1)
+        # weigh a token by the rank it is on.
+        own = torch.full((1,), len(batch.labels), device=batch.labels.device)
+        count = distributed.sum_over_ranks(own).clamp(min=1)
 
         encode = partial(self._encode, count=count)
         in_batch_loss = self._in_batch_loss if self.contrastive_weight else None
         cache = GradientCache(self.passes, encode, in_batch_loss)
-        means = cache.gradients(batch.step, micro_batches)
-        return {name: mean * len(batch) for name, mean in means.items()}
+        return cache.gradients(batch, micro_batches)
 
     def _encode(self, micro_batch: SpanBatch, count: Int[Tensor, " 1"]) -> MicroBatchEmbeddings:
         """Unit vectors of the spans, and the micro-batch's part of the mean over ``count``

@@ -10,12 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sciembed_train import distributed
+from sciembed_train.batch import PairBatch, SentencePairBatch, TokenRows, index_ranges, on_device
+from sciembed_train.errors import UserError
 from sciembed_train.losses.similarity import EPSILON, euclidean
 from sciembed_train.losses.triplet import candidate_loss
+
+_FACTOR = -7046029254386353131  # odd, its bits without a pattern: 2 ** 64 over the golden ratio
 
 Allowed = Callable[[slice], Bool[Tensor, "R M"]]
 
@@ -107,3 +113,35 @@ def _place(known: Int[Tensor, " S"], texts: Int[Tensor, " F"]) -> Int[Tensor, " 
     place = torch.searchsorted(known, texts)
     there = known[place.clamp(max=len(known) - 1)] == texts
     return torch.where(there, place, len(known))
+
+
+def text_fingerprints(rows: TokenRows) -> Int[Tensor, " U"]:
+    """A number of 64 bits for each text: equal texts have equal ones, others different ones.
+
+    A polynomial of the ids, in integers that wrap around, so that ranks recognise equal texts
+    without sending them.
+    """
+    ids, lengths = rows.ids, rows.lengths.numpy()
+    longest = int(lengths.max()) if len(lengths) else 0
+    powers = torch.full((longest,), _FACTOR, device=ids.device).cumprod(0)
+    texts = np.repeat(np.arange(len(lengths)), lengths)
+    positions, text = on_device(ids.device, index_ranges(np.zeros_like(lengths), lengths), texts)
+    # Squared with a shift between, so that near ids do not stand in near numbers.
+    mixed = (ids + 1) * _FACTOR
+    mixed = (mixed ^ (mixed >> 29)) * powers[positions]
+    return ids.new_zeros(len(lengths)).index_add(0, text, mixed)
+
+
+def own_pairs(batch: PairBatch | SentencePairBatch) -> Tensor:
+    """Numbers of this rank's pairs among all ranks' pairs."""
+    first = distributed.rank() * len(batch)
+    return torch.arange(first, first + len(batch), device=batch.anchor.device)
+
+
+def check_negatives(batch: PairBatch | SentencePairBatch) -> None:
+    """Raise UserError unless a pair of the first step has a negative."""
+    if len(batch) < 2 or not (batch.negative >= 0).any():
+        raise UserError(
+            f"data.batch_size={len(batch)} leaves no pair of the first step a negative: it is "
+            "another pair's paper. Give a larger data.batch_size."
+        )

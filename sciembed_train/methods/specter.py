@@ -1,27 +1,26 @@
-"""SPECTER: a paper nearer to one it cites than to one it does not.
+"""SPECTER: a paper is nearer to one it cites than to one it does not cite.
 
 Cohan, Feldman, Beltagy, Downey and Weld (2020). SPECTER2's base stage is the same method on more
 data with a larger batch.
+
+Shapes: ``B`` triplets, ``D`` width.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
 
 from sciembed_train.batch import TripletBatch
 from sciembed_train.encoder.encoder import EncoderSettings
-from sciembed_train.errors import UserError
 from sciembed_train.losses.similarity import euclidean
 from sciembed_train.losses.triplet import triplet_margin
 from sciembed_train.methods.base import MaxTokensPerBackward, Method
-from sciembed_train.methods.heldout.heldout_triplets import (
-    VALIDATION_SCORES,
-    HeldOutTriplets,
-)
+from sciembed_train.methods.heldout.heldout_triplets import VALIDATION_SCORES, HeldOutTriplets
 from sciembed_train.methods.loss import Loss, full_precision
+from sciembed_train.methods.setting_checks import check_margin
 from sciembed_train.optim_settings import OptimSettings
 
 
@@ -33,9 +32,15 @@ class Specter(Method):
         optim: AdamW, its schedule and clipping.
         margin: how much farther the uncited paper must be, in the unit of the distance.
         max_tokens_per_backward: most tokens of one backward pass (`Method`).
+
+    Raises:
+        UserError: the margin is negative.
     """
 
     validation_scores: ClassVar[tuple[str, ...]] = VALIDATION_SCORES
+    batch_type: ClassVar[type] = TripletBatch
+    examples: ClassVar[str] = "triplets"
+    example_recipe: ClassVar[str] = "configs/specter.yaml"
 
     def __init__(
         self,
@@ -44,11 +49,8 @@ class Specter(Method):
         margin: float = 1.0,
         max_tokens_per_backward: MaxTokensPerBackward = "auto",
     ) -> None:
+        check_margin(margin)
         super().__init__(encoder, optim, max_tokens_per_backward)
-        if margin < 0:
-            raise ValueError(
-                f"margin is in the unit of the distance and must be 0 or more; got {margin}."
-            )
         self.margin = margin
         self._held_out = HeldOutTriplets(self.triplet_loss)
 
@@ -56,14 +58,6 @@ class Specter(Method):
     def held_out(self) -> HeldOutTriplets:
         """Loss, MRR, recall and MAP of the held-out triplets."""
         return self._held_out
-
-    def check(self, batch: Any) -> None:
-        """See that the batches hold triplets."""
-        if not isinstance(batch, TripletBatch):
-            raise UserError(
-                f"Specter trains on triplets, but data.sampling gives {type(batch).__name__}. "
-                "Leave data.sampling to configs/specter.yaml, or choose another recipe."
-            )
 
     def loss(self, batch: TripletBatch) -> Loss:
         """Mean triplet margin loss; each distinct paper is encoded once.

@@ -17,7 +17,8 @@ from sciembed_train import distributed
 from sciembed_train.batch import EXAMPLE_ROWS, PER_EXAMPLE, ExampleBatch, PaperBatch, TokenRows
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.errors import UserError
-from sciembed_train.methods.base import Loss, Method
+from sciembed_train.methods.base import Method
+from sciembed_train.methods.loss import Loss
 from sciembed_train.optim import OptimSettings
 from sciembed_train.sampling.base import Examples, Sampling, fingerprint
 from sciembed_train.sampling.description import ExampleDescription, TextDescription

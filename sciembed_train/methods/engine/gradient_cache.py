@@ -72,16 +72,17 @@ class GradientCache:
     loss: Callable[..., Loss] | None
     compared: Callable[[Any], bool] = every_micro_batch
 
-    def gradients(self, step: int, micro_batches: Sequence[Any]) -> dict[str, Tensor]:
+    def gradients(self, batch: Any, micro_batches: Sequence[Any]) -> dict[str, Tensor]:
         """Make the step's backward passes.
 
         Args:
-            step: the optimiser step.
-            micro_batches: the batch in micro-batches of whole examples.
+            batch: the rank's share of the step.
+            micro_batches: the same in micro-batches of whole examples.
 
         Returns:
-            ``loss`` and all parts: means, not multiplied by the number of examples.
+            ``loss`` and all parts, each summed over the batch's examples.
         """
+        step = batch.step
         forward_count = self.passes.forward_count(len(micro_batches))
         keep_graph = forward_count == 1
         embeddings: dict[int, MicroBatchEmbeddings] = {}
@@ -93,7 +94,8 @@ class GradientCache:
         missing = forward_count - len(micro_batches)
         self.passes.dummy_forwards(missing, micro_batches[0].rows)
         kept = embeddings if keep_graph else {}
-        return self._backward_stage(step, micro_batches, gradients, kept, values)
+        means = self._backward_stage(step, micro_batches, gradients, kept, values)
+        return {name: mean * len(batch) for name, mean in means.items()}
 
     def _encode_stage(
         self, step: int, micro_batches: Sequence[Any], keep_graph: bool

@@ -1,4 +1,4 @@
-"""What methods on spans share: their vectors, and the scores of held-out documents.
+"""Scores of spans of held-out documents.
 
 Shapes: ``A`` anchors of a batch, ``U`` rows of it, ``M`` rows that are compared, ``D`` width.
 """
@@ -14,22 +14,11 @@ from sciembed_train.batch import DevSpans, SpanBatch
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.losses.contrastive import nt_xent
 from sciembed_train.losses.masked_lm import masked_lm
-from sciembed_train.losses.similarity import unit
-from sciembed_train.methods.heldout.heldout_vectors import gather_columns
-from sciembed_train.methods.loss import full_precision, widest_float
+from sciembed_train.methods.heldout.heldout_vectors import HeldOutVectors
+from sciembed_train.methods.loss import widest_float
+from sciembed_train.methods.span_vectors import span_vectors
 
 VALIDATION_SCORES = ("val/loss", "val/contrastive_loss", "val/mlm_loss", "val/partner_accuracy")
-
-
-def span_vectors(
-    vectors: Float[Tensor, "U D"], batch: SpanBatch
-) -> tuple[Float[Tensor, "A D"], Float[Tensor, "A D"]]:
-    """Unit vectors of the anchors, and of the means of each anchor's positives.
-
-    The positives are averaged as they are, and the mean is normalised (eq. 1 of the paper).
-    """
-    vectors = full_precision(vectors)
-    return unit(vectors[batch.anchor]), unit(vectors[batch.positive].mean(1))
 
 
 class HeldOutSpans:
@@ -54,14 +43,12 @@ class HeldOutSpans:
 
     def clear(self) -> None:
         """Forget the last validation."""
-        self._anchors: list[Tensor] = []
-        self._positives: list[Tensor] = []
-        self._slots: list[Tensor] = []
+        self._vectors = HeldOutVectors(columns=2)  # anchors, means of their positives
         self._mlm: list[Tensor] = []
         self._masked = 0
 
     def add(self, encoder: Encoder, batch: SpanBatch) -> None:
-        """Encode the spans of some held-out documents."""
+        """Encode the spans of a batch of held-out documents."""
         if self.mlm_weight:
             vectors, states = encoder.with_token_states(batch.rows, batch.masked)
             self._mlm.append(masked_lm(encoder.token_logits(states), batch.labels))
@@ -71,37 +58,33 @@ class HeldOutSpans:
         if not self.contrastive_weight:
             return
         anchors, positives = span_vectors(vectors, batch)
-        self._anchors.append(anchors)
-        self._positives.append(positives)
-        each = len(anchors) // len(batch)
-        first = batch.first * each
-        self._slots.append(torch.arange(first, first + len(anchors), device=anchors.device))
+        first = batch.first * (len(anchors) // len(batch))
+        slots = torch.arange(first, first + len(anchors), device=anchors.device)
+        self._vectors.add(slots, anchors, positives)
 
     def scores(self, dev: DevSpans, device: torch.device) -> dict[str, float]:
         """The scores; every rank gathers the vectors of all and computes the same numbers."""
-        found: dict[str, float] = {}
+        scores: dict[str, float] = {}
         loss = 0.0
         if self.contrastive_weight:
             rows = self._gathered(device)
             if rows is None:
                 return {}
-            found["contrastive_loss"], found["partner_accuracy"] = self._contrastive(rows)
-            loss += self.contrastive_weight * found["contrastive_loss"]
+            scores["contrastive_loss"], scores["partner_accuracy"] = self._contrastive(rows)
+            loss += self.contrastive_weight * scores["contrastive_loss"]
         if self.mlm_weight:
             lost = torch.zeros((), device=device)
             sums = torch.tensor([0.0, self._masked], dtype=widest_float(lost), device=device)
             if self._mlm:
                 sums[0] = torch.stack(self._mlm).sum()
             total, count = distributed.sum_over_ranks(sums).tolist()
-            found["mlm_loss"] = total / max(count, 1.0)
-            loss += self.mlm_weight * found["mlm_loss"]
-        return {"loss": loss, **found}
+            scores["mlm_loss"] = total / max(count, 1.0)
+            loss += self.mlm_weight * scores["mlm_loss"]
+        return {"loss": loss, **scores}
 
     def _gathered(self, device: torch.device) -> Tensor | None:
         """Anchors, then averaged positives, of all ranks in the order of the documents."""
-        slots = torch.zeros(0, dtype=torch.int64, device=device)
-        slots = distributed.gather_ragged(torch.cat([slots, *self._slots]))
-        anchors, positives = gather_columns([self._anchors, self._positives], device)
+        slots, (anchors, positives) = self._vectors.gather(device)
         if not len(slots):
             return None
         order = torch.argsort(slots)
@@ -114,10 +97,10 @@ class HeldOutSpans:
         own = torch.arange(len(rows), device=rows.device)
         partner = (own + half) % len(rows)
         hits = 0
-        for some in own.split(1024):
-            cosines = rows[some] @ rows.T
-            there = cosines.gather(1, partner[some].unsqueeze(1))
-            nearer = cosines >= there
-            nearer[torch.arange(len(some), device=rows.device), some] = False
-            hits += int((nearer.sum(1) == 1).sum())  # the partner itself and nobody else
+        for part in own.split(1024):
+            cosines = rows[part] @ rows.T
+            to_partner = cosines.gather(1, partner[part].unsqueeze(1))
+            nearer = cosines >= to_partner
+            nearer[torch.arange(len(part), device=rows.device), part] = False
+            hits += int((nearer.sum(1) == 1).sum())  # the partner alone
         return loss, hits / len(rows)

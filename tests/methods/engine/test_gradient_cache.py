@@ -19,8 +19,8 @@ from sciembed_train.methods.aspire import Cocite
 from sciembed_train.methods.aspire_sentences import Objectives, SentenceCocite
 from sciembed_train.methods.declutr import Declutr
 from sciembed_train.methods.engine.gradient_cache import GradientCache
-from sciembed_train.methods.heldout.heldout_tasks import TaskHeads
 from sciembed_train.methods.specter2 import MultiTask
+from sciembed_train.methods.task_heads import TaskHeads
 
 LENGTH = 12
 KINDS = (TaskKind("near", "triplet"), TaskKind("field", "class", 2, contrastive=True))
@@ -70,18 +70,18 @@ def made(case, backbone, **settings):
     return method.double(), batch.largest(size, LENGTH)
 
 
-def one_graph(cache, step, micro_batches):
+def one_graph(cache, batch, micro_batches):
     """What `GradientCache.gradients` gives, by the definition."""
     total, columns = torch.zeros(()), []
     for number, micro_batch in enumerate(micro_batches):
-        cache.passes.seed_dropout(step, number)
+        cache.passes.seed_dropout(batch.step, number)
         embeddings = cache.encode(micro_batch)
         total = total + embeddings.local_loss
         if cache.compared(micro_batch):
             columns.append(embeddings.vectors)
     total = total + cache.loss(*(torch.cat(same) for same in zip(*columns, strict=True))).value
     cache.passes.backward(total)
-    return {"loss": total.detach()}
+    return {"loss": total.detach() * len(batch)}
 
 
 def both(method, batch, monkeypatch):

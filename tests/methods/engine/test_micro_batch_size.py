@@ -138,7 +138,7 @@ def test_on_a_cpu_the_estimate_decides_and_nothing_is_tried(tiny_bert, monkeypat
         with pytest.raises(UserError, match=r"Not even one.*128 tokens.*gradient_checkpointing"):
             run(2 * LENGTH - 1, wanted)
     # Another rank knows nothing: no rank may wait for what it will not say.
-    monkeypatch.setattr(micro_batch_size, "_agreed", lambda number: 0)
+    monkeypatch.setattr(micro_batch_size, "_least_of_ranks", lambda number: 0)
     assert run(500) == micro_batch_size.MicroBatchSize(None)
 
 
