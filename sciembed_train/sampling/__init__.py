@@ -1,1 +1,1 @@
-"""Which texts meet: each example a pure function of (seed, epoch, index)."""
+"""How texts are paired: each example is a pure function of (seed, epoch, index)."""

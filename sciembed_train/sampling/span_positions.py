@@ -137,7 +137,7 @@ def positive_spans(
 
     - ``any``: every place where the positive touches or intersects the anchor is equally likely.
     - ``adjacent``: it ends where the anchor starts or starts where it ends, either side equally
-      likely where there is room on both. ``M`` is cut to the room of the larger side, and ``m``
+      likely where both fit. ``M`` is cut to the tokens of the larger side, and ``m``
       too if that has less: the published code fails there. It also refuses a positive that
       starts at the document's first token; here it may.
     - ``subsuming``: it lies inside the anchor, whose length is its ``M``.

@@ -44,7 +44,7 @@ def span_batch(
     documents: NDArray[np.integer],
     rule: Rule,
     masking: Masking | None,
-    room: int,
+    max_tokens: int,
     *,
     key: tuple[int, int, int],
     step: int,
@@ -61,7 +61,7 @@ def span_batch(
         documents: ``[B]``, their numbers; each is long enough for ``rule``.
         rule: which spans.
         masking: what is hidden; None for nothing.
-        room: tokens of a span that the encoder reads, special tokens not counted.
+        max_tokens: of a span that the encoder reads, special tokens not counted.
         key: seed, stream and epoch of the draws.
         step: the optimiser step the batch is for.
         first: number of the first document among the held-out ones.
@@ -69,14 +69,14 @@ def span_batch(
     """
     documents = np.asarray(documents, dtype=np.int64)
     a, p = rule.anchors, rule.positives
-    anchors, width = len(documents) * a, min(rule.max_span, room) if masking else 0
+    anchors, width = len(documents) * a, min(rule.max_span, max_tokens) if masking else 0
     draws = uniforms(*key, documents, rule.uniforms + a * width)
     n = tokens.lengths[documents].astype(np.int64)
     start, length, near_start, near_length = rule.spans(n, draws[:, : rule.uniforms])
     ids, sizes = tokens.slices(
         np.concatenate([np.repeat(documents, a), np.repeat(documents, a * p)]),
         np.concatenate([start.ravel(), near_start.ravel()]),
-        np.minimum(np.concatenate([length.ravel(), near_length.ravel()]), room),
+        np.minimum(np.concatenate([length.ravel(), near_length.ravel()]), max_tokens),
     )
     masked = labels = np.empty(0, dtype=np.int64)
     if masking:

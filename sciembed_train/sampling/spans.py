@@ -148,8 +148,8 @@ class SpanExamples(Examples):
         )
         self.tokens: Slices = corpus.tokens(tokenization.tokenizer.document_key, DOCUMENT_TOKENS)
         special = len(self.tokens.prefix) + len(self.tokens.suffix)
-        self.room = tokenization.max_length - special
-        if self.room < 1:
+        self.max_tokens = tokenization.max_length - special
+        if self.max_tokens < 1:
             raise UserError(
                 f"model.encoder.max_length must be above the {special} special tokens; "
                 f"got {tokenization.max_length}."
@@ -173,7 +173,13 @@ class SpanExamples(Examples):
     ) -> SpanBatch:
         """The spans that a rank's documents have in an epoch, for an optimiser step."""
         return span_batch(
-            *(self.tokens, self.documents[indices[share]], self.rule, self.masking, self.room),
+            *(
+                self.tokens,
+                self.documents[indices[share]],
+                self.rule,
+                self.masking,
+                self.max_tokens,
+            ),
             key=(self.seed, TRAIN, epoch),
             step=step,
             masked_apart=not self.sampling.mask_anchor_for_contrastive,
@@ -187,7 +193,7 @@ class SpanExamples(Examples):
         """
         documents = self.dev_documents[start:stop]
         return span_batch(
-            *(self.tokens, documents, self.rule, self.masking, self.room),
+            *(self.tokens, documents, self.rule, self.masking, self.max_tokens),
             key=(0, HELD_OUT, 0),
             step=-1,
             first=start,
@@ -262,7 +268,7 @@ class SpanExamples(Examples):
         """Of the documents, their tokens and the settings; the seed is compared by itself."""
         sources = [source.get("sha256") for source in corpus.info.get("sources", [])]
         key = tokenization.tokenizer.document_key
-        settings = [DRAWS_VERSION, sources, key, self.room, asdict(self.sampling)]
+        settings = [DRAWS_VERSION, sources, key, self.max_tokens, asdict(self.sampling)]
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         digest.update(np.ascontiguousarray(self.documents, dtype=np.int64).data)
         return digest.hexdigest()[:16]
@@ -274,7 +280,7 @@ class _DevItems(Sequence[SpanBatch]):
     def __init__(self, examples: SpanExamples, rank: int, world_size: int) -> None:
         rule = examples.rule
         rows = rule.anchors * (2 + rule.positives)  # masked copies among them
-        most = rows * min(rule.max_span, examples.room)
+        most = rows * min(rule.max_span, examples.max_tokens)
         self.examples = examples
         share = -(-len(examples.dev_documents) // world_size)  # every rank has some, if it can
         self.each = max(1, min(ITEM_DOCUMENTS, ITEM_TOKENS // most, share))

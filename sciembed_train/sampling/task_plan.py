@@ -2,7 +2,7 @@
 
 Every rank has every task in every step, so that no adapter and no head is ever without a gradient
 on one rank alone (SciRepEval's own batches give the ranks different tasks). A step is made of
-*slices* that are alike: each has the same number of examples of every task, and a rank takes whole
+*slices*: each has the same number of examples of every task, and a rank takes whole
 slices. There are eight slices where the step is large enough, else four or two, so that 1, 2, 4 and
 8 ranks make the very same steps as far as they can share them.
 
@@ -60,7 +60,7 @@ class TaskPlan:
 
     def __post_init__(self) -> None:
         check_shares(len(self.names), self.batch_size, self.world_size)
-        told = ""
+        message = ""
         for slices in (*SLICES, self.world_size):
             whole = slices % self.world_size == 0 and self.batch_size % slices == 0
             if not whole or slices * len(self.names) > self.batch_size:
@@ -72,13 +72,13 @@ class TaskPlan:
                 object.__setattr__(self, "quotas", tuple(quotas))
                 object.__setattr__(self, "_orders", {})
                 return
-            told = (
+            message = (
                 f"Task {self.names[dry]} runs dry: it gives {quotas[dry]} examples to a step of "
                 f"data.batch_size={self.batch_size}, and has {self.sizes[dry]:,} training "
                 "examples. Choose a smaller batch_size, give it more examples, or take it out of "
                 "the list of tasks."
             )
-        raise UserError(told)
+        raise UserError(message)
 
     @property
     def counted(self) -> tuple[int, ...]:
@@ -243,7 +243,7 @@ def check_shares(tasks: int, batch_size: int, world_size: int) -> None:
 def units(counts: Sequence[int], total: int) -> list[int]:
     """``total`` units shared in proportion to ``counts``, each at least 1.
 
-    One unit after the other goes to whom most is owed.
+    One unit after the other goes to the share that is furthest below its proportion.
 
     Args:
         counts: what each share is in proportion to.

@@ -95,7 +95,7 @@ class Corpus:
         return self._array(f"queries/{split}.npy", "query papers")
 
     def citations(self) -> NDArray[np.int32]:
-        """Who cites whom, ``[E, 2]``: citing, cited; distinct and ascending.
+        """The citations, ``[E, 2]``: citing, cited; distinct and ascending.
 
         Raises:
             UserError: the corpus was prepared without citations.
@@ -106,7 +106,7 @@ class Corpus:
         """Pairs of papers that are cited together, ``[N, 2]``: a < b, distinct and ascending.
 
         Training pairs have two training papers, test pairs a test paper, dev pairs a dev paper
-        and no test paper. Which of a pair is the query is not said here.
+        and no test paper. Which of a pair is the query is left open here.
 
         Raises:
             UserError: no co-cited pairs were mined when the corpus was prepared.
@@ -154,7 +154,7 @@ class Corpus:
         """Pairs of sentences that cite the same, ``[N, 2]``: a < b, distinct and ascending.
 
         A test pair has a sentence that cites a test paper, a dev pair one that cites a dev paper
-        and none that cites a test paper. Which of a pair is the query is not said here.
+        and none that cites a test paper. Which of a pair is the query is left open here.
 
         Raises:
             UserError: no sentence pairs were mined when the corpus was prepared.

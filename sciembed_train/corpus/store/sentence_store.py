@@ -93,16 +93,16 @@ class SentenceIndexedTokens(TokenStore):
             text after text; and the number of sentences of each text, ``[K]``, at least 1.
 
         Raises:
-            ValueError: ``max_length`` leaves no room beside the special tokens.
+            ValueError: ``max_length`` leaves nothing beside the special tokens.
             IndexError: a text is not in the store.
         """
-        papers, room = self._known(papers), self._room(max_length)
+        papers, max_body = self._known(papers), self._max_body(max_length)
         counts = self._firsts[papers + 1] - self._firsts[papers]
         within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
         where = within + np.repeat(self._firsts[papers], counts)
         bodies = self._offsets[papers + 1] - self._offsets[papers]
         starts, sizes, counts = truncate_sentences(
-            self._starts[where], self._sizes[where], counts, bodies, room
+            self._starts[where], self._sizes[where], counts, bodies, max_body
         )
         # A text without a token of its own is its special tokens.
         bare = sizes == 0
@@ -145,7 +145,7 @@ def write_sentences(
     Args:
         folder: the corpus.
         papers: dictionaries with ``abstract``, in the order of their numbers.
-        on_batch: told the number of papers done.
+        on_batch: called with the number of papers done.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -216,7 +216,7 @@ def write_sentence_store(
         shard_papers: papers of one shard file.
         batch_papers: papers tokenised at once.
         name: where the tokenizer came from, for messages.
-        on_batch: told the number of papers done after each batch.
+        on_batch: called with the number of papers done after each batch.
     """
     counts, left_out = array("q"), array("q")
     papers = iter(papers)
@@ -268,7 +268,7 @@ class _Growing:
 
     def __exit__(self, *_: object) -> None:
         self.file.seek(0)
-        # numpy leaves room in a header for the length to grow.
+        # numpy leaves space in a header for the length to grow.
         assert self._write_header() == self.header
         self.file.close()
 

@@ -128,11 +128,11 @@ class TokenStore:
             The ids of every row end to end, ``[T]``, and the length of each, ``[K]``.
 
         Raises:
-            ValueError: ``max_length`` leaves no room beside the special tokens.
+            ValueError: ``max_length`` leaves nothing beside the special tokens.
             IndexError: a text is not in the store.
         """
-        papers, room = self._known(papers), self._room(max_length)
-        bodies = np.minimum(self._offsets[papers + 1] - self._offsets[papers], room)
+        papers, max_body = self._known(papers), self._max_body(max_length)
+        bodies = np.minimum(self._offsets[papers + 1] - self._offsets[papers], max_body)
         return self._copied(papers, self._offsets[papers], bodies)
 
     def slices(
@@ -167,7 +167,7 @@ class TokenStore:
             )
         return self._copied(rows, first + starts, lengths)
 
-    def _room(self, max_length: int) -> int:
+    def _max_body(self, max_length: int) -> int:
         """Tokens of a body that fit beside the special tokens."""
         special = len(self.prefix) + len(self.suffix)
         if max_length <= special:

@@ -45,7 +45,7 @@ def write_token_store(
         shard_papers: papers of one shard file.
         batch_papers: papers tokenised at once.
         name: where the tokenizer came from, for messages.
-        on_batch: told the number of papers done after each batch.
+        on_batch: called with the number of papers done after each batch.
 
     Raises:
         ValueError: ``papers`` are not in the order 0, 1, 2, ...
@@ -85,7 +85,7 @@ def write_document_store(
         texts: the documents in the order of their numbers.
         shard_documents: documents of one shard file.
         name: where the tokenizer came from, for messages.
-        on_batch: told the number of documents done after each.
+        on_batch: called with the number of documents done after each.
     """
     with StoreWriter(folder, tokenizer, shard_documents) as writer:
         for ids in tokenizer.encode_documents(texts):
@@ -112,7 +112,7 @@ def write_task_store(
         input_format: how fields become one text.
         texts: the fields of each, none of them empty, in the order of their numbers.
         name: where the tokenizer came from, for messages.
-        on_batch: told the number of texts done after each batch.
+        on_batch: called with the number of texts done after each batch.
     """
     with StoreWriter(folder, tokenizer, SHARD_PAPERS) as writer:
         left = iter(texts)
