@@ -83,10 +83,10 @@ def test_what_has_no_text_is_counted(tmp_path):
     assert found.settings["queries_left_out"] == 2
     assert found.settings["candidates_without_text_left_out"] == 2
     notes = " ".join(found.notes)
-    assert "a relevant one counted as not found: 2." in notes
+    assert "a relevant one counted as missed: 2." in notes
     assert "left out: 2." in notes
     assert "counted with 0: 1." in notes
-    assert "taken out of it: 1." in notes
+    assert "removed from it: 1." in notes
 
 
 def test_no_query_with_a_text_is_refused(tmp_path):
