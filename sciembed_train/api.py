@@ -255,6 +255,7 @@ def export_encoder(
     layout: Layout = "sentence-transformers",
     adapter: str | None = None,
     base: Pathlike | None = None,
+    pooling: str | None = None,
     overwrite: bool = False,
 ) -> Export:
     """Write the encoder of a checkpoint or a run as a folder that other libraries load.
@@ -265,6 +266,7 @@ def export_encoder(
         layout: ``sentence-transformers``, ``adapterhub`` or ``aspire-full``.
         adapter: of layout ``adapterhub``, the adapter's format or code.
         base: the frozen backbone of adapters, if no longer where it was in training.
+        pooling: the import path of the checkpoint's pooling, if that is a class of yours.
         overwrite: replace an earlier export.
 
     Returns:
@@ -280,4 +282,13 @@ def export_encoder(
     """
     from sciembed_train.export.export_checkpoint import ExportSettings, export_checkpoint
 
-    return export_checkpoint(ExportSettings(source, to, layout, adapter, base, overwrite))
+    settings = ExportSettings(
+        source,
+        to,
+        layout=layout,
+        adapter=adapter,
+        base=base,
+        pooling=pooling,
+        overwrite=overwrite,
+    )
+    return export_checkpoint(settings)

@@ -1,5 +1,7 @@
 """The public API: every module is imported first, so that none can shadow a function."""
 
+import dataclasses
+import inspect
 import json
 import pkgutil
 import subprocess
@@ -9,6 +11,8 @@ import numpy as np
 import pytest
 
 import sciembed_train as st
+from sciembed_train.export.export_checkpoint import ExportSettings
+from sciembed_train.inference.options import EmbedFileSettings
 
 NAMES = ("prepare", "fit", "load_encoder", "embed", "evaluate", "export_encoder")
 IMPORT_ALL = """
@@ -33,6 +37,15 @@ def test_importing_every_module_shadows_no_function():
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 150
+
+
+@pytest.mark.parametrize(
+    ("function", "settings"),
+    [("export_encoder", ExportSettings), ("embed", EmbedFileSettings)],
+)
+def test_a_function_takes_every_setting_that_its_command_has(function, settings):
+    parameters = inspect.signature(getattr(st, function)).parameters
+    assert {field.name for field in dataclasses.fields(settings)} <= set(parameters)
 
 
 def test_every_name_is_documented_and_listed():

@@ -1,7 +1,6 @@
 """Every shipped recipe is parsed, built and stepped; every machine file is parsed."""
 
 import re
-from pathlib import Path
 
 import pytest
 import yaml
@@ -12,11 +11,11 @@ from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.text.input_format import InputFormat
 from tests.helpers.cocitation_corpus import write_cocitation_corpus, write_sentence_corpus
 from tests.helpers.document_files import write_document_corpus
+from tests.helpers.runs import CONFIGS
 from tests.helpers.sentence_pair_corpus import write_citing_corpus
 from tests.helpers.small_corpus import write_small_corpus
 from tests.helpers.task_files import write_tasks
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 RECIPES = sorted(CONFIGS.glob("*.yaml"))
 MACHINES = sorted((CONFIGS / "machine").glob("*.yaml"))
 

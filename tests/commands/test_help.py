@@ -28,7 +28,7 @@ def shown(*words):
     return done.stdout
 
 
-@pytest.mark.parametrize("command", sorted(set(COMMANDS) - BY_ITSELF - {"fit", "validate"}))
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - BY_ITSELF))
 def test_a_help_has_two_examples_and_imports_nothing_heavy(command):
     text = shown(command, "--help")
     assert text.startswith("usage: ")

@@ -14,6 +14,7 @@ from pytorch_lightning import Callback
 from sciembed_train.training.callbacks.signals import Signals
 
 ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "configs"
 STEPS_PER_EPOCH, STEPS = 12, 48
 
 

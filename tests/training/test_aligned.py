@@ -7,8 +7,7 @@ import pytest
 
 from sciembed_train.cli import main
 from sciembed_train.commands import align, fit
-from tests.helpers.runs import losses
-from tests.test_configs import CONFIGS
+from tests.helpers.runs import CONFIGS, losses
 
 
 @pytest.fixture(scope="module")

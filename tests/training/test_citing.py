@@ -8,9 +8,8 @@ import pytest
 from sciembed_train.cli import main
 from sciembed_train.commands import fit, show
 from sciembed_train.encoder.encoder import Encoder
-from tests.helpers.runs import rows
+from tests.helpers.runs import CONFIGS, rows
 from tests.helpers.sentence_pair_corpus import write_citing_files
-from tests.test_configs import CONFIGS
 
 RECIPE = str(CONFIGS / "aspire_sentence.yaml")
 

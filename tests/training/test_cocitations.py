@@ -9,9 +9,8 @@ import torch
 from sciembed_train.cli import main
 from sciembed_train.commands import fit
 from sciembed_train.encoder.encoder import Encoder
-from tests.helpers.runs import losses, rows
+from tests.helpers.runs import CONFIGS, losses, rows
 from tests.helpers.small_corpus import small_papers
-from tests.test_configs import CONFIGS
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,8 @@ from sciembed_train.cli import main
 from sciembed_train.commands import fit
 from sciembed_train.encoder.encoder import Encoder
 from tests.helpers.document_files import write_documents
-from tests.helpers.runs import finish, losses, rows, start
+from tests.helpers.runs import CONFIGS, finish, losses, rows, start
 from tests.helpers.small_corpus import write_small_corpus
-from tests.test_configs import CONFIGS
 
 NO_MLM = ["--model.mlm_weight", "0", "--data.sampling.mlm_probability", "0"]
 

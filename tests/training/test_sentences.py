@@ -8,8 +8,7 @@ import pytest
 from sciembed_train.cli import main
 from sciembed_train.commands import fit
 from sciembed_train.inference.matching import Matcher
-from tests.helpers.runs import rows
-from tests.test_configs import CONFIGS
+from tests.helpers.runs import CONFIGS, rows
 
 
 @pytest.fixture(scope="module")

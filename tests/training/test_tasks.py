@@ -10,9 +10,8 @@ from sciembed_train.commands import fit
 from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.errors import UserError
-from tests.helpers.runs import losses, rows
+from tests.helpers.runs import CONFIGS, losses, rows
 from tests.helpers.task_files import write_tasks
-from tests.test_configs import CONFIGS
 
 SIZES = {"year_pred": 30, "mesh": 40, "search": 20, "specter": 30}
 
