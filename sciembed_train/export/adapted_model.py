@@ -88,11 +88,13 @@ class AdaptedModel(PreTrainedModel):
         inputs = {name: value for name, value in inputs.items() if value is not None}
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
-        found = self.backbone(**inputs, output_hidden_states=output_hidden_states, return_dict=True)
+        outputs = self.backbone(
+            **inputs, output_hidden_states=output_hidden_states, return_dict=True
+        )
         output = BaseModelOutputWithPooling(
-            last_hidden_state=found.last_hidden_state,
-            pooler_output=found.last_hidden_state[:, 0],
-            hidden_states=found.hidden_states if output_hidden_states else None,
+            last_hidden_state=outputs.last_hidden_state,
+            pooler_output=outputs.last_hidden_state[:, 0],
+            hidden_states=outputs.hidden_states if output_hidden_states else None,
         )
         return output.to_tuple() if return_dict is False else output
 

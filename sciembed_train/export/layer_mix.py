@@ -61,12 +61,12 @@ class LayerMixModel(PreTrainedModel):
             **kwargs,
         }
         inputs = {name: value for name, value in inputs.items() if value is not None}
-        found = self.backbone(**inputs, output_hidden_states=True, return_dict=True)
-        last = found.last_hidden_state
+        outputs = self.backbone(**inputs, output_hidden_states=True, return_dict=True)
+        last = outputs.last_hidden_state
         wide = torch.promote_types(last.dtype, torch.float32)
         shares = torch.softmax(self.mix.to(wide), 1)[0]
         mixed: Any = torch.zeros_like(last, dtype=wide)
-        for share, states in zip(shares, found.hidden_states, strict=True):
+        for share, states in zip(shares, outputs.hidden_states, strict=True):
             mixed = mixed + share * states.to(wide)
         mixed = mixed.to(last.dtype)
         if output_hidden_states is None:
@@ -74,6 +74,6 @@ class LayerMixModel(PreTrainedModel):
         output = BaseModelOutputWithPooling(
             last_hidden_state=mixed,
             pooler_output=mixed[:, 0],
-            hidden_states=found.hidden_states if output_hidden_states else None,
+            hidden_states=outputs.hidden_states if output_hidden_states else None,
         )
         return output.to_tuple() if return_dict is False else output

@@ -121,17 +121,17 @@ def write_parts(encoder: Encoder, folder: Path, similarity: str) -> None:
 
 
 def turned(table: Float[Tensor, "P H"], first: int, prefix: int) -> Float[Tensor, "P H"]:
-    """A table of positions for texts whose code stands before the prefix, and not behind it.
+    """A table of positions for texts with the code before the prefix instead of behind it.
 
     Args:
         table: a row for each position.
-        first: that of a text's first token.
+        first: position of a text's first token.
         prefix: special tokens at the beginning of a text, without the code.
     """
-    found = table.clone()
-    found[first] = table[first + prefix]
-    found[first + 1 : first + prefix + 1] = table[first : first + prefix]
-    return found
+    rows = table.clone()
+    rows[first] = table[first + prefix]
+    rows[first + 1 : first + prefix + 1] = table[first : first + prefix]
+    return rows
 
 
 def _tokenizer(encoder: Encoder, code: str) -> Any:

@@ -132,7 +132,7 @@ def test_our_export_loads_as_the_published_example_does_and_comes_back(tiny_bert
     assert (found - encoder.encode_texts(short)).abs().max() < 1e-5
 
 
-def test_the_verb_writes_the_layout_and_replaces_only_its_own(tiny_bert, tmp_path, capsys):
+def test_the_command_writes_the_layout_and_replaces_only_its_own(tiny_bert, tmp_path, capsys):
     encoder = Encoder(EncoderSettings(str(tiny_bert), "mix"))
     state = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
     facts = {"version": 1, **describe(encoder), "training": {"base_model": "x/y"}}
