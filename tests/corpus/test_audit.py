@@ -42,9 +42,9 @@ def test_the_account_counts_all_and_lists_a_few():
     audit = Audit("citations")
     for line in range(50):
         audit.drop("given before", f"c.csv:{line}")
-    told = audit.as_dict()["dropped"]["given before"]
-    assert told["count"] == 50
-    assert told["examples"] == [f"c.csv:{line}" for line in range(20)]
+    message = audit.as_dict()["dropped"]["given before"]
+    assert message["count"] == 50
+    assert message["examples"] == [f"c.csv:{line}" for line in range(20)]
 
 
 def test_many_rows_are_counted_with_the_first_places():

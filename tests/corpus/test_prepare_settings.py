@@ -13,7 +13,7 @@ from tests.helpers.cocitation_files import (
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         ({"papers": None, "fulltexts": "f.txt", "contexts": "c"}, "--contexts names papers"),
         ({"papers": None, "fulltexts": "f.txt", "cocitations": "c"}, "--cocitations names papers"),
@@ -24,8 +24,8 @@ from tests.helpers.cocitation_files import (
         ({"exclude_ids": "f"}, "none are mined: give --contexts, --cocitations or"),
     ],
 )
-def test_what_does_not_go_together_is_refused(values, told):
-    with pytest.raises(UserError, match=told):
+def test_what_does_not_go_together_is_refused(values, message):
+    with pytest.raises(UserError, match=message):
         PrepareSettings(**({"papers": "p.jsonl", "to": "c"} | values))
 
 

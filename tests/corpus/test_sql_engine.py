@@ -35,8 +35,8 @@ def test_sorted_batches_come_in_order(tmp_path):
     pq.write_table(pa.table({"x": numbers}), tmp_path / "it's.parquet")
     with running(tmp_path, 10**9, threads=2) as engine:
         batches = engine.batches("SELECT x FROM source ORDER BY x", tmp_path / "it's.parquet", 5000)
-        found = np.concatenate([batch.column("x").to_numpy() for batch in batches])
-    assert np.array_equal(found, np.sort(numbers))
+        result = np.concatenate([batch.column("x").to_numpy() for batch in batches])
+    assert np.array_equal(result, np.sort(numbers))
 
 
 def test_too_little_memory_is_told_in_words(tmp_path):

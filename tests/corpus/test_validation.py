@@ -29,9 +29,9 @@ def test_ids_are_text_and_integers_their_digits():
     ],
 )
 def test_what_is_no_id_is_told(value, message):
-    found = read_id(value, "citing")
-    assert isinstance(found, BadRow)
-    assert found.message.startswith(message)
+    result = read_id(value, "citing")
+    assert isinstance(result, BadRow)
+    assert result.message.startswith(message)
 
 
 def test_papers_may_lack_texts_and_have_sentences():
@@ -72,9 +72,9 @@ def test_papers_may_lack_texts_and_have_sentences():
     ],
 )
 def test_a_malformed_paper_is_told(row, message):
-    found = read_paper(row)
-    assert isinstance(found, BadRow)
-    assert found.message == message
+    result = read_paper(row)
+    assert isinstance(result, BadRow)
+    assert result.message == message
 
 
 def test_a_missing_field_and_a_repeated_id_are_reported():

@@ -49,22 +49,22 @@ def records(kind: str, n: int, seed: int = 0) -> list[dict[str, Any]]:
 
 def entry(kind: str) -> dict[str, Any]:
     """The entry of a task in the list, with a file of train."""
-    found: dict[str, Any] = {"name": kind, "data_files": {"train": f"{kind}.jsonl"}}
+    result: dict[str, Any] = {"name": kind, "data_files": {"train": f"{kind}.jsonl"}}
     if kind in ("cite_pred", "year_pred"):
         field = {"cite_pred": "log_citations", "year_pred": "scaled_year"}[kind]
-        return found | {"type": "regression", "labels_field": field, "ctrl_token": "[RGN]"}
+        return result | {"type": "regression", "labels_field": field, "ctrl_token": "[RGN]"}
     if kind in ("mesh", "fos"):
-        found |= {"type": "classification", "labels": "labels.txt", "ctrl_token": "[CLF]"}
+        result |= {"type": "classification", "labels": "labels.txt", "ctrl_token": "[CLF]"}
         if kind == "fos":
-            found |= {"multi_label": True}
-        return found | {"labels_field": {"mesh": "descriptor", "fos": "labels_text"}[kind]}
+            result |= {"multi_label": True}
+        return result | {"labels_field": {"mesh": "descriptor", "fos": "labels_text"}[kind]}
     if kind == "search":
         code = {"query": "[QRY]", "candidates": "[PRX]"}
         fields = ["title", "abstract", "venue", "year"]
-        return found | {"type": "ir", "input_fields": fields, "ctrl_token": code}
+        return result | {"type": "ir", "input_fields": fields, "ctrl_token": code}
     if kind in ("s2and", "cite_context"):
-        return found | {"type": "ir", "ctrl_token": "[PRX]"}
-    return found | {"type": "triplet", "ctrl_token": "[PRX]"}
+        return result | {"type": "ir", "ctrl_token": "[PRX]"}
+    return result | {"type": "triplet", "ctrl_token": "[PRX]"}
 
 
 EIGHT = (

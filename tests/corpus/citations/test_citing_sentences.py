@@ -18,12 +18,12 @@ from sciembed_train.errors import UserError
 
 def spans(text, **marks):
     """The offsets of every place where a mark stands."""
-    found = []
+    result = []
     for reference, mark in marks.items():
         start = -1
         while (start := text.find(mark, start + 1)) >= 0:
-            found.append({"start": start, "end": start + len(mark), "ref_id": reference})
-    return found
+            result.append({"start": start, "end": start + len(mark), "ref_id": reference})
+    return result
 
 
 def citing(text, cite_spans, shape="s2orc"):
@@ -32,8 +32,8 @@ def citing(text, cite_spans, shape="s2orc"):
 
 def test_a_sentence_cites_what_is_marked_within_it_and_nothing_else():
     text = "First, we know A (Roe, 2000) and B [2]. Others do not. Then see [2], see [3]. The end."
-    found = citing(text, spans(text, a="(Roe, 2000)", b="[2]", c="[3]"))
-    assert found == [
+    result = citing(text, spans(text, a="(Roe, 2000)", b="[2]", c="[3]"))
+    assert result == [
         CitingSentence("First, we know A [CIT] and B [CIT].", ("a", "b"), "", "Others do not."),
         CitingSentence("Then see [CIT], see [CIT].", ("b", "c"), "Others do not.", "The end."),
     ]
@@ -42,8 +42,8 @@ def test_a_sentence_cites_what_is_marked_within_it_and_nothing_else():
 def test_the_text_of_a_mark_elsewhere_is_no_citation():
     # The substring test of the original would take the second sentence for citing b too.
     text = "It was shown in [1]. The interval [1] is closed, see [2]."
-    found = citing(text, [{"start": 16, "end": 19, "ref_id": "a"}, *spans(text, b="[2]")])
-    assert [(c.text, c.references) for c in found] == [
+    result = citing(text, [{"start": 16, "end": 19, "ref_id": "a"}, *spans(text, b="[2]")])
+    assert [(c.text, c.references) for c in result] == [
         ("It was shown in [CIT].", ("a",)),
         ("The interval [1] is closed, see [CIT].", ("b",)),
     ]
@@ -51,16 +51,16 @@ def test_the_text_of_a_mark_elsewhere_is_no_citation():
 
 def test_marks_that_stand_together_are_one_mark_of_all_their_works():
     text = "So it is said [1], [2] ;[3] and again [1] too."
-    (found,) = citing(text, spans(text, a="[1]", b="[2]", c="[3]"))
-    assert found.text == "So it is said [CIT] and again [CIT] too."
-    assert found.references == ("a", "b", "c")
+    (result,) = citing(text, spans(text, a="[1]", b="[2]", c="[3]"))
+    assert result.text == "So it is said [CIT] and again [CIT] too."
+    assert result.references == ("a", "b", "c")
 
 
 def test_a_raised_mark_after_the_stop_belongs_to_the_sentence_before():
     text = "This has long been known.1,2 The next cites none. What of it? 3 Nothing."
     marks = [{"start": 25, "end": 26, "ref_id": "a"}, {"start": 27, "end": 28, "ref_id": "b"}]
-    found = citing(text, [*marks, *spans(text, c="3")])
-    assert [(c.text, c.references) for c in found] == [
+    result = citing(text, [*marks, *spans(text, c="3")])
+    assert [(c.text, c.references) for c in result] == [
         ("This has long been known [CIT].", ("a", "b")),
         ("What of it [CIT]?", ("c",)),
     ]
@@ -68,9 +68,9 @@ def test_a_raised_mark_after_the_stop_belongs_to_the_sentence_before():
 
 def test_no_sentence_ends_at_an_abbreviation_before_a_mark():
     text = "As Roe et al. [1] say, and Fig. 2 of [2] shows, i.e. once. A new one of Doe et al. [3]."
-    found = citing(text, spans(text, a="[1]", b="[2]", c="[3]"))
-    assert [c.references for c in found] == [("a", "b"), ("c",)]
-    assert found[1].text == "A new one of Doe et al. [CIT]."
+    result = citing(text, spans(text, a="[1]", b="[2]", c="[3]"))
+    assert [c.references for c in result] == [("a", "b"), ("c",)]
+    assert result[1].text == "A new one of Doe et al. [CIT]."
 
 
 def test_markers_of_arxiv_become_marks_and_formulas_stay_readable():
@@ -80,8 +80,8 @@ def test_markers_of_arxiv_become_marks_and_formulas_stay_readable():
     )
     cites = spans(text, A=one, B=two)
     paragraph = Paragraph("", text, cites, {"f1": r"\beta _i"})
-    found = list(citing_sentences(Fulltext("unarxive", "p", "", [], [paragraph])))
-    assert [(c.text, c.references) for c in found] == [
+    result = list(citing_sentences(Fulltext("unarxive", "p", "", [], [paragraph])))
+    assert [(c.text, c.references) for c in result] == [
         ("Let β_i be as in [CIT].", ("A", "B")),
         ("Now is as [CIT] says.", ("A",)),
     ]
@@ -105,8 +105,8 @@ def test_a_span_without_sound_offsets_is_no_mark(span):
 
 def test_a_mark_without_an_entry_is_told_apart():
     text = "A text [1] and [2]."
-    (found,) = citing(text, [{**spans(text, x="[1]")[0], "ref_id": None}, *spans(text, b="[2]")])
-    assert found.references == (None, "b")
+    (result,) = citing(text, [{**spans(text, x="[1]")[0], "ref_id": None}, *spans(text, b="[2]")])
+    assert result.references == (None, "b")
 
 
 def test_overlapping_marks_are_taken_once():
@@ -125,8 +125,8 @@ def test_the_sentences_joined_are_the_text():
 def test_a_paragraph_of_very_many_marks_keeps_who_cites_what():
     text = " ".join(f"Sentence {i} is here [{i}]." for i in range(3000))
     marks = spans(text, **{f"r{i}": f"[{i}]" for i in range(3000)})
-    found = citing(text, marks)
-    assert [c.references for c in found] == [(f"r{i}",) for i in range(3000)]
+    result = citing(text, marks)
+    assert [c.references for c in result] == [(f"r{i}",) for i in range(3000)]
 
 
 def test_ids_of_a_bibliography_are_those_of_the_parse_whose_body_is_read():
@@ -223,9 +223,9 @@ def test_full_texts_whose_citations_name_no_paper_are_refused_with_numbers(tmp_p
     (tmp_path / "papers.jsonl").write_text('{"paper_id": "other", "title": "t"}\n')
     with pytest.raises(UserError) as error:
         prepare(asked(tmp_path))
-    told = str(error.value)
-    assert "Cited papers left out of contexts: 8: unknown paper." in told
-    assert "1: a citation mark without a bibliography entry" in told
+    message = str(error.value)
+    assert "Cited papers left out of contexts: 8: unknown paper." in message
+    assert "1: a citation mark without a bibliography entry" in message
     assert not (tmp_path / "corpus").exists()
 
 

@@ -12,7 +12,7 @@ def test_a_row_is_read_with_its_ids_as_text_and_each_once():
 
 
 @pytest.mark.parametrize(
-    ("row", "told"),
+    ("row", "report_text"),
     [
         ({"cited_ids": ["a"]}, "there is no `text`; the fields are cited_ids."),
         ({"text": "t"}, "there is no `cited_ids`; the fields are text."),
@@ -31,10 +31,10 @@ def test_a_row_is_read_with_its_ids_as_text_and_each_once():
         ({"text": "\ud800", "cited_ids": ["a"]}, "`text` holds half of a surrogate pair"),
     ],
 )
-def test_a_row_that_cannot_be_read_names_field_and_value(row, told):
-    found = read_context(row)
-    assert isinstance(found, BadRow)
-    assert told in found.message
+def test_a_row_that_cannot_be_read_names_field_and_value(row, report_text):
+    result = read_context(row)
+    assert isinstance(result, BadRow)
+    assert report_text in result.message
 
 
 def test_mentions_are_a_text_or_a_list_of_texts():

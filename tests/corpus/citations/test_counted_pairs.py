@@ -24,8 +24,8 @@ def test_counted_pairs_are_merged_in_either_order_and_keep_their_largest_count(t
     path = tmp_path / "pairs.tsv"
     lines = ["a\tb\t3", "b\ta\t3", "c\tb\t", "a\tb\t2", "b\tc\t5", "a\ta\t1", "a\te\t1", "a\tx\t1"]
     path.write_text("\n".join(["paper_a\tpaper_b\tcount", *lines, "a\td\t0"]) + "\n")
-    found, audit = read(path)
-    assert found == {(0, 1): 3, (1, 2): 5}
+    result, audit = read(path)
+    assert result == {(0, 1): 3, (1, 2): 5}
     assert {reason: d.count for reason, d in audit.dropped.items()} == {
         "a paper with itself": 1,
         "no title and no abstract": 1,
@@ -46,7 +46,7 @@ def test_counts_may_be_left_out(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("row", "told"),
+    ("row", "message"),
     [
         ({"paper_a": "a"}, "there is no `paper_b`; the fields are paper_a."),
         ({"paper_a": "a", "paper_b": 1.5}, "`paper_b` is the number 1.5; expected"),
@@ -60,12 +60,12 @@ def test_counts_may_be_left_out(tmp_path):
         ({"paper_a": "a", "paper_b": "b", "count": 2**31}, "`count` is 2147483648; at most"),
     ],
 )
-def test_counted_pairs_that_cannot_be_read_say_why(tmp_path, row, told):
+def test_counted_pairs_that_cannot_be_read_say_why(tmp_path, row, message):
     path = tmp_path / "pairs.jsonl"
     path.write_text(json.dumps(row) + "\n")
     with pytest.raises(UserError) as error:
         read(path)
-    assert f"{path}:1: {told}" in str(error.value)
+    assert f"{path}:1: {message}" in str(error.value)
 
 
 def test_counted_pairs_in_a_table_need_their_header(tmp_path):

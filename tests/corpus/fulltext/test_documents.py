@@ -19,6 +19,7 @@ from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.token_kinds import DOCUMENT_TOKENS
 from sciembed_train.errors import UserError
 from sciembed_train.text.tokenizer import TextTokenizer
+from tests.helpers.paper_files import write_paper_files
 
 ALL = {"dev_share": 0.0, "test_share": 0.0}  # every document for training
 
@@ -190,9 +191,9 @@ def test_bytes_that_are_no_text_are_refused_with_their_place(tmp_path, capsys):
     data = b"a good line\n" + rng.integers(128, 256, 900, dtype=np.uint8).tobytes() + b"\nlast\n"
     (tmp_path / "b.txt").write_bytes(data)
     assert run("--fulltexts", tmp_path / "b.txt", "--to", tmp_path / "c", "--quiet") == 2
-    told = capsys.readouterr().err
-    assert "b.txt:2: this is not UTF-8: byte 0x" in told
-    assert "skip it with --max-bad-rows 1" in told
+    report_text = capsys.readouterr().err
+    assert "b.txt:2: this is not UTF-8: byte 0x" in report_text
+    assert "skip it with --max-bad-rows 1" in report_text
     assert not (tmp_path / "c").exists()
     (tmp_path / "w.txt").write_bytes("wide\n".encode("utf-16"))
     assert run("--fulltexts", tmp_path / "w.txt", "--to", tmp_path / "c", "--quiet") == 2
@@ -243,9 +244,9 @@ def test_a_long_text_is_collapsed_in_pieces_to_the_same(monkeypatch):
         for text in texts:
             assert collapse(text) == " ".join(text.split())
         assert collapse("a b " + "c" * 30) == "a b " + "c" * 30
-        found = collapse("a b " + "c" * 200)
-        assert isinstance(found, BadRow)
-        assert "over 40 characters stand without a white space" in found.message
+        result = collapse("a b " + "c" * 200)
+        assert isinstance(result, BadRow)
+        assert "over 40 characters stand without a white space" in result.message
 
 
 def test_a_very_long_line_is_read_and_tokenised(tmp_path, tiny_bert):
@@ -283,18 +284,16 @@ def test_a_second_tokenizer_adds_only_its_tokens(tmp_path, tiny_bert, tiny_rober
         store = corpus.tokens(tokenizer.document_key, DOCUMENT_TOKENS)
         expected = [len(ids) for ids in tokenizer.encode_documents(corpus.document_texts())]
         assert store.lengths.tolist() == expected
-        told = corpus.info["document_stores"][tokenizer.document_key]
-        assert told["tokens"] == sum(expected)
+        report_text = corpus.info["document_stores"][tokenizer.document_key]
+        assert report_text["tokens"] == sum(expected)
     assert run(*arguments, "--json", "--quiet") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["documents"] == 30
-    assert sum(told["documents_by_split"].values()) == 30
-    assert set(told["document_stores"]) == set(corpus.info["document_stores"])
+    report_text = json.loads(capsys.readouterr().out)
+    assert report_text["documents"] == 30
+    assert sum(report_text["documents_by_split"].values()) == 30
+    assert set(report_text["document_stores"]) == set(corpus.info["document_stores"])
 
 
 def test_papers_and_documents_share_a_corpus(tmp_path, tiny_bert, capsys):
-    from tests.helpers.paper_files import write_paper_files
-
     write_paper_files(tmp_path)
     write_lines(
         tmp_path / "d.jsonl", [{"paper_id": f"p{i}", "text": words(9, i)} for i in range(9)]
@@ -324,8 +323,6 @@ def test_papers_and_documents_share_a_corpus(tmp_path, tiny_bert, capsys):
 
 
 def test_a_papers_file_is_a_file_of_short_documents(tmp_path):
-    from tests.helpers.paper_files import write_paper_files
-
     papers, _ = write_paper_files(tmp_path)
     corpus = made(tmp_path / "papers.jsonl")
     texts = read(corpus)

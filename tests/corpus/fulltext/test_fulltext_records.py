@@ -120,8 +120,8 @@ def test_doc2jsons_id_cut_at_a_dot_is_told_by_the_file():
     ],
 )
 def test_a_wrong_record_is_malformed_and_says_why(row, message):
-    found = read_fulltext(row)
-    assert isinstance(found, BadRow)
+    result = read_fulltext(row)
+    assert isinstance(result, BadRow)
     import re
 
-    assert re.search(message, found.message)
+    assert re.search(message, result.message)

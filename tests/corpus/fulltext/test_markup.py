@@ -68,9 +68,9 @@ def test_a_formula_is_written_in_plain_characters(latex, plain):
 
 
 def test_a_formula_stays_up_to_the_longest():
-    for n, there in ((LONGEST_FORMULA, True), (LONGEST_FORMULA + 1, False)):
+    for n, present in ((LONGEST_FORMULA, True), (LONGEST_FORMULA + 1, False)):
         clean = without_markup("a {{formula:f}} b", {"f": "x" * n})
-        assert ("x" in clean) == there
+        assert ("x" in clean) == present
 
 
 def test_titles_and_abstracts_of_arxiv_lose_their_tex():

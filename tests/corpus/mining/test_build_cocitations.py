@@ -19,8 +19,8 @@ def test_the_command_mines_contexts_and_reports_the_numbers(tmp_path, capsys):
     write_letter_papers(tmp_path)
     contexts = write_contexts(tmp_path, ["ab", "abc", "a", "ae", "be"])
     assert run_prepare(tmp_path, "--contexts", contexts) == 0
-    told = capsys.readouterr().out
-    assert "co-cited pairs: train 3, dev 0, test 0; known 3, from 2 contexts" in told
+    message = capsys.readouterr().out
+    assert "co-cited pairs: train 3, dev 0, test 0; known 3, from 2 contexts" in message
     corpus = Corpus.open(tmp_path / "corpus")
     assert corpus.cocitations("train").tolist() == [[0, 1], [0, 2], [1, 2]]
     assert corpus.cocitation_counts("train").tolist() == [2, 1, 1]
@@ -86,10 +86,12 @@ def test_malformed_contexts_stop_the_command_unless_allowed(tmp_path, capsys):
     with contexts.open("a") as file:
         file.write('{"text": 5, "cited_ids": ["a"]}\n{"text": "t", "cited_ids": "a"}\nnot json\n')
     assert run_prepare(tmp_path, "--contexts", contexts) == 2
-    told = capsys.readouterr().err
-    assert f"{contexts}:2: `text` is the number 5; expected text. 1 of 4 rows is like this." in told
-    assert f"{contexts}:3: `cited_ids` is the text 'a'" in told
-    assert "--max-bad-rows 3" in told
+    message = capsys.readouterr().err
+    assert (
+        f"{contexts}:2: `text` is the number 5; expected text. 1 of 4 rows is like this." in message
+    )
+    assert f"{contexts}:3: `cited_ids` is the text 'a'" in message
+    assert "--max-bad-rows 3" in message
     assert not (tmp_path / "corpus").exists()
     assert run_prepare(tmp_path, "--contexts", contexts, "--max-bad-rows", "3") == 0
 
@@ -98,26 +100,27 @@ def test_contexts_that_cite_one_paper_each_are_refused_with_numbers(tmp_path, ca
     write_letter_papers(tmp_path)
     contexts = write_contexts(tmp_path, ["a", "b", "ae", ["x", "y"], ""])
     assert run_prepare(tmp_path, "--contexts", contexts) == 2
-    told = capsys.readouterr().err
-    assert "No training pair of co-cited papers can be made. Of 5 papers 4 have a text." in told
+    message = capsys.readouterr().err
+    assert "No training pair of co-cited papers can be made. Of 5 papers 4 have a text." in message
     assert (
-        f"Of 5 contexts 0 can be used (2: cites one paper only, the first at {contexts}:1" in told
+        f"Of 5 contexts 0 can be used (2: cites one paper only, the first at {contexts}:1"
+        in message
     )
-    assert "1: cites no paper" in told
-    assert "1: no title and no abstract; 2: unknown paper" in told
-    assert "Give contexts that cite two or more papers" in told
+    assert "1: cites no paper" in message
+    assert "1: no title and no abstract; 2: unknown paper" in message
+    assert "Give contexts that cite two or more papers" in message
     assert not (tmp_path / "corpus").exists()
 
 
 @pytest.mark.parametrize(
-    ("option", "told", "advice"),
+    ("option", "message", "advice"),
     [
         ("--exclude-ids", "4: excluded.", "Exclude fewer papers"),
         ("--min-sentences", "4: an abstract that the filters leave out.", "Set the filters on"),
     ],
 )
 def test_papers_that_settings_leave_out_are_reported_with_the_settings(
-    tmp_path, capsys, option, told, advice
+    tmp_path, capsys, option, message, advice
 ):
     write_letter_papers(tmp_path)
     contexts = write_contexts(tmp_path, ["ab", "cd"])
@@ -125,7 +128,7 @@ def test_papers_that_settings_leave_out_are_reported_with_the_settings(
     value = {"--exclude-ids": tmp_path / "all.txt", "--min-sentences": "9"}[option]
     assert run_prepare(tmp_path, "--contexts", contexts, option, value) == 2
     error = capsys.readouterr().err
-    assert f"Cited papers left out of contexts: {told} {advice}" in error
+    assert f"Cited papers left out of contexts: {message} {advice}" in error
 
 
 def test_pairs_that_are_all_held_out_are_refused_with_what_to_do(tmp_path, capsys):
@@ -133,9 +136,9 @@ def test_pairs_that_are_all_held_out_are_refused_with_what_to_do(tmp_path, capsy
     contexts = write_contexts(tmp_path, ["ab", "ac"])
     (tmp_path / "dev.txt").write_text("a\n")
     assert run_prepare(tmp_path, "--contexts", contexts, "--dev-ids", tmp_path / "dev.txt") == 2
-    told = capsys.readouterr().err
-    assert "All pairs are held out (dev 2, test 0)" in told
-    assert "lower --dev-share and --test-share" in told
+    message = capsys.readouterr().err
+    assert "All pairs are held out (dev 2, test 0)" in message
+    assert "lower --dev-share and --test-share" in message
     assert run_prepare(tmp_path, "--contexts", contexts, "--min-count", "2") == 2
     assert "2 pairs are known to be co-cited, and the filters" in capsys.readouterr().err
 

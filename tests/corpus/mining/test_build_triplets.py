@@ -36,10 +36,10 @@ def test_queries_without_two_hop_papers_are_an_option(tmp_path, capsys):
     arguments = ["--papers", tmp_path / "papers.jsonl", "--citations", tmp_path / "citations.csv"]
     arguments += ["--to", tmp_path / "c", "--dev-share", 0, "--test-share", 0, "--quiet"]
     assert run_prepare(*arguments) == 2
-    told = capsys.readouterr().err
-    assert "3 of these have a text at both ends" in told
-    assert "2 training queries have no hard negative" in told
-    assert "--no-require-hard" in told
+    message = capsys.readouterr().err
+    assert "3 of these have a text at both ends" in message
+    assert "2 training queries have no hard negative" in message
+    assert "--no-require-hard" in message
     assert not (tmp_path / "c").exists()
     assert run_prepare(*arguments, "--no-require-hard", "--json") == 0
     assert json.loads(capsys.readouterr().out)["triplets"] == {"train": 10, "dev": 0, "test": 0}
@@ -50,10 +50,10 @@ def test_nothing_to_mine_is_reported_with_counts(tmp_path, capsys):
     base = ["--papers", tmp_path / "papers.jsonl", "--to", tmp_path / "c", "--quiet"]
     (tmp_path / "other.csv").write_text("source,target\nx1,x2\nx3,p1\n")
     assert run_prepare(*base, "--citations", tmp_path / "other.csv") == 2
-    told = capsys.readouterr().err
-    assert "Of 120 papers 108 have a text. Of 3 citations 0 can be used" in told
-    assert f"2: unknown citing and cited paper, the first at {tmp_path / 'other.csv'}:1" in told
-    assert "see that both files name papers by the same ids" in told
+    message = capsys.readouterr().err
+    assert "Of 120 papers 108 have a text. Of 3 citations 0 can be used" in message
+    assert f"2: unknown citing and cited paper, the first at {tmp_path / 'other.csv'}:1" in message
+    assert "see that both files name papers by the same ids" in message
     (tmp_path / "none.csv").write_text("citing,cited\n")
     assert run_prepare(*base, "--citations", tmp_path / "none.csv") == 2
     assert "Of 0 citations 0 can be used." in capsys.readouterr().err

@@ -37,9 +37,9 @@ def brute_force(world, mining):
         of_group = digest("\0".join(group))
         groups[group][digest("\0".join((str(of_group), *texts)))] = context
     counts, contexts = Counter(), defaultdict(list)
-    for group, found in groups.items():
+    for group, result in groups.items():
         left, stripped, citing = [], set(), set()
-        for _, context in sorted(found.items(), key=lambda item: item[0]):
+        for _, context in sorted(result.items(), key=lambda item: item[0]):
             text = re.sub(r"\d", "", context["text"])
             if text in stripped:
                 continue
@@ -103,8 +103,8 @@ def check(corpus, world, mining):
         assert [[row["a"], row["b"]] for row in table] == rows.tolist()
         assert [row["count"] for row in table] == counts.tolist()
         for row in table:
-            found = sorted(texts[context] for context in row["contexts"])
-            assert found == sorted(contexts[row["paper_a"], row["paper_b"]])
+            result = sorted(texts[context] for context in row["contexts"])
+            assert result == sorted(contexts[row["paper_a"], row["paper_b"]])
             assert row["contexts"] == sorted(row["contexts"])
             if world["contexts"]:
                 used |= set(row["contexts"])
@@ -120,8 +120,8 @@ def check(corpus, world, mining):
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(worlds())
-def test_pairs_counts_contexts_and_known_pairs_are_those_of_plain_loops(tmp_path_factory, found):
-    world, mining = found
+def test_pairs_counts_contexts_and_known_pairs_are_those_of_plain_loops(tmp_path_factory, result):
+    world, mining = result
     pairs, _, _ = brute_force(world, mining)
     folder = tmp_path_factory.mktemp("world")
     if any(split_of(pair, world) == "train" for pair in pairs):
@@ -186,8 +186,8 @@ def ring(tmp_path, sizes, max_pairs, seed=0):
 @pytest.mark.parametrize("max_pairs", [1, 4, 12, 30, 1000])
 def test_a_long_list_gives_as_many_pairs_as_allowed_and_each_paper_its_share(tmp_path, max_pairs):
     sizes = list(range(1, 20))
-    found, cut = ring(tmp_path, sizes, max_pairs)
-    for size, pairs in zip(sizes, found, strict=True):
+    result, cut = ring(tmp_path, sizes, max_pairs)
+    for size, pairs in zip(sizes, result, strict=True):
         every = size * (size - 1) // 2
         assert len(pairs) == len(set(pairs)) == min(every, max_pairs)
         times = Counter(paper for pair in pairs for paper in pair)
@@ -333,7 +333,7 @@ def test_references_of_papers_that_train_no_triplet_are_mined_all_the_same(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         ({"max_group": 1}, "max_group must be 2 or more; got 1"),
         ({"min_words": 9, "max_words": 8}, "min_words is 9 and max_words 8: nothing is both"),
@@ -344,6 +344,6 @@ def test_references_of_papers_that_train_no_triplet_are_mined_all_the_same(tmp_p
         ({"cocitations_from": "thin air"}, "it is one of given, references"),
     ],
 )
-def test_settings_that_cannot_be_meant_are_refused(values, told):
-    with pytest.raises(UserError, match=told):
+def test_settings_that_cannot_be_meant_are_refused(values, message):
+    with pytest.raises(UserError, match=message):
         replace(CocitationMining(), **values)

@@ -126,7 +126,7 @@ def test_draws_depend_on_the_query_and_the_seed_not_on_the_order_of_the_file(tmp
         q: {o: {"count": int(rng.choice([1, 5]))} for o in rng.choice(ids, 8, False).tolist()}
         for q in ids[:10]
     }
-    found = []
+    result = []
     for order in (list(data), list(data)[::-1]):
         path = write_relations(
             tmp_path / "d.json", {q: dict(reversed(data[q].items())) for q in order}
@@ -139,9 +139,9 @@ def test_draws_depend_on_the_query_and_the_seed_not_on_the_order_of_the_file(tmp
             3,
             Audit("relations"),
         )
-        found.append(sorted(results["train"].rows))
-    assert found[0] == found[1]
-    assert len(found[0]) > 20
+        result.append(sorted(results["train"].rows))
+    assert result[0] == result[1]
+    assert len(result[0]) > 20
 
 
 @pytest.mark.parametrize(

@@ -53,9 +53,9 @@ def brute_force(world, mining):
         for name in [cited] if mining.sentence_pairs == "set" else cited:
             lists[name][key] = cited, context["citing_id"], context["text"], context["before"]
     pairs, sentences = set(), set()
-    for found in lists.values():
+    for result in lists.values():
         left, stripped, citing = [], set(), set()
-        for _, sentence in sorted(found.items()):
+        for _, sentence in sorted(result.items()):
             text = without_digits(sentence[2])
             if text in stripped:
                 continue
@@ -106,16 +106,16 @@ def check(corpus, world, mining):
         ]
     counts = {}
     for split in SPLITS:
-        found = corpus.sentence_pairs(split)
-        assert found.dtype == np.int32
-        assert found.tolist() == sorted(found.tolist())
-        assert (found[:, 0] < found[:, 1]).all()
+        result = corpus.sentence_pairs(split)
+        assert result.dtype == np.int32
+        assert result.tolist() == sorted(result.tolist())
+        assert (result[:, 0] < result[:, 1]).all()
         wanted = {pair for pair in pairs if of_split(pair, world, by_text) == split}
-        assert {frozenset((named[a], named[b])) for a, b in found} == wanted
-        assert len(found) == len(wanted)
+        assert {frozenset((named[a], named[b])) for a, b in result} == wanted
+        assert len(result) == len(wanted)
         table = pq.read_table(folder / f"{split}.parquet").to_pylist()
-        assert [[row["a"], row["b"]] for row in table] == found.tolist()
-        counts[split] = len(found)
+        assert [[row["a"], row["b"]] for row in table] == result.tolist()
+        counts[split] = len(result)
     assert corpus.info["counts"]["sentence_pairs"] == counts
     assert corpus.info["counts"]["citing_sentences"] == len(rows)
     report = json.loads((corpus.folder / "report.json").read_text())["citing sentences"]
@@ -127,16 +127,18 @@ def check(corpus, world, mining):
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(worlds(), st.sampled_from(["set", "paper"]))
-def test_pairs_of_sentences_are_those_of_plain_loops(tmp_path_factory, found, by):
-    world, mining = found
+def test_pairs_of_sentences_are_those_of_plain_loops(tmp_path_factory, result, by):
+    world, mining = result
     mining = replace(mining, sentence_pairs=by)
     folder = tmp_path_factory.mktemp("world")
     pairs, _, by_text = brute_force(world, mining)
     if any(of_split(pair, world, by_text) == "train" for pair in pairs):
         check(mine(folder, world, mining), world, mining)
         return
-    said = "No training pair of sentences" if world["contexts"] else "there are no citing sentences"
-    with pytest.raises(UserError, match=said):
+    entry = (
+        "No training pair of sentences" if world["contexts"] else "there are no citing sentences"
+    )
+    with pytest.raises(UserError, match=entry):
         mine(folder, world, mining)
     assert not (folder / "corpus").exists()
 

@@ -43,14 +43,14 @@ def pools(citations, usable, split):
     return refs, hard, near
 
 
-def check_every_rule(found, citations, usable, split, mining):
+def check_every_rule(result, citations, usable, split, mining):
     refs, hard_pool, near = pools(citations, usable, split)
-    assert found.queries.tolist() == sorted(refs)
+    assert result.queries.tolist() == sorted(refs)
     needed = mining.require_hard and mining.hard > 0
     without = sorted(q for q in refs if needed and not hard_pool[q])
-    assert found.without_hops.tolist() == without
+    assert result.without_hops.tolist() == without
     of_query = defaultdict(list)
-    for (q, p, n), is_hard in zip(found.rows.tolist(), found.hard.tolist(), strict=True):
+    for (q, p, n), is_hard in zip(result.rows.tolist(), result.hard.tolist(), strict=True):
         of_query[q].append((p, n, is_hard))
     unfilled = 0
     everyone = {i for i, u in enumerate(usable) if u}
@@ -74,7 +74,7 @@ def check_every_rule(found, citations, usable, split, mining):
             used = [times[p] for p in refs[q]]
             assert max(used) - min(used) <= 1
     assert not of_query
-    assert found.unfilled == unfilled
+    assert result.unfilled == unfilled
 
 
 @st.composite
@@ -96,8 +96,8 @@ def worlds(draw):
 @given(worlds())
 def test_every_rule_holds_on_small_graphs(tmp_path, world):
     citations, usable, split, mining, seed = world
-    found = mine(tmp_path / "w", citations, usable, split, mining, seed)
-    check_every_rule(found, set(citations), usable, split, mining)
+    result = mine(tmp_path / "w", citations, usable, split, mining, seed)
+    check_every_rule(result, set(citations), usable, split, mining)
 
 
 def big_world(n=600, edges=4000, seed=0):
@@ -109,8 +109,8 @@ def big_world(n=600, edges=4000, seed=0):
 
 def test_every_rule_holds_on_a_larger_graph_cut_into_many_shards(tmp_path):
     citations, usable, split = big_world()
-    found = mine(tmp_path, citations, usable, split, TripletMining(), memory=1)
-    check_every_rule(found, map(tuple, citations.tolist()), usable, split, TripletMining())
+    result = mine(tmp_path, citations, usable, split, TripletMining(), memory=1)
+    check_every_rule(result, map(tuple, citations.tolist()), usable, split, TripletMining())
 
 
 def test_the_same_rows_from_any_number_of_threads_and_shards(tmp_path):
@@ -139,7 +139,7 @@ def test_held_out_references_do_not_change_what_training_triplets_take_hard(tmp_
 def test_rows_are_those_of_the_arithmetic_in_plain_python(tmp_path):
     citations, usable, split = big_world(80, 300)
     mining, seed = TripletMining(), 7
-    found = mine(tmp_path, citations, usable, split, mining, seed)
+    result = mine(tmp_path, citations, usable, split, mining, seed)
     c = [constants(seed)[f"c{i}"] for i in range(10)]
     texts = [i for i, u in enumerate(usable) if u]
     prime = next_prime(len(texts))
@@ -170,7 +170,7 @@ def test_rows_are_those_of_the_arithmetic_in_plain_python(tmp_path):
             turn = slot // np.lcm(len(positives), len(hards)) if slot < n_hard else 0
             negative = hards[(slot + turn) % len(hards)] if slot < n_hard else easies[slot - n_hard]
             expected.append([q, positives[slot % len(positives)], negative])
-    assert found.rows.tolist() == expected
+    assert result.rows.tolist() == expected
 
 
 def test_choices_are_spread_evenly(tmp_path):
@@ -178,9 +178,9 @@ def test_choices_are_spread_evenly(tmp_path):
     citations = [(q, 400 + c) for q in range(400) for c in range(10)]
     citations += [(400 + c, 410 + h) for c in range(10) for h in range(10)]
     n = 920
-    found = mine(tmp_path, citations, [True] * n, [0] * n, TripletMining(per_query=4, hard=1))
-    rows = found.rows[found.rows[:, 0] < 400]
-    hard = found.hard[found.rows[:, 0] < 400]
+    result = mine(tmp_path, citations, [True] * n, [0] * n, TripletMining(per_query=4, hard=1))
+    rows = result.rows[result.rows[:, 0] < 400]
+    hard = result.hard[result.rows[:, 0] < 400]
     range_starts = rows[::4, 1] - 400
     assert_even(np.bincount(range_starts, minlength=10))
     assert_even(np.bincount(rows[hard, 2] - 410, minlength=10))
@@ -202,9 +202,9 @@ def assert_even(counts):
 def test_the_last_free_paper_is_found_as_easy_negative(tmp_path):
     # Query 0 cites 1 and reaches all but paper 997 of a thousand.
     citations = [(0, 1)] + [(1, h) for h in range(2, 1000) if h != 997]
-    found = mine(tmp_path, citations, [True] * 1000, [0] * 1000, TripletMining())
-    assert found.rows[found.rows[:, 0] == 0][2:].tolist() == [[0, 1, 997]]
-    assert found.unfilled == 2
+    result = mine(tmp_path, citations, [True] * 1000, [0] * 1000, TripletMining())
+    assert result.rows[result.rows[:, 0] == 0][2:].tolist() == [[0, 1, 997]]
+    assert result.unfilled == 2
 
 
 @pytest.mark.parametrize(("per_query", "hard"), [(5, 2), (6, 6), (4, 0), (12, 9)])

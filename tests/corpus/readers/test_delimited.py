@@ -12,9 +12,9 @@ def test_broken_rows_of_a_csv_file_do_not_swallow_their_neighbours(tmp_path):
         b"paper_id,title,abstract\na,one,x\nb,two\nc,\xff,x\nd,four,x,y\n"
         b'e,"five" or so,x\nf,six,x\n'
     )
-    found = rows_by_place(path)
-    kept = [row["paper_id"] for _, row in found if not isinstance(row, BadRow)]
-    bad = {where.rsplit(":")[-1]: row for where, row in found if isinstance(row, BadRow)}
+    result = rows_by_place(path)
+    kept = [row["paper_id"] for _, row in result if not isinstance(row, BadRow)]
+    bad = {where.rsplit(":")[-1]: row for where, row in result if isinstance(row, BadRow)}
     assert kept == ["a", "f"]
     assert {line: row.reason for line, row in bad.items()} == {
         "3": "wrong number of columns",
@@ -46,8 +46,8 @@ def test_a_quotation_mark_that_never_closes_is_refused_with_its_line(tmp_path):
 def test_columns_are_found_with_a_header_or_without(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     table = Table(tmp_path / name, "citations")
-    found = [list(cells) for _, cells in table.cells(("citing", "cited"))]
-    assert found == [["a", "b"], ["c", "d"]]
+    result = [list(cells) for _, cells in table.cells(("citing", "cited"))]
+    assert result == [["a", "b"], ["c", "d"]]
 
 
 def test_a_header_without_an_expected_column_or_with_one_twice_is_refused(tmp_path):

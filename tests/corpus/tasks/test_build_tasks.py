@@ -29,8 +29,8 @@ class Built:
         assert table["text"] == list(range(len(table["text"])))
         self.texts = list(map(tuple, table["fields"]))
         assert len(set(self.texts)) == len(self.texts) == self.counts["task_texts"]
-        told = json.loads((to / "tasks.json").read_text())
-        self.tasks = {one["name"]: TaskInfo.from_dict(one) for one in told}
+        message = json.loads((to / "tasks.json").read_text())
+        self.tasks = {one["name"]: TaskInfo.from_dict(one) for one in message}
 
     def rows(self, name, split, end=""):
         return np.load(self.to / "tasks" / name / f"{split}{end}.npy")
@@ -42,8 +42,8 @@ class Built:
         if rows.ndim == 2:
             return [tuple(self.texts[n] for n in row) for row in rows]
         end = ".labels" if self.tasks[name].multi_label else ".label"
-        told = self.rows(name, split, end).tolist()
-        return [(self.texts[n], label) for n, label in zip(rows, told, strict=True)]
+        message = self.rows(name, split, end).tolist()
+        return [(self.texts[n], label) for n, label in zip(rows, message, strict=True)]
 
     def held(self, split):
         """All texts of a split."""
@@ -68,12 +68,12 @@ def text(row, *fields):
 
 def test_labelled_tasks_are_texts_with_their_labels(build):
     built = build({"cite_pred": 20, "mesh": 20, "fos": 20})
-    for name, told in (
+    for name, message in (
         ("cite_pred", lambda row: np.float32(row["log_citations"])),
         ("mesh", lambda row: FIELDS.index(row["descriptor"])),
         ("fos", lambda row: [int(label in row["labels_text"]) for label in FIELDS]),
     ):
-        expected = [(text(row), told(row)) for row in records(name, 20)]
+        expected = [(text(row), message(row)) for row in records(name, 20)]
         assert built.examples(name) == expected
     assert built.rows("mesh", "train", ".label").dtype == np.int32
     assert built.rows("fos", "train", ".labels").dtype == np.uint8
@@ -196,10 +196,10 @@ def test_malformed_records_stop_it_with_task_file_and_line(build, tmp_path):
     write_lines(given / "mesh.jsonl", rows)
     with pytest.raises(UserError) as error:
         Built(tmp_path / "stopped", given)
-    told = str(error.value)
-    assert f"{given / 'mesh.jsonl'}:3 (task mesh): `descriptor` is the text 'law'" in told
-    assert str(given / "labels.txt") in told
-    assert "1 of 5 rows is like this" in told
+    message = str(error.value)
+    assert f"{given / 'mesh.jsonl'}:3 (task mesh): `descriptor` is the text 'law'" in message
+    assert str(given / "labels.txt") in message
+    assert "1 of 5 rows is like this" in message
     assert Built(tmp_path / "skipped", given, bad=1).counts["tasks"]["mesh"]["train"] == 4
 
 
@@ -217,9 +217,9 @@ def test_a_task_without_a_training_example_is_refused_with_reasons(tmp_path):
         for one in row["candidates"]:
             one["score"] = 0
     write_lines(given / "s2and.jsonl", rows)
-    told = r"Task s2and has no training example: of 3 records in .*s2and.jsonl none can be used "
-    told += r"\(3: no candidate with a score above 0, the first at .*s2and.jsonl:1\)"
-    with pytest.raises(UserError, match=told):
+    message = r"Task s2and has no training example: of 3 records in .*s2and.jsonl none can be used "
+    message += r"\(3: no candidate with a score above 0, the first at .*s2and.jsonl:1\)"
+    with pytest.raises(UserError, match=message):
         Built(tmp_path / "refused", given)
     (given / "s2and.jsonl").write_text("")
     with pytest.raises(UserError, match="of 0 records in"):
@@ -243,10 +243,10 @@ def test_records_in_other_formats_are_the_same(tmp_path):
     pq.write_table(table, other / "specter.parquet")
     with gzip.open(other / "s2and.json.gz", "wt") as file:
         json.dump(records("s2and", 12), file)
-    found = Built(tmp_path / "found", other)
-    assert found.texts == plain.texts
+    result = Built(tmp_path / "found", other)
+    assert result.texts == plain.texts
     for name in ("specter", "s2and"):
-        assert found.examples(name) == plain.examples(name)
+        assert result.examples(name) == plain.examples(name)
 
 
 def test_labelled_records_may_be_a_table(tmp_path):

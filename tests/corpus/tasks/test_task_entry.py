@@ -15,9 +15,9 @@ def message_on(folder, **values):
 
 def test_all_eight_published_tasks_are_read(tmp_path):
     write_tasks(tmp_path, dict.fromkeys(EIGHT, 2))
-    found = {task.name: task for task in read_tasks(tmp_path).tasks}
-    assert tuple(found) == EIGHT
-    formats = {name: (task.format, task.query_format) for name, task in found.items()}
+    result = {task.name: task for task in read_tasks(tmp_path).tasks}
+    assert tuple(result) == EIGHT
+    formats = {name: (task.format, task.query_format) for name, task in result.items()}
     near = ("proximity", "proximity")
     assert formats == {
         **dict.fromkeys(("cite_pred", "year_pred"), ("regression", "regression")),
@@ -25,11 +25,11 @@ def test_all_eight_published_tasks_are_read(tmp_path):
         "search": ("proximity", "adhoc_query"),
         **dict.fromkeys(("s2and", "cite_context", "specter"), near),
     }
-    assert found["search"].fields == ("title", "abstract", "venue", "year")
-    assert found["fos"].multi_label
-    assert not found["mesh"].multi_label
-    assert found["mesh"].labels == ("biology", "physics", "history")
-    assert found["cite_pred"].labels_field == "log_citations"
+    assert result["search"].fields == ("title", "abstract", "venue", "year")
+    assert result["fos"].multi_label
+    assert not result["mesh"].multi_label
+    assert result["mesh"].labels == ("biology", "physics", "history")
+    assert result["cite_pred"].labels_field == "log_citations"
 
 
 def test_the_same_in_yaml_with_formats_by_name_and_labels_in_place(tmp_path):
@@ -60,7 +60,7 @@ def test_label_files_are_found_from_the_folder_above_on_as_in_the_published_list
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "report_text"),
     [
         ({"labels": None}, "no `labels`"),
         ({"labels": "gone.txt"}, "no label file gone.txt"),
@@ -83,8 +83,8 @@ def test_label_files_are_found_from_the_folder_above_on_as_in_the_published_list
         ({"name": None}, "task 1 has no `name`"),
     ],
 )
-def test_a_wrong_value_is_reported_with_file_and_task(tmp_path, values, told):
+def test_a_wrong_value_is_reported_with_file_and_task(tmp_path, values, report_text):
     message = message_on(tmp_path, **values)
-    assert told in message
+    assert report_text in message
     assert str(tmp_path / "tasks_config.json") in message
     assert values.get("name", "mesh") is None or "task" in message

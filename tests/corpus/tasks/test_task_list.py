@@ -17,13 +17,13 @@ def test_a_folder_gives_the_tasks_that_have_data_in_it_and_names_the_others(tmp_
     (tmp_path / "specter.jsonl").rename(tmp_path / "specter_small.json")
     (tmp_path / "mesh.jsonl").rename(tmp_path / "config_mesh_train.jsonl.gz")
     (tmp_path / "s2and.jsonl").rename(tmp_path / "s2and_dev.jsonl")
-    found = read_tasks(tmp_path)
-    assert {t.name: t.sources["train"].place for t in found.tasks} == {
+    result = read_tasks(tmp_path)
+    assert {t.name: t.sources["train"].place for t in result.tasks} == {
         "mesh": str(tmp_path / "config_mesh_train.jsonl.gz"),
         "specter": str(tmp_path / "specter_small.json"),
     }
-    assert found.without_data == ("s2and",)
-    assert "s2and" in found.notes[0]
+    assert result.without_data == ("s2and",)
+    assert "s2and" in result.notes[0]
     named = read_tasks(tmp_path / "tasks_config.json").tasks[0].sources["train"]
     assert (named.place, named.dataset, named.config) == ("allenai/scirepeval", True, "config_mesh")
 
@@ -35,14 +35,14 @@ def test_keys_that_are_not_read_are_noted(tmp_path):
 
 def test_a_list_that_is_none_is_refused(tmp_path):
     path = tmp_path / "tasks_config.json"
-    for text, told in (
+    for text, message in (
         ("{", "tasks_config.json:1: this is not JSON"),
         ("[]", "names no task"),
         ("[1]", "no list of tasks"),
         ('[{"name": "a", "type": "ir"}]', "there is no data"),
     ):
         path.write_text(text)
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             read_tasks(path)
     with pytest.raises(UserError, match="no such file"):
         read_tasks(tmp_path / "other.json")

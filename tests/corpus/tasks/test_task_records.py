@@ -21,8 +21,8 @@ def reader(tmp_path):
 
     def made(kind, building=TaskBuilding(), **values):  # noqa: B008 - frozen
         folder = write_tasks(tmp_path, {kind: 1}, **{kind: values})
-        found = RecordReader(read_tasks(folder).tasks[0], building)
-        return lambda row, seed=0: found.read(row, np.random.default_rng(seed))
+        result = RecordReader(read_tasks(folder).tasks[0], building)
+        return lambda row, seed=0: result.read(row, np.random.default_rng(seed))
 
     return made
 
@@ -47,8 +47,8 @@ def test_a_text_is_its_fields_that_are_not_empty_in_the_order_of_the_task(reader
 def test_an_abstract_may_be_left_out_and_no_other_field(reader):
     read = reader("mesh")
     assert read({"title": "a", "descriptor": "biology"}) == Record((("a",),), 0)
-    found = read({"abstract": "a", "descriptor": "biology"})
-    assert found == BadRow(
+    result = read({"abstract": "a", "descriptor": "biology"})
+    assert result == BadRow(
         "there is no title", "there is no `title`; the fields are abstract, descriptor."
     )
 
@@ -66,7 +66,7 @@ def test_labels_become_numbers(reader):
 
 
 @pytest.mark.parametrize(
-    ("kind", "row", "told"),
+    ("kind", "row", "report_text"),
     [
         ("mesh", {"descriptor": "law"}, "the text 'law', which is none of the 3 labels of"),
         ("mesh", {"descriptor": None}, "is null, which is none"),
@@ -93,18 +93,18 @@ def test_labels_become_numbers(reader):
         ("s2and", {"query": "a", "candidates": [{"score": 1}]}, "no `title` of candidate 1"),
     ],
 )
-def test_what_is_wrong_with_a_record_is_told(reader, kind, row, told):
-    found = reader(kind)({"title": "a", **row})
-    assert isinstance(found, BadRow)
-    assert told in found.message
+def test_what_is_wrong_with_a_record_is_told(reader, kind, row, report_text):
+    result = reader(kind)({"title": "a", **row})
+    assert isinstance(result, BadRow)
+    assert report_text in result.message
 
 
 def test_a_triplet_is_three_different_texts(reader):
     read = reader("specter")
     row = records("specter", 1)[0]
-    found = read(row)
-    assert [text[0] for text in found.texts] == [row[k]["title"] for k in ("query", "pos", "neg")]
-    assert found.pairs == ((1, 2),)
+    result = read(row)
+    assert [text[0] for text in result.texts] == [row[k]["title"] for k in ("query", "pos", "neg")]
+    assert result.pairs == ((1, 2),)
     other = {"query": "a", "positive": "b", "negative": "c"}  # our own names, bare texts
     assert read(other).texts == (("a",), ("b",), ("c",))
     assert read({**other, "negative": "b"}) == ONE_TEXT
@@ -113,10 +113,10 @@ def test_a_triplet_is_three_different_texts(reader):
 
 def test_a_search_gives_as_many_triplets_as_negatives_at_most_five(reader):
     read = reader("s2and", TaskBuilding(negatives="last"))
-    found = read({"query": "q", "candidates": candidates(1, 0, 2, *[0] * 7)})
-    texts = [text[0] for text in found.texts]
+    result = read({"query": "q", "candidates": candidates(1, 0, 2, *[0] * 7)})
+    texts = [text[0] for text in result.texts]
     assert texts[0] == "q"
-    triplets = [(texts[p], texts[n]) for p, n in found.pairs]
+    triplets = [(texts[p], texts[n]) for p, n in result.pairs]
     # Positives go round, and negatives are the last of the list: as published.
     assert triplets == [
         ("text 0", "text 5"),
@@ -135,11 +135,11 @@ def test_negatives_are_drawn_without_replacement_anew_for_every_record(reader):
     row = {"query": "q", "candidates": candidates(1, 1, *[0] * 30)}
     seen = set()
     for seed in range(200):
-        found = read(row, seed)
-        assert found == read(row, seed)
-        negatives = [found.texts[n] for _, n in found.pairs]
+        result = read(row, seed)
+        assert result == read(row, seed)
+        negatives = [result.texts[n] for _, n in result.pairs]
         assert len(set(negatives)) == 5
-        assert {found.texts[p] for p, _ in found.pairs} == {("text 0",), ("text 1",)}
+        assert {result.texts[p] for p, _ in result.pairs} == {("text 0",), ("text 1",)}
         seen.update(negatives)
     assert len(seen) == 30
 
@@ -161,9 +161,9 @@ def test_candidates_without_a_text_given_twice_or_equal_to_the_query_are_counted
         {"title": "text 0", "score": 0},  # the positive again
         {"title": "text 1", "score": 0},  # the negative again
     ]
-    found = read({"query": "q", "candidates": [*given, *more]})
-    assert (found.unused, found.examples) == (4, 1)
-    assert found.texts == (("q",), ("text 0",), ("text 1",))
+    result = read({"query": "q", "candidates": [*given, *more]})
+    assert (result.unused, result.examples) == (4, 1)
+    assert result.texts == (("q",), ("text 0",), ("text 1",))
     assert read({"query": "q", "candidates": [given[0], *more[:1]]}) == NO_NEGATIVE
     assert read({"query": "text 0", "candidates": given}) == NO_POSITIVE
 
@@ -171,6 +171,6 @@ def test_candidates_without_a_text_given_twice_or_equal_to_the_query_are_counted
 def test_every_published_kind_of_record_is_read(reader):
     for kind in ("cite_pred", "year_pred", "search", "cite_context"):
         row = records(kind, 1)[0]
-        found = reader(kind)(row)
-        assert isinstance(found, Record), kind
-        assert found.examples == {"search": 5, "cite_context": 3}.get(kind, 1), entry(kind)
+        result = reader(kind)(row)
+        assert isinstance(result, Record), kind
+        assert result.examples == {"search": 5, "cite_context": 3}.get(kind, 1), entry(kind)

@@ -63,18 +63,18 @@ def test_the_lowest_keys_are_those_a_sort_gives(keys, size, slack, data):
 )
 def test_classes_keep_their_shares_and_none_is_lost_that_there_is_room_for(counts, part):
     size = int(sum(counts) * part)
-    found = shares(dict(enumerate(counts)), size)
-    assert sum(found.values()) == size
+    result = shares(dict(enumerate(counts)), size)
+    assert sum(result.values()) == size
     for number, count in enumerate(counts):
-        assert 0 <= found[number] <= count
+        assert 0 <= result[number] <= count
         exact = size * count / sum(counts)
         below_one = [c for c in counts if size * c < sum(counts)]
-        assert found[number] >= int(exact)
-        assert found[number] <= int(exact) + 1
+        assert result[number] >= int(exact)
+        assert result[number] <= int(exact) + 1
         if size * count < sum(counts) and size - sum(
             size * c // sum(counts) for c in counts
         ) >= len(below_one):
-            assert found[number] == 1
+            assert result[number] == 1
 
 
 def test_a_sample_is_even_over_the_stream_and_always_the_same(tmp_path):
@@ -129,8 +129,8 @@ def test_a_spool_gives_back_what_was_put_down(tmp_path):
         for place, record in enumerate(given):
             spool.add(place % 2, 7 + place, record, place)
     for split in (0, 1):
-        found = list(spool.records(split, lambda key, classes: True))
-        assert found == [(record, p) for p, record in enumerate(given) if p % 2 == split]
+        result = list(spool.records(split, lambda key, classes: True))
+        assert result == [(record, p) for p, record in enumerate(given) if p % 2 == split]
     assert list(spool.keys(0)) == [(7, (0, 3)), (9, ())]
 
 

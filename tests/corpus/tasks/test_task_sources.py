@@ -49,11 +49,11 @@ def dataset(tmp_path, monkeypatch):
 
 def test_datasets_are_streamed_by_config_and_split(dataset):
     mesh, specter = dataset(mesh="mesh_descriptors", specter="cite_prediction")
-    found = open_records(mesh)
-    assert [row for _, row in found["train"].rows()] == records("mesh", 20)
-    assert [row for _, row in found["dev"].rows()] == records("mesh", 5, seed=1)
-    assert len(list(found["train"].rows())) == 20  # from the beginning again
-    assert found["dev"].where(3) == "benchmark:mesh_descriptors@validation, record 3"
+    result = open_records(mesh)
+    assert [row for _, row in result["train"].rows()] == records("mesh", 20)
+    assert [row for _, row in result["dev"].rows()] == records("mesh", 5, seed=1)
+    assert len(list(result["train"].rows())) == 20  # from the beginning again
+    assert result["dev"].where(3) == "benchmark:mesh_descriptors@validation, record 3"
     assert list(open_records(specter)) == ["train"]
 
 
@@ -81,9 +81,9 @@ def test_a_saved_dataset_is_read_by_its_splits(dataset, tmp_path):
     parts = {"train": records("mesh", 6), "validation": records("mesh", 2, seed=1)}
     saved = DatasetDict({split: Dataset.from_list(rows) for split, rows in parts.items()})
     saved.save_to_disk(tmp_path / "saved")
-    found = open_records(dataset("saved", mesh="")[0])
-    assert [row for _, row in found["train"].rows()] == parts["train"]
-    assert [row for _, row in found["dev"].rows()] == parts["validation"]
+    result = open_records(dataset("saved", mesh="")[0])
+    assert [row for _, row in result["train"].rows()] == parts["train"]
+    assert [row for _, row in result["dev"].rows()] == parts["validation"]
     Dataset.from_list(parts["train"]).save_to_disk(tmp_path / "one")
     assert list(open_records(dataset("one", mesh="")[0])) == ["train"]
 
@@ -96,18 +96,22 @@ def test_what_there_is_not_is_told(dataset, tmp_path):
     with pytest.raises(UserError, match=r"nobody/nothing .config x.: no dataset of that name"):
         open_records(dataset("nobody/nothing", mesh="x")[0])
     (mesh,) = dataset(mesh="mesh_descriptors")
-    found = open_records(mesh)["train"]
+    result = open_records(mesh)["train"]
     (tmp_path / "benchmark" / "mesh" / "train.jsonl").write_text('{"title": \n')
     with pytest.raises(UserError, match="could not be read on"):
-        list(found.rows())
+        list(result.rows())
 
 
 def test_files_are_read_with_their_places(tmp_path):
     write_tasks(tmp_path, {"specter": 3})
     assert entry("specter")["data_files"] == {"train": "specter.jsonl"}
-    found = open_records(read_tasks(tmp_path).tasks[0])
-    assert list(found) == ["train"]
-    places = [found["train"].where(place) for place, _ in found["train"].rows()]
+    result = open_records(read_tasks(tmp_path).tasks[0])
+    assert list(result) == ["train"]
+    places = [result["train"].where(place) for place, _ in result["train"].rows()]
     assert places == [f"{tmp_path / 'specter.jsonl'}:{line}" for line in (1, 2, 3)]
-    (told,) = source_files(found, "specter")
-    assert (told["name"], told["task"], told["split"]) == ("specter.jsonl", "specter", "train")
+    (message,) = source_files(result, "specter")
+    assert (message["name"], message["task"], message["split"]) == (
+        "specter.jsonl",
+        "specter",
+        "train",
+    )
