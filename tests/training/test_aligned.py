@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from sciembed_train.cli import main
-from sciembed_train.commands import align, fit
+from sciembed_train.commands import fit
+from sciembed_train.inference import alignment
 from tests.helpers.runs import CONFIGS, losses
 
 
@@ -60,7 +61,7 @@ def test_a_run_aligns_once_and_a_stopped_one_goes_on_with_the_same(
     by = ["--data.sampling.init_args.aligned_by", str(tiny_bert)]
     assert fit.main(words(place, tiny_bert, "whole", *by)) == 0
     assert len(list((place / "runs" / ".cache").glob("*/alignments/*/train.npy"))) == 1
-    monkeypatch.setattr(align, "_make", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr(alignment, "_write_alignment", lambda *_: pytest.fail("made again"))
     stop = ["--trainer.callbacks", "tests.helpers.runs.StopAt", "--trainer.callbacks.step", "4"]
     assert fit.main(words(place, tiny_bert, "stopped", *by, *stop)) == 143
     assert fit.main(words(place, tiny_bert, "stopped", *by, "--ckpt_path", "last")) == 0
