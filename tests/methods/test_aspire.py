@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from sciembed_train import distributed
-from sciembed_train.batch import PairBatch, TokenRows
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.methods.aspire import Cocite
 from tests.helpers import training
 from tests.helpers.cocitation_corpus import write_cocitation_corpus
+from tests.helpers.method_batches import pair_batch as batch
 from tests.helpers.pair_training import VARIANTS, on_a_rank
 from tests.helpers.processes import run_ranks
 from tests.helpers.training import difference
@@ -70,21 +70,6 @@ def test_a_cut_step_is_the_same_step(alone):
 def prepared(backbone, **settings):
     """A method outside a trainer, in float64."""
     return Cocite(EncoderSettings(backbone, max_length=16, dropout=0.0), **settings).double()
-
-
-def batch(negative=(1, 3, 0, -1)):
-    """Four pairs of five papers of three tokens."""
-    ids = torch.arange(5, 20)
-    pairs = torch.tensor([[0, 1], [2, 3], [4, 0], [1, 2]])
-    excluded = [[0, 0], [1, 1], [2, 2], [3, 3], [0, 2], [3, 0], [2, 3]]
-    return PairBatch(
-        TokenRows(ids, torch.full((5,), 3)),
-        pairs[:, 0].contiguous(),
-        pairs[:, 1].contiguous(),
-        torch.tensor(negative),
-        torch.tensor(excluded),
-        0,
-    )
 
 
 def plain_losses(vectors, given, margin=1.0, temperature=None, every=False):

@@ -9,9 +9,6 @@ from sciembed_train.batch import (
     DevTriplets,
     PairBatch,
     PaperBatch,
-    SentencePairBatch,
-    Sentences,
-    TokenRows,
 )
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
@@ -19,6 +16,8 @@ from sciembed_train.losses.transport import TransportSettings
 from sciembed_train.methods.aspire_sentences import Objectives, SentenceCocite
 from tests.helpers import training
 from tests.helpers.cocitation_corpus import write_sentence_corpus
+from tests.helpers.method_batches import PAIRS
+from tests.helpers.method_batches import sentence_pair_batch as batch
 from tests.helpers.processes import run_ranks
 from tests.helpers.sentence_training import ALL, TRANSPORT, VARIANTS, on_a_rank
 from tests.helpers.training import difference
@@ -79,31 +78,6 @@ def prepared(backbone, objectives, **settings):
     """A method outside a trainer, in float64."""
     encoder = EncoderSettings(backbone, "sentences", max_length=16, dropout=0.0)
     return SentenceCocite(encoder, Objectives(**objectives), **settings).double()
-
-
-SPANS = [[(1, 2), (3, 4)], [(0, 1), (1, 1), (4, 3)], [(2, 3)], [(1, 5), (6, 1)], [(0, 7)]]
-PAIRS = [(0, 1), (2, 3), (4, 0), (1, 4)]
-
-
-def batch(negative=(1, 3, 0, -1), aligned=((1, 2), (0, 1), (0, 1), (2, 0))):
-    """Four pairs of five papers of seven tokens and one to three sentences."""
-    first, second = torch.tensor(PAIRS).T
-    counts = torch.tensor([len(spans) for spans in SPANS])
-    flat = torch.tensor([span for spans in SPANS for span in spans])
-    negative, aligned = torch.tensor(negative), torch.tensor(aligned)
-    known = negative >= 0
-    return SentencePairBatch(
-        TokenRows(torch.arange(5, 40), torch.full((5,), 7)),
-        Sentences(flat[:, 0], flat[:, 1], counts),
-        first.contiguous(),
-        second.contiguous(),
-        negative,
-        torch.where(known, counts[second[negative]], 0),
-        aligned,
-        torch.where(known[:, None], aligned[negative], -1),
-        3,
-        0,
-    )
 
 
 def plain_distance(objective, q, p, said, temperature=1.0):

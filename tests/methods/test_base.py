@@ -6,15 +6,12 @@ import pytest
 import torch
 from pytorch_lightning.plugins.precision import MixedPrecision
 
-from sciembed_train.batch import DevTriplets, TripletBatch
+from sciembed_train.batch import TripletBatch
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.encoder.io.encoder_checkpoint import encoder_from_checkpoint
 from sciembed_train.errors import UserError
-from sciembed_train.losses.similarity import euclidean
-from sciembed_train.losses.triplet import triplet_margin
 from sciembed_train.methods.aspire import Cocite
 from sciembed_train.methods.declutr import Declutr
-from sciembed_train.methods.heldout.heldout_triplets import held_out_scores
 from sciembed_train.methods.loss import Loss
 from sciembed_train.methods.specter import Specter
 from sciembed_train.optim_settings import OptimSettings
@@ -45,10 +42,6 @@ def alone(place):
 def two(place):
     """Each variant on two ranks that share the batch."""
     return run_ranks(2, "tests.helpers.training", "on_a_rank", *place, list(VARIANTS))
-
-
-def triplet_loss(anchor, positive, negative):
-    return triplet_margin(euclidean(anchor, positive), euclidean(anchor, negative))
 
 
 @pytest.mark.parametrize("name", ["plain", "cut", "in batch"])
@@ -98,61 +91,6 @@ def test_dropout_is_a_function_of_the_step(place):
 def random_batch(lengths, triplets):
     rows = TokenRows(torch.arange(sum(lengths)), torch.tensor(lengths))
     return TripletBatch(rows, *torch.tensor(triplets).T, 7)
-
-
-def test_held_out_scores_are_the_definitions_in_plain_loops():
-    generator = torch.Generator().manual_seed(2)
-    vectors = torch.randn(30, 4, dtype=torch.float64, generator=generator)
-    columns = torch.randint(0, 30, (3, 25), generator=generator)
-    keep = (columns[0] != columns[1]) & (columns[0] != columns[2])
-    dev = DevTriplets(*columns[:, keep], papers=30)
-    found = held_out_scores(vectors, torch.ones(30, dtype=torch.bool), dev, triplet_loss)
-
-    cited = {}
-    for a, p in zip(dev.anchor.tolist(), dev.positive.tolist(), strict=True):
-        cited.setdefault(a, set()).add(p)
-    mrr, recall, average = [], [], []
-    for query, positives in cited.items():
-        order = sorted(
-            (n for n in range(30) if n != query),
-            key=lambda n, q=query: (vectors[q] - vectors[n]).norm().item(),
-        )
-        ranks = [order.index(p) + 1 for p in positives]
-        mrr.append(1 / min(ranks))
-        recall.append(sum(r <= 10 for r in ranks) / len(ranks))
-        average.append(sum((i + 1) / r for i, r in enumerate(sorted(ranks))) / len(ranks))
-    near = (vectors[dev.anchor] - vectors[dev.positive] + 1e-6).norm(dim=1)
-    far = (vectors[dev.anchor] - vectors[dev.negative] + 1e-6).norm(dim=1)
-    assert found["loss"] == pytest.approx((near - far + 1).clamp(min=0).mean().item())
-    assert found["mrr"] == pytest.approx(np.mean(mrr))
-    assert found["recall@10"] == pytest.approx(np.mean(recall))
-    assert found["map"] == pytest.approx(np.mean(average))
-
-
-def test_an_encoder_that_says_nothing_scores_worst():
-    dev = DevTriplets(torch.tensor([0]), torch.tensor([1]), torch.tensor([2]), papers=20)
-    found = held_out_scores(torch.ones(20, 3), torch.ones(20, dtype=torch.bool), dev, triplet_loss)
-    assert found["mrr"] == pytest.approx(1 / 19)
-    assert found["recall@10"] == 0
-
-
-def test_papers_that_were_not_encoded_are_left_out():
-    vectors = torch.tensor([[0.0], [1.0], [3.0], [9.0]])
-    there = torch.tensor([True, True, True, False])
-    dev = DevTriplets(torch.tensor([0, 0]), torch.tensor([1, 3]), torch.tensor([2, 2]), papers=4)
-    found = held_out_scores(vectors, there, dev, triplet_loss)
-    assert found["mrr"] == 1.0
-    assert found["loss"] == 0.0
-    assert held_out_scores(vectors, torch.zeros_like(there), dev, triplet_loss) == {}
-
-
-def test_vectors_that_are_no_numbers_score_worst_and_are_not_left_out():
-    vectors = torch.arange(20.0).unsqueeze(1)
-    vectors[1] = float("nan")
-    dev = DevTriplets(torch.tensor([0, 5]), torch.tensor([1, 6]), torch.tensor([2, 9]), papers=20)
-    found = held_out_scores(vectors, torch.ones(20, dtype=torch.bool), dev, triplet_loss)
-    assert np.isnan(found["loss"])
-    assert found["recall@10"] == 0.5  # of query 0 none
 
 
 def test_a_checkpoint_rebuilds_the_encoder_from_plain_values(tiny_bert, tmp_path):

@@ -11,7 +11,6 @@ from sciembed_train.batch import (
     DevTasks,
     LabelPart,
     PaperBatch,
-    TaskBatch,
     TaskKind,
     TokenRows,
     TripletPart,
@@ -22,6 +21,9 @@ from sciembed_train.errors import UserError
 from sciembed_train.methods.specter2 import Contrastive, MultiTask
 from tests.helpers import training
 from tests.helpers.adapter_models import library_is_there
+from tests.helpers.method_batches import KINDS
+from tests.helpers.method_batches import task_batch as batch
+from tests.helpers.method_batches import task_method as prepared
 from tests.helpers.processes import run_ranks
 from tests.helpers.task_training import (
     ADAPTED,
@@ -37,12 +39,6 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers.*", "ignore:.*LeafSpec.*"
 )
 FAULTS = ("local negatives", "others for itself", "own counts")
-KINDS = (
-    TaskKind("level", "number"),
-    TaskKind("field", "class", 3),
-    TaskKind("topics", "classes", 4),
-    TaskKind("near", "triplet"),
-)
 
 
 @pytest.fixture(scope="module")
@@ -147,33 +143,6 @@ def test_every_task_is_validated(alone):
     weights = {"fos": 2.0}
     total = sum(weights.get(task, 1.0) * found[f"val/{task}_loss"] for task in ends)
     assert found["val/loss"] == pytest.approx(total, rel=1e-6)
-
-
-def prepared(backbone, kinds=KINDS, codes=True, encoder=None, **settings):
-    """A method outside a trainer, in float64, with biases that tell tasks apart."""
-    encoder = encoder or EncoderSettings(backbone, max_length=16, dropout=0.0, control_codes=codes)
-    torch.manual_seed(1)
-    module = MultiTask(encoder, **{"head_dropout": 0.0, **settings})
-    module.prepare(DevTasks(kinds, (), 0))
-    return module.double()
-
-
-def batch():
-    """Seven texts of three tokens for two numbers, three classes, two topics and three triplets."""
-    ids = torch.arange(5, 5 + 7 * 3)
-    return TaskBatch(
-        TokenRows(ids, torch.full((7,), 3)),
-        torch.tensor([1, 1, 0, 0, 0, 2, 3]),
-        (
-            LabelPart("level", torch.tensor([0, 1]), torch.tensor([0.5, -2.0])),
-            LabelPart("field", torch.tensor([2, 3, 4]), torch.tensor([2, 0, 2])),
-            LabelPart("topics", torch.tensor([3, 4]), torch.tensor([[1.0, 0, 0, 1], [0, 0, 0, 1]])),
-            TripletPart(
-                "near", torch.tensor([6, 6, 5]), torch.tensor([5, 4, 2]), torch.tensor([2, 3, 6])
-            ),
-        ),
-        0,
-    )
 
 
 def far(a, b):

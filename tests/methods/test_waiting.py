@@ -22,7 +22,12 @@ from sciembed_train.methods.aspire_sentences import Objectives, SentenceCocite
 from sciembed_train.methods.declutr import Declutr
 from sciembed_train.methods.specter import Specter
 from sciembed_train.optim_settings import OptimSettings
-from tests.methods import test_aspire, test_aspire_sentences, test_specter2
+from tests.helpers.method_batches import (
+    pair_batch,
+    sentence_pair_batch,
+    task_batch,
+    task_method,
+)
 
 META = torch.device("meta")
 
@@ -86,7 +91,7 @@ def sentences(backbone, **settings):
 
 
 def tasks(backbone, **settings):
-    module = test_specter2.prepared(str(backbone), **settings)
+    module = task_method(str(backbone), **settings)
     return module.float()
 
 
@@ -98,18 +103,18 @@ METHODS = {
         triplets,
     ),
     "DeCLUTR": (lambda b: Declutr(encoder_settings(b, pooling="mean")), spans),
-    "Aspire, one, mix": (lambda b: cocite(b, negatives="one"), test_aspire.batch),
-    "Aspire, all": (lambda b: cocite(b, negatives="all"), test_aspire.batch),
+    "Aspire, one, mix": (lambda b: cocite(b, negatives="one"), pair_batch),
+    "Aspire, all": (lambda b: cocite(b, negatives="all"), pair_batch),
     "Aspire, local": (
         lambda b: cocite(b, negatives="local", temperature=0.3),
-        test_aspire.batch,
+        pair_batch,
     ),
     "tsAspire": (
         lambda b: sentences(b, objectives=Objectives(aligned=1.0, best_match=1.0, attention=1.0)),
-        test_aspire_sentences.batch,
+        sentence_pair_batch,
     ),
-    "tasks, control codes": (lambda b: tasks(b), test_specter2.batch),
-    "tasks, all negatives": (lambda b: tasks(b, negatives="all"), test_specter2.batch),
+    "tasks, control codes": (lambda b: tasks(b), task_batch),
+    "tasks, all negatives": (lambda b: tasks(b, negatives="all"), task_batch),
 }
 
 
@@ -150,7 +155,7 @@ def test_transport_alone_reads_how_many_steps_its_solver_makes(tiny_bert, unread
     settings = {"objectives": Objectives(transport=1.0), "transport": TransportSettings(5000.0)}
     module = sentences(tiny_bert, **settings).to(META)
     with pytest.raises(NotImplementedError, match="meta tensor") as told:
-        step(module, test_aspire_sentences.batch(), None, unread)
+        step(module, sentence_pair_batch(), None, unread)
     assert "_schedule" in {entry.name for entry in told.traceback}
 
 
