@@ -42,6 +42,8 @@ class PaperBatches(Sequence[PaperBatch]):
         return -(-len(self.slots) // PAPERS_PER_BATCH)
 
     def __getitem__(self, index: Any) -> Any:
+        if not 0 <= index < len(self):
+            raise IndexError(f"batch {index} of {len(self)}")
         slots = self.slots[index * PAPERS_PER_BATCH : (index + 1) * PAPERS_PER_BATCH]
         ids, lengths = self.tokens.rows(self.papers[slots], self.max_length)
         rows = TokenRows(torch.from_numpy(ids), torch.from_numpy(lengths))

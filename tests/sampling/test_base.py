@@ -1,8 +1,9 @@
-from types import SimpleNamespace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import Examples, Sampling, fingerprint, named_class
 from sciembed_train.sampling.plan import Plan
@@ -44,13 +45,13 @@ def test_only_examples_with_queries_can_be_grouped():
 
 def test_a_sampling_needs_no_alignment_unless_it_names_a_model():
     sampling = SpanSampling()
-    assert sampling.alignment_model(SimpleNamespace(info={})) == ""
+    assert sampling.alignment_model(Corpus(Path("corpus"), {})) == ""
     assert sampling.with_alignment("name") is sampling
 
 
 def test_a_fingerprint_changes_with_sources_facts_and_examples():
     def digits(source="a", fact="key", row=1):
-        corpus = SimpleNamespace(info={"sources": [{"sha256": source}]})
+        corpus = Corpus(Path("corpus"), {"sources": [{"sha256": source}]})
         return fingerprint(corpus, [fact], np.array([[row, 2]]))
 
     assert digits() == digits()

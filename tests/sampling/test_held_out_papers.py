@@ -1,5 +1,6 @@
 import numpy as np
 
+from sciembed_train.corpus.store.token_store import TokenStore
 from sciembed_train.sampling.held_out_papers import (
     PAPERS_PER_BATCH,
     PaperBatches,
@@ -29,10 +30,13 @@ def test_held_out_triplets_name_positions_among_their_distinct_papers():
     assert papers[columns].tolist() == triplets.tolist()
 
 
-class Store:
+class Store(TokenStore):
     """Paper p is p tokens, all of them p."""
 
     lengths = np.arange(1000, dtype=np.int32)
+
+    def __init__(self):
+        pass
 
     def rows(self, papers, max_length):
         lengths = np.minimum(papers, max_length)
@@ -45,7 +49,8 @@ def test_ranks_encode_each_paper_once_longest_first():
     for rank in range(2):
         batches = PaperBatches(Store(), papers, 30, rank, 2, formats=papers % 5)
         assert len(batches) == 2
-        own = [batches[number] for number in range(2)]
+        own = list(batches)
+        assert len(own) == 2
         assert len(own[0].rows) == PAPERS_PER_BATCH
         read = np.concatenate([batch.slots for batch in own])
         assert (np.diff(papers[read]) < 0).all()
