@@ -252,5 +252,5 @@ def test_a_model_of_several_formats_is_refused_in_words_for_its_user(tiny_bert):
         several.append(Encoder(settings).eval())
     for made in several:
         for alone in (False, True):
-            with pytest.raises(UserError, match="Sentences are compared by a model"):
+            with pytest.raises(UserError, match="To compare sentences, use a model"):
                 Matcher(made, alone=alone).encode(PAPERS)

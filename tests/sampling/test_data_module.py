@@ -169,7 +169,9 @@ def test_a_resume_on_another_corpus_is_refused(corpus, tiny_bert, tmp_path):
 
 
 def test_a_corpus_of_another_input_format_is_refused(corpus, tiny_bert):
-    with pytest.raises(UserError, match="holds no tokens of this tokenizer and input format"):
+    with pytest.raises(
+        UserError, match="holds no tokens of its papers by this tokenizer and input format"
+    ):
         module(corpus, tiny_bert, input_format=InputFormat(separator="space"))
 
 

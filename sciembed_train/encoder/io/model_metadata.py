@@ -151,7 +151,7 @@ def read_metadata(folder: Path, pooling: str | None = None) -> ModelMetadata:
     if not path.is_file():
         if (folder / "modules.json").is_file():
             return _read_sentence_transformers(folder, pooling)
-        return ModelMetadata(folder, pooling)
+        return ModelMetadata(folder)
     content: Any = read_json(path)
     try:
         place = str(content.get("backbone") or "")

@@ -264,7 +264,7 @@ def test_a_checkpoint_is_exported_and_embedded_by_a_named_format(tiny_bert, tmp_
         assert (found - want).abs().max() < 1e-6
     capsys.readouterr()
     assert cli.main([*given, str(tmp_path / "x.jsonl")]) == 2
-    assert "Say for which, with --format-token: one of [RGN], [PRX]" in capsys.readouterr().err
+    assert "Name it with --format-token: one of [RGN], [PRX]" in capsys.readouterr().err
     plain = ["embed", "--model", str(tiny_bert), "--input", str(papers), "--to"]
     assert cli.main([*plain, str(tmp_path / "y.jsonl"), "--format-token", "[PRX]"]) == 2
     assert "reads every text in the same way, so it takes no format" in capsys.readouterr().err

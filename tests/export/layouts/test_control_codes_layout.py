@@ -102,6 +102,6 @@ def test_a_checkpoint_with_codes_is_exported_and_embedded_by_a_named_format(
     assert (found - want).abs().max() < 1e-6
     capsys.readouterr()
     assert cli.main([*given, str(tmp_path / "x.jsonl")]) == 2
-    assert "Say for which, with --format-token: one of [CLF], [RGN]" in capsys.readouterr().err
+    assert "Name it with --format-token: one of [CLF], [RGN]" in capsys.readouterr().err
     Encoder(EncoderSettings(str(folder), max_length=40))
     assert "reads control codes, which are left out here" in caplog.text
