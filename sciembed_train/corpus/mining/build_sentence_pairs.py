@@ -80,7 +80,7 @@ def _save_papers(folder: Path, miner: SentenceMiner) -> None:
 
 
 def _explain(
-    miner: SentenceMiner, sizes: Mapping[Split, int], sentences: ContextGroups
+    miner: SentenceMiner, sizes: Mapping[Any, int], sentences: ContextGroups
 ) -> dict[str, Any]:
     """Counts of the sentences on the way to pairs, for ``report.json``."""
     settings = miner.settings

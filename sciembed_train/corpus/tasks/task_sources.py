@@ -59,7 +59,7 @@ def open_records(task: Task) -> dict[TaskSplit, Records]:
             by_split[split] = Records(table, None, source.place)
         return by_split
     streams = hub_datasets.open_streams(train.place, train.config)
-    by_split: dict[TaskSplit, Records] = {}
+    by_split = {}
     for split in TASK_SPLITS:
         name = next((name for name in DATASET_SPLITS[split] if name in streams), None)
         if name is not None:
