@@ -17,7 +17,7 @@ import torch.distributed as dist
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
-_alone = False  # whether a rehearsal is being held
+_dry = False  # whether a dry run is being made
 
 
 def _grouped() -> bool:
@@ -30,12 +30,12 @@ def dry_run() -> Iterator[None]:
 
     Shapes and memory are those of the real exchange, and no rank waits for one that has failed.
     """
-    global _alone
-    _alone = True
+    global _dry
+    _dry = True
     try:
         yield
     finally:
-        _alone = False
+        _dry = False
 
 
 def rank() -> int:
@@ -87,7 +87,7 @@ def gather(tensor: Shaped[Tensor, "B ..."]) -> Shaped[Tensor, "N ..."]:
     """
     if not _grouped() or world_size() == 1:
         return tensor
-    if _alone:
+    if _dry:
         return torch.cat([tensor] * world_size())
     shapes = _shapes(tensor)
     if any(shape != shapes[0] for shape in shapes):
@@ -108,7 +108,7 @@ def gather_ragged(tensor: Shaped[Tensor, "B ..."]) -> Shaped[Tensor, "N ..."]:
     """The rows of every rank, rank after rank, without gradient; each may bring its own number."""
     if not _grouped() or world_size() == 1:
         return tensor.detach()
-    if _alone:
+    if _dry:
         return torch.cat([tensor.detach()] * world_size())
     counts = [shape[0] for shape in _shapes(tensor)]
     padded = tensor.new_zeros((max(counts), *tensor.shape[1:]))
@@ -122,7 +122,7 @@ def gather_ragged(tensor: Shaped[Tensor, "B ..."]) -> Shaped[Tensor, "N ..."]:
 def sum_over_ranks(tensor: Tensor) -> Tensor:
     """The sum over ranks, on every rank, without gradient; the argument stays as it was."""
     total = tensor.detach().clone()
-    if _grouped() and _alone:
+    if _grouped() and _dry:
         return total * world_size()
     if _grouped():
         dist.all_reduce(total)
@@ -169,14 +169,14 @@ def shard(module: nn.Module, parts: Sequence[nn.Module], calls: Sequence[str], m
 
 
 def is_sharded(tensor: Tensor) -> bool:
-    """Whether a tensor is this rank's part of one that is shared out."""
+    """Whether a tensor is this rank's part of a sharded one."""
     from torch.distributed.tensor import DTensor
 
     return isinstance(tensor, DTensor)
 
 
 def full_tensor(value: Any) -> Any:
-    """The whole of a tensor that is shared out, on the host; anything else as it is."""
+    """The whole of a sharded tensor, on the host; anything else as it is."""
     return value.full_tensor().cpu() if is_sharded(value) else value
 
 
@@ -202,6 +202,6 @@ def backends() -> list[str]:
 
 
 def barrier() -> None:
-    """Return when every rank has come here; in a rehearsal at once."""
-    if _grouped() and not _alone:
+    """Return when every rank has come here; in a dry run at once."""
+    if _grouped() and not _dry:
         dist.barrier()

@@ -32,12 +32,12 @@ from sciembed_train.synthetic import (
 
 RESULTS = "quickstart.json"
 # What a quickstart writes, and so what another may replace.
-_MADE = ("world", "backbone", "corpus", "truth", "run", "quickstart.yaml", "vectors.npy")
+_MADE = ("synthetic", "backbone", "corpus", "truth", "run", "quickstart.yaml", "vectors.npy")
 _MADE += ("vectors.ids.txt", "scores", RESULTS)
 
 RECIPE = """\
 # The recipe of `train quickstart`: SPECTER on a synthetic collection, an untrained BERT. For real
-# papers start from a pretrained backbone and configs/specter.yaml, whose learning rate suits one.
+# papers start from a pretrained backbone and the recipe specter, whose learning rate suits one.
 model:
   class_path: sciembed_train.methods.specter.Specter
   init_args:
@@ -152,13 +152,16 @@ def _quickstart(
     steps: dict[str, dict[str, float]] = {}
     clock = _Clock(steps, report)
 
-    world = write_collection(folder / "world", SyntheticSettings(papers=s.papers, seed=seed))
+    collection = write_collection(
+        folder / "synthetic", SyntheticSettings(papers=s.papers, seed=seed)
+    )
     clock.done(
-        "world",
-        f"{s.papers:,} papers on {len(world.concepts)} topics, {len(world.citations):,} citations",
+        "papers",
+        f"{s.papers:,} papers on {len(collection.concepts)} topics, "
+        f"{len(collection.citations):,} citations",
     )
 
-    texts = [_text(paper) for paper in world.papers()]
+    texts = [_text(paper) for paper in collection.papers()]
     tokenizer = train_tokenizer(texts, s.vocab)
     backbone = write_bert(
         folder / "backbone",
@@ -176,11 +179,11 @@ def _quickstart(
     )
 
     truth = corpus = folder / "corpus"
-    citations = folder / "world" / "citations.tsv"
+    citations = folder / "synthetic" / "citations.tsv"
     if shuffled:
         truth = folder / "truth"
         _prepare(folder, citations, truth, backbone, s, seed)
-        citations = _shuffled(folder, world, seed)
+        citations = _shuffled(folder, collection, seed)
     counts = _prepare(folder, citations, corpus, backbone, s, seed)
     clock.done(
         "prepare",
@@ -202,7 +205,7 @@ def _quickstart(
     assert run.export is not None
     clock.done("fit", f"SPECTER, {s.epochs} epochs; exported and checked")
 
-    papers = folder / "world" / "papers.jsonl"
+    papers = folder / "synthetic" / "papers.jsonl"
     st.embed(run.export, papers, folder / "vectors.npy", device="cpu")
     clock.done("embed", f"{s.papers:,} vectors of {s.width} numbers")
 
@@ -246,7 +249,7 @@ def clear(folder: Path) -> None:
     """
     try:
         if folder.is_dir() and any(folder.iterdir()):
-            if not any((folder / name).exists() for name in (RESULTS, "world")):
+            if not any((folder / name).exists() for name in (RESULTS, "synthetic")):
                 raise UserError(
                     f"{folder}: exists and is no earlier quickstart. Give another folder with --to."
                 )
@@ -254,7 +257,7 @@ def clear(folder: Path) -> None:
                 path = folder / name
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "world").mkdir()
+        (folder / "synthetic").mkdir()
     except OSError as error:
         raise UserError(
             f"{folder}: cannot be written ({error.strerror}). Give another folder with --to."
@@ -290,7 +293,7 @@ def _prepare(
 ) -> dict[str, Any]:
     corpus = st.prepare(
         to,
-        papers=folder / "world" / "papers.jsonl",
+        papers=folder / "synthetic" / "papers.jsonl",
         citations=citations,
         tokenizer=backbone,
         seed=seed,
@@ -300,13 +303,13 @@ def _prepare(
     return corpus.info["counts"]
 
 
-def _shuffled(folder: Path, world: SyntheticCollection, seed: int) -> Path:
+def _shuffled(folder: Path, collection: SyntheticCollection, seed: int) -> Path:
     import numpy as np
 
-    path = folder / "world" / "shuffled.tsv"
+    path = folder / "synthetic" / "shuffled.tsv"
     rng = np.random.default_rng(seed)
-    rows = shuffle_cited(world.citations, world.settings.papers, rng)
-    write_citations(path, world, rows)
+    rows = shuffle_cited(collection.citations, collection.settings.papers, rng)
+    write_citations(path, collection, rows)
     return path
 
 

@@ -1,5 +1,6 @@
 """The documentation site builds without a warning, and what its pages say can be run."""
 
+import os
 import re
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted(p for p in (ROOT / "docs").rglob("*.md") if "changes" not in p.parts)
+PAGES = sorted(p for p in (ROOT / "docs").rglob("*.md"))
 
 
 def commands(page: Path) -> list[list[str]]:
@@ -34,6 +35,29 @@ def test_the_site_builds_without_a_warning(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "site" / "reference" / "commands" / "index.html").is_file()
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_tutorial_run_and_training_helps(tmp_path):
+    printed = []
+    for words in commands(ROOT / "docs" / "tutorial.md"):
+        done = subprocess.run(
+            [sys.executable, "-m", "sciembed_train.cli", *words],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, (words, done.stderr[-2000:])
+        printed.append(done.stdout)
+    before, after = [
+        float(line.split()[1])
+        for text in printed
+        for line in text.splitlines()
+        if line.startswith("map ")
+    ]
+    assert after > 2 * before
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.name)

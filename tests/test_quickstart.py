@@ -64,7 +64,7 @@ def test_the_export_is_the_trained_encoder_and_the_vectors_are_its(small):
     assert encoder.settings.pooling == "cls"
     vectors = np.load(folder / "vectors.npy")
     ids = (folder / "vectors.ids.txt").read_text().splitlines()
-    papers = [json.loads(r) for r in (folder / "world/papers.jsonl").read_text().splitlines()]
+    papers = [json.loads(r) for r in (folder / "synthetic/papers.jsonl").read_text().splitlines()]
     assert ids == [p["paper_id"] for p in papers]
     assert vectors.shape == (800, SMALL.width)
     some = papers[:20]
@@ -87,7 +87,7 @@ def test_the_run_can_be_read_and_repeated_by_its_recipe(small):
 def test_a_quickstart_says_each_step_once_and_nothing_else(small):
     lines = small[2].stdout.splitlines()
     assert [line.split()[0] for line in lines] == [
-        "world",
+        "papers",
         "model",
         "prepare",
         "fit",
@@ -103,7 +103,7 @@ def test_an_earlier_quickstart_is_replaced_and_what_is_not_its_own_is_kept(tmp_p
     (tmp_path / "run" / "last.ckpt").write_text("")
     (tmp_path / "my-run").mkdir()
     quickstart.clear(tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["my-run", "world"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["my-run", "synthetic"]
     quickstart.clear(tmp_path)  # as after a quickstart that was stopped
 
 
@@ -137,3 +137,11 @@ def test_citations_that_mean_nothing_teach_nothing(tmp_path):
     found = results["scores"]
     assert found["trained"]["map"] < found["before"]["map"] + 0.01
     assert found["trained"]["map"] < found["bm25"]["map"]
+
+
+def test_a_folder_of_ones_own_data_is_no_earlier_quickstart(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "papers.jsonl").write_text("mine")
+    with pytest.raises(UserError, match="no earlier quickstart"):
+        quickstart.clear(tmp_path)
+    assert (tmp_path / "data" / "papers.jsonl").read_text() == "mine"

@@ -25,7 +25,7 @@ LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 def repository_pages() -> dict[str, str]:
     """Path of each page in the repository -> its path in the site."""
     docs = {f"docs/{p.relative_to(ROOT / 'docs')}": str(p.relative_to(ROOT / "docs")) for p in
-            (ROOT / "docs").rglob("*.md") if "changes" not in p.parts}  # fmt: skip
+            (ROOT / "docs").rglob("*.md")}  # fmt: skip
     others = [ROOT / name for name in TOP_PAGES]
     others += sorted((ROOT / "benchmarks").rglob("*.md"))
     return docs | {str(p.relative_to(ROOT)): str(p.relative_to(ROOT)) for p in others}

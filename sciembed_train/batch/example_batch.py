@@ -36,20 +36,18 @@ class ExampleColumns(Movable):
         columns = [getattr(self, name) for name in self._names("row")]
         return torch.cat([column.reshape(len(column), -1) for column in columns], dim=1)
 
-    def select_columns(
-        self: Columns, examples: slice, new_rows: Int[Tensor, " U"] | None = None
-    ) -> Columns:
-        """Consecutive examples.
+    def select_columns(self: Columns, examples: slice) -> Columns:
+        """Consecutive examples, whose rows stay those of the whole."""
+        names = [*self._names("row"), *self._names("example")]
+        return replace(cast(Any, self), **{name: getattr(self, name)[examples] for name in names})
 
-        Args:
-            examples: which.
-            new_rows: the new row of each text; None to keep the rows.
-        """
-        rows = {name: getattr(self, name)[examples] for name in self._names("row")}
-        if new_rows is not None:
-            rows = {name: new_rows[old] for name, old in rows.items()}
-        own = {name: getattr(self, name)[examples] for name in self._names("example")}
-        return replace(cast(Any, self), **rows, **own)
+    def renumbered(self: Columns, texts: Int[Tensor, " U"]) -> Columns:
+        """The same examples with each row's place among ``texts``, which are sorted."""
+        rows = {
+            name: torch.searchsorted(texts, getattr(self, name).contiguous())
+            for name in self._names("row")
+        }
+        return replace(cast(Any, self), **rows)
 
     def distinct(self: Columns, examples: int, first_row: int = 0) -> Columns:
         """So many examples, no text of which is in another; other values are repeated.
@@ -96,11 +94,10 @@ class ExampleBatch(ExampleColumns):
         Args:
             examples: which, with a start and a stop.
         """
-        texts = self.members()[examples].unique()
-        new_rows = torch.full((len(self.rows),), -1, dtype=torch.int64)
-        new_rows[texts] = torch.arange(len(texts))
-        chosen = self.select_columns(examples, new_rows)
-        return replace(cast(Any, chosen), rows=self.rows.select(texts), **self._text_values(texts))
+        chosen = self.select_columns(examples)
+        texts = chosen.members().unique()
+        rows, values = self.rows.select(texts), self._text_values(texts)
+        return replace(cast(Any, chosen.renumbered(texts)), rows=rows, **values)
 
     def split(self: Batch, max_tokens: int | None) -> list[Batch]:
         """The batch in consecutive micro-batches of whole examples.

@@ -92,19 +92,21 @@ class TaskBatch(ExampleBatch):
         width = max(table.shape[1] for table in tables)
         return torch.cat([table.expand(-1, width) for table in tables])
 
-    def select_columns(
-        self, examples: slice, new_rows: Int[Tensor, " U"] | None = None
-    ) -> TaskBatch:
+    def select_columns(self, examples: slice) -> TaskBatch:
         """Consecutive examples; tasks without an example are left out."""
         parts: list[Part] = []
         first = 0
         for part in self.parts:
             own = slice(max(examples.start - first, 0), max(examples.stop - first, 0))
-            chosen = part.select_columns(own, new_rows)
+            chosen = part.select_columns(own)
             first += len(part)
             if len(chosen):
                 parts.append(chosen)
         return replace(self, parts=tuple(parts))
+
+    def renumbered(self, texts: Int[Tensor, " U"]) -> TaskBatch:
+        """See `ExampleColumns.renumbered`."""
+        return replace(self, parts=tuple(part.renumbered(texts) for part in self.parts))
 
     def split(self, max_tokens: int | None, apart: Container[str] = ()) -> list[TaskBatch]:
         """See `ExampleBatch.split`.

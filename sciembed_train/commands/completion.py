@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sciembed_train import cli
-from sciembed_train.config.parser import CommandLine, Option
+from sciembed_train.config.options import Option
+from sciembed_train.config.parser import CommandLine
 from sciembed_train.config.program import INSTALLED
 
 # Options whose value is a file or a folder, though their type is text.

@@ -79,6 +79,6 @@ The trained encoder is {to}/run/export; its README.md
 says how to use it from Python. With your own papers (paper_id, title, abstract) and citations
 (citing, cited), starting from a pretrained encoder:
 
-  ./train fit -c configs/specter.yaml --data.papers papers.jsonl --data.citations citations.tsv \\
+  ./train fit -c specter --data.papers papers.jsonl --data.citations citations.tsv \\
       --model.encoder.backbone FOLDER_OR_NAME
   ./train embed --model checkpoints/specter/export --input papers.jsonl --to vectors.npy"""

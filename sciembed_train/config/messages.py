@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sciembed_train.config.recipes import find_recipe, split_recipes
@@ -50,6 +50,13 @@ def shorten(message: str, argv: Sequence[str]) -> str:
     text = text.replace("typing.Literal", "one of ")
     text = re.sub(r'Parser key "([^"]+)":', r"\1:", text)
     return f"{location(message, argv)}{text}"
+
+
+def required_as_typed(message: str, flags: Mapping[str, str]) -> str:
+    """A message on missing arguments, with options as they are typed: ``--to``, not ``to``."""
+    head, required, names = message.partition("arguments are required: ")
+    typed = [flags.get(name, name) for name in names.removesuffix(".").split(", ")]
+    return f"{head}{required}{', '.join(typed)}." if required else message
 
 
 def unknown_key(message: str) -> str | None:

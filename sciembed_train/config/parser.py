@@ -34,23 +34,21 @@ written with dashes or underscores, a boolean one alone, with ``true`` or ``fals
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
-from textwrap import fill, wrap
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from textwrap import fill
+from typing import Any, TypeVar, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader, set_dumper, set_loader
 
 from sciembed_train.config import messages
+from sciembed_train.config.options import COLUMN, WIDTH, Option, as_word, dump_yaml, list_options
 from sciembed_train.config.program import program
 from sciembed_train.errors import UserError
 
 T = TypeVar("T")
 MODE = "recipe"  # jsonargparse's name for how values are read and written
-WIDTH = 96
-COLUMN = 30  # where the text of an option begins
 HELP, HELP_ALL = ("-h", "--help"), "--help_all"
 
 
@@ -60,74 +58,8 @@ def _load(text: str) -> Any:
     return None if value == "None" else value
 
 
-def _dump(value: Any) -> str:
-    return yaml.safe_dump(value, sort_keys=False, default_flow_style=False, allow_unicode=True)
-
-
 set_loader(MODE, _load, (yaml.YAMLError,))
-set_dumper(MODE, _dump)
-
-
-@dataclass(frozen=True)
-class Option:
-    """An option of a command, for help, suggestions and shell completion.
-
-    Args:
-        key: its whole name, such as ``data.papers``; empty for a positional argument's metavar.
-        names: every way to write it, with dashes before.
-        kind: its type.
-        default: in the absence of the option; None for none.
-        required: whether it must be given.
-        help: what it does.
-        group: the title it stands under in the help of all options.
-        metavar: what stands for its value, if anything does.
-    """
-
-    key: str
-    names: tuple[str, ...]
-    kind: Any
-    default: Any
-    required: bool
-    help: str
-    group: str
-    metavar: str | None = None
-
-    @property
-    def choices(self) -> tuple[str, ...]:
-        """The values that it takes, where they are few."""
-        literal = (value for part in _parts(self.kind) for value in _literals(part))
-        return ("true", "false") if self.kind is bool else tuple(map(str, literal))
-
-    @property
-    def value(self) -> str:
-        """What stands for its value in the help."""
-        kinds = _parts(self.kind)
-        if self.metavar is not None:
-            return self.metavar
-        if not self.names[0].startswith("-"):  # its name stands for its value
-            return ""
-        if self.kind is bool:
-            return ""
-        if self.choices and all(get_origin(kind) is not None for kind in kinds):
-            return "|".join(self.choices)
-        for kind, name in ((Path, "PATH"), (float, "X"), (int, "N")):
-            if kind in kinds:
-                return name
-        return self.key.rpartition(".")[2].upper()
-
-    def text(self, short: bool = False) -> str:
-        """Its lines in a help; with its shortest name alone, or with all."""
-        whole = [name for name in self.names if name.startswith("--")] or list(self.names)
-        names = [*self.names[:-1], min(whole, key=len)] if self.names[0][:2] != "--" else whole[:1]
-        head = f"  {', '.join(names if short else self.names)} {self.value}".rstrip()
-        none = self.default is None or self.default is False or self.default in ("", [], {})
-        ends = [] if none else [f"default {_plain(self.default)}"]
-        ends = ["required"] if self.required else ends
-        text = " ".join([self.help, *(f"({end})" for end in ends)]).strip()
-        lines = wrap(text, WIDTH - COLUMN)
-        first = lines.pop(0) if lines and len(head) < COLUMN - 1 else ""
-        shown = [f"{head:<{COLUMN}}{first}".rstrip()]
-        return "\n".join([*shown, *(" " * COLUMN + line for line in lines)])
+set_dumper(MODE, dump_yaml)
 
 
 class Settings:
@@ -272,7 +204,7 @@ class CommandLine:
             name, equals, value = word[2:].partition("=")
             key = name.replace("-", "_")
             if key in self.presets:
-                before += [f"--{k}={_plain(v)}" for k, v in self.presets[key].items()]
+                before += [f"--{k}={as_word(v)}" for k, v in self.presets[key].items()]
                 continue
             off = key.startswith("no_") and key not in self.aliases
             plain = self.aliases.get(key.removeprefix("no_") if off else key)
@@ -330,6 +262,8 @@ class CommandLine:
         """A parser's message on one line, and the option that was meant."""
         words = list(argv)
         text = f"{messages.shorten(message, words).removesuffix('.')}."
+        flags = {o.key: f"--{o.key}" for o in self.options(argv) if o.names[0].startswith("-")}
+        text = messages.required_as_typed(text, flags)
         key = messages.unknown_key(message)
         meant = self._nearest(key, argv) if key else None
         return f"{text} Did you mean --{meant}?" if meant else text
@@ -355,64 +289,8 @@ def new_parser() -> ArgumentParser:
     return ArgumentParser(exit_on_error=False, allow_abbrev=False, add_help=False, parser_mode=MODE)
 
 
-def list_options(parser: ArgumentParser, aliases: Mapping[str, str]) -> Iterator[Option]:
-    """The options of a parser, group by group."""
-    short: dict[str, list[str]] = {}
-    for name, key in aliases.items():
-        short.setdefault(key, []).append(f"--{name}")
-    for group in parser._action_groups:
-        for action in group._group_actions:
-            if action.help == "==SUPPRESS==":
-                continue
-            if action.metavar == "CONFIG":  # the whole of a group as a file
-                continue
-            names = [
-                *short.get(action.dest, ()),
-                *(action.option_strings or (action.dest.upper(),)),
-            ]
-            title = (group.title or "options").strip()
-            title = "options" if title == "positional arguments" else title
-            title = "recipes" if action.dest == "config" else title
-            kind = getattr(action, "_typehint", None) or action.type
-            help_text = " ".join((action.help or "").replace("``", "").split())
-            default = None if action.default == "==SUPPRESS==" else action.default
-            key, metavar = action.dest, "RECIPE" if action.dest == "config" else None
-            if names == ["--print_config"]:
-                key, metavar, title = "print_config", "", "recipes"
-                help_text = "print the settings as a recipe, and stop"
-            required = bool(action.required)
-            yield Option(key, tuple(names), kind, default, required, help_text, title, metavar)
-
-
 def _underscored(word: str) -> str:
     return "--" + word[2:].replace("-", "_") if word.startswith("--") else word
-
-
-def _plain(value: Any) -> str:
-    """A value as a word of a command line."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, Namespace):
-        value = value.as_dict()
-    return (
-        _dump(value).strip().removesuffix("...").strip() if isinstance(value, list) else str(value)
-    )
-
-
-def _parts(kind: Any) -> tuple[Any, ...]:
-    """The types of a union other than None; a type alone as it is."""
-    from types import UnionType
-    from typing import Union
-
-    if get_origin(kind) in (Union, UnionType):
-        return tuple(part for part in get_args(kind) if part is not type(None))
-    return (kind,)
-
-
-def _literals(kind: Any) -> tuple[Any, ...]:
-    from typing import Literal
-
-    return get_args(kind) if get_origin(kind) is Literal else ()
 
 
 def _optional(field: Any) -> bool:

@@ -7,6 +7,7 @@ of texts or of their sentences, ``K`` tokens whose states are wanted, ``H`` widt
 from __future__ import annotations
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class TextInterface(nn.Module):
+class TextInterface(nn.Module, ABC):
     """Composes and tokenises texts, and encodes them in evaluation mode; see `Encoder`."""
 
     settings: EncoderSettings
@@ -32,6 +33,7 @@ class TextInterface(nn.Module):
     backbone: Any
     format_reader: FormatReader
 
+    @abstractmethod
     def encode_tokens(
         self,
         rows: TokenRows,
@@ -42,7 +44,6 @@ class TextInterface(nn.Module):
         formats: Int[Tensor, " U"] | None = None,
     ) -> tuple[Float[Tensor, "P D"], Float[Tensor, "K H"] | None]:
         """Vectors of the rows or of their sentences, and the last states of chosen tokens."""
-        raise NotImplementedError
 
     @property
     def dim(self) -> int:

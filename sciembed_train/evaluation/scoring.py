@@ -106,8 +106,8 @@ def _transport(
     folder: str | Path, recorded: ModelMetadata, asked: ScoreSettings
 ) -> TransportSettings:
     keys = ("temperature", "blur", "scaling")
-    given = {key: getattr(asked, key) for key in keys if getattr(asked, key) is not None}
-    values = {**(recorded.transport or {}), **given}
+    overrides = {key: getattr(asked, key) for key in keys if getattr(asked, key) is not None}
+    values = (recorded.transport or {}) | overrides
     if "temperature" not in values:
         raise UserError(
             f"{folder} records no temperature for transport, and the ranking depends on it: name "

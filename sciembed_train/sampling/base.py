@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -123,7 +124,7 @@ def no_queries(name: str) -> UserError:
     )
 
 
-class Sampling:
+class Sampling(ABC):
     """How texts are paired; a subclass is a frozen dataclass of settings.
 
     ``takes`` are the kinds of raw files it is prepared from, and ``needs`` those that it requires.
@@ -134,6 +135,7 @@ class Sampling:
     needs: ClassVar[tuple[str, ...]] = ()
     texts: ClassVar[str] = "papers"
 
+    @abstractmethod
     def open(
         self, corpus: Corpus, tokenization: TokenizationSpec, dev_limit: int | None
     ) -> Examples:
@@ -147,7 +149,6 @@ class Sampling:
         Raises:
             UserError: the corpus holds nothing of the kind, or was not tokenised for this encoder.
         """
-        raise NotImplementedError
 
     def alignment_model(self, corpus: Corpus) -> str:
         """The model that has to align the corpus's sentences before `open`; empty for none.

@@ -217,7 +217,7 @@ class TrainingData(LightningDataModule):
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
     ) -> Any:
-        """The batch as it is: a method cuts it on the host and brings the pieces to the device."""
+        """The batch as it is: a method splits it on the host and moves the micro-batches."""
         return batch
 
     def _make(self, data: Dataset[Any], sampler: Sampler[int] | None = None) -> TimedLoader:

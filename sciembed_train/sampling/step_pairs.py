@@ -9,6 +9,7 @@ Shapes: ``N`` pairs of the step over all ranks, ``K`` texts or pairs of them, ``
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -41,7 +42,7 @@ class StepPairs:
     negative: NDArray[np.int64]
 
 
-class PairSource:
+class PairSource(ABC):
     """The pairs of a corpus; a subclass knows which texts are related and so no negatives.
 
     Args:
@@ -57,17 +58,17 @@ class PairSource:
         self.train, self.held_out = train, held_out
         self.negatives, self.seed = negatives, seed
 
+    @abstractmethod
     def excluded_negatives(self, pairs: Pairs) -> NDArray[np.bool_]:
         """Which pair's positive is no negative of which anchor, ``[N, N]``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def related(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether each text of the left is known to be related to that of the right, ``[K]``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def title(self, corpus: Corpus, paper_ids: list[str], number: int) -> str:
         """What a training pair is, for `show`."""
-        raise NotImplementedError
 
     def text_source(self, paper_ids: list[str], text: int) -> str:
         """What a text is, for `show`; empty where the title says it."""

@@ -67,24 +67,24 @@ class ShardedStrategy(ModelParallelStrategy):
         module = self.lightning_module
         assert module is not None
         mine = module.state_dict()
-        given = checkpoint["state_dict"]
-        parts = {name: distributed.sharded_like(mine[name], given[name]) for name in given}
+        whole = checkpoint["state_dict"]
+        parts = {name: distributed.sharded_like(mine[name], whole[name]) for name in whole}
         module.load_state_dict(parts, strict=strict)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Take this rank's part of the optimiser's whole state."""
-        for optimizer, given in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+        for optimizer, whole in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             mine = [p for group in optimizer.param_groups for p in group["params"]]
-            numbers = [n for group in given["param_groups"] for n in group["params"]]
+            numbers = [n for group in whole["param_groups"] for n in group["params"]]
             states = {
                 number: {
                     name: distributed.sharded_like(parameter, value)
-                    for name, value in given["state"][number].items()
+                    for name, value in whole["state"][number].items()
                 }
                 for number, parameter in zip(numbers, mine, strict=True)
-                if number in given["state"]
+                if number in whole["state"]
             }
-            optimizer.load_state_dict({**given, "state": states})
+            optimizer.load_state_dict(whole | {"state": states})
 
 
 def chosen(strategy: str | Strategy) -> str | Strategy:

@@ -303,9 +303,11 @@ def test_pieces_are_whole_examples_and_nothing_that_meets_is_mixed_with_others(
         )
 
     assert examples(micro_batches) == examples([given])
-    meeting = [{part.task == "near" for part in micro_batch.parts} for micro_batch in micro_batches]
+    compared = [
+        {part.task == "near" for part in micro_batch.parts} for micro_batch in micro_batches
+    ]
     if negatives == "all":
-        assert all(len(kinds) == 1 for kinds in meeting)
+        assert all(len(kinds) == 1 for kinds in compared)
     again = prepared(str(tiny_bert), negatives=negatives)
     whole, split = module.gradients(given, [given]), again.gradients(given, micro_batches)
     for name, value in whole.items():
@@ -326,11 +328,11 @@ def test_what_meets_nobody_is_encoded_once(tiny_bert, monkeypatch):
         lambda self, rows, formats: encoded.append(rows) or forward(self, rows, formats),
     )
     module.gradients(given, micro_batches)
-    meeting = sum(
+    compared = sum(
         "near" in {part.task for part in micro_batch.parts} for micro_batch in micro_batches
     )
-    assert 0 < meeting < len(micro_batches)
-    assert len(encoded) == len(micro_batches) + meeting
+    assert 0 < compared < len(micro_batches)
+    assert len(encoded) == len(micro_batches) + compared
 
 
 def test_a_task_without_examples_leaves_its_head_a_gradient_of_zeros(tiny_bert):

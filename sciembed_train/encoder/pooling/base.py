@@ -9,6 +9,7 @@ of a hidden state, ``Z`` tokens of sentences, ``S`` sentences.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,7 @@ class HiddenStates:
         return rows, (slots < self.lengths.unsqueeze(1)).long()
 
 
-class Pooling(nn.Module):
+class Pooling(nn.Module, ABC):
     """Makes one vector of each text from a backbone's hidden states.
 
     Args:
@@ -92,9 +93,9 @@ class Pooling(nn.Module):
     def __init__(self, settings: EncoderSettings, config: Any) -> None:
         super().__init__()
 
+    @abstractmethod
     def forward(self, states: HiddenStates) -> Float[Tensor, "U H"]:
         """The vector of each text."""
-        raise NotImplementedError
 
     def pool_sentences(
         self, tokens: Float[Tensor, "Z H"], lengths: Int[Tensor, " S"]
