@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -69,6 +69,7 @@ class CorpusSettings:
     """
 
     papers: str | Path | None = None
+    _: KW_ONLY
     citations: str | Path | None = None
     pairs: str | Path | None = None
     fulltexts: str | Path | None = None

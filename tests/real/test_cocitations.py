@@ -122,8 +122,8 @@ def test_cacms_references_give_the_counts_that_its_readme_checks(shared_data, tm
     corpus = prepare(
         PrepareSettings(
             folder / "papers.jsonl",
-            folder / "citations.tsv",
-            tmp_path / "c",
+            citations=folder / "citations.tsv",
+            to=tmp_path / "c",
             cocitation_mining=CocitationMining(cocitations_from="references", max_pairs=10_000),
         )
     )

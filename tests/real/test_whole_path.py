@@ -23,6 +23,7 @@ def train(*words):
     return said
 
 
+@pytest.mark.slow
 def test_real_titles_and_citations_become_an_encoder_that_knows_more(graph, minilm, tmp_path):
     corpus, run = tmp_path / "corpus", tmp_path / "runs" / "short"
     recipe = str(ROOT / "configs" / "specter.yaml")
