@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sciembed_train.config.parser import CommandLine
+from sciembed_train.config.program import program
 from sciembed_train.errors import UserError
 from sciembed_train.quickstart import quickstart, table
 
@@ -69,7 +70,8 @@ def main(argv: list[str]) -> int:
     report("Ranking all papers for each held-out paper, by what it cites:")
     report(table(results["scores"]))
     report("")
-    report(f"{time.perf_counter() - began:.0f} seconds in all. {NEXT.format(to=folder)}")
+    seconds = time.perf_counter() - began
+    report(f"{seconds:.0f} seconds in all. {NEXT.format(to=folder, program=program())}")
     sys.stdout.flush()
     return 0
 
@@ -79,6 +81,6 @@ The trained encoder is {to}/run/export; its README.md
 says how to use it from Python. With your own papers (paper_id, title, abstract) and citations
 (citing, cited), starting from a pretrained encoder:
 
-  ./train fit -c specter --data.papers papers.jsonl --data.citations citations.tsv \\
+  {program} fit -c specter --data.papers papers.jsonl --data.citations citations.tsv \\
       --model.encoder.backbone FOLDER_OR_NAME
-  ./train embed --model checkpoints/specter/export --input papers.jsonl --to vectors.npy"""
+  {program} embed --model checkpoints/specter/export --input papers.jsonl --to vectors.npy"""

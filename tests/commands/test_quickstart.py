@@ -1,8 +1,10 @@
 import json
-from pathlib import Path
+from itertools import pairwise
 
 from sciembed_train import cli
 from sciembed_train.commands import quickstart
+from sciembed_train.config.program import program
+from sciembed_train.config.recipes import shipped_recipes
 
 
 def scores_of(value):
@@ -22,16 +24,16 @@ def test_the_table_and_what_to_type_next_are_printed(tmp_path, monkeypatch, caps
     assert asked == {"folder": tmp_path / "q", "seed": 5}
     assert said.count("0.1250") == 8
     assert "BM25" in said
-    assert "./train fit -c configs/specter.yaml" in said
+    assert f"{program()} fit -c specter" in said
     assert cli.main(["quickstart", "--to", str(tmp_path / "q"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"scores": scores_of(0.125)}
 
 
-def test_the_command_it_names_next_has_a_recipe(monkeypatch):
-    recipes = {w for w in quickstart.NEXT.split() if w.endswith(".yaml")}
-    assert recipes
-    top = Path(quickstart.__file__).resolve().parents[2]
-    assert all((top / recipe).is_file() for recipe in recipes)
+def test_the_command_it_names_next_has_a_recipe():
+    words = quickstart.NEXT.split()
+    named = {value for word, value in pairwise(words) if word == "-c"}
+    assert named
+    assert named <= set(shipped_recipes())
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path, capsys):

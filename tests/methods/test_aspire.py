@@ -49,6 +49,7 @@ def test_gradients_of_two_ranks_equal_one_process(name, alone, two):
         assert found[name]["scores"] == pytest.approx(alone[name]["scores"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_gradients_of_four_ranks_equal_one_process(place, alone):
     names = ["one", "InfoNCE, cut"]
     for found in run_ranks(4, "tests.helpers.pair_training", "on_a_rank", *place, names):

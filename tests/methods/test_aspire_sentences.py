@@ -57,6 +57,7 @@ def test_gradients_of_two_ranks_equal_one_process(name, alone, two):
         assert set(found[name]["scores"]) == {"val/loss", "val/accuracy"}
 
 
+@pytest.mark.slow
 def test_gradients_of_four_ranks_equal_one_process(place, alone):
     names = ["all", "all, cut"]
     for found in run_ranks(4, "tests.helpers.sentence_training", "on_a_rank", *place, names):

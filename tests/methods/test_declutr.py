@@ -67,6 +67,7 @@ def test_gradients_of_two_ranks_equal_one_process(name, alone, two):
         assert two[0][name]["masked"] != two[1][name]["masked"], "equal counts: nothing shown"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IN_FOUR)
 def test_gradients_of_four_ranks_equal_one_process(name, alone, four):
     for found in four:

@@ -61,7 +61,7 @@ def alone(place, names):
     return training.alone(on_a_rank, *place, names)
 
 
-@pytest.fixture(scope="module", params=[2, 4])
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
 def ranks(request, place, names):
     """What each of two or four processes found."""
     return run_ranks(request.param, "tests.helpers.task_training", "on_a_rank", *place, names)

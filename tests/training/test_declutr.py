@@ -96,6 +96,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_next_document(words, done, plac
     assert losses(place / "runs" / "stopped") == losses(whole)
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_same_run(words, done, place):
     """The same spans and masks; sums in another order, so equal to fp32's precision only."""
     again = ["--no_export", "--model.encoder.dropout", "0", "--data.batch_size", "8"]

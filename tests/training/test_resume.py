@@ -36,7 +36,11 @@ def test_the_whole_run_is_what_the_others_are_compared_with(whole):
 
 # In mid-epoch, before and at the end of an epoch, at the first step of one, at a validation,
 # where a checkpoint is due anyway, and at the last step but one.
-@pytest.mark.parametrize("step", [5, 11, 12, 13, 14, 20, 24, 30, STEPS - 1])
+# Two of them each time, the others by hand.
+SLOW = [pytest.param(step, marks=pytest.mark.slow) for step in (5, 11, 13, 14, 24, 30, STEPS - 1)]
+
+
+@pytest.mark.parametrize("step", [12, 20, *SLOW])
 def test_continued_after_a_signal(toy, whole, step, tmp_path):
     run = f"stopped{step}"
     stop = [
@@ -53,7 +57,7 @@ def test_continued_after_a_signal(toy, whole, step, tmp_path):
     assert same_weights(toy.root / run, whole)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_in_the_second_epoch_and_continued(toy, whole, processes):
     """Bit-equal losses of all following steps; 20 of them at least."""
     devices = ["--trainer.devices", str(processes)]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from sciembed_train.training.configuration import default_name
@@ -77,6 +78,7 @@ def test_a_run_is_named_after_its_recipe_and_not_after_the_machine():
     assert default_name(files[:1], "methods.Specter") == "specter"
 
 
+@pytest.mark.slow
 def test_a_job_of_two_tasks_trains_together_and_saves_itself_on_sigterm(toy, tmp_path):
     here = ["--trainer.devices", "2", "--trainer.num_nodes", "1", "--trainer.max_epochs", "4000"]
     process = submit(tmp_path, *toy.arguments("--run", "job", *here))

@@ -184,7 +184,10 @@ def test_the_folder_says_what_it_is(bert):
     )
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean", pytest.param("fused", marks=pytest.mark.slow)])
+SLOW_CARDS = [pytest.param(name, marks=pytest.mark.slow) for name in ("cls", "fused")]
+
+
+@pytest.mark.parametrize("pooling", ["mean", *SLOW_CARDS])
 def test_the_card_s_code_gives_the_vectors(tiny_bert, bert, tmp_path, pooling):
     folder = tmp_path / "model"
     if pooling == "fused":
