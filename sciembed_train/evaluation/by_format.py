@@ -23,13 +23,7 @@ Record = tuple[str, ...]  # the fields of a text that are not empty, the title f
 
 @runtime_checkable
 class Embedder(Protocol):
-    """Something that gives vectors.
-
-    Args:
-        name: for the results file.
-        similarity: what its vectors are compared by where papers are ranked.
-        notes: what a reader of numbers made of its vectors should know.
-    """
+    """Gives vectors; ``notes`` are what a reader of numbers made of them should know."""
 
     name: str
     similarity: Similarity
@@ -40,21 +34,12 @@ class Embedder(Protocol):
         ...
 
     def embed(self, records: Sequence[Record], format: str) -> Float32[np.ndarray, "P D"]:
-        """The vector of each record.
-
-        Args:
-            records: see `Record`.
-            format: what they are read for, a key of `inputs.FORMATS`.
-        """
+        """The vector of each record, read for a format: a key of `input_format.FORMATS`."""
         ...
 
 
 class PlainModel:
-    """An encoder that reads a text in one way, whatever for.
-
-    Args:
-        model: gives vectors of whole texts.
-    """
+    """An encoder that reads a text in one way, whatever for."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -87,11 +72,7 @@ class PlainModel:
 
 
 class FormatModel(PlainModel):
-    """An encoder that reads each text by the adapter, or the control code, of its format.
-
-    Args:
-        model: gives vectors of whole texts, and was opened ``by_format``.
-    """
+    """An encoder that reads a text by its format's adapter or code; opened ``by_format``."""
 
     def describe(self) -> dict[str, Any]:
         """See `Embedder`."""

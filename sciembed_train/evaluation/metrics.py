@@ -1,16 +1,12 @@
 """Ranking metrics on grades in ranked order; every name says which form it computes.
 
-Shapes: ``N`` ranks, best first, on the last axis; any number of axes before it (``...``).
-Rankings of unequal length may be filled up with grade 0 at the end: no function below changes by
-it, save a percentage cut, which therefore takes the pool size as an argument.
+Shapes: ``N`` ranks, best first, on the last axis; any number of axes before it (``...``). Rankings
+of unequal length may be filled up with grade 0 at the end: no function below changes by it, save a
+percentage cut, which therefore takes the pool size as an argument.
 
-torchmetrics has the standard forms, one query a call, and is what the tests compare with. It is
-not called here because (1) its average precision, reciprocal rank and recall count a document
-with a score of 0 or less as irrelevant, so that negated distances silently score 0; (2) it breaks
-ties by an unstable sort in some metrics and averages them in others; (3) it has neither the
-Jarvelin-Kekalainen discount, nor exponential gain, nor a ranking that is cut before the last
-relevant document; (4) its retrieval functions import for seconds and sort again what is sorted
-already (a tenth of a second per metric and query at a million papers).
+torchmetrics, with which the tests compare the standard forms, takes documents with a score of 0 or
+less (negated distances) as irrelevant, breaks some ties at random, and has neither the
+Jarvelin-Kekalainen discount, nor exponential gain, nor rankings cut before the last relevant one.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class ProbeResult:
     """Predictions of probes for the test papers.
 
     Args:
-        found: class numbers ``[M]``, numbers ``[M]``, or 0 and 1 ``[M, C]``.
+        predictions: class numbers ``[M]``, numbers ``[M]``, or 0 and 1 ``[M, C]``.
         costs: the cost of the machine, or of each label's.
         untuned: machines with the default cost, for lack of papers for a grid.
         constant: labels that all or none of the training papers have: predicted the same for all.
@@ -67,12 +67,8 @@ def classification_probe(
 ) -> ProbeResult:
     """The class of each test paper, by a linear SVM with the squared hinge.
 
-    Args:
-        x: embeddings of the training papers.
-        y: their classes.
-        test_vectors: embeddings of the papers to predict.
-        grid: choose the cost from `CLASS_COSTS` by the accuracy in `FOLDS` stratified folds, not
-            shuffled; otherwise it is `DEFAULT_COST`, as in few-shot runs.
+    With ``grid`` the cost is chosen from `CLASS_COSTS` by the accuracy in `FOLDS` stratified folds,
+    not shuffled; otherwise, as in few-shot runs, it is `DEFAULT_COST`.
     """
     from sklearn.svm import LinearSVC
 
@@ -196,13 +192,7 @@ def _train(
 ) -> Any:
     """The machine trained on all training papers, at the best cost or, without folds, the default.
 
-    Args:
-        machine: not trained yet.
-        costs: to choose from.
-        folds: None where the cost is not chosen; below 2 where it cannot be.
-        x: embeddings.
-        y: classes, labels or numbers.
-        result: counts the machine.
+    ``folds`` is None where the cost is not chosen, and below 2 where it cannot be.
     """
     from sklearn.model_selection import GridSearchCV
 

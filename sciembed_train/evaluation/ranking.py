@@ -39,12 +39,8 @@ def distance_rows(
 ) -> Iterator[Float32[np.ndarray, " N"]]:
     """Euclidean distances of each query to every paper, one query after another.
 
-    Args:
-        queries: embeddings of the queries.
-        papers: embeddings of the papers; may be memory-mapped.
-        device: where to compute.
-        entries: distances held at once (but at least one query's), beside
-            ``papers`` itself and a copy of `PART` of them.
+    ``papers`` may be memory-mapped. ``entries`` distances are held at once (but at least one
+    query's), beside ``papers`` itself and a copy of `PART` of them.
     """
     step = max(1, min(len(queries), entries // max(1, len(papers))))
     width = max(1, min(PART, entries // step))
@@ -90,11 +86,8 @@ def ranks(
 ) -> Int64[np.ndarray, " W"]:
     """Rank of each wanted paper among all, 1 the nearest, without sorting them all.
 
-    Args:
-        distances: one query's distances, ``[N]``.
-        order: see `id_order`.
-        wanted: papers whose ranks are computed; not ``left_out``.
-        left_out: a paper that is no candidate, such as the query itself.
+    ``order`` is `id_order`'s; ``left_out`` is no candidate and not wanted, such as the query
+    itself.
     """
     sorting = np.lexsort((order[wanted], distances[wanted]))
     wanted_distances = distances[wanted][sorting]

@@ -1,4 +1,4 @@
-"""By what a model ranks papers: as it was asked to, else as its folder records."""
+"""By what a model ranks papers: as requested, else as its folder records."""
 
 from __future__ import annotations
 
@@ -27,13 +27,7 @@ _BY: dict[Similarity, str] = {
 
 @dataclass(frozen=True)
 class Scoring:
-    """What decides between papers.
-
-    Args:
-        scorer: see `ScoreSettings`.
-        similarity: what vectors are compared by; Euclidean wherever sentences in their papers are.
-        transport: its settings, where that is the scorer.
-    """
+    """What decides between papers; the similarity of sentences in their papers is Euclidean."""
 
     scorer: Scorer
     similarity: Similarity
@@ -53,25 +47,20 @@ class Scoring:
         return found if self.transport is None else found | {"transport": self.transport.as_dict()}
 
 
-def scoring_of(folder: str | Path, settings: EmbedSettings, asked: ScoreSettings) -> Scoring:
-    """What a model's papers are ranked by.
+def scoring_of(folder: str | Path, settings: EmbedSettings, requested: ScoreSettings) -> Scoring:
+    """What a model's papers are ranked by: as ``requested``, else as its folder records.
 
-    A folder of a multi-vector model records the scorer, one of a model of single sentences that
-    its texts are sentences; any other model compares documents.
-
-    Args:
-        folder: a model folder, a run's folder or a hub name.
-        settings: a pooling that is given takes the place of the recorded one.
-        asked: what takes the place of the rest that the folder records.
+    A folder of a multi-vector model records the scorer, one of a model of single sentences that its
+    texts are sentences; any other model compares documents.
 
     Raises:
-        UserError: no such model, it records what is not built, it has no vectors of the kind
-            that the scorer compares, or the temperature of transport is neither recorded nor given.
+        UserError: no such model, it records what is not built, it has no vectors of the kind that
+            the scorer compares, or the temperature of transport is neither recorded nor requested.
     """
     recorded = read_metadata(find_folder(model_place(folder)), settings.pooling)
     many = recorded.per_sentence
-    scorer = asked.scorer or _recorded_scorer(folder, recorded)
-    asked.check(scorer)
+    scorer = requested.scorer or _recorded_scorer(folder, recorded)
+    requested.check(scorer)
     if many and scorer in ("document", "sentences"):
         raise UserError(
             f"{folder}: has vectors of sentences in their papers and none of a whole text, which "
@@ -79,10 +68,10 @@ def scoring_of(folder: str | Path, settings: EmbedSettings, asked: ScoreSettings
             "for whole texts with --pooling mean or cls."
         )
     if scorer == "transport":
-        return Scoring(scorer, "euclidean", _transport(folder, recorded, asked))
+        return Scoring(scorer, "euclidean", _transport(folder, recorded, requested))
     if scorer == "best_match":
         return Scoring(scorer, "euclidean")
-    similarity = asked.similarity or recorded.similarity or "euclidean"
+    similarity = requested.similarity or recorded.similarity or "euclidean"
     if similarity not in SIMILARITIES:
         raise UserError(
             f"{folder} compares its vectors by {similarity}; for whole vectors there are "
@@ -103,10 +92,12 @@ def _recorded_scorer(folder: str | Path, recorded: ModelMetadata) -> Scorer:
 
 
 def _transport(
-    folder: str | Path, recorded: ModelMetadata, asked: ScoreSettings
+    folder: str | Path, recorded: ModelMetadata, requested: ScoreSettings
 ) -> TransportSettings:
     keys = ("temperature", "blur", "scaling")
-    overrides = {key: getattr(asked, key) for key in keys if getattr(asked, key) is not None}
+    overrides = {
+        key: getattr(requested, key) for key in keys if getattr(requested, key) is not None
+    }
     values = (recorded.transport or {}) | overrides
     if "temperature" not in values:
         raise UserError(

@@ -31,12 +31,6 @@ from sciembed_train.progress import Progress
 class SentenceModel:
     """Papers ranked by the distances of their sentences' vectors.
 
-    Args:
-        name: folder or hub name.
-        settings: how it embeds.
-        quiet: show no progress.
-        asked: how it ranks; what is None comes from the folder.
-
     Raises:
         UserError: the folder holds no model that can be used, or `scoring_of` refuses.
         ValueError: its scorer is ``document``.

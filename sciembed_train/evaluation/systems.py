@@ -54,7 +54,7 @@ class Search:
                 raise ValueError(f"text {query} is a query and in its own pool")
 
     def pool(self, at: int) -> Int64[np.ndarray, " K"]:
-        """The papers that a query ranks, as places in ``papers``."""
+        """The papers that a query ranks, as positions in ``papers``."""
         return np.arange(len(self.papers)) if self.pools is None else self.pools[at]
 
 
@@ -62,10 +62,8 @@ class Search:
 class System(Protocol):
     """A model or baseline that ranks papers for queries.
 
-    Args:
-        name: for the results file.
-        by_sentence: it compares sentences, and so uses ``Search.query_sentences``.
-        notes: what a reader of its last distances should know.
+    One that is ``by_sentence`` compares sentences, and so uses ``Search.query_sentences``;
+    ``notes`` are what a reader of its last distances should know.
     """
 
     name: str

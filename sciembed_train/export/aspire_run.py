@@ -52,11 +52,7 @@ def kind_of(folder: Path) -> Kind:
 
 
 def _section(folder: Path, name: str) -> dict[str, Any]:
-    """A table of the run's information, empty where it has none.
-
-    Raises:
-        UserError: it is no table.
-    """
+    """A table of the run's information, empty where it has none."""
     info = read_json(folder / INFO)
     section = (info.get(name) or {}) if isinstance(info, dict) else info
     if not isinstance(section, dict):
@@ -69,9 +65,7 @@ def _section(folder: Path, name: str) -> dict[str, Any]:
 def compared_by(folder: Path, similarity: str | None) -> Known:
     """How a run's vectors are used: what papers are ranked by, and the transport settings.
 
-    Args:
-        folder: see `aspire_layout.is_aspire`.
-        similarity: instead of the recorded one; only multi-vector models have a choice.
+    ``similarity`` takes the place of the recorded one; only multi-vector models have a choice.
 
     Raises:
         UserError: a multi-vector run does not record it, or it is not supported.
@@ -108,15 +102,12 @@ def compared_by(folder: Path, similarity: str | None) -> Known:
 def load_aspire(folder: Path, base: str | None = None, max_length: int | None = None) -> Encoder:
     """The encoder of a run's folder, with its weights unchanged.
 
-    Args:
-        folder: see `aspire_layout.is_aspire`.
-        base: folder or hub name of the model that gives architecture and tokenizer, instead of
-            the one that ``run_info.json`` names.
-        max_length: instead of 512, as the released models are used.
+    ``base`` takes the place of the model that ``run_info.json`` names, which gives architecture and
+    tokenizer; ``max_length`` that of 512, as the released models are used.
 
     Raises:
-        UserError: a file is malformed, the base model is missing or does not fit, or it is a
-            model of another kind.
+        UserError: a file is malformed, the base model is missing or does not fit, or it is a model
+            of another kind.
     """
     from transformers import AutoModel
 
@@ -171,11 +162,7 @@ def load_aspire(folder: Path, base: str | None = None, max_length: int | None = 
 
 
 def _read_state(path: Path, kind: Kind) -> dict[str, Tensor]:
-    """A run's tensors by a ``BertModel``'s names, and the mix by its own.
-
-    Raises:
-        UserError: the file is missing, unreadable, or of another kind of model.
-    """
+    """A run's tensors by a ``BertModel``'s names, and the mix by its own."""
     state = load_checkpoint(path)
     state.pop(f"{kind.prefix}{_GONE}", None)
     mixes = kind is BIENCODER

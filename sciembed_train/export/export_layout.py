@@ -41,13 +41,7 @@ class ExportLayout(ABC):
 
     @abstractmethod
     def write(self, encoder: Encoder, folder: Path, record: dict[str, Any]) -> None:
-        """Write the files.
-
-        Args:
-            encoder: what is exported.
-            folder: where; it does not exist yet.
-            record: what is known of the training.
-        """
+        """Write the files into a folder that does not exist yet."""
 
     @abstractmethod
     def verify(
@@ -77,15 +71,8 @@ def write_export(
 ) -> dict[str, float | None]:
     """Write ``folder`` in a layout, and verify it by loading it back.
 
-    Args:
-        layout: what to write.
-        encoder: on any device, in any mode; it is not changed.
-        folder: made here.
-        record: what is known of the training.
-        overwrite: replace an earlier export of this layout.
-
-    Returns:
-        The largest difference of an entry for each library, see `ExportLayout.verify`.
+    The encoder may be on any device, in any mode; it is not changed. ``overwrite`` replaces an
+    earlier export of this layout. Returns what `ExportLayout.verify` does.
 
     Raises:
         UserError: the encoder has no such layout, or the folder cannot be written.

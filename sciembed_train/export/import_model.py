@@ -121,7 +121,6 @@ def import_model(request: ImportSettings) -> dict[str, Any]:
 
 
 def _import_aspire(request: ImportSettings, source: Path) -> dict[str, Any]:
-    """`import_model` for an Aspire run, whose own files record nearly all that is needed."""
     from sciembed_train.export.aspire_run import compared_by, load_aspire
 
     for option in ("method", "pooling"):
@@ -190,11 +189,7 @@ def card(request: ImportSettings, folder: Path, known: published.Known) -> dict[
 
 
 def describe_import(result: Mapping[str, Any]) -> str:
-    """How an imported model's vectors are made and compared, for people.
-
-    Args:
-        result: of `import_model`.
-    """
+    """How an imported model's vectors are made and compared, for people."""
     compared = SIMILARITY[result["similarity"]]
     if result["similarity"] == "transport":
         compared += f" (temperature {result['transport']['temperature']:g})"

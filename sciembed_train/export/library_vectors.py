@@ -26,14 +26,7 @@ from sciembed_train.export.verification import ExportError, compare_ids
 def model_vectors(
     encoder: Encoder, model: Any, tokenizer: Any, texts: Sequence[str]
 ) -> Float[Tensor, "N D"]:
-    """Embeddings by a model of ``transformers``, pooled as the encoder does.
-
-    Args:
-        encoder: what was exported; its pooling reads the last layer alone.
-        model: gives ``last_hidden_state``.
-        tokenizer: its own.
-        texts: what to embed.
-    """
+    """Embeddings by a model of ``transformers``, its last states pooled as the encoder does."""
     vectors = []
     with torch.inference_mode():
         # Two at a time, so that padding takes part.
@@ -61,11 +54,7 @@ def transformers_vectors(
 ) -> Float[Tensor, "N D"]:
     """Embeddings as a user of ``transformers`` gets them from a plain model.
 
-    Args:
-        encoder: what was exported.
-        folder: a plain model.
-        texts: what to embed.
-        ids: their tokens, where these are not the encoder's own.
+    ``ids`` are the texts' tokens, where these are not the encoder's own.
 
     Raises:
         ExportError: the tokenizer gives other ids.
@@ -84,11 +73,7 @@ def custom_code_vectors(
 ) -> list[Float[Tensor, "N D"]]:
     """Embeddings as a user of ``transformers`` gets them who trusts the models' own code.
 
-    Args:
-        encoder: what was exported.
-        folders: models with a code file of their own.
-        texts: what to embed.
-        pooling: ``cls`` takes the first token's state, ``mean`` the mean over tokens.
+    ``pooling``: ``cls`` takes the first token's state, ``mean`` the mean over tokens.
 
     Raises:
         ExportError: one does not load, or its tokenizer gives other ids.

@@ -19,10 +19,7 @@ _HUB_CHARACTERS = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234
 def render_card(template: str, metadata: Mapping[str, Any], values: Mapping[str, Any]) -> str:
     """The text of a ``README.md``: a template with a metadata block for the Hugging Face hub.
 
-    Args:
-        template: name of a file in ``templates/``.
-        metadata: arguments of ``huggingface_hub.ModelCardData``; entries of None are left out.
-        values: what the template reads.
+    ``metadata`` are arguments of ``huggingface_hub.ModelCardData``; entries of None are left out.
 
     Raises:
         ValueError: the metadata block is malformed.
@@ -50,9 +47,7 @@ def render_card(template: str, metadata: Mapping[str, Any], values: Mapping[str,
 def card_metadata(record: Mapping[str, Any], *, sentence_transformers: bool) -> dict[str, Any]:
     """The metadata block of an encoder's card.
 
-    Args:
-        record: what goes into ``sciembed.json``.
-        sentence_transformers: whether that library gives the vectors from the top of the folder.
+    ``sentence_transformers``: that library gives the vectors from the top of the folder.
     """
     library = "sentence-transformers" if sentence_transformers else "sciembed_train"
     method = record.get("method")
@@ -70,13 +65,7 @@ def card_metadata(record: Mapping[str, Any], *, sentence_transformers: bool) -> 
 
 
 def card_values(encoder: Encoder, record: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The values that every encoder's template reads.
-
-    Args:
-        encoder: what is exported.
-        record: what goes into ``sciembed.json``.
-        name: title of the card.
-    """
+    """The values that every encoder's template reads; ``name`` is the title of the card."""
     settings, config = encoder.settings, encoder.backbone.config
     input_format, separator = settings.input_format, encoder.tokenizer.sep_token
     return {

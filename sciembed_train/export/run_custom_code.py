@@ -22,11 +22,6 @@ def with_custom_codes(
 ) -> list[tuple[list[list[int]], Float[Tensor, "N D"]]]:
     """Token ids and embeddings as a user of transformers gets them with the models' own code.
 
-    Args:
-        folders: of the models.
-        texts: what to embed.
-        pooling: how states become the vector of a text: ``cls`` or ``mean``.
-
     Raises:
         RuntimeError: one could not be loaded so; the message says why.
     """

@@ -31,14 +31,9 @@ REFUSED_POOLING = "none: this model has a pooling of its own, see its README.md"
 def write_sentence_transformers(
     folder: Path, *, dim: int, pooling: str, max_length: int, similarity: str
 ) -> None:
-    """Add the sentence-transformers files to a folder that holds the backbone.
+    """Add the sentence-transformers files to a folder that holds the backbone at its top.
 
-    Args:
-        folder: the Hugging Face folder; the backbone stays at its top.
-        dim: width of an embedding.
-        pooling: one of `MODES`.
-        max_length: most tokens of a text, special tokens included.
-        similarity: ``euclidean`` or ``cosine``; both are names of the library too.
+    ``pooling`` is one of `MODES`; the names of similarities are the library's too.
     """
     _write_modules(folder, {"": "Transformer", "1_Pooling": "Pooling"}, max_length, similarity)
     _write_pooling(folder / "1_Pooling", dim, pooling)
@@ -52,17 +47,11 @@ def write_layer_mix(
     max_length: int,
     similarity: str,
 ) -> None:
-    """Make a sentence-transformers model that mixes layers of a folder that holds the backbone.
+    """Make a sentence-transformers model that mixes layers, of a folder with ``0_Transformer``.
 
-    ``WeightedLayerPooling`` gives ``sum_l s_l h_l / sum_l s_l`` of every token's states, and the
-    backbone's configuration makes it give all of them (``output_hidden_states``).
-
-    Args:
-        folder: holds the backbone in ``0_Transformer``.
-        dim: width of an embedding.
-        shares: of the embeddings and each layer in the mix, after the softmax.
-        max_length: most tokens of a text, special tokens included.
-        similarity: ``euclidean`` or ``cosine``.
+    ``WeightedLayerPooling`` gives ``sum_l s_l h_l / sum_l s_l`` of every token's states, with
+    ``shares`` after the softmax and the embeddings' first; the backbone's configuration makes it
+    give all of them (``output_hidden_states``).
     """
     modules = {
         "0_Transformer": "Transformer",
@@ -87,18 +76,11 @@ def write_layer_mix(
 def write_refusal(folder: Path, dim: int, reason: str = REFUSED) -> None:
     """Make sentence-transformers refuse a folder whose vectors none of its modules makes.
 
-    Without ``modules.json`` it would make a model that takes the mean over all tokens, with one
-    line in its log at most. No module of its own gives several vectors of a text. A
-    pooling that it does not know makes every version refuse, with or without
-    ``trust_remote_code``, in words that are shown. (Tried with 4.1, 5.7 and 6.2. No pooling at
-    all: 5.7 and 6.2 take the mean. The transformer alone: loads, and `encode` ends in a KeyError.
-    A backbone in a sub-folder: the message is about ``model_type``, and ``AutoModel`` is lost. A
-    module class of ours: 6.2 asks for ``trust_remote_code``, which does not help.)
-
-    Args:
-        folder: the Hugging Face folder; the backbone stays at its top.
-        dim: width of a vector.
-        reason: what the user reads.
+    Without ``modules.json`` it would take the mean over all tokens. A pooling that it does not know
+    makes every version refuse (tried with 4.1, 5.7 and 6.2), with or without ``trust_remote_code``,
+    in words that are shown. With no pooling it takes the mean; with the transformer alone `encode`
+    ends in a KeyError; with the backbone in a sub-folder ``AutoModel`` is lost; for a class of ours
+    it asks for ``trust_remote_code``, which does not help.
     """
     _write_list(folder, {"": "Transformer", "1_Pooling": "Pooling"})
     place = folder / "1_Pooling"

@@ -14,10 +14,7 @@ from sciembed_train.errors import UserError
 def check_target(folder: Path, overwrite: bool, marker: str = "sciembed.json") -> None:
     """Make the parent folder, and check that ``folder`` may be written.
 
-    Args:
-        folder: the target.
-        overwrite: whether an earlier export may be replaced.
-        marker: the file that an earlier export holds.
+    An earlier export, which holds ``marker``, may be replaced with ``overwrite``.
 
     Raises:
         UserError: it is a file, holds something, or cannot be made.

@@ -70,16 +70,10 @@ def compare_ids(
     ids: list[list[int]],
     expected: list[list[int]] | None = None,
 ) -> None:
-    """Check the token ids of an exported tokenizer.
-
-    Args:
-        encoder: what was exported.
-        texts: what was tokenized.
-        ids: what the exported tokenizer gave.
-        expected: the ids to expect, where these are not the encoder's own.
+    """Check the token ids that an exported tokenizer gave; the encoder's own by default.
 
     Raises:
-        ExportError: they differ.
+        ExportError: they differ from those expected.
     """
     if ids != (expected or encoder.tokenizer.rows(texts, encoder.settings.max_length)):
         raise ExportError(
@@ -89,12 +83,9 @@ def compare_ids(
 
 
 def check_refused(folder: Path, parts: Sequence[str], without: str) -> None:
-    """Check that no plain ``AutoModel`` loads a part of an export.
+    """Check that no plain ``AutoModel`` loads a part of an export, ``without`` what it needs.
 
-    Args:
-        folder: the export.
-        parts: sub-folders; the empty one is the export itself.
-        without: what it would leave out.
+    ``parts`` are sub-folders; the empty one is the export itself.
 
     Raises:
         ExportError: one loads.
@@ -117,11 +108,6 @@ def check_refused(folder: Path, parts: Sequence[str], without: str) -> None:
 
 def masked_lm_difference(encoder: Encoder, folder: Path, texts: Sequence[str]) -> float:
     """The largest difference of a logit between ``AutoModelForMaskedLM`` and the encoder's head.
-
-    Args:
-        encoder: with a head.
-        folder: of the exported backbone.
-        texts: of which some word-pieces are masked.
 
     Raises:
         ExportError: it is too large, or weights are missing.

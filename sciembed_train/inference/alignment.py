@@ -53,15 +53,9 @@ def aligned(
 ) -> str:
     """The name of an alignment of a corpus's pairs, which is made unless it exists.
 
-    Several processes may call this at once: one makes it, the others wait.
-
-    Args:
-        corpus: mined for co-citations.
-        model: a model folder, a run's folder or a hub name; or the name of an alignment.
-        settings: how sentences are aligned; they and the model's files name the alignment.
-        name: a name instead of that one.
-        progress: reports the stages.
-        device: where the model runs; ``auto`` takes a GPU where there is one.
+    Several processes may call this at once: one makes it, the others wait. ``model`` is a model
+    folder, a run's folder, a hub name or the name of an alignment; ``name`` takes the place of the
+    one that the model's files and the settings give.
 
     Raises:
         UserError: there is nothing to align or no such model, the name is taken, or the corpus

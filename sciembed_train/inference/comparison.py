@@ -18,12 +18,7 @@ from sciembed_train.inference.matching import Match, Matcher, Plan, SentenceVect
 class Comparison:
     """The distances between the sentences of two papers.
 
-    Args:
-        ids: of the papers.
-        papers: their sentences and vectors.
-        matcher: what encoded and compared them.
-        match: the two nearest sentences.
-        plan: of optimal transport; None where the model records no temperature.
+    ``plan`` is None where neither the model nor the user names a temperature.
     """
 
     ids: tuple[str, str]
@@ -106,12 +101,7 @@ def compare_papers(
 
 
 def as_lines(comparison: Comparison, links: int) -> Iterator[str]:
-    """The comparison for people, a line at a time.
-
-    Args:
-        comparison: of two papers.
-        links: the number of sentence pairs of the transport plan to show.
-    """
+    """The comparison for people, a line at a time, with that many sentence pairs of the plan."""
     matcher, match, plan = comparison.matcher, comparison.match, comparison.plan
     for letter, name, paper in zip("AB", comparison.ids, comparison.papers, strict=True):
         yield f"{letter}  {name}  {paper.title}"

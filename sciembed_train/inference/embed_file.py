@@ -83,11 +83,6 @@ class Embeddings:
 def embed_file(files: EmbedFileSettings, settings: EmbedSettings, quiet: bool = True) -> Embeddings:
     """Write the embeddings of a file of papers.
 
-    Args:
-        files: the model, the input and the target.
-        settings: how the model embeds.
-        quiet: show no progress.
-
     Raises:
         UserError: the input, the model or the target cannot be used.
     """
@@ -113,15 +108,9 @@ def embed(
     restart: bool = False,
     quiet: bool = True,
 ) -> Embeddings:
-    """Write the embeddings of papers.
+    """Write the embeddings of papers, in their order, to a file that is replaced at the end.
 
-    Args:
-        encoder: see `embedding.open_encoder`.
-        papers: in the order of the output.
-        target: a file ending in .jsonl, .npy or .parquet; replaced when the work is done.
-        settings: how the encoder embeds.
-        restart: discard what an unfinished run with other settings left.
-        quiet: show no progress.
+    ``restart`` discards what an unfinished run with other settings left.
 
     Raises:
         UserError: another run is writing it, an unfinished run asked something else, the disk is

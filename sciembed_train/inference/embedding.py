@@ -42,10 +42,7 @@ def model_place(folder: str | Path) -> str | Path:
 def open_encoder(folder: str | Path, settings: EmbedSettings, by_format: bool = False) -> Encoder:
     """The encoder of a model folder, of a run folder's ``export``, or of a hub name.
 
-    Args:
-        folder: see above.
-        settings: how the encoder embeds.
-        by_format: the format comes with each text, so the settings need not name it.
+    With ``by_format`` the format comes with each text, so the settings need not name it.
 
     Raises:
         UserError: no such model, or no such device.
@@ -137,11 +134,7 @@ def encode(
 
 
 def refuse_not_finite(vectors: Float32[np.ndarray, "U D"], settings: EmbedSettings) -> None:
-    """Refuse embeddings that cannot be ranked.
-
-    Raises:
-        UserError: one is not finite.
-    """
+    """Raise a UserError if an embedding is not finite, and so cannot be ranked."""
     if not np.isfinite(vectors).all():
         raise UserError(
             f"The model gives embeddings that are not finite in {settings.precision}. "
@@ -160,15 +153,7 @@ def embed_texts(
     settings: EmbedSettings,
     done: Callable[[int], Any] | None = None,
 ) -> Float32[np.ndarray, "P D"]:
-    """Embeddings of texts, in memory.
-
-    Args:
-        encoder: see `open_encoder`.
-        texts: title and abstract of each.
-        count: their number, ``P``.
-        settings: how the encoder embeds.
-        done: called with the number of texts just finished.
-    """
+    """Embeddings of ``count`` texts, in memory; ``done`` gets the number of texts just finished."""
     vectors = np.empty((count, encoder.dim), dtype=np.float32)
     start = 0
     for rows in token_chunks(encoder, texts, chunk_size(max_tokens_per_forward(encoder, settings))):

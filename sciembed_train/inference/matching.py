@@ -41,8 +41,7 @@ class SentenceVectors:
         title: of the paper; read with its sentences, but none of them.
         sentences: those that have a vector; of a paper without an abstract, its title.
         vectors: one row for each of ``sentences``.
-        left_out: sentences beyond the model's longest text, or of which the tokenizer leaves
-            nothing.
+        left_out: sentences beyond the longest text, or of which the tokenizer leaves nothing.
     """
 
     title: str
@@ -53,13 +52,7 @@ class SentenceVectors:
 
 @dataclass(frozen=True)
 class Match:
-    """The two sentences of two papers that are nearest to each other.
-
-    Args:
-        distance: of their vectors; smaller is nearer.
-        first: number of the first paper's sentence, from 0.
-        second: of the second paper's.
-    """
+    """The sentences of two papers, counted from 0, that are nearest, and their distance."""
 
     distance: float
     first: int
@@ -137,10 +130,7 @@ class Matcher:
     def load(cls, model: str | Path, *, alone: bool | None = None, device: str = "cpu") -> Matcher:
         """The matcher of a model's folder or hub name, as its ``sciembed.json`` says.
 
-        Args:
-            model: a multi-vector model, an encoder of sentences, or any other encoder.
-            alone: as for `Matcher`; None takes what the model was trained for.
-            device: such as ``cuda``.
+        ``alone`` is as for `Matcher`; None takes what the model was trained for.
 
         Raises:
             UserError: there is no such model, or it is used against its record.
@@ -224,14 +214,10 @@ class Matcher:
     ) -> Plan:
         """Optimal transport of the sentences of ``a`` onto those of ``b``.
 
-        Args:
-            a: of `encode`.
-            b: the same.
-            temperature: of the weights that sentences have by their nearest partners, instead of
-                the recorded one.
+        ``temperature`` takes the place of the recorded one.
 
         Raises:
-            UserError: the model records no temperature, and none is given.
+            UserError: the model records no temperature, and there is none here.
         """
         settings = self.settings
         if temperature is not None:
@@ -278,11 +264,6 @@ def _mask(paper: SentenceVectors) -> Tensor:
 
 
 def _read(paper: Mapping[str, Any], number: int) -> tuple[str, list[str]]:
-    """Title and sentences of a paper.
-
-    Raises:
-        UserError: it has neither, or one of another type.
-    """
     title, abstract = paper.get("title"), paper.get("abstract")
     listed = isinstance(abstract, list | tuple) and all(isinstance(s, str) for s in abstract)
     if not isinstance(title, str | None) or not (listed or isinstance(abstract, str | None)):

@@ -11,11 +11,7 @@ from sciembed_train.errors import UserError
 
 
 def writable(target: Path, option: str = "--to") -> Path:
-    """The target, after it was made sure that it can be written.
-
-    Args:
-        target: the file.
-        option: that named it, for the message.
+    """The target, after it was made sure that it can be written; ``option`` named it.
 
     Raises:
         UserError: it cannot.

@@ -24,10 +24,6 @@ Paper = Mapping[str, Any] | Text | str
 class PaperEncoder:
     """An encoder on its device, with the settings by which it embeds.
 
-    Args:
-        folder: a model folder, a run folder or a hub name.
-        settings: how it embeds.
-
     Raises:
         UserError: no such model, or no such device.
     """
@@ -83,11 +79,6 @@ class PaperEncoder:
 
 
 def _text(paper: Paper, number: int) -> Text:
-    """Title and abstract of a paper.
-
-    Raises:
-        UserError: they are no texts.
-    """
     if isinstance(paper, str):
         return paper, None
     if isinstance(paper, Mapping):

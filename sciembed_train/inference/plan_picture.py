@@ -30,13 +30,8 @@ def draw(
 ) -> str:
     """The SVG file's text.
 
-    Args:
-        titles: of the two papers.
-        sentences: of the two papers.
-        plan: the share that moves between two sentences; adds up to 1.
-        distances: of the sentences.
-        shares: of each sentence of both papers.
-        about: a line on the settings of the plan.
+    ``shares`` are those of each sentence of both papers; ``about`` is a line on the plan's
+    settings.
     """
     width = max(LEFT + CELL * len(sentences[1]) + PAD, 800)
     body: list[str] = []

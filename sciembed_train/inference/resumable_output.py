@@ -20,11 +20,7 @@ from numpy.typing import NDArray
 
 @runtime_checkable
 class Partial(Protocol):
-    """The vectors of papers in a folder, in order.
-
-    Args:
-        vectors: the file that holds them.
-    """
+    """The vectors of papers in a folder, in order; ``vectors`` is the file that holds them."""
 
     vectors: Path
 
@@ -42,13 +38,7 @@ class Partial(Protocol):
 
 
 class PaperVectors:
-    """One vector of each paper, as an ``.npy`` file that has its full size from the start.
-
-    Args:
-        folder: where the file is written.
-        papers: the number of papers.
-        dim: their width.
-    """
+    """One vector of each paper, as an ``.npy`` file that has its full size from the start."""
 
     def __init__(self, folder: Path, papers: int, dim: int) -> None:
         self.vectors = folder / "vectors.npy"
@@ -75,13 +65,7 @@ class PaperVectors:
 
 
 class SentenceVectorLists:
-    """Several vectors of each paper: all of them end to end, and a file of the counts.
-
-    Args:
-        folder: where the two files are written.
-        papers: the number of papers.
-        dim: the vectors' width.
-    """
+    """Several vectors of each paper: all of them end to end, and a file of the counts."""
 
     def __init__(self, folder: Path, papers: int, dim: int) -> None:
         self.vectors = folder / "vectors.f32"
@@ -120,13 +104,7 @@ class SentenceVectorLists:
 
 
 def write_jsonl(path: Path, ids: Iterable[str], partial: Partial) -> None:
-    """Write a line a paper: its id, and ``embedding`` or the list ``sentence_embeddings``.
-
-    Args:
-        path: the file.
-        ids: of the papers, in order.
-        partial: with the vectors of all papers.
-    """
+    """Write a line a paper: its id, and ``embedding`` or the list ``sentence_embeddings``."""
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for paper, vectors in zip(ids, partial.each(), strict=True):
             paper_id = json.dumps(paper, ensure_ascii=False)
@@ -144,13 +122,7 @@ def _json_list(vector: list[float]) -> str:
 
 
 def write_parquet(path: Path, ids: Iterable[str], partial: Partial) -> None:
-    """Write the same as a Parquet file, of lists of float32 or lists of such lists.
-
-    Args:
-        path: the file.
-        ids: of the papers, in order.
-        partial: with the vectors of all papers.
-    """
+    """Write the same as a Parquet file, of lists of float32 or lists of such lists."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

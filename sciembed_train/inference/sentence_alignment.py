@@ -29,14 +29,14 @@ class Grouped:
     """Vectors in groups, such as the sentences of each paper.
 
     Args:
-        vectors: of all groups; may be mapped.
+        vectors: of all groups; may be memory-mapped.
         range_starts: the index of each group's first vector, and then the number of all.
-        places: the row of each in ``vectors``, where it is not its own index.
+        rows: the row of each in ``vectors``, where it is not its own index.
     """
 
     vectors: Vectors
     range_starts: Ints
-    places: Ints | None = None
+    rows: Ints | None = None
 
     @property
     def sizes(self) -> Ints:
@@ -55,7 +55,7 @@ class Grouped:
             return np.zeros((len(groups), 1, self.vectors.shape[1])), counts
         within = np.minimum(np.arange(most), np.maximum(counts - 1, 0)[:, None])
         rows = np.minimum(starts[:, None] + within, self.range_starts[-1] - 1)
-        rows = rows if self.places is None else self.places[rows]
+        rows = rows if self.rows is None else self.rows[rows]
         return self.vectors[rows].astype(np.float64), counts
 
 
@@ -77,11 +77,8 @@ def similarities(a: Floats, b: Floats, by: str) -> Floats:
 def align_pairs(pairs: Ints, sentences: Grouped, contexts: Grouped, by: str) -> NDArray[np.int16]:
     """The aligned sentences of pairs, ``[N, 4]``: by contexts, then by the abstracts.
 
-    Args:
-        pairs: ``[N, 2]``, groups of ``sentences``, of which each has one or more.
-        sentences: of the papers.
-        contexts: of each pair in turn; a pair without any is -1, -1 by contexts.
-        by: the similarity.
+    ``pairs`` ``[N, 2]`` are groups of ``sentences``, of which each has one or more; ``contexts``
+    are of each pair in turn, and a pair without any is -1, -1 by contexts.
     """
     aligned = np.full((len(pairs), 4), -1, np.int64)
     sizes = np.stack([*sentences.sizes[pairs.T], contexts.sizes])
@@ -99,11 +96,11 @@ def align_pairs(pairs: Ints, sentences: Grouped, contexts: Grouped, by: str) -> 
             best = np.minimum(similarities(papers, c, by).max(2).argmax(1), counts - 1)
             aligned[rows[has_context], side] = best[has_context]
         best = similarities(a, b, by).reshape(len(rows), -1).argmax(1)
-        for side, (place, counts) in enumerate(
+        for side, (column, counts) in enumerate(
             zip(np.divmod(best, b.shape[1]), (a_sizes, b_sizes), strict=True), start=2
         ):
             # A repeated last vector may be nearer by rounding; it is the last sentence.
-            aligned[rows, side] = np.minimum(place, counts - 1)
+            aligned[rows, side] = np.minimum(column, counts - 1)
     return np.minimum(aligned, MOST).astype(np.int16)
 
 

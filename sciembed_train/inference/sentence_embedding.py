@@ -59,13 +59,9 @@ def in_papers(
 ) -> Iterator[list[Vectors]]:
     """The vectors of each paper's sentences, encoded in the whole paper; a chunk at a time.
 
-    Sentences beyond the encoder's greatest length have none.
-
-    Args:
-        encoder: of any pooling; a sentence is the mean of its tokens' last states.
-        papers: from `sentenced`.
-        settings: how it embeds.
-        done: called with the number of papers just finished.
+    A sentence is the mean of its tokens' last states, whatever the encoder's pooling; sentences
+    beyond the encoder's greatest length have none. ``done`` gets the number of papers just
+    finished.
 
     Raises:
         UserError: a vector is not finite.
@@ -90,13 +86,7 @@ def alone(
     settings: EmbedSettings,
     done: Callable[[int], Any] | None = None,
 ) -> Iterator[list[Vectors]]:
-    """The vectors of each paper's sentences, encoded one by one; a chunk at a time.
-
-    Args:
-        encoder: gives a vector of a text.
-        papers: from `sentenced`.
-        settings: how it embeds.
-        done: called with the number of papers just finished.
+    """The vectors of each paper's sentences, encoded one by one; otherwise as `in_papers`.
 
     Raises:
         UserError: a vector is not finite.
@@ -187,16 +177,10 @@ def nearest_pair(
     pool: Int64[np.ndarray, " K"],
     device: torch.device | str = "cpu",
 ) -> Float32[np.ndarray, " K"]:
-    """For each paper, the smallest distance of one of its sentences to a query sentence.
+    """For each paper of a pool, the smallest distance of one of its sentences to a query sentence.
 
     ``min_ij || a_i - b_j ||``: tsAspire, Mysore et al. (2022), and of unit vectors the greatest
     cosine. Infinite where there is no sentence.
-
-    Args:
-        query: the vectors of the query's sentences.
-        papers: those of all papers.
-        pool: the papers to compare with.
-        device: where to compute.
     """
     distances = np.full(len(pool), np.inf, np.float32)
     candidates = np.flatnonzero(papers.counts(pool)) if len(query) else np.empty(0, np.int64)
@@ -216,18 +200,11 @@ def transported(
     settings: TransportSettings,
     device: torch.device | str = "cpu",
 ) -> Float32[np.ndarray, " K"]:
-    """For each paper, the cost of moving the query's sentences onto its sentences.
+    """For each paper of a pool, the cost of moving the query's sentences onto its sentences.
 
     ``sum_ij P_ij C_ij`` (`transport.transport`): otAspire, Mysore et al. (2022). Infinite where
     there is no sentence. Computed in float64 and rounded to float32, so that two papers with the
     same vectors cost the same at any position: rounding removes what padding and position change.
-
-    Args:
-        query: the vectors of the query's sentences.
-        papers: those of all papers.
-        pool: the papers to compare with.
-        settings: of the transport.
-        device: where to compute.
     """
     costs = np.full(len(pool), np.inf, np.float32)
     if not len(query):

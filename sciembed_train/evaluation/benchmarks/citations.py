@@ -32,11 +32,6 @@ def run(settings: EvaluateSettings) -> tuple[str, Result]:
 def evaluate(corpus: Corpus, system: System, split: Split = "test") -> Result:
     """Scores of a system: MAP, MRR, recall at 10, nDCG (log2, binary gain) whole and at 10.
 
-    Args:
-        corpus: with citations and held-out query papers.
-        system: model or baseline.
-        split: whose queries.
-
     Raises:
         UserError: the split has no query papers.
     """

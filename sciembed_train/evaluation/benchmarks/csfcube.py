@@ -73,11 +73,9 @@ class CsfCube:
 
     @classmethod
     def open(cls, folder: str | Path, facet: str | None = None) -> CsfCube:
-        """Read pools, grades and folds.
+        """Read pools, grades and folds, of one facet or all.
 
-        Args:
-            folder: with ``test-pid2anns-csfcube-<facet>.json`` and ``evaluation_splits.json``.
-            facet: this one only.
+        The folder holds ``test-pid2anns-csfcube-<facet>.json`` and ``evaluation_splits.json``.
 
         Raises:
             UserError: a file is missing or not as described.
@@ -131,9 +129,7 @@ def run(settings: EvaluateSettings) -> tuple[str, Result]:
 def score(data: CsfCube, rankings: Mapping[str, Ranking]) -> Result:
     """Metrics of ranked pools, by facet, and over all facets where there are several.
 
-    Args:
-        data: the benchmark.
-        rankings: for each facet, every query's candidates, best first.
+    ``rankings`` holds for each facet every query's candidates, best first.
 
     Raises:
         UserError: a ranking lacks or repeats a candidate, or ranks one that was not judged.
@@ -186,11 +182,8 @@ def evaluate(
 ) -> Result:
     """Scores of a system that ranks each query's pool by title and abstract.
 
-    Args:
-        data: the benchmark.
-        system: model or baseline.
-        papers: every query and candidate, and any others; read once.
-        labels: of queries, from `read_labels`; for a system that compares sentences.
+    ``papers`` is read once; ``labels`` of queries (`read_labels`) are for a system that compares
+    sentences.
 
     Raises:
         UserError: a query or candidate has no text.
@@ -231,10 +224,7 @@ def evaluate(
 def read_labels(papers: PaperFile, data: CsfCube) -> dict[str, list[str]]:
     """The labels of the sentences of each query that has any, those of blank sentences left out.
 
-    Args:
-        papers: with a list of sentences as ``abstract`` and as many ``pred_labels`` or
-            ``sentence_labels``.
-        data: says which papers are queries.
+    A row has a list of sentences as ``abstract`` and as many labels in one of `LABEL_FIELDS`.
 
     Raises:
         UserError: a query has other than one label a sentence.
@@ -272,13 +262,9 @@ def read_rankings(
 ) -> dict[str, Ranking]:
     """Rankings from a file: ``{query: [[paper, score], ...]}`` or ``{query: [paper, ...]}``.
 
-    Rising scores are distances, falling ones similarities; equal scores are put in order of
-    paper id. Without scores the order is taken as it stands.
-
-    Args:
-        source: a JSON file, or a folder of them; the facet is read from the file's name.
-        data: the benchmark, opened with ``facet``.
-        facet: of a single file whose name does not say it.
+    Rising scores are distances, falling ones similarities; equal scores are put in order of paper
+    id. Without scores the order is taken as it stands. ``source`` may be a folder of such files;
+    the facet is read from a file's name, or is ``facet``.
 
     Raises:
         UserError: unreadable, or no facet, or scores in no order.

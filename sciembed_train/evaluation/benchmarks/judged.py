@@ -59,7 +59,7 @@ class Judged:
         grades: query to its candidates' grades, ``[K]``.
         ids: of every candidate.
         counts: what was left out, by reason.
-        odd: what was put right.
+        corrections: what was put right.
     """
 
     name: str
@@ -72,11 +72,7 @@ class Judged:
 
     @classmethod
     def open(cls, name: str, folder: str | Path) -> Judged:
-        """Read judgements and splits.
-
-        Args:
-            name: one of `THRESHOLDS`.
-            folder: where the collection's files lie.
+        """Read the judgements and splits of a collection, one of `THRESHOLDS`.
 
         Raises:
             UserError: a file is missing or not as described, or no test query has a candidate.
@@ -120,12 +116,7 @@ def run(settings: EvaluateSettings) -> tuple[str, Result]:
 
 
 def evaluate(data: Judged, system: System, papers: Iterable[Paper]) -> Result:
-    """Scores of a system that ranks each query's pool.
-
-    Args:
-        data: the judgements.
-        system: model or baseline.
-        papers: every query and candidate, and any others; read once.
+    """Scores of a system that ranks each query's pool; ``papers`` is read once.
 
     Raises:
         UserError: no test query is left that is among the papers, with a candidate.
@@ -210,7 +201,6 @@ def read_splits(path: Path) -> dict[str, list[str]]:
 
 
 def _notes(counts: Mapping[str, Any], corrections: Corrections) -> list[str]:
-    """What is left out of the numbers, in sentences."""
     texts = {
         "queries_in_no_split": "judged queries are in no split: left out.",
         "queries_without_candidates": "queries have no candidate: left out.",

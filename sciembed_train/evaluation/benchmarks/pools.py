@@ -50,13 +50,9 @@ class Corrections:
 def read_pools(path: Path, corrections: Corrections) -> Iterator[tuple[str, dict[str, int]]]:
     """Each query and the grades of its candidates, without the query itself; one pool in memory.
 
-    Args:
-        path: a JSON file, plain or compressed.
-        corrections: counts what was corrected.
-
     Raises:
-        UserError: the file is not of that form, a query is given twice, or a candidate has two
-            grades in a pool.
+        UserError: the file is not of that form, a query comes twice, or a candidate has two grades
+            in a pool.
     """
     seen: set[str] = set()
     for line, query, entry in iter_json(path):
@@ -99,11 +95,7 @@ def rank_pools(
 ) -> Iterator[Int64[np.ndarray, " K"]]:
     """The ranking of each pool, as positions in it, the best first; equal ones by their ids.
 
-    Args:
-        system: model or baseline.
-        papers: every query and candidate by its id, and no other.
-        pools: queries, each with its candidates.
-        query_sentences: as in `Search`.
+    ``papers`` holds every query and candidate by its id, and no other.
     """
     ids = sorted(papers)
     place = {paper: i for i, paper in enumerate(ids)}

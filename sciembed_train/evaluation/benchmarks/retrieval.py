@@ -49,10 +49,8 @@ def run(settings: EvaluateSettings) -> tuple[str, Result]:
 def evaluate(folder: str | Path, system: System, papers: str | Path | None = None) -> Result:
     """Scores of a system: MAP, MRR, recall at 10 and 100, nDCG whole and at 10.
 
-    Args:
-        folder: with ``papers``, ``queries`` and ``qrels``, of any known ending.
-        system: model or baseline.
-        papers: the file of papers where it lies elsewhere.
+    ``folder`` holds ``papers`` (or these are elsewhere), ``queries`` and ``qrels``, of any known
+    ending.
 
     Raises:
         UserError: a file is missing or malformed, or no query is judged.
@@ -135,12 +133,7 @@ def evaluate(folder: str | Path, system: System, papers: str | Path | None = Non
 
 
 def find(folder: Path, name: str, plain: tuple[str, ...] = ()) -> Path:
-    """The one file called ``name`` with a known ending.
-
-    Args:
-        folder: where.
-        name: without ending.
-        plain: endings of a file that is not a table.
+    """The one file called ``name`` with a known ending, or of those in ``plain``.
 
     Raises:
         UserError: there is none, or several.
@@ -165,7 +158,7 @@ def read_queries(path: Path) -> list[Query]:
     """The queries of a file: ``query_id`` and ``text`` or ``paper_id``.
 
     Raises:
-        UserError: a row is malformed, or an id is given twice.
+        UserError: a row is malformed, or an id comes twice.
     """
     table = Table(path, "queries")
     queries: dict[str, Query] = {}

@@ -24,11 +24,7 @@ LIBRARY = "AutoModel and adapters"
 
 
 class AdapterHubLayout(ExportLayout):
-    """The files of one adapter, as the library ``adapters`` loads them.
-
-    Args:
-        adapter: its format or code; None for the only one.
-    """
+    """One adapter, by its format or code, as the library ``adapters`` loads it; or the only one."""
 
     marker = CONFIG
 
@@ -91,11 +87,7 @@ def _base(encoder: Encoder) -> str:
 
 
 def format_of(encoder: Encoder, name: str | None) -> str:
-    """The format of the adapter with a name; of the only one, if there is no name.
-
-    Args:
-        encoder: with adapters.
-        name: a format or its code.
+    """The format of the adapter with a name (format or code); of the only one without a name.
 
     Raises:
         UserError: the encoder has no such adapter, or several and none is named; or fuses them.

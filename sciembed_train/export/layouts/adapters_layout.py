@@ -122,13 +122,7 @@ def why_no_own_code(encoder: Encoder) -> str | None:
 
 
 def write_parts(encoder: Encoder, folder: Path, similarity: str) -> None:
-    """Write ``hf/`` of a folder that `Encoder.save` wrote, where its code computes the adapters.
-
-    Args:
-        encoder: with adapters, on the host, in fp32.
-        folder: holds ``sciembed.json``, ``base/`` and ``adapters/``.
-        similarity: ``euclidean`` or ``cosine``.
-    """
+    """Write ``hf/`` of a folder that `Encoder.save` wrote, where its code computes the adapters."""
     if why_no_own_code(encoder) is not None:
         return
     backbone = encoder.backbone_config()

@@ -140,11 +140,7 @@ class AspireLayout(ExportLayout):
 
 
 def _kind_for(encoder: Encoder, record: dict[str, Any]) -> Kind:
-    """The kind of model that an encoder is.
-
-    Raises:
-        UserError: it is none of them, or lacks what the layout names.
-    """
+    """The kind of model that an encoder is."""
     model_type, pooling = encoder.backbone.config.model_type, encoder.settings.pooling
     texts = record.get("texts") or "papers"
     fitting = [kind for kind in KINDS if (kind.pooling, kind.texts) == (pooling, texts)]

@@ -90,13 +90,7 @@ def why_no_whole_models(encoder: Encoder) -> str | None:
 
 
 def write_parts(encoder: Encoder, folder: Path, similarity: str) -> None:
-    """Write ``hf/`` of a folder that `Encoder.save` wrote, where the backbone allows it.
-
-    Args:
-        encoder: with control codes, on the host, in fp32.
-        folder: holds ``sciembed.json`` and ``base/``.
-        similarity: ``euclidean`` or ``cosine``.
-    """
+    """Write ``hf/`` of a folder that `Encoder.save` wrote, where the backbone allows it."""
     if why_no_whole_models(encoder) is not None:
         return
     base = folder / BASE_PLACE
@@ -123,10 +117,8 @@ def write_parts(encoder: Encoder, folder: Path, similarity: str) -> None:
 def turned(table: Float[Tensor, "P H"], first: int, prefix: int) -> Float[Tensor, "P H"]:
     """A table of positions for texts with the code before the prefix instead of behind it.
 
-    Args:
-        table: a row for each position.
-        first: position of a text's first token.
-        prefix: special tokens at the beginning of a text, without the code.
+    ``first`` is the position of a text's first token, ``prefix`` the number of special tokens
+    there.
     """
     rows = table.clone()
     rows[first] = table[first + prefix]

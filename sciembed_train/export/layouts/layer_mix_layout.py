@@ -87,13 +87,7 @@ class LayerMixLayout(PlainLayout):
 
 
 def write_parts(encoder: Encoder, folder: Path, similarity: str) -> None:
-    """Complete ``st/`` and write ``hf/`` of a folder that `Encoder.save` wrote.
-
-    Args:
-        encoder: with pooling ``mix``, on the host, in fp32.
-        folder: holds ``sciembed.json``, and the backbone in ``st/``.
-        similarity: ``euclidean`` or ``cosine``.
-    """
+    """Complete ``st/`` and write ``hf/`` of a folder that `Encoder.save` wrote."""
     pooling = encoder.pooling
     assert isinstance(pooling, LayerMix)
     length = encoder.settings.max_length

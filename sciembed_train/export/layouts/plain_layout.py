@@ -91,13 +91,7 @@ class PlainLayout(ExportLayout):
 
 
 def save_encoder(encoder: Encoder, folder: Path, record: dict[str, Any]) -> None:
-    """Write the encoder with its record, and take an earlier training's lengths out of it.
-
-    Args:
-        encoder: what is exported.
-        folder: made here.
-        record: what is known of the training.
-    """
+    """Write the encoder with its record, and take an earlier training's lengths out of it."""
     encoder.save(folder, record)
     path = folder / backbone_place(encoder.parts) / "tokenizer_config.json"
     content = json.loads(path.read_text(encoding="utf-8"))

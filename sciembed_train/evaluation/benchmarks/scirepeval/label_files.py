@@ -23,11 +23,9 @@ _INDICATORS = re.compile(r"\[[\s,01]*\]")  # as a list is written, or as numpy w
 
 @dataclass
 class Labels:
-    """Papers and their labels.
+    """Papers and their labels, in the order of the file; a paper may come twice.
 
-    Args:
-        ids: of the papers, in the order of the file; a paper may come twice.
-        values: class numbers ``[N]``, 0 and 1 ``[N, C]``, or numbers ``[N]``.
+    ``values`` are class numbers ``[N]``, 0 and 1 ``[N, C]``, or numbers ``[N]``.
     """
 
     ids: list[str]
@@ -36,26 +34,18 @@ class Labels:
 
 @dataclass
 class Labelled:
-    """The labelled papers of a task.
-
-    Args:
-        train: the training papers.
-        test: the papers to predict.
-        classes: names of the classes or labels, in the order of their numbers.
-    """
+    """The training and test papers of a task, and its classes in the order of their numbers."""
 
     train: Labels
     test: Labels
     classes: list[str] = field(default_factory=list)
 
 
-def read_labels(place: str, kind: str, multi_label: bool) -> Labelled:
+def read_labels(source: str, kind: str, multi_label: bool) -> Labelled:
     """The labels of a classification or regression: ``paper_id`` and ``label``.
 
-    Args:
-        place: a folder with ``train`` and ``test`` of any known ending, or a dataset.
-        kind: the type of the task.
-        multi_label: labels are lists, of 0 and 1 or of names.
+    ``source`` is a folder with ``train`` and ``test`` of any known ending, or a dataset; several
+    labels are lists, of 0 and 1 or of names.
 
     Raises:
         UserError: there is no such file, or a label cannot be read.
@@ -63,7 +53,7 @@ def read_labels(place: str, kind: str, multi_label: bool) -> Labelled:
     read = _number if kind == "regression" else _labels if multi_label else _class
     parts = []
     for split in ("train", "test"):
-        rows = Rows(part(place, split), "labels")
+        rows = Rows(part(source, split), "labels")
         ids, values = [], []
         for at, row in rows:
             ids.append(rows.name(at, row, "paper_id", "doc_id"))
@@ -74,7 +64,7 @@ def read_labels(place: str, kind: str, multi_label: bool) -> Labelled:
         if not ids:
             raise UserError(f"{rows.table.source} holds no labelled paper.")
         parts.append((ids, values))
-    return _numbered(place, parts, kind, multi_label)
+    return _numbered(source, parts, kind, multi_label)
 
 
 def _class(value: Any) -> str | BadRow:
@@ -113,8 +103,7 @@ def _number(value: Any) -> float | BadRow:
     return BadRow("label", f"`label` is {spell(value)}; expected a finite number.")
 
 
-def _numbered(place: str, parts: list[Any], kind: str, multi_label: bool) -> Labelled:
-    """The labels as arrays; classes are numbered in the order of their names, or as integers."""
+def _numbered(source: str, parts: list[Any], kind: str, multi_label: bool) -> Labelled:
     if kind == "regression":
         train, test = (Labels(ids, np.array(values, np.float64)) for ids, values in parts)
         return Labelled(train, test)
@@ -131,7 +120,7 @@ def _numbered(place: str, parts: list[Any], kind: str, multi_label: bool) -> Lab
         names = [str(i) for i in range(len(every[0]))]
         tables = [values for _, values in parts]
     if {len(one) for table in tables for one in table} != {len(names)} or not names:
-        raise UserError(f"{place}: every list of labels must have as many entries as the first.")
+        raise UserError(f"{source}: every list of labels must have as many entries as the first.")
     train, test = (
         Labels(ids, np.array(table, np.int64))
         for (ids, _), table in zip(parts, tables, strict=True)

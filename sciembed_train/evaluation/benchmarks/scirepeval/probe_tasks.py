@@ -21,10 +21,7 @@ from sciembed_train.inference.options import Similarity
 
 
 class ProbeScorer:
-    """A task of classification or regression.
-
-    Args:
-        task: its labels are read at once.
+    """A task of classification or regression, whose labels are read at once.
 
     Raises:
         UserError: the labels cannot be read, or a metric does not fit them.

@@ -36,13 +36,10 @@ TOP_PAPERS = 3  # of a reviewer, whose mean similarity counts
 
 
 class RankingScorer:
-    """A task whose judged candidates are ranked, by the distance that the model records.
-
-    Args:
-        task: its judgements are read at once.
+    """A task whose judged candidates, read at once, are ranked by the model's distance.
 
     Raises:
-        UserError: they cannot be read.
+        UserError: the judgements cannot be read.
     """
 
     def __init__(self, task: Task) -> None:
@@ -88,11 +85,8 @@ class ReviewerScorer:
 
     Two judgements of the same pools: ``hard`` and ``soft``.
 
-    Args:
-        task: its judgements and reviewers are read at once.
-
     Raises:
-        UserError: they cannot be read.
+        UserError: the judgements or reviewers cannot be read.
     """
 
     def __init__(self, task: Task) -> None:

@@ -46,13 +46,7 @@ def run(settings: EvaluateSettings) -> tuple[str, Result]:
 def evaluate(
     place: str | Path, embedder: Embedder, wanted: Sequence[str] = (), quiet: bool = True
 ) -> Result:
-    """The scores of a model on the tasks of a list.
-
-    Args:
-        place: the list, or its folder.
-        embedder: gives vectors by format.
-        wanted: names or types of tasks; empty for all.
-        quiet: show no progress.
+    """The scores of a model on the tasks of a list: those named, or of the types named, or all.
 
     Raises:
         UserError: the list, a label or a text cannot be read, or a task has nothing to score.

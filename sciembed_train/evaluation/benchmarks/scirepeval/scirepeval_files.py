@@ -25,12 +25,7 @@ Pools = dict[str, dict[str, int]]  # query to candidate to grade
 
 
 class Rows:
-    """The rows of a table, the first malformed one of which ends the reading.
-
-    Args:
-        source: a file, or a dataset as `Table` names it.
-        what: what it holds.
-    """
+    """The rows of a table, the first malformed one of which ends the reading."""
 
     def __init__(self, source: str | Path, what: str) -> None:
         self.table = Table(source, what)
@@ -57,12 +52,10 @@ class Rows:
 
 @dataclass
 class Texts:
-    """The texts that tasks ask for.
+    """The records of texts that tasks ask for, by id.
 
-    Args:
-        queries: record of each query by id, of searches whose queries are read in another way.
-        others: record of each other text by id.
-        empty: texts of which every field is empty.
+    ``queries`` are those of searches whose queries are read in another way; ``empty`` counts the
+    texts of which every field is empty.
     """
 
     queries: dict[str, Record] = field(default_factory=dict)
@@ -78,12 +71,8 @@ def read_texts(
 ) -> Texts:
     """The texts of a file that are asked for; of several with one id the first.
 
-    Args:
-        source: the file or dataset.
-        fields: of a text.
-        queries: ids of queries that are read in another way than other texts; None where there
-            are none, and queries are texts like the others.
-        others: ids of other texts.
+    ``queries`` are the ids of queries that are read in another way than ``others``; None where
+    queries are texts like the others.
 
     Raises:
         UserError: a row is malformed.
@@ -124,11 +113,8 @@ def read_texts(
 def read_judgements(place: str, name: str = "test_qrel") -> tuple[Pools, int]:
     """Grades of candidates by query, and how many pairs are judged again with another grade.
 
-    Of those the last grade stands, as in SciRepEval's code.
-
-    Args:
-        place: a folder with the file, or a dataset.
-        name: of the file, without ending: ``query_id``, ``cand_id``, ``score``.
+    Of those the last grade stands, as in SciRepEval's code. The file ``name`` of a folder, or a
+    dataset, has ``query_id``, ``cand_id`` and ``score``.
 
     Raises:
         UserError: there is no such file, a row is malformed, or none is there.
@@ -152,10 +138,7 @@ def read_judgements(place: str, name: str = "test_qrel") -> tuple[Pools, int]:
 
 
 def read_reviewers(place: str) -> dict[str, list[str]]:
-    """The papers of each reviewer: ``r_id`` and ``papers``, ids.
-
-    Args:
-        place: a folder with ``reviewer_metadata``, or a dataset.
+    """The papers of each reviewer: ``r_id`` and ``papers``, ids, in ``reviewer_metadata``.
 
     Raises:
         UserError: there is no such file, or a row is malformed.

@@ -81,15 +81,10 @@ class Task:
 
 
 def read_tasks(place: str | Path, wanted: Sequence[str] = ()) -> list[Task]:
-    """The tasks of a file, or of `TASK_FILE` in a folder.
-
-    Args:
-        place: the file or folder.
-        wanted: names of tasks, or types for all of their tasks; empty for all.
+    """The tasks of a file, or of `TASK_FILE` in a folder: of the names or types wanted, or all.
 
     Raises:
-        UserError: there is no such file, what it says of a task cannot be, or a wanted task is
-            not in it.
+        UserError: there is no such file, an entry is malformed, or a wanted task is not in it.
     """
     path = Path(place)
     if path.is_dir():

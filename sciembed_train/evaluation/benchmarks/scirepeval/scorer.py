@@ -18,12 +18,7 @@ from sciembed_train.inference.options import Similarity
 
 
 class Vectors:
-    """Vectors of texts by their ids.
-
-    Args:
-        ids: of the texts.
-        rows: their vectors.
-    """
+    """Vectors of texts by their ids."""
 
     def __init__(self, ids: Iterable[str], rows: Float32[np.ndarray, "P D"]) -> None:
         self.place = {name: i for i, name in enumerate(ids)}
@@ -37,7 +32,7 @@ class Vectors:
         return self.rows[np.array([self.place[name] for name in ids], dtype=np.int64)]
 
     def as_unit(self) -> Vectors:
-        """The same, each vector divided by its length; see `retrieval.to_unit`."""
+        """The same, each vector divided by its length; see `ranking.to_unit`."""
         rows = self.rows.copy()
         to_unit(rows)
         return Vectors(self.place, rows)
@@ -62,11 +57,7 @@ class Scored:
 
 @runtime_checkable
 class Scorer(Protocol):
-    """A task with its labels, which were read before anything is embedded.
-
-    Args:
-        task: what is scored.
-    """
+    """A task with its labels, which were read before anything is embedded."""
 
     task: Task
 
@@ -75,12 +66,7 @@ class Scorer(Protocol):
         ...
 
     def score(self, queries: Vectors, others: Vectors, similarity: Similarity) -> Scored:
-        """The scores of the vectors.
-
-        Args:
-            queries: vectors of the queries.
-            others: vectors of the other texts.
-            similarity: what vectors are compared by where papers are ranked.
+        """The scores of the vectors; rankings compare them by ``similarity``.
 
         Raises:
             UserError: too few of the texts were there.
