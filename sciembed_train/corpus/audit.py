@@ -1,9 +1,9 @@
 """The account of everything left out of a corpus, and the budget of malformed rows.
 
-Two kinds of rows are not used. *Malformed* rows (not JSON, a missing field, a wrong type, an id
-that appears twice) stop the program unless ``max_bad_rows`` allows for them. *Ordinary* ones (a
-paper without text, a self-citation, a repeated citation or one of an unknown paper) are counted and
-never fatal. Both stand in ``report.json`` with their reason, their number and examples.
+*Malformed* rows (not JSON, a missing field, a wrong type, an id that appears twice) stop the
+program unless ``max_bad_rows`` allows for them. *Ordinary* ones that are not used (a paper without
+text, a self-citation, a citation of an unknown paper) are counted and never fatal. Both stand in
+``report.json`` with their reason, their number and examples.
 """
 
 from __future__ import annotations
@@ -55,11 +55,9 @@ class Dropped:
 
 
 class Audit:
-    """What was read from one input, what was left out, and why.
+    """What was read from one input (``papers``, ``citations``), what was left out, and why.
 
-    Args:
-        name: the input: ``papers``, ``citations``.
-        max_bad_rows: malformed rows that are skipped before the program refuses.
+    ``max_bad_rows`` malformed rows are skipped before the program refuses.
     """
 
     def __init__(self, name: str, max_bad_rows: int = 0) -> None:
@@ -160,9 +158,7 @@ def checked_rows(
 def list_reasons(reasons: Mapping[str, Any], places: bool = False) -> str:
     """Reasons with their counts, such as ``3: empty; 1: a paper citing itself``.
 
-    Args:
-        reasons: a `Dropped` or its plain values, by reason.
-        places: also name the first place of each.
+    A reason's value is a `Dropped` or its plain values; ``places`` also names the first place.
     """
     parts = []
     for reason, dropped in reasons.items():

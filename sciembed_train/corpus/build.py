@@ -45,10 +45,6 @@ def prepare(settings: PrepareSettings, progress: Progress | None = None) -> Corp
     A folder at ``to`` made from the same files with the same settings is kept, and only missing
     tokens are added; one made otherwise is replaced when the new one is complete.
 
-    Args:
-        settings: what to read and how.
-        progress: reports the stages; silent by default.
-
     Raises:
         UserError: the input is wrong, nothing can be mined, or ``to`` cannot be written.
     """
@@ -72,14 +68,9 @@ def prepare(settings: PrepareSettings, progress: Progress | None = None) -> Corp
 def cached_corpus(
     settings: PrepareSettings, cache: str | Path, progress: Progress | None = None
 ) -> Corpus:
-    """The corpus of these settings from a cache folder, prepared there if it is missing.
+    """The corpus of these settings from a folder of corpora, prepared there if it is missing.
 
-    Several processes may ask at once: one prepares, the others wait.
-
-    Args:
-        settings: what to read and how; ``to`` is ignored.
-        cache: a folder of corpora, named by their inputs and settings.
-        progress: reports the stages.
+    Several processes may ask at once: one prepares, the others wait. ``settings.to`` is ignored.
     """
     from filelock import FileLock
 
@@ -148,11 +139,7 @@ def _corpus_info(identity: dict[str, Any], counts: dict[str, Any]) -> dict[str, 
 
 
 def _check_lists(job: BuildJob, named: set[Split]) -> None:
-    """Check that each list of ids has one that is known.
-
-    Raises:
-        UserError: one has none.
-    """
+    """Raise `UserError` where no id of a list is known."""
     kinds = [
         kind
         for kind, table in (("paper", job.inputs.papers), ("document", job.inputs.fulltexts))

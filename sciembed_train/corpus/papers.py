@@ -48,14 +48,6 @@ def write_papers(
 ) -> Papers:
     """Check every row, write ``papers.parquet`` in order of the keys, and return the keys.
 
-    Args:
-        table: the papers.
-        to: the file to write.
-        work: a folder for intermediate files.
-        engine: sorts the papers when they do not come sorted.
-        audit: the account of the rows.
-        stage: reports the number of rows.
-
     Raises:
         UserError: more rows are malformed than allowed, or there is no paper with a text.
     """

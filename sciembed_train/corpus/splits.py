@@ -28,14 +28,8 @@ def assign_splits(
 ) -> NDArray[np.int8]:
     """The split of every paper as a query, ``[P]``: 0 for train, 1 for dev, 2 for test.
 
-    It is a hash of the id and the seed, so it depends on no other paper.
-
-    Args:
-        ids: of the papers or documents.
-        seed: of the hash.
-        dev_share: share of the ids that is held out as dev.
-        test_share: share of the ids that is held out as test.
-        lists: ids of a split that has those and no others.
+    It is a hash of the id and the seed, so it depends on no other paper. A split with a list has
+    the ids of the list and no others, in place of its share.
     """
     lists = lists or {}
     split = np.zeros(len(ids), np.int8)
@@ -69,11 +63,7 @@ def read_id_list(path: Path) -> set[str]:
 
 
 def check_disjoint(lists: Mapping[Split, set[str]]) -> None:
-    """Check that no id is in the lists of two splits.
-
-    Raises:
-        UserError: one is.
-    """
+    """Raise `UserError` where an id is in the lists of two splits."""
     for a, b in combinations(lists, 2):
         shared = sorted(lists[a] & lists[b])
         if shared:
@@ -84,13 +74,7 @@ def check_disjoint(lists: Mapping[Split, set[str]]) -> None:
 
 
 def unknown_ids_error(path: Path, ids: set[str], kinds: Sequence[str]) -> UserError:
-    """The error for a list of which no id is known.
-
-    Args:
-        path: the file of the list.
-        ids: the ids in it.
-        kinds: what they could name: ``paper``, ``document``.
-    """
+    """The error for a list of which no id is known; ``kinds``: ``paper``, ``document`` or both."""
     return UserError(
         f"{path}: not one of its {len(ids):,} ids is the id of a {' or '.join(kinds)} (the first "
         f"is {min(ids)!r}). One `paper_id` a line is expected, no header."

@@ -22,11 +22,7 @@ _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 def read_size(text: str) -> int:
-    """Bytes of a size such as ``4GB``, ``500 MB`` or ``2GiB``.
-
-    Raises:
-        UserError: it is no size.
-    """
+    """Bytes of a size such as ``4GB``, ``500 MB`` or ``2GiB``; a `UserError` if it is no size."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)(B?)\s*", text.upper())
     if not match or (match[3] and not match[2]):
         raise UserError(f"memory is {text!r}; expected a size such as 4GB or 500MB.")
@@ -43,12 +39,9 @@ def statements(path: Path) -> dict[str, str]:
 
 
 class Engine:
-    """A DuckDB database in a folder, within a memory limit; larger work spills to the folder.
+    """A DuckDB database in a folder, within a limit of bytes; larger work spills to the folder.
 
-    Args:
-        folder: an existing folder for the database and what spills.
-        memory: bytes the database may hold.
-        threads: worker threads; None for one per core.
+    ``threads`` None is one per core.
     """
 
     def __init__(self, folder: Path, memory: int, threads: int | None = None) -> None:

@@ -54,14 +54,7 @@ class _Texts:
 def add_tokens(
     corpus: Corpus, settings: PrepareSettings, tokenizer: TextTokenizer | None, progress: Progress
 ) -> None:
-    """Write the token stores that are missing.
-
-    Args:
-        corpus: its folder gets the stores.
-        settings: the input format, and whether sentences are tokenised.
-        tokenizer: None leaves the corpus as it is.
-        progress: reports the stages.
-    """
+    """Write the token stores that are missing; without a tokenizer the corpus stays as it is."""
     if tokenizer is None:
         return
     for texts in _kinds_of_texts(corpus, settings, tokenizer, progress):

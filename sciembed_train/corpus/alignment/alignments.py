@@ -61,8 +61,7 @@ class AlignSettings:
 def alignment_name(model: str | Path, settings: AlignSettings) -> str:
     """Sixteen hex digits of a model folder's files and the settings: a name for the alignment.
 
-    Raises:
-        UserError: there is no such folder, or it holds no model.
+    Raises `UserError` if there is no such folder, or it holds no model.
     """
     folder = Path(model).expanduser()
     files = sorted(p for p in folder.rglob("*") if p.suffix in _MODEL_FILES and p.is_file())
@@ -87,12 +86,7 @@ def alignment_names(corpus: Corpus) -> list[str]:
 
 
 def find_alignment(corpus: Corpus, aligned_by: str) -> str:
-    """The name of the alignment for a setting.
-
-    Args:
-        corpus: mined for co-citations.
-        aligned_by: the name of an alignment, or the folder of the model that made it; empty for
-            the only one.
+    """The name of the alignment by a name, by the folder of a model, or, if empty, of the only one.
 
     Raises:
         UserError: there is no such alignment, or several; the message names the command for it.

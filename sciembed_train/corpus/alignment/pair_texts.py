@@ -27,9 +27,8 @@ Ints = NDArray[np.int64]
 class ChosenContexts:
     """The contexts that are used for the pairs of a split.
 
-    Args:
-        contexts: their numbers in ``contexts.parquet``, pair after pair.
-        range_starts: the first in ``contexts`` of each pair; then the number of all.
+    ``contexts`` are their numbers in ``contexts.parquet``, pair after pair; ``range_starts`` the
+    first in ``contexts`` of each pair, then the number of all.
     """
 
     contexts: Ints

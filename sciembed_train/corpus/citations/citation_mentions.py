@@ -141,10 +141,7 @@ _BRACKETED = re.compile(r"\(\s*(\[CIT\])\s*[,;.]?\s*\)|\[\s*(\[CIT\])\s*[,;.]?\s
 def mask_mentions_in(text: str, known: Sequence[str] = ()) -> str:
     """A text with each citation mention replaced by `MENTION_MASK`; adjacent ones become one.
 
-    Args:
-        text: a sentence.
-        known: mentions that are known; they are replaced wherever they stand, whatever the white
-            space in them.
+    ``known`` mentions are replaced wherever they stand, whatever the white space in them.
     """
     for mention in sorted(filter(None, known), key=len, reverse=True):
         text = _exactly(mention).sub(MENTION_MASK, text)

@@ -131,13 +131,9 @@ def fulltext_contexts(
 ) -> Iterator[PlacedContext]:
     """Every citing sentence of full texts, with the place of its record.
 
-    A bibliography entry is the known paper that one of its ids names, else its first id. Records
-    that cannot be read are skipped; the step that writes documents counts them.
-
-    Args:
-        table: the full texts.
-        papers: the papers of the corpus.
-        unresolved: counts the citation mentions that name no work by an id.
+    A bibliography entry is the known paper that one of its ids names, else its first id; mentions
+    that name no work by an id are counted in ``unresolved``. Records that cannot be read are
+    skipped; the step that writes documents counts them.
     """
     for place, row in table.rows():
         record = row if isinstance(row, BadRow) else read_fulltext(row, table.stem(place))

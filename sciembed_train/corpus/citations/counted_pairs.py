@@ -31,12 +31,7 @@ def read_cocitations(
     A repeated pair, in either order, keeps its largest count, so that a file which
     lists every pair in both orders counts it once. Without ``count`` it is 1.
 
-    Args:
-        table: rows ``paper_a, paper_b[, count]``.
-        papers: the papers of the corpus.
-        why: see `usable_papers`.
-        audit: the account of the rows.
-        stage: reports the number of rows.
+    ``why`` is that of `usable_papers`.
 
     Raises:
         UserError: more rows are malformed than allowed.

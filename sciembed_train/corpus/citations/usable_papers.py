@@ -29,12 +29,8 @@ def usable_papers(
 ) -> NDArray[np.int8]:
     """Whether each paper may be in a pair, ``[P]``: 0, or the place of the reason in `REASONS`.
 
-    Args:
-        papers: the papers of the corpus.
-        excluded: ids of papers that are in no pair.
-        mining: the filters of abstracts.
-        abstracts: every paper's abstract in order, text or sentences; read only where a filter
-            is set.
+    ``excluded`` papers are in no pair. ``abstracts`` are every paper's in order, text or sentences;
+    read only where a filter is set.
     """
     why = np.where(papers.usable, 0, 1).astype(np.int8)
     if mining.filters_abstracts:

@@ -41,11 +41,7 @@ REPEATED = "a text given before"
 
 
 def open_fulltexts(source: str | Path) -> Table:
-    """The table of full texts of a file, or of a folder and the folders within it.
-
-    Raises:
-        UserError: there is no such input, or the folder is a prepared corpus.
-    """
+    """The table of full texts of a file or folder, searched deep; a prepared corpus is refused."""
     if (Path(source) / "corpus.json").is_file():
         raise UserError(
             f"{source} is a corpus that prepare made, not full texts. Give it to fit and show as "

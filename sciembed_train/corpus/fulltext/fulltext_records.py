@@ -34,13 +34,9 @@ FIELDS = (*PARSES, "metadata", "header", "abstract", "body_text", "bib_entries",
 
 @dataclass(frozen=True)
 class Paragraph:
-    """A paragraph as the parser gave it.
+    """A paragraph as the parser gave it: the heading of its section, and its text with markup.
 
-    Args:
-        section: its heading; empty where there is none.
-        text: its text with markup.
-        cite_spans: its citations: ``start``, ``end``, ``text`` and ``ref_id`` of each.
-        formulas: LaTeX of the formulas in it by their id.
+    ``cite_spans`` have ``start``, ``end``, ``text`` and ``ref_id``; ``formulas`` are LaTeX by id.
     """
 
     section: str
@@ -51,14 +47,9 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Fulltext:
-    """One full text.
+    """One full text: title (perhaps empty), paragraphs of the abstract (``head``) and of the body.
 
-    Args:
-        shape: the kind of record.
-        paper_id: the unchecked id; None if there is none.
-        title: may be empty.
-        head: the paragraphs of the abstract.
-        body: the paragraphs of the text.
+    ``paper_id`` is unchecked; None if there is none.
     """
 
     shape: Shape
@@ -95,12 +86,7 @@ class _BadField(Exception):
 
 
 def read_fulltext(row: Mapping[str, Any], stem: str = "") -> Fulltext | BadRow:
-    """Read one record of any shape.
-
-    Args:
-        row: its fields.
-        stem: the name of its file without ending, which is the id that doc2json truncates.
-    """
+    """Read one record of any shape; ``stem`` is its file's name, whose id doc2json truncates."""
     try:
         return _read(row, stem)
     except _BadField as error:

@@ -41,12 +41,7 @@ _DOLLARS = re.compile(r"\$\$?([^$]{1,400})\$\$?")
 
 
 def without_markup(text: str, formulas: Mapping[str, str]) -> str:
-    """The text without markup, formulas in plain characters.
-
-    Args:
-        text: a paragraph with markup.
-        formulas: LaTeX of each formula by its id.
-    """
+    """The text without markup, formulas (LaTeX by id) in plain characters."""
     if not _ANY.search(text):
         return text
     text = _CITES.sub("", text)

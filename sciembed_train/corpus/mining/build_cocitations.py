@@ -42,13 +42,9 @@ CONTEXTS = (
 
 @dataclass
 class _Contexts:
-    """The contexts of a corpus that is being built.
+    """The contexts of a corpus that is being built, as groups of papers and perhaps as sentences.
 
-    Args:
-        table: the file that they come from.
-        groups: contexts as groups of papers.
-        sentences: contexts as sentences; None where no sentence pairs are mined.
-        unresolved: citation mentions of full texts that name no paper, by reason.
+    ``unresolved`` counts citation mentions of full texts that name no paper, by reason.
     """
 
     table: Table

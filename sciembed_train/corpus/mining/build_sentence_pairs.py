@@ -34,11 +34,6 @@ def build_sentence_pairs(job: PaperJob, sentences: ContextGroups, table: Table) 
 
     The database's tables of co-cited papers are replaced.
 
-    Args:
-        job: the corpus that is being built.
-        sentences: the citing sentences that may be used.
-        table: the file that they come from.
-
     Raises:
         UserError: no training pair is left.
     """
@@ -101,12 +96,7 @@ def _explain(
 
 
 def no_sentence_pairs_message(report: Mapping[str, Any], grouping: str) -> str:
-    """The message that there is no training pair: why, with numbers, and what to do.
-
-    Args:
-        report: the entries of ``report.json``.
-        grouping: ``set`` or ``paper``, as in ``sentence_pairs``.
-    """
+    """The message that there is no training pair: why, with numbers, and what to do."""
     rows, facts = report[SENTENCE_REPORT], report[PAIR_REPORT]
     why = in_brackets(list_reasons(rows["dropped"], places=True))
     lines = [

@@ -23,10 +23,6 @@ from sciembed_train.errors import UserError
 def build_triplets(job: PaperJob, memory: int) -> dict[str, Any]:
     """Citations and the triplets mined from them, or ready triplets; counts for ``corpus.json``.
 
-    Args:
-        job: the corpus that is being built.
-        memory: bytes that the database may hold.
-
     Raises:
         UserError: the input is wrong, or no training triplet is left.
     """
@@ -92,11 +88,6 @@ def _ready_triplets(job: PaperJob, citations: NDArray[np.int32] | None) -> Tripl
 
 def build_margin_triplets(job: BuildJob, papers: Papers, data: Path) -> dict[str, Any]:
     """Triplets of SPECTER's own files; counts for ``corpus.json``.
-
-    Args:
-        job: the corpus that is being built.
-        papers: those of ``metadata.json``.
-        data: ``data.json``.
 
     Raises:
         UserError: the file is wrong, or no training triplet is left.

@@ -30,16 +30,7 @@ def explain_pairs(
     excluded: set[str],
     groups: ContextGroups | None,
 ) -> dict[str, Any]:
-    """Counts of the papers on the way to pairs, for ``report.json``.
-
-    Args:
-        miner: has mined the pairs.
-        counts: for ``corpus.json``.
-        papers: the papers of the corpus.
-        why: see `usable_papers`.
-        excluded: ids of papers that are in no pair.
-        groups: the contexts; None where there are none.
-    """
+    """Counts of the papers on the way to pairs, for ``report.json``."""
     facts: dict[str, Any] = {
         "pairs": dict(counts["cocitations"]),
         "known pairs": counts["known_cocitations"],

@@ -45,14 +45,11 @@ CLOSE = "no related paper stands above the lowest count by more than the margin"
 
 @dataclass
 class MarginResult:
-    """The result of the rule for the queries of one split.
+    """The result of the rule for the queries of one split, of which there are ``queries``.
 
-    Args:
-        queries: number of queries of the split.
-        by_rule: hard and easy triplets by the rule, before papers without a text are dropped.
-        rows, hard: the triplets whose papers all have a text, as keys.
-        dropped: why triplets were dropped, and how many.
-        empty: why queries gave no triplet, and how many.
+    ``by_rule`` counts hard and easy triplets before papers without a text are dropped; ``rows`` and
+    ``hard`` are the triplets whose papers all have one, as keys. ``dropped`` counts triplets, and
+    ``empty`` queries without any, by reason.
     """
 
     queries: int = 0
@@ -97,12 +94,7 @@ def margin_triplets(
 ) -> list[tuple[str, str, bool]] | str:
     """The (positive, negative, is hard) of one query, or why there is none.
 
-    Args:
-        query: its id.
-        counts: its related papers and their counts.
-        universe: ids that easy negatives are drawn from.
-        settings: ``per_query`` triplets, ``hard`` of them hard, ``margin_fraction``.
-        rng: the source of the draws.
+    ``counts`` are those of its related papers; easy negatives are drawn from ``universe``.
     """
     if len(counts) < 3:
         return FEW
@@ -150,14 +142,6 @@ def mine_margin(
     audit: Audit,
 ) -> tuple[dict[Split, MarginResult], NDArray[np.int32]]:
     """Triplets of every split from ``data.json``, and the citations in it.
-
-    Args:
-        data: the file.
-        lists: the query ids of each split.
-        papers: those of ``metadata.json``.
-        settings: the rule's numbers.
-        seed: of every draw.
-        audit: the account of the file's queries.
 
     Raises:
         UserError: the file has another structure, or more malformed rows than allowed.

@@ -36,13 +36,7 @@ def write_pairs(
     writers: Sequence[PairWriter],
     on_pairs: Callable[[int], None],
 ) -> None:
-    """Write every batch of pairs by split, and close the writers.
-
-    Args:
-        batches: the pairs, ascending.
-        writers: of train, dev and test.
-        on_pairs: called with the number of pairs written so far.
-    """
+    """Write every batch of pairs by split, and close the writers, of train, dev and test."""
     written = 0
     for pairs in batches:
         for number, writer in enumerate(writers):
@@ -145,16 +139,10 @@ def write_citing_sentences(
     table: Table,
     with_split: bool = False,
 ) -> None:
-    """Write citing sentences for people and other programs.
+    """Write citing sentences to a Parquet file for people and other programs.
 
-    Args:
-        path: a Parquet file.
-        number_column: the column that numbers them.
-        batches: record batches in that order: the number, what `ContextGroups.texts` holds, and
-            perhaps ``split``.
-        papers: the papers of the corpus.
-        table: the file that the sentences come from.
-        with_split: whether to write the split.
+    The ``batches`` are in the order of ``number_column``, with the columns of `ContextGroups.texts`
+    and perhaps ``split``.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -139,7 +139,6 @@ def mine_triplets(
 
     Args:
         engine: runs the SQL.
-        work: a folder for the tables it reads.
         citations: ``[E, 2]``: citing, cited; distinct, ascending, none to itself.
         usable: ``[P]``: whether a paper has a text.
         split: ``[P]``: 0 for train, 1 for dev, 2 for test.

@@ -22,9 +22,8 @@ Cells = tuple[int, Sequence[Any] | BadRow]
 class ReadOptions:
     """What a reader needs to know of the rows that are expected.
 
-    Args:
-        columns: columns of which a file with a header must have one; empty for no demand.
-        record_keys: keys by which a JSON object is one record and not a record for each key.
+    A file with a header must have one of ``columns``, if there are any; a JSON object with one of
+    ``record_keys`` is one record and not a record for each key.
     """
 
     columns: Collection[str] = ()
@@ -55,13 +54,7 @@ class FileReader(ABC):
     def cells(self, path: Path, names: Sequence[str], aliases: Sequence[str]) -> Iterator[Cells]:
         """The named columns of every row; formats with an optional header override this.
 
-        Args:
-            path: the file.
-            names: the columns.
-            aliases: other names for the same columns, in the same order; may be empty.
-
-        Raises:
-            UserError: as `rows`.
+        ``aliases`` are other names for the same columns in order, or empty. Errors as `rows`.
         """
         return named_columns(self.rows(path, ReadOptions()), names, aliases)
 

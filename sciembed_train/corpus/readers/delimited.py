@@ -14,12 +14,7 @@ from sciembed_train.errors import UserError
 
 
 class Delimited(FileReader):
-    """Reads files of cells between delimiters, in quotation marks where needed.
-
-    Args:
-        delimiter: between two cells.
-        name: of the format, for messages.
-    """
+    """Reads files of cells between delimiters, in quotation marks where needed."""
 
     def __init__(self, delimiter: str, name: str) -> None:
         self.delimiter, self.name = delimiter, name

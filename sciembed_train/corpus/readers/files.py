@@ -25,11 +25,7 @@ def sha256(path: Path) -> str:
 
 
 def read_lines(path: Path, empty: bool = False) -> Iterator[tuple[int, str | BadRow]]:
-    """The lines of a text file, counted from 1, without line ends.
-
-    Args:
-        path: the file.
-        empty: also yield empty lines.
+    """The lines of a text file from number 1, without line ends; blank ones only if ``empty``.
 
     Raises:
         UserError: the file cannot be read, is damaged, or is UTF-16.
@@ -50,11 +46,7 @@ def read_lines(path: Path, empty: bool = False) -> Iterator[tuple[int, str | Bad
 
 
 def refuse_binary(path: Path) -> None:
-    """Refuse a binary file: one with a NUL byte near its beginning.
-
-    Raises:
-        UserError: it is binary, or cannot be read.
-    """
+    """Raise `UserError` for a binary file: one with a NUL byte near its beginning."""
     with reading(path), open_bytes(path) as file:
         head = file.read(1 << 13)
     if b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")):

@@ -26,11 +26,7 @@ def _library() -> Any:
 
 
 def load_saved(path: Path) -> list[Any]:
-    """The datasets of such a folder.
-
-    Raises:
-        UserError: it is damaged.
-    """
+    """The datasets of such a folder; a damaged one is a `UserError`."""
     library = _library()
     try:
         loaded = library.load_from_disk(str(path))
@@ -40,11 +36,7 @@ def load_saved(path: Path) -> list[Any]:
 
 
 def load_hub(name: str, kind: str) -> list[Any]:
-    """The datasets ``owner/name:config@split`` of the hub.
-
-    Raises:
-        UserError: there is no such dataset, or it could not be loaded.
-    """
+    """The datasets ``owner/name:config@split`` of the hub; a `UserError` if they cannot be had."""
     try:
         library = _library()
     except UserError as error:
@@ -73,24 +65,14 @@ def fingerprint(parts: Sequence[Any]) -> str:
 
 @dataclass(frozen=True)
 class Stream:
-    """A split of a dataset that is read as a stream.
-
-    Args:
-        name: the dataset's, for messages.
-        dataset: the library's object, an iterable of rows.
-        fingerprint: SHA-256 of the library's fingerprint.
-    """
+    """A split of a dataset that is read as a stream: the library's iterable, and its SHA-256."""
 
     name: str
     dataset: Any
     fingerprint: str
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Every row; a bounded number is in memory.
-
-        Raises:
-            UserError: the library could not read on: the network went, or a file is damaged.
-        """
+        """Every row; a `UserError` if the network goes or a file is damaged."""
         rows = iter(self.dataset)
         while True:
             try:
@@ -106,8 +88,8 @@ def open_streams(name: str, config: str = "") -> dict[str, Stream]:
     """The splits of a dataset by their names, to be streamed: nothing is downloaded as a whole.
 
     Args:
-        name: a folder of ``Dataset.save_to_disk``, a folder of files that the library knows how to
-            read, or a name on the hub.
+        name: a folder of ``Dataset.save_to_disk`` or of files that the library knows how to read,
+            or a name on the hub.
         config: of the dataset; empty for its only one.
 
     Raises:

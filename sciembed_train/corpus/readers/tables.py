@@ -158,11 +158,7 @@ class Table:
         return [{"name": folder.name, "sha256": digest.hexdigest(), "bytes": size, "files": files}]
 
     def rows(self) -> Iterator[Row]:
-        """Every row as fields by name, or as a `BadRow`, with its place.
-
-        Raises:
-            UserError: a file cannot be read, is damaged, or has no header of column names.
-        """
+        """Every row as fields by name, or as a `BadRow`, with its place."""
         if self._datasets:
             yield from self._dataset_rows()
             return
@@ -173,12 +169,8 @@ class Table:
     def cells(self, names: Sequence[str], aliases: Sequence[str] = ()) -> Iterator[Cells]:
         """The named columns of every row; a CSV or TSV file needs no header line for this.
 
-        A first line that holds all the names is a header. Without one the first columns are read
-        in the order of ``names``. More columns are ignored.
-
-        Args:
-            names: the columns.
-            aliases: other names for the same columns, in the same order.
+        A first line that holds all the names, or all the aliases, is a header. Without one the
+        first columns are read in the order of ``names``. More columns are ignored.
 
         Raises:
             UserError: as `rows`; or a Parquet file or dataset lacks a column.

@@ -43,9 +43,8 @@ from sciembed_train.errors import UserError
 class Corpus:
     """A prepared corpus, opened for reading; papers are the integers 0 to ``n_papers - 1``.
 
-    Args:
-        folder: where it lies.
-        info: the contents of ``corpus.json``.
+    ``info`` is the contents of ``corpus.json``. Every method raises `UserError` where the corpus
+    was prepared without what it reads; the message says how to prepare it.
     """
 
     def __init__(self, folder: Path, info: dict[str, Any]) -> None:
@@ -54,11 +53,7 @@ class Corpus:
 
     @classmethod
     def open(cls, folder: str | Path) -> Corpus:
-        """Open a corpus.
-
-        Raises:
-            UserError: the folder is no corpus, or one of another version.
-        """
+        """Open a corpus; a `UserError` if it is none, or one of another version."""
         return cls(Path(folder), read_info(Path(folder)))
 
     def __repr__(self) -> str:
@@ -71,35 +66,19 @@ class Corpus:
         return self.info["counts"]["papers"]
 
     def triplets(self, split: Split) -> NDArray[np.int32]:
-        """Mined triplets ``[N, 3]``: query, positive, negative.
-
-        Raises:
-            UserError: nothing was mined when the corpus was prepared.
-        """
+        """Mined triplets ``[N, 3]``: query, positive, negative."""
         return self._array(f"triplets/{split}.npy", "triplets")
 
     def hard(self, split: Split) -> NDArray[np.bool_]:
-        """Whether each triplet's negative is a hard one, ``[N]``.
-
-        Raises:
-            UserError: nothing was mined when the corpus was prepared.
-        """
+        """Whether each triplet's negative is a hard one, ``[N]``."""
         return self._array(f"triplets/{split}.hard.npy", "triplets")
 
     def queries(self, split: Split) -> NDArray[np.int32]:
-        """The query papers of a split (papers with a text that cite one), ascending.
-
-        Raises:
-            UserError: the corpus was prepared without citations.
-        """
+        """The query papers of a split (papers with a text that cite one), ascending."""
         return self._array(f"queries/{split}.npy", "query papers")
 
     def citations(self) -> NDArray[np.int32]:
-        """The citations, ``[E, 2]``: citing, cited; distinct and ascending.
-
-        Raises:
-            UserError: the corpus was prepared without citations.
-        """
+        """The citations, ``[E, 2]``: citing, cited; distinct and ascending."""
         return self._array("citations.npy", "citations")
 
     def cocitations(self, split: Split) -> NDArray[np.int32]:
@@ -107,29 +86,17 @@ class Corpus:
 
         Training pairs have two training papers, test pairs a test paper, dev pairs a dev paper
         and no test paper. Which of a pair is the query is left open here.
-
-        Raises:
-            UserError: no co-cited pairs were mined when the corpus was prepared.
         """
         return self._cocited(f"{split}.npy")
 
     def cocitation_counts(self, split: Split) -> NDArray[np.int32]:
-        """How often each pair of `cocitations` is cited together, ``[N]``.
-
-        Contexts, counts given ready and citing papers are added up, whichever were given.
-
-        Raises:
-            UserError: no co-cited pairs were mined when the corpus was prepared.
-        """
+        """How often each pair of `cocitations` is cited together, by all sources, ``[N]``."""
         return self._cocited(f"{split}.count.npy")
 
     def known_cocitations(self) -> NDArray[np.int64]:
         """Every pair known to be co-cited, as ``a * n_papers + b`` with a < b, ``[K]``, ascending.
 
         Pairs of every split, and those that filters kept out of the splits: no negatives.
-
-        Raises:
-            UserError: no co-cited pairs were mined when the corpus was prepared.
         """
         return self._cocited("known.npy")
 
@@ -142,11 +109,7 @@ class Corpus:
         )
 
     def contexts(self) -> Iterator[dict[str, Any]]:
-        """Every context that was kept in order: ``context``, ``text``, ``papers`` of its group.
-
-        Raises:
-            UserError: the corpus was prepared without citing sentences.
-        """
+        """Every context that was kept in order: ``context``, ``text``, ``papers`` of its group."""
         columns = ["context", "text", "papers"]
         yield from read_rows(self._parquet("contexts"), columns)
 
@@ -155,29 +118,18 @@ class Corpus:
 
         A test pair has a sentence that cites a test paper, a dev pair one that cites a dev paper
         and none that cites a test paper. Which of a pair is the query is left open here.
-
-        Raises:
-            UserError: no sentence pairs were mined when the corpus was prepared.
         """
         return self._of_sentence_pairs(f"{split}.npy")
 
     def sentence_papers(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """The papers that the sentences of pairs cite, in any row of the same text.
 
-        Returns:
-            The papers of every sentence end to end, ``[C]``, and ``[S + 1]`` where each begins.
-
-        Raises:
-            UserError: no sentence pairs were mined when the corpus was prepared.
+        End to end, ``[C]``, and where each sentence's begin, ``[S + 1]``.
         """
         return self._of_sentence_pairs("papers.npy"), self._of_sentence_pairs("papers_offsets.npy")
 
     def citing_sentences(self) -> Iterator[str]:
-        """The texts of the sentences of pairs, in the order of their numbers.
-
-        Raises:
-            UserError: no sentence pairs were mined when the corpus was prepared.
-        """
+        """The texts of the sentences of pairs, in the order of their numbers."""
         self._of_sentence_pairs("papers_offsets.npy")
         path = self.folder / SENTENCE_PAIRS / "sentences.parquet"
         for row in read_rows(path, ["text"]):
@@ -194,20 +146,13 @@ class Corpus:
         )
 
     def paper_ids(self) -> list[str]:
-        """The user's id of every paper.
-
-        Raises:
-            UserError: the corpus was prepared from full texts alone.
-        """
+        """The user's id of every paper."""
         return self._column("papers", "paper_id")
 
     def papers(self) -> Iterator[dict[str, Any]]:
         """Every paper in order: ``paper``, ``paper_id``, ``title``, ``abstract``.
 
-        ``abstract`` is a string, or a list of sentences where it was given so.
-
-        Raises:
-            UserError: the corpus was prepared from full texts alone.
+        ``abstract`` is a string, or a list of sentences where it was so in the user's file.
         """
         yield from read_papers(self._parquet("papers"))
 
@@ -217,29 +162,17 @@ class Corpus:
         return self.info["counts"].get("documents", 0)
 
     def documents(self, split: Split) -> NDArray[np.int32]:
-        """The numbers of a split's documents, ``[n]``, ascending.
-
-        Raises:
-            UserError: the corpus was prepared without full texts.
-        """
+        """The numbers of a split's documents, ``[n]``, ascending."""
         DOCUMENT_TOKENS.check_texts(self.folder, self.info)
         return load_array(self.folder / "documents" / f"{split}.npy")
 
     def document_ids(self) -> list[str]:
-        """The user's id of every document; ``file:line`` where none was given.
-
-        Raises:
-            UserError: the corpus was prepared without full texts.
-        """
+        """The user's id of every document; ``file:line`` where there was none."""
         DOCUMENT_TOKENS.check_texts(self.folder, self.info)
         return self._column("documents", "document_id")
 
     def document_texts(self) -> Iterator[str]:
-        """Every document's text in order, some at a time in memory.
-
-        Raises:
-            UserError: the corpus was prepared without full texts.
-        """
+        """Every document's text in order, some at a time in memory."""
         DOCUMENT_TOKENS.check_texts(self.folder, self.info)
         yield from read_documents(self.folder / "documents.parquet")
 
@@ -249,19 +182,13 @@ class Corpus:
         return (self.folder / "tasks.json").is_file()
 
     def tasks(self) -> TaskFolder:
-        """The corpus's tasks.
-
-        Raises:
-            UserError: it was prepared without tasks.
-        """
+        """The corpus's tasks."""
         return TaskFolder(self.folder, self.info["counts"].get("task_texts", 0))
 
     def has_tokens(self, key: str, kind: TokenKind[Any] = PAPER_TOKENS) -> bool:
-        """Whether the texts of a kind were tokenised so.
+        """Whether the texts of a kind have tokens by the tokenizer and input format of this key.
 
-        Args:
-            key: ``TextTokenizer.key(input_format)``; of documents ``TextTokenizer.document_key``.
-            kind: of texts.
+        It is ``TextTokenizer.key(input_format)``; of documents ``TextTokenizer.document_key``.
         """
         return kind.exists(self.folder, key)
 
@@ -272,16 +199,7 @@ class Corpus:
     def tokens(self, key: str, kind: TokenKind[Store]) -> Store: ...
 
     def tokens(self, key: str, kind: TokenKind[Any] = PAPER_TOKENS) -> Any:
-        """The texts of a kind as tokens.
-
-        Args:
-            key: as for `has_tokens`.
-            kind: of texts.
-
-        Raises:
-            UserError: the corpus holds no such texts, or they were not tokenised so; the message
-                says how they were.
-        """
+        """The texts of a kind as tokens, by the same key as `has_tokens`."""
         return kind.open(self.folder, self.info, key)
 
     @property
@@ -290,11 +208,7 @@ class Corpus:
         return (self.folder / SENTENCES).is_file()
 
     def sentences(self) -> Iterator[tuple[str | None, list[str]]]:
-        """Title and sentences of every paper in order.
-
-        Raises:
-            UserError: the abstracts were not cut into sentences.
-        """
+        """Title and sentences of every paper in order."""
         if not self.has_sentences:
             raise UserError(
                 f"{self.folder} holds no sentences of abstracts ({SENTENCES} is not there). Run "

@@ -40,12 +40,7 @@ Ints = NDArray[np.int64]
 
 
 class SentenceIndexedTokens(TokenStore):
-    """The tokenised papers of a corpus, and where the sentences of their abstracts stand.
-
-    Args:
-        folder: where the store lies.
-        info: the contents of its ``store.json``.
-    """
+    """The tokenised papers of a corpus, and where the sentences of their abstracts stand."""
 
     def __init__(self, folder: Path, info: dict[str, Any]) -> None:
         super().__init__(folder, info)
@@ -57,11 +52,7 @@ class SentenceIndexedTokens(TokenStore):
 
     @classmethod
     def open(cls, folder: str | Path) -> SentenceIndexedTokens:
-        """Open a store.
-
-        Raises:
-            UserError: the folder is no such store of this version, or is damaged.
-        """
+        """Open a store; a `UserError` if the folder is none of this version, or damaged."""
         store = super().open(folder)
         assert isinstance(store, SentenceIndexedTokens)
         found = len(store._firsts) - 1, len(store._starts), len(store._sizes)
@@ -110,13 +101,9 @@ class SentenceIndexedTokens(TokenStore):
         return starts, np.where(bare, len(self.prefix) + len(self.suffix), sizes), counts
 
     def numbered(self, papers: NDArray[np.integer], numbers: NDArray[np.integer]) -> Ints:
-        """The places in this store of sentences that are numbered as in the abstract, ``[K]``.
+        """The places in this store of a sentence of each paper, numbered as in its abstract, ``[K]``.
 
         They differ where a sentence before it was left out.
-
-        Args:
-            papers: ``[K]``, integer keys of the texts.
-            numbers: ``[K]``, the number of a sentence of each.
         """
         keys = np.asarray(papers, np.int64) * _NUMBERS
         before = np.searchsorted(self._left_out, keys + numbers)
@@ -142,10 +129,7 @@ def write_sentences(
 ) -> None:
     """Write ``abstract_sentences.parquet`` into a corpus folder, whole or not at all.
 
-    Args:
-        folder: the corpus.
-        papers: dictionaries with ``abstract``, in the order of their numbers.
-        on_batch: called with the number of papers done.
+    ``papers`` have an ``abstract`` and come in order; ``on_batch`` gets the number of papers done.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -203,20 +187,10 @@ def write_sentence_store(
     name: str = "",
     on_batch: Callable[[int], None] | None = None,
 ) -> SentenceIndexedTokens:
-    """Tokenise every paper once and return the store, written into an empty ``folder``.
+    """Tokenise every paper once and return the store; arguments as in `write_token_store`.
 
-    The ids of a paper are those of its title and its list of sentences as `InputFormat.compose`
-    joins them; a paper without a text gets an empty body.
-
-    Args:
-        folder: a folder that does not exist or is empty.
-        tokenizer: gives ids and special tokens.
-        input_format: how a title and sentences become one text.
-        papers: title and sentences of each, in the order of their numbers.
-        shard_papers: papers of one shard file.
-        batch_papers: papers tokenised at once.
-        name: where the tokenizer came from, for messages.
-        on_batch: called with the number of papers done after each batch.
+    ``papers`` are titles and sentences in the order of their numbers. The ids of a paper are those
+    of `InputFormat.compose` of both; a paper without a text gets an empty body.
     """
     counts, left_out = array("q"), array("q")
     papers = iter(papers)

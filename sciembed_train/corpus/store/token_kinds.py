@@ -49,21 +49,12 @@ class TokenKind(Generic[Store]):
         return (self.path(corpus, key) / "store.json").is_file()
 
     def check_texts(self, corpus: Path, info: Mapping[str, Any]) -> None:
-        """See that the corpus holds such texts.
-
-        Raises:
-            UserError: it holds none.
-        """
+        """Raise `UserError` where the corpus holds no such texts."""
         if self.count and not info["counts"].get(self.count, 0):
             raise UserError(f"{corpus} holds no {self.missing}")
 
     def open(self, corpus: Path, info: Mapping[str, Any], key: str) -> Store:
-        """The store with this key.
-
-        Args:
-            corpus: its folder.
-            info: the contents of its ``corpus.json``.
-            key: of the tokenizer and, but for documents, the input format.
+        """The store with this key, of the tokenizer and, but for documents, the input format.
 
         Raises:
             UserError: the corpus holds no such texts, or they were not tokenised so; the message

@@ -29,11 +29,7 @@ def has_text(title: str | None, abstract: Any) -> bool:
 
 
 def load_array(path: Path) -> NDArray[Any]:
-    """Memory-map an array of a corpus.
-
-    Raises:
-        UserError: the file is not there, cut short, or no array.
-    """
+    """Memory-map an array of a corpus; a `UserError` if it is absent, cut short, or no array."""
     try:
         return np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
@@ -45,9 +41,7 @@ def load_array(path: Path) -> NDArray[Any]:
 class TokenStore:
     """The tokenised texts of a corpus under one tokenizer and, for papers, one input format.
 
-    Args:
-        folder: where the store lies.
-        info: the contents of its ``store.json``.
+    ``info`` is the contents of its ``store.json``.
     """
 
     def __init__(self, folder: Path, info: dict[str, Any]) -> None:
@@ -63,11 +57,7 @@ class TokenStore:
 
     @classmethod
     def open(cls, folder: str | Path) -> TokenStore:
-        """Open a store.
-
-        Raises:
-            UserError: the folder is no token store of this version.
-        """
+        """Open a store; a `UserError` if the folder is none of this version, or damaged."""
         folder = Path(folder)
         try:
             info = json.loads((folder / "store.json").read_text(encoding="utf-8"))
@@ -118,14 +108,10 @@ class TokenStore:
     def rows(
         self, papers: NDArray[np.integer], max_length: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Token ids of some texts, ``prefix + body + suffix``, the body cut to fit.
+        """Token ids of texts ``[K]``, ``prefix + body + suffix`` end to end, ``[T]``, and lengths.
 
-        Args:
-            papers: ``[K]``, integer keys of the texts, in any order and repeated as wished.
-            max_length: tokens of a row at most, special tokens included.
-
-        Returns:
-            The ids of every row end to end, ``[T]``, and the length of each, ``[K]``.
+        Texts come in any order and repeated as wished; each body is cut so that its row has at most
+        ``max_length`` tokens, special ones included.
 
         Raises:
             ValueError: ``max_length`` leaves nothing beside the special tokens.
@@ -141,15 +127,9 @@ class TokenStore:
         starts: NDArray[np.integer],
         lengths: NDArray[np.integer],
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Token ids of spans, ``prefix + body[start : start + length] + suffix``.
+        """Token ids of spans, ``prefix + body[start : start + length] + suffix``, as from `rows`.
 
-        Args:
-            rows: ``[K]``, integer keys of the texts, in any order and repeated as wished.
-            starts: ``[K]``, the first token of each span in its text's body.
-            lengths: ``[K]``, tokens of each span, without special tokens.
-
-        Returns:
-            The ids of every row end to end, ``[T]``, and the length of each, ``[K]``.
+        ``rows``, ``starts`` and ``lengths`` are ``[K]``; lengths without special tokens.
 
         Raises:
             IndexError: a text is not in the store, or a span not within its text.

@@ -74,18 +74,9 @@ def write_document_store(
     name: str = "",
     on_batch: Callable[[int], None] | None = None,
 ) -> TokenStore:
-    """Tokenise every document once and return the store, written into an empty ``folder``.
+    """Tokenise every document once and return the store; arguments as in `write_token_store`.
 
-    As `write_token_store`, but batches are so many characters: memory stays bounded whatever the
-    lengths of the texts are.
-
-    Args:
-        folder: a folder that does not exist or is empty.
-        tokenizer: gives ids and special tokens.
-        texts: the documents in the order of their numbers.
-        shard_documents: documents of one shard file.
-        name: where the tokenizer came from, for messages.
-        on_batch: called with the number of documents done after each.
+    Batches are so many characters: memory stays bounded whatever the lengths of the texts are.
     """
     with StoreWriter(folder, tokenizer, shard_documents) as writer:
         for ids in tokenizer.encode_documents(texts):
@@ -104,15 +95,9 @@ def write_task_store(
     name: str = "",
     on_batch: Callable[[int], None] | None = None,
 ) -> TokenStore:
-    """Tokenise every text of tasks once and return the store, written into an empty ``folder``.
+    """Tokenise every text of tasks once and return the store; arguments as in `write_token_store`.
 
-    Args:
-        folder: a folder that does not exist or is empty.
-        tokenizer: gives ids and special tokens.
-        input_format: how fields become one text.
-        texts: the fields of each, none of them empty, in the order of their numbers.
-        name: where the tokenizer came from, for messages.
-        on_batch: called with the number of texts done after each batch.
+    ``texts`` are the fields of each, none of them empty, in the order of their numbers.
     """
     with StoreWriter(folder, tokenizer, SHARD_PAPERS) as writer:
         left = iter(texts)

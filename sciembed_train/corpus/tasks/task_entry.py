@@ -31,12 +31,7 @@ SUFFIXES: dict[TaskSplit, tuple[str, ...]] = {
 
 
 class TaskEntry:
-    """One entry of a list of tasks, read key by key.
-
-    Args:
-        path: the list.
-        number: of the entry in it, from 1.
-        entry: the object.
+    """One entry of a list of tasks, number ``number`` from 1, read key by key.
 
     Raises:
         UserError: it has no name, or one that no folder can have.
@@ -65,11 +60,7 @@ class TaskEntry:
         return value
 
     def task(self, sources: Mapping[TaskSplit, Source]) -> Task:
-        """The task, with its records in ``sources``.
-
-        Raises:
-            UserError: a value is wrong.
-        """
+        """The task, with its records in ``sources``; a `UserError` if a value is wrong."""
         kind = self.entry.get("type")
         if kind not in TYPES:
             raise self.error(f"`type` is {spell(kind)}; it is one of {', '.join(TYPES)}")
@@ -182,8 +173,7 @@ class TaskEntry:
     def sources(self, local: bool) -> dict[TaskSplit, Source]:
         """The files or datasets of the records by split.
 
-        Args:
-            local: look in the list's folder alone; empty if the records are elsewhere.
+        ``local`` looks in the list's folder alone; empty if the records are elsewhere.
 
         Raises:
             UserError: the entry names no data, or a missing file.

@@ -19,13 +19,9 @@ NAMES = ("tasks_config.json", "tasks.json", "tasks.yaml", "tasks.yml")
 
 @dataclass(frozen=True)
 class TaskList:
-    """The tasks of a file.
+    """The tasks of a file in its order, and notes on what is not used of it.
 
-    Args:
-        tasks: in the order of the file.
-        path: the file.
-        without_data: tasks of a folder that have no data in it.
-        notes: what is not used of the file.
+    ``without_data`` are the tasks of a folder that have no data in it.
     """
 
     tasks: tuple[Task, ...]

@@ -65,12 +65,7 @@ class Record:
 
 
 class RecordReader:
-    """Reads the records of a task.
-
-    Args:
-        task: their fields and labels.
-        building: how searches become triplets.
-    """
+    """Reads the records of a task."""
 
     def __init__(self, task: Task, building: TaskBuilding) -> None:
         self.task, self.building = task, building
@@ -227,10 +222,7 @@ class RecordReader:
 def read_text(row: Mapping[str, Any], fields: Sequence[str], where: str = "") -> Text | BadRow:
     """The named fields of a text that are not empty, in their order.
 
-    Args:
-        row: fields by name.
-        fields: the names.
-        where: the object of the fields, for messages: `` of candidate 3``.
+    ``where`` names the object of the fields in messages: `` of candidate 3``.
     """
     values = []
     for name in fields:

@@ -31,14 +31,7 @@ Chooser = Callable[[int, Classes], bool]
 
 
 def record_key(seed: int, task: str, place: str, number: int) -> int:
-    """The random key of a record, from 0 to below 2^64.
-
-    Args:
-        seed: of all draws.
-        task: the task's name.
-        place: which of its files or splits.
-        number: of the record in it.
-    """
+    """The random key of a record of one file or split of a task, from 0 to below 2^64."""
     text = json.dumps([seed, task, place, number]).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
@@ -75,11 +68,9 @@ class LowestKeys:
 
 
 class Sampler:
-    """Which records of a split are drawn.
+    """Which records of a split are drawn: ``size`` examples at most, or all if -1.
 
-    Args:
-        size: examples at most; -1 for all.
-        stratified: whether classes keep their shares.
+    ``stratified`` keeps the shares of the classes.
     """
 
     def __init__(self, size: int, stratified: bool) -> None:
@@ -98,8 +89,7 @@ class Sampler:
     def chooser(self, written: Callable[[], Iterator[tuple[int, Classes]]]) -> Chooser:
         """Which of the records are drawn, after all have been offered.
 
-        Args:
-            written: keys and classes of the records that were written.
+        ``written`` gives keys and classes of the records that were written.
         """
         if self.size < 0 or self.examples <= self.size:
             return lambda key, classes: True
@@ -121,13 +111,9 @@ class Sampler:
 
 
 def shares(counts: Mapping[int, int], size: int) -> dict[int, int]:
-    """``size`` examples shared among classes in proportion to their counts.
+    """``size`` examples shared among classes in proportion to their counts, which are more.
 
     By largest remainders; a class that would have none comes before all of them.
-
-    Args:
-        counts: records of each class, together more than ``size``.
-        size: examples to share.
     """
     total = sum(counts.values())
     quotas = {number: size * count // total for number, count in counts.items()}

@@ -20,11 +20,7 @@ class Records:
         self.table, self.stream, self.name = table, stream, name
 
     def rows(self) -> Iterator[Row]:
-        """Every record and its place.
-
-        Raises:
-            UserError: a file or stream cannot be read.
-        """
+        """Every record and its place; a `UserError` if a file or stream cannot be read."""
         if self.table is not None:
             yield from self.table.rows()
         elif self.stream is not None:
@@ -47,8 +43,7 @@ class Records:
 def open_records(task: Task) -> dict[TaskSplit, Records]:
     """The records of a task by split; without those of dev where there are none.
 
-    Raises:
-        UserError: there is no such file, or the dataset cannot be loaded.
+    Raises `UserError` if there is no such file, or the dataset cannot be loaded.
     """
     train = task.sources["train"]
     if not train.dataset:

@@ -23,11 +23,7 @@ from sciembed_train.errors import UserError
 
 
 class TaskFolder:
-    """The tasks of a corpus; their texts are the integers from 0 to below ``n_texts``.
-
-    Args:
-        folder: the corpus's.
-        n_texts: distinct texts of all tasks.
+    """The tasks of a corpus; their distinct texts are the integers from 0 to below ``n_texts``.
 
     Raises:
         UserError: the corpus was prepared without tasks, or is damaged.
@@ -57,11 +53,8 @@ class TaskFolder:
         return load_array(self.folder / "tasks" / name / f"{split}.npy")
 
     def labels(self, name: str, split: TaskSplit) -> NDArray[Any]:
-        """The label of each text.
-
-        Returns:
-            The number of its class, int32 ``[N]``; whether it is of each class, uint8 ``[N, C]``;
-            or the target of a regression, float32 ``[N]``.
+        """The label of each text: the number of its class, int32 ``[N]``; whether it is of each
+        class, uint8 ``[N, C]``; or the target of a regression, float32 ``[N]``.
 
         Raises:
             ValueError: the task is one of triplets, which have no labels.

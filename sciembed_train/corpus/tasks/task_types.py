@@ -56,12 +56,9 @@ class TaskBuilding:
 
 @dataclass(frozen=True)
 class Source:
-    """The file or dataset of the records of a task.
+    """The records of a task: a file, a folder of files, or a dataset of the ``datasets`` library.
 
-    Args:
-        place: a file, a folder of files, or a dataset: its folder, or its name on the hub.
-        dataset: whether it is a dataset of the ``datasets`` library.
-        config: of the dataset, empty for its only one.
+    ``config`` is the dataset's, empty for its only one.
     """
 
     place: str
@@ -110,19 +107,9 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """A task of a corpus, as in its ``tasks.json``.
+    """A task of a corpus, as in its ``tasks.json``: a `Task`, and numbers of examples by split.
 
-    Args:
-        name: of the task.
-        type: as of a `Task`.
-        format: of its texts.
-        query_format: of its queries.
-        fields: of a record, in the order in which they are read.
-        labels: the names of its classes; none of a task without classes.
-        multi_label: whether a text may be of several classes.
-        contrastive: whether the classification's loss is mostly a contrastive one.
-        examples: number of each split.
-        examples_by_class: number of each split by class; empty without classes.
+    ``examples_by_class`` are those of each class; empty without classes.
     """
 
     name: str
