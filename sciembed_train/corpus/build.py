@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from sciembed_train.corpus.audit import count_and_examples
-from sciembed_train.corpus.build_job import BuildJob, PaperJob
+from sciembed_train.corpus.build_job import BuildJob, Inputs, PaperJob, open_inputs
 from sciembed_train.corpus.fulltext.documents import write_documents
 from sciembed_train.corpus.mining.build_cocitations import build_cocitations
 from sciembed_train.corpus.mining.build_triplets import build_margin_triplets, build_triplets
 from sciembed_train.corpus.papers import write_papers
-from sciembed_train.corpus.prepare_settings import Inputs, PrepareSettings, open_inputs
+from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.corpus.splits import (
     assign_splits,
     check_disjoint,
@@ -114,7 +114,7 @@ def _build(folder: Path, settings: PrepareSettings, inputs: Inputs, progress: Pr
         unknown = job.report["fulltexts"]["ids that name no document"]
         named |= {split for split, ids in lists.items() if unknown[split]["count"] < len(ids)}
     if inputs.tasks is not None:
-        counts |= _build_tasks(job)
+        counts |= build_tasks(job)
     if inputs.data is None:
         _check_lists(job, named)
     save_info(folder, job.report, "report.json")
@@ -183,46 +183,12 @@ def _build_papers(job: BuildJob) -> tuple[dict[str, Any], set[str]]:
 
 def _build_documents(job: BuildJob) -> dict[str, Any]:
     """Documents; counts for ``corpus.json``."""
-    assert job.inputs.fulltexts is not None
     check_disjoint(job.lists)
-    settings, audit = job.settings, job.audit("fulltexts")
-    with job.progress.stage("fulltexts") as stage:
-        counts, unknown = write_documents(
-            job.inputs.fulltexts,
-            job.folder,
-            settings.seed,
-            (settings.dev_share, settings.test_share),
-            job.lists,
-            audit,
-            stage,
-            settings.format if settings.format in ("s2orc", "unarxive") else None,
-        )
-    job.report["fulltexts"] = audit.as_dict() | {
+    counts, unknown = write_documents(job)
+    job.report["fulltexts"] |= {
         "documents": counts["documents_by_split"],
         "ids that name no document": {
             split: count_and_examples(ids) for split, ids in unknown.items()
         },
     }
-    return counts
-
-
-def _build_tasks(job: BuildJob) -> dict[str, Any]:
-    """Tasks; counts for ``corpus.json``."""
-    tasks = job.inputs.tasks
-    assert tasks is not None
-    job.report["tasks"] = {"tasks": len(tasks.tasks), "notes": list(tasks.notes)}
-    job.work.mkdir()
-    counts = build_tasks(
-        job.folder,
-        job.work,
-        tasks.tasks,
-        job.inputs.records,
-        job.settings.task_building,
-        job.settings.dev_share,
-        job.settings.seed,
-        job.settings.max_bad_rows,
-        job.report,
-        job.progress,
-    )
-    job.work.rmdir()
     return counts

@@ -1,7 +1,8 @@
-"""What the steps of building a corpus folder share."""
+"""What the steps of building a corpus folder share: the opened inputs, and the job."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +12,174 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciembed_train.corpus.audit import Audit
+from sciembed_train.corpus.fulltext.fulltext_records import FIELDS
 from sciembed_train.corpus.papers import Papers
-from sciembed_train.corpus.prepare_settings import Inputs, PrepareSettings
+from sciembed_train.corpus.prepare_settings import Format, PrepareSettings
+from sciembed_train.corpus.readers.files import sha256
+from sciembed_train.corpus.readers.registry import FULLTEXT_READERS
+from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.sql_engine import Engine
-from sciembed_train.corpus.store.corpus_files import Split
+from sciembed_train.corpus.store.corpus_files import CORPUS_VERSION, Split
+from sciembed_train.corpus.tasks.task_list import TaskList, read_tasks
+from sciembed_train.corpus.tasks.task_sources import Records, open_records, source_files
+from sciembed_train.corpus.tasks.task_types import TaskSplit, task_fingerprint
+from sciembed_train.errors import UserError
 from sciembed_train.progress import Progress
+
+FULLTEXTS_VERSION = 1  # of how full texts are read; another one makes a corpus anew
+COCITATIONS_VERSION = 3  # of how co-cited pairs are mined, likewise
+TASKS_VERSION = 1  # of how tasks are read and drawn from, likewise
+SPECTER_LISTS: dict[Split, str] = {"train": "train.txt", "dev": "val.txt", "test": "test.txt"}
+
+
+@dataclass(kw_only=True)
+class Inputs:
+    """The opened inputs, and what they and the settings are known by."""
+
+    papers: Table | None = None
+    citations: Table | None = None
+    pairs: Table | None = None
+    fulltexts: Table | None = None
+    contexts: Table | None = None
+    cocitations: Table | None = None
+    data: Path | None = None  # SPECTER's data.json
+    lists: dict[Split, Path] = field(default_factory=dict)  # files of query ids
+    tasks: TaskList | None = None
+    records: list[dict[TaskSplit, Records]] = field(default_factory=list)  # of each task
+    identity: dict[str, Any] = field(default_factory=dict)
+
+
+def open_inputs(settings: PrepareSettings) -> Inputs:
+    """Open every input, so that a mistyped name is an error before anything is read.
+
+    Raises:
+        UserError: there is no such file, or it cannot be read.
+    """
+    inputs = Inputs()
+    metadata = None
+    if settings.papers is not None:
+        metadata = _specter_metadata(Path(settings.papers), settings.format)
+        inputs.papers = Table(metadata or settings.papers, "papers")
+    if metadata is not None:
+        inputs.data = Path(settings.citations or metadata.parent / "data.json")
+        inputs.lists = _specter_lists(metadata, inputs.data)
+    elif settings.papers is not None and settings.citations:
+        inputs.citations = Table(settings.citations, "citations")
+    for split, path in (("dev", settings.dev_ids), ("test", settings.test_ids)):
+        if path is not None:
+            inputs.lists[split] = _id_file(path, f"ids of {split} queries")
+    if settings.pairs:
+        inputs.pairs = Table(settings.pairs, "triplets")
+    if settings.fulltexts:
+        inputs.fulltexts = open_fulltexts(settings.fulltexts)
+    if settings.contexts is not None:
+        inputs.contexts = Table(settings.contexts, "contexts", needed=("cited_ids",))
+    if settings.cocitations is not None:
+        inputs.cocitations = Table(settings.cocitations, "co-citations", needed=("paper_a",))
+    if metadata is not None and settings.mines_cocitations:
+        raise UserError(
+            f"{settings.papers} is in SPECTER's own format, from which no co-cited pairs are "
+            "mined. Give its metadata.json as --papers with --format plain."
+        )
+    if settings.tasks is not None:
+        inputs.tasks = read_tasks(settings.tasks)
+        inputs.records = [open_records(task) for task in inputs.tasks.tasks]
+    inputs.identity = _identity(settings, inputs)
+    return inputs
+
+
+def _identity(settings: PrepareSettings, inputs: Inputs) -> dict[str, Any]:
+    """The files and settings that decide what a corpus holds."""
+    names = ("papers", "citations", "pairs", "fulltexts", "contexts", "cocitations")
+    tables = {name: getattr(inputs, name) for name in names}
+    sources = {name: table.checksums() for name, table in tables.items() if table is not None}
+    files = {f"{split} ids": path for split, path in inputs.lists.items()}
+    if inputs.data is not None:
+        files["relations"] = inputs.data
+    if settings.exclude_ids is not None:
+        files["excluded ids"] = _id_file(settings.exclude_ids, "ids left out")
+    for name, path in files.items():
+        sources[name] = [{"name": path.name, "sha256": sha256(path), "bytes": path.stat().st_size}]
+    if inputs.tasks is not None:
+        sources["tasks"] = [
+            file
+            for task, parts in zip(inputs.tasks.tasks, inputs.records, strict=True)
+            for file in source_files(parts, task.name)
+        ]
+    identity = {
+        "version": CORPUS_VERSION,
+        "sources": sources,
+        "format": "plain" if inputs.data is None else "specter",
+        "triplets": dataclasses.asdict(settings.triplets),
+        "dev_share": settings.dev_share,
+        "test_share": settings.test_share,
+        "seed": settings.seed,
+    }
+    # Corpora that were made before there were full texts are still known by what they were.
+    if inputs.fulltexts is not None:
+        input_format = settings.format if settings.format in ("s2orc", "unarxive") else "any"
+        identity["fulltexts"] = {"version": FULLTEXTS_VERSION, "format": input_format}
+    if settings.mines_cocitations:
+        mining = dataclasses.asdict(settings.cocitation_mining)
+        identity["cocitations"] = {"version": COCITATIONS_VERSION, **mining}
+    if inputs.tasks is not None:
+        identity["tasks"] = {
+            "version": TASKS_VERSION,
+            "said": task_fingerprint(inputs.tasks.tasks),
+            **dataclasses.asdict(settings.task_building),
+        }
+    return identity
+
+
+def _id_file(path: str | Path, purpose: str) -> Path:
+    if not Path(path).is_file():
+        raise UserError(f"{path}: there is no such file ({purpose}).")
+    return Path(path)
+
+
+def open_fulltexts(source: str | Path) -> Table:
+    """The table of full texts of a file or folder, searched deep; a prepared corpus is refused."""
+    if (Path(source) / "corpus.json").is_file():
+        raise UserError(
+            f"{source} is a corpus that prepare made, not full texts. Give it to fit and show as "
+            "--data.corpus; prepare takes the files it was made of."
+        )
+    return Table(
+        source,
+        "full texts",
+        readers=FULLTEXT_READERS,
+        needed=("text", "title", "abstract"),
+        record_keys=FIELDS,
+        deep=True,
+    )
+
+
+def _specter_metadata(source: Path, format: Format) -> Path | None:
+    """The metadata.json of a folder in SPECTER's own format; None for any other input."""
+    seen = (source / "data.json").is_file() and (source / "metadata.json").is_file()
+    if format == "specter" or (format == "auto" and seen):
+        return source / "metadata.json" if source.is_dir() else source
+    return None
+
+
+def _specter_lists(metadata: Path, data: Path) -> dict[Split, Path]:
+    """The files of query ids beside SPECTER's metadata.json."""
+    for path in (metadata, data):
+        if not path.is_file():
+            raise UserError(
+                f"{path}: there is no such file. SPECTER's format is data.json and "
+                "metadata.json, with train.txt, val.txt and test.txt beside them."
+            )
+    beside: dict[Split, Path] = {
+        split: metadata.parent / name for split, name in SPECTER_LISTS.items()
+    }
+    lists: dict[Split, Path] = {s: path for s, path in beside.items() if path.is_file()}
+    if not lists:
+        raise UserError(
+            f"{metadata.parent} has no train.txt, val.txt or test.txt, which say which "
+            "queries of data.json to train on. Write one query id a line."
+        )
+    return lists
 
 
 @dataclass(kw_only=True)

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from sciembed_train.corpus.audit import Audit, BadRow, checked_rows
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.sql_engine import Engine
+from sciembed_train.corpus.store.corpus_files import ParquetRows
 from sciembed_train.corpus.store.token_store import has_text
-from sciembed_train.corpus.validation import Paper, read_paper, repeated_id
+from sciembed_train.corpus.validation import read_paper, repeated_id
 from sciembed_train.errors import UserError
 from sciembed_train.progress import Stage
 
@@ -57,7 +58,7 @@ def write_papers(
     usable = bytearray()
     abstracts = 0
     rows = ((n, row if isinstance(row, BadRow) else read_paper(row)) for n, row in table.rows())
-    with _Writer(unsorted) as writer:
+    with ParquetRows(unsorted, _columns(), ROWS) as writer:
         for place, paper in checked_rows(rows, table.where, audit, stage):
             before = first_seen.setdefault(paper.paper_id, len(first_seen))
             if before != len(places):
@@ -70,7 +71,9 @@ def write_papers(
             abstracts += bool(paper.abstract)
             if not readable:
                 audit.drop("no title and no abstract: takes part in nothing", table.where(place))
-            writer.add(paper)
+            whole = isinstance(paper.abstract, str)
+            abstract = (paper.abstract, None) if whole else (None, paper.abstract)
+            writer.add(len(places) - 1, paper.paper_id, paper.title, *abstract)
     audit.kept = len(first_seen)
     if first_seen and not abstracts:
         audit.notes.append(
@@ -96,78 +99,27 @@ def write_papers(
     )
 
 
-def _schema() -> Any:
+def _columns() -> dict[str, Any]:
     import pyarrow as pa
 
-    return pa.schema(
-        [
-            ("paper", pa.int32()),
-            ("paper_id", pa.string()),
-            ("title", pa.string()),
-            ("abstract", pa.string()),  # null where the abstract came as sentences
-            ("sentences", pa.list_(pa.string())),
-        ]
-    )
-
-
-class _Writer:
-    """Writes papers in the order of the input, thousands at a time."""
-
-    def __init__(self, path: Path) -> None:
-        import pyarrow.parquet as pq
-
-        self.schema = _schema()
-        self.file = pq.ParquetWriter(path, self.schema, compression="zstd")
-        self.rows: list[dict[str, Any]] = []
-        self.count = 0
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._flush()
-        self.file.close()
-
-    def add(self, paper: Paper) -> None:
-        whole = isinstance(paper.abstract, str)
-        self.rows.append(
-            {
-                "paper": self.count,
-                "paper_id": paper.paper_id,
-                "title": paper.title,
-                "abstract": paper.abstract if whole else None,
-                "sentences": None if whole else list(paper.abstract),
-            }
-        )
-        self.count += 1
-        if len(self.rows) >= ROWS:
-            self._flush()
-
-    def _flush(self) -> None:
-        import pyarrow as pa
-
-        if self.rows:
-            self.file.write_batch(pa.RecordBatch.from_pylist(self.rows, schema=self.schema))
-        self.rows = []
+    text = pa.string()
+    columns = {"paper": pa.int32(), "paper_id": text, "title": text, "abstract": text}
+    return columns | {"sentences": pa.list_(text)}  # of an abstract that came as sentences
 
 
 def _write_sorted(unsorted: Path, to: Path, engine: Engine, ids: Sequence[str]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    schema = _schema()
+    columns = _columns()
     done = 0
-    columns = ", ".join(schema.names[1:])
-    with pq.ParquetWriter(to, schema, compression="zstd") as writer:
-        sql = f"SELECT {columns} FROM source ORDER BY paper_id"
+    texts = ", ".join([*columns][1:])
+    with ParquetRows(to, columns) as writer:
+        sql = f"SELECT {texts} FROM source ORDER BY paper_id"
         for batch in engine.batches(sql, unsorted, ROWS):
             batch_ids = batch.column("paper_id").to_pylist()
-            if batch_ids != ids[done : done + len(batch_ids)]:
+            stop = done + len(batch_ids)
+            if batch_ids != ids[done:stop]:
                 raise RuntimeError("the database sorted the paper ids otherwise than Python")
-            key = pa.array(np.arange(done, done + len(batch_ids), dtype=np.int32))
-            arrays = [key, *(batch.column(name) for name in schema.names[1:])]
-            rows = pa.RecordBatch.from_arrays(arrays, names=schema.names).cast(schema)
-            writer.write_batch(rows)
-            done += len(batch_ids)
+            key = np.arange(done, stop, dtype=np.int32)
+            writer.write(key, *(batch.column(c).cast(columns[c]) for c in [*columns][1:]))
+            done = stop
     if done != len(ids):
         raise RuntimeError(f"the database gave {done} of {len(ids)} papers back")

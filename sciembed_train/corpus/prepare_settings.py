@@ -1,4 +1,4 @@
-"""What `prepare` is asked for, and the inputs it opens for that."""
+"""What `prepare` is asked for."""
 
 from __future__ import annotations
 
@@ -7,27 +7,17 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from sciembed_train.corpus.fulltext.documents import open_fulltexts
 from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
 from sciembed_train.corpus.mining.triplet_mining import TripletMining
-from sciembed_train.corpus.readers.files import sha256
-from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.sql_engine import read_size
-from sciembed_train.corpus.store.corpus_files import CORPUS_VERSION, Split
-from sciembed_train.corpus.tasks.task_list import TaskList, read_tasks
-from sciembed_train.corpus.tasks.task_sources import Records, open_records, source_files
-from sciembed_train.corpus.tasks.task_types import TaskBuilding, TaskSplit, task_fingerprint
+from sciembed_train.corpus.tasks.task_types import TaskBuilding
 from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import InputFormat
 
 Format = Literal["auto", "plain", "specter", "s2orc", "unarxive"]
 FORMATS: tuple[Format, ...] = get_args(Format)
-FULLTEXTS_VERSION = 1  # of how full texts are read; another one makes a corpus anew
-COCITATIONS_VERSION = 3  # of how co-cited pairs are mined, likewise
-TASKS_VERSION = 1  # of how tasks are read and drawn from, likewise
 # Kinds of files that a corpus is made from.
 RAW = ("papers", "citations", "pairs", "fulltexts", "contexts", "cocitations", "tasks")
-SPECTER_LISTS: dict[Split, str] = {"train": "train.txt", "dev": "val.txt", "test": "test.txt"}
 
 
 @dataclass(frozen=True)
@@ -96,12 +86,10 @@ class CorpusSettings:
                 raise UserError(f"{name} must be 0 or more and below 1; got {getattr(self, name)}.")
         if self.dev_share + self.test_share >= 1:
             raise UserError("dev_share and test_share together leave no paper for training.")
-        if self.seed < 0:
-            raise UserError(f"seed must be 0 or more; got {self.seed}.")
-        if self.max_bad_rows < 0:
-            raise UserError(f"max_bad_rows must be 0 or more; got {self.max_bad_rows}.")
-        if self.threads is not None and self.threads < 1:
-            raise UserError(f"threads must be 1 or more; got {self.threads}.")
+        for name, least in (("seed", 0), ("max_bad_rows", 0), ("threads", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"{name} must be {least} or more; got {value}.")
         if self.format not in FORMATS:
             raise UserError(f"format is {self.format!r}; it is one of {', '.join(FORMATS)}.")
         read_size(self.memory)
@@ -196,131 +184,3 @@ class PrepareSettings(CorpusSettings):
                 "Tokens of sentences (--sentence-tokens, or a recipe whose encoder's pooling is "
                 "sentences) are made of papers by a tokenizer: give --papers and --tokenizer."
             )
-
-
-@dataclass
-class Inputs:
-    """The opened inputs, and what they and the settings are known by."""
-
-    papers: Table | None
-    citations: Table | None
-    pairs: Table | None
-    fulltexts: Table | None
-    contexts: Table | None
-    cocitations: Table | None
-    data: Path | None  # SPECTER's data.json
-    lists: dict[Split, Path]  # files of query ids
-    tasks: TaskList | None
-    records: list[dict[TaskSplit, Records]]  # of each task
-    identity: dict[str, Any]
-
-
-def open_inputs(settings: PrepareSettings) -> Inputs:
-    """Open every input, so that a mistyped name is told before anything is read.
-
-    Raises:
-        UserError: there is no such file, or it cannot be read.
-    """
-    lists: dict[Split, Path] = {}
-    papers = citations = data = None
-    specter = False
-    if settings.papers is not None:
-        metadata = _specter_metadata(Path(settings.papers), settings.format)
-        specter = metadata is not None
-        if metadata is not None:
-            data = Path(settings.citations or metadata.parent / "data.json")
-            lists = _specter_lists(metadata, data)
-            papers = Table(metadata, "papers")
-        else:
-            papers = Table(settings.papers, "papers")
-            citations = Table(settings.citations, "citations") if settings.citations else None
-    given: dict[Split, str | Path | None] = {"dev": settings.dev_ids, "test": settings.test_ids}
-    for split, path in given.items():
-        if path is not None:
-            lists[split] = Path(path)
-            if not lists[split].is_file():
-                raise UserError(f"{path}: there is no such file (ids of {split} queries).")
-    pairs = Table(settings.pairs, "triplets") if settings.pairs else None
-    fulltexts = open_fulltexts(settings.fulltexts) if settings.fulltexts else None
-    contexts = cocitations = None
-    if settings.contexts is not None:
-        contexts = Table(settings.contexts, "contexts", needed=("cited_ids",))
-    if settings.cocitations is not None:
-        cocitations = Table(settings.cocitations, "co-citations", needed=("paper_a",))
-    if specter and settings.mines_cocitations:
-        raise UserError(
-            f"{settings.papers} is in SPECTER's own format, from which no co-cited pairs are "
-            "mined. Give its metadata.json as --papers with --format plain."
-        )
-    tasks = read_tasks(settings.tasks) if settings.tasks is not None else None
-    records = [open_records(task) for task in tasks.tasks] if tasks is not None else []
-    tables = {"papers": papers, "citations": citations, "pairs": pairs, "fulltexts": fulltexts}
-    tables |= {"contexts": contexts, "cocitations": cocitations}
-    sources = {name: table.checksums() for name, table in tables.items() if table is not None}
-    files = {f"{split} ids": path for split, path in lists.items()}
-    if data is not None:
-        files["relations"] = data
-    if settings.exclude_ids is not None:
-        files["excluded ids"] = Path(settings.exclude_ids)
-        if not files["excluded ids"].is_file():
-            raise UserError(f"{settings.exclude_ids}: there is no such file (ids left out).")
-    for name, path in files.items():
-        sources[name] = [{"name": path.name, "sha256": sha256(path), "bytes": path.stat().st_size}]
-    if tasks is not None:
-        sources["tasks"] = [
-            file
-            for task, parts in zip(tasks.tasks, records, strict=True)
-            for file in source_files(parts, task.name)
-        ]
-    identity = {
-        "version": CORPUS_VERSION,
-        "sources": sources,
-        "format": "specter" if specter else "plain",
-        "triplets": dataclasses.asdict(settings.triplets),
-        "dev_share": settings.dev_share,
-        "test_share": settings.test_share,
-        "seed": settings.seed,
-    }
-    # Corpora that were made before there were full texts are still known by what they were.
-    if fulltexts is not None:
-        input_format = settings.format if settings.format in ("s2orc", "unarxive") else "any"
-        identity["fulltexts"] = {"version": FULLTEXTS_VERSION, "format": input_format}
-    if settings.mines_cocitations:
-        mining = dataclasses.asdict(settings.cocitation_mining)
-        identity["cocitations"] = {"version": COCITATIONS_VERSION, **mining}
-    if tasks is not None:
-        identity["tasks"] = {
-            "version": TASKS_VERSION,
-            "said": task_fingerprint(tasks.tasks),
-            **dataclasses.asdict(settings.task_building),
-        }
-    opened = papers, citations, pairs, fulltexts, contexts, cocitations
-    return Inputs(*opened, data, lists, tasks, records, identity)
-
-
-def _specter_metadata(source: Path, format: Format) -> Path | None:
-    """The metadata.json of a folder in SPECTER's own format; None for any other input."""
-    seen = (source / "data.json").is_file() and (source / "metadata.json").is_file()
-    if format == "specter" or (format == "auto" and seen):
-        return source / "metadata.json" if source.is_dir() else source
-    return None
-
-
-def _specter_lists(metadata: Path, data: Path) -> dict[Split, Path]:
-    """The files of query ids beside SPECTER's metadata.json."""
-    for path in (metadata, data):
-        if not path.is_file():
-            raise UserError(
-                f"{path}: there is no such file. SPECTER's format is data.json and "
-                "metadata.json, with train.txt, val.txt and test.txt beside them."
-            )
-    beside: dict[Split, Path] = {
-        split: metadata.parent / name for split, name in SPECTER_LISTS.items()
-    }
-    lists: dict[Split, Path] = {s: path for s, path in beside.items() if path.is_file()}
-    if not lists:
-        raise UserError(
-            f"{metadata.parent} has no train.txt, val.txt or test.txt, which say which "
-            "queries of data.json to train on. Write one query id a line."
-        )
-    return lists

@@ -8,12 +8,13 @@ in ``.sql`` files, each after a line ``-- name: NAME``; ``$word`` stands for an 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from string import Template
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from sciembed_train.errors import UserError
@@ -52,6 +53,7 @@ class Engine:
                 "prepare needs the package duckdb, which is not installed: "
                 "pip install 'sciembed_train[prepare]'."
             ) from error
+        self._folder = folder
         spill = folder / "spill"
         spill.mkdir(exist_ok=True)
         config: dict[str, Any] = {
@@ -70,10 +72,21 @@ class Engine:
         self._connection.close()
 
     def load(self, table: str, parquet: Path) -> None:
-        """Read a Parquet file into a table."""
+        """Read a Parquet file into a table, in the place of one of that name."""
+        self.drop(table)
         self._connection.execute(
             f"CREATE TABLE {table} AS SELECT * FROM read_parquet(?)", [str(parquet)]
         )
+
+    def load_columns(self, table: str, columns: Mapping[str, NDArray[Any]]) -> None:
+        """Columns as a table, through a Parquet file, which every engine reads."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path = self._folder / f"{table}.parquet"
+        pq.write_table(pa.table({k: np.ascontiguousarray(v) for k, v in columns.items()}), path)
+        self.load(table, path)
+        path.unlink()
 
     def run(self, sql: str, **values: int) -> None:
         """Run a statement with ``$word`` replaced."""

@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from sciembed_train.corpus.build_job import BuildJob
-from sciembed_train.corpus.prepare_settings import PrepareSettings, open_inputs
+from sciembed_train.corpus.build_job import BuildJob, open_inputs
+from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.progress import Progress
 
 

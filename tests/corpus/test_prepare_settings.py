@@ -3,8 +3,9 @@ import json
 import pytest
 
 from sciembed_train.corpus.build import prepare
+from sciembed_train.corpus.build_job import open_inputs
 from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
-from sciembed_train.corpus.prepare_settings import PrepareSettings, open_inputs
+from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.errors import UserError
 from tests.helpers.cocitation_files import (
     write_contexts,

@@ -18,17 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciembed_train.corpus.audit import Audit, BadRow, checked_rows, in_brackets, list_reasons
-from sciembed_train.corpus.fulltext.fulltext_records import FIELDS, Shape, read_fulltext
-from sciembed_train.corpus.readers.registry import FULLTEXT_READERS
+from sciembed_train.corpus.build_job import BuildJob
+from sciembed_train.corpus.fulltext.fulltext_records import Shape, read_fulltext
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.splits import assign_splits
-from sciembed_train.corpus.store.corpus_files import SPLITS, Split, save_documents
+from sciembed_train.corpus.store.corpus_files import SPLITS, ParquetRows, Split, save_documents
 from sciembed_train.corpus.validation import is_unicode, not_unicode, read_id, repeated_id
 from sciembed_train.errors import UserError
-from sciembed_train.progress import Stage
 
 GROUP_CHARACTERS = 2**23  # of a row group: what is held at once when texts are written and read
-GROUP_DOCUMENTS = 4096
 PART = 2**20
 # More characters than this without white space are no text in any script.
 LONGEST_RUN = 2**20
@@ -40,44 +38,8 @@ EMPTY = "empty"
 REPEATED = "a text given before"
 
 
-def open_fulltexts(source: str | Path) -> Table:
-    """The table of full texts of a file or folder, searched deep; a prepared corpus is refused."""
-    if (Path(source) / "corpus.json").is_file():
-        raise UserError(
-            f"{source} is a corpus that prepare made, not full texts. Give it to fit and show as "
-            "--data.corpus; prepare takes the files it was made of."
-        )
-    return Table(
-        source,
-        "full texts",
-        readers=FULLTEXT_READERS,
-        needed=("text", "title", "abstract"),
-        record_keys=FIELDS,
-        deep=True,
-    )
-
-
-def write_documents(
-    table: Table,
-    folder: Path,
-    seed: int,
-    shares: tuple[float, float],
-    lists: Mapping[Split, set[str]],
-    audit: Audit,
-    stage: Stage,
-    shape: Shape | None = None,
-) -> tuple[dict[str, Any], dict[Split, set[str]]]:
+def write_documents(job: BuildJob) -> tuple[dict[str, Any], dict[Split, set[str]]]:
     """Check every record, write ``documents.parquet`` and ``documents/<split>.npy``.
-
-    Args:
-        table: the full texts.
-        folder: the corpus that is being written.
-        seed: of the split.
-        shares: of the documents held out for dev and for test.
-        lists: ids of a split, in place of a share.
-        audit: the account of the records.
-        stage: reports the number of records.
-        shape: the only kind of records that is accepted; None for any.
 
     Returns:
         Counts for ``corpus.json``, and the ids of the lists that name no document.
@@ -85,10 +47,13 @@ def write_documents(
     Raises:
         UserError: more rows are malformed than allowed, or no document is left to train on.
     """
+    table, settings, audit = job.inputs.fulltexts, job.settings, job.audit("fulltexts")
+    assert table is not None
+    shape = settings.format if settings.format in ("s2orc", "unarxive") else None
     seen: dict[str, int] = {}
     places = array("q")
     texts: set[bytes] = set()
-    with _Writer(folder / "documents.parquet", seed, shares, lists) as writer:
+    with job.progress.stage("fulltexts") as stage, _Writer(job) as writer:
         rows = (
             (place, row if isinstance(row, BadRow) else _read(row, table, place, shape))
             for place, row in table.rows()
@@ -111,14 +76,16 @@ def write_documents(
                 audit.drop(REPEATED, table.where(place))
                 continue
             texts.add(digest)
-            writer.add(name if name is not None else table.name(place), text)
-    audit.kept = len(writer)
+            writer.add(writer.count, name if name is not None else table.name(place), text)
+    audit.kept = writer.count
     if table.ignored_files:
         audit.notes.append(
             f"{table.source}: files that were not read, because their ending says no format of "
             f"full texts: {table.ignored_files:,}."
         )
-    return _save(table, folder, writer, audit), writer.unknown
+    counts = _save(table, job.folder, writer, audit)
+    job.report["fulltexts"] = audit.as_dict()
+    return counts, writer.unknown
 
 
 def _read(
@@ -177,94 +144,68 @@ def collapse(text: str) -> str | BadRow:
 
 
 def _save(table: Table, folder: Path, writer: _Writer, audit: Audit) -> dict[str, Any]:
-    if not len(writer):
+    if not writer.count:
         why = in_brackets(list_reasons(audit.dropped, places=True))
         raise UserError(
             f"{table.source}: there is no document with a text among {audit.rows:,} rows{why}. "
             "There is nothing to read."
         )
     by_split = {}
-    split = writer.split()
+    split = np.concatenate(writer.splits)
     for number, name in enumerate(SPLITS):
         chosen = np.flatnonzero(split == number).astype(np.int32)
         save_documents(folder, name, chosen)
         by_split[name] = len(chosen)
     if not by_split["train"]:
         raise UserError(
-            f"{table.source}: all {len(writer):,} documents are held out (dev {by_split['dev']:,}, "
-            f"test {by_split['test']:,}), none is left to train on. Lower --dev-share and "
-            "--test-share, or give more documents."
+            f"{table.source}: all {writer.count:,} documents are held out (dev "
+            f"{by_split['dev']:,}, test {by_split['test']:,}), none is left to train on. "
+            "Lower --dev-share and --test-share, or give more documents."
         )
     return {
-        "documents": len(writer),
+        "documents": writer.count,
         "documents_by_split": by_split,
         "document_characters": writer.characters,
     }
 
 
-class _Writer:
+class _Writer(ParquetRows):
     """Writes documents in the order of the input, and assigns the split of each."""
 
-    def __init__(
-        self, path: Path, seed: int, shares: tuple[float, float], lists: Mapping[Split, set[str]]
-    ) -> None:
+    def __init__(self, job: BuildJob) -> None:
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
-        self.schema = pa.schema(
-            [("document", pa.int32()), ("document_id", pa.string()), ("text", pa.string())]
-        )
+        columns = {"document": pa.int32(), "document_id": pa.string(), "text": pa.string()}
         # Texts are long and distinct: a dictionary, or the minimum and maximum of a group,
         # would only repeat them.
-        self.file = pq.ParquetWriter(
-            path, self.schema, compression="zstd", use_dictionary=False, write_statistics=False
-        )
-        self.seed, self.shares, self.lists = seed, shares, lists
-        self.unknown: dict[Split, set[str]] = {name: set(ids) for name, ids in lists.items()}
-        self.ids: list[str] = []
-        self.texts: list[str] = []
-        self.size = self.characters = 0
+        options = {"use_dictionary": False, "write_statistics": False}
+        super().__init__(job.folder / "documents.parquet", columns, **options)
+        self.settings, self.lists = job.settings, job.lists
+        self.unknown: dict[Split, set[str]] = {name: set(ids) for name, ids in job.lists.items()}
+        self.count = self.size = self.characters = 0
         self.splits: list[NDArray[np.int8]] = []
-        self.count = 0
 
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            self._flush()
-        self.file.close()
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
         import pyarrow as pa
 
         pa.default_memory_pool().release_unused()
 
-    def __len__(self) -> int:
-        return self.count
-
-    def add(self, name: str, text: str) -> None:
+    def add(self, number: int, name: str, text: str) -> None:
         """Write the next document."""
-        self.ids.append(name)
-        self.texts.append(text)
-        self.size += len(text)
         self.count += 1
-        if self.size >= GROUP_CHARACTERS or len(self.texts) >= GROUP_DOCUMENTS:
-            self._flush()
+        self.size += len(text)
+        super().add(number, name, text)
+        if self.size >= GROUP_CHARACTERS:
+            self.flush()
 
-    def split(self) -> NDArray[np.int8]:
-        """The split of every document written."""
-        return np.concatenate(self.splits)
-
-    def _flush(self) -> None:
-        import pyarrow as pa
-
-        if not self.texts:
-            return
-        first = self.count - len(self.texts)
-        columns = [np.arange(first, self.count, dtype=np.int32), self.ids, self.texts]
-        arrays = [pa.array(c, t) for c, t in zip(columns, self.schema.types, strict=True)]
-        self.file.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self.schema))
-        self.splits.append(assign_splits(self.ids, self.seed, *self.shares, self.lists))
-        for ids in self.unknown.values():
-            ids.difference_update(self.ids)
+    def flush(self) -> None:
+        """Write a row group, and assign the splits of its documents."""
+        ids = [name for _, name, _ in self.rows]
+        shares = self.settings.dev_share, self.settings.test_share
+        self.splits.append(assign_splits(ids, self.settings.seed, *shares, self.lists))
+        for unknown in self.unknown.values():
+            unknown.difference_update(ids)
         self.characters += self.size
-        self.ids, self.texts, self.size = [], [], 0
+        self.size = 0
+        super().flush()

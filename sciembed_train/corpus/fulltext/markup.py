@@ -101,39 +101,9 @@ SYMBOLS = {
     **{"Im": "Im", "over": "/", "neg": "¬", "models": "⊨", "vdash": "⊢", "mod": "mod"},
     **{"bmod": "mod", "coloneqq": ":=", "AA": "Å", "angstrom": "Å", "S": "§"},
 }
-FUNCTIONS = frozenset(
-    (
-        "arccos",
-        "arcsin",
-        "arctan",
-        "arg",
-        "cos",
-        "cosh",
-        "cot",
-        "coth",
-        "csc",
-        "det",
-        "dim",
-        "exp",
-        "gcd",
-        "hom",
-        "inf",
-        "ker",
-        "lim",
-        "liminf",
-        "limsup",
-        "ln",
-        "log",
-        "max",
-        "min",
-        "Pr",
-        "sec",
-        "sin",
-        "sinh",
-        "sup",
-        "tan",
-        "tanh",
-    )
+FUNCTIONS = re.compile(
+    "arc(cos|sin|tan)|arg|(cos|cot|sin|tan)h?|csc|det|dim|exp|gcd|hom|inf|ker|lim(inf|sup)?|ln|log|"
+    "max|min|Pr|sec|sup"
 )
 _COMMAND = re.compile(r"\\([A-Za-z]+)\*?|\\(.)", re.DOTALL)
 _GONE = re.compile(r"\\(?:begin|end|label|tag|ref|eqref|hspace|vspace|color)\*?\s*\{[^{}]*\}")
@@ -168,7 +138,7 @@ def plain_formula(latex: str) -> str:
 def _symbol(name: str) -> str:
     if name in SYMBOLS:
         return f" {SYMBOLS[name]} ".replace("{", "\x01").replace("}", "\x02")
-    if name in FUNCTIONS:
+    if FUNCTIONS.fullmatch(name):
         return f" {name} "
     letter = name.removeprefix("var").replace("ambda", "amda")  # Unicode's own spelling
     size = "CAPITAL" if letter[:1].isupper() else "SMALL"

@@ -64,7 +64,7 @@ def build_cocitations(job: PaperJob) -> dict[str, Any]:
     excluded = read_id_list(Path(settings.exclude_ids)) if settings.exclude_ids else set()
     abstracts = (p["abstract"] for p in read_papers(job.folder / "papers.parquet"))
     why = usable_papers(job.papers, excluded, mining, abstracts)
-    miner = CocitationMiner(job.engine, job.work, mining, settings.seed)
+    miner = CocitationMiner(job.engine, mining, settings.seed)
     contexts = _read_contexts(job, why, excluded)
     if contexts is not None:
         miner.add_contexts(contexts.groups.mentions, contexts.groups.members)

@@ -16,7 +16,7 @@ from sciembed_train.corpus.mining.pair_files import (
     write_citing_sentences,
     write_pairs,
 )
-from sciembed_train.corpus.mining.sentence_pair_mining import SentenceMiner
+from sciembed_train.corpus.mining.sentence_pair_mining import SQL, SentenceMiner
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.store.corpus_files import SENTENCE_PAIRS, SPLITS, ArrayWriter
 from sciembed_train.errors import UserError
@@ -38,21 +38,21 @@ def build_sentence_pairs(job: PaperJob, sentences: ContextGroups, table: Table) 
         UserError: no training pair is left.
     """
     mining = job.settings.cocitation_mining
-    miner = SentenceMiner(job.engine, job.work, mining, job.settings.seed)
+    miner = SentenceMiner(job.engine, mining, job.settings.seed)
     folder = job.folder / SENTENCE_PAIRS
     folder.mkdir()
     with job.progress.stage("sentence pairs", unit="pairs") as stage:
-        miner.mine(sentences.mentions, sentences.members, job.split)
+        miner.mine_sentences(sentences.mentions, sentences.members, job.split)
         sizes = dict(zip(SPLITS, miner.by_split(), strict=True))
         writers = [SentencePairWriter(folder, name, size) for name, size in sizes.items()]
-        write_pairs(miner.pairs(), writers, stage.reach)
+        write_pairs(miner.sentence_pairs(), writers, stage.reach)
         _save_papers(folder, miner)
         batches = job.engine.batches(SENTENCES, sentences.texts)
         path = folder / "sentences.parquet"
         write_citing_sentences(path, "sentence", batches, job.papers, table, with_split=True)
     counts = {"sentence_pairs": sizes, "citing_sentences": miner.number("numbered")}
     audit = sentences.audit
-    for reason, (count, places) in miner.left_out().items():
+    for reason, (count, places) in miner.repeated().items():
         audit.drop_many(reason, count, map(table.where, places))
     audit.kept = counts["citing_sentences"]
     job.report[SENTENCE_REPORT] = audit.as_dict()
@@ -64,7 +64,7 @@ def build_sentence_pairs(job: PaperJob, sentences: ContextGroups, table: Table) 
 
 def _save_papers(folder: Path, miner: SentenceMiner) -> None:
     """Write the papers that each sentence's text cites, end to end, and where each one's begin."""
-    papers = ArrayWriter(folder / "papers.npy", "<i4", (miner.number_of_cites(),))
+    papers = ArrayWriter(folder / "papers.npy", "<i4", (miner.number(f"({SQL['cites']})"),))
     offsets = np.zeros(miner.number("numbered") + 1, np.int64)
     for sentences, cited in miner.cites():
         papers.add(cited)
@@ -82,13 +82,15 @@ def _explain(
     facts: dict[str, Any] = {
         "pairs": dict(sizes),
         "of sentences that cite the same": settings.sentence_pairs,
-        f"{settings.sentence_pairs}s that two sentences or more cite": miner.lists(),
+        f"{settings.sentence_pairs}s that two sentences or more cite": miner.engine.number(
+            "SELECT COUNT(DISTINCT list) FROM kept"
+        ),
         "sentences by papers cited": {str(n): k for n, k in sorted(sentences.sizes.items())},
         "cited papers left out of sentences": {
             reason: dropped.as_dict() for reason, dropped in sentences.removed.items()
         },
     }
-    lists, pairs = miner.cut()
+    lists, pairs = miner.cut()["contexts"]
     if lists:
         facts[f"lists with more than {settings.max_pairs:,} pairs"] = lists
         facts["pairs of such lists not taken"] = pairs

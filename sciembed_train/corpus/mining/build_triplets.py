@@ -58,7 +58,6 @@ def _triplets(job: PaperJob, citations: NDArray[np.int32] | None, memory: int) -
     with job.progress.stage("triplets", unit="shards") as stage:
         return mine_triplets(
             job.engine,
-            job.work,
             citations,
             job.papers.usable,
             job.split,

@@ -20,11 +20,11 @@ Shapes: ``P`` papers, ``E`` citations, ``N`` pairs, ``K`` known pairs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,12 +39,6 @@ ROWS = 1 << 16
 # The steps from contexts to lists, and from lists to the pairs on their rings.
 LISTS = ("different", "novel", "single", "kept")
 RING = ("placed", "met")
-REPEATED = (
-    "given before",
-    "differs from another context of its group in digits alone",
-    "another context of its group in the same citing paper (one_per_citing)",
-    "its group has too few contexts (min_contexts)",
-)
 
 
 @dataclass(frozen=True)
@@ -69,17 +63,19 @@ class Pairs:
 class CocitationMiner:
     """Mines pairs, known pairs and contexts as tables of the database.
 
-    Args:
-        engine: runs the SQL.
-        work: a folder for the tables that it loads.
-        settings: the rules.
-        seed: of the choice of pairs from long lists.
+    ``reasons`` say why each step of `LISTS` leaves out contexts.
     """
 
-    def __init__(self, engine: Engine, work: Path, settings: CocitationMining, seed: int) -> None:
-        self.engine, self.work, self.settings = engine, work, settings
-        drawn = list(constants(seed, 4).values())
-        self.fixed = {f"c{i}": value for i, value in enumerate(drawn)} | {
+    reasons: ClassVar = (
+        "given before",
+        "differs from another context of its group in digits alone",
+        "another context of its group in the same citing paper (one_per_citing)",
+        "its group has too few contexts (min_contexts)",
+    )
+
+    def __init__(self, engine: Engine, settings: CocitationMining, seed: int) -> None:
+        self.engine, self.settings = engine, settings
+        self.fixed = constants(seed, 4) | {
             "p": PRIME,
             "one_per_citing": int(settings.one_per_citing),
             "min_contexts": settings.min_contexts,
@@ -98,33 +94,25 @@ class CocitationMiner:
     def add_contexts(self, mentions: Path, members: Path) -> None:
         """Add contexts and their groups from the files of `write_context_groups`."""
         for table, path in (("mentions", mentions), ("members", members)):
-            self._insert(table, path)
+            self.engine.load("incoming", path)
+            self._insert(table)
+            path.unlink()
 
     def add_references(self, citations: NDArray[np.int32], usable: NDArray[np.bool_]) -> None:
         """Add the usable papers that each paper cites; ``citations`` ``[E, 2]`` ascending."""
         chosen = citations[usable[citations[:, 1]]]
         lists = -1 - chosen[:, 0].astype(np.int64)
-        self._insert_columns("members", {"list": lists, "paper": chosen[:, 1]})
+        self.engine.load_columns("incoming", {"list": lists, "paper": chosen[:, 1]})
+        self._insert("members")
 
     def add_pairs(self, rows: NDArray[np.int32], counts: NDArray[np.int32]) -> None:
         """Add distinct pairs ``[N, 2]``, a < b, and their counts ``[N]``."""
-        columns = {"a": rows[:, 0], "b": rows[:, 1], "count": counts}
-        self._insert_columns("counted_pairs", columns)
+        self.engine.load_columns("incoming", {"a": rows[:, 0], "b": rows[:, 1], "count": counts})
+        self._insert("counted_pairs")
 
-    def _insert_columns(self, table: str, columns: dict[str, NDArray[Any]]) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        path = self.work / f"{table}_incoming.parquet"
-        pq.write_table(pa.table({k: np.ascontiguousarray(v) for k, v in columns.items()}), path)
-        self._insert(table, path)
-
-    def _insert(self, table: str, path: Path) -> None:
-        self.engine.drop("incoming")
-        self.engine.load("incoming", path)
+    def _insert(self, table: str) -> None:
         self.engine.run(f"INSERT INTO {table} SELECT * FROM incoming")
         self.engine.drop("incoming")
-        path.unlink()
 
     def mine(self, split: NDArray[np.int8]) -> None:
         """Fill the tables of pairs; ``split`` ``[P]`` is that of each paper."""
@@ -134,28 +122,33 @@ class CocitationMiner:
     def prepare(self, split: NDArray[np.int8]) -> None:
         """Load what the steps need beside the contexts; ``split`` ``[P]`` is of each paper."""
         steps = np.arange(1, isqrt(self.settings.max_pairs) + 3, dtype=np.int64)
-        self._replace("steps", {"n": steps})
+        self.engine.load_columns("steps", {"n": steps})
         papers = np.arange(len(split), dtype=np.int32)
-        self._replace("splits", {"paper": papers, "split": split.astype(np.int32)})
+        self.engine.load_columns("splits", {"paper": papers, "split": split.astype(np.int32)})
 
     def make(self, *steps: str) -> None:
         """Make the tables of some steps, one after the other."""
         for name in steps:
             self.engine.create(name, SQL[name], **self.fixed)
 
-    def _replace(self, table: str, columns: dict[str, NDArray[Any]]) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        path = self.work / f"{table}.parquet"
-        pq.write_table(pa.table(columns), path)
-        self.engine.drop(table)
-        self.engine.load(table, path)
-        path.unlink()
-
     def repeated(self) -> dict[str, tuple[int, list[int]]]:
-        """Contexts left out as repeated; see `left_out`."""
-        return left_out(self.engine, REPEATED)
+        """Contexts left out by `LISTS`: by reason their number and the places of the first 20."""
+        counts = {}
+        before = "mentions"
+        for table, reason in zip(LISTS, self.reasons, strict=True):
+            sql = (
+                f"FROM (SELECT DISTINCT mention FROM {before}) m "
+                f"LEFT JOIN (SELECT DISTINCT mention FROM {table}) t ON t.mention = m.mention "
+                "WHERE t.mention IS NULL"
+            )
+            first = self.engine.columns(
+                f"SELECT DISTINCT o.mention, o.place FROM (SELECT m.mention {sql} ORDER BY "
+                "m.mention LIMIT 20) x JOIN mentions o ON o.mention = x.mention ORDER BY o.mention"
+            )
+            if count := self.engine.number(f"SELECT COUNT(*) {sql}"):
+                counts[reason] = count, first["place"].tolist()
+            before = table
+        return counts
 
     def cut(self) -> dict[str, tuple[int, int]]:
         """Lists with more than ``max_pairs`` pairs, and their pairs not taken, by kind of list."""
@@ -166,8 +159,8 @@ class CocitationMiner:
         return cut
 
     def number(self, table: str, condition: str = "1 = 1") -> int:
-        """How many rows a table has."""
-        return self.engine.number(f"SELECT COUNT(*) FROM {table} WHERE {condition}")
+        """How many rows a table, or a query in brackets, has."""
+        return self.engine.number(f"SELECT COUNT(*) FROM {table} x WHERE {condition}")
 
     def by_split(self) -> list[int]:
         """Pairs of train, dev and test."""
@@ -196,32 +189,6 @@ class CocitationMiner:
         """The known pairs' keys, ascending, thousands at a time."""
         for batch in self.engine.stream("SELECT known FROM known ORDER BY known", ROWS):
             yield batch["known"].astype(np.int64)
-
-
-def left_out(engine: Engine, reasons: Sequence[str]) -> dict[str, tuple[int, list[int]]]:
-    """Contexts that a step leaves out: by reason their number and the places of the first 20.
-
-    Args:
-        engine: has made the steps of `LISTS`.
-        reasons: of each step.
-    """
-    counts = {}
-    before = "mentions"
-    for table, reason in zip(LISTS, reasons, strict=True):
-        sql = (
-            f"FROM (SELECT DISTINCT mention FROM {before}) m "
-            f"LEFT JOIN (SELECT DISTINCT mention FROM {table}) t ON t.mention = m.mention "
-            "WHERE t.mention IS NULL"
-        )
-        first = engine.columns(
-            f"SELECT DISTINCT o.mention, o.place FROM (SELECT m.mention {sql} ORDER BY m.mention "
-            "LIMIT 20) x JOIN mentions o ON o.mention = x.mention ORDER BY o.mention"
-        )
-        count = engine.number(f"SELECT COUNT(*) {sql}")
-        if count:
-            counts[reason] = count, first["place"].tolist()
-        before = table
-    return counts
 
 
 def _starts(columns: dict[str, NDArray[Any]]) -> NDArray[np.int64]:

@@ -18,32 +18,19 @@ Shapes: ``P`` papers, ``N`` pairs, ``S`` sentences, ``C`` papers cited by all of
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sciembed_train.corpus.mining.cocitation_mining import (
-    LISTS,
-    RING,
-    ROWS,
-    CocitationMiner,
-    left_out,
-)
+from sciembed_train.corpus.mining.cocitation_mining import LISTS, RING, ROWS, CocitationMiner
 from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
 from sciembed_train.corpus.sql_engine import Engine, statements
 
 SQL = statements(Path(__file__).with_suffix(".sql"))
-# Why a sentence is in no list of two or more, by the step of LISTS that leaves it out.
-LEFT_OUT = (
-    "given before",
-    "differs from another sentence that cites the same in digits alone",
-    "another sentence of the same citing paper cites the same (one_per_citing)",
-    "too few other sentences cite the same (min_contexts, and 2 in any case)",
-)
 
 
 @dataclass(frozen=True)
@@ -59,25 +46,26 @@ class SentencePairs:
     split: NDArray[np.int32]
 
 
-class SentenceMiner:
+class SentenceMiner(CocitationMiner):
     """Mines sentences and their pairs as tables of the database.
 
-    It replaces the tables of a `CocitationMiner`, which must have been read before.
-
-    Args:
-        engine: runs the SQL.
-        work: a folder for the tables that it loads.
-        settings: the rules.
-        seed: of the choice of pairs from long lists.
+    It replaces the tables of a `CocitationMiner` of papers, which must have been read before.
+    ``reasons`` say why a sentence is in no list of two or more.
     """
 
-    def __init__(self, engine: Engine, work: Path, settings: CocitationMining, seed: int) -> None:
-        self.engine, self.settings = engine, settings
-        # Of one sentence no pair is made.
-        least = dataclasses.replace(settings, min_contexts=max(2, settings.min_contexts))
-        self.steps = CocitationMiner(engine, work, least, seed)
+    reasons: ClassVar = (
+        "given before",
+        "differs from another sentence that cites the same in digits alone",
+        "another sentence of the same citing paper cites the same (one_per_citing)",
+        "too few other sentences cite the same (min_contexts, and 2 in any case)",
+    )
 
-    def mine(self, mentions: Path, members: Path, split: NDArray[np.int8]) -> None:
+    def __init__(self, engine: Engine, settings: CocitationMining, seed: int) -> None:
+        super().__init__(engine, settings, seed)
+        # Of one sentence no pair is made.
+        self.fixed["min_contexts"] = max(2, settings.min_contexts)
+
+    def mine_sentences(self, mentions: Path, members: Path, split: NDArray[np.int8]) -> None:
         """Fill the tables of sentences and pairs.
 
         Args:
@@ -86,43 +74,18 @@ class SentenceMiner:
             split: ``[P]``, that of each paper.
         """
         for table, path in (("citing", mentions), ("cited", members)):
-            self.engine.drop(table)
             self.engine.load(table, path)
             path.unlink()
-        self.steps.prepare(split)
+        self.prepare(split)
         by = "sets" if self.settings.sentence_pairs == "set" else "papers"
         self.engine.create("mentions", SQL[by])
-        self.steps.make(*LISTS)
+        self.make(*LISTS)
         for name in ("numbered", "members"):
             self.engine.create(name, SQL[name])
-        self.steps.make(*RING)
+        self.make(*RING)
         self.engine.create("pairs", SQL["pairs"])
 
-    def left_out(self) -> dict[str, tuple[int, list[int]]]:
-        """Sentences that are in no list; see `cocitation_mining.left_out`."""
-        return left_out(self.engine, LEFT_OUT)
-
-    def number(self, table: str, condition: str = "1 = 1") -> int:
-        """How many rows a table has."""
-        return self.steps.number(table, condition)
-
-    def by_split(self) -> list[int]:
-        """Pairs of train, dev and test."""
-        return self.steps.by_split()
-
-    def number_of_cites(self) -> int:
-        """How many papers the sentences' texts cite, each paper counted for each sentence."""
-        return self.engine.number(f"SELECT COUNT(*) FROM ({SQL['cites']}) x")
-
-    def lists(self) -> int:
-        """How many lists have two sentences or more."""
-        return self.engine.number("SELECT COUNT(DISTINCT list) FROM kept")
-
-    def cut(self) -> tuple[int, int]:
-        """How many lists have more than ``max_pairs`` pairs, and their pairs not taken."""
-        return self.steps.cut()["contexts"]
-
-    def pairs(self) -> Iterator[SentencePairs]:
+    def sentence_pairs(self) -> Iterator[SentencePairs]:
         """Every pair, ascending, thousands at a time."""
         for batch in self.engine.stream(SQL["ordered_pairs"], ROWS):
             rows = np.stack([batch["a"], batch["b"]], axis=1).astype(np.int32)

@@ -21,7 +21,7 @@ Shapes: ``P`` papers, ``E`` citations, ``N`` triplets.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from math import isqrt
@@ -126,7 +126,6 @@ def constants(seed: int, count: int = 10) -> dict[str, int]:
 
 def mine_triplets(
     engine: Engine,
-    work: Path,
     citations: NDArray[np.int32],
     usable: NDArray[np.bool_],
     split: NDArray[np.int8],
@@ -153,7 +152,7 @@ def mine_triplets(
     prime = next_prime(max(len(texts), 3))
     bounds = _shard_bounds(edges, len(usable), max(memory // BYTES_PER_PAIR, 1000))
     del edges
-    _load(engine, work, citations, usable, split, texts, settings)
+    _load(engine, citations, usable, split, texts, settings)
     fixed = constants(seed) | {
         "p": PRIME,
         "prime": prime,
@@ -193,17 +192,13 @@ def mine_triplets(
 
 def _load(
     engine: Engine,
-    work: Path,
     citations: NDArray[np.int32],
     usable: NDArray[np.bool_],
     split: NDArray[np.int8],
     texts: NDArray[np.int32],
     settings: TripletMining,
 ) -> None:
-    """The tables that the SQL reads, through Parquet files, which every engine reads."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    """The tables that the SQL reads."""
     plan = slot_plan(settings.per_query, settings.hard)
     names = ("positives", "hards", "slot", "hard", "positive_place", "negative_place")
     tables = {
@@ -218,10 +213,7 @@ def _load(
         "plan": dict(zip(names, plan.T, strict=True)),
     }
     for name, columns in tables.items():
-        path = work / f"{name}.parquet"
-        pq.write_table(pa.table({k: np.ascontiguousarray(v) for k, v in columns.items()}), path)
-        engine.load(name, path)
-        path.unlink()
+        engine.load_columns(name, columns)
     engine.create("edges", SQL["edges"])
     engine.drop("citations")
 
@@ -266,13 +258,8 @@ def _shard_bounds(edges: NDArray[np.int32], n_papers: int, pairs: int) -> list[t
     ).astype(np.int64)
     total = np.cumsum(reached)
     shard = (total - 1) // pairs
-    starts = np.flatnonzero(np.diff(shard, prepend=-1))
-    return list(_ranges(starts, n_papers))
-
-
-def _ranges(starts: NDArray[np.int64], end: int) -> Iterator[tuple[int, int]]:
-    edges = [0, *starts.tolist()[1:], end] if len(starts) else [0, end]
-    yield from pairwise(edges)
+    starts = np.flatnonzero(np.diff(shard, prepend=-1)).tolist()
+    return list(pairwise([0, *starts[1:], n_papers]))
 
 
 def next_prime(n: int) -> int:

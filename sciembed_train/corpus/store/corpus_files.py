@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,6 +102,60 @@ def save_queries(folder: Path, split: Split, queries: NDArray[np.int32]) -> None
     """Write a split's query papers into a corpus being written."""
     (folder / "queries").mkdir(exist_ok=True)
     np.save(folder / "queries" / f"{split}.npy", queries.astype(np.int32))
+
+
+class ParquetRows:
+    """A Parquet file written row by row, ``group`` rows at a time, or batch by batch.
+
+    Args:
+        path: the file.
+        columns: the Arrow type of each.
+        group: rows of a row group.
+        options: of `pyarrow.parquet.ParquetWriter`.
+    """
+
+    def __init__(
+        self, path: Path, columns: Mapping[str, Any], group: int = 4096, **options: Any
+    ) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self.schema, self.group = pa.schema(list(columns.items())), group
+        self.file = pq.ParquetWriter(path, self.schema, **{"compression": "zstd"} | options)
+        self.rows: list[Sequence[Any]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def add(self, *row: Any) -> None:
+        """Write the next row."""
+        self.rows.append(row)
+        if len(self.rows) >= self.group:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write a row group of the rows added since the last one."""
+        if self.rows:
+            self.write(*zip(*self.rows, strict=True))
+        self.rows = []
+
+    def write(self, *columns: Any) -> None:
+        """Write a batch of rows, columns by column in the order of the schema."""
+        import pyarrow as pa
+
+        arrays = [
+            column if isinstance(column, pa.Array) else pa.array(column, kind)
+            for column, kind in zip(columns, self.schema.types, strict=True)
+        ]
+        self.file.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self.schema))
+
+    def close(self) -> None:
+        """Write the last rows and close the file."""
+        self.flush()
+        self.file.close()
 
 
 class ArrayWriter:

@@ -101,7 +101,7 @@ class SentenceIndexedTokens(TokenStore):
         return starts, np.where(bare, len(self.prefix) + len(self.suffix), sizes), counts
 
     def numbered(self, papers: NDArray[np.integer], numbers: NDArray[np.integer]) -> Ints:
-        """The places in this store of a sentence of each paper, numbered as in its abstract, ``[K]``.
+        """The places in this store of a sentence of each paper, numbered in its abstract, ``[K]``.
 
         They differ where a sentence before it was left out.
         """

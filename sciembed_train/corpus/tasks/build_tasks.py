@@ -12,120 +12,73 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sciembed_train.corpus.audit import Dropped, in_brackets, list_reasons
+from sciembed_train.corpus.build_job import BuildJob
+from sciembed_train.corpus.store.corpus_files import ParquetRows
 from sciembed_train.corpus.tasks.task_examples import PendingExamples, TaskReader, digest
 from sciembed_train.corpus.tasks.task_records import Text
-from sciembed_train.corpus.tasks.task_sources import Records
-from sciembed_train.corpus.tasks.task_types import TASK_SPLITS, Task, TaskBuilding, TaskSplit
+from sciembed_train.corpus.tasks.task_types import TASK_SPLITS, TaskSplit
 from sciembed_train.errors import UserError
-from sciembed_train.progress import Progress
 
-ROWS = 4096  # of one row group
 HELD_OUT = "a text of it is in a held-out example"
 NOT_DRAWN = "not drawn: there are more than sample_size"
 
 
-class TaskTexts:
+class TaskTexts(ParquetRows):
     """Numbers the distinct texts of tasks, and writes them in the order of their numbers."""
 
     def __init__(self, path: Path) -> None:
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
-        self.schema = pa.schema([("text", pa.int32()), ("fields", pa.list_(pa.string()))])
-        self.file = pq.ParquetWriter(path, self.schema, compression="zstd", use_dictionary=False)
+        columns = {"text": pa.int32(), "fields": pa.list_(pa.string())}
+        super().__init__(path, columns, use_dictionary=False)
         self.numbers: dict[bytes, int] = {}
-        self.waiting: list[Text] = []
-        self.written = 0
 
-    def __enter__(self) -> TaskTexts:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._flush()
-        self.file.close()
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def known(self, key: bytes) -> int | None:
-        """The number of the text with a `digest`; None for a new text."""
-        return self.numbers.get(key)
-
-    def add(self, key: bytes, text: Text) -> int:
-        """The number of a text, which is written if it is new."""
-        number = self.numbers.get(key)
-        if number is None:
-            number = self.numbers[key] = len(self.numbers)
-            self.waiting.append(text)
-            if len(self.waiting) >= ROWS:
-                self._flush()
-        return number
-
-    def _flush(self) -> None:
-        import pyarrow as pa
-
-        last = self.written + len(self.waiting)
-        columns = [np.arange(self.written, last, dtype=np.int32), self.waiting]
-        arrays = [pa.array(c, t) for c, t in zip(columns, self.schema.types, strict=True)]
-        self.file.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self.schema))
-        self.written, self.waiting = last, []
+    def number(self, key: bytes, text: Text) -> int:
+        """The number of the text with a `digest`, which is written if it is new."""
+        if key not in self.numbers:
+            self.numbers[key] = len(self.numbers)
+            self.add(self.numbers[key], text)
+        return self.numbers[key]
 
 
-def build_tasks(
-    folder: Path,
-    work: Path,
-    tasks: Sequence[Task],
-    sources: Sequence[Mapping[TaskSplit, Records]],
-    building: TaskBuilding,
-    dev_share: float,
-    seed: int,
-    max_bad_rows: int,
-    report: dict[str, Any],
-    progress: Progress,
-) -> dict[str, Any]:
+def build_tasks(job: BuildJob) -> dict[str, Any]:
     """Read every task and write its examples; counts for ``corpus.json``.
 
-    Args:
-        folder: the corpus that is being written.
-        work: a folder for intermediate files.
-        tasks: what to read.
-        sources: the records of each task.
-        building: how records become examples.
-        dev_share: share of the texts, or queries, of a task without records of dev that is held
-            out; the same texts in every task.
-        seed: of the share and of every draw.
-        max_bad_rows: malformed records of a source that are skipped before the program refuses.
-        report: gets the account of every source.
-        progress: reports the stages.
+    A task without records of dev has a share of its texts, or queries, held out; the same texts
+    in every task.
 
     Raises:
         UserError: a source cannot be read, more records are malformed than allowed, or a task has
             no training example.
     """
-    tasks_pending: list[PendingExamples] = []
-    for number, (task, records) in enumerate(zip(tasks, sources, strict=True)):
-        reader = TaskReader(task, records, building, dev_share, seed, max_bad_rows)
-        tasks_pending.append(reader.read(work / f"{number}.records", progress))
-    with TaskTexts(folder / "task_texts.parquet") as texts:
+    tasks, folder = job.inputs.tasks, job.folder
+    assert tasks is not None
+    job.report["tasks"] = {"tasks": len(tasks.tasks), "notes": list(tasks.notes)}
+    job.work.mkdir()
+    tasks_pending = [
+        TaskReader(task, records, job.settings).read(job.work / f"{number}.records", job.progress)
+        for number, (task, records) in enumerate(zip(tasks.tasks, job.inputs.records, strict=True))
+    ]
+    with (
+        TaskTexts(folder / "task_texts.parquet") as texts,
+        job.progress.stage("task examples") as stage,
+    ):
         # Held-out texts have the first numbers, which shows whether a training example holds one.
-        with progress.stage("task examples") as stage:
-            first_free = 0
-            for split in ("dev", "train"):
-                for pending in tasks_pending:
-                    _write(folder / "tasks" / pending.task.name, pending, split, texts, first_free)
-                    stage.reach(stage.done + pending.counts[split])
-                first_free = 0 if building.dev_in_train else len(texts)
-        n_texts = len(texts)
+        first_free = 0
+        for split in ("dev", "train"):
+            for pending in tasks_pending:
+                _write(folder / "tasks" / pending.task.name, pending, split, texts, first_free)
+                stage.reach(stage.done + pending.counts[split])
+            first_free = 0 if job.settings.task_building.dev_in_train else len(texts.numbers)
     for pending in tasks_pending:
         pending.file.path.unlink()
-        report |= _account(pending)
+        job.report |= _account(pending)
         if not pending.counts["train"]:
             raise UserError(_no_examples_message(pending))
     description = json.dumps(
@@ -133,7 +86,8 @@ def build_tasks(
     )
     (folder / "tasks.json").write_text(description + "\n", encoding="utf-8")
     counts = {pending.task.name: dict(pending.counts) for pending in tasks_pending}
-    return {"task_texts": n_texts, "tasks": counts}
+    job.work.rmdir()
+    return {"task_texts": len(texts.numbers), "tasks": counts}
 
 
 def _write(
@@ -151,13 +105,11 @@ def _write(
     for record, place in pending.file.records(number, chooser):
         drawn += 1
         keys = [digest(text) for text in record.texts]
-        if first_free and any(
-            (n := texts.known(key)) is not None and n < first_free for key in keys
-        ):
+        if first_free and any(texts.numbers.get(key, first_free) < first_free for key in keys):
             audit.drop(HELD_OUT, where(place))
             audit.kept -= 1
             continue
-        numbers = [texts.add(key, text) for key, text in zip(keys, record.texts, strict=True)]
+        numbers = [texts.number(key, text) for key, text in zip(keys, record.texts, strict=True)]
         if not task.labelled:
             for positive, negative in record.pairs:
                 rows.extend((numbers[0], numbers[positive], numbers[negative]))

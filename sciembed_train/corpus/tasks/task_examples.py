@@ -6,16 +6,17 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from sciembed_train.corpus.audit import Audit, BadRow
+from sciembed_train.corpus.prepare_settings import CorpusSettings
 from sciembed_train.corpus.tasks.task_records import Record, RecordReader, Text
 from sciembed_train.corpus.tasks.task_sample import RecordFile, Sampler, record_key
 from sciembed_train.corpus.tasks.task_sources import Records
-from sciembed_train.corpus.tasks.task_types import TASK_SPLITS, Task, TaskBuilding, TaskSplit
+from sciembed_train.corpus.tasks.task_types import TASK_SPLITS, Task, TaskSplit
 from sciembed_train.progress import Progress, Stage
 
 ENOUGH = 1000  # malformed records beyond those allowed after which no more are read
@@ -40,38 +41,18 @@ class PendingExamples:
 
 
 class TaskReader:
-    """Reads the records of one task into a file.
-
-    Args:
-        task: the task.
-        records: of each split.
-        building: how they become examples.
-        dev_share: share of the texts, or queries, that is held out if there are no records of dev.
-        seed: of the share and of every draw.
-        max_bad_rows: malformed records of a source that are skipped before the program refuses.
-    """
+    """Reads the records of one task, of each split, into a file."""
 
     def __init__(
-        self,
-        task: Task,
-        records: Mapping[TaskSplit, Records],
-        building: TaskBuilding,
-        dev_share: float,
-        seed: int,
-        max_bad_rows: int,
+        self, task: Task, records: Mapping[TaskSplit, Records], settings: CorpusSettings
     ) -> None:
-        self.task, self.records = task, records
-        self.reader = RecordReader(task, building)
+        self.task, self.records, self.settings = task, records, settings
+        self.reader = RecordReader(task, settings.task_building)
         share = "dev" not in records and task.sample_size["dev"] != 0
-        self.dev_share = dev_share if share else 0.0
-        self.seed, self.max_bad_rows = seed, max_bad_rows
+        self.dev_share = settings.dev_share if share else 0.0
 
     def read(self, to: Path, progress: Progress) -> PendingExamples:
-        """Check every record and write those that may be drawn.
-
-        Args:
-            to: the file to write.
-            progress: reports the number of records.
+        """Check every record, and write those that may be drawn to a file.
 
         Raises:
             UserError: a source cannot be read, or has more malformed records than allowed.
@@ -85,7 +66,7 @@ class TaskReader:
         with pending.file:
             for split in self.records:
                 name = f"task {task.name}" + (", dev" if split == "dev" else "")
-                pending.audits[split] = audit = Audit(name, self.max_bad_rows)
+                pending.audits[split] = audit = Audit(name, self.settings.max_bad_rows)
                 with progress.stage(name, unit="records") as stage:
                     self._read_source(split, pending, audit, stage)
                 audit.check()
@@ -99,13 +80,15 @@ class TaskReader:
             audit.rows += 1
             if audit.rows % 1024 == 0:
                 stage.reach(audit.rows)
-            key = record_key(self.seed, self.task.name, split, audit.rows)
+            key = record_key(self.settings.seed, self.task.name, split, audit.rows)
             record = row
             if not isinstance(row, BadRow):
-                record = self.reader.read(row, _RecordDraws(self.seed, key))
+                record = self.reader.read(
+                    row, partial(np.random.default_rng, (self.settings.seed, key))
+                )
             if isinstance(record, BadRow):
                 audit.bad(record, f"{records.where(place)} (task {self.task.name})")
-                if audit.n_bad >= self.max_bad_rows + ENOUGH:
+                if audit.n_bad >= self.settings.max_bad_rows + ENOUGH:
                     audit.check()
                 continue
             if not isinstance(record, Record):
@@ -123,23 +106,9 @@ class TaskReader:
         """Whether a record's text, or its query, is among the share that is held out."""
         if not self.dev_share:
             return False
-        text = f"{self.seed} ".encode() + digest(record.texts[0])
+        text = f"{self.settings.seed} ".encode() + digest(record.texts[0])
         share = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") / 2**64
         return share < self.dev_share
-
-
-class _RecordDraws:
-    """Random numbers of one record; the generator is made on demand, which is the slow part."""
-
-    def __init__(self, seed: int, key: int) -> None:
-        self.seed, self.key = seed, key
-        self.generator: np.random.Generator | None = None
-
-    def permutation(self, n: int) -> Any:
-        """The numbers below ``n`` in a random order."""
-        if self.generator is None:
-            self.generator = np.random.default_rng((self.seed, self.key))
-        return self.generator.permutation(n)
 
 
 def digest(text: Text) -> bytes:

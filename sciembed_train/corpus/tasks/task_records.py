@@ -7,9 +7,11 @@ records with the same fields are the same text.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
+
+import numpy as np
 
 from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.tasks.task_types import Task, TaskBuilding
@@ -23,15 +25,9 @@ NO_NEGATIVE = "no candidate without a score"
 ONE_TEXT = "the positive or the negative is the query itself, or they are one text"
 
 Text = tuple[str, ...]
+# Makes the random numbers of one record, on demand, for that is slow.
+Draws = Callable[[], np.random.Generator]
 Label = int | float | tuple[int, ...] | None
-
-
-class Draws(Protocol):
-    """The random numbers that a reader needs."""
-
-    def permutation(self, n: int) -> Any:
-        """The numbers below ``n`` in a random order."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -72,12 +68,7 @@ class RecordReader:
         self.classes = {name: number for number, name in enumerate(task.labels)}
 
     def read(self, row: Mapping[str, Any], draws: Draws) -> Record | BadRow | str:
-        """The record, its fault, or why it gives no example.
-
-        Args:
-            row: its fields.
-            draws: random numbers of this record alone.
-        """
+        """The record, its fault, or why it gives no example."""
         if self.task.labelled:
             return self._labelled(row)
         if self.task.type == "triplet":
@@ -198,8 +189,9 @@ class RecordReader:
             return ONE_TEXT if unused == count else NO_POSITIVE if not positives else NO_NEGATIVE
         count = min(self.building.per_query, len(negatives))
         if self.building.negatives == "drawn":
-            positives = [positives[i] for i in draws.permutation(len(positives))]
-            negatives = [negatives[i] for i in draws.permutation(len(negatives))][:count]
+            rng = draws()
+            positives = [positives[i] for i in rng.permutation(len(positives))]
+            negatives = [negatives[i] for i in rng.permutation(len(negatives))][:count]
         else:
             negatives = negatives[-count:]
         positives = positives[:count]

@@ -10,8 +10,9 @@ import zstandard
 from sciembed_train.cli import main as train
 from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.build import cached_corpus, prepare
+from sciembed_train.corpus.build_job import open_fulltexts
 from sciembed_train.corpus.fulltext import documents
-from sciembed_train.corpus.fulltext.documents import collapse, open_fulltexts
+from sciembed_train.corpus.fulltext.documents import collapse
 from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.corpus.splits import assign_splits
 from sciembed_train.corpus.store.corpus_files import SPLITS

@@ -173,7 +173,7 @@ def ring(tmp_path, sizes, max_pairs, seed=0):
     )
     tmp_path.mkdir(parents=True, exist_ok=True)
     with running(tmp_path, 10**9, 1) as engine:
-        miner = CocitationMiner(engine, tmp_path, CocitationMining(max_pairs=max_pairs), seed)
+        miner = CocitationMiner(engine, CocitationMining(max_pairs=max_pairs), seed)
         miner.add_references(citations, np.ones(1000, np.bool_))
         miner.mine(np.zeros(1000, np.int8))
         rows = np.concatenate([pairs.rows for pairs in miner.pairs()])

@@ -26,7 +26,7 @@ def mine(work, citations, usable, split, mining, seed=0, memory=10**9, threads=1
     citations = np.unique(np.array(citations, np.int32).reshape(-1, 2), axis=0)
     usable, split = np.array(usable, bool), np.array(split, np.int8)
     with running(work, 10**9, threads) as engine:
-        return mine_triplets(engine, work, citations, usable, split, mining, seed, memory)
+        return mine_triplets(engine, citations, usable, split, mining, seed, memory)
 
 
 def pools(citations, usable, split):

@@ -5,9 +5,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from sciembed_train.corpus.build_job import BuildJob, open_inputs
+from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.corpus.tasks.build_tasks import build_tasks
-from sciembed_train.corpus.tasks.task_list import read_tasks
-from sciembed_train.corpus.tasks.task_sources import open_records
 from sciembed_train.corpus.tasks.task_types import TaskBuilding, TaskInfo
 from sciembed_train.errors import UserError
 from sciembed_train.progress import Progress
@@ -18,13 +18,14 @@ class Built:
     """Tasks written into a folder, read back with plain loops."""
 
     def __init__(self, to, place, building=TaskBuilding(), dev_share=0.0, seed=0, bad=0):  # noqa: B008
-        tasks = read_tasks(place).tasks
-        (to / "work").mkdir(parents=True)
-        self.to, self.report = to, {}
-        sources = [open_records(task) for task in tasks]
-        given = tasks, sources, building, dev_share, seed, bad, self.report
-        self.counts = build_tasks(to, to / "work", *given, Progress(quiet=True))
-        assert not list((to / "work").iterdir())
+        settings = PrepareSettings(
+            tasks=place, task_building=building, dev_share=dev_share, seed=seed, max_bad_rows=bad
+        )
+        to.mkdir()
+        inputs, progress = open_inputs(settings), Progress(quiet=True)
+        job = BuildJob(folder=to, settings=settings, inputs=inputs, lists={}, progress=progress)
+        self.to, self.report, self.counts = to, job.report, build_tasks(job)
+        assert not job.work.exists()
         table = pq.read_table(to / "task_texts.parquet").to_pydict()
         assert table["text"] == list(range(len(table["text"])))
         self.texts = list(map(tuple, table["fields"]))

@@ -1,9 +1,9 @@
 import pytest
 
+from sciembed_train.corpus.prepare_settings import CorpusSettings
 from sciembed_train.corpus.tasks.task_examples import TaskReader, digest
 from sciembed_train.corpus.tasks.task_list import read_tasks
 from sciembed_train.corpus.tasks.task_sources import open_records
-from sciembed_train.corpus.tasks.task_types import TaskBuilding
 from sciembed_train.errors import UserError
 from sciembed_train.progress import Progress
 from tests.helpers.task_files import records, write_lines, write_tasks
@@ -11,7 +11,8 @@ from tests.helpers.task_files import records, write_lines, write_tasks
 
 def read(folder, dev_share=0.0, max_bad_rows=0, seed=0):
     (task,) = read_tasks(folder).tasks
-    reader = TaskReader(task, open_records(task), TaskBuilding(), dev_share, seed, max_bad_rows)
+    settings = CorpusSettings(dev_share=dev_share, seed=seed, max_bad_rows=max_bad_rows)
+    reader = TaskReader(task, open_records(task), settings)
     return reader.read(folder / "records", Progress(quiet=True))
 
 

@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -22,7 +24,7 @@ def reader(tmp_path):
     def made(kind, building=TaskBuilding(), **values):  # noqa: B008 - frozen
         folder = write_tasks(tmp_path, {kind: 1}, **{kind: values})
         result = RecordReader(read_tasks(folder).tasks[0], building)
-        return lambda row, seed=0: result.read(row, np.random.default_rng(seed))
+        return lambda row, seed=0: result.read(row, partial(np.random.default_rng, seed))
 
     return made
 
