@@ -20,7 +20,7 @@ import importlib, pkgutil, sys
 import sciembed_train as st
 assert not [m for m in sys.modules if m.split(".")[0] in ("torch", "transformers", "numpy")]
 for found in pkgutil.walk_packages(st.__path__, "sciembed_train."):
-    if not found.name.endswith("__main__") and "run_custom_code" not in found.name:
+    if not found.name.endswith("__main__"):
         importlib.import_module(found.name)
 for name in sys.argv[1:]:
     assert getattr(getattr(st, name), "__module__", "") == "sciembed_train.api", name

@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import importlib.metadata
 from pathlib import Path
-from typing import Any
 
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.export.export_layout import ExportLayout, public_name, write_export
+from sciembed_train.export.export_layout import (
+    Differences,
+    ExportLayout,
+    Record,
+    public_name,
+    write_export,
+)
 from sciembed_train.export.layouts.adapters_layout import AdaptersLayout
 from sciembed_train.export.layouts.backbone_layout import BackboneLayout
 from sciembed_train.export.layouts.control_codes_layout import ControlCodesLayout
@@ -33,8 +38,8 @@ _PACKAGES = ("sciembed_train", "torch", "transformers", "tokenizers", "pytorch-l
 
 
 def export_encoder(
-    encoder: Encoder, folder: str | Path, card: dict[str, Any], *, overwrite: bool = False
-) -> dict[str, float | None]:
+    encoder: Encoder, folder: str | Path, card: Record, *, overwrite: bool = False
+) -> Differences:
     """Write ``folder`` in the encoder's layout, and verify it by loading it back.
 
     Args:

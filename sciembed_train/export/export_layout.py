@@ -15,23 +15,30 @@ from typing import Any, ClassVar
 import torch
 
 from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.export.model_card import card_metadata, card_values, render_card
 from sciembed_train.export.target_folder import check_target, partial_folder, write_errors
+
+Record = dict[str, Any]  # what is known of the training (`export_folder.export_encoder`)
+Differences = dict[str, float | None]  # by library; None where it is not installed
 
 
 class ExportLayout(ABC):
     """One way to lay an encoder out as files.
 
-    Every method gets the encoder on the host, in fp32, and the record: what is known of the
-    training (`export_folder.export_encoder`).
+    Every method gets the encoder on the host, in fp32, and the record of its training.
 
     Attributes:
         marker: a file that every export of this layout holds, and nothing else.
+        template: of the model card, in ``templates/``; None where there is no card.
+        card_library: what gives the vectors from the top of the folder.
     """
 
     marker: ClassVar[str] = "sciembed.json"
+    template: ClassVar[str | None] = None
+    card_library: ClassVar[str] = "sciembed_train"
 
     @abstractmethod
-    def check(self, encoder: Encoder, record: dict[str, Any]) -> None:
+    def check(self, encoder: Encoder, record: Record) -> None:
         """Check before anything is written.
 
         Raises:
@@ -40,35 +47,38 @@ class ExportLayout(ABC):
         """
 
     @abstractmethod
-    def write(self, encoder: Encoder, folder: Path, record: dict[str, Any]) -> None:
+    def write(self, encoder: Encoder, folder: Path, record: Record) -> None:
         """Write the files into a folder that does not exist yet."""
 
     @abstractmethod
-    def verify(
-        self, encoder: Encoder, folder: Path, record: dict[str, Any]
-    ) -> dict[str, float | None]:
+    def verify(self, encoder: Encoder, folder: Path, record: Record) -> Differences:
         """The largest difference of an entry to what each library computes from the folder.
-
-        None stands for a library that is not installed.
 
         Raises:
             ExportError: token ids or numbers differ, or a part of the folder loads as something
                 that it is not.
         """
 
-    @abstractmethod
-    def describe(self, encoder: Encoder, record: dict[str, Any], name: str) -> str | None:
+    def card_entries(self, encoder: Encoder, record: Record) -> dict[str, Any]:
+        """What the template reads beside `model_card.card_values`."""
+        return {}
+
+    def describe(self, encoder: Encoder, record: Record, name: str) -> str | None:
         """The model card (``README.md``) with a title; None where the layout has none."""
+        if self.template is None:
+            return None
+        values = card_values(encoder, record, name) | self.card_entries(encoder, record)
+        return render_card(self.template, card_metadata(record, self.card_library), values)
 
 
 def write_export(
     layout: ExportLayout,
     encoder: Encoder,
     folder: str | Path,
-    record: dict[str, Any],
+    record: Record,
     *,
     overwrite: bool = False,
-) -> dict[str, float | None]:
+) -> Differences:
     """Write ``folder`` in a layout, and verify it by loading it back.
 
     The encoder may be on any device, in any mode; it is not changed. ``overwrite`` replaces an

@@ -19,7 +19,7 @@ from torch import Tensor
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.io.load_backbone import quiet_transformers
 from sciembed_train.encoder.pooling.base import HiddenStates
-from sciembed_train.export.run_custom_code import with_custom_codes
+from sciembed_train.export.custom_model import with_custom_codes
 from sciembed_train.export.verification import ExportError, compare_ids
 
 

@@ -44,19 +44,15 @@ def render_card(template: str, metadata: Mapping[str, Any], values: Mapping[str,
     return str(card)
 
 
-def card_metadata(record: Mapping[str, Any], *, sentence_transformers: bool) -> dict[str, Any]:
-    """The metadata block of an encoder's card.
-
-    ``sentence_transformers``: that library gives the vectors from the top of the folder.
-    """
-    library = "sentence-transformers" if sentence_transformers else "sciembed_train"
+def card_metadata(record: Mapping[str, Any], library: str) -> dict[str, Any]:
+    """The metadata block of an encoder's card, whose library gives the vectors."""
     method = record.get("method")
     return {
         "library_name": library,
         "pipeline_tag": "sentence-similarity",
         "base_model": hub_name(record.get("base_model")),
         "tags": [
-            *([library] if sentence_transformers else []),
+            *([library] if library != "sciembed_train" else []),
             *("feature-extraction", "sentence-similarity"),
             *("scientific-documents", "sciembed_train"),
             *([str(method)] if method else []),

@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float
 from safetensors.torch import save_file
 
+from sciembed_train.encoder.encoder import Encoder
+
 MODES = {
     "cls": "pooling_mode_cls_token",
     "mean": "pooling_mode_mean_tokens",
@@ -29,23 +31,18 @@ REFUSED_POOLING = "none: this model has a pooling of its own, see its README.md"
 
 
 def write_sentence_transformers(
-    folder: Path, *, dim: int, pooling: str, max_length: int, similarity: str
+    folder: Path, encoder: Encoder, pooling: str, similarity: str
 ) -> None:
     """Add the sentence-transformers files to a folder that holds the backbone at its top.
 
     ``pooling`` is one of `MODES`; the names of similarities are the library's too.
     """
-    _write_modules(folder, {"": "Transformer", "1_Pooling": "Pooling"}, max_length, similarity)
-    _write_pooling(folder / "1_Pooling", dim, pooling)
+    _write_modules(folder, encoder, {"": "Transformer", "1_Pooling": "Pooling"}, similarity)
+    _write_pooling(folder / "1_Pooling", encoder.dim, pooling)
 
 
 def write_layer_mix(
-    folder: Path,
-    *,
-    dim: int,
-    shares: Float[torch.Tensor, " M"],
-    max_length: int,
-    similarity: str,
+    folder: Path, encoder: Encoder, shares: Float[torch.Tensor, " M"], similarity: str
 ) -> None:
     """Make a sentence-transformers model that mixes layers, of a folder with ``0_Transformer``.
 
@@ -58,19 +55,13 @@ def write_layer_mix(
         "1_WeightedLayerPooling": "WeightedLayerPooling",
         "2_Pooling": "Pooling",
     }
-    _write_modules(folder, modules, max_length, similarity)
-    place = folder / "1_WeightedLayerPooling"
-    place.mkdir(exist_ok=True)
-    _write(
-        place / "config.json",
-        {
-            "word_embedding_dimension": dim,
-            "layer_start": 0,
-            "num_hidden_layers": len(shares) - 1,
-        },
-    )
-    save_file({"layer_weights": shares.float().clone()}, place / "model.safetensors")
-    _write_pooling(folder / "2_Pooling", dim, "cls")
+    _write_modules(folder, encoder, modules, similarity)
+    mix = folder / "1_WeightedLayerPooling"
+    mix.mkdir(exist_ok=True)
+    layers = {"layer_start": 0, "num_hidden_layers": len(shares) - 1}
+    _write(mix / "config.json", {"word_embedding_dimension": encoder.dim, **layers})
+    save_file({"layer_weights": shares.float().clone()}, mix / "model.safetensors")
+    _write_pooling(folder / "2_Pooling", encoder.dim, "cls")
 
 
 def write_refusal(folder: Path, dim: int, reason: str = REFUSED) -> None:
@@ -83,9 +74,9 @@ def write_refusal(folder: Path, dim: int, reason: str = REFUSED) -> None:
     it asks for ``trust_remote_code``, which does not help.
     """
     _write_list(folder, {"": "Transformer", "1_Pooling": "Pooling"})
-    place = folder / "1_Pooling"
-    place.mkdir(exist_ok=True)
-    _write(place / "config.json", {"word_embedding_dimension": dim, "pooling_mode": reason})
+    pooling = folder / "1_Pooling"
+    pooling.mkdir(exist_ok=True)
+    _write(pooling / "config.json", {"word_embedding_dimension": dim, "pooling_mode": reason})
 
 
 def _write_list(folder: Path, kinds: dict[str, str]) -> None:
@@ -97,13 +88,13 @@ def _write_list(folder: Path, kinds: dict[str, str]) -> None:
     _write(folder / "modules.json", modules)
 
 
-def _write_modules(folder: Path, kinds: dict[str, str], max_length: int, similarity: str) -> None:
+def _write_modules(folder: Path, encoder: Encoder, kinds: dict[str, str], similarity: str) -> None:
     """The list of modules by their folders, the first one's length, and the similarity."""
     _write_list(folder, kinds)
     # False: an uncased tokenizer lowers the case itself, and True would spoil a cased one.
     _write(
         folder / next(iter(kinds)) / "sentence_bert_config.json",
-        {"max_seq_length": max_length, "do_lower_case": False},
+        {"max_seq_length": encoder.settings.max_length, "do_lower_case": False},
     )
     _write(
         folder / "config_sentence_transformers.json",
@@ -118,16 +109,11 @@ def _write_modules(folder: Path, kinds: dict[str, str], max_length: int, similar
     )
 
 
-def _write_pooling(place: Path, dim: int, pooling: str) -> None:
-    place.mkdir(exist_ok=True)
-    _write(
-        place / "config.json",
-        {
-            "word_embedding_dimension": dim,
-            **{key: name == pooling for name, key in MODES.items()},
-            "include_prompt": True,
-        },
-    )
+def _write_pooling(folder: Path, dim: int, pooling: str) -> None:
+    folder.mkdir(exist_ok=True)
+    modes = {key: name == pooling for name, key in MODES.items()}
+    config = {"word_embedding_dimension": dim, **modes, "include_prompt": True}
+    _write(folder / "config.json", config)
 
 
 def _write(path: Path, content: Any) -> None:

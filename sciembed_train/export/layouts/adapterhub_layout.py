@@ -14,7 +14,7 @@ from sciembed_train.encoder.io.find_model import find_folder
 from sciembed_train.encoder.io.load_backbone import quiet_transformers
 from sciembed_train.encoder.io.model_metadata import read_metadata
 from sciembed_train.errors import UserError
-from sciembed_train.export.export_layout import ExportLayout
+from sciembed_train.export.export_layout import Differences, ExportLayout, Record
 from sciembed_train.export.library_vectors import model_vectors
 from sciembed_train.export.model_card import render_card
 from sciembed_train.export.verification import compare, probe_texts
@@ -31,23 +31,16 @@ class AdapterHubLayout(ExportLayout):
     def __init__(self, adapter: str | None = None) -> None:
         self.adapter = adapter
 
-    def check(self, encoder: Encoder, record: dict[str, Any]) -> None:
+    def check(self, encoder: Encoder, record: Record) -> None:
         """See `ExportLayout`."""
         format_of(encoder, self.adapter)
 
-    def write(self, encoder: Encoder, folder: Path, record: dict[str, Any]) -> None:
+    def write(self, encoder: Encoder, folder: Path, record: Record) -> None:
         """See `ExportLayout`."""
-        save_adapter(
-            encoder.backbone,
-            FORMATS[format_of(encoder, self.adapter)],
-            folder,
-            _base(encoder),
-            adapters_of(encoder).fingerprint,
-        )
+        code, base = FORMATS[format_of(encoder, self.adapter)], _base(encoder)
+        save_adapter(encoder.backbone, code, folder, base, adapters_of(encoder).fingerprint)
 
-    def verify(
-        self, encoder: Encoder, folder: Path, record: dict[str, Any]
-    ) -> dict[str, float | None]:
+    def verify(self, encoder: Encoder, folder: Path, record: Record) -> Differences:
         """See `ExportLayout`; the library loads the adapter into the backbone it was trained in."""
         from transformers import AutoModel
 
@@ -64,20 +57,13 @@ class AdapterHubLayout(ExportLayout):
         expected = encoder.encode_texts(texts, format=format_of(encoder, self.adapter))
         return {LIBRARY: compare(LIBRARY, "embeddings", actual, expected)}
 
-    def describe(self, encoder: Encoder, record: dict[str, Any], name: str) -> str:
+    def describe(self, encoder: Encoder, record: Record, name: str) -> str:
         """See `ExportLayout`."""
         format = format_of(encoder, self.adapter)
-        metadata = {
-            "library_name": "adapters",
-            "tags": ["adapter-transformers", encoder.backbone.config.model_type],
-        }
-        values = {
-            "format": format,
-            "code": FORMATS[format],
-            "base": _base(encoder),
-            "config_file": CONFIG,
-        }
-        return render_card("adapterhub.md.jinja", metadata, values)
+        tags = ["adapter-transformers", encoder.backbone.config.model_type]
+        values = {"format": format, "code": FORMATS[format], "base": _base(encoder)}
+        metadata = {"library_name": "adapters", "tags": tags}
+        return render_card("adapterhub.md.jinja", metadata, values | {"config_file": CONFIG})
 
 
 def _base(encoder: Encoder) -> str:

@@ -8,14 +8,11 @@ own, which refuses to load without its code.
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
-from safetensors.torch import save_file
 from torch import Tensor
 
 from sciembed_train.encoder.adapters.adapter_settings import (
@@ -30,11 +27,10 @@ from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.format_reader import BASE_PLACE
 from sciembed_train.encoder.io.load_backbone import quiet_transformers
 from sciembed_train.encoder.unpadded.bert import why_not_unpadded
-from sciembed_train.export.layouts.layer_mix_layout import COMMON_KEYS
+from sciembed_train.export.custom_model import write_custom_model
+from sciembed_train.export.export_layout import Differences, Record
 from sciembed_train.export.layouts.plain_layout import PlainLayout, save_encoder
 from sciembed_train.export.library_vectors import custom_code_vectors, model_vectors
-from sciembed_train.export.model_card import card_metadata, card_values, render_card
-from sciembed_train.export.sentence_transformers_files import write_sentence_transformers
 from sciembed_train.export.verification import check_refused, compare, probe_texts
 from sciembed_train.text.input_format import FORMATS
 
@@ -62,14 +58,15 @@ _SUPPORTED = {
 class AdaptersLayout(PlainLayout):
     """``base/``, ``adapters/``, ``fusion/`` and ``hf/``."""
 
-    def write(self, encoder: Encoder, folder: Path, record: dict[str, Any]) -> None:
+    template = "adapters.md.jinja"
+    card_library = "sciembed_train"
+
+    def write(self, encoder: Encoder, folder: Path, record: Record) -> None:
         """See `ExportLayout`."""
         save_encoder(encoder, folder, record)
         write_parts(encoder, folder, record["similarity"])
 
-    def verify(
-        self, encoder: Encoder, folder: Path, record: dict[str, Any]
-    ) -> dict[str, float | None]:
+    def verify(self, encoder: Encoder, folder: Path, record: Record) -> Differences:
         """See `ExportLayout`."""
         formats = adapters_of(encoder).settings.formats
         parts = sorted(f"hf/{path.name}" for path in (folder / "hf").glob("*"))
@@ -90,13 +87,12 @@ class AdaptersLayout(PlainLayout):
             for library, per_format in vectors.items()
         }
 
-    def describe(self, encoder: Encoder, record: dict[str, Any], name: str) -> str:
+    def card_entries(self, encoder: Encoder, record: Record) -> dict[str, Any]:
         """See `ExportLayout`."""
         settings = adapters_of(encoder).settings
         trained = sum(p.numel() for p in encoder.parameters() if p.requires_grad)
         shown = "proximity" if "proximity" in settings.formats else settings.formats[0]
-        values = {
-            **card_values(encoder, record, name),
+        return {
             "formats": {format: FORMATS[format] for format in settings.formats},
             "format_reader": "adapter",
             "shown_code": FORMATS[shown],
@@ -106,9 +102,6 @@ class AdaptersLayout(PlainLayout):
             "adapter_config": settings.config,
             "parameters_each": trained // len(settings.formats),
         }
-        return render_card(
-            "adapters.md.jinja", card_metadata(record, sentence_transformers=False), values
-        )
 
 
 def why_no_own_code(encoder: Encoder) -> str | None:
@@ -125,56 +118,27 @@ def write_parts(encoder: Encoder, folder: Path, similarity: str) -> None:
     """Write ``hf/`` of a folder that `Encoder.save` wrote, where its code computes the adapters."""
     if why_no_own_code(encoder) is not None:
         return
-    backbone = encoder.backbone_config()
-    for key in ("architectures", "transformers_version", "dtype"):
-        backbone.pop(key, None)
-    names = adapters_of(encoder).settings.formats
-    state = encoder.backbone.state_dict()
-    for name in names:
-        place = folder / "hf" / FORMATS[name]
-        place.mkdir(parents=True)
-        for path in sorted((folder / BASE_PLACE).iterdir()):
-            if path.name != "config.json" and not path.name.startswith("model"):
-                shutil.copyfile(path, place / path.name)  # the tokenizer
-        shutil.copyfile(CODE, place / CODE.name)
-        tensors = {
-            f"backbone.{key}": value.detach().clone().contiguous()
-            for key, value in _renamed(encoder, state, name).items()
-        }
+    settings, state = adapters_of(encoder).settings, encoder.backbone.state_dict()
+    for name in settings.formats:
+        tensors = {f"backbone.{k}": v for k, v in _renamed(encoder, state, name).items()}
         down = next(key for key in tensors if key.endswith("adapter_down.0.weight"))
-        config: dict[str, Any] = {
-            **_model_names("Adapted"),
-            **{key: getattr(encoder.backbone.config, key, None) for key in COMMON_KEYS},
-            "bottleneck": len(tensors[down]),
-            "task_format": name,
-            "backbone": backbone,
-        }
-        settings = adapters_of(encoder).settings
+        entries: dict[str, Any] = {"bottleneck": len(tensors[down]), "task_format": name}
+        names = ("Adapted", "sciembed_adapted")
         if settings.fusion is not None:
+            names = ("Fused", "sciembed_fused")
             values = any(key.endswith("fusion.value.weight") for key in tensors)
-            config |= _model_names("Fused")
-            config |= {"adapters": len(settings.adapted), "values": values}
-        (place / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        save_file(tensors, place / "model.safetensors", metadata={"format": "pt"})
-        write_sentence_transformers(
-            place,
-            dim=encoder.dim,
+            entries |= {"adapters": len(settings.adapted), "values": values}
+        write_custom_model(
+            encoder,
+            folder / "hf" / FORMATS[name],
+            folder / BASE_PLACE,
+            CODE,
+            names,
+            tensors,
+            entries,
             pooling=str(encoder.pooling.sentence_transformers_mode),
-            max_length=encoder.settings.max_length,
             similarity=similarity,
         )
-
-
-def _model_names(kind: str) -> dict[str, Any]:
-    """The entries of a configuration that name its model in the code file."""
-    return {
-        "architectures": [f"{kind}Model"],
-        "auto_map": {
-            "AutoConfig": f"{CODE.stem}.{kind}Config",
-            "AutoModel": f"{CODE.stem}.{kind}Model",
-        },
-        "model_type": f"sciembed_{kind.lower()}",
-    }
 
 
 def _renamed(encoder: Encoder, state: dict[str, Tensor], name: str) -> dict[str, Tensor]:

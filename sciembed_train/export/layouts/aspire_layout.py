@@ -25,7 +25,7 @@ from sciembed_train.encoder.io.load_backbone import build_config, quiet_transfor
 from sciembed_train.encoder.pooling.layer_mix import LayerMix
 from sciembed_train.errors import UserError
 from sciembed_train.export.checkpoint_file import load_checkpoint
-from sciembed_train.export.export_layout import ExportLayout, public_name
+from sciembed_train.export.export_layout import Differences, ExportLayout, Record, public_name
 from sciembed_train.export.layouts.sentences_layout import check_record
 from sciembed_train.export.sentence_probe import loop_sentence_vectors, probe_papers
 from sciembed_train.export.verification import compare, probe_texts
@@ -98,11 +98,11 @@ class AspireLayout(ExportLayout):
 
     marker = INFO
 
-    def check(self, encoder: Encoder, record: dict[str, Any]) -> None:
+    def check(self, encoder: Encoder, record: Record) -> None:
         """See `ExportLayout`."""
         _kind_for(encoder, record)
 
-    def write(self, encoder: Encoder, folder: Path, record: dict[str, Any]) -> None:
+    def write(self, encoder: Encoder, folder: Path, record: Record) -> None:
         """See `ExportLayout`."""
         kind = _kind_for(encoder, record)
         info = {
@@ -126,20 +126,15 @@ class AspireLayout(ExportLayout):
         (folder / INFO).write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
         torch.save(state, folder / kind.weights)
 
-    def verify(
-        self, encoder: Encoder, folder: Path, record: dict[str, Any]
-    ) -> dict[str, float | None]:
+    def verify(self, encoder: Encoder, folder: Path, record: Record) -> Differences:
         """See `ExportLayout`; the published formulas, computed from the files alone."""
         kind = _kind_for(encoder, record)
         state = load_checkpoint(folder / kind.weights)
         actual, expected = _published_vectors(state, kind, encoder)
         return {"Aspire's layout": compare("Aspire's code", "embeddings", actual, expected)}
 
-    def describe(self, encoder: Encoder, record: dict[str, Any], name: str) -> None:
-        """Aspire's layout has no model card."""
 
-
-def _kind_for(encoder: Encoder, record: dict[str, Any]) -> Kind:
+def _kind_for(encoder: Encoder, record: Record) -> Kind:
     """The kind of model that an encoder is."""
     model_type, pooling = encoder.backbone.config.model_type, encoder.settings.pooling
     texts = record.get("texts") or "papers"
@@ -165,7 +160,7 @@ def _kind_for(encoder: Encoder, record: dict[str, Any]) -> Kind:
     return fitting[0]
 
 
-def _aggregation(record: dict[str, Any]) -> dict[str, Any]:
+def _aggregation(record: Record) -> dict[str, Any]:
     """How papers are compared, by the names of the original configurations."""
     if record["similarity"] == "best_match":
         return {"score_aggregation": "l2max"}

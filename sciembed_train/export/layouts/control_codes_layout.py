@@ -21,12 +21,12 @@ from torch import Tensor
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.format_reader import BASE_PLACE
 from sciembed_train.encoder.unpadded.bert import UNPADDED_TYPES, why_not_unpadded
+from sciembed_train.export.export_layout import Differences, Record
 from sciembed_train.export.layouts.plain_layout import PlainLayout, save_encoder
 from sciembed_train.export.library_vectors import (
     sentence_transformers_vectors,
     transformers_vectors,
 )
-from sciembed_train.export.model_card import card_metadata, card_values, render_card
 from sciembed_train.export.sentence_transformers_files import write_sentence_transformers
 from sciembed_train.export.verification import (
     check_refused,
@@ -42,17 +42,18 @@ _SPECIAL = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 class ControlCodesLayout(PlainLayout):
     """``base/``, and a plain model for each format in ``hf/``."""
 
-    def write(self, encoder: Encoder, folder: Path, record: dict[str, Any]) -> None:
+    template = "control_codes.md.jinja"
+    card_library = "sciembed_train"
+
+    def write(self, encoder: Encoder, folder: Path, record: Record) -> None:
         """See `ExportLayout`."""
         save_encoder(encoder, folder, record)
         write_parts(encoder, folder, record["similarity"])
 
-    def verify(
-        self, encoder: Encoder, folder: Path, record: dict[str, Any]
-    ) -> dict[str, float | None]:
+    def verify(self, encoder: Encoder, folder: Path, record: Record) -> Differences:
         """See `ExportLayout`."""
         check_refused(folder, ("",), "its control code")
-        differences: dict[str, float | None] = {}
+        differences: Differences = {}
         if why_no_whole_models(encoder) is not None:
             return differences
         texts = probe_texts(encoder)
@@ -69,18 +70,14 @@ class ControlCodesLayout(PlainLayout):
                 differences[library] = None if own is None else max(own, largest)
         return differences
 
-    def describe(self, encoder: Encoder, record: dict[str, Any], name: str) -> str:
+    def card_entries(self, encoder: Encoder, record: Record) -> dict[str, Any]:
         """See `ExportLayout`."""
-        values = {
-            **card_values(encoder, record, name),
+        return {
             "formats": FORMATS,
             "format_reader": "code",
             "shown_code": FORMATS["proximity"],
             "whole_models": why_no_whole_models(encoder) is None,
         }
-        return render_card(
-            "control_codes.md.jinja", card_metadata(record, sentence_transformers=False), values
-        )
 
 
 def why_no_whole_models(encoder: Encoder) -> str | None:
@@ -100,18 +97,12 @@ def write_parts(encoder: Encoder, folder: Path, similarity: str) -> None:
     (table,) = [key for key in state if key.endswith(_TABLE)]
     state[table] = turned(state[table], first, len(encoder.tokenizer.prefix))
     for code in FORMATS.values():
-        place = folder / "hf" / code
-        place.mkdir(parents=True)
-        shutil.copyfile(base / "config.json", place / "config.json")
-        save_file(state, place / "model.safetensors", metadata={"format": "pt"})
-        _tokenizer(encoder, code).save_pretrained(str(place))
-        write_sentence_transformers(
-            place,
-            dim=encoder.dim,
-            pooling="cls",
-            max_length=encoder.settings.max_length,
-            similarity=similarity,
-        )
+        model = folder / "hf" / code
+        model.mkdir(parents=True)
+        shutil.copyfile(base / "config.json", model / "config.json")
+        save_file(state, model / "model.safetensors", metadata={"format": "pt"})
+        _tokenizer(encoder, code).save_pretrained(str(model))
+        write_sentence_transformers(model, encoder, "cls", similarity)
 
 
 def turned(table: Float[Tensor, "P H"], first: int, prefix: int) -> Float[Tensor, "P H"]:

@@ -14,10 +14,9 @@ from typing import Any
 import torch
 
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.export.export_layout import ExportLayout
+from sciembed_train.export.export_layout import Differences, ExportLayout, Record
 from sciembed_train.export.layouts.plain_layout import save_encoder
 from sciembed_train.export.library_vectors import sentence_transformers_refuses
-from sciembed_train.export.model_card import card_metadata, card_values, render_card
 from sciembed_train.export.published import OF_SENTENCES
 from sciembed_train.export.sentence_probe import probe_papers, transformers_sentence_vectors
 from sciembed_train.export.sentence_transformers_files import REFUSED, write_refusal
@@ -27,18 +26,18 @@ from sciembed_train.export.verification import ExportError, compare, compare_ids
 class SentencesLayout(ExportLayout):
     """The backbone as a plain model, with modules that sentence-transformers refuses."""
 
-    def check(self, encoder: Encoder, record: dict[str, Any]) -> None:
+    template = "sentences.md.jinja"
+
+    def check(self, encoder: Encoder, record: Record) -> None:
         """See `ExportLayout`."""
         check_record(record)
 
-    def write(self, encoder: Encoder, folder: Path, record: dict[str, Any]) -> None:
+    def write(self, encoder: Encoder, folder: Path, record: Record) -> None:
         """See `ExportLayout`."""
         save_encoder(encoder, folder, record)
         write_refusal(folder, encoder.dim)
 
-    def verify(
-        self, encoder: Encoder, folder: Path, record: dict[str, Any]
-    ) -> dict[str, float | None]:
+    def verify(self, encoder: Encoder, folder: Path, record: Record) -> Differences:
         """See `ExportLayout`."""
         if sentence_transformers_refuses(folder, REFUSED) is False:
             raise ExportError(
@@ -52,20 +51,16 @@ class SentencesLayout(ExportLayout):
         expected = torch.cat(encoder.encode_sentences(papers))
         return {"AutoModel": compare("AutoModel", "sentence vectors", torch.cat(vectors), expected)}
 
-    def describe(self, encoder: Encoder, record: dict[str, Any], name: str) -> str:
+    def card_entries(self, encoder: Encoder, record: Record) -> dict[str, Any]:
         """See `ExportLayout`."""
         code = encoder.settings.input_format.control_code
-        values = {
-            **card_values(encoder, record, name),
+        return {
             "control_code_literal": json.dumps(f"{code} "),
             "transport_temperature": (record.get("transport") or {}).get("temperature"),
         }
-        return render_card(
-            "sentences.md.jinja", card_metadata(record, sentence_transformers=False), values
-        )
 
 
-def check_record(record: dict[str, Any]) -> None:
+def check_record(record: Record) -> None:
     """Raise ValueError unless the record holds how the model's papers are compared."""
     similarity, settings = record.get("similarity"), record.get("transport")
     if similarity not in OF_SENTENCES:

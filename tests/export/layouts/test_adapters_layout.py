@@ -14,9 +14,9 @@ from sciembed_train import cli
 from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.io.encoder_checkpoint import describe
+from sciembed_train.export.custom_model import with_custom_codes
 from sciembed_train.export.export_folder import export_encoder
 from sciembed_train.export.layouts import adapters_layout
-from sciembed_train.export.run_custom_code import with_custom_codes
 from sciembed_train.export.verification import ExportError
 from sciembed_train.text.input_format import FORMATS
 from tests.helpers.adapter_models import WIDE, stir

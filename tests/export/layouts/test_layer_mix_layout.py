@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 from sciembed_train import cli
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.io.encoder_checkpoint import describe
+from sciembed_train.export.custom_model import with_custom_codes
 from sciembed_train.export.export_folder import export_encoder
 from sciembed_train.export.layouts import layer_mix_layout
-from sciembed_train.export.run_custom_code import with_custom_codes
 from sciembed_train.export.verification import ExportError
 from sciembed_train.inference.embedding import open_encoder
 from sciembed_train.inference.options import EmbedSettings

@@ -164,12 +164,11 @@ def test_a_wrong_export_is_noticed_and_removed(what, tiny_bert, tmp_path, monkey
             vocab["##a"], vocab["##e"] = vocab["##e"], vocab["##a"]
             path.write_text(json.dumps(content))
 
-    def spoil_layout(folder, *, dim, pooling, max_length, similarity):
-        if what == "pooling":
-            pooling = "mean"
+    def spoil_layout(folder, encoder, pooling, similarity):
+        layout(folder, encoder, "mean" if what == "pooling" else pooling, similarity)
         if what == "length":
-            max_length = 128
-        layout(folder, dim=dim, pooling=pooling, max_length=max_length, similarity=similarity)
+            limits = {"max_seq_length": 128, "do_lower_case": False}
+            (folder / "sentence_bert_config.json").write_text(json.dumps(limits))
 
     monkeypatch.setattr(Encoder, "save", spoil_save)
     monkeypatch.setattr(plain_layout, "write_sentence_transformers", spoil_layout)
