@@ -10,7 +10,7 @@ from sciembed_train.config.recipe_options import RecipeCommandLine
 from sciembed_train.config.run_settings import RunSettings
 from sciembed_train.corpus.build import prepare
 from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
-from sciembed_train.corpus.mining.triplet_csv import export_csv
+from sciembed_train.corpus.mining.ready_triplets import export_csv
 from sciembed_train.corpus.mining.triplet_mining import TripletMining
 from sciembed_train.corpus.prepare_settings import CorpusSettings, PrepareSettings
 from sciembed_train.corpus.summary import STORES, summary

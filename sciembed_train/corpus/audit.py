@@ -23,13 +23,12 @@ T = TypeVar("T")
 EXAMPLES = 20  # places listed per reason; the count is always complete
 
 
-@dataclass(frozen=True)
-class BadRow:
-    """A row that cannot be read.
+@dataclass(unsafe_hash=True)
+class BadRow(Exception):
+    """A row that cannot be read: readers yield it in the row's place, checks of a row raise it.
 
-    Args:
-        reason: its kind in a few words; rows are counted by it.
-        message: the value and what is expected.
+    Rows are counted by their ``reason``, a few words; the ``message`` has the value and what is
+    expected.
     """
 
     reason: str
@@ -124,6 +123,17 @@ class Audit:
         }
 
 
+def read_each(
+    rows: Iterable[tuple[int, Any]], read: Callable[[Any], T]
+) -> Iterator[tuple[int, T | BadRow]]:
+    """What ``read`` makes of every row, or why it cannot be read, with the row's place."""
+    for place, row in rows:
+        try:
+            yield place, row if isinstance(row, BadRow) else read(row)
+        except BadRow as bad:
+            yield place, bad
+
+
 def checked_rows(
     rows: Iterable[tuple[int, T | BadRow]],
     where: Callable[[int], str],
@@ -133,12 +143,7 @@ def checked_rows(
 ) -> Iterator[tuple[int, T]]:
     """The rows that can be read, with their places; all others are counted.
 
-    Args:
-        rows: a place and a row, or why it cannot be read.
-        where: a place as a message shows it.
-        audit: counts the rows.
-        stage: reports the number of rows.
-        every: rows between two reports.
+    ``where`` shows a place in messages; ``stage`` gets the number of rows ``every`` so many.
 
     Raises:
         UserError: at the end, if more rows are malformed than allowed.

@@ -65,7 +65,8 @@ def open_inputs(settings: PrepareSettings) -> Inputs:
         inputs.lists = _specter_lists(metadata, inputs.data)
     elif settings.papers is not None and settings.citations:
         inputs.citations = Table(settings.citations, "citations")
-    for split, path in (("dev", settings.dev_ids), ("test", settings.test_ids)):
+    held_out: dict[Split, str | Path | None] = {"dev": settings.dev_ids, "test": settings.test_ids}
+    for split, path in held_out.items():
         if path is not None:
             inputs.lists[split] = _id_file(path, f"ids of {split} queries")
     if settings.pairs:
@@ -186,13 +187,8 @@ def _specter_lists(metadata: Path, data: Path) -> dict[Split, Path]:
 class BuildJob:
     """A corpus folder that is being built.
 
-    Args:
-        folder: the corpus.
-        settings: what to read and how.
-        inputs: the opened inputs.
-        lists: ids of queries or documents of a split.
-        progress: reports the stages.
-        report: filled by the steps; becomes ``report.json``.
+    ``lists`` are the ids of queries or documents of a split; the steps fill ``report``, which
+    becomes ``report.json``.
     """
 
     folder: Path
@@ -214,13 +210,7 @@ class BuildJob:
 
 @dataclass(kw_only=True)
 class PaperJob(BuildJob):
-    """A corpus folder whose papers have been read.
-
-    Args:
-        engine: runs the SQL.
-        papers: the papers.
-        split: ``[P]``: the split of each paper as a query.
-    """
+    """A corpus folder whose papers have been read; ``split`` ``[P]`` is that of each as a query."""
 
     engine: Engine
     papers: Papers

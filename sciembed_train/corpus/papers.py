@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sciembed_train.corpus.audit import Audit, BadRow, checked_rows
+from sciembed_train.corpus.audit import Audit, checked_rows, read_each
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.sql_engine import Engine
 from sciembed_train.corpus.store.corpus_files import ParquetRows
@@ -31,12 +31,9 @@ ROWS = 16384  # of one row group
 
 @dataclass
 class Papers:
-    """The papers of a corpus by key.
+    """The papers of a corpus by key: ids ``[P]``, ascending, and the place of each.
 
-    Args:
-        ids: ``[P]``, ascending.
-        key: the place of each id in ``ids``.
-        usable: ``[P]``: whether the paper has a text.
+    ``usable`` ``[P]`` says whether a paper has a text.
     """
 
     ids: list[str]
@@ -57,7 +54,7 @@ def write_papers(
     places = array("q")
     usable = bytearray()
     abstracts = 0
-    rows = ((n, row if isinstance(row, BadRow) else read_paper(row)) for n, row in table.rows())
+    rows = read_each(table.rows(), read_paper)
     with ParquetRows(unsorted, _columns(), ROWS) as writer:
         for place, paper in checked_rows(rows, table.where, audit, stage):
             before = first_seen.setdefault(paper.paper_id, len(first_seen))

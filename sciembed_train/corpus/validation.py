@@ -31,21 +31,28 @@ def _short(text: str) -> str:
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
-def read_id(value: Any, name: str) -> str | BadRow:
-    """A paper id as text; integers are their digits, so that 7 and "7" are one paper."""
+def read_id(value: Any, name: str) -> str:
+    """A paper id as text; integers are their digits, so that 7 and "7" are one paper.
+
+    Raises:
+        BadRow: it is empty, or of another type.
+    """
     if isinstance(value, str):
         text = value.strip()
         if not text:
-            return BadRow(f"{name} is empty", f"`{name}` is empty; expected a paper id.")
+            raise BadRow(f"{name} is empty", f"`{name}` is empty; expected a paper id.")
         if not text.isascii() and not is_unicode(text):
-            return not_unicode(name)
+            raise not_unicode(name)
         return text
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    return BadRow(
-        f"{name} has a wrong type",
-        f"`{name}` is {spell(value)}; expected text or an integer.",
-    )
+    raise wrong_type(name, value, "text or an integer")
+
+
+def wrong_type(name: str, value: Any, expected: str, where: str = "") -> BadRow:
+    """The fault of a field of another type than expected."""
+    message = f"`{name}`{where} is {spell(value)}; expected {expected}."
+    return BadRow(f"{name} has a wrong type", message)
 
 
 @dataclass(frozen=True)
@@ -57,43 +64,28 @@ class Paper:
     abstract: str | tuple[str, ...]
 
 
-def read_paper(row: Mapping[str, Any]) -> Paper | BadRow:
-    """Check one row of the papers: ``paper_id``, ``title``, ``abstract``."""
+def read_paper(row: Mapping[str, Any]) -> Paper:
+    """Check one row of the papers: ``paper_id``, ``title``, ``abstract``; may raise `BadRow`."""
     for name in ("paper_id", "title"):
         if name not in row:
-            return BadRow(
-                f"there is no {name}",
-                f"there is no `{name}`; the fields are {', '.join(map(str, row)) or 'none'}.",
-            )
+            raise missing_field(name, row)
     paper_id = read_id(row["paper_id"], "paper_id")
-    if isinstance(paper_id, BadRow):
-        return paper_id
     title = _text(row["title"])
     if title is None:
-        return BadRow(
-            "title has a wrong type",
-            f"`title` is {spell(row['title'])}; expected text or null.",
-        )
+        raise wrong_type("title", row["title"], "text or null")
     abstract = row.get("abstract")
+    body: str | tuple[str, ...] | None = _text(abstract)
     if isinstance(abstract, list | tuple):
         for i, sentence in enumerate(abstract):
             if _text(sentence) is None:
-                return BadRow(
-                    "abstract has a wrong type",
-                    f"sentence {i + 1} of `abstract` is {spell(sentence)}; expected text.",
-                )
-        body: str | tuple[str, ...] = tuple(s for s in map(_text, abstract) if s)
-    else:
-        text = _text(abstract)
-        if text is None:
-            return BadRow(
-                "abstract has a wrong type",
-                f"`abstract` is {spell(abstract)}; expected text, a list of sentences, or null.",
-            )
-        body = text
+                message = f"sentence {i + 1} of `abstract` is {spell(sentence)}; expected text."
+                raise BadRow("abstract has a wrong type", message)
+        body = tuple(s for s in map(_text, abstract) if s)
+    if body is None:
+        raise wrong_type("abstract", abstract, "text, a list of sentences, or null")
     for name, part in (("title", title), ("abstract", body)):
         if not all(map(is_unicode, (part,) if isinstance(part, str) else part)):
-            return not_unicode(name)
+            raise not_unicode(name)
     return Paper(paper_id, title, body)
 
 

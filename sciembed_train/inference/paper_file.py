@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sciembed_train.corpus.audit import Audit, BadRow
+from sciembed_train.corpus.audit import Audit, BadRow, read_each
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.store.token_store import has_text
 from sciembed_train.corpus.validation import Paper, read_paper
@@ -36,9 +36,8 @@ class PaperFile:
         self.without_text = 0
         self._left_out: set[int] = set()  # row numbers of duplicate ids
         hashes = array("Q")
-        for row_number, row in self.table.rows():
+        for row_number, paper in read_each(self.table.rows(), read_paper):
             self.audit.rows += 1
-            paper = row if isinstance(row, BadRow) else read_paper(row)
             if isinstance(paper, BadRow):
                 self.audit.bad(paper, self.table.where(row_number))
                 continue
@@ -62,9 +61,11 @@ class PaperFile:
         for row_number, row in self.table.rows():
             if isinstance(row, BadRow) or row_number in self._left_out:
                 continue
-            paper = read_paper(row)
-            if not isinstance(paper, BadRow):
-                yield row_number, row, paper
+            try:
+                paper = read_paper(row)
+            except BadRow:
+                continue
+            yield row_number, row, paper
 
     def _find_duplicates(self, suspect_hashes: set[int]) -> None:
         first: dict[str, int] = {}

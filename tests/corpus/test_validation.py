@@ -29,8 +29,9 @@ def test_ids_are_text_and_integers_their_digits():
     ],
 )
 def test_what_is_no_id_is_told(value, message):
-    result = read_id(value, "citing")
-    assert isinstance(result, BadRow)
+    with pytest.raises(BadRow) as error:
+        read_id(value, "citing")
+    result = error.value
     assert result.message.startswith(message)
 
 
@@ -72,8 +73,9 @@ def test_papers_may_lack_texts_and_have_sentences():
     ],
 )
 def test_a_malformed_paper_is_told(row, message):
-    result = read_paper(row)
-    assert isinstance(result, BadRow)
+    with pytest.raises(BadRow) as error:
+        read_paper(row)
+    result = error.value
     assert result.message == message
 
 

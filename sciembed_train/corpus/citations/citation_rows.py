@@ -42,12 +42,12 @@ def read_citations(table: Table, papers: Papers, audit: Audit, stage: Stage) -> 
         i = key(a) if type(a) is str else None
         j = key(b) if type(b) is str else None
         if i is None or j is None:
-            ends = read_id(a, "citing"), read_id(b, "cited")
-            bad = next((end for end in ends if isinstance(end, BadRow)), None)
-            if bad is not None:
+            try:
+                ends = read_id(a, "citing"), read_id(b, "cited")
+            except BadRow as bad:
                 audit.bad(bad, table.where(place))
                 continue
-            i, j = key(ends[0]), key(ends[1])  # pyright: ignore[reportArgumentType]
+            i, j = map(key, ends)
             if i is None or j is None:
                 unknown = [n for n, k in (("citing", i), ("cited", j)) if k is None]
                 if rows == 1 and len(unknown) == 2:

@@ -36,13 +36,10 @@ _WORD = "qcitationq"
 
 @dataclass(frozen=True)
 class CitingSentence:
-    """A sentence that cites something.
+    """A sentence that cites something, its mentions replaced by `MENTION_MASK`; its neighbours.
 
-    Args:
-        text: the sentence, every mention replaced by `MENTION_MASK`.
-        references: the bibliography entries it cites, each once, in order; None for a
-            mention that names none.
-        before, after: its neighbours in the paragraph; empty where there are none.
+    ``references`` are the bibliography entries it cites, each once, in order; None for a mention
+    that names none.
     """
 
     text: str

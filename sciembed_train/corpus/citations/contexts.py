@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sciembed_train.corpus.audit import BadRow, Dropped
+from sciembed_train.corpus.audit import BadRow, Dropped, read_each
 from sciembed_train.corpus.citations.citing_sentences import candidate_ids, citing_sentences
 from sciembed_train.corpus.fulltext.fulltext_records import read_fulltext
 from sciembed_train.corpus.papers import Papers
@@ -24,7 +24,7 @@ from sciembed_train.corpus.validation import (
     missing_field,
     not_unicode,
     read_id,
-    spell,
+    wrong_type,
 )
 
 NO_ENTRY = "a citation mark without a bibliography entry"
@@ -54,76 +54,65 @@ class Context:
 PlacedContext = tuple[int, Context | BadRow]
 
 
-def read_context(row: Mapping[str, Any]) -> Context | BadRow:
-    """Check one row of the contexts: ``text, cited_ids[, citing_id, before, after, marker]``."""
+def read_context(row: Mapping[str, Any]) -> Context:
+    """Check a row of contexts: ``text, cited_ids[, citing_id, before, after, marker]``.
+
+    Raises:
+        BadRow: a field is missing or has a wrong type.
+    """
     for name in ("text", "cited_ids"):
         if name not in row:
-            return missing_field(name, row)
+            raise missing_field(name, row)
     texts = []
     for name in ("text", "before", "after"):
         text = row.get(name)
         if text is None and name != "text":
             text = ""
         if not isinstance(text, str):
-            return BadRow(f"{name} has a wrong type", f"`{name}` is {spell(text)}; expected text.")
+            raise wrong_type(name, text, "text")
         if not is_unicode(text):
-            return not_unicode(name)
+            raise not_unicode(name)
         texts.append(" ".join(text.split()))
     citing = row.get("citing_id")
     # A table writes a missing id as an empty cell.
     citing = "" if citing is None or citing == "" else read_id(citing, "citing_id")
-    if isinstance(citing, BadRow):
-        return citing
     cited = _read_ids(row["cited_ids"])
-    if isinstance(cited, BadRow):
-        return cited
     mentions = _read_mentions(row.get("marker"))
-    if isinstance(mentions, BadRow):
-        return mentions
     text, before, after = texts
     return Context(text, cited, citing, before, after, mentions)
 
 
-def _read_mentions(value: Any) -> tuple[str, ...] | BadRow:
+def _read_mentions(value: Any) -> tuple[str, ...]:
     """The citation mentions of a row: one text, a list of texts, or none."""
     if isinstance(value, np.ndarray):
         value = value.tolist()
     texts = [] if value is None else [value] if isinstance(value, str) else value
     if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
-        return BadRow(
-            "marker has a wrong type",
-            f"`marker` is {spell(value)}; expected the text of the citation mark, such as "
-            '"[12]", or a list of texts.',
-        )
+        expected = 'the text of the citation mark, such as "[12]", or a list of texts'
+        raise wrong_type("marker", value, expected)
     if not all(map(is_unicode, texts)):
-        return not_unicode("marker")
+        raise not_unicode("marker")
     return tuple(dict.fromkeys(filter(None, (" ".join(text.split()) for text in texts))))
 
 
-def _read_ids(value: Any) -> tuple[str, ...] | BadRow:
+def _read_ids(value: Any) -> tuple[str, ...]:
     if isinstance(value, str) and value.lstrip().startswith("["):  # a list in a cell of a table
         with suppress(ValueError):
             value = json.loads(value)
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if not isinstance(value, list | tuple):
-        return BadRow(
-            "cited_ids has a wrong type",
-            f'`cited_ids` is {spell(value)}; expected a list of paper ids, such as ["a", "b"].',
-        )
-    ids: dict[str, None] = {}
-    for i, item in enumerate(value):
-        paper_id = read_id(item, f"cited_ids[{i}]")
-        if isinstance(paper_id, BadRow):
-            return BadRow("cited_ids holds no id", paper_id.message)
-        ids[paper_id] = None
-    return tuple(ids)
+        raise wrong_type("cited_ids", value, 'a list of paper ids, such as ["a", "b"]')
+    try:
+        ids = [read_id(item, f"cited_ids[{i}]") for i, item in enumerate(value)]
+    except BadRow as bad:
+        raise BadRow("cited_ids holds no id", bad.message) from bad
+    return tuple(dict.fromkeys(ids))
 
 
 def read_contexts(table: Table) -> Iterator[PlacedContext]:
     """Every row of the contexts, checked, with its place."""
-    for place, row in table.rows():
-        yield place, row if isinstance(row, BadRow) else read_context(row)
+    return read_each(table.rows(), read_context)
 
 
 def fulltext_contexts(
@@ -136,11 +125,16 @@ def fulltext_contexts(
     skipped; the step that writes documents counts them.
     """
     for place, row in table.rows():
-        record = row if isinstance(row, BadRow) else read_fulltext(row, table.stem(place))
-        if isinstance(row, BadRow) or isinstance(record, BadRow):
+        if isinstance(row, BadRow):
+            continue
+        citing = ""
+        try:
+            record = read_fulltext(row, table.stem(place))
+            with suppress(BadRow):
+                citing = read_id(record.paper_id, "paper_id")
+        except BadRow:
             continue
         ids = candidate_ids(row)
-        citing = read_id(record.paper_id, "paper_id")
         for sentence in citing_sentences(record):
             cited: dict[str, None] = {}
             for reference in sentence.references:
@@ -156,7 +150,7 @@ def fulltext_contexts(
                 Context(
                     text=sentence.text,
                     cited_ids=tuple(cited),
-                    citing_id=citing if isinstance(citing, str) else "",
+                    citing_id=citing,
                     before=sentence.before,
                     after=sentence.after,
                 ),

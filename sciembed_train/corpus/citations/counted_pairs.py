@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sciembed_train.corpus.audit import Audit, BadRow, checked_rows
-from sciembed_train.corpus.citations.usable_papers import REASONS, UNKNOWN
+from sciembed_train.corpus.audit import Audit, BadRow, checked_rows, read_each
+from sciembed_train.corpus.mining.cocitation_settings import REASONS, UNKNOWN
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.validation import missing_field, read_id, spell
@@ -28,19 +28,16 @@ def read_cocitations(
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Distinct pairs ``[N, 2]`` of papers a < b, ascending, and counts ``[N]``.
 
-    A repeated pair, in either order, keeps its largest count, so that a file which
-    lists every pair in both orders counts it once. Without ``count`` it is 1.
-
-    ``why`` is that of `usable_papers`.
+    A repeated pair, in either order, keeps its largest count, so that a file which lists every
+    pair in both orders counts it once. Without ``count`` it is 1. ``why`` is that of
+    `usable_papers`.
 
     Raises:
         UserError: more rows are malformed than allowed.
     """
     keys, counts, places = array("q"), array("i"), array("q")
     n = len(papers.ids)
-    checked = (
-        (place, row if isinstance(row, BadRow) else _read_pair(row)) for place, row in table.rows()
-    )
+    checked = read_each(table.rows(), _read_pair)
     for place, (*ids, count) in checked_rows(checked, table.where, audit, stage, every=65536):
         a, b = (papers.key.get(paper_id) for paper_id in ids)
         if a is None or b is None:
@@ -71,20 +68,15 @@ def read_cocitations(
     return np.stack([key // max(n, 1), key % max(n, 1)], axis=1).astype(np.int32), count
 
 
-def _read_pair(row: Mapping[str, Any]) -> tuple[str, str, int] | BadRow:
-    ids = []
+def _read_pair(row: Mapping[str, Any]) -> tuple[str, str, int]:
     for name in ("paper_a", "paper_b"):
         if name not in row:
-            return missing_field(name, row)
-        paper_id = read_id(row[name], name)
-        if isinstance(paper_id, BadRow):
-            return paper_id
-        ids.append(paper_id)
-    count = _read_count(row.get("count"))
-    return count if isinstance(count, BadRow) else (ids[0], ids[1], count)
+            raise missing_field(name, row)
+    a, b = (read_id(row[name], name) for name in ("paper_a", "paper_b"))
+    return a, b, _read_count(row.get("count"))
 
 
-def _read_count(value: Any) -> int | BadRow:
+def _read_count(value: Any) -> int:
     """How often a pair is cited together; 1 for an empty field."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return 1
@@ -94,11 +86,11 @@ def _read_count(value: Any) -> int | BadRow:
     if isinstance(number, float) and number.is_integer():  # a table with gaps writes floats
         number = int(number)
     if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-        return BadRow(
+        raise BadRow(
             "count is no number of times",
             f"`count` is {spell(value)}; expected an integer of 0 or more, how often "
             "both are cited together.",
         )
     if number > LARGEST_COUNT:
-        return BadRow("count is too large", f"`count` is {value}; at most {LARGEST_COUNT:,}.")
+        raise BadRow("count is too large", f"`count` is {value}; at most {LARGEST_COUNT:,}.")
     return number

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sciembed_train.corpus.audit import Audit, BadRow, checked_rows, in_brackets, list_reasons
 from sciembed_train.corpus.build_job import BuildJob
-from sciembed_train.corpus.fulltext.fulltext_records import Shape, read_fulltext
+from sciembed_train.corpus.fulltext.fulltext_records import Fulltext, Shape, read_fulltext
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.splits import assign_splits
 from sciembed_train.corpus.store.corpus_files import SPLITS, ParquetRows, Split, save_documents
@@ -54,10 +54,7 @@ def write_documents(job: BuildJob) -> tuple[dict[str, Any], dict[Split, set[str]
     places = array("q")
     texts: set[bytes] = set()
     with job.progress.stage("fulltexts") as stage, _Writer(job) as writer:
-        rows = (
-            (place, row if isinstance(row, BadRow) else _read(row, table, place, shape))
-            for place, row in table.rows()
-        )
+        rows = _read_documents(table, shape)
         for place, (name, text) in checked_rows(rows, table.where, audit, stage, every=256):
             if name is not None:
                 before = seen.setdefault(name, len(places))
@@ -76,7 +73,7 @@ def write_documents(job: BuildJob) -> tuple[dict[str, Any], dict[Split, set[str]
                 audit.drop(REPEATED, table.where(place))
                 continue
             texts.add(digest)
-            writer.add(writer.count, name if name is not None else table.name(place), text)
+            writer.add_document(name if name is not None else table.name(place), text)
     audit.kept = writer.count
     if table.ignored_files:
         audit.notes.append(
@@ -88,28 +85,30 @@ def write_documents(job: BuildJob) -> tuple[dict[str, Any], dict[Split, set[str]
     return counts, writer.unknown
 
 
-def _read(
-    row: Mapping[str, Any], table: Table, place: int, shape: Shape | None
-) -> tuple[str | None, str] | BadRow:
-    """A record's id, if it has one, and its text."""
-    record = read_fulltext(row, table.stem(place))
-    if isinstance(record, BadRow):
-        return record
-    if shape is not None and record.shape != shape:
-        return BadRow(
-            f"not a record of {shape}",
-            f"this is a {record.shape} record; --format {shape} was given.",
-        )
+def _read_documents(
+    table: Table, shape: Shape | None
+) -> Iterator[tuple[int, tuple[str | None, str] | BadRow]]:
+    """The place of every record with its id, if it has one, and its text."""
+    for place, row in table.rows():
+        try:
+            if isinstance(row, BadRow):
+                raise row
+            record = read_fulltext(row, table.stem(place))
+            if shape is not None and record.shape != shape:
+                message = f"this is a {record.shape} record; --format {shape} was given."
+                raise BadRow(f"not a record of {shape}", message)
+            yield place, _id_and_text(record)
+        except BadRow as bad:
+            yield place, bad
+
+
+def _id_and_text(record: Fulltext) -> tuple[str | None, str]:
     name = None
     if record.paper_id is not None and record.paper_id != "":
         name = read_id(record.paper_id, "paper_id")
-        if isinstance(name, BadRow):
-            return name
     parts = []
     for part in record.parts():
         text = collapse(part)
-        if isinstance(text, BadRow):
-            return text
         # Many texts begin with their title.
         if text and not (len(parts) == 1 and record.title and text.startswith(parts[0])):
             parts.append(text)
@@ -118,10 +117,14 @@ def _read(
     return name, " ".join(parts)
 
 
-def collapse(text: str) -> str | BadRow:
-    """A text with single spaces for all white space and without control characters."""
+def collapse(text: str) -> str:
+    """A text with single spaces for all white space and without control characters.
+
+    Raises:
+        BadRow: it is not Unicode, or no running text.
+    """
     if not is_unicode(text):
-        return not_unicode("text")
+        raise not_unicode("text")
     text = _CONTROL.sub("", text)
     if len(text) <= PART:
         return " ".join(text.split())
@@ -132,7 +135,7 @@ def collapse(text: str) -> str | BadRow:
         if end < len(text):
             white = _WHITE.search(text, end, end + LONGEST_RUN)
             if white is None and end + LONGEST_RUN < len(text):
-                return BadRow(
+                raise BadRow(
                     "no running text",
                     f"over {LONGEST_RUN:,} characters stand without a white space between them, "
                     f"from {text[end : end + 20]!r} on; expected running text.",
@@ -191,11 +194,11 @@ class _Writer(ParquetRows):
 
         pa.default_memory_pool().release_unused()
 
-    def add(self, number: int, name: str, text: str) -> None:
+    def add_document(self, name: str, text: str) -> None:
         """Write the next document."""
         self.count += 1
         self.size += len(text)
-        super().add(number, name, text)
+        self.add(self.count - 1, name, text)
         if self.size >= GROUP_CHARACTERS:
             self.flush()
 

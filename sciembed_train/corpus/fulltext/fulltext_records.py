@@ -24,7 +24,7 @@ from sciembed_train.corpus.fulltext.markup import (
     without_tex,
     without_unarxive_markup,
 )
-from sciembed_train.corpus.validation import spell
+from sciembed_train.corpus.validation import spell, wrong_type
 
 Shape = Literal["plain", "s2orc", "unarxive"]
 PARSES = ("latex_parse", "pdf_parse", "grobid_parse")
@@ -81,26 +81,18 @@ class Fulltext:
         return without_markup(paragraph.text, paragraph.formulas)
 
 
-class _BadField(Exception):
-    """A field has a wrong type or no text; becomes a `BadRow`."""
-
-
-def read_fulltext(row: Mapping[str, Any], stem: str = "") -> Fulltext | BadRow:
-    """Read one record of any shape; ``stem`` is its file's name, whose id doc2json truncates."""
-    try:
-        return _read(row, stem)
-    except _BadField as error:
-        reason, message = error.args
-        return BadRow(reason, message)
-
-
 def body_of(row: Mapping[str, Any]) -> Mapping[str, Any]:
     """The part of a record that holds its body and bibliography: a parse, or the record itself."""
     parses = [row[name] for name in PARSES if isinstance(row.get(name), Mapping)]
     return next((p for p in parses if p.get("body_text")), parses[0] if parses else row)
 
 
-def _read(row: Mapping[str, Any], stem: str) -> Fulltext:
+def read_fulltext(row: Mapping[str, Any], stem: str = "") -> Fulltext:
+    """Read one record of any shape; ``stem`` is its file's name, whose id doc2json truncates.
+
+    Raises:
+        BadRow: a field has a wrong type, or there is no text.
+    """
     paper_id = row.get("paper_id")
     parse = body_of(row)
     if parse is not row:
@@ -115,7 +107,7 @@ def _read(row: Mapping[str, Any], stem: str) -> Fulltext:
     known = [name for name in ("text", "title", "abstract") if name in row]
     if not known:
         fields = ", ".join(map(str, row))[:200] or "none"
-        raise _BadField(
+        raise BadRow(
             "no field of a full text",
             "there is no `text`, no `title` or `abstract`, and no `body_text` or parse of S2ORC or "
             f"unarXive; the fields are {fields}.",
@@ -154,12 +146,12 @@ def _paragraphs(
     if items is None or items == "":
         return []
     if not isinstance(items, list | tuple):
-        raise _wrong_type(name, items, "a list of paragraphs")
+        raise wrong_type(name, items, "a list of paragraphs")
     paragraphs = []
     for i, item in enumerate(items):
         if not isinstance(item, Mapping) or not isinstance(item.get("text"), str):
             what = item.get("text") if isinstance(item, Mapping) else item
-            raise _BadField(
+            raise BadRow(
                 f"a paragraph of {name} has no text",
                 f"paragraph {i + 1} of `{name}` has {spell(what)} for `text`; expected text.",
             )
@@ -193,7 +185,7 @@ def _plain(row: Mapping[str, Any], name: str) -> list[Paragraph]:
     if isinstance(value, list | tuple):
         for i, part in enumerate(value):
             if not isinstance(part, str):
-                raise _BadField(
+                raise BadRow(
                     f"{name} has a wrong type",
                     f"part {i + 1} of `{name}` is {spell(part)}; expected text.",
                 )
@@ -208,17 +200,11 @@ def _text(row: Mapping[str, Any], name: str) -> str:
         return value
     if value is None or value != value:  # NaN, which tables write for an empty field
         return ""
-    raise _wrong_type(name, value, "text or null")
+    raise wrong_type(name, value, "text or null")
 
 
 def _object(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     value = row.get(name)
     if value is None or isinstance(value, Mapping):
         return value or {}
-    raise _wrong_type(name, value, "an object or null")
-
-
-def _wrong_type(name: str, value: Any, expected: str) -> _BadField:
-    return _BadField(
-        f"{name} has a wrong type", f"`{name}` is {spell(value)}; expected {expected}."
-    )
+    raise wrong_type(name, value, "an object or null")

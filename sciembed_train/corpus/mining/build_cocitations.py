@@ -1,8 +1,11 @@
-"""From contexts, counted pairs and citations to the co-cited pairs of a corpus folder."""
+"""From contexts, counted pairs and citations to the co-cited pairs of a corpus folder.
+
+And how many papers and contexts led to them, or why none did.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,19 +13,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sciembed_train.corpus.audit import Audit, Dropped
+from sciembed_train.corpus.audit import (
+    Audit,
+    Dropped,
+    count_and_examples,
+    in_brackets,
+    list_reasons,
+)
 from sciembed_train.corpus.build_job import PaperJob
 from sciembed_train.corpus.citations.context_groups import (
-    ContextGroups,
+    CitingSentences,
     Masking,
+    PaperGroups,
     write_context_groups,
 )
 from sciembed_train.corpus.citations.contexts import fulltext_contexts, read_contexts
 from sciembed_train.corpus.citations.counted_pairs import read_cocitations
-from sciembed_train.corpus.citations.usable_papers import usable_papers
 from sciembed_train.corpus.mining.build_sentence_pairs import SENTENCE_REPORT, build_sentence_pairs
 from sciembed_train.corpus.mining.cocitation_mining import CocitationMiner
-from sciembed_train.corpus.mining.cocitation_report import explain_pairs, no_pairs_message
+from sciembed_train.corpus.mining.cocitation_settings import (
+    EXCLUDED,
+    FILTERED,
+    REASONS,
+    usable_papers,
+)
 from sciembed_train.corpus.mining.pair_files import (
     CocitationWriter,
     write_citing_sentences,
@@ -35,6 +49,12 @@ from sciembed_train.corpus.store.corpus_files import SPLITS, ArrayWriter, read_p
 from sciembed_train.corpus.store.token_store import load_array
 from sciembed_train.errors import UserError
 
+# What to do where the user's own settings leave cited papers out.
+_REMEDIES = {
+    EXCLUDED: "Exclude fewer papers (--exclude-ids).",
+    FILTERED: "Set the filters on abstracts wider (min_sentences, max_sentences, "
+    "longest_sentence, short_sentence).",
+}
 CONTEXTS = (
     "SELECT k.context, s.* FROM source s JOIN kept k ON k.mention = s.mention ORDER BY k.context"
 )
@@ -48,8 +68,8 @@ class _Contexts:
     """
 
     table: Table
-    groups: ContextGroups
-    sentences: ContextGroups | None
+    groups: PaperGroups
+    sentences: CitingSentences | None
     unresolved: dict[str, Dropped] = field(default_factory=dict)
 
 
@@ -104,28 +124,19 @@ def _read_contexts(job: PaperJob, why: NDArray[np.int8], excluded: set[str]) -> 
     if table is None:
         return None
     audit = job.audit("contexts")
+    groups = PaperGroups(job.work, audit, job.papers, mining, why)
     sentences = None
     if mining.sentence_pairs != "none":
-        sentences = ContextGroups(job.work, "sentences", Audit(SENTENCE_REPORT), excluded)
-    contexts = _Contexts(table, ContextGroups(job.work, "contexts", audit), sentences)
+        sentence_audit = Audit(SENTENCE_REPORT)
+        sentences = CitingSentences(job.work, sentence_audit, job.papers, mining, excluded)
+    contexts = _Contexts(table, groups, sentences)
     if from_fulltexts:
         rows = fulltext_contexts(table, job.papers, contexts.unresolved)
     else:
         rows = read_contexts(table)
     masking = Masking() if mining.mask_mentions and not from_fulltexts else None
-    unit = "sentences" if from_fulltexts else "rows"
-    with job.progress.stage("contexts", unit=unit) as stage:
-        write_context_groups(
-            rows,
-            table,
-            job.papers,
-            why,
-            mining,
-            groups=contexts.groups,
-            sentences=sentences,
-            masking=masking,
-            stage=stage,
-        )
+    with job.progress.stage("contexts", unit="sentences" if from_fulltexts else "rows") as stage:
+        write_context_groups(rows, table, groups, sentences, masking, stage)
     if masking is not None:
         audit.notes.append(masking.note())
     return contexts
@@ -157,3 +168,83 @@ def _save_pairs(
         known.add(keys)
     known.close()
     return {"cocitations": sizes, "known_cocitations": number}
+
+
+def explain_pairs(
+    miner: CocitationMiner,
+    counts: Mapping[str, Any],
+    papers: Papers,
+    why: NDArray[np.int8],
+    excluded: set[str],
+    groups: PaperGroups | None,
+) -> dict[str, Any]:
+    """Counts of the papers on the way to pairs, for ``report.json``."""
+    facts: dict[str, Any] = {
+        "pairs": dict(counts["cocitations"]),
+        "known pairs": counts["known_cocitations"],
+        "papers in no pair": {
+            reason: int((why == number).sum()) for number, reason in enumerate(REASONS) if reason
+        },
+    }
+    if miner.settings.min_count > 1:
+        facts["known pairs without a place in training, dev or test"] = counts[
+            "known_cocitations"
+        ] - sum(counts["cocitations"].values())
+    if groups is not None:
+        facts["cited papers left out of contexts"] = {
+            reason: dropped.as_dict() for reason, dropped in groups.removed.items()
+        }
+        facts["contexts by papers left"] = {str(n): k for n, k in sorted(groups.sizes.items())}
+        facts["groups"] = miner.number("weights", "list > 0")
+    if miner.settings.cocitations_from == "references":
+        facts["papers that cite two or more"] = miner.number(
+            "placed", "list < 0 AND place = 0 AND size > 1"
+        )
+    for kind, (lists, pairs) in miner.cut().items():
+        if lists:
+            facts[f"{kind} with more than {miner.settings.max_pairs:,} pairs"] = lists
+            facts[f"pairs of such {kind} not taken"] = pairs
+    if excluded:
+        facts["excluded ids that name no paper"] = count_and_examples(excluded - papers.key.keys())
+    return facts
+
+
+def no_pairs_message(report: Mapping[str, Any], papers: Papers) -> str:
+    """The message that there is no training pair: why, with numbers, and what to do."""
+    facts = report["co-cited pairs"]
+    usable, n = int(papers.usable.sum()), len(papers.ids)
+    lines = [
+        f"No training pair of co-cited papers can be made. Of {n:,} papers {usable:,} have a text."
+    ]
+    for name, unit in (("contexts", "contexts"), ("cocitation rows", "co-cited pairs")):
+        if name in report:
+            rows = report[name]
+            why = in_brackets(list_reasons({**rows["malformed"], **rows["dropped"]}, places=True))
+            lines.append(f"Of {rows['rows']:,} {unit} {rows['kept']:,} can be used{why}.")
+    removed = facts.get("cited papers left out of contexts", {})
+    if removed:
+        lines.append(f"Cited papers left out of contexts: {list_reasons(removed)}.")
+    if unresolved := facts.get("citations of full texts that name no paper", {}):
+        lines.append(f"Citations of full texts that name no paper: {list_reasons(unresolved)}.")
+    if "papers that cite two or more" in facts:
+        lines.append(f"{facts['papers that cite two or more']:,} papers cite two or more of them.")
+    return " ".join([*lines, *_what_to_do(facts, removed)])
+
+
+def _what_to_do(facts: Mapping[str, Any], removed: Mapping[str, Any]) -> list[str]:
+    pairs, known = facts["pairs"], facts["known pairs"]
+    if sum(pairs.values()):
+        return [
+            f"All pairs are held out (dev {pairs['dev']:,}, test {pairs['test']:,}), for a pair "
+            "trains only if both its papers do: lower --dev-share and --test-share."
+        ]
+    if known:
+        return [
+            f"{known:,} pairs are known to be co-cited, and the filters named above or min_count "
+            "leave none of them: set them lower."
+        ]
+    return [
+        *(remedy for reason, remedy in _REMEDIES.items() if reason in removed),
+        "Give contexts that cite two or more papers, with texts for these, and check that the "
+        "files name papers by the same ids.",
+    ]

@@ -1,20 +1,25 @@
-"""Triplets that users give ready-made, in place of mined ones.
+"""Triplets in files: ready-made ones, in place of mined ones, and a corpus's own as CSV.
 
 Shapes: ``N`` triplets.
 """
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sciembed_train.corpus.audit import Audit, BadRow, checked_rows
+from sciembed_train.corpus.audit import Audit, checked_rows, read_each
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.readers.tables import Table
+from sciembed_train.corpus.store.corpus_files import SPLITS
+from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.validation import read_id
+from sciembed_train.errors import UserError
 from sciembed_train.progress import Stage
 
 NAMES = ("query", "positive", "negative")
@@ -31,7 +36,7 @@ def read_triplets(table: Table, papers: Papers, audit: Audit, stage: Stage) -> N
         UserError: more rows are malformed than allowed.
     """
     triplets: list[list[int]] = []
-    rows = ((place, _read_ids(cells)) for place, cells in table.cells(NAMES, ALIASES))
+    rows = read_each(table.cells(NAMES, ALIASES), _read_ids)
     for place, ids in checked_rows(rows, table.where, audit, stage):
         keys = [papers.key.get(paper_id) for paper_id in ids]
         reason = _why_unusable(keys, papers)
@@ -46,16 +51,8 @@ def read_triplets(table: Table, papers: Papers, audit: Audit, stage: Stage) -> N
     return distinct
 
 
-def _read_ids(cells: Sequence[Any] | BadRow) -> list[str] | BadRow:
-    if isinstance(cells, BadRow):
-        return cells
-    ids: list[str] = []
-    for cell, name in zip(cells, NAMES, strict=True):
-        paper_id = read_id(cell, name)
-        if isinstance(paper_id, BadRow):
-            return paper_id
-        ids.append(paper_id)
-    return ids
+def _read_ids(cells: Sequence[Any]) -> list[str]:
+    return [read_id(cell, name) for cell, name in zip(cells, NAMES, strict=True)]
 
 
 def _why_unusable(keys: list[int | None], papers: Papers) -> str | None:
@@ -65,3 +62,19 @@ def _why_unusable(keys: list[int | None], papers: Papers) -> str | None:
         if not papers.usable[key]:
             return f"{name} without a text"
     return "a paper twice in one triplet" if len(set(keys)) < 3 else None
+
+
+def export_csv(corpus: Corpus, folder: str | Path) -> None:
+    """Write the triplets of each split as ``query_paper_id,positive_id,negative_id``."""
+    folder = Path(folder)
+    ids = corpus.paper_ids()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for split in SPLITS:
+            with (folder / f"{split}_triples.csv").open("w", encoding="utf-8", newline="") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(ALIASES)
+                for row in corpus.triplets(split):
+                    writer.writerow([ids[paper] for paper in row])
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror}.") from error

@@ -35,12 +35,7 @@ SQL = statements(Path(__file__).with_suffix(".sql"))
 
 @dataclass(frozen=True)
 class SentencePairs:
-    """A batch of pairs of sentences, ascending.
-
-    Args:
-        rows: ``[N, 2]``: sentences a < b.
-        split: ``[N]``: 0 for train, 1 for dev, 2 for test.
-    """
+    """A batch of pairs of sentences a < b, ascending, ``[N, 2]``; splits as in `Pairs`, ``[N]``."""
 
     rows: NDArray[np.int32]
     split: NDArray[np.int32]
@@ -66,12 +61,9 @@ class SentenceMiner(CocitationMiner):
         self.fixed["min_contexts"] = max(2, settings.min_contexts)
 
     def mine_sentences(self, mentions: Path, members: Path, split: NDArray[np.int8]) -> None:
-        """Fill the tables of sentences and pairs.
+        """Fill the tables of sentences and pairs, from two files of `ContextGroups`.
 
-        Args:
-            mentions: the sentences that may be used.
-            members: the papers that each list of them cites; see `ContextGroups` for both.
-            split: ``[P]``, that of each paper.
+        ``split`` ``[P]`` is that of each paper.
         """
         for table, path in (("citing", mentions), ("cited", members)):
             self.engine.load(table, path)

@@ -136,15 +136,10 @@ def mine_triplets(
 ) -> Triplets:
     """Mine the triplets of every query paper, of all splits at once.
 
-    Args:
-        engine: runs the SQL.
-        citations: ``[E, 2]``: citing, cited; distinct, ascending, none to itself.
-        usable: ``[P]``: whether a paper has a text.
-        split: ``[P]``: 0 for train, 1 for dev, 2 for test.
-        settings: counts and rules.
-        seed: of every choice.
-        memory: bytes that the engine may hold.
-        on_shard: called with the number of shards done and of all.
+    ``citations`` are ``[E, 2]``: citing, cited; distinct, ascending, none to itself. ``usable``
+    ``[P]`` says whether a paper has a text, ``split`` ``[P]`` is 0 for train, 1 for dev, 2 for
+    test. The engine may hold ``memory`` bytes; ``on_shard`` gets the number of shards done and of
+    all.
     """
     edges = citations[usable[citations[:, 0]] & usable[citations[:, 1]]]
     queries = np.unique(edges[:, 0]).astype(np.int32)

@@ -30,8 +30,7 @@ class Table:
             on the hub, ``owner/name``, ``owner/name:config`` or ``owner/name:config@split``.
         kind: what it holds, for messages: ``papers``, ``citations``.
         readers: the formats it may have, by the endings of files.
-        needed: columns of which a CSV or TSV file must have one; ``paper_id`` for papers.
-        record_keys: keys by which a JSON object is one record and not a record for each key.
+        needed, record_keys: see `ReadOptions`; ``paper_id`` is needed for papers.
         deep: also look for files in folders within the folder.
 
     Raises:

@@ -107,11 +107,7 @@ def save_queries(folder: Path, split: Split, queries: NDArray[np.int32]) -> None
 class ParquetRows:
     """A Parquet file written row by row, ``group`` rows at a time, or batch by batch.
 
-    Args:
-        path: the file.
-        columns: the Arrow type of each.
-        group: rows of a row group.
-        options: of `pyarrow.parquet.ParquetWriter`.
+    ``columns`` are Arrow types by name; ``options`` are those of `pyarrow.parquet.ParquetWriter`.
     """
 
     def __init__(
@@ -121,7 +117,7 @@ class ParquetRows:
         import pyarrow.parquet as pq
 
         self.schema, self.group = pa.schema(list(columns.items())), group
-        self.file = pq.ParquetWriter(path, self.schema, **{"compression": "zstd"} | options)
+        self.file = pq.ParquetWriter(path, self.schema, compression="zstd", **options)
         self.rows: list[Sequence[Any]] = []
 
     def __enter__(self) -> Self:
@@ -161,22 +157,24 @@ class ParquetRows:
 class ArrayWriter:
     """An ``.npy`` file written a piece at a time.
 
-    Args:
-        path: the file.
-        dtype: of its entries, as numpy spells it.
-        shape: its shape, which must be known before.
+    Without a ``shape`` it has one dimension, as long as what is written.
     """
 
-    def __init__(self, path: Path, dtype: str, shape: tuple[int, ...]) -> None:
-        self.dtype, self.left = np.dtype(dtype), int(np.prod(shape))
-        self.file = path.open("wb")
-        header = {"descr": dtype, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(self.file, header)
+    def __init__(self, path: Path, dtype: str, shape: tuple[int, ...] | None = None) -> None:
+        self.dtype, self.shape, self.written = np.dtype(dtype), shape, 0
+        self.file = path.open("wb", buffering=2**20)
+        self.start = self._write_header(shape or (0,))
 
-    def add(self, values: NDArray[Any]) -> None:
+    def _write_header(self, shape: tuple[int, ...]) -> int:
+        header = {"descr": self.dtype.str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self.file, header)
+        return self.file.tell()
+
+    def add(self, values: NDArray[Any] | Sequence[int]) -> None:
         """Write the next entries."""
-        self.left -= values.size
-        self.file.write(np.ascontiguousarray(values, self.dtype).tobytes())
+        values = np.ascontiguousarray(values, self.dtype)
+        self.written += values.size
+        self.file.write(values.data)
 
     def close(self) -> None:
         """Close the file.
@@ -184,6 +182,10 @@ class ArrayWriter:
         Raises:
             RuntimeError: not so many entries were written as the shape says (a defect).
         """
+        if self.shape is None:
+            self.file.seek(0)
+            # numpy leaves space in a header for the length to grow.
+            assert self._write_header((self.written,)) == self.start
         self.file.close()
-        if self.left:
+        if self.shape is not None and self.written != np.prod(self.shape):
             raise RuntimeError("the database gave another number of rows than it counted")

@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciembed_train.corpus.citations.citing_sentences import split_sentences
+from sciembed_train.corpus.store.corpus_files import ArrayWriter, ParquetRows
 from sciembed_train.corpus.store.token_store import TokenStore, has_text, load_array
 from sciembed_train.corpus.store.token_store_writing import BATCH_PAPERS, SHARD_PAPERS, StoreWriter
 from sciembed_train.errors import UserError
@@ -71,21 +73,12 @@ class SentenceIndexedTokens(TokenStore):
         return np.diff(self._firsts)
 
     def sentences(self, papers: NDArray[np.integer], max_length: int) -> tuple[Ints, Ints, Ints]:
-        """Where the sentences of some texts stand in their rows of `rows`.
+        """Where the sentences of texts ``[K]`` stand in their rows of `rows`.
 
         A text without a sentence, or of which the cut leaves none, is one sentence: its body.
-
-        Args:
-            papers: ``[K]``, as for `rows`.
-            max_length: tokens of a row at most, special tokens included.
-
-        Returns:
-            The first token of each sentence, counted from the row's first, and the tokens of each,
-            text after text; and the number of sentences of each text, ``[K]``, at least 1.
-
-        Raises:
-            ValueError: ``max_length`` leaves nothing beside the special tokens.
-            IndexError: a text is not in the store.
+        Returns the first token of each sentence, counted from the row's first, and the tokens of
+        each, text after text; and the number of sentences of each text, ``[K]``, at least 1.
+        Errors as of `rows`.
         """
         papers, max_body = self._known(papers), self._max_body(max_length)
         counts = self._firsts[papers + 1] - self._firsts[papers]
@@ -132,21 +125,17 @@ def write_sentences(
     ``papers`` have an ``abstract`` and come in order; ``on_batch`` gets the number of papers done.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    schema = pa.schema([("sentences", pa.list_(pa.string()))])
     partial = folder / f".{SENTENCES}.{os.getpid()}"
     done = 0
     try:
-        with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
-            papers = iter(papers)
-            while batch := list(islice(papers, ROWS)):
-                rows = [abstract_sentences(paper["abstract"]) for paper in batch]
-                arrays = [pa.array(rows, schema.field(0).type)]
-                writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
-                done += len(batch)
-                if on_batch:
+        with ParquetRows(partial, {"sentences": pa.list_(pa.string())}, ROWS) as writer:
+            for done, paper in enumerate(papers, 1):
+                writer.add(abstract_sentences(paper["abstract"]))
+                if on_batch and done % ROWS == 0:
                     on_batch(done)
+        if on_batch:
+            on_batch(done)
         partial.replace(folder / SENTENCES)
     finally:
         partial.unlink(missing_ok=True)
@@ -196,8 +185,8 @@ def write_sentence_store(
     papers = iter(papers)
     with (
         StoreWriter(folder, tokenizer, shard_papers) as writer,
-        _Growing(writer.folder / "sentence_starts.npy") as starts,
-        _Growing(writer.folder / "sentence_lengths.npy") as lengths,
+        closing(ArrayWriter(writer.folder / "sentence_starts.npy", "<i4")) as starts,
+        closing(ArrayWriter(writer.folder / "sentence_lengths.npy", "<i4")) as lengths,
     ):
         while batch := list(islice(papers, batch_papers)):
             readable = [has_text(title, sentences) for title, sentences in batch]
@@ -227,30 +216,3 @@ def write_sentence_store(
     np.save(writer.folder / "sentences_left_out.npy", pairs)
     writer.close(name, form=input_format.as_dict(), sentences=int(offsets[-1]))
     return SentenceIndexedTokens.open(writer.folder)
-
-
-class _Growing:
-    """An ``.npy`` file of int32 numbers whose length is known when it is closed."""
-
-    def __init__(self, path: Path) -> None:
-        self.file = path.open("wb", buffering=2**20)
-        self.numbers = 0
-        self.header = self._write_header()
-
-    def __enter__(self) -> _Growing:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.file.seek(0)
-        # numpy leaves space in a header for the length to grow.
-        assert self._write_header() == self.header
-        self.file.close()
-
-    def _write_header(self) -> int:
-        header = {"descr": "<i4", "fortran_order": False, "shape": (self.numbers,)}
-        np.lib.format.write_array_header_1_0(self.file, header)
-        return self.file.tell()
-
-    def add(self, numbers: Sequence[int]) -> None:
-        self.file.write(np.asarray(numbers, "<i4").data)
-        self.numbers += len(numbers)

@@ -22,14 +22,9 @@ SENTENCE_PAIR_ADVICE = (
 class TokenKind(Generic[Store]):
     """One kind of texts that a corpus holds tokens of.
 
-    Args:
-        texts: what they are, for messages.
-        folder: of the corpus, in which each store has a folder named by its key.
-        entry: of ``corpus.json``, that lists the stores of this kind.
-        store: what opens one.
-        count: of ``corpus.json``, the number of these texts; empty where it is not checked.
-        missing: what to do where that number is 0.
-        option: of `prepare`, that is needed besides the tokenizer.
+    Each store has a folder named by its key in ``folder``, and an ``entry`` of ``corpus.json`` that
+    repeats ``facts`` of it. Where ``count`` of ``corpus.json`` is 0, ``missing`` says what to do.
+    ``option`` of `prepare` is needed besides the tokenizer.
     """
 
     texts: str
@@ -39,6 +34,7 @@ class TokenKind(Generic[Store]):
     count: str = ""
     missing: str = ""
     option: str = ""
+    facts: tuple[str, ...] = ("tokenizer", "form", "tokens", "vocab_size")
 
     def path(self, corpus: Path, key: str) -> Path:
         """The folder of the store with this key."""
@@ -89,6 +85,7 @@ SENTENCE_INDEXED_TOKENS = TokenKind(
     "sentenced_stores",
     SentenceIndexedTokens,
     option=" and --sentence-tokens",
+    facts=("tokenizer", "form", "tokens", "sentences"),
 )
 CITING_SENTENCE_TOKENS = TokenKind(
     "citing sentences",
@@ -108,5 +105,6 @@ DOCUMENT_TOKENS = TokenKind(
         "documents (full texts). Prepare a corpus from them: `train prepare --fulltexts "
         "F_OR_FOLDER --to CORPUS --tokenizer NAME_OR_FOLDER`."
     ),
+    facts=("tokenizer", "tokens", "vocab_size"),
 )
 TASK_TOKENS = TokenKind("tasks' texts", "task_tokens", "task_stores", TokenStore)

@@ -34,18 +34,10 @@ def write_token_store(
 ) -> TokenStore:
     """Tokenise every paper once and return the store, written into an empty ``folder``.
 
-    Texts are tokenised by the threads of the tokenizers library, a batch at a time, and never
-    cut. A paper without a text gets an empty body, whatever the input format puts before it.
-
-    Args:
-        folder: a folder that does not exist or is empty.
-        tokenizer: gives ids and special tokens.
-        input_format: how a title and an abstract become one text.
-        papers: dictionaries with ``paper``, ``title`` and ``abstract``; ``paper`` counts from 0.
-        shard_papers: papers of one shard file.
-        batch_papers: papers tokenised at once.
-        name: where the tokenizer came from, for messages.
-        on_batch: called with the number of papers done after each batch.
+    Texts are tokenised by the threads of the tokenizers library, ``batch_papers`` at a time, and
+    never cut. A paper without a text gets an empty body, whatever the input format puts before it.
+    Papers have ``paper``, from 0 on, ``title`` and ``abstract``. ``name`` says in messages where
+    the tokenizer came from; ``on_batch`` gets the number of papers done.
 
     Raises:
         ValueError: ``papers`` are not in the order 0, 1, 2, ...

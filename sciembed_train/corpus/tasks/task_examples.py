@@ -81,13 +81,13 @@ class TaskReader:
             if audit.rows % 1024 == 0:
                 stage.reach(audit.rows)
             key = record_key(self.settings.seed, self.task.name, split, audit.rows)
-            record = row
-            if not isinstance(row, BadRow):
-                record = self.reader.read(
-                    row, partial(np.random.default_rng, (self.settings.seed, key))
-                )
-            if isinstance(record, BadRow):
-                audit.bad(record, f"{records.where(place)} (task {self.task.name})")
+            try:
+                if isinstance(row, BadRow):
+                    raise row
+                draws = partial(np.random.default_rng, (self.settings.seed, key))
+                record = self.reader.read(row, draws)
+            except BadRow as bad:
+                audit.bad(bad, f"{records.where(place)} (task {self.task.name})")
                 if audit.n_bad >= self.settings.max_bad_rows + ENOUGH:
                     audit.check()
                 continue

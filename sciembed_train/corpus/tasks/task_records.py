@@ -15,7 +15,13 @@ import numpy as np
 
 from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.tasks.task_types import Task, TaskBuilding
-from sciembed_train.corpus.validation import is_unicode, missing_field, not_unicode, spell
+from sciembed_train.corpus.validation import (
+    is_unicode,
+    missing_field,
+    not_unicode,
+    spell,
+    wrong_type,
+)
 
 MAY_LACK = ("abstract",)  # as in a file of papers; a row without another field is malformed
 LARGEST = 3.4e38  # of the numbers that 32 bits hold
@@ -32,14 +38,11 @@ Label = int | float | tuple[int, ...] | None
 
 @dataclass(frozen=True)
 class Record:
-    """A record that can be used.
+    """A record that can be used: a labelled text alone, or a query and what it is compared with.
 
-    Args:
-        texts: a labelled text alone, or the query and the texts it is compared with.
-        label: number of its class, of each of its classes, or the target of a regression; None of
-            triplets.
-        pairs: indices in ``texts`` of each triplet's positive and negative; the query is the first.
-        unused: candidates that are in no triplet: without a text, repeated, or the query.
+    ``label`` is the number of its class, of each of its classes, or the target of a regression;
+    None of triplets. ``pairs`` are the indices in ``texts`` of each triplet's positive and
+    negative. ``unused`` candidates are in no triplet: without a text, repeated, or the query.
     """
 
     texts: tuple[Text, ...]
@@ -67,79 +70,59 @@ class RecordReader:
         self.task, self.building = task, building
         self.classes = {name: number for number, name in enumerate(task.labels)}
 
-    def read(self, row: Mapping[str, Any], draws: Draws) -> Record | BadRow | str:
-        """The record, its fault, or why it gives no example."""
+    def read(self, row: Mapping[str, Any], draws: Draws) -> Record | str:
+        """The record, or why it gives no example; a `BadRow` is raised."""
         if self.task.labelled:
             return self._labelled(row)
         if self.task.type == "triplet":
             return self._triplet(row)
         return self._search(row, draws)
 
-    def _labelled(self, row: Mapping[str, Any]) -> Record | BadRow | str:
+    def _labelled(self, row: Mapping[str, Any]) -> Record | str:
         text = self._text(row, "")
-        if isinstance(text, BadRow):
-            return text
         name = self.task.labels_field
         if name not in row:
-            return missing_field(name, row)
+            raise missing_field(name, row)
         label = self._label(row[name], name)
-        if isinstance(label, BadRow):
-            return label
         return Record((text,), label) if text else NO_TEXT
 
-    def _label(self, value: Any, name: str) -> Label | BadRow:
+    def _label(self, value: Any, name: str) -> Label:
         if self.task.type == "regression":
             return _number(value, name)
         if not self.task.multi_label:
             return self._class(value, name)
         if not isinstance(value, list | tuple):
-            return BadRow(
-                f"{name} has a wrong type",
-                f"`{name}` is {spell(value)}; expected a list of labels.",
-            )
-        numbers = set()
-        for label in value:
-            number = self._class(label, name)
-            if isinstance(number, BadRow):
-                return number
-            numbers.add(number)
-        return tuple(sorted(numbers))
+            raise wrong_type(name, value, "a list of labels")
+        return tuple(sorted({self._class(label, name) for label in value}))
 
-    def _class(self, value: Any, name: str) -> int | BadRow:
+    def _class(self, value: Any, name: str) -> int:
         known = isinstance(value, str | int) and not isinstance(value, bool)
         number = self.classes.get(str(value).strip()) if known else None
         if number is None:
-            return BadRow(
+            raise BadRow(
                 f"{name} is no label of the task",
                 f"`{name}` is {spell(value)}, which is none of the {len(self.classes)} labels of "
                 f"{self.task.labels_from}.",
             )
         return number
 
-    def _triplet(self, row: Mapping[str, Any]) -> Record | BadRow | str:
+    def _triplet(self, row: Mapping[str, Any]) -> Record | str:
         texts = []
         for names in (("query",), ("pos", "positive"), ("neg", "negative")):
             name = next((name for name in names if name in row), None)
             if name is None:
-                return missing_field(names[0], row)
-            text = self._object_or_text(row[name], name)
-            if isinstance(text, BadRow):
-                return text
-            texts.append(text)
+                raise missing_field(names[0], row)
+            texts.append(self._object_or_text(row[name], name))
         if not all(texts):
             return NO_TEXT
         return Record(tuple(texts), pairs=((1, 2),)) if len(set(texts)) == 3 else ONE_TEXT
 
-    def _search(self, row: Mapping[str, Any], draws: Draws) -> Record | BadRow | str:
+    def _search(self, row: Mapping[str, Any], draws: Draws) -> Record | str:
         for name in ("query", "candidates"):
             if name not in row:
-                return missing_field(name, row)
+                raise missing_field(name, row)
         query = self._object_or_text(row["query"], "query")
-        if isinstance(query, BadRow):
-            return query
         candidates = self._candidates(row["candidates"])
-        if isinstance(candidates, BadRow):
-            return candidates
         positives = [text for text, score in candidates if score > 0]
         negatives = [text for text, score in candidates if score <= 0]
         if not query:
@@ -150,11 +133,10 @@ class RecordReader:
             return NO_NEGATIVE
         return self._search_triplets(query, positives, negatives, draws)
 
-    def _candidates(self, value: Any) -> list[tuple[Text, float]] | BadRow:
+    def _candidates(self, value: Any) -> list[tuple[Text, float]]:
         """Text and score of each candidate; a text may be empty."""
         if not isinstance(value, list | tuple):
-            message = f"`candidates` is {spell(value)}; expected a list of objects with fields."
-            return BadRow("candidates has a wrong type", message)
+            raise wrong_type("candidates", value, "a list of objects with fields")
         name, candidates = self.task.labels_field, []
         for number, candidate in enumerate(value, 1):
             where = f" of candidate {number}"
@@ -162,18 +144,13 @@ class RecordReader:
                 message = (
                     f"candidate {number} is {spell(candidate)}; expected an object with fields."
                 )
-                return BadRow("a candidate has a wrong type", message)
+                raise BadRow("a candidate has a wrong type", message)
             if name not in candidate:
-                return missing_field(name, candidate, where)
+                raise missing_field(name, candidate, where)
             raw_score = candidate[name]
             raw_score = int(raw_score) if isinstance(raw_score, bool) else raw_score
             score = _number(raw_score, name, where)
-            if isinstance(score, BadRow):
-                return score
-            text = self._text(candidate, where)
-            if isinstance(text, BadRow):
-                return text
-            candidates.append((text, score))
+            candidates.append((self._text(candidate, where), score))
         return candidates
 
     def _search_triplets(
@@ -198,36 +175,39 @@ class RecordReader:
         pairs = [(1 + i % len(positives), 1 + len(positives) + i) for i in range(count)]
         return Record((query, *positives, *negatives), None, tuple(pairs), unused)
 
-    def _object_or_text(self, value: Any, name: str) -> Text | BadRow:
+    def _object_or_text(self, value: Any, name: str) -> Text:
         """A text that is an object with fields, or plain."""
         if isinstance(value, str):
-            return not_unicode(name) if not is_unicode(value) else _not_empty([value])
+            if not is_unicode(value):
+                raise not_unicode(name)
+            return _not_empty([value])
         if not isinstance(value, Mapping):
-            message = f"`{name}` is {spell(value)}; expected text, or an object with fields."
-            return BadRow(f"{name} has a wrong type", message)
+            raise wrong_type(name, value, "text, or an object with fields")
         return self._text(value, f" of `{name}`")
 
-    def _text(self, row: Mapping[str, Any], where: str) -> Text | BadRow:
+    def _text(self, row: Mapping[str, Any], where: str) -> Text:
         return read_text(row, self.task.fields, where)
 
 
-def read_text(row: Mapping[str, Any], fields: Sequence[str], where: str = "") -> Text | BadRow:
+def read_text(row: Mapping[str, Any], fields: Sequence[str], where: str = "") -> Text:
     """The named fields of a text that are not empty, in their order.
 
     ``where`` names the object of the fields in messages: `` of candidate 3``.
+
+    Raises:
+        BadRow: a field is missing or has a wrong type.
     """
     values = []
     for name in fields:
         if name not in row:
             if name in MAY_LACK:
                 continue
-            return missing_field(name, row, where)
+            raise missing_field(name, row, where)
         value = _field(row[name])
         if value is None:
-            message = f"`{name}`{where} is {spell(row[name])}; expected text, a number or null."
-            return BadRow(f"{name} has a wrong type", message)
+            raise wrong_type(name, row[name], "text, a number or null", where)
         if not is_unicode(value):
-            return not_unicode(name)
+            raise not_unicode(name)
         values.append(value)
     return _not_empty(values)
 
@@ -258,7 +238,7 @@ def _distinct(texts: Sequence[Text], used: set[Text]) -> list[Text]:
     return [text for text in dict.fromkeys(texts) if text and text not in used]
 
 
-def _number(value: Any, name: str, where: str = "") -> float | BadRow:
+def _number(value: Any, name: str, where: str = "") -> float:
     """A finite number, also one that a table holds as text."""
     number = math.nan
     if isinstance(value, int | float | str) and not isinstance(value, bool):
@@ -267,7 +247,7 @@ def _number(value: Any, name: str, where: str = "") -> float | BadRow:
         except (ValueError, OverflowError):
             number = math.nan
     if not abs(number) <= LARGEST:  # nor NaN
-        return BadRow(
+        raise BadRow(
             f"{name} is no number", f"`{name}`{where} is {spell(value)}; expected a finite number."
         )
     return number

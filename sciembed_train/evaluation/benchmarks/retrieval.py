@@ -163,9 +163,12 @@ def read_queries(path: Path) -> list[Query]:
     table = Table(path, "queries")
     queries: dict[str, Query] = {}
     for at, row in table.rows():
-        query = row if isinstance(row, BadRow) else _query(row)
-        if isinstance(query, BadRow):
-            raise UserError(f"{table.where(at)}: {query.message} Correct the row.")
+        try:
+            if isinstance(row, BadRow):
+                raise row
+            query = _query(row)
+        except BadRow as bad:
+            raise UserError(f"{table.where(at)}: {bad.message} Correct the row.") from bad
         if query.query_id in queries:
             raise UserError(f"{table.where(at)}: `query_id` {query.query_id!r} was given before.")
         queries[query.query_id] = query
@@ -206,16 +209,13 @@ def _plain(path: Path) -> str:
     return Path(name).suffix
 
 
-def _query(row) -> Query | BadRow:
+def _query(row) -> Query:
     query_id = read_id(row.get("query_id"), "query_id")
-    if isinstance(query_id, BadRow):
-        return query_id
     text, paper = row.get("text"), row.get("paper_id")
     if isinstance(text, str) and text.strip():
         return Query(query_id, text, None)
     if text is not None and not isinstance(text, str):
-        return BadRow("text has a wrong type", f"`text` is {spell(text)}; expected text.")
+        raise BadRow("text has a wrong type", f"`text` is {spell(text)}; expected text.")
     if paper is None:
-        return BadRow("there is no text", "there is neither `text` nor `paper_id`.")
-    paper_id = read_id(paper, "paper_id")
-    return paper_id if isinstance(paper_id, BadRow) else Query(query_id, None, paper_id)
+        raise BadRow("there is no text", "there is neither `text` nor `paper_id`.")
+    return Query(query_id, None, read_id(paper, "paper_id"))

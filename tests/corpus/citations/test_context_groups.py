@@ -4,8 +4,9 @@ import pytest
 
 from sciembed_train.corpus.audit import Audit, BadRow
 from sciembed_train.corpus.citations.context_groups import (
-    ContextGroups,
+    CitingSentences,
     Masking,
+    PaperGroups,
     write_context_groups,
 )
 from sciembed_train.corpus.citations.contexts import Context
@@ -22,18 +23,15 @@ WHY = np.array([0, 0, 2, 1], np.int8)  # c is excluded, d has no text
 def write(tmp_path, rows, masking=None, **values):
     (tmp_path / "contexts.jsonl").write_text("")
     mining = CocitationMining(min_words=1, sentence_pairs="paper", **values)
-    groups = ContextGroups(tmp_path, "contexts", Audit("contexts"))
-    sentences = ContextGroups(tmp_path, "sentences", Audit("citing sentences"), {"c"})
+    groups = PaperGroups(tmp_path, Audit("contexts"), PAPERS, mining, WHY)
+    sentences = CitingSentences(tmp_path, Audit("citing sentences"), PAPERS, mining, {"c"})
     write_context_groups(
         enumerate(rows, 1),
         Table(tmp_path / "contexts.jsonl", "contexts"),
-        PAPERS,
-        WHY,
-        mining,
-        groups=groups,
-        sentences=sentences,
-        masking=masking,
-        stage=Stage(Progress(quiet=True), "contexts", None, "rows"),
+        groups,
+        sentences,
+        masking,
+        Stage(Progress(quiet=True), "contexts", None, "rows"),
     )
     return groups, sentences
 

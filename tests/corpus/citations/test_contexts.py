@@ -32,8 +32,9 @@ def test_a_row_is_read_with_its_ids_as_text_and_each_once():
     ],
 )
 def test_a_row_that_cannot_be_read_names_field_and_value(row, report_text):
-    result = read_context(row)
-    assert isinstance(result, BadRow)
+    with pytest.raises(BadRow) as error:
+        read_context(row)
+    result = error.value
     assert report_text in result.message
 
 
@@ -43,6 +44,7 @@ def test_mentions_are_a_text_or_a_list_of_texts():
     mentions = read_context(row | {"marker": ["[1]", "", "[1]", "(Roe)"]}).mentions
     assert mentions == ("[1]", "(Roe)")
     for marker in (7, ["[1]", 7]):
-        bad = read_context(row | {"marker": marker})
-        assert isinstance(bad, BadRow)
+        with pytest.raises(BadRow) as error:
+            read_context(row | {"marker": marker})
+        bad = error.value
         assert bad.message.startswith("`marker` is ")

@@ -2,11 +2,13 @@ import numpy as np
 import pytest
 
 from sciembed_train.corpus.audit import Audit
-from sciembed_train.corpus.mining.ready_triplets import read_triplets
+from sciembed_train.corpus.mining.ready_triplets import export_csv, read_triplets
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.readers.tables import Table
+from sciembed_train.corpus.store.corpus_files import SPLITS
 from sciembed_train.errors import UserError
 from sciembed_train.progress import Progress, Stage
+from tests.helpers.small_corpus import write_small_corpus
 
 
 def read(path, text):
@@ -37,3 +39,16 @@ def test_a_row_that_cannot_be_read_is_refused_with_its_line(tmp_path):
         read(tmp_path / "t.csv", "a,b,c\na,,c\n")
     rows, _ = read(tmp_path / "e.csv", "query,positive,negative\n")
     assert rows.shape == (0, 3)
+
+
+def test_triplets_are_written_with_the_papers_ids(tiny_bert, tmp_path):
+    corpus = write_small_corpus(tmp_path / "corpus", tiny_bert)
+    export_csv(corpus, tmp_path / "csv")
+    for split in SPLITS:
+        head, *lines = (tmp_path / "csv" / f"{split}_triples.csv").read_text().splitlines()
+        assert head == "query_paper_id,positive_id,negative_id"
+        expected = [[f"p{paper}" for paper in row] for row in corpus.triplets(split)]
+        assert [line.split(",") for line in lines] == expected
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file cannot be written"):
+        export_csv(corpus, tmp_path / "file")

@@ -49,8 +49,9 @@ def test_a_text_is_its_fields_that_are_not_empty_in_the_order_of_the_task(reader
 def test_an_abstract_may_be_left_out_and_no_other_field(reader):
     read = reader("mesh")
     assert read({"title": "a", "descriptor": "biology"}) == Record((("a",),), 0)
-    result = read({"abstract": "a", "descriptor": "biology"})
-    assert result == BadRow(
+    with pytest.raises(BadRow) as error:
+        read({"abstract": "a", "descriptor": "biology"})
+    assert error.value == BadRow(
         "there is no title", "there is no `title`; the fields are abstract, descriptor."
     )
 
@@ -96,8 +97,9 @@ def test_labels_become_numbers(reader):
     ],
 )
 def test_what_is_wrong_with_a_record_is_told(reader, kind, row, report_text):
-    result = reader(kind)({"title": "a", **row})
-    assert isinstance(result, BadRow)
+    with pytest.raises(BadRow) as error:
+        reader(kind)({"title": "a", **row})
+    result = error.value
     assert report_text in result.message
 
 

@@ -44,10 +44,10 @@ class Rows:
     def name(self, at: int, row: Mapping[str, Any], *keys: str) -> str:
         """The id under the first of the keys that the row has."""
         key = next((key for key in keys if key in row), keys[0])
-        found = read_id(row.get(key), key)
-        if isinstance(found, BadRow):
-            self.refuse(at, found)
-        return found
+        try:
+            return read_id(row.get(key), key)
+        except BadRow as bad:
+            self.refuse(at, bad)
 
 
 @dataclass
@@ -89,9 +89,10 @@ def read_texts(
             return
         # A query has the fields that somebody who asks has: words, and no year.
         there = tuple(f for f in fields if f in row) if query else fields
-        text = read_text(row, there or fields, where)
-        if isinstance(text, BadRow):
-            rows.refuse(at, text)
+        try:
+            text = read_text(row, there or fields, where)
+        except BadRow as bad:
+            rows.refuse(at, bad)
         found.empty += not text
         to[name] = text
 
