@@ -44,14 +44,9 @@ def against_candidates(
         margin: see `losses.triplet.candidate_loss`, as ``temperature``.
         temperature: above 0, or None for the margin.
     """
-    # The same distance as to the positive, with the same small number in it.
+    distances, shifted = euclidean(anchors, positives), anchors + EPSILON  # the same in both
     return candidate_loss(
-        euclidean(anchors, positives),
-        anchors + EPSILON,
-        candidates,
-        allowed,
-        margin=margin,
-        temperature=temperature,
+        distances, shifted, candidates, allowed, margin=margin, temperature=temperature
     )
 
 

@@ -5,8 +5,7 @@ train an encoder of single sentences (cosentbert). Pairs, directions and negativ
 those of co-cited papers (`cocitations`); a sentence that cites a paper of the anchor's is no
 negative.
 
-Shapes: ``N`` pairs of the step over all ranks, ``S`` sentences, ``C`` papers cited by all of them,
-``K`` sentences compared.
+Shapes: ``N`` pairs of the step over all ranks, ``K`` sentences compared.
 """
 
 from __future__ import annotations
@@ -23,8 +22,7 @@ from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.token_kinds import CITING_SENTENCE_TOKENS
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import Sampling, TokenizationSpec
-from sciembed_train.sampling.pair_examples import DEV_PAIRS, PairExamples
-from sciembed_train.sampling.step_pairs import Negatives, Pairs, PairSource
+from sciembed_train.sampling.step_pairs import Negatives, PairExamples, Pairs, PairSource
 
 SOURCES = ("contexts", "fulltexts")
 
@@ -50,8 +48,9 @@ class CitingSentenceSampling(Sampling):
         """The sentence pairs of a corpus that was mined and tokenised for this encoder."""
         key = tokenization.tokenizer.key(tokenization.input_format)
         pairs = CitingSentencePairs(corpus, self.negatives, tokenization.seed)
-        tokens, facts = corpus.tokens(key, CITING_SENTENCE_TOKENS), [key, "citing sentences"]
-        return PairExamples(pairs, tokens, corpus, facts, tokenization, dev_limit or DEV_PAIRS)
+        tokens = corpus.tokens(key, CITING_SENTENCE_TOKENS)
+        facts = [key, "citing sentences", self.negatives]
+        return PairExamples(pairs, tokens, corpus, facts, tokenization, dev_limit)
 
     @classmethod
     def check_raw(cls, raw: Mapping[str, str], format: str) -> None:
@@ -65,13 +64,7 @@ class CitingSentenceSampling(Sampling):
 
 
 class CitingSentencePairs(PairSource):
-    """The sentence pairs of a corpus: sentences that cite a paper in common are no negatives.
-
-    Args:
-        corpus: mined for sentence pairs.
-        negatives: as for `CitingSentenceSampling`.
-        seed: of every draw.
-    """
+    """The sentence pairs of a corpus: sentences that cite a paper in common are no negatives."""
 
     no_negative = "no negative: all others of the step cite a paper in common with it"
 

@@ -19,8 +19,7 @@ from sciembed_train.batch import index_ranges
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import Sampling, TokenizationSpec
-from sciembed_train.sampling.pair_examples import DEV_PAIRS, PairExamples
-from sciembed_train.sampling.step_pairs import Negatives, Pairs, PairSource
+from sciembed_train.sampling.step_pairs import Negatives, PairExamples, Pairs, PairSource
 
 SOURCES = ("contexts", "cocitations", "citations", "fulltexts")
 
@@ -46,9 +45,9 @@ class CocitationSampling(Sampling):
     ) -> PairExamples:
         """The pairs of a corpus that was mined and tokenised for this encoder."""
         key = tokenization.tokenizer.key(tokenization.input_format)
-        tokens = corpus.tokens(key)
         pairs = CocitedPairs(corpus, self.negatives, tokenization.seed)
-        return PairExamples(pairs, tokens, corpus, [key], tokenization, dev_limit or DEV_PAIRS)
+        facts = [key, self.negatives]
+        return PairExamples(pairs, corpus.tokens(key), corpus, facts, tokenization, dev_limit)
 
     @classmethod
     def check_raw(cls, raw: Mapping[str, str], format: str) -> None:
@@ -69,13 +68,7 @@ def refuse_uncited(raw: Mapping[str, str]) -> None:
 
 
 class CocitedPairs(PairSource):
-    """The co-cited pairs of a corpus: papers known to be co-cited are no negatives.
-
-    Args:
-        corpus: mined for co-citations.
-        negatives: as for `CocitationSampling`.
-        seed: of every draw.
-    """
+    """The co-cited pairs of a corpus: papers known to be co-cited are no negatives."""
 
     no_negative = "no negative: all others of the step are known to be cited with it"
 

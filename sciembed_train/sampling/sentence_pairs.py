@@ -29,9 +29,14 @@ from sciembed_train.sampling.base import Examples, Sampling, TokenizationSpec, f
 from sciembed_train.sampling.cocitations import SOURCES, CocitedPairs, refuse_uncited
 from sciembed_train.sampling.description import ExampleDescription, TextDescription
 from sciembed_train.sampling.held_out_papers import PaperBatches, by_slots
-from sciembed_train.sampling.pair_examples import DEV_PAIRS, NEGATIVE_ROLE
 from sciembed_train.sampling.plan import StepPlan
-from sciembed_train.sampling.step_pairs import Negatives, flipped
+from sciembed_train.sampling.step_pairs import (
+    DEV_PAIRS,
+    NEGATIVE_ROLE,
+    Negatives,
+    flipped,
+    held_out_triplets,
+)
 
 Align = Literal["none", "context", "abstract"]
 
@@ -145,7 +150,8 @@ class SentencePairExamples(Examples):
                     "most similar sentences are taken."
                 )
         self.notes: tuple[str, ...] = tuple(notes)
-        held_out = self.source.held_out_triplets(self.tokens.lengths, dev_limit)
+        pairs, related = self.source.held_out, self.source.related
+        held_out = held_out_triplets(pairs, related, self.tokens.lengths, dev_limit)
         self.dev_papers, self.dev = by_slots(held_out)
         self.fingerprint = fingerprint(corpus, facts, self.pairs)
 
@@ -181,9 +187,7 @@ class SentencePairExamples(Examples):
 
     def dev_items(self, rank: int, world_size: int) -> SentencePaperBatches:
         """This rank's papers of the held-out triplets, longest first, each paper once."""
-        return SentencePaperBatches(
-            self.tokens, self.dev_papers, self.max_length, rank=rank, world_size=world_size
-        )
+        return SentencePaperBatches(self.tokens, self.dev_papers, self.max_length, rank, world_size)
 
     def describe(self, corpus: Corpus, plan: StepPlan, count: int) -> list[ExampleDescription]:
         """The first pairs of the first step with their sentences, and the negative of each."""
@@ -201,20 +205,11 @@ class SentencePairExamples(Examples):
                 members[NEGATIVE_ROLE] = int(batch.positive[negative])
             texts = []
             for (role, row), marked in zip(members.items(), [*aligned, -1], strict=False):
-                texts.append(
-                    TextDescription(
-                        role,
-                        rows[row].tolist(),
-                        details=(f"{len(sentences[row])} sentences",),
-                        sentences=sentences[row],
-                        marked=marked,
-                    )
-                )
-            notes = []
-            if min(aligned) >= 0:
-                notes.append("=> marks the two aligned sentences")
-            if negative < 0:
-                notes.append(self.source.no_negative)
+                own, ids = sentences[row], rows[row].tolist()
+                details = (f"{len(own)} sentences",)
+                texts.append(TextDescription(role, ids, "", details, own, marked))
+            notes = ["=> marks the two aligned sentences"] * (min(aligned) >= 0)
+            notes += [self.source.no_negative] * (negative < 0)
             title = self.source.title(corpus, paper_ids, number)
             examples.append(ExampleDescription(title, tuple(texts), tuple(notes)))
         return examples

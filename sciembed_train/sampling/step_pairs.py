@@ -1,26 +1,36 @@
-"""The pairs of an optimiser step over all ranks, and their in-batch negatives.
+"""Pairs of texts whose negatives come from the same optimiser step.
 
 Aspire, Mysore, Cohan and Hope (2022), section 3: the negative of a pair is the positive of another
 pair of the same step. Pairs, directions and negatives are functions of (seed, epoch, step) and not
 of the number of ranks.
 
-Shapes: ``N`` pairs of the step over all ranks, ``K`` texts or pairs of them, ``M`` held-out pairs.
+Shapes: ``B`` pairs of this rank, ``N`` of the step over all ranks, ``K`` texts or pairs of them,
+``M`` held-out pairs.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from sciembed_train.batch import PairBatch, TokenRows
 from sciembed_train.corpus.store.corpus_folder import Corpus
+from sciembed_train.corpus.store.token_store import TokenStore
+from sciembed_train.sampling.base import Examples, TokenizationSpec, fingerprint
+from sciembed_train.sampling.description import ExampleDescription, TextDescription
+from sciembed_train.sampling.held_out_papers import PaperBatches, by_slots
+from sciembed_train.sampling.plan import StepPlan
 from sciembed_train.sampling.span_positions import uniforms
 
 DIRECTION_STREAM, NEGATIVE_STREAM = 2, 3  # of the draws, beside the streams of spans
+DEV_PAIRS = 2_000  # as Aspire validated on
+NEGATIVE_ROLE = "negative, another pair's positive"
 
 Pairs = NDArray[np.integer]
 Related = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]
@@ -83,9 +93,80 @@ class PairSource(ABC):
             return StepPairs(pairs, excluded, derangement(excluded, generator))
         return StepPairs(pairs, excluded, generator.permutation(len(pairs)))
 
-    def held_out_triplets(self, lengths: np.ndarray, limit: int) -> NDArray[np.int64]:
-        """The held-out pairs, each with a random negative: see `held_out_triplets`."""
-        return held_out_triplets(np.asarray(self.held_out), self.related, lengths, limit)
+
+class PairExamples(Examples):
+    """Opened pairs, for methods that compare texts with in-batch negatives.
+
+    Args:
+        source: the pairs.
+        tokens: their texts.
+        corpus: what they are of.
+        facts: what the tokens and the draws depend on beside the corpus's files.
+        tokenization: how the encoder reads.
+        dev_limit: most held-out pairs to validate on; None for 2,000.
+    """
+
+    name = "pairs"
+
+    def __init__(
+        self,
+        source: PairSource,
+        tokens: TokenStore,
+        corpus: Corpus,
+        facts: Sequence[str],
+        tokenization: TokenizationSpec,
+        dev_limit: int | None,
+    ) -> None:
+        self.source, self.tokens = source, tokens
+        self.max_length = tokenization.max_length
+        self.pairs = source.train
+        self.train = len(self.pairs)
+        limit = dev_limit or DEV_PAIRS
+        held_out = held_out_triplets(source.held_out, source.related, tokens.lengths, limit)
+        self.dev_papers, self.dev = by_slots(held_out)
+        self.fingerprint = fingerprint(corpus, facts, self.pairs)
+
+    def batch(
+        self, indices: np.ndarray, epoch: int, step: int, share: slice = slice(None)
+    ) -> PairBatch:
+        """A rank's share of a step's pairs, each distinct text once."""
+        step_pairs = self.source.step_pairs(indices, epoch, step)
+        texts, rows = np.unique(step_pairs.pairs[share], return_inverse=True)
+        anchor, positive = torch.from_numpy(rows.reshape(-1, 2)).unbind(1)
+        ids, lengths = self.tokens.rows(texts, self.max_length)
+        return PairBatch(
+            rows=TokenRows(torch.from_numpy(ids), torch.from_numpy(lengths)),
+            anchor=anchor.contiguous(),
+            positive=positive.contiguous(),
+            negative=torch.from_numpy(step_pairs.negative[share]),
+            excluded=torch.from_numpy(np.argwhere(step_pairs.excluded[share])),
+            step=step,
+        )
+
+    def dev_items(self, rank: int, world_size: int) -> PaperBatches:
+        """This rank's texts of the held-out triplets, longest first, each text once."""
+        return PaperBatches(self.tokens, self.dev_papers, self.max_length, rank, world_size)
+
+    def describe(self, corpus: Corpus, plan: StepPlan, count: int) -> list[ExampleDescription]:
+        """The first pairs of the first step, and the negative of each."""
+        paper_ids, indices = corpus.paper_ids(), plan.indices(0)
+        step_pairs = self.source.step_pairs(indices, 0, 0)
+        examples = []
+        for pair, number in enumerate(indices[:count].tolist()):
+            anchor, positive = step_pairs.pairs[pair].tolist()
+            members = {"anchor": anchor, "positive": positive}
+            negative = int(step_pairs.negative[pair])
+            if negative >= 0:
+                members[NEGATIVE_ROLE] = int(step_pairs.pairs[negative, 1])
+            texts = []
+            for role, text in members.items():
+                ids, _ = self.tokens.rows(np.array([text]), self.max_length)
+                source = self.source.text_source(paper_ids, text)
+                texts.append(TextDescription(role, ids.tolist(), source))
+            notes = (self.source.no_negative,) if negative < 0 else ()
+            title = self.source.title(corpus, paper_ids, number)
+            examples.append(ExampleDescription(title, tuple(texts), notes))
+        return examples
 
 
 def flipped(pairs: Pairs, indices: np.ndarray, seed: int, epoch: int) -> Pairs:
@@ -106,9 +187,8 @@ def derangement(excluded: NDArray[np.bool_], generator: np.random.Generator) -> 
     for row in np.flatnonzero(excluded[rows, columns]):
         if not excluded[row, columns[row]]:
             continue  # an earlier exchange has repaired it
-        allowed = ~excluded[row, columns] & ~excluded[:, columns[row]]
         # Also with a row that is itself still excluded, if the exchange repairs both.
-        candidates = np.flatnonzero(allowed)
+        candidates = np.flatnonzero(~excluded[row, columns] & ~excluded[:, columns[row]])
         if len(candidates):
             other = generator.choice(candidates)
             columns[row], columns[other] = columns[other], columns[row]

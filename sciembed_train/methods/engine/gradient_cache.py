@@ -39,11 +39,6 @@ Encode = Callable[[Any], MicroBatchEmbeddings]
 CachedGradients = dict[int, tuple[Tensor, ...]]  # of each column, by number of the micro-batch
 
 
-def every_micro_batch(micro_batch: Any) -> bool:
-    """All micro-batches hold examples that are compared."""
-    return True
-
-
 @dataclass(frozen=True)
 class GradientCache:
     """Gradients of ``loss(all vectors) + sum of the micro-batches' local losses``.
@@ -70,7 +65,7 @@ class GradientCache:
     passes: BackwardPasses
     encode: Encode
     loss: Callable[..., Loss] | None
-    compared: Callable[[Any], bool] = every_micro_batch
+    compared: Callable[[Any], bool] = lambda micro_batch: True
 
     def gradients(self, batch: Any, micro_batches: Sequence[Any]) -> dict[str, Tensor]:
         """Make the step's backward passes.
@@ -143,18 +138,13 @@ class GradientCache:
     ) -> dict[str, Tensor]:
         """Carry the vectors' gradients and the local losses into the weights.
 
-        Args:
-            step: the optimiser step.
-            micro_batches: all of them.
-            gradients: of the vectors, by number of the micro-batch.
-            kept: embeddings that still have their graph.
-            values: the loss and its parts so far.
+        ``kept`` are the embeddings that still have their graph, ``values`` the loss and parts so
+        far.
         """
         for number, micro_batch in enumerate(micro_batches):
             with self.passes.exchanging(last=number == len(micro_batches) - 1):
-                if number in kept:
-                    embeddings = kept[number]
-                else:
+                embeddings = kept.get(number)
+                if embeddings is None:
                     self.passes.seed_dropout(step, number)
                     embeddings = self.encode(micro_batch)
                 carried = embeddings.local_loss
