@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TextIO
 
 EVERY = 15.0  # seconds between lines where there is no terminal
@@ -29,7 +29,7 @@ class Progress:
         if not self.quiet:
             print(text, file=self.stream, flush=True)
 
-    @contextmanager
+    @contextlib.contextmanager
     def stage(self, name: str, total: int | None = None, unit: str = "rows") -> Iterator[Stage]:
         """A stage of the work; its time is kept in ``seconds``.
 
@@ -80,3 +80,9 @@ class Stage:
         """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
+
+
+def print_line(text: str) -> None:
+    """Print a line to standard error; a closed pipe is no reason to lose the run."""
+    with contextlib.suppress(BrokenPipeError):
+        print(text, file=sys.stderr, flush=True)

@@ -22,7 +22,7 @@ from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.pooling.token_mean import mean_of_rows
 from sciembed_train.losses.contrastive import nt_xent
 from sciembed_train.losses.masked_lm import masked_lm
-from sciembed_train.methods.span_vectors import span_vectors
+from sciembed_train.methods.heldout.heldout_spans import span_vectors
 
 # What configs/declutr_base.yaml says, at its highest rate.
 OPTIM = optim.OptimSettings(

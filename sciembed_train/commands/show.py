@@ -64,12 +64,10 @@ def main(argv: list[str]) -> int:
     from sciembed_train.corpus.summary import describe_report
     from sciembed_train.encoder.io.model_metadata import tokenizer_folder
     from sciembed_train.progress import Progress
-    from sciembed_train.sampling.base import TokenizationSpec
-    from sciembed_train.sampling.description import format_example
+    from sciembed_train.sampling.base import TokenizationSpec, format_example
     from sciembed_train.text.tokenizer import TextTokenizer
-    from sciembed_train.training.recipe_corpus import recipe_corpus, recipe_sampling
+    from sciembed_train.training.recipe_corpus import recipe_corpus, recipe_sampling, with_alignment
     from sciembed_train.training.run_folder import root_folder
-    from sciembed_train.training.sampling_alignment import with_alignment
 
     encoder, progress = recipe.encoder, Progress(quiet=run.quiet)
     tokenizer = TextTokenizer.load(tokenizer_folder(encoder.backbone))

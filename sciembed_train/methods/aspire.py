@@ -30,8 +30,7 @@ from sciembed_train.methods.in_batch_negatives import (
     outside_pairs,
     own_pairs,
 )
-from sciembed_train.methods.loss import Loss, full_precision
-from sciembed_train.methods.setting_checks import check_margin, check_temperature
+from sciembed_train.methods.loss import Loss, check_margin, check_temperature, full_precision
 from sciembed_train.optim_settings import OptimSettings
 
 

@@ -31,14 +31,14 @@ from sciembed_train.methods.heldout.heldout_sentence_pairs import (
     HeldOutSentences,
 )
 from sciembed_train.methods.in_batch_negatives import check_negatives, own_pairs
-from sciembed_train.methods.loss import Loss, full_precision
-from sciembed_train.methods.padded_sentences import (
+from sciembed_train.methods.loss import Loss, check_margin, full_precision
+from sciembed_train.methods.sentence_objectives import (
+    Objectives,
     PaddedSentences,
+    objective_distances,
     pad_sentences,
     sentence_mask,
 )
-from sciembed_train.methods.sentence_objectives import Objectives, objective_distances
-from sciembed_train.methods.setting_checks import check_margin
 from sciembed_train.optim_settings import OptimSettings
 
 

@@ -27,7 +27,7 @@ from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
 from sciembed_train.errors import UserError
 from sciembed_train.methods.engine import sharding
 from sciembed_train.methods.engine.backward_passes import BackwardPasses
-from sciembed_train.methods.heldout.heldout_protocol import HeldOut
+from sciembed_train.methods.heldout.heldout_vectors import HeldOut
 from sciembed_train.methods.loss import Loss
 from sciembed_train.optim_settings import OptimSettings, learning_rate
 

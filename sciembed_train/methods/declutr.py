@@ -24,9 +24,12 @@ from sciembed_train.losses.contrastive import nt_xent
 from sciembed_train.losses.masked_lm import masked_lm
 from sciembed_train.methods.base import MaxTokensPerBackward, Method
 from sciembed_train.methods.engine.gradient_cache import GradientCache, MicroBatchEmbeddings
-from sciembed_train.methods.heldout.heldout_spans import VALIDATION_SCORES, HeldOutSpans
+from sciembed_train.methods.heldout.heldout_spans import (
+    VALIDATION_SCORES,
+    HeldOutSpans,
+    span_vectors,
+)
 from sciembed_train.methods.loss import Loss, full_precision
-from sciembed_train.methods.span_vectors import span_vectors
 from sciembed_train.optim_settings import OptimSettings
 
 

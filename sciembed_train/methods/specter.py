@@ -19,8 +19,7 @@ from sciembed_train.losses.similarity import euclidean
 from sciembed_train.losses.triplet import triplet_margin
 from sciembed_train.methods.base import MaxTokensPerBackward, Method
 from sciembed_train.methods.heldout.heldout_triplets import VALIDATION_SCORES, HeldOutTriplets
-from sciembed_train.methods.loss import Loss, full_precision
-from sciembed_train.methods.setting_checks import check_margin
+from sciembed_train.methods.loss import Loss, check_margin, full_precision
 from sciembed_train.optim_settings import OptimSettings
 
 

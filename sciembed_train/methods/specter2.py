@@ -18,7 +18,7 @@ from sciembed_train.errors import UserError
 from sciembed_train.methods.base import MaxTokensPerBackward, Method
 from sciembed_train.methods.engine.gradient_cache import GradientCache
 from sciembed_train.methods.heldout.heldout_tasks import SCORES, VALIDATION_SCORES, HeldOutTasks
-from sciembed_train.methods.setting_checks import check_margin, check_temperature
+from sciembed_train.methods.loss import check_margin, check_temperature
 from sciembed_train.methods.task_heads import TaskHeads
 from sciembed_train.methods.task_losses import Contrastive, TaskLosses, TaskStep
 from sciembed_train.optim_settings import OptimSettings

@@ -25,9 +25,15 @@ from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.sentence_store import SentenceIndexedTokens
 from sciembed_train.corpus.store.token_kinds import SENTENCE_INDEXED_TOKENS
 from sciembed_train.errors import UserError
-from sciembed_train.sampling.base import Examples, Sampling, TokenizationSpec, fingerprint
+from sciembed_train.sampling.base import (
+    ExampleDescription,
+    Examples,
+    Sampling,
+    TextDescription,
+    TokenizationSpec,
+    fingerprint,
+)
 from sciembed_train.sampling.cocitations import SOURCES, CocitedPairs, refuse_uncited
-from sciembed_train.sampling.description import ExampleDescription, TextDescription
 from sciembed_train.sampling.held_out_papers import PaperBatches, by_slots
 from sciembed_train.sampling.plan import StepPlan
 from sciembed_train.sampling.step_pairs import (

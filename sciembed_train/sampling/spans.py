@@ -20,8 +20,13 @@ from sciembed_train.batch import DevSpans, SpanBatch
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.token_kinds import DOCUMENT_TOKENS
 from sciembed_train.errors import UserError
-from sciembed_train.sampling.base import Examples, Sampling, TokenizationSpec
-from sciembed_train.sampling.description import ExampleDescription, TextDescription
+from sciembed_train.sampling.base import (
+    ExampleDescription,
+    Examples,
+    Sampling,
+    TextDescription,
+    TokenizationSpec,
+)
 from sciembed_train.sampling.plan import StepPlan, first_indices
 from sciembed_train.sampling.span_positions import HELD_OUT, TRAIN, Rule, Strategy
 from sciembed_train.sampling.span_slicing import Slices, span_batch

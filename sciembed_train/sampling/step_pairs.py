@@ -22,8 +22,13 @@ from numpy.typing import NDArray
 from sciembed_train.batch import PairBatch, TokenRows
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.token_store import TokenStore
-from sciembed_train.sampling.base import Examples, TokenizationSpec, fingerprint
-from sciembed_train.sampling.description import ExampleDescription, TextDescription
+from sciembed_train.sampling.base import (
+    ExampleDescription,
+    Examples,
+    TextDescription,
+    TokenizationSpec,
+    fingerprint,
+)
 from sciembed_train.sampling.held_out_papers import PaperBatches, by_slots
 from sciembed_train.sampling.plan import StepPlan
 from sciembed_train.sampling.span_positions import uniforms

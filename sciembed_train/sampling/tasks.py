@@ -30,13 +30,14 @@ from sciembed_train.corpus.store.token_kinds import TASK_TOKENS
 from sciembed_train.corpus.tasks.task_types import TaskInfo, TaskSplit
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import (
+    ExampleDescription,
     Examples,
     Sampling,
+    TextDescription,
     TokenizationSpec,
     fingerprint,
     no_queries,
 )
-from sciembed_train.sampling.description import ExampleDescription, TextDescription
 from sciembed_train.sampling.held_out_papers import PaperBatches, choose_dev
 from sciembed_train.sampling.plan import StepPlan
 from sciembed_train.sampling.task_plan import PublishedPlan, TaskPlan

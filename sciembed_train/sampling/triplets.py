@@ -14,8 +14,14 @@ from sciembed_train.batch import TokenRows, TripletBatch
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.token_store import TokenStore
 from sciembed_train.errors import UserError
-from sciembed_train.sampling.base import Examples, Sampling, TokenizationSpec, fingerprint
-from sciembed_train.sampling.description import ExampleDescription, TextDescription
+from sciembed_train.sampling.base import (
+    ExampleDescription,
+    Examples,
+    Sampling,
+    TextDescription,
+    TokenizationSpec,
+    fingerprint,
+)
 from sciembed_train.sampling.held_out_papers import PaperBatches, by_slots, choose_dev
 from sciembed_train.sampling.plan import StepPlan, first_indices
 

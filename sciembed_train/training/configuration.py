@@ -39,9 +39,13 @@ from sciembed_train.training.callbacks.checkpoints import higher_is_better
 from sciembed_train.training.callbacks.run_callbacks import Output, run_callbacks
 from sciembed_train.training.callbacks.validation import HeldOutScores
 from sciembed_train.training.loggers import run_loggers
-from sciembed_train.training.recipe_corpus import check_sources, recipe_corpus, recipe_sampling
+from sciembed_train.training.recipe_corpus import (
+    check_sources,
+    recipe_corpus,
+    recipe_sampling,
+    with_alignment,
+)
 from sciembed_train.training.run_metadata import training_metadata
-from sciembed_train.training.sampling_alignment import with_alignment
 from sciembed_train.training.trainer import (
     RunTrainer,
     check_strategy,

@@ -11,6 +11,7 @@ from sciembed_train.encoder.io.model_metadata import tokenizer_folder
 from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
 from sciembed_train.encoder.settings import EncoderSettings
 from sciembed_train.errors import UserError
+from sciembed_train.inference.alignment import aligned
 from sciembed_train.progress import Progress
 from sciembed_train.sampling.base import Sampling
 from sciembed_train.sampling.data_settings import DataSettings
@@ -62,3 +63,19 @@ def recipe_corpus(
         sentence_tokens=gives_sentence_vectors(encoder.pooling),
     )
     return cached_corpus(settings, cache, progress)
+
+
+def with_alignment(sampling: Sampling, corpus: Corpus, progress: Progress) -> Sampling:
+    """The sampling itself; or, where it names a model to align by, with the alignment's name.
+
+    Raises:
+        UserError: as `aligned`; or the corpus cannot be aligned as the sampling asks.
+    """
+    model = sampling.alignment_model(corpus)
+    if not model:
+        return sampling
+    try:
+        name = aligned(corpus, model, progress=progress)
+    except UserError as error:
+        raise UserError(f"data.sampling.aligned_by: {error}") from error
+    return sampling.with_alignment(name)

@@ -25,8 +25,8 @@ from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.summary import describe_report
 from sciembed_train.errors import UserError
 from sciembed_train.export.export_folder import versions
+from sciembed_train.progress import print_line
 from sciembed_train.training.callbacks.checkpoints import higher_is_better
-from sciembed_train.training.callbacks.console import print_line
 from sciembed_train.training.callbacks.signals import Interrupted
 from sciembed_train.training.curves import Curve, Point, figure
 from sciembed_train.training.run_folder import MetricsCsv

@@ -20,8 +20,13 @@ from sciembed_train.errors import UserError
 from sciembed_train.methods.base import Method
 from sciembed_train.methods.loss import Loss
 from sciembed_train.optim import OptimSettings
-from sciembed_train.sampling.base import Examples, Sampling, fingerprint
-from sciembed_train.sampling.description import ExampleDescription, TextDescription
+from sciembed_train.sampling.base import (
+    ExampleDescription,
+    Examples,
+    Sampling,
+    TextDescription,
+    fingerprint,
+)
 from sciembed_train.sampling.held_out_papers import PaperBatches
 from sciembed_train.sampling.plan import first_indices
 

@@ -27,7 +27,7 @@ from sciembed_train.sampling.cocitations import CocitationSampling
 from sciembed_train.sampling.sentence_pairs import SentencePairSampling
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
-from sciembed_train.training.sampling_alignment import with_alignment
+from sciembed_train.training.recipe_corpus import with_alignment
 from tests.helpers.plain_alignment import plain_alignment
 
 

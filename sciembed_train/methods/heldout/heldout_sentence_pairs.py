@@ -15,7 +15,7 @@ from sciembed_train.batch import DevTriplets, PaperBatch
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.methods.heldout.heldout_vectors import gather_columns, gather_integers
 from sciembed_train.methods.loss import full_precision, widest_float
-from sciembed_train.methods.padded_sentences import PaddedSentences, sentence_mask
+from sciembed_train.methods.sentence_objectives import PaddedSentences, sentence_mask
 
 VALIDATION_SCORES = ("val/loss", "val/accuracy")
 TRIPLETS = 256  # held-out triplets compared at once

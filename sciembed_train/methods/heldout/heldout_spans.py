@@ -14,11 +14,19 @@ from sciembed_train.batch import DevSpans, SpanBatch
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.losses.contrastive import nt_xent
 from sciembed_train.losses.masked_lm import masked_lm
+from sciembed_train.losses.similarity import unit
 from sciembed_train.methods.heldout.heldout_vectors import HeldOutVectors
-from sciembed_train.methods.loss import widest_float
-from sciembed_train.methods.span_vectors import span_vectors
+from sciembed_train.methods.loss import full_precision, widest_float
 
 VALIDATION_SCORES = ("val/loss", "val/contrastive_loss", "val/mlm_loss", "val/partner_accuracy")
+
+
+def span_vectors(
+    vectors: Float[Tensor, "U D"], batch: SpanBatch
+) -> tuple[Float[Tensor, "A D"], Float[Tensor, "A D"]]:
+    """Unit vectors of the anchors, and of the means of each anchor's positives (DeCLUTR, eq. 1)."""
+    vectors = full_precision(vectors)
+    return unit(vectors[batch.anchor]), unit(vectors[batch.positive].mean(1))
 
 
 class HeldOutSpans:

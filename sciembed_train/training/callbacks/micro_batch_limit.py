@@ -12,7 +12,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from sciembed_train.encoder.profiling.flops import bf16_peak
 from sciembed_train.methods.base import Method
 from sciembed_train.methods.engine.micro_batch_size import MicroBatchSize, choose_micro_batch_size
-from sciembed_train.training.callbacks.console import print_line
+from sciembed_train.progress import print_line
 
 
 class MicroBatchLimit(Callback):

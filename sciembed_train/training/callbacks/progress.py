@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_only
 
-from sciembed_train.training.callbacks.console import print_line
+from sciembed_train.progress import print_line
 from sciembed_train.training.callbacks.step_metrics import StepMetrics
 
 

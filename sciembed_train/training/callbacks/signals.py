@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from sciembed_train import distributed
-from sciembed_train.training.callbacks.console import print_line
+from sciembed_train.progress import print_line
 
 
 class Interrupted(BaseException):

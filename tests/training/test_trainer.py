@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sciembed_train.training.checkpoint_io import RunCheckpointIO
+from sciembed_train.training.trainer import RunCheckpointIO
 
 
 def test_a_checkpoint_comes_back_and_nothing_lies_beside_it(tmp_path):
