@@ -211,14 +211,7 @@ class SentenceCocite(Method):
         negative: PaddedSentences,
         aligned: Int[Tensor, "B2 2"] | None,
     ) -> tuple[dict[str, Float[Tensor, " B"]], Float[Tensor, " B2"]]:
-        """Each objective's loss of each triplet; and the distances that papers are ranked by.
-
-        Args:
-            anchor: of each triplet, as the two others.
-            positive: the co-cited paper.
-            negative: the other.
-            aligned: see `objective_distances`.
-        """
+        """Each objective's loss of each triplet; and the distances that papers are ranked by."""
         distances, ranking = objective_distances(
             self.objectives,
             PaddedSentences.cat([anchor, anchor]),

@@ -137,18 +137,12 @@ class Method(LightningModule):
 
         Called once, before a checkpoint's weights are loaded and the optimiser is built.
 
-        Args:
-            dev: description of the held-out examples, as `Examples.dev`.
-
         Raises:
             UserError: the examples are not of the kind this method trains on.
         """
 
     def check(self, batch: Any) -> None:
         """See that the batches are of the kind this method trains on.
-
-        Args:
-            batch: of the first step.
 
         Raises:
             UserError: they are not; the recipe's ``data.sampling`` is another method's.

@@ -44,13 +44,7 @@ def check_margin(margin: float) -> None:
 
 
 def check_temperature(temperature: float | None, negatives: str, compared: str) -> None:
-    """Raise UserError unless it is None, or above 0 where many negatives are compared.
-
-    Args:
-        temperature: None for a margin.
-        negatives: the setting; ``one`` has a margin.
-        compared: the settings that may have a temperature, for the message.
-    """
+    """Raise UserError unless it is None, or above 0 where many negatives are compared."""
     if temperature is not None and negatives == "one":
         raise UserError(f"temperature belongs to negatives: {compared}; one negative has a margin.")
     if temperature is not None and not temperature > 0:

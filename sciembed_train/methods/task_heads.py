@@ -22,11 +22,6 @@ class TaskHeads(nn.Module):
     """A linear layer for each task that has labels, after dropout.
 
     SciRepEval, Singh et al. (2023), section 4.2. Weights start at N(0, 0.02), biases at 0.
-
-    Args:
-        kinds: every task; triplets have no head.
-        width: of an embedding, ``D``.
-        dropout: of the embedding.
     """
 
     def __init__(self, kinds: Sequence[TaskKind], width: int, dropout: float) -> None:

@@ -94,14 +94,7 @@ class TaskLosses:
         negatives: Float[Tensor, "B D"],
         texts: Int[Tensor, "B 3"],
     ) -> Float[Tensor, " B"]:
-        """Loss of each triplet against every allowed text of the task's triplets of the step.
-
-        Args:
-            anchors: vectors, as the two others.
-            positives: of each anchor.
-            negatives: of each anchor.
-            texts: fingerprints of the three texts.
-        """
+        """Loss of each triplet against every allowed text of the task's triplets of the step."""
         others = torch.cat([distributed.gather(positives), distributed.gather(negatives)])
         allowed = not_known_as_near(texts, distributed.gather_ragged(texts))
         return against_candidates(

@@ -49,13 +49,7 @@ class TextDescription:
 
 @dataclass(frozen=True)
 class ExampleDescription:
-    """An example: what it is, its texts, and sentences about it.
-
-    Args:
-        title: such as the number of the example.
-        texts: in the order in which they are shown.
-        notes: such as how many tokens are masked.
-    """
+    """An example: what it is, its texts, and sentences about it."""
 
     title: str
     texts: tuple[TextDescription, ...]
@@ -63,12 +57,7 @@ class ExampleDescription:
 
 
 def format_example(example: ExampleDescription, decode: Callable[[Sequence[int]], str]) -> str:
-    """An example as a paragraph for the terminal.
-
-    Args:
-        example: its description.
-        decode: the text of token ids.
-    """
+    """An example as a paragraph for the terminal."""
     lines = [example.title]
     for text in example.texts:
         source = f": {text.source}" if text.source else ""
@@ -141,13 +130,7 @@ class Examples(Protocol):
         ...
 
     def describe(self, corpus: Corpus, plan: StepPlan, count: int) -> list[ExampleDescription]:
-        """The first training examples of epoch 0, for `show`.
-
-        Args:
-            corpus: the corpus that was opened.
-            plan: how the examples fill steps.
-            count: how many of them to describe.
-        """
+        """The first training examples of epoch 0, for `show`."""
         ...
 
     @property
@@ -225,10 +208,6 @@ class Sampling(ABC):
     @classmethod
     def check_raw(cls, raw: Mapping[str, str], format: str) -> None:
         """See that these raw files can be prepared for this sampling.
-
-        Args:
-            raw: path of each kind of file.
-            format: how the files are written, as for `prepare`.
 
         Raises:
             UserError: a file is missing, or would not be used.

@@ -104,13 +104,7 @@ class _Timed:
 
 
 class TrainingData(LightningDataModule):
-    """The examples of a prepared corpus, in the order that the seed gives.
-
-    Args:
-        settings: ``data`` of a recipe.
-        corpus: the opened corpus.
-        tokenization: how the encoder reads.
-    """
+    """The examples of a prepared corpus, in the order that the seed gives."""
 
     def __init__(
         self, settings: DataSettings, corpus: Corpus, tokenization: TokenizationSpec
@@ -129,12 +123,6 @@ class TrainingData(LightningDataModule):
         input_format: InputFormat = InputFormat(),  # noqa: B008 - frozen
     ) -> TrainingData:
         """The data of a prepared corpus.
-
-        Args:
-            settings: ``data`` of a recipe; ``corpus`` must be given.
-            tokenizer: folder of the encoder's.
-            max_length: tokens of a text, at most.
-            input_format: how title and abstract become one text.
 
         Raises:
             UserError: there is no corpus, or it cannot be opened.

@@ -111,11 +111,7 @@ class Plan:
         return step // self.steps_per_epoch
 
     def indices(self, step: int) -> np.ndarray:
-        """The examples of one step over all ranks, int64 ``[batch_size]``.
-
-        Args:
-            step: counted from 0 over the whole run.
-        """
+        """The examples of one step over all ranks, int64 ``[batch_size]``."""
         epoch, within = divmod(step, self.steps_per_epoch)
         start = within * self.batch_size
         return self.order(epoch)[start : start + self.batch_size]
@@ -158,11 +154,6 @@ def grouped_order(queries: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     """An order of an epoch in which the examples of a query are neighbours, int64.
 
     The queries are shuffled; the examples of one keep the order in which they are stored.
-
-    Args:
-        queries: the query of each example.
-        seed: of the shuffling.
-        epoch: each has its own order.
     """
     _, query = np.unique(queries, return_inverse=True)
     positions = np.random.default_rng((seed, epoch)).permutation(int(query.max()) + 1)

@@ -112,14 +112,7 @@ class SentencePairSampling(Sampling):
 
 
 class SentencePairExamples(Examples):
-    """Opened pairs: `Examples` for methods that compare papers sentence by sentence.
-
-    Args:
-        sampling: the settings.
-        corpus: mined for co-citations.
-        tokenization: how the encoder reads.
-        dev_limit: most held-out pairs to validate on.
-    """
+    """Opened pairs: `Examples` for methods that compare papers sentence by sentence."""
 
     name = "pairs"
 

@@ -131,12 +131,6 @@ class SpanSampling(Sampling):
 class SpanExamples(Examples):
     """The documents of a corpus that are long enough, as `base.Examples`.
 
-    Args:
-        sampling: which spans.
-        corpus: where the documents lie.
-        tokenization: how the encoder reads.
-        dev_limit: most held-out documents.
-
     Raises:
         UserError: as for `SpanSampling.open`.
     """

@@ -107,11 +107,7 @@ class TaskPlan:
         return step // self.steps_per_epoch
 
     def indices(self, step: int) -> Ints:
-        """The examples of one step over all ranks, ``[batch_size]``, slice after slice.
-
-        Args:
-            step: counted from 0 over the whole run.
-        """
+        """The examples of one step over all ranks, ``[batch_size]``, slice after slice."""
         parts, first = [], 0
         for task, (size, quota) in enumerate(zip(self.sizes, self.quotas, strict=True)):
             found = self._of(task, step * quota, quota) + first
@@ -244,10 +240,6 @@ def units(counts: Sequence[int], total: int) -> list[int]:
     """``total`` units shared in proportion to ``counts``, each at least 1.
 
     One unit after the other goes to the share that is furthest below its proportion.
-
-    Args:
-        counts: what each share is in proportion to.
-        total: at least as many as ``counts``.
     """
     exact = [total * count / sum(counts) for count in counts]
     found = [1] * len(counts)

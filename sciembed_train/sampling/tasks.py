@@ -112,12 +112,6 @@ class _Chosen:
 class TaskExamples(Examples):
     """Opened tasks: `Examples` for methods that train several losses at once.
 
-    Args:
-        sampling: the settings.
-        corpus: prepared from tasks.
-        tokenization: how the encoder reads.
-        dev_limit: most held-out examples of each task to validate on.
-
     Attributes:
         tasks: what the tasks are, in the order of the corpus.
     """

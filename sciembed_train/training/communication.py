@@ -21,13 +21,7 @@ FP32 = 4  # bytes; weights, gradients and the vectors of a loss are exchanged in
 
 @dataclass(frozen=True)
 class Volume:
-    """One exchange of a step.
-
-    Args:
-        name: what is exchanged.
-        sent: bytes that each rank sends.
-        detail: how it comes about.
-    """
+    """One exchange of a step."""
 
     name: str
     sent: int
@@ -91,13 +85,7 @@ def volumes(weights: Weights, rows: int | None, ranks: int, shared: bool) -> lis
 
 
 def gathered_rows(method: str, model: Mapping[str, Any], data: Mapping[str, Any]) -> int | None:
-    """Vectors that all ranks together gather for a step's loss; None where it is not known.
-
-    Args:
-        method: name of the method's class.
-        model: its arguments.
-        data: those of the data module.
-    """
+    """Vectors that all ranks together gather for a step's loss; None where it is not known."""
     batch = int(data.get("batch_size", 32))
     if method == "Specter":
         return 0
@@ -114,10 +102,6 @@ def gathered_rows(method: str, model: Mapping[str, Any], data: Mapping[str, Any]
 
 def weights_of(encoder: Mapping[str, Any], head: bool) -> Weights:
     """The numbers of parameters, from the backbone's configuration alone.
-
-    Args:
-        encoder: the recipe's arguments of the encoder.
-        head: whether a masked-language-modelling head is trained too.
 
     Raises:
         UserError: the backbone is not there.

@@ -325,10 +325,6 @@ def default_name(recipes: Sequence[Path], method: str) -> str:
     """The name of the first recipe, else of the method.
 
     A machine file is no recipe, wherever it stands: two experiments of one machine would share it.
-
-    Args:
-        recipes: files of recipes and machines.
-        method: the class path of the method.
     """
     files = [path for path in recipes if path.parent.name != MACHINE]
     return files[0].stem if files else method.rpartition(".")[2].lower()

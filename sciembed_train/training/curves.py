@@ -28,12 +28,7 @@ Point = tuple[int, float]  # step and value; nan or inf where there is none
 
 @dataclass(frozen=True)
 class Curve:
-    """Values by step.
-
-    Args:
-        kind: of training steps, or of held-out examples.
-        points: in the order of their steps.
-    """
+    """Values by step."""
 
     kind: Literal["train", "val"]
     points: Sequence[Point]
@@ -84,15 +79,7 @@ def figure(
     best: int | None = None,
     may_log: bool = False,
 ) -> str:
-    """A figure of one number by step, with its last value; nan and inf are gaps.
-
-    Args:
-        name: of the number.
-        curves: one of training, one of held-out examples, or both.
-        steps: first and last of the run.
-        best: a step that is marked.
-        may_log: whether the scale may be logarithmic, where the values are.
-    """
+    """A figure of one number by step, with its last value; nan and inf are gaps."""
     every = [point for curve in curves for point in curve.points]
     values = [value for _, value in every if math.isfinite(value)]
     notes = []
@@ -126,10 +113,6 @@ def limits(values: Sequence[float], may_log: bool = False) -> tuple[float, float
 
     The ends are the least and the largest value, unless one of these lies very far from nearly all
     others: a single explosion would make a flat line of everything else.
-
-    Args:
-        values: finite, one or more.
-        may_log: whether it may be logarithmic.
     """
     ordered = sorted(values)
     low, high = ordered[0], ordered[-1]

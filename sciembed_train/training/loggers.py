@@ -14,14 +14,7 @@ from sciembed_train.training import run_folder
 
 
 def run_loggers(folder: Path, name: str, run: RunSettings, more: object) -> list[Logger]:
-    """The loggers of a run.
-
-    Args:
-        folder: of the run.
-        name: of the run.
-        run: its settings.
-        more: ``trainer.logger``: a logger, several, or neither.
-    """
+    """The loggers of a run."""
     loggers: list[Logger] = [run_folder.MetricsCsv(folder / "metrics.csv")]
     own = more if isinstance(more, list) else [more]
     loggers += [logger for logger in own if isinstance(logger, Logger)]

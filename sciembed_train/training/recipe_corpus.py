@@ -44,12 +44,6 @@ def recipe_corpus(
 ) -> Corpus:
     """The prepared corpus that a recipe names, or one made of its files and kept for the next time.
 
-    Args:
-        data: of the recipe.
-        encoder: whose tokenizer and input format the texts are tokenised by.
-        cache: where such corpora are kept, by what they are made of.
-        progress: of preparing.
-
     Raises:
         UserError: as `check_sources`, or as preparing refuses a file.
     """

@@ -62,12 +62,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 @dataclass
 class Metrics:
-    """What ``metrics.csv`` holds.
-
-    Args:
-        columns: points by column, in the order of the steps.
-        odd: rows that could not be read.
-    """
+    """What ``metrics.csv`` holds."""
 
     columns: dict[str, list[Point]] = field(default_factory=dict)
     odd: int = 0
@@ -108,15 +103,7 @@ def read_metrics(path: Path) -> Metrics:
 def page(
     run: Path, corpus: Path, monitor: str, title: Sequence[str], facts: Mapping[str, Any]
 ) -> str:
-    """The page's text.
-
-    Args:
-        run: folder of the run.
-        corpus: folder of its corpus.
-        monitor: the validation score that says which step is the best.
-        title: the run's name, and lines on what it is and where it stands.
-        facts: of its training data.
-    """
+    """The page's text."""
     metrics = read_metrics(run / "metrics.csv")
     name, *lines = title
     parts = [
@@ -213,15 +200,7 @@ def _text(path: Path) -> str:
 
 
 class Report(Callback):
-    """Writes ``report.html`` at each validation and checkpoint, and when the run ends.
-
-    Args:
-        run: folder of the run.
-        corpus: folder of its corpus.
-        monitor: the validation score that says which step is the best.
-        every: optimiser steps between two pages where no validation comes between.
-        facts: of the training data.
-    """
+    """Writes ``report.html`` at each validation and checkpoint, and when the run ends."""
 
     def __init__(
         self, run: Path, corpus: Path, monitor: str, every: int, facts: Mapping[str, Any]

@@ -24,19 +24,7 @@ def training_metadata(
     corpus: Corpus,
     backbone: str,
 ) -> dict[str, Any]:
-    """The facts as plain values.
-
-    Args:
-        recipe: name of the recipe, or of the method.
-        seed: of the run.
-        batch_size: examples of an optimiser step over all ranks.
-        plan: how the examples fill steps.
-        total_steps: optimiser steps of the run.
-        examples: what the examples are called, such as ``triplets``.
-        texts: what is embedded; ``papers`` is left out.
-        corpus: the corpus.
-        backbone: name or folder of the first encoder.
-    """
+    """The facts as plain values."""
     counts = {"papers": corpus.n_papers, "documents": corpus.n_documents}
     facts: dict[str, Any] = {
         "recipe": recipe,

@@ -70,10 +70,6 @@ class GradientCache:
     def gradients(self, batch: Any, micro_batches: Sequence[Any]) -> dict[str, Tensor]:
         """Make the step's backward passes.
 
-        Args:
-            batch: the rank's share of the step.
-            micro_batches: the same in micro-batches of whole examples.
-
         Returns:
             ``loss`` and all parts, each summed over the batch's examples.
         """

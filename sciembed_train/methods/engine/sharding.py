@@ -28,10 +28,6 @@ CALLS = ("forward", "with_token_states", "sentence_vectors")
 def check(encoder: Encoder, trained: Iterator[nn.Parameter]) -> None:
     """See that a method can train with its encoder shared out.
 
-    Args:
-        encoder: the method's.
-        trained: all parameters of the method that are.
-
     Raises:
         UserError: it cannot.
     """
@@ -64,10 +60,6 @@ def shard(encoder: Encoder, mesh: Any) -> None:
 
     Each layer is collected for its own forward and backward pass; what is outside of layers
     (embeddings, a head) from the encoder's forward to the end of the backward pass.
-
-    Args:
-        encoder: that `check` has let pass, the same on every rank.
-        mesh: the ranks that share.
     """
     if encoder.max_forwards_over_ranks is None:
         distributed.shard(encoder, repeated_layers(encoder.backbone), CALLS, mesh)

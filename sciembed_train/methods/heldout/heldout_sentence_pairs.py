@@ -28,11 +28,7 @@ CompareTriplets = Callable[
 
 
 class HeldOutSentences:
-    """Loss of the held-out triplets, and how many have the positive nearer than the negative.
-
-    Args:
-        compare: the loss and the distances of triplets.
-    """
+    """Loss of the held-out triplets, and how many have the positive nearer than the negative."""
 
     def __init__(self, compare: CompareTriplets) -> None:
         self.compare = compare

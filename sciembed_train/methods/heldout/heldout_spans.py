@@ -37,11 +37,6 @@ class HeldOutSpans:
     copies of the anchors. ``partner_accuracy`` is the share of the rows (anchors and averaged
     positives) whose partner is nearer than every other row; a tie is a miss, so that an encoder
     that gives every text the same vector scores 0. The original reports no validation loss.
-
-    Args:
-        temperature: as in training.
-        contrastive_weight: as in training.
-        mlm_weight: as in training.
     """
 
     def __init__(self, temperature: float, contrastive_weight: float, mlm_weight: float) -> None:

@@ -25,11 +25,7 @@ TripletLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class HeldOutTriplets:
-    """Loss of the held-out triplets, and how their queries rank the held-out papers.
-
-    Args:
-        loss: of each triplet, from three columns of vectors.
-    """
+    """Loss of the held-out triplets, and how their queries rank the held-out papers."""
 
     def __init__(self, loss: TripletLoss) -> None:
         self.loss = loss

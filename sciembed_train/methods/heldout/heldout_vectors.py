@@ -61,12 +61,7 @@ class HeldOutVectors:
     def table(
         self, texts: int, device: torch.device
     ) -> tuple[Float[Tensor, "P D"], Bool[Tensor, " P"]] | None:
-        """The vectors of all ranks by slot, and which slots were encoded; None if none was.
-
-        Args:
-            texts: length of the list that slots count in.
-            device: of the table.
-        """
+        """The vectors of all ranks by slot, and which slots were encoded; None if none was."""
         slots, (vectors,) = self.gather(device)
         if not len(slots):
             return None

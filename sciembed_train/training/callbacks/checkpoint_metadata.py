@@ -12,11 +12,7 @@ from sciembed_train.methods.base import Method
 
 
 class CheckpointMetadata(Callback):
-    """Adds the method's settings, its encoder and the facts of the training to checkpoints.
-
-    Args:
-        facts: of the training, as plain values: seed, counts, recipe, base model.
-    """
+    """Adds the method's settings, its encoder and the facts of the training to checkpoints."""
 
     def __init__(self, facts: Mapping[str, Any]) -> None:
         self.facts = facts

@@ -31,12 +31,6 @@ class RunCheckpoints(Checkpoint):
     ``best.ckpt`` by a worse one. A score that is nan counts as the first best. It saves neither
     the last step, nor the step at which a signal arrives, nor in the order best, last, so that
     ``last.ckpt`` would not know of the best score.
-
-    Args:
-        folder: of the run.
-        monitor: the validation score.
-        every: optimiser steps between two ``last.ckpt``.
-        signals: of the run.
     """
 
     def __init__(self, folder: Path, monitor: str, every: int, signals: Signals) -> None:

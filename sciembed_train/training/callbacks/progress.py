@@ -17,11 +17,7 @@ from sciembed_train.training.callbacks.step_metrics import StepMetrics
 
 
 class Bar(TQDMProgressBar):
-    """One bar for the whole run, with the loss.
-
-    Args:
-        metrics: of the run.
-    """
+    """One bar for the whole run, with the loss."""
 
     def __init__(self, metrics: StepMetrics) -> None:
         super().__init__()
@@ -48,12 +44,7 @@ class Bar(TQDMProgressBar):
 
 
 class ProgressLines(Callback):
-    """A line at an interval, where there is no terminal for a bar.
-
-    Args:
-        metrics: of the run.
-        seconds: between two lines.
-    """
+    """A line at an interval, where there is no terminal for a bar."""
 
     def __init__(self, metrics: StepMetrics, seconds: float = 30.0) -> None:
         self.metrics, self.seconds, self._last = metrics, seconds, time.monotonic()
@@ -72,11 +63,7 @@ class ProgressLines(Callback):
 
 
 class ValidationLines(Callback):
-    """The scores of each validation, on one line.
-
-    Args:
-        bar: the progress bar to print above, if there is one.
-    """
+    """The scores of each validation, on one line."""
 
     def __init__(self, bar: Bar | None = None) -> None:
         self.bar = bar

@@ -51,18 +51,6 @@ def run_callbacks(
 
     The state of a step (signals, throughput, metrics) is known before any other callback acts on
     the step.
-
-    Args:
-        folder: of the run.
-        data: its examples.
-        monitor: the validation score that chooses the best checkpoint.
-        checkpoint_every: optimiser steps between two ``last.ckpt``.
-        log_every: optimiser steps between two logged ones.
-        facts: of the training, for checkpoints and the report.
-        write_limit: keeps the tokens of a micro-batch with the run's settings.
-        dry_run: whether to make the step that takes most memory once before the first.
-        output: what is printed.
-        more: the user's own callbacks, and early stopping.
     """
     signals, throughput = Signals(), Throughput(data)
     metrics = StepMetrics(log_every, throughput, signals)

@@ -15,12 +15,7 @@ from sciembed_train.progress import print_line
 
 
 class Interrupted(BaseException):
-    """A signal ended the run, which has been saved.
-
-    Args:
-        number: the signal.
-        step: optimiser steps made.
-    """
+    """A signal ended the run, which has been saved."""
 
     def __init__(self, number: int, step: int) -> None:
         super().__init__(f"signal {number} at step {step}")
@@ -50,10 +45,6 @@ class Signals(Callback):
 
         Ranks that received different signals still all stop; the exit code is then the first
         rank's.
-
-        Args:
-            received: this rank's term of the sum.
-            sum_over_ranks: 0 where no rank received a signal.
         """
         others = signal.SIGINT if sum_over_ranks == signal.SIGINT else signal.SIGTERM
         self.agreed = received or (int(others) if sum_over_ranks else 0)

@@ -27,11 +27,6 @@ class StepMetrics(Callback):
     parts, the numbers of examples and tokens, and the signals. A process that trains alone reads
     nothing from the device unless the step is logged.
 
-    Args:
-        every: optimiser steps between two logged ones.
-        throughput: of the run; before this callback in the trainer's list.
-        signals: of the run.
-
     Attributes:
         progress: the last logged values that a progress bar shows.
     """

@@ -43,9 +43,6 @@ class Interval:
 class Throughput(Callback):
     """Tokens and seconds since the last report; validation does not count.
 
-    Args:
-        data: the training data.
-
     Attributes:
         tokens: of this rank's batches since the last report.
     """
@@ -90,12 +87,7 @@ class Throughput(Callback):
 
 
 def useful_token_share(encoder: Encoder, text_lengths: Sequence[Tensor]) -> float:
-    """Share of the slots that the encoder multiplies that hold a real token.
-
-    Args:
-        encoder: padded or not.
-        text_lengths: tokens of the texts of each micro-batch, on the host.
-    """
+    """Share of the slots that the encoder multiplies that hold a real token."""
     if encoder.unpadded:
         return 1.0
     tokens, slots = 0, 0
@@ -108,14 +100,9 @@ def useful_token_share(encoder: Encoder, text_lengths: Sequence[Tensor]) -> floa
 
 
 def bf16_share(encoder: Encoder, batch: Any, tokens_per_second: float) -> float | None:
-    """Share of the device's bf16 peak that the batch's real tokens use at this speed.
+    """Share of the device's bf16 peak that this rank's batch uses at its own speed.
 
     None where there is no such peak, or the backbone's operations are not known.
-
-    Args:
-        encoder: that is trained.
-        batch: of this rank.
-        tokens_per_second: of this rank.
     """
     peak = bf16_peak(encoder.device)
     if peak is None:

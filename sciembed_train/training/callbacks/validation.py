@@ -15,11 +15,7 @@ from sciembed_train.methods.loss import widest_float
 
 
 class HeldOutScores(Callback):
-    """Scores what the method has encoded in a validation, and logs it as ``val/<score>``.
-
-    Args:
-        dev: the held-out examples, as `Examples.dev`.
-    """
+    """Scores what the method has encoded in a validation, and logs it as ``val/<score>``."""
 
     def __init__(self, dev: Any) -> None:
         self.dev = dev
