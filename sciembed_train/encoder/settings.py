@@ -55,6 +55,8 @@ class EncoderSettings:
             last state is the text's vector (`control_codes`); with pooling ``cls``.
         mix_init: a new mix's weights where the backbone's folder has none: ``uniform`` (all
             equal) or ``linear`` (drawn as those of a torch linear layer, as published).
+        normalize: scale the vector of a text to unit length, as sentence-transformers' module
+            Normalize; with a pooling of the last layer and without adapters and codes.
         adapters: freeze the backbone and train an adapter for each format of task in it; null
             trains the backbone. The frozen backbone's dropout is as ``dropout`` says.
 
@@ -74,6 +76,7 @@ class EncoderSettings:
     dropout: float | None = None
     control_codes: bool = False
     mix_init: Literal["uniform", "linear"] = "uniform"
+    normalize: bool = False
     adapters: AdapterSettings | None = None
 
     def __post_init__(self) -> None:
@@ -109,6 +112,10 @@ class EncoderSettings:
             raise refuse("mix_init", f"uniform, since encoder.pooling is {self.pooling}, not mix")
         if self.control_codes and self.pooling != "cls":
             raise refuse("control_codes", f"false, since encoder.pooling is {self.pooling}")
+        if self.normalize and self.pooling in ("mix", "sentences"):
+            raise refuse("normalize", f"false, since encoder.pooling is {self.pooling}")
+        if self.normalize and (self.control_codes or self.adapters is not None):
+            raise refuse("normalize", "false, since it has adapters or control codes")
         if self.adapters is not None and self.pooling not in ("cls", "mean"):
             raise refuse("pooling", "cls or mean, since it has adapters")
         if self.adapters is not None and self.control_codes:

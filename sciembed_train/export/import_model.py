@@ -26,7 +26,7 @@ log = logging.getLogger("sciembed_train")
 
 
 _OWN_ENTRIES = (
-    *("version", "pooling", "max_length", "input_format", "dim", "versions"),
+    *("version", "pooling", "normalize", "max_length", "input_format", "dim", "versions"),
     *("backbone", "mix", "transport"),
 )
 POOLING = {

@@ -46,7 +46,8 @@ def _pooled(
         return hidden[:, 0]
     lengths = mask.sum(1)
     sizes = tuple(lengths.tolist())
-    return encoder.pooling(HiddenStates((hidden[:, 0],), hidden, sizes, lengths, mask))
+    vectors = encoder.pooling(HiddenStates((hidden[:, 0],), hidden, sizes, lengths, mask))
+    return torch.nn.functional.normalize(vectors) if encoder.settings.normalize else vectors
 
 
 def transformers_vectors(

@@ -13,6 +13,7 @@ from typing import Any
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.text.input_format import InputFormat
 
+_UNIT_LENGTH = "embeddings = torch.nn.functional.normalize(embeddings)"
 _HUB_CHARACTERS = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./")
 
 
@@ -68,6 +69,7 @@ def card_values(encoder: Encoder, record: Mapping[str, Any], name: str) -> dict[
         "name": name,
         "dim": encoder.dim,
         "vector": encoder.format_reader.description or encoder.pooling.description,
+        "normalize": settings.normalize,
         "max_length": settings.max_length,
         "model_type": config.model_type,
         "layers": config.num_hidden_layers,
@@ -85,7 +87,10 @@ def card_values(encoder: Encoder, record: Mapping[str, Any], name: str) -> dict[
         "control_code": input_format.control_code,
         "example": encoder.compose("A title", ["An abstract of a paper.", "Its next sentence."]),
         "text_expression": text_expression(input_format),
-        "pooling_code": encoder.pooling.card_code,
+        "pooling_code": [
+            *encoder.pooling.card_code,
+            *([_UNIT_LENGTH] if settings.normalize and encoder.pooling.card_code else []),
+        ],
         "training_rows": list(training_rows(record)),
     }
 

@@ -62,8 +62,6 @@ METHODS: dict[str, Published] = {
         *("sentences", "transport", "papers", "sep"),
     ),
 }
-# sentence-transformers compares by cosine where a folder of its own names nothing.
-_LIBRARY_DEFAULT = "cosine"
 TEMPERATURES = (
     "Aspire's transport models were trained with 5000, which gives all sentences the same weight; "
     "its released demo has 1"
@@ -149,7 +147,6 @@ def what_is_known(request: ImportSettings, folder: Path) -> Known:
             )
     elif recorded.pooling is not None and not (folder / "sciembed.json").is_file():
         method = method or published_as(request.source)
-        similarity = similarity or _LIBRARY_DEFAULT
     published = METHODS.get(method or "")
     pooling = recorded.pooling or request.pooling or (published and published.pooling)
     similarity = (

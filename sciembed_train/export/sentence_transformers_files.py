@@ -37,7 +37,10 @@ def write_sentence_transformers(
 
     ``pooling`` is one of `MODES`; the names of similarities are the library's too.
     """
-    _write_modules(folder, encoder, {"": "Transformer", "1_Pooling": "Pooling"}, similarity)
+    modules = {"": "Transformer", "1_Pooling": "Pooling"}
+    if encoder.settings.normalize:
+        modules["2_Normalize"] = "Normalize"
+    _write_modules(folder, encoder, modules, similarity)
     _write_pooling(folder / "1_Pooling", encoder.dim, pooling)
 
 

@@ -125,7 +125,9 @@ class Method(LightningModule):
     @property
     def similarity_metadata(self) -> dict[str, Any]:
         """How the vectors are compared, for checkpoints and exports."""
-        return {"similarity": self.similarity}
+        # Unit vectors are in the same order by both, and an encoder that was made for cosine
+        # keeps it.
+        return {"similarity": "cosine" if self.encoder.settings.normalize else self.similarity}
 
     @property
     def lr_factors(self) -> Mapping[nn.Parameter, float]:

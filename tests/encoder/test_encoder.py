@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import logging
 import shutil
 
 import pytest
@@ -290,15 +289,34 @@ def sentence_transformers_layout(folder, pooling, kind="models", **bert):
         ("new", {"pooling_mode": ["cls"]}, "cls"),
     ],
 )
-def test_a_sentence_transformers_folder_tells_its_pooling_and_length(
-    copy, kind, pooling, expected, caplog
-):
+def test_a_sentence_transformers_folder_tells_its_pooling_and_length(copy, kind, pooling, expected):
     sentence_transformers_layout(copy, pooling, kind, max_seq_length=77)
-    with caplog.at_level(logging.WARNING, "sciembed_train"):
-        encoder = Encoder.load(copy)
+    encoder = Encoder.load(copy)
     assert encoder.settings.pooling == expected
     assert encoder.settings.max_length == 77
-    assert "Normalize, which is left out" in caplog.text
+    assert encoder.settings.normalize
+    lengths = encoder.encode_texts(["a text", "another one of more words"]).norm(dim=1)
+    torch.testing.assert_close(lengths, torch.ones(2))
+
+
+def test_unit_vectors_are_the_others_scaled_and_recorded(copy):
+    plain, texts = Encoder.load(copy, "mean"), ["a text", "another one of more words"]
+    unit = Encoder.load(copy, "mean", normalize=True)
+    vectors = plain.encode_texts(texts)
+    expected = vectors / vectors.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(unit.encode_texts(texts), expected)
+    assert read_metadata(copy).normalize is False
+    unit.save(copy)
+    assert Encoder.load(copy).settings.normalize
+    assert not Encoder.load(copy, "mix").settings.normalize
+
+
+@pytest.mark.parametrize(
+    "settings", [{"pooling": "mix"}, {"pooling": "sentences"}, {"control_codes": True}]
+)
+def test_vectors_that_are_never_scaled_are_refused(settings):
+    with pytest.raises(UserError, match=r"encoder\.normalize is True; expected false"):
+        EncoderSettings("x", normalize=True, **settings)
 
 
 def test_a_backbone_in_a_sub_folder_has_its_tokenizer_there(copy, tmp_path):
@@ -317,11 +335,24 @@ def test_a_backbone_in_a_sub_folder_has_its_tokenizer_there(copy, tmp_path):
 
 def test_what_vectors_are_compared_by_is_read_where_it_is_recorded(copy):
     assert read_metadata(copy).similarity is None
-    sentence_transformers_layout(copy, {"pooling_mode": "cls"})
-    assert read_metadata(copy).similarity is None
-    about = copy / "config_sentence_transformers.json"
-    about.write_text(json.dumps({"similarity_fn_name": "cosine"}))
+    modules = sentence_transformers_layout(copy, {"pooling_mode": "cls"})
     assert read_metadata(copy).similarity == "cosine"
+    assert read_metadata(copy).sources["similarity"] == "modules.json"
+    about = copy / "config_sentence_transformers.json"
+    about.write_text(json.dumps({"similarity_fn_name": "dot"}))
+    assert read_metadata(copy).similarity == "cosine"  # of unit vectors
+    (copy / "modules.json").write_text(json.dumps(modules[:2]))
+    assert read_metadata(copy).similarity == "dot"
+    about.write_text(json.dumps({"similarity_fn_name": "euclidean"}))
+    assert read_metadata(copy).similarity == "euclidean"
+    about.write_text(json.dumps({"prompts": {"query": "query: ", "passage": ""}}))
+    assert read_metadata(copy).similarity == "cosine"  # the library's default
+    assert read_metadata(copy).sources["similarity"] == "sentence-transformers' default"
+    assert read_metadata(copy).prompts == {"query": "query: "}
+    about.write_text("[]")
+    with pytest.raises(UserError, match=r"sentence_transformers.json: expected a JSON object"):
+        read_metadata(copy)
+    about.unlink()
     Encoder.load(copy).save(copy)
     assert (
         read_metadata(copy).similarity == "euclidean"
@@ -339,6 +370,12 @@ def test_the_newer_layout_keeps_the_length_with_the_tokenizer(copy):
 def test_the_real_sentence_encoder_is_read_as_published(minilm):
     encoder = Encoder.load(minilm)
     assert (encoder.settings.pooling, encoder.settings.max_length) == ("mean", 256)
+    assert encoder.settings.normalize
+    library = pytest.importorskip("sentence_transformers")
+    texts = ["Citations relate papers.", "A longer text. " * 100]
+    model = library.SentenceTransformer(str(minilm), device="cpu", local_files_only=True)
+    expected = model.encode(texts, convert_to_tensor=True, show_progress_bar=False)
+    torch.testing.assert_close(encoder.encode_texts(texts), expected, rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize(
@@ -347,6 +384,7 @@ def test_the_real_sentence_encoder_is_read_as_published(minilm):
         (lambda m: m[1].update(path="../else"), "leads out of the folder"),
         (lambda m: m[0].update(type="x.CLIPModel"), "expected Transformer"),
         (lambda m: m[2].update(type="x.Dense"), "the module Dense"),
+        (lambda m: m.insert(2, {**m[2]}), "the module Normalize"),
         (lambda m: m[2].pop("path"), "`type` and `path`"),
     ],
 )

@@ -48,6 +48,11 @@ def test_a_model_ranks_as_its_folder_records(model, record, want):
     assert found(model(**record)) == want
 
 
+def test_a_sentence_transformers_model_ranks_by_what_it_was_made_for(minilm):
+    assert found(minilm) == Scoring("document", "cosine")
+    assert found(minilm, similarity="euclidean") == Scoring("document", "euclidean")
+
+
 def test_any_encoder_ranks_by_the_scorer_that_is_asked_for(model):
     folder = model(similarity="cosine")
     assert found(folder, scorer="sentences") == Scoring("sentences", "cosine")

@@ -189,7 +189,8 @@ def sentence_transformers_layout(folder, similarity):
 
 @pytest.mark.parametrize(
     ("recorded", "similarity"),
-    [(None, "cosine"), ("cosine", "cosine"), ("euclidean", "euclidean")],
+    # The last: of unit vectors the dot product is the cosine.
+    [(None, "cosine"), ("cosine", "cosine"), ("euclidean", "euclidean"), ("dot", "cosine")],
 )
 def test_a_sentence_transformers_folder_says_it_itself(recorded, similarity, copy, tmp_path):
     sentence_transformers_layout(copy, recorded)
@@ -207,8 +208,8 @@ def test_a_sentence_transformers_folder_says_it_itself(recorded, similarity, cop
 
 
 def test_a_similarity_that_is_not_built_is_refused_unless_another_is_named(copy, tmp_path, capsys):
-    sentence_transformers_layout(copy, "dot")
-    assert "by dot" in refused(capsys, copy, "--to", tmp_path / "m")
+    sentence_transformers_layout(copy, "manhattan")
+    assert "by manhattan" in refused(capsys, copy, "--to", tmp_path / "m")
     assert run(copy, "--to", tmp_path / "m", "--similarity", "cosine", "--quiet") == 0
 
 

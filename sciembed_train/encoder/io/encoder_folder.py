@@ -60,6 +60,7 @@ def save_encoder(parts: EncoderParts, folder: Path, record: dict[str, Any]) -> N
         "pooling": parts.settings.pooling,
         "max_length": parts.settings.max_length,
         "input_format": parts.settings.input_format.as_dict(),
+        **({"normalize": True} if parts.settings.normalize else {}),
         **({"backbone": place} if place else {}),
         **entries,
         **parts.pooling.save(folder),

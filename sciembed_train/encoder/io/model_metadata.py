@@ -8,7 +8,6 @@ from typing import Any
 
 from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
 from sciembed_train.encoder.io.find_model import find_folder
-from sciembed_train.encoder.pooling.base import pooling_class
 from sciembed_train.encoder.pooling.registry import (
     POOLINGS,
     check_recorded,
@@ -35,27 +34,35 @@ class ModelMetadata:
     Args:
         backbone: folder of the transformer itself.
         pooling: how its vectors are pooled.
+        normalize: whether its vectors are scaled to unit length.
         max_length: tokens a text may have, special tokens included.
         input_format: how title and abstract were joined.
-        similarity: by what its vectors are compared, as the folder names it.
+        similarity: by what its vectors are compared, as the folder names it; of a folder of
+            sentence-transformers that names nothing, that library's default, cosine.
+        prompts: texts that it wants before a query or a passage, by name.
         texts: what it was trained to read: ``sentences`` each by itself, else whole papers.
         transport: settings of optimal transport, where its sentences are compared by it.
         adapters: of the backbone, with the folders they lie in.
         control_codes: whether it reads each text with the code of its format before it.
         record: the content of its ``sciembed.json``; empty where it has none.
+        sources: which file each of these is from, by field: a path in the folder, or the
+            library whose default it is.
         notes: what the folder asks for that is not done here.
     """
 
     backbone: Path
     pooling: str | None = None
+    normalize: bool = False
     max_length: int | None = None
     input_format: InputFormat | None = None
     similarity: str | None = None
+    prompts: dict[str, str] = field(default_factory=dict)
     texts: str | None = None
     transport: dict[str, Any] | None = None
     adapters: AdapterSettings | None = None
     control_codes: bool = False
     record: dict[str, Any] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -80,6 +87,8 @@ def _pooling_of(config: dict[str, Any], where: Path) -> str:
 
 def _poolings_by_mode() -> dict[str, str]:
     """The poolings that sentence-transformers has too, by its names of them."""
+    from sciembed_train.encoder.pooling.base import pooling_class  # which imports torch
+
     modes = {name: pooling_class(name).sentence_transformers_mode for name in POOLINGS}
     return {mode: name for name, mode in modes.items() if mode is not None}
 
@@ -106,34 +115,57 @@ def _read_sentence_transformers(folder: Path, pooling: str | None) -> ModelMetad
         if kind == "Pooling" and not pooled:
             pooled = True
             config = folder / path / "config.json"
-            metadata.pooling = pooling or _pooling_of(read_json(config), config)
-        elif kind == "Normalize":
-            metadata.notes.append(
-                f"{where} ends in Normalize, which is left out: vectors keep their lengths here."
-            )
+            metadata.pooling = pooling or _pooling_of(_read_object(config), config)
+            metadata.sources["pooling"] = f"{path}/config.json"
+        elif kind == "Normalize" and pooled and not metadata.normalize:
+            metadata.normalize = True
+            metadata.sources["normalize"] = where.name
         else:
             raise UserError(
-                f"{where}: the module {kind} is not one that this project runs; it runs "
-                "Transformer and Pooling alone."
+                f"{where}: the module {kind} is not one that this project runs here; it runs "
+                "Transformer, Pooling and Normalize, once each and in this order. Without it the "
+                "vectors would be others."
             )
-    about = folder / "config_sentence_transformers.json"
-    if about.is_file():
-        content = read_json(about)
-        name = content.get("similarity_fn_name") if isinstance(content, dict) else None
-        metadata.similarity = None if name is None else str(name)
-    for name in ("sentence_bert_config.json", "sentence_roberta_config.json"):
-        path = metadata.backbone / name
-        limit = read_json(path).get("max_seq_length") if path.is_file() else None
-        if isinstance(limit, int):
-            metadata.max_length = limit
-    tokenizer = metadata.backbone / "tokenizer_config.json"
-    if metadata.max_length is None and tokenizer.is_file():
-        # sentence-transformers 5.7 and newer keep the length there alone. Tokenizers without a
-        # limit carry a huge number.
-        limit = read_json(tokenizer).get("model_max_length")
-        if isinstance(limit, int) and limit < 1_000_000:
-            metadata.max_length = limit
+    _read_comparison(folder, metadata)
+    _read_length(folder, metadata)
     return metadata
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """The content of a JSON file that holds an object; empty where there is no file."""
+    content = read_json(path) if path.is_file() else {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a JSON object. Fetch the model again.")
+    return content
+
+
+def _read_comparison(folder: Path, metadata: ModelMetadata) -> None:
+    """By what a sentence-transformers model compares its vectors, and its prompts."""
+    about = folder / "config_sentence_transformers.json"
+    content = _read_object(about)
+    name, prompts = content.get("similarity_fn_name"), content.get("prompts")
+    if name is not None and not (name == "dot" and metadata.normalize):
+        metadata.similarity, metadata.sources["similarity"] = str(name), about.name
+    else:  # of unit vectors the dot product is the cosine, which is also the library's default
+        place = "modules.json" if metadata.normalize else "sentence-transformers' default"
+        metadata.similarity, metadata.sources["similarity"] = "cosine", place
+    if isinstance(prompts, dict):
+        metadata.prompts = {str(key): str(text) for key, text in prompts.items() if text}
+        metadata.sources["prompts"] = about.name
+
+
+def _read_length(folder: Path, metadata: ModelMetadata) -> None:
+    """The most tokens of a text of a sentence-transformers model."""
+    places = [(f"sentence_{kind}_config.json", "max_seq_length") for kind in ("bert", "roberta")]
+    # sentence-transformers 5.7 and newer keep the length with the tokenizer alone. Tokenizers
+    # without a limit carry a huge number.
+    for name, key in (*places, ("tokenizer_config.json", "model_max_length")):
+        path = metadata.backbone / name
+        limit = _read_object(path).get(key)
+        if isinstance(limit, int) and 0 < limit < 1_000_000:
+            metadata.max_length = limit
+            metadata.sources["max_length"] = path.relative_to(folder).as_posix()
+            return
 
 
 def read_metadata(folder: Path, pooling: str | None = None) -> ModelMetadata:
@@ -164,11 +196,15 @@ def read_metadata(folder: Path, pooling: str | None = None) -> ModelMetadata:
             input_format=InputFormat(**content["input_format"]),
             # Older folders do not say it: all of them were trained for Euclidean distance.
             similarity=str(content.get("similarity") or "euclidean"),
+            normalize=content.get("normalize") is True,
             texts=None if texts is None else str(texts),
             transport=dict(transport) if transport else None,
             adapters=None if adapters is None else AdapterSettings.from_folder(adapters, folder),
             control_codes=content.get("control_codes") is True,
             record=dict(content),
+            sources=dict.fromkeys(
+                ("pooling", "normalize", "max_length", "input_format", "similarity"), path.name
+            ),
         )
     except (AttributeError, TypeError, KeyError, ValueError) as error:
         raise UserError(

@@ -132,6 +132,8 @@ def recorded_settings(
         "pooling": pooling or metadata.pooling or "cls",
         "max_length": max_length or metadata.max_length or min(512, limit),
         "input_format": input_format or metadata.input_format or InputFormat(),
+        # A pooling that the caller names may be one whose vectors are never scaled.
+        "normalize": metadata.normalize and pooling not in ("mix", "sentences"),
         "adapters": metadata.adapters and metadata.adapters.without_start(),
         "control_codes": metadata.control_codes,
     }

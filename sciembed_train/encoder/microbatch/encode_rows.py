@@ -11,6 +11,7 @@ from functools import partial
 
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from sciembed_train.batch import Sentences, TokenRows
 from sciembed_train.encoder.microbatch.micro_batch_forward import (
@@ -81,4 +82,6 @@ def encode_rows(
     if vector_positions is not None:
         assert states is not None
         return states, None
+    if parts.settings.normalize and sentences is None:
+        vectors = normalize(vectors)
     return vectors, states

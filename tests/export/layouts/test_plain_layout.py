@@ -121,6 +121,22 @@ def test_loading_warns_of_nothing_because_the_pooler_is_kept(backbone, tmp_path,
     assert caplog.text == ""
 
 
+def test_a_normalised_encoder_stays_one_in_every_library(tiny_bert, tmp_path):
+    encoder = encoder_of(tiny_bert, pooling="mean", normalize=True)
+    differences = export_encoder(encoder, tmp_path / "m", {**CARD, "similarity": "cosine"})
+    assert {"AutoModel", "SentenceTransformer"} <= differences.keys()
+    modules = json.loads((tmp_path / "m/modules.json").read_text())
+    assert [module["type"].rpartition(".")[2] for module in modules] == [
+        *("Transformer", "Pooling", "Normalize")
+    ]
+    card = (tmp_path / "m/README.md").read_text()
+    assert "scaled to unit length" in card
+    assert "embeddings = torch.nn.functional.normalize(embeddings)" in card
+    again = Encoder.load(tmp_path / "m")
+    assert again.settings.normalize
+    torch.testing.assert_close(again.encode_texts(["a"]), encoder.encode_texts(["a"]))
+
+
 def test_a_tokenizer_that_cut_at_128_does_so_no_more(minilm, tmp_path):
     from transformers import AutoTokenizer
 
