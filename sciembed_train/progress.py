@@ -76,6 +76,10 @@ class Stage:
             total_text = f" of {self.total:,}" if self.total else ""
             self.progress.print(f"{self.name}: {done:,}{total_text} {self.unit}")
 
+    def advance(self, count: int) -> None:
+        """Report that ``count`` more units are done."""
+        self.reach(self.done + count)
+
     def close(self) -> None:
         """Remove the bar."""
         if self._bar is not None:

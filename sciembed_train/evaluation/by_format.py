@@ -62,13 +62,7 @@ class PlainModel:
         between = encoder.tokenizer.sep_token if separator == "sep" else " "
         texts = (as_paper(record, between) for record in records)
         with Progress(self.model.quiet).stage("embedding", len(records), "texts") as stage:
-            return embed_texts(
-                encoder,
-                texts,
-                len(records),
-                settings,
-                lambda n: stage.reach(stage.done + n),
-            )
+            return embed_texts(encoder, texts, len(records), settings, stage.advance)
 
 
 class FormatModel(PlainModel):
@@ -90,7 +84,7 @@ class FormatModel(PlainModel):
 def model_vectors(model: Model) -> Embedder:
     """The vectors of a model that was opened ``by_format``.
 
-    One that knows a single format, or is told by its settings which to use, reads all texts so.
+    One that knows a single format, or whose settings name the one to use, reads all texts so.
     """
     encoder = model.encoder
     if len(encoder.format_reader.names) > 1 and model.settings.format is None:
@@ -100,7 +94,7 @@ def model_vectors(model: Model) -> Embedder:
 
 @dataclass
 class RandomVectors:
-    """Normal random numbers, the same for the same text and format: what chance would tell."""
+    """Normal random numbers, the same for the same text and format: what chance would score."""
 
     seed: int = 0
     width: int = 64
@@ -114,12 +108,12 @@ class RandomVectors:
 
     def embed(self, records: Sequence[Record], format: str) -> Float32[np.ndarray, "P D"]:
         """See `Embedder`."""
-        found = np.empty((len(records), self.width), dtype=np.float32)
-        for row, record in zip(found, records, strict=True):
+        vectors = np.empty((len(records), self.width), dtype=np.float32)
+        for row, record in zip(vectors, records, strict=True):
             text = "\0".join((format, *record))
             seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
             row[:] = np.random.default_rng([self.seed, seed]).standard_normal(self.width)
-        return found
+        return vectors
 
 
 def as_paper(record: Record, between: str) -> Text:

@@ -39,23 +39,20 @@ class SentenceModel:
     name: str
     settings: EmbedSettings = field(default_factory=EmbedSettings)
     quiet: bool = False
-    asked: ScoreSettings = field(default_factory=ScoreSettings)
+    requested: ScoreSettings = field(default_factory=ScoreSettings)
     by_sentence: ClassVar[bool] = True
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.scoring = scoring_of(self.name, self.settings, self.asked)
+        self.scoring = scoring_of(self.name, self.settings, self.requested)
         if self.scoring.scorer == "document":
             raise ValueError("documents are ranked by systems.Model")
         self.encoder = open_encoder(self.name, self.settings)
 
     def describe(self) -> dict[str, Any]:
         """See `System`."""
-        return {
-            **self.scoring.describe(),
-            "precision": self.settings.precision,
-            **describe(self.encoder),
-        }
+        precision = {"precision": self.settings.precision}
+        return self.scoring.describe() | precision | describe(self.encoder)
 
     def distances(self, search: Search) -> Iterator[Float32[np.ndarray, " K"]]:
         """See `System`."""
@@ -64,9 +61,7 @@ class SentenceModel:
         with progress.stage("embedding", search.count, "texts") as stage:
             encode = alone if self.scoring.scorer == "sentences" else in_papers
             papers = self._papers(search, query_sentences)
-            parts = encode(
-                self.encoder, papers, self.settings, lambda n: stage.reach(stage.done + n)
-            )
+            parts = encode(self.encoder, papers, self.settings, stage.advance)
             vectors = PaperSentences.write(map(self._prepared, parts), self.encoder.dim)
         assert len(vectors.range_starts) == search.count + 1
         self.notes, cut = [], 0
@@ -78,7 +73,7 @@ class SentenceModel:
                     cut += not left
                     own = own[left] if left else own
                 yield self._row(own, vectors, search.papers[search.pool(at)])
-                stage.reach(stage.done + 1)
+                stage.advance(1)
         if cut:
             self.notes.append(
                 f"{cut} queries have none of the sentences to compare within the model's "
@@ -101,10 +96,10 @@ class SentenceModel:
                         f"text {number} is one text, but single sentences of it are to be compared"
                     )
                 tokens = self.encoder.tokenizer.encode(sentences)
-                place = np.cumsum([bool(ids) for ids in tokens]) - 1
+                number_of = np.cumsum([bool(ids) for ids in tokens]) - 1
                 for at in asked[number]:
                     wanted = query_sentences[at] or []
-                    query_sentences[at] = [int(place[i]) for i in wanted if tokens[i]]
+                    query_sentences[at] = [int(number_of[i]) for i in wanted if tokens[i]]
                 sentences = [s for s, ids in zip(sentences, tokens, strict=True) if ids]
             yield title, sentences
 

@@ -103,46 +103,39 @@ class Model:
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        asked = ScoreSettings("document", self.similarity)
-        self.scoring = scoring_of(self.name, self.settings, asked)
+        requested = ScoreSettings("document", self.similarity)
+        self.scoring = scoring_of(self.name, self.settings, requested)
         self.encoder = open_encoder(self.name, self.settings, self.by_format)
 
     def describe(self) -> dict[str, Any]:
         """See `System`."""
-        return {
-            **self.scoring.describe(),
-            "precision": self.settings.precision,
-            **describe(self.encoder),
-        }
+        precision = {"precision": self.settings.precision}
+        return self.scoring.describe() | precision | describe(self.encoder)
 
     def distances(self, search: Search) -> Iterator[Float32[np.ndarray, " K"]]:
         """See `System`."""
         progress = Progress(self.quiet)
         with progress.stage("embedding", search.count, "texts") as stage:
             vectors = embed_texts(
-                self.encoder,
-                search.texts,
-                search.count,
-                self.settings,
-                lambda n: stage.reach(stage.done + n),
+                self.encoder, search.texts, search.count, self.settings, stage.advance
             )
         if self.scoring.similarity == "cosine":
             to_unit(vectors)
         with progress.stage("ranking", len(search.queries), "queries") as stage:
             for row in self._rows(search, vectors):
                 yield row
-                stage.reach(stage.done + 1)
+                stage.advance(1)
 
     def _rows(
         self, search: Search, vectors: Float32[np.ndarray, "P D"]
     ) -> Iterator[Float32[np.ndarray, " K"]]:
-        asked, device = vectors[search.queries], self.encoder.device
+        queries, device = vectors[search.queries], self.encoder.device
         if search.pools is None:
             if not np.array_equal(search.papers, np.arange(len(vectors))):
                 vectors = vectors[search.papers]
-            yield from distance_rows(asked, vectors, device)
+            yield from distance_rows(queries, vectors, device)
             return
-        for query, pool in zip(asked, search.pools, strict=True):
+        for query, pool in zip(queries, search.pools, strict=True):
             pool_rows = torch.as_tensor(vectors[search.papers[pool]], device=device)
             query_row = torch.as_tensor(query[None], device=device)
             yield pairwise_euclidean(query_row, pool_rows)[0].cpu().numpy()
@@ -194,8 +187,8 @@ class Bm25:
         index.index([words[p] for p in papers], show_progress=False)
         for at, query in enumerate(search.queries):
             known = [word for word in words[query] if word in index.vocab_dict]
-            found = index.get_scores(known) if known else np.zeros(len(papers))
-            yield -found.astype(np.float32)[search.pool(at)]
+            scores = index.get_scores(known) if known else np.zeros(len(papers))
+            yield -scores.astype(np.float32)[search.pool(at)]
 
 
 @dataclass

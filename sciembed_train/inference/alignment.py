@@ -126,7 +126,7 @@ def _write_alignment(
                     part_rows = context_rows[range_starts[0] : range_starts[-1]]
                     by_pair = Grouped(contexts.vectors, range_starts - range_starts[0], part_rows)
                     aligned_rows[part] = align_pairs(paper_rows[part], sentences, by_pair, by)
-                    stage.reach(stage.done + part.stop - part.start)
+                    stage.advance(part.stop - part.start)
                 np.save(folder / f"{split}.npy", aligned_rows)
                 with_any = chosen[split].pairs_with_any
                 counts[split] = {"pairs": len(rows), "with_contexts": with_any}
@@ -168,7 +168,7 @@ class _Encoding:
             for rows in token_chunks(self.encoder, texts(), size):
                 vectors = encode(self.encoder, rows, self.settings)
                 file.write(np.ascontiguousarray(vectors, np.float32).data)
-                stage.reach(stage.done + len(rows))
+                stage.advance(len(rows))
         range_starts = np.cumsum(np.array(counts, np.int64))
         if not range_starts[-1]:
             return Grouped(np.zeros((0, width), np.float32), range_starts)

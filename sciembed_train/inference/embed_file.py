@@ -232,10 +232,7 @@ def _compute(
     try:
         with Progress(quiet).stage("embedding", len(papers), "papers") as stage:
             stage.reach(at)
-
-            def done(count: int) -> None:
-                stage.reach(stage.done + count)
-
+            done = stage.advance
             if encoder.pooling.per_sentence:
                 parts: Iterator[Any] = in_papers(encoder, map(sentenced, texts), settings, done)
             else:

@@ -64,14 +64,11 @@ class PaperEncoder:
         if not texts:
             return [] if by_sentence else np.empty((0, self.dim), np.float32)
         with Progress(quiet=not progress).stage("embedding", len(texts), "papers") as stage:
-
-            def advance(count: int) -> None:
-                stage.reach(stage.done + count)
-
             if by_sentence:
-                parts = in_papers(self.encoder, map(sentenced, texts), self.settings, advance)
+                papers_read = map(sentenced, texts)
+                parts = in_papers(self.encoder, papers_read, self.settings, stage.advance)
                 return [vectors for part in parts for vectors in part]
-            return embed_texts(self.encoder, texts, len(texts), self.settings, advance)
+            return embed_texts(self.encoder, texts, len(texts), self.settings, stage.advance)
 
     def __repr__(self) -> str:
         kind, device = self.encoder.settings.pooling, self.encoder.device

@@ -14,7 +14,7 @@ from sciembed_train.corpus.store.corpus_files import Split
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.token_store import has_text
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation.benchmarks.result import Result, described, mean
+from sciembed_train.evaluation.benchmarks.result import Result, counted, described, mean
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.open_system import open_system
 from sciembed_train.evaluation.ranking import id_order, judged, ranks
@@ -47,18 +47,18 @@ def evaluate(corpus: Corpus, system: System, split: Split = "test") -> Result:
         if has_text(row["title"], row["abstract"]):
             readable[row["paper"]] = True
             ids.append(row["paper_id"])
-    place = np.cumsum(readable) - 1  # of a paper among those with a text
+    row_of = np.cumsum(readable) - 1  # of a paper among those with a text
     edges = np.asarray(corpus.citations())
     edges = edges[np.isin(edges[:, 0], held_out)]
     usable = edges[readable[edges[:, 0]] & readable[edges[:, 1]] & (edges[:, 0] != edges[:, 1])]
-    asked, starts = np.unique(usable[:, 0], return_index=True)
-    if not len(asked):
+    query_papers, starts = np.unique(usable[:, 0], return_index=True)
+    if not len(query_papers):
         raise UserError(
             f"{corpus.folder}: no query paper of the {split} split has a text and cites a paper "
             "that has one."
         )
-    cited = np.split(place[usable[:, 1]], starts[1:])
-    queries = place[asked]
+    cited = np.split(row_of[usable[:, 1]], starts[1:])
+    queries = row_of[query_papers]
 
     def texts() -> Iterator[Text]:
         for row in corpus.papers():
@@ -81,8 +81,6 @@ def evaluate(corpus: Corpus, system: System, split: Split = "test") -> Result:
         "ties": "distance, then paper id",
     }
     left = settings["queries_without_text_or_cited_text"]
-    notes = (
-        [f"{left} query papers have no text or cite none with a text: left out."] if left else []
-    )
+    notes = counted({"{} query papers have no text or cite none with a text: left out.": left})
     metrics = {f"citations/{name}": value for name, value in mean(per_query.values()).items()}
     return Result(metrics, per_query, settings, notes)

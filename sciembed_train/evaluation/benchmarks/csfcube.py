@@ -27,7 +27,7 @@ from sciembed_train.evaluation.benchmarks.pools import (
     read_json,
     read_pools,
 )
-from sciembed_train.evaluation.benchmarks.result import Result, described, mean
+from sciembed_train.evaluation.benchmarks.result import Result, counted, described, mean
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.metrics import graded
 from sciembed_train.evaluation.open_system import open_system
@@ -157,8 +157,7 @@ def score(data: CsfCube, rankings: Mapping[str, Ranking]) -> Result:
     twice = sum(data.facets[f].corrections.twice for f in rankings)
     other = sum(len(r.keys() - data.facets[f].pools.keys()) for f, r in rankings.items())
     notes = Corrections(own, twice).notes()
-    if other:
-        notes.append(f"{other} ranked queries have no judgements: left out.")
+    notes += counted({"{} ranked queries have no judgements: left out.": other})
     return Result(
         metrics,
         per_query,
@@ -213,11 +212,8 @@ def evaluate(
     if system.by_sentence:
         result.settings["asking"] = "sentences of the facet; background has objective with it"
         result.settings["queries_without_a_sentence_of_the_facet"] = whole
-    if whole:
-        result.notes.append(
-            f"{whole} queries have no sentence labelled for their facet: all their sentences are "
-            "compared."
-        )
+    note = "{} queries have no sentence labelled for their facet: all their sentences are compared."
+    result.notes += counted({note: whole})
     return result
 
 

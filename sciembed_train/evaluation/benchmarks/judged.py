@@ -10,10 +10,9 @@ Shapes: ``K`` candidates of one query.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +27,7 @@ from sciembed_train.evaluation.benchmarks.pools import (
     read_json,
     read_pools,
 )
-from sciembed_train.evaluation.benchmarks.result import Result, described, mean
+from sciembed_train.evaluation.benchmarks.result import Result, counted, described, mean
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.metrics import graded
 from sciembed_train.evaluation.open_system import open_system
@@ -39,11 +38,18 @@ from sciembed_train.inference.paper_file import PaperFile
 # 0 and 1.
 THRESHOLDS = {
     "relish": 2,
-    "treccovid": 1,
-    "scidcite": 1,
-    "scidcocite": 1,
-    "scidcoread": 1,
-    "scidcoview": 1,
+    **dict.fromkeys(("treccovid", "scidcite", "scidcocite", "scidcoread", "scidcoview"), 1),
+}
+# What is left out of the numbers, or odd in them, by the count in the settings.
+NOTES = {
+    "queries_in_no_split": "{} judged queries are in no split: left out.",
+    "queries_without_candidates": "{} queries have no candidate: left out.",
+    "queries_without_judgements": "{} queries of the splits have no judgements: left out.",
+    "queries_without_their_text": "{} queries are not among the papers: left out.",
+    "queries_without_candidates_texts": "{} queries have no candidate among the papers: left out.",
+    "candidates_without_their_text": "{} candidates are not among the papers: left out of pools.",
+    "papers_with_empty_text": "{} papers have no text; they are ranked all the same.",
+    "queries_without_relevant": "{} queries have no relevant candidate; they score 0.",
 }
 
 
@@ -83,16 +89,16 @@ class Judged:
         where = folder / f"{name}-evaluation_splits.json"
         self = cls(name, read_splits(where))
         listed = {query for split in self.splits.values() for query in split}
-        place: dict[str, int] = {}
+        positions: dict[str, int] = {}
         in_no_split = without = 0
         for query, pool in read_pools(path, self.corrections):
             in_no_split += query not in listed
             without += query in listed and not pool
             if query in listed and pool:
-                papers = [place.setdefault(paper, len(place)) for paper in pool]
+                papers = [positions.setdefault(paper, len(positions)) for paper in pool]
                 self.candidates[query] = np.array(papers, np.int32)
                 self.grades[query] = np.array(list(pool.values()), np.int16)
-        self.ids = list(place)
+        self.ids = list(positions)
         self.splits = {
             split: [query for query in queries if query in self.candidates]
             for split, queries in self.splits.items()
@@ -167,7 +173,8 @@ def evaluate(data: Judged, system: System, papers: Iterable[Paper]) -> Result:
         "papers_with_empty_text": sum(not has_text(p.title, p.abstract) for p in rows.values()),
         **counts,
     }
-    return Result(metrics, per_query, settings, _notes(settings, data.corrections))
+    notes = counted({note: settings[key] for key, note in NOTES.items()})
+    return Result(metrics, per_query, settings, notes + data.corrections.notes())
 
 
 def paper_file(name: str, folder: str | Path) -> Path:
@@ -198,19 +205,3 @@ def read_splits(path: Path) -> dict[str, list[str]]:
     if both:
         raise UserError(f"{path}: {len(both)} queries are in dev and in test ({min(both)}, ...).")
     return splits
-
-
-def _notes(counts: Mapping[str, Any], corrections: Corrections) -> list[str]:
-    texts = {
-        "queries_in_no_split": "judged queries are in no split: left out.",
-        "queries_without_candidates": "queries have no candidate: left out.",
-        "queries_without_judgements": "queries of the splits have no judgements: left out.",
-        "queries_without_their_text": "queries are not among the papers: left out.",
-        "queries_without_candidates_texts": "queries have no candidate among the papers: left out.",
-        "candidates_without_their_text": "candidates are not among the papers: left out of pools.",
-        "papers_with_empty_text": "papers have no text; they are ranked all the same.",
-        "queries_without_relevant": "queries have no relevant candidate; they score 0.",
-    }
-    return [
-        f"{counts[key]} {text}" for key, text in texts.items() if counts[key]
-    ] + corrections.notes()

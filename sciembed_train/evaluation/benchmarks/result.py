@@ -14,17 +14,17 @@ from sciembed_train.evaluation.systems import System
 
 @dataclass
 class Result:
-    """Scores of one system on one benchmark.
+    """Scores of one system on one benchmark, or on one task of it.
 
     Args:
         metrics: ``<facet or task>/<name>`` to value; the name carries the metric's form.
-        per_query: metrics of each query by the same names, without the facet or task.
+        per_query: metrics of each query or few-shot run, without the facet or task.
         settings: what the numbers depend on, and counts.
         notes: sentences that a reader of the numbers should know.
     """
 
     metrics: dict[str, float]
-    per_query: dict[str, dict[str, float]]
+    per_query: dict[str, dict[str, float]] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -34,6 +34,15 @@ def described(system: System | Embedder, result: Result) -> tuple[str, Result]:
     result.settings = {**system.describe(), **result.settings}
     result.notes += system.notes
     return system.name, result
+
+
+def counted(notes: Mapping[str, int]) -> list[str]:
+    """The notes whose count is not 0, each with its count: at the end, or in place of ``{}``."""
+    return [
+        note.format(count) if "{}" in note else f"{note}: {count}."
+        for note, count in notes.items()
+        if count
+    ]
 
 
 def mean(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:

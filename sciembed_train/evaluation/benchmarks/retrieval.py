@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from sciembed_train.corpus.readers.registry import reader_of
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.validation import read_id, spell
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation.benchmarks.result import Result, described, mean
+from sciembed_train.evaluation.benchmarks.result import Result, counted, described, mean
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.open_system import open_system
 from sciembed_train.evaluation.ranking import id_order, judged, ranks
@@ -62,22 +62,22 @@ def evaluate(folder: str | Path, system: System, papers: str | Path | None = Non
     grades = read_qrels(find(folder, "qrels", (".tsv", ".txt", "")))
     collection = PaperFile(find(folder, "papers") if papers is None else papers)
     ids = [paper.paper_id for paper in collection]
-    place = {paper: i for i, paper in enumerate(ids)}
+    row_of = {paper: row for row, paper in enumerate(ids)}
 
-    unknown_queries = sorted(grades.keys() - {query.query_id for query in all_queries})
-    unknown_papers = {p for row in grades.values() for p in row} - place.keys()
+    unknown_queries = grades.keys() - {query.query_id for query in all_queries}
+    unknown_papers = {p for row in grades.values() for p in row} - row_of.keys()
     wanted: list[dict[int, int]] = []
     scored: list[Query] = []
     for query in all_queries:
-        if query.paper_id is not None and query.paper_id not in place:
+        if query.paper_id is not None and query.paper_id not in row_of:
             raise UserError(
                 f"{folder}: query {query.query_id} is the paper {query.paper_id}, "
                 "which is not among the papers."
             )
         row = {
-            place[paper]: max(0, grade)
+            row_of[paper]: max(0, grade)
             for paper, grade in grades.get(query.query_id, {}).items()
-            if paper in place and paper != query.paper_id
+            if paper in row_of and paper != query.paper_id
         }
         if any(grade >= THRESHOLD for grade in row.values()):
             wanted.append(row)
@@ -85,13 +85,8 @@ def evaluate(folder: str | Path, system: System, papers: str | Path | None = Non
     if not scored:
         raise UserError(f"{folder}: no query has a relevant paper in the qrels.")
     words = [query.text for query in scored if query.paper_id is None]
-    places, free = [], len(ids)
-    for query in scored:
-        if query.paper_id is None:
-            places.append(free)
-            free += 1
-        else:
-            places.append(place[query.paper_id])
+    behind = count(len(ids))  # a search's words are a text behind those of the papers
+    query_rows = [next(behind) if q.paper_id is None else row_of[q.paper_id] for q in scored]
 
     def texts() -> Iterator[Text]:
         paper_texts = ((paper.title, paper.abstract) for paper in collection)
@@ -99,24 +94,22 @@ def evaluate(folder: str | Path, system: System, papers: str | Path | None = Non
         yield from chain(paper_texts, ((None, text) for text in words))
 
     order = id_order(ids)
-    search = Search(texts(), free, np.array(places), np.arange(len(ids)))
+    search = Search(texts(), len(ids) + len(words), np.array(query_rows), np.arange(len(ids)))
     distances = system.distances(search)
     per_query = {}
-    for query, at, row, query_distances in zip(scored, places, wanted, distances, strict=True):
+    for query, at, row, query_distances in zip(scored, query_rows, wanted, distances, strict=True):
         ranked = ranks(query_distances, order, np.array(list(row)), at if at < len(ids) else None)
         per_query[query.query_id] = judged(ranked, np.array(list(row.values())), THRESHOLD, RECALLS)
     unjudged = len(all_queries) - len(scored)
-    notes = []
-    if unjudged:
-        notes.append(f"{unjudged} of {len(all_queries)} queries have no relevant paper: left out.")
-    if unknown_queries:
-        notes.append(f"{len(unknown_queries)} judged queries are not among the queries: left out.")
-    if unknown_papers:
-        notes.append(f"{len(unknown_papers)} judged papers are not among the papers: left out.")
-    if collection.without_text:
-        notes.append(
-            f"{collection.without_text} papers have no text; they are ranked all the same."
-        )
+    of_all = f"of {len(all_queries)} queries have no relevant paper: left out."
+    notes = counted(
+        {
+            f"{{}} {of_all}": unjudged,
+            "{} judged queries are not among the queries: left out.": len(unknown_queries),
+            "{} judged papers are not among the papers: left out.": len(unknown_papers),
+            "{} papers have no text; they are ranked all the same.": collection.without_text,
+        }
+    )
     return Result(
         {f"retrieval/{name}": value for name, value in mean(per_query.values()).items()},
         per_query,

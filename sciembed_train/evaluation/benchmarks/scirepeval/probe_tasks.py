@@ -12,10 +12,10 @@ from jaxtyping import Float32
 
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation import probes
-from sciembed_train.evaluation.benchmarks.result import mean
+from sciembed_train.evaluation.benchmarks.result import Result, counted, mean
 from sciembed_train.evaluation.benchmarks.scirepeval.label_files import Labels, read_labels
 from sciembed_train.evaluation.benchmarks.scirepeval.scirepeval_tasks import FewShot, Task
-from sciembed_train.evaluation.benchmarks.scirepeval.scorer import Scored, Vectors
+from sciembed_train.evaluation.benchmarks.scirepeval.scorer import Vectors
 from sciembed_train.evaluation.benchmarks.scirepeval.task_metrics import class_metric, number_metric
 from sciembed_train.inference.options import Similarity
 
@@ -45,13 +45,13 @@ class ProbeScorer:
         """See `Scorer`."""
         return set(), {*self.labelled.train.ids, *self.labelled.test.ids}
 
-    def score(self, queries: Vectors, others: Vectors, similarity: Similarity) -> Scored:
+    def score(self, queries: Vectors, others: Vectors, similarity: Similarity) -> Result:
         """See `Scorer`."""
         task = self.task
         x, y, dropped = self._with_text(self.labelled.train, others, "train")
         test_vectors, truth, dropped_test = self._with_text(self.labelled.test, others, "test")
         result = self._predict(x, y, test_vectors)
-        scored = Scored(self._values(truth, result.predictions))
+        scored = Result(self._values(truth, result.predictions))
         scored.settings = {
             "train": len(x),
             "test": len(test_vectors),
@@ -60,11 +60,17 @@ class ProbeScorer:
         }
         if self.labelled.classes:
             scored.settings["classes"] = len(self.labelled.classes)
-        if dropped + dropped_test:
-            scored.notes.append(
-                f"Labelled papers without a text, left out: {dropped + dropped_test}."
-            )
-        self._add_notes(result, scored)
+        what = "Labels" if task.multi_label else "Classes"
+        constant = "that all or none of the training papers have, the same for every paper"
+        untuned = f"Probes with too few papers for a grid, cost {probes.DEFAULT_COST:g}"
+        scored.notes = counted(
+            {
+                "Labelled papers without a text, left out": dropped + dropped_test,
+                f"{what} {constant}": result.constant,
+                untuned: result.untuned,
+                "Probes that stopped before they converged": result.unfinished,
+            }
+        )
         for few_shot in task.few_shot:
             self._few_shot(few_shot, x, y, test_vectors, truth, scored)
         return scored
@@ -92,25 +98,8 @@ class ProbeScorer:
     def _values(self, truth: Any, found: Any) -> dict[str, float]:
         return {name: metric(truth, found) for name, metric in self.metrics}
 
-    def _add_notes(self, result: probes.ProbeResult, scored: Scored) -> None:
-        """Add notes on what the probes could not learn or tune."""
-        what = "Labels" if self.task.multi_label else "Classes"
-        for count, note in (
-            (
-                result.constant,
-                f"{what} that all or none of the training papers have, the same for every paper",
-            ),
-            (
-                result.untuned,
-                f"Probes with too few papers for a grid, cost {probes.DEFAULT_COST:g}",
-            ),
-            (result.unfinished, "Probes that stopped before they converged"),
-        ):
-            if count:
-                scored.notes.append(f"{note}: {count}.")
-
     def _few_shot(
-        self, few_shot: FewShot, x: Any, y: Any, test_vectors: Any, truth: Any, scored: Scored
+        self, few_shot: FewShot, x: Any, y: Any, test_vectors: Any, truth: Any, scored: Result
     ) -> None:
         """Add the means over few-shot runs."""
         draw = probes.label_samples if self.task.multi_label else probes.class_samples

@@ -19,14 +19,14 @@ from jaxtyping import Int64
 from numpy.typing import NDArray
 
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation.benchmarks.result import mean
+from sciembed_train.evaluation.benchmarks.result import Result, counted, mean
 from sciembed_train.evaluation.benchmarks.scirepeval.scirepeval_files import (
     Pools,
     read_judgements,
     read_reviewers,
 )
 from sciembed_train.evaluation.benchmarks.scirepeval.scirepeval_tasks import FORMATS_OF, Task
-from sciembed_train.evaluation.benchmarks.scirepeval.scorer import Scored, Vectors
+from sciembed_train.evaluation.benchmarks.scirepeval.scorer import Vectors
 from sciembed_train.evaluation.benchmarks.scirepeval.task_metrics import ranked_metric
 from sciembed_train.evaluation.ranking import nearest
 from sciembed_train.inference.options import Similarity
@@ -54,7 +54,7 @@ class RankingScorer:
         """See `Scorer`."""
         return set(self.pools), {name for pool in self.pools.values() for name in pool}
 
-    def score(self, queries: Vectors, others: Vectors, similarity: Similarity) -> Scored:
+    def score(self, queries: Vectors, others: Vectors, similarity: Similarity) -> Result:
         """See `Scorer`."""
         if similarity == "cosine":
             queries, others = queries.as_unit(), others.as_unit()
@@ -70,13 +70,10 @@ class RankingScorer:
                 rankings[query] = [names[i] for i in nearest(distances, tie_breaks(query, names))]
         scored = judge(self.task, rankings, self.pools)
         scored.settings |= {"candidates_without_text_left_out": dropped, "judged_again": self.again}
-        for count, note in (
-            (dropped, "Candidates without a text, not ranked, a relevant one counted as missed"),
-            (self.again, "Pairs judged again with another grade, of which the last counts"),
-            (self.own, "Queries that were in their own pool, removed from it"),
-        ):
-            if count:
-                scored.notes.append(f"{note}: {count}.")
+        missed = "Candidates without a text, not ranked, a relevant one counted as missed"
+        again = "Pairs judged again with another grade, of which the last counts"
+        own = "Queries that were in their own pool, removed from it"
+        scored.notes += counted({missed: dropped, again: self.again, own: self.own})
         return scored
 
 
@@ -101,7 +98,7 @@ class ReviewerScorer:
         papers = {paper for papers in self.papers.values() for paper in papers}
         return set(self.judged["hard"]), papers
 
-    def score(self, queries: Vectors, others: Vectors, similarity: Similarity) -> Scored:
+    def score(self, queries: Vectors, others: Vectors, similarity: Similarity) -> Result:
         """See `Scorer`."""
         papers = {
             name: [paper for paper in papers if paper in others]
@@ -117,7 +114,7 @@ class ReviewerScorer:
                 means = [mean_cosine(query_row, others.of(papers[name])) for name in names]
                 order = nearest(-np.array(means), tie_breaks(query, names))
                 rankings[query] = [names[i] for i in order]
-        scored = Scored({})
+        scored = Result({})
         for kind, pools in self.judged.items():
             part = judge(self.task, rankings, pools)
             scored.metrics |= {f"{kind}_{name}": value for name, value in part.metrics.items()}
@@ -127,14 +124,12 @@ class ReviewerScorer:
             scored.settings |= {f"{kind}_{key}": value for key, value in part.settings.items()}
             scored.notes += part.notes if kind == "hard" else []
         scored.settings["ranked_by"] = f"mean cosine of the {TOP_PAPERS} nearest papers"
-        if dropped:
-            scored.notes.append(
-                f"Judged reviewers without a paper that has a text, not ranked: {dropped}."
-            )
+        note = "Judged reviewers without a paper that has a text, not ranked"
+        scored.notes += counted({note: dropped})
         return scored
 
 
-def judge(task: Task, rankings: Mapping[str, Sequence[str]], pools: Pools) -> Scored:
+def judge(task: Task, rankings: Mapping[str, Sequence[str]], pools: Pools) -> Result:
     """The metrics of rankings by the grades of their pools, and their means over queries.
 
     A query without a relevant candidate counts with 0, as trec_eval has it.
@@ -156,16 +151,15 @@ def judge(task: Task, rankings: Mapping[str, Sequence[str]], pools: Pools) -> Sc
         )
     left_out = len(pools) - len(per_query)
     without_relevant = sum(max(pools[query].values(), default=0) < 1 for query in per_query)
-    notes = (
-        [f"Queries without a text, or a candidate with one, left out: {left_out}."]
-        if left_out
-        else []
+    notes = counted(
+        {
+            "Queries without a text, or a candidate with one, left out": left_out,
+            "Queries without a relevant candidate, counted with 0": without_relevant,
+        }
     )
-    if without_relevant:
-        notes.append(f"Queries without a relevant candidate, counted with 0: {without_relevant}.")
     ordered = {query: per_query[query] for query in pools if query in per_query}
     settings = {"queries": len(per_query), "queries_left_out": left_out}
-    return Scored(mean(ordered.values()), ordered, settings, notes)
+    return Result(mean(ordered.values()), ordered, settings, notes)
 
 
 def tie_breaks(query: str, names: Sequence[str]) -> Int64[np.ndarray, " K"]:

@@ -23,7 +23,7 @@ from sciembed_train.evaluation.benchmarks.scirepeval.scirepeval_tasks import (
     Task,
     read_tasks,
 )
-from sciembed_train.evaluation.benchmarks.scirepeval.scorer import Scored, Scorer, Vectors
+from sciembed_train.evaluation.benchmarks.scirepeval.scorer import Scorer, Vectors
 from sciembed_train.evaluation.by_format import Embedder
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.open_system import open_embedder
@@ -58,7 +58,7 @@ def evaluate(
     for scorer in scorers:
         task = scorer.task
         groups.setdefault((task.documents, *task.fields, *FORMATS_OF[task.type]), []).append(scorer)
-    scored: dict[str, Scored] = {}
+    scored: dict[str, Result] = {}
     notes: list[str] = []
     for group in groups.values():
         queries, others, empty = _embed(group, embedder)
@@ -95,7 +95,7 @@ def _embed(group: Sequence[Scorer], embedder: Embedder) -> tuple[Vectors, Vector
     return first, rest, texts.empty
 
 
-def _result(tasks: Sequence[Task], scored: Mapping[str, Scored], notes: list[str]) -> Result:
+def _result(tasks: Sequence[Task], scored: Mapping[str, Result], notes: list[str]) -> Result:
     """The scores of all tasks in the order of the list, and their averages."""
     result = Result({}, {}, {"tasks": {}, "ties": "distance, then a hash of both ids"}, notes)
     for task in tasks:

@@ -38,8 +38,8 @@ class Rows:
 
     def refuse(self, at: int, row: BadRow | str) -> NoReturn:
         """Raise what is wrong with a row."""
-        told = row.message if isinstance(row, BadRow) else row
-        raise UserError(f"{self.table.where(at)}: {told}")
+        message = row.message if isinstance(row, BadRow) else row
+        raise UserError(f"{self.table.where(at)}: {message}")
 
     def name(self, at: int, row: Mapping[str, Any], *keys: str) -> str:
         """The id under the first of the keys that the row has."""
@@ -77,23 +77,23 @@ def read_texts(
     Raises:
         UserError: a row is malformed.
     """
-    rows, found = Rows(source, "texts"), Texts()
+    rows, texts = Rows(source, "texts"), Texts()
 
     def keep(at: int, row: Any, where: str, query: bool = False) -> None:
         if not isinstance(row, Mapping):
             rows.refuse(at, f"the text{where} is {spell(row)}; expected an object with fields.")
         name = rows.name(at, row, "doc_id", "paper_id")
         apart = query and queries is not None
-        wanted, to = (queries or (), found.queries) if apart else (others, found.others)
+        wanted, to = (queries or (), texts.queries) if apart else (others, texts.others)
         if name not in wanted or name in to:
             return
         # A query has the fields that somebody who asks has: words, and no year.
-        there = tuple(f for f in fields if f in row) if query else fields
+        present = tuple(f for f in fields if f in row) if query else fields
         try:
-            text = read_text(row, there or fields, where)
+            text = read_text(row, present or fields, where)
         except BadRow as bad:
             rows.refuse(at, bad)
-        found.empty += not text
+        texts.empty += not text
         to[name] = text
 
     for at, row in rows:
@@ -108,10 +108,10 @@ def read_texts(
             rows.refuse(at, f"`candidates` is {spell(candidates)}; expected a list of texts.")
         for number, one in enumerate(candidates, 1):
             keep(at, one, f" of candidate {number}")
-    return found
+    return texts
 
 
-def read_judgements(place: str, name: str = "test_qrel") -> tuple[Pools, int]:
+def read_judgements(source: str, name: str = "test_qrel") -> tuple[Pools, int]:
     """Grades of candidates by query, and how many pairs are judged again with another grade.
 
     Of those the last grade stands, as in SciRepEval's code. The file ``name`` of a folder, or a
@@ -120,7 +120,7 @@ def read_judgements(place: str, name: str = "test_qrel") -> tuple[Pools, int]:
     Raises:
         UserError: there is no such file, a row is malformed, or none is there.
     """
-    rows = Rows(part(place, name), "judgements")
+    rows = Rows(part(source, name), "judgements")
     pools: Pools = {}
     again = 0
     for at, row in rows:
@@ -138,33 +138,33 @@ def read_judgements(place: str, name: str = "test_qrel") -> tuple[Pools, int]:
     return pools, again
 
 
-def read_reviewers(place: str) -> dict[str, list[str]]:
+def read_reviewers(source: str) -> dict[str, list[str]]:
     """The papers of each reviewer: ``r_id`` and ``papers``, ids, in ``reviewer_metadata``.
 
     Raises:
         UserError: there is no such file, or a row is malformed.
     """
-    rows = Rows(part(place, "reviewer_metadata"), "reviewers")
-    found = {}
+    rows = Rows(part(source, "reviewer_metadata"), "reviewers")
+    papers_of = {}
     for at, row in rows:
         papers = row.get("papers")
         if not isinstance(papers, list | tuple):
             rows.refuse(at, f"`papers` is {spell(papers)}; expected a list of paper ids.")
-        found[rows.name(at, row, "r_id")] = [
+        papers_of[rows.name(at, row, "r_id")] = [
             rows.name(at, {"papers": paper}, "papers") for paper in papers
         ]
-    return found
+    return papers_of
 
 
-def part(place: str, name: str) -> str | Path:
+def part(source: str, name: str) -> str | Path:
     """A file of a folder, or the split of a dataset that holds the same.
 
     Raises:
         UserError: there is neither.
     """
-    if Path(place).is_dir():
-        return find(Path(place), name)
-    if re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", place):
+    if Path(source).is_dir():
+        return find(Path(source), name)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", source):
         splits = {"test_qrel": "test", "reviewer_metadata": "metadata"}
-        return f"{place}@{splits.get(name, name.removesuffix('_qrel'))}"
-    raise UserError(f"{place}: there is no such folder; it should hold {name}.")
+        return f"{source}@{splits.get(name, name.removesuffix('_qrel'))}"
+    raise UserError(f"{source}: there is no such folder; it should hold {name}.")

@@ -80,36 +80,36 @@ class Task:
         return tuple(_metric(self.type, name, self.multi_label)[0] for name in self.metrics)
 
 
-def read_tasks(place: str | Path, wanted: Sequence[str] = ()) -> list[Task]:
+def read_tasks(source: str | Path, wanted: Sequence[str] = ()) -> list[Task]:
     """The tasks of a file, or of `TASK_FILE` in a folder: of the names or types wanted, or all.
 
     Raises:
         UserError: there is no such file, an entry is malformed, or a wanted task is not in it.
     """
-    path = Path(place)
+    path = Path(source)
     if path.is_dir():
         path = path / TASK_FILE
     if not path.is_file():
         raise UserError(f"{path}: there is no such file; it is SciRepEval's list of tasks.")
     table = Table(path, "tasks")
     tasks: list[Task] = []
-    there: dict[str, Any] = {}  # type by name
+    types: dict[str, Any] = {}  # by name
     for at, row in table.rows():
         if isinstance(row, BadRow):
             raise UserError(f"{table.where(at)}: {row.message}")
         name = row.get("name")
         if not isinstance(name, str) or not name.strip():
             raise UserError(f"{table.where(at)}: `name` is {spell(name)}; expected text.")
-        if name in there:
+        if name in types:
             raise UserError(f"{table.where(at)}: the task {name!r} was given before.")
-        there[name] = row.get("type")
-        if not wanted or name in wanted or there[name] in wanted:
+        types[name] = row.get("type")
+        if not wanted or name in wanted or types[name] in wanted:
             tasks.append(_Entry(f"{table.where(at)}: task {name!r}", row, path.parent).task(name))
-    if not there:
+    if not types:
         raise UserError(f"{path} names no task.")
     for name in wanted:
-        if name not in there and name not in there.values():
-            raise UserError(f"{path} has no task {name!r}; it has {', '.join(map(repr, there))}.")
+        if name not in types and name not in types.values():
+            raise UserError(f"{path} has no task {name!r}; it has {', '.join(map(repr, types))}.")
     return tasks
 
 
@@ -119,8 +119,8 @@ class _Entry:
     def __init__(self, where: str, row: Mapping[str, Any], base: Path) -> None:
         self.where, self.row, self.base = where, row, base
 
-    def error(self, told: str) -> UserError:
-        return UserError(f"{self.where}: {told}.")
+    def error(self, problem: str) -> UserError:
+        return UserError(f"{self.where}: {problem}.")
 
     def task(self, name: str) -> Task:
         kind = self.row.get("type")
@@ -139,14 +139,15 @@ class _Entry:
         for key, value in (("multi_label", multi_label), ("in_train", in_train)):
             if not isinstance(value, bool):
                 raise self.error(f"`{key}` is {spell(value)}; expected true or false")
+        reviewers = data.get("reviewers", "")
+        if "reviewers" in data:
+            reviewers = self._source(reviewers, "reviewers", "")
         return Task(
             name=name,
             type=kind,
-            documents=self._place(data["meta"], "meta", "@evaluation"),
-            labels=self._place(labels, "test", ""),
-            reviewers=self._place(data["reviewers"], "reviewers", "")
-            if "reviewers" in data
-            else "",
+            documents=self._source(data["meta"], "meta", "@evaluation"),
+            labels=self._source(labels, "test", ""),
+            reviewers=reviewers,
             metrics=self._metrics(kind, multi_label),
             multi_label=multi_label,
             few_shot=self._few_shot(kind),
@@ -154,7 +155,7 @@ class _Entry:
             in_train=in_train,
         )
 
-    def _place(self, value: Any, key: str, split: str) -> str:
+    def _source(self, value: Any, key: str, split: str) -> str:
         """A file or folder beside the list, or a dataset as `Table` names it."""
         if isinstance(value, str) and value:
             return str(self.base / value)
@@ -183,19 +184,19 @@ class _Entry:
         return names
 
     def _few_shot(self, kind: str) -> tuple[FewShot, ...]:
-        given = self.row.get("few_shot") or []
-        if given and kind != "classification":
+        entries = self.row.get("few_shot") or []
+        if entries and kind != "classification":
             raise self.error(f"`few_shot` is for a classification, and the type is {kind}")
-        found = []
-        for one in given:
+        runs_of = []
+        for one in entries:
             known = dict(one) if isinstance(one, Mapping) else {}
             size, runs = known.get("sample_size"), known.get("iterations")
             if not (isinstance(size, int) and isinstance(runs, int) and min(size, runs) > 0):
                 raise self.error(
                     f"`few_shot` has {spell(one)}; expected {{sample_size, iterations}}, above 0"
                 )
-            found.append(FewShot(size, runs))
-        return tuple(found)
+            runs_of.append(FewShot(size, runs))
+        return tuple(runs_of)
 
 
 def _metric(kind: str, name: str, multi_label: bool) -> tuple[str, Any]:

@@ -6,12 +6,12 @@ Shapes: ``P`` texts, ``K`` of them, ``D`` width.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
 
+from sciembed_train.evaluation.benchmarks.result import Result
 from sciembed_train.evaluation.benchmarks.scirepeval.scirepeval_tasks import Task
 from sciembed_train.evaluation.ranking import to_unit
 from sciembed_train.inference.options import Similarity
@@ -21,38 +21,21 @@ class Vectors:
     """Vectors of texts by their ids."""
 
     def __init__(self, ids: Iterable[str], rows: Float32[np.ndarray, "P D"]) -> None:
-        self.place = {name: i for i, name in enumerate(ids)}
+        self.positions = {name: i for i, name in enumerate(ids)}
         self.rows = rows
 
     def __contains__(self, name: str) -> bool:
-        return name in self.place
+        return name in self.positions
 
     def of(self, ids: Iterable[str]) -> Float32[np.ndarray, "K D"]:
         """The vectors of texts, all of which are there."""
-        return self.rows[np.array([self.place[name] for name in ids], dtype=np.int64)]
+        return self.rows[np.array([self.positions[name] for name in ids], dtype=np.int64)]
 
     def as_unit(self) -> Vectors:
         """The same, each vector divided by its length; see `ranking.to_unit`."""
         rows = self.rows.copy()
         to_unit(rows)
-        return Vectors(self.place, rows)
-
-
-@dataclass
-class Scored:
-    """The scores of a task.
-
-    Args:
-        metrics: by name.
-        per_query: metrics of each query or few-shot run.
-        settings: counts, and what the numbers depend on.
-        notes: sentences that a reader of the numbers should know.
-    """
-
-    metrics: dict[str, float]
-    per_query: dict[str, dict[str, float]] = field(default_factory=dict)
-    settings: dict[str, Any] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+        return Vectors(self.positions, rows)
 
 
 @runtime_checkable
@@ -65,7 +48,7 @@ class Scorer(Protocol):
         """Ids of the queries, and of the other texts, that it needs the vectors of."""
         ...
 
-    def score(self, queries: Vectors, others: Vectors, similarity: Similarity) -> Scored:
+    def score(self, queries: Vectors, others: Vectors, similarity: Similarity) -> Result:
         """The scores of the vectors; rankings compare them by ``similarity``.
 
         Raises:
