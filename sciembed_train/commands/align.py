@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sciembed_train.config.output_settings import OutputSettings
 from sciembed_train.config.parser import CommandLine
-from sciembed_train.corpus.alignment.alignments import MARKER, AlignSettings, alignment_folder
+from sciembed_train.corpus.alignment import MARKER, AlignSettings, alignment_folder
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.inference.alignment import aligned
 from sciembed_train.progress import Progress

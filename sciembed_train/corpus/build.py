@@ -24,8 +24,7 @@ from sciembed_train.corpus.splits import (
     unknown_ids_error,
 )
 from sciembed_train.corpus.sql_engine import read_size, running
-from sciembed_train.corpus.store.atomic_folder import save_info, written_whole
-from sciembed_train.corpus.store.corpus_files import CORPUS_VERSION, Split
+from sciembed_train.corpus.store.corpus_files import CORPUS_VERSION, Split, save_info, written_whole
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.tasks.build_tasks import build_tasks
 from sciembed_train.corpus.token_writing import add_tokens

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from sciembed_train.corpus.prepare_settings import PrepareSettings
-from sciembed_train.corpus.store.atomic_folder import save_info, written_whole
-from sciembed_train.corpus.store.corpus_files import read_papers
+from sciembed_train.corpus.store.corpus_files import read_papers, save_info, written_whole
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.sentence_store import write_sentence_store, write_sentences
 from sciembed_train.corpus.store.token_kinds import (

@@ -21,7 +21,7 @@ from typing import Any, cast, get_args
 
 import numpy as np
 
-from sciembed_train.corpus.alignment.alignments import (
+from sciembed_train.corpus.alignment import (
     ALIGNED,
     ALIGNMENTS_VERSION,
     MARKER,
@@ -30,9 +30,11 @@ from sciembed_train.corpus.alignment.alignments import (
     alignment_folder,
     alignment_name,
     alignment_names,
+    choose_contexts,
+    context_texts,
+    paper_texts,
 )
-from sciembed_train.corpus.alignment.pair_texts import choose_contexts, context_texts, paper_texts
-from sciembed_train.corpus.store.atomic_folder import save_info, written_whole
+from sciembed_train.corpus.store.corpus_files import save_info, written_whole
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.token_writing import split_abstracts
 from sciembed_train.errors import UserError

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from sciembed_train.batch import SentencePairBatch, Sentences, TokenRows
-from sciembed_train.corpus.alignment.alignments import find_alignment, read_alignment
+from sciembed_train.corpus.alignment import find_alignment, read_alignment
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.sentence_store import SentenceIndexedTokens
 from sciembed_train.corpus.store.token_kinds import SENTENCE_INDEXED_TOKENS

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from sciembed_train.corpus.alignment.alignments import (
+from sciembed_train.corpus.alignment import (
     ALIGNED,
     ALIGNMENTS_VERSION,
     MARKER,
     alignment_folder,
 )
-from sciembed_train.corpus.store.atomic_folder import save_info
+from sciembed_train.corpus.store.corpus_files import save_info
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.sentence_store import write_sentence_store, write_sentences
 from sciembed_train.text.input_format import InputFormat

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sciembed_train.corpus.store.atomic_folder import save_info
-from sciembed_train.corpus.store.corpus_files import CORPUS_VERSION, save_documents
+from sciembed_train.corpus.store.corpus_files import CORPUS_VERSION, save_documents, save_info
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.token_store_writing import write_document_store
 from sciembed_train.text.tokenizer import TextTokenizer

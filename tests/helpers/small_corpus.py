@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sciembed_train.corpus.store.atomic_folder import save_info
 from sciembed_train.corpus.store.corpus_files import (
     CORPUS_VERSION,
     SPLITS,
     save_documents,
+    save_info,
     save_queries,
     save_split,
 )

@@ -8,12 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from sciembed_train.cli import main
-from sciembed_train.corpus.alignment.alignments import (
+from sciembed_train.corpus.alignment import (
     AlignSettings,
     alignment_folder,
+    choose_contexts,
     read_alignment,
 )
-from sciembed_train.corpus.alignment.pair_texts import choose_contexts
 from sciembed_train.corpus.build import prepare
 from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.corpus.store.corpus_folder import Corpus

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sciembed_train.corpus.alignment.alignments import alignment_folder, read_alignment
+from sciembed_train.corpus.alignment import alignment_folder, read_alignment
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import TokenizationSpec

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sciembed_train.batch import SpanBatch
-from sciembed_train.corpus.store.atomic_folder import save_info
-from sciembed_train.corpus.store.corpus_files import CORPUS_VERSION, save_documents
+from sciembed_train.corpus.store.corpus_files import CORPUS_VERSION, save_documents, save_info
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.token_kinds import DOCUMENT_TOKENS
 from sciembed_train.corpus.store.token_store_writing import write_document_store

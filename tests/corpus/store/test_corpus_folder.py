@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from sciembed_train.corpus.store.atomic_folder import save_info
+from sciembed_train.corpus.store.corpus_files import save_info
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.token_kinds import DOCUMENT_TOKENS
 from sciembed_train.errors import UserError

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from sciembed_train.corpus.store.atomic_folder import save_info
-from sciembed_train.corpus.store.corpus_files import save_queries
+from sciembed_train.corpus.store.corpus_files import save_info, save_queries
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation import metrics

@@ -1,1 +1,0 @@
-"""Which sentences of co-cited papers are similar."""
