@@ -105,10 +105,4 @@ def _transport(
             "it with --temperature. 5000 weighs all sentences alike, as otAspire was published; "
             "its released demo has 1."
         )
-    try:
-        return TransportSettings(**values)
-    except TypeError as error:
-        raise UserError(
-            f"{folder}: `transport` in its sciembed.json is {recorded.transport}; expected numbers "
-            f"named {', '.join(keys)}. Export the model again."
-        ) from error
+    return TransportSettings.from_record(values, folder)

@@ -71,8 +71,8 @@ def aligned(
     if str(model) in alignment_names(corpus):
         return str(model)
     settings = settings or AlignSettings()
-    place = find_folder(model_place(model))
-    known_by = alignment_name(place, settings)
+    model_folder = find_folder(model_place(model))
+    known_by = alignment_name(model_folder, settings)
     if name and not re.fullmatch(r"\w[\w.-]*", name):
         raise UserError(f"--name {name}: expected letters, digits, and . _ - between them.")
     name = name or known_by
@@ -82,7 +82,7 @@ def aligned(
             to.parent.mkdir(exist_ok=True)
             with FileLock(to.parent / f".{name}.lock"):
                 if not (to / MARKER).is_file():
-                    _write_alignment(corpus, place, settings, to, known_by, progress, device)
+                    _write_alignment(corpus, model_folder, settings, to, known_by, progress, device)
     except PermissionError as error:
         raise UserError(f"{to} cannot be written: {error.strerror}.") from error
     if json.loads((to / MARKER).read_text(encoding="utf-8")).get("known_by") != known_by:
@@ -95,7 +95,7 @@ def aligned(
 
 def _write_alignment(
     corpus: Corpus,
-    place: Path,
+    model_folder: Path,
     settings: AlignSettings,
     to: Path,
     known_by: str,
@@ -105,7 +105,7 @@ def _write_alignment(
     """Align the pairs of every split, into a folder that appears when it is whole."""
     progress = progress or Progress(quiet=True)
     pairs = {split: np.asarray(corpus.cocitations(split), np.int64) for split in ALIGNED}
-    by = similarity_of(place, settings.similarity)
+    by = similarity_of(model_folder, settings.similarity)
     chosen = {split: choose_contexts(corpus, split, settings) for split in ALIGNED}
     papers = np.unique(np.concatenate([rows.ravel() for rows in pairs.values()]))
     numbers = np.unique(np.concatenate([c.contexts for c in chosen.values()]))
@@ -113,7 +113,7 @@ def _write_alignment(
     with written_whole(to, MARKER) as folder:
         work = folder / "work"
         work.mkdir()
-        encode = _Encoding(place, device, work, progress)
+        encode = _Encoding(model_folder, device, work, progress)
         sentences = encode.grouped("sentences", paper_texts(corpus, papers))
         contexts = encode.grouped("contexts", ([text] for text in context_texts(corpus, numbers)))
         counts: dict[str, Any] = {}
@@ -133,7 +133,7 @@ def _write_alignment(
                 with_any = chosen[split].pairs_with_any
                 counts[split] = {"pairs": len(rows), "with_contexts": with_any}
         shutil.rmtree(work)
-        info = {"version": ALIGNMENTS_VERSION, "model": str(place), "known_by": known_by}
+        info = {"version": ALIGNMENTS_VERSION, "model": str(model_folder), "known_by": known_by}
         info |= asdict(replace(settings, similarity=by))
         save_info(folder, info | {"counts": counts}, MARKER)
 
@@ -141,11 +141,11 @@ def _write_alignment(
 class _Encoding:
     """An encoder that writes what it encodes to files."""
 
-    def __init__(self, place: Path, device: str, work: Path, progress: Progress) -> None:
+    def __init__(self, model_folder: Path, device: str, work: Path, progress: Progress) -> None:
         from sciembed_train.inference.embedding import open_encoder
 
         self.settings = EmbedSettings(device=device)
-        self.encoder = open_encoder(place, self.settings)
+        self.encoder = open_encoder(model_folder, self.settings)
         self.work, self.progress = work, progress
 
     def grouped(self, name: str, groups: Iterable[list[str]]) -> Grouped:
@@ -177,7 +177,7 @@ class _Encoding:
         return Grouped(np.memmap(path, np.float32, "r").reshape(-1, width), range_starts)
 
 
-def similarity_of(place: Path, asked: By) -> By:
+def similarity_of(model_folder: Path, requested: By) -> By:
     """How the vectors of a model folder are compared.
 
     Raises:
@@ -185,18 +185,18 @@ def similarity_of(place: Path, asked: By) -> By:
     """
     from sciembed_train.encoder.io.model_metadata import read_metadata
 
-    recorded = read_metadata(place)
+    recorded = read_metadata(model_folder)
     if recorded.per_sentence:
         raise UserError(
-            f"{place}: gives vectors of sentences in their papers and none of a citing sentence. "
-            "Align by an encoder of single sentences."
+            f"{model_folder}: gives vectors of sentences in their papers and none of a citing "
+            "sentence. Align by an encoder of single sentences."
         )
-    if asked != "recorded":
-        return asked
+    if requested != "recorded":
+        return requested
     similarity = recorded.similarity or "euclidean"
     if similarity not in (known := get_args(By)[1:]):
         raise UserError(
-            f"{place} compares its vectors by {similarity}; sentences are aligned by "
+            f"{model_folder} compares its vectors by {similarity}; sentences are aligned by "
             f"{', '.join(known)}. Name the one to use with --similarity."
         )
     return cast(By, similarity)

@@ -49,8 +49,9 @@ def open_encoder(folder: str | Path, settings: EmbedSettings, by_format: bool = 
     """
     from sciembed_train.encoder.encoder import Encoder
 
-    place = model_place(folder)
-    encoder = Encoder.load(place, pooling=settings.pooling, max_length=settings.max_length)
+    encoder = Encoder.load(
+        model_place(folder), pooling=settings.pooling, max_length=settings.max_length
+    )
     if not by_format or settings.format is not None:
         check_format(encoder, settings)
     device = settings.device

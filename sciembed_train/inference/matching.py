@@ -145,17 +145,8 @@ class Matcher:
                 "text."
             )
         settings = None
-        try:
-            if recorded.transport is not None:
-                values = {name: float(value) for name, value in recorded.transport.items()}
-                settings = TransportSettings(**values)
-        except (TypeError, ValueError) as error:
-            if isinstance(error, UserError):
-                raise
-            raise UserError(
-                f"{model}: `transport` in its sciembed.json is {recorded.transport}; expected "
-                "temperature, blur and scaling. Export the model again."
-            ) from error
+        if recorded.transport is not None:
+            settings = TransportSettings.from_record(recorded.transport, model)
         cosine = alone and recorded.similarity == "cosine"
         return cls(encoder.to(device).eval(), alone, cosine, settings)
 
@@ -232,16 +223,15 @@ class Matcher:
         # In fp64: next to distances of 20, an entropy of blur 0.05 has few digits in fp32.
         rows = a.vectors.double()[None], b.vectors.double()[None]
         moved = ot.transport(*rows, _mask(a), _mask(b), settings)
-        weights = moved.marginals
         return Plan(
-            a,
-            b,
-            float(moved.cost[0]),
-            float(moved.value[0]),
-            moved.plan[0].float(),
-            ot.sentence_distances(*rows)[0].float(),
-            (weights[0][0].float(), weights[1][0].float()),
-            settings,
+            first=a,
+            second=b,
+            cost=float(moved.cost[0]),
+            value=float(moved.value[0]),
+            plan=moved.plan[0].float(),
+            distances=ot.sentence_distances(*rows)[0].float(),
+            marginals=(moved.marginals[0][0].float(), moved.marginals[1][0].float()),
+            settings=settings,
         )
 
 

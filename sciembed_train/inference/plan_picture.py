@@ -45,8 +45,8 @@ def draw(
         height = max(_paragraph(body, y, sentence, PAD + 30, LETTERS) - y + PAD, 26)
         body.append(_text(PAD, y + LINE, f"A{i + 1}", "bold"))
         bar = BAR * shares[0][i] / largest_share
-        place = LEFT - PAD - bar, y + height / 2 - 7, bar, 14
-        body.append(_rectangle(place, GREY, _part(shares[0][i])))
+        box = LEFT - PAD - bar, y + height / 2 - 7, bar, 14
+        body.append(_rectangle(box, GREY, _part(shares[0][i])))
         for j, moved in enumerate(plan[i]):
             tooltip = f"A{i + 1} - B{j + 1}: {_part(moved)}, distance {distances[i][j]:.4g}"
             _cell(body, LEFT + CELL * j, y, height, moved, largest, tooltip)
@@ -75,8 +75,8 @@ def _columns(body: list[str], y: int, shares: Sequence[float]) -> int:
     largest_share = max(shares)
     for j, share in enumerate(shares):
         x, height = LEFT + CELL * j, BAR * share / largest_share
-        place = x + 15, y + BAR - height, CELL - 30, height
-        body.append(_rectangle(place, GREY, _part(share)))
+        box = x + 15, y + BAR - height, CELL - 30, height
+        body.append(_rectangle(box, GREY, _part(share)))
         body.append(_text(x + CELL / 2, y + BAR + LINE, f"B{j + 1}", "bold", "middle"))
     return y + BAR + LINE + PAD
 
@@ -98,10 +98,10 @@ def _text(x: float, y: float, text: str, weight: str = "", anchor: str = "", fil
     return f'<text x="{x:.1f}" y="{y:.1f}"{extra}>{escape(_printable(text))}</text>'
 
 
-def _rectangle(place: tuple[float, float, float, float], fill: str, tooltip: str) -> str:
+def _rectangle(box: tuple[float, float, float, float], fill: str, tooltip: str) -> str:
     names = ("x", "y", "width", "height")
-    box = " ".join(f'{name}="{value:.1f}"' for name, value in zip(names, place, strict=True))
-    return f'<rect {box} fill="{fill}"><title>{escape(tooltip)}</title></rect>'
+    size = " ".join(f'{name}="{value:.1f}"' for name, value in zip(names, box, strict=True))
+    return f'<rect {size} fill="{fill}"><title>{escape(tooltip)}</title></rect>'
 
 
 def _shade(deep: float) -> str:

@@ -10,7 +10,10 @@ included; ``D`` width of a sentence's vector; ``K`` steps of the solver.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -47,6 +50,23 @@ class TransportSettings:
                 raise UserError(f"transport.{key} is {value}; expected a number above 0.")
         if not 0 < self.scaling < 1:
             raise UserError(f"transport.scaling is {self.scaling}; expected between 0 and 1.")
+
+    @classmethod
+    def from_record(cls, values: Mapping[str, Any], model: str | Path) -> TransportSettings:
+        """The settings that a model's ``sciembed.json`` records.
+
+        Raises:
+            UserError: they are no numbers of these names, or out of their range.
+        """
+        try:
+            return cls(**{name: float(value) for name, value in values.items()})
+        except UserError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"{model}: `transport` in its sciembed.json is {values}; expected temperature, "
+                "blur and scaling. Export the model again."
+            ) from error
 
     def as_dict(self) -> dict[str, float]:
         """Plain values, for JSON and checkpoints."""

@@ -82,30 +82,28 @@ class CsfCube:
         """
         folder = Path(folder)
         start, end = "test-pid2anns-csfcube-", ".json"
-        found = {
+        files = {
             path.name.removeprefix(start).removesuffix(end): path
             for path in sorted(folder.glob(f"{start}*{end}"))
         }
-        if not found:
+        if not files:
             raise UserError(f"{folder}: holds no {start}<facet>{end}; give the CSFCube folder.")
-        if facet is not None and facet not in found:
-            raise UserError(f"--facet {facet}: {folder} has {', '.join(found)}.")
-        splits = read_json(folder / "evaluation_splits.json")
-        facets = {name: Facet({}) for name in found if facet is None or facet == name}
+        if facet is not None and facet not in files:
+            raise UserError(f"--facet {facet}: {folder} has {', '.join(files)}.")
+        splits_file = folder / "evaluation_splits.json"
+        splits = read_json(splits_file)
+        facets = {name: Facet({}) for name in files if facet in (None, name)}
         for name, facet_data in facets.items():
-            facet_data.pools.update(read_pools(found[name], facet_data.corrections))
-        for name, facet_data in facets.items():
+            facet_data.pools.update(read_pools(files[name], facet_data.corrections))
             for half in ("fold1_dev", "fold1_test", "fold2_test"):
                 listed = splits.get(name, {}).get(half) if isinstance(splits, dict) else None
                 if not listed:
-                    raise UserError(
-                        f"{folder / 'evaluation_splits.json'}: `{name}.{half}` is missing or empty."
-                    )
+                    raise UserError(f"{splits_file}: `{name}.{half}` is missing or empty.")
                 for entry in listed:
                     if entry.removesuffix(f"_{name}") not in facet_data.pools:
                         raise UserError(
-                            f"{folder / 'evaluation_splits.json'}: `{name}.{half}` names "
-                            f"{entry!r}, which has no judgements in {found[name].name}."
+                            f"{splits_file}: `{name}.{half}` names {entry!r}, which has no "
+                            f"judgements in {files[name].name}."
                         )
         return cls(folder, facets, splits)
 
@@ -195,17 +193,17 @@ def evaluate(
             f"{len(missing)} of {len(needed)} papers of the pools are not among the papers "
             f"({', '.join(missing[:3])}, ...). Give the whole file with --papers."
         )
-    asked = [(name, query) for name, facet in data.facets.items() for query in facet.pools]
-    pools = [(query, list(data.facets[name].pools[query])) for name, query in asked]
+    queries = [(name, query) for name, facet in data.facets.items() for query in facet.pools]
+    pools = [(query, list(data.facets[name].pools[query])) for name, query in queries]
     query_sentences, whole = None, 0
     if system.by_sentence:
         query_sentences = [
-            asking_sentences(name, (labels or {}).get(query, ())) for name, query in asked
+            asking_sentences(name, (labels or {}).get(query, ())) for name, query in queries
         ]
         whole = query_sentences.count(None)
     rankings: dict[str, Ranking] = {facet: {} for facet in data.facets}
     orders = rank_pools(system, rows, pools, query_sentences)
-    for (name, query), (_, pool), order in zip(asked, pools, orders, strict=True):
+    for (name, query), (_, pool), order in zip(queries, pools, orders, strict=True):
         rankings[name][query] = [pool[i] for i in order]
     result = score(data, rankings)
     result.settings["papers"] = len(rows)
@@ -226,8 +224,8 @@ def read_labels(papers: PaperFile, data: CsfCube) -> dict[str, list[str]]:
         UserError: a query has other than one label a sentence.
     """
     queries = {query for facet in data.facets.values() for query in facet.pools}
-    found: dict[str, list[str]] = {}
-    for place, row, paper in papers.with_rows():
+    labels_of: dict[str, list[str]] = {}
+    for row_number, row, paper in papers.with_rows():
         if paper.paper_id not in queries:
             continue
         name = next((n for n in LABEL_FIELDS if row.get(n)), None)
@@ -237,13 +235,13 @@ def read_labels(papers: PaperFile, data: CsfCube) -> dict[str, list[str]]:
         lists = isinstance(labels, list | tuple) and isinstance(abstract, list | tuple)
         if not lists or len(labels) != len(abstract):
             raise UserError(
-                f"{papers.table.where(place)}: `{name}` must be a list with a label for every "
+                f"{papers.table.where(row_number)}: `{name}` must be a list with a label for every "
                 "sentence of `abstract`, which is a list too. Correct the row."
             )
-        found[paper.paper_id] = [
+        labels_of[paper.paper_id] = [
             str(label) for label, s in zip(labels, abstract, strict=True) if s and s.strip()
         ]
-    return found
+    return labels_of
 
 
 def asking_sentences(facet: str, labels: Sequence[str]) -> list[int] | None:

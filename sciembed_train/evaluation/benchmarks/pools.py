@@ -98,18 +98,18 @@ def rank_pools(
     ``papers`` holds every query and candidate by its id, and no other.
     """
     ids = sorted(papers)
-    place = {paper: i for i, paper in enumerate(ids)}
-    places = [np.array([place[p] for p in pool], dtype=np.int64) for _, pool in pools]
+    row_of = {paper: row for row, paper in enumerate(ids)}
+    rows = [np.array([row_of[p] for p in pool], dtype=np.int64) for _, pool in pools]
     search = Search(
         ((papers[i].title, papers[i].abstract) for i in ids),
         len(ids),
-        np.array([place[query] for query, _ in pools]),
+        np.array([row_of[query] for query, _ in pools]),
         np.arange(len(ids)),
-        places,
+        rows,
         query_sentences,
     )
-    for pool, row in zip(places, system.distances(search), strict=True):
-        yield nearest(row, pool)  # in sorted order, a position compares as its id does
+    for pool, distances in zip(rows, system.distances(search), strict=True):
+        yield nearest(distances, pool)  # in sorted order, a position compares as its id does
 
 
 def find_file(folder: Path, names: Sequence[str], remedy: str) -> Path:

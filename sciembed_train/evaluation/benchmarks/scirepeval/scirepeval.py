@@ -44,14 +44,14 @@ def run(settings: EvaluateSettings) -> tuple[str, Result]:
 
 
 def evaluate(
-    place: str | Path, embedder: Embedder, wanted: Sequence[str] = (), quiet: bool = True
+    source: str | Path, embedder: Embedder, wanted: Sequence[str] = (), quiet: bool = True
 ) -> Result:
     """The scores of a model on the tasks of a list: those named, or of the types named, or all.
 
     Raises:
         UserError: the list, a label or a text cannot be read, or a task has nothing to score.
     """
-    tasks = read_tasks(place, wanted)
+    tasks = read_tasks(source, wanted)
     progress = Progress(quiet)
     scorers = [_open(task) for task in tasks]  # what is wrong with labels ends it here
     groups: dict[tuple[str, ...], list[Scorer]] = {}
@@ -63,8 +63,8 @@ def evaluate(
     for group in groups.values():
         queries, others, empty = _embed(group, embedder)
         if empty:
-            place = group[0].task.documents
-            notes.append(f"Empty texts of {place}, embedded all the same: {empty}.")
+            documents = group[0].task.documents
+            notes.append(f"Empty texts of {documents}, embedded all the same: {empty}.")
         for scorer in group:
             name = scorer.task.name
             with progress.stage(f"scoring {name}"):
@@ -81,17 +81,18 @@ def _open(task: Task) -> Scorer:
 def _embed(group: Sequence[Scorer], embedder: Embedder) -> tuple[Vectors, Vectors, int]:
     """Vectors of the queries and of the other texts of tasks on the same file, and empty texts."""
     task = group[0].task
-    asked, read = FORMATS_OF[task.type]
+    query_format, read = FORMATS_OF[task.type]
     wanted = [scorer.wanted() for scorer in group]
     queries = {name for one, _ in wanted for name in one}
     others = {name for _, one in wanted for name in one}
-    if asked == read:  # a query is a text like the others
+    apart = query_format != read  # else a query is a text like the others
+    if not apart:
         others |= queries
-    texts = read_texts(task.documents, task.fields, queries if asked != read else None, others)
+    texts = read_texts(task.documents, task.fields, queries if apart else None, others)
     rest = Vectors(texts.others, embedder.embed(list(texts.others.values()), read))
-    if asked == read:
+    if not apart:
         return rest, rest, texts.empty
-    first = Vectors(texts.queries, embedder.embed(list(texts.queries.values()), asked))
+    first = Vectors(texts.queries, embedder.embed(list(texts.queries.values()), query_format))
     return first, rest, texts.empty
 
 
