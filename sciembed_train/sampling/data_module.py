@@ -86,21 +86,17 @@ class TimedLoader(DataLoader[Any]):
     waited: float = 0.0
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        return _Timed(self, super().__iter__())
+        return self._timed(super().__iter__())  # made at once: it draws from torch's generator
 
-
-class _Timed:
-    def __init__(self, loader: TimedLoader, items: Iterator[Any]) -> None:
-        self.loader, self.items = loader, items
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        start = time.perf_counter()
-        item = next(self.items)
-        self.loader.waited += time.perf_counter() - start
-        return item
+    def _timed(self, items: Iterator[Any]) -> Iterator[Any]:
+        while True:
+            start = time.perf_counter()
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+            self.waited += time.perf_counter() - start
+            yield item
 
 
 class TrainingData(LightningDataModule):

@@ -7,21 +7,20 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning import Callback, Trainer, seed_everything
-from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning import Trainer, seed_everything
 
 from sciembed_train import distributed
 from sciembed_train.config import stand_ins
 from sciembed_train.config.parser import build
 from sciembed_train.config.recipe_options import Recipe
 from sciembed_train.config.recipes import MACHINE
-from sciembed_train.config.run_settings import RunSettings, StoppingSettings
+from sciembed_train.config.run_settings import RunSettings
 from sciembed_train.config.trainer_settings import TrainerSettings
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.encoder.io.model_metadata import tokenizer_folder
@@ -35,8 +34,7 @@ from sciembed_train.sampling.data_settings import DataSettings
 from sciembed_train.sampling.plan import StepPlan
 from sciembed_train.text.tokenizer import TextTokenizer
 from sciembed_train.training import run_folder
-from sciembed_train.training.callbacks.checkpoints import higher_is_better
-from sciembed_train.training.callbacks.run_callbacks import Output, run_callbacks
+from sciembed_train.training.callbacks.run_callbacks import run_callbacks
 from sciembed_train.training.callbacks.validation import HeldOutScores
 from sciembed_train.training.loggers import run_loggers
 from sciembed_train.training.recipe_corpus import (
@@ -156,24 +154,14 @@ class RunConfiguration:
         return self.run.run or default_name(self.recipe.files, self.model.class_path)
 
     def make_method(self) -> Method:
-        """The method, its encoder loaded.
-
-        Raises:
-            UserError: it refuses a setting.
-        """
+        """The method, its encoder loaded; it raises UserError where it refuses a setting."""
         method = build(stand_ins.Method, self.model)
         assert isinstance(method, Method)
         return method
 
     def make_trainer(self) -> Trainer:
-        """The trainer, its length in steps, with the callbacks that a run always has.
-
-        Raises:
-            UserError: Lightning refuses a setting.
-        """
-        given = self.trainer_settings
-        settings = {field.name: getattr(given, field.name) for field in fields(given)}
-        settings["use_distributed_sampler"] = False
+        """The trainer with a run's callbacks; UserError where Lightning refuses a setting."""
+        settings = {**vars(self.trainer_settings), "use_distributed_sampler": False}
         settings |= self._run_settings() if self.fitting else self._validation_settings()
         try:
             return RunTrainer(**settings)
@@ -193,22 +181,17 @@ class RunConfiguration:
         assert folder is not None
         wanted = given.enable_progress_bar is not False and not run.quiet
         bar = wanted and sys.stderr.isatty()
-        more: list[Callback] = self._own_callbacks()
-        if run.early_stopping is not None:
-            more.append(early_stopping(run.early_stopping))
         assert given.log_every_n_steps is not None
         log_every = min(given.log_every_n_steps, self.total)
         callbacks = run_callbacks(
             folder,
             self.data,
-            monitor=run.checkpoint.monitor,
-            checkpoint_every=run.checkpoint.every,
+            run,
             log_every=log_every,
             facts=self.facts(),
             write_limit=self.write_config,
-            dry_run=run.memory_dry_run,
-            output=Output(run.quiet, bar),
-            more=more,
+            bar=bar,
+            own=self._own_callbacks(),
         )
         return {
             "callbacks": callbacks,
@@ -224,23 +207,12 @@ class RunConfiguration:
 
     def _own_callbacks(self) -> list[Any]:
         callbacks = self.trainer_settings.callbacks
-        if callbacks is None:
-            return []
-        return list(callbacks) if isinstance(callbacks, list) else [callbacks]
+        return callbacks if isinstance(callbacks, list) else [callbacks] if callbacks else []
 
     def facts(self) -> dict[str, Any]:
         """The facts of the training, for checkpoints, exports and the report."""
-        return training_metadata(
-            recipe=default_name(self.recipe.files, self.model.class_path),
-            seed=self.data.settings.seed,
-            batch_size=self.data.settings.batch_size,
-            plan=self.plan,
-            total_steps=self.total,
-            examples=self.examples.name,
-            texts=recipe_sampling(self.data.settings).texts,
-            corpus=self.data.corpus,
-            backbone=self.encoder.backbone,
-        )
+        recipe = default_name(self.recipe.files, self.model.class_path)
+        return training_metadata(recipe, self.data, self.plan, self.total, self.encoder.backbone)
 
     def write_config(self, max_tokens_per_backward: int | None = None) -> None:
         """Write ``config.yaml``; with the micro-batches of a step where memory limits them."""
@@ -304,20 +276,15 @@ class RunConfiguration:
 
 
 def check_monitors(run: RunSettings, scores: Sequence[str], whose: str) -> None:
-    """See that what chooses the best checkpoint and what ends a run are among the scores.
+    """Raise UserError unless what chooses the best checkpoint and what ends a run are scores.
 
     In a score's name a star stands for anything, where tasks that are not yet known have scores.
-
-    Raises:
-        UserError: one is not.
     """
-    stopping = [run.early_stopping] if run.early_stopping is not None else []
-    for settings in (run.checkpoint, *stopping):
-        known = (fnmatchcase(settings.monitor, score) for score in scores)
-        if settings.monitor not in scores and not any(known):
+    for settings in filter(None, (run.checkpoint, run.early_stopping)):
+        monitor = settings.monitor
+        if monitor not in scores and not any(fnmatchcase(monitor, score) for score in scores):
             raise UserError(
-                f"monitor {settings.monitor!r} is no validation score; {whose} are "
-                f"{', '.join(scores)}."
+                f"monitor {monitor!r} is no validation score; {whose} are {', '.join(scores)}."
             )
 
 
@@ -328,17 +295,6 @@ def default_name(recipes: Sequence[Path], method: str) -> str:
     """
     files = [path for path in recipes if path.parent.name != MACHINE]
     return files[0].stem if files else method.rpartition(".")[2].lower()
-
-
-def early_stopping(settings: StoppingSettings) -> Callback:
-    """Lightning's callback."""
-    return EarlyStopping(
-        monitor=settings.monitor,
-        patience=settings.patience,
-        min_delta=settings.min_delta,
-        mode="max" if higher_is_better(settings.monitor) else "min",
-        check_on_train_epoch_end=False,
-    )
 
 
 def quiet_libraries() -> None:

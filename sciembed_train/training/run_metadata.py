@@ -6,36 +6,30 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.encoder.io.find_model import find_folder
 from sciembed_train.encoder.io.model_metadata import read_metadata
+from sciembed_train.sampling.data_module import TrainingData
 from sciembed_train.sampling.plan import StepPlan
+from sciembed_train.training.recipe_corpus import recipe_sampling
 
 
 def training_metadata(
-    *,
-    recipe: str,
-    seed: int,
-    batch_size: int,
-    plan: StepPlan,
-    total_steps: int,
-    examples: str,
-    texts: str,
-    corpus: Corpus,
-    backbone: str,
+    recipe: str, data: TrainingData, plan: StepPlan, total_steps: int, backbone: str
 ) -> dict[str, Any]:
-    """The facts as plain values."""
+    """The facts as plain values; ``backbone`` is the name or folder of the first encoder."""
+    settings, corpus = data.settings, data.corpus
     counts = {"papers": corpus.n_papers, "documents": corpus.n_documents}
     facts: dict[str, Any] = {
         "recipe": recipe,
-        "seed": seed,
-        "batch_size": batch_size,
-        f"training_{examples}": plan.examples,
+        "seed": settings.seed,
+        "batch_size": settings.batch_size,
+        f"training_{data.examples.name}": plan.examples,
         "steps_per_epoch": plan.steps_per_epoch,
         "planned_steps": total_steps,
         **{name: count for name, count in counts.items() if count},
         "base_model": Path(backbone).name if Path(backbone).exists() else backbone,
     }
+    texts = recipe_sampling(settings).texts
     if texts != "papers":
         facts["texts"] = texts
     digest = weights_sha256(backbone)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import EarlyStopping
 
+from sciembed_train.config.run_settings import RunSettings
 from sciembed_train.sampling.data_module import TrainingData
 from sciembed_train.training.callbacks.checkpoint_metadata import CheckpointMetadata
-from sciembed_train.training.callbacks.checkpoints import RunCheckpoints
+from sciembed_train.training.callbacks.checkpoints import RunCheckpoints, higher_is_better
 from sciembed_train.training.callbacks.micro_batch_limit import MicroBatchLimit
 from sciembed_train.training.callbacks.progress import Bar, ProgressLines, ValidationLines
 from sciembed_train.training.callbacks.signals import Signals
@@ -21,49 +22,44 @@ from sciembed_train.training.callbacks.validation import HeldOutScores
 from sciembed_train.training.report import Report
 
 
-@dataclass(frozen=True)
-class Output:
-    """What a run prints.
-
-    Args:
-        quiet: nothing.
-        bar: a progress bar in place of a line at an interval; only on a terminal.
-    """
-
-    quiet: bool = False
-    bar: bool = False
-
-
 def run_callbacks(
     folder: Path,
     data: TrainingData,
+    run: RunSettings,
     *,
-    monitor: str,
-    checkpoint_every: int,
     log_every: int,
     facts: Mapping[str, Any],
     write_limit: Callable[[int], None],
-    dry_run: bool = True,
-    output: Output = Output(),
-    more: Sequence[Callback] = (),
+    bar: bool,
+    own: Sequence[Callback],
 ) -> list[Callback]:
     """The callbacks, in order: Lightning calls them so, checkpoints last.
 
     The state of a step (signals, throughput, metrics) is known before any other callback acts on
-    the step.
+    the step; ``own`` are the user's. ``bar`` asks for a progress bar in place of a line at an
+    interval, ``write_limit`` keeps the tokens of a micro-batch with the run's settings.
     """
     signals, throughput = Signals(), Throughput(data)
     metrics = StepMetrics(log_every, throughput, signals)
-    printing: list[Callback] = []
-    if not output.quiet:
-        bar = Bar(metrics) if output.bar else None
-        printing = [ValidationLines(bar), bar or ProgressLines(metrics)]
+    callbacks = [signals, throughput, metrics, HeldOutScores(data.examples.dev), *own]
+    if (stopping := run.early_stopping) is not None:
+        callbacks.append(
+            EarlyStopping(
+                monitor=stopping.monitor,
+                patience=stopping.patience,
+                min_delta=stopping.min_delta,
+                mode="max" if higher_is_better(stopping.monitor) else "min",
+                check_on_train_epoch_end=False,
+            )
+        )
+    if not run.quiet:
+        progress = Bar(metrics) if bar else None
+        callbacks += [ValidationLines(progress), progress or ProgressLines(metrics)]
+    monitor, every = run.checkpoint.monitor, run.checkpoint.every
     return [
-        *(signals, throughput, metrics, HeldOutScores(data.dev)),
-        *more,
-        *printing,
+        *callbacks,
         CheckpointMetadata(facts),
-        Report(folder, data.folder, monitor, checkpoint_every, facts),
-        MicroBatchLimit(data.share, dry_run, write_limit, output.quiet),
-        RunCheckpoints(folder, monitor, checkpoint_every, signals),
+        Report(folder, data.folder, monitor, every, facts),
+        MicroBatchLimit(data.share, run.memory_dry_run, write_limit, run.quiet),
+        RunCheckpoints(folder, monitor, every, signals),
     ]
