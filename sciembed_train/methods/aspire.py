@@ -99,11 +99,7 @@ class Cocite(Method):
         return dict.fromkeys(super().lr_factors, self.mix_lr)
 
     def check(self, batch: Any) -> None:
-        """See that the batches hold pairs of which one at least has a negative.
-
-        Raises:
-            UserError: they do not.
-        """
+        """Raise UserError unless the batches hold pairs of which one at least has a negative."""
         super().check(batch)
         check_negatives(batch)
 

@@ -117,11 +117,7 @@ class SentenceCocite(Method):
         return {"similarity": "transport", "transport": self.transport.as_dict()}
 
     def check(self, batch: Any) -> None:
-        """See that the batches hold what the objectives need.
-
-        Raises:
-            UserError: they do not.
-        """
+        """Raise UserError unless the batches hold what the objectives need."""
         super().check(batch)
         check_negatives(batch)
         if self.objectives.aligned and not (batch.aligned >= 0).all(1).any():

@@ -144,11 +144,7 @@ class Method(LightningModule):
         """
 
     def check(self, batch: Any) -> None:
-        """See that the batches are of the kind this method trains on.
-
-        Raises:
-            UserError: they are not; the recipe's ``data.sampling`` is another method's.
-        """
+        """Raise UserError unless the first step's batch is of the kind this method trains on."""
         if not isinstance(batch, self.batch_type):
             raise UserError(
                 f"{type(self).__name__} trains on {self.examples}, but data.sampling gives "

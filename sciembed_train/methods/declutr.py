@@ -107,11 +107,7 @@ class Declutr(Method):
         return tuple(name for name in self.validation_scores if name not in without)
 
     def check(self, batch: Any) -> None:
-        """See that the batches hold spans, and what the weights need.
-
-        Raises:
-            UserError: they do not.
-        """
+        """Raise UserError unless the batches hold spans, and what the weights need."""
         super().check(batch)
         sampling, positives = "data.sampling.init_args", batch.positive.shape[1]
         if self.contrastive_weight and not positives:

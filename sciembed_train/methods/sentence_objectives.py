@@ -49,13 +49,7 @@ class PaddedSentences:
 def pad_sentences(
     vectors: Float[Tensor, "S D"], counts: Int[Tensor, " U"], most: int
 ) -> PaddedSentences:
-    """The sentences of each text in a row of its own.
-
-    Args:
-        vectors: text after text.
-        counts: sentences of each text; on the host.
-        most: width of a row, ``M``; no text has more sentences.
-    """
+    """The sentences of each text in a row of its own."""
     sizes = counts.numpy()
     slots, device_counts = on_device(
         vectors.device, index_ranges(np.arange(len(sizes)) * most, sizes), sizes
@@ -115,15 +109,9 @@ def objective_distances(
     transport_settings: TransportSettings | None,
     attention_temperature: float,
 ) -> tuple[dict[str, Float[Tensor, " B"]], Float[Tensor, " B"]]:
-    """The distance of each pair of papers by each objective; and the one that papers are ranked by.
+    """The distance of each pair of papers by each objective; and the one that they are ranked by.
 
-    Args:
-        objectives: those with a weight count.
-        left: the one papers.
-        right: the others.
-        aligned: sentences of the two papers that are compared; None for those that match best.
-        transport_settings: of optimal transport; None without it.
-        attention_temperature: of the softmax, in the unit of the distance.
+    Without ``aligned``, the two sentences that match best are compared in their place.
     """
     masks = left.mask, right.mask
     table = sentence_distances(left.vectors, right.vectors)

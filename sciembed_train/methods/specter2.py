@@ -125,11 +125,7 @@ class MultiTask(Method):
         return ("val/loss", *scores)
 
     def check(self, batch: Any) -> None:
-        """See that the tasks' formats are those of the adapters.
-
-        Raises:
-            UserError: they are not.
-        """
+        """Raise UserError unless the tasks' formats are those of the adapters."""
         adapters = self.encoder.settings.adapters
         if adapters is None:
             return

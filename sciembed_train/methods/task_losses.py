@@ -59,15 +59,7 @@ class Contrastive:
 
 @dataclass(frozen=True)
 class TaskLosses:
-    """What a task's loss is.
-
-    Args:
-        weights: what a task's loss is multiplied by, by the task's name; 1 for the others.
-        margin: of triplets.
-        negatives: of triplets: their own one, or all of the task in the step.
-        temperature: of ``all``; None for the margin.
-        contrastive: of classifications that are contrastive.
-    """
+    """What a task's loss is, by the settings of a run: see `methods.specter2.MultiTask`."""
 
     weights: Mapping[str, float]
     margin: float

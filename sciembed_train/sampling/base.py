@@ -143,12 +143,6 @@ class Examples(Protocol):
     ) -> StepPlan:
         """How the training examples fill the steps of a run: each once an epoch.
 
-        Args:
-            batch_size: examples per optimiser step over all ranks.
-            seed: of the order.
-            world_size: ranks that share a step.
-            by_query: whether the examples of a query stay together, see `Plan`.
-
         Raises:
             UserError: the batch size does not divide, or there are too few examples; or they are
                 to stay together by their query and have none.
@@ -184,11 +178,6 @@ class Sampling(ABC):
     ) -> Examples:
         """The examples of a corpus.
 
-        Args:
-            corpus: an opened corpus.
-            tokenization: how the encoder reads.
-            dev_limit: most held-out examples to validate on; None for the sampling's own number.
-
         Raises:
             UserError: the corpus holds nothing of the kind, or was not tokenised for this encoder.
         """
@@ -207,11 +196,7 @@ class Sampling(ABC):
 
     @classmethod
     def check_raw(cls, raw: Mapping[str, str], format: str) -> None:
-        """See that these raw files can be prepared for this sampling.
-
-        Raises:
-            UserError: a file is missing, or would not be used.
-        """
+        """Raise UserError if a raw file is missing for this sampling, or would not be used."""
         for kind in raw:
             if kind not in cls.takes:
                 raise UserError(
@@ -235,11 +220,7 @@ def fingerprint(corpus: Corpus, facts: Sequence[str], rows: np.ndarray) -> str:
 
 
 def named_class(path: str, base: type[Any]) -> Any:
-    """The class of a dotted name.
-
-    Raises:
-        UserError: there is none, or it is not of the right kind.
-    """
+    """The class of a dotted name; UserError if there is none, or none of the right kind."""
     module, _, name = path.rpartition(".")
     try:
         value = getattr(importlib.import_module(module), name)

@@ -118,11 +118,7 @@ class TrainingData(LightningDataModule):
         max_length: int = 512,
         input_format: InputFormat = InputFormat(),  # noqa: B008 - frozen
     ) -> TrainingData:
-        """The data of a prepared corpus.
-
-        Raises:
-            UserError: there is no corpus, or it cannot be opened.
-        """
+        """The data of a prepared corpus; UserError if it cannot be opened."""
         if settings.corpus is None:
             raise UserError(NOTHING)
         loaded = TextTokenizer.load(tokenizer)
@@ -155,11 +151,7 @@ class TrainingData(LightningDataModule):
         return self.examples.dev
 
     def plan(self, world_size: int) -> StepPlan:
-        """How the training examples fill steps for so many ranks.
-
-        Raises:
-            UserError: as `Examples.plan`.
-        """
+        """How the training examples fill steps for so many ranks; raises as `Examples.plan`."""
         if world_size not in self._plans:
             data = self.settings
             self._plans[world_size] = self.examples.plan(
@@ -229,11 +221,7 @@ class TrainingData(LightningDataModule):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Compare with the run that is being continued.
-
-        Raises:
-            UserError: seed, batch size, sampling or corpus differ: the order would be another one.
-        """
+        """Raise UserError if seed, batch size, sampling or corpus of the continued run differ."""
         for key, value in self._identity().items():
             if key not in state_dict:
                 raise UserError(

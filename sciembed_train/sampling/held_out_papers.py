@@ -15,15 +15,7 @@ PAPERS_PER_BATCH = 128  # of a validation batch; the encoder splits it further b
 
 
 class PaperBatches(Sequence[PaperBatch]):
-    """Batches of the papers that one rank encodes for validation, longest first.
-
-    Args:
-        tokens: their store.
-        papers: all of them.
-        max_length: tokens of a text at most, special tokens included.
-        rank, world_size: every ``world_size``-th is this rank's.
-        formats: the format that reads each, where there are several.
-    """
+    """Batches of the papers that one rank encodes for validation, longest first."""
 
     def __init__(
         self,

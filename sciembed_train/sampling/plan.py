@@ -88,7 +88,7 @@ class Plan:
         if self.batch_size < 1:
             raise UserError(f"data.batch_size must be 1 or more; got {self.batch_size}.")
         if self.batch_size % self.world_size:
-            raise UserError(_uneven(self.batch_size, self.world_size))
+            raise uneven_batch(self.batch_size, self.world_size)
         if self.examples < self.batch_size:
             raise UserError(
                 f"The corpus has {self.examples:,} training examples, fewer than one batch of "
@@ -136,12 +136,13 @@ class Plan:
         return slice(rank * size, (rank + 1) * size)
 
 
-def _uneven(batch_size: int, world_size: int) -> str:
+def uneven_batch(batch_size: int, world_size: int, least: int = 1) -> UserError:
+    """The error for a batch that the ranks cannot share, with sizes of ``least`` or more."""
     below = batch_size // world_size * world_size
-    choices = [str(n) for n in (below, below + world_size) if n]
-    return (
+    choices = [n for n in (below, below + world_size) if n >= least] or [least]
+    return UserError(
         f"batch_size={batch_size} cannot be shared by {world_size} ranks; use a multiple of "
-        f"{world_size}, such as {' or '.join(choices)}."
+        f"{world_size}, such as {' or '.join(map(str, choices))}."
     )
 
 

@@ -90,11 +90,7 @@ class SentencePairSampling(Sampling):
         return SentencePairExamples(self, corpus, tokenization, dev_limit or DEV_PAIRS)
 
     def alignment_model(self, corpus: Corpus) -> str:
-        """``aligned_by``.
-
-        Raises:
-            UserError: contexts are asked for, and the corpus has none.
-        """
+        """``aligned_by``; UserError if contexts are asked for, and the corpus has none."""
         contexts = corpus.info["counts"].get("contexts")
         if self.aligned_by and self.align == "context" and not contexts:
             raise no_contexts(corpus)  # before thousands of sentences are encoded

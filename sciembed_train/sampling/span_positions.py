@@ -130,7 +130,7 @@ def positive_spans(
     strategy: Strategy,
     draws: Floats,
 ) -> tuple[Ints, Ints]:
-    """Starts and lengths of the anchors' positives, ``[B, A, P]`` each.
+    """Starts and lengths of the anchors' positives, ``[B, A, P]`` each; draws ``[B, A, P, 6]``.
 
     Lengths are ``m + floor((M - m) b)``, ``b`` of Beta(2, 4); positives of one anchor are drawn
     independently. The strategies:
@@ -141,15 +141,6 @@ def positive_spans(
       too if that has less: the published code fails there. It also refuses a positive that
       starts at the document's first token; here it may.
     - ``subsuming``: it lies inside the anchor, whose length is its ``M``.
-
-    Args:
-        n: ``[B]``, length of each document.
-        longest: ``[B]``, the most tokens of a span ``M``.
-        shortest: the least, ``m``.
-        starts: ``[B, A]``, of the anchors.
-        lengths: ``[B, A]``, of the anchors.
-        strategy: where positives lie.
-        draws: ``[B, A, P, 6]`` uniforms.
     """
     start, length = starts[..., None], lengths[..., None]
     end, n = start + length, n[:, None, None]

@@ -129,11 +129,7 @@ class SpanSampling(Sampling):
 
 
 class SpanExamples(Examples):
-    """The documents of a corpus that are long enough, as `base.Examples`.
-
-    Raises:
-        UserError: as for `SpanSampling.open`.
-    """
+    """The documents of a corpus that are long enough; raises as `SpanSampling.open`."""
 
     name: str = "documents"
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciembed_train.errors import UserError
+from sciembed_train.sampling.plan import uneven_batch
 
 SLICES = (8, 4, 2, 1)  # how many a step may have, where the ranks do not ask for another number
 ORDER = 5  # of the draws, beside the other streams
@@ -214,19 +215,9 @@ class PublishedPlan:
 
 
 def check_shares(tasks: int, batch_size: int, world_size: int) -> None:
-    """See that every rank can have every task in every step.
-
-    Raises:
-        UserError: it cannot; the message names the least batch size that would do.
-    """
+    """Raise UserError, naming a batch size, unless every rank has every task in every step."""
     if batch_size % world_size:
-        below = batch_size // world_size * world_size
-        choices = [str(n) for n in (below, below + world_size) if n >= tasks * world_size]
-        choices = choices or [str(tasks * world_size)]
-        raise UserError(
-            f"batch_size={batch_size} cannot be shared by {world_size} ranks; use a multiple of "
-            f"{world_size}, such as {' or '.join(choices)}."
-        )
+        raise uneven_batch(batch_size, world_size, least=tasks * world_size)
     if batch_size < tasks * world_size:
         ranks = f"{world_size} ranks" if world_size > 1 else "one rank"
         raise UserError(

@@ -36,11 +36,7 @@ class Masking:
 
     @classmethod
     def of(cls, tokenizer: TextTokenizer, probability: float) -> Masking:
-        """The masking of a tokenizer.
-
-        Raises:
-            UserError: it has no mask token.
-        """
+        """The masking of a tokenizer; UserError if it has no mask token."""
         if tokenizer.mask_id is None:
             raise UserError(
                 "The encoder's tokenizer has no mask token, which a masked language model needs. "

@@ -81,15 +81,7 @@ def _mined(corpus: Corpus) -> np.ndarray:
 
 
 class TripletExamples(Examples):
-    """Opened triplets: `Examples` for methods that compare two papers with a third.
-
-    Args:
-        tokens: the corpus's token store.
-        triplets: int32 ``[n, 3]``, the training triplets; may be memory-mapped.
-        dev_triplets: int32 ``[m, 3]``, those to validate on.
-        max_length: tokens of a text, special tokens included.
-        fingerprint: of the triplets, the texts' source files and the tokenisation.
-    """
+    """Opened triplets: `Examples` for methods that compare two papers with a third."""
 
     name = "triplets"
 
@@ -141,15 +133,7 @@ class TripletExamples(Examples):
 def triplet_batch(
     tokens: Tokens, triplets: np.ndarray, indices: np.ndarray, max_length: int, step: int
 ) -> TripletBatch:
-    """The named triplets as a batch in which each distinct paper stands once.
-
-    Args:
-        tokens: the corpus's token store.
-        triplets: int32 ``[n, 3]`` papers: query, positive, negative; may be memory-mapped.
-        indices: rows of ``triplets``.
-        max_length: tokens of a text, special tokens included.
-        step: the optimiser step the batch is for.
-    """
+    """The rows ``indices`` of ``[n, 3]`` triplets as a batch that has each paper once."""
     members = np.asarray(triplets[indices], dtype=np.int64)
     papers, rows_of_members = np.unique(members, return_inverse=True)
     columns = torch.from_numpy(rows_of_members.reshape(members.shape)).unbind(1)

@@ -56,14 +56,7 @@ def gathered(size: int, ranks: int) -> int:
 
 
 def volumes(weights: Weights, rows: int | None, ranks: int, shared: bool) -> list[Volume]:
-    """What a step exchanges.
-
-    Args:
-        weights: of the model.
-        rows: vectors that all ranks together gather for the loss; None where it is not known.
-        ranks: how many there are.
-        shared: whether they share the weights out (``trainer.strategy: fsdp``).
-    """
+    """What a step exchanges; ``rows`` are the vectors that all ranks gather, if it is known."""
     found: list[Volume] = []
     if shared:
         once, again = FP32 * weights.all, FP32 * weights.layers
@@ -101,11 +94,7 @@ def gathered_rows(method: str, model: Mapping[str, Any], data: Mapping[str, Any]
 
 
 def weights_of(encoder: Mapping[str, Any], head: bool) -> Weights:
-    """The numbers of parameters, from the backbone's configuration alone.
-
-    Raises:
-        UserError: the backbone is not there.
-    """
+    """The numbers of parameters, from the configuration of the backbone alone."""
     import torch
     from transformers import AutoModel
 

@@ -128,11 +128,7 @@ class RunConfiguration:
 
     @property
     def plan(self) -> StepPlan:
-        """How they fill steps.
-
-        Raises:
-            UserError: there are too few of them.
-        """
+        """How they fill steps; UserError if there are too few of them."""
         try:
             return self.data.plan(self.world_size)
         except UserError as error:  # what was left out may be why there are too few

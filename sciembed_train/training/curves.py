@@ -36,13 +36,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Axis:
-    """From values to pixels.
-
-    Args:
-        low, high: the values at its two ends.
-        start, end: their pixels.
-        log: whether equal factors, not equal differences, are equally far apart.
-    """
+    """From values to pixels."""
 
     low: float
     high: float

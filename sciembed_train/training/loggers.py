@@ -24,11 +24,7 @@ def run_loggers(folder: Path, name: str, run: RunSettings, more: object) -> list
 
 
 def wandb_logger(folder: Path, run: str, project: str) -> Logger:
-    """W&B's logger; ``WANDB_MODE=offline`` keeps everything in the run's folder.
-
-    Raises:
-        UserError: wandb is not installed.
-    """
+    """W&B's logger, if it is installed; ``WANDB_MODE=offline`` keeps all in the run's folder."""
     try:
         import wandb  # noqa: F401 - asked for before Lightning does, for a better message
     except ImportError as error:

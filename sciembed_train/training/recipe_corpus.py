@@ -24,11 +24,7 @@ def recipe_sampling(data: DataSettings) -> Sampling:
 
 
 def check_sources(data: DataSettings) -> None:
-    """See that there is a corpus, or what the sampling needs to make one.
-
-    Raises:
-        UserError: neither is given, both are, or a file would not be used.
-    """
+    """Raise UserError unless there is one corpus, or just what the sampling makes one from."""
     files = data.raw_files
     if data.corpus is None:
         recipe_sampling(data).check_raw(files, data.format)
@@ -60,11 +56,7 @@ def recipe_corpus(
 
 
 def with_alignment(sampling: Sampling, corpus: Corpus, progress: Progress) -> Sampling:
-    """The sampling itself; or, where it names a model to align by, with the alignment's name.
-
-    Raises:
-        UserError: as `aligned`; or the corpus cannot be aligned as the sampling asks.
-    """
+    """The sampling itself; or, where it names a model to align by, with the alignment's name."""
     model = sampling.alignment_model(corpus)
     if not model:
         return sampling

@@ -14,11 +14,7 @@ from sciembed_train.sampling.data_module import TrainingData
 
 
 def check_fits(path: Path, method: Method, data: TrainingData, resuming: bool) -> dict[str, Any]:
-    """The checkpoint, if the method and the data can go on from it.
-
-    Raises:
-        UserError: it was made by something else, or with other data.
-    """
+    """The checkpoint; UserError if it was made by another method, or with other data."""
     from sciembed_train.export.checkpoint_file import load_checkpoint
 
     content = load_checkpoint(path)

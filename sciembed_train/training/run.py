@@ -30,11 +30,7 @@ class Run:
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
-        """The run in a folder.
-
-        Raises:
-            FileNotFoundError: there is no such folder.
-        """
+        """The run in a folder; FileNotFoundError if there is none."""
         folder = Path(folder)
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder} is no folder of a run")

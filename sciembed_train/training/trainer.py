@@ -81,11 +81,7 @@ def has_bf16(accelerator: str) -> bool:
 
 
 def check_strategy(settings: TrainerSettings) -> None:
-    """See that the ranks can share a run as the settings say.
-
-    Raises:
-        UserError: the strategy is none of those that are supported.
-    """
+    """Raise UserError unless the strategy is one of those that are supported."""
     strategy = settings.strategy
     name = strategy if isinstance(strategy, str) else type(strategy).__name__
     if name not in STRATEGIES:
@@ -121,11 +117,7 @@ def probe(settings: TrainerSettings) -> int:
 
 
 def total_steps(trainer: TrainerSettings, plan: StepPlan) -> int:
-    """Optimiser steps of the run: its epochs or its steps, whichever ends first.
-
-    Raises:
-        UserError: neither is given.
-    """
+    """Optimiser steps: of the epochs or the steps, whichever ends first; UserError without."""
     ends = []
     if trainer.max_epochs is not None and trainer.max_epochs >= 0:
         ends.append(trainer.max_epochs * plan.steps_per_epoch)

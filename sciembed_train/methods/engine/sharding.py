@@ -26,11 +26,7 @@ CALLS = ("forward", "with_token_states", "sentence_vectors")
 
 
 def check(encoder: Encoder, trained: Iterator[nn.Parameter]) -> None:
-    """See that a method can train with its encoder shared out.
-
-    Raises:
-        UserError: it cannot.
-    """
+    """Raise UserError unless a method can train with its encoder shared out."""
     instead = "Use --trainer.strategy ddp."
     if encoder.unpadded:
         raise UserError(

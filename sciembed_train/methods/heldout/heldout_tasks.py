@@ -35,13 +35,7 @@ EXAMPLES = 4096  # compared at once
 
 
 class HeldOutTasks:
-    """Scores of each task, and the weighted sum of the tasks' losses.
-
-    Args:
-        heads: of the tasks, in evaluation mode while scores are made.
-        weights: of the tasks' losses, by name; 1 of those that are not named.
-        loss: of triplets, from the distances to the positive and to the negative.
-    """
+    """Scores of each task, and the weighted sum of the tasks' losses."""
 
     def __init__(
         self,

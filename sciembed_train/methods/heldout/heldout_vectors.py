@@ -79,11 +79,9 @@ def gather_integers(batches: Sequence[Tensor], device: torch.device) -> Int[Tens
 
 
 def gather_columns(columns: Sequence[Sequence[Tensor]], device: torch.device) -> list[Tensor]:
-    """Each column's rows of all ranks, rank after rank; a rank may have no row, not even a shape.
+    """Each column's rows ``[B, D]`` of all ranks, rank after rank, of one width and type.
 
-    Args:
-        columns: batches of rows ``[B, D]`` of this rank, of one width and type.
-        device: where a rank without rows makes its empty ones.
+    A rank may have no row, not even a shape.
     """
     own = next((batch for column in columns for batch in column), None)
     shape = [own.shape[1], own.element_size()] if own is not None else [0, 0]

@@ -25,12 +25,9 @@ class RunCheckpoints(Checkpoint):
     At a step with a validation the checkpoint is written after that. Where a signal asks for it,
     the run ends once it is saved. Files are written by the trainer's `RunCheckpointIO`.
 
-    Two of Lightning's ``ModelCheckpoint`` would not do the same. With manual optimisation it warns
-    that weights are saved after the step, and saves what an attribute ``saved_models`` of the
-    module holds. It forgets the best score of a run whose folder was moved, and then overwrites
-    ``best.ckpt`` by a worse one. A score that is nan counts as the first best. It saves neither
-    the last step, nor the step at which a signal arrives, nor in the order best, last, so that
-    ``last.ckpt`` would not know of the best score.
+    Lightning's ``ModelCheckpoint`` forgets the best score of a run whose folder was moved, takes
+    nan for the first best, and saves neither the last step, nor the step at which a signal
+    arrives, nor in the order best, last, so that ``last.ckpt`` would not know of the best score.
     """
 
     def __init__(self, folder: Path, monitor: str, every: int, signals: Signals) -> None:
@@ -69,11 +66,7 @@ class RunCheckpoints(Checkpoint):
             raise Interrupted(agreed, step)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the best, then the last; end the run if a signal asks for it.
-
-        Raises:
-            UserError: there is no such score.
-        """
+        """Save the best, then the last; end the run if a signal asks. UserError: no such score."""
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
             return
         score = trainer.callback_metrics.get(self.monitor)

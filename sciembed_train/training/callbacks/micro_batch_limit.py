@@ -16,14 +16,7 @@ from sciembed_train.progress import print_line
 
 
 class MicroBatchLimit(Callback):
-    """Chooses the limit before the first step, keeps it in checkpoints, and reports it.
-
-    Args:
-        share: this rank's share of an optimiser step, on the host, by the step's number.
-        dry_run: whether to make the step that takes most memory once, on a CUDA device.
-        write: keeps the limit with the run's settings; called on the first rank alone.
-        quiet: whether nothing is printed.
-    """
+    """Chooses the limit before the first step, keeps it in checkpoints, and reports it."""
 
     def __init__(
         self,
@@ -37,11 +30,7 @@ class MicroBatchLimit(Callback):
         self._previous: int | None = None  # the limit of the run that is continued
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Choose the limit, on every rank.
-
-        Raises:
-            UserError: not even one example fits.
-        """
+        """Choose the limit, on every rank; UserError if not even one example fits."""
         method = cast(Method, pl_module)
         # One whole model per process: a sharded one takes part of its memory in each layer's turn.
         whole = isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy)
