@@ -125,11 +125,11 @@ def invented_contexts() -> list[dict[str, Any]]:
     """Citing sentences of which several cite the same papers, with marks of citation."""
     write = Writer(3)
     groups = []
-    for g in range(70):
+    for g in range(110):
         near = [m for m in range(PAPERS) if topic_of(m) == topic_of(g)]
         groups.append([name(m) for m in write.some(near, 1 + g % 3)])
     rows = []
-    for n in range(260):
+    for n in range(440):
         group = groups[int(write.rng.integers(len(groups)))]
         topic = topic_of(int(group[0][1:]))
         marks = MARKS[n % 4], MARKS[(n + 1) % 4]
@@ -153,14 +153,14 @@ def invented_counts() -> list[tuple[Any, ...]]:
     """Pairs that are cited together, and how often."""
     write = Writer(4)
     rows: list[tuple[Any, ...]] = [("paper_a", "paper_b", "count")]
-    for n in range(60):
+    for n in range(110):
         near = [m for m in range(PAPERS) if topic_of(m) == topic_of(n)]
         one, other = write.some(near, 2)
         rows.append((name(one), name(other), int(write.rng.integers(1, 9))))
     return rows
 
 
-def synthetic_documents(count: int = 70) -> list[dict[str, Any]]:
+def synthetic_documents(count: int = 90) -> list[dict[str, Any]]:
     """Full texts of 60 to 260 words, one of them twice, one too short."""
     write = Writer(5)
     rows: list[dict[str, Any]] = []
