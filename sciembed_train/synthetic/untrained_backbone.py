@@ -51,7 +51,9 @@ def write_bert(
     """Write an untrained BERT and its tokenizer as a Hugging Face folder."""
     import torch
     from transformers import BertConfig, BertModel, BertTokenizerFast
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # transformers 5 has one for writing a model
     folder = Path(folder)
     BertTokenizerFast(tokenizer_object=tokenizer, model_max_length=max_positions).save_pretrained(
         folder

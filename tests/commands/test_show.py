@@ -112,12 +112,13 @@ def test_sentences_of_pairs_are_shown_and_which_say_alike(tmp_path, tiny_bert, c
         ).groups()
         marked = [line[7:] for line in block.splitlines() if line.startswith("    => ")]
         said = [
-            " ".join((sentences or [title])[i].replace(".", " .").split())
+            " ".join((sentences or [title])[i].split())
             for (title, sentences), i in zip(
                 [texts[paper] for paper in papers], alignment[int(number), 2:], strict=True
             )
         ]
-        assert sorted(marked) == sorted(said)
+        # transformers 5 writes no space before a full stop.
+        assert sorted(line.replace(" .", ".") for line in marked) == sorted(said)
     assert "papers of the pairs have no abstract: their title is their one sentence" in out
 
 

@@ -21,7 +21,9 @@ def padded(fitted, checkpointing, module, *arguments, **settings):
     encoder.settings = replace(encoder.settings, max_tokens_per_forward=PIECE_TOKENS)
     encoder.unpadded = False
     if checkpointing:
-        encoder.backbone.gradient_checkpointing_enable({"use_reentrant": False})
+        backbone = encoder.backbone  # transformers 5 has another name for it
+        enable = getattr(backbone, "activation_checkpointing_enable", None)
+        (enable or backbone.gradient_checkpointing_enable)({"use_reentrant": False})
     sharding.check(encoder, (p for p in module.parameters() if p.requires_grad))
     settings["strategy"] = ShardedStrategy()
     if distributed.world_size() > 1:

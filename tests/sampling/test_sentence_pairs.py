@@ -65,7 +65,8 @@ def test_a_batch_names_the_sentences_of_its_papers(opened):
             batch.sentences.lengths[at : at + count].tolist(),
             strict=True,
         ):
-            told.append(decode(part[start : start + size]).split())
+            decoded = decode(part[start : start + size]).replace(" .", ".")  # as transformers 5
+            told.append(decoded.replace(".", " .").split())
         at += count
         assert told == sentences_left(opened, paper)
     assert at == len(batch.sentences.starts)

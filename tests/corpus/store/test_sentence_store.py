@@ -81,7 +81,8 @@ def test_the_tokens_of_a_sentence_are_the_sentence(tokenizer, tmp_path, input_fo
     if max_length == 512 and not input_format.control_code:
         with_abstract = next(k for k, i in enumerate(asked) if len(papers[i][1]) > 1)
         decoded = [tokenizer.hf.decode(part) for part in found[with_abstract]]
-        assert decoded == [s.replace(".", " .") for s in papers[asked[with_abstract]][1]]
+        # transformers 4 writes a space before a full stop.
+        assert [s.replace(" .", ".") for s in decoded] == papers[asked[with_abstract]][1]
 
 
 @pytest.mark.parametrize("input_format", FORMS)
