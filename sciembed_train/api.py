@@ -58,28 +58,15 @@ def prepare(
     for name in settings:
         if name not in names:
             raise UserError(f"prepare has no setting {name!r}; it has {', '.join(names)}.")
-    values = {} if recipe is None else _recipe_values(recipe)
-    return build(PrepareSettings(**{**values, **settings, "to": to}), Progress(not progress))
-
-
-def _recipe_values(recipe: Pathlike) -> dict[str, Any]:
-    """What a recipe says of preparing, by the fields of `PrepareSettings`."""
-    from sciembed_train.config.recipe_options import RecipeCommandLine
-    from sciembed_train.corpus.prepare_settings import CorpusSettings
-    from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
+    if recipe is None:
+        return build(PrepareSettings(**settings, to=to), Progress(not progress))
+    from sciembed_train.config.recipe_options import RecipeCommandLine, prepare_settings
     from sciembed_train.sampling.data_settings import DataSettings
 
-    settings = RecipeCommandLine("prepare", "").read(["-c", str(recipe)])
-    data = settings.get(DataSettings)
-    values = {field.name: getattr(data, field.name) for field in dataclasses.fields(CorpusSettings)}
-    if settings.backbone:
-        encoder = settings.encoder
-        values |= {
-            "tokenizer": settings.backbone,
-            "input_format": encoder.input_format,
-            "sentence_tokens": gives_sentence_vectors(encoder.pooling),
-        }
-    return values
+    read = RecipeCommandLine("prepare", "").read(["-c", str(recipe)])
+    encoder = read.encoder if read.backbone else None
+    made = prepare_settings(read.get(DataSettings), encoder, **settings, to=to)
+    return build(made, Progress(not progress))
 
 
 def fit(

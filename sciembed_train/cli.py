@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from sciembed_train import __version__
-from sciembed_train.config.program import program
+from sciembed_train.config.program import as_called, program
 from sciembed_train.errors import UserError
 
 # command -> (module with a ``main(argv) -> int | None``, what it does). The modules are imported
@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         module = importlib.import_module(path)
         return getattr(module, function or "main")(rest) or 0
     except UserError as error:
-        print(f"{program()} {command}: {error}", file=sys.stderr)
+        print(f"{program()} {command}: {as_called(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{program()} {command}: interrupted", file=sys.stderr)

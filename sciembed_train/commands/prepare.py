@@ -6,18 +6,16 @@ import dataclasses
 import json
 import sys
 
-from sciembed_train.config.recipe_options import RecipeCommandLine
+from sciembed_train.config.recipe_options import RecipeCommandLine, prepare_settings
 from sciembed_train.config.run_settings import RunSettings
 from sciembed_train.corpus.build import prepare
 from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
 from sciembed_train.corpus.mining.ready_triplets import export_csv
 from sciembed_train.corpus.mining.triplet_mining import TripletMining
-from sciembed_train.corpus.prepare_settings import CorpusSettings, PrepareSettings
+from sciembed_train.corpus.prepare_settings import CorpusSettings
 from sciembed_train.corpus.summary import STORES, summary
-from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
 from sciembed_train.progress import Progress
 from sciembed_train.sampling.data_settings import DataSettings
-from sciembed_train.text.input_format import InputFormat
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,14 +88,8 @@ def main(argv: list[str]) -> int:
     recipe = command_line().read(argv)
     command, quiet = recipe.get(PrepareCommand), recipe.get(RunSettings).quiet
     encoder = recipe.encoder if recipe.backbone else None
-    settings = PrepareSettings.of(
-        recipe.get(DataSettings),
-        to=command.to,
-        tokenizer=recipe.backbone or None,
-        input_format=encoder.input_format if encoder else InputFormat(),
-        sentence_tokens=command.sentence_tokens
-        or (encoder is not None and gives_sentence_vectors(encoder.pooling)),
-    )
+    sentences = {"sentence_tokens": True} if command.sentence_tokens else {}
+    settings = prepare_settings(recipe.get(DataSettings), encoder, to=command.to, **sentences)
     corpus = prepare(settings, Progress(quiet=quiet))
     if command.csv and "triplets" in corpus.info["counts"]:
         export_csv(corpus, command.csv)

@@ -6,6 +6,7 @@ import importlib
 import json
 from argparse import ArgumentError
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from sciembed_train.config.recipes import CONFIG, find_recipe, split_recipes
 from sciembed_train.config.run_settings import RunSettings
 from sciembed_train.config.stand_ins import NO_METHOD, Method
 from sciembed_train.config.trainer_settings import REFUSED, TrainerSettings
+from sciembed_train.corpus.prepare_settings import CorpusSettings, PrepareSettings
+from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
 from sciembed_train.encoder.settings import EncoderSettings
 from sciembed_train.sampling.data_settings import DataSettings
 
@@ -53,6 +56,29 @@ class Recipe(Settings):
             UserError: a value is out of its range, or there is no backbone.
         """
         return build(EncoderSettings, self.namespace.model.init_args.encoder)
+
+
+def prepare_settings(
+    data: DataSettings, encoder: EncoderSettings | None, **settings: Any
+) -> PrepareSettings:
+    """What ``prepare`` reads, mines and tokenises for a recipe.
+
+    Args:
+        data: of the recipe.
+        encoder: whose tokenizer and input format are used; None leaves tokenising out.
+        settings: fields of `PrepareSettings`, which stand above the recipe's.
+
+    Raises:
+        UserError: files or settings do not belong together.
+    """
+    values = {field.name: getattr(data, field.name) for field in fields(CorpusSettings)}
+    if encoder is not None:
+        values |= {
+            "tokenizer": encoder.backbone,
+            "input_format": encoder.input_format,
+            "sentence_tokens": gives_sentence_vectors(encoder.pooling),
+        }
+    return PrepareSettings(**{**values, **settings})
 
 
 class RecipeCommandLine(CommandLine):

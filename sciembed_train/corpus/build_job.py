@@ -59,12 +59,12 @@ def open_inputs(settings: PrepareSettings) -> Inputs:
     metadata = None
     if settings.papers is not None:
         metadata = _specter_metadata(Path(settings.papers), settings.format)
+        if metadata is not None:
+            inputs.data = Path(settings.citations or metadata.parent / "data.json")
+            inputs.lists = _specter_lists(metadata, inputs.data)
         inputs.papers = Table(metadata or settings.papers, "papers")
-    if metadata is not None:
-        inputs.data = Path(settings.citations or metadata.parent / "data.json")
-        inputs.lists = _specter_lists(metadata, inputs.data)
-    elif settings.papers is not None and settings.citations:
-        inputs.citations = Table(settings.citations, "citations")
+        if metadata is None and settings.citations:
+            inputs.citations = Table(settings.citations, "citations")
     held_out: dict[Split, str | Path | None] = {"dev": settings.dev_ids, "test": settings.test_ids}
     for split, path in held_out.items():
         if path is not None:

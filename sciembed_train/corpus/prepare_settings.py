@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
 from sciembed_train.corpus.mining.triplet_mining import TripletMining
@@ -126,12 +125,6 @@ class PrepareSettings(CorpusSettings):
     tokenizer: str | Path | None = None
     input_format: InputFormat = InputFormat()  # noqa: RUF009 - frozen
     sentence_tokens: bool = False
-
-    @classmethod
-    def of(cls, corpus: CorpusSettings, **settings: Any) -> PrepareSettings:
-        """The settings of a corpus, and where and how it is to be written."""
-        names = [field.name for field in dataclasses.fields(CorpusSettings)]
-        return cls(**{name: getattr(corpus, name) for name in names}, **settings)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sciembed_train.config.recipe_options import prepare_settings
 from sciembed_train.corpus.build import cached_corpus
-from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.encoder.io.model_metadata import tokenizer_folder
-from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
 from sciembed_train.encoder.settings import EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.inference.alignment import aligned
@@ -46,12 +45,8 @@ def recipe_corpus(
     check_sources(data)
     if data.corpus is not None:
         return Corpus.open(data.corpus)
-    settings = PrepareSettings.of(
-        data,
-        tokenizer=str(tokenizer_folder(encoder.backbone)),
-        input_format=encoder.input_format,
-        sentence_tokens=gives_sentence_vectors(encoder.pooling),
-    )
+    tokenizer = str(tokenizer_folder(encoder.backbone))
+    settings = prepare_settings(data, encoder, tokenizer=tokenizer)
     return cached_corpus(settings, cache, progress)
 
 

@@ -9,7 +9,7 @@ from sciembed_train.batch import Sentences, TokenRows
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import InputFormat
-from tests.encoder.unpadded.test_bert import assert_same, ragged
+from tests.helpers.unpadded_rows import assert_same, ragged
 
 # Rows of several micro-batches; sentences may touch, leave gaps, and are given in the texts' order.
 LENGTHS = [60, 4, 37, 37, 120]

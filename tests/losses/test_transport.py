@@ -17,6 +17,7 @@ from sciembed_train.losses.transport import (
     sentence_distances,
     transport,
 )
+from tests.helpers.geomloss_reference import geomloss_value, plain_marginals
 
 UNIFORM = TransportSettings(5000.0)
 
@@ -32,24 +33,6 @@ def clouds(seed=0, pairs=6, most=(5, 7), width=8, spread=1.0, dtype=torch.float6
         made.append((torch.where(there[:, :, None], rows, 100.0).to(dtype), there))
     (a, a_mask), (b, b_mask) = made
     return a, b, a_mask, b_mask
-
-
-def plain_marginals(q, p, temperature):
-    c = (q[:, None] - p[None]).norm(dim=2)
-    return c, *(torch.softmax(-c.amin(axis) / temperature, 0) for axis in (1, 0))
-
-
-def geomloss_value(q, p, of):
-    """The published distance of one pair, by the library that it was published with."""
-    from geomloss import SamplesLoss
-
-    def cost(x, y):
-        # Its own takes differences of squares, and nothing below 1e-4.
-        return (x[:, :, None] - y[:, None]).norm(dim=3)
-
-    _, w, v = plain_marginals(q, p, of.temperature)
-    solver = SamplesLoss("sinkhorn", 1, of.blur, scaling=of.scaling, debias=False, cost=cost)
-    return solver(w, q, v, p)
 
 
 def each(a, b, a_mask, b_mask, of):

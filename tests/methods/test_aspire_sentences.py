@@ -16,12 +16,12 @@ from sciembed_train.losses.transport import TransportSettings
 from sciembed_train.methods.aspire_sentences import Objectives, SentenceCocite
 from tests.helpers import training
 from tests.helpers.cocitation_corpus import write_sentence_corpus
+from tests.helpers.geomloss_reference import geomloss_value
 from tests.helpers.method_batches import PAIRS
 from tests.helpers.method_batches import sentence_pair_batch as batch
 from tests.helpers.processes import run_ranks
 from tests.helpers.sentence_training import ALL, TRANSPORT, VARIANTS, on_a_rank
 from tests.helpers.training import difference
-from tests.losses.test_transport import geomloss_value
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers.*", "ignore:.*LeafSpec.*"

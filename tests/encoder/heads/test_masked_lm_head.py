@@ -14,9 +14,9 @@ from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.heads.masked_lm_head import HEADS
 from sciembed_train.encoder.io.encoder_checkpoint import describe, encoder_from_checkpoint
 from sciembed_train.errors import UserError
-from tests.encoder.unpadded.test_bert import ragged
 from tests.helpers.masked_models import TYPES, gradients_on_a_rank, write_masked_lm
 from tests.helpers.processes import run_ranks
+from tests.helpers.unpadded_rows import ragged
 
 # Out of order and with ties, so that sorting moves them; several micro-batches at 60 tokens a
 # micro-batch.

@@ -17,8 +17,8 @@ from sciembed_train.encoder.io.encoder_checkpoint import describe, encoder_from_
 from sciembed_train.encoder.pooling.layer_mix import mix_layers
 from sciembed_train.errors import UserError
 from sciembed_train.inference.embedding import model_place
-from tests.encoder.unpadded.test_bert import assert_same, multiplied, ragged, run
 from tests.helpers.masked_models import TYPES, write_masked_lm
+from tests.helpers.unpadded_rows import assert_same, multiplied, ragged, run
 
 LENGTHS = [7, 40, 3, 40, 12, 25]
 TEXTS = ["word1 word2 word3", "word4 " * 30, "word5"]

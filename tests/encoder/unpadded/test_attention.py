@@ -22,7 +22,7 @@ from sciembed_train.encoder.unpadded.attention import (
     why_not,
 )
 from sciembed_train.errors import UserError
-from tests.encoder.unpadded.test_bert import LENGTHS, assert_same, ragged, run
+from tests.helpers.unpadded_rows import LENGTHS, assert_same, ragged, run
 
 # On a CPU torch runs nested tensors through an older kind of them, and says so.
 pytestmark = pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")

@@ -14,8 +14,8 @@ from sciembed_train.encoder.io.encoder_checkpoint import describe, encoder_from_
 from sciembed_train.encoder.profiling.memory import footprint
 from sciembed_train.encoder.unpadded import compiled_layer, onednn_linear
 from sciembed_train.errors import UserError
-from tests.encoder.unpadded.test_bert import LENGTHS, assert_same, ragged, run
 from tests.helpers.processes import run_ranks
+from tests.helpers.unpadded_rows import LENGTHS, assert_same, ragged, run
 
 # torch looks whether an input has a gradient, and hides the warning from all but an error's filter.
 # Its compiler imports what it has deprecated.

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.unpadded import onednn_linear
-from tests.encoder.unpadded.test_bert import LENGTHS, assert_same, ragged, run
+from tests.helpers.unpadded_rows import LENGTHS, assert_same, ragged, run
 
 pytestmark = pytest.mark.skipif(
     not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this torch has no oneDNN"
