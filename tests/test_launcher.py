@@ -224,6 +224,16 @@ def test_an_environment_of_somebody_else_is_not_touched(tmp_path):
     assert os.listdir(folder / ".venv") == ["mine"]
 
 
+def test_a_link_to_the_environment_of_another_checkout_is_not_emptied(project, tmp_path):
+    folder = make_project(tmp_path)
+    (folder / ".venv").symlink_to(project / ".venv")
+    before = sorted(os.listdir(project / ".venv"))
+    code, _, err = launch(folder)
+    assert code == 1
+    assert f"is a link to the environment of {project}" in err
+    assert sorted(os.listdir(project / ".venv")) == before
+
+
 def test_dependencies_without_the_package_run_the_source_and_say_so(tmp_path):
     folder = make_project(tmp_path)
     code, out, err = launch(folder, TRAIN_SETUP="")
