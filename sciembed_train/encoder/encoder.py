@@ -19,13 +19,12 @@ from sciembed_train.batch import Sentences, TokenRows
 from sciembed_train.encoder.heads.masked_lm_head import MaskedLMHead
 from sciembed_train.encoder.io.encoder_folder import save_encoder
 from sciembed_train.encoder.io.opening import assemble, open_parts, recorded_settings
-from sciembed_train.encoder.io.state_keys import rename_for_state, rename_from_state
-from sciembed_train.encoder.microbatch.encode_rows import encode_rows
+from sciembed_train.encoder.microbatch.micro_batch_forward import encode_rows
 from sciembed_train.encoder.microbatch.micro_batches import default_max_tokens_per_forward
-from sciembed_train.encoder.parts import EncoderParts
+from sciembed_train.encoder.parts import EncoderParts, rename_for_state, rename_from_state
 from sciembed_train.encoder.settings import EncoderSettings
 from sciembed_train.encoder.text_interface import TextInterface
-from sciembed_train.encoder.unpadded.choice import attention_on, runs_unpadded
+from sciembed_train.encoder.unpadded.bert import attention_on, runs_unpadded
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
 

@@ -1,7 +1,13 @@
-"""What an encoder is made of, for functions that run, save or describe it."""
+"""What an encoder is made of, for functions that run, save or describe it.
+
+A state names these parts otherwise than the encoder's attributes: it holds a pooling's weights by
+their own names, and what `FormatAdapters` adds below ``adapters``. A frozen backbone is left out of
+it: the state then is a few megabytes.
+"""
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +16,9 @@ from sciembed_train.encoder.heads.masked_lm_head import MaskedLMHead
 from sciembed_train.encoder.pooling.base import Pooling
 from sciembed_train.encoder.settings import EncoderSettings
 from sciembed_train.text.tokenizer import TextTokenizer
+
+# Attribute of the encoder, and what takes its place in a state.
+_NAMES = (("pooling.", ""), ("format_reader.", "adapters."))
 
 
 @dataclass(frozen=True)
@@ -33,3 +42,34 @@ class EncoderParts:
     format_reader: FormatReader
     head: MaskedLMHead | None = None
     original_dropouts: dict[str, float] = field(default_factory=dict)
+
+
+def rename_for_state(
+    encoder: Any, state: MutableMapping[str, Any], prefix: str, metadata: Any
+) -> None:
+    """A hook of ``state_dict``: give the keys their names and leave a frozen backbone out."""
+    backbone = f"{prefix}backbone."
+    entries = dict(state)
+    state.clear()
+    for key, value in entries.items():
+        if key.startswith(backbone):
+            if encoder.format_reader.keeps_in_state(key.removeprefix(backbone)):
+                state[key] = value
+            continue
+        for attribute, name in _NAMES:
+            if key.startswith(prefix + attribute):
+                key = prefix + name + key.removeprefix(prefix + attribute)
+        state[key] = value
+
+
+def rename_from_state(encoder: Any, state: MutableMapping[str, Any], prefix: str, *_: Any) -> None:
+    """A hook of ``load_state_dict``: the reverse, with the encoder's own frozen backbone."""
+    for (attribute, name), part in zip(
+        _NAMES, (encoder.pooling, encoder.format_reader), strict=True
+    ):
+        for key in part.state_dict():
+            if prefix + name + key in state:
+                state[prefix + attribute + key] = state.pop(prefix + name + key)
+    for key, value in encoder.backbone.state_dict().items():
+        if not encoder.format_reader.keeps_in_state(key):
+            state[f"{prefix}backbone.{key}"] = value

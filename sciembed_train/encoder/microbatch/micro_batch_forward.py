@@ -1,5 +1,4 @@
-"""One micro-batch of texts through the backbone to its vectors: unpadded, or padded for any
-backbone.
+"""Token rows to vectors, in micro-batches that run unpadded, or padded for any backbone.
 
 Shapes: ``P`` vectors of a micro-batch, of its texts or of their sentences, ``V`` of all
 micro-batches, ``D`` width, ``J`` tokens of a micro-batch whose states are wanted, ``K`` of all,
@@ -10,6 +9,8 @@ sentences, ``S`` sentences.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,14 @@ import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from sciembed_train.batch import TokenRows, index_ranges
-from sciembed_train.encoder.microbatch.micro_batches import EncodeMicroBatch, MicroBatch
+from sciembed_train.batch import Sentences, TokenRows, index_ranges
+from sciembed_train.encoder.microbatch.micro_batches import (
+    EncodeMicroBatch,
+    MicroBatch,
+    encode_micro_batches,
+)
 from sciembed_train.encoder.parts import EncoderParts
 from sciembed_train.encoder.pooling.base import HiddenStates
 from sciembed_train.encoder.pooling.layer_mix import layer_states
@@ -34,6 +40,61 @@ Wanted = tuple[
     Int[Tensor, " J"] | None,
     tuple[Int[Tensor, " Z"], Int[Tensor, " S"]] | None,
 ]
+
+
+def encode_rows(
+    parts: EncoderParts,
+    rows: TokenRows,
+    budget: int,
+    unpadded: bool,
+    progress: Callable[[int], None] | None = None,
+    positions: Int[Tensor, " K"] | None = None,
+    sentences: Sentences | None = None,
+    formats: Int[Tensor, " U"] | None = None,
+    max_forwards: Callable[[int], int] | None = None,
+) -> tuple[Float[Tensor, "P D"], Float[Tensor, "K H"] | None]:
+    """Vectors of the rows or of their sentences, and the last states of chosen tokens.
+
+    The arguments are those of `Encoder.encode_tokens`, but for ``max_forwards``: the largest of all
+    ranks' numbers of forwards, from this rank's, where every rank must run equally many.
+
+    Raises:
+        ValueError, UserError: as for `Encoder.forward`.
+    """
+    lengths = rows.lengths.numpy()
+    if not len(lengths):
+        raise ValueError("there is no text to encode")
+    if lengths.min() < 1 or lengths.max() > parts.settings.max_length:
+        raise ValueError(
+            f"texts have {lengths.min()} to {lengths.max()} tokens; expected 1 to max_length "
+            f"{parts.settings.max_length}"
+        )
+    if sentences is None and parts.pooling.per_sentence:
+        raise ValueError(
+            "this encoder has a vector for each sentence and none of a whole text; call "
+            "sentence_vectors or encode_sentences"
+        )
+    reader, padded = parts.format_reader, not unpadded
+    rows, vector_positions = reader.prepare_rows(rows, formats)
+    if vector_positions is not None:
+        positions = vector_positions
+    micro_batches = reader.plan(rows.lengths.numpy(), formats, budget, padded)
+    encode = partial(padded_forward if padded else unpadded_forward, parts)
+    count, missing = len(micro_batches.ends), 0
+    if max_forwards is not None:
+        missing = max_forwards(count) - count
+    vectors, states = encode_micro_batches(
+        rows, micro_batches, encode, progress, positions, sentences
+    )
+    if missing:
+        vectors, states = add_dummy_forwards(encode, missing, rows, vectors, states)
+    vectors = reader.reach_trained(parts.backbone, vectors, padded)
+    if vector_positions is not None:
+        assert states is not None
+        return states, None
+    if parts.settings.normalize and sentences is None:
+        vectors = normalize(vectors)
+    return vectors, states
 
 
 def unpadded_forward(
@@ -105,10 +166,6 @@ def first_of_layers(
 ) -> tuple[Float[Tensor, "U L H"], tuple[Float[Tensor, "U H"], ...]]:
     """Last hidden states of all slots, and the first slot's state of each layer.
 
-    Args:
-        backbone: any that gives its hidden states.
-        inputs: padded rows, as it takes them.
-
     Raises:
         UserError: it gives other states than its embeddings' and each layer's, of one width.
     """
@@ -161,12 +218,7 @@ def _run(parts: EncoderParts, micro_batch: MicroBatch, layout: Layout) -> Run:
 def _lay_out(
     micro_batch: MicroBatch, slots: NDArray[np.int64]
 ) -> tuple[Layout, Wanted, Int[Tensor, " T"]]:
-    """The micro-batch's layout, what is wanted of it and its tokens' slots, brought by one copy.
-
-    Args:
-        micro_batch: what is encoded.
-        slots: where each token's state will stand among the states.
-    """
+    """The micro-batch's layout, what is wanted of it and its tokens' slots, brought by one copy."""
     none = np.empty(0, dtype=np.int64)
     wanted = none if micro_batch.wanted is None else slots[micro_batch.wanted.numpy()]
     tokens, sizes = none, none
