@@ -155,10 +155,6 @@ class Sentences(Movable):
         return Sentences(self.starts[where], self.lengths[where], torch.from_numpy(counts[chosen]))
 
     def positions(self, lengths: Int[Tensor, " U"]) -> Int[Tensor, " K"]:
-        """Positions of every sentence's tokens in the ids of all texts end to end; on the host.
-
-        Args:
-            lengths: tokens of each text, as `TokenRows.lengths`.
-        """
+        """Positions of every sentence's tokens in the ids of all texts end to end; on the host."""
         texts = np.repeat(range_starts(lengths.numpy()), self.counts.numpy())
         return torch.from_numpy(index_ranges(texts + self.starts.numpy(), self.lengths.numpy()))

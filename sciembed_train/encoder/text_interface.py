@@ -199,6 +199,8 @@ def sentence_rows(
 ) -> tuple[TokenRows, Sentences]:
     """Token ids of papers, and where the sentences of their abstracts stand in them.
 
+    Of each paper at most ``max_length`` tokens, special tokens included.
+
     Raises:
         UserError: a paper has neither a title nor a sentence.
     """

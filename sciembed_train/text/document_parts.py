@@ -36,9 +36,6 @@ def splits_at_spaces(tokenizer: Mapping[str, Any]) -> bool:
 
     True where words are separated by white space before anything else is done, as most WordPiece,
     byte-level BPE and SentencePiece tokenizers do. Other tokenizers must get a text whole.
-
-    Args:
-        tokenizer: the contents of ``tokenizer.json``.
     """
     steps = _steps(tokenizer["pre_tokenizer"], "pretokenizers")
     drops_spaces = any(

@@ -30,12 +30,7 @@ _FREE = ("init_weights", "init_weights_seed", "dropout")
 def save_adapter(backbone: Any, code: str, folder: Path, base: str, fingerprint: str) -> None:
     """Write one adapter of a backbone, as ``.bin`` and as safetensors.
 
-    Args:
-        backbone: with the adapter in it.
-        code: the adapter's name.
-        folder: made where it is missing.
-        base: name of the backbone it was trained in, for the reader.
-        fingerprint: of that backbone's weights.
+    The folder is made where it is missing; ``fingerprint`` is of the backbone's weights.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for safe in (False, True):
@@ -103,12 +98,6 @@ def load_adapter(backbone: Any, code: str, place: str, wanted: Any, fingerprint:
 def check_base(content: Mapping[str, Any], path: Path, backbone: Any, fingerprint: str) -> None:
     """See that what lies in a folder belongs to a backbone.
 
-    Args:
-        content: of its configuration's file.
-        path: of that file.
-        backbone: prepared by the library.
-        fingerprint: of the backbone's weights.
-
     Raises:
         UserError: it belongs to another one.
     """
@@ -133,13 +122,6 @@ def put_in(
     backbone: Any, state: Mapping[str, Tensor], expected: set[str], folder: Path, what: str
 ) -> None:
     """Give a backbone the weights of a folder.
-
-    Args:
-        backbone: has the place for them.
-        state: the weights, by their names in it.
-        expected: all of these names.
-        folder: where they are from.
-        what: what they are of.
 
     Raises:
         UserError: some are missing, or left over, or of other shapes.
@@ -166,12 +148,6 @@ def find_adapter(
 ) -> Path:
     """The folder of a trained adapter, or the local copy of one on the hub.
 
-    Args:
-        place: folder or hub name.
-        config: the file that it must have.
-        pickled: the file of its weights.
-        what: what it is, for the message.
-
     Raises:
         UserError: there is none.
     """
@@ -185,11 +161,6 @@ def find_adapter(
 
 def read_weights(folder: Path, safe: str = SAFE, pickled: str = PICKLED) -> dict[str, Tensor]:
     """The tensors of an adapter's folder; safetensors where it has them.
-
-    Args:
-        folder: of one adapter.
-        safe: the name of the file in safetensors.
-        pickled: that of the other.
 
     Raises:
         UserError: there are none, or the file is damaged or holds more than tensors.

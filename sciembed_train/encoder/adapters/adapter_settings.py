@@ -123,14 +123,10 @@ class AdapterSettings:
 
     @classmethod
     def from_folder(cls, content: Mapping[str, Any], folder: Path) -> AdapterSettings:
-        """The settings from what `recorded` gave, beginning with the folder's adapters.
-
-        Args:
-            content: the entry of ``sciembed.json``.
-            folder: where that lies.
+        """The settings from what `metadata` gave, beginning with the folder's adapters.
 
         Raises:
-            TypeError, KeyError, UserError: the entry is not what `recorded` gives.
+            TypeError, KeyError, UserError: the entry is not what `metadata` gives.
         """
         formats, fused = tuple(content["formats"]), tuple(content.get("fused", ()))
         fusion = content.get("fusion")

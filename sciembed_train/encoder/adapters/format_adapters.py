@@ -243,14 +243,7 @@ class FormatAdapters(FormatReader):
         return name not in self.tensor_names and not name.startswith("prompt_tuning.")
 
     def save(self, backbone: Any, model: Any, place: Path, folder: Path) -> dict[str, Any]:
-        """Write the frozen backbone, and a folder of AdapterHub's for each adapter.
-
-        Args:
-            backbone: with the adapters in it.
-            model: the same.
-            place: where the backbone's plain model goes.
-            folder: each adapter's goes below it.
-        """
+        """Write the frozen backbone, and a folder of AdapterHub's for each adapter."""
         from transformers import PreTrainedModel
 
         state = {k: v for k, v in backbone.state_dict().items() if self.is_base(k)}

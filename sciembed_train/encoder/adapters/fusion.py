@@ -84,13 +84,7 @@ def save_fusion(
 ) -> None:
     """Write a format's fusion, as ``.bin`` and as safetensors.
 
-    Args:
-        backbone: with the fusion in it.
-        settings: with a fusion.
-        name: the format.
-        folder: made where it is missing.
-        base: name of the backbone it was trained in, for the reader.
-        fingerprint: of that backbone's weights.
+    The folder is made where it is missing; ``fingerprint`` is of the frozen backbone's weights.
     """
     folder.mkdir(parents=True, exist_ok=True)
     code = fusion_code(settings, name)

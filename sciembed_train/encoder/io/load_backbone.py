@@ -80,11 +80,6 @@ def set_dropout(config: Any, dropout: float) -> dict[str, float]:
 def load_model(kind: Any, folder: Path, config: Any) -> tuple[Any, list[str]]:
     """A model of a checked folder in fp32, and the names of tensors that its file lacks.
 
-    Args:
-        kind: the ``transformers`` class to load with, such as ``AutoModel``.
-        folder: holds the weights.
-        config: the folder's configuration, checked.
-
     Raises:
         UserError: the weights are unreadable or of other shapes.
     """

@@ -218,7 +218,10 @@ def _run(parts: EncoderParts, micro_batch: MicroBatch, layout: Layout) -> Run:
 def _lay_out(
     micro_batch: MicroBatch, slots: NDArray[np.int64]
 ) -> tuple[Layout, Wanted, Int[Tensor, " T"]]:
-    """The micro-batch's layout, what is wanted of it and its tokens' slots, brought by one copy."""
+    """The micro-batch's layout, what is wanted of it and its tokens' slots, brought by one copy.
+
+    A token's slot is where its state will stand among the states.
+    """
     none = np.empty(0, dtype=np.int64)
     wanted = none if micro_batch.wanted is None else slots[micro_batch.wanted.numpy()]
     tokens, sizes = none, none

@@ -73,8 +73,7 @@ class MicroBatches:
     def by_format(self, formats: Sequence[int] | np.ndarray) -> MicroBatches:
         """The same micro-batches, with the rows of each sorted by format.
 
-        Args:
-            formats: the format of each row, in the order the rows were given.
+        ``formats`` has one for each row, in the order the rows were given.
         """
         ordered = np.asarray(formats)[self.order]
         # Stable sorting leaves the longest text of a format first.
@@ -124,14 +123,7 @@ def plan_micro_batches_by_format(
     budget: int,
     padded: bool,
 ) -> MicroBatches:
-    """`plan_micro_batches` of each format by itself: no micro-batch has rows of two.
-
-    Args:
-        lengths: number of tokens of each row.
-        formats: the format of each row.
-        budget: as for `plan_micro_batches`.
-        padded: as for `plan_micro_batches`.
-    """
+    """`plan_micro_batches` of each format by itself: no micro-batch has rows of two."""
     sizes, kinds = np.asarray(lengths), np.asarray(formats)
     orders: list[np.ndarray] = []
     ends: list[int] = []
@@ -210,10 +202,7 @@ def _split_sentences(
 ) -> tuple[Sequence[Sentences], np.ndarray]:
     """For each micro-batch the sentences of its rows; and what puts their vectors in order.
 
-    Args:
-        sentences: of all rows, in the order the rows were given.
-        lengths: the rows' lengths, in the same order.
-        micro_batches: how the rows are sorted and split.
+    Sentences and lengths come in the order the rows were given, not that of the micro-batches.
 
     Raises:
         ValueError: a sentence is empty or reaches out of its text.
@@ -240,11 +229,8 @@ def _split_positions(
     """For each micro-batch the wanted positions in it, ascending; and what puts their states in
     order.
 
-    Args:
-        positions: tokens of all rows, in the order the rows were given.
-        lengths: the rows' lengths, in the same order.
-        micro_batches: how the rows are sorted and split.
-        offsets: where each row starts when sorted, and the end of the last.
+    Positions and lengths come in the order the rows were given; ``offsets`` says where each row
+    starts when sorted, and where the last ends.
 
     Raises:
         ValueError: a position is not that of a token.

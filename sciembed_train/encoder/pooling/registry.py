@@ -75,10 +75,6 @@ def check_recorded(name: str, path: Path | str) -> str:
     A model must not have code run by naming it, so the module of a class that is not registered
     must be imported already.
 
-    Args:
-        name: what the file says.
-        path: the file, for the message.
-
     Raises:
         UserError: the pooling is unknown, or its module is not imported.
     """

@@ -94,12 +94,6 @@ def runs_unpadded(settings: EncoderSettings, backbone: Any, obstacle: str | None
 def attention_on(settings: EncoderSettings, backbone: Any, kind: str, dtype: torch.dtype) -> str:
     """How unpadded training keeps texts apart: the setting, or what ``auto`` means.
 
-    Args:
-        settings: of the encoder.
-        backbone: that runs unpadded.
-        kind: type of the device.
-        dtype: of the matrix products.
-
     Raises:
         UserError: the setting does not run there.
     """

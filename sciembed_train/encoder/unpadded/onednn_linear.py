@@ -32,9 +32,6 @@ def faster_linear(device: torch.device) -> AbstractContextManager[Any]:
 
     The same sums in another order: results differ by fp32's rounding. Under autocast nothing
     changes: half precision goes through oneDNN already.
-
-    Args:
-        device: of the layers.
     """
     if device.type != "cpu" or not onednn_is_faster():
         return nullcontext()
