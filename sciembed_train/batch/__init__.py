@@ -2,7 +2,7 @@
 
 from sciembed_train.batch.dev_examples import DevSpans, DevTasks, DevTriplets, PaperBatch, TaskKind
 from sciembed_train.batch.example_batch import EXAMPLE_ROWS, PER_EXAMPLE, PER_TEXT, ExampleBatch
-from sciembed_train.batch.pair_batches import PairBatch, SentencePairBatch
+from sciembed_train.batch.pair_batches import PairBatch, SentencePairBatch, TripletBatch
 from sciembed_train.batch.span_batch import SpanBatch
 from sciembed_train.batch.task_batch import LabelPart, TaskBatch, TripletPart
 from sciembed_train.batch.token_rows import (
@@ -13,7 +13,6 @@ from sciembed_train.batch.token_rows import (
     on_device,
     range_starts,
 )
-from sciembed_train.batch.triplet_batch import TripletBatch
 
 __all__ = [
     "EXAMPLE_ROWS",

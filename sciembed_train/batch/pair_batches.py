@@ -1,6 +1,7 @@
-"""Batches of pairs whose negatives come from the same step over all ranks.
+"""Batches of triplets, and of pairs whose negatives come from the same step over all ranks.
 
-Shapes: ``B`` pairs of this rank, ``U`` texts, ``S`` their sentences, ``F`` excluded negatives.
+Shapes: ``B`` triplets or pairs of this rank, ``U`` texts, ``S`` their sentences, ``F`` excluded
+negatives.
 """
 
 from __future__ import annotations
@@ -14,6 +15,23 @@ from torch import Tensor
 from sciembed_train import distributed
 from sciembed_train.batch.example_batch import EXAMPLE_ROWS, PER_EXAMPLE, PER_TEXT, ExampleBatch
 from sciembed_train.batch.token_rows import Sentences, TokenRows
+
+
+@dataclass(frozen=True)
+class TripletBatch(ExampleBatch):
+    """One rank's share of one optimiser step of triplets.
+
+    Args:
+        rows: each distinct paper of the share once.
+        anchor, positive, negative: rows of each triplet's papers in ``rows``.
+        step: the optimiser step, counted from 0 over the whole run.
+    """
+
+    rows: TokenRows
+    anchor: Int[Tensor, " B"] = field(metadata=EXAMPLE_ROWS)
+    positive: Int[Tensor, " B"] = field(metadata=EXAMPLE_ROWS)
+    negative: Int[Tensor, " B"] = field(metadata=EXAMPLE_ROWS)
+    step: int
 
 
 @dataclass(frozen=True)
