@@ -168,8 +168,7 @@ def loss_of(heads: Any, kinds: Any, batch: TaskBatch, columns: list[Columns]) ->
     import torch
 
     from sciembed_train.batch import LabelPart
-    from sciembed_train.losses.similarity import euclidean
-    from sciembed_train.losses.triplet import triplet_margin
+    from sciembed_train.losses.triplet import euclidean_margin
     from sciembed_train.methods.loss import full_precision
     from sciembed_train.methods.task_heads import label_losses
 
@@ -177,11 +176,10 @@ def loss_of(heads: Any, kinds: Any, batch: TaskBatch, columns: list[Columns]) ->
     for part, vectors in zip(batch.parts, columns, strict=True):
         whole = [full_precision(column) for column in vectors]
         if isinstance(part, LabelPart):
-            told = label_losses(kinds[part.task], heads(part.task, whole[0]), part.label)
+            found = label_losses(kinds[part.task], heads(part.task, whole[0]), part.label)
         else:
-            anchor, positive, negative = whole
-            told = triplet_margin(euclidean(anchor, positive), euclidean(anchor, negative), 1.0)
-        losses.append(told.mean())
+            found = euclidean_margin(*whole)
+        losses.append(found.mean())
     return torch.stack(losses).sum()
 
 

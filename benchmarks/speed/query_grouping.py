@@ -22,8 +22,7 @@ from benchmarks.speed.throughput import prepare_inputs
 from sciembed_train.corpus.build import prepare
 from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-from sciembed_train.losses.similarity import euclidean
-from sciembed_train.losses.triplet import triplet_margin
+from sciembed_train.losses.triplet import euclidean_margin
 from sciembed_train.progress import Progress
 from sciembed_train.sampling.base import TokenizationSpec
 from sciembed_train.sampling.triplets import TripletSampling
@@ -48,7 +47,7 @@ def seconds(encoder: Encoder, examples: Any, batch: int, grouped: bool, step: in
     anchor, positive, negative = (
         vectors[c] for c in (given.anchor, given.positive, given.negative)
     )
-    triplet_margin(euclidean(anchor, positive), euclidean(anchor, negative)).mean().backward()
+    euclidean_margin(anchor, positive, negative).mean().backward()
     encoder.zero_grad()
     return (time.process_time() - start) / batch
 

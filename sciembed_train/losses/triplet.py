@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import relu
 
 from sciembed_train.losses.row_chunks import DifferentiableLoss, row_losses
-from sciembed_train.losses.similarity import at_least_fp32, pairwise_euclidean
+from sciembed_train.losses.similarity import at_least_fp32, euclidean, pairwise_euclidean
 
 
 def triplet_margin(
@@ -42,6 +42,16 @@ def triplet_margin(
             f"margin is in the unit of the distance and must be 0 or more; got {margin}."
         )
     return relu(positive_distance - negative_distance + margin)
+
+
+def euclidean_margin(
+    anchor: Float[Tensor, "B D"],
+    positive: Float[Tensor, "B D"],
+    negative: Float[Tensor, "B D"],
+    margin: float = 1.0,
+) -> Float[Tensor, " B"]:
+    """`triplet_margin` of the Euclidean distances of vectors."""
+    return triplet_margin(euclidean(anchor, positive), euclidean(anchor, negative), margin)
 
 
 def candidate_loss(

@@ -19,8 +19,7 @@ from sciembed_train.batch import PairBatch
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.encoder.pooling.base import pooling_class
 from sciembed_train.errors import UserError
-from sciembed_train.losses.similarity import euclidean
-from sciembed_train.losses.triplet import triplet_margin
+from sciembed_train.losses.triplet import euclidean_margin
 from sciembed_train.methods.base import MaxTokensPerBackward, Method
 from sciembed_train.methods.engine.gradient_cache import GradientCache, MicroBatchEmbeddings
 from sciembed_train.methods.heldout.heldout_triplets import VALIDATION_SCORES, HeldOutTriplets
@@ -86,6 +85,7 @@ class Cocite(Method):
         super().__init__(encoder, optim, max_tokens_per_backward)
         self.margin, self.negatives, self.temperature = margin, negatives, temperature
         self.mix_lr = mix_lr
+        self.triplet_loss = partial(euclidean_margin, margin=margin)
         self._held_out = HeldOutTriplets(self.triplet_loss)
 
     @property
@@ -144,15 +144,6 @@ class Cocite(Method):
         return against_candidates(
             anchors, positives, others, allowed, self.margin, self.temperature
         )
-
-    def triplet_loss(
-        self,
-        anchor: Float[Tensor, "B D"],
-        positive: Float[Tensor, "B D"],
-        negative: Float[Tensor, "B D"],
-    ) -> Float[Tensor, " B"]:
-        """Loss of each triplet."""
-        return triplet_margin(euclidean(anchor, positive), euclidean(anchor, negative), self.margin)
 
     def negatives_per_anchor(self, batch: PairBatch) -> float:
         """One of each pair that has one; or every pair's positive that is not excluded."""

@@ -2,21 +2,16 @@
 
 Cohan, Feldman, Beltagy, Downey and Weld (2020). SPECTER2's base stage is the same method on more
 data with a larger batch.
-
-Shapes: ``B`` triplets, ``D`` width.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
-
-from jaxtyping import Float
-from torch import Tensor
 
 from sciembed_train.batch import TripletBatch
 from sciembed_train.encoder.encoder import EncoderSettings
-from sciembed_train.losses.similarity import euclidean
-from sciembed_train.losses.triplet import triplet_margin
+from sciembed_train.losses.triplet import euclidean_margin
 from sciembed_train.methods.base import MaxTokensPerBackward, Method
 from sciembed_train.methods.heldout.heldout_triplets import VALIDATION_SCORES, HeldOutTriplets
 from sciembed_train.methods.loss import Loss, check_margin, full_precision
@@ -51,6 +46,7 @@ class Specter(Method):
         check_margin(margin)
         super().__init__(encoder, optim, max_tokens_per_backward)
         self.margin = margin
+        self.triplet_loss = partial(euclidean_margin, margin=margin)
         self._held_out = HeldOutTriplets(self.triplet_loss)
 
     @property
@@ -68,12 +64,3 @@ class Specter(Method):
             vectors[batch.anchor], vectors[batch.positive], vectors[batch.negative]
         )
         return Loss(losses.mean(), {"active_share": (losses > 0).to(losses.dtype).mean()})
-
-    def triplet_loss(
-        self,
-        anchor: Float[Tensor, "B D"],
-        positive: Float[Tensor, "B D"],
-        negative: Float[Tensor, "B D"],
-    ) -> Float[Tensor, " B"]:
-        """Loss of each triplet."""
-        return triplet_margin(euclidean(anchor, positive), euclidean(anchor, negative), self.margin)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sciembed_train.losses.similarity import euclidean
-from sciembed_train.losses.triplet import candidate_loss, triplet_margin
+from sciembed_train.losses.triplet import candidate_loss, euclidean_margin, triplet_margin
 from tests.helpers.loss_checks import assert_equal_with_gradients, vectors
 
 
@@ -17,7 +17,7 @@ def test_loss_is_the_equation_in_plain_loops():
             near = math.sqrt(sum((a[i, k] - p[i, k] + 1e-6).item() ** 2 for k in range(5)))
             far = math.sqrt(sum((a[i, k] - n[i, k] + 1e-6).item() ** 2 for k in range(5)))
             expected.append(max(0.0, near - far + margin))
-        found = triplet_margin(euclidean(a, p), euclidean(a, n), margin)
+        found = euclidean_margin(a, p, n, margin)
         assert found.tolist() == pytest.approx(expected, abs=1e-12)
         assert any(found > 0)
 

@@ -3,13 +3,8 @@ import pytest
 import torch
 
 from sciembed_train.batch import DevTriplets
-from sciembed_train.losses.similarity import euclidean
-from sciembed_train.losses.triplet import triplet_margin
+from sciembed_train.losses.triplet import euclidean_margin
 from sciembed_train.methods.heldout.heldout_triplets import held_out_scores
-
-
-def triplet_loss(anchor, positive, negative):
-    return triplet_margin(euclidean(anchor, positive), euclidean(anchor, negative))
 
 
 def test_held_out_scores_are_the_definitions_in_plain_loops():
@@ -18,7 +13,7 @@ def test_held_out_scores_are_the_definitions_in_plain_loops():
     columns = torch.randint(0, 30, (3, 25), generator=generator)
     keep = (columns[0] != columns[1]) & (columns[0] != columns[2])
     dev = DevTriplets(*columns[:, keep], papers=30)
-    found = held_out_scores(vectors, torch.ones(30, dtype=torch.bool), dev, triplet_loss)
+    found = held_out_scores(vectors, torch.ones(30, dtype=torch.bool), dev, euclidean_margin)
 
     cited = {}
     for a, p in zip(dev.anchor.tolist(), dev.positive.tolist(), strict=True):
@@ -43,7 +38,9 @@ def test_held_out_scores_are_the_definitions_in_plain_loops():
 
 def test_an_encoder_that_says_nothing_scores_lowest():
     dev = DevTriplets(torch.tensor([0]), torch.tensor([1]), torch.tensor([2]), papers=20)
-    found = held_out_scores(torch.ones(20, 3), torch.ones(20, dtype=torch.bool), dev, triplet_loss)
+    found = held_out_scores(
+        torch.ones(20, 3), torch.ones(20, dtype=torch.bool), dev, euclidean_margin
+    )
     assert found["mrr"] == pytest.approx(1 / 19)
     assert found["recall@10"] == 0
 
@@ -52,16 +49,16 @@ def test_papers_that_were_not_encoded_are_left_out():
     vectors = torch.tensor([[0.0], [1.0], [3.0], [9.0]])
     there = torch.tensor([True, True, True, False])
     dev = DevTriplets(torch.tensor([0, 0]), torch.tensor([1, 3]), torch.tensor([2, 2]), papers=4)
-    found = held_out_scores(vectors, there, dev, triplet_loss)
+    found = held_out_scores(vectors, there, dev, euclidean_margin)
     assert found["mrr"] == 1.0
     assert found["loss"] == 0.0
-    assert held_out_scores(vectors, torch.zeros_like(there), dev, triplet_loss) == {}
+    assert held_out_scores(vectors, torch.zeros_like(there), dev, euclidean_margin) == {}
 
 
 def test_vectors_that_are_no_numbers_score_lowest_and_are_not_left_out():
     vectors = torch.arange(20.0).unsqueeze(1)
     vectors[1] = float("nan")
     dev = DevTriplets(torch.tensor([0, 5]), torch.tensor([1, 6]), torch.tensor([2, 9]), papers=20)
-    found = held_out_scores(vectors, torch.ones(20, dtype=torch.bool), dev, triplet_loss)
+    found = held_out_scores(vectors, torch.ones(20, dtype=torch.bool), dev, euclidean_margin)
     assert np.isnan(found["loss"])
     assert found["recall@10"] == 0.5  # of query 0 none
