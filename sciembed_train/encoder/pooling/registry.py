@@ -83,5 +83,6 @@ def check_recorded(name: str, path: Path | str) -> str:
     raise UserError(
         f"{path}: `pooling` is {name!r}, which is none of {', '.join(POOLINGS)}. No code is "
         "imported because a model names it: if it is the import path of a class of yours, import "
-        "its module first, or name the pooling yourself."
+        "its module first, or name the pooling yourself (--pooling; "
+        "in fit and show --model.encoder.pooling)."
     )
