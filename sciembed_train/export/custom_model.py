@@ -23,7 +23,7 @@ from sciembed_train.export.sentence_transformers_files import write_sentence_tra
 READER = Path(__file__).with_name("custom_code_reader.py")
 # What other libraries ask of a configuration, whatever the backbone is.
 _COMMON_KEYS = ("hidden_size", "num_hidden_layers", "max_position_embeddings", "pad_token_id")
-_UNUSED_KEYS = ("architectures", "transformers_version", "output_hidden_states", "dtype")
+_UNUSED_KEYS = ("architectures", "transformers_version", "dtype")
 
 
 def write_custom_model(
@@ -56,7 +56,8 @@ def write_custom_model(
         if path.name not in not_tokenizer and not path.name.startswith("model"):
             shutil.copyfile(path, folder / path.name)
     shutil.copyfile(code, folder / code.name)
-    backbone = encoder.backbone_config()
+    unused = {*_UNUSED_KEYS, *encoder.pooling.saved_config}  # the code sets what the pooling needs
+    backbone = {k: v for k, v in encoder.backbone_config().items() if k not in unused}
     classes = {kind: f"{names[0]}{kind}" for kind in ("Config", "Model")}
     config = {
         "architectures": [classes["Model"]],
@@ -64,7 +65,7 @@ def write_custom_model(
         "model_type": names[1],
         **{key: getattr(encoder.backbone.config, key, None) for key in _COMMON_KEYS},
         **entries,
-        "backbone": {key: value for key, value in backbone.items() if key not in _UNUSED_KEYS},
+        "backbone": backbone,
     }
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     weights = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
