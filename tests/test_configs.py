@@ -9,6 +9,7 @@ from sciembed_train.commands import fit
 from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.text.input_format import InputFormat
+from tests.helpers.citation_corpus import write_citation_corpus
 from tests.helpers.cocitation_corpus import write_cocitation_corpus, write_sentence_corpus
 from tests.helpers.document_files import write_document_corpus
 from tests.helpers.runs import CONFIGS
@@ -44,6 +45,7 @@ def test_the_published_recipes_and_the_usual_machines_are_there():
     ]
     assert {*several, "aspire_sentence"} <= set(names(RECIPES))
     assert {"specter2_adapters", "specter2_fusion", "own_adapter"} <= set(names(RECIPES))
+    assert "own_citations" in names(RECIPES)
     assert {"cpu", "one_gpu", "eight_gpus", "fsdp", "slurm"} <= set(names(MACHINES))
 
 
@@ -81,6 +83,13 @@ def cited(tiny_bert, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def citing(tiny_bert, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("configs") / "citing"
+    input_format = InputFormat(separator="space")
+    return write_citation_corpus(folder, tiny_bert, input_format=input_format).folder
+
+
+@pytest.fixture(scope="module")
 def tasks(tmp_path_factory):
     """A list of one task of classes, and one with a task of every format."""
     folder = tmp_path_factory.mktemp("configs")
@@ -103,7 +112,7 @@ def backbone(recipe, tiny_bert, tmp_path):
 
 
 @pytest.fixture
-def of_recipe(recipe, corpus, documents, cocited, sentenced, cited, tasks):
+def of_recipe(recipe, corpus, documents, cocited, sentenced, cited, citing, tasks):
     """A corpus of what the recipe samples, and spans that its small documents have room for."""
     sampling = yaml.safe_load(recipe.read_text())["data"].get("sampling", {}).get("class_path", "")
     if sampling.endswith("TaskSampling"):
@@ -113,6 +122,8 @@ def of_recipe(recipe, corpus, documents, cocited, sentenced, cited, tasks):
         return ["--data.corpus", str(sentenced)]
     if sampling.endswith("CitingSentenceSampling"):
         return ["--data.corpus", str(cited)]
+    if sampling.endswith("CitationPairSampling"):
+        return ["--data.corpus", str(citing)]
     if not sampling.endswith("SpanSampling"):
         return ["--data.corpus", str(cocited if sampling else corpus)]
     return [

@@ -1,6 +1,15 @@
 """Typed batches: the distinct texts of a step once, and index arrays that pair them."""
 
-from sciembed_train.batch.dev_examples import DevSpans, DevTasks, DevTriplets, PaperBatch, TaskKind
+from sciembed_train.batch.contrast_batch import ContrastBatch
+from sciembed_train.batch.dev_examples import (
+    DevPairs,
+    DevPairSource,
+    DevSpans,
+    DevTasks,
+    DevTriplets,
+    PaperBatch,
+    TaskKind,
+)
 from sciembed_train.batch.example_batch import EXAMPLE_ROWS, PER_EXAMPLE, PER_TEXT, ExampleBatch
 from sciembed_train.batch.pair_batches import PairBatch, SentencePairBatch, TripletBatch
 from sciembed_train.batch.span_batch import SpanBatch
@@ -19,6 +28,9 @@ __all__ = [
     "HOST",
     "PER_EXAMPLE",
     "PER_TEXT",
+    "ContrastBatch",
+    "DevPairSource",
+    "DevPairs",
     "DevSpans",
     "DevTasks",
     "DevTriplets",

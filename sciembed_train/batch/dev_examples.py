@@ -1,6 +1,7 @@
 """Held-out examples: the texts that validation encodes, and how examples name them.
 
-Shapes: ``U`` texts of a batch, ``B`` examples.
+Shapes: ``U`` texts of a batch, ``B`` examples, ``F`` and ``G`` excluded pairs, ``K`` texts that are
+ranked.
 """
 
 from __future__ import annotations
@@ -49,6 +50,48 @@ class DevTriplets:
 
     def __len__(self) -> int:
         return len(self.anchor)
+
+
+@dataclass(frozen=True)
+class DevPairSource:
+    """Held-out pairs of one source, as positions in a list of the texts of all sources.
+
+    Args:
+        name: of the source.
+        weight: of the source in training; those of all sources sum to 1.
+        anchor, positive: positions of each pair's texts.
+        excluded: pairs (pair, other pair) of which the other's positive is no negative of the
+            anchor; never the pair itself.
+        excluded_back: likewise the other's anchor of the positive.
+        pool: positions of the texts that are ranked for an anchor.
+    """
+
+    name: str
+    weight: float
+    anchor: Int[Tensor, " B"]
+    positive: Int[Tensor, " B"]
+    excluded: Int[Tensor, "F 2"]
+    excluded_back: Int[Tensor, "G 2"]
+    pool: Int[Tensor, " K"]
+
+    def __len__(self) -> int:
+        return len(self.anchor)
+
+
+@dataclass(frozen=True)
+class DevPairs:
+    """Held-out pairs of several sources.
+
+    Args:
+        sources: those that have held-out pairs.
+        texts: length of the list of their distinct texts; `PaperBatch.slots` count in it.
+    """
+
+    sources: tuple[DevPairSource, ...]
+    texts: int
+
+    def __len__(self) -> int:
+        return sum(map(len, self.sources))
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ class ExampleColumns(Movable):
     def members(self) -> Int[Tensor, "B K"]:
         """The rows of each example's texts."""
         columns = [getattr(self, name) for name in self._names("row")]
-        return torch.cat([column.reshape(len(column), -1) for column in columns], dim=1)
+        tables = [column.reshape(len(column), column.shape[1:].numel()) for column in columns]
+        return torch.cat(tables, dim=1)
 
     def select_columns(self: Columns, examples: slice) -> Columns:
         """Consecutive examples, whose rows stay those of the whole."""

@@ -24,7 +24,13 @@ from sciembed_train.corpus.splits import (
     unknown_ids_error,
 )
 from sciembed_train.corpus.sql_engine import read_size, running
-from sciembed_train.corpus.store.corpus_files import CORPUS_VERSION, Split, save_info, written_whole
+from sciembed_train.corpus.store.corpus_files import (
+    CORPUS_VERSION,
+    Split,
+    save_info,
+    save_paper_splits,
+    written_whole,
+)
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.tasks.build_tasks import build_tasks
 from sciembed_train.corpus.token_writing import add_tokens
@@ -162,15 +168,18 @@ def _build_papers(job: BuildJob) -> tuple[dict[str, Any], set[str]]:
             path = job.folder / "papers.parquet"
             papers = write_papers(inputs.papers, path, work, engine, audit, stage)
         job.report["papers"] = audit.as_dict()
+        shares = settings.dev_share, settings.test_share
         if inputs.data is not None:
             check_disjoint(job.lists)
             counts = build_margin_triplets(job, papers, inputs.data)
+            # SPECTER's own lists name the held-out queries; no other paper is held out.
+            save_paper_splits(job.folder, assign_splits(papers.ids, 0, 0.0, 0.0, job.lists))
         else:
             if inputs.fulltexts is None:  # with full texts the ids may be those of documents
                 _check_lists(job, {s for s, i in job.lists.items() if not i.isdisjoint(papers.key)})
             check_disjoint(job.lists)
-            shares = settings.dev_share, settings.test_share
             split = assign_splits(papers.ids, settings.seed, *shares, job.lists)
+            save_paper_splits(job.folder, split)
             paper_job = PaperJob(**vars(job), engine=engine, papers=papers, split=split)
             counts = build_triplets(paper_job, database)
             if settings.mines_cocitations:

@@ -47,6 +47,7 @@ class CorpusSettings:
             share.
         test_ids: likewise, as test.
         exclude_ids: a file of ids of papers that are in no co-cited pair: those of evaluation sets.
+        part_tokens: also tokenise titles and abstracts, each alone, for pairs of them.
         seed: of the split and of every choice; in training also of the order of the examples, of
             what is drawn of them, and of dropout.
         memory: memory that preparing stays under; the papers' ids are held whatever it is.
@@ -74,6 +75,7 @@ class CorpusSettings:
     dev_ids: str | Path | None = None
     test_ids: str | Path | None = None
     exclude_ids: str | Path | None = None
+    part_tokens: bool = False
     seed: int = 0
     memory: str = "4GB"
     threads: int | None = None
@@ -171,6 +173,11 @@ class PrepareSettings(CorpusSettings):
             raise UserError(
                 "--exclude-ids keeps papers out of co-cited pairs, and none are mined: give "
                 "--contexts, --cocitations or --cocitations-from references too."
+            )
+        if self.part_tokens and (self.papers is None or self.tokenizer is None):
+            raise UserError(
+                "Tokens of titles and abstracts (--part-tokens, or a recipe that pairs them) are "
+                "made of papers by a tokenizer: give --papers and --tokenizer."
             )
         if self.sentence_tokens and (self.papers is None or self.tokenizer is None):
             raise UserError(

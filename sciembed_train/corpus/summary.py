@@ -13,6 +13,7 @@ from sciembed_train.corpus.tasks.task_types import TASK_SPLITS
 STORES = {
     "token_stores": "tokens",
     "sentenced_stores": "tokens with sentences",
+    "part_stores": "tokens of titles and abstracts",
     "sentence_pair_stores": "tokens of citing sentences",
     "document_stores": "document tokens",
     "task_stores": "tokens of tasks",

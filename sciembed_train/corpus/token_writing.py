@@ -8,11 +8,13 @@ from typing import Any
 from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.corpus.store.corpus_files import read_papers, save_info, written_whole
 from sciembed_train.corpus.store.corpus_folder import Corpus
+from sciembed_train.corpus.store.part_store import write_part_store
 from sciembed_train.corpus.store.sentence_store import write_sentence_store, write_sentences
 from sciembed_train.corpus.store.token_kinds import (
     CITING_SENTENCE_TOKENS,
     DOCUMENT_TOKENS,
     PAPER_TOKENS,
+    PART_TOKENS,
     SENTENCE_INDEXED_TOKENS,
     TASK_TOKENS,
     TokenKind,
@@ -62,6 +64,10 @@ def add_tokens(
         split_abstracts(corpus, progress)
         kind, name = SENTENCE_INDEXED_TOKENS, "tokens of sentences"
         add(kind, name, n_papers, "papers", write_sentence_store, form, corpus.sentences())
+    if settings.part_tokens:
+        kind, name = PART_TOKENS, "tokens of titles and abstracts"
+        papers = read_papers(corpus.folder / "papers.parquet")
+        add(kind, name, n_papers, "papers", write_part_store, form, papers)
     kind, name = CITING_SENTENCE_TOKENS, "tokens of citing sentences"
     sentences = _sentences_as_papers(corpus)
     add(kind, name, corpus.n_citing_sentences, "rows", write_token_store, form, sentences)

@@ -3,21 +3,24 @@
 They compare what they get and never gather.
 
 Shapes: ``B`` rows of this rank, ``R`` of them in a chunk, ``N`` rows of all ranks or candidates,
-``D`` width of an embedding.
+``M`` positives and hard negatives, ``D`` and ``E`` widths of embeddings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sciembed_train.losses.row_chunks import RowLoss, row_losses
+from sciembed_train.losses.row_chunks import DifferentiableLoss, RowLoss, row_losses
 from sciembed_train.losses.similarity import at_least_fp32
+
+# Which candidates the rows of a range are compared with.
+Allowed = Callable[[slice], Bool[Tensor, "R N"]]
 
 
 def nt_xent(
@@ -73,6 +76,96 @@ def nt_xent(
     return losses.view(2, -1).mean(0)
 
 
+def info_nce(
+    anchor: Float[Tensor, "B D"],
+    positive: Float[Tensor, "B D"],
+    temperature: float | Float[Tensor, ""] = 0.05,
+    *,
+    anchors: Float[Tensor, "N D"] | None = None,
+    positives: Float[Tensor, "M D"] | None = None,
+    first: int = 0,
+    allowed: Allowed | None = None,
+    allowed_back: Allowed | None = None,
+    chunk: int | None = None,
+) -> Float[Tensor, " B"]:
+    """Loss of each pair: finding the positive among the positives, and the anchor among anchors.
+
+    ``-log(exp(a_i.p_i / t) / sum over k of exp(a_i.c_k / t))``, van den Oord, Li and Vinyals
+    (2018), eq. 4, where ``c`` are all positives and hard negatives that are allowed; the same of
+    ``p_i`` among the anchors; the loss of a pair is the mean of the two. As for `nt_xent`, the
+    mean over ranks of the mean over their rows is the loss of one process.
+
+    Args:
+        anchor: unit vectors of this rank's anchors (`similarity.unit`).
+        positive: unit vectors of their positives.
+        temperature: ``t``, without unit, above 0; a tensor gets its gradient.
+        anchors: unit vectors of the anchors of every rank; None on one rank alone.
+        positives: likewise of their positives, and then of hard negatives.
+        first: row of this rank's first pair in ``anchors``.
+        allowed: whether each of ``positives`` is compared with some anchors, the own positive
+            among them; None for all.
+        allowed_back: likewise of ``anchors`` and positives.
+        chunk: as for `row_cross_entropy`.
+
+    Raises:
+        ValueError: the temperature is 0 or less.
+    """
+    anchors = anchor if anchors is None else anchors
+    positives = positive if positives is None else positives
+    own = torch.arange(first, first + len(anchor), device=anchor.device)
+    if isinstance(temperature, Tensor):
+        # A learned temperature: the queries carry it, and its gradient.
+        anchor, positive = (at_least_fp32(x) / temperature for x in (anchor, positive))
+        temperature = 1.0
+    there = row_cross_entropy(anchor, positives, own, None, temperature, chunk, allowed=allowed)
+    back = row_cross_entropy(positive, anchors, own, None, temperature, chunk, allowed=allowed_back)
+    return (there + back) / 2
+
+
+def row_divergence(
+    queries: Float[Tensor, "B D"],
+    candidates: Float[Tensor, "N D"],
+    reference_queries: Float[Tensor, "B E"],
+    reference_candidates: Float[Tensor, "N E"],
+    temperature: float = 0.05,
+    chunk: int | None = None,
+) -> Float[Tensor, " B"]:
+    """How far each query's similarities have moved from those of a reference encoder.
+
+    ``KL(r || s) = sum over k of r_k log(r_k / s_k)`` with ``s = softmax(q.c_k / t)`` and ``r`` the
+    same of the reference, which stands first: where the reference saw similarity the encoder has
+    to see it too. The gradient of a similarity is ``(s_k - r_k) / t``, none for the reference.
+    Distillation of in-batch similarities; Hinton, Vinyals and Dean (2015) with equal temperatures.
+
+    Args:
+        queries: unit vectors.
+        candidates: unit vectors, of all ranks.
+        reference_queries: the reference's unit vectors of the same texts, of any width.
+        reference_candidates: likewise.
+        temperature: ``t`` of both, without unit, above 0.
+        chunk: queries at a time, see `row_chunks.row_losses`.
+
+    Raises:
+        ValueError: the temperature is 0 or less, or the chunk less than 1.
+    """
+    check_temperature(temperature)
+    reference_candidates = at_least_fp32(reference_candidates.detach())
+
+    def losses(part: slice, candidates: Tensor, rows: Sequence[Tensor]) -> Tensor:
+        scores = scaled_scores(rows[0], candidates, None, temperature).log_softmax(1)
+        reference = scaled_scores(rows[1], reference_candidates, None, temperature)
+        reference = reference.log_softmax(1)
+        return (reference.exp() * (reference - scores)).sum(1)
+
+    return row_losses(
+        DifferentiableLoss(losses),
+        at_least_fp32(candidates),
+        at_least_fp32(queries),
+        at_least_fp32(reference_queries.detach()),
+        chunk=chunk,
+    )
+
+
 def row_cross_entropy(
     queries: Float[Tensor, "B D"],
     candidates: Float[Tensor, "N D"],
@@ -80,6 +173,8 @@ def row_cross_entropy(
     exclude: Int[Tensor, " B"] | None,
     temperature: float,
     chunk: int | None = None,
+    *,
+    allowed: Allowed | None = None,
 ) -> Float[Tensor, " B"]:
     """Loss of each query: cross-entropy of naming its positive among the candidates.
 
@@ -95,13 +190,15 @@ def row_cross_entropy(
             positive; None for no such.
         temperature: ``t``, without unit, above 0.
         chunk: queries at a time, see `row_chunks.row_losses`.
+        allowed: whether each candidate is compared with the queries of a range, the positive
+            among them; called again in the backward pass. None for all.
 
     Raises:
         ValueError: the temperature is 0 or less, or the chunk less than 1.
     """
     check_temperature(temperature)
     return row_losses(
-        _CrossEntropy(positive, exclude, temperature),
+        _CrossEntropy(positive, exclude, temperature, allowed),
         at_least_fp32(candidates),
         at_least_fp32(queries),
         chunk=chunk,
@@ -122,12 +219,17 @@ class _CrossEntropy(RowLoss):
         positive: Int[Tensor, " B"],
         exclude: Int[Tensor, " B"] | None,
         temperature: float,
+        allowed: Allowed | None = None,
     ) -> None:
         self.positive, self.exclude, self.temperature = positive, exclude, temperature
+        self.allowed = allowed
 
     def _scores(self, part: slice, queries: Tensor, candidates: Tensor) -> Tensor:
         exclude = None if self.exclude is None else self.exclude[part]
-        return scaled_scores(queries, candidates, exclude, self.temperature)
+        scores = scaled_scores(queries, candidates, exclude, self.temperature)
+        if self.allowed is not None:
+            scores.masked_fill_(~self.allowed(part), -torch.inf)
+        return scores
 
     def forward(
         self, part: slice, candidates: Tensor, rows: Sequence[Tensor]

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sciembed_train.batch import DevTriplets, PaperBatch, TokenRows
-from sciembed_train.corpus.store.token_store import TokenStore
 
 PAPERS_PER_BATCH = 128  # of a validation batch; the encoder splits it further by tokens
+
+
+@runtime_checkable
+class ReadableTexts(Protocol):
+    """What is asked of a token store."""
+
+    @property
+    def lengths(self) -> NDArray[np.int32]:
+        """Tokens of each text, without special tokens."""
+        ...
+
+    def rows(
+        self, papers: NDArray[np.integer], max_length: int, /
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Flat ids with special tokens, and the number of ids of each text."""
+        ...
 
 
 class PaperBatches(Sequence[PaperBatch]):
@@ -19,7 +35,7 @@ class PaperBatches(Sequence[PaperBatch]):
 
     def __init__(
         self,
-        tokens: TokenStore,
+        tokens: ReadableTexts,
         papers: np.ndarray,
         max_length: int,
         rank: int,

@@ -3,9 +3,14 @@ import math
 import pytest
 import torch
 
-from sciembed_train.losses.contrastive import nt_xent, row_cross_entropy
+from sciembed_train.losses.contrastive import (
+    info_nce,
+    nt_xent,
+    row_cross_entropy,
+    row_divergence,
+)
 from sciembed_train.losses.similarity import unit
-from tests.helpers.loss_checks import vectors
+from tests.helpers.loss_checks import assert_equal_with_gradients, vectors
 
 
 def in_loops(z, i, partner, temperature):
@@ -152,3 +157,98 @@ def test_a_temperature_that_is_not_above_0_is_refused(temperature):
     a = unit(vectors(2, 3))
     with pytest.raises(ValueError, match=f"must be above 0; got {temperature}"):
         nt_xent(a, a, temperature)
+
+
+def info_nce_in_loops(a, p, candidates, allowed, allowed_back, temperature):
+    losses = []
+    for i in range(len(a)):
+        terms = []
+        for query, rows, kept in ((a[i], candidates, allowed), (p[i], a, allowed_back)):
+            scores = [query @ row / temperature for k, row in enumerate(rows) if kept[i, k]]
+            terms.append(torch.stack(scores).logsumexp(0) - query @ rows[i] / temperature)
+        losses.append(sum(terms) / 2)
+    return torch.stack(losses)
+
+
+@pytest.mark.parametrize("chunk", [None, 2, 5])
+def test_info_nce_is_the_equation_among_what_is_allowed(chunk):
+    a, p, hard = (unit(vectors(n, 4, seed=n)).requires_grad_() for n in (6, 7, 3))
+    p = p[:6]
+    generator = torch.Generator().manual_seed(0)
+    tables = [torch.rand(6, n, generator=generator) < 0.6 for n in (9, 6)]
+    for table in tables:
+        table[torch.arange(6), torch.arange(6)] = True
+    candidates = torch.cat([p, hard])
+    found = info_nce(
+        a,
+        p,
+        0.3,
+        anchors=a,
+        positives=candidates,
+        allowed=lambda rows: tables[0][rows],
+        allowed_back=lambda rows: tables[1][rows],
+        chunk=chunk,
+    )
+    expected = info_nce_in_loops(a, p, candidates, *tables, 0.3)
+    assert_equal_with_gradients(found, expected, (a, p, hard))
+
+
+def test_info_nce_alone_compares_with_every_other_pair():
+    a, p = (unit(vectors(5, 4, seed=s)).requires_grad_() for s in (0, 1))
+    every = torch.ones(5, 5, dtype=torch.bool)
+    found = info_nce(a, p, 0.05)
+    assert_equal_with_gradients(found, info_nce_in_loops(a, p, p, every, every, 0.05), (a, p))
+
+
+def test_a_temperature_that_is_learned_gets_its_gradient():
+    a, p = (unit(vectors(5, 4, seed=s)).requires_grad_() for s in (0, 1))
+    temperature = torch.tensor(0.2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda t, x, y: info_nce(x, y, t), (temperature, a, p))
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_info_nce_of_ranks_is_that_of_one(ranks):
+    a, p, hard = (unit(vectors(n, 5, seed=s)).requires_grad_() for s, n in ((0, 6), (1, 6), (2, 4)))
+    one = info_nce(a, p, 0.1, anchors=a, positives=torch.cat([p, hard])).mean()
+    share = 6 // ranks
+    parts = [
+        info_nce(
+            a[first : first + share],
+            p[first : first + share],
+            0.1,
+            anchors=a,
+            positives=torch.cat([p, hard]),
+            first=first,
+        ).mean()
+        for first in range(0, 6, share)
+    ]
+    together = torch.stack(parts).mean()
+    torch.testing.assert_close(together, one, rtol=1e-13, atol=0)
+    for ours, theirs in zip(
+        torch.autograd.grad(together, (a, p, hard)),
+        torch.autograd.grad(one, (a, p, hard)),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_the_divergence_is_from_the_reference_to_the_encoder(chunk):
+    q, c = (unit(vectors(n, 4, seed=n)).requires_grad_() for n in (5, 7))
+    rq, rc = (unit(vectors(n, 3, seed=n + 1)) for n in (5, 7))
+    found = row_divergence(q, c, rq, rc, 0.2, chunk)
+    expected = []
+    for i in range(5):
+        reference = torch.softmax(rq[i] @ rc.T / 0.2, 0)
+        now = torch.softmax(q[i] @ c.T / 0.2, 0)
+        expected.append(sum(r * torch.log(r / s) for r, s in zip(reference, now, strict=True)))
+    assert_equal_with_gradients(found, torch.stack(expected), (q, c))
+    other_side = row_divergence(rq, rc, q, c, 0.2)
+    assert (other_side - found).abs().max() > 1e-3
+    torch.testing.assert_close(row_divergence(q, c, q, c), torch.zeros(5, dtype=torch.float64))
+
+
+def test_the_reference_gets_no_gradient():
+    rows = [unit(vectors(4, 3, seed=s)).requires_grad_() for s in range(4)]
+    row_divergence(*rows).sum().backward()
+    assert [row.grad is None for row in rows] == [False, False, True, True]

@@ -111,6 +111,11 @@ def save_queries(folder: Path, split: Split, queries: NDArray[np.int32]) -> None
     np.save(folder / "queries" / f"{split}.npy", queries.astype(np.int32))
 
 
+def save_paper_splits(folder: Path, split: NDArray[np.int8]) -> None:
+    """Write the split of every paper ``[P]``, as its place in `SPLITS`, into a corpus."""
+    np.save(folder / "paper_splits.npy", split.astype(np.int8))
+
+
 class ParquetRows:
     """A Parquet file written row by row, ``group`` rows at a time, or batch by batch.
 

@@ -77,6 +77,18 @@ class Corpus:
         """The query papers of a split (papers with a text that cite one), ascending."""
         return self._array(f"queries/{split}.npy", "query papers")
 
+    def paper_splits(self) -> NDArray[np.int8]:
+        """The split of every paper, whether it cites or not, ``[P]``: its place in `SPLITS`.
+
+        Raises:
+            UserError: the corpus has no papers, or was prepared before splits were written.
+        """
+        return self._array(
+            "paper_splits.npy",
+            "splits of its papers",
+            "Remove the folder and run prepare again with the same files.",
+        )
+
     def citations(self) -> NDArray[np.int32]:
         """The citations, ``[E, 2]``: citing, cited; distinct and ascending."""
         return self._array("citations.npy", "citations")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from sciembed_train.corpus.store.part_store import PartTokens
 from sciembed_train.corpus.store.sentence_store import SentenceIndexedTokens
 from sciembed_train.corpus.store.token_store import TokenStore
 from sciembed_train.errors import UserError
@@ -86,6 +87,13 @@ SENTENCE_INDEXED_TOKENS = TokenKind(
     SentenceIndexedTokens,
     option=" and --sentence-tokens",
     facts=("tokenizer", "form", "tokens", "sentences"),
+)
+PART_TOKENS = TokenKind(
+    "titles and abstracts, each alone",
+    "part_tokens",
+    "part_stores",
+    PartTokens,
+    option=" and --part-tokens",
 )
 CITING_SENTENCE_TOKENS = TokenKind(
     "citing sentences",

@@ -72,7 +72,7 @@ def held_out_scores(
     if not columns.shape[1]:
         return {}
     losses = [loss(*(vectors[column] for column in part)) for part in columns.split(4096, dim=1)]
-    mrr, recall, average = _ranking_scores(vectors, encoded, columns[0], columns[1])
+    mrr, recall, average = ranking_scores(vectors, encoded, columns[0], columns[1])
     return {
         "loss": torch.cat(losses).to(widest_float(vectors)).mean().item(),
         "mrr": mrr,
@@ -81,10 +81,17 @@ def held_out_scores(
     }
 
 
-def _ranking_scores(
+def ranking_scores(
     vectors: Float[Tensor, "P D"], encoded: Bool[Tensor, " P"], anchors: Tensor, positives: Tensor
 ) -> list[float]:
-    """MRR, recall@10 and MAP, means over the queries."""
+    """MRR, recall@10 and MAP, means over the queries.
+
+    Args:
+        vectors: of the pool.
+        encoded: which of them are ranked.
+        anchors: the query of each pair.
+        positives: what is relevant to it.
+    """
     relevant_of: dict[int, set[int]] = {}
     for anchor, positive in zip(anchors.tolist(), positives.tolist(), strict=True):
         relevant_of.setdefault(anchor, set()).add(positive)

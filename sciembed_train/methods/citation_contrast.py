@@ -1,0 +1,292 @@
+"""Contrastive training on one's own papers and citations, from an encoder that is good already.
+
+InfoNCE in cosine space over all texts of a step, both directions, without the false negatives that
+the citation graph knows; and what keeps the encoder near its start: the start encoder as a guide to
+further false negatives (GISTEmbed, Solatorio 2024), and a divergence from its similarities.
+
+Shapes: ``B`` pairs of this rank, ``N`` of all ranks, ``H`` hard negatives of a pair, ``M``
+candidates, ``R`` rows asked about, ``D`` width.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sciembed_train import distributed
+from sciembed_train.batch import ContrastBatch, DevPairs
+from sciembed_train.encoder.encoder import EncoderSettings
+from sciembed_train.errors import UserError
+from sciembed_train.losses.contrastive import Allowed, info_nce, row_divergence
+from sciembed_train.losses.similarity import unit
+from sciembed_train.methods.base import MaxTokensPerBackward, Method
+from sciembed_train.methods.engine.gradient_cache import GradientCache, MicroBatchEmbeddings
+from sciembed_train.methods.heldout.heldout_pairs import (
+    SCORES,
+    SOURCE_SCORES,
+    VALIDATION_SCORES,
+    HeldOutPairs,
+)
+from sciembed_train.methods.in_batch_negatives import outside_pairs
+from sciembed_train.methods.loss import Loss, full_precision
+from sciembed_train.methods.start_vectors import StartVectors
+from sciembed_train.optim_settings import OptimSettings
+
+LOWEST, HIGHEST = 0.01, 1.0  # of a learned temperature
+
+
+class CitationContrast(Method):
+    """InfoNCE with cosine similarity against all allowed texts of the step, in both directions.
+
+    The vectors of all ranks are gathered with their gradient, so any number of ranks makes the same
+    step; so does any number of micro-batches.
+
+    Args:
+        encoder: backbone, pooling, length and input format.
+        optim: AdamW, its schedule and clipping.
+        temperature: what cosines are divided by; where a learned one starts.
+        learn_temperature: train its logarithm, without weight decay, between 0.01 and 1.
+        temperature_lr: what multiplies the learning rate of a learned temperature, which Adam
+            moves by about one learning rate a step.
+        guide: ``start`` also leaves out each candidate that the start encoder finds more similar
+            to a text than that text's own positive.
+        guide_margin: how much less similar than the positive a candidate must be to be compared
+            (a cosine).
+        keep: weight of the divergence of in-batch similarities from the start encoder's
+            (`losses.contrastive.row_divergence`), mean of both directions; 0 for none.
+        keep_temperature: of that divergence.
+        max_tokens_per_backward: most tokens of one backward pass; a share that has more is split by
+            whole pairs and encoded twice (`methods.engine.gradient_cache`). See `Method`.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    validation_scores: ClassVar[tuple[str, ...]] = VALIDATION_SCORES
+    similarity: ClassVar[Literal["euclidean", "cosine"]] = "cosine"
+    batch_type: ClassVar[type] = ContrastBatch
+    examples: ClassVar[str] = "pairs of several sources"
+    example_recipe: ClassVar[str] = "configs/own_citations.yaml"
+
+    def __init__(
+        self,
+        encoder: EncoderSettings,
+        optim: OptimSettings = OptimSettings(),  # noqa: B008 - frozen
+        temperature: float = 0.05,
+        learn_temperature: bool = False,
+        temperature_lr: float = 50.0,
+        guide: Literal["none", "start"] = "none",
+        guide_margin: float = 0.0,
+        keep: float = 0.0,
+        keep_temperature: float = 0.05,
+        max_tokens_per_backward: MaxTokensPerBackward = "auto",
+    ) -> None:
+        _check_settings(
+            temperature=temperature,
+            temperature_lr=temperature_lr,
+            keep_temperature=keep_temperature,
+        )
+        if not 0 <= keep < math.inf:
+            raise UserError(f"keep must be 0 or more; got {keep}.")
+        if not -2 <= guide_margin <= 2:
+            raise UserError(f"guide_margin is a cosine, from -2 to 2; got {guide_margin}.")
+        if learn_temperature and not LOWEST <= temperature <= HIGHEST:
+            raise UserError(
+                f"A learned temperature stays between {LOWEST} and {HIGHEST}; got {temperature}."
+            )
+        super().__init__(encoder, optim, max_tokens_per_backward)
+        self.temperature, self.learn_temperature = temperature, learn_temperature
+        self.temperature_lr = temperature_lr
+        self.guide, self.guide_margin = guide, guide_margin
+        self.keep, self.keep_temperature = keep, keep_temperature
+        if learn_temperature:
+            self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
+        # The copy is made now: a checkpoint's weights are loaded later.
+        needed = guide == "start" or keep > 0
+        self.start_vectors = StartVectors(self.encoder) if needed else None
+        self._held_out = HeldOutPairs(lambda: self.current_temperature)
+        self._sources: tuple[str, ...] | None = None
+
+    @property
+    def held_out(self) -> HeldOutPairs:
+        """Loss, accuracy and ranking of the held-out pairs of each source."""
+        return self._held_out
+
+    @property
+    def reported_scores(self) -> tuple[str, ...]:
+        """Those of the sources that have held-out pairs."""
+        if self._sources is None:
+            return self.validation_scores
+        own = (f"val/{source}_{name}" for source in self._sources for name in SOURCE_SCORES)
+        return (*(f"val/{name}" for name in SCORES), *own)
+
+    @property
+    def current_temperature(self) -> float:
+        """What cosines are divided by now."""
+        if not self.learn_temperature:
+            return self.temperature
+        return math.exp(self.log_temperature.item())
+
+    @property
+    def lr_factors(self) -> dict[nn.Parameter, float]:
+        """Those of every method, and the learned temperature's: it is never decayed."""
+        own = {self.log_temperature: self.temperature_lr} if self.learn_temperature else {}
+        return {**super().lr_factors, **own}
+
+    def prepare(self, dev: DevPairs) -> None:
+        """Note which sources have held-out pairs."""
+        self._sources = tuple(source.name for source in dev.sources)
+
+    def check(self, batch: Any) -> None:
+        """See that the batches hold pairs of which one at least has a negative.
+
+        Raises:
+            UserError: they do not.
+        """
+        super().check(batch)
+        if self.negatives_per_anchor(batch) <= 0:
+            raise UserError(
+                f"data.batch_size={len(batch)} leaves no pair of the first step a negative. Give a "
+                "larger data.batch_size."
+            )
+
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+        """One optimiser step; a learned temperature is put back into its range."""
+        result = super().training_step(batch, batch_idx)
+        if self.learn_temperature:
+            with torch.no_grad():
+                self.log_temperature.clamp_(math.log(LOWEST), math.log(HIGHEST))
+        return result
+
+    def gradients(
+        self, batch: ContrastBatch, micro_batches: list[ContrastBatch]
+    ) -> dict[str, Tensor]:
+        """Gradients of the mean over the pairs of all ranks."""
+        cache = GradientCache(self.passes, self._encode, partial(self._in_batch_loss, batch=batch))
+        return cache.gradients(batch, micro_batches)
+
+    def _encode(self, micro_batch: ContrastBatch) -> MicroBatchEmbeddings:
+        vectors = unit(full_precision(self.encoder(micro_batch.rows)))
+        columns = [vectors[micro_batch.anchor], vectors[micro_batch.positive]]
+        columns += vectors[micro_batch.hard].unbind(1)
+        if self.learn_temperature:
+            # A column too, so that its gradient goes the way of the vectors'.
+            columns.append(self.log_temperature.to(vectors).expand(len(micro_batch), 1))
+        return MicroBatchEmbeddings(tuple(columns), vectors.new_zeros(()), {})
+
+    def _in_batch_loss(
+        self,
+        anchor: Float[Tensor, "B D"],
+        positive: Float[Tensor, "B D"],
+        *columns: Tensor,
+        batch: ContrastBatch,
+    ) -> Loss:
+        """Mean over this rank's pairs, compared with the texts of all ranks."""
+        hard = columns[: batch.hard.shape[1]]
+        temperature: float | Tensor = self.temperature
+        if self.learn_temperature:
+            temperature = columns[-1].mean().exp()
+        first = distributed.rank() * len(batch)
+        anchors, positives = distributed.gather(anchor), distributed.gather(positive)
+        candidates = torch.cat([positives, *self._hard_candidates(hard, batch)])
+        allowed = outside_pairs(batch.excluded, len(candidates))
+        back = outside_pairs(batch.excluded_back, len(anchors))
+        start = None
+        if self.start_vectors is not None:
+            start = self._start_columns(batch, anchor)
+        if start is not None and self.guide == "start":
+            allowed = self._guided(allowed, start[0], start[3], first)
+            back = self._guided(back, start[1], start[2], first)
+        contrast = info_nce(
+            anchor,
+            positive,
+            temperature,
+            anchors=anchors,
+            positives=candidates,
+            first=first,
+            allowed=allowed,
+            allowed_back=back,
+        ).mean()
+        parts = {"contrast_loss": contrast.detach()}
+        compared = len(batch) * len(candidates)
+        parts["masked_share"] = contrast.new_tensor(len(batch.excluded) / compared)
+        if self.learn_temperature:
+            parts["temperature"] = torch.as_tensor(temperature).detach()
+        loss = contrast
+        if start is not None and self.keep:
+            divergence = self._divergence(anchor, positive, anchors, positives, start)
+            parts["keep_loss"] = divergence.detach()
+            loss = contrast + self.keep * divergence
+        return Loss(loss, parts)
+
+    def _hard_candidates(self, hard: tuple[Tensor, ...], batch: ContrastBatch) -> list[Tensor]:
+        """The hard negatives of all ranks that there are, in the order of their pairs."""
+        if not hard:
+            return []
+        columns = torch.stack([distributed.gather(column) for column in hard], dim=1)
+        return [columns.flatten(0, 1)[batch.hard_kept]]
+
+    @torch.no_grad()
+    def _start_columns(
+        self, batch: ContrastBatch, like: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The start encoder's anchors and positives here, anchors and candidates of all ranks."""
+        assert self.start_vectors is not None
+        vectors = self.start_vectors(batch.rows, batch.texts, like)
+        anchor, positive = vectors[batch.anchor], vectors[batch.positive]
+        hard = vectors[batch.hard].unbind(1)
+        anchors, positives = distributed.gather(anchor), distributed.gather(positive)
+        candidates = torch.cat([positives, *self._hard_candidates(hard, batch)])
+        return anchor, positive, anchors, candidates
+
+    def _guided(self, allowed: Allowed, queries: Tensor, candidates: Tensor, first: int) -> Allowed:
+        """Those allowed that the start encoder finds no more similar than the own positive."""
+
+        def guided(rows: slice) -> Tensor:
+            own = torch.arange(rows.start + first, rows.stop + first, device=queries.device)
+            with torch.autocast(queries.device.type, enabled=False):
+                similarities = queries[rows] @ candidates.T
+            positive = similarities.gather(1, own[:, None])
+            table = allowed(rows) & (similarities <= positive - self.guide_margin)
+            return table.scatter(1, own[:, None], True)
+
+        return guided
+
+    def _divergence(
+        self,
+        anchor: Tensor,
+        positive: Tensor,
+        anchors: Tensor,
+        positives: Tensor,
+        start: tuple[Tensor, Tensor, Tensor, Tensor],
+    ) -> Float[Tensor, ""]:
+        """Mean divergence from the start encoder's similarities, of both directions."""
+        start_anchor, start_positive, start_anchors, start_candidates = start
+        there = row_divergence(
+            anchor,
+            positives,
+            start_anchor,
+            start_candidates[: len(positives)],
+            self.keep_temperature,
+        )
+        back = row_divergence(
+            positive, anchors, start_positive, start_anchors, self.keep_temperature
+        )
+        return (there.mean() + back.mean()) / 2
+
+    def negatives_per_anchor(self, batch: ContrastBatch) -> float:
+        """All positives and hard negatives of the step but its own and those left out by pairs."""
+        pairs = len(batch) * distributed.world_size()
+        return pairs - 1 + len(batch.hard_kept) - len(batch.excluded) / len(batch)
+
+
+def _check_settings(**values: float) -> None:
+    """Raise UserError unless each is above 0."""
+    for name, value in values.items():
+        if not 0 < value < math.inf:
+            raise UserError(f"{name} must be above 0; got {value}.")

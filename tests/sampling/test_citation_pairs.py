@@ -1,0 +1,236 @@
+import pickle
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from sciembed_train.corpus.store.mined_negatives import write_negatives
+from sciembed_train.errors import UserError
+from sciembed_train.sampling.base import TokenizationSpec
+from sciembed_train.sampling.citation_pairs import CitationPairSampling, TwoHop
+from sciembed_train.sampling.citation_texts import TextKind
+from sciembed_train.sampling.pair_sources import SourceWeights
+from sciembed_train.sampling.related_papers import RelatedMask
+from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.tokenizer import TextTokenizer
+from tests.helpers.citation_corpus import write_citation_corpus
+
+
+@pytest.fixture(scope="module")
+def opened(tiny_bert, tmp_path_factory):
+    corpus = write_citation_corpus(tmp_path_factory.mktemp("citations") / "corpus", tiny_bert)
+    tokenizer = TextTokenizer.load(tiny_bert)
+    return SimpleNamespace(
+        corpus=corpus,
+        tokenizer=tokenizer,
+        reading=TokenizationSpec(tokenizer, InputFormat(), 32, seed=3),
+    )
+
+
+def examples(opened, **settings):
+    return CitationPairSampling(**settings).open(opened.corpus, opened.reading, None)
+
+
+def test_each_source_pairs_the_texts_that_it_names(opened):
+    found = examples(opened)
+    assert [source.name for source in found.sources] == [
+        "citations",
+        "cocitations",
+        "title_abstract",
+        "abstract_halves",
+    ]
+    papers, splits = opened.corpus.n_papers, np.asarray(opened.corpus.paper_splits())
+    citations, cocitations, titles, halves = found.sources
+    known = {tuple(pair) for pair in opened.corpus.citations().tolist()}
+    assert {tuple(pair) for pair in citations.train.tolist()} <= known
+    assert (splits[citations.train[:, 0]] == 0).all()
+    assert (splits[citations.held_out[:, 0]] == 1).all()
+    assert len(cocitations.train) == len(opened.corpus.cocitations("train"))
+    rows = list(opened.corpus.papers())
+    whole = [r["paper"] for r in rows if (r["abstract"] or "").strip() and splits[r["paper"]] == 0]
+    assert (titles.train % papers)[:, 0].tolist() == whole
+    assert titles.train[0].tolist() == [papers + whole[0], 2 * papers + whole[0]]
+    assert (halves.train // papers == [TextKind.FIRST_HALF, TextKind.SECOND_HALF]).all()
+    assert 0 < len(halves.train) <= len(titles.train)
+    assert not set(titles.held_out[:, 0]) & set(titles.train[:, 0])
+
+
+def test_titles_abstracts_and_halves_are_read_as_the_encoder_reads_them_alone(opened):
+    found, spec = examples(opened), opened.reading
+    papers = opened.corpus.n_papers
+    rows = list(opened.corpus.papers())
+    texts = found.sources[2].train[:5].reshape(-1)
+    ids, lengths = found.tokens.rows(texts[::-1], 32)
+    parts = np.split(ids, np.cumsum(lengths)[:-1])
+    for text, part in zip(texts[::-1].tolist(), parts, strict=True):
+        kind, paper = divmod(text, papers)
+        row = rows[paper]
+        title, abstract = (row["title"], None) if kind == 1 else (None, row["abstract"])
+        whole = spec.input_format.compose(title, abstract, opened.tokenizer.sep_token)
+        assert part.tolist() == opened.tokenizer.rows([whole], 32)[0]
+    one, two = found.sources[3].train[0]
+    halves = [found.tokens.rows(np.array([text]), 512)[0].tolist() for text in (one, two)]
+    abstract = found.tokens.rows(np.array([one % papers + 2 * papers]), 512)[0].tolist()
+    assert halves[0][:-1] + halves[1][1:] == abstract
+    assert halves[0][0] == halves[1][0] == abstract[0]
+    assert halves[0][-1] == halves[1][-1] == abstract[-1]
+
+
+@pytest.mark.parametrize("kind", ["one", "mixed"])
+def test_a_step_is_the_same_however_many_ranks_share_it(opened, kind):
+    found = examples(opened, sources_per_batch=kind, hard_negatives=2, negatives_from="two_hop")
+    plan = found.plan(12, 3)
+    hard = 0
+    for step in range(6):
+        indices = plan.indices(step)
+        whole = found.batch(indices, 0, step)
+        parts = [found.batch(indices, 0, step, slice(r * 4, r * 4 + 4)) for r in range(3)]
+        hard += len(whole.hard_kept)
+        for name in ("anchor", "positive", "hard"):
+            texts = [part.texts[getattr(part, name)] for part in parts]
+            assert torch.equal(torch.cat(texts), whole.texts[getattr(whole, name)])
+        for name in ("excluded", "excluded_back"):
+            shifted = [
+                getattr(part, name) + torch.tensor([4 * r, 0]) for r, part in enumerate(parts)
+            ]
+            assert torch.equal(torch.cat(shifted), getattr(whole, name))
+        assert all(torch.equal(part.hard_kept, whole.hard_kept) for part in parts)
+    assert hard > 0
+
+
+def test_what_is_excluded_is_related_or_the_same(opened):
+    found = examples(opened, sources_per_batch="mixed")
+    indices = found.plan(24, 3).indices(0)
+    batch = found.batch(indices, 0, 0)
+    papers = found.tokens.n_papers
+    anchors, positives = (batch.texts[rows] % papers for rows in (batch.anchor, batch.positive))
+    edges = {tuple(edge) for edge in opened.corpus.citations().tolist()}
+    excluded = {tuple(pair) for pair in batch.excluded.tolist()}
+    assert not any(i == j for i, j in excluded)
+    for i, one in enumerate(anchors.tolist()):
+        for j, other in enumerate(positives.tolist()):
+            if i != j and ((one, other) in edges or (other, one) in edges or one == other):
+                assert (i, j) in excluded
+    assert len(excluded) < 24 * 24 / 2
+
+
+def test_hard_negatives_are_those_mined_for_the_anchor(opened, tiny_bert, tmp_path):
+    corpus = write_citation_corpus(tmp_path / "corpus", tiny_bert)
+    with pytest.raises(UserError, match="no mined negatives"):
+        CitationPairSampling(hard_negatives=2).open(corpus, opened.reading, None)
+    queries = np.arange(0, 60, 2)
+    negatives = np.stack([(queries + k) % 60 for k in (7, 9, 11)], axis=1)
+    negatives[3, 1:] = -1
+    scores = np.zeros(negatives.shape)
+    write_negatives(corpus, "minilm", queries, negatives, scores, {"encoder": "minilm"})
+    found = CitationPairSampling(
+        weights=SourceWeights(1.0, 0.0, 0.2, 0.0), hard_negatives=2, sources_per_batch="mixed"
+    ).open(corpus, opened.reading, None)
+    plan, drawn = found.plan(24, 0), set()
+    for step in range(12):
+        pairs, hard = found.step_texts(plan.indices(step), plan.epoch(step))
+        for (anchor, _), row in zip(pairs.tolist(), hard.tolist(), strict=True):
+            mined = [n for n in negatives[anchor // 2].tolist() if n >= 0] if anchor < 60 else []
+            expected = min(2, len(mined)) if anchor % 2 == 0 else 0
+            assert len([n for n in row if n >= 0]) == expected
+            assert {n for n in row if n >= 0} <= set(mined)
+            drawn.add((anchor, tuple(row)))
+        batch = found.batch(plan.indices(step), plan.epoch(step), step)
+        assert len(batch.hard_kept) == (hard >= 0).sum()
+        kept = batch.texts[batch.hard.reshape(-1)[batch.hard_kept]]
+        assert kept.tolist() == hard[hard >= 0].tolist()
+    assert len({row for anchor, row in drawn if anchor == 0}) != 1
+    again = CitationPairSampling(hard_negatives=2).open(corpus, opened.reading, None)
+    assert again.fingerprint != found.fingerprint
+
+
+def test_two_hops_go_along_citations_of_training_papers(opened):
+    hops = TwoHop(opened.corpus)
+    splits = np.asarray(opened.corpus.paper_splits())
+    edges = {tuple(edge) for edge in opened.corpus.citations().tolist()}
+    papers, draws = np.arange(60), np.random.default_rng(0).random(60)
+    cited = hops.step(papers, draws)
+    for paper, other in zip(papers.tolist(), cited.tolist(), strict=True):
+        assert (other == -1) == (splits[paper] > 0 or not any(paper == p for p, _ in edges))
+        assert other == -1 or (paper, other) in edges
+    assert hops.step(np.array([-1]), np.array([0.5])).tolist() == [-1]
+
+
+def test_held_out_pairs_are_of_dev_papers_and_know_what_is_related(opened):
+    found = examples(opened)
+    dev = found.dev
+    assert [source.name for source in dev.sources] == [s.name for s in found.sources]
+    assert sum(source.weight for source in dev.sources) == pytest.approx(1)
+    citations, titles = dev.sources[0], dev.sources[2]
+    anchors = found.dev_texts[citations.anchor.numpy()]
+    assert (np.asarray(opened.corpus.paper_splits())[anchors] == 1).all()
+    same = anchors[:, None] == anchors[None, :]
+    excluded = {tuple(pair) for pair in citations.excluded.tolist()}
+    for i, j in np.argwhere(same).tolist():
+        assert i == j or (i, j) in excluded  # another paper that the same query cites
+    assert (found.dev_texts[titles.pool.numpy()] // 60 == TextKind.ABSTRACT).all()
+    batches = [b for rank in range(2) for b in found.dev_items(rank, 2)]
+    assert sorted(torch.cat([b.slots for b in batches]).tolist()) == list(range(dev.texts))
+
+
+def test_a_source_that_the_corpus_lacks_is_left_out_and_named(opened, tiny_bert, tmp_path):
+    corpus = write_citation_corpus(tmp_path / "corpus", tiny_bert)
+    (corpus.folder / "citations.npy").unlink()
+    found = CitationPairSampling().open(corpus, opened.reading, None)
+    assert found.sources[0].name == "cocitations"
+    assert len(found.notes) == 1
+    assert "citations is left out: the corpus holds no citations" in found.notes[0]
+    rare = CitationPairSampling(cocited=3).open(corpus, opened.reading, None)
+    assert "no two papers are cited together 3 times" in " ".join(rare.notes)
+    with pytest.raises(UserError, match="Nothing to train on"):
+        CitationPairSampling(SourceWeights(1.0, 0.0, 0.0, 0.0)).open(corpus, opened.reading, None)
+
+
+def test_examples_are_described_source_by_source(opened):
+    found = examples(opened, hard_negatives=1, negatives_from="two_hop")
+    described = found.describe(opened.corpus, found.plan(8, 0), 2)
+    titles = [example.title for example in described]
+    for source in found.sources:
+        assert sum(f" of {source.name}" in title for title in titles) == 2
+    halves = next(e for e in described if "abstract_halves" in e.title)
+    assert halves.texts[1].source.startswith("second half of the abstract of p")
+    assert all("negatives of" in example.notes[0] for example in described)
+
+
+def test_opened_pairs_are_sent_without_their_tokens(opened):
+    found = examples(opened)
+    again = pickle.loads(pickle.dumps(found))
+    one, other = (e.batch(np.arange(6), 0, 0) for e in (found, again))
+    assert torch.equal(one.rows.ids, other.rows.ids)
+    assert found.fingerprint == examples(opened).fingerprint
+    assert found.fingerprint != examples(opened, mask=RelatedMask(cites=False)).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"cocited": 0}, "cocited must be 1 or more"),
+        ({"hard_negatives": 9}, "hard_negatives must be 0 to 8"),
+        ({"hard_negatives": -1}, "hard_negatives must be 0 to 8"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        CitationPairSampling(**settings)
+
+
+def test_weights_that_cannot_be_are_refused():
+    with pytest.raises(UserError, match="must be 0 or more"):
+        SourceWeights(citations=-1.0)
+    with pytest.raises(UserError, match="are all 0"):
+        SourceWeights(0.0, 0.0, 0.0, 0.0)
+
+
+def test_a_corpus_without_tokens_of_titles_is_refused_with_advice(opened, tiny_bert, tmp_path):
+    import shutil
+
+    corpus = write_citation_corpus(tmp_path / "corpus", tiny_bert)
+    shutil.rmtree(corpus.folder / "part_tokens")
+    with pytest.raises(UserError, match="--part-tokens"):
+        CitationPairSampling().open(corpus, opened.reading, None)
