@@ -27,15 +27,16 @@ from sciembed_train.corpus.store.mined_negatives import MinedNegatives, read_neg
 from sciembed_train.corpus.store.token_kinds import PART_TOKENS
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import (
+    ExampleDescription,
     Examples,
     Sampling,
+    TextDescription,
     TokenizationSpec,
     fingerprint,
     no_queries,
 )
 from sciembed_train.sampling.citation_texts import CitationTexts, TextKind
 from sciembed_train.sampling.cocitations import SOURCES
-from sciembed_train.sampling.description import ExampleDescription, TextDescription
 from sciembed_train.sampling.held_out_papers import PaperBatches, choose_dev
 from sciembed_train.sampling.mixture_plan import MixturePlan, SourcesPerBatch
 from sciembed_train.sampling.pair_sources import SourceWeights, open_sources
