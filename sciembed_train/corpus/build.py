@@ -168,7 +168,6 @@ def _build_papers(job: BuildJob) -> tuple[dict[str, Any], set[str]]:
             path = job.folder / "papers.parquet"
             papers = write_papers(inputs.papers, path, work, engine, audit, stage)
         job.report["papers"] = audit.as_dict()
-        shares = settings.dev_share, settings.test_share
         if inputs.data is not None:
             check_disjoint(job.lists)
             counts = build_margin_triplets(job, papers, inputs.data)
@@ -178,6 +177,7 @@ def _build_papers(job: BuildJob) -> tuple[dict[str, Any], set[str]]:
             if inputs.fulltexts is None:  # with full texts the ids may be those of documents
                 _check_lists(job, {s for s, i in job.lists.items() if not i.isdisjoint(papers.key)})
             check_disjoint(job.lists)
+            shares = settings.dev_share, settings.test_share
             split = assign_splits(papers.ids, settings.seed, *shares, job.lists)
             save_paper_splits(job.folder, split)
             paper_job = PaperJob(**vars(job), engine=engine, papers=papers, split=split)

@@ -267,15 +267,17 @@ class CitationPairExamples(Examples):
             own = np.arange(len(pairs))
             of_papers = bool((pairs < self.tokens.n_papers).all())
             pool = np.unique(pairs if of_papers else pairs[:, 1])
-            slots = [
+            anchor, positive, ranked = (
                 torch.from_numpy(np.searchsorted(self.dev_texts, part))
                 for part in (pairs[:, 0], pairs[:, 1], pool)
-            ]
-            excluded = [
+            )
+            excluded, back = (
                 torch.from_numpy(self.related.excluded(*sides, own))
                 for sides in ((anchors, positives, positives), (positives, anchors, anchors))
-            ]
-            parts.append(DevPairSource(source.name, weight, *slots[:2], *excluded, slots[2]))
+            )
+            parts.append(
+                DevPairSource(source.name, weight, anchor, positive, excluded, back, ranked)
+            )
         return DevPairs(tuple(parts), len(self.dev_texts))
 
     def dev_items(self, rank: int, world_size: int) -> PaperBatches:
