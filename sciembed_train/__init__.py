@@ -16,11 +16,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sciembed_train.api import embed, evaluate, export_encoder, fit, load_encoder, prepare
+    from sciembed_train.api import (
+        embed,
+        evaluate,
+        export_encoder,
+        fit,
+        load_encoder,
+        merge,
+        prepare,
+    )
     from sciembed_train.corpus.store.corpus_folder import Corpus
     from sciembed_train.errors import UserError
     from sciembed_train.evaluation.scores import Scores
     from sciembed_train.export.export_checkpoint import Export
+    from sciembed_train.export.merge import Merge
     from sciembed_train.inference.embed_file import Embeddings
     from sciembed_train.inference.paper_encoder import PaperEncoder
     from sciembed_train.training.run import Run
@@ -30,13 +39,14 @@ __version__ = "0.1.0"
 # Name -> the module that has it.
 _LAZY = {
     **dict.fromkeys(
-        ("prepare", "fit", "load_encoder", "embed", "evaluate", "export_encoder"), "api"
+        ("prepare", "fit", "load_encoder", "embed", "evaluate", "export_encoder", "merge"), "api"
     ),
     "Corpus": "corpus.store.corpus_folder",
     "Run": "training.run",
     "Scores": "evaluation.scores",
     "Embeddings": "inference.embed_file",
     "Export": "export.export_checkpoint",
+    "Merge": "export.merge",
     "PaperEncoder": "inference.paper_encoder",
     "UserError": "errors",
 }
@@ -45,6 +55,7 @@ __all__ = [
     "Corpus",
     "Embeddings",
     "Export",
+    "Merge",
     "PaperEncoder",
     "Run",
     "Scores",
@@ -55,6 +66,7 @@ __all__ = [
     "export_encoder",
     "fit",
     "load_encoder",
+    "merge",
     "prepare",
 ]
 

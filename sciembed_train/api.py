@@ -10,12 +10,13 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from sciembed_train.corpus.store.corpus_folder import Corpus
     from sciembed_train.evaluation.scores import Scores
     from sciembed_train.export.export_checkpoint import Export, Layout
+    from sciembed_train.export.merge import Merge
     from sciembed_train.inference.embed_file import Embeddings
     from sciembed_train.inference.paper_encoder import PaperEncoder
     from sciembed_train.training.run import Run
@@ -279,3 +280,41 @@ def export_encoder(
         overwrite=overwrite,
     )
     return export_checkpoint(settings)
+
+
+def merge(
+    models: Iterable[Pathlike],
+    to: Pathlike,
+    weights: Iterable[float] | None = None,
+    *,
+    pooling: Literal["cls", "mean"] | None = None,
+    similarity: Literal["euclidean", "cosine"] | None = None,
+    overwrite: bool = False,
+) -> Merge:
+    """Write an encoder whose weights are a weighted mean of those of others.
+
+    Args:
+        models: folders or hub names of two encoders or more of one architecture, runs among them;
+            what is no weight, such as the longest text, is the first one's.
+        to: the folder to write.
+        weights: of each model, from 0 to 1, 1 in all; equal ones by default.
+        pooling: of folders that record none; by default what another of them records.
+        similarity: the same for what vectors are compared by.
+        overwrite: replace an earlier export.
+
+    Returns:
+        The folder, the weights, and how far each library's vectors differ from the encoder's.
+
+    Raises:
+        UserError: the models differ in more than their weights, or the folder may not be replaced.
+
+    Example:
+        >>> st.merge(["my_start", "checkpoints/own_citations"], "merged", [0.3, 0.7]).weights
+        {'my_start': 0.3, 'own_citations': 0.7}
+    """
+    from sciembed_train.export.merge import merge_models
+    from sciembed_train.export.merge_settings import MergeSettings
+
+    shares = None if weights is None else list(weights)
+    names = [str(model) for model in models]
+    return merge_models(MergeSettings(names, to, shares, pooling, similarity, overwrite))

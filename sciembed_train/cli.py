@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "sciembed_train.commands.import_model",
         "a published model as a folder ready to use",
     ),
+    "merge": ("sciembed_train.commands.merge", "the mean of several encoders' weights"),
     "embed": ("sciembed_train.commands.embed", "vectors of a file of papers"),
     "evaluate": ("sciembed_train.commands.evaluate", "scores of a model or a ranking"),
     "compare": (

@@ -12,9 +12,10 @@ import pytest
 
 import sciembed_train as st
 from sciembed_train.export.export_checkpoint import ExportSettings
+from sciembed_train.export.merge_settings import MergeSettings
 from sciembed_train.inference.options import EmbedFileSettings
 
-NAMES = ("prepare", "fit", "load_encoder", "embed", "evaluate", "export_encoder")
+NAMES = ("prepare", "fit", "load_encoder", "embed", "evaluate", "export_encoder", "merge")
 IMPORT_ALL = """
 import importlib, pkgutil, sys
 import sciembed_train as st
@@ -41,7 +42,7 @@ def test_importing_every_module_shadows_no_function():
 
 @pytest.mark.parametrize(
     ("function", "settings"),
-    [("export_encoder", ExportSettings), ("embed", EmbedFileSettings)],
+    [("export_encoder", ExportSettings), ("embed", EmbedFileSettings), ("merge", MergeSettings)],
 )
 def test_a_function_takes_every_setting_that_its_command_has(function, settings):
     parameters = inspect.signature(getattr(st, function)).parameters

@@ -48,13 +48,13 @@ class Option:
     @property
     def choices(self) -> tuple[str, ...]:
         """The values that it takes, where they are few."""
-        literal = (value for part in _parts(self.kind) for value in _literals(part))
+        literal = (value for part in parts(self.kind) for value in _literals(part))
         return ("true", "false") if self.kind is bool else tuple(map(str, literal))
 
     @property
     def value(self) -> str:
         """What stands for its value in the help."""
-        kinds = _parts(self.kind)
+        kinds = parts(self.kind)
         if self.metavar is not None:
             return self.metavar
         if not self.names[0].startswith("-"):  # its name stands for its value
@@ -123,7 +123,7 @@ def as_word(value: Any) -> str:
     return str(value)
 
 
-def _parts(kind: Any) -> tuple[Any, ...]:
+def parts(kind: Any) -> tuple[Any, ...]:
     """The types of a union other than None; a type alone as it is."""
     if get_origin(kind) in (Union, UnionType):
         return tuple(part for part in get_args(kind) if part is not type(None))

@@ -37,13 +37,21 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from textwrap import fill
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader, set_dumper, set_loader
 
 from sciembed_train.config import messages
-from sciembed_train.config.options import COLUMN, WIDTH, Option, as_word, dump_yaml, list_options
+from sciembed_train.config.options import (
+    COLUMN,
+    WIDTH,
+    Option,
+    as_word,
+    dump_yaml,
+    list_options,
+    parts,
+)
 from sciembed_train.config.program import program
 from sciembed_train.errors import UserError
 
@@ -136,28 +144,48 @@ class CommandLine:
         """The program and the command."""
         return f"{program()} {self.command}"
 
-    def add(self, kind: type[Any], key: str = "", positionals: Sequence[str] = ()) -> None:
+    def add(
+        self,
+        kind: type[Any],
+        key: str = "",
+        positionals: Sequence[str] = (),
+        words: Sequence[str] = (),
+    ) -> None:
         """Make an option of each field of a dataclass.
 
         Args:
             kind: the dataclass.
             key: what stands before each name, such as ``data``.
-            positionals: fields that are given by their place, in this order.
+            positionals: fields that are given by their place, in this order; one that is a list
+                takes all words up to the next option.
+            words: fields that are lists and take one word or more, as ``--weights 0.3 0.7``.
         """
         self.added[kind] = key
         title = (kind.__doc__ or "").split("\n")[0].rstrip(".")
-        help_of = {} if not positionals else _argument_docs(kind)
-        hints = get_type_hints(kind) if positionals else {}
+        help_of = _argument_docs(kind) if positionals or words else {}
+        hints = get_type_hints(kind) if positionals or words else {}
         known = {field.name: field for field in fields(kind)}
         for name in positionals:
-            optional = (
+            optional: dict[str, Any] = (
                 {"nargs": "?", "default": known[name].default} if _optional(known[name]) else {}
             )
-            self.parser.add_argument(name, type=hints[name], help=help_of.get(name, ""), **optional)
+            member = _member(hints[name])
+            several: dict[str, Any] = {} if member is None else {"nargs": "+"}
+            self.parser.add_argument(
+                name, type=member or hints[name], help=help_of.get(name, ""), **optional, **several
+            )
         if key:
             self.parser.add_class_arguments(kind, key, help=title)
             return
-        self.parser.add_class_arguments(kind, skip=set(positionals), help=title or None)
+        self.parser.add_class_arguments(kind, skip={*positionals, *words}, help=title or None)
+        for name in words:
+            self.parser.add_argument(
+                f"--{name}",
+                type=_member(hints[name]),
+                nargs="+",
+                default=known[name].default,
+                help=help_of.get(name, ""),
+            )
 
     def read(self, argv: Sequence[str]) -> Settings:
         """The settings that the words after the command give.
@@ -297,6 +325,11 @@ def _optional(field: Any) -> bool:
     from dataclasses import MISSING
 
     return field.default is not MISSING
+
+
+def _member(kind: Any) -> Any:
+    """The type of a list's members, also where the list may be None; None for other types."""
+    return next((get_args(part)[0] for part in parts(kind) if get_origin(part) is list), None)
 
 
 def _argument_docs(kind: type[Any]) -> dict[str, str]:

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from sciembed_train.encoder.io.find_model import find_folder
+from sciembed_train.encoder.io.find_model import find_folder, model_place
 from sciembed_train.encoder.io.model_metadata import ModelMetadata, read_metadata
 from sciembed_train.errors import UserError
-from sciembed_train.inference.embedding import model_place
 from sciembed_train.inference.options import (
     SIMILARITIES,
     EmbedSettings,

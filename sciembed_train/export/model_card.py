@@ -80,6 +80,7 @@ def card_values(encoder: Encoder, record: Mapping[str, Any], name: str) -> dict[
         "texts": record.get("texts") or "papers",
         "method": record.get("method"),
         "imported_from": record.get("imported_from"),
+        "merged": merged_models(record.get("merged") or {}),
         "trained_on_tasks": encoder.format_reader.reads_formats
         or record.get("method") == "multitask",
         "separator_token": separator if input_format.separator == "sep" else None,
@@ -93,6 +94,11 @@ def card_values(encoder: Encoder, record: Mapping[str, Any], name: str) -> dict[
         ],
         "training_rows": list(training_rows(record)),
     }
+
+
+def merged_models(merged: Mapping[str, Any]) -> str:
+    """The models that a merged encoder was made of, with their weights, for a sentence."""
+    return " and ".join(f"`{name}` ({model['weight']:g})" for name, model in merged.items())
 
 
 def text_expression(input_format: InputFormat) -> str:

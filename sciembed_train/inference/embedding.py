@@ -27,18 +27,6 @@ Text = tuple[str | None, str | Sequence[str] | None]  # title, abstract
 Item = TypeVar("Item")
 
 
-def model_place(folder: str | Path) -> str | Path:
-    """The folder itself or a hub name; of a run's folder its ``export``."""
-    export = Path(folder) / "export"
-    # An encoder that mixes layers has no config.json at its top.
-    names = ("config.json", "sciembed.json")
-    if not any((Path(folder) / name).is_file() for name in names) and any(
-        (export / name).is_file() for name in names
-    ):
-        return export
-    return folder
-
-
 def open_encoder(folder: str | Path, settings: EmbedSettings, by_format: bool = False) -> Encoder:
     """The encoder of a model folder, of a run folder's ``export``, or of a hub name.
 
@@ -48,6 +36,7 @@ def open_encoder(folder: str | Path, settings: EmbedSettings, by_format: bool = 
         UserError: no such model, or no such device.
     """
     from sciembed_train.encoder.encoder import Encoder
+    from sciembed_train.encoder.io.find_model import model_place
 
     encoder = Encoder.load(
         model_place(folder), pooling=settings.pooling, max_length=settings.max_length

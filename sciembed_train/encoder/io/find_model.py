@@ -53,3 +53,15 @@ def find_folder(name_or_folder: str | Path, pickled: str = "*pytorch_model*.bin"
             "allow the network once, or give the folder of a downloaded model."
         ) from error
     return Path(path)
+
+
+def model_place(folder: str | Path) -> str | Path:
+    """The folder itself or a hub name; of a run's folder its ``export``."""
+    export = Path(folder) / "export"
+    # An encoder that mixes layers has no config.json at its top.
+    names = ("config.json", "sciembed.json")
+    if not any((Path(folder) / name).is_file() for name in names) and any(
+        (export / name).is_file() for name in names
+    ):
+        return export
+    return folder

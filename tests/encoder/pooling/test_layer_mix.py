@@ -14,9 +14,9 @@ from torch import nn
 from sciembed_train.batch import TokenRows
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.io.encoder_checkpoint import describe, encoder_from_checkpoint
+from sciembed_train.encoder.io.find_model import model_place
 from sciembed_train.encoder.pooling.layer_mix import mix_layers
 from sciembed_train.errors import UserError
-from sciembed_train.inference.embedding import model_place
 from tests.helpers.masked_models import TYPES, write_masked_lm
 from tests.helpers.unpadded_rows import assert_same, multiplied, ragged, run
 

@@ -1,0 +1,194 @@
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import sciembed_train as st
+from sciembed_train import cli
+from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.export.export_folder import export_encoder
+from sciembed_train.export.merge import merge_encoders, weighted_mean
+from tests.helpers.exports import CARD, encoder_of
+from tests.helpers.masked_models import write_masked_lm
+from tests.helpers.tiny_models import write_tiny_bert, write_tiny_roberta
+
+TEXTS = ["word1 word2 word3", "word9 a b c", "word7"]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """A start with mean pooling and cosine, and what fine-tuning made of it."""
+    above = tmp_path_factory.mktemp("two")
+    folders = above / "start", above / "tuned"
+    for seed, folder in enumerate(folders):
+        backbone = write_tiny_bert(above / f"bert{seed}", seed)
+        encoder = encoder_of(backbone, pooling="mean", max_length=256)
+        export_encoder(encoder, folder, {**CARD, "similarity": "cosine", "seed": seed})
+    return folders
+
+
+def weights_of(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def bits(tensor):
+    return tensor.view(torch.int32)
+
+
+def refused(capsys, *words):
+    assert cli.main(["merge", *map(str, words)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("./train merge: ")
+    return error
+
+
+def test_merged_weights_are_the_weighted_mean(two, tmp_path, capsys):
+    target = tmp_path / "merged"
+    assert cli.main(["merge", *map(str, two), "--weights", "0.3", "0.7", "--to", str(target)]) == 0
+    shown = capsys.readouterr().out
+    assert f"0.3 x start + 0.7 x tuned -> {target}" in shown
+    assert "AutoModel differs by" in shown
+    first, second, merged = map(weights_of, (*two, target))
+    assert merged.keys() == first.keys()
+    for key, value in merged.items():
+        expected = 0.3 * first[key].double() + 0.7 * second[key].double()
+        torch.testing.assert_close(value.double(), expected, atol=1e-7, rtol=1e-7)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_alpha_0_and_1_give_one_model_bit_by_bit(alpha, two, tmp_path):
+    merged = st.merge(two, tmp_path / "m", [1 - alpha, alpha])
+    for key, value in weights_of(two[int(alpha)]).items():
+        assert torch.equal(bits(weights_of(merged.folder)[key]), bits(value)), key
+    expected = Encoder.load(two[int(alpha)]).encode_texts(TEXTS)
+    assert torch.equal(Encoder.load(merged.folder).encode_texts(TEXTS), expected)
+
+
+def test_a_negative_zero_survives_a_weight_of_1():
+    state = {"x": torch.tensor([-0.0, 1.0])}
+    for states, weights in (([state, {"x": torch.ones(2)}], [1, 0]), ([state, state], [0, 1])):
+        assert torch.equal(bits(weighted_mean(states, weights)["x"]), bits(state["x"]))
+
+
+def test_equal_weights_are_the_default_and_equal_models_stay_what_they_are(two, tmp_path):
+    soup = st.merge([two[1], two[1], two[1], two[1]], tmp_path / "soup")
+    assert soup.weights == dict.fromkeys(["tuned", "tuned (2)", "tuned (3)", "tuned (4)"], 0.25)
+    for key, value in weights_of(two[1]).items():
+        torch.testing.assert_close(weights_of(soup.folder)[key], value, atol=1e-7, rtol=1e-7)
+
+
+def test_the_card_states_what_was_merged(two, tmp_path):
+    merged = st.merge(two, tmp_path / "merged", [0.5, 0.5])
+    card = (merged.folder / "README.md").read_text()
+    assert "Its weights are a weighted mean of those of `start` (0.5) and `tuned` (0.5)." in card
+    record = json.loads((merged.folder / "sciembed.json").read_text())
+    assert record["merged"]["tuned"] == {
+        "weight": 0.5,
+        **{key: CARD[key] for key in ("method", "recipe", "base_model")},
+        "seed": 1,
+    }
+    assert (record["similarity"], record["pooling"]) == ("cosine", "mean")
+    assert "method" not in record
+    assert merged.as_dict()["weights"] == {"start": 0.5, "tuned": 0.5}
+
+
+def test_sentence_transformers_folders_of_others_merge_with_exports(two, tmp_path):
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    other = shutil.copytree(two[0], tmp_path / "of_others")
+    (other / "sciembed.json").unlink()
+    merged = st.merge([other, two[1]], tmp_path / "m", [0.5, 0.5])
+    ours = Encoder.load(merged.folder)
+    assert ours.settings.pooling == "mean"
+    model = sentence_transformers.SentenceTransformer(str(merged.folder), device="cpu")
+    assert model.similarity_fn_name == "cosine"
+    vectors = torch.from_numpy(model.encode(TEXTS))
+    torch.testing.assert_close(vectors, ours.encode_texts(TEXTS), atol=1e-5, rtol=0)
+
+
+def test_a_plain_folder_takes_the_pooling_of_the_other(two, tmp_path, tiny_bert):
+    merged = st.merge([tiny_bert, two[1]], tmp_path / "m")
+    assert Encoder.load(merged.folder).settings.pooling == "mean"
+    assert any("longest text is 512 tokens" in note for note in merged.notes)
+
+
+def test_plain_folders_alone_need_a_pooling(tiny_bert, tmp_path, capsys):
+    words = (tiny_bert, tiny_bert, "--to", tmp_path / "m")
+    assert "Give --pooling cls or mean and --similarity" in refused(capsys, *words)
+    assert cli.main(["merge", *map(str, words), "--pooling", "cls", "--similarity", "cosine"]) == 0
+
+
+def test_a_head_and_a_pooler_that_one_lacks_are_left_out(tmp_path):
+    heads = [write_masked_lm(tmp_path / name, "bert") for name in "ab"]
+    settings = {"pooling": "mean"}
+    with_head = [Encoder.load(h, **settings, masked_lm="auto") for h in heads]
+    assert merge_encoders(with_head, [0.5, 0.5]) == []
+    assert with_head[0].head is not None
+    with_head[1].head = None
+    assert "masked-language-modelling head is left out" in merge_encoders(with_head, [0.5, 0.5])[0]
+    assert with_head[0].head is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_hidden_layers": 1}, "num_hidden_layers is 2 and 1"),
+        ({"layer_norm_eps": 1e-5}, "layer_norm_eps is 1e-12 and 1e-05"),
+    ],
+)
+def test_another_architecture_is_refused_by_its_first_difference(
+    change, message, two, tmp_path, capsys
+):
+    other = shutil.copytree(two[1], tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, **change}))
+    error = refused(capsys, two[0], other, "--to", tmp_path / "m")
+    assert f"cannot be merged: {message}." in error
+    assert not (tmp_path / "m").exists()
+
+
+def test_another_family_pooling_tokenizer_or_form_is_refused(two, tmp_path, capsys):
+    roberta = write_tiny_roberta(tmp_path / "roberta")
+    to = ("--to", tmp_path / "m")
+    error = refused(capsys, two[0], roberta, *to)
+    assert "model_type is bert and roberta" in error
+
+    other = shutil.copytree(two[1], tmp_path / "other")
+    record = json.loads((other / "sciembed.json").read_text())
+
+    def rewrite(**values):
+        (other / "sciembed.json").write_text(json.dumps({**record, **values}))
+
+    rewrite(pooling="cls")
+    assert "pooling is mean and cls" in refused(capsys, two[0], other, *to)
+    rewrite(input_format={**record["input_format"], "separator": "space"})
+    assert "input_format.separator is sep and space" in refused(capsys, two[0], other, *to)
+    rewrite()
+    tokenizer = json.loads((other / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["word0"], vocabulary["word1"] = vocabulary["word1"], vocabulary["word0"]
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+    error = refused(capsys, two[0], other, *to)
+    assert "the tokenizer's token 5 is word0 and word1" in error
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (["0.3"], "--weights 0.3: 1 for 2 models"),
+        (["0.3", "0.3"], "add up to 0.6, not to 1; give 0.5 0.5"),
+        (["1.5", "-0.5"], "expected numbers from 0 to 1"),
+        (["0", "0"], "add up to 0, not to 1; give one above 0"),
+        (["half", "half"], "Expected a float. Got value: half"),
+    ],
+)
+def test_wrong_weights_are_refused(weights, message, two, tmp_path, capsys):
+    assert message in refused(capsys, *two, "--weights", *weights, "--to", tmp_path / "m")
+
+
+def test_one_model_no_model_and_a_full_folder_are_refused(two, tmp_path, capsys):
+    assert "two models or more" in refused(capsys, two[0], "--to", tmp_path / "m")
+    assert "no such folder" in refused(capsys, two[0], tmp_path / "absent", "--to", tmp_path / "m")
+    assert "--overwrite" in refused(capsys, *two, "--to", two[0])
