@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import sqrt
 from typing import Any
 
@@ -11,13 +11,17 @@ from torch.optim import AdamW, Optimizer
 
 from sciembed_train.optim_settings import OptimSettings
 
+# A part of the backbone: its name, what multiplies the learning rate there, and its parameters.
+Layer = tuple[str, float, Sequence[nn.Parameter]]
+
 
 def parameter_groups(
     parameters: Iterable[nn.Parameter],
     weight_decay: float,
     factors: Mapping[nn.Parameter, float] | None = None,
+    layers: Sequence[Layer] = (),
 ) -> list[dict[str, Any]]:
-    """Trained parameters, matrices with weight decay and vectors without.
+    """Trained parameters, matrices with weight decay and vectors without; each group has a name.
 
     In a Transformer the parameters of fewer than two axes are exactly the biases and the
     norms' gains; the usual list of names misses those of an unusual backbone.
@@ -27,18 +31,34 @@ def parameter_groups(
         weight_decay: of the matrices.
         factors: of the learning rate, for parameters that have one of their own; they are
             scalars of a kind, such as the weights of a mix, and never decayed.
+        layers: parts of the backbone with learning rates of their own; the parameters of none of
+            them have the whole rate.
     """
     factors = factors or {}
     trained = [p for p in parameters if p.requires_grad]
     common = [p for p in trained if p not in factors]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in common if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in common if p.ndim < 2], "weight_decay": 0.0},
-    ]
+    groups: list[dict[str, Any]] = []
+    for name, factor, members in _in_layers(common, layers):
+        own = {} if factor == 1 else {"layer_factor": factor}
+        matrices = [p for p in members if p.ndim >= 2]
+        vectors = [p for p in members if p.ndim < 2]
+        groups += [
+            {"params": matrices, "weight_decay": weight_decay, "name": f"{name}matrices", **own},
+            {"params": vectors, "weight_decay": 0.0, "name": f"{name}vectors", **own},
+        ]
     for factor in sorted(set(factors.values())):
-        own = [p for p in trained if factors.get(p) == factor]
-        groups.append({"params": own, "weight_decay": 0.0, "factor": factor})
+        members = [p for p in trained if factors.get(p) == factor]
+        name = f"scalars at {factor:g} times the rate"
+        groups.append({"params": members, "weight_decay": 0.0, "factor": factor, "name": name})
     return [group for group in groups if group["params"]]
+
+
+def _in_layers(parameters: Sequence[nn.Parameter], layers: Sequence[Layer]) -> Iterator[Layer]:
+    """The parameters by layer, those of no layer first."""
+    place = {p: i for i, (_, _, members) in enumerate(layers) for p in members}
+    yield "", 1.0, [p for p in parameters if p not in place]
+    for i, (name, factor, _) in enumerate(layers):
+        yield f"{name} ", factor, [p for p in parameters if place.get(p) == i]
 
 
 def build(
@@ -46,6 +66,7 @@ def build(
     settings: OptimSettings,
     fused: bool = True,
     factors: Mapping[nn.Parameter, float] | None = None,
+    layers: Sequence[Layer] = (),
 ) -> AdamW:
     """AdamW over the trained parameters; the learning rate of step 0 is not yet set.
 
@@ -55,11 +76,12 @@ def build(
         fused: one kernel for all parameters. Must be off with an fp16 gradient scaler: the
             fused kernel unscales inside itself, after the gradient has been clipped.
         factors: as for `parameter_groups`.
+        layers: as for `parameter_groups`.
 
     Raises:
         ValueError: there is nothing to train.
     """
-    groups = parameter_groups(parameters, settings.weight_decay, factors)
+    groups = parameter_groups(parameters, settings.weight_decay, factors, layers)
     if not groups:
         raise ValueError("no parameter of the model is trained")
     return AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=fused)
@@ -88,7 +110,7 @@ def set_rate(optimizer: Optimizer, settings: OptimSettings, rate: float, made: i
     eps = settings.eps if settings.bias_correction else settings.eps / sqrt(c2)
     for group in optimizer.param_groups:
         decay = _weight_decay(group, settings)
-        factor = group.get("factor", 1.0)
+        factor = group.get("factor", 1.0) * group.get("layer_factor", 1.0)
         group.update(lr=rate * scale * factor, eps=eps, weight_decay=decay / scale)
 
 

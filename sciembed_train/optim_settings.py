@@ -28,6 +28,13 @@ class OptimSettings:
         warmup_share: the same as a share of the run's steps; only one of the two.
         cut_frac: share of the steps in which ``slanted_triangular`` rises.
         ratio: highest over lowest learning rate of ``slanted_triangular``.
+        layer_decay: each layer of the backbone learns at this times the rate of the layer above
+            it, the embeddings slowest (Howard and Ruder 2018, section 3.2; 0.9 forgets less); 1
+            gives all the same rate. The pooling and other heads have the whole rate.
+        freeze_embeddings: do not train the embeddings of words; those of positions are.
+        ema: keep an exponential moving average of the weights with this decay, such as 0.999, and
+            validate, choose and export that; null for the weights themselves. Checkpoints grow
+            by a third.
 
     Raises:
         ValueError: a value is out of its range.
@@ -44,6 +51,9 @@ class OptimSettings:
     warmup_share: float = 0.0
     cut_frac: float = 0.1
     ratio: float = 32.0
+    layer_decay: float = 1.0
+    freeze_embeddings: bool = False
+    ema: float | None = None
 
     def __post_init__(self) -> None:
         def need(holds: bool, key: str, rule: str) -> None:
@@ -58,6 +68,8 @@ class OptimSettings:
         need(self.warmup_steps >= 0, "warmup_steps", "0 or more")
         need(0 <= self.warmup_share < 1, "warmup_share", "from 0 to below 1")
         need(0 < self.cut_frac < 1, "cut_frac", "between 0 and 1")
+        need(0 < self.layer_decay <= 1, "layer_decay", "above 0 and at most 1")
+        need(self.ema is None or 0 < self.ema < 1, "ema", "between 0 and 1, or null")
         need(self.ratio >= 1, "ratio", "1 or more")
         if self.warmup_steps and self.warmup_share:
             raise ValueError(

@@ -154,3 +154,30 @@ def test_a_parameter_may_have_a_rate_of_its_own():
         assert (decays[mix], decays[model.bias], decays[model.weight]) == (0, 0, 0.5)
         set_again(optimizer, settings)
         assert optimizer.param_groups[-1]["weight_decay"] == 0
+
+
+def test_layers_have_groups_and_rates_of_their_own():
+    model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 4), nn.Linear(4, 2))
+    embedding, middle, head = model
+    layers = [
+        ("embeddings", 0.25, list(embedding.parameters())),
+        ("layer 0", 0.5, list(middle.parameters())),
+    ]
+    settings = OptimSettings(lr=0.1, layer_decay=0.5)
+    optimizer = build(model.parameters(), settings, layers=layers)
+    set_rate(optimizer, settings, 0.1, 0)
+    rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
+    assert rates == {
+        "matrices": 0.1,
+        "vectors": 0.1,
+        "embeddings matrices": 0.025,
+        "layer 0 matrices": 0.05,
+        "layer 0 vectors": 0.05,
+    }
+    set_again(optimizer, settings)
+    decays = {group["name"]: group["weight_decay"] for group in optimizer.param_groups}
+    assert decays["layer 0 matrices"] == decays["matrices"] == 0.01
+    assert decays["layer 0 vectors"] == decays["vectors"] == 0.0
+    members = [p for group in optimizer.param_groups for p in group["params"]]
+    assert len(members) == len({id(p) for p in members}) == len(list(model.parameters()))
+    assert members[0] is head.weight

@@ -23,6 +23,7 @@ from torch.optim import AdamW
 
 from sciembed_train import optim as optimiser
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
+from sciembed_train.encoder.layers import layers_by_depth
 from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
 from sciembed_train.errors import UserError
 from sciembed_train.methods.engine import sharding
@@ -102,6 +103,8 @@ class Method(LightningModule):
         self.automatic_optimization = False
         self.encoder = Encoder(encoder, masked_lm=masked_lm)
         self.encoder.format_reader.check_trained()
+        if optim.freeze_embeddings:
+            self._freeze_embeddings()
         self.optim, self.max_tokens_per_backward = optim, max_tokens_per_backward
         # The limit in effect; a run's callback replaces ``auto`` by what fits.
         self.micro_batch_tokens = (
@@ -133,6 +136,23 @@ class Method(LightningModule):
     def lr_factors(self) -> Mapping[nn.Parameter, float]:
         """Parameters that are never decayed, and what multiplies the schedule's rate for each."""
         return dict.fromkeys(self.encoder.pooling.parameters(), 1.0)
+
+    @property
+    def layers(self) -> list[optimiser.Layer]:
+        """The parts of the backbone that learn more slowly than the rest, if any are to."""
+        decay = self.optim.layer_decay
+        if decay == 1:
+            return []
+        parts = layers_by_depth(self.encoder.backbone)
+        return [(part.name, decay**part.depth, part.parameters) for part in parts if part.depth]
+
+    def _freeze_embeddings(self) -> None:
+        if self.encoder.settings.control_codes:
+            raise UserError(
+                "optim.freeze_embeddings would keep the new vectors of the control codes random: "
+                "set it, or encoder.control_codes, to false."
+            )
+        self.encoder.backbone.get_input_embeddings().requires_grad_(False)
 
     def prepare(self, dev: Any) -> None:
         """Make what depends on the examples, such as a layer for each task; mostly nothing.
@@ -186,7 +206,9 @@ class Method(LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW; its learning rate is set before each step."""
         scaled = str(self.trainer.precision) == "16-mixed"
-        return optimiser.build(self.parameters(), self.optim, not scaled, self.lr_factors)
+        return optimiser.build(
+            self.parameters(), self.optim, not scaled, self.lr_factors, self.layers
+        )
 
     def on_fit_start(self) -> None:
         """Make backward passes through Lightning, which scales and exchanges gradients."""

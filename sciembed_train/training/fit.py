@@ -13,6 +13,7 @@ from pytorch_lightning import Trainer
 from sciembed_train import distributed
 from sciembed_train.config.recipe_options import Recipe
 from sciembed_train.encoder.unpadded import compiled_layer
+from sciembed_train.errors import UserError
 from sciembed_train.methods.base import Method
 from sciembed_train.methods.engine import sharding
 from sciembed_train.training.callbacks.signals import Interrupted
@@ -23,6 +24,11 @@ from sciembed_train.training.resume import check_fits
 def check_sharding(run: RunConfiguration, method: Method) -> None:
     """See that the weights can be shared out, where the strategy is to do so."""
     if run.shards_weights:
+        if method.optim.ema is not None:
+            raise UserError(
+                "trainer.strategy fsdp shares out the weights, and optim.ema keeps their averages "
+                "whole. Use --trainer.strategy ddp, or set optim.ema to null."
+            )
         sharding.check(method.encoder, (p for p in method.parameters() if p.requires_grad))
 
 

@@ -10,6 +10,7 @@ import torch
 
 from sciembed_train.errors import UserError
 from sciembed_train.methods.base import Method
+from sciembed_train.optim_settings import OptimSettings
 from sciembed_train.sampling.data_module import TrainingData
 
 
@@ -33,7 +34,9 @@ def check_fits(path: Path, method: Method, data: TrainingData, resuming: bool) -
         )
     if resuming:
         data.load_state_dict(content.get(type(data).__qualname__, {}))
-        same_loss(method.settings(), content.get("hyper_parameters", {}))
+        then = content.get("hyper_parameters", {})
+        same_loss(method.settings(), then)
+        same_groups(method.optim, then.get("optim", {}))
     return content
 
 
@@ -70,6 +73,18 @@ def same_loss(now: Mapping[str, Any], then: Mapping[str, Any]) -> None:
                 f"This checkpoint was trained with model.init_args.{key}={then[key]}; now it is "
                 f"{value}. A continued run keeps its loss: set it back, or start anew with another "
                 "--run (--model.encoder.backbone RUN/export goes on from its weights)."
+            )
+
+
+def same_groups(now: OptimSettings, then: Mapping[str, Any]) -> None:
+    """Raise UserError where AdamW's state is of other groups of parameters than those of now."""
+    for key in ("layer_decay", "freeze_embeddings"):
+        value, before = getattr(now, key), then.get(key, getattr(OptimSettings(), key))
+        if value != before:
+            raise UserError(
+                f"This checkpoint was trained with optim.{key}={before}; now it is {value}. A "
+                "continued run keeps its groups of parameters: set it back, or start anew with "
+                "another --run (--model.encoder.backbone RUN/export goes on from its weights)."
             )
 
 

@@ -19,6 +19,7 @@ from sciembed_train.training.callbacks.signals import Signals
 from sciembed_train.training.callbacks.step_metrics import StepMetrics
 from sciembed_train.training.callbacks.throughput import Throughput
 from sciembed_train.training.callbacks.validation import HeldOutScores
+from sciembed_train.training.callbacks.weight_averaging import WeightAveraging
 from sciembed_train.training.report import Report
 
 
@@ -41,7 +42,10 @@ def run_callbacks(
     """
     signals, throughput = Signals(), Throughput(data)
     metrics = StepMetrics(log_every, throughput, signals)
-    callbacks = [signals, throughput, metrics, HeldOutScores(data.examples.dev), *own]
+    callbacks = [
+        *(signals, throughput, metrics, WeightAveraging()),
+        *(HeldOutScores(data.examples.dev), *own),
+    ]
     if (stopping := run.early_stopping) is not None:
         callbacks.append(
             EarlyStopping(
