@@ -29,7 +29,7 @@ def command_line() -> CommandLine:
     line = CommandLine(
         "evaluate",
         "Score a model, a baseline or somebody's ranking on a benchmark.",
-        details=("benchmarks:", *(f"  {name:<11} {b.summary}" for name, b in BENCHMARKS.items())),
+        details=("benchmarks:", *(f"  {name:<15} {b.summary}" for name, b in BENCHMARKS.items())),
         examples=(
             "--model checkpoints/specter --benchmark citations --data corpus --to results.json",
             "--model bm25 --benchmark csfcube --data CSFCube",

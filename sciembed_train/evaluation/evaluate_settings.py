@@ -19,15 +19,18 @@ class BenchmarkSettings:
 
     Args:
         benchmark: the name of the benchmark.
-        data: the folder of the benchmark.
+        data: the folder of the benchmark, or a file of papers where that is all it needs.
         model: a model folder, a run folder or a hub name; or the baselines ``bm25`` and ``random``.
         ranking: ranked pools as JSON, a file or a folder, in place of a model (csfcube).
         papers: the file of papers, where it is not in the benchmark's folder.
         facet: one facet only; the facet of a ranking whose file name does not have it (csfcube).
-        split: the split whose papers are the queries (citations).
+        split: the split of a corpus whose papers are the queries (citations, title_abstract,
+            abstract_halves).
         tasks: names or types of tasks, such as ``classification`` or ``[MeSH Descriptors, SciDocs
             MAG]``; all of them where it is empty (scirepeval).
-        seed: of the baseline ``random``.
+        sample: most papers, drawn by ``seed``, those of the split first; 0 for all
+            (title_abstract, abstract_halves).
+        seed: of the baseline ``random``, and of ``sample``.
 
     Raises:
         UserError: there is no such benchmark, or an option belongs to another one.
@@ -41,6 +44,7 @@ class BenchmarkSettings:
     facet: str | None = None
     split: Literal["test", "dev"] = "test"
     tasks: list[str] | str = ""
+    sample: int = 5000
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -56,6 +60,7 @@ class BenchmarkSettings:
             "ranking": self.ranking is not None,
             "facet": self.facet is not None,
             "split": self.split != "test",
+            "sample": self.sample != 5000,
         }
         for option, is_set in set_options.items():
             if is_set and option not in BENCHMARKS[self.benchmark].options:
@@ -64,6 +69,8 @@ class BenchmarkSettings:
                     f"--{option} goes with --benchmark {' or '.join(names)}, not "
                     f"{self.benchmark}; leave it out."
                 )
+        if self.sample < 0:
+            raise UserError(f"--sample is {self.sample}; expected 0 or more papers.")
 
     @property
     def task_names(self) -> list[str]:

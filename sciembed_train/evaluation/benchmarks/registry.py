@@ -35,6 +35,8 @@ _HERE = "sciembed_train.evaluation.benchmarks"
 _JUDGED = Benchmark(
     f"{_HERE}.judged", "query by example over judged pools; the folder as Aspire released it"
 )
+_SAME_PAPER = f"{_HERE}.same_paper"
+_OF_PAPERS = frozenset({"split", "sample"})
 BENCHMARKS: dict[str, Benchmark] = {
     "csfcube": Benchmark(
         f"{_HERE}.csfcube",
@@ -54,6 +56,12 @@ BENCHMARKS: dict[str, Benchmark] = {
         f"{_HERE}.citations",
         "held-out query papers against all papers; a corpus folder",
         frozenset({"split"}),
+    ),
+    "title_abstract": Benchmark(
+        _SAME_PAPER, "the abstract of a title; a corpus folder or a file of papers", _OF_PAPERS
+    ),
+    "abstract_halves": Benchmark(
+        _SAME_PAPER, "the other half of an abstract; a corpus or a file of papers", _OF_PAPERS
     ),
     "scirepeval": Benchmark(
         f"{_HERE}.scirepeval.scirepeval",
