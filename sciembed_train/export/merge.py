@@ -208,6 +208,7 @@ def _differences_kept(
 ) -> list[str]:
     """Notes on what differs between models and is the first one's in the merged one."""
     facts = {
+        "scaling to unit length": ["on" if e.settings.normalize else "off" for e in encoders],
         "longest text": [f"{encoder.settings.max_length} tokens" for encoder in encoders],
         "similarity": [str(one.similarity) for one in known],
     }

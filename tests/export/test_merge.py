@@ -108,6 +108,17 @@ def test_sentence_transformers_folders_of_others_merge_with_exports(two, tmp_pat
     torch.testing.assert_close(vectors, ours.encode_texts(TEXTS), atol=1e-5, rtol=0)
 
 
+def test_scaling_to_unit_length_is_that_of_the_first(two, tmp_path):
+    scaled = shutil.copytree(two[0], tmp_path / "scaled")
+    record = json.loads((scaled / "sciembed.json").read_text())
+    (scaled / "sciembed.json").write_text(json.dumps({**record, "normalize": True}))
+    merged = st.merge([scaled, two[1]], tmp_path / "m")
+    assert Encoder.load(merged.folder).settings.normalize
+    note = "The scaling to unit length is on as of scaled; that of tuned is off."
+    assert merged.notes == [note]
+    assert note in str(merged)
+
+
 def test_a_plain_folder_takes_the_pooling_of_the_other(two, tmp_path, tiny_bert):
     merged = st.merge([tiny_bert, two[1]], tmp_path / "m")
     assert Encoder.load(merged.folder).settings.pooling == "mean"
