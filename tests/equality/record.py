@@ -225,6 +225,7 @@ MAIN = ("map_grade1", "map_grade2", "ndcg_log2", "recall10_grade1", "f1_macro", 
 VERSIONS = ("versions", "transformers_version", "__version__", "torch_version")
 # Of a corpus folder, and of an export: what tells of itself, and what is checked as text.
 CORPUS_INFO, CORPUS_REPORT, ALIGNMENTS = "corpus.json", "report.json", "alignments"
+NEWER = ("paper_splits.npy",)  # files of a corpus that came after the recording
 METRICS, LAST, BEST, EXPORT = "metrics.csv", "last.ckpt", "best.ckpt", "export"
 STATE, OPTIMIZERS = "state_dict", "optimizer_states"
 
@@ -377,6 +378,8 @@ def corpus_of(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         parts = list(path.relative_to(folder).parts)
+        if parts[0] in NEWER:
+            continue
         if parts[0] == ALIGNMENTS:
             parts[1] = "NAME"
         name = "/".join(parts)
