@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciembed_train.errors import UserError
-from sciembed_train.sampling.plan import uneven_batch
+from sciembed_train.sampling.plan import check_batch
 
 SOURCE_STREAM, ORDER_STREAM = 7, 8  # of the draws, beside the other streams
 
@@ -58,16 +58,7 @@ class MixturePlan:
     )
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise UserError(f"data.batch_size must be 1 or more; got {self.batch_size}.")
-        if self.batch_size % self.world_size:
-            raise uneven_batch(self.batch_size, self.world_size)
-        if self.examples < self.batch_size:
-            raise UserError(
-                f"The corpus has {self.examples:,} training pairs, fewer than one batch of "
-                f"data.batch_size={self.batch_size}. Choose a smaller batch_size, or prepare a "
-                "corpus with more of them (its report.json says what was dropped and why)."
-            )
+        check_batch(self.examples, self.batch_size, self.world_size, "pairs")
         if self.sources_per_batch == "one":
             for name, size in zip(self.names, self.sizes, strict=True):
                 if size < self.batch_size:

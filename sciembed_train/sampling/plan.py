@@ -58,6 +58,20 @@ def first_indices(plan: StepPlan, count: int) -> np.ndarray:
     return np.concatenate([none, *(plan.indices(step) for step in range(steps))])[:count]
 
 
+def check_batch(examples: int, batch_size: int, world_size: int, what: str = "examples") -> None:
+    """Raise UserError unless ranks can share a batch evenly, and there is at least one."""
+    if batch_size < 1:
+        raise UserError(f"data.batch_size must be 1 or more; got {batch_size}.")
+    if batch_size % world_size:
+        raise uneven_batch(batch_size, world_size)
+    if examples < batch_size:
+        raise UserError(
+            f"The corpus has {examples:,} training {what}, fewer than one batch of "
+            f"data.batch_size={batch_size}. Choose a smaller batch_size, or prepare a "
+            "corpus with more of them (its report.json says what was dropped and why)."
+        )
+
+
 @dataclass(frozen=True)
 class Plan:
     """How ``examples`` fill the optimiser steps of a run.
@@ -85,16 +99,7 @@ class Plan:
     )
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise UserError(f"data.batch_size must be 1 or more; got {self.batch_size}.")
-        if self.batch_size % self.world_size:
-            raise uneven_batch(self.batch_size, self.world_size)
-        if self.examples < self.batch_size:
-            raise UserError(
-                f"The corpus has {self.examples:,} training examples, fewer than one batch of "
-                f"data.batch_size={self.batch_size}. Choose a smaller batch_size, or prepare a "
-                "corpus with more of them (its report.json says what was dropped and why)."
-            )
+        check_batch(self.examples, self.batch_size, self.world_size)
 
     @property
     def steps_per_epoch(self) -> int:
