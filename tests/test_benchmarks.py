@@ -20,6 +20,7 @@ from sciembed_train.sampling.token_masking import Masking
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.mark.slow
 def test_the_gpu_script_runs_small_without_a_gpu():
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.speed.gpu_declutr", "--tiny"],

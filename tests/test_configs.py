@@ -18,6 +18,14 @@ from tests.helpers.small_corpus import write_small_corpus
 from tests.helpers.task_files import write_tasks
 
 RECIPES = sorted(CONFIGS.glob("*.yaml"))
+# Recipes of a method and sampling that another one has too: stepped with --slow.
+SIMILAR = re.compile(
+    r"specter2_base|declutr_(base|sci_base)|aspire_.*_biomed.*|.*_scib|aspire_tsot_.*"
+)
+STEPPED = [
+    pytest.param(recipe, marks=pytest.mark.slow) if SIMILAR.fullmatch(recipe.stem) else recipe
+    for recipe in RECIPES
+]
 MACHINES = sorted((CONFIGS / "machine").glob("*.yaml"))
 
 
@@ -132,7 +140,7 @@ def of_recipe(recipe, corpus, documents, cocited, sentenced, cited, citing, task
     ]
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=names(RECIPES))
+@pytest.mark.parametrize("recipe", STEPPED, ids=names(RECIPES))
 def test_a_recipe_is_built_at_toy_size_and_stepped(recipe, of_recipe, backbone, tmp_path):
     code = fit.main(
         [

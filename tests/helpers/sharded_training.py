@@ -67,11 +67,11 @@ def on_a_rank(places: dict[str, tuple[str, str]], names: list[str]) -> dict[str,
     torch.use_deterministic_algorithms(True)
     found = {}
     for name in names:
-        room, settings = VARIANTS["triplets, cut" if name in (CHECKPOINTED, DDP) else name]
-        corpus, backbone = places[room.__name__]
+        module, settings = VARIANTS["triplets, cut" if name in (CHECKPOINTED, DDP) else name]
+        corpus, backbone = places[module.__name__]
         fitted = partial(padded, training.fitted, name == CHECKPOINTED)
         if name == DDP:
             fitted = partial(bucketed, training.fitted)
-        with patch.object(room, "fitted", fitted):
-            found[name] = room.train(corpus=corpus, backbone=backbone, **settings)
+        with patch.object(module, "fitted", fitted):
+            found[name] = module.train(corpus=corpus, backbone=backbone, **settings)
     return found

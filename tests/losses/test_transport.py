@@ -80,8 +80,8 @@ def test_plan_is_that_of_geomloss_potentials():
             assert (mine[i][here[i]] - theirs).abs().max() < 1e-12
 
 
-@pytest.mark.parametrize("temperature", [5000.0, 1.0])
-@pytest.mark.parametrize("blur", [0.05, 0.5])
+@pytest.mark.parametrize("temperature", [5000.0, pytest.param(1.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("blur", [0.05, pytest.param(0.5, marks=pytest.mark.slow)])
 def test_plan_is_that_of_pot_with_both_converged(temperature, blur):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of libraries that POT looks for
@@ -114,7 +114,7 @@ def test_little_blur_comes_near_to_the_exact_transport():
         assert found.cost[i].item() == pytest.approx(ot.emd2(*(x.numpy() for x in (w, v, c))), 1e-3)
 
 
-@pytest.mark.parametrize("temperature", [5000.0, 1.0])
+@pytest.mark.parametrize("temperature", [pytest.param(5000.0, marks=pytest.mark.slow), 1.0])
 def test_gradient_is_that_of_the_value_where_it_has_converged(temperature):
     # With a blur of the size of the distances 200 more steps leave nothing to converge.
     of = TransportSettings(temperature, 0.7)

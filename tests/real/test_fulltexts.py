@@ -64,6 +64,7 @@ def test_unarxives_texts_are_clean_and_whole(shared_data, tmp_path):
     assert kept > 1000
 
 
+@pytest.mark.slow
 def test_scisumms_texts_are_tokenised_whole(shared_data, tmp_path, minilm):
     source = shared_data / "scisumm" / "fulltexts.jsonl.gz"
     corpus = prepare(PrepareSettings(fulltexts=source, to=tmp_path / "c", tokenizer=minilm, **ALL))

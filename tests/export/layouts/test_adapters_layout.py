@@ -121,7 +121,7 @@ def test_fused_adapters_give_their_vectors_in_every_library_or_refuse(fused, ber
     assert (alone.encode_texts(TEXTS, format="regression") - want).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("fusion", ["dynamic", "static"])
+@pytest.mark.parametrize("fusion", ["dynamic", pytest.param("static", marks=pytest.mark.slow)])
 def test_the_code_of_fused_adapters_takes_either_kind(bert, tmp_path, fusion):
     wanted = AdapterSettings(("proximity",), WIDE, fusion=fusion, fused=("regression", "proximity"))
     encoder = Encoder(EncoderSettings(str(bert[1]), "mean", adapters=wanted))
@@ -132,7 +132,7 @@ def test_the_code_of_fused_adapters_takes_either_kind(bert, tmp_path, fusion):
     assert config["values"] == (fusion == "dynamic")
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("pooling", [pytest.param("cls", marks=pytest.mark.slow), "mean"])
 def test_sentence_transformers_with_trust_gives_the_same(
     tiny_roberta, tmp_path, monkeypatch, pooling
 ):
@@ -184,10 +184,10 @@ def test_the_folder_says_what_it_is(bert):
     )
 
 
-SLOW_CARDS = [pytest.param(name, marks=pytest.mark.slow) for name in ("cls", "fused")]
+SLOW_CARDS = [pytest.param(name, marks=pytest.mark.slow) for name in ("mean", "cls", "fused")]
 
 
-@pytest.mark.parametrize("pooling", ["mean", *SLOW_CARDS])
+@pytest.mark.parametrize("pooling", SLOW_CARDS)
 def test_the_card_s_code_gives_the_vectors(tiny_bert, bert, tmp_path, pooling):
     folder = tmp_path / "model"
     if pooling == "fused":

@@ -161,7 +161,7 @@ def test_the_card_says_which_part_is_which_and_its_code_runs(bert, monkeypatch):
         assert (found - encoder.encode_texts(texts)).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("kind", ["roberta", "distilbert"])
+@pytest.mark.parametrize("kind", ["roberta", pytest.param("distilbert", marks=pytest.mark.slow)])
 def test_other_backbones_and_heads_are_exported_whole(kind, tmp_path):
     from transformers import AutoModelForMaskedLM
 
@@ -215,9 +215,13 @@ def spoil_state(path, name):
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("st", "SentenceTransformer computes other embeddings"),
+        pytest.param("st", "SentenceTransformer computes other embeddings", marks=pytest.mark.slow),
         ("hf", "AutoModel with trust_remote_code computes other embeddings"),
-        ("code", "does not load hf/ with its own code: .*SystemExit|was run"),
+        pytest.param(
+            "code",
+            "does not load hf/ with its own code: .*SystemExit|was run",
+            marks=pytest.mark.slow,
+        ),
         ("top", "AutoModel loads the folder itself without the code"),
         ("type", "AutoModel loads hf without the code"),
     ],
