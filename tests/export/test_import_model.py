@@ -12,6 +12,7 @@ from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.evaluation.systems import Model
 from sciembed_train.export.export_folder import export_encoder
 from sciembed_train.inference.options import EmbedSettings
+from tests.helpers.json_files import change
 from tests.helpers.masked_models import write_masked_lm
 
 
@@ -25,11 +26,6 @@ def declutr(tmp_path_factory):
 def copy(declutr, tmp_path):
     """The same, in a folder that a test may change."""
     return shutil.copytree(declutr, tmp_path / "copy")
-
-
-def change(path, **values):
-    content = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps({**content, **values}))
 
 
 def run(*args):

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from sciembed_train import cli
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.export.published import published_as
+from tests.helpers.json_files import change
 
 ASPIRE = "aspire-contextualsentence"
 
@@ -36,10 +37,6 @@ ASPIRE = "aspire-contextualsentence"
 )
 def test_a_published_model_is_known_by_its_name(names, method):
     assert published_as(*names) == method
-
-
-def change(path, **values):
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
 @pytest.fixture

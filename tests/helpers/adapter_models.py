@@ -3,12 +3,14 @@
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from sciembed_train.batch import TokenRows
 from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
 from sciembed_train.encoder.adapters.format_adapters import FormatAdapters
+from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 
 CODES = ("[CLF]", "[RGN]", "[PRX]", "[QRY]")
 # Wide enough that some of each adapter's units are on for some token of a tiny batch.
@@ -28,6 +30,7 @@ def library_is_there() -> bool:
 
 def adapted(folder: Any, dtype: str = "float64", seed: int = 3, **given: Any) -> tuple[Any, Any]:
     """A backbone in evaluation mode and its adapters, with weights far from the identity."""
+    pytest.importorskip("adapters")
     from transformers import AutoModel
 
     given.setdefault("config", WIDE)
@@ -35,6 +38,17 @@ def adapted(folder: Any, dtype: str = "float64", seed: int = 3, **given: Any) ->
     adapters = FormatAdapters(backbone, AdapterSettings(**given), str(folder))
     stir(backbone, adapters, seed)
     return backbone.to(getattr(torch, dtype)).eval(), adapters
+
+
+def adapted_encoder(
+    folder: Any, dtype: str = "float64", adapters: AdapterSettings | None = None, **given: Any
+) -> Encoder:
+    """An encoder with such adapters, `WIDE` ones of every format unless others are named."""
+    pytest.importorskip("adapters")
+    wanted = AdapterSettings(config=WIDE) if adapters is None else adapters
+    encoder = Encoder(EncoderSettings(str(folder), dropout=0.0, adapters=wanted, **given))
+    stir(encoder.backbone, encoder.format_reader)
+    return encoder.to(getattr(torch, dtype))
 
 
 def stir(backbone: Any, adapters: Any, seed: int = 3, size: float = 0.3) -> None:

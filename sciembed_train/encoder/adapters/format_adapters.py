@@ -6,7 +6,7 @@ fingerprint.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,16 @@ from torch import Tensor
 
 from sciembed_train.batch import TokenRows
 from sciembed_train.encoder.adapters.adapter_choice import Choice, checkpoint_layers
-from sciembed_train.encoder.adapters.adapter_files import (
-    fingerprint,
-    save_adapter,
-)
+from sciembed_train.encoder.adapters.adapter_files import fingerprint, load_adapter, save_adapter
 from sciembed_train.encoder.adapters.adapter_settings import (
     ADAPTERS_PLACE,
     FUSION_PLACE,
     AdapterSettings,
     configuration,
+    library,
     one_forward,
 )
-from sciembed_train.encoder.adapters.fusion import fusion_code, save_fusion
-from sciembed_train.encoder.adapters.install_adapters import install_adapters
+from sciembed_train.encoder.adapters.fusion import add_fusions, fusion_code, save_fusion
 from sciembed_train.encoder.format_reader import BASE_PLACE, FormatReader
 from sciembed_train.encoder.microbatch.micro_batches import (
     MicroBatch,
@@ -62,7 +59,8 @@ class FormatAdapters(FormatReader):
         mixes: whether one unpadded forward may have texts of several formats.
 
     Raises:
-        UserError: the library is absent, or the configuration or the backbone is not one it runs.
+        UserError: the library is absent, or the configuration or the backbone is not one it runs;
+            or a trained adapter or fusion does not fit.
     """
 
     freezes_backbone = True
@@ -82,15 +80,47 @@ class FormatAdapters(FormatReader):
         self.fingerprint = fingerprint(backbone.state_dict())
         start = {**(held.start if held else {}), **settings.start}
         fusions = {**(held.fusion_start if held else {}), **settings.fusion_start}
-        self.tensor_names = install_adapters(
-            backbone, settings, base, start, fusions, self.fingerprint
-        )
+        self.tensor_names = self._install(backbone, config, start, fusions)
         self.untrained = tuple(name for name in settings.adapted if name not in start)
         self.mixes = one_forward(config)
         if not self.mixes:
             self.why_not_unpadded = (
                 f"adapters {settings.config} do not work on each token by itself"
             )
+
+    def _install(
+        self, backbone: Any, config: Any, start: Mapping[str, str], fusion_start: Mapping[str, str]
+    ) -> frozenset[str]:
+        """Put adapters and fusions into the backbone; the names of the tensors that are new in it.
+
+        Args:
+            backbone: in fp32, without adapters.
+            config: the library's configuration of each adapter.
+            start: folder of a trained adapter, by format; the others are new.
+            fusion_start: folder of a trained fusion, by format; the others are new.
+        """
+        adapters, settings = library(), self.settings
+        backbone.requires_grad_(False)
+        try:
+            adapters.init(backbone)
+            before = set(backbone.state_dict())
+            for name in settings.adapted:
+                if name in start:
+                    code = FORMATS[name]
+                    load_adapter(backbone, code, start[name], config, self.fingerprint)
+                else:
+                    backbone.add_adapter(FORMATS[name], config)
+            if settings.fusion is not None:
+                backbone.requires_grad_(False)
+                add_fusions(backbone, settings, fusion_start, self.fingerprint)
+        except UserError:
+            raise  # of a trained adapter; it names the folder
+        except (ValueError, KeyError, AttributeError, AssertionError) as error:
+            raise UserError(
+                f"{self.model}: the library adapters cannot put {settings.config} into a model of "
+                f"type {backbone.config.model_type!r} ({error})."
+            ) from error
+        return frozenset(backbone.state_dict()) - before
 
     def check_trained(self) -> None:
         """See that what is to be fused was trained.

@@ -2,8 +2,8 @@
 
 Shapes: ``P`` vectors of a micro-batch, of its texts or of their sentences, ``V`` of all
 micro-batches, ``D`` width, ``J`` tokens of a micro-batch whose states are wanted, ``K`` of all,
-``U`` texts, ``L`` slots of a padded row, ``H`` width of a state, ``T`` tokens, ``Z`` tokens of
-sentences, ``S`` sentences.
+``U`` texts, ``L`` slots of a padded row, ``X`` slots of all rows, ``H`` width of a state, ``T``
+tokens, ``Z`` tokens of sentences, ``S`` sentences.
 """
 
 from __future__ import annotations
@@ -102,9 +102,9 @@ def unpadded_forward(
 ) -> tuple[Float[Tensor, "P D"], Float[Tensor, "J H"] | None]:
     """The vectors of a micro-batch, and the states of its wanted tokens; nothing is padded."""
     slots = np.arange(micro_batch.rows.tokens)
-    layout, (positions, sentences), _ = _lay_out(micro_batch, slots)
-    reads = "tokens" if sentences is not None else parts.pooling.reads
-    first_only = positions is None and reads != "tokens"
+    layout, wanted, _ = _lay_out(micro_batch, slots)
+    reads = "tokens" if micro_batch.sentences is not None else parts.pooling.reads
+    first_only = micro_batch.wanted is None and reads != "tokens"
     backbone, ids, run = parts.backbone, micro_batch.rows.ids, _run(parts, micro_batch, layout)
     first: list[Tensor] = []
     if reads == "first_token_of_layers":
@@ -118,13 +118,9 @@ def unpadded_forward(
         states = unpadded_states(backbone, ids, layout, first_only, run)
         if reads == "first_token":
             first = [states if first_only else states.index_select(0, layout.starts)]
-    wanted = None if positions is None else states.index_select(0, positions)
-    if sentences is not None:
-        tokens = states.index_select(0, sentences[0])
-        return parts.pooling.pool_sentences(tokens, sentences[1]), wanted
     tokens = states if reads == "tokens" else None
     hidden = HiddenStates(tuple(first), tokens, layout.sizes, layout.lengths)
-    return parts.pooling(hidden), wanted
+    return _pooled(parts, hidden, states, wanted)
 
 
 def padded_forward(
@@ -133,7 +129,7 @@ def padded_forward(
     """The same by the backbone's own forward, each text padded to the longest of the
     micro-batch."""
     longest, texts = max(micro_batch.sizes), len(micro_batch.rows)
-    layout, (positions, sentences), slots = _lay_out(
+    layout, wanted, slots = _lay_out(
         micro_batch, index_ranges(np.arange(texts) * longest, np.array(micro_batch.sizes))
     )
     ids = micro_batch.rows.ids.new_full((texts * longest,), parts.tokenizer.pad_id)
@@ -144,21 +140,31 @@ def padded_forward(
     again = parts.settings.gradient_checkpointing and parts.backbone.training
     faster = contextlib.nullcontext() if again else faster_linear(ids.device)
     first: tuple[Tensor, ...] = ()
-    reads = "tokens" if sentences is not None else parts.pooling.reads
+    reads = "tokens" if micro_batch.sentences is not None else parts.pooling.reads
     with parts.format_reader.padded_context(micro_batch), faster:
         if reads == "first_token_of_layers":
             hidden, first = first_of_layers(parts.backbone, inputs)
         else:
             hidden = parts.backbone(**inputs).last_hidden_state
-    states = hidden.flatten(0, 1)
-    wanted = None if positions is None else states.index_select(0, positions)
-    if sentences is not None:
-        tokens = states.index_select(0, sentences[0])
-        return parts.pooling.pool_sentences(tokens, sentences[1]), wanted
     if reads == "first_token":
         first = (hidden[:, 0],)
-    pooled = parts.pooling(HiddenStates(first, hidden, layout.sizes, layout.lengths, mask))
-    return pooled, wanted
+    padded = HiddenStates(first, hidden, layout.sizes, layout.lengths, mask)
+    return _pooled(parts, padded, hidden.flatten(0, 1), wanted)
+
+
+def _pooled(
+    parts: EncoderParts, hidden: HiddenStates, states: Float[Tensor, "X H"], wanted: Wanted
+) -> tuple[Float[Tensor, "P D"], Float[Tensor, "J H"] | None]:
+    """The vectors of texts, or of their sentences where those are wanted; and states of tokens.
+
+    ``states`` are those of all slots end to end.
+    """
+    positions, sentences = wanted
+    chosen = None if positions is None else states.index_select(0, positions)
+    if sentences is None:
+        return parts.pooling(hidden), chosen
+    tokens = states.index_select(0, sentences[0])
+    return parts.pooling.pool_sentences(tokens, sentences[1]), chosen
 
 
 def first_of_layers(

@@ -1,38 +1,31 @@
-"""Adapters in a backbone: one mixed forward against the library's own, and what is trained."""
-
-import sys
+"""Adapters in a frozen backbone: mixed batches against the library's own, and what is trained."""
 
 import pytest
 import torch
 
-from sciembed_train.encoder.adapters.adapter_choice import Choice, checkpoint_layers
+from sciembed_train.batch import TokenRows
+from sciembed_train.encoder.adapters.adapter_choice import Choice
 from sciembed_train.encoder.adapters.adapter_settings import (
     AdapterSettings,
     configuration,
     one_forward,
 )
 from sciembed_train.encoder.adapters.format_adapters import FormatAdapters, fingerprint
+from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.unpadded.bert import Run, unpadded_states
 from sciembed_train.encoder.unpadded.layout import Layout
 from sciembed_train.errors import UserError
 from tests.helpers.adapter_models import (
     CODES,
-    FORMATS,
-    LENGTHS,
     WIDE,
     adapted,
+    adapted_encoder,
     assert_close,
     gradients,
     library_padded,
     ragged,
+    stir,
 )
-
-adapters_library = pytest.importorskip("adapters")
-
-
-@pytest.fixture(params=["tiny_bert", "tiny_roberta"])
-def folder(request):
-    return request.getfixturevalue(request.param)
 
 
 def unpadded(backbone, choice, rows, cls_only=False, checkpointing=False):
@@ -42,137 +35,6 @@ def unpadded(backbone, choice, rows, cls_only=False, checkpointing=False):
 
 def laid_out(rows):
     return Layout.of(rows.lengths.tolist(), rows.ids.device)[0]
-
-
-def one_by_one(backbone, rows, formats):
-    """Each text through the library's padded forward, in a forward of its own."""
-    states = []
-    for number, place in enumerate(formats):
-        setup = adapters_library.AdapterSetup(CODES[place])
-        states += library_padded(backbone, rows.select(torch.tensor([number])), setup)
-    return states
-
-
-@pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("cls_only", [False, True])
-@pytest.mark.parametrize(("dtype", "part"), [("float64", 1e-12), ("float32", 1e-6)])
-@pytest.mark.parametrize("config", [WIDE, f"double_{WIDE}", "scaled_par_bn"])
-def test_a_mixed_packed_forward_equals_the_library_text_by_text(
-    tiny_bert, config, dtype, part, cls_only, checkpointing
-):
-    backbone, adapters = adapted(tiny_bert, dtype, config=config)
-    rows = ragged(LENGTHS)
-    states = one_by_one(backbone, rows, FORMATS)
-    want = torch.stack([s[0] for s in states]) if cls_only else torch.cat(states)
-    want_grads = gradients(backbone, want)
-
-    choice = adapters.choose(FORMATS, LENGTHS)
-    got = unpadded(backbone, choice, rows, cls_only, checkpointing)
-    assert (got - want).abs().max() <= part * want.abs().max()
-    # The library alone leaves an adapter that no text reads without a gradient.
-    for name in adapters.tensor_names:
-        if "[QRY]" in name:
-            assert want_grads[name] is None
-            want_grads[name] = torch.zeros_like(backbone.get_parameter(name))
-    # Rounding of fp32 adds up over the texts in another order.
-    assert_close(gradients(backbone, got), want_grads, 10 * part)
-
-
-def test_a_mixed_packed_forward_equals_the_library_s_own_mixed_one(folder):
-    backbone, adapters = adapted(folder)
-    rows = ragged(LENGTHS)
-    choice = adapters.choose(FORMATS, LENGTHS)
-    want = torch.cat(library_padded(backbone, rows, choice.padded()))
-    got = unpadded(backbone, choice, rows)
-    torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
-    assert_close(gradients(backbone, got), gradients(backbone, want), 1e-11)
-
-
-def test_every_format_changes_the_vector_its_own_way(tiny_bert):
-    backbone, adapters = adapted(tiny_bert)
-    rows = ragged([9])
-    vectors = [unpadded(backbone, adapters.choose([f], [9]), rows, True) for f in range(4)]
-    vectors.append(unpadded_states(backbone, rows.ids, laid_out(rows), True))  # the base itself
-    for number, first in enumerate(vectors):
-        for second in vectors[:number]:
-            assert (first - second).abs().max() > 0.1
-
-
-def two_passes(backbone, adapters, choose, forward):
-    """Two forwards of different adapters, one backward: gradients of the whole."""
-    first, second = ragged([6, 11], seed=1), ragged([4, 8], seed=2)
-    vectors = torch.cat(
-        [
-            forward(backbone, choose(adapters, 0), first),
-            forward(backbone, choose(adapters, 2), second),
-        ]
-    )
-    return gradients(backbone, vectors)
-
-
-def explicit(adapters, place):
-    return Choice((CODES[place],), (2,), (15,))
-
-
-def keep_padded(backbone, choice, rows):
-    return torch.cat(library_padded(backbone, rows, choice.padded()))
-
-
-def keep_packed(checkpointing):
-    return lambda backbone, choice, rows: unpadded(
-        backbone, choice, rows, checkpointing=checkpointing
-    )
-
-
-def test_a_checkpointed_layer_is_computed_again_with_the_same_adapters(tiny_bert):
-    backbone, adapters = adapted(tiny_bert)
-    want = two_passes(backbone, adapters, explicit, keep_packed(False))
-    assert want[next(n for n in adapters.tensor_names if "[CLF]" in n)] is not None
-    got = two_passes(backbone, adapters, explicit, keep_packed(True))
-    assert_close(got, want, 1e-12)
-
-
-def checkpointed(folder):
-    from transformers import AutoModel
-
-    backbone = AutoModel.from_pretrained(str(folder), dtype=torch.float32)
-    made = FormatAdapters(backbone, AdapterSettings(config=WIDE), str(folder))
-    checkpoint_layers(backbone)
-    return backbone.double().train(), made
-
-
-def without_dropout(backbone):
-    for module in backbone.modules():
-        for name in ("p", "dropout_prob"):  # the second is the attention's own, in transformers 4
-            if isinstance(getattr(module, name, None), float):
-                setattr(module, name, 0.0)
-    return backbone
-
-
-def test_the_library_s_padded_layer_is_computed_again_with_the_same_adapters(tiny_bert):
-    plain, adapters = adapted(tiny_bert)
-    want = two_passes(plain, adapters, explicit, keep_padded)
-    again, made = checkpointed(tiny_bert)
-    again.load_state_dict(plain.state_dict())
-    got = two_passes(without_dropout(again), made, explicit, keep_padded)
-    assert again.encoder.gradient_checkpointing
-    assert_close(got, want, 1e-12)
-
-
-def test_these_tests_tell_a_choice_that_is_a_state_of_the_model(tiny_bert):
-    """What the two tests above are for: so chosen, the gradients are silently wrong."""
-    backbone, adapters = adapted(tiny_bert)
-    want = two_passes(backbone, adapters, explicit, keep_packed(False))
-
-    def stateful(adapters, place):
-        backbone.set_active_adapters(CODES[place])
-
-    def forward(backbone, _, rows):
-        return unpadded_states(backbone, rows.ids, laid_out(rows), run=Run(checkpointing=True))
-
-    got = two_passes(backbone, adapters, stateful, forward)
-    with pytest.raises(AssertionError):
-        assert_close(got, want, 0.1)
 
 
 def test_only_the_adapters_are_trained_and_they_have_the_published_size():
@@ -251,52 +113,176 @@ def test_a_state_of_adapters_to_another_base_is_refused(tiny_bert, tiny_roberta)
         others.set_extra_state(adapters.get_extra_state())
 
 
-@pytest.mark.parametrize(
-    ("given", "says"),
-    [
-        ({"formats": ()}, "expected some of classification, regression"),
-        ({"formats": ("proximity", "proximity")}, "each once"),
-        ({"formats": ("search",)}, "has 'search'; expected some of classification"),
-        ({"formats": ("proximity",), "start": {"regression": "x"}}, "start names 'regression'"),
-        ({"reduction": 0}, "reduction is 0"),
-    ],
-)
-def test_settings_out_of_range_are_refused(given, says):
-    with pytest.raises(UserError, match=says):
-        AdapterSettings(**given)
+adapters_library = pytest.importorskip("adapters")
+
+
+# Out of order in length and in format; several micro-batches at 60 tokens a micro-batch; a
+# micro-batch without a format, and texts of equal length.
+LENGTHS = [7, 30, 12, 3, 41, 12, 5, 30, 9, 22, 2, 17]
+
+
+FORMATS = torch.tensor([3, 0, 2, 2, 1, 0, 2, 3, 0, 2, 1, 2])
+
+
+def from_the_library(encoder: Encoder, rows: TokenRows, formats: torch.Tensor) -> torch.Tensor:
+    """Each text through the library's own padded forward, all texts of a format in one."""
+    vectors = [torch.empty(0)] * len(rows)
+    for place in formats.unique().tolist():
+        numbers = torch.nonzero(formats == place)[:, 0]
+        setup = adapters_library.AdapterSetup(CODES[place])
+        states = library_padded(encoder.backbone, rows.select(numbers), setup)
+        for number, own in zip(numbers.tolist(), states, strict=True):
+            vectors[number] = own[0] if encoder.settings.pooling == "cls" else own.mean(0)
+    return torch.stack(vectors)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("forward", ["unpadded", "padded"])
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize(("dtype", "part"), [("float64", 1e-12), ("float32", 1e-6)])
+def test_a_mixed_batch_equals_one_forward_for_each_format(
+    tiny_bert, dtype, part, pooling, forward, checkpointing
+):
+    given = {"pooling": pooling, "max_tokens_per_forward": 60, "forward": forward}
+    encoder = adapted_encoder(tiny_bert, dtype, gradient_checkpointing=checkpointing, **given)
+    rows = ragged(LENGTHS)
+    plain = adapted_encoder(tiny_bert, dtype, **given).eval()
+    want = from_the_library(plain, rows, FORMATS)
+    want_grads = gradients(plain.backbone, want)
+    got = encoder(rows, FORMATS)
+    assert (got - want).abs().max() <= part * want.abs().max()
+    # Rounding of fp32 adds up over the texts in another order.
+    assert_close(gradients(encoder.backbone, got), want_grads, 10 * part)
+
+
+@pytest.mark.parametrize("forward", ["unpadded", "padded"])
+def test_several_forwards_and_one_backward_are_right_with_checkpointing(tiny_bert, forward):
+    """What is silently wrong where the adapters in use are a state of the model."""
+    found = []
+    for checkpointing in (False, True):
+        encoder = adapted_encoder(tiny_bert, forward=forward, gradient_checkpointing=checkpointing)
+        parts = [
+            encoder(ragged([6, 11, 4], seed), torch.full((3,), place))
+            for seed, place in enumerate([2, 0, 3, 1])
+        ]
+        found.append(gradients(encoder.backbone, torch.cat(parts)))
+    assert sum(g is not None for g in found[0].values()) == 4 * 2 * 4
+    assert_close(found[1], found[0], 1e-12)
+
+
+def test_a_mixed_batch_equals_the_library_on_a_real_pretrained_encoder(minilm):
+    encoder = adapted_encoder(minilm, "float32", max_length=128).eval()
+    stir(encoder.backbone, encoder.format_reader, size=0.1)
+    texts = ["word " * n + "graphs of citations" for n in (1, 60, 5, 100, 30)]
+    rows, formats = encoder.rows(texts), torch.tensor([2, 0, 3, 2, 1])
+    with torch.no_grad():
+        want = from_the_library(encoder, rows, formats)
+        got = encoder(rows, formats)
+        assert (encoder(rows, torch.zeros(5, dtype=torch.int64)) - want).abs().max() > 0.05
+    assert (got - want).abs().max() <= 1e-6 * want.abs().max()
 
 
 @pytest.mark.parametrize(
-    ("given", "says"),
-    [
-        ({"config": "no_such"}, "cannot make .* it has compacter, "),
-        ({"config": "seq_bn[reduction"}, "cannot make"),
-        ({"config": "lora", "reduction": 8}, "has no reduction"),
-        ({"config": "prompt_tuning"}, "its own vectors before the text"),
-        ({"config": "mtl_lora"}, "a task's number"),
-    ],
+    "config", ["lora", "compacter[reduction_factor=4]", "seq_bn_inv", "prefix_tuning", "mam"]
 )
-def test_configurations_that_cannot_be_run_are_refused(given, says):
-    with pytest.raises(UserError, match=says):
-        configuration(AdapterSettings(**given))
+def test_other_configurations_of_the_library_run_padded_and_format_by_format(tiny_bert, config):
+    encoder = adapted_encoder(
+        tiny_bert, adapters=AdapterSettings(config=config), max_tokens_per_forward=60
+    )
+    assert not encoder.unpadded
+    rows = ragged(LENGTHS)
+    want = from_the_library(encoder.eval(), rows, FORMATS)
+    got = encoder(rows, FORMATS)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-10)
+    grads = gradients(encoder.backbone, got)
+    trained = [n for n, p in encoder.backbone.named_parameters() if p.requires_grad]
+    assert trained
+    assert {n for n, g in grads.items() if g is not None} == set(trained)
+    with pytest.raises(UserError, match="do not work on each token by itself"):
+        adapted_encoder(tiny_bert, adapters=AdapterSettings(config=config), forward="unpadded")
 
 
-def test_the_reduction_is_the_settings_own():
-    assert configuration(AdapterSettings())["reduction_factor"] == 16
-    assert configuration(AdapterSettings(reduction=4))["reduction_factor"] == 4
-    named = configuration(AdapterSettings(config="seq_bn[reduction_factor=32]"))
-    assert named["reduction_factor"] == 32
+def test_every_adapter_has_a_gradient_whatever_formats_a_batch_has(tiny_bert):
+    """So no rank needs to look for parameters that went unused."""
+    encoder = adapted_encoder(tiny_bert)
+    vectors = encoder(ragged([5, 9]), torch.tensor([1, 1]))
+    grads = gradients(encoder.backbone, vectors)
+    for name, parameter in encoder.backbone.named_parameters():
+        grad = grads[name]
+        assert (grad is None) == (not parameter.requires_grad), name
+        if grad is not None:
+            assert bool(grad.abs().sum() > 0) == ("[RGN]" in name), name
 
 
-def test_settings_come_back_from_plain_values():
-    import json
-    from dataclasses import asdict
+def test_the_frozen_backbone_drops_as_published_and_as_the_settings_say(tiny_bert):
+    encoder = Encoder(EncoderSettings(str(tiny_bert), adapters=AdapterSettings()))
+    rows, formats = ragged([9]), torch.tensor([2])
+    with torch.no_grad():
+        assert (encoder(rows, formats) - encoder(rows, formats)).abs().max() > 0.01
+        still = adapted_encoder(tiny_bert, "float32")
+        assert still.training
+        assert torch.equal(still(rows, formats), still(rows, formats))
 
-    settings = AdapterSettings(formats=("proximity",), start={"proximity": "here"}, reduction=8)
-    assert AdapterSettings.from_dict(json.loads(json.dumps(asdict(settings)))) == settings
+
+def test_a_text_without_a_format_is_refused_unless_there_is_one_adapter(tiny_bert):
+    rows = ragged([5, 9])
+    encoder = adapted_encoder(tiny_bert)
+    with pytest.raises(ValueError, match="name the format of each text"):
+        encoder(rows)
+    with pytest.raises(ValueError, match=r"1 given"):
+        encoder(rows, torch.tensor([1]))
+    single = adapted_encoder(
+        tiny_bert, adapters=AdapterSettings(formats=("proximity",), config=WIDE)
+    )
+    assert torch.equal(single(rows), single(rows, torch.tensor([2, 2])))
+    with pytest.raises(ValueError, match=r"read by formats \[0, 2\]"):
+        single(rows, torch.tensor([0, 2]))
 
 
-def test_without_the_library_the_message_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "adapters", None)
-    with pytest.raises(UserError, match=r"adapters 1\.3.*needs transformers 4\.57\.6.*hf/"):
-        configuration(AdapterSettings())
+def test_texts_are_embedded_by_the_adapter_of_a_named_format(tiny_bert):
+    encoder = adapted_encoder(tiny_bert, "float32").eval()
+    texts = ["word1 word2", "word3", "word4 word5 word6"]
+    rows = encoder.rows(texts)
+    with torch.no_grad():
+        want = encoder(rows, torch.full((3,), 1))
+    assert torch.equal(encoder.encode_texts(texts, format="regression"), want)
+    with pytest.raises(ValueError, match="name the format"):
+        encoder.encode_texts(texts)
+    with pytest.raises(UserError, match="reads every text in the same way, so it takes no format"):
+        Encoder(EncoderSettings(str(tiny_bert))).encode_texts(texts, format="regression")
+
+
+def test_a_state_of_another_base_is_refused(tiny_bert, tmp_path):
+    from tests.helpers.tiny_models import write_tiny_bert
+
+    state = adapted_encoder(tiny_bert, "float32").state_dict()
+    other = adapted_encoder(write_tiny_bert(tmp_path / "other", seed=1), "float32")
+    with pytest.raises(UserError, match=r"other ones than those of .*other"):
+        other.load_state_dict(state)
+
+
+def test_training_changes_the_adapters_and_not_the_base(tiny_bert):
+    encoder = adapted_encoder(tiny_bert, "float32")
+    before = {n: p.detach().clone() for n, p in encoder.named_parameters()}
+    trained = [p for p in encoder.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=0.1, weight_decay=0.1)
+    encoder(ragged(LENGTHS), FORMATS).sum().backward()
+    optimizer.step()
+    for name, parameter in encoder.named_parameters():
+        changed = not torch.equal(parameter, before[name])
+        assert changed == (".adapters." in name), name
+
+
+def test_settings_come_back_from_plain_values(tiny_bert):
+    settings = adapted_encoder(tiny_bert, "float32").settings
+    assert EncoderSettings.from_dict(settings.as_dict()) == settings
+
+
+def test_adapters_refuse_what_they_cannot_go_with(tiny_bert):
+    with pytest.raises(UserError, match="cls or mean, since it has adapters"):
+        adapted_encoder(tiny_bert, pooling="mix")
+    with pytest.raises(UserError, match="freezes their vectors"):
+        adapted_encoder(tiny_bert, control_codes=True)
+    settings = EncoderSettings(str(tiny_bert), adapters=AdapterSettings())
+    with pytest.raises(UserError, match="masked language modelling trains"):
+        Encoder(settings, masked_lm=True)

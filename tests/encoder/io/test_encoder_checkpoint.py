@@ -1,4 +1,5 @@
 import io
+import shutil
 
 import pytest
 import torch
@@ -6,6 +7,10 @@ import torch
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.io.encoder_checkpoint import describe, encoder_from_checkpoint
 from sciembed_train.errors import UserError
+from tests.helpers.adapter_models import (
+    adapted_encoder,
+    ragged,
+)
 
 TEXTS = ["word1 word2 word3", "word4 word5"]
 
@@ -65,3 +70,50 @@ def test_a_checkpoint_that_is_not_whole_is_refused(tiny_bert, spoil, message):
     spoil(ckpt)
     with pytest.raises(UserError, match=f"last.ckpt.*{message}"):
         encoder_from_checkpoint(ckpt, "last.ckpt")
+
+
+# Out of order in length and in format; several micro-batches at 60 tokens a micro-batch; a
+# micro-batch without a format, and texts of equal length.
+LENGTHS = [7, 30, 12, 3, 41, 12, 5, 30, 9, 22, 2, 17]
+
+
+FORMATS = torch.tensor([3, 0, 2, 2, 1, 0, 2, 3, 0, 2, 1, 2])
+
+
+def checkpoint_of(encoder, file):
+    """What `train fit` keeps of an encoder, as it is read back."""
+    state = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
+    torch.save({"sciembed": {"version": 1, **describe(encoder)}, "state_dict": state}, file)
+    return torch.load(file, weights_only=True)
+
+
+def test_a_checkpoint_holds_the_adapters_and_names_their_base(tiny_bert, tmp_path):
+    encoder = adapted_encoder(tiny_bert, "float32").eval()
+    content = checkpoint_of(encoder, tmp_path / "a.ckpt")
+    assert content["sciembed"]["base"] == str(tiny_bert)
+    assert len(content["sciembed"]["base_fingerprint"]) == 64
+    adapters = sum(p.numel() for p in encoder.parameters() if p.requires_grad)
+    assert sum(v.numel() for v in content["state_dict"].values()) == adapters + 32
+    again = encoder_from_checkpoint(content)
+    rows = ragged(LENGTHS)
+    assert torch.equal(again(rows, FORMATS), encoder(rows, FORMATS))
+
+
+def test_a_checkpoint_without_its_base_is_refused(tiny_bert, tmp_path):
+    from tests.helpers.tiny_models import write_tiny_bert
+
+    base = shutil.copytree(tiny_bert, tmp_path / "base")
+    encoder = adapted_encoder(base, "float32").eval()
+    content = checkpoint_of(encoder, tmp_path / "a.ckpt")
+    base.rename(tmp_path / "moved")
+    with pytest.raises(UserError, match=r"it\.ckpt: holds adapters to the backbone .*base, which"):
+        encoder_from_checkpoint(content, "it.ckpt")
+    rows = ragged(LENGTHS)
+    again = encoder_from_checkpoint(content, "it.ckpt", str(tmp_path / "moved"))
+    assert torch.equal(again(rows, FORMATS), encoder(rows, FORMATS))
+    other = write_tiny_bert(tmp_path / "other", seed=1)
+    with pytest.raises(UserError, match=r"it\.ckpt.*weights are other ones"):
+        encoder_from_checkpoint(content, "it.ckpt", str(other))
+    whole = checkpoint_of(Encoder(EncoderSettings(str(other))), tmp_path / "b.ckpt")
+    with pytest.raises(UserError, match="no base goes with it"):
+        encoder_from_checkpoint(whole, "it.ckpt", str(other))

@@ -14,7 +14,6 @@ from torch import nn
 from sciembed_train.batch import TokenRows
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.io.encoder_checkpoint import describe, encoder_from_checkpoint
-from sciembed_train.encoder.io.find_model import model_place
 from sciembed_train.encoder.pooling.layer_mix import mix_layers
 from sciembed_train.errors import UserError
 from tests.helpers.masked_models import TYPES, write_masked_lm
@@ -334,12 +333,6 @@ def test_a_mix_comes_back_from_a_checkpoint(tiny_roberta, mix_init):
     del content["state_dict"]["encoder.mix"]
     with pytest.raises(UserError, match="do not fit"):
         encoder_from_checkpoint(content)
-
-
-def test_a_runs_export_is_found_though_it_has_no_config_at_its_top(tiny_bert, tmp_path):
-    mixing(tiny_bert).save(tmp_path / "run" / "export")
-    assert model_place(tmp_path / "run") == tmp_path / "run" / "export"
-    assert model_place(tmp_path / "run" / "export") == tmp_path / "run" / "export"
 
 
 def test_a_real_encoder_mixes_its_seven_states(minilm):

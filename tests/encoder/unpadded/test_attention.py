@@ -199,17 +199,6 @@ def test_dropout_of_attention_weights_keeps_the_mean(name):
     assert (many[0] - exact).abs().max() > 0.2
 
 
-def test_texts_of_like_length_are_padded_together_with_little_padding():
-    sizes = sorted(torch.randint(8, 512, (200,), generator=torch.manual_seed(0)).tolist())
-    for order in (sizes[::-1], sizes, [512, 8] * 5):
-        layout, _ = Layout.of(order, CPU)
-        groups = layout.groups
-        assert sum(g.texts for g in groups) == len(order)
-        assert sum(len(g.slots) for g in groups) == sum(order)
-        assert all(len(g.slots) >= 0.8 * g.texts * g.longest for g in groups)
-    assert len(Layout.of(sizes[::-1], CPU)[0].groups) < 15
-
-
 @pytest.mark.parametrize(
     ("kind", "dtype", "dropout", "taken"),
     [
