@@ -62,14 +62,12 @@ def main(argv: list[str]) -> int:
     )
     folder = alignment_folder(corpus, name)
     info = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    if output.json:
-        print(json.dumps({"alignment": str(folder), "name": name, **info}))
-    elif not output.quiet:
-        counts = [
-            f"{split} {c['pairs']:,} ({c['with_contexts']:,} with citing sentences)"
-            for split, c in info["counts"].items()
-        ]
-        print(f"{folder}: pairs aligned by {info['similarity']}: {', '.join(counts)}")
-        if not any(c["with_contexts"] for c in info["counts"].values()):
-            print("no pair has a citing sentence: only data.sampling.align abstract can use it")
+    counts = [
+        f"{split} {c['pairs']:,} ({c['with_contexts']:,} with citing sentences)"
+        for split, c in info["counts"].items()
+    ]
+    text = f"{folder}: pairs aligned by {info['similarity']}: {', '.join(counts)}"
+    if not any(c["with_contexts"] for c in info["counts"].values()):
+        text += "\nno pair has a citing sentence: only data.sampling.align abstract can use it"
+    output.show(text, {"alignment": str(folder), "name": name, **info})
     return 0

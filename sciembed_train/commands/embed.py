@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import sciembed_train as st
 from sciembed_train.config.output_settings import OutputSettings
 from sciembed_train.config.parser import CommandLine
@@ -39,8 +37,5 @@ def main(argv: list[str]) -> int:
         **vars(settings.get(EmbedSettings)),
         progress=output.progress,
     )
-    if output.json:
-        print(json.dumps(embeddings.as_dict(), ensure_ascii=False))
-    elif not output.quiet:
-        print(embeddings)
+    output.show(embeddings, embeddings.as_dict())
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 import sciembed_train as st
@@ -56,10 +55,6 @@ def main(argv: list[str]) -> int:
         embed=settings.get(EmbedSettings),
         score=settings.get(ScoreSettings),
     )
-    if output.json:
-        print(json.dumps(scores.as_dict(), ensure_ascii=False))
-    elif not output.quiet:
-        print(scores)
-        if target is not None:
-            print(f"Written to {target}.")
+    written = "" if target is None else f"\nWritten to {target}."
+    output.show(f"{scores}{written}", scores.as_dict())
     return 0

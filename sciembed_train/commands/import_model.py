@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
-
 from sciembed_train.config.output_settings import OutputSettings
 from sciembed_train.config.parser import CommandLine
 from sciembed_train.export.export_checkpoint import describe_differences
@@ -34,13 +31,9 @@ def command_line() -> CommandLine:
 def main(argv: list[str]) -> int:
     """Run the command; 0 when done."""
     settings = command_line().read(argv)
-    output, request = settings.get(OutputSettings), settings.get(ImportSettings)
+    request = settings.get(ImportSettings)
     result = import_model(request)
-    if output.json:
-        print(json.dumps(result))
-    elif not output.quiet:
-        print(f"{request.source} -> {request.to}")
-        print(describe_import(result))
-        print(describe_differences(result["differences"]))
-    sys.stdout.flush()
+    described = describe_import(result), describe_differences(result["differences"])
+    text = "\n".join([f"{request.source} -> {request.to}", *described])
+    settings.get(OutputSettings).show(text, result)
     return 0

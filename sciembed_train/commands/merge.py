@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
-
 import sciembed_train as st
 from sciembed_train.config.output_settings import OutputSettings
 from sciembed_train.config.parser import CommandLine
@@ -31,11 +28,6 @@ def command_line() -> CommandLine:
 def main(argv: list[str]) -> int:
     """Run the command; 0 when done."""
     settings = command_line().read(argv)
-    output = settings.get(OutputSettings)
     merged = st.merge(**vars(settings.get(MergeSettings)))
-    if output.json:
-        print(json.dumps(merged.as_dict()))
-    elif not output.quiet:
-        print(merged)
-    sys.stdout.flush()
+    settings.get(OutputSettings).show(merged, merged.as_dict())
     return 0

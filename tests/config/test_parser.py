@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 
 from sciembed_train.config import parser
-from sciembed_train.config.parser import CommandLine, build, program
+from sciembed_train.config.parser import CommandLine, build
 from sciembed_train.errors import UserError
 
 
@@ -127,15 +127,6 @@ def test_the_short_help_has_the_common_options_and_the_long_one_all(capsys, monk
         assert "--kind a|b" in long
         assert "a model folder. (required)" in long
         assert "INPUT" in long
-
-
-@pytest.mark.parametrize(
-    ("called", "expected"),
-    [("/bin/sciembed-train", "sciembed-train"), ("./train", "./train"), ("x/cli.py", "./train")],
-)
-def test_the_program_is_named_as_it_was_called(monkeypatch, called, expected):
-    monkeypatch.setattr(sys, "argv", [called])
-    assert program() == expected
 
 
 def test_the_example_of_the_modules_page_runs():

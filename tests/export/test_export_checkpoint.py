@@ -1,53 +1,15 @@
 import json
 import os
-import pickle
 import subprocess
 import sys
 
-import pytest
 import torch
 
 from sciembed_train import cli
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-from sciembed_train.encoder.io.encoder_checkpoint import describe
-from sciembed_train.export.checkpoint_file import card_of
 from sciembed_train.export.export_checkpoint import describe_differences
+from tests.helpers.exports import write_checkpoint
 from tests.helpers.masked_models import write_masked_lm
-
-
-@pytest.fixture(scope="module")
-def trained(tiny_bert):
-    """An encoder whose weights are not those of its backbone's folder."""
-    encoder = Encoder(EncoderSettings(str(tiny_bert), pooling="mean", dropout=0.0)).eval()
-    with torch.no_grad():
-        for parameter in encoder.parameters():
-            parameter.add_(torch.randn_like(parameter), alpha=0.01)
-    return encoder
-
-
-def write_checkpoint(path, encoder, **changes):
-    content = {
-        "state_dict": {f"encoder.{k}": v for k, v in encoder.state_dict().items()},
-        "global_step": 40,
-        "epoch": 1,
-        "sciembed": {
-            "version": 1,
-            "method": "specter",
-            **describe(encoder),
-            "training": {
-                "triplets": 4321,
-                "seed": 11,
-                "recipe": "specter",
-                "steps_per_epoch": 16,
-                "base_model": "somebody/some-bert",
-                "base_model_sha256": "0f" * 32,
-            },
-        },
-    }
-    content.update(changes)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(content, path)
-    return path
 
 
 def run(*args):
@@ -74,20 +36,6 @@ def test_a_checkpoint_becomes_a_folder_with_the_trained_vectors(trained, tmp_pat
         "steps_per_epoch": 16,
         "epochs": 2.5,
     }
-
-
-@pytest.mark.parametrize(
-    ("entry", "training", "similarity", "texts"),
-    [
-        (None, {"triplets": 5}, "euclidean", None),
-        ("cosine", {"training_documents": 5}, "cosine", "any"),
-    ],
-)
-def test_what_vectors_are_compared_by_comes_with_the_checkpoint(entry, training, similarity, texts):
-    record = {"method": "m", "training": training, **({"similarity": entry} if entry else {})}
-    card = card_of({"sciembed": record, "global_step": 1})
-    assert card["similarity"] == similarity
-    assert card.get("texts") == texts
 
 
 def test_a_checkpoint_with_a_head_is_exported_with_it(tmp_path):
@@ -126,39 +74,6 @@ def refused(capsys, *args):
     assert error.startswith("./train export: ")
     assert error.count("\n") == 1
     return error
-
-
-def test_wrong_sources_are_refused_by_name(trained, tmp_path, capsys):
-    to = ("--to", tmp_path / "m")
-    assert "does not exist" in refused(capsys, tmp_path / "none.ckpt", *to)
-    (tmp_path / "empty").mkdir()
-    assert "best.ckpt" in refused(capsys, tmp_path / "empty", *to)
-    (tmp_path / "text.ckpt").write_text("not a checkpoint")
-    assert "text.ckpt" in refused(capsys, tmp_path / "text.ckpt", *to)
-    whole = write_checkpoint(tmp_path / "whole.ckpt", trained).read_bytes()
-    (tmp_path / "half.ckpt").write_bytes(whole[: len(whole) // 2])
-    assert "half.ckpt" in refused(capsys, tmp_path / "half.ckpt", *to)
-    torch.save([1, 2], tmp_path / "list.ckpt")
-    assert "list" in refused(capsys, tmp_path / "list.ckpt", *to)
-    torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
-    assert "train fit" in refused(capsys, tmp_path / "foreign.ckpt", *to)
-    assert not (tmp_path / "m").exists()
-
-
-class Trap:
-    def __reduce__(self):
-        return (exec, ("open('sprung', 'w').close()",))
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-def test_a_checkpoint_with_code_in_it_is_refused_and_not_run(zipped, tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    if zipped:
-        torch.save({"sciembed": Trap()}, "evil.ckpt")
-    else:
-        (tmp_path / "evil.ckpt").write_bytes(pickle.dumps({"sciembed": Trap()}))
-    assert "read safely" in refused(capsys, "evil.ckpt", "--to", "m")
-    assert not (tmp_path / "sprung").exists()
 
 
 def test_a_full_target_is_refused_before_the_model_is_built(trained, tmp_path, capsys):

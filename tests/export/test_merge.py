@@ -8,25 +8,11 @@ from safetensors.torch import load_file
 import sciembed_train as st
 from sciembed_train import cli
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.export.export_folder import export_encoder
 from sciembed_train.export.merge import merge_encoders, weighted_mean
-from tests.helpers.exports import CARD, encoder_of
+from tests.helpers.exports import CARD
 from tests.helpers.masked_models import write_masked_lm
-from tests.helpers.tiny_models import write_tiny_bert, write_tiny_roberta
 
 TEXTS = ["word1 word2 word3", "word9 a b c", "word7"]
-
-
-@pytest.fixture(scope="module")
-def two(tmp_path_factory):
-    """A start with mean pooling and cosine, and what fine-tuning made of it."""
-    above = tmp_path_factory.mktemp("two")
-    folders = above / "start", above / "tuned"
-    for seed, folder in enumerate(folders):
-        backbone = write_tiny_bert(above / f"bert{seed}", seed)
-        encoder = encoder_of(backbone, pooling="mean", max_length=256)
-        export_encoder(encoder, folder, {**CARD, "similarity": "cosine", "seed": seed})
-    return folders
 
 
 def weights_of(folder):
@@ -140,49 +126,6 @@ def test_a_head_and_a_pooler_that_one_lacks_are_left_out(tmp_path):
     with_head[1].head = None
     assert "masked-language-modelling head is left out" in merge_encoders(with_head, [0.5, 0.5])[0]
     assert with_head[0].head is None
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"num_hidden_layers": 1}, "num_hidden_layers is 2 and 1"),
-        ({"layer_norm_eps": 1e-5}, "layer_norm_eps is 1e-12 and 1e-05"),
-    ],
-)
-def test_another_architecture_is_refused_by_its_first_difference(
-    change, message, two, tmp_path, capsys
-):
-    other = shutil.copytree(two[1], tmp_path / "other")
-    config = json.loads((other / "config.json").read_text())
-    (other / "config.json").write_text(json.dumps({**config, **change}))
-    error = refused(capsys, two[0], other, "--to", tmp_path / "m")
-    assert f"cannot be merged: {message}." in error
-    assert not (tmp_path / "m").exists()
-
-
-def test_another_family_pooling_tokenizer_or_form_is_refused(two, tmp_path, capsys):
-    roberta = write_tiny_roberta(tmp_path / "roberta")
-    to = ("--to", tmp_path / "m")
-    error = refused(capsys, two[0], roberta, *to)
-    assert "model_type is bert and roberta" in error
-
-    other = shutil.copytree(two[1], tmp_path / "other")
-    record = json.loads((other / "sciembed.json").read_text())
-
-    def rewrite(**values):
-        (other / "sciembed.json").write_text(json.dumps({**record, **values}))
-
-    rewrite(pooling="cls")
-    assert "pooling is mean and cls" in refused(capsys, two[0], other, *to)
-    rewrite(input_format={**record["input_format"], "separator": "space"})
-    assert "input_format.separator is sep and space" in refused(capsys, two[0], other, *to)
-    rewrite()
-    tokenizer = json.loads((other / "tokenizer.json").read_text())
-    vocabulary = tokenizer["model"]["vocab"]
-    vocabulary["word0"], vocabulary["word1"] = vocabulary["word1"], vocabulary["word0"]
-    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
-    error = refused(capsys, two[0], other, *to)
-    assert "the tokenizer's token 5 is word0 and word1" in error
 
 
 @pytest.mark.parametrize(

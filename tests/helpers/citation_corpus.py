@@ -1,12 +1,14 @@
 """A small corpus of papers, citations and co-citations, with tokens of titles and abstracts."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
 from sciembed_train.corpus.store.corpus_files import save_info, save_paper_splits
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.part_store import write_part_store
+from sciembed_train.sampling.citation_pairs import CitationPairExamples, CitationPairSampling
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
 from tests.helpers.cocitation_corpus import write_cocitation_corpus
@@ -34,3 +36,8 @@ def write_citation_corpus(
     )
     save_info(folder, {**corpus.info, "part_stores": {key: store.info}})
     return Corpus.open(folder)
+
+
+def citation_pairs(opened: SimpleNamespace, **settings) -> CitationPairExamples:
+    """The pairs of a corpus that was opened in `tests/sampling/conftest.py`."""
+    return CitationPairSampling(**settings).open(opened.corpus, opened.reading, None)

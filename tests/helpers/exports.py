@@ -1,6 +1,9 @@
 """Encoders to export, and records of their training."""
 
+import torch
+
 from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.encoder.io.encoder_checkpoint import describe
 from sciembed_train.encoder.settings import EncoderSettings
 
 CARD = {
@@ -21,3 +24,29 @@ def encoder_of(backbone, **settings):
 
 def contents(folder):
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def write_checkpoint(path, encoder, **changes):
+    """A checkpoint as a run leaves it, with other entries in place of its own."""
+    content = {
+        "state_dict": {f"encoder.{k}": v for k, v in encoder.state_dict().items()},
+        "global_step": 40,
+        "epoch": 1,
+        "sciembed": {
+            "version": 1,
+            "method": "specter",
+            **describe(encoder),
+            "training": {
+                "triplets": 4321,
+                "seed": 11,
+                "recipe": "specter",
+                "steps_per_epoch": 16,
+                "base_model": "somebody/some-bert",
+                "base_model_sha256": "0f" * 32,
+            },
+        },
+    }
+    content.update(changes)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(content, path)
+    return path

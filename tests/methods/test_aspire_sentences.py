@@ -1,4 +1,3 @@
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -6,9 +5,7 @@ import pytest
 import torch
 
 from sciembed_train.batch import (
-    DevTriplets,
     PairBatch,
-    PaperBatch,
 )
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
@@ -16,9 +13,9 @@ from sciembed_train.losses.transport import TransportSettings
 from sciembed_train.methods.aspire_sentences import Objectives, SentenceCocite
 from tests.helpers import training
 from tests.helpers.cocitation_corpus import write_sentence_corpus
-from tests.helpers.geomloss_reference import geomloss_value
 from tests.helpers.method_batches import PAIRS
 from tests.helpers.method_batches import sentence_pair_batch as batch
+from tests.helpers.plain_sentences import plain_distance, prepared, vectors_of
 from tests.helpers.processes import run_ranks
 from tests.helpers.sentence_training import ALL, TRANSPORT, VARIANTS, on_a_rank
 from tests.helpers.training import difference
@@ -75,25 +72,6 @@ def test_a_cut_step_is_the_same_step(alone):
     assert difference(alone["all, cut"], alone["all"], "gradients") < 1e-12
 
 
-def prepared(backbone, objectives, **settings):
-    """A method outside a trainer, in float64."""
-    encoder = EncoderSettings(backbone, "sentences", max_length=16, dropout=0.0)
-    return SentenceCocite(encoder, Objectives(**objectives), **settings).double()
-
-
-def plain_distance(objective, q, p, said, temperature=1.0):
-    """One distance of two papers in plain loops, or by geomloss."""
-    if objective == "transport":
-        return geomloss_value(q, p, TRANSPORT).item()
-    every = {(i, j): math.dist(a, b) for i, a in enumerate(q) for j, b in enumerate(p)}
-    if objective == "aligned":
-        return every[tuple(said)]
-    if objective == "best_match":
-        return min(every.values())
-    weights = {k: math.exp(-d / temperature) for k, d in every.items()}
-    return sum(weights[k] * d for k, d in every.items()) / sum(weights.values())
-
-
 def plain_loss(objective, papers, given, pair, margin, query="own", **settings):
     """The loss of one pair of `batch`; 0 where it has no negative or no alignment."""
     other = given.negative[pair].item()
@@ -107,12 +85,6 @@ def plain_loss(objective, papers, given, pair, margin, query="own", **settings):
     near = plain_distance(objective, a, p, (i, j), **settings)
     far = plain_distance(objective, a, n, (i_other, j_other), **settings)
     return max(0.0, near - far + margin)
-
-
-def vectors_of(module, given):
-    with torch.no_grad():
-        vectors = module.encoder.sentence_vectors(given.rows, given.sentences)
-    return vectors.split(given.sentences.counts.tolist())
 
 
 @pytest.mark.parametrize(
@@ -160,51 +132,6 @@ def test_a_pair_that_meets_its_own_positive_learns_nothing(tiny_bert):
     assert all(p.grad.abs().max() < 1e-12 for p in module.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize(
-    ("objectives", "settings"),
-    [(ALL, {"transport": TRANSPORT}), ({"aligned": 1.0, "attention": 0.5}, {})],
-)
-def test_held_out_scores_are_those_of_plain_loops(tiny_bert, objectives, settings):
-    module, given = prepared(str(tiny_bert), objectives, **settings), batch()
-    module.eval()
-    # Two batches, in another order than the list of papers that the triplets count in.
-    with torch.no_grad():
-        for slots in ([4, 1], [0, 2]):
-            some = torch.tensor(slots)
-            part = PaperBatch(given.rows.select(some), some, given.sentences.select(some))
-            module.held_out.add(module.encoder, part)
-        triplets = torch.tensor([[0, 1, 2], [4, 2, 1], [2, 0, 4], [1, 1, 1], [3, 0, 1], [0, 1, 3]])
-        found = module.held_out.scores(DevTriplets(*triplets.T, 5), torch.device("cpu"))
-    papers = vectors_of(module, given)
-    losses, nearer = [], []
-    for a, p, n in triplets[:4]:  # of the others a paper was not encoded
-        total = 0.0
-        for name, weight in objectives.items():
-            name = "best_match" if name == "aligned" else name
-            near, far = (plain_distance(name, papers[a], papers[k], None) for k in (p, n))
-            total += weight * max(0.0, near - far + 1.0)
-        losses.append(total)
-        near, far = (plain_distance("best_match", papers[a], papers[k], None) for k in (p, n))
-        if "transport" in objectives:
-            near, far = (cost(papers[a], papers[k]) for k in (p, n))
-        nearer.append(near < far)
-    assert found["loss"] == pytest.approx(np.mean(losses), abs=1e-6)
-    assert found["accuracy"] == pytest.approx(np.mean(nearer))
-    module.held_out.clear()
-    assert module.held_out.scores(DevTriplets(*triplets.T, 5), torch.device("cpu")) == {}
-
-
-def cost(q, p):
-    """What the plan that geomloss's potentials give costs."""
-    from geomloss import SamplesLoss
-
-    solver = SamplesLoss("sinkhorn", 1, 0.05, scaling=0.9, debias=False, potentials=True)
-    c = (q[:, None] - p[None]).norm(dim=2)
-    w, v = (torch.softmax(-c.amin(axis) / 5000.0, 0) for axis in (1, 0))
-    f, g = (potential.flatten() for potential in solver(w, q, v, p))
-    return (torch.exp((f[:, None] + g - c) / 0.05) * w[:, None] * v * c).sum().item()
-
-
 def test_what_the_sentences_are_compared_by_is_recorded(tiny_bert):
     by_match = {"similarity": "best_match"}
     for objective in ("aligned", "best_match", "attention"):
@@ -236,13 +163,6 @@ def test_settings_that_cannot_be_are_refused(tiny_bert, settings, said):
     }
     with pytest.raises(UserError, match=said):
         SentenceCocite(**{**usual, **settings})
-
-
-def test_objectives_that_train_nothing_are_refused():
-    with pytest.raises(UserError, match="All objectives are 0"):
-        Objectives()
-    with pytest.raises(UserError, match=r"objectives\.aligned is -1"):
-        Objectives(1.0, -1.0)
 
 
 def test_batches_that_lack_what_is_needed_are_refused(tiny_bert):

@@ -1,4 +1,3 @@
-from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -8,15 +7,11 @@ from pytorch_lightning.plugins.precision import MixedPrecision
 
 from sciembed_train.batch import TripletBatch
 from sciembed_train.encoder.encoder import EncoderSettings
-from sciembed_train.encoder.io.encoder_checkpoint import encoder_from_checkpoint
 from sciembed_train.errors import UserError
 from sciembed_train.methods.aspire import Cocite
 from sciembed_train.methods.declutr import Declutr
 from sciembed_train.methods.loss import Loss
 from sciembed_train.methods.specter import Specter
-from sciembed_train.optim_settings import OptimSettings
-from sciembed_train.training.callbacks.checkpoint_metadata import CheckpointMetadata
-from sciembed_train.training.callbacks.throughput import useful_token_share
 from tests.helpers import training
 from tests.helpers.processes import run_ranks
 from tests.helpers.training import VARIANTS, Plain, difference, on_a_rank, small_corpus, train
@@ -93,22 +88,6 @@ def random_batch(lengths, triplets):
     return TripletBatch(rows, *torch.tensor(triplets).T, 7)
 
 
-def test_a_checkpoint_rebuilds_the_encoder_from_plain_values(tiny_bert, tmp_path):
-    method = Specter(EncoderSettings(str(tiny_bert), max_length=40), OptimSettings(), margin=0.5)
-    checkpoint = {"state_dict": method.state_dict()}
-    trainer = SimpleNamespace(global_step=0)
-    CheckpointMetadata({"seed": 3}).on_save_checkpoint(trainer, method, checkpoint)
-    torch.save(checkpoint, tmp_path / "a.ckpt")
-    loaded = torch.load(tmp_path / "a.ckpt", weights_only=True)
-    assert loaded["hyper_parameters"]["margin"] == 0.5
-    assert loaded["hyper_parameters"]["encoder"]["max_length"] == 40
-    assert loaded["sciembed"]["training"] == {"seed": 3, "steps": 0}
-    assert loaded["sciembed"]["method"] == "specter"
-    encoder = encoder_from_checkpoint(loaded)
-    texts = ["word1 word2", "word3"]
-    assert torch.equal(encoder.encode_texts(texts), method.encoder.eval().encode_texts(texts))
-
-
 def test_settings_out_of_range_are_refused(tiny_bert):
     encoder = EncoderSettings(str(tiny_bert))
     with pytest.raises(ValueError, match="margin"):
@@ -132,16 +111,6 @@ def test_a_batch_of_another_step_is_a_defect(place):
 
     with pytest.raises(RuntimeError, match="the loader gave step 5, the optimiser is at 0"):
         train(Stuck, *place)
-
-
-def test_useful_share_counts_the_slots_of_padded_pieces(tiny_bert):
-    lengths = torch.tensor([10, 2, 9, 3])
-    settings = {"max_length": 20, "max_tokens_per_forward": 20}
-    unpadded = Specter(EncoderSettings(str(tiny_bert), forward="unpadded", **settings))
-    padded = Specter(EncoderSettings(str(tiny_bert), forward="padded", **settings))
-    assert useful_token_share(unpadded.encoder, [lengths]) == 1.0
-    # Sorted and cut at 20 slots: (10, 9) and (3, 2).
-    assert useful_token_share(padded.encoder, [lengths]) == pytest.approx(24 / (20 + 6))
 
 
 def test_a_half_precision_step_that_overflows_is_counted_and_changes_nothing(place):

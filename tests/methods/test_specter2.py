@@ -10,18 +10,14 @@ from pytorch_lightning.plugins import MixedPrecision
 from sciembed_train.batch import (
     DevTasks,
     LabelPart,
-    PaperBatch,
     TaskKind,
-    TokenRows,
-    TripletPart,
 )
 from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
-from sciembed_train.methods.specter2 import Contrastive, MultiTask
+from sciembed_train.methods.specter2 import MultiTask
 from tests.helpers import training
 from tests.helpers.adapter_models import library_is_there
-from tests.helpers.method_batches import KINDS
 from tests.helpers.method_batches import task_batch as batch
 from tests.helpers.method_batches import task_method as prepared
 from tests.helpers.processes import run_ranks
@@ -145,50 +141,6 @@ def test_every_task_is_validated(alone):
     assert found["val/loss"] == pytest.approx(total, rel=1e-6)
 
 
-def far(a, b):
-    return math.sqrt(((a - b + 1e-6) ** 2).sum())
-
-
-def in_loops(module, given):
-    """The mean loss of each task in plain loops, and each text's vector."""
-    with torch.no_grad():
-        vectors = module.encoder(given.rows, given.formats).numpy()
-    found = {name: [] for name in ("level", "field", "topics", "near")}
-    for part in given.parts:
-        if isinstance(part, TripletPart):
-            for a, p, n in zip(part.anchor, part.positive, part.negative, strict=True):
-                near, away = far(vectors[a], vectors[p]), far(vectors[a], vectors[n])
-                found[part.task].append(max(0.0, near - away + module.margin))
-            continue
-        layer = module.heads.layers[module.heads.keys[part.task]]
-        weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
-        for text, label in zip(part.text, part.label.tolist(), strict=True):
-            scores = [float(w @ vectors[text] + b) for w, b in zip(weight, bias, strict=True)]
-            if part.task == "level":
-                found["level"].append((scores[0] - label) ** 2)
-            elif part.task == "field":
-                total = sum(math.exp(score) for score in scores)
-                found["field"].append(-math.log(math.exp(scores[label]) / total))
-            else:
-                shares = [1 / (1 + math.exp(-score)) for score in scores]
-                each = [
-                    -(y * math.log(s) + (1 - y) * math.log(1 - s))
-                    for y, s in zip(label, shares, strict=True)
-                ]
-                found["topics"].append(sum(each) / len(each))
-    return {name: sum(losses) / len(losses) for name, losses in found.items()}, vectors
-
-
-def test_the_step_is_the_sum_of_the_tasks_means_in_plain_loops(tiny_bert):
-    module, given = prepared(str(tiny_bert), weights={"topics": 3.0}, margin=0.7), batch()
-    found = module.gradients(given, [given])
-    expected, _ = in_loops(module, given)
-    for name, loss in expected.items():
-        assert found[f"{name}_loss"].item() / len(given) == pytest.approx(loss, abs=1e-9)
-    total = sum(expected.values()) + 2 * expected["topics"]
-    assert found["loss"].item() / len(given) == pytest.approx(total, abs=1e-9)
-
-
 def test_steps_of_fusions_lower_the_loss_and_leave_the_adapters(tiny_bert, tmp_path):
     pytest.importorskip("adapters")
     adapted = with_adapters(str(tiny_bert), tmp_path / "adapted")
@@ -205,54 +157,6 @@ def test_steps_of_fusions_lower_the_loss_and_leave_the_adapters(tiny_bert, tmp_p
     assert seen[2] < seen[1] < seen[0]
     for name, parameter in module.encoder.named_parameters():
         assert torch.equal(parameter, before[name]) != ("adapter_fusion" in name), name
-
-
-@pytest.mark.parametrize("itself", [False, True])
-def test_a_contrastive_class_is_mostly_compared_with_those_of_its_own(tiny_bert, itself):
-    kinds = (KINDS[0], replace(KINDS[1], contrastive=True), *KINDS[2:])
-    settings = Contrastive(weight=0.9, temperature=0.3, count_itself=itself)
-    module, given = prepared(str(tiny_bert), kinds, contrastive=settings), batch()
-    found = module.gradients(given, [given])
-    expected, vectors = in_loops(module, given)
-    part = given.parts[1]
-    rows = [vectors[t] / np.linalg.norm(vectors[t]) for t in part.text]
-    labels, losses = part.label.tolist(), []
-    for i, row in enumerate(rows):
-        others = [j for j in range(3) if j != i]
-        total = sum(math.exp(row @ rows[j] / 0.3) for j in others)
-        own = [j for j in others if labels[j] == labels[i]]
-        logs = [math.log(math.exp(row @ rows[j] / 0.3) / total) for j in own]
-        losses.append(-sum(logs) / max(1, len(own) + itself))
-    mixed = 0.1 * expected["field"] + 0.9 * sum(losses) / 3
-    assert found["field_loss"].item() / len(given) == pytest.approx(mixed, abs=1e-9)
-    assert found["loss"].item() / len(given) == pytest.approx(
-        sum(expected.values()) - expected["field"] + mixed, abs=1e-9
-    )
-
-
-@pytest.mark.parametrize("temperature", [None, 0.4])
-def test_all_negatives_are_those_of_the_task_that_are_not_known_to_be_near(tiny_bert, temperature):
-    module = prepared(str(tiny_bert), negatives="all", temperature=temperature)
-    given = batch()
-    found = module.gradients(given, [given])
-    _, vectors = in_loops(module, given)
-    part = given.parts[3]
-    triplets = list(
-        zip(part.anchor.tolist(), part.positive.tolist(), part.negative.tolist(), strict=True)
-    )
-    pairs = {(a, p) for a, p, _ in triplets}
-    candidates = [p for _, p, _ in triplets] + [n for _, _, n in triplets]
-    losses = []
-    for a, p, _ in triplets:
-        others = [c for c in candidates if c != a and (a, c) not in pairs and (c, a) not in pairs]
-        near, away = far(vectors[a], vectors[p]), [far(vectors[a], vectors[c]) for c in others]
-        if temperature is None:
-            losses.append(sum(max(0.0, near - d + 1) for d in away) / len(away))
-        else:
-            terms = [math.exp(-d / temperature) for d in [near, *away]]
-            losses.append(-math.log(terms[0] / sum(terms)))
-    assert [len(c) for c in (candidates, pairs)] == [6, 3]
-    assert found["near_loss"].item() / len(given) == pytest.approx(sum(losses) / 3, abs=1e-9)
 
 
 def test_a_format_without_an_adapter_and_an_adapter_without_a_task_are_refused(tiny_bert):
@@ -335,77 +239,6 @@ def test_what_meets_nobody_is_encoded_once(tiny_bert, monkeypatch):
     assert len(encoded) == len(micro_batches) + compared
 
 
-def test_a_task_without_examples_leaves_its_head_a_gradient_of_zeros(tiny_bert):
-    module, given = prepared(str(tiny_bert)), batch()
-    given = replace(given, parts=given.parts[1:])
-    found = module.gradients(given, [given])
-    assert "level_loss" not in found
-    layer = module.heads.layers[module.heads.keys["level"]]
-    assert torch.equal(layer.weight.grad, torch.zeros_like(layer.weight))
-
-
-def test_heads_start_small_and_drop_a_fifth(tiny_bert):
-    torch.manual_seed(0)
-    module = MultiTask(EncoderSettings(str(tiny_bert)))
-    module.prepare(DevTasks((TaskKind("a.b", "class", 500), TaskKind("near", "triplet")), (), 0))
-    (layer,) = module.heads.layers.values()
-    assert layer.weight.std().item() == pytest.approx(0.02, rel=0.05)
-    assert not layer.bias.any()
-    module.train()
-    with torch.no_grad():
-        layer.weight.zero_()
-        layer.weight[:, 0] = 1
-        scores = module.heads("a.b", torch.ones(2000, 32))
-    assert (scores == 0).float().mean().item() == pytest.approx(0.2, abs=0.03)
-    assert scores.max().item() == pytest.approx(1.25)
-
-
-def test_held_out_scores_are_those_of_other_libraries(tiny_bert):
-    from scipy.stats import kendalltau
-    from sklearn.metrics import f1_score, r2_score
-
-    module = prepared(str(tiny_bert), codes=False).eval()
-    draws = np.random.default_rng(0)
-    texts = 40
-    rows = TokenRows(torch.from_numpy(draws.integers(5, 200, texts * 4)), torch.full((texts,), 4))
-    every = torch.arange(texts)
-    label = torch.from_numpy(draws.integers(0, 5, texts)).float()
-    classes = torch.from_numpy(draws.integers(0, 2, texts))  # the third is in no label
-    topics = torch.from_numpy(draws.integers(0, 2, (texts, 4))).float()
-    columns = [torch.from_numpy(draws.permutation(texts)) for _ in range(3)]
-    parts = (
-        LabelPart("level", every, label),
-        LabelPart("field", every, classes),
-        LabelPart("topics", every, topics),
-        TripletPart("near", *columns),
-    )
-    with torch.no_grad():
-        for layer in module.heads.layers.values():
-            layer.weight.normal_()
-        kept = module.held_out
-        for half in every.chunk(2):
-            kept.add(module.encoder, PaperBatch(rows.select(half), half, formats=half * 0))
-        found = kept.scores(DevTasks(KINDS, parts, texts), torch.device("cpu"))
-        vectors = module.encoder(rows)
-        told = {name: module.heads(name, vectors).numpy() for name in ("level", "field", "topics")}
-    said = told["level"][:, 0]
-    assert found["level_kendall"] == pytest.approx(kendalltau(said, label.numpy()).statistic)
-    assert found["level_r2"] == pytest.approx(r2_score(label.numpy(), said))
-    assert found["level_loss"] == pytest.approx(((said - label.numpy()) ** 2).mean())
-    chosen = told["field"].argmax(1)
-    assert found["field_accuracy"] == (chosen == classes.numpy()).mean()
-    macro = f1_score(classes.numpy(), chosen, average="macro")
-    assert found["field_macro_f1"] == pytest.approx(macro)
-    macro = f1_score(topics.numpy(), told["topics"] > 0, average="macro")
-    assert found["topics_macro_f1"] == pytest.approx(macro)
-    a, p, n = (vectors[column].numpy() for column in columns)
-    near, away = (np.linalg.norm(a - other + 1e-6, axis=1) for other in (p, n))
-    assert found["near_accuracy"] == (near < away).mean()
-    assert found["near_loss"] == pytest.approx(np.maximum(0, near - away + 1).mean())
-    names = ("level", "field", "topics", "near")
-    assert found["loss"] == pytest.approx(sum(found[f"{name}_loss"] for name in names))
-
-
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -427,12 +260,3 @@ def test_examples_that_are_no_tasks_and_weights_of_none_are_refused(tiny_bert):
         module.prepare([])
     with pytest.raises(UserError, match=r"weights\.b names no task .* its tasks are a"):
         module.prepare(DevTasks((TaskKind("a", "number"),), (), 0))
-
-
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [({"weight": 0.0}, "contrastive.weight"), ({"temperature": 0.0}, "contrastive.temperature")],
-)
-def test_a_contrastive_loss_that_cannot_be_is_refused(settings, said):
-    with pytest.raises(UserError, match=said):
-        Contrastive(**settings)

@@ -1,5 +1,4 @@
 import pickle
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,79 +6,18 @@ import torch
 
 from sciembed_train.corpus.store.mined_negatives import write_negatives
 from sciembed_train.errors import UserError
-from sciembed_train.sampling.base import TokenizationSpec
 from sciembed_train.sampling.citation_pairs import CitationPairSampling, TwoHop
 from sciembed_train.sampling.citation_texts import TextKind
 from sciembed_train.sampling.pair_sources import SourceWeights
 from sciembed_train.sampling.related_papers import RelatedMask
-from sciembed_train.text.input_format import InputFormat
-from sciembed_train.text.tokenizer import TextTokenizer
-from tests.helpers.citation_corpus import write_citation_corpus
-
-
-@pytest.fixture(scope="module")
-def opened(tiny_bert, tmp_path_factory):
-    corpus = write_citation_corpus(tmp_path_factory.mktemp("citations") / "corpus", tiny_bert)
-    tokenizer = TextTokenizer.load(tiny_bert)
-    return SimpleNamespace(
-        corpus=corpus,
-        tokenizer=tokenizer,
-        reading=TokenizationSpec(tokenizer, InputFormat(), 32, seed=3),
-    )
-
-
-def examples(opened, **settings):
-    return CitationPairSampling(**settings).open(opened.corpus, opened.reading, None)
-
-
-def test_each_source_pairs_the_texts_that_it_names(opened):
-    found = examples(opened)
-    assert [source.name for source in found.sources] == [
-        "citations",
-        "cocitations",
-        "title_abstract",
-        "abstract_halves",
-    ]
-    papers, splits = opened.corpus.n_papers, np.asarray(opened.corpus.paper_splits())
-    citations, cocitations, titles, halves = found.sources
-    known = {tuple(pair) for pair in opened.corpus.citations().tolist()}
-    assert {tuple(pair) for pair in citations.train.tolist()} <= known
-    assert (splits[citations.train[:, 0]] == 0).all()
-    assert (splits[citations.held_out[:, 0]] == 1).all()
-    assert len(cocitations.train) == len(opened.corpus.cocitations("train"))
-    rows = list(opened.corpus.papers())
-    whole = [r["paper"] for r in rows if (r["abstract"] or "").strip() and splits[r["paper"]] == 0]
-    assert (titles.train % papers)[:, 0].tolist() == whole
-    assert titles.train[0].tolist() == [papers + whole[0], 2 * papers + whole[0]]
-    assert (halves.train // papers == [TextKind.FIRST_HALF, TextKind.SECOND_HALF]).all()
-    assert 0 < len(halves.train) <= len(titles.train)
-    assert not set(titles.held_out[:, 0]) & set(titles.train[:, 0])
-
-
-def test_titles_abstracts_and_halves_are_read_as_the_encoder_reads_them_alone(opened):
-    found, spec = examples(opened), opened.reading
-    papers = opened.corpus.n_papers
-    rows = list(opened.corpus.papers())
-    texts = found.sources[2].train[:5].reshape(-1)
-    ids, lengths = found.tokens.rows(texts[::-1], 32)
-    parts = np.split(ids, np.cumsum(lengths)[:-1])
-    for text, part in zip(texts[::-1].tolist(), parts, strict=True):
-        kind, paper = divmod(text, papers)
-        row = rows[paper]
-        title, abstract = (row["title"], None) if kind == 1 else (None, row["abstract"])
-        whole = spec.input_format.compose(title, abstract, opened.tokenizer.sep_token)
-        assert part.tolist() == opened.tokenizer.rows([whole], 32)[0]
-    one, two = found.sources[3].train[0]
-    halves = [found.tokens.rows(np.array([text]), 512)[0].tolist() for text in (one, two)]
-    abstract = found.tokens.rows(np.array([one % papers + 2 * papers]), 512)[0].tolist()
-    assert halves[0][:-1] + halves[1][1:] == abstract
-    assert halves[0][0] == halves[1][0] == abstract[0]
-    assert halves[0][-1] == halves[1][-1] == abstract[-1]
+from tests.helpers.citation_corpus import citation_pairs, write_citation_corpus
 
 
 @pytest.mark.parametrize("kind", ["one", "mixed"])
 def test_a_step_is_the_same_however_many_ranks_share_it(opened, kind):
-    found = examples(opened, sources_per_batch=kind, hard_negatives=2, negatives_from="two_hop")
+    found = citation_pairs(
+        opened, sources_per_batch=kind, hard_negatives=2, negatives_from="two_hop"
+    )
     plan = found.plan(12, 3)
     hard = 0
     for step in range(6):
@@ -100,7 +38,7 @@ def test_a_step_is_the_same_however_many_ranks_share_it(opened, kind):
 
 
 def test_what_is_excluded_is_related_or_the_same(opened):
-    found = examples(opened, sources_per_batch="mixed")
+    found = citation_pairs(opened, sources_per_batch="mixed")
     indices = found.plan(24, 3).indices(0)
     batch = found.batch(indices, 0, 0)
     papers = found.tokens.n_papers
@@ -158,7 +96,7 @@ def test_two_hops_go_along_citations_of_training_papers(opened):
 
 
 def test_held_out_pairs_are_of_dev_papers_and_know_what_is_related(opened):
-    found = examples(opened)
+    found = citation_pairs(opened)
     dev = found.dev
     assert [source.name for source in dev.sources] == [s.name for s in found.sources]
     assert sum(source.weight for source in dev.sources) == pytest.approx(1)
@@ -188,7 +126,7 @@ def test_a_source_that_the_corpus_lacks_is_left_out_and_named(opened, tiny_bert,
 
 
 def test_examples_are_described_source_by_source(opened):
-    found = examples(opened, hard_negatives=1, negatives_from="two_hop")
+    found = citation_pairs(opened, hard_negatives=1, negatives_from="two_hop")
     described = found.describe(opened.corpus, found.plan(8, 0), 2)
     titles = [example.title for example in described]
     for source in found.sources:
@@ -199,12 +137,12 @@ def test_examples_are_described_source_by_source(opened):
 
 
 def test_opened_pairs_are_sent_without_their_tokens(opened):
-    found = examples(opened)
+    found = citation_pairs(opened)
     again = pickle.loads(pickle.dumps(found))
     one, other = (e.batch(np.arange(6), 0, 0) for e in (found, again))
     assert torch.equal(one.rows.ids, other.rows.ids)
-    assert found.fingerprint == examples(opened).fingerprint
-    assert found.fingerprint != examples(opened, mask=RelatedMask(cites=False)).fingerprint
+    assert found.fingerprint == citation_pairs(opened).fingerprint
+    assert found.fingerprint != citation_pairs(opened, mask=RelatedMask(cites=False)).fingerprint
 
 
 @pytest.mark.parametrize(
@@ -218,13 +156,6 @@ def test_opened_pairs_are_sent_without_their_tokens(opened):
 def test_settings_that_cannot_be_are_refused(settings, message):
     with pytest.raises(UserError, match=message):
         CitationPairSampling(**settings)
-
-
-def test_weights_that_cannot_be_are_refused():
-    with pytest.raises(UserError, match="must be 0 or more"):
-        SourceWeights(citations=-1.0)
-    with pytest.raises(UserError, match="are all 0"):
-        SourceWeights(0.0, 0.0, 0.0, 0.0)
 
 
 def test_a_corpus_without_tokens_of_titles_is_refused_with_advice(opened, tiny_bert, tmp_path):

@@ -4,12 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-from sciembed_train.training.configuration import default_name
 from tests.helpers.runs import ROOT, finish, losses, wait_for_step
 
 JOB = ROOT / "configs" / "machine" / "slurm.sbatch"
@@ -70,12 +68,6 @@ def test_the_job_is_a_bash_script_that_asks_for_what_its_machine_file_says():
     assert "num_nodes: 2" in machine
     assert "#SBATCH --ntasks-per-node=8" in asked
     assert "devices: 8" in machine
-
-
-def test_a_run_is_named_after_its_recipe_and_not_after_the_machine():
-    files = [Path("configs/machine/slurm.yaml"), Path("configs/specter2_base.yaml")]
-    assert default_name(files, "methods.Specter") == "specter2_base"
-    assert default_name(files[:1], "methods.Specter") == "specter"
 
 
 @pytest.mark.slow

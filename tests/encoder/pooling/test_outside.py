@@ -92,19 +92,6 @@ def test_sentence_transformers_loads_the_export_of_a_pooling_that_it_has(tiny_be
     assert "embeddings = hidden.amax(1)" in card
 
 
-def test_an_export_of_a_pooling_that_no_library_has_says_so(tiny_bert, tmp_path):
-    encoder = trained(tiny_bert, ATTENTION)
-    differences = export_encoder(encoder, tmp_path / "m", {"method": "specter"})
-    assert set(differences) == {"sciembed_train"}
-    assert (differences["sciembed_train"] or 0) < 1e-5
-    card = (tmp_path / "m" / "README.md").read_text()
-    assert "`sentence-transformers`, which has no such pooling, refuses the folder" in card
-    assert "import tests.helpers.outside_poolings" in card
-    library = pytest.importorskip("sentence_transformers")
-    with pytest.raises((ValueError, OSError), match="pooling of its own"):
-        library.SentenceTransformer(str(tmp_path / "m"), device="cpu")
-
-
 def test_a_command_embeds_with_it_where_the_user_names_it(tiny_bert, tmp_path):
     encoder = trained(tiny_bert, ATTENTION)
     encoder.save(tmp_path / "m")

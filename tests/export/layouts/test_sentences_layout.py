@@ -13,7 +13,6 @@ from sciembed_train.encoder.io.encoder_checkpoint import describe
 from sciembed_train.export.export_folder import export_encoder
 from sciembed_train.export.layouts import sentences_layout
 from sciembed_train.export.library_vectors import sentence_transformers_refuses
-from sciembed_train.export.sentence_probe import probe_papers
 from sciembed_train.export.sentence_transformers_files import REFUSED
 from sciembed_train.export.verification import ExportError
 from sciembed_train.inference.matching import Matcher
@@ -250,13 +249,3 @@ def test_a_record_that_does_not_say_how_papers_are_compared_is_a_defect(tiny_ber
         with pytest.raises(ValueError, match=words):
             export_encoder(encoder, tmp_path / "m", card)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_probe_has_papers_of_every_kind(tiny_bert):
-    encoder = several(tiny_bert, max_length=512)
-    counts = [len(rows) for rows in encoder.encode_sentences(probe_papers())]
-    given = [len(sentences) for _, sentences in probe_papers()]
-    assert given[0] == 0
-    assert any(0 < count < number for count, number in zip(counts, given, strict=True))
-    assert counts[1] == given[1] > 1
-    assert counts[-1] == 1 < given[-1]

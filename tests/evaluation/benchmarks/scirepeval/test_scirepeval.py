@@ -1,75 +1,16 @@
 import numpy as np
 import pytest
-from sklearn.metrics import f1_score
 
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation import probes
 from sciembed_train.evaluation.benchmarks.scirepeval.scirepeval import averages, evaluate
 from sciembed_train.evaluation.benchmarks.scirepeval.scirepeval_tasks import Task
 from tests.helpers.small_scirepeval import (
     Known,
-    documents,
-    judged,
+    by_number,
     labelled,
     number,
-    write_lines,
     write_tasks,
 )
-
-
-def by_number(record, format):
-    """Tells the number of a paper, and nothing of the format."""
-    n = number(record) / 24
-    return [n, n * n, n % 0.25, 1.0]
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A task of each type; the searches' queries have the ids of papers."""
-    searches = [
-        {"doc_id": f"p{q}", "query": f"Words {q}", "candidates": documents([f"p{q}", f"p{q + 8}"])}
-        for q in range(4)
-    ]
-    write_tasks(
-        tmp_path,
-        labelled(
-            tmp_path,
-            "classes",
-            lambda i: i // 8 % 2,
-            metrics=["f1", "f1_macro"],
-            few_shot=[{"sample_size": 4, "iterations": 50}],
-        ),
-        labelled(
-            tmp_path,
-            "labels",
-            lambda i: [int(i % 2 == 0), int(i < 9)],
-            multi_label=True,
-            metrics=["f1_macro"],
-        ),
-        labelled(
-            tmp_path,
-            "numbers",
-            lambda i: (i * 7 % 24) / 2,
-            kind="regression",
-            metrics=["kendalltau", "mse"],
-        ),
-        judged(
-            tmp_path,
-            "near",
-            {"p3": {"p4": 1, "p9": 0}, "p8": {"p1": 1, "p7": 0}},
-            documents(),
-            metrics=["map", "ndcg"],
-        ),
-        judged(
-            tmp_path,
-            "search",
-            {f"p{q}": {f"p{q}": 1, f"p{q + 8}": 0} for q in range(4)},
-            searches,
-            kind="adhoc_search",
-            metrics=["ndcg"],
-        ),
-    )
-    return tmp_path
 
 
 def test_every_type_of_task_is_scored(folder):
@@ -94,32 +35,6 @@ def test_every_type_of_task_is_scored(folder):
     assert found.settings["tasks"]["classes"]["shot4_runs"] == 4
     assert set(found.per_query) >= {f"classes/shot4/run{run}" for run in range(4)}
     assert found.settings["queries"] == 6
-
-
-def test_a_probe_has_the_vectors_of_its_own_labels(folder):
-    found = evaluate(folder, Known(by_number), ["classes"])
-    rows = np.array([by_number((f"Title {i}",), "") for i in range(24)], dtype=np.float32)
-    y = np.arange(24) // 8 % 2
-    told = probes.classification_probe(rows[:16], y[:16], rows[16:])
-    assert found.metrics["classes/f1_macro"] == f1_score(y[16:], told.predictions, average="macro")
-    runs = [
-        probes.classification_probe(rows[few], y[few], rows[16:], grid=False).predictions
-        for few in probes.class_samples(y[:16], 4, 50)
-    ]
-    values = [f1_score(y[16:], run, average="macro", zero_division=0) for run in runs]
-    assert found.metrics["classes/f1_macro_shot4"] == pytest.approx(np.mean(values))
-
-
-def test_the_grid_is_for_the_complete_run_alone(folder, monkeypatch):
-    grids, tell = [], probes.classification_probe
-
-    def spy(x, y, new, grid=True):
-        grids.append((len(x), grid))
-        return tell(x, y, new, grid)
-
-    monkeypatch.setattr(probes, "classification_probe", spy)
-    evaluate(folder, Known(by_number), ["classes"])
-    assert grids == [(16, True), *[(4, False)] * 4]
 
 
 def test_a_text_is_read_for_what_its_task_is_for(folder):
@@ -166,32 +81,6 @@ def test_labels_are_checked_before_anything_is_embedded(folder):
     with pytest.raises(UserError, match=r"test_qrel\.jsonl:1: `cand_id`"):
         evaluate(folder, known)
     assert not known.asked
-
-
-def test_papers_without_a_text_are_told(folder):
-    rows = [{**row, "title": ""} for row in documents(["p1"])]
-    write_lines(folder / "numbers" / "meta.jsonl", [*documents(["p2", "p3", "p20"]), *rows])
-
-    def vector(record, format):
-        return [float(len(record))]
-
-    found = evaluate(folder, Known(vector), ["numbers"])
-    assert found.settings["tasks"]["numbers"]["labelled_without_text_left_out"] == 20
-    assert found.settings["tasks"]["numbers"]["train"] == 3
-    assert "numbers: Labelled papers without a text, left out: 20." in found.notes
-    assert any("Probes with too few papers for a grid" in note for note in found.notes)
-
-
-def test_labels_of_other_papers_are_refused(folder):
-    write_lines(folder / "numbers" / "meta.jsonl", documents(["p2"]))
-    with pytest.raises(UserError, match="no labelled paper of test has a text"):
-        evaluate(folder, Known(by_number), ["numbers"])
-
-
-def test_a_metric_of_one_class_needs_the_classes_0_and_1(tmp_path):
-    write_tasks(tmp_path, labelled(tmp_path, "x", lambda i: "ab"[i % 2], metrics=["f1"]))
-    with pytest.raises(UserError, match=r"needs the labels 0 and 1, and .* has a, b"):
-        evaluate(tmp_path, Known(by_number))
 
 
 def task(name, kind, *metrics, in_train=False, reviewers=""):

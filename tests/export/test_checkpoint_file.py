@@ -1,0 +1,69 @@
+"""Checkpoints: which one is taken, and what is refused without running code."""
+
+import pickle
+
+import pytest
+import torch
+
+from sciembed_train import cli
+from sciembed_train.export.checkpoint_file import card_of
+from tests.helpers.exports import write_checkpoint
+
+
+def run(*args):
+    return cli.main(["export", *map(str, args)])
+
+
+@pytest.mark.parametrize(
+    ("entry", "training", "similarity", "texts"),
+    [
+        (None, {"triplets": 5}, "euclidean", None),
+        ("cosine", {"training_documents": 5}, "cosine", "any"),
+    ],
+)
+def test_what_vectors_are_compared_by_comes_with_the_checkpoint(entry, training, similarity, texts):
+    record = {"method": "m", "training": training, **({"similarity": entry} if entry else {})}
+    card = card_of({"sciembed": record, "global_step": 1})
+    assert card["similarity"] == similarity
+    assert card.get("texts") == texts
+
+
+def refused(capsys, *args):
+    assert run(*args) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("./train export: ")
+    assert error.count("\n") == 1
+    return error
+
+
+def test_wrong_sources_are_refused_by_name(trained, tmp_path, capsys):
+    to = ("--to", tmp_path / "m")
+    assert "does not exist" in refused(capsys, tmp_path / "none.ckpt", *to)
+    (tmp_path / "empty").mkdir()
+    assert "best.ckpt" in refused(capsys, tmp_path / "empty", *to)
+    (tmp_path / "text.ckpt").write_text("not a checkpoint")
+    assert "text.ckpt" in refused(capsys, tmp_path / "text.ckpt", *to)
+    whole = write_checkpoint(tmp_path / "whole.ckpt", trained).read_bytes()
+    (tmp_path / "half.ckpt").write_bytes(whole[: len(whole) // 2])
+    assert "half.ckpt" in refused(capsys, tmp_path / "half.ckpt", *to)
+    torch.save([1, 2], tmp_path / "list.ckpt")
+    assert "list" in refused(capsys, tmp_path / "list.ckpt", *to)
+    torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
+    assert "train fit" in refused(capsys, tmp_path / "foreign.ckpt", *to)
+    assert not (tmp_path / "m").exists()
+
+
+class Trap:
+    def __reduce__(self):
+        return (exec, ("open('sprung', 'w').close()",))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_checkpoint_with_code_in_it_is_refused_and_not_run(zipped, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if zipped:
+        torch.save({"sciembed": Trap()}, "evil.ckpt")
+    else:
+        (tmp_path / "evil.ckpt").write_bytes(pickle.dumps({"sciembed": Trap()}))
+    assert "read safely" in refused(capsys, "evil.ckpt", "--to", "m")
+    assert not (tmp_path / "sprung").exists()

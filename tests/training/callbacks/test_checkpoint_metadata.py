@@ -1,0 +1,27 @@
+"""What a checkpoint says of the training."""
+
+from types import SimpleNamespace
+
+import torch
+
+from sciembed_train.encoder.encoder import EncoderSettings
+from sciembed_train.encoder.io.encoder_checkpoint import encoder_from_checkpoint
+from sciembed_train.methods.specter import Specter
+from sciembed_train.optim_settings import OptimSettings
+from sciembed_train.training.callbacks.checkpoint_metadata import CheckpointMetadata
+
+
+def test_a_checkpoint_rebuilds_the_encoder_from_plain_values(tiny_bert, tmp_path):
+    method = Specter(EncoderSettings(str(tiny_bert), max_length=40), OptimSettings(), margin=0.5)
+    checkpoint = {"state_dict": method.state_dict()}
+    trainer = SimpleNamespace(global_step=0)
+    CheckpointMetadata({"seed": 3}).on_save_checkpoint(trainer, method, checkpoint)
+    torch.save(checkpoint, tmp_path / "a.ckpt")
+    loaded = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    assert loaded["hyper_parameters"]["margin"] == 0.5
+    assert loaded["hyper_parameters"]["encoder"]["max_length"] == 40
+    assert loaded["sciembed"]["training"] == {"seed": 3, "steps": 0}
+    assert loaded["sciembed"]["method"] == "specter"
+    encoder = encoder_from_checkpoint(loaded)
+    texts = ["word1 word2", "word3"]
+    assert torch.equal(encoder.encode_texts(texts), method.encoder.eval().encode_texts(texts))
