@@ -63,8 +63,10 @@ def prepare(
         return build(PrepareSettings(**settings, to=to), Progress(not progress))
     from sciembed_train.config.recipe_options import RecipeCommandLine, prepare_settings
     from sciembed_train.sampling.data_settings import DataSettings
+    from sciembed_train.training.start_encoder import settle_start
 
     read = RecipeCommandLine("prepare", "").read(["-c", str(recipe)])
+    settle_start(read)
     encoder = read.encoder if read.backbone else None
     made = prepare_settings(read.get(DataSettings), encoder, **settings, to=to)
     return build(made, Progress(not progress))

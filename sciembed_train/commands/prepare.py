@@ -16,6 +16,7 @@ from sciembed_train.corpus.prepare_settings import CorpusSettings
 from sciembed_train.corpus.summary import STORES, summary
 from sciembed_train.progress import Progress
 from sciembed_train.sampling.data_settings import DataSettings
+from sciembed_train.training.start_encoder import settle_start
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +88,7 @@ def main(argv: list[str]) -> int:
     """The command ``train prepare``."""
     recipe = command_line().read(argv)
     command, quiet = recipe.get(PrepareCommand), recipe.get(RunSettings).quiet
+    settle_start(recipe)
     encoder = recipe.encoder if recipe.backbone else None
     sentences = {"sentence_tokens": True} if command.sentence_tokens else {}
     settings = prepare_settings(recipe.get(DataSettings), encoder, to=command.to, **sentences)

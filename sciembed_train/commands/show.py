@@ -68,7 +68,9 @@ def main(argv: list[str]) -> int:
     from sciembed_train.text.tokenizer import TextTokenizer
     from sciembed_train.training.recipe_corpus import recipe_corpus, recipe_sampling, with_alignment
     from sciembed_train.training.run_folder import root_folder
+    from sciembed_train.training.start_encoder import settle_start
 
+    settle_start(recipe)
     encoder, progress = recipe.encoder, Progress(quiet=run.quiet)
     tokenizer = TextTokenizer.load(tokenizer_folder(encoder.backbone))
     cache = Path(command.cache) if command.cache else root_folder(run.root) / ".cache"

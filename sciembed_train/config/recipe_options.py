@@ -14,6 +14,7 @@ import yaml
 from jsonargparse import Namespace
 
 from sciembed_train.config import messages
+from sciembed_train.config.explicit_keys import ExplicitKeys, explicit_keys
 from sciembed_train.config.parser import (
     CommandLine,
     Option,
@@ -36,7 +37,17 @@ CLASSES = ("model", "data.sampling")
 
 
 class Recipe(Settings):
-    """The settings of recipes and of the command line, as `Settings`."""
+    """The settings of recipes and of the command line, as `Settings`.
+
+    Attributes:
+        explicit: what of the encoder the user set, apart from the recipe.
+    """
+
+    def __init__(
+        self, line: CommandLine, namespace: Namespace, explicit: ExplicitKeys | None = None
+    ) -> None:
+        super().__init__(line, namespace)
+        self.explicit = explicit or ExplicitKeys()
 
     @property
     def files(self) -> list[Path]:
@@ -122,7 +133,10 @@ class RecipeCommandLine(CommandLine):
 
     def read(self, argv: Sequence[str]) -> Recipe:
         """As for `CommandLine`."""
-        return Recipe(self, self.parse(argv))
+        namespace = self.parse(argv)
+        files, rest = split_recipes(list(argv))
+        paths = [find_recipe(file) for file in files]
+        return Recipe(self, namespace, explicit_keys(paths, super().words(rest)))
 
     def parse(self, argv: Sequence[str]) -> Namespace:
         """As for `CommandLine`, the recipes first."""

@@ -57,6 +57,9 @@ class EncoderSettings:
             equal) or ``linear`` (drawn as those of a torch linear layer, as published).
         normalize: scale the vector of a text to unit length, as sentence-transformers' module
             Normalize; with a pooling of the last layer and without adapters and codes.
+        keep_start: of a recipe, take pooling, scaling, length and input format from the files of
+            the backbone where they say so and the user sets no other (`start_model.resolve`);
+            ``false`` takes the recipe's. A run's config.yaml has what was settled, and false.
         adapters: freeze the backbone and train an adapter for each format of task in it; null
             trains the backbone. The frozen backbone's dropout is as ``dropout`` says.
 
@@ -77,6 +80,7 @@ class EncoderSettings:
     control_codes: bool = False
     mix_init: Literal["uniform", "linear"] = "uniform"
     normalize: bool = False
+    keep_start: bool = True
     adapters: AdapterSettings | None = None
 
     def __post_init__(self) -> None:

@@ -44,6 +44,7 @@ from sciembed_train.training.recipe_corpus import (
     with_alignment,
 )
 from sciembed_train.training.run_metadata import training_metadata
+from sciembed_train.training.start_encoder import apply_start, start_of_recipe
 from sciembed_train.training.trainer import (
     RunTrainer,
     check_strategy,
@@ -82,6 +83,7 @@ class RunConfiguration:
         data: the examples, opened.
         folder: of the run; None where a checkpoint is validated.
         start: the checkpoint to begin from, if any.
+        kept: what the start encoder decided.
         world_size: number of processes.
         plan: how the examples fill steps.
         total: optimiser steps of the run; 0 where a checkpoint is validated.
@@ -107,6 +109,9 @@ class RunConfiguration:
         self.folder: Path | None = None
         self.start: Path | None = None
         self._find_checkpoint()
+        self.kept = start_of_recipe(recipe, method.similarity, self.start)
+        for settings in (self.saved.model, self.model):
+            apply_start(settings.init_args.encoder, self.kept)
         self.encoder = self._encoder()
         check_sources(data)
         tokenizer = TextTokenizer.load(tokenizer_folder(self.encoder.backbone))

@@ -114,6 +114,9 @@ def _announce(run: RunConfiguration, trainer: Trainer) -> None:
         f"{processes} on {trainer.strategy.root_device.type}, {trainer.precision}",
         file=sys.stderr,
     )
+    for note in (run.kept.line, *(f"warning: {text}" for text in run.kept.warnings)):
+        if note:
+            print(note, file=sys.stderr)
     for note in run.examples.notes:
         print(note, file=sys.stderr)
     if not run.has_dev:

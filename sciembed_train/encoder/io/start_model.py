@@ -1,0 +1,243 @@
+"""What a start encoder's own files, or its published name, say of how it is used.
+
+`read_start` reads them into `StartConventions`; `resolve` settles them with the recipe and with
+what the user set. Neither imports torch, but for the poolings of a sentence-transformers folder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sciembed_train.encoder.io.find_model import find_folder
+from sciembed_train.encoder.io.model_metadata import read_metadata
+from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
+from sciembed_train.errors import UserError
+from sciembed_train.text.input_format import InputFormat
+
+# A start's own length is kept up to this one; more has to be set.
+MOST_TOKENS = 512
+# Published models whose folders record nothing, by pattern of a hub name or of a path in the hub's
+# cache: pooling, similarity and separator. SPECTER: Cohan et al. (2020), section 2; SPECTER2: Singh
+# et al. (2023); SciNCL: Ostendorff et al. (2022), its card; DeCLUTR: Giorgi et al. (2021), section
+# 3.1; Aspire's sentence encoder and CoCite are read by the first token: Mysore et al. (2022).
+# SciBERT (Beltagy et al. 2019) is a language model, of which nothing is to be kept.
+PUBLISHED: dict[str, tuple[str, dict[str, str]]] = {
+    "DeCLUTR": (
+        r"johngiorgi(/|--)declutr-[\w.-]+",
+        {"pooling": "mean", "similarity": "cosine", "separator": "space"},
+    ),
+    "SPECTER": (
+        r"(?<!\w)(?<!\w-)allenai(/|--)specter(?![\w-])",
+        {"pooling": "cls", "similarity": "euclidean", "separator": "sep"},
+    ),
+    "SPECTER2": (
+        r"(?<!\w)(?<!\w-)allenai(/|--)specter2(_base|_aug2023refresh_base)?(?![\w-])",
+        {"pooling": "cls", "similarity": "euclidean", "separator": "sep"},
+    ),
+    "SciNCL": (
+        r"(?<!\w)(?<!\w-)malteos(/|--)scincl(?![\w-])",
+        {"pooling": "cls", "similarity": "euclidean", "separator": "sep"},
+    ),
+    "Aspire": (
+        r"(?<!\w)(?<!\w-)aspire-sentence-embedder(?![\w-])",
+        {"pooling": "cls", "similarity": "euclidean", "separator": "sep"},
+    ),
+    "SciBERT": (r"(?<!\w)(?<!\w-)allenai(/|--)scibert_scivocab_\w+", {}),
+}
+# Settings of an encoder that a start may decide.
+KEPT = ("pooling", "normalize", "max_length", "input_format")
+
+
+@dataclass(frozen=True)
+class StartConventions:
+    """How a start encoder is used; None, or no prompts, where it does not say.
+
+    Args:
+        start: folder or hub name.
+        pooling: how its vectors are pooled.
+        normalize: whether they are scaled to unit length.
+        max_length: most tokens of a text, special ones included, as recorded.
+        similarity: by what they are compared.
+        input_format: how title and abstract were joined.
+        prompts: texts before a query or a passage, by name.
+        sources: where each is from, by field: a file in the folder, a library's default, or the
+            published model of that name.
+        by_name: whether all of it is known by the name alone.
+    """
+
+    start: str
+    pooling: str | None = None
+    normalize: bool | None = None
+    max_length: int | None = None
+    similarity: str | None = None
+    input_format: InputFormat | None = None
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
+    by_name: bool = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is known of it, as of a plain language model."""
+        return self.pooling is None and self.max_length is None
+
+
+def published_start(*names: Any) -> StartConventions | None:
+    """What is known of the published model with one of these names; None of any other."""
+    for name in names:
+        for model, (pattern, values) in PUBLISHED.items():
+            if not re.search(pattern, str(name)):
+                continue
+            if not values:
+                return StartConventions(str(name), by_name=True)
+            known: dict[str, Any] = {
+                "pooling": values["pooling"],
+                "similarity": values["similarity"],
+                "max_length": MOST_TOKENS,
+                "input_format": InputFormat(separator=values["separator"]),  # type: ignore[arg-type]
+            }
+            sources = dict.fromkeys(known, f"known of {model}")
+            return StartConventions(str(name), **known, sources=sources, by_name=True)
+    return None
+
+
+def read_start(name_or_folder: str | Path, pooling: str | None = None) -> StartConventions:
+    """What ``sciembed.json``, a sentence-transformers layout, or else the name says of a start.
+
+    Args:
+        name_or_folder: a folder or hub name.
+        pooling: what the user set instead of the recorded one, which may then be any.
+
+    Raises:
+        UserError: there is no such model, a file is malformed, or it asks for what is not built.
+    """
+    start = str(name_or_folder)
+    folder = find_folder(name_or_folder)
+    try:
+        metadata = read_metadata(folder)
+    except UserError:
+        if pooling is None:
+            raise
+        metadata = read_metadata(folder, pooling)
+    if not metadata.sources:
+        return published_start(start, folder) or StartConventions(start)
+    return StartConventions(
+        start,
+        pooling=metadata.pooling,
+        normalize=metadata.normalize,
+        max_length=metadata.max_length,
+        similarity=metadata.similarity,
+        input_format=metadata.input_format,
+        prompts=metadata.prompts,
+        sources=metadata.sources,
+    )
+
+
+@dataclass(frozen=True)
+class StartResolution:
+    """Settings of the encoder after its start was read.
+
+    Args:
+        settings: of `KEPT`, those that differ from the recipe's; ``input_format`` as plain values.
+        line: what was taken and from where; None where the start says nothing.
+        warnings: what overrides the start, one line each.
+    """
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    line: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def resolve(
+    recipe: Mapping[str, Any], explicit: Collection[str], start: StartConventions
+) -> StartResolution:
+    """Settle what the user set, what the start says, and what the recipe says, in this order.
+
+    A pooling of sentences is what a method trains, so there the recipe's pooling, scaling and input
+    format stay; so do the pooling and scaling of adapters and control codes that do not fit.
+
+    Args:
+        recipe: the encoder's settings with what the user set, as plain values.
+        explicit: keys that the user set, ``input_format.separator`` and its like among them.
+        start: of ``recipe["backbone"]``.
+    """
+    if start.empty:
+        return StartResolution()
+    settings: dict[str, Any] = {}
+    taken: list[str] = []
+    warnings: list[str] = []
+    pooling, own = recipe["pooling"], start.pooling
+    special = bool(recipe.get("adapters")) or bool(recipe.get("control_codes"))
+    fits = own is None or not (
+        gives_sentence_vectors(pooling) != gives_sentence_vectors(own)
+        or (recipe.get("adapters") and own not in ("cls", "mean"))
+        or (recipe.get("control_codes") and own != "cls")
+    )
+
+    def settle(key: str, value: Any, words: str, here: str, allowed: bool = True) -> None:
+        now = recipe[key]
+        source = start.sources.get(key, "modules.json")
+        if key in explicit or not allowed:
+            if now != value:
+                who = "your setting" if key in explicit else "what the method trains"
+                warnings.append(
+                    f"encoder.{key} is {here}, by {who}; {start.start} is made for {words} "
+                    f"({source})."
+                )
+            return
+        if now != value:
+            settings[key] = value
+        instead = f", instead of the recipe's {here}" if now != value else ""
+        taken.append(f"{words} ({source}{instead})")
+
+    if own is not None:
+        settle("pooling", own, f"pooling {own}", str(pooling), fits)
+    if start.normalize is not None:
+        final = settings.get("pooling", pooling)
+        allowed = not special and final not in ("mix", "sentences")
+        words = "unit length" if start.normalize else "vectors of any length"
+        here = "true" if recipe["normalize"] else "false"
+        settle("normalize", start.normalize, words, here, allowed or not start.normalize)
+    if start.max_length is not None:
+        length = min(start.max_length, MOST_TOKENS)
+        settle("max_length", length, f"at most {length} tokens", str(recipe["max_length"]))
+    if start.input_format is not None and fits:
+        _settle_format(recipe["input_format"], explicit, start, settings, taken, warnings)
+    if start.similarity is not None:
+        taken.append(f"compared by {start.similarity} ({start.sources['similarity']})")
+    if start.prompts:
+        names = ", ".join(start.prompts)
+        taken.append(f"prompts {names} ({start.sources['prompts']}; not used in training)")
+    line = f"start encoder {start.start}: {', '.join(taken)}" if taken else None
+    return StartResolution(settings, line, tuple(warnings))
+
+
+def _settle_format(
+    recipe: Mapping[str, Any],
+    explicit: Collection[str],
+    start: StartConventions,
+    settings: dict[str, Any],
+    taken: list[str],
+    warnings: list[str],
+) -> None:
+    """Each entry of the input format: the user's, the start's."""
+    assert start.input_format is not None
+    own = start.input_format.as_dict()
+    if start.by_name:
+        own = {"separator": own["separator"]}
+    merged, source = dict(recipe), start.sources["input_format"]
+    for key, value in own.items():
+        if "input_format" in explicit or f"input_format.{key}" in explicit:
+            if recipe[key] != value:
+                warnings.append(
+                    f"encoder.input_format.{key} is {recipe[key]!r}, by your setting; "
+                    f"{start.start} is made for {value!r} ({source})."
+                )
+        elif recipe[key] != value:
+            merged[key] = value
+            taken.append(f"{key} {value!r} ({source}, instead of the recipe's {recipe[key]!r})")
+    if merged != dict(recipe):
+        settings["input_format"] = merged
