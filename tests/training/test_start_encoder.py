@@ -67,7 +67,8 @@ def test_a_run_reports_and_records_what_its_start_decided(toy, tmp_path, capsys)
     Encoder(EncoderSettings(str(toy.backbone), "mean", 64, normalize=True)).save(start)
     more = ["--model.encoder.backbone", start, "--model.encoder.pooling", "cls", "--no-export"]
     lengths = ["--trainer.max_steps", "1", "--root", str(tmp_path), "--run", "kept"]
-    assert fit.main(toy.arguments(*lengths, *more)) == 0
+    words = [word for word in toy.arguments(*lengths, *more) if word != "--quiet"]
+    assert fit.main(words) == 0
     printed = capsys.readouterr().err
     assert "unit length (sciembed.json" in printed
     assert "warning: encoder.pooling is cls, by your setting" in printed
