@@ -88,7 +88,8 @@ def main(argv: list[str]) -> int:
     """The command ``train prepare``."""
     recipe = command_line().read(argv)
     command, quiet = recipe.get(PrepareCommand), recipe.get(RunSettings).quiet
-    settle_start(recipe)
+    if recipe.files:  # without one, the backbone is a tokenizer and no more
+        settle_start(recipe)
     encoder = recipe.encoder if recipe.backbone else None
     sentences = {"sentence_tokens": True} if command.sentence_tokens else {}
     settings = prepare_settings(recipe.get(DataSettings), encoder, to=command.to, **sentences)

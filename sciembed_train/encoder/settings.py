@@ -57,9 +57,12 @@ class EncoderSettings:
             equal) or ``linear`` (drawn as those of a torch linear layer, as published).
         normalize: scale the vector of a text to unit length, as sentence-transformers' module
             Normalize; with a pooling of the last layer and without adapters and codes.
-        keep_start: of a recipe, take pooling, scaling, length and input format from the files of
-            the backbone where they say so and the user sets no other (`start_model.resolve`);
-            ``false`` takes the recipe's. A run's config.yaml has what was settled, and false.
+        prompts: texts that other libraries put before a query or a passage, by name, for the
+            export; training and embedding read texts without them.
+        keep_start: of a recipe, take pooling, scaling, length, input format and prompts from the
+            files of the backbone where they say so and the user sets no other
+            (`start_model.resolve`); ``false`` takes the recipe's. A run's config.yaml has what was
+            settled, and false.
         adapters: freeze the backbone and train an adapter for each format of task in it; null
             trains the backbone. The frozen backbone's dropout is as ``dropout`` says.
 
@@ -80,6 +83,7 @@ class EncoderSettings:
     control_codes: bool = False
     mix_init: Literal["uniform", "linear"] = "uniform"
     normalize: bool = False
+    prompts: dict[str, str] = field(default_factory=dict)
     keep_start: bool = True
     adapters: AdapterSettings | None = None
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sciembed_train.encoder.io.published_models import METHODS
 from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
 from sciembed_train.errors import UserError
 from sciembed_train.export import published
@@ -27,7 +28,7 @@ log = logging.getLogger("sciembed_train")
 
 _OWN_ENTRIES = (
     *("version", "pooling", "normalize", "max_length", "input_format", "dim", "versions"),
-    *("backbone", "mix", "transport"),
+    *("prompts", "backbone", "mix", "transport"),
 )
 POOLING = {
     "cls": "the first token's state",
@@ -93,7 +94,7 @@ def import_model(request: ImportSettings) -> dict[str, Any]:
             lacks, option = "compared", f"--similarity {' or '.join(names)}"
         raise UserError(
             f"{request.source}: does not record how its vectors are {lacks}, and its name is not "
-            f"of a published model. Give --method {' or '.join(published.METHODS)}, or {option}."
+            f"of a published model. Give --method {' or '.join(METHODS)}, or {option}."
         )
     names = (*published.OF_TEXTS, *published.OF_SENTENCES)
     if known.similarity not in names:
@@ -106,8 +107,8 @@ def import_model(request: ImportSettings) -> dict[str, Any]:
         pooling=known.pooling,
         max_length=request.max_length,
         input_format=None
-        if (source / "sciembed.json").is_file() or known.method not in published.METHODS
-        else InputFormat(separator=published.METHODS[known.method].separator),
+        if (source / "sciembed.json").is_file() or known.method not in METHODS
+        else InputFormat(separator=METHODS[known.method].separator),
         # A multi-vector model has no use for it.
         masked_lm=False if gives_sentence_vectors(known.pooling) else "auto",
     )

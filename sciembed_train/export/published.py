@@ -6,62 +6,19 @@ Importing this module imports no torch.
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from sciembed_train.encoder.io.published_models import METHODS, published_model
 from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
 from sciembed_train.errors import UserError
 
 log = logging.getLogger("sciembed_train")
 
-
 # Similarities of sentence vectors, and of the vectors of whole texts.
 OF_SENTENCES = ("best_match", "transport")
 OF_TEXTS = ("euclidean", "cosine")
-
-
-@dataclass(frozen=True)
-class Published:
-    """How the models of a method are used as published.
-
-    Args:
-        names: pattern of their names, in a hub name or a path in the hub's cache.
-        pooling: how their vectors are computed.
-        similarity: what they are compared by.
-        texts: ``papers``, ``sentences``, or ``any`` text.
-        separator: what joins title and abstract; a model that was trained on running text has
-            never seen a separator inside one.
-    """
-
-    names: str
-    pooling: str
-    similarity: str
-    texts: str
-    separator: Literal["sep", "space"]
-
-
-# DeCLUTR: Giorgi et al. (2021), section 3.1. SPECTER: Cohan et al. (2020), section 2. The others
-# are of Aspire, Mysore et al. (2022): its sentence encoder, tsAspire and otAspire.
-METHODS: dict[str, Published] = {
-    "declutr": Published(r"johngiorgi(/|--)declutr-[\w.-]+", "mean", "cosine", "any", "space"),
-    "specter": Published(
-        r"(?<![\w-])allenai(/|--)specter(2_base)?(?![\w-])", "cls", "euclidean", "papers", "sep"
-    ),
-    "cosentbert": Published(
-        r"(?<!\w)(?<!\w-)aspire-sentence-embedder(?![\w-])",
-        *("cls", "euclidean", "sentences", "sep"),
-    ),
-    "tsaspire": Published(
-        r"(?<!\w)(?<!\w-)aspire-contextualsentence-singlem-(biomed|compsci)(?![\w-])",
-        *("sentences", "best_match", "papers", "sep"),
-    ),
-    "otaspire": Published(
-        r"(?<!\w)(?<!\w-)aspire-contextualsentence-multim-(biomed|compsci)(?![\w-])",
-        *("sentences", "transport", "papers", "sep"),
-    ),
-}
 TEMPERATURES = (
     "Aspire's transport models were trained with 5000, which gives all sentences the same weight; "
     "its released demo has 1"
@@ -77,8 +34,8 @@ class ImportSettings:
             a hub name.
         to: the folder to write.
         method: use the model as this method's published ones are used (declutr: mean and cosine;
-            specter: cls and euclidean; cosentbert: the same of sentences; tsaspire: sentences and
-            best_match; otaspire: sentences and transport).
+            specter, scincl and cocite: cls and euclidean; cosentbert: the same of sentences;
+            tsaspire: sentences and best_match; otaspire: sentences and transport).
         pooling: instead of what the folder records; ``sentences`` is a vector for each sentence, in
             its paper.
         similarity: what vectors are compared by; the last two go with pooling ``sentences``.
@@ -92,7 +49,10 @@ class ImportSettings:
 
     source: str
     to: str
-    method: Literal["declutr", "specter", "cosentbert", "tsaspire", "otaspire"] | None = None
+    method: (
+        Literal["declutr", "specter", "scincl", "cocite", "cosentbert", "tsaspire", "otaspire"]
+        | None
+    ) = None
     pooling: Literal["cls", "mean", "sentences"] | None = None
     similarity: Literal["euclidean", "cosine", "best_match", "transport"] | None = None
     temperature: float | None = None
@@ -114,11 +74,8 @@ class Known:
 
 def published_as(*names: Any) -> str | None:
     """The method of the published model with one of these names; the first match counts."""
-    for name in names:
-        for method, published in METHODS.items():
-            if re.search(published.names, str(name or "")):
-                return method
-    return None
+    published = published_model(*names)
+    return published and published.method
 
 
 def what_is_known(request: ImportSettings, folder: Path) -> Known:

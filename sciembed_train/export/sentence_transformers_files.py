@@ -105,8 +105,8 @@ def _write_modules(folder: Path, encoder: Encoder, kinds: dict[str, str], simila
             # The oldest version that reads this layout: a newer one here would make older
             # installations warn for nothing.
             "__version__": {"sentence_transformers": "2.7.0"},
-            "prompts": {},
-            "default_prompt_name": None,
+            "prompts": encoder.settings.prompts,
+            "default_prompt_name": None,  # no text was trained with one
             "similarity_fn_name": similarity,
         },
     )

@@ -10,6 +10,7 @@ import yaml
 from jsonargparse import Namespace
 
 from sciembed_train.config.recipe_options import Recipe
+from sciembed_train.encoder.io.published_models import published_model
 from sciembed_train.encoder.io.start_model import KEPT, StartResolution, read_start, resolve
 
 
@@ -35,8 +36,12 @@ def start_of_recipe(
     keys = recipe.explicit.keys
     if resumed is not None and (recorded := _recorded(resumed)) is not None:
         return StartResolution({k: v for k, v in recorded.items() if k not in keys})
+    own = encoder.backbone == recipe.explicit.recipe_backbone
+    # A hub name that is known is not fetched for this.
+    if own and published_model(encoder.backbone) and not Path(encoder.backbone).exists():
+        return StartResolution()
     start = read_start(encoder.backbone, encoder.pooling if "pooling" in keys else None)
-    if start.by_name and encoder.backbone == recipe.explicit.recipe_backbone:
+    if own and start.by_name:
         return StartResolution()
     values = encoder.as_dict()
     resolution = resolve(values, keys, start)
@@ -53,7 +58,7 @@ def start_of_recipe(
 def apply_start(encoder: Any, resolution: StartResolution) -> None:
     """Put what was settled into the parsed settings of an encoder, which then hold as they are."""
     for key, value in resolution.settings.items():
-        encoder[key] = Namespace(**value) if isinstance(value, dict) else value
+        encoder[key] = Namespace(**value) if key == "input_format" else value
     if resolution.settings and encoder.pooling != "mix":
         encoder.mix_init = "uniform"
     encoder.keep_start = False

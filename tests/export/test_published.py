@@ -21,6 +21,10 @@ ASPIRE = "aspire-contextualsentence"
     [
         (("johngiorgi/declutr-sci-base",), "declutr"),
         (("allenai/specter2_base",), "specter"),
+        (("/cache/models--allenai--specter/snapshots/1",), "specter"),
+        (("malteos/scincl",), "scincl"),
+        (("allenai/aspire-biencoder-compsci-spec",), "cocite"),
+        (("allenai/scibert_scivocab_uncased",), None),
         ((f"allenai/{ASPIRE}-singlem-compsci",), "tsaspire"),
         ((f"/data/{ASPIRE}-singlem-biomed",), "tsaspire"),
         ((f"/hub/models--allenai--{ASPIRE}-multim-biomed/snapshots/0f",), "otaspire"),

@@ -1,13 +1,20 @@
 """A run begins with what its start encoder is, unless the user sets otherwise."""
 
+import json
+
 import pytest
 import yaml
 
+from sciembed_train.cli import main as train
 from sciembed_train.commands import fit
 from sciembed_train.config.recipe_options import RecipeCommandLine
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.settings import EncoderSettings
+from sciembed_train.sampling.base import format_example
+from sciembed_train.text.input_format import InputFormat
+from sciembed_train.training.configuration import RunConfiguration
 from sciembed_train.training.start_encoder import apply_start, settle_start, start_of_recipe
+from tests.helpers.paper_files import write_paper_files
 
 OWN = "model: {init_args: {encoder: {pooling: cls}}}\n"
 
@@ -75,3 +82,60 @@ def test_a_run_reports_and_records_what_its_start_decided(toy, tmp_path, capsys)
     saved = yaml.safe_load((tmp_path / "kept/config.yaml").read_text())
     encoder = saved["model"]["init_args"]["encoder"]
     assert (encoder["pooling"], encoder["normalize"], encoder["keep_start"]) == ("cls", True, False)
+
+
+def test_a_resumed_run_keeps_what_was_settled_when_it_began(toy, tmp_path, capsys):
+    start = tmp_path / "start"
+    encoder = EncoderSettings(str(toy.backbone), "mean", 20, normalize=True)
+    Encoder(encoder).save(start)
+    words = [
+        *("-c", "specter", "--data.corpus", str(toy.corpus), "--data.batch_size", "8"),
+        *("--model.encoder.backbone", str(start), "--root", str(tmp_path), "--run", "kept"),
+        *("--trainer.accelerator", "cpu", "--trainer.precision", "32-true", "--no_export"),
+    ]
+    assert fit.main([*words, "--trainer.max_steps", "1"]) == 0
+    # Who starts anew takes what the folder says now, and a run goes on as it was.
+    changed = json.loads((start / "sciembed.json").read_text()) | {"max_length": 9}
+    (start / "sciembed.json").write_text(json.dumps({**changed, "pooling": "cls"}))
+    assert settled("fit", *words) == ("cls", True, 9)
+    assert fit.main([*words, "--trainer.max_steps", "2", "--ckpt_path", "last"]) == 0
+    saved = yaml.safe_load((tmp_path / "kept/config.yaml").read_text())
+    encoder = saved["model"]["init_args"]["encoder"]
+    assert (encoder["pooling"], encoder["normalize"], encoder["max_length"]) == ("mean", True, 20)
+    capsys.readouterr()
+    length = ["--model.encoder.max_length", "30", "--trainer.max_steps", "3"]
+    assert fit.main([*words, *length, "--ckpt_path", "last"]) == 0
+    saved = yaml.safe_load((tmp_path / "kept/config.yaml").read_text())
+    encoder = saved["model"]["init_args"]["encoder"]
+    assert (encoder["pooling"], encoder["max_length"]) == ("mean", 30)
+
+
+def test_prepare_show_and_fit_read_the_same_texts(tiny_bert, tmp_path, capsys):
+    write_paper_files(tmp_path)
+    space = InputFormat(separator="space")
+    Encoder(EncoderSettings(str(tiny_bert), "mean", 5, space)).save(tmp_path / "start")
+    start = ["-c", "specter", "--model.encoder.backbone", str(tmp_path / "start")]
+    files = ["--data.papers", str(tmp_path / "papers.jsonl")]
+    files += ["--data.citations", str(tmp_path / "citations.csv")]
+    root = ["--root", str(tmp_path / "runs"), "--data.batch_size", "8"]
+    assert train(["prepare", *start, *files, "--to", str(tmp_path / "corpus")]) == 0
+    capsys.readouterr()
+    prepared = ["--data.corpus", str(tmp_path / "corpus")]
+    shown = []
+    for source in (prepared, files):
+        assert train(["show", *start, *source, *root, "--count", "4"]) == 0
+        first, _, rest = capsys.readouterr().out.partition("\n")
+        assert "12 steps" in first or "steps of 8" in first
+        shown.append(rest)
+    assert shown[0] == shown[1]
+    texts = [line.strip() for line in shown[0].splitlines() if line.strip().startswith("[CLS]")]
+    assert len(texts) == 12
+    assert all(1 <= text.count("word") <= 3 for text in texts)  # 5 tokens, [CLS] and [SEP] among
+    assert all("[SEP]" not in text.removesuffix("[SEP]") for text in texts)
+    for source in (prepared, files):
+        words = [*start, *source, *root, "--run", "new", "--trainer.accelerator", "cpu"]
+        run = RunConfiguration(RecipeCommandLine("fit", "", trains=True).read(words), fitting=True)
+        assert (run.encoder.max_length, run.encoder.input_format) == (5, space)
+        for example in run.examples.describe(run.data.corpus, run.plan, 4):
+            assert format_example(example, run.data.tokenization.tokenizer.hf.decode) in shown[0]
+    assert len(list((tmp_path / "runs/.cache").glob("*/corpus.json"))) == 1

@@ -61,6 +61,7 @@ def save_encoder(parts: EncoderParts, folder: Path, record: dict[str, Any]) -> N
         "max_length": parts.settings.max_length,
         "input_format": parts.settings.input_format.as_dict(),
         **({"normalize": True} if parts.settings.normalize else {}),
+        **({"prompts": parts.settings.prompts} if parts.settings.prompts else {}),
         **({"backbone": place} if place else {}),
         **entries,
         **parts.pooling.save(folder),

@@ -189,6 +189,7 @@ def read_metadata(folder: Path, pooling: str | None = None) -> ModelMetadata:
         place = str(content.get("backbone") or "")
         adapters = content.get("adapters")
         texts, transport = content.get("texts"), content.get("transport")
+        fields = ("pooling", "normalize", "max_length", "input_format", "similarity", "prompts")
         metadata = ModelMetadata(
             backbone=folder / place,
             pooling=pooling or str(content["pooling"]),
@@ -197,14 +198,13 @@ def read_metadata(folder: Path, pooling: str | None = None) -> ModelMetadata:
             # Older folders do not say it: all of them were trained for Euclidean distance.
             similarity=str(content.get("similarity") or "euclidean"),
             normalize=content.get("normalize") is True,
+            prompts=dict(content.get("prompts") or {}),
             texts=None if texts is None else str(texts),
             transport=dict(transport) if transport else None,
             adapters=None if adapters is None else AdapterSettings.from_folder(adapters, folder),
             control_codes=content.get("control_codes") is True,
             record=dict(content),
-            sources=dict.fromkeys(
-                ("pooling", "normalize", "max_length", "input_format", "similarity"), path.name
-            ),
+            sources=dict.fromkeys(fields, path.name),
         )
     except (AttributeError, TypeError, KeyError, ValueError) as error:
         raise UserError(

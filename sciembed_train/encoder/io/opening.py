@@ -134,6 +134,7 @@ def recorded_settings(
         "input_format": input_format or metadata.input_format or InputFormat(),
         # A pooling that the caller names may be one whose vectors are never scaled.
         "normalize": metadata.normalize and pooling not in ("mix", "sentences"),
+        "prompts": metadata.prompts,
         "adapters": metadata.adapters and metadata.adapters.without_start(),
         "control_codes": metadata.control_codes,
     }

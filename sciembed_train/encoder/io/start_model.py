@@ -6,7 +6,6 @@ what the user set. Neither imports torch, but for the poolings of a sentence-tra
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,42 +13,15 @@ from typing import Any
 
 from sciembed_train.encoder.io.find_model import find_folder
 from sciembed_train.encoder.io.model_metadata import read_metadata
+from sciembed_train.encoder.io.published_models import published_model
 from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
 from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import InputFormat
 
 # A start's own length is kept up to this one; more has to be set.
 MOST_TOKENS = 512
-# Published models whose folders record nothing, by pattern of a hub name or of a path in the hub's
-# cache: pooling, similarity and separator. SPECTER: Cohan et al. (2020), section 2; SPECTER2: Singh
-# et al. (2023); SciNCL: Ostendorff et al. (2022), its card; DeCLUTR: Giorgi et al. (2021), section
-# 3.1; Aspire's sentence encoder and CoCite are read by the first token: Mysore et al. (2022).
-# SciBERT (Beltagy et al. 2019) is a language model, of which nothing is to be kept.
-PUBLISHED: dict[str, tuple[str, dict[str, str]]] = {
-    "DeCLUTR": (
-        r"johngiorgi(/|--)declutr-[\w.-]+",
-        {"pooling": "mean", "similarity": "cosine", "separator": "space"},
-    ),
-    "SPECTER": (
-        r"(?<!\w)(?<!\w-)allenai(/|--)specter(?![\w-])",
-        {"pooling": "cls", "similarity": "euclidean", "separator": "sep"},
-    ),
-    "SPECTER2": (
-        r"(?<!\w)(?<!\w-)allenai(/|--)specter2(_base|_aug2023refresh_base)?(?![\w-])",
-        {"pooling": "cls", "similarity": "euclidean", "separator": "sep"},
-    ),
-    "SciNCL": (
-        r"(?<!\w)(?<!\w-)malteos(/|--)scincl(?![\w-])",
-        {"pooling": "cls", "similarity": "euclidean", "separator": "sep"},
-    ),
-    "Aspire": (
-        r"(?<!\w)(?<!\w-)aspire-sentence-embedder(?![\w-])",
-        {"pooling": "cls", "similarity": "euclidean", "separator": "sep"},
-    ),
-    "SciBERT": (r"(?<!\w)(?<!\w-)allenai(/|--)scibert_scivocab_\w+", {}),
-}
 # Settings of an encoder that a start may decide.
-KEPT = ("pooling", "normalize", "max_length", "input_format")
+KEPT = ("pooling", "normalize", "max_length", "input_format", "prompts")
 
 
 @dataclass(frozen=True)
@@ -87,21 +59,20 @@ class StartConventions:
 
 def published_start(*names: Any) -> StartConventions | None:
     """What is known of the published model with one of these names; None of any other."""
-    for name in names:
-        for model, (pattern, values) in PUBLISHED.items():
-            if not re.search(pattern, str(name)):
-                continue
-            if not values:
-                return StartConventions(str(name), by_name=True)
-            known: dict[str, Any] = {
-                "pooling": values["pooling"],
-                "similarity": values["similarity"],
-                "max_length": MOST_TOKENS,
-                "input_format": InputFormat(separator=values["separator"]),  # type: ignore[arg-type]
-            }
-            sources = dict.fromkeys(known, f"known of {model}")
-            return StartConventions(str(name), **known, sources=sources, by_name=True)
-    return None
+    published = published_model(*names)
+    if published is None:
+        return None
+    start = str(names[0])
+    if published.pooling is None:
+        return StartConventions(start, sources={"model": published.model}, by_name=True)
+    known: dict[str, Any] = {
+        "pooling": published.pooling,
+        "similarity": published.similarity,
+        "max_length": MOST_TOKENS,
+        "input_format": InputFormat(separator=published.separator),
+    }
+    sources = dict.fromkeys(known, f"known of {published.model}")
+    return StartConventions(start, **known, sources=sources, by_name=True)
 
 
 def read_start(name_or_folder: str | Path, pooling: str | None = None) -> StartConventions:
@@ -142,7 +113,7 @@ class StartResolution:
 
     Args:
         settings: of `KEPT`, those that differ from the recipe's; ``input_format`` as plain values.
-        line: what was taken and from where; None where the start says nothing.
+        line: what was taken and from where; None where the start was not asked.
         warnings: what overrides the start, one line each.
     """
 
@@ -165,7 +136,11 @@ def resolve(
         start: of ``recipe["backbone"]``.
     """
     if start.empty:
-        return StartResolution()
+        what = "records no pooling and no length"
+        if start.by_name:
+            what = f"is {start.sources['model']}, a language model"
+        stands = f"pooling {recipe['pooling']}, at most {recipe['max_length']} tokens"
+        return StartResolution(line=f"start encoder {start.start} {what}: {stands}, by the recipe")
     settings: dict[str, Any] = {}
     taken: list[str] = []
     warnings: list[str] = []
@@ -210,7 +185,11 @@ def resolve(
         taken.append(f"compared by {start.similarity} ({start.sources['similarity']})")
     if start.prompts:
         names = ", ".join(start.prompts)
-        taken.append(f"prompts {names} ({start.sources['prompts']}; not used in training)")
+        if "prompts" not in explicit:
+            source = start.sources["prompts"]
+            taken.append(f"prompts {names} ({source}; kept for the export, not used in training)")
+            if recipe["prompts"] != dict(start.prompts):
+                settings["prompts"] = dict(start.prompts)
     line = f"start encoder {start.start}: {', '.join(taken)}" if taken else None
     return StartResolution(settings, line, tuple(warnings))
 

@@ -108,7 +108,8 @@ def test_a_plain_folder_says_nothing(tiny_bert):
     start = read_start(tiny_bert)
     assert start.empty
     found = resolve(RECIPE, [], start)
-    assert (found.settings, found.line, found.warnings) == ({}, None, ())
+    assert (found.settings, found.warnings) == ({}, ())
+    assert "records no pooling and no length: pooling cls, at most 300 tokens" in found.line
 
 
 def test_the_real_sentence_encoder(minilm):
@@ -129,8 +130,10 @@ def test_a_folder_of_the_library(library_folder, pooling, kinds):
     start = read_start(library_folder(pooling, kinds, prompts={"query": "q: "}))
     assert (start.pooling, start.normalize, start.max_length) == (pooling, bool(kinds), 77)
     assert start.prompts == {"query": "q: "}
-    line = resolve(RECIPE, [], start).line
-    assert "prompts query (config_sentence_transformers.json; not used in training)" in line
+    found = resolve(RECIPE, [], start)
+    assert found.settings["prompts"] == {"query": "q: "}
+    assert "prompts query (config_sentence_transformers.json; kept for the export" in found.line
+    assert "prompts" not in resolve(RECIPE, ["prompts"], start).settings
 
 
 def test_more_than_512_tokens_must_be_set(library_folder):
@@ -179,6 +182,8 @@ def test_a_malformed_file_is_named(library_folder, file):
         ("johngiorgi/declutr-sci-base", "mean", "space"),
         ("malteos/scincl", "cls", "sep"),
         ("allenai/aspire-sentence-embedder", "cls", "sep"),
+        ("allenai/aspire-biencoder-biomed-spec", "cls", "sep"),
+        ("allenai/specter2_aug2023refresh_base", "cls", "sep"),
     ],
 )
 def test_published_models_are_known_by_name(name, pooling, separator):
@@ -192,5 +197,9 @@ def test_published_models_are_known_by_name(name, pooling, separator):
 
 
 def test_a_language_model_has_nothing_to_keep():
-    assert published_start("allenai/scibert_scivocab_uncased").empty
+    start = published_start("allenai/scibert_scivocab_uncased")
+    assert start.empty
+    found = resolve(RECIPE, [], start)
+    assert found.settings == {}
+    assert "is SciBERT, a language model: pooling cls" in found.line
     assert published_start("me/my-specter-like") is None
