@@ -86,12 +86,7 @@ class Cocite(Method):
         self.margin, self.negatives, self.temperature = margin, negatives, temperature
         self.mix_lr = mix_lr
         self.triplet_loss = partial(euclidean_margin, margin=margin)
-        self._held_out = HeldOutTriplets(self.triplet_loss)
-
-    @property
-    def held_out(self) -> HeldOutTriplets:
-        """Loss, MRR, recall and MAP of the held-out pairs, each with one random paper."""
-        return self._held_out
+        self.held_out = HeldOutTriplets(self.triplet_loss)
 
     @property
     def lr_factors(self) -> dict[nn.Parameter, float]:

@@ -102,12 +102,7 @@ class SentenceCocite(Method):
         self.objectives, self.transport = objectives, transport
         self.attention_temperature, self.margin = attention_temperature, margin
         self.aligned_anchor = aligned_anchor
-        self._held_out = HeldOutSentences(self.compare)
-
-    @property
-    def held_out(self) -> HeldOutSentences:
-        """Loss of the held-out pairs, each with one random paper, and how many are told apart."""
-        return self._held_out
+        self.held_out = HeldOutSentences(self.compare)
 
     @property
     def similarity_metadata(self) -> dict[str, Any]:

@@ -69,7 +69,12 @@ class Method(LightningModule):
             gradient is the same. ``auto`` for as many as fit (`methods.engine.micro_batch_size`),
             null for no limit.
         masked_lm: whether the backbone's masked-language-modelling head is trained too.
+
+    Attributes:
+        held_out: what validation keeps and reports; a subclass sets it, before the first step.
     """
+
+    held_out: HeldOut
 
     # What validation can report, as a recipe may name it to choose the best checkpoint by.
     validation_scores: ClassVar[tuple[str, ...]] = ("val/loss",)
@@ -114,11 +119,6 @@ class Method(LightningModule):
         self._grad_norm: Tensor | None = None
 
     # What a method defines.
-
-    @property
-    def held_out(self) -> HeldOut:
-        """What validation keeps and reports; the same object at every call."""
-        raise NotImplementedError
 
     @property
     def reported_scores(self) -> tuple[str, ...]:

@@ -109,13 +109,8 @@ class CitationContrast(Method):
         # The copy is made now: a checkpoint's weights are loaded later.
         needed = guide == "start" or keep > 0
         self.start_vectors = StartVectors(self.encoder) if needed else None
-        self._held_out = HeldOutPairs(lambda: self.current_temperature)
+        self.held_out = HeldOutPairs(lambda: self.current_temperature)
         self._sources: tuple[str, ...] | None = None
-
-    @property
-    def held_out(self) -> HeldOutPairs:
-        """Loss, accuracy and ranking of the held-out pairs of each source."""
-        return self._held_out
 
     @property
     def reported_scores(self) -> tuple[str, ...]:

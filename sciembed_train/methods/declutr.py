@@ -91,12 +91,7 @@ class Declutr(Method):
         self.temperature = temperature
         self.contrastive_weight, self.mlm_weight = contrastive_weight, mlm_weight
         self.reproduce = reproduce
-        self._held_out = HeldOutSpans(temperature, contrastive_weight, mlm_weight)
-
-    @property
-    def held_out(self) -> HeldOutSpans:
-        """Losses and partner accuracy of spans of the held-out documents."""
-        return self._held_out
+        self.held_out = HeldOutSpans(temperature, contrastive_weight, mlm_weight)
 
     @property
     def reported_scores(self) -> tuple[str, ...]:

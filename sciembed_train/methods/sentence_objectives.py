@@ -111,7 +111,18 @@ def objective_distances(
 ) -> tuple[dict[str, Float[Tensor, " B"]], Float[Tensor, " B"]]:
     """The distance of each pair of papers by each objective; and the one that they are ranked by.
 
-    Without ``aligned``, the two sentences that match best are compared in their place.
+    Args:
+        objectives: which distances are computed.
+        left: sentences of the pairs' first papers.
+        right: those of their second papers.
+        aligned: the two aligned sentences of each pair; one beyond a paper's last is its last, as
+            truncation may have removed it. None takes the two that match best.
+        transport_settings: of optimal transport; None where it does not count.
+        attention_temperature: of the softmax of ``attention``, in the unit of the distance.
+
+    Returns:
+        The distances by objective; and what transport moves costs where it counts, else the
+        smallest distance of two sentences.
     """
     masks = left.mask, right.mask
     table = sentence_distances(left.vectors, right.vectors)

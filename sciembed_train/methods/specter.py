@@ -47,12 +47,7 @@ class Specter(Method):
         super().__init__(encoder, optim, max_tokens_per_backward)
         self.margin = margin
         self.triplet_loss = partial(euclidean_margin, margin=margin)
-        self._held_out = HeldOutTriplets(self.triplet_loss)
-
-    @property
-    def held_out(self) -> HeldOutTriplets:
-        """Loss, MRR, recall and MAP of the held-out triplets."""
-        return self._held_out
+        self.held_out = HeldOutTriplets(self.triplet_loss)
 
     def loss(self, batch: TripletBatch) -> Loss:
         """Mean triplet margin loss; each distinct paper is encoded once.

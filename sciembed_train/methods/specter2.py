@@ -99,7 +99,7 @@ class MultiTask(Method):
         self.tasks = dev.tasks
         self._validated = {part.task for part in dev.parts if len(part)}
         self.heads = TaskHeads(dev.tasks, self.encoder.dim, self.head_dropout)
-        self._held_out = HeldOutTasks(self.heads, self.weights, self.task_losses.triplet)
+        self.held_out = HeldOutTasks(self.heads, self.weights, self.task_losses.triplet)
 
     @property
     def task_losses(self) -> TaskLosses:
@@ -107,11 +107,6 @@ class MultiTask(Method):
         return TaskLosses(
             self.weights, self.margin, self.negatives, self.temperature, self.contrastive
         )
-
-    @property
-    def held_out(self) -> HeldOutTasks:
-        """Loss and scores of each task's held-out examples, and the weighted sum of the losses."""
-        return self._held_out
 
     @property
     def reported_scores(self) -> tuple[str, ...]:

@@ -59,7 +59,15 @@ class Contrastive:
 
 @dataclass(frozen=True)
 class TaskLosses:
-    """What a task's loss is, by the settings of a run: see `methods.specter2.MultiTask`."""
+    """What a task's loss is, by the settings of a run.
+
+    Args:
+        weights: what a task's loss is multiplied by, by the task's name; 1 for the others.
+        margin: of triplets, in the unit of the distance.
+        negatives: a triplet's own (``one``), or those of all the step's triplets of the task.
+        temperature: of the cross-entropy over ``all``; None for the margin.
+        contrastive: the loss of classifications that ask for it.
+    """
 
     weights: Mapping[str, float]
     margin: float

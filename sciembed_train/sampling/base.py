@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import fill, indent
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, get_args, runtime_checkable
 
 import numpy as np
 
@@ -209,6 +209,13 @@ class Sampling(ABC):
                     f"There is nothing to train on: give --data.corpus CORPUS (a folder made by "
                     f"`train prepare`), or --data.{kind} F."
                 )
+
+
+def check_choices(sampling: Sampling, **choices: Any) -> None:
+    """Raise UserError unless each named setting is one of the values of its ``Literal``."""
+    for key, kind in choices.items():
+        if (value := getattr(sampling, key)) not in (known := get_args(kind)):
+            raise UserError(f"data.sampling.{key} is {value!r}; it is one of {', '.join(known)}.")
 
 
 def fingerprint(corpus: Corpus, facts: Sequence[str], rows: np.ndarray) -> str:

@@ -14,7 +14,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from sciembed_train.sampling.base import (
     Sampling,
     TextDescription,
     TokenizationSpec,
+    check_choices,
     fingerprint,
     no_queries,
 )
@@ -94,12 +95,7 @@ class CitationPairSampling(Sampling):
     mask: RelatedMask = RelatedMask()  # noqa: RUF009 - frozen
 
     def __post_init__(self) -> None:
-        choices = {"sources_per_batch": SourcesPerBatch, "negatives_from": NegativesFrom}
-        for key, kind in choices.items():
-            if (value := getattr(self, key)) not in (known := get_args(kind)):
-                raise UserError(
-                    f"data.sampling.{key} is {value!r}; it is one of {', '.join(known)}."
-                )
+        check_choices(self, sources_per_batch=SourcesPerBatch, negatives_from=NegativesFrom)
         if self.cocited < 1:
             raise UserError(f"data.sampling.cocited must be 1 or more; got {self.cocited}.")
         if not 0 <= self.hard_negatives <= MAX_HARD:

@@ -31,7 +31,16 @@ class ReadableTexts(Protocol):
 
 
 class PaperBatches(Sequence[PaperBatch]):
-    """Batches of the papers that one rank encodes for validation, longest first."""
+    """Batches of the papers that one rank encodes for validation, longest first.
+
+    Args:
+        tokens: of the papers.
+        papers: their numbers in ``tokens``, all that are held out.
+        max_length: tokens of a text at most, special tokens included.
+        rank: which share: every ``world_size``-th paper by length.
+        world_size: number of ranks.
+        formats: the format that reads each paper, as an index into `input_format.FORMATS`.
+    """
 
     def __init__(
         self,

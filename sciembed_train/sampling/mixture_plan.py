@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciembed_train.errors import UserError
-from sciembed_train.sampling.plan import check_batch
+from sciembed_train.sampling.plan import StepPlan, check_batch
 
 SOURCE_STREAM, ORDER_STREAM = 7, 8  # of the draws, beside the other streams
 
@@ -21,7 +21,7 @@ SourcesPerBatch = Literal["one", "mixed"]
 
 
 @dataclass(frozen=True)
-class MixturePlan:
+class MixturePlan(StepPlan):
     """How the pairs of several sources fill the optimiser steps of a run.
 
     The slots of an epoch, which are its steps (``one``) or the examples of its steps (``mixed``),
@@ -50,6 +50,7 @@ class MixturePlan:
     seed: int
     world_size: int = 1
     sources_per_batch: SourcesPerBatch = "one"
+    examples: int = field(init=False)
     _slots: dict[int, tuple[Ints, Ints]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -58,6 +59,7 @@ class MixturePlan:
     )
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "examples", sum(self.sizes))
         check_batch(self.examples, self.batch_size, self.world_size, "pairs")
         if self.sources_per_batch == "one":
             for name, size in zip(self.names, self.sizes, strict=True):
@@ -68,11 +70,6 @@ class MixturePlan:
                         "data.sampling.sources_per_batch mixed, or the weight 0 for this source "
                         f"(data.sampling.weights.{name})."
                     )
-
-    @property
-    def examples(self) -> int:
-        """Training pairs of all sources."""
-        return sum(self.sizes)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -93,20 +90,12 @@ class MixturePlan:
             slots if self.sources_per_batch == "one" else slots * self.batch_size, self.weights
         )
 
-    def epoch(self, step: int) -> int:
-        """The epoch of a step."""
-        return step // self.steps_per_epoch
-
     def source(self, step: int) -> int:
         """The source of a step that has one, or of its first pair."""
         return int(self._of_step(step)[0][0])
 
     def indices(self, step: int) -> Ints:
-        """The pairs of one step over all ranks, int64 ``[batch_size]``.
-
-        Args:
-            step: counted from 0 over the whole run.
-        """
+        """See `StepPlan`."""
         sources, numbers = self._of_step(step)
         firsts = np.cumsum([0, *self.sizes[:-1]])
         if self.sources_per_batch == "one":
@@ -123,11 +112,6 @@ class MixturePlan:
                 drawn[turns == turn] = self._order(source, turn)[places[turns == turn]]
             pairs[own] = drawn + firsts[source]
         return pairs
-
-    def share(self, rank: int) -> slice:
-        """Which of a step's pairs are one rank's: a contiguous block, as in `Plan`."""
-        size = self.batch_size // self.world_size
-        return slice(rank * size, (rank + 1) * size)
 
     def _of_step(self, step: int) -> tuple[Ints, Ints]:
         """Source of each slot of a step, and the slot's number among that source's of the run."""

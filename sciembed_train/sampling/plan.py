@@ -6,49 +6,56 @@ data.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from sciembed_train.errors import UserError
 
 
-@runtime_checkable
-class StepPlan(Protocol):
-    """How the examples of a run fill its optimiser steps: a pure function of the step."""
+class StepPlan(ABC):
+    """How the examples of a run fill its optimiser steps: a pure function of the step.
+
+    Attributes:
+        examples: number of training examples.
+        batch_size: examples per optimiser step over all ranks.
+        world_size: ranks that share a step.
+    """
+
+    examples: int
+    batch_size: int
+    world_size: int
 
     @property
-    def examples(self) -> int:
-        """Number of training examples."""
-        ...
-
-    @property
-    def batch_size(self) -> int:
-        """Examples per optimiser step over all ranks."""
-        ...
-
-    @property
+    @abstractmethod
     def steps_per_epoch(self) -> int:
         """Optimiser steps of an epoch."""
-        ...
 
     @property
+    @abstractmethod
     def left_out(self) -> int:
         """Examples that an epoch does not use."""
-        ...
+
+    @abstractmethod
+    def indices(self, step: int) -> np.ndarray:
+        """The examples of one step over all ranks, int64 ``[batch_size]``.
+
+        ``step`` counts from 0 over the whole run.
+        """
 
     def epoch(self, step: int) -> int:
         """The epoch of a step."""
-        ...
-
-    def indices(self, step: int) -> np.ndarray:
-        """The examples of one step over all ranks, int64 ``[batch_size]``."""
-        ...
+        return step // self.steps_per_epoch
 
     def share(self, rank: int) -> slice:
-        """Which of a step's examples are one rank's."""
-        ...
+        """Which of a step's examples are one rank's.
+
+        Each rank takes a contiguous block: together they have what one process would have, in
+        the same order.
+        """
+        size = self.batch_size // self.world_size
+        return slice(rank * size, (rank + 1) * size)
 
 
 def first_indices(plan: StepPlan, count: int) -> np.ndarray:
@@ -73,7 +80,7 @@ def check_batch(examples: int, batch_size: int, world_size: int, what: str = "ex
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(StepPlan):
     """How ``examples`` fill the optimiser steps of a run.
 
     Args:
@@ -111,12 +118,8 @@ class Plan:
         """Examples that an epoch does not use, others in each epoch."""
         return self.examples % self.batch_size
 
-    def epoch(self, step: int) -> int:
-        """The epoch of a step."""
-        return step // self.steps_per_epoch
-
     def indices(self, step: int) -> np.ndarray:
-        """The examples of one step over all ranks, int64 ``[batch_size]``."""
+        """See `StepPlan`."""
         epoch, within = divmod(step, self.steps_per_epoch)
         start = within * self.batch_size
         return self.order(epoch)[start : start + self.batch_size]
@@ -130,15 +133,6 @@ class Plan:
             else:
                 self._order[epoch] = grouped_order(self.queries, self.seed, epoch)
         return self._order[epoch]
-
-    def share(self, rank: int) -> slice:
-        """Which of a step's examples are one rank's.
-
-        Each rank takes a contiguous block: together they have what one process would have, in
-        the same order.
-        """
-        size = self.batch_size // self.world_size
-        return slice(rank * size, (rank + 1) * size)
 
 
 def uneven_batch(batch_size: int, world_size: int, least: int = 1) -> UserError:

@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -27,22 +27,15 @@ from sciembed_train.corpus.store.token_kinds import SENTENCE_INDEXED_TOKENS
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import (
     ExampleDescription,
-    Examples,
     Sampling,
     TextDescription,
     TokenizationSpec,
-    fingerprint,
+    check_choices,
 )
 from sciembed_train.sampling.cocitations import SOURCES, CocitedPairs, refuse_uncited
-from sciembed_train.sampling.held_out_papers import PaperBatches, by_slots
+from sciembed_train.sampling.held_out_papers import PaperBatches
 from sciembed_train.sampling.plan import StepPlan
-from sciembed_train.sampling.step_pairs import (
-    DEV_PAIRS,
-    NEGATIVE_ROLE,
-    Negatives,
-    flipped,
-    held_out_triplets,
-)
+from sciembed_train.sampling.step_pairs import NEGATIVE_ROLE, Negatives, PairExamples, flipped
 
 Align = Literal["none", "context", "abstract"]
 
@@ -72,10 +65,7 @@ class SentencePairSampling(Sampling):
     aligned_by: str = ""
 
     def __post_init__(self) -> None:
-        for key, choices in (("negatives", Negatives), ("align", Align)):
-            if (value := getattr(self, key)) not in (names := get_args(choices)):
-                known = ", ".join(names)
-                raise UserError(f"data.sampling.{key} is {value!r}; it is one of {known}.")
+        check_choices(self, negatives=Negatives, align=Align)
         if self.aligned_by and self.align == "none":
             raise UserError(
                 f"data.sampling.aligned_by is {self.aligned_by!r}, and nothing is aligned: "
@@ -87,7 +77,7 @@ class SentencePairSampling(Sampling):
         self, corpus: Corpus, tokenization: TokenizationSpec, dev_limit: int | None
     ) -> SentencePairExamples:
         """The pairs of a corpus that was mined, and tokenised with its sentences."""
-        return SentencePairExamples(self, corpus, tokenization, dev_limit or DEV_PAIRS)
+        return SentencePairExamples(self, corpus, tokenization, dev_limit)
 
     def alignment_model(self, corpus: Corpus) -> str:
         """``aligned_by``; UserError if contexts are asked for, and the corpus has none."""
@@ -107,25 +97,29 @@ class SentencePairSampling(Sampling):
         refuse_uncited(raw)
 
 
-class SentencePairExamples(Examples):
-    """Opened pairs: `Examples` for methods that compare papers sentence by sentence."""
+class SentencePairExamples(PairExamples):
+    """Opened pairs, for methods that compare papers sentence by sentence.
 
-    name = "pairs"
+    Args:
+        sampling: the settings.
+        corpus: what they are of.
+        tokenization: how the encoder reads.
+        dev_limit: most held-out pairs to validate on; None for 2,000.
+    """
+
+    tokens: SentenceIndexedTokens
 
     def __init__(
         self,
         sampling: SentencePairSampling,
         corpus: Corpus,
         tokenization: TokenizationSpec,
-        dev_limit: int,
+        dev_limit: int | None,
     ) -> None:
         key = tokenization.tokenizer.key(tokenization.input_format)
-        self.sampling, self.max_length = sampling, tokenization.max_length
-        self.source = CocitedPairs(corpus, sampling.negatives, tokenization.seed)
-        self.pairs = self.source.train
-        self.train = len(self.pairs)
-        self.tokens = corpus.tokens(key, SENTENCE_INDEXED_TOKENS)
-        titles = int((self.tokens.sentence_counts[np.unique(self.pairs)] == 0).sum())
+        source = CocitedPairs(corpus, sampling.negatives, tokenization.seed)
+        tokens = corpus.tokens(key, SENTENCE_INDEXED_TOKENS)
+        titles = int((tokens.sentence_counts[np.unique(source.train)] == 0).sum())
         notes = []
         if titles:
             notes.append(
@@ -136,19 +130,16 @@ class SentencePairExamples(Examples):
         facts = [key, "sentences", sampling.negatives, sampling.align]
         if sampling.align != "none":
             self.aligned, without = aligned_sentences(
-                corpus, sampling.align, sampling.aligned_by, self.pairs, self.tokens
+                corpus, sampling.align, sampling.aligned_by, source.train, tokens
             )
             facts.append(hashlib.sha256(self.aligned.tobytes()).hexdigest())
             if without:
                 notes.append(
-                    f"{without:,} of {self.train:,} pairs have no citing sentence: their two "
-                    "most similar sentences are taken."
+                    f"{without:,} of {len(source.train):,} pairs have no citing sentence: their "
+                    "two most similar sentences are taken."
                 )
         self.notes: tuple[str, ...] = tuple(notes)
-        pairs, related = self.source.held_out, self.source.related
-        held_out = held_out_triplets(pairs, related, self.tokens.lengths, dev_limit)
-        self.dev_papers, self.dev = by_slots(held_out)
-        self.fingerprint = fingerprint(corpus, facts, self.pairs)
+        super().__init__(source, tokens, corpus, facts, tokenization, dev_limit)
 
     def batch(
         self, indices: np.ndarray, epoch: int, step: int, share: slice = slice(None)

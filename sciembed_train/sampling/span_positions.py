@@ -130,7 +130,7 @@ def positive_spans(
     strategy: Strategy,
     draws: Floats,
 ) -> tuple[Ints, Ints]:
-    """Starts and lengths of the anchors' positives, ``[B, A, P]`` each; draws ``[B, A, P, 6]``.
+    """Starts and lengths of the anchors' positives, ``[B, A, P]`` each, in tokens.
 
     Lengths are ``m + floor((M - m) b)``, ``b`` of Beta(2, 4); positives of one anchor are drawn
     independently. The strategies:
@@ -141,6 +141,15 @@ def positive_spans(
       too if that has less: the published code fails there. It also refuses a positive that
       starts at the document's first token; here it may.
     - ``subsuming``: it lies inside the anchor, whose length is its ``M``.
+
+    Args:
+        n: ``[B]``, length of each document.
+        longest: ``[B]``, the most tokens of a span, ``M``.
+        shortest: the least, ``m``.
+        starts: of the anchors, ``[B, A]``.
+        lengths: of the anchors, ``[B, A]``.
+        strategy: as above.
+        draws: ``[B, A, P, 6]`` uniforms: five for the length, the place.
     """
     start, length = starts[..., None], lengths[..., None]
     end, n = start + length, n[:, None, None]

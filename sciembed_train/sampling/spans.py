@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,14 +167,8 @@ class SpanExamples(Examples):
         self, indices: np.ndarray, epoch: int, step: int, share: slice = slice(None)
     ) -> SpanBatch:
         """The spans that a rank's documents have in an epoch, for an optimiser step."""
-        return span_batch(
-            *(
-                self.tokens,
-                self.documents[indices[share]],
-                self.rule,
-                self.masking,
-                self.max_tokens,
-            ),
+        return self._batch(
+            self.documents[indices[share]],
             key=(self.seed, TRAIN, epoch),
             step=step,
             masked_apart=not self.sampling.mask_anchor_for_contrastive,
@@ -187,13 +181,12 @@ class SpanExamples(Examples):
         are apart.
         """
         documents = self.dev_documents[start:stop]
-        return span_batch(
-            *(self.tokens, documents, self.rule, self.masking, self.max_tokens),
-            key=(0, HELD_OUT, 0),
-            step=-1,
-            first=start,
-            masked_apart=True,
-        )
+        return self._batch(documents, key=(0, HELD_OUT, 0), step=-1, first=start, masked_apart=True)
+
+    def _batch(self, documents: NDArray[np.int32], **settings: Any) -> SpanBatch:
+        """`span_batch` of documents, with the settings that differ in training and validation."""
+        tokens, rule, masking = self.tokens, self.rule, self.masking
+        return span_batch(tokens, documents, rule, masking, self.max_tokens, **settings)
 
     def dev_items(self, rank: int, world_size: int) -> Sequence[SpanBatch]:
         """A rank's share of the held-out documents, in batches."""

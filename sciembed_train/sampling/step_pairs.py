@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sciembed_train.batch import PairBatch, TokenRows
+from sciembed_train.batch import PairBatch, SentencePairBatch, TokenRows
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.token_store import TokenStore
 from sciembed_train.sampling.base import (
@@ -133,7 +133,7 @@ class PairExamples(Examples):
 
     def batch(
         self, indices: np.ndarray, epoch: int, step: int, share: slice = slice(None)
-    ) -> PairBatch:
+    ) -> PairBatch | SentencePairBatch:
         """A rank's share of a step's pairs, each distinct text once."""
         step_pairs = self.source.step_pairs(indices, epoch, step)
         texts, rows = np.unique(step_pairs.pairs[share], return_inverse=True)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciembed_train.errors import UserError
-from sciembed_train.sampling.plan import uneven_batch
+from sciembed_train.sampling.plan import StepPlan, uneven_batch
 
 SLICES = (8, 4, 2, 1)  # how many a step may have, where the ranks do not ask for another number
 ORDER = 5  # of the draws, beside the other streams
@@ -27,7 +27,7 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class TaskPlan:
+class TaskPlan(StepPlan):
     """How the examples of tasks fill the optimiser steps of a run.
 
     A task gives each step the same number of its examples, in proportion to how many it has (of
@@ -55,12 +55,14 @@ class TaskPlan:
     seed: int
     world_size: int = 1
     cap: int | None = None
+    examples: int = field(init=False)
     quotas: tuple[int, ...] = field(init=False)
     slices: int = field(init=False)
     _orders: dict[int, tuple[int, Ints]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_shares(len(self.names), self.batch_size, self.world_size)
+        object.__setattr__(self, "examples", sum(self.sizes))
         message = ""
         for slices in (*SLICES, self.world_size):
             whole = slices % self.world_size == 0 and self.batch_size % slices == 0
@@ -87,11 +89,6 @@ class TaskPlan:
         return tuple(min(size, self.cap or size) for size in self.sizes)
 
     @property
-    def examples(self) -> int:
-        """Training examples of all tasks."""
-        return sum(self.sizes)
-
-    @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps until every task has come through."""
         pairs = zip(self.counted, self.quotas, strict=True)
@@ -103,10 +100,6 @@ class TaskPlan:
         used = (self.steps_per_epoch * quota for quota in self.quotas)
         return sum(max(0, size - n) for size, n in zip(self.sizes, used, strict=True))
 
-    def epoch(self, step: int) -> int:
-        """The epoch of a step."""
-        return step // self.steps_per_epoch
-
     def indices(self, step: int) -> Ints:
         """The examples of one step over all ranks, ``[batch_size]``, slice after slice."""
         parts, first = [], 0
@@ -115,11 +108,6 @@ class TaskPlan:
             parts.append(found.reshape(self.slices, -1))
             first += size
         return np.concatenate(parts, axis=1).reshape(-1)
-
-    def share(self, rank: int) -> slice:
-        """Which of a step's examples are one rank's."""
-        size = self.batch_size // self.world_size
-        return slice(rank * size, (rank + 1) * size)
 
     def _of(self, task: int, start: int, count: int) -> Ints:
         """The examples of a task from the ``start``-th on that the run has of it."""
@@ -141,7 +129,7 @@ class TaskPlan:
 
 
 @dataclass(frozen=True)
-class PublishedPlan:
+class PublishedPlan(StepPlan):
     """SciRepEval's own order: round robin over the tasks, and no shuffling.
 
     Of ``n`` tasks that are not at their end, each gives ``round(batch_size / n)`` examples in its
@@ -163,6 +151,7 @@ class PublishedPlan:
     sizes: tuple[int, ...]
     batch_size: int
     world_size: int = 1
+    examples: int = field(init=False)
     order: Ints = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -178,17 +167,13 @@ class PublishedPlan:
                 f"{self.batch_size} / {tasks}) = 0 examples of a task: choose a data.batch_size of "
                 f"{tasks} or more."
             )
+        object.__setattr__(self, "examples", sum(self.sizes))
         object.__setattr__(self, "order", round_robin(self.sizes, self.batch_size))
         if len(self.order) < self.batch_size:
             raise UserError(
                 f"The tasks have {len(self.order):,} training examples, fewer than one batch of "
                 f"data.batch_size={self.batch_size}. Choose a smaller batch_size."
             )
-
-    @property
-    def examples(self) -> int:
-        """Training examples of all tasks."""
-        return sum(self.sizes)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -200,18 +185,10 @@ class PublishedPlan:
         """Examples that no epoch uses: the last, which fill no step."""
         return len(self.order) % self.batch_size
 
-    def epoch(self, step: int) -> int:
-        """The epoch of a step."""
-        return step // self.steps_per_epoch
-
     def indices(self, step: int) -> Ints:
         """The examples of one step, ``[batch_size]``."""
         start = step % self.steps_per_epoch * self.batch_size
         return self.order[start : start + self.batch_size]
-
-    def share(self, rank: int) -> slice:
-        """All of a step's examples."""
-        return slice(0, self.batch_size)
 
 
 def check_shares(tasks: int, batch_size: int, world_size: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -22,7 +22,12 @@ from sciembed_train.sampling.base import (
     TokenizationSpec,
     fingerprint,
 )
-from sciembed_train.sampling.held_out_papers import PaperBatches, by_slots, choose_dev
+from sciembed_train.sampling.held_out_papers import (
+    PaperBatches,
+    ReadableTexts,
+    by_slots,
+    choose_dev,
+)
 from sciembed_train.sampling.plan import StepPlan, first_indices
 
 NO_CITATIONS = (
@@ -34,15 +39,6 @@ NOTHING = (
     "or --data.papers F and --data.citations F."
 )
 DEV_TRIPLETS = 20_000  # where no other number is asked for
-
-
-@runtime_checkable
-class Tokens(Protocol):
-    """What a batch needs of a token store: the ids of papers, end to end."""
-
-    def rows(self, papers: np.ndarray, max_length: int) -> tuple[np.ndarray, np.ndarray]:
-        """Flat ids with special tokens, and the number of ids of each paper."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -81,7 +77,16 @@ def _mined(corpus: Corpus) -> np.ndarray:
 
 
 class TripletExamples(Examples):
-    """Opened triplets: `Examples` for methods that compare two papers with a third."""
+    """Opened triplets: `Examples` for methods that compare two papers with a third.
+
+    Args:
+        tokens: of the papers.
+        triplets: query, cited and uncited paper of each training triplet ``[n, 3]``; may be
+            memory-mapped.
+        dev_triplets: those to validate on ``[m, 3]``.
+        max_length: tokens of a text at most, special tokens included.
+        fingerprint: as of `Examples`.
+    """
 
     name = "triplets"
 
@@ -131,7 +136,7 @@ class TripletExamples(Examples):
 
 
 def triplet_batch(
-    tokens: Tokens, triplets: np.ndarray, indices: np.ndarray, max_length: int, step: int
+    tokens: ReadableTexts, triplets: np.ndarray, indices: np.ndarray, max_length: int, step: int
 ) -> TripletBatch:
     """The rows ``indices`` of ``[n, 3]`` triplets as a batch that has each paper once."""
     members = np.asarray(triplets[indices], dtype=np.int64)

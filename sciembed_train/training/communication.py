@@ -94,7 +94,15 @@ def gathered_rows(method: str, model: Mapping[str, Any], data: Mapping[str, Any]
 
 
 def weights_of(encoder: Mapping[str, Any], head: bool) -> Weights:
-    """The numbers of parameters, from the configuration of the backbone alone."""
+    """The numbers of parameters, from the configuration of the backbone alone.
+
+    Args:
+        encoder: ``model.init_args.encoder`` of a recipe; its backbone and pooling are read.
+        head: whether a masked-language-modelling head is trained too.
+
+    Raises:
+        UserError: there is no such backbone, or transformers cannot build it.
+    """
     import torch
     from transformers import AutoModel
 

@@ -51,7 +51,13 @@ def recipe_corpus(
 
 
 def with_alignment(sampling: Sampling, corpus: Corpus, progress: Progress) -> Sampling:
-    """The sampling itself; or, where it names a model to align by, with the alignment's name."""
+    """The sampling itself; or, where it names a model to align by, with the alignment's name.
+
+    The alignment is made in the corpus's folder where it is missing.
+
+    Raises:
+        UserError: the corpus cannot be aligned so, or the model cannot be used.
+    """
     model = sampling.alignment_model(corpus)
     if not model:
         return sampling

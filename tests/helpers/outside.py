@@ -146,11 +146,7 @@ class NearNeighbours(Method):
         super().__init__(encoder, optim, max_tokens_per_backward)
         self.power = power
         self.split_into: list[int] = []
-        self._held_out = HeldOutSpread()
-
-    @property
-    def held_out(self) -> HeldOutSpread:
-        return self._held_out
+        self.held_out = HeldOutSpread()
 
     def check(self, batch: Any) -> None:
         if not isinstance(batch, NeighbourBatch):

@@ -13,6 +13,8 @@ from sciembed_train.text.tokenizer import TextTokenizer
 class Letters:
     """A token store in which paper p is p + 1 times the token 100 + p."""
 
+    lengths = np.arange(1, 6, dtype=np.int32)
+
     def rows(self, papers, max_length):
         lengths = np.minimum(papers + 1, max_length)
         return np.repeat(100 + papers, lengths), lengths
