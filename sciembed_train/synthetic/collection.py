@@ -98,19 +98,11 @@ class SyntheticCollection:
         """The word of a concept in a dialect."""
         return str(self.words[self.common + concept * self.settings.dialects + dialect])
 
-    def in_degree(self) -> Int[np.ndarray, " P"]:
-        """How often each paper is cited."""
-        return np.bincount(self.citations[:, 1], minlength=self.settings.papers)
-
-    def rng(self, purpose: int, block: int = 0) -> np.random.Generator:
-        """The generator of one kind of text; kinds and blocks are independent."""
-        return np.random.default_rng([self.settings.seed, 1 + purpose, block])
-
     def papers(self) -> Iterator[dict[str, Any]]:
         """Every paper as a row of ``papers.jsonl``, oldest first."""
         s = self.settings
         for block, at in enumerate(_blocks(s.papers)):
-            rng = self.rng(0, block)
+            rng = np.random.default_rng([s.seed, 1, block])
             titles = self._sentences(rng, at, rng.integers(5, 12, len(at)), 1.5 * s.concept_share)
             counts = np.clip(rng.lognormal(1.35, 0.45, len(at)), 1, 14).astype(np.int64)
             counts[rng.random(len(at)) < s.without_abstract] = 0
@@ -138,82 +130,20 @@ class SyntheticCollection:
         """The name of a field: its first concept's word in the first dialect."""
         return self.word(field * self.settings.concepts_per_field, 0).capitalize()
 
-    def fulltexts(self, share: float = 0.5) -> Iterator[dict[str, Any]]:
-        """Running text of a share of the papers, as rows of ``fulltexts.jsonl``."""
-        for block, at in enumerate(_blocks(self.settings.papers)):
-            rng = self.rng(1, block)
-            at = at[rng.random(len(at)) < share]
-            counts = np.clip(rng.lognormal(3.4, 0.5, len(at)), 5, 120).astype(np.int64)
-            owners = np.repeat(at, counts)
-            text = self._sentences(
-                rng, owners, rng.integers(6, 20, len(owners)), self.settings.concept_share
-            )
-            end = np.cumsum(counts)
-            for row, paper in enumerate(at):
-                own = [f"{t.capitalize()}." for t in text[end[row] - counts[row] : end[row]]]
-                yield {"paper_id": self.paper_ids[paper], "text": " ".join(own)}
-
-    def contexts(self, share: float = 0.3) -> Iterator[dict[str, Any]]:
-        """Citing sentences, as rows of ``contexts.jsonl``: each cites 1 to 3 papers of one topic.
-
-        The sentence is about the cited papers' topic, in the dialect of the citing paper.
-        """
-        rng = self.rng(2)
-        rows = self.citations[np.lexsort((self.topic[self.citations[:, 1]], self.citations[:, 0]))]
-        key = rows[:, 0].astype(np.int64) * len(self.field) + self.topic[rows[:, 1]]
-        starts = np.flatnonzero(np.diff(key, prepend=-1))
-        groups = [g for g in np.split(rows, starts[1:]) if rng.random() < share]
-        cited = [rng.permutation(g[:, 1])[: rng.integers(1, 4)] for g in groups]
-        subjects = np.array([c[0] for c in cited], dtype=np.int64)
-        authors = np.array([g[0, 0] for g in groups], dtype=np.int64)
-        lengths = rng.integers(8, 24, len(subjects))
-        text = self._sentences(
-            rng, subjects, lengths, 1.3 * self.settings.concept_share, self.dialect[authors]
-        )
-        for sentence, ids, author in zip(text, cited, authors, strict=True):
-            yield {
-                "text": f"{sentence.capitalize()}.",
-                "cited_ids": [self.paper_ids[p] for p in ids],
-                "citing_id": self.paper_ids[author],
-            }
-
-    def searches(self) -> tuple[list[dict[str, str]], list[tuple[str, str, int]]]:
-        """One search per topic, and the relevance of its papers: (query_id, paper_id, grade).
-
-        A search is two or three of the topic's concepts in one dialect. A paper of the topic has
-        grade 2 when it is cited at least as often as the topic's median paper, else 1.
-        """
-        rng = self.rng(3)
-        degree = self.in_degree()
-        queries, qrels = [], []
-        for topic, concepts in enumerate(self.concepts):
-            papers = np.flatnonzero(self.topic == topic)
-            if not len(papers):
-                continue
-            dialect = int(rng.integers(self.settings.dialects))
-            chosen = rng.permutation(concepts)[: rng.integers(2, 4)]
-            name = f"q{topic + 1}"
-            text = " ".join(self.word(int(c), dialect) for c in chosen)
-            queries.append({"query_id": name, "text": text})
-            middle = np.median(degree[papers])
-            qrels += [(name, self.paper_ids[p], 2 if degree[p] >= middle else 1) for p in papers]
-        return queries, qrels
-
     def _sentences(
         self,
         rng: np.random.Generator,
         papers: Int[np.ndarray, " R"],
         lengths: Int[np.ndarray, " R"],
         share: float,
-        dialect: Int[np.ndarray, " R"] | None = None,
     ) -> list[str]:
         """One string of ``lengths[i]`` words about paper ``papers[i]``, without a full stop.
 
-        Every string has at least one concept word, in ``dialect`` (the paper's own by default).
+        Every string has at least one concept word.
         """
         row = np.repeat(np.arange(len(papers)), lengths)
         paper = papers[row]
-        dialects = (self.dialect[papers] if dialect is None else dialect)[row]
+        dialects = self.dialect[paper]
         borrowed = rng.random(len(row)) < self.settings.borrowed
         other = rng.integers(self.settings.dialects, size=len(row))
         dialects = np.where(borrowed, other, dialects)

@@ -44,29 +44,6 @@ def test_a_held_out_paper_uses_words_that_others_use_too(papers):
     assert np.mean([w in seen for w in used]) > 0.99
 
 
-def test_citing_sentences_cite_one_to_three_known_papers(collection):
-    rows = list(collection.contexts())
-    known = set(collection.paper_ids)
-    names = {p: i for i, p in enumerate(collection.paper_ids)}
-    pairs = {tuple(row) for row in collection.citations.tolist()}
-    assert {len(r["cited_ids"]) for r in rows} == {1, 2, 3}
-    assert all(known.issuperset(r["cited_ids"]) for r in rows)
-    assert all((names[r["citing_id"]], names[c]) in pairs for r in rows for c in r["cited_ids"])
-    assert all(r["text"].endswith(".") for r in rows)
-
-
-def test_searches_are_answered_by_papers_of_one_topic(collection):
-    queries, qrels = collection.searches()
-    topic = dict(zip(collection.paper_ids, collection.topic.tolist(), strict=True))
-    by_query = {}
-    for query, paper, grade in qrels:
-        by_query.setdefault(query, {})[paper] = grade
-    assert set(by_query) == {q["query_id"] for q in queries}
-    for grades in by_query.values():
-        assert len({topic[p] for p in grades}) == 1
-        assert 2 in grades.values()
-
-
 @pytest.mark.parametrize(
     "wrong",
     [{"papers": 5}, {"dialects": 1}, {"concepts_per_topic": 99}, {"same_topic": 0.9}],
