@@ -12,43 +12,28 @@ from sciembed_train import __version__
 from sciembed_train.config.program import as_called, program
 from sciembed_train.errors import UserError
 
-# command -> (module with a ``main(argv) -> int | None``, what it does). The modules are imported
+# Command -> (module with a ``main(argv) -> int | None``, what it does). The modules are imported
 # only when their command is called, so that ``--help`` and a typing mistake cost nothing.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "quickstart": (
-        "sciembed_train.commands.quickstart",
-        "a synthetic corpus, from citations to scores",
-    ),
-    "recipes": ("sciembed_train.commands.recipes", "the shipped recipes, a line each"),
-    "prepare": ("sciembed_train.commands.prepare", "papers, citations and documents into a corpus"),
-    "show": (
-        "sciembed_train.commands.show",
-        "the texts as the model reads them, and how they are paired",
-    ),
-    "align": ("sciembed_train.commands.align", "which sentences of co-cited papers are similar"),
-    "fit": ("sciembed_train.commands.fit", "train a recipe; writes checkpoints/<run>/"),
-    "validate": ("sciembed_train.commands.validate", "the validation scores of a checkpoint"),
-    "export": ("sciembed_train.commands.export", "a checkpoint as a folder other libraries load"),
-    "import": (
-        "sciembed_train.commands.import_model",
-        "a published model as a folder ready to use",
-    ),
-    "merge": ("sciembed_train.commands.merge", "the mean of several encoders' weights"),
-    "embed": ("sciembed_train.commands.embed", "vectors of a file of papers"),
-    "evaluate": ("sciembed_train.commands.evaluate", "scores of a model or a ranking"),
-    "compare": (
-        "sciembed_train.commands.compare",
-        "two papers sentence by sentence, and a picture of it",
-    ),
-    "doctor": (
-        "sciembed_train.commands.doctor",
-        "what this machine has, what would run and what not",
-    ),
-    "completion": ("sciembed_train.commands.completion", "completes options in bash and zsh"),
-    "test": (
-        "sciembed_train.commands.run_tests",
-        "lint, types and tests; with arguments, pytest alone",
-    ),
+    command: (f"sciembed_train.commands.{module}", what)
+    for command, module, what in (
+        ("quickstart", "quickstart", "a synthetic corpus, from citations to scores"),
+        ("recipes", "recipes", "the shipped recipes, a line each"),
+        ("prepare", "prepare", "papers, citations and documents into a corpus"),
+        ("show", "show", "the texts as the model reads them, and how they are paired"),
+        ("align", "align", "which sentences of co-cited papers are similar"),
+        ("fit", "fit", "train a recipe; writes checkpoints/<run>/"),
+        ("validate", "validate", "the validation scores of a checkpoint"),
+        ("export", "export", "a checkpoint as a folder other libraries load"),
+        ("import", "import_model", "a published model as a folder ready to use"),
+        ("merge", "merge", "the mean of several encoders' weights"),
+        ("embed", "embed", "vectors of a file of papers"),
+        ("evaluate", "evaluate", "scores of a model or a ranking"),
+        ("compare", "compare", "two papers sentence by sentence, and a picture of it"),
+        ("doctor", "doctor", "what this machine has, what would run and what not"),
+        ("completion", "completion", "completes options in bash and zsh"),
+        ("test", "run_tests", "lint, types and tests; with arguments, pytest alone"),
+    )
 }
 
 
@@ -109,10 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 2
     set_environment()
-    path, _, function = COMMANDS[command][0].partition(":")
     try:
-        module = importlib.import_module(path)
-        return getattr(module, function or "main")(rest) or 0
+        return importlib.import_module(COMMANDS[command][0]).main(rest) or 0
     except UserError as error:
         print(f"{program()} {command}: {as_called(str(error))}", file=sys.stderr)
         return 2

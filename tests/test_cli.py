@@ -49,9 +49,9 @@ def test_looking_imports_no_heavy_library(arguments):
 
 @pytest.mark.parametrize("command", sorted(cli.COMMANDS))
 def test_every_command_of_the_help_exists(command):
-    module, _, function = cli.COMMANDS[command][0].partition(":")
+    module = cli.COMMANDS[command][0]
     assert importlib.util.find_spec(module) is not None
-    assert callable(getattr(importlib.import_module(module), function or "main"))
+    assert callable(importlib.import_module(module).main)
 
 
 @pytest.mark.parametrize("command", sorted(cli.COMMANDS))

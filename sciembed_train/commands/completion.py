@@ -60,7 +60,7 @@ def all_commands(complete_files: Any) -> argparse.ArgumentParser:
     commands = root.add_subparsers()
     for name, (module, description) in cli.COMMANDS.items():
         parser = commands.add_parser(name, help=description, add_help=False)
-        make = getattr(importlib.import_module(module.partition(":")[0]), "command_line", None)
+        make = getattr(importlib.import_module(module), "command_line", None)
         for option in make().options() if make is not None else ():
             _add(parser, option, complete_files)
         for word in ("--help", "--help_all"):
