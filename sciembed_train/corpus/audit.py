@@ -53,6 +53,18 @@ class Dropped:
         return {"count": self.count, "examples": self.examples}
 
 
+class Reasons(dict[str, Dropped]):
+    """What was left out, by reason."""
+
+    def add(self, reason: str, place: str, count: int = 1) -> None:
+        """Count a row; see `Dropped.add`."""
+        self.setdefault(reason, Dropped()).add(place, count)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for ``report.json``."""
+        return {reason: dropped.as_dict() for reason, dropped in self.items()}
+
+
 class Audit:
     """What was read from one input (``papers``, ``citations``), what was left out, and why.
 
@@ -64,14 +76,14 @@ class Audit:
         self.max_bad_rows = max_bad_rows
         self.rows = 0
         self.kept = 0
-        self.dropped: dict[str, Dropped] = {}
+        self.dropped = Reasons()
         self.notes: list[str] = []
-        self._bad: dict[str, Dropped] = {}
+        self._bad = Reasons()
         self._first: dict[str, str] = {}
 
     def drop(self, reason: str, place: str, count: int = 1) -> None:
         """Count an ordinary row that is not used."""
-        self.dropped.setdefault(reason, Dropped()).add(place, count)
+        self.dropped.add(reason, place, count)
 
     def drop_many(self, reason: str, count: int, places: Iterable[str]) -> None:
         """Count ordinary rows that are not used; ``places`` are those of the first of them."""
@@ -84,7 +96,7 @@ class Audit:
     def bad(self, row: BadRow, place: str) -> None:
         """Count a malformed row."""
         self._first.setdefault(row.reason, f"{place}: {row.message}")
-        self._bad.setdefault(row.reason, Dropped()).add(place)
+        self._bad.add(row.reason, place)
 
     @property
     def n_bad(self) -> int:
@@ -117,8 +129,8 @@ class Audit:
         return {
             "rows": self.rows,
             "kept": self.kept,
-            "malformed": {reason: d.as_dict() for reason, d in self._bad.items()},
-            "dropped": {reason: d.as_dict() for reason, d in self.dropped.items()},
+            "malformed": self._bad.as_dict(),
+            "dropped": self.dropped.as_dict(),
             "notes": self.notes,
         }
 
@@ -173,6 +185,12 @@ def list_reasons(reasons: Mapping[str, Any], places: bool = False) -> str:
             f"{values['count']:,}: {reason}" + "".join(f", the first at {p}" for p in first)
         )
     return "; ".join(parts)
+
+
+def usable_rows(account: Mapping[str, Any], unit: str) -> str:
+    """How many rows of an `Audit.as_dict` can be used, and why others cannot, as a sentence."""
+    why = in_brackets(list_reasons({**account["malformed"], **account["dropped"]}, places=True))
+    return f"Of {account['rows']:,} {unit} {account['kept']:,} can be used{why}."
 
 
 def in_brackets(text: str) -> str:

@@ -11,6 +11,7 @@ from sciembed_train.corpus.audit import (
     count_and_examples,
     in_brackets,
     list_reasons,
+    usable_rows,
 )
 from sciembed_train.errors import UserError
 from sciembed_train.progress import Progress
@@ -72,6 +73,15 @@ def test_reasons_are_listed_with_counts_and_places():
     assert list_reasons(reasons) == "1,200: empty; 1: odd"
     assert list_reasons(reasons, places=True) == "1,200: empty, the first at p:1; 1: odd"
     assert (in_brackets("a"), in_brackets(list_reasons({}))) == (" (a)", "")
+
+
+def test_the_rows_that_can_be_used_are_told_with_why_others_cannot():
+    audit = Audit("citations", max_bad_rows=1)
+    audit.rows, audit.kept = 1200, 1199
+    audit.bad(BadRow("broken", "this is broken."), "c.csv:7")
+    assert usable_rows(audit.as_dict(), "citations") == (
+        "Of 1,200 citations 1,199 can be used (1: broken, the first at c.csv:7)."
+    )
 
 
 def test_examples_are_the_first_names_in_order():

@@ -68,26 +68,44 @@ def read_citations(table: Table, papers: Papers, audit: Audit, stage: Stage) -> 
             f"The first row ({first_unknown[0]}, {first_unknown[1]}) names no known paper. If it "
             "is a header, its columns should be called citing and cited."
         )
-    pairs = _distinct(citing, cited, places, len(papers.ids), table, audit)
-    audit.kept = len(pairs)
-    return pairs
-
-
-def _distinct(
-    citing: array[int], cited: array[int], places: array[int], n: int, table: Table, audit: Audit
-) -> NDArray[np.int32]:
     # In place, for there may be very many.
-    pairs = np.array(citing, np.int64)
-    pairs *= n
-    pairs += np.array(cited, np.int32)
-    order = np.argsort(pairs, kind="stable")
-    pairs = pairs[order]
-    repeated = np.flatnonzero(pairs[1:] == pairs[:-1]) + 1
+    keys = np.array(citing, np.int64)
+    keys *= len(papers.ids)
+    keys += np.array(cited, np.int32)
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    repeated = drop_repeated(keys, order, places, table, audit)
+    del order
+    keys = np.delete(keys, repeated)
+    audit.kept = len(keys)
+    return unpacked(keys, len(papers.ids))
+
+
+def drop_repeated(
+    keys: NDArray[np.int64],
+    order: NDArray[np.int64],
+    places: array[int],
+    table: Table,
+    audit: Audit,
+) -> NDArray[np.int64]:
+    """Where ascending keys repeat the one before, counted in ``audit`` as given before.
+
+    Args:
+        keys: of the rows in their new order, ``[E]``.
+        order: the row of each key, ``[E]``.
+        places: of the rows as they were read.
+        table: names a place.
+        audit: of the rows.
+    """
+    repeated = np.flatnonzero(keys[1:] == keys[:-1]) + 1
     first_rows = np.sort(order[repeated]).tolist()
     audit.drop_many("given before", len(repeated), (table.where(places[r]) for r in first_rows))
-    del order
-    pairs = np.delete(pairs, repeated)
-    return np.stack([pairs // max(n, 1), pairs % max(n, 1)], axis=1).astype(np.int32)
+    return repeated
+
+
+def unpacked(keys: NDArray[np.int64], n: int) -> NDArray[np.int32]:
+    """The pairs ``[E, 2]`` of keys ``a * n + b``."""
+    return np.stack([keys // max(n, 1), keys % max(n, 1)], axis=1).astype(np.int32)
 
 
 def save_citations(folder: Path, citations: NDArray[np.int32]) -> None:

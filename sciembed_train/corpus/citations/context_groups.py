@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sciembed_train.corpus.audit import Audit, Dropped, checked_rows
+from sciembed_train.corpus.audit import Audit, Dropped, Reasons, checked_rows
 from sciembed_train.corpus.citations.citation_mentions import mask_mentions_in
 from sciembed_train.corpus.citations.citing_sentences import MENTION_MASK
 from sciembed_train.corpus.citations.contexts import Context, PlacedContext
@@ -51,7 +51,7 @@ class ContextGroups(ABC):
         import pyarrow as pa
 
         self.audit, self.papers, self.mining = audit, papers, mining
-        self.removed: dict[str, Dropped] = {}
+        self.removed = Reasons()
         self.sizes: Counter[int] = Counter()
         self.mentions, self.members, self.texts = (
             work / f"{name}_{part}.parquet" for part in ("mentions", "members", "texts")
@@ -92,7 +92,7 @@ class ContextGroups(ABC):
 
     def remove(self, reason: str, paper_id: str, where: str) -> None:
         """Count a cited paper that is left out of its context."""
-        self.removed.setdefault(reason, Dropped()).add(f"{paper_id}, {where}")
+        self.removed.add(reason, f"{paper_id}, {where}")
 
 
 class PaperGroups(ContextGroups):

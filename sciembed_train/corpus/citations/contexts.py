@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sciembed_train.corpus.audit import BadRow, Dropped, read_each
+from sciembed_train.corpus.audit import BadRow, Reasons, read_each
 from sciembed_train.corpus.citations.citing_sentences import candidate_ids, citing_sentences
 from sciembed_train.corpus.fulltext.fulltext_records import read_fulltext
 from sciembed_train.corpus.papers import Papers
@@ -115,9 +115,7 @@ def read_contexts(table: Table) -> Iterator[PlacedContext]:
     return read_each(table.rows(), read_context)
 
 
-def fulltext_contexts(
-    table: Table, papers: Papers, unresolved: dict[str, Dropped]
-) -> Iterator[PlacedContext]:
+def fulltext_contexts(table: Table, papers: Papers, unresolved: Reasons) -> Iterator[PlacedContext]:
     """Every citing sentence of full texts, with the place of its record.
 
     A bibliography entry is the known paper that one of its ids names, else its first id; mentions
@@ -144,7 +142,7 @@ def fulltext_contexts(
                     cited[next(known, candidates[0])] = None
                 else:
                     reason = NO_ENTRY if candidates is None else NO_ID
-                    unresolved.setdefault(reason, Dropped()).add(table.where(place))
+                    unresolved.add(reason, table.where(place))
             yield (
                 place,
                 Context(

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciembed_train.corpus.audit import Audit, BadRow, checked_rows, read_each
+from sciembed_train.corpus.citations.citation_rows import drop_repeated, unpacked
 from sciembed_train.corpus.mining.cocitation_settings import REASONS, UNKNOWN
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.readers.tables import Table
@@ -60,12 +61,10 @@ def read_cocitations(
     count = np.array(counts, np.int32)
     order = np.lexsort((-count, key))  # a pair's largest count first; of equals the first row
     key, count = key[order], count[order]
-    repeated = np.flatnonzero(key[1:] == key[:-1]) + 1
-    first_rows = np.sort(order[repeated]).tolist()
-    audit.drop_many("given before", len(repeated), (table.where(places[r]) for r in first_rows))
+    repeated = drop_repeated(key, order, places, table, audit)
     key, count = np.delete(key, repeated), np.delete(count, repeated)
     audit.kept = len(key)
-    return np.stack([key // max(n, 1), key % max(n, 1)], axis=1).astype(np.int32), count
+    return unpacked(key, n), count
 
 
 def _read_pair(row: Mapping[str, Any]) -> tuple[str, str, int]:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from sciembed_train.corpus.audit import (
     Audit,
-    Dropped,
+    Reasons,
     count_and_examples,
-    in_brackets,
     list_reasons,
+    usable_rows,
 )
 from sciembed_train.corpus.build_job import PaperJob
 from sciembed_train.corpus.citations.context_groups import (
@@ -70,7 +70,7 @@ class _Contexts:
     table: Table
     groups: PaperGroups
     sentences: CitingSentences | None
-    unresolved: dict[str, Dropped] = field(default_factory=dict)
+    unresolved: Reasons = field(default_factory=Reasons)
 
 
 def build_cocitations(job: PaperJob) -> dict[str, Any]:
@@ -106,9 +106,7 @@ def build_cocitations(job: PaperJob) -> dict[str, Any]:
     )
     job.report["co-cited pairs"] = report
     if contexts is not None and mining.cocitations_from == "fulltexts":
-        report["citations of full texts that name no paper"] = {
-            reason: dropped.as_dict() for reason, dropped in contexts.unresolved.items()
-        }
+        report["citations of full texts that name no paper"] = contexts.unresolved.as_dict()
     if contexts is not None and contexts.sentences is not None:
         counts |= build_sentence_pairs(job, contexts.sentences, contexts.table)
     elif not counts["cocitations"]["train"]:
@@ -191,9 +189,7 @@ def explain_pairs(
             "known_cocitations"
         ] - sum(counts["cocitations"].values())
     if groups is not None:
-        facts["cited papers left out of contexts"] = {
-            reason: dropped.as_dict() for reason, dropped in groups.removed.items()
-        }
+        facts["cited papers left out of contexts"] = groups.removed.as_dict()
         facts["contexts by papers left"] = {str(n): k for n, k in sorted(groups.sizes.items())}
         facts["groups"] = miner.number("weights", "list > 0")
     if miner.settings.cocitations_from == "references":
@@ -218,9 +214,7 @@ def no_pairs_message(report: Mapping[str, Any], papers: Papers) -> str:
     ]
     for name, unit in (("contexts", "contexts"), ("cocitation rows", "co-cited pairs")):
         if name in report:
-            rows = report[name]
-            why = in_brackets(list_reasons({**rows["malformed"], **rows["dropped"]}, places=True))
-            lines.append(f"Of {rows['rows']:,} {unit} {rows['kept']:,} can be used{why}.")
+            lines.append(usable_rows(report[name], unit))
     removed = facts.get("cited papers left out of contexts", {})
     if removed:
         lines.append(f"Cited papers left out of contexts: {list_reasons(removed)}.")

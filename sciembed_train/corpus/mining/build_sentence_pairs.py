@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sciembed_train.corpus.audit import in_brackets, list_reasons
+from sciembed_train.corpus.audit import list_reasons, usable_rows
 from sciembed_train.corpus.build_job import PaperJob
 from sciembed_train.corpus.citations.context_groups import ContextGroups
 from sciembed_train.corpus.mining.pair_files import (
@@ -86,9 +86,7 @@ def _explain(
             "SELECT COUNT(DISTINCT list) FROM kept"
         ),
         "sentences by papers cited": {str(n): k for n, k in sorted(sentences.sizes.items())},
-        "cited papers left out of sentences": {
-            reason: dropped.as_dict() for reason, dropped in sentences.removed.items()
-        },
+        "cited papers left out of sentences": sentences.removed.as_dict(),
     }
     lists, pairs = miner.cut()["contexts"]
     if lists:
@@ -99,11 +97,10 @@ def _explain(
 
 def no_sentence_pairs_message(report: Mapping[str, Any], grouping: str) -> str:
     """The message that there is no training pair: why, with numbers, and what to do."""
-    rows, facts = report[SENTENCE_REPORT], report[PAIR_REPORT]
-    why = in_brackets(list_reasons(rows["dropped"], places=True))
+    facts = report[PAIR_REPORT]
     lines = [
         "No training pair of sentences can be made.",
-        f"Of {rows['rows']:,} citing sentences {rows['kept']:,} can be used{why}.",
+        usable_rows(report[SENTENCE_REPORT], "citing sentences"),
     ]
     if removed := facts["cited papers left out of sentences"]:
         lines.append(f"Cited papers left out of sentences: {list_reasons(removed)}.")

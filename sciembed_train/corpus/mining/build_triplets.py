@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sciembed_train.corpus.audit import EXAMPLES, count_and_examples, in_brackets, list_reasons
+from sciembed_train.corpus.audit import EXAMPLES, count_and_examples, usable_rows
 from sciembed_train.corpus.build_job import BuildJob, PaperJob
 from sciembed_train.corpus.citations.citation_rows import read_citations, save_citations
 from sciembed_train.corpus.mining.margin_mining import mine_margin
@@ -208,10 +208,7 @@ def no_triplets_message(report: Mapping[str, Any], papers: Papers) -> str:
     for name in ("citations", "pairs"):
         if name not in report:
             continue
-        rows = report[name]
-        why = in_brackets(list_reasons({**rows["malformed"], **rows["dropped"]}, places=True))
-        lines.append(f"Of {rows['rows']:,} {name} {rows['kept']:,} can be used{why}.")
-        lines.extend(rows["notes"])
+        lines += [usable_rows(report[name], name), *report[name]["notes"]]
     if "pairs" in report:
         lines.append("The ids in both files must agree, and each split needs queries of its own.")
         return " ".join(lines)

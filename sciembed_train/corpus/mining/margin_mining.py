@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sciembed_train.corpus.audit import Audit, BadRow, Dropped, list_reasons
+from sciembed_train.corpus.audit import Audit, BadRow, Reasons, list_reasons
 from sciembed_train.corpus.mining.triplet_mining import TripletMining
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.readers.json_members import iter_json
@@ -56,8 +56,8 @@ class MarginResult:
     by_rule: dict[str, int] = field(default_factory=lambda: {"hard": 0, "easy": 0})
     rows: list[tuple[int, int, int]] = field(default_factory=list)
     hard: list[bool] = field(default_factory=list)
-    dropped: dict[str, Dropped] = field(default_factory=dict)
-    empty: dict[str, Dropped] = field(default_factory=dict)
+    dropped: Reasons = field(default_factory=Reasons)
+    empty: Reasons = field(default_factory=Reasons)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for ``report.json``."""
@@ -65,8 +65,8 @@ class MarginResult:
             "queries": self.queries,
             "triplets by the rule": self.by_rule,
             "kept": len(self.rows),
-            "dropped triplets": {reason: d.as_dict() for reason, d in self.dropped.items()},
-            "queries without a triplet": {r: d.as_dict() for r, d in self.empty.items()},
+            "dropped triplets": self.dropped.as_dict(),
+            "queries without a triplet": self.empty.as_dict(),
         }
 
     def explain(self) -> str:
@@ -173,14 +173,14 @@ def mine_margin(
         rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
         chosen = margin_triplets(query, counts, papers.ids, settings, rng)
         if isinstance(chosen, str):
-            result.empty.setdefault(chosen, Dropped()).add(place)
+            result.empty.add(chosen, place)
             continue
         for positive, negative, hard in chosen:
             result.by_rule["hard" if hard else "easy"] += 1
             _keep(result, (query, positive, negative), hard, papers)
     audit.check()
     for query, split in sorted(waiting.items()):
-        results[split].empty.setdefault("not a query of data.json", Dropped()).add(query)
+        results[split].empty.add("not a query of data.json", query)
     pairs = np.array(edges, np.int32).reshape(-1, 2)
     return results, np.unique(pairs, axis=0)
 
@@ -199,7 +199,7 @@ def _keep(
         elif not papers.usable[number]:
             reason = f"the {name} has no title and no abstract"
         if reason:
-            result.dropped.setdefault(reason, Dropped()).add(" ".join(triplet))
+            result.dropped.add(reason, " ".join(triplet))
             return
     a, b, c = (papers.key[paper_id] for paper_id in triplet)
     result.rows.append((a, b, c))

@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.readers.base import FileReader, ReadOptions, Row
@@ -67,10 +67,9 @@ class _JsonFile:
 
     def members(self) -> Iterator[tuple[int, str | None, Any]]:
         with reading(self.path), open_bytes(self.path) as raw:
-            head = raw.read(4)
-            head = without_mark(head, self.path)
-            pushed: Any = _PushedBack(head, raw)
-            self.text = io.TextIOWrapper(pushed, encoding="utf-8")
+            buffered: Any = raw
+            without_mark(buffered.peek(4), self.path)  # refuses UTF-16
+            self.text = io.TextIOWrapper(buffered, encoding="utf-8-sig")
             try:
                 yield from self._top()
             except UnicodeDecodeError as error:
@@ -164,19 +163,3 @@ class _JsonFile:
 
     def _error(self, problem: str) -> UserError:
         return UserError(f"{self.path}:{self.line}: this is not JSON: {problem}. Correct the file.")
-
-
-class _PushedBack(io.RawIOBase):
-    """A stream with the bytes that were read of it put back at its start."""
-
-    def __init__(self, head: bytes, rest: BinaryIO) -> None:
-        self.head, self.rest = head, rest
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, target: Any) -> int:
-        data = self.head or self.rest.read(len(target))
-        data, self.head = data[: len(target)], data[len(target) :]
-        target[: len(data)] = data
-        return len(data)

@@ -18,7 +18,6 @@ import re
 import unicodedata
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -120,22 +119,15 @@ def write_part_store(
     name: str = "",
     on_batch: Callable[[int], None] | None = None,
 ) -> PartTokens:
-    """Tokenise every title and abstract once and return the store, written into ``folder``.
+    """Tokenise every title and abstract once and return the store.
 
-    Args:
-        folder: a folder that does not exist or is empty.
-        tokenizer: gives ids and special tokens.
-        input_format: how a title alone and an abstract alone become texts.
-        papers: dictionaries with ``title`` and ``abstract``, in the order of their numbers.
-        shard_papers: papers of one shard file.
-        batch_papers: papers tokenised at once.
-        name: where the tokenizer came from, for messages.
-        on_batch: called with the number of papers done after each batch.
+    Arguments as in `write_token_store`. ``input_format`` makes a text of a title alone and of an
+    abstract alone; ``papers`` have ``title`` and ``abstract`` and come in the order of their
+    numbers; a shard has two texts for each of its ``shard_papers``.
     """
     middles, titles = array("i"), array("q")
     with StoreWriter(folder, tokenizer, 2 * shard_papers) as writer:
-        papers = iter(papers)
-        while batch := list(islice(papers, batch_papers)):
+        for batch in writer.batches(papers, batch_papers, on_batch):
             rows = [_parts(paper, input_format, tokenizer.sep_token) for paper in batch]
             whole = [row for row in rows if row is not None]
             encoded_titles = iter(tokenizer.encode([title for title, _, _ in whole]))
@@ -154,8 +146,6 @@ def write_part_store(
                 (_, text, borders), encoding = next(abstracts)
                 writer.add(encoding.ids)
                 middles.append(middle_token(text, [end for _, end in encoding.offsets], borders))
-            if on_batch:
-                on_batch(len(titles))
     np.save(writer.folder / "middles.npy", np.frombuffer(middles, np.int32))
     np.save(writer.folder / "titles.npy", np.frombuffer(titles, np.int64))
     writer.close(name, form=input_format.as_dict())

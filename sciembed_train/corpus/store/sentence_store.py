@@ -18,7 +18,6 @@ import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -182,13 +181,12 @@ def write_sentence_store(
     of `InputFormat.compose` of both; a paper without a text gets an empty body.
     """
     counts, left_out = array("q"), array("q")
-    papers = iter(papers)
     with (
         StoreWriter(folder, tokenizer, shard_papers) as writer,
         closing(ArrayWriter(writer.folder / "sentence_starts.npy", "<i4")) as starts,
         closing(ArrayWriter(writer.folder / "sentence_lengths.npy", "<i4")) as lengths,
     ):
-        while batch := list(islice(papers, batch_papers)):
+        for batch in writer.batches(papers, batch_papers, on_batch):
             readable = [has_text(title, sentences) for title, sentences in batch]
             composed = [
                 input_format.compose_sentences(title, sentences, tokenizer.sep_token)
@@ -207,8 +205,6 @@ def write_sentence_store(
                 starts.add(body.starts if body else [])
                 lengths.add(body.lengths if body else [])
                 counts.append(len(body.starts) if body else 0)
-            if on_batch:
-                on_batch(len(writer))
     offsets = np.zeros(len(counts) + 1, np.int64)
     np.cumsum(np.frombuffer(counts, np.int64), out=offsets[1:])
     np.save(writer.folder / "sentence_offsets.npy", offsets)

@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from sciembed_train.corpus.store.token_store import STORE_VERSION, TokenStore, has_text
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
+
+T = TypeVar("T")
 
 SHARD_PAPERS = 2**18
 SHARD_DOCUMENTS = 2**14  # some hundred MB a file, for full texts
@@ -43,8 +45,7 @@ def write_token_store(
         ValueError: ``papers`` are not in the order 0, 1, 2, ...
     """
     with StoreWriter(folder, tokenizer, shard_papers) as writer:
-        papers = iter(papers)
-        while batch := list(islice(papers, batch_papers)):
+        for batch in writer.batches(papers, batch_papers, on_batch):
             numbers = [paper["paper"] for paper in batch]
             if numbers != list(range(len(writer), len(writer) + len(batch))):
                 raise ValueError(
@@ -52,8 +53,6 @@ def write_token_store(
                 )
             for ids in _bodies(tokenizer, input_format, batch):
                 writer.add(ids)
-            if on_batch:
-                on_batch(len(writer))
     return writer.close(name, form=input_format.as_dict())
 
 
@@ -92,13 +91,10 @@ def write_task_store(
     ``texts`` are the fields of each, none of them empty, in the order of their numbers.
     """
     with StoreWriter(folder, tokenizer, SHARD_PAPERS) as writer:
-        left = iter(texts)
-        while batch := list(islice(left, BATCH_PAPERS)):
+        for batch in writer.batches(texts, BATCH_PAPERS, on_batch):
             joined = [input_format.join(fields, tokenizer.sep_token) for fields in batch]
             for ids in tokenizer.encode(joined):
                 writer.add(ids)
-            if on_batch:
-                on_batch(len(writer))
     return writer.close(name, form=input_format.as_dict())
 
 
@@ -125,6 +121,17 @@ class StoreWriter:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def batches(
+        self, texts: Iterable[T], size: int, on_batch: Callable[[int], None] | None
+    ) -> Iterator[list[T]]:
+        """The texts ``size`` at a time; ``on_batch`` gets the number of those that are written."""
+        left, done = iter(texts), 0
+        while batch := list(islice(left, size)):
+            yield batch
+            done += len(batch)
+            if on_batch:
+                on_batch(done)
 
     def add(self, ids: Sequence[int] | NDArray[np.integer]) -> None:
         """Write the next text's body."""

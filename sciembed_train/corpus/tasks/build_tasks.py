@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from sciembed_train.corpus.audit import Dropped, in_brackets, list_reasons
+from sciembed_train.corpus.audit import in_brackets, list_reasons
 from sciembed_train.corpus.build_job import BuildJob
 from sciembed_train.corpus.store.corpus_files import ParquetRows
 from sciembed_train.corpus.tasks.task_examples import PendingExamples, TaskReader, digest
@@ -120,7 +120,7 @@ def _write(
         elif record.label is not None:
             labels.append(record.label)  # pyright: ignore[reportArgumentType]
     if drawn < sampler.records:
-        audit.dropped.setdefault(NOT_DRAWN, Dropped()).count += sampler.records - drawn
+        audit.drop_many(NOT_DRAWN, sampler.records - drawn, ())
         audit.kept -= sampler.records - drawn
     to.mkdir(parents=True, exist_ok=True)
     examples = np.array(rows, np.int32)

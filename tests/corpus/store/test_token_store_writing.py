@@ -69,3 +69,16 @@ def test_a_store_of_documents_holds_what_the_tokenizer_gives(request, tmp_path, 
     assert [row[special[0] : len(row) - special[1]] for row in rows] == expected
     assert sorted(p.name for p in store.folder.glob("*.bin")) == ["00000.bin", "00001.bin"]
     assert told == [1, 2, 3, 4]
+
+
+def test_batches_report_the_texts_that_are_written(tiny_bert, tmp_path):
+    written = []
+    store = write_token_store(
+        tmp_path / "s",
+        TextTokenizer.load(tiny_bert),
+        InputFormat(),
+        small_papers(20),
+        batch_papers=8,
+        on_batch=written.append,
+    )
+    assert (written, len(store)) == ([8, 16, 20], 20)
