@@ -11,7 +11,6 @@ Jarvelin-Kekalainen discount, nor exponential gain, nor rankings cut before the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -127,24 +126,7 @@ def percent_cut(pool: int, percent: int) -> int:
     return pool * percent // 100
 
 
-def expected_rank(distances: Any, target: Any) -> Scores:
-    """Rank of one document per row, 1 the nearest, the mean rank where others are equally near.
-
-    For validation inside training, where there is one positive a row: an encoder that gives every
-    text the same vector gets the middle rank, not the first.
-
-    Args:
-        distances: ``[..., N]``, smaller is nearer.
-        target: column of each row's positive, ``[...]``.
-    """
-    distances = np.asarray(distances)
-    own = np.take_along_axis(distances, np.asarray(target)[..., None], -1)
-    nearer = (distances < own).sum(-1)
-    others = (distances == own).sum(-1) - 1
-    return 1.0 + nearer + others / 2.0
-
-
-def graded(grades: Any, threshold: int, cuts: Sequence[int] = (20,)) -> dict[str, float]:
+def graded(grades: Any, threshold: int) -> dict[str, float]:
     """The metrics of one fully judged pool in ranked order, by name.
 
     Names carry the form: ``_grade2`` is binary at grade 2 or more, ``_jk`` and ``_log2`` are the
@@ -154,7 +136,6 @@ def graded(grades: Any, threshold: int, cuts: Sequence[int] = (20,)) -> dict[str
     Args:
         grades: the grade of every judged document, best ranked first, ``[N]``.
         threshold: least grade that counts as relevant in the binary metrics.
-        cuts: ranks of the binary metrics and of NDCG at a fixed rank.
     """
     grades = np.asarray(grades)
     hits = grades >= threshold
@@ -165,15 +146,13 @@ def graded(grades: Any, threshold: int, cuts: Sequence[int] = (20,)) -> dict[str
         f"mrr_{t}": reciprocal_rank(hits),
         f"r_precision_{t}": r_precision(hits),
         f"precision_last_relevant_{t}": precision_last_relevant(hits),
+        f"precision20_{t}": precision_at(hits, 20),
+        f"recall20_{t}": recall_at(hits, 20),
+        f"f1_20_{t}": f1_at(hits, 20),
     }
-    for k in cuts:
-        scores[f"precision{k}_{t}"] = precision_at(hits, k)
-        scores[f"recall{k}_{t}"] = recall_at(hits, k)
-        scores[f"f1_{k}_{t}"] = f1_at(hits, k)
     for discount in ("jk", "log2"):
         scores[f"ndcg_{discount}"] = ndcg(grades, None, discount)
-        for k in cuts:
-            scores[f"ndcg{k}_{discount}"] = ndcg(grades, k, discount)
+        scores[f"ndcg20_{discount}"] = ndcg(grades, 20, discount)
         scores[f"ndcg_pct20_{discount}"] = ndcg(grades, pct20, discount)
         scores[f"ndcg_pct20_{discount}_exp"] = ndcg(grades, pct20, discount, "exp")
     return {name: float(value) for name, value in scores.items()}

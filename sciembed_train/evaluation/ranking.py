@@ -66,16 +66,10 @@ def to_unit(vectors: Float32[np.ndarray, "N D"]) -> None:
 
 
 def nearest(
-    distances: NDArray[np.floating], order: Int64[np.ndarray, " N"], k: int | None = None
-) -> Int64[np.ndarray, " K"]:
-    """The papers of the ``k`` smallest distances in ranked order; all of them where k is None."""
-    candidates = np.arange(len(distances))
-    if k is not None and k < len(distances):
-        if k <= 0:
-            return candidates[:0]
-        candidates = candidates[distances <= np.partition(distances, k - 1)[k - 1]]
-    ranked = candidates[np.lexsort((order[candidates], distances[candidates]))]
-    return ranked if k is None else ranked[:k]
+    distances: NDArray[np.floating], order: Int64[np.ndarray, " N"]
+) -> Int64[np.ndarray, " N"]:
+    """The papers in ranked order; ``order`` is `id_order`'s."""
+    return np.lexsort((order, distances))
 
 
 def ranks(

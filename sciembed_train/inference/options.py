@@ -13,7 +13,6 @@ from sciembed_train.text.input_format import FORMATS
 Similarity = Literal["euclidean", "cosine"]
 SIMILARITIES: tuple[Similarity, ...] = ("euclidean", "cosine")
 Scorer = Literal["document", "sentences", "best_match", "transport"]
-SCORERS: tuple[Scorer, ...] = ("document", "sentences", "best_match", "transport")
 
 
 @dataclass(frozen=True)

@@ -114,20 +114,6 @@ def unit(rows: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
     return rows / lengths.masked_fill(lengths < SHORTEST, 1.0)
 
 
-def cosine(a: Float[Tensor, "*B D"], b: Float[Tensor, "*B D"]) -> Float[Tensor, "*B"]:
-    """Cosine similarity of each row of ``a`` and its row of ``b``, from -1 to 1.
-
-    A row of zeros has similarity 0 to every row.
-    """
-    return (unit(a) * unit(b)).sum(-1)
-
-
-def pairwise_cosine(a: Float[Tensor, "N D"], b: Float[Tensor, "M D"]) -> Float[Tensor, "N M"]:
-    """Cosine similarity of every row of ``a`` and every row of ``b``."""
-    with torch.autocast(a.device.type, enabled=False):  # it would lower the product again
-        return unit(a) @ unit(b).T
-
-
 def at_least_fp32(rows: Tensor) -> Tensor:
     """Half precision raised to fp32; anything else as it is."""
     return rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows

@@ -130,12 +130,6 @@ def test_percent_cut_rounds_down():
     assert m.graded([3, 0, 0], 2)["ndcg_pct20_jk"] == 0.0
 
 
-def test_expected_rank_of_a_collapsed_encoder_is_the_middle():
-    flat = np.zeros((2, 5))
-    np.testing.assert_allclose(m.expected_rank(flat, [0, 4]), [3.0, 3.0])
-    np.testing.assert_allclose(m.expected_rank([[0.5, 0.1, 0.9]], [0]), [2.0])
-
-
 def test_metrics_import_no_lightning():
     import subprocess
     import sys

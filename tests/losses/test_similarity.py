@@ -80,18 +80,10 @@ def test_pairwise_distance_of_no_rows_is_empty():
     assert similarity.pairwise_euclidean(torch.empty(0, 3), torch.ones(2, 3)).shape == (0, 2)
 
 
-def test_cosine_ignores_length_and_calls_a_zero_row_unlike(rows):
-    a, b, _ = rows
-    torch.testing.assert_close(similarity.cosine(3 * a, b), similarity.cosine(a, b))
-    assert similarity.cosine(torch.zeros(3), torch.ones(3)).item() == 0
-    torch.testing.assert_close(similarity.pairwise_cosine(a, b).diagonal(), similarity.cosine(a, b))
-
-
 def test_half_precision_rows_are_compared_in_fp32():
     a, b = torch.ones(1, 4, dtype=torch.bfloat16), torch.zeros(1, 4, dtype=torch.bfloat16)
     assert similarity.euclidean(a, b).dtype == torch.float32
     assert similarity.pairwise_euclidean(a, b).dtype == torch.float32
-    assert similarity.cosine(a, b).dtype == torch.float32
 
 
 def test_unit_rows_have_length_one_and_their_direction(rows):
@@ -112,14 +104,13 @@ def test_a_row_of_zeros_stays_and_gets_a_gradient_like_any_other():
     zero = torch.zeros(1, 4, requires_grad=True)
     other = torch.tensor([[1.0, 2.0, 0.0, 2.0]], requires_grad=True)
     assert similarity.unit(zero).tolist() == [[0.0] * 4]
-    for compare in (similarity.cosine, similarity.pairwise_cosine):
-        to_zero, to_other = torch.autograd.grad(compare(zero, other).sum(), (zero, other))
-        assert to_zero.norm().item() == pytest.approx(1.0)
-        assert to_other.norm().item() == 0
+    product = (similarity.unit(zero) * similarity.unit(other)).sum()
+    to_zero, to_other = torch.autograd.grad(product, (zero, other))
+    assert to_zero.norm().item() == pytest.approx(1.0)
+    assert to_other.norm().item() == 0
 
 
-def test_cosine_is_torchs(rows):
-    a, b, c = rows
-    torch.testing.assert_close(similarity.cosine(a, b), F.cosine_similarity(a, b))
-    want = F.cosine_similarity(a[:, None], c[None], dim=-1)
-    torch.testing.assert_close(similarity.pairwise_cosine(a, c), want)
+def test_products_of_unit_rows_are_torchs_cosine(rows):
+    a, b, _ = rows
+    found = (similarity.unit(a) * similarity.unit(3 * b)).sum(-1)
+    torch.testing.assert_close(found, F.cosine_similarity(a, b))
