@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         fit,
         load_encoder,
         merge,
+        mine,
         prepare,
     )
     from sciembed_train.corpus.store.corpus_folder import Corpus
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from sciembed_train.evaluation.scores import Scores
     from sciembed_train.export.export_checkpoint import Export
     from sciembed_train.export.merge import Merge
+    from sciembed_train.hard_negatives.mining_summary import Mined
     from sciembed_train.inference.embed_file import Embeddings
     from sciembed_train.inference.paper_encoder import PaperEncoder
     from sciembed_train.training.run import Run
@@ -39,7 +41,8 @@ __version__ = "0.1.0"
 # Name -> the module that has it.
 _LAZY = {
     **dict.fromkeys(
-        ("prepare", "fit", "load_encoder", "embed", "evaluate", "export_encoder", "merge"), "api"
+        ("prepare", "mine", "fit", "load_encoder", "embed", "evaluate", "export_encoder", "merge"),
+        "api",
     ),
     "Corpus": "corpus.store.corpus_folder",
     "Run": "training.run",
@@ -47,6 +50,7 @@ _LAZY = {
     "Embeddings": "inference.embed_file",
     "Export": "export.export_checkpoint",
     "Merge": "export.merge",
+    "Mined": "hard_negatives.mining_summary",
     "PaperEncoder": "inference.paper_encoder",
     "UserError": "errors",
 }
@@ -56,6 +60,7 @@ __all__ = [
     "Embeddings",
     "Export",
     "Merge",
+    "Mined",
     "PaperEncoder",
     "Run",
     "Scores",
@@ -67,6 +72,7 @@ __all__ = [
     "fit",
     "load_encoder",
     "merge",
+    "mine",
     "prepare",
 ]
 

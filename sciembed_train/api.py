@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from sciembed_train.evaluation.scores import Scores
     from sciembed_train.export.export_checkpoint import Export, Layout
     from sciembed_train.export.merge import Merge
+    from sciembed_train.hard_negatives.mining_summary import Mined
     from sciembed_train.inference.embed_file import Embeddings
     from sciembed_train.inference.paper_encoder import PaperEncoder
+    from sciembed_train.sampling.related_mask import RelatedMask
     from sciembed_train.training.run import Run
 
 Pathlike = str | Path
@@ -320,3 +322,78 @@ def merge(
     shares = None if weights is None else list(weights)
     names = [str(model) for model in models]
     return merge_models(MergeSettings(names, to, shares, pooling, similarity, overwrite))
+
+
+def mine(
+    corpus: Pathlike,
+    model: Pathlike | None = None,
+    *,
+    vectors: Pathlike | None = None,
+    name: str = "",
+    count: int = 20,
+    margin: float = 0.95,
+    ranks: str = "10:200",
+    positive: Literal["mean", "lowest"] = "mean",
+    two_hop_first: bool = False,
+    queries_at_once: int = 2048,
+    restart: bool = False,
+    mask: RelatedMask | Mapping[str, Any] | None = None,
+    progress: bool = False,
+    **settings: Any,
+) -> Mined:
+    """Mine hard negatives of a corpus's training papers; a mining that was killed continues.
+
+    Args:
+        corpus: a folder made by `prepare`, with citations or co-cited papers.
+        model: the encoder that ranks: a model folder, a run folder or a hub name.
+        vectors: in place of a model, vectors as `embed` writes them: an ``.npy`` file with the ids
+            in ``.ids.txt``, or a folder of such files.
+        name: of the negatives in the corpus; that of the model or the vectors by default.
+        count: negatives of a query, at most.
+        margin: a negative's score is at most this share of the positives' score.
+        ranks: which of the nearest unrelated papers may be negatives: ``10:200`` passes over the
+            nearest 10 and looks no further than the 200th.
+        positive: score of a query's positives: their ``mean``, or that of the ``lowest`` one.
+        two_hop_first: of those that may be negatives, take papers first that are cited by a paper
+            which the query cites.
+        queries_at_once: queries ranked in one block.
+        restart: discard what an unfinished run with other settings left.
+        mask: which relations make a paper no negative; a `RelatedMask` or some of its fields.
+        progress: report each stage on standard error.
+        **settings: fields of `EmbedSettings`, such as ``device`` and ``precision``.
+
+    Returns:
+        The folder of the negatives, and a summary that prints as a table.
+
+    Raises:
+        UserError: the corpus, the model or the vectors cannot be used, or a setting is out of its
+            range.
+
+    Example:
+        >>> mined = st.mine("corpus", "my_encoder")
+        >>> st.fit("own_citations", {
+        ...     "data.corpus": "corpus",
+        ...     "data.sampling.hard_negatives": 2,
+        ...     "data.sampling.mined_by": mined.name,
+        ... })
+    """
+    from sciembed_train.hard_negatives.mine_corpus import mine_corpus
+    from sciembed_train.hard_negatives.mine_settings import MineSettings
+    from sciembed_train.inference.options import EmbedSettings
+    from sciembed_train.sampling.related_mask import RelatedMask
+
+    request = MineSettings(
+        corpus,
+        model,
+        vectors,
+        name=name,
+        count=count,
+        margin=margin,
+        ranks=ranks,
+        positive=positive,
+        two_hop_first=two_hop_first,
+        queries_at_once=queries_at_once,
+        restart=restart,
+    )
+    chosen = mask if isinstance(mask, RelatedMask) else RelatedMask(**(mask or {}))
+    return mine_corpus(request, chosen, EmbedSettings(**settings), quiet=not progress)

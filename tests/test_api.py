@@ -13,9 +13,10 @@ import pytest
 import sciembed_train as st
 from sciembed_train.export.export_checkpoint import ExportSettings
 from sciembed_train.export.merge_settings import MergeSettings
+from sciembed_train.hard_negatives.mine_settings import MineSettings
 from sciembed_train.inference.options import EmbedFileSettings
 
-NAMES = ("prepare", "fit", "load_encoder", "embed", "evaluate", "export_encoder", "merge")
+NAMES = ("prepare", "fit", "load_encoder", "embed", "evaluate", "export_encoder", "merge", "mine")
 IMPORT_ALL = """
 import importlib, pkgutil, sys
 import sciembed_train as st
@@ -42,7 +43,12 @@ def test_importing_every_module_shadows_no_function():
 
 @pytest.mark.parametrize(
     ("function", "settings"),
-    [("export_encoder", ExportSettings), ("embed", EmbedFileSettings), ("merge", MergeSettings)],
+    [
+        ("export_encoder", ExportSettings),
+        ("embed", EmbedFileSettings),
+        ("merge", MergeSettings),
+        ("mine", MineSettings),
+    ],
 )
 def test_a_function_takes_every_setting_that_its_command_has(function, settings):
     parameters = inspect.signature(getattr(st, function)).parameters

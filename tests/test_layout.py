@@ -20,7 +20,7 @@ LEAVES = (
 INNER_LEAVES = ("evaluation.metrics",)
 PACKAGES = (
     *("config", "corpus", "sampling", "encoder", "methods", "training"),
-    *("inference", "evaluation", "export", "diagnostics", "commands"),
+    *("inference", "evaluation", "export", "diagnostics", "hard_negatives", "commands"),
 )
 SINGLE = ("synthetic", "cli", "api", "quickstart")
 COMMANDS = ("cli", "commands", "api", "quickstart")
@@ -47,6 +47,10 @@ MAY: dict[str, set[str]] = {
     },
     "diagnostics": {"training", "config", "distributed", "errors"},
     "inference": {"encoder", "losses", "batch", "corpus", "text", "progress", "errors"},
+    "hard_negatives": {
+        *("inference", "sampling", "corpus"),
+        *("batch", "progress", "errors"),
+    },
     "evaluation": {
         *("inference", "encoder", "losses", "evaluation.metrics"),
         *("batch", "text", "corpus", "progress", "errors"),

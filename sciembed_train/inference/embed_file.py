@@ -18,19 +18,47 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from sciembed_train.errors import UserError
 from sciembed_train.inference.options import EmbedFileSettings, EmbedSettings
 from sciembed_train.inference.output_file import writable, write_json
 
 if TYPE_CHECKING:
+    from sciembed_train.corpus.validation import Paper
     from sciembed_train.encoder.encoder import Encoder
-    from sciembed_train.inference.paper_file import PaperFile
     from sciembed_train.inference.resumable_output import Partial
 
 PARTIAL_VERSION = 1
 ENDINGS = (".jsonl", ".npy", ".parquet")
+
+
+@runtime_checkable
+class PaperSource(Protocol):
+    """Papers to embed, which can be read again in the same order.
+
+    Attributes:
+        source: where they come from, for messages.
+        without_text: papers with neither title nor abstract.
+        malformed: rows that were left out.
+    """
+
+    @property
+    def source(self) -> str: ...  # noqa: D102 - above
+
+    @property
+    def without_text(self) -> int: ...  # noqa: D102
+
+    @property
+    def malformed(self) -> int: ...  # noqa: D102
+
+    def checksums(self) -> list[dict[str, Any]]:
+        """What changes when a paper does."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Paper]: ...
 
 
 @dataclass(frozen=True)
@@ -102,7 +130,7 @@ def embed_file(files: EmbedFileSettings, settings: EmbedSettings, quiet: bool = 
 
 def embed(
     encoder: Encoder,
-    papers: PaperFile,
+    papers: PaperSource,
     target: Path,
     settings: EmbedSettings,
     restart: bool = False,
@@ -157,7 +185,7 @@ def embed(
         sentences=sentences,
         continued_from=done,
         without_text=papers.without_text,
-        malformed_left_out=papers.audit.n_bad,
+        malformed_left_out=papers.malformed,
     )
 
 
@@ -179,7 +207,7 @@ def fingerprint(encoder: Encoder) -> str:
 
 def _compute(
     encoder: Encoder,
-    papers: PaperFile,
+    papers: PaperSource,
     partial: Partial,
     target: Path,
     settings: EmbedSettings,
@@ -203,7 +231,7 @@ def _compute(
     plan = {
         "version": PARTIAL_VERSION,
         "model": fingerprint(encoder),
-        "input": papers.table.checksums(),
+        "input": papers.checksums(),
         "papers": len(papers),
         "how": {
             **describe(encoder),
@@ -230,8 +258,7 @@ def _compute(
     at = already_done or 0
     texts = ((paper.title, paper.abstract) for paper in islice(papers, at, None))
     try:
-        with Progress(quiet).stage("embedding", len(papers), "papers") as stage:
-            stage.reach(at)
+        with Progress(quiet).stage("embedding", len(papers), "papers", at) as stage:
             done = stage.advance
             if encoder.pooling.per_sentence:
                 parts: Iterator[Any] = in_papers(encoder, map(sentenced, texts), settings, done)
@@ -277,7 +304,7 @@ def _papers_done(vectors: Path, plan: dict[str, Any], target: Path) -> int | Non
     )
 
 
-def _finish(papers: PaperFile, partial: Partial, target: Path) -> None:
+def _finish(papers: PaperSource, partial: Partial, target: Path) -> None:
     """Write the target from the vectors, in the target's format, and remove the folder."""
     from sciembed_train.inference.resumable_output import write_jsonl, write_parquet
 
@@ -295,12 +322,12 @@ def _finish(papers: PaperFile, partial: Partial, target: Path) -> None:
     shutil.rmtree(folder)
 
 
-def _write_ids(path: Path, papers: PaperFile) -> None:
+def _write_ids(path: Path, papers: PaperSource) -> None:
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for paper in papers:
             if paper.paper_id.splitlines() != [paper.paper_id]:
                 raise UserError(
-                    f"{papers.table.source}: the paper id {paper.paper_id!r} has a line end in "
+                    f"{papers.source}: the paper id {paper.paper_id!r} has a line end in "
                     "it, which .ids.txt cannot hold; use .jsonl or .parquet."
                 )
             file.write(f"{paper.paper_id}\n")

@@ -52,6 +52,20 @@ class PaperFile:
     def __len__(self) -> int:
         return self.audit.kept
 
+    @property
+    def source(self) -> str:
+        """Where the papers come from, for messages."""
+        return self.table.source
+
+    @property
+    def malformed(self) -> int:
+        """Malformed rows that are left out."""
+        return self.audit.n_bad
+
+    def checksums(self) -> list[dict[str, Any]]:
+        """Name, SHA-256 and size of each file, as `Table.checksums`."""
+        return self.table.checksums()
+
     def __iter__(self) -> Iterator[Paper]:
         for _, _, paper in self.with_rows():
             yield paper

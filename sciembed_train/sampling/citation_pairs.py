@@ -4,8 +4,7 @@ two halves of an abstract. All other texts of a step are negatives, but those th
 graph calls related (`related_papers`). Pairs, mixture, order and negatives are functions of (seed,
 epoch, step) and not of the number of ranks.
 
-Shapes: ``N`` pairs of the step over all ranks, ``H`` hard negatives of a pair, ``P`` papers, ``K``
-mined negatives of a query.
+Shapes: ``N`` pairs of the step over all ranks, ``H`` hard negatives of a pair, ``P`` papers.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 
 from sciembed_train.batch import ContrastBatch, DevPairs, DevPairSource, TokenRows
-from sciembed_train.corpus.store.corpus_files import SPLITS
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.mined_negatives import MinedNegatives, read_negatives
 from sciembed_train.corpus.store.token_kinds import PART_TOKENS
@@ -40,20 +38,16 @@ from sciembed_train.sampling.citation_texts import CitationTexts, TextKind
 from sciembed_train.sampling.cocitations import SOURCES
 from sciembed_train.sampling.held_out_papers import PaperBatches, choose_dev
 from sciembed_train.sampling.mixture_plan import MixturePlan, SourcesPerBatch
+from sciembed_train.sampling.negative_draws import HARD_STREAM, TwoHop, distinct_draws
 from sciembed_train.sampling.pair_sources import SourceWeights, open_sources
 from sciembed_train.sampling.plan import StepPlan
-from sciembed_train.sampling.related_papers import (
-    RelatedMask,
-    RelatedPapers,
-    Texts,
-    text_contents,
-)
+from sciembed_train.sampling.related_mask import RelatedMask
+from sciembed_train.sampling.related_papers import RelatedPapers, Texts, text_contents
 from sciembed_train.sampling.span_positions import uniforms
 from sciembed_train.sampling.step_pairs import flipped
 
 DEV_PAIRS = 2_000  # of each source, where no other number is asked for
 MAX_HARD = 8
-HARD_STREAM = 9  # of the draws, beside the other streams
 PARTS = {
     TextKind.TITLE: "title of ",
     TextKind.ABSTRACT: "abstract of ",
@@ -74,8 +68,8 @@ class CitationPairSampling(Sampling):
         cocited: how often two papers must be cited together to be a pair of ``cocitations``.
         sources_per_batch: ``one`` source in a step, drawn by weight, or ``mixed``.
         hard_negatives: of a pair of papers, at most, 0 to 8; other pairs have none.
-        negatives_from: ``mined`` by an encoder, or ``two_hop``: cited by a paper that the anchor
-            cites, as SPECTER's (held-out papers' citations are no such way).
+        negatives_from: ``mined`` by an encoder with `mine`, or ``two_hop``: cited by a paper that
+            the anchor cites, as SPECTER's (held-out papers' citations are no such way).
         mined_by: name of the mined negatives in the corpus; empty for the only ones.
         mask: which candidates are no negatives.
 
@@ -195,14 +189,8 @@ class CitationPairExamples(Examples):
         of_papers = (pairs < self.tokens.n_papers).all(1)
         if self.hard is not None and of_papers.any():
             draws = uniforms(self.seed, HARD_STREAM, epoch, indices[of_papers], 2 * hard.shape[1])
-            drawn = drawn_negatives(self.hard, pairs[of_papers, 0], draws)
-            # A paper without a text is none, and one that is drawn twice counts once.
-            known = (drawn >= 0) & (self.tokens.papers.lengths[drawn] > 0)
-            drawn = np.where(known, drawn, -1)
-            for column in range(1, drawn.shape[1]):
-                seen = (drawn[:, :column] == drawn[:, column, None]).any(1)
-                drawn[seen, column] = -1
-            hard[of_papers] = drawn
+            anchors, lengths = pairs[of_papers, 0], self.tokens.papers.lengths
+            hard[of_papers] = distinct_draws(self.hard, anchors, draws, lengths)
         return pairs, hard
 
     def batch(
@@ -330,57 +318,3 @@ class CitationPairExamples(Examples):
         ids, _ = self.tokens.rows(np.array([text]), self.max_length)
         kind, paper = divmod(int(text), self.tokens.n_papers)
         return TextDescription(role, ids.tolist(), PARTS.get(TextKind(kind), "") + paper_ids[paper])
-
-
-class TwoHop:
-    """Papers that are cited by what a paper cites: near it, and mostly not cited by it.
-
-    Citations of held-out papers lead nowhere, so that nothing of them is given away.
-
-    Args:
-        corpus: with citations.
-    """
-
-    def __init__(self, corpus: Corpus) -> None:
-        citations = np.asarray(corpus.citations())
-        trained = np.asarray(corpus.paper_splits())[citations[:, 0]] == SPLITS.index("train")
-        citing, self.cited = citations[trained].T
-        counts = np.bincount(citing, minlength=corpus.n_papers)
-        self.starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-
-    def step(self, papers: Ints, draws: NDArray[np.float64]) -> Ints:
-        """A random paper that each cites; -1 for none, and of none."""
-        known = np.maximum(papers, 0)
-        start = self.starts[known]
-        count = self.starts[known + 1] - start
-        usable = (papers >= 0) & (count > 0)
-        place = np.where(usable, start + (draws * count).astype(np.int64), 0)
-        if not len(self.cited):
-            return np.full_like(papers, -1)
-        return np.where(usable, self.cited[place], -1).astype(np.int64)
-
-
-def drawn_negatives(
-    hard: MinedNegatives | TwoHop, papers: Ints, draws: NDArray[np.float64]
-) -> Ints:
-    """Hard negatives of papers, ``[N, H]``; -1 where there is none.
-
-    Of mined ones consecutive ranks from a random one on, the first after the last.
-
-    Args:
-        hard: where they come from.
-        papers: ``[N]``.
-        draws: numbers from 0 to below 1, ``[N, 2 H]``.
-    """
-    wanted = draws.shape[1] // 2
-    if isinstance(hard, TwoHop):
-        columns = [
-            hard.step(hard.step(papers, draws[:, column]), draws[:, wanted + column])
-            for column in range(wanted)
-        ]
-        return np.stack(columns, axis=1)
-    mined = hard.of(papers)
-    counts = (mined >= 0).sum(1)
-    ranks = (draws[:, :1] * counts[:, None]).astype(np.int64) + np.arange(wanted)
-    drawn = np.take_along_axis(mined, ranks % np.maximum(counts, 1)[:, None], axis=1)
-    return np.where(np.arange(wanted) < counts[:, None], drawn, -1)

@@ -17,36 +17,10 @@ from numpy.typing import NDArray
 from sciembed_train.batch import index_ranges, range_starts
 from sciembed_train.corpus.store.corpus_files import SPLITS
 from sciembed_train.corpus.store.corpus_folder import Corpus
-from sciembed_train.errors import UserError
+from sciembed_train.sampling.related_mask import RelatedMask
 
 Ints = NDArray[np.int64]
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, its bits without a pattern
-
-
-@dataclass(frozen=True)
-class RelatedMask:
-    """Which candidates are no negatives of a query, beside its own paper and its positive's.
-
-    Args:
-        cites: papers that the query's cites.
-        cited_by: papers that cite the query's.
-        cocited: papers cited together with the query's so often; 0 to leave this out.
-        same_title: papers whose title has the same letters and digits.
-        same_text: texts of the same tokens.
-
-    Raises:
-        UserError: ``cocited`` is negative.
-    """
-
-    cites: bool = True
-    cited_by: bool = True
-    cocited: int = 2
-    same_title: bool = True
-    same_text: bool = True
-
-    def __post_init__(self) -> None:
-        if self.cocited < 0:
-            raise UserError(f"data.sampling.mask.cocited must be 0 or more; got {self.cocited}.")
 
 
 @dataclass(frozen=True)

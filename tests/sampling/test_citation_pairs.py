@@ -6,10 +6,11 @@ import torch
 
 from sciembed_train.corpus.store.mined_negatives import write_negatives
 from sciembed_train.errors import UserError
-from sciembed_train.sampling.citation_pairs import CitationPairSampling, TwoHop
+from sciembed_train.sampling.citation_pairs import CitationPairSampling
 from sciembed_train.sampling.citation_texts import TextKind
+from sciembed_train.sampling.negative_draws import TwoHop
 from sciembed_train.sampling.pair_sources import SourceWeights
-from sciembed_train.sampling.related_papers import RelatedMask
+from sciembed_train.sampling.related_mask import RelatedMask
 from tests.helpers.citation_corpus import citation_pairs, write_citation_corpus
 
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sciembed_train.errors import UserError
+from sciembed_train.sampling.related_mask import RelatedMask
 from sciembed_train.sampling.related_papers import (
-    RelatedMask,
     RelatedPapers,
     Texts,
     equal_pairs,

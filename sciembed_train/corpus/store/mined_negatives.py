@@ -104,8 +104,8 @@ def read_negatives(corpus: Corpus, name: str = "") -> MinedNegatives:
     known = sorted(path.parent.name for path in (corpus.folder / NEGATIVES).glob(f"*/{MARKER}"))
     if not known:
         raise UserError(
-            f"{corpus.folder} holds no mined negatives. Set data.sampling.negatives_from to "
-            "two_hop, or data.sampling.hard_negatives to 0."
+            f"{corpus.folder} holds no mined negatives. Mine them with `train mine "
+            f"{corpus.folder} --model MODEL`, or set data.sampling.negatives_from otherwise."
         )
     if not name and len(known) > 1:
         raise UserError(
