@@ -132,6 +132,8 @@ def of_recipe(recipe, corpus, documents, cocited, sentenced, cited, citing, task
         return ["--data.corpus", str(cited)]
     if sampling.endswith("CitationPairSampling"):
         return ["--data.corpus", str(citing)]
+    if sampling.endswith("TripletSampling"):
+        return ["--data.corpus", str(corpus)]
     if not sampling.endswith("SpanSampling"):
         return ["--data.corpus", str(cocited if sampling else corpus)]
     return [

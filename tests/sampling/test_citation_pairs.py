@@ -8,7 +8,6 @@ from sciembed_train.corpus.store.mined_negatives import write_negatives
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.citation_pairs import CitationPairSampling
 from sciembed_train.sampling.citation_texts import TextKind
-from sciembed_train.sampling.negative_draws import TwoHop
 from sciembed_train.sampling.pair_sources import SourceWeights
 from sciembed_train.sampling.related_mask import RelatedMask
 from tests.helpers.citation_corpus import citation_pairs, write_citation_corpus
@@ -82,18 +81,6 @@ def test_hard_negatives_are_those_mined_for_the_anchor(opened, tiny_bert, tmp_pa
     assert len({row for anchor, row in drawn if anchor == 0}) != 1
     again = CitationPairSampling(hard_negatives=2).open(corpus, opened.reading, None)
     assert again.fingerprint != found.fingerprint
-
-
-def test_two_hops_go_along_citations_of_training_papers(opened):
-    hops = TwoHop(opened.corpus)
-    splits = np.asarray(opened.corpus.paper_splits())
-    edges = {tuple(edge) for edge in opened.corpus.citations().tolist()}
-    papers, draws = np.arange(60), np.random.default_rng(0).random(60)
-    cited = hops.step(papers, draws)
-    for paper, other in zip(papers.tolist(), cited.tolist(), strict=True):
-        assert (other == -1) == (splits[paper] > 0 or not any(paper == p for p, _ in edges))
-        assert other == -1 or (paper, other) in edges
-    assert hops.step(np.array([-1]), np.array([0.5])).tolist() == [-1]
 
 
 def test_held_out_pairs_are_of_dev_papers_and_know_what_is_related(opened):

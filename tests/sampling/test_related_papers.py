@@ -2,11 +2,9 @@ import time
 from itertools import product
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sciembed_train.errors import UserError
 from sciembed_train.sampling.related_mask import RelatedMask
 from sciembed_train.sampling.related_papers import (
     RelatedPapers,
@@ -128,8 +126,3 @@ def test_texts_of_equal_tokens_have_equal_contents():
     assert one == three
     assert len({one, two, four}) == 3
     assert not len(text_contents(np.empty(0, np.int64), np.empty(0, np.int64)))
-
-
-def test_a_negative_number_of_times_is_refused():
-    with pytest.raises(UserError, match="cocited must be 0 or more"):
-        RelatedMask(cocited=-1)
