@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -41,6 +43,8 @@ def test_sentences_of_an_abstract_are_read(corpus, monkeypatch):
     assert [paper.abstract for paper in CorpusPapers(corpus, 0)] == [("One.", "Two.")]
 
 
-def test_a_model_of_sentences_is_refused(corpus, tiny_bert):
+def test_a_model_of_sentences_is_refused(corpus, tiny_bert, monkeypatch):
+    model = SimpleNamespace(pooling=SimpleNamespace(per_sentence=True))
+    monkeypatch.setattr(module, "open_encoder", lambda *_: model)
     with pytest.raises(UserError, match="a vector for each sentence"):
-        vectors(corpus, tiny_bert, pooling="sentences")
+        vectors(corpus, tiny_bert)

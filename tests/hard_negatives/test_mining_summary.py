@@ -25,8 +25,8 @@ def test_negatives_and_what_was_left_out_are_counted():
 
 
 def test_a_spread_has_mean_median_and_twentieths():
-    scores = np.arange(101) / 100
-    assert ScoreSpread.of(scores) == ScoreSpread(101, 0.5, 0.05, 0.5, 0.95)
+    scores = np.arange(101.0)
+    assert ScoreSpread.of(scores) == ScoreSpread(101, 50.0, 5.0, 50.0, 95.0)
     assert ScoreSpread.of(scores[:0]) == ScoreSpread(0, 0.0, 0.0, 0.0, 0.0)
 
 
