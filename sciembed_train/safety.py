@@ -7,6 +7,9 @@ even with ``trust_remote_code=False`` (CVE-2026-4372), and pickled weights can r
 from __future__ import annotations
 
 import json
+import pickle
+import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +48,32 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is not valid JSON ({error}). Fetch the model again.") from error
+
+
+def load_pickled(path: Path, what: str, remedy: str) -> Any:
+    """The content of a file that torch pickled, on the CPU; no code in it is run.
+
+    Args:
+        path: the file.
+        what: it is, for the message.
+        remedy: what the user can do where it asks for code.
+
+    Raises:
+        UserError: it asks for anything but tensors and plain values. Files that cannot be read or
+            are damaged raise as `torch.load` does.
+    """
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            # torch warns of pickles it did not write, and then refuses them.
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # Not torch's own words: they advise to load it all the same.
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        asks = f": it asks for {named[1]}" if named else ""
+        raise UserError(f"{path}: is no {what} that can be read safely{asks}. {remedy}") from error
 
 
 def _items(value: Any, at: str = "") -> Iterator[tuple[str, str, Any]]:

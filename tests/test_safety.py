@@ -2,10 +2,11 @@ import json
 import shutil
 
 import pytest
+import torch
 
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.errors import UserError
-from sciembed_train.safety import check_config, check_config_json, weight_format
+from sciembed_train.safety import check_config, check_config_json, load_pickled, weight_format
 
 REFUSED = [
     {"_attn_implementation_internal": "someone/kernel"},
@@ -87,3 +88,12 @@ def test_safetensors_are_preferred(tmp_path):
     assert weight_format(tmp_path) == "bin"
     (tmp_path / "model.safetensors.index.json").touch()
     assert weight_format(tmp_path) == "safetensors"
+
+
+def test_a_pickle_that_asks_for_code_is_refused_with_what_to_do(tmp_path):
+    torch.save({"a": torch.ones(2)}, tmp_path / "tensors")
+    assert load_pickled(tmp_path / "tensors", "checkpoint", "").keys() == {"a"}
+    torch.save({"a": print}, tmp_path / "code")
+    message = r"code: is no checkpoint that can be read safely: it asks for \S*print\. Fetch"
+    with pytest.raises(UserError, match=message):
+        load_pickled(tmp_path / "code", "checkpoint", "Fetch another.")

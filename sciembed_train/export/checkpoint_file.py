@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sciembed_train.errors import UserError
+from sciembed_train.safety import load_pickled
 
 # Facts of the training that stand beside the counts, not among them.
 _HEADS = ("recipe", "seed", "base_model", "base_model_sha256", "texts")
@@ -18,31 +19,21 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         UserError: the file is unreadable, damaged, or holds anything else.
     """
     import errno
-    import pickle
-    import re
-    import warnings
-
-    import torch
 
     cut_short = f"{path}: is cut short, or no checkpoint at all. Copy it again, or give another."
 
     try:
-        with warnings.catch_warnings():
-            # torch warns of pickles it did not write, and then refuses them.
-            warnings.simplefilter("ignore", UserWarning)
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_pickled(
+            path,
+            "checkpoint",
+            "Only files of tensors and plain values are loaded, such as `train fit` writes.",
+        )
     except OSError as error:
         if error.errno == errno.EINVAL:  # torch seeks for the index at the end
             raise UserError(cut_short) from error
         raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    except pickle.UnpicklingError as error:
-        # Not torch's own words: they advise to load it all the same.
-        named = re.search(r"GLOBAL (\S+)", str(error))
-        asks = f": it asks for {named[1]}" if named else ""
-        raise UserError(
-            f"{path}: is no checkpoint that can be read safely{asks}. "
-            "Only files of tensors and plain values are loaded, such as `train fit` writes."
-        ) from error
+    except UserError:
+        raise
     except (RuntimeError, EOFError, ValueError) as error:
         raise UserError(cut_short) from error
     if not isinstance(content, dict):

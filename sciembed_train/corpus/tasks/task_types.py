@@ -67,8 +67,8 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Task:
-    """One data set and what is trained on it.
+class TaskKind:
+    """What a task is, wherever its examples are.
 
     Args:
         name: no other task has it.
@@ -76,6 +76,24 @@ class Task:
             ``triplet``.
         format: of its texts, a key of `input_format.FORMATS`.
         query_format: of its queries; ``format`` in all but ad-hoc search.
+    """
+
+    name: str
+    type: Type
+    format: str
+    query_format: str
+
+    @property
+    def labelled(self) -> bool:
+        """Whether an example is one text and its label; otherwise it is a triplet."""
+        return self.type in ("classification", "regression")
+
+
+@dataclass(frozen=True)
+class Task(TaskKind):
+    """One data set and what is trained on it.
+
+    Args:
         sources: of the records by split; without ``dev`` a share of ``train`` is held out.
         fields: of a record, in the order in which they are read.
         labels: the names of the classes, in the order of their numbers.
@@ -86,10 +104,6 @@ class Task:
         sample_size: examples of a split at most; -1 for all.
     """
 
-    name: str
-    type: Type
-    format: str
-    query_format: str
     sources: Mapping[TaskSplit, Source]
     fields: tuple[str, ...] = ("title", "abstract")
     labels: tuple[str, ...] = ()
@@ -99,23 +113,14 @@ class Task:
     contrastive: bool = False
     sample_size: Mapping[TaskSplit, int] = field(default_factory=lambda: {"train": -1, "dev": -1})
 
-    @property
-    def labelled(self) -> bool:
-        """Whether an example is one text and its label; otherwise it is a triplet."""
-        return self.type in ("classification", "regression")
-
 
 @dataclass(frozen=True)
-class TaskInfo:
+class TaskInfo(TaskKind):
     """A task of a corpus, as in its ``tasks.json``: a `Task`, and numbers of examples by split.
 
     ``examples_by_class`` are those of each class; empty without classes.
     """
 
-    name: str
-    type: Type
-    format: str
-    query_format: str
     fields: tuple[str, ...]
     labels: tuple[str, ...]
     multi_label: bool
@@ -128,11 +133,6 @@ class TaskInfo:
         """One entry of ``tasks.json``."""
         lists = {name: tuple(entry[name]) for name in ("fields", "labels")}
         return cls(**{**entry, **lists})
-
-    @property
-    def labelled(self) -> bool:
-        """Whether an example is one text and its label; otherwise it is a triplet."""
-        return self.type in ("classification", "regression")
 
 
 def task_fingerprint(tasks: Sequence[Task]) -> str:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
-import re
 import struct
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,7 @@ from torch import Tensor
 
 from sciembed_train.encoder.adapters.adapter_settings import library
 from sciembed_train.errors import UserError
-from sciembed_train.safety import read_json
+from sciembed_train.safety import load_pickled, read_json
 
 CONFIG = "adapter_config.json"
 SAFE = "adapter.safetensors"
@@ -172,20 +169,12 @@ def read_weights(folder: Path, safe: str = SAFE, pickled: str = PICKLED) -> dict
     try:
         if path.name == safe:
             return load_file(path)
-        with warnings.catch_warnings():
-            # torch warns of pickles it did not write, and then refuses them.
-            warnings.simplefilter("ignore", UserWarning)
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        remedy = f"Fetch the adapter again, or get it as {safe}."
+        state = load_pickled(path, "file of tensors", remedy)
     except FileNotFoundError as error:
         raise UserError(f"{folder}: holds neither {safe} nor {pickled}.") from error
-    except pickle.UnpicklingError as error:
-        # Not torch's own words: they advise to load it all the same.
-        named = re.search(r"GLOBAL (\S+)", str(error))
-        asks = f": it asks for {named[1]}" if named else ""
-        raise UserError(
-            f"{path}: is no file of tensors that can be read safely{asks}. Fetch the adapter "
-            f"again, or get it as {safe}."
-        ) from error
+    except UserError:
+        raise
     except (SafetensorError, RuntimeError, EOFError, ValueError, struct.error) as error:
         raise UserError(f"{path}: is damaged ({error}). Fetch the adapter again.") from error
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
