@@ -10,6 +10,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -199,6 +200,21 @@ def backends() -> list[str]:
         return []
     available = {"gloo": dist.is_gloo_available(), "nccl": dist.is_nccl_available()}
     return [name for name, is_there in available.items() if is_there]
+
+
+@contextmanager
+def first_rank_alone() -> Iterator[bool]:
+    """Whether this is the first rank, which works in the block; the others wait at its end.
+
+    They wait in a group of their own for days, where other exchanges end after minutes.
+    """
+    if not _grouped() or _dry:
+        yield True
+        return
+    group: Any = dist.new_group(backend="gloo", timeout=timedelta(days=7))
+    yield rank() == 0
+    dist.barrier(group)
+    dist.destroy_process_group(group)
 
 
 def barrier() -> None:

@@ -66,6 +66,7 @@ trainer:
 checkpoint:
   monitor: val/map
 seed_everything: {seed}
+verdict: "off"  # start, trained encoder and BM25 are compared below
 """
 
 

@@ -108,6 +108,7 @@ def test_all_six_from_files_to_scores(collection):
         "trainer.max_steps": 2,
         "trainer.accelerator": "cpu",
         "trainer.precision": "32-true",
+        "verdict": "off",
     }
     recipe = "configs/specter.yaml"
     run = st.fit(recipe, settings, root=collection / "runs", run="api", quiet=True)

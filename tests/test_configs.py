@@ -149,7 +149,7 @@ def test_a_recipe_is_built_at_toy_size_and_stepped(recipe, of_recipe, backbone, 
             *("-c", str(recipe), "-c", str(CONFIGS / "machine" / "cpu.yaml")),
             *(*of_recipe, "--model.encoder.backbone", str(backbone)),
             *("--data.batch_size", "8", "--trainer.max_steps", "3", "--root", str(tmp_path)),
-            "--quiet",
+            *("--verdict", "off", "--quiet"),
         ]
     )
     assert code == 0

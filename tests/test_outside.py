@@ -51,7 +51,8 @@ def recipe(tiny_bert, tmp_path_factory):
 def words(recipe, run, *more):
     return [
         *("fit", "-c", str(recipe), "--root", str(recipe.parent / "runs"), "--run", run),
-        *("--trainer.accelerator", "cpu", "--trainer.devices", "1", "--quiet", *more),
+        *("--trainer.accelerator", "cpu", "--trainer.devices", "1", "--verdict", "off", "--quiet"),
+        *more,
     ]
 
 

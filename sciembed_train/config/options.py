@@ -119,7 +119,9 @@ def as_word(value: Any) -> str:
     if isinstance(value, Namespace):
         value = value.as_dict()
     if isinstance(value, list):
-        return dump_yaml(value).strip().removesuffix("...").strip()
+        return yaml.safe_dump(
+            value, default_flow_style=True, allow_unicode=True, width=10**6
+        ).strip()
     return str(value)
 
 

@@ -70,8 +70,9 @@ class Scores:
         return ["metric", *tasks], [[name, *row] for name, row in zip(names, cells, strict=True)]
 
     def footnote(self) -> str:
-        """The number of queries, and the notes."""
-        return f"{self.settings.get('queries')} queries. {' '.join(self.notes)}".rstrip()
+        """The number of queries, where the benchmark counts them, and the notes."""
+        queries = self.settings.get("queries")
+        return " ".join([*([] if queries is None else [f"{queries} queries."]), *self.notes])
 
     def __str__(self) -> str:
         titles, rows = self.rows()

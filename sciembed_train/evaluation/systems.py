@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 
+from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.ranking import distance_rows, to_unit
-from sciembed_train.evaluation.scoring import scoring_of
+from sciembed_train.evaluation.scoring import Scoring, scoring_of
 from sciembed_train.inference.embedding import Text, describe, embed_texts, open_encoder
 from sciembed_train.inference.options import EmbedSettings, ScoreSettings, Similarity
 from sciembed_train.losses.similarity import pairwise_euclidean
@@ -89,6 +90,7 @@ class Model:
         quiet: show no progress.
         similarity: what embeddings are compared by; None for what the folder records.
         by_format: each text comes with its format (`by_format`).
+        opened: the encoder and by what it ranks, where they are not those of the folder.
 
     Raises:
         UserError: the folder holds no model that can be used, or none that embeds whole texts.
@@ -99,10 +101,14 @@ class Model:
     quiet: bool = False
     similarity: Similarity | None = None
     by_format: bool = False
+    opened: tuple[Encoder, Scoring] | None = None
     by_sentence: ClassVar[bool] = False
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        if self.opened is not None:
+            self.encoder, self.scoring = self.opened
+            return
         requested = ScoreSettings("document", self.similarity)
         self.scoring = scoring_of(self.name, self.settings, requested)
         self.encoder = open_encoder(self.name, self.settings, self.by_format)

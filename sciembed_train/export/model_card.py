@@ -81,6 +81,7 @@ def card_values(encoder: Encoder, record: Mapping[str, Any], name: str) -> dict[
         "method": record.get("method"),
         "imported_from": record.get("imported_from"),
         "merged": merged_models(record.get("merged") or {}),
+        "verdict": record.get("verdict"),
         "trained_on_tasks": encoder.format_reader.reads_formats
         or record.get("method") == "multitask",
         "separator_token": separator if input_format.separator == "sep" else None,
@@ -120,7 +121,9 @@ def hub_name(base: Any) -> str | None:
 
 def training_rows(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Every entry of the record with a readable name, as cells of a Markdown table."""
-    shown = {key: value for key, value in record.items() if key not in ("version", "dim")}
+    shown = {
+        key: value for key, value in record.items() if key not in ("version", "dim", "verdict")
+    }
     for key, value in _flat_entries(shown):
         yield key, str(value).replace("|", "\\|").replace("\n", " ")
 

@@ -72,8 +72,12 @@ def figure(
     *,
     best: int | None = None,
     may_log: bool = False,
+    unit: str = "step",
 ) -> str:
-    """A figure of one number by step, with its last value; nan and inf are gaps."""
+    """A figure of one number by step (or another ``unit``), with its last value.
+
+    Values that are nan or inf are gaps.
+    """
     every = [point for curve in curves for point in curve.points]
     values = [value for _, value in every if math.isfinite(value)]
     notes = []
@@ -94,10 +98,10 @@ def figure(
         if best is not None and first <= best <= last:
             body.append(_line("best", x.at(best), TOP, x.at(best), HEIGHT - BOTTOM))
         for curve in curves:
-            body += _drawn(curve, x, y, best)
+            body += _drawn(curve, x, y, best, unit)
     caption = f"<b>{escape(name)}</b> " + ", ".join(_last(curve, best) for curve in curves)
     told = f"<small>{escape('; '.join(notes))}</small>" if notes else ""
-    size = f'viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(name)} by step"'
+    size = f'viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(name)} by {unit}"'
     picture = "\n".join([f"<svg {size}>", *body, "</svg>"])
     return f"<figure>\n<figcaption>{caption}</figcaption>\n{picture}\n{told}</figure>"
 
@@ -173,20 +177,20 @@ def _times(count: int) -> str:
     return "1 value" if count == 1 else f"{count:,} values"
 
 
-def _drawn(curve: Curve, x: Axis, y: Axis, best: int | None) -> list[str]:
+def _drawn(curve: Curve, x: Axis, y: Axis, best: int | None, unit: str) -> list[str]:
     """Lines between neighbours, and dots where there are few or a value stands alone."""
     smoothed = curve.kind == "train" and len(curve.points) > 2 * SMOOTHED
-    drawn = _lines(curve.kind + " pale" * smoothed, thinned(curve.points), x, y)
+    drawn = _lines(curve.kind + " pale" * smoothed, thinned(curve.points), x, y, unit)
     if smoothed:
-        drawn += _lines(curve.kind, medians(curve.points), x, y)
+        drawn += _lines(curve.kind, medians(curve.points), x, y, unit)
     if curve.kind == "val" and len(curve.points) <= DOTTED:
         for step, value in curve.points:
             if math.isfinite(value):
-                drawn.append(_dot("val", step, value, x, y, 4.5 if step == best else 2.5))
+                drawn.append(_dot("val", step, value, x, y, 4.5 if step == best else 2.5, unit))
     return drawn
 
 
-def _lines(kind: str, points: Sequence[Point], x: Axis, y: Axis) -> list[str]:
+def _lines(kind: str, points: Sequence[Point], x: Axis, y: Axis, unit: str) -> list[str]:
     runs: list[list[Point]] = [[]]
     for step, value in points:
         if math.isfinite(value):
@@ -196,16 +200,16 @@ def _lines(kind: str, points: Sequence[Point], x: Axis, y: Axis) -> list[str]:
     drawn = []
     for run in runs:
         if len(run) == 1:
-            drawn.append(_dot(kind, *run[0], x, y, 2.5))
+            drawn.append(_dot(kind, *run[0], x, y, 2.5, unit))
         elif run:
             places = (f"{x.at(step):.1f} {y.at(value):.1f}" for step, value in run)
             drawn.append(f'<path class="{kind}" d="M{"L".join(places)}"/>')
     return drawn
 
 
-def _dot(kind: str, step: int, value: float, x: Axis, y: Axis, radius: float) -> str:
+def _dot(kind: str, step: int, value: float, x: Axis, y: Axis, radius: float, unit: str) -> str:
     place = f'cx="{x.at(step):.1f}" cy="{y.at(value):.1f}" r="{radius}"'
-    told = f"<title>step {step:,}: {number(value)}</title>"
+    told = f"<title>{unit} {step:,}: {number(value)}</title>"
     return f'<circle class="{kind}" {place}>{told}</circle>'
 
 

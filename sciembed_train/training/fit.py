@@ -17,7 +17,11 @@ from sciembed_train.errors import UserError
 from sciembed_train.methods.base import Method
 from sciembed_train.methods.engine import sharding
 from sciembed_train.training.callbacks.signals import Interrupted
+from sciembed_train.training.callbacks.start_scoring import StartScoring
+from sciembed_train.training.comparison import plan_comparison
 from sciembed_train.training.configuration import RunConfiguration, check_monitors
+from sciembed_train.training.finish import finish, finish_again
+from sciembed_train.training.results_file import NAME as RESULTS
 from sciembed_train.training.resume import check_fits
 
 
@@ -56,11 +60,13 @@ def _train(run: RunConfiguration, folder: Path) -> int:
         scores = f"the scores of {type(method).__name__} with these settings"
         check_monitors(run.run, method.reported_scores, scores)
     method.passes.seed = run.data.settings.seed
+    comparison = plan_comparison(run, method, str(trainer.strategy.root_device))
     if run.start is not None:
         made = check_fits(run.start, method, run.data, resuming=True)["global_step"]
         if made >= run.total:
             if first:
-                _nothing_left(run, folder, made)
+                _nothing_left(run, made)
+                finish_again(run, method, trainer, comparison, made)
             return 0
     method.check(run.examples.batch(run.plan.indices(0), epoch=0, step=0))
     # Before the folder is made: a way of attending that cannot run here is refused.
@@ -74,6 +80,9 @@ def _train(run: RunConfiguration, folder: Path) -> int:
         settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         for logger in trainer.loggers:
             logger.log_hyperparams(settings)
+        (folder / RESULTS).unlink(missing_ok=True)  # of weights that change now
+    if comparison is not None:
+        trainer.callbacks.insert(0, StartScoring(comparison))  # pyright: ignore
     try:
         trainer.fit(method, run.data, ckpt_path=run.start, weights_only=True)
     except Interrupted as ended:
@@ -92,7 +101,7 @@ def _train(run: RunConfiguration, folder: Path) -> int:
         _end_children(trainer)
         raise
     if trainer.is_global_zero:
-        _finish(run, folder)
+        finish(run, method, trainer, comparison, trainer.global_step)
     return 0
 
 
@@ -127,15 +136,13 @@ def _announce(run: RunConfiguration, trainer: Trainer) -> None:
         )
 
 
-def _nothing_left(run: RunConfiguration, folder: Path, made: int) -> None:
-    """Report that the run is done; export it if that was not done yet."""
+def _nothing_left(run: RunConfiguration, made: int) -> None:
+    """Report that the run is done."""
     print(
         f"{run.start} has made {made:,} steps and the run has {run.total:,}: nothing is left to "
         "train. A larger trainer.max_steps or trainer.max_epochs goes on.",
         file=sys.stderr,
     )
-    if not (folder / "export").exists():
-        _finish(run, folder)
 
 
 def _end_children(trainer: Trainer) -> None:
@@ -143,21 +150,6 @@ def _end_children(trainer: Trainer) -> None:
     launcher = trainer.strategy.launcher
     if launcher is not None and getattr(launcher, "procs", None):
         launcher.kill(signal.SIGKILL)
-
-
-def _finish(run: RunConfiguration, folder: Path) -> None:
-    if not run.run.export:
-        return
-    from sciembed_train.encoder.io.encoder_checkpoint import encoder_from_checkpoint
-    from sciembed_train.export.checkpoint_file import card_of, find_checkpoint, load_checkpoint
-    from sciembed_train.export.export_folder import export_encoder
-
-    path = find_checkpoint(folder)
-    content = load_checkpoint(path)
-    encoder = encoder_from_checkpoint(content, str(path))
-    export_encoder(encoder, folder / "export", card_of(content), overwrite=True)
-    if not run.run.quiet:
-        print(f"exported {path.name} to {folder / 'export'}", file=sys.stderr)
 
 
 def validate(recipe: Recipe) -> dict[str, float] | None:

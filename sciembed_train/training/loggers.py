@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pytorch_lightning.loggers import Logger
 
@@ -41,3 +43,16 @@ def wandb_logger(folder: Path, run: str, project: str) -> Logger:
         known.write_text(uuid.uuid4().hex[:8] + "\n", encoding="utf-8")
     number = known.read_text(encoding="utf-8").strip() if known.is_file() else None
     return WandbLogger(save_dir=str(folder), name=run, id=number, project=project, resume="allow")
+
+
+def log_summary(loggers: Sequence[Logger], results: Mapping[str, Any]) -> None:
+    """Put a run's verdict, as ``results.json`` has it, into the summary of Weights & Biases."""
+    from pytorch_lightning.loggers import WandbLogger
+
+    verdict = results["verdict"]
+    values = {name: verdict[name] for name in ("line", "outcome", "alpha")}
+    for name, scores in verdict["comparisons"].items():
+        values |= {f"{name}/{key}": scores[key] for key in ("before", "after", "difference")}
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.summary.update({f"verdict/{k}": v for k, v in values.items()})

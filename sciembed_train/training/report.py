@@ -29,7 +29,9 @@ from sciembed_train.progress import print_line
 from sciembed_train.training.callbacks.checkpoints import higher_is_better
 from sciembed_train.training.callbacks.signals import Interrupted
 from sciembed_train.training.curves import Curve, Point, figure
+from sciembed_train.training.results_file import read_results
 from sciembed_train.training.run_folder import MetricsCsv
+from sciembed_train.training.verdict_panels import verdict_panels
 
 NAME = "report.html"
 # What is no loss among the numbers of training, and what a reader calls it.
@@ -53,6 +55,8 @@ figure{margin:0}svg{width:100%;height:auto;display:block}svg text{fill:var(--dim
 path{fill:none;stroke-width:1.6;stroke-linejoin:round}line.axis{stroke:var(--rule)}
 path.train{stroke:var(--train)}path.val{stroke:var(--val)}circle.train{fill:var(--train)}circle.val{fill:var(--val)}
 path.pale{opacity:.35;stroke-width:1}span.train{color:var(--train)}span.val{color:var(--val)}line.best{stroke:var(--dim);stroke-dasharray:4 3}
+p.verdict{padding:.5em .8em;border-left:4px solid var(--dim);font-weight:bold}p.BETTER{border-color:#2a8a3e}p.WORSE{border-color:#c62828}
+table.neighbours td{width:45%}ol{margin:0;padding-left:1.4em}
 table{border-collapse:collapse}th,td{padding:.15em 1.2em .15em 0;text-align:left;vertical-align:top;font-weight:normal}th{color:var(--dim)}
 pre{overflow-x:auto;padding:.8em;border:1px solid var(--rule);font-size:12.5px}
 """  # noqa: E501
@@ -113,6 +117,7 @@ def page(
         f"<title>{escape(name)}</title><style>{STYLE}</style></head><body>",
         f"<h1>{escape(name)}</h1>",
         *(f"<p>{escape(line)}</p>" for line in lines),
+        *verdict_panels(read_results(run)),
         *_panels(metrics, monitor),
         f"<h2>Data</h2>\n{_table(facts)}",
         *_corpus(corpus),
@@ -241,14 +246,29 @@ class Report(Callback):
             state = f"interrupted by {signal.Signals(exception.number).name}"
         self._write(trainer, pl_module, state)
 
-    @rank_zero_only
     def _write(self, trainer: Trainer, pl_module: LightningModule, state: str) -> None:
+        method = type(pl_module).__name__
+        self._write_page(trainer.global_step, trainer.max_steps, method, state)
+
+    def write_end(self, step: int, steps: int, method: str) -> None:
+        """Write it once more when the run is over and its verdict known.
+
+        Args:
+            step: that was made last.
+            steps: of the run.
+            method: name of the method's class.
+        """
+        state = "finished" if step >= steps else "ended before its last step"
+        self._write_page(step, steps, method, state)
+
+    @rank_zero_only
+    def _write_page(self, step: int, steps: int, method: str, state: str) -> None:
         """Write the page, whole or not at all; a page is no reason to lose a run."""
         facts = self.facts
         title = [
             self.run.name,
-            f"{type(pl_module).__name__} from {facts.get('base_model', 'an unnamed encoder')}",
-            f"Step {trainer.global_step:,} of {trainer.max_steps:,}, {state}. "
+            f"{method} from {facts.get('base_model', 'an unnamed encoder')}",
+            f"Step {step:,} of {steps:,}, {state}. "
             f"Written {time.strftime('%Y-%m-%d %H:%M:%S %z')}.",
         ]
         partial = self.run / f"{NAME}.partial"

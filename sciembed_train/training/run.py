@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from sciembed_train.training.results_file import read_results
+
 
 @dataclass(frozen=True, repr=False)
 class Run:
@@ -20,6 +22,7 @@ class Run:
         export: the exported encoder, ready for `load_encoder`; None where none was written.
         step: the last optimiser step that ``metrics.csv`` knows.
         scores: the last validation scores, by names such as ``val/map``.
+        verdict: the last line of the run, on it and its start; None where it has none.
     """
 
     folder: Path
@@ -27,6 +30,7 @@ class Run:
     export: Path | None
     step: int
     scores: Mapping[str, float]
+    verdict: str | None = None
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
@@ -37,12 +41,14 @@ class Run:
         checkpoints = [folder / name for name in ("best.ckpt", "last.ckpt")]
         export, metrics = folder / "export", folder / "metrics.csv"
         step, scores = _last(metrics) if metrics.is_file() else (0, {})
+        results = read_results(folder)
         return cls(
             folder=folder,
             checkpoint=next((path for path in checkpoints if path.is_file()), None),
             export=export if export.is_dir() else None,
             step=step,
             scores=scores,
+            verdict=None if results is None else results["verdict"]["line"],
         )
 
     @property
@@ -61,6 +67,7 @@ class Run:
             "report": self.report,
             "steps": f"{self.step:,}",
             **{name: f"{value:.4f}" for name, value in self.scores.items()},
+            **({} if self.verdict is None else {"verdict": self.verdict}),
         }
         rows = "".join(
             f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>"

@@ -16,14 +16,13 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float64
 
+from sciembed_train.config.verdict_settings import ALPHAS, RESAMPLES
 from sciembed_train.evaluation.significance import Comparison, compare, holm
 
 Outcome = Literal["BETTER", "NO DIFFERENCE", "WORSE"]
 # Scores of queries by the name of what they are of: the target and the guards.
 Scores = Mapping[str, Float64[np.ndarray, " Q"]]
 
-# Shares of the trained encoder's weights that are tried, the rest being the start's.
-ALPHAS = (0.2, 0.4, 0.6, 0.8, 1.0)
 # A guard that falls by more than half a point in the choice of alpha has fallen.
 TOLERANCE = 0.005
 # With fewer queries an interval says little.
@@ -72,7 +71,7 @@ class Verdict:
             parts = "; ".join([*losses, own])
             return f"VERDICT: WORSE ON {', '.join(self.worse_on)}: {parts}"
         changes = ", ".join(f"{name} {c.difference:+.4f}" for name, c in guards.items())
-        kept = f"no guard lower ({changes})" if guards else "there were no guards"
+        kept = f"no guard significantly lower ({changes})" if guards else "there were no guards"
         return f"VERDICT: {outcome}: {own}; {kept}"
 
     @property
@@ -118,7 +117,13 @@ class Verdict:
 
 
 def judge(
-    before: Scores, after: Scores, target: str, metric: str, alpha: float = 1.0, seed: int = 0
+    before: Scores,
+    after: Scores,
+    target: str,
+    metric: str,
+    alpha: float = 1.0,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> Verdict:
     """The verdict on scores of the same queries before and after training.
 
@@ -129,6 +134,7 @@ def judge(
         metric: what the target's queries are scored by.
         alpha: share of the trained weights.
         seed: of the resamples.
+        resamples: of the bootstrap over queries.
 
     Raises:
         ValueError: target or guards are not the same before and after, or their queries are not.
@@ -139,7 +145,7 @@ def judge(
             f"{sorted(after)}"
         )
     names = [target, *(name for name in before if name != target)]
-    comparisons = {name: compare(before[name], after[name], seed=seed) for name in names}
+    comparisons = {name: compare(before[name], after[name], resamples, seed) for name in names}
     return Verdict(target, metric, comparisons, alpha)
 
 
@@ -190,6 +196,7 @@ def choose_alpha(
     alphas: Sequence[float] = ALPHAS,
     tolerance: float = TOLERANCE,
     seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> AlphaChoice:
     """The share of the trained weights with the best target at which no guard has fallen.
 
@@ -204,6 +211,7 @@ def choose_alpha(
         alphas: the shares to try, above 0 and at most 1.
         tolerance: how far a guard's mean may fall, in the unit of its metric.
         seed: of the resamples.
+        resamples: of the bootstrap over queries.
 
     Raises:
         ValueError: there is no share, or one is out of its range.
@@ -213,7 +221,7 @@ def choose_alpha(
     curve = []
     for alpha in sorted(alphas):
         after = score(alpha)
-        comparisons = judge(before, after, target, "", alpha, seed).comparisons
+        comparisons = judge(before, after, target, "", alpha, seed, resamples).comparisons
         fallen = tuple(
             name
             for name, c in comparisons.items()

@@ -98,6 +98,7 @@ KEYS = {
     "no_export": "--no_export",
     "json": "--json",
     "ckpt_path": "--ckpt_path",
+    "verdict": "--verdict",
     "monitor": "--checkpoint.monitor",
     "corpus": "--data.corpus",
     "papers": "--data.papers",
@@ -667,6 +668,7 @@ def fit_words(
         "accelerator": "cpu",
         "devices": processes,
         "precision": "32-true",
+        "verdict": "off",  # which may mix the start's weights into what is exported
         "quiet": True,
     }
     if corpus is not None:

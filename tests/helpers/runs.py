@@ -68,7 +68,7 @@ def arguments(root: Path, corpus: Path, backbone: Path, *more: str) -> list[str]
         *("--trainer.devices", "1"),
         *("--trainer.val_check_interval", "10"),
         *("--trainer.log_every_n_steps", "1"),
-        *("--checkpoint.every", "7"),
+        *("--checkpoint.every", "7", "--verdict", "off"),
         "--no_export",
         "--quiet",
         *more,

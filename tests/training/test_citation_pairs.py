@@ -33,7 +33,7 @@ def words(place, backbone, run, *more):
         *("--model.encoder.max_length", "32", "--data.batch_size", "8", "--model.optim.lr", "1e-3"),
         *("--trainer.max_steps", "6", "--trainer.val_check_interval", "3"),
         *("--trainer.log_every_n_steps", "1", "--root", str(place / "runs"), "--run", run),
-        *("--quiet", *more),
+        *("--verdict", "off", "--quiet", *more),
     ]
 
 

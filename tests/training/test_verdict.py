@@ -55,7 +55,7 @@ def test_lines_name_outcome_numbers_and_guards():
     better = verdict(citations=(0.005, 0.019), title_abstract=(-0.01, 0.02))
     assert better.line == (
         "VERDICT: BETTER: citations map 0.4000 -> 0.4120: +0.0120 (95% interval +0.0050 to +0.0190,"
-        " p = 0.03, 345 queries); no guard lower (title_abstract +0.0050)"
+        " p = 0.03, 345 queries); no guard significantly lower (title_abstract +0.0050)"
     )
     worse = verdict(citations=(0.005, 0.019), halves=(-0.03, -0.01), titles=(-0.04, -0.02))
     assert worse.line.startswith("VERDICT: WORSE ON halves, titles: halves 0.4000 -> 0.3800: -0.02")

@@ -13,13 +13,21 @@ import numpy as np
 from sciembed_train.corpus.store.corpus_files import Split
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.token_store import has_text
-from sciembed_train.errors import UserError
-from sciembed_train.evaluation.benchmarks.result import Result, counted, described, mean
+from sciembed_train.evaluation.benchmarks.result import (
+    NoQueriesError,
+    Result,
+    counted,
+    described,
+    mean,
+)
+from sciembed_train.evaluation.candidates import draw_candidates, hash_order
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.open_system import open_system
-from sciembed_train.evaluation.ranking import id_order, judged, ranks
+from sciembed_train.evaluation.ranking import id_order, judged, nearest, ranks
 from sciembed_train.evaluation.systems import Search, System
 from sciembed_train.inference.embedding import Text
+
+NEAREST = 5
 
 
 def run(settings: EvaluateSettings) -> tuple[str, Result]:
@@ -29,15 +37,30 @@ def run(settings: EvaluateSettings) -> tuple[str, Result]:
     return described(system, evaluate(corpus, system, settings.split))
 
 
-def evaluate(corpus: Corpus, system: System, split: Split = "test") -> Result:
+def evaluate(
+    corpus: Corpus,
+    system: System,
+    split: Split = "test",
+    sample: int = 0,
+    seed: int = 0,
+    shown: int = 0,
+) -> Result:
     """Scores of a system: MAP, MRR, recall at 10, nDCG (log2, binary gain) whole and at 10.
 
+    Args:
+        corpus: with citations.
+        system: model or baseline.
+        split: whose query papers ask.
+        sample: most candidates, with fewer queries (`draw_candidates`); 0 for all.
+        seed: of the sample.
+        shown: for so many queries keep the `NEAREST` papers too, those that are cited or not.
+
     Raises:
-        UserError: the split has no query papers.
+        NoQueriesError: the split has no query papers that have a text and cite one.
     """
     held_out = np.asarray(corpus.queries(split))
     if not len(held_out):
-        raise UserError(
+        raise NoQueriesError(
             f"{corpus.folder} has no query papers in its {split} split; prepare it again with a "
             f"larger share for {split}."
         )
@@ -53,34 +76,50 @@ def evaluate(corpus: Corpus, system: System, split: Split = "test") -> Result:
     usable = edges[readable[edges[:, 0]] & readable[edges[:, 1]] & (edges[:, 0] != edges[:, 1])]
     query_papers, starts = np.unique(usable[:, 0], return_index=True)
     if not len(query_papers):
-        raise UserError(
+        raise NoQueriesError(
             f"{corpus.folder}: no query paper of the {split} split has a text and cites a paper "
             "that has one."
         )
     cited = np.split(row_of[usable[:, 1]], starts[1:])
     queries = row_of[query_papers]
+    papers = np.arange(len(ids))
+    if sample and sample < len(ids):
+        kept, papers = draw_candidates(ids, [ids[q] for q in queries], cited, sample, seed)
+        queries, cited = queries[kept], [cited[at] for at in kept]
+    used = np.union1d(papers, queries)
+    candidate_of = np.full(len(ids), -1)
+    candidate_of[papers] = np.arange(len(papers))
 
     def texts() -> Iterator[Text]:
+        is_used = np.isin(np.arange(len(ids)), used)
         for row in corpus.papers():
-            if readable[row["paper"]]:
+            if readable[row["paper"]] and is_used[row_of[row["paper"]]]:
                 yield row["title"], row["abstract"]
 
-    order, papers = id_order(ids), np.arange(len(ids))
-    per_query = {}
-    distances = system.distances(Search(texts(), len(ids), queries, papers))
-    for query, wanted, row in zip(queries, cited, distances, strict=True):
-        places = ranks(row, order, wanted, int(query))
+    candidate_ids = [ids[paper] for paper in papers]
+    order = id_order(candidate_ids)
+    search = Search(
+        texts(), len(used), np.searchsorted(used, queries), np.searchsorted(used, papers)
+    )
+    show = {int(queries[at]) for at in hash_order([ids[q] for q in queries], seed)[:shown]}
+    per_query, nearest_ids = {}, {}
+    for query, wanted, row in zip(queries, cited, system.distances(search), strict=True):
+        own = int(candidate_of[query])
+        places = ranks(row, order, candidate_of[wanted], own if own >= 0 else None)
         per_query[ids[query]] = judged(places, np.ones(len(wanted), dtype=np.int64))
+        if int(query) in show:
+            near = [int(paper) for paper in nearest(row, order, NEAREST + 1) if paper != own]
+            nearest_ids[ids[query]] = [candidate_ids[paper] for paper in near[:NEAREST]]
+    left = len(held_out) - len(query_papers)
     settings = {
         "split": split,
         "queries": len(per_query),
-        "queries_without_text_or_cited_text": len(held_out) - len(per_query),
-        "papers": len(ids),
+        "queries_without_text_or_cited_text": left,
+        "papers": len(papers),
         "papers_without_text_left_out": int(corpus.n_papers - len(ids)),
-        "relevant": len(usable),
+        "relevant": sum(map(len, cited)),
         "ties": "distance, then paper id",
     }
-    left = settings["queries_without_text_or_cited_text"]
     notes = counted({"{} query papers have no text or cite none with a text: left out.": left})
     metrics = {f"citations/{name}": value for name, value in mean(per_query.values()).items()}
-    return Result(metrics, per_query, settings, notes)
+    return Result(metrics, per_query, settings, notes, nearest_ids)

@@ -8,8 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from sciembed_train.errors import UserError
 from sciembed_train.evaluation.by_format import Embedder
 from sciembed_train.evaluation.systems import System
+
+
+class NoQueriesError(UserError):
+    """A benchmark has no query that can be scored."""
 
 
 @dataclass
@@ -21,12 +26,14 @@ class Result:
         per_query: metrics of each query or few-shot run, without the facet or task.
         settings: what the numbers depend on, and counts.
         notes: sentences that a reader of the numbers should know.
+        nearest: ids of the nearest papers of the queries for which they were asked for.
     """
 
     metrics: dict[str, float]
     per_query: dict[str, dict[str, float]] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    nearest: dict[str, list[str]] = field(default_factory=dict)
 
 
 def described(system: System | Embedder, result: Result) -> tuple[str, Result]:

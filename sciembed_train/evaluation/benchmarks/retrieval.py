@@ -6,7 +6,7 @@ their names; nDCG has the log2 discount and linear gain.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -19,7 +19,14 @@ from sciembed_train.corpus.readers.registry import reader_of
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.validation import read_id, spell
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation.benchmarks.result import Result, counted, described, mean
+from sciembed_train.evaluation.benchmarks.result import (
+    NoQueriesError,
+    Result,
+    counted,
+    described,
+    mean,
+)
+from sciembed_train.evaluation.candidates import draw_candidates
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.open_system import open_system
 from sciembed_train.evaluation.ranking import id_order, judged, ranks
@@ -29,6 +36,7 @@ from sciembed_train.inference.paper_file import PaperFile
 
 THRESHOLD = 1
 RECALLS = (10, 100)
+QRELS = (".tsv", ".txt", "")  # endings of the file of judgements
 
 
 @dataclass(frozen=True)
@@ -46,20 +54,34 @@ def run(settings: EvaluateSettings) -> tuple[str, Result]:
     return described(system, evaluate(settings.data, system, settings.papers))
 
 
-def evaluate(folder: str | Path, system: System, papers: str | Path | None = None) -> Result:
+def evaluate(
+    folder: str | Path,
+    system: System,
+    papers: str | Path | None = None,
+    asked: Callable[[str], bool] = lambda query: True,
+    sample: int = 0,
+    seed: int = 0,
+) -> Result:
     """Scores of a system: MAP, MRR, recall at 10 and 100, nDCG whole and at 10.
 
-    ``folder`` holds ``papers`` (or these are elsewhere), ``queries`` and ``qrels``, of any known
-    ending.
+    Args:
+        folder: holds ``papers`` (or these are elsewhere), ``queries`` and ``qrels``, of any known
+            ending.
+        system: model or baseline.
+        papers: the file of papers, where it is not in the folder.
+        asked: whether the query of an id is to be scored.
+        sample: most candidates, with fewer queries (`draw_candidates`); 0 for all.
+        seed: of the sample.
 
     Raises:
-        UserError: a file is missing or malformed, or no query is judged.
+        UserError: a file is missing or malformed.
+        NoQueriesError: no query that is asked is judged.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder; expected papers, queries and qrels.")
     all_queries = read_queries(find(folder, "queries"))
-    grades = read_qrels(find(folder, "qrels", (".tsv", ".txt", "")))
+    grades = read_qrels(find(folder, "qrels", QRELS))
     collection = PaperFile(find(folder, "papers") if papers is None else papers)
     ids = [paper.paper_id for paper in collection]
     row_of = {paper: row for row, paper in enumerate(ids)}
@@ -79,26 +101,44 @@ def evaluate(folder: str | Path, system: System, papers: str | Path | None = Non
             for paper, grade in grades.get(query.query_id, {}).items()
             if paper in row_of and paper != query.paper_id
         }
-        if any(grade >= THRESHOLD for grade in row.values()):
+        if any(grade >= THRESHOLD for grade in row.values()) and asked(query.query_id):
             wanted.append(row)
             scored.append(query)
     if not scored:
-        raise UserError(f"{folder}: no query has a relevant paper in the qrels.")
+        raise NoQueriesError(f"{folder}: no query has a relevant paper in the qrels.")
+    candidates = np.arange(len(ids))
+    if sample and sample < len(ids):
+        relevant = [np.array([p for p, g in row.items() if g >= THRESHOLD]) for row in wanted]
+        names = [query.query_id for query in scored]
+        kept, candidates = draw_candidates(ids, names, relevant, sample, seed)
+        among = set(candidates.tolist())
+        scored = [scored[at] for at in kept]
+        wanted = [{p: g for p, g in wanted[at].items() if p in among} for at in kept]
     words = [query.text for query in scored if query.paper_id is None]
-    behind = count(len(ids))  # a search's words are a text behind those of the papers
-    query_rows = [next(behind) if q.paper_id is None else row_of[q.paper_id] for q in scored]
+    papers_asking = [row_of[q.paper_id] for q in scored if q.paper_id is not None]
+    used = np.union1d(candidates, np.array(papers_asking, dtype=np.int64))
+    place_of = {int(paper): place for place, paper in enumerate(used)}
+    behind = count(len(used))  # a search's words are a text behind those of the papers
+    query_rows = [
+        next(behind) if q.paper_id is None else place_of[row_of[q.paper_id]] for q in scored
+    ]
 
     def texts() -> Iterator[Text]:
-        paper_texts = ((paper.title, paper.abstract) for paper in collection)
+        paper_texts = (
+            (paper.title, paper.abstract) for row, paper in enumerate(collection) if row in place_of
+        )
         # A query of words has no title: its sentences are compared as those of an abstract.
         yield from chain(paper_texts, ((None, text) for text in words))
 
-    order = id_order(ids)
-    search = Search(texts(), len(ids) + len(words), np.array(query_rows), np.arange(len(ids)))
-    distances = system.distances(search)
+    order = id_order([ids[paper] for paper in candidates])
+    candidate_of = {int(paper): at for at, paper in enumerate(candidates)}
+    places = np.searchsorted(used, candidates)
+    search = Search(texts(), len(used) + len(words), np.array(query_rows), places)
     per_query = {}
-    for query, at, row, query_distances in zip(scored, query_rows, wanted, distances, strict=True):
-        ranked = ranks(query_distances, order, np.array(list(row)), at if at < len(ids) else None)
+    for query, row, distances in zip(scored, wanted, system.distances(search), strict=True):
+        own = None if query.paper_id is None else candidate_of.get(row_of[query.paper_id])
+        judged_papers = np.array([candidate_of[paper] for paper in row])
+        ranked = ranks(distances, order, judged_papers, own)
         per_query[query.query_id] = judged(ranked, np.array(list(row.values())), THRESHOLD, RECALLS)
     unjudged = len(all_queries) - len(scored)
     of_all = f"of {len(all_queries)} queries have no relevant paper: left out."
@@ -116,13 +156,27 @@ def evaluate(folder: str | Path, system: System, papers: str | Path | None = Non
         {
             "queries": len(scored),
             "queries_without_relevant_left_out": unjudged,
-            "papers": len(ids),
+            "papers": len(candidates),
             "relevant": sum(g >= THRESHOLD for row in wanted for g in row.values()),
             "threshold": THRESHOLD,
             "ties": "distance, then paper id",
         },
         notes,
     )
+
+
+def check_folder(folder: str | Path) -> None:
+    """See that a folder has papers, queries and qrels.
+
+    Raises:
+        UserError: it has not, or is none.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such folder; expected papers, queries and qrels.")
+    for name in ("papers", "queries"):
+        find(folder, name)
+    find(folder, "qrels", QRELS)
 
 
 def find(folder: Path, name: str, plain: tuple[str, ...] = ()) -> Path:

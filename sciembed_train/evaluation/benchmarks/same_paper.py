@@ -18,7 +18,7 @@ import numpy as np
 
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation.benchmarks.result import Result, described, mean
+from sciembed_train.evaluation.benchmarks.result import NoQueriesError, Result, described, mean
 from sciembed_train.evaluation.benchmarks.retrieval import find
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.open_system import open_system
@@ -80,13 +80,13 @@ def evaluate(
         seed: of the draw.
 
     Raises:
-        UserError: no paper that asks has both texts.
+        NoQueriesError: no paper that asks has both texts.
     """
     pairs, left_out = _pairs(papers, task)
     drawn = _draw(pairs, held_out, sample, seed)
     asking = [i for i, p in enumerate(drawn) if held_out is None or p.paper_id in held_out]
     if not asking or len(drawn) < 2:
-        raise UserError(
+        raise NoQueriesError(
             f"{task}: {len(asking)} papers to ask with and {len(drawn)} candidates have both a "
             f"{' and an '.join(_NAMES[task])}; expected 1 or more and 2 or more."
         )

@@ -1,0 +1,55 @@
+"""How a trained encoder is compared with its start. Importing this module imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sciembed_train.errors import UserError
+
+# Shares of the trained encoder's weights that are tried, the rest being the start's.
+ALPHAS = (0.2, 0.4, 0.6, 0.8, 1.0)
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class VerdictSettings:
+    """The comparison of the trained encoder with its start.
+
+    Args:
+        verdict: ``auto`` scores both where the corpus has citations and held-out papers, mixes
+            their weights where that is better, and ends the run with a verdict; ``off`` leaves all
+            of it out.
+        guards: folders of papers, queries and qrels whose searches must not become worse, beside
+            title to abstract and abstract halves of the corpus' own held-out papers.
+        alphas: shares of the trained weights, the rest being the start's, of which dev queries
+            choose one; ``[1.0]`` keeps the weights as they were trained.
+        resamples: of the bootstrap over queries.
+        verdict_seed: of the resamples, and of every sample of queries and candidates.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    verdict: Literal["auto", "off"] | bool = "auto"
+    guards: list[str] | str = ""
+    alphas: list[float] = field(default_factory=lambda: list(ALPHAS))
+    resamples: int = RESAMPLES
+    verdict_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.alphas or not all(0 < alpha <= 1 for alpha in self.alphas):
+            raise UserError(f"alphas is {self.alphas}; expected shares above 0 and at most 1.")
+        if self.resamples < 1:
+            raise UserError(f"resamples must be 1 or more; got {self.resamples}.")
+
+    @property
+    def active(self) -> bool:
+        """Whether there is to be a verdict; a plain ``off`` in YAML is false."""
+        return self.verdict not in ("off", False)
+
+    @property
+    def folders(self) -> list[str]:
+        """The folders of ``guards``."""
+        names = [self.guards] if isinstance(self.guards, str) else self.guards
+        return [name for name in names if name]

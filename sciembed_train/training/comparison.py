@@ -1,0 +1,245 @@
+"""The trained encoder of a run beside its start: share of weights, verdict, ``results.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from sciembed_train import distributed
+from sciembed_train.config.verdict_settings import VerdictSettings
+from sciembed_train.encoder.encoder import Encoder, EncoderSettings
+from sciembed_train.encoder.io.start_model import read_start
+from sciembed_train.errors import UserError
+from sciembed_train.evaluation.benchmarks import retrieval
+from sciembed_train.evaluation.benchmarks.result import NoQueriesError
+from sciembed_train.evaluation.scoring import Scoring
+from sciembed_train.export.export_layout import public_name
+from sciembed_train.inference.options import Similarity
+from sciembed_train.methods.base import Method
+from sciembed_train.progress import Progress
+from sciembed_train.training import start_scores
+from sciembed_train.training.configuration import RunConfiguration
+from sciembed_train.training.guard_scores import (
+    METRICS,
+    TARGET,
+    guard_names,
+    paired,
+)
+from sciembed_train.training.interpolation import interpolated, no_interpolation
+from sciembed_train.training.recipe_corpus import recipe_sampling
+from sciembed_train.training.results_file import Results
+from sciembed_train.training.start_scores import Question, StartScores
+from sciembed_train.training.verdict import (
+    AlphaChoice,
+    Scores,
+    TrainingChoices,
+    advice,
+    choose_alpha,
+    judge,
+)
+
+
+class StartComparison:
+    """Scores the start before training, and the trained encoder beside it afterwards.
+
+    Args:
+        settings: of the comparison.
+        question: what both are compared on.
+        folder: of the run.
+        trained: settings of the encoder that is trained.
+        similarity: by what its vectors are compared.
+    """
+
+    def __init__(
+        self,
+        settings: VerdictSettings,
+        question: Question,
+        folder: Path,
+        trained: EncoderSettings,
+        similarity: Similarity,
+    ) -> None:
+        self.settings, self.question, self.folder = settings, question, folder
+        self.start, self.start_scoring = start_scores.start_settings(trained, similarity)
+        self.scoring = Scoring("document", similarity)
+        self.choosing = list(settings.alphas) != [1.0] and trained.adapters is None
+
+    def before(self) -> StartScores | None:
+        """The start encoder's scores, from the run's folder where it has them.
+
+        None, with a line, where the corpus has no test query.
+
+        Raises:
+            UserError: a guard's folder cannot be used.
+        """
+        try:
+            return start_scores.start_scores(
+                self.question,
+                self.start,
+                self.start_scoring,
+                self.folder / start_scores.NAME,
+                self.choosing,
+            )
+        except NoQueriesError as error:
+            Progress(self.question.quiet).print(f"There is no verdict: {error}")
+            return None
+
+    def after(self, encoder: Encoder, choices: TrainingChoices) -> Results | None:
+        """Choose the share of trained weights, which the encoder then has, and give the verdict.
+
+        Args:
+            encoder: as trained; it is changed, and moved to the device of the comparison.
+            choices: of the training, for advice.
+        """
+        before = self.before()
+        if before is None:
+            return None
+        choice, note = self._choose(encoder, before)
+        quiet = self.question.quiet
+        with Progress(quiet).stage("scoring the trained encoder"):
+            after = self.question.test(self.question.system(encoder, self.scoring, quiet))
+        scores = paired(before.test.scores, after.scores)
+        verdict = judge(
+            *scores,
+            TARGET,
+            METRICS[TARGET],
+            1.0 if choice is None else choice.alpha,
+            self.settings.verdict_seed,
+            self.settings.resamples,
+        )
+        queries = {
+            name: {query: [score, after.scores[name][query]] for query, score in rows.items()}
+            for name, rows in before.test.scores.items()
+        }
+        return Results(
+            verdict,
+            start={
+                "name": public_name(self.start.backbone),
+                "pooling": self.start.pooling,
+                "max_length": self.start.max_length,
+                "similarity": self.start_scoring.similarity,
+            },
+            choice=choice,
+            choice_note=note,
+            bm25=before.bm25,
+            advice=advice(verdict, choices),
+            notes=[*before.notes, *verdict.notes],
+            queries=queries,
+            neighbours=neighbours(self.question, before.test.nearest, after.nearest),
+        )
+
+    def _choose(
+        self, trained: Encoder, before: StartScores
+    ) -> tuple[AlphaChoice | None, str | None]:
+        """The share, which the encoder then has; or why none was chosen."""
+        if not self.choosing:
+            fixed = list(self.settings.alphas) == [1.0]
+            return None, "alphas is [1.0]" if fixed else "adapters were trained"
+        if before.dev is None:
+            return None, "there are no dev queries"
+        start = Encoder(self.start, masked_lm="auto" if trained.head is not None else False)
+        if (reason := no_interpolation(start, trained)) is not None:
+            return None, reason
+        trained.cpu()
+        own = {key: value.clone() for key, value in trained.state_dict().items()}
+        start_state = start.state_dict()
+        dev = before.dev
+        progress = Progress(self.question.quiet)
+
+        def score(alpha: float) -> Scores:
+            trained.cpu().load_state_dict(interpolated(start_state, own, alpha))
+            with progress.stage(f"scoring {alpha:g} of the trained weights on dev queries"):
+                scores = self.question.dev(self.question.system(trained, self.scoring)).scores
+            return paired(dev.scores, scores)[1]
+
+        choice = choose_alpha(
+            score,
+            paired(dev.scores, dev.scores)[0],
+            TARGET,
+            self.settings.alphas,
+            seed=self.settings.verdict_seed,
+            resamples=self.settings.resamples,
+        )
+        trained.cpu().load_state_dict(interpolated(start_state, own, choice.alpha))
+        return choice, None
+
+
+def plan_comparison(run: RunConfiguration, method: Method, device: str) -> StartComparison | None:
+    """The comparison that a run makes; None where it makes none, and then a line where it might.
+
+    Raises:
+        UserError: a folder of ``guards`` cannot be used.
+    """
+    settings, corpus = run.recipe.get(VerdictSettings), run.data.corpus
+    needed = ("citations.npy", "queries/test.npy", "papers.parquet")
+    if not settings.active or any(not (corpus.folder / name).is_file() for name in needed):
+        return None
+    progress = Progress(run.run.quiet or distributed.launch_rank() != 0)
+    reason = None
+    try:
+        import pyarrow  # noqa: F401 - a prepared corpus is trained on without it
+    except ImportError:
+        reason = "reading the papers' texts needs pyarrow: pip install 'sciembed_train[prepare]'."
+    if method.multi_vector or recipe_sampling(run.data.settings).texts == "sentences":
+        reason = f"{type(method).__name__} trains vectors of sentences; `evaluate` scores these."
+    if len(method.encoder.format_reader.names) > 1:
+        reason = "the encoder reads texts for several formats; `evaluate` scores these."
+    if reason is not None:
+        progress.print(f"There is no verdict: {reason}")
+        return None
+    for folder in guard_names(settings.folders).values():
+        try:
+            retrieval.check_folder(folder)
+        except UserError as error:
+            raise UserError(f"guards: {error}") from error
+    assert run.folder is not None
+    quiet = progress.quiet
+    question = Question(corpus, tuple(settings.folders), settings.verdict_seed, device, quiet)
+    similarity = cast(Similarity, method.similarity_metadata["similarity"])
+    return StartComparison(settings, question, run.folder, method.encoder.settings, similarity)
+
+
+def training_choices(run: RunConfiguration, method: Method) -> TrainingChoices:
+    """What of a run's settings decides how much of its start is forgotten."""
+    optim, encoder = method.optim, method.encoder.settings
+    return TrainingChoices(
+        start=encoder.backbone,
+        run=str(run.folder),
+        lr=optim.lr,
+        layer_decay=optim.layer_decay,
+        freeze_embeddings=optim.freeze_embeddings,
+        ema=optim.ema,
+        pooling=encoder.pooling,
+        start_pooling=read_start(encoder.backbone, encoder.pooling).pooling,
+    )
+
+
+def neighbours(
+    question: Question, before: Mapping[str, list[str]], after: Mapping[str, list[str]]
+) -> list[dict[str, Any]]:
+    """The nearest papers of test queries before and after, with titles and whether cited."""
+    shown = {
+        *before,
+        *(paper for rows in (before, after) for row in rows.values() for paper in row),
+    }
+    titles: dict[str, str] = {}
+    number: dict[str, int] = {}
+    for row in question.corpus.papers():
+        if row["paper_id"] in shown:
+            titles[row["paper_id"]] = str(row["title"] or "")
+            number[row["paper_id"]] = row["paper"]
+    edges = question.corpus.citations()
+    cited = {query: set(edges[edges[:, 0] == number[query], 1].tolist()) for query in before}
+
+    def described(query: str, papers: list[str]) -> list[dict[str, Any]]:
+        return [{"id": p, "title": titles[p], "cited": number[p] in cited[query]} for p in papers]
+
+    return [
+        {
+            "id": query,
+            "title": titles[query],
+            "before": described(query, papers),
+            "after": described(query, after.get(query, [])),
+        }
+        for query, papers in before.items()
+    ]

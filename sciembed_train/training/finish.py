@@ -1,0 +1,118 @@
+"""The end of a run: share of weights, export, verdict, report, and a summary for a person."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Trainer
+
+from sciembed_train.encoder.io.encoder_checkpoint import encoder_from_checkpoint
+from sciembed_train.errors import UserError
+from sciembed_train.export.checkpoint_file import card_of, find_checkpoint, load_checkpoint
+from sciembed_train.export.export_folder import export_encoder
+from sciembed_train.inference.output_file import write_json
+from sciembed_train.methods.base import Method
+from sciembed_train.training.comparison import StartComparison, training_choices
+from sciembed_train.training.configuration import RunConfiguration
+from sciembed_train.training.loggers import log_summary
+from sciembed_train.training.report import Report, read_metrics
+from sciembed_train.training.results_file import NAME, Results, read_results
+from sciembed_train.training.summary import summary_lines
+
+
+def finish(
+    run: RunConfiguration,
+    method: Method,
+    trainer: Trainer,
+    comparison: StartComparison | None,
+    steps: int,
+) -> None:
+    """Choose the weights, export them, and give the verdict; the first rank calls it.
+
+    Args:
+        run: the settings.
+        method: that was trained.
+        trainer: that trained it.
+        comparison: with the start, if there is one.
+        steps: optimiser steps that the run has made.
+    """
+    folder = run.folder
+    assert folder is not None
+    if not run.run.export and comparison is None:
+        return
+    path = find_checkpoint(folder)
+    content = load_checkpoint(path)
+    encoder = encoder_from_checkpoint(content, str(path))
+    results: Results | None = None
+    if comparison is not None:
+        try:
+            results = comparison.after(encoder, training_choices(run, method))
+        except UserError as error:  # an export is not lost for it
+            print(f"There is no verdict: {error}", file=sys.stderr)
+            encoder = encoder_from_checkpoint(content, str(path))
+    card = card_of(content)
+    if results is not None:
+        results.run = _facts(run, path, content)
+        card["verdict"] = results.for_card()
+    if run.run.export:
+        export_encoder(encoder, folder / "export", card, overwrite=True)
+        if not run.run.quiet and results is None:
+            print(f"exported {path.name} to {folder / 'export'}", file=sys.stderr)
+    if results is None:
+        return
+    write_json(folder / NAME, results.as_dict())
+    for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
+        if isinstance(callback, Report):
+            callback.write_end(steps, run.total, type(method).__name__)
+    log_summary(trainer.loggers, results.as_dict())
+    _print(run, results.as_dict())
+
+
+def finish_again(
+    run: RunConfiguration,
+    method: Method,
+    trainer: Trainer,
+    comparison: StartComparison | None,
+    steps: int,
+) -> None:
+    """`finish` what a run that has made its steps lacks; print its verdict again where it has all.
+
+    The arguments are those of `finish`.
+    """
+    folder = run.folder
+    assert folder is not None
+    results = None if comparison is None else read_results(folder)
+    missing = run.run.export and not (folder / "export").exists()
+    if missing or (comparison is not None and results is None):
+        finish(run, method, trainer, comparison, steps)
+    elif results is not None:
+        _print(run, results)
+
+
+def _facts(run: RunConfiguration, path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    """The checkpoint and the score that chose it."""
+    assert run.folder is not None
+    monitor = run.run.checkpoint.monitor
+    best = read_metrics(run.folder / "metrics.csv").best(monitor)
+    chosen = path.name == "best.ckpt" and best is not None
+    return {
+        "name": run.folder.name,
+        "checkpoint": path.name,
+        "step": content["global_step"],
+        "monitor": monitor,
+        "score": best[1] if best is not None and chosen else None,
+        "steps": run.total,
+    }
+
+
+def _print(run: RunConfiguration, results: Mapping[str, Any]) -> None:
+    """A summary for a person to standard error, and the verdict to standard output."""
+    assert run.folder is not None
+    if not run.run.quiet:
+        for line in summary_lines(results, run.folder, run.run.export):
+            print(line, file=sys.stderr)
+    sys.stderr.flush()
+    print(results["verdict"]["line"], flush=True)

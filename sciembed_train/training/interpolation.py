@@ -1,0 +1,48 @@
+"""The start encoder's weights and the trained one's, mixed: WiSE-FT (Wortsman et al. 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.export.merge import weighted_mean
+from sciembed_train.export.merge_checks import optional
+
+State = Mapping[str, Tensor]
+
+
+def no_interpolation(start: Encoder, trained: Encoder) -> str | None:
+    """Why the weights of a start and of what was trained from it cannot be mixed; None if they can.
+
+    Poolings may differ: what only the trained encoder has stays as it was trained.
+    """
+    if trained.settings.adapters is not None:
+        return "adapters were trained, and their backbone is the start's"
+    if trained.settings.control_codes and not start.settings.control_codes:
+        return "control codes were added to the start's vocabulary"
+    states = start.state_dict(), trained.state_dict()
+    shapes = [
+        {key: tuple(value.shape) for key, value in state.items() if _of_backbone(key)}
+        for state in states
+    ]
+    for key in sorted(shapes[0].keys() | shapes[1].keys()):
+        if shapes[0].get(key) != shapes[1].get(key):
+            return f"start and trained encoder have different weights, such as {key}"
+    return None
+
+
+def interpolated(start: State, trained: State, alpha: float) -> dict[str, Tensor]:
+    """``(1 - alpha) start + alpha trained``, of the weights that both have; others as trained."""
+    common = {
+        key: value
+        for key, value in start.items()
+        if key in trained and value.shape == trained[key].shape
+    }
+    tuned = {key: trained[key].to(value.device) for key, value in common.items()}
+    return {**trained, **weighted_mean([common, tuned], [1 - alpha, alpha])}
+
+
+def _of_backbone(key: str) -> bool:
+    return key.startswith("backbone.") and not optional(key)
