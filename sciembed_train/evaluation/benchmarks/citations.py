@@ -108,7 +108,7 @@ def evaluate(
         places = ranks(row, order, candidate_of[wanted], own if own >= 0 else None)
         per_query[ids[query]] = judged(places, np.ones(len(wanted), dtype=np.int64))
         if int(query) in show:
-            near = [int(paper) for paper in nearest(row, order, NEAREST + 1) if paper != own]
+            near = [int(paper) for paper in nearest(row, order)[: NEAREST + 1] if paper != own]
             nearest_ids[ids[query]] = [candidate_ids[paper] for paper in near[:NEAREST]]
     left = len(held_out) - len(query_papers)
     settings = {
