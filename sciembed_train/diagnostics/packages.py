@@ -21,6 +21,7 @@ SAFE_TRANSFORMERS = "5.3"
 TASKS: dict[str, tuple[str, str]] = {
     "prepare": ("prepare", "mine a corpus from papers and citations (DuckDB, Parquet)"),
     "adapters": ("adapters", "adapters of the AdapterHub library"),
+    "lora": ("lora", "low-rank updates (LoRA) through peft"),
     "export check": ("st", "loading an export back through sentence-transformers"),
     "datasets": ("datasets", "papers, citations and tasks from a datasets dataset"),
     "wandb": ("wandb", "logging to Weights & Biases"),

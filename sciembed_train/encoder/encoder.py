@@ -6,8 +6,10 @@ wanted, ``H`` width of a state, ``V`` words, ``P`` vectors of texts or of their 
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sciembed_train.batch import Sentences, TokenRows
+from sciembed_train.encoder.adapters.lora import merge_lora
 from sciembed_train.encoder.heads.masked_lm_head import MaskedLMHead
 from sciembed_train.encoder.io.encoder_folder import save_encoder
 from sciembed_train.encoder.io.opening import assemble, open_parts, recorded_settings
@@ -236,7 +239,16 @@ class Encoder(TextInterface):
 
     def save(self, folder: str | Path, record: dict[str, Any] | None = None) -> None:
         """Write a Hugging Face folder: backbone, tokenizer, ``sciembed.json`` (`save_encoder`)."""
-        save_encoder(self.parts, Path(folder), record or {})
+        save_encoder(self.merged().parts, Path(folder), record or {})
+
+    def merged(self) -> Encoder:
+        """The encoder itself; with LoRA a copy, whose weights have the updates added."""
+        if self.settings.lora is None:
+            return self
+        plain = copy.deepcopy(self)
+        merge_lora(plain.backbone)
+        plain.settings = replace(self.settings, lora=None)
+        return plain
 
     @classmethod
     def load(

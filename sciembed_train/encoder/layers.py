@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import nn
-
-from sciembed_train.encoder.io.opening import repeated_layers
 
 
 @dataclass(frozen=True)
@@ -50,3 +49,16 @@ def layers_by_depth(backbone: nn.Module) -> list[Layer]:
         for place, (name, parameters) in enumerate(zip(names, members, strict=True))
         if parameters
     ]
+
+
+def repeated_layers(backbone: nn.Module) -> list[nn.Module]:
+    """The members of a backbone's outermost lists of modules."""
+
+    def inside(module: nn.Module) -> Iterator[nn.Module]:
+        for child in module.children():
+            if isinstance(child, nn.ModuleList):
+                yield from child
+            else:
+                yield from inside(child)
+
+    return list(inside(backbone))

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
+from sciembed_train.encoder.adapters.lora_settings import LoraSettings
 from sciembed_train.encoder.pooling.registry import expected_names, is_pooling_name
 from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import InputFormat
@@ -65,6 +66,8 @@ class EncoderSettings:
             settled, and false.
         adapters: freeze the backbone and train an adapter for each format of task in it; null
             trains the backbone. The frozen backbone's dropout is as ``dropout`` says.
+        lora: freeze the backbone and train low-rank updates of its linear layers; they are merged
+            into its weights for the export. Null trains the weights themselves.
 
     Raises:
         UserError: a value is out of its range.
@@ -86,6 +89,7 @@ class EncoderSettings:
     prompts: dict[str, str] = field(default_factory=dict)
     keep_start: bool = True
     adapters: AdapterSettings | None = None
+    lora: LoraSettings | None = None
 
     def __post_init__(self) -> None:
         def refuse(key: str, wanted: str) -> UserError:
@@ -126,6 +130,10 @@ class EncoderSettings:
             raise refuse("normalize", "false, since it has adapters or control codes")
         if self.adapters is not None and self.pooling not in ("cls", "mean"):
             raise refuse("pooling", "cls or mean, since it has adapters")
+        if self.lora is not None:
+            for key in ("adapters", "control_codes", "compile"):
+                if getattr(self, key):
+                    raise refuse("lora", f"null, since encoder.{key} is set")
         if self.adapters is not None and self.control_codes:
             # The codes' vectors would stay random in the frozen backbone, as once published.
             raise refuse("control_codes", "false, since encoder.adapters freezes their vectors")
@@ -137,12 +145,13 @@ class EncoderSettings:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> EncoderSettings:
         """The settings that `as_dict` wrote."""
-        adapters = values["adapters"]
+        adapters, lora = values["adapters"], values.get("lora")
         return cls(
             **{
                 **values,
                 "input_format": InputFormat(**values["input_format"]),
                 "adapters": None if adapters is None else AdapterSettings.from_dict(adapters),
+                "lora": None if lora is None else LoraSettings.from_dict(lora),
             }
         )
 

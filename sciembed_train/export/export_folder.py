@@ -66,6 +66,7 @@ def export_encoder(
     record = dict(card)
     if record.get("base_model"):
         record["base_model"] = public_name(str(record["base_model"]))
+    encoder = encoder.merged()
     layout = layout_for(encoder)
     if not isinstance(layout, SentencesLayout):
         record["similarity"] = record.get("similarity") or "euclidean"

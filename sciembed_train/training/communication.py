@@ -110,7 +110,7 @@ def weights_of(encoder: Mapping[str, Any], head: bool) -> Weights:
     from sciembed_train.encoder.io.find_model import find_folder
     from sciembed_train.encoder.io.load_backbone import checked_config, quiet_transformers
     from sciembed_train.encoder.io.model_metadata import read_metadata
-    from sciembed_train.encoder.io.opening import repeated_layers
+    from sciembed_train.encoder.layers import repeated_layers
     from sciembed_train.encoder.pooling.base import pooling_class
     from sciembed_train.encoder.settings import EncoderSettings
 
@@ -138,7 +138,7 @@ def of_recipe(recipe: Recipe, ranks: int) -> Iterator[Volume]:
 
     Raises:
         UserError: it names no method or backbone, the ranks cannot share the batch, or it trains
-            adapters.
+            adapters or low-rank updates alone.
     """
     model, data, trainer = (recipe.namespace[key] for key in ("model", "data", "trainer"))
     name = model.class_path.rpartition(".")[2]
@@ -149,9 +149,10 @@ def of_recipe(recipe: Recipe, ranks: int) -> Iterator[Volume]:
         )
     arguments = model.init_args.as_dict()
     encoder = arguments["encoder"]
-    if encoder["adapters"] is not None:
+    small = [key for key in ("adapters", "lora") if encoder[key] is not None]
+    if small:
         raise UserError(
-            "doctor --gpus counts whole backbones; a recipe of adapters exchanges their weights "
+            f"doctor --gpus counts whole backbones; a recipe of {small[0]} exchanges their weights "
             "alone, some hundredths of it."
         )
     if data.batch_size % ranks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,14 @@ def _same_method(path: Path, record: Mapping[str, Any], method: Method) -> None:
                 f"{path}: was trained by {what} {then}, and the recipe has {what} {now}. Use the "
                 "recipe it was trained with: config.yaml of its run."
             )
+    lora = method.encoder.settings.lora
+    own = None if lora is None else asdict(lora)
+    if encoder.get("lora") != own:
+        raise UserError(
+            f"{path}: was trained with encoder.lora={encoder.get('lora')}; now it is {own}. A "
+            "continued run keeps it: set it back, or start anew with another --run "
+            "(--model.encoder.backbone RUN/export goes on from its weights)."
+        )
 
 
 # What may change in mid-run: how steps are made and cut, not what is asked of the vectors.

@@ -188,6 +188,7 @@ def start_settings(trained: EncoderSettings, similarity: str) -> tuple[EncoderSe
         forward="auto",
         attention="auto",
         compile=False,
+        lora=None,
         gradient_checkpointing=False,
     )
     compared = start.similarity if start.similarity in SIMILARITIES else similarity

@@ -1,10 +1,12 @@
 """Three steps of contrastive training on citations in one process or in each of several."""
 
+import importlib.util
 from typing import Any
 
 import torch
 
 from sciembed_train import distributed
+from sciembed_train.encoder.adapters.lora_settings import LoraSettings
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.methods.citation_contrast import CitationContrast
 from sciembed_train.sampling.citation_pairs import CitationPairSampling
@@ -43,11 +45,13 @@ def train(
     double: bool = True,
     trainer: dict | None = None,
     forward: Any = "auto",
+    lora: LoraSettings | None = None,
     **settings,
 ) -> dict:
     encoder = EncoderSettings(
-        backbone, pooling="mean", max_length=64, dropout=dropout, forward=forward
+        backbone, pooling="mean", max_length=64, dropout=dropout, forward=forward, lora=lora
     )
+    torch.manual_seed(0)  # LoRA begins with random numbers
     module = method(encoder, OPTIM, **settings)
     pairs = CitationPairSampling(**{"sources_per_batch": "mixed", **HARD, **(sampling or {})})
     examples = DataSettings(sampling=pairs, corpus=corpus, batch_size=8)
@@ -82,6 +86,10 @@ VARIANTS: dict[str, dict] = {
     "padded": {**EVERYTHING, "forward": "padded"},
     "detached gather": {"method": DetachedGather},
 }
+if importlib.util.find_spec("peft") is not None:
+    LORA = {**EVERYTHING, "lora": LoraSettings(rank=4, targets=("query", "output.dense"))}
+    VARIANTS["lora"] = LORA
+    VARIANTS["lora, split"] = {**LORA, "max_tokens_per_backward": 150}
 
 
 def on_a_rank(corpus: str, backbone: str, names: list[str]) -> dict[str, dict]:

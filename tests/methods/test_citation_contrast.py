@@ -80,6 +80,12 @@ def test_a_split_or_padded_step_is_the_same_step(alone):
         assert difference(alone[name], alone["everything"], "gradients") < 1e-9
 
 
+def test_a_split_step_of_lora_is_the_same_step(alone):
+    pytest.importorskip("peft")
+    assert difference(alone["lora, split"], alone["lora"], "gradients") < 1e-9
+    assert len(alone["lora"]["gradients"][0]) < len(alone["everything"]["gradients"][0])
+
+
 def test_each_part_changes_the_step_and_these_steps_have_what_it_is_about(alone):
     assert alone["plain"]["excluded"] > 0
     assert sum(alone["plain"]["hard"]) > 0

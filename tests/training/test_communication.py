@@ -110,6 +110,7 @@ def test_doctor_prints_and_refuses(tiny_bert, tmp_path, monkeypatch, capsys):
     assert "names model.class_path" in capsys.readouterr().err
     assert cli.main(["doctor", "-c", path]) == 2
     assert "give the number of GPUs" in capsys.readouterr().err
-    adapters = read(recipe(tmp_path, tiny_bert, encoder={"adapters": {}}))
-    with pytest.raises(UserError, match="recipe of adapters exchanges their weights"):
-        list(communication.of_recipe(adapters, 2))
+    for small in ("adapters", "lora"):
+        settings = read(recipe(tmp_path, tiny_bert, encoder={small: {}}))
+        with pytest.raises(UserError, match=f"recipe of {small} exchanges their weights"):
+            list(communication.of_recipe(settings, 2))

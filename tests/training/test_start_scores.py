@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from sciembed_train.corpus.store.corpus_folder import Corpus
+from sciembed_train.encoder.adapters.lora_settings import LoraSettings
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.evaluation.benchmarks.result import NoQueriesError
 from sciembed_train.export.export_folder import export_encoder
@@ -74,6 +75,11 @@ def test_what_a_start_does_not_say_is_as_it_is_trained_but_for_untrained_parts(
     )
     assert (settings.pooling, settings.max_length) == (own, 24)
     assert scoring.similarity == "cosine"
+
+
+def test_a_start_is_scored_without_the_updates_that_are_trained(tiny_bert):
+    trained = EncoderSettings(str(tiny_bert), max_length=24, lora=LoraSettings())
+    assert start_settings(trained, "cosine")[0].lora is None
 
 
 def test_generators_are_left_as_they_were():

@@ -61,6 +61,8 @@ def encoder_from_checkpoint(
 ) -> Encoder:
     """The trained encoder, from the checkpoint alone; with adapters, from it and the backbone.
 
+    LoRA is merged into the weights.
+
     Args:
         ckpt: loaded with ``weights_only=True``; holds ``sciembed`` (as `describe` gave it, with
             ``version``) and ``state_dict`` with the encoder under ``encoder.``.
@@ -126,7 +128,7 @@ def encoder_from_checkpoint(
         encoder.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise UserError(f"{where}: its weights do not fit its configuration: {error}") from error
-    return encoder.eval()
+    return encoder.eval().merged()
 
 
 def _with_adapters(

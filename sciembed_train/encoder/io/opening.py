@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import nn
-
 from sciembed_train.encoder.adapters.control_codes import ControlCodes, add_codes
 from sciembed_train.encoder.adapters.format_adapters import FormatAdapters
+from sciembed_train.encoder.adapters.lora import install_lora
 from sciembed_train.encoder.format_reader import BASE_PLACE, FormatReader
 from sciembed_train.encoder.heads.masked_lm_head import HEADS, MaskedLMHead, check_type
 from sciembed_train.encoder.io.find_model import find_folder
@@ -101,6 +99,8 @@ def assemble(
             )
         own = metadata and metadata.adapters
         reader = FormatAdapters(backbone, settings.adapters, settings.backbone, own)
+    if settings.lora is not None:
+        install_lora(backbone, settings.lora, settings.backbone)
     return EncoderParts(
         settings, backbone, tokenizer, pooling, reader, head, dict(original_dropouts or {})
     )
@@ -219,16 +219,3 @@ def _check_mask_token(tokenizer: TextTokenizer, backbone: str) -> None:
             "the place of words. Use a backbone whose tokenizer has one, or train without masked "
             "language modelling."
         )
-
-
-def repeated_layers(backbone: nn.Module) -> list[nn.Module]:
-    """The members of a backbone's outermost lists of modules."""
-
-    def inside(module: nn.Module) -> Iterator[nn.Module]:
-        for child in module.children():
-            if isinstance(child, nn.ModuleList):
-                yield from child
-            else:
-                yield from inside(child)
-
-    return list(inside(backbone))

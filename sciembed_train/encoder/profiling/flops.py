@@ -27,7 +27,8 @@ def training_flops(encoder: Encoder, lengths: Int[Tensor, " U"], predicted: int 
     Of a layer of width ``d`` and ``h`` inside, ``T`` tokens take ``2 T (4 d^2 + 2 d h)`` forward,
     and attention ``4 d`` for each pair of tokens of a text. Where the last layer's first tokens
     are all that counts, only its keys and values are of every token. Backward takes twice as many,
-    through a frozen layer once as many, attention left out. Adapters' own are not counted.
+    through a frozen layer once as many, attention left out. Those of adapters and LoRA are not
+    counted.
 
     Args:
         encoder: its backbone's configuration tells ``d``, ``h`` and the layers.
@@ -58,7 +59,8 @@ def training_flops(encoder: Encoder, lengths: Int[Tensor, " U"], predicted: int 
     head = 0
     if encoder.head is not None:
         head = 2 * predicted * (d * d + d * int(config.vocab_size))
-    return products * (2 if encoder.format_reader.freezes_backbone else 3) + 3 * (scores + head)
+    frozen = encoder.format_reader.freezes_backbone or encoder.settings.lora is not None
+    return products * (2 if frozen else 3) + 3 * (scores + head)
 
 
 @cache

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from sciembed_train import distributed
 from sciembed_train.batch import TokenRows
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.encoder.io.opening import repeated_layers
+from sciembed_train.encoder.layers import repeated_layers
 from sciembed_train.errors import UserError
 
 # What of the encoder a method calls.
@@ -33,9 +33,11 @@ def check(encoder: Encoder, trained: Iterator[nn.Parameter]) -> None:
             "trainer.strategy fsdp needs the backbone's own forward, and encoder.forward is "
             f"unpadded. Set it to padded or auto. {instead}"
         )
-    if encoder.format_reader.freezes_backbone:
+    lora = encoder.settings.lora is not None
+    if lora or encoder.format_reader.freezes_backbone:
+        key = "lora" if lora else "adapters"
         raise UserError(
-            "trainer.strategy fsdp shares out what is trained, and encoder.adapters trains few "
+            f"trainer.strategy fsdp shares out what is trained, and encoder.{key} trains few "
             f"weights beside a frozen backbone. {instead}"
         )
     if not repeated_layers(encoder.backbone):

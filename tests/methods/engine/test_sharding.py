@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-from sciembed_train.encoder.io.opening import repeated_layers
+from sciembed_train.encoder.layers import repeated_layers
 from sciembed_train.errors import UserError
 from sciembed_train.methods.engine import sharding
 from tests.helpers import training
