@@ -15,7 +15,7 @@ PACKAGE = "sciembed_train"
 # `evaluation.metrics` is a leaf of its own inside a larger package.
 LEAVES = (
     *("errors", "safety", "progress", "text", "losses", "distributed"),
-    *("optim_settings", "optim", "batch"),
+    *("optim_settings", "optim", "batch", "whole_folder"),
 )
 INNER_LEAVES = ("evaluation.metrics",)
 PACKAGES = (
@@ -29,6 +29,7 @@ COMMANDS = ("cli", "commands", "api", "quickstart")
 MAY: dict[str, set[str]] = {
     "errors": set(),
     "progress": {"errors"},
+    "whole_folder": {"errors"},
     "safety": {"errors"},
     "text": {"safety", "errors"},
     "losses": {"errors"},
@@ -38,7 +39,7 @@ MAY: dict[str, set[str]] = {
     "batch": {"distributed", "errors"},
     "evaluation.metrics": {"errors"},
     "synthetic": {"errors"},
-    "corpus": {"text", "progress", "errors"},
+    "corpus": {"text", "progress", "whole_folder", "errors"},
     "sampling": {"corpus", "batch", "distributed", "text", "progress", "errors"},
     "encoder": {"text", "batch", "safety", "errors"},
     "methods": {
@@ -55,7 +56,7 @@ MAY: dict[str, set[str]] = {
         *("inference", "encoder", "losses", "evaluation.metrics"),
         *("batch", "text", "corpus", "progress", "errors"),
     },
-    "export": {"encoder", "losses", "text", "safety", "errors"},
+    "export": {"encoder", "losses", "text", "safety", "whole_folder", "errors"},
     "config": {
         *("corpus", "sampling", "methods", "encoder", "text"),
         *("optim_settings", "errors"),

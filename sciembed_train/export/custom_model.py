@@ -50,7 +50,7 @@ def write_custom_model(
         pooling: one of `sentence_transformers_files.MODES`.
         similarity: ``euclidean`` or ``cosine``.
     """
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     not_tokenizer = ("config.json", "sentence_bert_config.json")
     for path in sorted(backbone_folder.iterdir()):
         if path.name not in not_tokenizer and not path.name.startswith("model"):

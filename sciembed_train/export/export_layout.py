@@ -16,7 +16,8 @@ import torch
 
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.export.model_card import card_metadata, card_values, render_card
-from sciembed_train.export.target_folder import check_target, partial_folder, write_errors
+from sciembed_train.export.target_folder import check_target, write_errors
+from sciembed_train.whole_folder import whole_folder
 
 Record = dict[str, Any]  # what is known of the training (`export_folder.export_encoder`)
 Differences = dict[str, float | None]  # by library; None where it is not installed
@@ -92,7 +93,7 @@ def write_export(
     check_target(folder, overwrite, layout.marker)
     layout.check(encoder, record)
     encoder = on_host(encoder)
-    with partial_folder(folder) as partial:
+    with whole_folder(folder) as partial:
         with write_errors(folder):
             layout.write(encoder, partial, record)
             card = layout.describe(encoder, record, known_as(folder))

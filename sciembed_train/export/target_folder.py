@@ -1,9 +1,8 @@
-"""The folder that an export is written to: checked first, and in place only when it is whole."""
+"""The folder that an export is written to: checked first, and errors that name it."""
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,35 +40,9 @@ def check_target(folder: Path, overwrite: bool, marker: str = "sciembed.json") -
 
 
 @contextmanager
-def partial_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside ``folder``, which takes its place when the block succeeds.
-
-    After an error nothing of it is left, and an earlier ``folder`` is as it was.
-    """
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        yield partial
-        put_in_place(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-@contextmanager
 def write_errors(folder: Path) -> Iterator[None]:
     """Raise what goes wrong while files are written as a UserError that names ``folder``."""
     try:
         yield
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror or error}).") from error
-
-
-def put_in_place(partial: Path, folder: Path) -> None:
-    """Give a finished folder its name; an earlier one of that name is removed last."""
-    if not folder.exists():
-        partial.rename(folder)
-        return
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    folder.rename(old)
-    partial.rename(folder)
-    shutil.rmtree(old)

@@ -28,12 +28,11 @@ class Noted(ExportLayout):
 
     def write(self, encoder, folder, record):
         self.calls.append("write")
-        folder.mkdir()
         (folder / self.marker).write_text("note")
 
     def verify(self, encoder, folder, record):
         self.calls.append("verify")
-        assert folder.name.endswith(".partial")
+        assert ".partial-" in folder.name
         if self.wrong:
             raise ExportError("it computes something else")
         return {"AutoModel": 0.0}

@@ -5,7 +5,7 @@ import pytest
 from sciembed_train.errors import UserError
 from sciembed_train.export.export_folder import export_encoder
 from sciembed_train.export.layouts import plain_layout
-from sciembed_train.export.target_folder import check_target, partial_folder
+from sciembed_train.export.target_folder import check_target
 from sciembed_train.export.verification import ExportError
 from tests.helpers.exports import CARD, contents, encoder_of
 
@@ -45,23 +45,10 @@ def test_a_folder_of_something_else_is_never_overwritten(tiny_bert, tmp_path):
         export_encoder(encoder_of(tiny_bert), tmp_path / "file" / "m", CARD)
 
 
-def test_a_partial_folder_takes_its_place_only_when_all_went_well(tmp_path):
+def test_an_export_is_known_by_its_layouts_file(tmp_path):
     folder = tmp_path / "m"
-    for content in ("first", "second"):
-        with partial_folder(folder) as partial:
-            partial.mkdir()
-            (partial / "file").write_text(content)
-        assert (folder / "file").read_text() == content
-
-    def fail():
-        with partial_folder(folder) as partial:
-            partial.mkdir()
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail()
-    assert (folder / "file").read_text() == "second"
-    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+    folder.mkdir()
+    (folder / "file").write_text("")
     with pytest.raises(UserError, match=r"holds no sciembed\.json"):
         check_target(folder, overwrite=True)
     check_target(folder, overwrite=True, marker="file")

@@ -122,7 +122,7 @@ class AspireLayout(ExportLayout):
         state = {f"{kind.prefix}{name}": v.detach().clone() for name, v in tensors.items()}
         if isinstance(encoder.pooling, LayerMix):
             state[MIX] = encoder.pooling.mix.detach().clone()
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         (folder / INFO).write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
         torch.save(state, folder / kind.weights)
 

@@ -1,9 +1,5 @@
+import errno
 import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -81,64 +77,6 @@ def test_papers_have_their_abstract_as_it_was_given(tmp_path):
     assert list(read_documents(tmp_path / "documents.parquet")) == ["x", "y"]
 
 
-def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
-    to = tmp_path / "deep" / "c"
-    with pytest.raises(RuntimeError), written_whole(to) as folder:  # noqa: PT012
-        (folder / "corpus.json").write_text("{}")
-        raise RuntimeError
-    assert list(to.parent.iterdir()) == []
-    for text in ("1", "2"):
-        with written_whole(to) as folder:
-            (folder / "corpus.json").write_text(text)
-        assert json.loads((to / "corpus.json").read_text()) == int(text)
-        assert [p.name for p in to.parent.iterdir()] == ["c"]
-
-
-def test_the_old_corpus_stays_when_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
-    to = tmp_path / "c"
-    with written_whole(to) as folder:
-        (folder / "corpus.json").write_text("1")
-    rename = Path.rename
-
-    def refuse(path, target):
-        if ".partial-" in path.name:
-            raise PermissionError(13, "no")
-        return rename(path, target)
-
-    monkeypatch.setattr(Path, "rename", refuse)
-    with pytest.raises(PermissionError), written_whole(to):
-        pass
-    assert [p.name for p in tmp_path.iterdir()] == ["c"]
-    assert (to / "corpus.json").read_text() == "1"
-
-
-def test_what_a_killed_process_left_is_removed_and_a_living_ones_is_not(tmp_path):
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait()
-    host = socket.gethostname()
-    dead = tmp_path / f".c.partial-{host}-{child.pid}"
-    alive = tmp_path / f".c.partial-{host}-{os.getppid()}"
-    elsewhere = tmp_path / f".c.partial-otherhost-{child.pid}"
-    for path in (dead, alive, elsewhere):
-        path.mkdir()
-    with written_whole(tmp_path / "c") as folder:
-        (folder / "corpus.json").write_text("{}")
-    assert not dead.exists()
-    assert alive.exists()
-    assert elsewhere.exists()
-
-
-def test_a_corpus_set_aside_by_a_killed_process_comes_back(tmp_path):
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait()
-    old = tmp_path / f".c.old-{socket.gethostname()}-{child.pid}"
-    old.mkdir()
-    (old / "corpus.json").write_text("1")
-    with pytest.raises(RuntimeError), written_whole(tmp_path / "c"):
-        raise RuntimeError
-    assert (tmp_path / "c" / "corpus.json").read_text() == "1"
-
-
 def test_a_folder_of_something_else_is_never_replaced(tmp_path):
     (tmp_path / "mine.txt").write_text("x")
     with pytest.raises(UserError, match="no corpus"), written_whole(tmp_path):
@@ -146,3 +84,13 @@ def test_a_folder_of_something_else_is_never_replaced(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match="cannot be written"), written_whole(tmp_path / "file/c"):
         pass
+
+
+def test_a_full_disk_is_told_by_the_folder(tmp_path):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with (
+        pytest.raises(UserError, match="c could not be written: No space"),
+        written_whole(tmp_path / "c"),
+    ):
+        raise full
+    assert list(tmp_path.iterdir()) == []
