@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
+
+from pytorch_lightning import Trainer
 
 from sciembed_train import distributed
 from sciembed_train.config.verdict_settings import VerdictSettings
@@ -38,6 +40,8 @@ from sciembed_train.training.verdict import (
     choose_alpha,
     judge,
 )
+
+PRECISIONS: dict[str, Literal["bf16", "fp16"]] = {"bf16-mixed": "bf16", "16-mixed": "fp16"}
 
 
 class StartComparison:
@@ -95,9 +99,9 @@ class StartComparison:
         if before is None:
             return None
         choice, note = self._choose(encoder, before)
-        quiet = self.question.quiet
-        with Progress(quiet).stage("scoring the trained encoder"):
-            after = self.question.test(self.question.system(encoder, self.scoring, quiet))
+        with Progress(self.question.quiet).stage("scoring the trained encoder"):
+            system = self.question.system(encoder, self.scoring, self.question.short)
+            after = self.question.test(system)
         scores = paired(before.test.scores, after.scores)
         verdict = judge(
             *scores,
@@ -118,6 +122,7 @@ class StartComparison:
                 "pooling": self.start.pooling,
                 "max_length": self.start.max_length,
                 "similarity": self.start_scoring.similarity,
+                "precision": self.question.precision,
             },
             choice=choice,
             choice_note=note,
@@ -164,8 +169,12 @@ class StartComparison:
         return choice, None
 
 
-def plan_comparison(run: RunConfiguration, method: Method, device: str) -> StartComparison | None:
+def plan_comparison(
+    run: RunConfiguration, method: Method, trainer: Trainer
+) -> StartComparison | None:
     """The comparison that a run makes; None where it makes none, and then a line where it might.
+
+    Encoders are compared where the trainer trains, and in its precision.
 
     Raises:
         UserError: a folder of ``guards`` cannot be used.
@@ -193,8 +202,14 @@ def plan_comparison(run: RunConfiguration, method: Method, device: str) -> Start
         except UserError as error:
             raise UserError(f"guards: {error}") from error
     assert run.folder is not None
-    quiet = progress.quiet
-    question = Question(corpus, tuple(settings.folders), settings.verdict_seed, device, quiet)
+    question = Question(
+        corpus,
+        tuple(settings.folders),
+        settings.verdict_seed,
+        str(trainer.strategy.root_device),
+        PRECISIONS.get(str(trainer.precision), "fp32"),
+        progress.quiet,
+    )
     similarity = cast(Similarity, method.similarity_metadata["similarity"])
     return StartComparison(settings, question, run.folder, method.encoder.settings, similarity)
 

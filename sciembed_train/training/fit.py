@@ -60,7 +60,7 @@ def _train(run: RunConfiguration, folder: Path) -> int:
         scores = f"the scores of {type(method).__name__} with these settings"
         check_monitors(run.run, method.reported_scores, scores)
     method.passes.seed = run.data.settings.seed
-    comparison = plan_comparison(run, method, str(trainer.strategy.root_device))
+    comparison = plan_comparison(run, method, trainer)
     if run.start is not None:
         made = check_fits(run.start, method, run.data, resuming=True)["global_step"]
         if made >= run.total:

@@ -19,7 +19,8 @@ class Results:
 
     Args:
         verdict: start and trained encoder on test queries.
-        start: the start encoder: ``name``, ``pooling``, ``max_length``, ``similarity``.
+        start: the start encoder: ``name``, ``pooling``, ``max_length``, ``similarity``; and the
+            ``precision`` in which both are scored.
         choice: of the share of trained weights, on dev queries; None where none was chosen.
         choice_note: why none was.
         bm25: BM25's means on the test queries, by target and guard.

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ from sciembed_train.training.run_metadata import weights_sha256
 NAME = "start_scores.json"
 # A start with longer texts is read to this length, or as far as it is trained.
 MOST_TOKENS = 512
+MANY_PAPERS = 1000
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Question:
         folders: more guards: folders of papers, queries and qrels.
         seed: of samples.
         device: where encoders run.
+        precision: of their matrix products, that of the training.
         quiet: show no progress.
     """
 
@@ -58,12 +60,18 @@ class Question:
     folders: tuple[str, ...] = ()
     seed: int = 0
     device: str = "cpu"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     quiet: bool = True
 
     @property
     def embed(self) -> EmbedSettings:
-        """How texts are embedded: in fp32."""
-        return EmbedSettings(device=self.device)
+        """How texts are embedded."""
+        return EmbedSettings(device=self.device, precision=self.precision)
+
+    @property
+    def short(self) -> bool:
+        """Whether a ranking of all papers takes too short a time for progress to be shown."""
+        return self.quiet or self.corpus.n_papers < MANY_PAPERS
 
     def system(self, encoder: Encoder, scoring: Scoring, quiet: bool = True) -> Model:
         """An encoder as what ranks papers."""
@@ -90,7 +98,12 @@ class Question:
             for name, folder in guard_names(self.folders).items()
         }
         digest = hashlib.sha256(content).hexdigest()
-        return {"corpus": digest, "guards": files, "seed": self.seed}
+        return {
+            "corpus": digest,
+            "guards": files,
+            "seed": self.seed,
+            "precision": self.precision,
+        }
 
 
 @dataclass(frozen=True)
@@ -140,7 +153,7 @@ def start_scores(
     progress = Progress(question.quiet)
     with undisturbed(), progress.stage("scoring the start encoder"):
         encoder = Encoder(start)
-        test = question.test(question.system(encoder, scoring, question.quiet))
+        test = question.test(question.system(encoder, scoring, question.short))
         dev, notes = None, [*test.notes]
         if choosing:
             try:

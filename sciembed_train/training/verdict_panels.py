@@ -49,8 +49,8 @@ def _scores(results: Mapping[str, Any]) -> str:
     start = results["start"]
     note = (
         f"The start is {start['name']}: pooling {start['pooling']}, at most {start['max_length']} "
-        f"tokens, compared by {start['similarity']}. On test queries, which chose nothing; paired "
-        "bootstrap."
+        f"tokens, compared by {start['similarity']}. Scored in {start['precision']} on test "
+        "queries, which chose nothing; paired bootstrap."
     )
     return f'{_table(head, rows)}\n<p class="dim">{escape(note)}</p>'
 

@@ -29,4 +29,5 @@ def write_results(guard: Comparison = SAME, **settings) -> Results:
         **settings,
     }
     facts = {"name": "my_start", "pooling": "mean", "max_length": 256, "similarity": "cosine"}
+    facts["precision"] = "fp32"
     return Results(verdict, facts, **values)
