@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sciembed_train.errors import UserError
 from sciembed_train.safety import load_pickled
 
+# Of a run with a verdict: the weights that its export has, with the verdict and no optimiser.
+FINAL = "final.ckpt"
+# As a run trains them, the best before the last.
+TRAINED = ("best.ckpt", "last.ckpt")
 # Facts of the training that stand beside the counts, not among them.
 _HEADS = ("recipe", "seed", "base_model", "base_model_sha256", "texts")
 
@@ -41,8 +46,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def find_checkpoint(source: str | Path) -> Path:
-    """The checkpoint file that ``source`` names: itself, or a run's best, else its last.
+def find_checkpoint(source: str | Path, names: Sequence[str] = (FINAL, *TRAINED)) -> Path:
+    """The checkpoint file that ``source`` names: itself, or the first of ``names`` in its folder.
 
     Raises:
         UserError: there is none.
@@ -52,7 +57,7 @@ def find_checkpoint(source: str | Path) -> Path:
         return path
     if not path.is_dir():
         raise UserError(f"{source}: does not exist; give a .ckpt file or a run's folder.")
-    for name in ("best.ckpt", "last.ckpt"):
+    for name in names:
         if (path / name).is_file():
             return path / name
     raise UserError(
@@ -70,7 +75,7 @@ def card_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
         "method": record.get("method"),
         # Checkpoints without the entry were all trained for it.
         "similarity": record.get("similarity") or "euclidean",
-        **{key: record[key] for key in ("transport", "texts") if record.get(key)},
+        **{key: record[key] for key in ("transport", "texts", "verdict") if record.get(key)},
     }
     if "training_documents" in training:
         card["texts"] = "any"

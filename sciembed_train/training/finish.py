@@ -9,9 +9,16 @@ from typing import Any
 
 from pytorch_lightning import Trainer
 
-from sciembed_train.encoder.io.encoder_checkpoint import encoder_from_checkpoint
+from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.encoder.io.encoder_checkpoint import STATE_PREFIX, encoder_from_checkpoint
 from sciembed_train.errors import UserError
-from sciembed_train.export.checkpoint_file import card_of, find_checkpoint, load_checkpoint
+from sciembed_train.export.checkpoint_file import (
+    FINAL,
+    TRAINED,
+    card_of,
+    find_checkpoint,
+    load_checkpoint,
+)
 from sciembed_train.export.export_folder import export_encoder
 from sciembed_train.inference.output_file import write_json
 from sciembed_train.methods.base import Method
@@ -43,7 +50,7 @@ def finish(
     assert folder is not None
     if not run.run.export and comparison is None:
         return
-    path = find_checkpoint(folder)
+    path = find_checkpoint(folder, TRAINED)
     content = load_checkpoint(path)
     encoder = encoder_from_checkpoint(content, str(path))
     results: Results | None = None
@@ -53,10 +60,11 @@ def finish(
         except UserError as error:  # an export is not lost for it
             print(f"There is no verdict: {error}", file=sys.stderr)
             encoder = encoder_from_checkpoint(content, str(path))
-    card = card_of(content)
     if results is not None:
         results.run = _facts(run, path, content)
-        card["verdict"] = results.for_card()
+        content["sciembed"]["verdict"] = results.for_card()
+        _write_final(trainer, folder / FINAL, content, encoder)
+    card = card_of(content)
     if run.run.export:
         export_encoder(encoder, folder / "export", card, overwrite=True)
         if not run.run.quiet and results is None:
@@ -90,6 +98,17 @@ def finish_again(
         finish(run, method, trainer, comparison, steps)
     elif results is not None:
         _print(run, results)
+
+
+def _write_final(
+    trainer: Trainer, path: Path, content: Mapping[str, Any], encoder: Encoder
+) -> None:
+    """A checkpoint of the chosen weights, for `export` and `validate`; none is trained on from it."""
+    state = {f"{STATE_PREFIX}{key}": value.cpu() for key, value in encoder.state_dict().items()}
+    kept = ("sciembed", "hyper_parameters", "global_step", "epoch")
+    final = {key: content[key] for key in kept if key in content}
+    final["state_dict"] = {**content["state_dict"], **state}
+    trainer.strategy.checkpoint_io.save_checkpoint(final, path)
 
 
 def _facts(run: RunConfiguration, path: Path, content: Mapping[str, Any]) -> dict[str, Any]:

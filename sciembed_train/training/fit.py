@@ -14,6 +14,7 @@ from sciembed_train import distributed
 from sciembed_train.config.recipe_options import Recipe
 from sciembed_train.encoder.unpadded import compiled_layer
 from sciembed_train.errors import UserError
+from sciembed_train.export.checkpoint_file import FINAL
 from sciembed_train.methods.base import Method
 from sciembed_train.methods.engine import sharding
 from sciembed_train.training.callbacks.signals import Interrupted
@@ -80,7 +81,8 @@ def _train(run: RunConfiguration, folder: Path) -> int:
         settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         for logger in trainer.loggers:
             logger.log_hyperparams(settings)
-        (folder / RESULTS).unlink(missing_ok=True)  # of weights that change now
+        for name in (RESULTS, FINAL):  # of weights that change now
+            (folder / name).unlink(missing_ok=True)
     if comparison is not None:
         trainer.callbacks.insert(0, StartScoring(comparison))  # pyright: ignore
     try:

@@ -23,6 +23,11 @@ def check_fits(path: Path, method: Method, data: TrainingData, resuming: bool) -
     state = content.get("state_dict")
     if not isinstance(state, dict) or "sciembed" not in content:
         raise UserError(f"{path}: is no checkpoint of `train fit`.")
+    if resuming and "optimizer_states" not in content:
+        raise UserError(
+            f"{path}: holds the weights of a run's export and nothing to train on with. Continue "
+            "the run with --ckpt_path last."
+        )
     _same_method(path, content["sciembed"], method)
     own = {key: value.shape for key, value in method.state_dict().items()}
     theirs = {key: value.shape for key, value in state.items()}

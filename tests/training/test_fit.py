@@ -10,7 +10,7 @@ import yaml
 from sciembed_train import cli
 from sciembed_train.commands import fit, validate
 from sciembed_train.errors import UserError
-from tests.helpers.runs import ROOT, finish, losses, rows, start
+from tests.helpers.runs import ROOT, STEPS, finish, losses, rows, start
 
 
 def test_a_run_has_its_files_and_is_not_overwritten(toy, whole, capsys):
@@ -60,6 +60,22 @@ def test_early_stopping_ends_the_run(toy):
     stop = ["--early_stopping.patience", "1", "--early_stopping.min_delta", "100"]
     assert fit.main(toy.arguments("--run", "early", *stop)) == 0
     assert max(losses(toy.root / "early")) == 20
+
+
+def test_the_held_out_ranking_chooses_the_best_step_and_ends_the_run(toy):
+    by_map = ["--checkpoint.monitor", "val/map", "--early_stopping.monitor", "val/map"]
+    more = ["--run", "by_map", *by_map, "--early_stopping.patience", "1"]
+    assert fit.main(toy.arguments(*more)) == 0
+    run = toy.root / "by_map"
+    maps = {int(row["step"]): float(row["val/map"]) for row in rows(run) if row["val/map"]}
+    *before, last = maps
+    best = -1.0
+    for step in before:  # each was better than all before it, or the run had ended there
+        assert maps[step] > best
+        best = maps[step]
+    assert maps[last] <= best or last == STEPS
+    chosen = torch.load(run / "best.ckpt", weights_only=True)["global_step"]
+    assert maps[chosen] == max(maps.values())
 
 
 def test_a_run_that_ends_before_its_length_is_saved_without_validation_too(toy):
