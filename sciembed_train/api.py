@@ -253,7 +253,7 @@ def export_encoder(
     """Write the encoder of a checkpoint or a run as a folder that other libraries load.
 
     Args:
-        source: a ``.ckpt`` file, or a run's folder (``best.ckpt``, else ``last.ckpt``).
+        source: a ``.ckpt`` file, or a run's folder (its final, best or last one).
         to: the folder to write.
         layout: ``sentence-transformers``, ``adapterhub`` or ``aspire-full``.
         adapter: of layout ``adapterhub``, the adapter's format or code.

@@ -9,7 +9,7 @@ from typing import Any
 from sciembed_train.errors import UserError
 from sciembed_train.safety import load_pickled
 
-# Of a run with a verdict: the weights that its export has, with the verdict and no optimiser.
+# Of a run with a verdict: the weights that its export has, and the verdict.
 FINAL = "final.ckpt"
 # As a run trains them, the best before the last.
 TRAINED = ("best.ckpt", "last.ckpt")

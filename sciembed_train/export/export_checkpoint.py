@@ -44,7 +44,7 @@ class ExportSettings:
     """What is exported.
 
     Args:
-        source: a ``.ckpt`` file, or a run's folder (``best.ckpt``, else ``last.ckpt``).
+        source: a ``.ckpt`` file, or a run's folder (its final, best or last one).
         to: the folder to write.
         layout: ``sentence-transformers`` is a Hugging Face folder that sentence-transformers loads
             too; ``adapterhub`` one adapter without its backbone, as the library adapters loads it;

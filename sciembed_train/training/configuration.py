@@ -229,9 +229,9 @@ class RunConfiguration:
         if not self.fitting:
             if given is None:
                 raise UserError("--ckpt_path FILE is missing: give the checkpoint to validate.")
-            from sciembed_train.export.checkpoint_file import find_checkpoint
+            from sciembed_train.export.checkpoint_file import TRAINED, find_checkpoint
 
-            self.start = find_checkpoint(given)
+            self.start = find_checkpoint(given, TRAINED)
             return
         self.saved.run = self.name
         run_folder.check_name(self.name)

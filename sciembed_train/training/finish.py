@@ -10,7 +10,11 @@ from typing import Any
 from pytorch_lightning import Trainer
 
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.encoder.io.encoder_checkpoint import STATE_PREFIX, encoder_from_checkpoint
+from sciembed_train.encoder.io.encoder_checkpoint import (
+    STATE_PREFIX,
+    describe,
+    encoder_from_checkpoint,
+)
 from sciembed_train.errors import UserError
 from sciembed_train.export.checkpoint_file import (
     FINAL,
@@ -103,11 +107,10 @@ def finish_again(
 def _write_final(
     trainer: Trainer, path: Path, content: Mapping[str, Any], encoder: Encoder
 ) -> None:
-    """A checkpoint of the chosen weights, for `export` and `validate`; none is trained on from it."""
+    """A checkpoint of the weights that the export has, for `export` alone."""
     state = {f"{STATE_PREFIX}{key}": value.cpu() for key, value in encoder.state_dict().items()}
-    kept = ("sciembed", "hyper_parameters", "global_step", "epoch")
-    final = {key: content[key] for key in kept if key in content}
-    final["state_dict"] = {**content["state_dict"], **state}
+    record = {**content["sciembed"], **describe(encoder)}  # LoRA is merged by now
+    final = {"state_dict": state, "global_step": content["global_step"], "sciembed": record}
     trainer.strategy.checkpoint_io.save_checkpoint(final, path)
 
 

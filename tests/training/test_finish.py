@@ -180,6 +180,15 @@ def test_the_export_has_the_chosen_share_of_the_trained_weights(place, tiny_bert
         assert torch.allclose(value.double(), expected, atol=1e-7), key
         moved = max(moved, (trained[f"encoder.{key}"] - begun[key]).abs().max().item())
     assert moved > 1e-3
+    # `export` of the run gives the same encoder and card, and only that.
+    again = st.export_encoder(run, place / "again").folder
+    for key, value in Encoder.load(again).state_dict().items():
+        assert torch.equal(value, exported[key]), key
+    for name in ("README.md", "sciembed.json"):
+        assert "0.25" in (again / name).read_text()
+    resumed = words(place, tiny_bert, "specter", "quarter", "--trainer.max_steps", "12")
+    assert main(["fit", *resumed, "--ckpt_path", str(run / "final.ckpt")]) == 2
+    assert "Continue the run with --ckpt_path last" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("recipe", ["specter", "cocite"])
