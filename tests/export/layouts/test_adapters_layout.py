@@ -26,6 +26,9 @@ adapters_library = pytest.importorskip("adapters")
 CARD = {"method": "tasks", "seed": 7, "base_model": "somebody/some-bert"}
 TEXTS = ["word1 word2 word3", "word4 " * 700, "word5"]
 
+# With peft installed, transformers misses peft's own keys in a file of the library adapters.
+REFUSALS = (OSError, ValueError, KeyError)
+
 
 def adapted(folder, config=WIDE, formats=tuple(FORMATS), **changes) -> Encoder:
     wanted = AdapterSettings(config=config, formats=formats)
@@ -66,10 +69,10 @@ def test_every_library_gives_the_format_s_vector_or_refuses(bert):
         *(folder / "hf").iterdir(),
         *(folder / "adapters").iterdir(),
     ):
-        with pytest.raises((OSError, ValueError)):
+        with pytest.raises(REFUSALS):
             AutoModel.from_pretrained(place, local_files_only=True, trust_remote_code=False)
     for place in (folder, *(folder / "hf").iterdir()):
-        with pytest.raises((OSError, ValueError)):
+        with pytest.raises(REFUSALS):
             sentence_transformers.SentenceTransformer(
                 str(place), device="cpu", local_files_only=True, trust_remote_code=False
             )
@@ -113,7 +116,7 @@ def test_fused_adapters_give_their_vectors_in_every_library_or_refuse(fused, ber
         assert (own - expected).abs().max() < 1e-5
         assert (again.encode_texts(TEXTS, format=name) - expected).abs().max() < 1e-6
     for place in (folder, *(folder / "hf").iterdir()):
-        with pytest.raises((OSError, ValueError)):
+        with pytest.raises(REFUSALS):
             AutoModel.from_pretrained(place, local_files_only=True, trust_remote_code=False)
     # With adapters asked for alone, those of the folder are read.
     alone = Encoder.load(folder, adapters=AdapterSettings(config=WIDE)).eval()
