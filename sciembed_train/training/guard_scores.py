@@ -21,10 +21,9 @@ TARGET = "citations"
 OF_CORPUS = ("title_abstract", "abstract_halves")
 # What each benchmark's queries are scored by.
 METRICS = {TARGET: "map", **dict.fromkeys(OF_CORPUS, "mrr"), "retrieval": "map_grade1"}
-# Candidates where a step or a share of weights is chosen.
-DEV_CANDIDATES = 2000
-# Candidates of the corpus' guards where the verdict is given, as `evaluate` draws them.
-TEST_CANDIDATES = 5000
+# Most candidates of the target and of a guard where a share of weights is chosen, and of a guard of
+# the corpus where the verdict is given. Scoring takes about as long as training a small corpus.
+DEV_CANDIDATES, DEV_GUARD_CANDIDATES, TEST_CANDIDATES = 2000, 1000, 2000
 # Queries whose nearest papers are kept, for people to look at.
 SHOWN = 10
 
@@ -59,7 +58,7 @@ def query_scores(
 
     The target and the corpus' own guards ask with the papers that the corpus holds out as
     ``split``; of a guard that is a folder ``split`` has one half of the queries, by their ids. On
-    ``dev`` there are at most `DEV_CANDIDATES` candidates.
+    ``dev`` there are at most `DEV_CANDIDATES` candidates, fewer of guards.
 
     Args:
         system: model or baseline.
@@ -93,11 +92,12 @@ def _benchmarks(
     """The name of the target and of each guard, and what scores it."""
     dev = split == "dev"
     sample = DEV_CANDIDATES if dev else 0
+    guard_sample = DEV_GUARD_CANDIDATES if dev else 0
     shown = 0 if dev else SHOWN
     yield TARGET, lambda: citations.evaluate(corpus, system, split, sample, seed, shown)
     for task in OF_CORPUS:
         request = EvaluateSettings(task, corpus.folder, "random", split=split)
-        most = DEV_CANDIDATES if dev else TEST_CANDIDATES
+        most = DEV_GUARD_CANDIDATES if dev else TEST_CANDIDATES
 
         def score(task: str = task, request: EvaluateSettings = request, most: int = most):
             papers, held_out = same_paper.read_papers(request)
@@ -112,7 +112,9 @@ def _benchmarks(
     for name, folder in guard_names(folders).items():
         yield (
             name,
-            lambda folder=folder: retrieval.evaluate(folder, system, None, asked, sample, seed),
+            lambda folder=folder: retrieval.evaluate(
+                folder, system, None, asked, guard_sample, seed
+            ),
         )
 
 

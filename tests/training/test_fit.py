@@ -166,13 +166,15 @@ def test_fit_needs_neither_a_database_nor_parquet(toy):
         "from sciembed_train.cli import main\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
-    words = toy.arguments("--run", "bare", "--trainer.max_steps", "2")
+    words = toy.arguments("--run", "bare", "--trainer.max_steps", "2", "--verdict", "auto")
     words.remove("--no_export")
+    words.remove("--quiet")
     done = subprocess.run(
         [sys.executable, "-c", code, "fit", *words], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert (toy.root / "bare" / "export" / "model.safetensors").is_file()
+    assert "There is no verdict: reading the papers' texts needs pyarrow" in done.stderr
 
 
 def test_a_rank_that_fails_ends_the_others(toy):

@@ -60,6 +60,7 @@ def test_the_nearest_papers_of_test_queries_are_kept_without_the_query(corpus, m
 
 def test_dev_has_no_more_candidates_than_the_limit(corpus, model, tmp_path, monkeypatch):
     monkeypatch.setattr(guard_scores, "DEV_CANDIDATES", 12)
+    monkeypatch.setattr(guard_scores, "DEV_GUARD_CANDIDATES", 8)
     counts = []
     distances = Model.distances
 
@@ -70,7 +71,7 @@ def test_dev_has_no_more_candidates_than_the_limit(corpus, model, tmp_path, monk
     monkeypatch.setattr(Model, "distances", counted)
     folder = write_search(tmp_path / "search", papers=50)
     found = query_scores(model, corpus, "dev", [str(folder)])
-    assert counts == [12, 12, 12]
+    assert counts == [12, 8, 8]
     assert list(found.scores) == ["citations", "title_abstract", "search"]
     query_scores(model, corpus, "test", [str(folder)])
     assert min(counts[3:]) > 12
