@@ -213,6 +213,7 @@ def test_the_verdict_changes_nothing_of_the_training(place, tiny_bert, own, caps
 
 def test_a_resumed_run_does_not_score_the_start_again(place, tiny_bert, capsys):
     stop = ["--trainer.callbacks", "tests.helpers.runs.StopAt", "--trainer.callbacks.step", "2"]
+    stop += ["--alphas", "[0.5, 1.0]"]
     assert fit.main(words(place, tiny_bert, "own", "resumed", *stop)) == 143
     cache = place / "runs" / "resumed" / "start_scores.json"
     kept = json.loads(cache.read_text())
@@ -220,7 +221,7 @@ def test_a_resumed_run_does_not_score_the_start_again(place, tiny_bert, capsys):
     kept["test"]["scores"]["citations"][query] = 0.125  # a mark that no model gives
     cache.write_text(json.dumps(kept))
     capsys.readouterr()
-    again = words(place, tiny_bert, "own", "resumed", "--ckpt_path", "last")
+    again = words(place, tiny_bert, "own", "resumed", "--ckpt_path", "last", *stop[-2:])
     assert fit.main(again) == 0
     printed = capsys.readouterr()
     assert "scoring the start encoder" not in printed.err

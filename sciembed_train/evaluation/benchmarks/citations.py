@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sciembed_train.corpus.store.corpus_files import Split
 from sciembed_train.corpus.store.corpus_folder import Corpus
@@ -58,30 +59,10 @@ def evaluate(
     Raises:
         NoQueriesError: the split has no query papers that have a text and cite one.
     """
-    held_out = np.asarray(corpus.queries(split))
-    if not len(held_out):
-        raise NoQueriesError(
-            f"{corpus.folder} has no query papers in its {split} split; prepare it again with a "
-            f"larger share for {split}."
-        )
-    readable = np.zeros(corpus.n_papers, dtype=bool)
-    ids: list[str] = []
-    for row in corpus.papers():
-        if has_text(row["title"], row["abstract"]):
-            readable[row["paper"]] = True
-            ids.append(row["paper_id"])
+    ids, readable = _readable(corpus)
     row_of = np.cumsum(readable) - 1  # of a paper among those with a text
-    edges = np.asarray(corpus.citations())
-    edges = edges[np.isin(edges[:, 0], held_out)]
-    usable = edges[readable[edges[:, 0]] & readable[edges[:, 1]] & (edges[:, 0] != edges[:, 1])]
-    query_papers, starts = np.unique(usable[:, 0], return_index=True)
-    if not len(query_papers):
-        raise NoQueriesError(
-            f"{corpus.folder}: no query paper of the {split} split has a text and cites a paper "
-            "that has one."
-        )
-    cited = np.split(row_of[usable[:, 1]], starts[1:])
-    queries = row_of[query_papers]
+    queries, cited, left = _asking(corpus, split, readable)
+    queries, cited = row_of[queries], [row_of[papers] for papers in cited]
     papers = np.arange(len(ids))
     if sample and sample < len(ids):
         kept, papers = draw_candidates(ids, [ids[q] for q in queries], cited, sample, seed)
@@ -110,7 +91,6 @@ def evaluate(
         if int(query) in show:
             near = [int(paper) for paper in nearest(row, order)[: NEAREST + 1] if paper != own]
             nearest_ids[ids[query]] = [candidate_ids[paper] for paper in near[:NEAREST]]
-    left = len(held_out) - len(query_papers)
     settings = {
         "split": split,
         "queries": len(per_query),
@@ -123,3 +103,36 @@ def evaluate(
     notes = counted({"{} query papers have no text or cite none with a text: left out.": left})
     metrics = {f"citations/{name}": value for name, value in mean(per_query.values()).items()}
     return Result(metrics, per_query, settings, notes, nearest_ids)
+
+
+def _readable(corpus: Corpus) -> tuple[list[str], NDArray[np.bool_]]:
+    """The ids of the papers that have a text, and whether each paper has one."""
+    readable = np.zeros(corpus.n_papers, dtype=bool)
+    ids: list[str] = []
+    for row in corpus.papers():
+        if has_text(row["title"], row["abstract"]):
+            readable[row["paper"]] = True
+            ids.append(row["paper_id"])
+    return ids, readable
+
+
+def _asking(
+    corpus: Corpus, split: Split, readable: NDArray[np.bool_]
+) -> tuple[NDArray[np.integer], list[NDArray[np.integer]], int]:
+    """Query papers of a split, what each cites, and how many were left out for want of a text."""
+    held_out = np.asarray(corpus.queries(split))
+    if not len(held_out):
+        raise NoQueriesError(
+            f"{corpus.folder} has no query papers in its {split} split; prepare it again with a "
+            f"larger share for {split}."
+        )
+    edges = np.asarray(corpus.citations())
+    edges = edges[np.isin(edges[:, 0], held_out)]
+    usable = edges[readable[edges[:, 0]] & readable[edges[:, 1]] & (edges[:, 0] != edges[:, 1])]
+    queries, starts = np.unique(usable[:, 0], return_index=True)
+    if not len(queries):
+        raise NoQueriesError(
+            f"{corpus.folder}: no query paper of the {split} split has a text and cites a paper "
+            "that has one."
+        )
+    return queries, np.split(usable[:, 1], starts[1:]), len(held_out) - len(queries)

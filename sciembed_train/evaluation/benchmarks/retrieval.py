@@ -90,6 +90,7 @@ def evaluate(
     unknown_papers = {p for row in grades.values() for p in row} - row_of.keys()
     wanted: list[dict[int, int]] = []
     scored: list[Query] = []
+    unjudged = 0
     for query in all_queries:
         if query.paper_id is not None and query.paper_id not in row_of:
             raise UserError(
@@ -101,7 +102,9 @@ def evaluate(
             for paper, grade in grades.get(query.query_id, {}).items()
             if paper in row_of and paper != query.paper_id
         }
-        if any(grade >= THRESHOLD for grade in row.values()) and asked(query.query_id):
+        if not any(grade >= THRESHOLD for grade in row.values()):
+            unjudged += 1
+        elif asked(query.query_id):
             wanted.append(row)
             scored.append(query)
     if not scored:
@@ -140,7 +143,6 @@ def evaluate(
         judged_papers = np.array([candidate_of[paper] for paper in row])
         ranked = ranks(distances, order, judged_papers, own)
         per_query[query.query_id] = judged(ranked, np.array(list(row.values())), THRESHOLD, RECALLS)
-    unjudged = len(all_queries) - len(scored)
     of_all = f"of {len(all_queries)} queries have no relevant paper: left out."
     notes = counted(
         {

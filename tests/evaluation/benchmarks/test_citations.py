@@ -53,6 +53,51 @@ def test_scores_are_those_of_a_plain_loop(corpus, split):
         assert found.metrics[f"citations/{name}"] == pytest.approx(want, abs=1e-12)
 
 
+class ByText(RandomOrder):
+    """Distances that depend on the two texts alone."""
+
+    def distances(self, search):
+        self.texts, self.search = list(search.texts), search
+        assert len(self.texts) == search.count
+        numbers = np.array([len(str(t)) + len(str(a)) % 7 / 10 for t, a in self.texts])
+        for query in search.queries:
+            yield np.abs(numbers[query] - numbers[search.papers]).astype(np.float32)
+
+
+@pytest.mark.parametrize("sample", [10, 25, 40])
+def test_a_sample_ranks_the_cited_papers_among_fewer(corpus, sample):
+    system = ByText()
+    found = evaluate(corpus, system, "dev", sample)
+    titles = {row["title"]: row["paper"] for row in corpus.papers()}
+    assert len(titles) == corpus.n_papers
+    ids, edges = corpus.paper_ids(), corpus.citations()
+    papers = [titles[title] for title, _ in system.texts]
+    candidates = [papers[place] for place in system.search.papers]
+    cited = {q: set(edges[edges[:, 0] == ids.index(q), 1].tolist()) for q in found.per_query}
+    relevant = set.union(*cited.values())
+    assert relevant <= set(candidates)
+    assert len(candidates) == max(sample, len(relevant))
+    numbers = {
+        p: len(str(t)) + len(str(a)) % 7 / 10
+        for p, (t, a) in zip(papers, system.texts, strict=True)
+    }
+    for query, row in found.per_query.items():
+        own = ids.index(query)
+        others = [p for p in candidates if p != own]
+        others.sort(key=lambda p: (np.float32(abs(numbers[p] - numbers[own])), ids[p]))
+        hits = np.array([p in cited[query] for p in others])
+        assert row["map"] == pytest.approx(metrics.average_precision(hits), abs=1e-12)
+
+
+def test_a_sample_as_large_as_the_corpus_changes_nothing(corpus):
+    whole = evaluate(corpus, ByText(), "dev")
+    assert evaluate(corpus, ByText(), "dev", corpus.n_papers).per_query == whole.per_query
+    assert whole.nearest == {}
+    shown = evaluate(corpus, ByText(), "dev", shown=2)
+    assert shown.per_query == whole.per_query
+    assert len(shown.nearest) == 2
+
+
 def test_papers_without_text_are_no_candidates(corpus, tmp_path):
     import pyarrow.parquet as pq
 

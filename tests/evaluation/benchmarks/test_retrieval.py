@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from sciembed_train.errors import UserError
+from sciembed_train.evaluation.benchmarks.result import NoQueriesError
 from sciembed_train.evaluation.benchmarks.retrieval import evaluate, read_qrels, read_queries
 from sciembed_train.evaluation.systems import Bm25, RandomOrder
 from tests.helpers.benchmark_folders import write_searches
@@ -38,6 +39,20 @@ def test_a_query_paper_is_no_candidate_of_its_own(folder):
     found = evaluate(folder, Same())
     # Of p2, p3, p4, all equally far, p3 is second.
     assert found.per_query["3"]["map_grade1"] == 0.5
+
+
+def test_a_sample_has_the_relevant_papers_and_the_queries_that_are_asked(folder):
+    whole = evaluate(folder, Bm25())
+    some = evaluate(folder, Bm25(), asked=lambda query: query != "2")
+    assert some.per_query == {query: whole.per_query[query] for query in ("1", "3")}
+    assert some.settings["queries_without_relevant_left_out"] == 1
+    assert evaluate(folder, Bm25(), sample=4).per_query == whole.per_query
+    drawn = evaluate(folder, Bm25(), sample=3)
+    assert drawn.settings["papers"] == 3
+    assert drawn.per_query
+    assert all(row["recall100_grade1"] == 1.0 for row in drawn.per_query.values())
+    with pytest.raises(NoQueriesError, match="no query has a relevant paper"):
+        evaluate(folder, Bm25(), asked=lambda query: False)
 
 
 def test_papers_may_lie_elsewhere(folder, tmp_path):
