@@ -24,7 +24,8 @@ def summary_lines(results: Mapping[str, Any], folder: Path, exported: bool) -> I
     yield f"best:    step {run['step']:,} of {run['steps']:,}{score} ({run['checkpoint']})"
     if choice is not None:
         kept = "" if choice["keeps_guards"] else "; a guard falls with every share"
-        yield f"weights: {choice['alpha']:g} trained, the rest the start's, by dev queries{kept}"
+        share = f"{choice['alpha']:g} trained, the rest the start's"
+        yield f"weights: {'as trained' if choice['alpha'] == 1 else share}, by dev queries{kept}"
     elif results["alpha_note"]:
         yield f"weights: as trained, none of the start's: {results['alpha_note']}"
     yield ""

@@ -74,8 +74,8 @@ def _alpha(results: Mapping[str, Any]) -> list[str]:
         if point["fallen"]
     ]
     text = (
-        f"Dev queries chose {choice['alpha']:g} of the trained weights, the rest being the "
-        "start's: the best target at which no guard falls."
+        f"Dev queries chose {choice['alpha']:g} of the trained weights, with the start's for the "
+        "rest: the best target at which no guard falls."
     )
     text += f" Guards fall at {'; '.join(fallen)}." if fallen else ""
     text += "" if choice["keeps_guards"] else " One falls at every share: it is the smallest."

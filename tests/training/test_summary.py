@@ -1,6 +1,7 @@
 from pathlib import Path
 
 from sciembed_train.training.summary import summary_lines
+from sciembed_train.training.verdict import AlphaChoice
 from tests.helpers.verdict_results import LOSS, write_results
 
 RUN = Path("checkpoints/r")
@@ -38,3 +39,8 @@ def test_nothing_is_named_that_is_not_there():
     assert "best:    step 200 of 400 (best.ckpt)" in shown
     assert "weights: as trained, none of the start's: adapters were trained" in shown
     assert not any("export" in line for line in shown)
+
+
+def test_a_whole_share_is_the_weights_as_trained():
+    whole = write_results(choice=AlphaChoice(1.0, True, {}, ()))
+    assert "weights: as trained, by dev queries" in lines(whole)
