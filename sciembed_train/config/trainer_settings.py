@@ -53,7 +53,8 @@ class TrainerSettings:
             optimiser steps (500); null for ``check_val_every_n_epoch``.
         check_val_every_n_epoch: epochs between two validations.
         limit_val_batches: 0 leaves validation out.
-        num_sanity_val_steps: validation batches before the first step.
+        num_sanity_val_steps: validation batches before the first step: -1 for all of them, which
+            is the start's score; 0 for none.
         log_every_n_steps: optimiser steps between two lines of ``metrics.csv``.
         enable_progress_bar: false for a line now and then.
         enable_model_summary: whether to print the modules and their parameters.
@@ -81,7 +82,7 @@ class TrainerSettings:
     val_check_interval: int | float | None = None
     check_val_every_n_epoch: int | None = 1
     limit_val_batches: int | float | None = None
-    num_sanity_val_steps: int = 0
+    num_sanity_val_steps: int = -1
     log_every_n_steps: int | None = 10
     enable_progress_bar: bool | None = None
     enable_model_summary: bool = False

@@ -104,6 +104,8 @@ class Examples(Protocol):
         dev: what a method's validation needs to know about the held-out examples; it has a length.
         notes: sentences that `fit` prints, such as what was left out and why.
         min_batch_size: the smallest number of examples that a step of one rank can have.
+        paper_pairs: training examples that say which papers belong together, where others say less;
+            None where all do.
     """
 
     name: str
@@ -112,6 +114,7 @@ class Examples(Protocol):
     dev: Any
     notes: tuple[str, ...] = ()
     min_batch_size: int = 1
+    paper_pairs: int | None = None
 
     def batch(self, indices: np.ndarray, epoch: int, step: int, share: slice = slice(None)) -> Any:
         """A rank's part of the training examples of an optimiser step.

@@ -48,6 +48,7 @@ from sciembed_train.sampling.step_pairs import flipped
 
 DEV_PAIRS = 2_000  # of each source, where no other number is asked for
 MAX_HARD = 8
+OF_PAPERS = ("citations", "cocitations")  # sources whose pairs are of two papers
 PARTS = {
     TextKind.TITLE: "title of ",
     TextKind.ABSTRACT: "abstract of ",
@@ -128,7 +129,10 @@ class CitationPairExamples(Examples):
         self.max_length = tokenization.max_length
         self.tokens = CitationTexts(corpus.tokens(key), corpus.tokens(key, PART_TOKENS))
         self.sources, notes = open_sources(corpus, self.tokens, sampling.weights, sampling.cocited)
-        self.notes: tuple[str, ...] = tuple(notes)
+        self.notes: tuple[str, ...] = (self._source_counts(), *notes)
+        self.paper_pairs: int | None = sum(
+            len(source.train) for source in self.sources if source.name in OF_PAPERS
+        )
         self.pairs = np.concatenate([source.train for source in self.sources])
         self.firsts = np.cumsum([0, *(len(source.train) for source in self.sources)])
         self.train = len(self.pairs)
@@ -142,6 +146,13 @@ class CitationPairExamples(Examples):
             facts.append(json.dumps(dict(self.hard.info), sort_keys=True))
         self.fingerprint = fingerprint(corpus, facts, self.pairs)
         self.dev_limit = dev_limit
+
+    def _source_counts(self) -> str:
+        counts = [
+            f"{source.name} {len(source.train):,} ({weight:.0%} of the steps)"
+            for source, weight in zip(self.sources, self.weights, strict=True)
+        ]
+        return f"training pairs: {', '.join(counts)}"
 
     @property
     def weights(self) -> tuple[float, ...]:

@@ -202,6 +202,7 @@ class RunConfiguration:
             "val_check_interval": validation_interval(given, self.plan.steps_per_epoch),
             "check_val_every_n_epoch": None,
             "limit_val_batches": given.limit_val_batches if self.has_dev else 0,
+            "num_sanity_val_steps": given.num_sanity_val_steps if self.has_dev else 0,
             "log_every_n_steps": log_every,
             "enable_progress_bar": bar,
         }

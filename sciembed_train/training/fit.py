@@ -21,6 +21,7 @@ from sciembed_train.training.callbacks.signals import Interrupted
 from sciembed_train.training.callbacks.start_scoring import StartScoring
 from sciembed_train.training.comparison import plan_comparison
 from sciembed_train.training.configuration import RunConfiguration, check_monitors
+from sciembed_train.training.data_advice import data_advice
 from sciembed_train.training.finish import finish, finish_again
 from sciembed_train.training.results_file import NAME as RESULTS
 from sciembed_train.training.resume import check_fits
@@ -77,7 +78,7 @@ def _train(run: RunConfiguration, folder: Path) -> int:
     if first:
         folder.mkdir(parents=True, exist_ok=True)
         run.write_config()
-        _announce(run, trainer)
+        _announce(run, trainer, compares=comparison is not None)
         settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         for logger in trainer.loggers:
             logger.log_hyperparams(settings)
@@ -114,7 +115,7 @@ def _attention(method: Method, trainer: Trainer) -> str:
     return method.encoder.attention_on(trainer.strategy.root_device.type, dtype)
 
 
-def _announce(run: RunConfiguration, trainer: Trainer) -> None:
+def _announce(run: RunConfiguration, trainer: Trainer, compares: bool) -> None:
     if run.run.quiet:
         return
     plan, name = run.plan, run.examples.name
@@ -128,7 +129,8 @@ def _announce(run: RunConfiguration, trainer: Trainer) -> None:
     for note in (run.kept.line, *(f"warning: {text}" for text in run.kept.warnings)):
         if note:
             print(note, file=sys.stderr)
-    for note in run.examples.notes:
+    test_queries = len(run.data.corpus.queries("test")) if compares else None
+    for note in (*run.examples.notes, *data_advice(run.examples, test_queries)):
         print(note, file=sys.stderr)
     if not run.has_dev:
         print(

@@ -105,8 +105,11 @@ def test_a_source_that_the_corpus_lacks_is_left_out_and_named(opened, tiny_bert,
     (corpus.folder / "citations.npy").unlink()
     found = CitationPairSampling().open(corpus, opened.reading, None)
     assert found.sources[0].name == "cocitations"
-    assert len(found.notes) == 1
-    assert "citations is left out: the corpus holds no citations" in found.notes[0]
+    counts, left_out = found.notes
+    pairs = [len(source.train) for source in found.sources]
+    assert counts.startswith(f"training pairs: cocitations {pairs[0]} (50% of the steps), ")
+    assert found.paper_pairs == pairs[0]
+    assert "citations is left out: the corpus holds no citations" in left_out
     rare = CitationPairSampling(cocited=3).open(corpus, opened.reading, None)
     assert "no two papers are cited together 3 times" in " ".join(rare.notes)
     with pytest.raises(UserError, match="Nothing to train on"):

@@ -33,6 +33,7 @@ from sciembed_train.text.tokenizer import TextTokenizer
 # The end of a sentence: punctuation, what closes it, and a space before what begins another.
 _SENTENCE_END = re.compile(r"[.!?][\"')\]]*\s+(?=[^\sa-z])")
 _SPACE = re.compile(r"\s+")
+_NOT_ALPHANUMERIC = re.compile(r"[\W_]+")  # \w is what str.isalnum takes, and the underscore
 NEAR = 0.25  # of an abstract's tokens: how far from its middle a sentence may end to halve it there
 
 
@@ -70,7 +71,7 @@ class PartTokens(TokenStore):
 def normalised_title(title: str | None) -> str:
     """The letters and digits of a title without regard to case; empty where there are none."""
     text = unicodedata.normalize("NFKC", title or "").casefold()
-    return "".join(character for character in text if character.isalnum())
+    return _NOT_ALPHANUMERIC.sub("", text)
 
 
 def title_number(title: str | None) -> int:

@@ -14,10 +14,16 @@ from sciembed_train.sampling.data_module import TrainingData
 from sciembed_train.training.callbacks.checkpoint_metadata import CheckpointMetadata
 from sciembed_train.training.callbacks.checkpoints import RunCheckpoints, higher_is_better
 from sciembed_train.training.callbacks.micro_batch_limit import MicroBatchLimit
-from sciembed_train.training.callbacks.progress import Bar, ProgressLines, ValidationLines
+from sciembed_train.training.callbacks.progress import (
+    Bar,
+    DurationLine,
+    ProgressLines,
+    ValidationLines,
+)
 from sciembed_train.training.callbacks.signals import Signals
 from sciembed_train.training.callbacks.step_metrics import StepMetrics
 from sciembed_train.training.callbacks.throughput import Throughput
+from sciembed_train.training.callbacks.time_left import TimeLeft
 from sciembed_train.training.callbacks.validation import HeldOutScores
 from sciembed_train.training.callbacks.weight_averaging import WeightAveraging
 from sciembed_train.training.report import Report
@@ -41,10 +47,11 @@ def run_callbacks(
     interval, ``write_limit`` keeps the tokens of a micro-batch with the run's settings.
     """
     signals, throughput = Signals(), Throughput(data)
-    metrics = StepMetrics(log_every, throughput, signals)
+    metrics, time_left = StepMetrics(log_every, throughput, signals), TimeLeft()
+    held_out, monitor = HeldOutScores(data.examples.dev), run.checkpoint.monitor
     callbacks = [
-        *(signals, throughput, metrics, WeightAveraging()),
-        *(HeldOutScores(data.examples.dev), *own),
+        *(signals, throughput, metrics, time_left, WeightAveraging()),
+        *(held_out, *own),
     ]
     if (stopping := run.early_stopping) is not None:
         callbacks.append(
@@ -58,8 +65,12 @@ def run_callbacks(
         )
     if not run.quiet:
         progress = Bar(metrics) if bar else None
-        callbacks += [ValidationLines(progress), progress or ProgressLines(metrics)]
-    monitor, every = run.checkpoint.monitor, run.checkpoint.every
+        callbacks += [
+            ValidationLines(held_out, monitor, progress),
+            DurationLine(time_left, progress),
+            progress or ProgressLines(metrics, held_out, monitor, time_left),
+        ]
+    every = run.checkpoint.every
     return [
         *callbacks,
         CheckpointMetadata(facts),

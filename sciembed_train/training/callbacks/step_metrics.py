@@ -34,6 +34,18 @@ class StepMetrics(Callback):
     def __init__(self, every: int, throughput: Throughput, signals: Signals) -> None:
         self.every, self.throughput, self.signals = every, throughput, signals
         self.progress: dict[str, float] = {}
+        self._last: tuple[Any, float] | None = None
+
+    @property
+    def loss(self) -> float | None:
+        """The loss of the last step, over all ranks; None before the first.
+
+        It is read from the device, which ends its work first.
+        """
+        if self._last is None:
+            return None
+        total, examples = self._last
+        return float(total) / examples
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Bring ``metrics.csv`` back to the step of the checkpoint."""
@@ -49,6 +61,7 @@ class StepMetrics(Callback):
         made = trainer.global_step
         due = made % self.every == 0 or made in (1, trainer.max_steps)
         received = self.signals.received  # read once: a signal may come at any time
+        self._last = result.sums["loss"], len(batch)
         if distributed.world_size() == 1 and not due:
             self.signals.agreed = received
             return
@@ -61,6 +74,7 @@ class StepMetrics(Callback):
         sums = distributed.sum_over_ranks(torch.cat([means.to(own.dtype), own]))
         *values, examples, tokens, signal_sum = sums.tolist()
         self.signals.agree(received, signal_sum)
+        self._last = values[[*result.sums].index("loss")], examples
         if due:
             losses = {
                 f"train/{name}": value / examples

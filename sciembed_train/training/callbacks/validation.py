@@ -15,11 +15,26 @@ from sciembed_train.methods.loss import widest_float
 
 
 class HeldOutScores(Callback):
-    """Scores what the method has encoded in a validation, and logs it as ``val/<score>``."""
+    """Scores what the method has encoded in a validation, and logs it as ``val/<score>``.
+
+    Attributes:
+        start: the scores before the first step of the run; None where there was no validation.
+        latest: those of the last validation, that before the first step among them.
+    """
 
     def __init__(self, dev: Any) -> None:
         self.dev = dev
+        self.start: dict[str, float] | None = None
+        self.latest: dict[str, float] = {}
         self._whole_weights = ExitStack()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The scores before the first step, for a run that is continued."""
+        return {"start": self.start}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep those of the run's beginning."""
+        self.start = state_dict["start"]
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the last validation; every rank holds all weights until the end of this one."""
@@ -41,7 +56,10 @@ class HeldOutScores(Callback):
             for name, score in zip(scores, agreed, strict=True):
                 method.log(f"val/{name}", score.float(), logger=False, sync_dist=True)
             logged = {f"val/{n}": s for n, s in zip(scores, agreed.tolist(), strict=True)}
-            if not trainer.sanity_checking:
+            self.latest = logged
+            if trainer.sanity_checking:
+                self.start = logged
+            else:
                 for logger in trainer.loggers:
                     logger.log_metrics(logged, step=trainer.global_step)
         self._whole_weights.close()

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -57,6 +58,16 @@ def test_means_over_the_examples_and_speed_are_logged_at_the_interval(metrics):
     assert (row["train/data_time_share"], row["train/negatives"]) == (0.25, 3.0)
     assert (row["train/lr"], row["train/grad_norm"]) == (0.01, 1.5)
     assert "train/bf16_peak_share" not in row
+    assert metrics.progress["loss"] == 2.0
+
+
+def test_the_loss_of_each_step_is_known_whether_it_is_logged_or_not(metrics):
+    assert metrics.loss is None
+    for number, total in ((1, 8.0), (2, 4.0), (3, 2.0)):
+        result = replace(RESULT, sums={"mlm_loss": torch.tensor(9.0), "loss": torch.tensor(total)})
+        trainer = SimpleNamespace(global_step=number, max_steps=100, loggers=[Logged()])
+        metrics.on_train_batch_end(trainer, METHOD, {"result": result}, Batch(), 0)
+        assert metrics.loss == total / 4
     assert metrics.progress["loss"] == 2.0
 
 

@@ -53,6 +53,25 @@ def test_the_check_before_the_first_step_leaves_no_row(method):
     assert validate(method, dev=[1], sanity_checking=True) == {}
 
 
+def test_the_scores_before_the_first_step_are_kept_with_the_run(method):
+    trainer = SimpleNamespace(sanity_checking=True, loggers=[], global_step=0)
+    callback = HeldOutScores([1])
+    assert callback.start is None
+    callback.on_validation_epoch_start(trainer, method)
+    callback.on_validation_epoch_end(trainer, method)
+    expected = {"val/loss": 0.5, "val/map": 0.25}
+    assert callback.start == callback.latest == expected
+    trainer.sanity_checking = False
+    method.held_out.scores = lambda dev, device: {"loss": 0.25, "map": 0.75}
+    callback.on_validation_epoch_start(trainer, method)
+    callback.on_validation_epoch_end(trainer, method)
+    assert callback.start == expected
+    assert callback.latest == {"val/loss": 0.25, "val/map": 0.75}
+    continued = HeldOutScores([1])
+    continued.load_state_dict(callback.state_dict())
+    assert continued.start == expected
+
+
 def test_without_held_out_examples_there_is_no_score(method):
     assert validate(method, dev=[]) == {}
     assert method.logged == {}
