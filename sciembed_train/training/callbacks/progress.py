@@ -119,7 +119,8 @@ class DurationLine(Callback):
         if validations := validations_left(trainer):
             each = self.time_left.validation_seconds
             taking = "" if each is None else f" of {duration(each)}"
-            line += f", with {validations:,} validations{taking}"
+            plural = "" if validations == 1 else "s"
+            line += f", with {validations:,} validation{plural}{taking}"
         _print(line, self.bar)
 
 
