@@ -9,6 +9,7 @@ import yaml
 from sciembed_train.cli import main
 from sciembed_train.commands import fit
 from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.text.input_format import InputFormat
 from tests.helpers.document_files import write_documents
 from tests.helpers.runs import CONFIGS, finish, losses, rows, start
 from tests.helpers.small_corpus import write_small_corpus
@@ -148,7 +149,9 @@ def test_training_goes_on_from_an_export(words, done, place):
 
 def test_an_export_is_fine_tuned_on_citations(words, done, place, tiny_bert):
     export = made(words, done) / "export"
-    write_small_corpus(place / "triplets", tiny_bert)
+    # The export records the separator that it was trained with, which its fine-tuning keeps.
+    space = InputFormat(separator="space")
+    write_small_corpus(place / "triplets", tiny_bert, input_format=space)
     code = fit.main(
         [
             *("-c", str(CONFIGS / "specter.yaml"), "--data.corpus", str(place / "triplets")),
@@ -160,6 +163,7 @@ def test_an_export_is_fine_tuned_on_citations(words, done, place, tiny_bert):
     )
     assert code == 0
     assert (place / "runs" / "citations" / "export" / "model.safetensors").is_file()
+    assert Encoder.load(place / "runs" / "citations" / "export").settings.input_format == space
 
 
 @pytest.mark.parametrize(
