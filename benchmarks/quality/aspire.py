@@ -152,6 +152,7 @@ def fit(part: str, steps: int, rate: float, args: argparse.Namespace, *more: str
     train(
         "fit", "-c", RECIPES[kind], "-c", "configs/machine/cpu.yaml", "--data.corpus", str(corpus),
         "--data.seed", seed, "--data.batch_size", str(size), "--model.encoder.backbone", minilm(),
+        "--no-model.encoder.keep_start",
         *length, "--model.optim.lr", str(rate), "--model.optim.warmup_steps", str(steps // 10),
         "--trainer.max_epochs", "-1", "--trainer.max_steps", str(steps),
         "--trainer.log_every_n_steps", "1",

@@ -97,6 +97,7 @@ def one(name: str, pooling: str, seed: int, args: argparse.Namespace) -> dict[st
             "fit", "-c", "configs/specter.yaml", "-c", "configs/machine/cpu.yaml",
             "--data.corpus", str(corpus), "--data.seed", str(seed),
             "--model.encoder.backbone", minilm(), "--model.encoder.pooling", pooling,
+            "--no-model.encoder.keep_start",
             "--trainer.max_epochs", str(args.epochs), "--root", str(root), "--run", run,
             *(("--trainer.max_steps", str(args.max_steps)) if args.max_steps else ()),
         )  # fmt: skip

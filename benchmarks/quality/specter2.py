@@ -213,7 +213,8 @@ def make_base(args: argparse.Namespace) -> Path:
     words = [
         "-c", "configs/specter2_base.yaml", "-c", "configs/machine/cpu.yaml",
         "--data.corpus", str(corpus), "--data.batch_size", str(args.base_batch_size),
-        "--model.encoder.backbone", minilm(), "--trainer.max_steps", str(args.base_steps),
+        "--model.encoder.backbone", minilm(), "--no-model.encoder.keep_start",
+        "--trainer.max_steps", str(args.base_steps),
         "--trainer.val_check_interval", str(args.base_steps),
     ]  # fmt: skip
     return fit("base", words, args) / "export"

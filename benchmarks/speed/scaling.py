@@ -26,7 +26,7 @@ import torch
 from benchmarks.speed.mining import write_inputs
 from sciembed_train import distributed
 from sciembed_train.encoder.encoder import EncoderSettings
-from sciembed_train.encoder.io.opening import repeated_layers
+from sciembed_train.encoder.layers import repeated_layers
 from sciembed_train.methods.loss import Loss
 from sciembed_train.methods.specter import Specter
 from sciembed_train.optim_settings import OptimSettings

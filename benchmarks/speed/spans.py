@@ -215,6 +215,7 @@ def data_share(corpus: Path, documents: int, steps: int, folder: Path) -> None:
     cli(
         "fit", "-c", "configs/declutr_base.yaml", "-c", "configs/machine/cpu.yaml",
         "--data.corpus", str(corpus), "--model.encoder.backbone", minilm(),
+        "--no-model.encoder.keep_start",
         "--data.batch_size", str(documents), "--trainer.max_steps", str(steps),
         "--trainer.log_every_n_steps", "1", "--no_export", "--quiet",
         "--root", str(folder), "--run", run,
