@@ -25,6 +25,7 @@ REFUSED: dict[str, str] = {
     "fast_dev_run": "use --trainer.max_steps 2 and another --run",
     "barebones": "leave it out",
     "enable_checkpointing": "a run always keeps its last checkpoint",
+    "enable_autolog_hparams": "a run always logs its settings",
     "default_root_dir": "use --root",
     "min_epochs": "use trainer.max_epochs",
     "min_steps": "use trainer.max_steps",

@@ -59,7 +59,7 @@ def test_the_short_help_has_one_name_and_the_long_one_all():
 
 
 @pytest.mark.parametrize(
-    ("value", "word"), [(True, "true"), (None, "None"), ([1, 2], "- 1\n- 2"), (0.5, "0.5")]
+    ("value", "word"), [(True, "true"), (None, "None"), ([1, 2], "[1, 2]"), (0.5, "0.5")]
 )
 def test_values_are_written_as_words(value, word):
     assert as_word(value) == word
