@@ -151,6 +151,7 @@ def start_scores(
     if (known := _read(cache, identity)) is not None:
         return known
     progress = Progress(question.quiet)
+    progress.print("scoring the start encoder before the first step; --verdict off leaves this out")
     with undisturbed(), progress.stage("scoring the start encoder"):
         encoder = Encoder(start)
         test = question.test(question.system(encoder, scoring, question.short))
