@@ -28,6 +28,7 @@ def run(script: Path | str, *arguments: str, cwd: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_search_finds_papers(tmp_path):
     lines = run(EXAMPLES / "train_and_search.py", str(tmp_path / "made"), cwd=tmp_path).splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("nearest to: "))

@@ -104,6 +104,7 @@ def test_plan_is_that_of_pot_with_both_converged(temperature, blur):
         assert found.value[i].item() == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_little_blur_comes_near_to_the_exact_transport():
     import ot
 

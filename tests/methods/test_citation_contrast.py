@@ -62,6 +62,7 @@ def test_gradients_of_two_ranks_equal_one_process(name, alone, two):
         assert found[name]["scores"] == pytest.approx(alone[name]["scores"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_gradients_of_four_ranks_equal_one_process(place, alone):
     names = ["plain", "split"]
     for found in run_ranks(4, MODULE, "on_a_rank", *place, names):

@@ -99,7 +99,10 @@ def few(folder):
     return data
 
 
-@pytest.mark.parametrize("scorer", ["document", "sentences", "best_match", "transport"])
+SCORERS = ["document", pytest.param("sentences", marks=pytest.mark.slow), "best_match", "transport"]
+
+
+@pytest.mark.parametrize("scorer", SCORERS)
 def test_a_real_encoder_ranks_above_chance(few, folder, minilm, scorer):
     from sciembed_train.evaluation.benchmarks import csfcube
     from sciembed_train.evaluation.sentence_model import SentenceModel

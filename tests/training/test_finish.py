@@ -191,7 +191,7 @@ def test_the_export_has_the_chosen_share_of_the_trained_weights(place, tiny_bert
     assert "Continue the run with --ckpt_path last" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("recipe", ["specter", "cocite"])
+@pytest.mark.parametrize("recipe", ["specter", pytest.param("cocite", marks=pytest.mark.slow)])
 def test_methods_with_a_ranking_end_with_a_verdict(place, tiny_bert, recipe, capsys):
     assert fit.main(words(place, tiny_bert, recipe, recipe)) == 0
     run = place / "runs" / recipe
@@ -257,6 +257,7 @@ def test_a_worse_encoder_leaves_with_0_and_names_settings_to_try(place, tiny_ber
     assert "--model.optim.lr 0.5" in (place / "runs" / "worse" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_two_ranks_give_the_same_verdict(own, place, tiny_bert):
     run, _ = own
     more = ["--trainer.devices", "2", "--guards", str(guard(place))]

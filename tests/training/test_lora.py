@@ -73,7 +73,9 @@ def test_updates_are_compared_and_mixed_with_the_start(toy):
         torch.testing.assert_close(value, (start[key] + merged[key]) / 2)
 
 
-@pytest.mark.parametrize("more", [[], ["--model.optim.ema", "0.9"]])
+@pytest.mark.parametrize(
+    "more", [[], pytest.param(["--model.optim.ema", "0.9"], marks=pytest.mark.slow)]
+)
 def test_a_continued_run_is_the_run_that_was_never_interrupted(updated, toy, more):
     whole = updated
     if more:

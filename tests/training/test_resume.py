@@ -106,6 +106,7 @@ def test_a_signal_saves_and_leaves(toy, number, processes, code):
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_a_signal_saves_although_nobody_reads_what_is_said(toy):
     run = toy.root / "unread"
     process = start("fit", *toy.arguments("--run", run.name, "--trainer.max_epochs", "4000"))

@@ -62,6 +62,7 @@ def test_the_estimate_is_the_peak_of_a_larger_pass(
     assert found.tokens(found.bytes(3000)) == pytest.approx(3000, abs=1)
 
 
+@pytest.mark.slow
 def test_lowered_weights_are_in_the_estimate(minilm):
     encoder = Encoder(EncoderSettings(str(minilm), max_length=64))
     with torch.autocast("cpu", torch.bfloat16):

@@ -135,7 +135,8 @@ def test_the_code_of_fused_adapters_takes_either_kind(bert, tmp_path, fusion):
     assert config["values"] == (fusion == "dynamic")
 
 
-@pytest.mark.parametrize("pooling", [pytest.param("cls", marks=pytest.mark.slow), "mean"])
+@pytest.mark.slow
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_sentence_transformers_with_trust_gives_the_same(
     tiny_roberta, tmp_path, monkeypatch, pooling
 ):

@@ -216,7 +216,11 @@ def spoil_state(path, name):
     ("what", "message"),
     [
         pytest.param("st", "SentenceTransformer computes other embeddings", marks=pytest.mark.slow),
-        ("hf", "AutoModel with trust_remote_code computes other embeddings"),
+        pytest.param(
+            "hf",
+            "AutoModel with trust_remote_code computes other embeddings",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             "code",
             "does not load hf/ with its own code: .*SystemExit|was run",

@@ -87,6 +87,7 @@ def test_validate_scores_the_average_of_a_checkpoint(toy, averaged, capsys):
     assert float(shown["val/mrr"]) == pytest.approx(float(mrr), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_average_alike_and_continue_alike(toy):
     options = ("--trainer.devices", "2", "--trainer.max_steps", "16", *EMA)
     more = ("--model.optim.layer_decay", "0.5", "--model.optim.freeze_embeddings", "true")
