@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import sciembed_train as st
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(p for p in (ROOT / "docs").rglob("*.md"))
 
@@ -34,7 +36,13 @@ def test_the_site_builds_without_a_warning(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert (tmp_path / "site" / "reference" / "commands" / "index.html").is_file()
+    reference = tmp_path / "site" / "reference"
+    assert (reference / "commands" / "index.html").is_file()
+    api = (reference / "api" / "index.html").read_text()
+    for name in st.__all__:
+        assert name == "__version__" or re.search(rf'id="sciembed_train\.[\w.]*\b{name}"', api), (
+            name
+        )
 
 
 @pytest.mark.slow
