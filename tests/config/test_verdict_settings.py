@@ -9,7 +9,9 @@ def parsed(tmp_path, content="", *words):
     path = tmp_path / "mine.yaml"
     path.write_text(content or "{}\n")
     line = RecipeCommandLine("fit", "", trains=True)
-    recipe = line.read(["-c", "specter", "-c", str(path), "--model.encoder.backbone", "x", *words])
+    recipe = line.read(
+        ["-c", "own_citations", "-c", str(path), "--model.encoder.backbone", "x", *words]
+    )
     return recipe.get(VerdictSettings)
 
 
@@ -43,3 +45,10 @@ def test_the_command_line_stands_above_the_recipe(tmp_path):
 def test_values_out_of_range_are_refused(values, message):
     with pytest.raises(UserError, match=message):
         VerdictSettings(**values)
+
+
+def test_published_models_are_exported_as_trained():
+    line = RecipeCommandLine("fit", "", trains=True)
+    for recipe in ("specter", "specter2_base", "aspire_cocite_compsci_spec"):
+        read = line.read(["-c", recipe, "--model.encoder.backbone", "x"])
+        assert list(read.get(VerdictSettings).alphas) == [1.0]
