@@ -243,7 +243,7 @@ def test_test_queries_among_those_that_choose_end_the_run(place, tiny_bert, monk
     queries = Corpus.queries
     monkeypatch.setattr(Corpus, "queries", lambda self, split: queries(self, "test"))
     with pytest.raises(RuntimeError, match="queries of citations are dev and test queries"):
-        fit.main(words(place, tiny_bert, "specter", "leak", "--quiet"))
+        fit.main(words(place, tiny_bert, "own", "leak", "--quiet"))
 
 
 def test_a_worse_encoder_leaves_with_0_and_names_settings_to_try(place, tiny_bert, capsys):
