@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from sciembed_train.errors import UserError
@@ -23,7 +23,9 @@ class VerdictSettings:
         guards: folders of papers, queries and qrels whose searches must not become worse, beside
             title to abstract and abstract halves of the corpus' own held-out papers.
         alphas: shares of the trained weights, the rest being the start's, of which dev queries
-            choose one; ``[1.0]`` keeps the weights as they were trained.
+            choose one; ``[1.0]`` keeps the weights as they were trained. null tries 0.2, 0.4, 0.6,
+            0.8 and 1 where the start is an encoder, whose files or name say how it is used, and
+            none where it is a language model, which as an encoder has nothing to keep.
         resamples: of the bootstrap over queries.
         verdict_seed: of the resamples, and of every sample of queries and candidates.
 
@@ -33,12 +35,13 @@ class VerdictSettings:
 
     verdict: Literal["auto", "off"] | bool = "auto"
     guards: list[str] | str = ""
-    alphas: list[float] = field(default_factory=lambda: list(ALPHAS))
+    alphas: list[float] | None = None
     resamples: int = RESAMPLES
     verdict_seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.alphas or not all(0 < alpha <= 1 for alpha in self.alphas):
+        shares = ALPHAS if self.alphas is None else self.alphas
+        if not shares or not all(0 < alpha <= 1 for alpha in shares):
             raise UserError(f"alphas is {self.alphas}; expected shares above 0 and at most 1.")
         if self.resamples < 1:
             raise UserError(f"resamples must be 1 or more; got {self.resamples}.")

@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 from pytorch_lightning import Trainer
 
 from sciembed_train import distributed
-from sciembed_train.config.verdict_settings import VerdictSettings
+from sciembed_train.config.verdict_settings import ALPHAS, VerdictSettings
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.io.start_model import read_start
 from sciembed_train.errors import UserError
@@ -66,7 +66,15 @@ class StartComparison:
         self.settings, self.question, self.folder = settings, question, folder
         self.start, self.start_scoring = start_scores.start_settings(trained, similarity)
         self.scoring = Scoring("document", similarity)
-        self.choosing = list(settings.alphas) != [1.0] and trained.adapters is None
+        self.alphas = list(settings.alphas or ALPHAS)
+        self.as_trained: str | None = None  # why no share is chosen
+        if settings.alphas is None and read_start(trained.backbone, trained.pooling).empty:
+            self.alphas, self.as_trained = [1.0], "the start is a language model, no encoder"
+        elif self.alphas == [1.0]:
+            self.as_trained = "alphas is [1.0]"
+        elif trained.adapters is not None:
+            self.as_trained = "adapters were trained"
+        self.choosing = self.as_trained is None
 
     def before(self) -> StartScores | None:
         """The start encoder's scores, from the run's folder where it has them.
@@ -138,8 +146,7 @@ class StartComparison:
     ) -> tuple[AlphaChoice | None, str | None]:
         """The share, which the encoder then has; or why none was chosen."""
         if not self.choosing:
-            fixed = list(self.settings.alphas) == [1.0]
-            return None, "alphas is [1.0]" if fixed else "adapters were trained"
+            return None, self.as_trained
         if before.dev is None:
             return None, "there are no dev queries"
         start = Encoder(self.start, masked_lm="auto" if trained.head is not None else False)
@@ -161,7 +168,7 @@ class StartComparison:
             score,
             paired(dev.scores, dev.scores)[0],
             TARGET,
-            self.settings.alphas,
+            self.alphas,
             seed=self.settings.verdict_seed,
             resamples=self.settings.resamples,
         )

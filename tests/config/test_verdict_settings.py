@@ -1,7 +1,7 @@
 import pytest
 
 from sciembed_train.config.recipe_options import RecipeCommandLine
-from sciembed_train.config.verdict_settings import ALPHAS, VerdictSettings
+from sciembed_train.config.verdict_settings import VerdictSettings
 from sciembed_train.errors import UserError
 
 
@@ -30,7 +30,7 @@ def test_the_command_line_stands_above_the_recipe(tmp_path):
     assert (settings.folders, settings.alphas, settings.resamples) == (["c"], [0.5], 10)
     assert parsed(tmp_path, content).folders == ["a", "b"]
     assert parsed(tmp_path).folders == []
-    assert tuple(parsed(tmp_path).alphas) == ALPHAS
+    assert parsed(tmp_path).alphas is None
 
 
 @pytest.mark.parametrize(

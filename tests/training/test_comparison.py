@@ -24,7 +24,7 @@ def compared(corpus, tiny_bert, tmp_path):
 
     def made(**settings):
         trained = EncoderSettings(str(tiny_bert), max_length=32)
-        values = VerdictSettings(resamples=200, **settings)
+        values = VerdictSettings(**{"resamples": 200, "alphas": [0.5, 1.0], **settings})
         comparison = StartComparison(values, Question(corpus), tmp_path, trained, "euclidean")
         encoder = Encoder(trained)
         torch.manual_seed(1)
@@ -60,6 +60,22 @@ def test_an_encoder_that_was_not_trained_makes_no_difference(compared):
     assert (results.choice, results.choice_note) == (None, "alphas is [1.0]")
     for row in results.neighbours:
         assert row["before"] == row["after"]
+
+
+def test_a_language_model_is_not_mixed_in_and_an_encoder_is(compared, corpus, tmp_path):
+    """What was trained from a model that never was an encoder is exported whole."""
+    case = compared(alphas=None)
+    own = {key: value.clone() for key, value in case.encoder.state_dict().items()}
+    results = case.comparison.after(case.encoder, CHOICES)
+    assert (results.choice, results.verdict.alpha) == (None, 1)
+    assert results.choice_note == "the start is a language model, no encoder"
+    assert all(torch.equal(v, own[k]) for k, v in case.encoder.state_dict().items())
+    case.encoder.save(tmp_path / "encoder")
+    again = EncoderSettings(str(tmp_path / "encoder"), max_length=32)
+    values = VerdictSettings(resamples=200)
+    encoder = StartComparison(values, Question(corpus), tmp_path, again, "euclidean")
+    assert encoder.choosing
+    assert encoder.alphas == [0.2, 0.4, 0.6, 0.8, 1.0]
 
 
 def test_other_weights_than_the_start_s_are_not_mixed(compared):

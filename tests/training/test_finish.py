@@ -55,6 +55,7 @@ def words(place, backbone, recipe, run, *more):
         *("--trainer.max_steps", "8", "--trainer.val_check_interval", "4"),
         *("--trainer.accelerator", "cpu", "--trainer.devices", "1"),
         *("--trainer.precision", "32-true", "--trainer.log_every_n_steps", "1"),
+        *(() if "--alphas" in more or recipe != "own" else ("--alphas", "[0.2, 0.6, 1.0]")),
         *("--root", str(place / "runs"), "--run", run, *more),
     ]
 
