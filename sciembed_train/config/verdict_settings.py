@@ -20,8 +20,10 @@ class VerdictSettings:
         verdict: ``auto`` scores both where the corpus has citations and held-out papers, mixes
             their weights where that is better, and ends the run with a verdict; ``off`` leaves all
             of it out.
-        guards: folders of papers, queries and qrels whose searches must not become worse, beside
-            title to abstract and abstract halves of the corpus' own held-out papers.
+        guards: what must not become worse, beside title to abstract and abstract halves of the
+            corpus' own held-out papers: folders of searches (papers, queries, qrels), CSFCube,
+            RELISH and the like, another corpus with citations, or files of papers (title to
+            abstract).
         alphas: shares of the trained weights, the rest being the start's, of which dev queries
             choose one; ``[1.0]`` keeps the weights as they were trained. null tries 0.2, 0.4, 0.6,
             0.8 and 1 where the start is an encoder, whose files or name say how it is used, and

@@ -6,7 +6,7 @@ Shapes: ``N`` papers, ``Q`` queries, ``K`` queries that are kept, ``C`` candidat
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Int64
@@ -53,3 +53,15 @@ def draw_candidates(
     filled = [at for _, at in zip(range(sample - len(relevant)), others, strict=False)]
     candidates = np.array(sorted(relevant | set(filled)), dtype=np.int64)
     return np.array(sorted(kept), dtype=np.int64), candidates
+
+
+def dev_and_test(queries: Iterable[str], seed: int = 0) -> tuple[list[str], list[str]]:
+    """Queries in two halves: those that choose step and alpha, and those that give the verdict.
+
+    Each query's half depends on its id and the seed alone, so that it stays where it is when others
+    come or go. Order is kept.
+    """
+    halves: tuple[list[str], list[str]] = [], []
+    for query in queries:
+        halves[hashlib.sha256(f"{seed} {query}".encode()).digest()[0] % 2].append(query)
+    return halves

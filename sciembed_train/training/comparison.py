@@ -13,8 +13,8 @@ from sciembed_train.config.verdict_settings import ALPHAS, VerdictSettings
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.io.start_model import read_start
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation.benchmarks import retrieval
 from sciembed_train.evaluation.benchmarks.result import NoQueriesError
+from sciembed_train.evaluation.guard_folders import open_guard
 from sciembed_train.evaluation.scoring import Scoring
 from sciembed_train.export.export_layout import public_name
 from sciembed_train.inference.options import Similarity
@@ -138,6 +138,7 @@ class StartComparison:
             advice=advice(verdict, choices),
             notes=[*before.notes, *verdict.notes],
             queries=queries,
+            metrics=after.metrics,
             neighbours=neighbours(self.question, before.test.nearest, after.nearest),
         )
 
@@ -205,7 +206,7 @@ def plan_comparison(
         return None
     for folder in guard_names(settings.folders).values():
         try:
-            retrieval.check_folder(folder)
+            open_guard(folder)
         except UserError as error:
             raise UserError(f"guards: {error}") from error
     assert run.folder is not None

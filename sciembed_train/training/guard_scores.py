@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
 
 from sciembed_train.corpus.store.corpus_folder import Corpus
-from sciembed_train.evaluation.benchmarks import citations, retrieval, same_paper
+from sciembed_train.evaluation.benchmarks import citations, same_paper
 from sciembed_train.evaluation.benchmarks.result import NoQueriesError, Result
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
+from sciembed_train.evaluation.guard_folders import open_guard
 from sciembed_train.evaluation.systems import System
-from sciembed_train.training.verdict import Scores, dev_and_test
+from sciembed_train.training.verdict import Scores
 
 TARGET = "citations"
-# Guards of the corpus itself; any other guard is the folder of a search (`retrieval`).
+# Guards of the corpus itself; any other guard is an evaluation folder (`evaluation.guard_folders`).
 OF_CORPUS = ("title_abstract", "abstract_halves")
-# What each benchmark's queries are scored by.
-METRICS = {TARGET: "map", **dict.fromkeys(OF_CORPUS, "mrr"), "retrieval": "map_grade1"}
+# What the queries of the corpus are scored by.
+METRICS = {TARGET: "map", **dict.fromkeys(OF_CORPUS, "mrr")}
 # Most candidates of the target and of a guard where a share of weights is chosen, and of a guard of
 # the corpus where the verdict is given. Scoring takes about as long as training a small corpus.
 DEV_CANDIDATES, DEV_GUARD_CANDIDATES, TEST_CANDIDATES = 2000, 1000, 2000
@@ -39,11 +41,13 @@ class ScoredQueries:
         scores: of target and guards by name, of each query.
         notes: guards that have no query here and so are left out.
         nearest: ids of the papers nearest to some of the target's queries, of ``test``.
+        metrics: what the queries of target and guards are scored by, by name.
     """
 
     scores: QueryScores = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     nearest: dict[str, list[str]] = field(default_factory=dict)
+    metrics: dict[str, str] = field(default_factory=dict)
 
     @property
     def means(self) -> dict[str, float]:
@@ -64,7 +68,7 @@ def query_scores(
         system: model or baseline.
         corpus: with citations.
         split: ``dev`` chooses step and share of weights, ``test`` gives the verdict.
-        folders: more guards: folders of papers, queries and qrels.
+        folders: more guards: evaluation folders, or files of papers.
         seed: of samples and of the halves of a folder's queries.
 
     Raises:
@@ -72,59 +76,65 @@ def query_scores(
         UserError: the data of a folder cannot be used.
     """
     found = ScoredQueries()
-    for name, score in _benchmarks(system, corpus, split, folders, seed):
+    for name, metric, score in _benchmarks(system, corpus, split, folders, seed, found.nearest):
         try:
-            result = score()
+            found.scores[name] = score()
         except NoQueriesError as error:
             if name == TARGET:
                 raise
             found.notes.append(f"The guard {name} is left out on {split} queries: {error}")
             continue
-        rows = result.per_query.items()
-        found.scores[name] = {query: row[metric_of(name)] for query, row in rows}
-        found.nearest |= result.nearest
+        found.metrics[name] = metric
     return found
 
 
 def _benchmarks(
-    system: System, corpus: Corpus, split: Split, folders: Sequence[str], seed: int
-) -> Iterator[tuple[str, Callable[[], Result]]]:
-    """The name of the target and of each guard, and what scores it."""
+    system: System,
+    corpus: Corpus,
+    split: Split,
+    folders: Sequence[str],
+    seed: int,
+    nearest: dict[str, list[str]],
+) -> Iterator[tuple[str, str, Callable[[], dict[str, float]]]]:
+    """Name and metric of the target and of each guard, and what scores its queries.
+
+    The nearest papers of some of the target's test queries are put into ``nearest``.
+    """
     dev = split == "dev"
-    sample = DEV_CANDIDATES if dev else 0
-    guard_sample = DEV_GUARD_CANDIDATES if dev else 0
-    shown = 0 if dev else SHOWN
-    yield TARGET, lambda: citations.evaluate(corpus, system, split, sample, seed, shown)
+
+    def target() -> dict[str, float]:
+        sample, shown = (DEV_CANDIDATES, 0) if dev else (0, SHOWN)
+        result = citations.evaluate(corpus, system, split, sample, seed, shown)
+        nearest.update(result.nearest)
+        return _scores(result, METRICS[TARGET])
+
+    yield TARGET, METRICS[TARGET], target
     for task in OF_CORPUS:
         request = EvaluateSettings(task, corpus.folder, "random", split=split)
         most = DEV_GUARD_CANDIDATES if dev else TEST_CANDIDATES
 
-        def score(task: str = task, request: EvaluateSettings = request, most: int = most):
+        def own(task: str = task, request: EvaluateSettings = request, most: int = most):
             papers, held_out = same_paper.read_papers(request)
             kind = cast(same_paper.Task, task)
-            return same_paper.evaluate(papers, system, kind, held_out, most, seed)
+            result = same_paper.evaluate(papers, system, kind, held_out, most, seed)
+            return _scores(result, METRICS[task])
 
-        yield task, score
-
-    def asked(query: str) -> bool:
-        return bool(dev_and_test([query], seed)[split == "test"])
-
+        yield task, METRICS[task], own
     for name, folder in guard_names(folders).items():
+        guard = open_guard(folder)
         yield (
             name,
-            lambda folder=folder: retrieval.evaluate(
-                folder, system, None, asked, guard_sample, seed
-            ),
+            guard.metric,
+            partial(guard.score, system, split, DEV_GUARD_CANDIDATES if dev else 0, seed),
         )
 
 
-def metric_of(name: str) -> str:
-    """What the queries of the target or of a guard are scored by."""
-    return METRICS.get(name, METRICS["retrieval"])
+def _scores(result: Result, metric: str) -> dict[str, float]:
+    return {query: row[metric] for query, row in result.per_query.items()}
 
 
 def guard_names(folders: Sequence[str]) -> dict[str, str]:
-    """The folders of guards by their names: those of the folders, without the path above.
+    """The folders and files of guards by their names, without the path above.
 
     A folder whose name is taken has the one above it in its name too.
     """

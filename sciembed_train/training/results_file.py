@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sciembed_train.training.guard_scores import metric_of
 from sciembed_train.training.verdict import AlphaChoice, Verdict
 
 NAME = "results.json"
@@ -27,6 +26,7 @@ class Results:
         advice: settings to try where it is worse.
         notes: what was left out, and what a reader should know.
         queries: score of each test query before and after, by target and guard.
+        metrics: what the queries of target and guards are scored by, by name.
         neighbours: nearest papers before and after, of some test queries.
         run: step, monitor and score of the checkpoint.
     """
@@ -39,6 +39,7 @@ class Results:
     advice: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     queries: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    metrics: dict[str, str] = field(default_factory=dict)
     neighbours: list[dict[str, Any]] = field(default_factory=list)
     run: dict[str, Any] = field(default_factory=dict)
 
@@ -53,6 +54,7 @@ class Results:
             "advice": self.advice,
             "notes": self.notes,
             "run": self.run,
+            "metrics": self.metrics,
             "queries": self.queries,
             "neighbours": self.neighbours,
         }
@@ -68,7 +70,7 @@ class Results:
             "target": verdict.target,
             "scores": {
                 name: {
-                    "metric": metric_of(name),
+                    "metric": self.metrics[name],
                     "before": c.before,
                     "after": c.after,
                     "low": c.low,

@@ -49,7 +49,7 @@ class Question:
 
     Args:
         corpus: with citations and held-out papers.
-        folders: more guards: folders of papers, queries and qrels.
+        folders: more guards: evaluation folders, or files of papers.
         seed: of samples.
         device: where encoders run.
         precision: of their matrix products, that of the training.
@@ -92,7 +92,9 @@ class Question:
         files = {
             name: {
                 path.name: [path.stat().st_size, path.stat().st_mtime_ns]
-                for path in sorted(Path(folder).iterdir())
+                for path in sorted(
+                    Path(folder).iterdir() if Path(folder).is_dir() else [Path(folder)]
+                )
                 if path.is_file()
             }
             for name, folder in guard_names(self.folders).items()

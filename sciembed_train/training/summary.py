@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from sciembed_train.config.program import program
-from sciembed_train.training.guard_scores import metric_of
 
 
 def summary_lines(results: Mapping[str, Any], folder: Path, exported: bool) -> Iterator[str]:
@@ -50,7 +49,7 @@ def _table(results: Mapping[str, Any]) -> Iterator[str]:
         bm25 = results["bm25"].get(name)
         rows.append(
             (
-                f"{name} {metric_of(name)}",
+                f"{name} {results['metrics'][name]}",
                 f"{c['before']:.4f}",
                 f"{c['after']:.4f}",
                 "" if bm25 is None else f"{bm25:.4f}",

@@ -8,8 +8,7 @@ Shapes: ``Q`` queries.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -282,15 +281,3 @@ def advice(verdict: Verdict, choices: TrainingChoices) -> list[str]:
         (not choices.freeze_embeddings, "--model.optim.freeze_embeddings"),
     ]
     return [text for applies, text in settings if applies]
-
-
-def dev_and_test(queries: Iterable[str], seed: int = 0) -> tuple[list[str], list[str]]:
-    """Queries in two halves: those that choose step and alpha, and those that give the verdict.
-
-    Each query's half depends on its id and the seed alone, so that it stays where it is when others
-    come or go. Order is kept.
-    """
-    halves: tuple[list[str], list[str]] = [], []
-    for query in queries:
-        halves[hashlib.sha256(f"{seed} {query}".encode()).digest()[0] % 2].append(query)
-    return halves

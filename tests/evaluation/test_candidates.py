@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sciembed_train.evaluation.candidates import draw_candidates, hash_order
+from sciembed_train.evaluation.candidates import dev_and_test, draw_candidates, hash_order
 
 IDS = [f"p{i}" for i in range(200)]
 
@@ -45,3 +45,21 @@ def test_samples_differ_by_seed_alone():
     one, again, other = (draw_candidates(IDS, IDS[:30], wanted, 60, s)[1] for s in (0, 0, 1))
     assert one.tolist() == again.tolist() != other.tolist()
     assert len(other) == pytest.approx(60)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.text(min_size=1, max_size=5), unique=True), st.integers(0, 3))
+def test_halves_are_disjoint_whole_and_independent_of_the_others(queries, seed):
+    dev, test = dev_and_test(queries, seed)
+    assert sorted(dev + test) == sorted(queries)
+    assert dev == [q for q in queries if q in set(dev)]
+    for query in queries[:3]:
+        assert (dev_and_test([query], seed)[0] == [query]) == (query in dev)
+
+
+def test_halves_are_about_equal_and_differ_by_seed():
+    queries = [f"W{i}" for i in range(2000)]
+    dev, test = dev_and_test(queries)
+    assert 900 < len(dev) < 1100
+    assert dev != dev_and_test(queries, 1)[0]
+    assert not set(dev) & set(test)

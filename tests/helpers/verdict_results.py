@@ -21,6 +21,7 @@ def write_results(guard: Comparison = SAME, **settings) -> Results:
     values = {
         "choice": AlphaChoice(0.4, True, start, curve),
         "bm25": {"citations": 0.25},
+        "metrics": {"citations": "map", "my <guard>": "map_grade1"},
         "neighbours": [{"id": "q", "title": "A query", "before": [paper], "after": [paper]}],
         "run": {
             **{"name": "r", "checkpoint": "best.ckpt", "step": 200, "steps": 400},

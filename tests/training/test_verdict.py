@@ -2,8 +2,6 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from sciembed_train.evaluation.significance import Comparison
 from sciembed_train.training.verdict import (
@@ -11,7 +9,6 @@ from sciembed_train.training.verdict import (
     Verdict,
     advice,
     choose_alpha,
-    dev_and_test,
     judge,
 )
 
@@ -182,21 +179,3 @@ def test_settings_that_are_advised_exist():
     for text in advice(verdict(citations=(0.0, 1.0), titles=(-2.0, -1.0)), tried):
         if text.startswith("--"):
             assert text.split()[0].removeprefix("--").rstrip(",") in names
-
-
-@settings(max_examples=30)
-@given(st.lists(st.text(min_size=1, max_size=5), unique=True), st.integers(0, 3))
-def test_halves_are_disjoint_whole_and_independent_of_the_others(queries, seed):
-    dev, test = dev_and_test(queries, seed)
-    assert sorted(dev + test) == sorted(queries)
-    assert dev == [q for q in queries if q in set(dev)]
-    for query in queries[:3]:
-        assert (dev_and_test([query], seed)[0] == [query]) == (query in dev)
-
-
-def test_halves_are_about_equal_and_differ_by_seed():
-    queries = [f"W{i}" for i in range(2000)]
-    dev, test = dev_and_test(queries)
-    assert 900 < len(dev) < 1100
-    assert dev != dev_and_test(queries, 1)[0]
-    assert not set(dev) & set(test)

@@ -1,0 +1,174 @@
+"""An evaluation folder as a guard: which benchmark it holds, and each query's score there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sciembed_train.corpus.store.corpus_files import Split
+from sciembed_train.corpus.store.corpus_folder import Corpus
+from sciembed_train.errors import UserError
+from sciembed_train.evaluation.benchmarks import citations, csfcube, judged, retrieval, same_paper
+from sciembed_train.evaluation.benchmarks.pools import rank_pools
+from sciembed_train.evaluation.benchmarks.result import NoQueriesError
+from sciembed_train.evaluation.candidates import dev_and_test, hash_order
+from sciembed_train.evaluation.metrics import graded
+from sciembed_train.evaluation.systems import System
+from sciembed_train.inference.paper_file import PaperFile
+
+# Most papers of a file of papers, which may have millions.
+MOST_PAPERS = 2000
+KINDS = (
+    "searches (papers, queries and qrels), CSFCube, RELISH and the other judged pools as Aspire "
+    "released them, a corpus with citations, or a file of papers with abstracts"
+)
+
+
+@dataclass(frozen=True)
+class GuardFolder:
+    """What a folder, or a file of papers, asks.
+
+    Args:
+        place: the folder or file.
+        metric: what its queries are scored by.
+        score: the score of each query of a split by ``(system, split, sample, seed)``: ``dev`` has
+            one half of the queries, by their ids, and ``test`` the other, but where the data say
+            themselves which they are; ``sample`` is the most candidates, 0 for all.
+    """
+
+    place: Path
+    metric: str
+    score: Callable[[System, Split, int, int], dict[str, float]]
+
+
+def open_guard(place: str | Path) -> GuardFolder:
+    """The benchmark of a folder, recognised by its files, or of a file of papers.
+
+    Raises:
+        UserError: there is none, or it holds nothing whose queries are scored one by one.
+    """
+    place = Path(place).expanduser()
+    if place.is_file():
+        return _of_papers(place, place)
+    if not place.is_dir():
+        raise UserError(f"{place}: there is no such folder or file; expected {KINDS}.")
+    if (place / "corpus.json").is_file():
+        return _of_corpus(place)
+    if any(place.glob("test-pid2anns-csfcube-*.json")):
+        return _of_csfcube(place)
+    for name in judged.THRESHOLDS:
+        if any(place.glob(f"test-pid2anns-{name}.json*")):
+            return _of_judged(place, name)
+    if (place / "scirepeval_tasks.jsonl").is_file():
+        raise UserError(
+            f"{place}: SciRepEval is scored by tasks and not by queries, so that it is no guard; "
+            "use `evaluate --benchmark scirepeval`."
+        )
+    if any(place.glob("queries.*")) or any(place.glob("qrels*")):
+        retrieval.check_folder(place)
+        return _of_searches(place)
+    try:
+        return _of_papers(place, retrieval.find(place, "papers"))
+    except UserError as error:
+        raise UserError(f"{place}: holds no known benchmark; expected {KINDS}.") from error
+
+
+def _asked(split: Split, seed: int) -> Callable[[str], bool]:
+    return lambda query: bool(dev_and_test([query], seed)[split == "test"])
+
+
+def _of_searches(place: Path) -> GuardFolder:
+    metric = f"map_grade{retrieval.THRESHOLD}"
+
+    def score(system: System, split: Split, sample: int, seed: int) -> dict[str, float]:
+        asked = _asked(split, seed)
+        result = retrieval.evaluate(place, system, None, asked, sample, seed)
+        return {query: row[metric] for query, row in result.per_query.items()}
+
+    return GuardFolder(place, metric, score)
+
+
+def _of_corpus(place: Path) -> GuardFolder:
+    def score(system: System, split: Split, sample: int, seed: int) -> dict[str, float]:
+        result = citations.evaluate(Corpus.open(place), system, split, sample, seed)
+        return {query: row["map"] for query, row in result.per_query.items()}
+
+    return GuardFolder(place, "map", score)
+
+
+def _of_papers(place: Path, file: Path) -> GuardFolder:
+    def score(system: System, split: Split, sample: int, seed: int) -> dict[str, float]:
+        papers = [(p.paper_id, p.title, p.abstract) for p in PaperFile(file)]
+        asking = set(dev_and_test((paper for paper, _, _ in papers), seed)[split == "test"])
+        most = sample or MOST_PAPERS
+        result = same_paper.evaluate(papers, system, "title_abstract", asking, most, seed)
+        return {query: row["mrr"] for query, row in result.per_query.items()}
+
+    return GuardFolder(place, "mrr", score)
+
+
+def _of_csfcube(place: Path) -> GuardFolder:
+    data = csfcube.CsfCube.open(place)
+    pools = {
+        f"{facet}/{query}": (query, pool)
+        for facet, one in data.facets.items()
+        for query, pool in one.pools.items()
+    }
+    return _of_pools(place, pools, csfcube.THRESHOLD, csfcube.paper_file(place))
+
+
+def _of_judged(place: Path, name: str) -> GuardFolder:
+    data = judged.Judged.open(name, place)
+    pools = {
+        query: (query, {data.ids[i]: int(g) for i, g in zip(row, data.grades[query], strict=True)})
+        for query, row in data.candidates.items()
+    }
+    file = judged.paper_file(name, place)
+    return _of_pools(place, pools, judged.THRESHOLDS[name], file, data.splits)
+
+
+def _of_pools(
+    place: Path,
+    pools: dict[str, tuple[str, dict[str, int]]],
+    threshold: int,
+    file: Path,
+    splits: Mapping[str, Sequence[str]] | None = None,
+) -> GuardFolder:
+    """Judged pools by a name of each: its query paper, and the grades of its candidates.
+
+    A paper that asks twice, for two facets, is in one half with both. Candidates without a text
+    among the papers are left out. ``splits`` are the queries of ``dev`` and ``test``, if both are
+    known.
+    """
+    metric = f"map_grade{threshold}"
+
+    def score(system: System, split: Split, sample: int, seed: int) -> dict[str, float]:
+        asked = _asked(split, seed)
+        if splits is not None and splits.get("dev"):
+            asked = set(splits[split]).__contains__
+        mine = {name: pool for name, pool in pools.items() if asked(pool[0])}
+        names = list(mine)
+        drawn: dict[str, tuple[str, dict[str, int]]] = {}
+        needed: set[str] = set()
+        for at in hash_order(names, seed):
+            query, grades = mine[names[at]]
+            larger = needed | {query} | grades.keys()
+            if not sample or not drawn or len(larger) <= sample:
+                drawn[names[at]], needed = (query, grades), larger
+        rows = {p.paper_id: p for p in PaperFile(file) if p.paper_id in needed}
+        asking = [
+            (name, query, {paper: g for paper, g in grades.items() if paper in rows})
+            for name, (query, grades) in drawn.items()
+            if query in rows
+        ]
+        asking = [one for one in asking if any(g >= threshold for g in one[2].values())]
+        if not asking:
+            raise NoQueriesError(f"{place}: no query of the {split} half has a relevant candidate.")
+        orders = rank_pools(system, rows, [(query, list(pool)) for _, query, pool in asking])
+        return {
+            name: graded([list(grades.values())[i] for i in order], threshold)[metric]
+            for (name, _, grades), order in zip(asking, orders, strict=True)
+        }
+
+    return GuardFolder(place, metric, score)
