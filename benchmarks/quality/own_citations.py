@@ -49,7 +49,9 @@ ABLATIONS: dict[str, tuple[str, ...]] = {
         "--data.sampling.hard_negatives", "1", "--data.sampling.negatives_from", "two_hop",
     ),
     "keep": ("--model.keep", "0.5"),
-    "layer-decay": ("--model.optim.layer_decay", "0.9"),
+    "no-layer-decay": ("--model.optim.layer_decay", "1"),
+    "dropout": ("--model.encoder.dropout", "0.1"),
+    "embeddings-trained": ("--model.optim.freeze_embeddings", "false"),
     "mixed": ("--data.sampling.sources_per_batch", "mixed"),
     "citations-alone": (
         "--data.sampling.weights.cocitations", "0", "--data.sampling.weights.title_abstract", "0",

@@ -6,9 +6,10 @@ import pytest
 
 from sciembed_train.config.run_settings import RunSettings
 from sciembed_train.errors import UserError
-from sciembed_train.training.loggers import run_loggers
+from sciembed_train.training.loggers import log_summary, run_loggers
 from sciembed_train.training.run_folder import MetricsCsv
 from tests.helpers.runs import finish, start
+from tests.helpers.verdict_results import LOSS, write_results
 
 
 def test_wandb_offline_writes_into_the_run_and_a_continued_run_is_the_same_one(toy):
@@ -39,3 +40,21 @@ def test_without_its_package_the_message_says_what_to_install(tmp_path, monkeypa
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match=r"pip install 'sciembed_train\[wandb\]'"):
         run_loggers(tmp_path, "run", RunSettings(wandb=True), None)
+
+
+def test_the_verdict_goes_into_the_summary_of_wandb(tmp_path):
+    wandb = pytest.importorskip("wandb")
+    from pytorch_lightning.loggers import WandbLogger
+
+    results = write_results(LOSS).as_dict()
+    logger = WandbLogger(save_dir=str(tmp_path), project="p", offline=True)
+    try:
+        log_summary([MetricsCsv(tmp_path / "metrics.csv"), logger], results)
+        summary = dict(logger.experiment.summary)
+    finally:
+        wandb.finish()
+    assert summary["verdict/outcome"] == "WORSE"
+    assert summary["verdict/line"] == results["verdict"]["line"]
+    assert summary["verdict/alpha"] == 0.4
+    assert summary["verdict/citations/after"] == 0.34
+    assert summary["verdict/my <guard>/difference"] == pytest.approx(-0.05)
