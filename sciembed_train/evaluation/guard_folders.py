@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from sciembed_train.corpus.store.corpus_files import Split
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError
@@ -83,16 +85,17 @@ def _of_searches(place: Path) -> GuardFolder:
 
     def score(system: System, split: Split, sample: int, seed: int) -> dict[str, float]:
         asked = _asked(split, seed)
-        result = retrieval.evaluate(place, system, None, asked, sample, seed)
-        return {query: row[metric] for query, row in result.per_query.items()}
+        return retrieval.evaluate(place, system, None, asked, sample, seed).by_query(metric)
 
     return GuardFolder(place, metric, score)
 
 
 def _of_corpus(place: Path) -> GuardFolder:
+    corpus = Corpus.open(place)
+    corpus.queries("test")  # a corpus without citations has none
+
     def score(system: System, split: Split, sample: int, seed: int) -> dict[str, float]:
-        result = citations.evaluate(Corpus.open(place), system, split, sample, seed)
-        return {query: row["map"] for query, row in result.per_query.items()}
+        return citations.evaluate(corpus, system, split, sample, seed).by_query("map")
 
     return GuardFolder(place, "map", score)
 
@@ -103,43 +106,44 @@ def _of_papers(place: Path, file: Path) -> GuardFolder:
         asking = set(dev_and_test((paper for paper, _, _ in papers), seed)[split == "test"])
         most = sample or MOST_PAPERS
         result = same_paper.evaluate(papers, system, "title_abstract", asking, most, seed)
-        return {query: row["mrr"] for query, row in result.per_query.items()}
+        return result.by_query("mrr")
 
     return GuardFolder(place, "mrr", score)
 
 
 def _of_csfcube(place: Path) -> GuardFolder:
-    data = csfcube.CsfCube.open(place)
-    pools = {
-        f"{facet}/{query}": (query, pool)
-        for facet, one in data.facets.items()
-        for query, pool in one.pools.items()
-    }
-    return _of_pools(place, pools, csfcube.THRESHOLD, csfcube.paper_file(place))
+    facets = csfcube.CsfCube.open(place).facets
+    queries = {f"{facet}/{query}": query for facet, one in facets.items() for query in one.pools}
+
+    def grades_of(name: str) -> dict[str, int]:
+        return facets[name.partition("/")[0]].pools[queries[name]]
+
+    return _of_pools(place, queries, grades_of, csfcube.THRESHOLD, csfcube.paper_file(place))
 
 
 def _of_judged(place: Path, name: str) -> GuardFolder:
     data = judged.Judged.open(name, place)
-    pools = {
-        query: (query, {data.ids[i]: int(g) for i, g in zip(row, data.grades[query], strict=True)})
-        for query, row in data.candidates.items()
-    }
-    file = judged.paper_file(name, place)
-    return _of_pools(place, pools, judged.THRESHOLDS[name], file, data.splits)
+
+    def grades_of(query: str) -> dict[str, int]:
+        candidates, grades = data.candidates[query], data.grades[query].tolist()
+        return {data.ids[at]: grade for at, grade in zip(candidates, grades, strict=True)}
+
+    queries, file = {query: query for query in data.candidates}, judged.paper_file(name, place)
+    return _of_pools(place, queries, grades_of, judged.THRESHOLDS[name], file, data.splits)
 
 
 def _of_pools(
     place: Path,
-    pools: dict[str, tuple[str, dict[str, int]]],
+    queries: Mapping[str, str],
+    grades_of: Callable[[str], dict[str, int]],
     threshold: int,
     file: Path,
     splits: Mapping[str, Sequence[str]] | None = None,
 ) -> GuardFolder:
-    """Judged pools by a name of each: its query paper, and the grades of its candidates.
+    """Judged pools: of each name the query paper, and the grades of its candidates.
 
-    A paper that asks twice, for two facets, is in one half with both. Candidates without a text
-    among the papers are left out. ``splits`` are the queries of ``dev`` and ``test``, if both are
-    known.
+    A paper that asks twice, for two facets, is in one half with both. ``splits`` are the queries of
+    ``dev`` and ``test``, if both are known. Papers that are not in ``file`` are left out.
     """
     metric = f"map_grade{threshold}"
 
@@ -147,28 +151,29 @@ def _of_pools(
         asked = _asked(split, seed)
         if splits is not None and splits.get("dev"):
             asked = set(splits[split]).__contains__
-        mine = {name: pool for name, pool in pools.items() if asked(pool[0])}
-        names = list(mine)
-        drawn: dict[str, tuple[str, dict[str, int]]] = {}
+        names = [name for name, query in queries.items() if asked(query)]
+        pools: dict[str, dict[str, int]] = {}
         needed: set[str] = set()
         for at in hash_order(names, seed):
-            query, grades = mine[names[at]]
-            larger = needed | {query} | grades.keys()
-            if not sample or not drawn or len(larger) <= sample:
-                drawn[names[at]], needed = (query, grades), larger
-        rows = {p.paper_id: p for p in PaperFile(file) if p.paper_id in needed}
-        asking = [
-            (name, query, {paper: g for paper, g in grades.items() if paper in rows})
-            for name, (query, grades) in drawn.items()
-            if query in rows
-        ]
-        asking = [one for one in asking if any(g >= threshold for g in one[2].values())]
-        if not asking:
+            grades = grades_of(names[at])
+            larger = needed | {queries[names[at]]} | grades.keys()
+            if not sample or not pools or len(larger) <= sample:
+                pools[names[at]], needed = grades, larger
+        papers = {p.paper_id: p for p in PaperFile(file) if p.paper_id in needed}
+        pools = {
+            name: {paper: grade for paper, grade in grades.items() if paper in papers}
+            for name, grades in pools.items()
+            if queries[name] in papers
+        }
+        pools = {n: pool for n, pool in pools.items() if max(pool.values(), default=0) >= threshold}
+        if not pools:
             raise NoQueriesError(f"{place}: no query of the {split} half has a relevant candidate.")
-        orders = rank_pools(system, rows, [(query, list(pool)) for _, query, pool in asking])
+        used = {paper for name, pool in pools.items() for paper in (queries[name], *pool)}
+        texts = {paper: papers[paper] for paper in used}
+        orders = rank_pools(system, texts, [(queries[n], list(pool)) for n, pool in pools.items()])
         return {
-            name: graded([list(grades.values())[i] for i in order], threshold)[metric]
-            for (name, _, grades), order in zip(asking, orders, strict=True)
+            name: graded(np.array(list(pool.values()))[order], threshold)[metric]
+            for (name, pool), order in zip(pools.items(), orders, strict=True)
         }
 
     return GuardFolder(place, metric, score)

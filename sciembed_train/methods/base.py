@@ -177,7 +177,7 @@ class Method(LightningModule):
         A method that compares examples with others of the step overrides `gradients` instead, and
         uses a `GradientCache`.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines neither `loss` nor `gradients`")
 
     def negatives_per_anchor(self, batch: Any) -> float:
         """How many negatives an anchor of the batch is compared with, mean over this rank's.

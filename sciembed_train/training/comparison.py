@@ -12,9 +12,7 @@ from sciembed_train import distributed
 from sciembed_train.config.verdict_settings import ALPHAS, VerdictSettings
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.io.start_model import read_start
-from sciembed_train.errors import UserError
 from sciembed_train.evaluation.benchmarks.result import NoQueriesError
-from sciembed_train.evaluation.guard_folders import open_guard
 from sciembed_train.evaluation.scoring import Scoring
 from sciembed_train.export.export_layout import public_name
 from sciembed_train.inference.options import Similarity
@@ -25,7 +23,7 @@ from sciembed_train.training.configuration import RunConfiguration
 from sciembed_train.training.guard_scores import (
     METRICS,
     TARGET,
-    guard_names,
+    open_guards,
     paired,
 )
 from sciembed_train.training.interpolation import interpolated, no_interpolation
@@ -204,15 +202,10 @@ def plan_comparison(
     if reason is not None:
         progress.print(f"There is no verdict: {reason}")
         return None
-    for folder in guard_names(settings.folders).values():
-        try:
-            open_guard(folder)
-        except UserError as error:
-            raise UserError(f"guards: {error}") from error
     assert run.folder is not None
     question = Question(
         corpus,
-        tuple(settings.folders),
+        open_guards(settings.folders),
         settings.verdict_seed,
         str(trainer.strategy.root_device),
         PRECISIONS.get(str(trainer.precision), "fp32"),

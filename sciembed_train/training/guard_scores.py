@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, cast
 
 import numpy as np
 
 from sciembed_train.corpus.store.corpus_folder import Corpus
+from sciembed_train.errors import UserError
 from sciembed_train.evaluation.benchmarks import citations, same_paper
-from sciembed_train.evaluation.benchmarks.result import NoQueriesError, Result
+from sciembed_train.evaluation.benchmarks.result import NoQueriesError
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
-from sciembed_train.evaluation.guard_folders import open_guard
+from sciembed_train.evaluation.guard_folders import GuardFolder, open_guard
 from sciembed_train.evaluation.systems import System
 from sciembed_train.training.verdict import Scores
 
@@ -56,7 +58,11 @@ class ScoredQueries:
 
 
 def query_scores(
-    system: System, corpus: Corpus, split: Split, folders: Sequence[str] = (), seed: int = 0
+    system: System,
+    corpus: Corpus,
+    split: Split,
+    guards: Mapping[str, GuardFolder] = MappingProxyType({}),
+    seed: int = 0,
 ) -> ScoredQueries:
     """Scores on the target and the guards, of the queries of a split.
 
@@ -68,7 +74,7 @@ def query_scores(
         system: model or baseline.
         corpus: with citations.
         split: ``dev`` chooses step and share of weights, ``test`` gives the verdict.
-        folders: more guards: evaluation folders, or files of papers.
+        guards: more guards by their names, as `open_guards` gives them.
         seed: of samples and of the halves of a folder's queries.
 
     Raises:
@@ -76,7 +82,7 @@ def query_scores(
         UserError: the data of a folder cannot be used.
     """
     found = ScoredQueries()
-    for name, metric, score in _benchmarks(system, corpus, split, folders, seed, found.nearest):
+    for name, metric, score in _benchmarks(system, corpus, split, guards, seed, found.nearest):
         try:
             found.scores[name] = score()
         except NoQueriesError as error:
@@ -92,7 +98,7 @@ def _benchmarks(
     system: System,
     corpus: Corpus,
     split: Split,
-    folders: Sequence[str],
+    guards: Mapping[str, GuardFolder],
     seed: int,
     nearest: dict[str, list[str]],
 ) -> Iterator[tuple[str, str, Callable[[], dict[str, float]]]]:
@@ -106,7 +112,7 @@ def _benchmarks(
         sample, shown = (DEV_CANDIDATES, 0) if dev else (0, SHOWN)
         result = citations.evaluate(corpus, system, split, sample, seed, shown)
         nearest.update(result.nearest)
-        return _scores(result, METRICS[TARGET])
+        return result.by_query(METRICS[TARGET])
 
     yield TARGET, METRICS[TARGET], target
     for task in OF_CORPUS:
@@ -117,11 +123,10 @@ def _benchmarks(
             papers, held_out = same_paper.read_papers(request)
             kind = cast(same_paper.Task, task)
             result = same_paper.evaluate(papers, system, kind, held_out, most, seed)
-            return _scores(result, METRICS[task])
+            return result.by_query(METRICS[task])
 
         yield task, METRICS[task], own
-    for name, folder in guard_names(folders).items():
-        guard = open_guard(folder)
+    for name, guard in guards.items():
         yield (
             name,
             guard.metric,
@@ -129,8 +134,16 @@ def _benchmarks(
         )
 
 
-def _scores(result: Result, metric: str) -> dict[str, float]:
-    return {query: row[metric] for query, row in result.per_query.items()}
+def open_guards(folders: Sequence[str]) -> dict[str, GuardFolder]:
+    """The guards of ``guards`` by their names.
+
+    Raises:
+        UserError: one cannot be used.
+    """
+    try:
+        return {name: open_guard(place) for name, place in guard_names(folders).items()}
+    except UserError as error:
+        raise UserError(f"guards: {error}") from error
 
 
 def guard_names(folders: Sequence[str]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from sciembed_train.encoder.pooling.base import pooling_class
 from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.benchmarks.result import NoQueriesError
+from sciembed_train.evaluation.guard_folders import GuardFolder
 from sciembed_train.evaluation.scoring import Scoring
 from sciembed_train.evaluation.systems import Bm25, Model
 from sciembed_train.inference.options import SIMILARITIES, EmbedSettings, Similarity
@@ -31,7 +32,6 @@ from sciembed_train.progress import Progress
 from sciembed_train.training.guard_scores import (
     ScoredQueries,
     check_disjoint,
-    guard_names,
     query_scores,
 )
 from sciembed_train.training.run_metadata import weights_sha256
@@ -49,7 +49,7 @@ class Question:
 
     Args:
         corpus: with citations and held-out papers.
-        folders: more guards: evaluation folders, or files of papers.
+        guards: more guards, by their names.
         seed: of samples.
         device: where encoders run.
         precision: of their matrix products, that of the training.
@@ -57,7 +57,7 @@ class Question:
     """
 
     corpus: Corpus
-    folders: tuple[str, ...] = ()
+    guards: Mapping[str, GuardFolder] = field(default_factory=dict)
     seed: int = 0
     device: str = "cpu"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -80,11 +80,11 @@ class Question:
 
     def dev(self, system: Any) -> ScoredQueries:
         """Scores on the queries that choose."""
-        return query_scores(system, self.corpus, "dev", self.folders, self.seed)
+        return query_scores(system, self.corpus, "dev", self.guards, self.seed)
 
     def test(self, system: Any) -> ScoredQueries:
         """Scores on the queries that give the verdict."""
-        return query_scores(system, self.corpus, "test", self.folders, self.seed)
+        return query_scores(system, self.corpus, "test", self.guards, self.seed)
 
     def identity(self) -> dict[str, Any]:
         """What scores depend on beside the encoder, as plain values."""
@@ -92,12 +92,10 @@ class Question:
         files = {
             name: {
                 path.name: [path.stat().st_size, path.stat().st_mtime_ns]
-                for path in sorted(
-                    Path(folder).iterdir() if Path(folder).is_dir() else [Path(folder)]
-                )
+                for path in (sorted(place.iterdir()) if place.is_dir() else [place])
                 if path.is_file()
             }
-            for name, folder in guard_names(self.folders).items()
+            for name, place in ((name, guard.place) for name, guard in self.guards.items())
         }
         digest = hashlib.sha256(content).hexdigest()
         return {

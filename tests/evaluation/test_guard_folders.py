@@ -100,6 +100,10 @@ def test_searches_a_corpus_and_papers_are_recognised(tmp_path, tiny_bert):
         expected = citations.evaluate(corpus, BySize(), split).per_query
         assert guard.score(BySize(), split, 0, 0) == {q: r["map"] for q, r in expected.items()}
 
+    (corpus.folder / "queries" / "test.npy").unlink()
+    with pytest.raises(UserError, match="queries"):
+        open_guard(corpus.folder)
+
     papers = write_topic_papers(tmp_path / "papers")
     for place in (papers / "papers.jsonl", papers):
         guard = open_guard(place)

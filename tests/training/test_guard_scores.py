@@ -10,6 +10,7 @@ from sciembed_train.training.guard_scores import (
     SHOWN,
     check_disjoint,
     guard_names,
+    open_guards,
     paired,
     query_scores,
 )
@@ -70,24 +71,24 @@ def test_dev_has_no_more_candidates_than_the_limit(corpus, model, tmp_path, monk
 
     monkeypatch.setattr(Model, "distances", counted)
     folder = write_search(tmp_path / "search", papers=50)
-    found = query_scores(model, corpus, "dev", [str(folder)])
+    found = query_scores(model, corpus, "dev", open_guards([str(folder)]))
     assert counts == [12, 8, 8]
     assert list(found.scores) == ["citations", "title_abstract", "search"]
-    query_scores(model, corpus, "test", [str(folder)])
+    query_scores(model, corpus, "test", open_guards([str(folder)]))
     assert min(counts[3:]) > 12
 
 
 def test_a_folder_is_a_guard_whose_queries_are_halved(corpus, tmp_path):
     folder = write_search(tmp_path / "search")
     halves = [
-        query_scores(Bm25(), corpus, split, [str(folder)]).scores["search"]
+        query_scores(Bm25(), corpus, split, open_guards([str(folder)])).scores["search"]
         for split in ("dev", "test")
     ]
     assert not set(halves[0]) & set(halves[1])
     assert set(halves[0]) | set(halves[1]) == {f"q{i}" for i in range(20)}
     assert min(map(len, halves)) > 3
-    with pytest.raises(UserError, match="there is no such folder"):
-        query_scores(Bm25(), corpus, "dev", [str(tmp_path / "none")])
+    with pytest.raises(UserError, match=r"guards: .*there is no such folder"):
+        open_guards([str(tmp_path / "none")])
 
 
 def test_guards_are_named_without_the_path_above_unless_a_name_is_taken():

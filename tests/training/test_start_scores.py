@@ -10,6 +10,7 @@ from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.evaluation.benchmarks.result import NoQueriesError
 from sciembed_train.export.export_folder import export_encoder
 from sciembed_train.training import start_scores as module
+from sciembed_train.training.guard_scores import open_guards
 from sciembed_train.training.start_scores import (
     Question,
     start_scores,
@@ -28,7 +29,9 @@ def corpus(tmp_path_factory, tiny_bert):
 
 def scored(corpus, tiny_bert, cache, folders=(), seed=0, choosing=True):
     settings, scoring = start_settings(EncoderSettings(str(tiny_bert), max_length=32), "euclidean")
-    return start_scores(Question(corpus, folders, seed), settings, scoring, cache, choosing)
+    return start_scores(
+        Question(corpus, open_guards(folders), seed), settings, scoring, cache, choosing
+    )
 
 
 def test_scores_are_kept_and_read_for_the_same_model_data_and_settings_alone(

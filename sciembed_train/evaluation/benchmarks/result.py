@@ -35,6 +35,10 @@ class Result:
     notes: list[str] = field(default_factory=list)
     nearest: dict[str, list[str]] = field(default_factory=dict)
 
+    def by_query(self, metric: str) -> dict[str, float]:
+        """One metric of each query."""
+        return {query: row[metric] for query, row in self.per_query.items()}
+
 
 def described(system: System | Embedder, result: Result) -> tuple[str, Result]:
     """The system's name, and the result with the system's settings and notes in it."""
