@@ -47,14 +47,14 @@ MAY: dict[str, set[str]] = {
         *("distributed", "optim", "optim_settings", "batch", "text", "errors"),
     },
     "diagnostics": {"training", "config", "distributed", "errors"},
-    "inference": {"encoder", "losses", "batch", "corpus", "text", "progress", "errors"},
+    "inference": {"encoder", "losses", "batch", "corpus", "text", "safety", "progress", "errors"},
     "hard_negatives": {
         *("inference", "sampling", "corpus"),
         *("batch", "progress", "errors"),
     },
     "evaluation": {
         *("inference", "encoder", "losses", "evaluation.metrics"),
-        *("batch", "text", "corpus", "progress", "errors"),
+        *("batch", "text", "corpus", "safety", "progress", "errors"),
     },
     "export": {"encoder", "losses", "text", "safety", "whole_folder", "errors"},
     "config": {
@@ -63,7 +63,8 @@ MAY: dict[str, set[str]] = {
     },
     "training": {
         *("config", "methods", "sampling", "evaluation", "inference", "export", "encoder"),
-        *("corpus", "text", "distributed", "optim_settings", "batch", "progress", "errors"),
+        *("corpus", "text", "safety", "distributed", "optim_settings", "batch", "progress"),
+        "errors",
     },
 }
 

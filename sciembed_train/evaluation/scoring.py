@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from sciembed_train.encoder.io.find_model import find_folder, model_place
 from sciembed_train.encoder.io.model_metadata import ModelMetadata, read_metadata
 from sciembed_train.errors import UserError
 from sciembed_train.inference.options import (
@@ -17,6 +16,7 @@ from sciembed_train.inference.options import (
     Similarity,
 )
 from sciembed_train.losses.transport import TransportSettings
+from sciembed_train.safety.find_model import find_folder, model_place
 
 _BY: dict[Similarity, str] = {
     "euclidean": "Euclidean distance",

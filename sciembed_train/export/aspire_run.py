@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.encoder.io.find_model import find_folder
 from sciembed_train.encoder.io.load_backbone import (
+    check_size,
     checked_config,
     load_tokenizer,
     quiet_transformers,
@@ -29,7 +29,8 @@ from sciembed_train.export.layouts.aspire_layout import (
     Kind,
 )
 from sciembed_train.export.published import OF_SENTENCES, Known
-from sciembed_train.safety import read_json
+from sciembed_train.safety.find_model import find_folder
+from sciembed_train.safety.json_files import read_json
 from sciembed_train.text.input_format import InputFormat
 
 # A buffer that transformers had when the models were made; it was never trained.
@@ -113,7 +114,7 @@ def load_aspire(folder: Path, base: str | None = None, max_length: int | None = 
 
     where, kind = folder / INFO, kind_of(folder)
     own = _section(folder, "sciembed_train")
-    base = base or _section(folder, "all_hparams").get("base-pt-layer")
+    named, base = base, base or _section(folder, "all_hparams").get("base-pt-layer")
     if not base:
         raise UserError(
             f"{where}: has no all_hparams with base-pt-layer, the name of its base model. Give it "
@@ -127,7 +128,7 @@ def load_aspire(folder: Path, base: str | None = None, max_length: int | None = 
         raise UserError(f"{where}: `input_format` is wrong ({error}). Export it again.") from error
     state = _read_state(folder / kind.weights, kind)
     try:
-        place = read_metadata(find_folder(base), "cls").backbone
+        place = read_metadata(find_folder(base, fetch=named is not None), "cls").backbone
     except UserError as error:
         raise UserError(
             f"{where} names the base model {base}. {error} Say where it is with --base."
@@ -145,6 +146,8 @@ def load_aspire(folder: Path, base: str | None = None, max_length: int | None = 
     limit = min(512, position_limit(config) or 512)
     length = max_length or int(own.get("max_length", limit))
     settings = EncoderSettings(str(folder), kind.pooling, length, input_format)
+    size = sum(tensor.nbytes for tensor in state.values())
+    check_size(AutoModel, config, size, f"{base}: config.json")
     with torch.random.fork_rng(devices=[]), quiet_transformers():
         backbone: Any = AutoModel.from_config(config, trust_remote_code=False).float()
     if not any(key.startswith("pooler.") for key in state):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sciembed_train.errors import UserError
-from sciembed_train.safety import load_pickled
+from sciembed_train.safety.weights import load_pickled
 
 # Of a run with a verdict: the weights that its export has, and the verdict.
 FINAL = "final.ckpt"

@@ -18,7 +18,7 @@ from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
 from sciembed_train.errors import UserError
 from sciembed_train.export import published
 from sciembed_train.export.published import ImportSettings
-from sciembed_train.safety import read_json
+from sciembed_train.safety.json_files import read_json
 
 if TYPE_CHECKING:
     from sciembed_train.encoder.encoder import Encoder
@@ -68,9 +68,9 @@ def import_model(request: ImportSettings) -> dict[str, Any]:
         UserError: the source cannot be used, or nothing records how it is used.
     """
     from sciembed_train.encoder.encoder import Encoder
-    from sciembed_train.encoder.io.find_model import find_folder
     from sciembed_train.export.layouts.aspire_layout import is_aspire
     from sciembed_train.export.target_folder import check_target
+    from sciembed_train.safety.find_model import find_folder
     from sciembed_train.text.input_format import InputFormat
 
     if request.max_length is not None and request.max_length < 1:

@@ -65,11 +65,11 @@ def merge_models(settings: MergeSettings) -> Merge:
             folder may not be replaced.
     """
     from sciembed_train.encoder.encoder import Encoder
-    from sciembed_train.encoder.io.find_model import find_folder, model_place
     from sciembed_train.encoder.io.model_metadata import read_metadata
     from sciembed_train.export.export_folder import export_encoder
     from sciembed_train.export.merge_checks import first_difference
     from sciembed_train.export.target_folder import check_target
+    from sciembed_train.safety.find_model import find_folder, model_place
 
     target = Path(settings.to)
     check_target(target.expanduser().absolute(), settings.overwrite)

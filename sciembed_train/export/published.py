@@ -13,6 +13,7 @@ from typing import Any, Literal
 from sciembed_train.encoder.io.published_models import METHODS, published_model
 from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
 from sciembed_train.errors import UserError
+from sciembed_train.safety.json_files import read_json
 
 log = logging.getLogger("sciembed_train")
 
@@ -94,7 +95,8 @@ def what_is_known(request: ImportSettings, folder: Path) -> Known:
         method = published_as(request.source, folder)
         # The configuration may name the base that this model was fine-tuned from. It is used as
         # its base is, unless its folder records something else.
-        base = checked_config(recorded.backbone).name_or_path
+        checked_config(recorded.backbone)
+        base = read_json(recorded.backbone / "config.json").get("_name_or_path")
         complete = request.pooling and request.similarity
         if method is None and not complete and (method := published_as(base)) is not None:
             log.warning(

@@ -65,7 +65,7 @@ def aligned(
     """
     from filelock import FileLock
 
-    from sciembed_train.encoder.io.find_model import find_folder, model_place
+    from sciembed_train.safety.find_model import find_folder, model_place
 
     if str(model) in alignment_names(corpus):
         return str(model)

@@ -9,9 +9,9 @@ from textwrap import fill
 from typing import Any
 
 from sciembed_train.corpus.validation import Paper
-from sciembed_train.encoder.io.find_model import model_place
 from sciembed_train.errors import UserError
 from sciembed_train.inference.matching import Match, Matcher, Plan, SentenceVectors
+from sciembed_train.safety.find_model import model_place
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def open_encoder(folder: str | Path, settings: EmbedSettings, by_format: bool = 
         UserError: no such model, or no such device.
     """
     from sciembed_train.encoder.encoder import Encoder
-    from sciembed_train.encoder.io.find_model import model_place
+    from sciembed_train.safety.find_model import model_place
 
     encoder = Encoder.load(
         model_place(folder), pooling=settings.pooling, max_length=settings.max_length

@@ -22,13 +22,13 @@ from torch import Tensor
 
 from sciembed_train.corpus.store.sentence_store import abstract_sentences
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.encoder.io.find_model import find_folder
 from sciembed_train.encoder.io.model_metadata import read_metadata
 from sciembed_train.errors import UserError
 from sciembed_train.inference.plan_picture import draw
 from sciembed_train.losses import transport as ot
 from sciembed_train.losses.similarity import unit
 from sciembed_train.losses.transport import TransportSettings
+from sciembed_train.safety.find_model import find_folder
 
 log = logging.getLogger("sciembed_train")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciembed_train.errors import UserError
-from sciembed_train.safety import check_files
+from sciembed_train.safety.find_model import find_folder
+from sciembed_train.safety.tokenizer_files import copy_clean
 from sciembed_train.text.document_parts import is_byte_level, split_at_spaces, splits_at_spaces
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.sentence_spans import SentenceBody
@@ -25,14 +27,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-    "sentencepiece.bpe.model",
-    "spiece.model",
-    "spm.model",
-)
 # Characters of a part of a document, and of the parts tokenised together: the library needs over
 # 100 bytes a token while it works, and a text in parts keeps all its threads busy.
 PART = 2**16
@@ -73,26 +67,22 @@ class TextTokenizer:
         """
         from transformers import AutoTokenizer
 
-        folder = Path(name_or_folder).expanduser()
-        if folder.is_dir():
-            name_or_folder = folder
-            if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        folder = find_folder(name_or_folder, weights=False)
+        with tempfile.TemporaryDirectory() as clean:
+            copy_clean(folder, Path(clean))
+            try:
+                hf = AutoTokenizer.from_pretrained(clean, use_fast=True, trust_remote_code=False)
+            except Exception as error:  # the Rust parser raises bare Exception for a damaged file
+                reason = (str(error).strip() or repr(error)).splitlines()[0][:300].rstrip(".")
                 raise UserError(
-                    f"{folder}: holds no tokenizer; expected one of {', '.join(TOKENIZER_FILES)}. "
-                    "Give the backbone's folder, with its tokenizer files beside its weights."
-                )
-            check_files(folder)
-        try:
-            hf = AutoTokenizer.from_pretrained(
-                str(name_or_folder), use_fast=True, trust_remote_code=False
-            )
-        except Exception as error:  # the Rust parser raises bare Exception for a damaged file
-            reason = (str(error).strip() or repr(error)).splitlines()[0][:300].rstrip(".")
-            raise UserError(
-                f"No tokenizer could be loaded from {name_or_folder}: {reason}. "
-                "Give a folder that holds tokenizer.json or vocab.txt, or a hub name where the "
-                "network is allowed."
-            ) from error
+                    f"No tokenizer could be loaded from {name_or_folder}: {reason}. "
+                    "Give a folder that holds tokenizer.json or vocab.txt, or a hub name where the "
+                    "network is allowed."
+                ) from error
+        # Where it lies, not where it was read: an export copies a sentencepiece model from there.
+        hf.name_or_path = str(folder)
+        if getattr(hf, "vocab_file", None):
+            hf.vocab_file = str(folder / Path(hf.vocab_file).name)
         if not hf.is_fast:
             raise UserError(f"{name_or_folder}: only fast tokenizers are supported.")
         missing = [n for n in ("sep_token", "pad_token") if getattr(hf, n, None) is None]

@@ -107,12 +107,12 @@ def weights_of(encoder: Mapping[str, Any], head: bool) -> Weights:
     from transformers import AutoModel
 
     from sciembed_train.encoder.heads.masked_lm_head import MaskedLMHead
-    from sciembed_train.encoder.io.find_model import find_folder
     from sciembed_train.encoder.io.load_backbone import checked_config, quiet_transformers
     from sciembed_train.encoder.io.model_metadata import read_metadata
     from sciembed_train.encoder.layers import repeated_layers
     from sciembed_train.encoder.pooling.base import pooling_class
     from sciembed_train.encoder.settings import EncoderSettings
+    from sciembed_train.safety.find_model import find_folder
 
     folder = read_metadata(find_folder(encoder["backbone"]), "cls").backbone
     config = checked_config(folder)

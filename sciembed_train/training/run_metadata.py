@@ -6,8 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from sciembed_train.encoder.io.find_model import find_folder
 from sciembed_train.encoder.io.model_metadata import read_metadata
+from sciembed_train.safety.find_model import find_folder
 from sciembed_train.sampling.data_module import TrainingData
 from sciembed_train.sampling.plan import StepPlan
 from sciembed_train.training.recipe_corpus import recipe_sampling

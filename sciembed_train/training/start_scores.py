@@ -16,7 +16,6 @@ import torch
 
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-from sciembed_train.encoder.io.find_model import find_folder
 from sciembed_train.encoder.io.model_metadata import read_metadata
 from sciembed_train.encoder.io.start_model import read_start
 from sciembed_train.encoder.pooling.base import pooling_class
@@ -29,6 +28,7 @@ from sciembed_train.evaluation.systems import Bm25, Model
 from sciembed_train.inference.options import SIMILARITIES, EmbedSettings, Similarity
 from sciembed_train.inference.output_file import write_json
 from sciembed_train.progress import Progress
+from sciembed_train.safety.find_model import find_folder
 from sciembed_train.training.guard_scores import (
     ScoredQueries,
     check_disjoint,

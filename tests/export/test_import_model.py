@@ -235,21 +235,21 @@ def test_a_layout_that_is_not_read_is_refused_by_name(tmp_path, capsys):
 
 
 def test_a_head_of_an_unknown_type_is_left_out_and_that_is_said(tiny_bert, tmp_path, caplog):
-    from transformers import AutoTokenizer, LayoutLMConfig, LayoutLMForMaskedLM
+    from transformers import AutoTokenizer, ErnieConfig, ErnieForMaskedLM
 
-    config = LayoutLMConfig(
+    config = ErnieConfig(
         vocab_size=280,
         hidden_size=32,
         num_hidden_layers=1,
         num_attention_heads=2,
         intermediate_size=64,
     )
-    LayoutLMForMaskedLM(config).save_pretrained(tmp_path / "s")
+    ErnieForMaskedLM(config).save_pretrained(tmp_path / "s")
     AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(tmp_path / "s")
     encoder = Encoder.load(tmp_path / "s", masked_lm="auto")
     assert encoder.head is None
     assert run(tmp_path / "s", "--to", tmp_path / "m", "--method", "declutr", "--quiet") == 0
-    assert "head of layoutlm is not known here and is left out" in caplog.text
+    assert "head of ernie is not known here and is left out" in caplog.text
 
 
 def test_half_a_head_is_refused(copy, tmp_path, capsys):

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from sciembed_train.encoder.adapters.adapter_settings import library
 from sciembed_train.errors import UserError
-from sciembed_train.safety import load_pickled, read_json
+from sciembed_train.safety.json_files import read_json
+from sciembed_train.safety.model_config import check_keys
+from sciembed_train.safety.weights import load_pickled
 
 CONFIG = "adapter_config.json"
 SAFE = "adapter.safetensors"
@@ -73,6 +75,7 @@ def load_adapter(backbone: Any, code: str, place: str, wanted: Any, fingerprint:
     """
     folder = find_adapter(place)
     content = read_json(folder / CONFIG)
+    check_keys(content, str(folder / CONFIG))
     try:
         name, config = str(content["name"]), dict(content["config"])
     except (TypeError, KeyError, ValueError) as error:
@@ -148,7 +151,7 @@ def find_adapter(
     Raises:
         UserError: there is none.
     """
-    from sciembed_train.encoder.io.find_model import find_folder
+    from sciembed_train.safety.find_model import find_folder
 
     folder = find_folder(place, pickled)
     if not (folder / config).is_file():

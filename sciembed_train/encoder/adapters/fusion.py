@@ -26,7 +26,8 @@ from sciembed_train.encoder.adapters.adapter_files import (
 )
 from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings, library
 from sciembed_train.errors import UserError
-from sciembed_train.safety import read_json
+from sciembed_train.safety.json_files import read_json
+from sciembed_train.safety.model_config import check_keys
 from sciembed_train.text.input_format import FORMATS
 
 CONFIG = "adapter_fusion_config.json"
@@ -127,6 +128,7 @@ def _load(
     """Give a format's fusion the weights of a trained one."""
     folder = find_adapter(place, CONFIG, PICKLED, "fusion of adapters")
     content = read_json(folder / CONFIG)
+    check_keys(content, str(folder / CONFIG))
     try:
         own, config = str(content["name"]), dict(content["config"])
         fused = [str(code) for code in content["adapter_names"]]

@@ -17,13 +17,14 @@ from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.heads.masked_lm_head import MaskedLMHead, check_type
 from sciembed_train.encoder.io.load_backbone import (
     build_config,
+    check_size,
     load_tokenizer,
     quiet_transformers,
     set_dropout,
 )
 from sciembed_train.encoder.pooling.registry import check_recorded
 from sciembed_train.errors import UserError
-from sciembed_train.safety import check_files
+from sciembed_train.safety.find_model import find_folder
 
 CHECKPOINT_VERSION = 1
 # Where a method keeps its encoder, and so how the state's keys begin.
@@ -110,8 +111,13 @@ def encoder_from_checkpoint(
             if Path(name).name != name:
                 raise UserError(f"{where}: the tokenizer file name {name!r} is no plain name.")
             (Path(folder) / name).write_text(text, encoding="utf-8")
-        check_files(Path(folder))
-        tokenizer = load_tokenizer(Path(folder))
+        try:
+            tokenizer = load_tokenizer(Path(folder))
+        except UserError as error:
+            message = str(error).replace(folder, f"{where}: tokenizer_files")
+            raise UserError(message) from error
+    size = sum(value.nbytes for value in state.values() if isinstance(value, torch.Tensor))
+    check_size(AutoModel, config, size, f"{where}: backbone_config")
     backbone: Any
     head = None
     # Every random number drawn here is replaced below; the caller's generator is left alone.
@@ -139,6 +145,7 @@ def _with_adapters(
     place = base or settings.backbone
     fresh = replace(settings, backbone=place, adapters=settings.adapters.without_start())
     try:
+        find_folder(place, fetch=base is not None)
         with torch.random.fork_rng(devices=[]):
             encoder = Encoder(fresh)
         encoder.load_state_dict(state, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,12 @@ import torch
 from torch import nn
 
 from sciembed_train.errors import UserError
-from sciembed_train.safety import check_config, check_config_json, weight_format
+from sciembed_train.safety.model_config import check_config_json, clean_config
+from sciembed_train.safety.weights import weight_bytes, weight_format
 from sciembed_train.text.tokenizer import TextTokenizer
+
+# Parameters of a model that no machine's memory minds.
+HARMLESS = 20_000_000
 
 
 @contextlib.contextmanager
@@ -33,26 +38,55 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def build_config(values: dict[str, Any], where: str) -> Any:
-    """The ``transformers`` configuration of a checked ``config.json``.
+    """The ``transformers`` configuration of the content of a ``config.json``.
 
     Raises:
-        UserError: refused, of an unknown model type, or not an encoder.
+        UserError: refused by `clean_config`, or ``transformers`` makes no configuration of it.
     """
-    check_config(values, where)
     from transformers import AutoConfig
 
-    values = dict(values)
-    model_type = values.pop("model_type", None)
+    values = clean_config(values, where)
+    model_type = values.pop("model_type")
     try:
-        config = AutoConfig.for_model(model_type, **values)
-    except (ValueError, TypeError, AttributeError) as error:
+        return AutoConfig.for_model(model_type, **values)
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise UserError(
             f"{where}: transformers cannot build a model of `model_type` {model_type!r}: "
             f"{(str(error).strip() or repr(error)).splitlines()[0]}"
         ) from error
-    if getattr(config, "is_encoder_decoder", False):
-        raise UserError(f"{where}: {model_type} is an encoder-decoder; expected an encoder.")
-    return config
+
+
+def check_size(kind: Any, config: Any, size: int, where: str) -> None:
+    """Refuse a configuration that no model can be built of, or a large one without its weights.
+
+    The model is built without memory, so that an absurd size costs none. A small one is left to
+    what reads the weights, which names the tensors that are missing.
+
+    Args:
+        kind: class of the model, such as ``AutoModel``.
+        config: cleaned.
+        size: bytes of the weights. Each parameter takes at least one.
+        where: the configuration's place, for messages.
+
+    Raises:
+        UserError: it cannot be built, or has many more parameters than there are bytes.
+    """
+    try:
+        with torch.device("meta"), quiet_transformers():
+            model = kind.from_config(copy.deepcopy(config), trust_remote_code=False)
+    except (ValueError, TypeError, AttributeError, KeyError, AssertionError, RuntimeError) as error:
+        raise UserError(
+            f"{where}: transformers cannot build a model of it: "
+            f"{(str(error).strip() or repr(error)).splitlines()[0]}"
+        ) from error
+    base = getattr(model, model.base_model_prefix, model)
+    # A pooler or a head may be missing from the weights.
+    count = sum(p.numel() for name, p in base.named_parameters() if not name.startswith("pooler."))
+    if count > max(size, HARMLESS):
+        raise UserError(
+            f"{where}: describes a model of {count:,} parameters, but its weights have {size:,} "
+            "bytes in all. The two do not belong together; fetch the model again."
+        )
 
 
 def set_dropout(config: Any, dropout: float) -> dict[str, float]:
@@ -84,6 +118,7 @@ def load_model(kind: Any, folder: Path, config: Any) -> tuple[Any, list[str]]:
         UserError: the weights are unreadable or of other shapes.
     """
     file_format = weight_format(folder)
+    check_size(kind, config, weight_bytes(folder), str(folder / "config.json"))
     try:
         with quiet_transformers():
             loaded = kind.from_pretrained(

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
-from sciembed_train.encoder.io.find_model import find_folder
 from sciembed_train.encoder.pooling.registry import (
     POOLINGS,
     check_recorded,
     gives_sentence_vectors,
 )
 from sciembed_train.errors import UserError
-from sciembed_train.safety import read_json
+from sciembed_train.safety.find_model import find_folder
+from sciembed_train.safety.json_files import read_json
 from sciembed_train.text.input_format import InputFormat
 
 _LEGACY_POOLING = {

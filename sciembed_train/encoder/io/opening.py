@@ -12,7 +12,6 @@ from sciembed_train.encoder.adapters.format_adapters import FormatAdapters
 from sciembed_train.encoder.adapters.lora import install_lora
 from sciembed_train.encoder.format_reader import BASE_PLACE, FormatReader
 from sciembed_train.encoder.heads.masked_lm_head import HEADS, MaskedLMHead, check_type
-from sciembed_train.encoder.io.find_model import find_folder
 from sciembed_train.encoder.io.load_backbone import (
     checked_config,
     load_backbone,
@@ -25,6 +24,7 @@ from sciembed_train.encoder.pooling.base import Pooling, pooling_class
 from sciembed_train.encoder.pooling.registry import POOLINGS
 from sciembed_train.encoder.settings import EncoderSettings, position_limit
 from sciembed_train.errors import UserError
+from sciembed_train.safety.find_model import find_folder
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
 

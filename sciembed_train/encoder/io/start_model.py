@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sciembed_train.encoder.io.find_model import find_folder
 from sciembed_train.encoder.io.model_metadata import read_metadata
 from sciembed_train.encoder.io.published_models import published_model
 from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
 from sciembed_train.errors import UserError
+from sciembed_train.safety.find_model import find_folder
 from sciembed_train.text.input_format import InputFormat
 
 # A start's own length is kept up to this one; more has to be set.

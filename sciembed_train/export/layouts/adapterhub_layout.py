@@ -10,7 +10,6 @@ from sciembed_train.encoder.adapters.adapter_files import CONFIG, save_adapter
 from sciembed_train.encoder.adapters.adapter_settings import library
 from sciembed_train.encoder.adapters.format_adapters import FormatAdapters, adapters_of
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.encoder.io.find_model import find_folder
 from sciembed_train.encoder.io.load_backbone import quiet_transformers
 from sciembed_train.encoder.io.model_metadata import read_metadata
 from sciembed_train.errors import UserError
@@ -18,6 +17,7 @@ from sciembed_train.export.export_layout import Differences, ExportLayout, Recor
 from sciembed_train.export.library_vectors import model_vectors
 from sciembed_train.export.model_card import render_card
 from sciembed_train.export.verification import compare, probe_texts
+from sciembed_train.safety.find_model import find_folder
 from sciembed_train.text.input_format import FORMATS
 
 LIBRARY = "AutoModel and adapters"

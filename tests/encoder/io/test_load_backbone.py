@@ -1,6 +1,7 @@
 """What of a folder's weights, configuration and tokenizer is read and what is refused."""
 
 import dataclasses
+import resource
 
 import pytest
 import torch
@@ -98,3 +99,21 @@ def test_the_dropout_setting_reaches_hidden_states_and_attention(tiny_bert):
     assert (own.attention.self.dropout.p, own.output.dropout.p) == (0.1, 0.1)
     other = Encoder(dataclasses.replace(settings, dropout=0.25)).backbone.encoder.layer[0]
     assert (other.attention.self.dropout.p, other.output.dropout.p) == (0.25, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("intermediate_size", 1_000_000), ("vocab_size", 4_000_000), ("hidden_size", 32768)],
+)
+def test_a_model_larger_than_its_weights_is_refused_before_it_takes_memory(copy, key, value):
+    change(copy / "config.json", **{key: value})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match=r"parameters, but its weights have [\d,]+ bytes in all"):
+        Encoder(EncoderSettings(str(copy)))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KB
+
+
+def test_sizes_that_do_not_go_together_are_a_message(copy):
+    change(copy / "config.json", num_attention_heads=3)
+    with pytest.raises(UserError, match=r"cannot build a model of it: .*(multiple|heads)"):
+        Encoder(EncoderSettings(str(copy)))

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.encoder.io.find_model import find_folder, model_place
 from sciembed_train.encoder.settings import EncoderSettings
 from sciembed_train.errors import UserError
+from sciembed_train.safety.find_model import find_folder, model_place
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from sciembed_train.errors import UserError
 
@@ -12,12 +13,20 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _SMALL_FILES = ["*.json", "*.txt", "*.model"]
 
 
-def find_folder(name_or_folder: str | Path, pickled: str = "*pytorch_model*.bin") -> Path:
+def find_folder(
+    name_or_folder: str | Path,
+    pickled: str = "*pytorch_model*.bin",
+    fetch: bool = True,
+    weights: bool = True,
+) -> Path:
     """The folder itself, or the local copy of a hub model, fetched where the network is allowed.
 
     Args:
         name_or_folder: what is wanted.
         pickled: the weights' files where the hub has no safetensors.
+        fetch: ask the hub where the network is allowed. False for a name that a foreign file
+            gives, which is looked for on this machine alone.
+        weights: fetch them too; False where the tokenizer is all that is wanted.
 
     Raises:
         UserError: neither a folder nor a hub model that can be had.
@@ -33,14 +42,21 @@ def find_folder(name_or_folder: str | Path, pickled: str = "*pytorch_model*.bin"
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+    local: dict[str, Any] = {} if fetch else {"local_files_only": True}
     try:
         # The patterns' stars match slashes too: a backbone may lie in a sub-folder.
-        path = snapshot_download(text, allow_patterns=[*_SMALL_FILES, "*.safetensors"])
-        if not any(Path(path).rglob("*.safetensors")):
-            path = snapshot_download(text, allow_patterns=[*_SMALL_FILES, pickled])
+        wanted = [*_SMALL_FILES, "*.safetensors"] if weights else _SMALL_FILES
+        path = snapshot_download(text, allow_patterns=wanted, **local)
+        if weights and not any(Path(path).rglob("*.safetensors")):
+            path = snapshot_download(text, allow_patterns=[*_SMALL_FILES, pickled], **local)
     except HFValidationError as error:
         raise UserError(f"{text}: no such folder, and no hub name either ({error}).") from error
     except (OSError, HfHubHTTPError, ValueError) as error:
+        if not fetch:
+            raise UserError(
+                f"{text}: there is no such folder, and the local hub cache has no whole copy of "
+                "it. A name that a file gives is not fetched; name the model yourself to fetch it."
+            ) from error
         offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
         why = (
             "HF_HUB_OFFLINE is set, and the local hub cache has no whole copy of it"
