@@ -139,7 +139,7 @@ def put_in(
     except RuntimeError as error:
         raise UserError(
             f"{folder}: the {what}'s weights do not fit its configuration: "
-            f"{' '.join(str(error).split())}"
+            f"{' '.join(str(error).split())[:300]}"
         ) from error
 
 

@@ -133,7 +133,10 @@ def encoder_from_checkpoint(
     try:
         encoder.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        raise UserError(f"{where}: its weights do not fit its configuration: {error}") from error
+        raise UserError(
+            f"{where}: its weights do not fit its configuration: "
+            f"{' '.join(str(error).split())[:300]}"
+        ) from error
     return encoder.eval().merged()
 
 
@@ -155,5 +158,8 @@ def _with_adapters(
             f"too, with the same weights (`export --base` names its new place). {error}"
         ) from error
     except RuntimeError as error:
-        raise UserError(f"{where}: its weights do not fit its configuration: {error}") from error
+        raise UserError(
+            f"{where}: its weights do not fit its configuration: "
+            f"{' '.join(str(error).split())[:300]}"
+        ) from error
     return encoder.eval()

@@ -61,7 +61,7 @@ def test_what_is_kept_names_no_path(tiny_bert):
         (lambda c: c["sciembed"]["encoder"].update(surprise=1), "surprise"),
         (lambda c: c["sciembed"]["backbone_config"].update(auto_map={"a": "b"}), "auto_map"),
         (lambda c: c["sciembed"]["backbone_config"].update(model_type="detr"), "are of the types"),
-        (lambda c: c["sciembed"]["backbone_config"].update(num_hidden_layers=400), "parameters"),
+        (lambda c: c["sciembed"]["backbone_config"].update(vocab_size=4_000_000), "parameters"),
         (lambda c: c["sciembed"]["backbone_config"].update(hidden_act="x"), "expected one of gelu"),
         (lambda c: c["sciembed"]["tokenizer_files"].update({"../x": ""}), "no plain name"),
         (
