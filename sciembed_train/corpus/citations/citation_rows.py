@@ -17,6 +17,9 @@ from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.validation import read_id
 from sciembed_train.progress import Stage
 
+SELF = "a paper citing itself"
+SELF_BY_TEXT = "a paper citing itself under another id"
+
 
 def read_citations(table: Table, papers: Papers, audit: Audit, stage: Stage) -> NDArray[np.int32]:
     """The distinct citations between known papers, ``[E, 2]``: citing, cited; ascending.
@@ -55,7 +58,8 @@ def read_citations(table: Table, papers: Papers, audit: Audit, stage: Stage) -> 
                 audit.drop(f"unknown {' and '.join(unknown)} paper", table.where(place))
                 continue
         if i == j:
-            audit.drop("a paper citing itself", table.where(place))
+            itself = str(a).strip() == str(b).strip()
+            audit.drop(SELF if itself else SELF_BY_TEXT, table.where(place))
             continue
         citing.append(i)
         cited.append(j)

@@ -22,6 +22,7 @@ from sciembed_train.corpus.validation import missing_field, read_id, spell
 from sciembed_train.progress import Stage
 
 LARGEST_COUNT = 2**31 - 1
+WITH_ITSELF_BY_TEXT = "a paper with itself under another id"
 
 
 def read_cocitations(
@@ -46,7 +47,7 @@ def read_cocitations(
             continue
         reason = None
         if a == b:
-            reason = "a paper with itself"
+            reason = "a paper with itself" if ids[0] == ids[1] else WITH_ITSELF_BY_TEXT
         elif why[a] or why[b]:
             reason = REASONS[why[a] or why[b]]
         elif not count:
