@@ -32,7 +32,7 @@ class PaperFile:
 
     def __init__(self, source: str | Path, max_bad_rows: int = 0) -> None:
         self.table = Table(source, "papers")
-        self.audit = Audit("papers", max_bad_rows)
+        self.audit = Audit("papers", max_bad_rows, self.table)
         self.without_text = 0
         self._left_out: set[int] = set()  # row numbers of duplicate ids
         hashes = array("Q")

@@ -28,6 +28,7 @@ from sciembed_train.corpus.mining.cocitation_settings import REASONS, UNKNOWN, C
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.store.corpus_files import ParquetRows
+from sciembed_train.corpus.unmatched_ids import UnmatchedIds
 from sciembed_train.progress import Stage
 
 ROWS = 8192  # of one row group
@@ -118,10 +119,24 @@ class PaperGroups(ContextGroups):
     ) -> None:
         super().__init__(work, "contexts", audit, papers, mining)
         self.why = why
+        self.unmatched, self.cited = UnmatchedIds(), 0
+
+    def _match(self, cited_ids: Sequence[str]) -> None:
+        self.cited += len(cited_ids)
+        for paper_id in cited_ids:
+            if paper_id not in self.papers.key:
+                self.unmatched.add(paper_id)
+
+    def note(self, source: str) -> None:
+        """Say it where many cited ids name no paper."""
+        note = self.unmatched.note(source, self.cited, "cited ids", self.papers.ids)
+        if note is not None:
+            self.audit.notes.append(note)
 
     def take(self, context: Context, where: str) -> tuple[int, list[int]] | None:
         """The list and the papers of a context that may be in a pair; None if it is left out."""
         key = self.papers.key
+        self._match(context.cited_ids)
         group = sorted({key[i] for i in context.cited_ids if i in key and not self.why[key[i]]})
         if len(group) < len(context.cited_ids):
             seen: set[int] = set()
@@ -248,6 +263,7 @@ def write_context_groups(
             file.add_context(audit.rows, place, *taken, masked)
     for file in files:
         file.close()
+    groups.note(table.source)
     if sentences is not None:
         sentences.audit.rows = audit.rows - audit.n_bad
 

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from sciembed_train.corpus.audit import Audit, BadRow, Reasons, list_reasons
 from sciembed_train.corpus.mining.triplet_mining import TripletMining
 from sciembed_train.corpus.papers import Papers
+from sciembed_train.corpus.readers.base import numbered
 from sciembed_train.corpus.readers.json_members import iter_json
 from sciembed_train.corpus.store.corpus_files import SPLITS, Split
 from sciembed_train.corpus.validation import spell
@@ -158,7 +159,7 @@ def mine_margin(
     edges: list[tuple[int, int]] = []
     for line, query, related in iter_json(data):
         audit.rows += 1
-        place = f"{data}:{line}"
+        place = f"{data}{numbered(line)}"
         counts = _counts(query, related)
         if isinstance(counts, BadRow):
             audit.bad(counts, place)
