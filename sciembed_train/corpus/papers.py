@@ -28,6 +28,7 @@ from sciembed_train.corpus.store.token_store import has_text
 from sciembed_train.corpus.validation import read_paper, repeated_id
 from sciembed_train.errors import UserError
 from sciembed_train.progress import Stage
+from sciembed_train.text.cleaning import MarkupCount
 from sciembed_train.text.normalise import paper_number
 
 ROWS = 16384  # of one row group
@@ -76,7 +77,7 @@ def write_papers(
     first_seen: dict[str, int] = {}
     places, texts = array("q"), array("q")
     usable = bytearray()
-    abstracts = 0
+    abstracts, markup = 0, MarkupCount()
     rows = read_each(table.rows(), read_paper)
     with ParquetRows(unsorted, _columns(), ROWS) as writer:
         for place, paper in checked_rows(rows, table.where, audit, stage):
@@ -89,13 +90,15 @@ def write_papers(
             readable = has_text(paper.title, paper.abstract)
             usable.append(readable)
             texts.append(paper_number(paper.title, paper.abstract) if readable else 0)
-            abstracts += bool(paper.abstract)
+            abstracts += has_text(None, paper.abstract)
+            markup.add(table.where, place, paper.title, *paper.sentences)
             if not readable:
                 audit.drop("no title and no abstract: takes part in nothing", table.where(place))
             whole = isinstance(paper.abstract, str)
             abstract = (paper.abstract, None) if whole else (None, paper.abstract)
             writer.add(len(places) - 1, paper.paper_id, paper.title, *abstract)
     audit.kept = len(first_seen)
+    audit.notes += markup.notes()
     if first_seen and not abstracts:
         audit.notes.append(
             f"{table.source}: not one paper has an abstract, so titles alone are read. If the "

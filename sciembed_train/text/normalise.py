@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from sciembed_train.text.cleaning import cleaned
 from sciembed_train.text.document_parts import split_at_spaces
 
 PART = 2**16  # characters that are normalised at once, so that a long document takes no more memory
@@ -22,9 +23,9 @@ def normalised(text: str | None) -> str:
     """The letters and digits of a text without regard to case; empty where there are none.
 
     Of Unicode's NFKC, so that ligatures and full-width forms are the letters that they stand for.
-    Marks that are letters' own, such as the vowel signs of Devanagari, stay.
+    Marks that are letters' own, such as the vowel signs of Devanagari, stay; markup is cleaned.
     """
-    folded = unicodedata.normalize("NFKC", text or "").casefold()
+    folded = unicodedata.normalize("NFKC", cleaned(text or "")).casefold()
     return _NOT_ALPHANUMERIC.sub(_marks, folded)
 
 
@@ -36,7 +37,7 @@ def text_number(*parts: str | None) -> int:
     digest = hashlib.blake2b(digest_size=8)
     found = False
     for part in parts:
-        for piece in split_at_spaces(part or "", PART):
+        for piece in split_at_spaces(cleaned(part or ""), PART):
             letters = normalised(piece)
             found = found or bool(letters)
             digest.update(letters.encode())

@@ -147,6 +147,11 @@ def _parts(
         borders = [start for start, _ in spans[1:]]
     else:
         text = input_format.compose(None, abstract, sep) if abstract else ""
-    if not normalised(title) or not (abstract and "".join(abstract).strip()):
+    name = input_format.compose(title, None, sep)
+    if not normalised(title) or not name or not input_format.parts(_listed(abstract)):
         return None
-    return input_format.compose(title, None, sep), text, borders
+    return name, text, borders
+
+
+def _listed(abstract: str | Sequence[str] | None) -> Sequence[str | None]:
+    return [abstract] if abstract is None or isinstance(abstract, str) else abstract
