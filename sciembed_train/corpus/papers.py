@@ -139,7 +139,7 @@ def _note_same_texts(audit: Audit, ids: Sequence[str], first: NDArray[np.int32])
     more = np.flatnonzero(first != np.arange(len(first)))
     if not len(more):
         return
-    pairs = [f"{ids[paper]} is {ids[first[paper]]}" for paper in more[:EXAMPLES]]
+    pairs = [f"{ids[paper]} is {ids[int(first[paper])]}" for paper in more[:EXAMPLES]]
     audit.drop_many(SAME_TEXT, len(more), pairs)
     audit.notes.append(
         f"{len(more):,} papers have the text of another id (the first: {pairs[0]}). They are one "

@@ -80,8 +80,9 @@ class InputFormat:
     def compose(self, title: str | None, abstract: str | Sequence[str] | None, sep: str) -> str:
         """One text of a paper; ``sep`` is the tokenizer's separator token."""
         separator = sep if self.sentences == "sep" else " "
-        whole = abstract is None or isinstance(abstract, str)
-        body = separator.join(self.parts([abstract] if whole else abstract))
+        if abstract is None or isinstance(abstract, str):
+            abstract = [abstract or ""]
+        body = separator.join(self.parts(abstract))
         return self.join(("".join(self.parts([title])), body), sep)
 
     def join(self, fields: Sequence[str], sep: str) -> str:

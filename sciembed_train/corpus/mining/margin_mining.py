@@ -202,7 +202,9 @@ def _named(paper_id: str, papers: Papers) -> str:
 
 def _splits_by_query(lists: Mapping[Split, set[str]], papers: Papers) -> dict[str, Split]:
     """The split of every listed query: the latest that names it or another id of its paper."""
-    of_paper = {_named(query, papers): s for s in SPLITS for query in lists.get(s, ())}
+    of_paper: dict[str, Split] = {
+        _named(query, papers): s for s in SPLITS for query in lists.get(s, ())
+    }
     return {query: of_paper[_named(query, papers)] for ids in lists.values() for query in ids}
 
 
