@@ -49,7 +49,7 @@ MAY: dict[str, set[str]] = {
     "diagnostics": {"training", "config", "distributed", "errors"},
     "inference": {"encoder", "losses", "batch", "corpus", "text", "safety", "progress", "errors"},
     "hard_negatives": {
-        *("inference", "sampling", "corpus"),
+        *("inference", "sampling", "corpus", "text"),
         *("batch", "progress", "errors"),
     },
     "evaluation": {

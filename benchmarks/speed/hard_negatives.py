@@ -36,6 +36,7 @@ def write_corpus(folder: Path, papers: int, queries: int, citations: int) -> np.
 
     from sciembed_train.corpus.store.corpus_files import (
         CORPUS_VERSION,
+        save_first_of_text,
         save_info,
         save_paper_splits,
     )
@@ -57,6 +58,7 @@ def write_corpus(folder: Path, papers: int, queries: int, citations: int) -> np.
     split = np.full(papers, 2, np.int8)
     split[rng.choice(np.unique(pairs[:, 0]), queries, replace=False)] = 0
     save_paper_splits(folder, split)
+    save_first_of_text(folder, np.arange(papers, dtype=np.int32))
     numbers = np.arange(papers, dtype=np.int32)
     columns = {
         "paper": pa.array(numbers),

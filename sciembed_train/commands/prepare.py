@@ -6,16 +6,20 @@ import dataclasses
 import json
 import sys
 
-from sciembed_train.config.recipe_options import RecipeCommandLine, prepare_settings
+from sciembed_train.config.recipe_options import Recipe, RecipeCommandLine, prepare_settings
 from sciembed_train.config.run_settings import RunSettings
 from sciembed_train.corpus.build import prepare
+from sciembed_train.corpus.corpus_truncation import truncation_lines
 from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
 from sciembed_train.corpus.mining.ready_triplets import export_csv
 from sciembed_train.corpus.mining.triplet_mining import TripletMining
 from sciembed_train.corpus.prepare_settings import CorpusSettings
+from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.summary import STORES, summary
+from sciembed_train.encoder.io.model_metadata import tokenizer_folder
 from sciembed_train.progress import Progress
 from sciembed_train.sampling.data_settings import DataSettings
+from sciembed_train.text.tokenizer import TextTokenizer
 from sciembed_train.training.start_encoder import settle_start
 
 
@@ -84,6 +88,15 @@ def command_line() -> RecipeCommandLine:
     return line
 
 
+def _cut(corpus: Corpus, recipe: Recipe) -> list[str]:
+    """How many texts the recipe's encoder cuts; without a recipe no length is known."""
+    if not (recipe.files and recipe.backbone):
+        return []
+    encoder = recipe.encoder
+    tokenizer = TextTokenizer.load(tokenizer_folder(encoder.backbone))
+    return truncation_lines(corpus, tokenizer, encoder.input_format, encoder.max_length)
+
+
 def main(argv: list[str]) -> int:
     """The command ``train prepare``."""
     recipe = command_line().read(argv)
@@ -108,4 +121,6 @@ def main(argv: list[str]) -> int:
         print(json.dumps(facts | stores))
     elif not quiet:
         print(summary(corpus))
+        for line in _cut(corpus, recipe):
+            print(line)
     return 0

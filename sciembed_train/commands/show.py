@@ -61,7 +61,8 @@ def main(argv: list[str]) -> int:
             "show needs the tokenizer: give -c RECIPE or --model.encoder.backbone NAME_OR_FOLDER."
         )
 
-    from sciembed_train.corpus.summary import describe_report
+    from sciembed_train.corpus.corpus_truncation import truncation_lines
+    from sciembed_train.corpus.summary import cleaned_examples, describe_report
     from sciembed_train.encoder.io.model_metadata import tokenizer_folder
     from sciembed_train.progress import Progress
     from sciembed_train.sampling.base import TokenizationSpec, format_example
@@ -93,6 +94,10 @@ def main(argv: list[str]) -> int:
         print(format_example(example, tokenizer.hf.decode) + "\n")
     for note in examples.notes:
         print(note)
+    for text, plain in cleaned_examples(corpus, input_format, command.count):
+        print(f"cleaned (input_format.cleaning): {text}\n  is read as: {plain}")
+    for line in truncation_lines(corpus, tokenizer, input_format, max_length):
+        print(line)
     report = json.loads((Path(corpus.folder) / "report.json").read_text(encoding="utf-8"))
     print(describe_report(report))
     return 0

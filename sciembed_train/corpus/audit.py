@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sciembed_train.errors import UserError
 
@@ -20,6 +20,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# Where so large a share of so many rows is malformed, skipping them is no advice.
+NEARLY_ALL, FEW = 0.9, 10
+# What a row of each input has.
+EXPECTED = {
+    "papers": "`paper_id`, `title` and `abstract` (text, a list of sentences, or null)",
+    "citations": "`citing` and `cited`, ids of papers",
+    "pairs": "`query`, `positive` and `negative`, ids of papers",
+    "contexts": "`text` and `cited_ids`, a list of ids of papers",
+    "cocitations": "`paper_a`, `paper_b` and, if you like, `count`",
+    "fulltexts": "`text`, or a record of S2ORC or unarXive",
+}
 EXAMPLES = 20  # places listed per reason; the count is always complete
 
 
@@ -65,14 +76,21 @@ class Reasons(dict[str, Dropped]):
         return {reason: dropped.as_dict() for reason, dropped in self.items()}
 
 
+class HasColumns(Protocol):
+    """What is asked of an input: the names of its columns, as its first row has them."""
+
+    columns: list[str]
+
+
 class Audit:
     """What was read from one input (``papers``, ``citations``), what was left out, and why.
 
-    ``max_bad_rows`` malformed rows are skipped before the program refuses.
+    ``max_bad_rows`` malformed rows are skipped before the program refuses. ``table`` says what
+    columns were read, for advice where nearly all rows are malformed.
     """
 
-    def __init__(self, name: str, max_bad_rows: int = 0) -> None:
-        self.name = name
+    def __init__(self, name: str, max_bad_rows: int = 0, table: HasColumns | None = None) -> None:
+        self.name, self.table = name, table
         self.max_bad_rows = max_bad_rows
         self.rows = 0
         self.kept = 0
@@ -117,12 +135,27 @@ class Audit:
             lines.append(
                 f"{self._first[reason]} {dropped.count:,} of {self.rows:,} rows {are} like this."
             )
+        if self.rows >= FEW and self.n_bad >= NEARLY_ALL * self.rows:
+            lines.append(self._other_columns())
+            raise UserError("\n".join(lines))
         them = "it" if self.n_bad == 1 else "them"
         lines.append(
             f"Correct {them}, or skip {them} with --max-bad-rows {self.n_bad} "
             f"(in fit --data.max_bad_rows {self.n_bad})."
         )
         raise UserError(" ".join(lines) if len(lines) == 2 else "\n".join(lines))
+
+    def _other_columns(self) -> str:
+        """What to do where nearly all rows are malformed: the file is not what is expected."""
+        columns = self.table.columns if self.table is not None else []
+        found = ", ".join(f"`{column}`" for column in columns)[:300]
+        expected = EXPECTED.get(self.name)
+        return (
+            f"Nearly all rows of {self.name} are like this, so it is the file that does not fit. "
+            + (f"Its first row has {found}. " if found else "")
+            + (f"Expected are {expected}. " if expected else "")
+            + "Rename the columns or convert the values, or name the file that you meant."
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for ``report.json``."""

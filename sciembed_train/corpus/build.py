@@ -27,6 +27,7 @@ from sciembed_train.corpus.sql_engine import read_size, running
 from sciembed_train.corpus.store.corpus_files import (
     CORPUS_VERSION,
     Split,
+    save_first_of_text,
     save_info,
     save_paper_splits,
     written_whole,
@@ -168,24 +169,30 @@ def _build_papers(job: BuildJob) -> tuple[dict[str, Any], set[str]]:
             path = job.folder / "papers.parquet"
             papers = write_papers(inputs.papers, path, work, engine, audit, stage)
         job.report["papers"] = audit.as_dict()
+        save_first_of_text(job.folder, papers.first)
         if inputs.data is not None:
             check_disjoint(job.lists)
             counts = build_margin_triplets(job, papers, inputs.data)
             # SPECTER's own lists name the held-out queries; no other paper is held out.
-            save_paper_splits(job.folder, assign_splits(papers.ids, 0, 0.0, 0.0, job.lists))
+            split = assign_splits(papers.ids, 0, 0.0, 0.0, job.lists, papers.first)
+            save_paper_splits(job.folder, split)
         else:
             if inputs.fulltexts is None:  # with full texts the ids may be those of documents
                 _check_lists(job, {s for s, i in job.lists.items() if not i.isdisjoint(papers.key)})
             check_disjoint(job.lists)
             shares = settings.dev_share, settings.test_share
-            split = assign_splits(papers.ids, settings.seed, *shares, job.lists)
+            split = assign_splits(papers.ids, settings.seed, *shares, job.lists, papers.first)
             save_paper_splits(job.folder, split)
             paper_job = PaperJob(**vars(job), engine=engine, papers=papers, split=split)
             counts = build_triplets(paper_job, database)
             if settings.mines_cocitations:
                 counts |= build_cocitations(paper_job)
     shutil.rmtree(work)
-    totals = {"papers": len(papers.ids), "papers_with_text": int(papers.usable.sum())}
+    totals = {
+        "papers": len(papers.ids),
+        "papers_with_text": int(papers.usable.sum()),
+        "papers_of_another_text": int(papers.usable.sum() - papers.candidates.sum()),
+    }
     return totals | counts, set(papers.ids)
 
 

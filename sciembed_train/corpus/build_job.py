@@ -205,7 +205,7 @@ class BuildJob:
 
     def audit(self, name: str) -> Audit:
         """An account of the rows of an input."""
-        return Audit(name, self.settings.max_bad_rows)
+        return Audit(name, self.settings.max_bad_rows, getattr(self.inputs, name, None))
 
 
 @dataclass(kw_only=True)

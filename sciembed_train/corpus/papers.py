@@ -1,7 +1,9 @@
 """Papers from a user's files to integer keys.
 
-A paper's key is its place among the ids in order of their text, so that neither the order of a
-file nor its division into files changes anything that follows.
+A paper's number is its place among the ids in order of their text, so that neither the order of a
+file nor its division into files changes anything that follows. Where several ids have the same
+text (`text.normalise`), the first of them stands for all: every citation, pair and list that names
+one of them is of that paper.
 
 Shapes: ``P`` papers.
 """
@@ -11,13 +13,14 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sciembed_train.corpus.audit import Audit, checked_rows, read_each
+from sciembed_train.corpus.audit import EXAMPLES, Audit, checked_rows, read_each
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.sql_engine import Engine
 from sciembed_train.corpus.store.corpus_files import ParquetRows
@@ -25,20 +28,41 @@ from sciembed_train.corpus.store.token_store import has_text
 from sciembed_train.corpus.validation import read_paper, repeated_id
 from sciembed_train.errors import UserError
 from sciembed_train.progress import Stage
+from sciembed_train.text.cleaning import MarkupCount
+from sciembed_train.text.normalise import paper_number
 
 ROWS = 16384  # of one row group
+SAME_TEXT = "the text of another id: one paper with it"
 
 
 @dataclass
 class Papers:
-    """The papers of a corpus by key: ids ``[P]``, ascending, and the place of each.
+    """The papers of a corpus.
 
-    ``usable`` ``[P]`` says whether a paper has a text.
+    Args:
+        ids: ascending ``[P]``.
+        key: of each id the paper that it names: the first one of the same text.
+        usable: whether each has a text ``[P]``.
     """
 
     ids: list[str]
     key: dict[str, int]
     usable: NDArray[np.bool_]
+
+    @cached_property
+    def first(self) -> NDArray[np.int32]:
+        """The first paper of each one's text, itself for most, ``[P]``."""
+        return np.fromiter(map(self.key.__getitem__, self.ids), np.int32, len(self.ids))
+
+    @property
+    def candidates(self) -> NDArray[np.bool_]:
+        """Whether each may be drawn: it has a text, and is the first one of it, ``[P]``."""
+        return self.usable & (self.first == np.arange(len(self.ids)))
+
+    def same_text(self, ids: set[str]) -> set[str]:
+        """These ids, and the others of the same papers."""
+        named = {self.key[i] for i in ids if i in self.key}
+        return ids | {i for i, first in self.key.items() if first in named}
 
 
 def write_papers(
@@ -51,9 +75,9 @@ def write_papers(
     """
     unsorted = work / "papers_as_given.parquet"
     first_seen: dict[str, int] = {}
-    places = array("q")
+    places, texts = array("q"), array("q")
     usable = bytearray()
-    abstracts = 0
+    abstracts, markup = 0, MarkupCount()
     rows = read_each(table.rows(), read_paper)
     with ParquetRows(unsorted, _columns(), ROWS) as writer:
         for place, paper in checked_rows(rows, table.where, audit, stage):
@@ -65,13 +89,16 @@ def write_papers(
             places.append(place)
             readable = has_text(paper.title, paper.abstract)
             usable.append(readable)
-            abstracts += bool(paper.abstract)
+            texts.append(paper_number(paper.title, paper.abstract) if readable else 0)
+            abstracts += has_text(None, paper.abstract)
+            markup.add(table.where, place, paper.title, *paper.sentences)
             if not readable:
                 audit.drop("no title and no abstract: takes part in nothing", table.where(place))
             whole = isinstance(paper.abstract, str)
             abstract = (paper.abstract, None) if whole else (None, paper.abstract)
             writer.add(len(places) - 1, paper.paper_id, paper.title, *abstract)
     audit.kept = len(first_seen)
+    audit.notes += markup.notes()
     if first_seen and not abstracts:
         audit.notes.append(
             f"{table.source}: not one paper has an abstract, so titles alone are read. If the "
@@ -89,10 +116,34 @@ def write_papers(
     else:
         _write_sorted(unsorted, to, engine, ids)
         unsorted.unlink()
+    first = first_of_text(np.frombuffer(texts, np.int64)[order])
+    _note_same_texts(audit, ids, first)
     return Papers(
         ids=ids,
-        key=dict(zip(ids, range(len(ids)), strict=True)),
+        key=dict(zip(ids, first.tolist(), strict=True)),
         usable=np.frombuffer(bytes(usable), np.bool_)[order],
+    )
+
+
+def first_of_text(texts: NDArray[np.int64]) -> NDArray[np.int32]:
+    """The first paper of the same text as each, ``[P]``; ``texts`` are their `paper_number`."""
+    first = np.arange(len(texts), dtype=np.int32)
+    _, lowest, place = np.unique(texts, return_index=True, return_inverse=True)
+    known = texts != 0
+    first[known] = lowest[place.reshape(-1)][known]
+    return first
+
+
+def _note_same_texts(audit: Audit, ids: Sequence[str], first: NDArray[np.int32]) -> None:
+    """Count the papers whose text an earlier one has."""
+    more = np.flatnonzero(first != np.arange(len(first)))
+    if not len(more):
+        return
+    pairs = [f"{ids[paper]} is {ids[int(first[paper])]}" for paper in more[:EXAMPLES]]
+    audit.drop_many(SAME_TEXT, len(more), pairs)
+    audit.notes.append(
+        f"{len(more):,} papers have the text of another id (the first: {pairs[0]}). They are one "
+        "paper with it: for its citations, for what is no negative, and for the split."
     )
 
 

@@ -25,11 +25,23 @@ def assign_splits(
     dev_share: float,
     test_share: float,
     lists: Mapping[Split, set[str]] | None = None,
+    first: NDArray[np.integer] | None = None,
 ) -> NDArray[np.int8]:
     """The split of every paper as a query, ``[P]``: 0 for train, 1 for dev, 2 for test.
 
     It is a hash of the id and the seed, so it depends on no other paper. A split with a list has
     the ids of the list and no others, in place of its share.
+
+    Papers of the same text are in the same split: the latest that a list names for any of them,
+    else that of the first one's id.
+
+    Args:
+        ids: of the papers.
+        seed: of the hash.
+        dev_share: of the papers, where dev has no list.
+        test_share: of the papers, where test has no list.
+        lists: ids by split.
+        first: the first paper of each one's text ``[P]``; None where all texts differ.
     """
     lists = lists or {}
     split = np.zeros(len(ids), np.int8)
@@ -40,10 +52,11 @@ def assign_splits(
         digest = hashlib.blake2b(salt + paper_id.encode(), digest_size=8).digest()
         share = int.from_bytes(digest, "big") / 2**64
         split[i] = 2 if share < test else 1 if share < test + dev else 0
+    own = np.arange(len(ids)) if first is None else first
     for number, name in enumerate(SPLITS):
         if name in lists:
-            split[[i for i, paper_id in enumerate(ids) if paper_id in lists[name]]] = number
-    return split
+            split[own[[i for i, paper_id in enumerate(ids) if paper_id in lists[name]]]] = number
+    return split[own]
 
 
 def read_id_list(path: Path) -> set[str]:

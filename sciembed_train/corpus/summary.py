@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from sciembed_train.corpus.store.corpus_files import SPLITS
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.tasks.task_types import TASK_SPLITS
+from sciembed_train.text.input_format import InputFormat
 
 # Kinds of token stores in corpus.json, and their names in a summary.
 STORES = {
@@ -64,6 +66,25 @@ def summary(corpus: Corpus) -> str:
         lines.extend(part.get("notes", ()))
     lines.append(f"what was left out and why: {corpus.folder / 'report.json'}")
     return "\n".join(lines)
+
+
+def cleaned_examples(
+    corpus: Corpus, input_format: InputFormat, count: int
+) -> Iterator[tuple[str, str]]:
+    """The first titles and abstracts that are read otherwise than they stand, and as what."""
+    if not corpus.n_papers or input_format.cleaning == "none":
+        return
+    shown = 0
+    for paper in corpus.papers():
+        abstract = paper["abstract"]
+        sentences = [abstract] if abstract is None or isinstance(abstract, str) else abstract
+        for text in (paper["title"], *sentences):
+            if shown == count:
+                return
+            read = " ".join(input_format.parts([text]))
+            if text and read != text.strip():
+                shown += 1
+                yield text, read or "nothing"
 
 
 def describe_report(report: dict[str, Any]) -> str:

@@ -63,6 +63,11 @@ class Paper:
     title: str
     abstract: str | tuple[str, ...]
 
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """The abstract in its parts: one where it is one text."""
+        return (self.abstract,) if isinstance(self.abstract, str) else self.abstract
+
 
 def read_paper(row: Mapping[str, Any]) -> Paper:
     """Check one row of the papers: ``paper_id``, ``title``, ``abstract``; may raise `BadRow`."""

@@ -149,7 +149,7 @@ class EncoderSettings:
         return cls(
             **{
                 **values,
-                "input_format": InputFormat(**values["input_format"]),
+                "input_format": InputFormat.recorded(values["input_format"]),
                 "adapters": None if adapters is None else AdapterSettings.from_dict(adapters),
                 "lora": None if lora is None else LoraSettings.from_dict(lora),
             }

@@ -23,6 +23,7 @@ from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.sentence_spans import truncate_sentences
 from sciembed_train.text.tokenizer import TextTokenizer
+from sciembed_train.text.truncation import Truncation
 
 Precision = Literal["fp32", "bf16", "fp16"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -62,16 +63,24 @@ class TextInterface(nn.Module, ABC):
         """One text of a paper, in this encoder's input format."""
         return self.settings.input_format.compose(title, abstract, self.tokenizer.sep_token)
 
-    def rows(self, texts: Sequence[str]) -> TokenRows:
-        """Token ids of composed texts, with special tokens, at most ``max_length`` each."""
-        return token_rows(self.tokenizer, texts, self.settings.max_length)
+    def rows(self, texts: Sequence[str], counted: Truncation | None = None) -> TokenRows:
+        """Token ids of composed texts, with special tokens, at most ``max_length`` each.
+
+        ``counted`` gets what is cut of them.
+        """
+        return token_rows(self.tokenizer, texts, self.settings.max_length, counted)
 
     def sentence_rows(
-        self, papers: Sequence[tuple[str | None, Sequence[str]]]
+        self,
+        papers: Sequence[tuple[str | None, Sequence[str]]],
+        counted: Truncation | None = None,
     ) -> tuple[TokenRows, Sentences]:
-        """Token ids of papers' titles and sentences, and the sentences' positions in them."""
-        settings = self.settings
-        return sentence_rows(self.tokenizer, papers, settings.input_format, settings.max_length)
+        """Token ids of papers' titles and sentences, and the sentences' positions in them.
+
+        ``counted`` gets what is cut of them.
+        """
+        form, length = self.settings.input_format, self.settings.max_length
+        return sentence_rows(self.tokenizer, papers, form, length, counted)
 
     @contextlib.contextmanager
     def inferring(self, precision: Precision) -> Iterator[None]:
@@ -146,6 +155,7 @@ class TextInterface(nn.Module, ABC):
         batch_tokens: int | None = None,
         precision: Precision = "fp32",
         progress: Callable[[int], None] | None = None,
+        counted: Truncation | None = None,
     ) -> list[Float[Tensor, "S D"]]:
         """The vectors of each paper's sentences, without gradients, fp32 on the host.
 
@@ -158,13 +168,14 @@ class TextInterface(nn.Module, ABC):
             batch_tokens: as for `encode_rows`.
             precision: of the matrix products.
             progress: called with the number of papers just finished.
+            counted: gets what is cut of them.
 
         Raises:
             UserError: a paper has neither a title nor a sentence.
         """
         vectors_of_papers: list[Tensor] = []
         for start in range(0, len(papers), 4096):
-            rows, sentences = self.sentence_rows(papers[start : start + 4096])
+            rows, sentences = self.sentence_rows(papers[start : start + 4096], counted)
             with self.inferring(precision):
                 vectors, _ = self.encode_tokens(
                     rows.to(self.device),
@@ -176,9 +187,17 @@ class TextInterface(nn.Module, ABC):
         return vectors_of_papers
 
 
-def token_rows(tokenizer: TextTokenizer, texts: Sequence[str], max_length: int) -> TokenRows:
-    """Token ids of composed texts, with special tokens, at most ``max_length`` each."""
-    return TokenRows.from_lists(tokenizer.rows(texts, max_length))
+def token_rows(
+    tokenizer: TextTokenizer,
+    texts: Sequence[str],
+    max_length: int,
+    counted: Truncation | None = None,
+) -> TokenRows:
+    """Token ids of composed texts, with special tokens, at most ``max_length`` each.
+
+    ``counted`` gets what is cut of them.
+    """
+    return TokenRows.from_lists(tokenizer.rows(texts, max_length, counted))
 
 
 def many_token_rows(tokenizer: TextTokenizer, texts: Sequence[str], max_length: int) -> TokenRows:
@@ -196,10 +215,12 @@ def sentence_rows(
     papers: Sequence[tuple[str | None, Sequence[str]]],
     input_format: InputFormat,
     max_length: int,
+    counted: Truncation | None = None,
 ) -> tuple[TokenRows, Sentences]:
     """Token ids of papers, and where the sentences of their abstracts stand in them.
 
-    Of each paper at most ``max_length`` tokens, special tokens included.
+    Of each paper at most ``max_length`` tokens, special tokens included; ``counted`` gets what is
+    cut.
 
     Raises:
         UserError: a paper has neither a title nor a sentence.
@@ -214,6 +235,8 @@ def sentence_rows(
             raise UserError(f"A paper has neither title nor abstract to encode: {paper!r}.")
     prefix, suffix = tokenizer.prefix, tokenizer.suffix
     body_length = max_length - len(prefix) - len(suffix)
+    if counted is not None:
+        counted.add(np.array([len(body.ids) for body in bodies]), body_length)
     starts, lengths, counts = truncate_sentences(
         np.array([start for body in bodies for start in body.starts], np.int64),
         np.array([length for body in bodies for length in body.lengths], np.int64),

@@ -123,7 +123,10 @@ def load_aspire(folder: Path, base: str | None = None, max_length: int | None = 
     # As trained: a bi-encoder with a separator between sentences, the others without.
     sentences = "sep" if kind is BIENCODER else "joined"
     try:
-        input_format = InputFormat(**own.get("input_format", {"sentences": sentences}))
+        recorded = own.get("input_format")
+        input_format = (
+            InputFormat(sentences=sentences) if recorded is None else InputFormat.recorded(recorded)
+        )
     except TypeError as error:
         raise UserError(f"{where}: `input_format` is wrong ({error}). Export it again.") from error
     state = _read_state(folder / kind.weights, kind)

@@ -87,6 +87,7 @@ def card_values(encoder: Encoder, record: Mapping[str, Any], name: str) -> dict[
         "separator_token": separator if input_format.separator == "sep" else None,
         "sentence_separator": separator if input_format.sentences == "sep" else None,
         "control_code": input_format.control_code,
+        "cleans": input_format.cleaning == "markup",
         "example": encoder.compose("A title", ["An abstract of a paper.", "Its next sentence."]),
         "text_expression": text_expression(input_format),
         "pooling_code": [

@@ -7,7 +7,7 @@ Beside them ``NAME.ids.txt`` and ``NAME.json``, which says what made them. They 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class CorpusPapers:
     """
 
     malformed = 0
+    notes: Sequence[str] = ()
 
     def __init__(self, corpus: Corpus, without_text: int) -> None:
         self.corpus, self.without_text = corpus, without_text

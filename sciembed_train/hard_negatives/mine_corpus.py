@@ -76,6 +76,7 @@ def mine_corpus(
                 f"{paper_ids[int(missing[0])]!r}. Embed all papers."
             )
         related = RelatedPapers.of(corpus, mask, texts.titles)
+        drawn = texts.readable & corpus.distinct_papers()
         two_hop = None
         if settings.two_hop_first:
             hops = TwoHop(corpus)
@@ -84,7 +85,7 @@ def mine_corpus(
             settings=settings,
             vectors=vectors,
             relations=Relations(related, positives, texts),
-            candidates=(vectors.paper >= 0) & texts.readable[vectors.paper],
+            candidates=(vectors.paper >= 0) & drawn[vectors.paper],
             two_hop=two_hop,
             device=_device(embed.device),
         )

@@ -8,7 +8,6 @@ Shapes: ``B`` queries of a block, ``F`` pairs of a query and a paper, ``P`` pape
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
@@ -19,10 +18,10 @@ from numpy.typing import NDArray
 
 from sciembed_train.batch import index_ranges
 from sciembed_train.corpus.store.corpus_folder import Corpus
-from sciembed_train.corpus.store.part_store import normalised_title, title_number
 from sciembed_train.corpus.store.token_store import has_text
 from sciembed_train.hard_negatives.positives import Positives
 from sciembed_train.sampling.related_papers import RelatedPapers
+from sciembed_train.text.normalise import paper_number, text_number
 
 Ints = NDArray[np.int64]
 PAIRS_AT_ONCE = 2**22  # of a query and a paper, where a query does not have more by itself
@@ -62,20 +61,11 @@ class PaperTexts:
         for number, paper in enumerate(corpus.papers()):
             title, abstract = paper["title"], paper["abstract"]
             readable[number] = has_text(title, abstract)
-            titles[number] = title_number(title)
-            contents[number] = _content(title, abstract)
+            titles[number] = text_number(title)
+            contents[number] = paper_number(title, abstract)
             if done is not None and (number % 1024 == 1023 or number + 1 == corpus.n_papers):
                 done(number + 1)
         return cls(readable, titles, contents)
-
-
-def _content(title: str | None, abstract: str | list[str] | None) -> int:
-    whole = abstract if abstract is None or isinstance(abstract, str) else " ".join(abstract)
-    text = normalised_title(f"{title or ''} {whole or ''}")
-    if not text:
-        return 0
-    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True) or 1
 
 
 @dataclass(frozen=True)

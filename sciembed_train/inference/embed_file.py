@@ -14,7 +14,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from sciembed_train.errors import UserError
 from sciembed_train.inference.options import EmbedFileSettings, EmbedSettings
 from sciembed_train.inference.output_file import writable, write_json
+from sciembed_train.text.truncation import Truncation
 
 if TYPE_CHECKING:
     from sciembed_train.corpus.validation import Paper
@@ -41,6 +42,7 @@ class PaperSource(Protocol):
         source: where they come from, for messages.
         without_text: papers with neither title nor abstract.
         malformed: rows that were left out.
+        notes: what to say of the texts, where they are cleaned.
     """
 
     @property
@@ -51,6 +53,9 @@ class PaperSource(Protocol):
 
     @property
     def malformed(self) -> int: ...  # noqa: D102
+
+    @property
+    def notes(self) -> Sequence[str]: ...  # noqa: D102
 
     def checksums(self) -> list[dict[str, Any]]:
         """What changes when a paper does."""
@@ -73,6 +78,7 @@ class Embeddings:
         continued_from: papers that a run which had stopped had done already.
         without_text: papers with neither title nor abstract.
         malformed_left_out: malformed rows of the input.
+        notes: what to say of the texts: what was cleaned, and how many were cut.
     """
 
     path: Path
@@ -82,6 +88,7 @@ class Embeddings:
     continued_from: int = 0
     without_text: int = 0
     malformed_left_out: int = 0
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         what, empty = f"{self.papers:,} embeddings", "the empty text's vector"
@@ -97,7 +104,7 @@ class Embeddings:
         ):
             if count:
                 lines.append(f"{count:,} {text}.")
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.notes])
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -159,11 +166,11 @@ def embed(
     partial = (SentenceVectorLists if by_sentence else PaperVectors)(
         folder, len(papers), encoder.dim
     )
-    sentences = None
+    sentences, counted = None, Truncation()
     try:
         with FileLock(str(target.parent / f".{target.name}.lock"), timeout=0) as lock:
             try:
-                done = _compute(encoder, papers, partial, target, settings, restart, quiet)
+                done = _compute(encoder, papers, partial, target, settings, restart, quiet, counted)
                 if isinstance(partial, SentenceVectorLists):
                     sentences = int(partial.counts().sum())
                 _finish(papers, partial, target)
@@ -178,6 +185,10 @@ def embed(
                 "command again; it continues."
             ) from error
         raise
+    cleans = encoder.settings.input_format.cleaning == "markup"
+    notes = [*(papers.notes if cleans else ())]
+    if counted.texts:
+        notes.append(counted.line(encoder.settings.max_length, "papers"))
     return Embeddings(
         path=target,
         papers=len(papers),
@@ -186,6 +197,7 @@ def embed(
         continued_from=done,
         without_text=papers.without_text,
         malformed_left_out=papers.malformed,
+        notes=tuple(notes),
     )
 
 
@@ -213,8 +225,12 @@ def _compute(
     settings: EmbedSettings,
     restart: bool,
     quiet: bool,
+    counted: Truncation,
 ) -> int:
-    """Fill the partial vectors; returns the number of papers that were done before."""
+    """Fill the partial vectors; returns the number of papers that were done before.
+
+    ``counted`` gets what is cut of the others.
+    """
     from sciembed_train.inference.embedding import (
         chunk_size,
         describe,
@@ -261,9 +277,11 @@ def _compute(
         with Progress(quiet).stage("embedding", len(papers), "papers", at) as stage:
             done = stage.advance
             if encoder.pooling.per_sentence:
-                parts: Iterator[Any] = in_papers(encoder, map(sentenced, texts), settings, done)
+                parts: Iterator[Any] = in_papers(
+                    encoder, map(sentenced, texts), settings, done, counted
+                )
             else:
-                rows = token_chunks(encoder, texts, size)
+                rows = token_chunks(encoder, texts, size, counted)
                 parts = (encode(encoder, batch, settings, done) for batch in rows)
             for part in parts:
                 partial.add(part)

@@ -19,6 +19,7 @@ from sciembed_train.batch import TokenRows
 from sciembed_train.errors import UserError
 from sciembed_train.inference.options import EmbedSettings
 from sciembed_train.text.input_format import FORMATS
+from sciembed_train.text.truncation import Truncation
 
 if TYPE_CHECKING:
     from sciembed_train.encoder.encoder import Encoder
@@ -96,11 +97,16 @@ def chunk_size(tokens: int) -> int:
     return max(64, tokens // 16)
 
 
-def token_chunks(encoder: Encoder, texts: Iterable[Text], size: int) -> Iterator[TokenRows]:
-    """Token rows of ``size`` texts at a time; the next are tokenised while these are encoded."""
+def token_chunks(
+    encoder: Encoder, texts: Iterable[Text], size: int, counted: Truncation | None = None
+) -> Iterator[TokenRows]:
+    """Token rows of ``size`` texts at a time; the next are tokenised while these are encoded.
+
+    ``counted`` gets what is cut of them.
+    """
 
     def tokenize(batch: list[Text]) -> TokenRows:
-        return encoder.rows([encoder.compose(title, abstract) for title, abstract in batch])
+        return encoder.rows([encoder.compose(*text) for text in batch], counted)
 
     return prefetched(chunks(texts, size), tokenize)
 

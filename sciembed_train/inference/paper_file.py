@@ -14,6 +14,7 @@ from sciembed_train.corpus.audit import Audit, BadRow, read_each
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.store.token_store import has_text
 from sciembed_train.corpus.validation import Paper, read_paper
+from sciembed_train.text.cleaning import MarkupCount
 
 
 class PaperFile:
@@ -32,8 +33,9 @@ class PaperFile:
 
     def __init__(self, source: str | Path, max_bad_rows: int = 0) -> None:
         self.table = Table(source, "papers")
-        self.audit = Audit("papers", max_bad_rows)
+        self.audit = Audit("papers", max_bad_rows, self.table)
         self.without_text = 0
+        markup = MarkupCount()
         self._left_out: set[int] = set()  # row numbers of duplicate ids
         hashes = array("Q")
         for row_number, paper in read_each(self.table.rows(), read_paper):
@@ -43,11 +45,13 @@ class PaperFile:
                 continue
             hashes.append(_hash(paper.paper_id))
             self.without_text += not has_text(paper.title, paper.abstract)
+            markup.add(self.table.where, row_number, paper.title, *paper.sentences)
         values, counts = np.unique(np.frombuffer(hashes, dtype=np.uint64), return_counts=True)
         if (counts > 1).any():
             self._find_duplicates({int(value) for value in values[counts > 1]})
         self.audit.kept = len(hashes) - len(self._left_out)
         self.audit.check()
+        self.audit.notes += markup.notes()
 
     def __len__(self) -> int:
         return self.audit.kept
@@ -61,6 +65,11 @@ class PaperFile:
     def malformed(self) -> int:
         """Malformed rows that are left out."""
         return self.audit.n_bad
+
+    @property
+    def notes(self) -> list[str]:
+        """What to say of the texts."""
+        return self.audit.notes
 
     def checksums(self) -> list[dict[str, Any]]:
         """Name, SHA-256 and size of each file, as `Table.checksums`."""

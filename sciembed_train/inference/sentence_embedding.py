@@ -34,6 +34,7 @@ from sciembed_train.inference.embedding import (
 from sciembed_train.inference.options import EmbedSettings
 from sciembed_train.losses.similarity import pairwise_euclidean
 from sciembed_train.losses.transport import TransportSettings, transport
+from sciembed_train.text.truncation import Truncation
 
 if TYPE_CHECKING:
     from sciembed_train.encoder.encoder import Encoder
@@ -56,12 +57,13 @@ def in_papers(
     papers: Iterable[Sentenced],
     settings: EmbedSettings,
     done: Callable[[int], Any] | None = None,
+    counted: Truncation | None = None,
 ) -> Iterator[list[Vectors]]:
     """The vectors of each paper's sentences, encoded in the whole paper; a chunk at a time.
 
     A sentence is the mean of its tokens' last states, whatever the encoder's pooling; sentences
     beyond the encoder's greatest length have none. ``done`` gets the number of papers just
-    finished.
+    finished, ``counted`` what is cut of them.
 
     Raises:
         UserError: a vector is not finite.
@@ -70,7 +72,9 @@ def in_papers(
         has_tokens = [is_readable(encoder, paper) for paper in chunk]
         readable = [paper for paper, has in zip(chunk, has_tokens, strict=True) if has]
         budget, precision = settings.batch_tokens, settings.precision
-        encoded = encoder.encode_sentences(readable, budget, precision, done) if readable else []
+        encoded = (
+            encoder.encode_sentences(readable, budget, precision, done, counted) if readable else []
+        )
         vectors = iter([rows.numpy() for rows in encoded])
         none = np.empty((0, encoder.dim), np.float32)
         part = [next(vectors) if has else none for has in has_tokens]
@@ -111,7 +115,9 @@ def alone(
 def is_readable(encoder: Encoder, paper: Sentenced) -> bool:
     """Whether a paper has printable characters, and the tokenizer makes a token of them."""
     title, sentences = paper
-    shown = [c for c in " ".join((title or "", *sentences)) if c.isprintable() and not c.isspace()]
+    form = encoder.settings.input_format
+    text = " ".join((*form.parts([title]), *form.parts(sentences)))
+    shown = [c for c in text if c.isprintable() and not c.isspace()]
     # Letters and digits always give one; a tokenizer may drop all other characters.
     return any(map(str.isalnum, shown)) or bool(
         shown and encoder.tokenizer.encode(["".join(shown)])[0]

@@ -86,6 +86,10 @@ class CocitedPairs(PairSource):
         keys = np.minimum(left, right) * self.papers + np.maximum(left, right)
         return contained(keys, self.known)
 
+    def drawn(self, corpus: Corpus, lengths: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """Papers with a text that no earlier one has."""
+        return super().drawn(corpus, lengths) & corpus.distinct_papers()
+
     def title(self, corpus: Corpus, paper_ids: list[str], number: int) -> str:
         """The two papers, and how often they are cited together."""
         one, other = (paper_ids[paper] for paper in self.train[number].tolist())

@@ -134,7 +134,7 @@ def _source(
     else:
         kinds, least = (TextKind.FIRST_HALF, TextKind.SECOND_HALF), LEAST_HALF
     one, other = (texts.number(kind, np.arange(corpus.n_papers)) for kind in kinds)
-    whole = (lengths[one] >= least) & (lengths[other] >= least)
+    whole = (lengths[one] >= least) & (lengths[other] >= least) & corpus.distinct_papers()
     splits = np.asarray(corpus.paper_splits())
     train, held_out = (
         np.stack([one, other], axis=1)[whole & (splits == SPLITS.index(split))]

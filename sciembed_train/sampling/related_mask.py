@@ -16,7 +16,7 @@ class RelatedMask:
         cited_by: papers that cite the query's.
         cocited: papers cited together with the query's so often; 0 to leave this out.
         same_title: papers whose title has the same letters and digits.
-        same_text: texts of the same tokens.
+        same_text: texts of the same tokens as the query's or its positive's.
 
     Raises:
         UserError: ``cocited`` is negative.

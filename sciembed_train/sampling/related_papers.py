@@ -119,6 +119,7 @@ class RelatedPapers:
             pairs.append(np.stack([named[0][equal[:, 0]], named[1][equal[:, 1]]], axis=1))
         if self.mask.same_text:
             pairs.append(equal_pairs(queries.contents, candidates.contents))
+            pairs.append(equal_pairs(positives.contents, candidates.contents))
         keys = np.concatenate([part[:, 0] * len(candidates) + part[:, 1] for part in pairs])
         keys = np.unique(keys)
         keys = keys[own[keys // len(candidates)] != keys % len(candidates)]

@@ -85,6 +85,10 @@ class PairSource(ABC):
     def title(self, corpus: Corpus, paper_ids: list[str], number: int) -> str:
         """What a training pair is, for `show`."""
 
+    def drawn(self, corpus: Corpus, lengths: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """Which texts may be drawn as negatives of held-out pairs, ``[P]``: those with tokens."""
+        return lengths > 0
+
     def text_source(self, paper_ids: list[str], text: int) -> str:
         """What a text is, for `show`; empty where the title says it."""
         return ""
@@ -127,7 +131,9 @@ class PairExamples(Examples):
         self.pairs = source.train
         self.train = len(self.pairs)
         limit = dev_limit or DEV_PAIRS
-        held_out = held_out_triplets(source.held_out, source.related, tokens.lengths, limit)
+        held_out = held_out_triplets(
+            source.held_out, source.related, source.drawn(corpus, tokens.lengths), limit
+        )
         self.dev_papers, self.dev = by_slots(held_out)
         self.fingerprint = fingerprint(corpus, facts, self.pairs)
 
@@ -201,29 +207,29 @@ def derangement(excluded: NDArray[np.bool_], generator: np.random.Generator) -> 
 
 
 def held_out_triplets(
-    pairs: Pairs, related: Related, lengths: np.ndarray, limit: int
+    pairs: Pairs, related: Related, drawn: NDArray[np.bool_], limit: int
 ) -> NDArray[np.int64]:
     """Held-out pairs, each with a random text of the corpus: ``[M, 3]``, always the same.
 
     Args:
         pairs: ``[n, 2]`` held-out pairs.
         related: whether texts are known to be related to others; such are no negatives.
-        lengths: tokens of each text; those without any are no negatives.
+        drawn: whether each text may be a negative.
         limit: most pairs.
     """
     generator = np.random.default_rng(0)
     if len(pairs) > limit:
         pairs = pairs[np.sort(generator.permutation(len(pairs))[:limit])]
     pairs = np.where(generator.random(len(pairs))[:, None] < 0.5, pairs, pairs[:, ::-1])
-    readable = np.flatnonzero(lengths > 0)
+    readable = np.flatnonzero(drawn)
     negatives = np.full(len(pairs), -1, dtype=np.int64)
     for _ in range(100):
         missing = np.flatnonzero(negatives < 0)
         if not len(missing) or not len(readable):
             break
-        drawn = generator.choice(readable, len(missing))
+        others = generator.choice(readable, len(missing))
         anchor = pairs[missing, 0].astype(np.int64)
-        usable = (drawn != anchor) & (drawn != pairs[missing, 1]) & ~related(anchor, drawn)
-        negatives[missing[usable]] = drawn[usable]
+        usable = (others != anchor) & (others != pairs[missing, 1]) & ~related(anchor, others)
+        negatives[missing[usable]] = others[usable]
     kept = negatives >= 0
     return np.concatenate([pairs[kept], negatives[kept, None]], axis=1).astype(np.int64)

@@ -6,11 +6,12 @@ Preparing, training, validation, embedding, evaluation and export all compose te
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from sciembed_train.errors import UserError
+from sciembed_train.text.cleaning import cleaned, is_blank, is_placeholder
 
 # The task formats and their control codes: SciRepEval, Singh et al. (2023), section 4.
 FORMATS: dict[str, str] = {
@@ -18,6 +19,12 @@ FORMATS: dict[str, str] = {
     "regression": "[RGN]",
     "proximity": "[PRX]",
     "adhoc_query": "[QRY]",
+}
+
+CHOICES = {
+    "separator": ("sep", "space"),
+    "sentences": ("joined", "sep"),
+    "cleaning": ("markup", "none"),
 }
 
 
@@ -31,32 +38,52 @@ class InputFormat:
         sentences: between the sentences of an abstract that is a list: one space
             (``joined``), or the separator token before each (``sep``, as Aspire trained).
         control_code: a token put before the title, as SciRepEval's ``[CLF]``; empty for none.
+        cleaning: ``markup`` reads titles and abstracts without HTML, MathML, entities, TeX and
+            invisible characters, and those such as ``n/a`` as none (`cleaning`); ``none`` reads
+            them as they stand, as what was recorded before there was this setting.
 
     A paper without an abstract is its title alone, with no trailing separator.
 
     Raises:
-        UserError: ``separator`` or ``sentences`` has no such value, as in a newer folder.
+        UserError: a value is none of those named, as in a newer folder.
     """
 
     separator: Literal["sep", "space"] = "sep"
     sentences: Literal["joined", "sep"] = "joined"
     control_code: str = ""
+    cleaning: Literal["markup", "none"] = "markup"
 
     def __post_init__(self) -> None:
-        for key, known in (("separator", ("sep", "space")), ("sentences", ("joined", "sep"))):
+        for key, known in CHOICES.items():
             if (value := getattr(self, key)) not in known:
                 raise UserError(
                     f"The input format's {key} is {value!r}; expected {' or '.join(known)}."
                 )
 
+    @classmethod
+    def recorded(cls, values: Mapping[str, Any]) -> InputFormat:
+        """The format of a corpus, checkpoint or export; one without ``cleaning`` reads raw text."""
+        return cls(**{"cleaning": "none", **values})
+
+    def parts(self, parts: Sequence[str | None]) -> list[str]:
+        """The parts of one text as they are read, without those that are empty."""
+        kept = [text for part in parts if part and (text := self._plain(part))]
+        stands_in = self.cleaning == "markup" and len(kept) == 1 and is_placeholder(kept[0])
+        return [] if stands_in else kept
+
+    def _plain(self, part: str) -> str:
+        if self.cleaning == "none":
+            return part.strip()
+        text = cleaned(part)
+        return "" if is_blank(text) else text.strip()
+
     def compose(self, title: str | None, abstract: str | Sequence[str] | None, sep: str) -> str:
         """One text of a paper; ``sep`` is the tokenizer's separator token."""
         separator = sep if self.sentences == "sep" else " "
         if abstract is None or isinstance(abstract, str):
-            body = (abstract or "").strip()
-        else:
-            body = separator.join(s.strip() for s in abstract if s and s.strip())
-        return self.join(((title or "").strip(), body), sep)
+            abstract = [abstract or ""]
+        body = separator.join(self.parts(abstract))
+        return self.join(("".join(self.parts([title])), body), sep)
 
     def join(self, fields: Sequence[str], sep: str) -> str:
         """One text of the fields of a record, without those that are empty."""
@@ -71,20 +98,24 @@ class InputFormat:
 
         Args:
             title: not counted as a sentence.
-            sentences: of the abstract; empty ones are ignored.
+            sentences: of the abstract; empty ones are ignored. Of one that cleaning leaves nothing
+                of the span is empty.
             sep: the tokenizer's separator token.
 
         Returns:
             The text, and the first character of each sentence and the one after its last.
         """
-        kept = [s.strip() for s in sentences if s and s.strip()]
+        given = [s for s in sentences if s and s.strip()]
+        kept = [self._plain(sentence) for sentence in given]
+        if not self.parts(given):  # a placeholder
+            kept = ["" for _ in kept]
         text = self.compose(title, kept, sep)
         spans: list[tuple[int, int]] = []
         gap = len(sep) if self.sentences == "sep" else 1
         end = len(text)
         for sentence in reversed(kept):
-            spans.append((end - len(sentence), end))
-            end -= len(sentence) + gap
+            spans.append((max(end - len(sentence), 0), max(end, 0)))
+            end -= len(sentence) + gap if sentence else 0
         return text, spans[::-1]
 
     def as_dict(self) -> dict[str, str]:

@@ -22,6 +22,7 @@ from sciembed_train.safety.tokenizer_files import copy_clean
 from sciembed_train.text.document_parts import is_byte_level, split_at_spaces, splits_at_spaces
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.sentence_spans import SentenceBody
+from sciembed_train.text.truncation import Truncation
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -194,7 +195,15 @@ class TextTokenizer:
             )
         return bodies
 
-    def rows(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
-        """Ids of each text with special tokens, at most ``max_length`` of them."""
+    def rows(
+        self, texts: Sequence[str], max_length: int, counted: Truncation | None = None
+    ) -> list[list[int]]:
+        """Ids of each text with special tokens, at most ``max_length`` of them.
+
+        ``counted`` gets what is cut.
+        """
         body = max_length - len(self.prefix) - len(self.suffix)
-        return [[*self.prefix, *ids[:body], *self.suffix] for ids in self.encode(texts)]
+        encoded = self.encode(texts)
+        if counted is not None:
+            counted.add(np.array([len(ids) for ids in encoded]), body)
+        return [[*self.prefix, *ids[:body], *self.suffix] for ids in encoded]

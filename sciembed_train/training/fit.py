@@ -12,6 +12,7 @@ from pytorch_lightning import Trainer
 
 from sciembed_train import distributed
 from sciembed_train.config.recipe_options import Recipe
+from sciembed_train.corpus.corpus_truncation import truncation_lines
 from sciembed_train.encoder.unpadded import compiled_layer
 from sciembed_train.errors import UserError
 from sciembed_train.export.checkpoint_file import FINAL
@@ -129,6 +130,11 @@ def _announce(run: RunConfiguration, trainer: Trainer, compares: bool) -> None:
     for note in (run.kept.line, *(f"warning: {text}" for text in run.kept.warnings)):
         if note:
             print(note, file=sys.stderr)
+    read = run.data.tokenization
+    for line in truncation_lines(
+        run.data.corpus, read.tokenizer, read.input_format, read.max_length
+    ):
+        print(line, file=sys.stderr)
     test_queries = len(run.data.corpus.queries("test")) if compares else None
     for note in (*run.examples.notes, *data_advice(run.examples, test_queries)):
         print(note, file=sys.stderr)

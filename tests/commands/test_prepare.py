@@ -183,3 +183,33 @@ def test_bad_input_leaves_with_2_and_no_corpus(tasks, tmp_path, capsys, change, 
     assert main(words) == 2
     assert told in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["given"]
+
+
+MARKED = [
+    {"paper_id": "a", "title": "word1 <i>word2</i> &amp; word3", "abstract": "word4 " * 30},
+    {"paper_id": "b", "title": "word5", "abstract": "No abstract available."},
+    {"paper_id": "c", "title": "\u200b\ufeff", "abstract": ["\x00"]},
+    {"paper_id": "d", "title": "word6 < word7 and costs $5 or $6", "abstract": None},
+]
+
+
+def test_markup_placeholders_and_cut_texts_are_said(tmp_path, tiny_bert, capsys):
+    papers = tmp_path / "papers.jsonl"
+    papers.write_text("".join(json.dumps(row) + "\n" for row in MARKED))
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(f"model: {{encoder: {{backbone: {tiny_bert}, max_length: 20}}}}\n")
+    to = tmp_path / "corpus"
+    assert main(["prepare", "-c", str(recipe), "--papers", str(papers), "--to", str(to)]) == 0
+    out = capsys.readouterr().out
+    assert "2 papers have markup in title or abstract" in out
+    assert f"the first {papers}:1). It is read as plain text" in out
+    assert "1 papers have a title or an abstract that only says that there is none" in out
+    assert "1 of 3 papers (33.3%) are cut at 20 tokens (max_length): " in out
+    corpus = Corpus.open(to)
+    assert corpus.info["counts"]["papers_with_text"] == 3
+    assert [row["title"] for row in corpus.papers()] == [row["title"] for row in MARKED]
+    tokenizer = TextTokenizer.load(tiny_bert)
+    store = corpus.tokens(tokenizer.key(InputFormat()))
+    assert store.lengths.tolist()[1:3] == [1, 0]
+    ids, _ = store.rows(np.array([0]), 5)
+    assert tokenizer.hf.decode(ids).startswith("[CLS] word1 word2 [UNK]")

@@ -139,3 +139,29 @@ def test_what_is_missing_is_told(capsys, arguments, message):
 def test_without_a_corpus_or_files_there_is_nothing_to_show(tiny_bert, capsys):
     assert train(["show", "--model.encoder.backbone", str(tiny_bert)]) == 2
     assert "or --data.papers F and --data.citations F" in capsys.readouterr().err
+
+
+def test_what_is_cleaned_and_cut_is_shown(tmp_path, tiny_bert, capsys):
+    rows = [
+        {
+            "paper_id": i,
+            "title": f"word{i} <i>word{i + 1}</i>",
+            "abstract": "word1 " * (20 * (i % 2)),
+        }
+        for i in range(12)
+    ]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "t.csv").write_text("".join(f"{i},{i + 1},{i + 2}\n" for i in range(9)))
+    (tmp_path / "r.yaml").write_text(
+        f"data: {{batch_size: 2, dev_share: 0.0, test_share: 0.0}}\n"
+        f"model: {{encoder: {{backbone: {tiny_bert}, max_length: 12}}}}\n"
+    )
+    arguments = ["show", "-c", str(tmp_path / "r.yaml"), "--data.papers", str(tmp_path / "p.jsonl")]
+    arguments += ["--data.pairs", str(tmp_path / "t.csv"), "--cache", str(tmp_path / "cache")]
+    assert train([*arguments, "--count", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "cleaned (input_format.cleaning): word0 <i>word1</i>\n  is read as: word0 word1" in out
+    assert out.count("\n  is read as: ") == 2
+    assert "6 of 12 papers (50.0%) are cut at 12 tokens (max_length)" in out
+    assert train([*arguments, "--model.encoder.input_format.cleaning", "none"]) == 0
+    assert "\n  is read as: " not in capsys.readouterr().out

@@ -1,4 +1,5 @@
 import io
+from types import SimpleNamespace
 
 import pytest
 
@@ -87,3 +88,20 @@ def test_the_rows_that_can_be_used_are_told_with_why_others_cannot():
 def test_examples_are_the_first_names_in_order():
     names = [f"n{i:02}" for i in range(30)]
     assert count_and_examples(reversed(names)) == {"count": 30, "examples": names[:EXAMPLES]}
+
+
+def test_where_nearly_all_rows_are_malformed_the_advice_is_the_columns():
+    table = SimpleNamespace(columns=["id", "name"])
+    audit = Audit("papers", table=table)
+    audit.rows = 250
+    for line in range(247):
+        audit.bad(BadRow("there is no title", "there is no `title`."), f"p.jsonl:{line + 1}")
+    with pytest.raises(UserError) as refused:
+        audit.check()
+    assert str(refused.value) == (
+        "p.jsonl:1: there is no `title`. 247 of 250 rows are like this.\n"
+        "Nearly all rows of papers are like this, so it is the file that does not fit. Its first "
+        "row has `id`, `name`. Expected are `paper_id`, `title` and `abstract` (text, a list of "
+        "sentences, or null). Rename the columns or convert the values, or name the file that you "
+        "meant."
+    )

@@ -7,7 +7,7 @@ from sciembed_train.evaluation.scoring import Scoring, scoring_of
 from sciembed_train.inference.options import EmbedSettings, ScoreSettings
 from sciembed_train.losses.transport import TransportSettings
 
-FORM = {"separator": "sep", "sentences": "joined", "control_code": ""}
+FORM = {"separator": "sep", "sentences": "joined", "control_code": "", "cleaning": "none"}
 MOVES = {"temperature": 5000.0, "blur": 0.1, "scaling": 0.8}
 
 

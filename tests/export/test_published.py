@@ -76,7 +76,12 @@ def test_a_single_match_model_is_known_by_its_folder_and_keeps_its_weights(hub, 
     record = record_of(tmp_path / "m")
     assert (record["method"], record["pooling"]) == ("tsaspire", "sentences")
     assert record["similarity"] == "best_match"
-    assert record["input_format"] == {"separator": "sep", "sentences": "joined", "control_code": ""}
+    assert record["input_format"] == {
+        "separator": "sep",
+        "sentences": "joined",
+        "control_code": "",
+        "cleaning": "markup",
+    }
     assert "transport" not in record
     kept, given = (
         load_file(tmp_path / "m" / "model.safetensors"),

@@ -92,3 +92,15 @@ def test_two_processes_do_not_mine_under_one_name(corpus, vectors):
         pytest.raises(UserError, match="another process is mining"),
     ):
         st.mine(corpus.folder, vectors=vectors[0])
+
+
+def test_a_text_under_another_id_is_no_negative(corpus, vectors):
+    path, _ = vectors
+    before = read_negatives(corpus, st.mine(corpus.folder, vectors=path, count=4).name)
+    drawn = int(before.negatives[before.negatives >= 0][0])
+    first = np.arange(corpus.n_papers, dtype=np.int32)
+    first[drawn] = (drawn + 1) % corpus.n_papers
+    np.save(corpus.folder / "first_of_text.npy", first)
+    after = read_negatives(corpus, st.mine(corpus.folder, vectors=path, count=4, restart=True).name)
+    assert drawn in before.negatives
+    assert drawn not in after.negatives

@@ -69,7 +69,7 @@ id_lists = st.lists(st.sampled_from([*NAMES, "unknown"]), max_size=6)
 @st.composite
 def worlds(draw):
     papers = [
-        {"paper_id": name, "title": draw(st.sampled_from(["a title", "b", "c", ""]))}
+        {"paper_id": name, "title": draw(st.sampled_from([f"a title of {name}", name, ""]))}
         for name in NAMES
     ]
     papers[0]["title"] = "some paper has a title"
@@ -113,7 +113,7 @@ def big_world(seed=0, papers=150, contexts=600):
     rng = random.Random(seed)
     names = [f"n{i}" for i in range(papers)]
     world = {
-        "papers": [{"paper_id": n, "title": rng.choice(["t", "t", "t", ""])} for n in names],
+        "papers": [{"paper_id": n, "title": rng.choice([n, n, n, ""])} for n in names],
         "contexts": [
             {
                 "text": f"{rng.choice('abc')} b c d e (Roe, {rng.randint(1990, 2020)})",

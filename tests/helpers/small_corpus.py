@@ -9,6 +9,7 @@ from sciembed_train.corpus.store.corpus_files import (
     CORPUS_VERSION,
     SPLITS,
     save_documents,
+    save_first_of_text,
     save_info,
     save_queries,
     save_split,
@@ -66,6 +67,7 @@ def write_small_corpus(
     pairs = rng.integers(0, n_papers, (n_papers * 5, 2))
     pairs = np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0).astype(np.int32)
     np.save(folder / "citations.npy", pairs)
+    save_first_of_text(folder, np.arange(n_papers))
     counts = {"train": n_triplets, "dev": n_triplets // 10, "test": n_triplets // 10}
     held_out = {"train": (0, n_papers - 10), "dev": (n_papers - 10, n_papers - 5)}
     held_out["test"] = (n_papers - 5, n_papers)

@@ -9,6 +9,8 @@ import pytest
 
 from sciembed_train.commands import embed
 from sciembed_train.errors import UserError
+from sciembed_train.export.export_folder import export_encoder
+from tests.helpers.exports import CARD, encoder_of
 from tests.helpers.tiny_models import write_tiny_bert
 
 
@@ -356,3 +358,42 @@ def test_sentences_of_a_killed_run_continue_and_end_bit_equal(many, papers, tmp_
     assert len(encoded) == 2  # the second chunk again, and the third
     assert (tmp_path / "e.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_markup_and_cut_texts_are_said_and_the_vector_is_that_of_the_plain_text(
+    tiny_bert, tmp_path, capsys
+):
+    rows = [
+        {"paper_id": "a", "title": "word1 <i>word2</i>", "abstract": "n/a"},
+        {"paper_id": "b", "title": "word1 word2", "abstract": ""},
+        {"paper_id": "c", "title": "word3", "abstract": "word4 " * 40},
+    ]
+    papers = tmp_path / "papers.jsonl"
+    papers.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    target = tmp_path / "e.jsonl"
+    assert embed.main([*options(tiny_bert, papers, target), "--max-length", "21"]) == 0
+    out = capsys.readouterr().out
+    assert "1 papers have markup in title or abstract" in out
+    assert "1 papers have a title or an abstract that only says that there is none" in out
+    assert "1 of 3 papers (33.3%) are cut at 21 tokens (max_length): 50.0% of all tokens" in out
+    _, vectors = read_jsonl(target)
+    assert np.allclose(vectors[0], vectors[1], atol=1e-6)
+
+
+def test_a_folder_whose_format_says_nothing_of_cleaning_reads_the_raw_text(
+    tiny_bert, tmp_path, capsys
+):
+    papers = tmp_path / "papers.jsonl"
+    papers.write_text(json.dumps({"paper_id": "a", "title": "word1 <i>word2</i>"}) + "\n")
+    model = tmp_path / "model"
+    export_encoder(encoder_of(tiny_bert), model, CARD)
+    record = json.loads((model / "sciembed.json").read_text())
+    assert record["input_format"]["cleaning"] == "markup"
+    assert embed.main(options(model, papers, tmp_path / "clean.jsonl")) == 0
+    assert "markup" in capsys.readouterr().out
+    del record["input_format"]["cleaning"]
+    (model / "sciembed.json").write_text(json.dumps(record))
+    assert embed.main(options(model, papers, tmp_path / "raw.jsonl")) == 0
+    assert "markup" not in capsys.readouterr().out
+    clean, raw = (read_jsonl(tmp_path / f"{name}.jsonl")[1] for name in ("clean", "raw"))
+    assert not np.allclose(clean, raw, atol=1e-3)

@@ -37,7 +37,10 @@ def in_loops(mask, citations, known, titles, queries, positives, candidates, own
             or (mask.cited_by and (c, q) in edges)
             or (mask.cocited and cocited(q, c))
             or (mask.same_title and titles[q] != 0 and titles[q] == titles[c])
-            or (mask.same_text and queries.contents[i] == candidates.contents[j])
+            or (
+                mask.same_text
+                and candidates.contents[j] in (queries.contents[i], positives.contents[i])
+            )
         )
         if related and j != own[i]:
             pairs.append((i, j))

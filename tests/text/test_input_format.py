@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001 - a Greek letter is what a formula becomes
 import json
 
 import pytest
@@ -5,6 +6,7 @@ import pytest
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.tokenizer import TextTokenizer
 
 
 @pytest.mark.parametrize(
@@ -28,7 +30,39 @@ def test_separators_and_the_control_code_are_those_of_the_format():
         "separator": "space",
         "sentences": "sep",
         "control_code": "[PRX]",
+        "cleaning": "markup",
     }
+
+
+MARKUP = "The <i>E. coli</i> &amp; $\\alpha$ case"
+CLEAN = "The E. coli & α case"
+
+
+def test_markup_is_cleaned_before_title_and_abstract_are_joined():
+    form = InputFormat()
+    assert form.compose(MARKUP, MARKUP, "[SEP]") == f"{CLEAN}[SEP]{CLEAN}"
+    text, spans = form.compose_sentences(MARKUP, [MARKUP, "\u200b", "<b>b</b>"], "[SEP]")
+    assert text == f"{CLEAN}[SEP]{CLEAN} b"
+    assert [text[a:b] for a, b in spans] == [CLEAN, "", "b"]
+
+
+def test_what_only_says_that_there_is_none_is_no_field():
+    form = InputFormat()
+    assert form.compose("A title", "No abstract available.", "[SEP]") == "A title"
+    assert form.compose("N/A", ["n/a"], "[SEP]") == ""
+    assert form.compose_sentences("A title", ["N/A"], "[SEP]") == ("A title", [(7, 7)])
+
+
+def test_a_recorded_format_without_cleaning_reads_the_raw_text():
+    raw = InputFormat.recorded({"separator": "sep", "sentences": "joined", "control_code": ""})
+    assert raw.cleaning == "none"
+    assert raw.compose(MARKUP, "n/a", "[SEP]") == f"{MARKUP}[SEP]n/a"
+    assert InputFormat.recorded(InputFormat().as_dict()) == InputFormat()
+
+
+def test_the_token_store_is_another_one_where_the_cleaning_is(tiny_bert):
+    tokenizer = TextTokenizer.load(tiny_bert)
+    assert tokenizer.key(InputFormat()) != tokenizer.key(InputFormat(cleaning="none"))
 
 
 def test_the_spans_of_sentences_leave_out_the_title_and_empty_sentences():

@@ -65,7 +65,9 @@ def test_the_key_of_documents_is_the_tokenizers_alone(tiny_bert, tiny_roberta):
     assert load_once(tiny_bert).key(InputFormat()) not in keys
 
 
-@pytest.mark.parametrize("input_format", [InputFormat(), InputFormat("space", "sep", "[PRX]")])
+@pytest.mark.parametrize(
+    "input_format", [InputFormat(cleaning="none"), InputFormat("space", "sep", "[PRX]", "none")]
+)
 @pytest.mark.parametrize("fixture", TOKENIZERS[:2])
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

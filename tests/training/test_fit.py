@@ -183,3 +183,12 @@ def test_a_rank_that_fails_ends_the_others(toy):
     code, said = finish(start("fit", *words), timeout=120)
     assert code not in (0, 2)
     assert "the second rank fails" in said
+
+
+def test_the_texts_that_are_cut_are_said_before_the_first_step(toy, capsys):
+    arguments = toy.arguments("--run", "cut", "--trainer.max_steps", "1")
+    arguments = [word for word in arguments if not word.startswith("--quiet")]
+    assert cli.main(["fit", *arguments, "--model.encoder.max_length", "8"]) == 0
+    said = capsys.readouterr().err
+    assert "papers" in said
+    assert "are cut at 8 tokens (max_length): " in said

@@ -14,8 +14,12 @@ from numpy.typing import NDArray
 from sciembed_train.corpus.audit import Audit, BadRow
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.readers.tables import Table
+from sciembed_train.corpus.unmatched_ids import UnmatchedIds
 from sciembed_train.corpus.validation import read_id
 from sciembed_train.progress import Stage
+
+SELF = "a paper citing itself"
+SELF_BY_TEXT = "a paper citing itself under another id"
 
 
 def read_citations(table: Table, papers: Papers, audit: Audit, stage: Stage) -> NDArray[np.int32]:
@@ -30,6 +34,7 @@ def read_citations(table: Table, papers: Papers, audit: Audit, stage: Stage) -> 
     key = papers.key.get
     rows = 0
     first_unknown = None
+    unmatched = UnmatchedIds()
     for place, cells in table.cells(("citing", "cited")):
         rows += 1
         if rows % 65536 == 0:
@@ -52,10 +57,12 @@ def read_citations(table: Table, papers: Papers, audit: Audit, stage: Stage) -> 
                 unknown = [n for n, k in (("citing", i), ("cited", j)) if k is None]
                 if rows == 1 and len(unknown) == 2:
                     first_unknown = ends
+                unmatched.add(*(name for name, k in zip(ends, (i, j), strict=True) if k is None))
                 audit.drop(f"unknown {' and '.join(unknown)} paper", table.where(place))
                 continue
         if i == j:
-            audit.drop("a paper citing itself", table.where(place))
+            itself = str(a).strip() == str(b).strip()
+            audit.drop(SELF if itself else SELF_BY_TEXT, table.where(place))
             continue
         citing.append(i)
         cited.append(j)
@@ -68,6 +75,8 @@ def read_citations(table: Table, papers: Papers, audit: Audit, stage: Stage) -> 
             f"The first row ({first_unknown[0]}, {first_unknown[1]}) names no known paper. If it "
             "is a header, its columns should be called citing and cited."
         )
+    if note := unmatched.note(table.source, rows, "citations", papers.ids):
+        audit.notes.append(note)
     # In place, for there may be very many.
     keys = np.array(citing, np.int64)
     keys *= len(papers.ids)

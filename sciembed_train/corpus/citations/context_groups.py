@@ -28,10 +28,12 @@ from sciembed_train.corpus.mining.cocitation_settings import REASONS, UNKNOWN, C
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.store.corpus_files import ParquetRows
+from sciembed_train.corpus.unmatched_ids import UnmatchedIds
 from sciembed_train.progress import Stage
 
 ROWS = 8192  # of one row group
 TEXTS = ("citing_id", "text", "before", "after")  # of a context
+TWICE = "another id of a paper that it cites too"
 ABSENT = "a given `marker` that is not in its text"
 _DIGITS = re.compile(r"\d+")
 
@@ -86,9 +88,14 @@ class ContextGroups(ABC):
         texts = [getattr(context, name) for name in TEXTS]
         digest = _digest("\0".join((str(list_id), *texts)))
         stripped = _digest(" ".join(_DIGITS.sub("", context.text).split()))
-        citing = _digest(context.citing_id) if context.citing_id else 0
+        citing = _digest(self._named(context.citing_id)) if context.citing_id else 0
         self._mentions.add(number, place, list_id, digest, stripped, citing)
         self._texts.add(number, place, *texts, group)
+
+    def _named(self, paper_id: str) -> str:
+        """The id that stands for a paper's, where the papers have it under several."""
+        paper = self.papers.key.get(paper_id)
+        return paper_id if paper is None else self.papers.ids[paper]
 
     def remove(self, reason: str, paper_id: str, where: str) -> None:
         """Count a cited paper that is left out of its context."""
@@ -112,16 +119,34 @@ class PaperGroups(ContextGroups):
     ) -> None:
         super().__init__(work, "contexts", audit, papers, mining)
         self.why = why
+        self.unmatched, self.cited = UnmatchedIds(), 0
+
+    def _match(self, cited_ids: Sequence[str]) -> None:
+        self.cited += len(cited_ids)
+        for paper_id in cited_ids:
+            if paper_id not in self.papers.key:
+                self.unmatched.add(paper_id)
+
+    def note(self, source: str) -> None:
+        """Say it where many cited ids name no paper."""
+        note = self.unmatched.note(source, self.cited, "cited ids", self.papers.ids)
+        if note is not None:
+            self.audit.notes.append(note)
 
     def take(self, context: Context, where: str) -> tuple[int, list[int]] | None:
         """The list and the papers of a context that may be in a pair; None if it is left out."""
         key = self.papers.key
-        group = sorted(key[i] for i in context.cited_ids if i in key and not self.why[key[i]])
+        self._match(context.cited_ids)
+        group = sorted({key[i] for i in context.cited_ids if i in key and not self.why[key[i]]})
         if len(group) < len(context.cited_ids):
+            seen: set[int] = set()
             for paper_id in context.cited_ids:
                 paper = key.get(paper_id)
-                if reason := UNKNOWN if paper is None else REASONS[self.why[paper]]:
-                    self.remove(reason, paper_id, where)
+                reason = UNKNOWN if paper is None else REASONS[self.why[paper]]
+                if reason or paper in seen:
+                    self.remove(reason or TWICE, paper_id, where)
+                elif paper is not None:
+                    seen.add(paper)
         reason = _too_few(context, len(group), 2, "left")
         if reason is None:
             self.sizes[len(group)] += 1
@@ -152,11 +177,16 @@ class CitingSentences(ContextGroups):
 
     def take(self, context: Context, where: str) -> tuple[int, list[int]] | None:
         """The list and the known papers that a sentence cites; None if it is left out."""
-        known = sorted(self.papers.key[i] for i in context.cited_ids if i in self.papers.key)
+        key = self.papers.key
+        known = sorted({key[i] for i in context.cited_ids if i in key})
         if len(known) < len(context.cited_ids):
+            seen: set[int] = set()
             for paper_id in context.cited_ids:
-                if paper_id not in self.papers.key:
-                    self.remove(UNKNOWN, paper_id, where)
+                paper = key.get(paper_id)
+                if paper is None or paper in seen:
+                    self.remove(UNKNOWN if paper is None else TWICE, paper_id, where)
+                else:
+                    seen.add(paper)
         least = 2 if self.mining.sentence_pairs == "set" else 1
         reason = _too_few(context, len(known), least, "known")
         # A sentence on an evaluation paper would be trained on with whatever else it cites.
@@ -233,6 +263,7 @@ def write_context_groups(
             file.add_context(audit.rows, place, *taken, masked)
     for file in files:
         file.close()
+    groups.note(table.source)
     if sentences is not None:
         sentences.audit.rows = audit.rows - audit.n_bad
 

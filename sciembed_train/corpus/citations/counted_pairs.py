@@ -18,10 +18,12 @@ from sciembed_train.corpus.citations.citation_rows import drop_repeated, unpacke
 from sciembed_train.corpus.mining.cocitation_settings import REASONS, UNKNOWN
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.readers.tables import Table
+from sciembed_train.corpus.unmatched_ids import UnmatchedIds
 from sciembed_train.corpus.validation import missing_field, read_id, spell
 from sciembed_train.progress import Stage
 
 LARGEST_COUNT = 2**31 - 1
+WITH_ITSELF_BY_TEXT = "a paper with itself under another id"
 
 
 def read_cocitations(
@@ -38,15 +40,17 @@ def read_cocitations(
     """
     keys, counts, places = array("q"), array("i"), array("q")
     n = len(papers.ids)
+    unmatched = UnmatchedIds()
     checked = read_each(table.rows(), _read_pair)
     for place, (*ids, count) in checked_rows(checked, table.where, audit, stage, every=65536):
         a, b = (papers.key.get(paper_id) for paper_id in ids)
         if a is None or b is None:
+            unmatched.add(*(i for i, k in zip(ids, (a, b), strict=True) if k is None))
             audit.drop(UNKNOWN, table.where(place))
             continue
         reason = None
         if a == b:
-            reason = "a paper with itself"
+            reason = "a paper with itself" if ids[0] == ids[1] else WITH_ITSELF_BY_TEXT
         elif why[a] or why[b]:
             reason = REASONS[why[a] or why[b]]
         elif not count:
@@ -57,6 +61,8 @@ def read_cocitations(
         keys.append(min(a, b) * n + max(a, b))
         counts.append(count)
         places.append(place)
+    if note := unmatched.note(table.source, audit.rows, "pairs", papers.ids):
+        audit.notes.append(note)
     key = np.array(keys, np.int64)
     count = np.array(counts, np.int32)
     order = np.lexsort((-count, key))  # a pair's largest count first; of equals the first row

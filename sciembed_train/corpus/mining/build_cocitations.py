@@ -81,7 +81,8 @@ def build_cocitations(job: PaperJob) -> dict[str, Any]:
             asked for, else of papers.
     """
     settings, mining = job.settings, job.settings.cocitation_mining
-    excluded = read_id_list(Path(settings.exclude_ids)) if settings.exclude_ids else set()
+    listed = read_id_list(Path(settings.exclude_ids)) if settings.exclude_ids else set()
+    excluded = job.papers.same_text(listed)
     abstracts = (p["abstract"] for p in read_papers(job.folder / "papers.parquet"))
     why = usable_papers(job.papers, excluded, mining, abstracts)
     miner = CocitationMiner(job.engine, mining, settings.seed)
@@ -102,7 +103,7 @@ def build_cocitations(job: PaperJob) -> dict[str, Any]:
         if contexts is not None:
             counts["contexts"] = _save_contexts(job, miner, contexts)
     report = explain_pairs(
-        miner, counts, job.papers, why, excluded, None if contexts is None else contexts.groups
+        miner, counts, job.papers, why, listed, None if contexts is None else contexts.groups
     )
     job.report["co-cited pairs"] = report
     if contexts is not None and mining.cocitations_from == "fulltexts":

@@ -62,7 +62,7 @@ def _triplets(job: PaperJob, citations: NDArray[np.int32] | None, memory: int) -
         return mine_triplets(
             job.engine,
             citations,
-            job.papers.usable,
+            job.papers.candidates,
             job.split,
             job.settings.triplets,
             job.settings.seed,

@@ -13,7 +13,9 @@ lowest count (of a spread of exactly 1: 1):
   ``metadata.json`` that is neither related nor the query itself.
 
 Draws are with replacement, as in that script; the seed and the query's id seed
-the generator.
+the generator. Ids of the same text are one paper: related once, with its highest count, in the
+split of the latest list that names it, and never the negative of itself or of a positive that it
+is.
 """
 
 from __future__ import annotations
@@ -31,8 +33,9 @@ from numpy.typing import NDArray
 from sciembed_train.corpus.audit import Audit, BadRow, Reasons, list_reasons
 from sciembed_train.corpus.mining.triplet_mining import TripletMining
 from sciembed_train.corpus.papers import Papers
+from sciembed_train.corpus.readers.base import numbered
 from sciembed_train.corpus.readers.json_members import iter_json
-from sciembed_train.corpus.store.corpus_files import Split
+from sciembed_train.corpus.store.corpus_files import SPLITS, Split
 from sciembed_train.corpus.validation import spell
 from sciembed_train.errors import UserError
 
@@ -149,11 +152,14 @@ def mine_margin(
     results: dict[Split, MarginResult] = {
         split: MarginResult(queries=len(ids)) for split, ids in lists.items()
     }
-    waiting: dict[str, Split] = {query: split for split, ids in lists.items() for query in ids}
+    waiting = _splits_by_query(lists, papers)
+    universe = [
+        papers.ids[paper] for paper in np.flatnonzero(papers.first == np.arange(len(papers.ids)))
+    ]
     edges: list[tuple[int, int]] = []
     for line, query, related in iter_json(data):
         audit.rows += 1
-        place = f"{data}:{line}"
+        place = f"{data}{numbered(line)}"
         counts = _counts(query, related)
         if isinstance(counts, BadRow):
             audit.bad(counts, place)
@@ -171,7 +177,8 @@ def mine_margin(
         result = results[split]
         digest = hashlib.sha256(query.encode()).digest()
         rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
-        chosen = margin_triplets(query, counts, papers.ids, settings, rng)
+        related = _related_papers(query, counts, papers)
+        chosen = margin_triplets(_named(query, papers), related, universe, settings, rng)
         if isinstance(chosen, str):
             result.empty.add(chosen, place)
             continue
@@ -181,8 +188,52 @@ def mine_margin(
     audit.check()
     for query, split in sorted(waiting.items()):
         results[split].empty.add("not a query of data.json", query)
-    pairs = np.array(edges, np.int32).reshape(-1, 2)
-    return results, np.unique(pairs, axis=0)
+    citations = np.unique(np.array(edges, np.int32).reshape(-1, 2), axis=0)
+    for result in results.values():
+        _drop_cited(result, citations, papers)
+    return results, citations
+
+
+def _named(paper_id: str, papers: Papers) -> str:
+    """The id that stands for a paper's, where the papers have it under several."""
+    paper = papers.key.get(paper_id)
+    return paper_id if paper is None else papers.ids[paper]
+
+
+def _splits_by_query(lists: Mapping[Split, set[str]], papers: Papers) -> dict[str, Split]:
+    """The split of every listed query: the latest that names it or another id of its paper."""
+    of_paper: dict[str, Split] = {
+        _named(query, papers): s for s in SPLITS for query in lists.get(s, ())
+    }
+    return {query: of_paper[_named(query, papers)] for ids in lists.values() for query in ids}
+
+
+def _related_papers(query: str, counts: Mapping[str, float], papers: Papers) -> dict[str, float]:
+    """The counts of a query's related papers, those of several ids together.
+
+    Without the query's own paper under another id; a relation to its own id stays as it is given.
+    """
+    own = _named(query, papers)
+    related: dict[str, float] = {}
+    for other, count in counts.items():
+        name = _named(other, papers)
+        if name != own or other == query:
+            related[name] = max(count, related.get(name, count))
+    return related
+
+
+def _drop_cited(result: MarginResult, citations: NDArray[np.int32], papers: Papers) -> None:
+    """Drop triplets whose negative the query cites under another id."""
+    n = len(papers.ids)
+    rows = np.array(result.rows, np.int64).reshape(-1, 3)
+    several = np.isin(rows[:, 0], papers.first[papers.first != np.arange(n)])
+    cited = np.isin(rows[:, 0] * n + rows[:, 2], citations[:, 0] * np.int64(n) + citations[:, 1])
+    left_out = several & cited
+    for row in rows[left_out]:
+        ids = " ".join(papers.ids[paper] for paper in row)
+        result.dropped.add("the query cites the negative under another id", ids)
+    result.rows = [row for row, out in zip(result.rows, left_out, strict=True) if not out]
+    result.hard = [hard for hard, out in zip(result.hard, left_out, strict=True) if not out]
 
 
 def _keep(

@@ -18,6 +18,7 @@ from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.store.corpus_files import SPLITS
 from sciembed_train.corpus.store.corpus_folder import Corpus
+from sciembed_train.corpus.unmatched_ids import UnmatchedIds
 from sciembed_train.corpus.validation import read_id
 from sciembed_train.errors import UserError
 from sciembed_train.progress import Stage
@@ -36,14 +37,19 @@ def read_triplets(table: Table, papers: Papers, audit: Audit, stage: Stage) -> N
         UserError: more rows are malformed than allowed.
     """
     triplets: list[list[int]] = []
+    unmatched = UnmatchedIds()
     rows = read_each(table.cells(NAMES, ALIASES), _read_ids)
     for place, ids in checked_rows(rows, table.where, audit, stage):
         keys = [papers.key.get(paper_id) for paper_id in ids]
         reason = _why_unusable(keys, papers)
+        if None in keys:
+            unmatched.add(*(i for i, key in zip(ids, keys, strict=True) if key is None))
         if reason is not None:
             audit.drop(reason, table.where(place))
         else:
             triplets.append(keys)  # pyright: ignore[reportArgumentType]
+    if note := unmatched.note(table.source, audit.rows, "triplets", papers.ids):
+        audit.notes.append(note)
     distinct = np.unique(np.array(triplets, np.int32).reshape(-1, 3), axis=0)
     if len(distinct) < len(triplets):
         audit.drop("given before", table.source, len(triplets) - len(distinct))

@@ -30,11 +30,22 @@ class ReadOptions:
     record_keys: Collection[str] = ()
 
 
+BY_RECORD = 1 << 39  # added to a record's number where its line does not tell it from others
+
+
+def numbered(number: int, by: str = "line") -> str:
+    """A row's number as it follows a file's name in a message: ``:3``, ``, row 3``."""
+    if number > BY_RECORD:
+        return f", record {number - BY_RECORD}"
+    return f", row {number}" if by == "row" else f":{number}"
+
+
 class FileReader(ABC):
     """Reads the files of one format, row by row.
 
     Attributes:
         numbered_by: what the number of a row counts; messages say ``file:3`` or ``file, row 3``.
+            A number above `BY_RECORD` counts records, as where several stand on one line.
         may_be_compressed: whether files may also end in ``.gz`` or ``.zst``.
     """
 

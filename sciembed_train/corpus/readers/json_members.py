@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sciembed_train.corpus.audit import BadRow
-from sciembed_train.corpus.readers.base import FileReader, ReadOptions, Row
+from sciembed_train.corpus.readers.base import BY_RECORD, FileReader, ReadOptions, Row
 from sciembed_train.corpus.readers.files import not_utf8, open_bytes, reading, without_mark
 from sciembed_train.errors import UserError
 
@@ -39,7 +39,10 @@ def _record(key: str | None, value: Any) -> Mapping[str, Any] | BadRow:
 def iter_json(
     path: Path, record_keys: Collection[str] = ()
 ) -> Iterator[tuple[int, str | None, Any]]:
-    """The members of the one list or object of a JSON file: line, key (None in a list), value.
+    """The members of the one list or object of a JSON file: number, key (None in a list), value.
+
+    The number is the member's line, or its place among them where others stand on its line
+    (`base.numbered`).
 
     Only one member is held at a time. A file that is JSON Lines in spite of its ending (a
     second value follows the first) is read as what it is. An object that holds anything but
@@ -64,6 +67,7 @@ class _JsonFile:
         self.line = 1
         self.ended = False
         self.decoder = json.JSONDecoder()
+        self.count, self.last = 0, 0  # members begun, and the line of the last one's end
 
     def members(self) -> Iterator[tuple[int, str | None, Any]]:
         with reading(self.path), open_bytes(self.path) as raw:
@@ -96,7 +100,7 @@ class _JsonFile:
                     raise self._error(f"expected ',' or '{closing}'")
                 self.position += 1
                 self._peek()
-            line = self.line
+            line = self._number(first_line if first else self.last)
             key = None
             if opening == "{":
                 key = self._value()
@@ -107,6 +111,7 @@ class _JsonFile:
                 self.position += 1
                 self._peek()
             value = self._value()
+            self.last = self.line
             first = False
             if opening == "{" and (
                 record or not isinstance(value, Mapping) or key in self.record_keys
@@ -116,12 +121,22 @@ class _JsonFile:
                 continue
             yield line, key, value
         if record:
+            self.count, self.last = 1, self.line
             yield first_line, None, record
+        elif opening == "{" and first:
+            self.last = self.line
         while self._peek() != "":
             if self._peek() not in "[{":
                 raise self._error("expected the end of the file")
-            line = self.line
-            yield line, None, self._value()
+            number = self._number(self.last)
+            value = self._value()
+            self.last = self.line
+            yield number, None, value
+
+    def _number(self, before: int) -> int:
+        """The number of the member that begins here; ``before`` is the line of what precedes."""
+        self.count += 1
+        return self.line if self.line > before else BY_RECORD + self.count
 
     def _peek(self) -> str:
         """The next character that is no white space; the empty string at the end."""
@@ -162,4 +177,7 @@ class _JsonFile:
             return value
 
     def _error(self, problem: str) -> UserError:
-        return UserError(f"{self.path}:{self.line}: this is not JSON: {problem}. Correct the file.")
+        where = f" in record {self.count}" if self.count else ""
+        return UserError(
+            f"{self.path}:{self.line}: this is not JSON: {problem}{where}. Correct the file."
+        )

@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from sciembed_train.corpus.readers import hub_datasets
-from sciembed_train.corpus.readers.base import Cells, FileReader, ReadOptions, Row, named_columns
+from sciembed_train.corpus.readers.base import (
+    Cells,
+    FileReader,
+    ReadOptions,
+    Row,
+    named_columns,
+    numbered,
+)
 from sciembed_train.corpus.readers.files import COMPRESSED, sha256
 from sciembed_train.corpus.readers.registry import READERS, reader_of, stem_of
 from sciembed_train.errors import UserError
@@ -55,6 +62,7 @@ class Table:
         self.options = ReadOptions(needed, record_keys)
         self.files: list[Path] = []
         self.ignored_files = 0  # files of a folder without a reader
+        self.columns: list[str] = []  # of the first row that was read
         self._datasets: list[Any] = []
         self._open(Path(source))
 
@@ -115,8 +123,7 @@ class Table:
         file, line = self._place(place)
         if file is None:
             return f"{self.source}, row {line}"
-        reader = self._reader(file)
-        return f"{file}, row {line}" if reader.numbered_by == "row" else f"{file}:{line}"
+        return f"{file}{numbered(line, self._reader(file).numbered_by)}"
 
     def name(self, place: int) -> str:
         """A row's place as a name that does not change with the folder: ``file:line``."""
@@ -124,7 +131,8 @@ class Table:
         if file is None:
             return f"{self.source}:{line}"
         folder = Path(self.source)
-        return f"{file.relative_to(folder).as_posix() if folder.is_dir() else file.name}:{line}"
+        name = file.relative_to(folder).as_posix() if folder.is_dir() else file.name
+        return f"{name}{numbered(line)}"
 
     def stem(self, place: int) -> str:
         """The name of a row's file without its ending; empty for a dataset."""
@@ -158,12 +166,10 @@ class Table:
 
     def rows(self) -> Iterator[Row]:
         """Every row as fields by name, or as a `BadRow`, with its place."""
-        if self._datasets:
-            yield from self._dataset_rows()
-            return
-        for number, file in enumerate(self.files):
-            for line, row in self._reader(file).rows(file, self.options):
-                yield number << _NUMBER_BITS | line, row
+        for place, row in self._dataset_rows() if self._datasets else self._file_rows():
+            if not self.columns and isinstance(row, Mapping):
+                self.columns = list(map(str, row))
+            yield place, row
 
     def cells(self, names: Sequence[str], aliases: Sequence[str] = ()) -> Iterator[Cells]:
         """The named columns of every row; a CSV or TSV file needs no header line for this.
@@ -180,6 +186,11 @@ class Table:
         for number, file in enumerate(self.files):
             for line, cells in self._reader(file).cells(file, names, aliases):
                 yield number << _NUMBER_BITS | line, cells
+
+    def _file_rows(self) -> Iterator[Row]:
+        for number, file in enumerate(self.files):
+            for line, row in self._reader(file).rows(file, self.options):
+                yield number << _NUMBER_BITS | line, row
 
     def _dataset_rows(self) -> Iterator[Row]:
         line = 0

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from sciembed_train.errors import UserError
 from sciembed_train.whole_folder import whole_folder
 
-CORPUS_VERSION: int = 1
+CORPUS_VERSION: int = 2
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 SENTENCE_PAIRS = "sentence_pairs"  # a folder
+FIRST_OF_TEXT = "first_of_text.npy"
 
 
 def read_info(folder: Path) -> dict[str, Any]:
@@ -113,6 +114,11 @@ def save_queries(folder: Path, split: Split, queries: NDArray[np.int32]) -> None
 def save_paper_splits(folder: Path, split: NDArray[np.int8]) -> None:
     """Write the split of every paper ``[P]``, as its place in `SPLITS`, into a corpus."""
     np.save(folder / "paper_splits.npy", split.astype(np.int8))
+
+
+def save_first_of_text(folder: Path, first: NDArray[np.int32]) -> None:
+    """Write the first paper of each one's text ``[P]`` into a corpus."""
+    np.save(folder / FIRST_OF_TEXT, first.astype(np.int32))
 
 
 class ParquetRows:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciembed_train.corpus.store.corpus_files import (
+    FIRST_OF_TEXT,
     SENTENCE_PAIRS,
     Split,
     read_documents,
@@ -88,6 +89,15 @@ class Corpus:
             "splits of its papers",
             "Remove the folder and run prepare again with the same files.",
         )
+
+    def distinct_papers(self) -> NDArray[np.bool_]:
+        """Whether each paper is the first one of its text, ``[P]``.
+
+        Of several ids with the same text one paper takes part: citations, pairs and queries are
+        its own, and no other is drawn as a negative or ranked.
+        """
+        first = self._array(FIRST_OF_TEXT, "account of equal texts")
+        return np.asarray(first) == np.arange(self.n_papers)
 
     def citations(self) -> NDArray[np.int32]:
         """The citations, ``[E, 2]``: citing, cited; distinct and ascending."""

@@ -2,8 +2,8 @@
 It is a `TokenStore` of two texts a paper: ``2 p`` is the title and ``2 p + 1`` the abstract of
 paper ``p``, as the encoder reads either alone; both are empty where the paper lacks one of them.
 Beside it lie ``middles.npy`` (int32 ``[P]``, the token with which the second half of an abstract
-begins, 0 where it cannot be halved) and ``titles.npy`` (int64 ``[P]``, a number for each
-normalised title, 0 for none).
+begins, 0 where it cannot be halved) and ``titles.npy`` (int64 ``[P]``, the `text_number` of each
+title, 0 for none).
 
 Tokens of a whole paper hold those of its title and abstract, but not as the encoder reads these
 alone: a byte-level tokenizer gives a text's first word another token than the same word inside.
@@ -13,9 +13,7 @@ Shapes: ``P`` papers, ``T`` tokens of an abstract, ``S`` its sentences.
 
 from __future__ import annotations
 
-import hashlib
 import re
-import unicodedata
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -28,12 +26,12 @@ from sciembed_train.corpus.store.token_store import TokenStore, load_array
 from sciembed_train.corpus.store.token_store_writing import BATCH_PAPERS, SHARD_PAPERS, StoreWriter
 from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.normalise import normalised, text_number
 from sciembed_train.text.tokenizer import TextTokenizer
 
 # The end of a sentence: punctuation, what closes it, and a space before what begins another.
 _SENTENCE_END = re.compile(r"[.!?][\"')\]]*\s+(?=[^\sa-z])")
 _SPACE = re.compile(r"\s+")
-_NOT_ALPHANUMERIC = re.compile(r"[\W_]+")  # \w is what str.isalnum takes, and the underscore
 NEAR = 0.25  # of an abstract's tokens: how far from its middle a sentence may end to halve it there
 
 
@@ -66,21 +64,6 @@ class PartTokens(TokenStore):
                 f"{sizes[0]:,} and {sizes[1]:,}. Remove the corpus and run prepare again."
             )
         return store
-
-
-def normalised_title(title: str | None) -> str:
-    """The letters and digits of a title without regard to case; empty where there are none."""
-    text = unicodedata.normalize("NFKC", title or "").casefold()
-    return _NOT_ALPHANUMERIC.sub("", text)
-
-
-def title_number(title: str | None) -> int:
-    """A number of 64 bits that titles share that are equal when normalised; 0 for none."""
-    text = normalised_title(title)
-    if not text:
-        return 0
-    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True) or 1
 
 
 def middle_token(text: str, ends: Sequence[int], borders: Sequence[int] | None = None) -> int:
@@ -137,7 +120,7 @@ def write_part_store(
             )
             abstracts = zip(whole, encoded, strict=True)
             for paper, row in zip(batch, rows, strict=True):
-                titles.append(title_number(paper["title"]))
+                titles.append(text_number(paper["title"]))
                 if row is None:
                     writer.add([])
                     writer.add([])
@@ -164,6 +147,11 @@ def _parts(
         borders = [start for start, _ in spans[1:]]
     else:
         text = input_format.compose(None, abstract, sep) if abstract else ""
-    if not normalised_title(title) or not (abstract and "".join(abstract).strip()):
+    name = input_format.compose(title, None, sep)
+    if not normalised(title) or not name or not input_format.parts(_listed(abstract)):
         return None
-    return input_format.compose(title, None, sep), text, borders
+    return name, text, borders
+
+
+def _listed(abstract: str | Sequence[str] | None) -> Sequence[str | None]:
+    return [abstract] if abstract is None or isinstance(abstract, str) else abstract

@@ -24,7 +24,10 @@ STORE_VERSION = 1
 
 
 def has_text(title: str | None, abstract: Any) -> bool:
-    """Whether a paper has anything to read: a title, an abstract or both."""
+    """Whether a paper has anything to read: a title, an abstract or both.
+
+    Control and zero-width characters alone are nothing, and so is ``n/a`` and its like.
+    """
     return bool(InputFormat().compose(title, abstract, "").strip())
 
 

@@ -194,7 +194,7 @@ def read_metadata(folder: Path, pooling: str | None = None) -> ModelMetadata:
             backbone=folder / place,
             pooling=pooling or str(content["pooling"]),
             max_length=int(content["max_length"]),
-            input_format=InputFormat(**content["input_format"]),
+            input_format=InputFormat.recorded(content["input_format"]),
             # Older folders do not say it: all of them were trained for Euclidean distance.
             similarity=str(content.get("similarity") or "euclidean"),
             normalize=content.get("normalize") is True,

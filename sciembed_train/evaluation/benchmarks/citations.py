@@ -1,7 +1,8 @@
 """Whom does a paper cite? Each held-out query paper of a corpus against all papers with a text.
 
 Relevant are the papers it cites; the query is no candidate of its own. The corpus kept these
-citations out of the training triplets (`corpus.mining`).
+citations out of the training triplets (`corpus.mining`). Of papers with the same text one is a
+candidate: it stands for all of them.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def evaluate(
     Raises:
         NoQueriesError: the split has no query papers that have a text and cite one.
     """
-    ids, readable = _readable(corpus)
+    ids, readable, without_text = _readable(corpus)
     row_of = np.cumsum(readable) - 1  # of a paper among those with a text
     queries, cited, left = _asking(corpus, split, readable)
     queries, cited = row_of[queries], [row_of[papers] for papers in cited]
@@ -96,7 +97,8 @@ def evaluate(
         "queries": len(per_query),
         "queries_without_text_or_cited_text": left,
         "papers": len(papers),
-        "papers_without_text_left_out": int(corpus.n_papers - len(ids)),
+        "papers_without_text_left_out": without_text,
+        "papers_of_the_same_text_left_out": int(corpus.n_papers - len(ids) - without_text),
         "relevant": sum(map(len, cited)),
         "ties": "distance, then paper id",
     }
@@ -105,15 +107,19 @@ def evaluate(
     return Result(metrics, per_query, settings, notes, nearest_ids)
 
 
-def _readable(corpus: Corpus) -> tuple[list[str], NDArray[np.bool_]]:
-    """The ids of the papers that have a text, and whether each paper has one."""
+def _readable(corpus: Corpus) -> tuple[list[str], NDArray[np.bool_], int]:
+    """The ids of the papers that have a text of their own, which these are, and those without."""
     readable = np.zeros(corpus.n_papers, dtype=bool)
+    distinct = corpus.distinct_papers()
     ids: list[str] = []
+    without = 0
     for row in corpus.papers():
-        if has_text(row["title"], row["abstract"]):
+        if not has_text(row["title"], row["abstract"]):
+            without += 1
+        elif distinct[row["paper"]]:
             readable[row["paper"]] = True
             ids.append(row["paper_id"])
-    return ids, readable
+    return ids, readable, without
 
 
 def _asking(

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
+from sciembed_train.corpus.readers.base import numbered
 from sciembed_train.corpus.readers.files import COMPRESSED
 from sciembed_train.corpus.readers.json_members import iter_json
 from sciembed_train.corpus.validation import Paper
@@ -66,8 +67,8 @@ def read_pools(path: Path, corrections: Corrections) -> Iterator[tuple[str, dict
         except (KeyError, TypeError, ValueError) as error:
             what = f"there is no {error}" if isinstance(error, KeyError) else str(error)
             raise UserError(
-                f"{path}:{line}: expected {{query: {{'cands': [papers], 'relevance_adju': [grades, "
-                f"0 or more]}}}}; {what}."
+                f"{path}{numbered(line)}: expected {{query: {{'cands': [papers], "
+                f"'relevance_adju': [grades, 0 or more]}}}}; {what}."
             ) from error
         if pool.pop(query, None) is not None:
             corrections.own.append(query)

@@ -26,6 +26,7 @@ from sciembed_train.evaluation.ranking import id_order, judged, ranks
 from sciembed_train.evaluation.systems import Search, System
 from sciembed_train.inference.embedding import Text
 from sciembed_train.inference.paper_file import PaperFile
+from sciembed_train.text.normalise import normalised
 
 Task = Literal["title_abstract", "abstract_halves"]
 # Id, title and abstract of a paper, as corpora and files of papers give them.
@@ -167,7 +168,7 @@ def _pairs(papers: Iterable[PaperText], task: Task) -> tuple[list[Pair], dict[st
         if pair is None:
             without += 1
             continue
-        key = " ".join(str(pair.candidate[1]).lower().split())
+        key = normalised(str(pair.candidate[1])) or paper_id
         twice += key in pairs
         pairs.setdefault(key, pair)
     left_out = {"papers_without_both_texts": without, "papers_with_a_text_twice": twice}

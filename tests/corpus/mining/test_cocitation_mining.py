@@ -206,7 +206,7 @@ def test_another_seed_takes_other_pairs_of_a_long_list(tmp_path):
 
 def test_contexts_of_one_group_after_removal_are_merged(tmp_path):
     world = {
-        "papers": [{"paper_id": n, "title": "t" if n != "z" else ""} for n in "abz"],
+        "papers": [{"paper_id": n, "title": n if n != "z" else ""} for n in "abz"],
         "contexts": [
             {"text": f"{text} is a thing that we use", "cited_ids": cited, "citing_id": citing}
             for text, cited, citing in (

@@ -163,3 +163,29 @@ def test_a_damaged_file_is_told_with_its_place(tmp_path, text, message):
             0,
             Audit("relations"),
         )
+
+
+def test_ids_of_one_text_are_one_paper(tmp_path):
+    ids = ["a", "b", "c", "d", "e", "q", "xa", "xq"]
+    key = {paper: i for i, paper in enumerate(ids)} | {"xa": 0, "xq": 5}
+    papers = Papers(ids, key, np.ones(len(ids), bool))
+    data = write_relations(
+        tmp_path / "data.json",
+        {
+            "q": {
+                **{other: {"count": 5} for other in ("a", "b")},
+                **{other: {"count": 1} for other in ("xa", "c", "d", "xq")},
+            },
+            "xq": {"c": {"count": 5}, "b": {"count": 1}, "e": {"count": 1}},
+        },
+    )
+    lists = {"train": {"q"}, "test": {"xq"}}
+    results, citations = mine_margin(data, lists, papers, TripletMining(), 0, Audit("relations"))
+    assert citations.tolist() == [[5, 0], [5, 1], [5, 2]]
+    assert not results["train"].rows  # the test list names its paper, too
+    rows = results["test"].rows
+    assert rows
+    for query, positive, negative in rows:
+        assert query == 5
+        assert negative not in (0, 1, 2, 5, positive)  # what either id cites is no negative
+        assert max(positive, negative) < 6

@@ -228,7 +228,7 @@ def test_papers_without_a_text_are_cited_like_others(tmp_path):
     rows = [(SENTENCE.format(word), "ab", "") for word in ("one", "two")]
     world = sentence_collection(rows)
     for paper in world["papers"]:
-        paper["title"] = "t" if paper["paper_id"] in "cd" else ""
+        paper["title"] = paper["paper_id"] if paper["paper_id"] in "cd" else ""
     corpus = mine(tmp_path, world, CocitationMining(sentence_pairs="set"))
     assert corpus.sentence_pairs("train").tolist() == [[0, 1]]
     assert len(corpus.cocitations("train")) == 0

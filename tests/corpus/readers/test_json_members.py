@@ -5,7 +5,9 @@ import pytest
 from sciembed_train.corpus.readers import json_members
 from sciembed_train.corpus.readers.base import ReadOptions
 from sciembed_train.corpus.readers.json_members import JsonMembers, iter_json
+from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.errors import UserError
+from sciembed_train.inference.paper_file import PaperFile
 from tests.helpers.data_files import ROWS, encode, read_table
 
 
@@ -62,3 +64,28 @@ def test_an_object_with_a_key_of_a_record_is_one_record(tmp_path):
     (row,) = JsonMembers().rows(path, ReadOptions(record_keys=("metadata",)))
     assert row == (1, {"metadata": {"title": "t"}, "body": {}})
     assert [key for _, key, _ in iter_json(path)] == ["metadata", "body"]
+
+
+def test_records_of_one_line_are_named_by_their_place(tmp_path):
+    path = tmp_path / "p.json"
+    rows = [{"paper_id": i, "title": f"t{i}"} for i in range(4)]
+    rows[2]["title"] = 7
+    for value in (rows, {str(row["paper_id"]): row for row in rows}):
+        path.write_text(json.dumps(value))
+        table = Table(path, "papers")
+        places = [table.where(place) for place, _ in table.rows()]
+        assert places == [f"{path}, record {n}" for n in (1, 2, 3, 4)]
+    with pytest.raises(UserError, match=r"p\.json, record 3: `title` is the number 7"):
+        PaperFile(path)
+
+
+def test_records_of_several_lines_are_named_by_line(tmp_path):
+    path = tmp_path / "p.json"
+    path.write_text('[\n{"a": 1},\n{"a": 2}, {"a": 3},\n{"a":\n4}\n]')
+    table = Table(path, "rows")
+    assert [table.where(place) for place, _ in table.rows()] == [
+        *(f"{path}:2", f"{path}:3", f"{path}, record 3", f"{path}:4")
+    ]
+    path.write_text('[{"a": 1}, {"a": 2}, {"a" 3}]')
+    with pytest.raises(UserError, match=r"this is not JSON: .* in record 3"):
+        list(Table(path, "rows").rows())

@@ -10,8 +10,6 @@ from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.part_store import (
     PartTokens,
     middle_token,
-    normalised_title,
-    title_number,
     write_part_store,
 )
 from sciembed_train.corpus.store.token_kinds import PART_TOKENS
@@ -68,13 +66,6 @@ def test_sentences_of_a_list_are_its_borders():
     assert middle_token("aa bb cc dd", [2, 5, 8, 11], [6]) == 2
     assert middle_token("aa bb cc dd", [2, 5, 8, 11], [3]) == 1
     assert middle_token("aa bb cc dd", [2, 5, 8, 11], []) == 2
-
-
-def test_a_title_is_its_letters_and_digits():
-    assert normalised_title("The  Éffect of H2O: a Study.") == "theéffectofh2oastudy"
-    assert title_number("A study!") == title_number("a  STUDY")
-    assert title_number("a study") != title_number("another study")
-    assert title_number("...") == title_number(None) == 0
 
 
 def test_a_damaged_store_is_refused(tokenizer, tmp_path):

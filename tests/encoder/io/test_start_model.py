@@ -31,7 +31,12 @@ KEYS = {
     "pooling": "mean",
     "normalize": True,
     "max_length": 256,
-    "input_format": {"separator": "space", "sentences": "joined", "control_code": ""},
+    "input_format": {
+        "separator": "space",
+        "sentences": "joined",
+        "control_code": "",
+        "cleaning": "markup",
+    },
 }
 
 

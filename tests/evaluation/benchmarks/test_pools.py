@@ -49,7 +49,7 @@ def test_a_query_leaves_its_own_pool_and_a_candidate_counts_once(tmp_path):
 )
 def test_a_malformed_pool_is_refused_with_its_line(tmp_path, entry, message):
     path = write(tmp_path / "pools.json", {"a": entry})
-    with pytest.raises(UserError, match=rf"pools\.json:1: expected .*{message}"):
+    with pytest.raises(UserError, match=rf"pools\.json, record 1: expected .*{message}"):
         list(read_pools(path, Corrections()))
 
 

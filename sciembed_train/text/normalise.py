@@ -1,0 +1,62 @@
+"""When two titles or texts are the same: the one rule for mining, masking, splits and evaluation.
+
+One paper often stands in a collection under two ids, as a preprint and as an article, and its two
+texts differ in case, punctuation or white space. Whoever asks whether two texts are the same asks
+here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from sciembed_train.text.cleaning import cleaned
+from sciembed_train.text.document_parts import split_at_spaces
+
+PART = 2**16  # characters that are normalised at once, so that a long document takes no more memory
+_NOT_ALPHANUMERIC = re.compile(r"[\W_]+")  # \w is what str.isalnum takes, and the underscore
+
+
+def normalised(text: str | None) -> str:
+    """The letters and digits of a text without regard to case; empty where there are none.
+
+    Of Unicode's NFKC, so that ligatures and full-width forms are the letters that they stand for.
+    Marks that are letters' own, such as the vowel signs of Devanagari, stay; markup is cleaned.
+    """
+    folded = unicodedata.normalize("NFKC", cleaned(text or "")).casefold()
+    return _NOT_ALPHANUMERIC.sub(_marks, folded)
+
+
+def text_number(*parts: str | None) -> int:
+    """A number of 64 bits that texts share that are equal when normalised; 0 for none.
+
+    Of several parts, such as title and abstract, it is that of the text that they make together.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    found = False
+    for part in parts:
+        for piece in split_at_spaces(cleaned(part or ""), PART):
+            letters = normalised(piece)
+            found = found or bool(letters)
+            digest.update(letters.encode())
+    return (int.from_bytes(digest.digest(), "big", signed=True) or 1) if found else 0
+
+
+def paper_number(title: str | None, abstract: str | Sequence[str] | None) -> int:
+    """The `text_number` of a paper: papers with equal ones are one paper under several ids."""
+    sentences = (abstract,) if abstract is None or isinstance(abstract, str) else abstract
+    return text_number(title, *sentences)
+
+
+def _marks(match: re.Match[str]) -> str:
+    text = match.group()
+    if text.isascii():
+        return ""
+    return "".join(c for c in text if unicodedata.category(c) in ("Mn", "Mc") and not _selects(c))
+
+
+def _selects(character: str) -> bool:
+    """Whether a mark chooses between pictures of the same character."""
+    return "\ufe00" <= character <= "\ufe0f" or "\U000e0100" <= character <= "\U000e01ef"
