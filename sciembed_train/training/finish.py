@@ -109,7 +109,7 @@ def _write_final(
 ) -> None:
     """A checkpoint of the weights that the export has, for `export` alone."""
     state = {f"{STATE_PREFIX}{key}": value.cpu() for key, value in encoder.state_dict().items()}
-    record = {**content["sciembed"], **describe(encoder)}  # LoRA is merged by now
+    record = {**content["sciembed"], **describe(encoder, path.parent)}  # LoRA is merged by now
     final = {"state_dict": state, "global_step": content["global_step"], "sciembed": record}
     trainer.strategy.checkpoint_io.save_checkpoint(final, path)
 

@@ -19,6 +19,7 @@ from sciembed_train.methods.base import Method
 from sciembed_train.methods.engine import sharding
 from sciembed_train.training.callbacks.signals import Interrupted
 from sciembed_train.training.callbacks.start_scoring import StartScoring
+from sciembed_train.training.checkpoint_io import refuse_full_disk, sweep_run
 from sciembed_train.training.comparison import plan_comparison
 from sciembed_train.training.configuration import RunConfiguration, check_monitors
 from sciembed_train.training.data_advice import data_advice
@@ -46,10 +47,12 @@ def fit(recipe: Recipe) -> tuple[int, Path]:
 
     Raises:
         UserError: something in the settings, files or machine must be mended first.
+        RunError: the run cannot go on, as on a full disk.
     """
     run = RunConfiguration(recipe, fitting=True)
     assert run.folder is not None
-    return _train(run, run.folder), run.folder
+    with refuse_full_disk(run.folder):
+        return _train(run, run.folder), run.folder
 
 
 def _train(run: RunConfiguration, folder: Path) -> int:
@@ -77,6 +80,7 @@ def _train(run: RunConfiguration, folder: Path) -> int:
         compiled_layer.compiled_on(trainer.strategy.root_device.type)
     if first:
         folder.mkdir(parents=True, exist_ok=True)
+        sweep_run(folder)
         run.write_config()
         _announce(run, trainer, compares=comparison is not None)
         settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))

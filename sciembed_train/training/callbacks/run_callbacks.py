@@ -73,7 +73,7 @@ def run_callbacks(
     every = run.checkpoint.every
     return [
         *callbacks,
-        CheckpointMetadata(facts),
+        CheckpointMetadata(facts, folder),
         Report(folder, data.folder, monitor, every, facts),
         MicroBatchLimit(data.share, run.memory_dry_run, write_limit, run.quiet),
         RunCheckpoints(folder, monitor, every, signals),
