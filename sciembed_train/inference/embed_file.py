@@ -142,7 +142,7 @@ def embed(
 
     Raises:
         UserError: another run is writing it, an unfinished run asked something else, the disk is
-            full, or an ``.npy`` file is asked of a multi-vector model.
+            full, a vector is not finite, or an ``.npy`` file is asked of a multi-vector model.
     """
     from filelock import FileLock, Timeout
 
@@ -216,6 +216,7 @@ def _compute(
 ) -> int:
     """Fill the partial vectors; returns the number of papers that were done before."""
     from sciembed_train.inference.embedding import (
+        NotFiniteError,
         chunk_size,
         describe,
         encode,
@@ -269,6 +270,9 @@ def _compute(
                 partial.add(part)
                 at += len(part)
                 write_json(folder / "done.json", {"papers": at})
+    except NotFiniteError as error:
+        paper = next(islice(papers, at + error.number, None))
+        raise error.named(f"paper {paper.paper_id}") from None
     except KeyboardInterrupt:
         print(f"Stopped after {at:,} papers; the same command continues.", file=sys.stderr)
         raise

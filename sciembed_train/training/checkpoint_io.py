@@ -78,7 +78,7 @@ def read_back(path: Path) -> None:
     if bad is not None:
         raise RunError(
             f"{path} was written and reads back otherwise ({bad}): the disk or its connection is "
-            f"at fault. {_safe(path.parent)}"
+            f"at fault. {kept(path.parent)} Continue with --ckpt_path last once that is mended."
         )
 
 
@@ -105,7 +105,7 @@ def refuse_full_disk(
         need = "" if checkpoint is None else f"It takes {tensor_bytes(checkpoint) / 1e9:.3g} GB; "
         raise RunError(
             f"{folder}: {what} cannot be written: {full}. {need}{place.free / 1e9:.3g} GB "
-            f"are free there. {_safe(folder)}"
+            f"are free there. {kept(folder)} {_go_on(folder)}"
         ) from error
 
 
@@ -137,16 +137,18 @@ def sweep_run(folder: Path) -> None:
     sweep(folder / "export")
 
 
-def _safe(folder: Path) -> str:
-    """What a run still has, and how it goes on."""
+def kept(folder: Path) -> str:
+    """Which checkpoints a run has, as a sentence."""
     there = [name for name in CHECKPOINTS if (folder / name).is_file()]
-    go_on = "Make room, or give another folder with --root, and start again."
     if not there:
-        return f"No checkpoint was written before. {go_on}"
-    verb = "is as it was" if len(there) == 1 else "are as they were"
-    if "last.ckpt" in there:
-        go_on = "Make room and continue with --ckpt_path last."
-    return f"{' and '.join(there)} {verb}. {go_on}"
+        return "No checkpoint was written before."
+    return f"{' and '.join(there)} {'is as it was' if len(there) == 1 else 'are as they were'}."
+
+
+def _go_on(folder: Path) -> str:
+    if (folder / "last.ckpt").is_file():
+        return "Make room and continue with --ckpt_path last."
+    return "Make room, or give another folder with --root, and start again."
 
 
 def _sync_folder(folder: Path) -> None:

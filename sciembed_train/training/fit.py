@@ -13,7 +13,7 @@ from pytorch_lightning import Trainer
 from sciembed_train import distributed
 from sciembed_train.config.recipe_options import Recipe
 from sciembed_train.encoder.unpadded import compiled_layer
-from sciembed_train.errors import UserError
+from sciembed_train.errors import RunError, UserError
 from sciembed_train.export.checkpoint_file import FINAL
 from sciembed_train.methods.base import Method
 from sciembed_train.methods.engine import sharding
@@ -100,6 +100,11 @@ def _train(run: RunConfiguration, folder: Path) -> int:
             file=sys.stderr,
         )
         return 128 + ended.number
+    except RunError:
+        if not trainer.is_global_zero:
+            return 0  # the first rank says it, and a launcher would kill that
+        _end_children(trainer)
+        raise
     except SystemExit as left:
         if isinstance(left.__context__, KeyboardInterrupt):  # the second Ctrl-C, which Lightning
             return 130  # turns into sys.exit(1) after it has ended the children
