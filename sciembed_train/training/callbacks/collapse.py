@@ -29,6 +29,7 @@ from sciembed_train.progress import print_line
 from sciembed_train.sampling.data_module import TrainingData
 from sciembed_train.training.callbacks.step_metrics import StepMetrics
 
+TEXTS = 64  # whose vectors are looked at, at most
 LEAST_SPREAD = 1e-3  # of vectors, as a share of their length
 STUCK_WITHIN = 0.005  # of the loss that equal vectors have
 STUCK_REPORTS = 5
@@ -126,6 +127,7 @@ class Collapse(Callback):
 
     def _look_at_vectors(self, trainer: Trainer, method: Method) -> None:
         rows, encoder = self.data.share(0).rows, method.encoder
+        rows = rows.select(torch.arange(min(len(rows), TEXTS)))
         training = encoder.training
         encoder.eval()
         try:
