@@ -17,6 +17,7 @@ from sciembed_train.errors import RunError, UserError
 from sciembed_train.export.checkpoint_file import FINAL
 from sciembed_train.methods.base import Method
 from sciembed_train.methods.engine import sharding
+from sciembed_train.progress import print_line
 from sciembed_train.training.callbacks.signals import Interrupted
 from sciembed_train.training.callbacks.start_scoring import StartScoring
 from sciembed_train.training.checkpoint_io import refuse_full_disk, sweep_run
@@ -25,7 +26,7 @@ from sciembed_train.training.configuration import RunConfiguration, check_monito
 from sciembed_train.training.data_advice import data_advice
 from sciembed_train.training.finish import finish, finish_again
 from sciembed_train.training.results_file import NAME as RESULTS
-from sciembed_train.training.resume import check_fits
+from sciembed_train.training.resume import check_fits, schedule_line
 
 
 def check_sharding(run: RunConfiguration, method: Method) -> None:
@@ -67,7 +68,12 @@ def _train(run: RunConfiguration, folder: Path) -> int:
     method.passes.seed = run.data.settings.seed
     comparison = plan_comparison(run, method, trainer)
     if run.start is not None:
-        made = check_fits(run.start, method, run.data, resuming=True)["global_step"]
+        content = check_fits(run.start, method, run.data, resuming=True)
+        made = content["global_step"]
+        line = schedule_line(content, method.optim, run.total)
+        if line is not None and first and made < run.total and not run.run.quiet:
+            print_line(line)
+        del content  # as much memory as the run itself takes
         if made >= run.total:
             if first:
                 _nothing_left(run, made)
