@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,7 @@ def bad_weight(method: Method) -> str | None:
     """The name of the first weight that is not finite on any rank; None where all are."""
     named = [(n, distributed.local_part(p.detach())) for n, p in method.named_parameters()]
     held = [p for _, p in named if p.numel()]
-    norms = torch._foreach_norm(held, float("inf"))
-    finite = torch.stack([norm.to(norms[0].device) for norm in norms]).isfinite().all()
+    finite = torch.nn.utils.get_total_norm(held, float("inf")).isfinite()
     name = None
     if not finite:
         name = next(n for n, p in named if not p.isfinite().all())
@@ -108,7 +107,6 @@ class OneStep(StepPlan):
 
     members: np.ndarray
     world_size: int = 1
-    left_out: int = field(default=0)
 
     @property
     def examples(self) -> int:  # type: ignore[override]
@@ -124,6 +122,11 @@ class OneStep(StepPlan):
     def steps_per_epoch(self) -> int:
         """One."""
         return 1
+
+    @property
+    def left_out(self) -> int:
+        """None."""
+        return 0
 
     def indices(self, step: int) -> np.ndarray:
         """The examples."""

@@ -1,3 +1,5 @@
+import math
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -142,3 +144,26 @@ def test_a_half_precision_step_that_overflows_is_counted_and_changes_nothing(pla
     assert torch.equal(after[1], after[0])
     assert not torch.equal(after[2], after[1])
     assert torch.isfinite(after[2]).all()
+
+
+@pytest.mark.parametrize(
+    ("loss", "gradient", "scale", "left_out"),
+    [
+        (1.0, 1.0, 65536.0, False),
+        (1.0, math.inf, 65536.0, False),  # the scaler's own overflow: it skips the step itself
+        (1.0, math.inf, 1.0, True),  # no longer the scale's
+        (math.nan, 1.0, 65536.0, True),
+    ],
+)
+def test_fp16s_own_overflow_is_no_bad_step(tiny_bert, loss, gradient, scale, left_out):
+    method = Specter(EncoderSettings(str(tiny_bert)))
+    scaler = SimpleNamespace(get_scale=lambda: scale)
+    plugin = SimpleNamespace(scaler=scaler)
+    method.trainer = SimpleNamespace(precision_plugin=plugin, global_step=4, strategy=None)
+    method._mean_loss = torch.tensor(loss)
+    weight = next(p for p in method.parameters() if p.requires_grad)
+    weight.grad = torch.full_like(weight, gradient)
+    method.on_before_optimizer_step(None)
+    assert (weight.grad is None) == left_out  # without gradients AdamW changes nothing
+    assert method.finite_steps.read().total == left_out
+    assert method.finite_steps.read().latest == (5 if left_out else 0)

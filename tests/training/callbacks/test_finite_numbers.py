@@ -2,13 +2,15 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import torch
 from pytorch_lightning import Callback
+from safetensors.torch import load_file, save_file
 
 from sciembed_train import cli
-from tests.helpers.runs import finish, losses, start
+from tests.helpers.runs import finish, losses, rows, start
 
 
 class BadWeight(Callback):
@@ -160,3 +162,20 @@ def test_ranks_end_together_and_the_first_says_it(toy, strategy):
     assert said.count("The first tensor that is not finite is") == 1, said
     assert len(list(run.glob("nonfinite_step_*.json"))) == 2
     assert not list(run.glob("*.ckpt"))
+
+
+def test_one_nan_in_the_backbone_ends_the_run_at_its_first_step(toy, capsys, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(toy.backbone, model)
+    state = load_file(model / "model.safetensors")
+    state["encoder.layer.0.output.dense.weight"][3, 5] = torch.nan
+    save_file(state, model / "model.safetensors", metadata={"format": "pt"})
+    more = ("--model.encoder.backbone", str(model), "--checkpoint.monitor", "val/map")
+    code, said, run = fit(toy, capsys, "damaged", *more)
+    assert code == 1
+    assert "step 1: " in said
+    assert "is the weight encoder.backbone.encoder.layer.0.output.dense.weight, before" in said
+    assert "Give another backbone" in said
+    assert not list(run.glob("*.ckpt"))
+    (start,) = rows(run)  # the validation before the first step has no score
+    assert start["val/map"] == "nan"
