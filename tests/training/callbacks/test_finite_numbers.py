@@ -10,7 +10,7 @@ from pytorch_lightning import Callback
 from safetensors.torch import load_file, save_file
 
 from sciembed_train import cli
-from tests.helpers.runs import finish, losses, rows, start
+from tests.helpers.runs import finish, losses, start
 
 
 class BadWeight(Callback):
@@ -177,5 +177,3 @@ def test_one_nan_in_the_backbone_ends_the_run_at_its_first_step(toy, capsys, tmp
     assert "is the weight encoder.backbone.encoder.layer.0.output.dense.weight, before" in said
     assert "Give another backbone" in said
     assert not list(run.glob("*.ckpt"))
-    (start,) = rows(run)  # the validation before the first step has no score
-    assert start["val/map"] == "nan"
