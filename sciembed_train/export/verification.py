@@ -15,7 +15,6 @@ from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.io.load_backbone import quiet_transformers
 from sciembed_train.errors import UserError
 from sciembed_train.export.sentence_probe import probe_papers
-from sciembed_train.text.input_format import FORMATS
 
 # Largest allowed difference of an entry, times the largest entry where that is above 1.
 TOLERANCE = 1e-5
@@ -52,8 +51,7 @@ def refuse_not_finite(encoder: Encoder) -> None:
         every = [encoder.encode_sentences(papers)]
     else:
         titles = probe_texts(encoder)
-        names = encoder.format_reader.names
-        formats = [FORMATS[name] for name in names] if len(names) > 1 else [None]
+        formats = encoder.format_reader.names or (None,)
         every = [list(encoder.encode_texts(titles, format=name)) for name in formats]
     for vectors in every:
         for title, rows in zip(titles, vectors, strict=True):
