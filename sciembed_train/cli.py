@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from sciembed_train import __version__
 from sciembed_train.config.program import as_called, program
-from sciembed_train.errors import UserError
+from sciembed_train.errors import RunError, UserError
 
 # Command -> (module with a ``main(argv) -> int | None``, what it does). The modules are imported
 # only when their command is called, so that ``--help`` and a typing mistake cost nothing.
@@ -73,8 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The exit code: 0 done, 2 the user's input is wrong, 130 interrupted, 1 output closed.
-        An unexpected error keeps its traceback, with which Python exits with 1.
+        The exit code: 0 done, 2 the user's input is wrong, 130 interrupted, 1 output closed or
+        work that cannot go on. An unexpected error keeps its traceback, with which Python exits
+        with 1.
     """
     args = list(sys.argv[1:] if argv is None else argv)
     if len(args) > 1 and args[0] == "help":
@@ -100,6 +101,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"{program()} {command}: {as_called(str(error))}", file=sys.stderr)
         return 2
+    except RunError as error:
+        print(f"{program()} {command}: {as_called(str(error))}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"{program()} {command}: interrupted", file=sys.stderr)
         return 130

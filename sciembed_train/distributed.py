@@ -130,6 +130,15 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     return total
 
 
+def of_all_ranks(value: Any) -> list[Any]:
+    """The plain values of every rank, in their order, on every rank."""
+    if not _grouped() or world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
 def mean_over_ranks(tensor: Tensor) -> Tensor:
     """The mean over ranks, on every rank, without gradient."""
     return sum_over_ranks(tensor) / world_size()
@@ -179,6 +188,12 @@ def is_sharded(tensor: Tensor) -> bool:
 def full_tensor(value: Any) -> Any:
     """The whole of a sharded tensor, on the host; anything else as it is."""
     return value.full_tensor().cpu() if is_sharded(value) else value
+
+
+def local_part(tensor: Tensor) -> Tensor:
+    """This rank's part of a sharded tensor; any other as it is."""
+    sharded: Any = tensor
+    return sharded.to_local() if is_sharded(tensor) else tensor
 
 
 def sharded_like(like: Tensor, value: Any) -> Any:

@@ -1,9 +1,16 @@
-"""The one error that means: the user's input or configuration is wrong."""
+"""The errors that a user sees as one message: of the input (exit code 2), and of a run (1)."""
 
 
 class UserError(ValueError):
     """Something a user can mend; the command line prints the message and exits with 2.
 
     The message says where (file, line or key), what was found, and what to do. Anything that
-    is not a ``UserError`` is a defect of ours and keeps its traceback.
+    is neither a ``UserError`` nor a ``RunError`` is a defect of ours and keeps its traceback.
+    """
+
+
+class RunError(RuntimeError):
+    """Work that was begun and cannot go on; the command line prints the message and exits with 1.
+
+    The message says what happened, what is safe, and how to go on.
     """

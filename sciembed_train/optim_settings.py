@@ -26,6 +26,8 @@ class OptimSettings:
             2018, eq. 3) or ``constant`` (after the warm-up).
         warmup_steps: optimiser steps of warm-up of ``linear`` and ``constant``.
         warmup_share: the same as a share of the run's steps; only one of the two.
+        schedule_steps: steps that the schedule runs over; null for those of the run. A run that is
+            longer goes on at the schedule's last learning rate.
         cut_frac: share of the steps in which ``slanted_triangular`` rises.
         ratio: highest over lowest learning rate of ``slanted_triangular``.
         layer_decay: each layer of the backbone learns at this times the rate of the layer above
@@ -49,6 +51,7 @@ class OptimSettings:
     schedule: Literal["linear", "slanted_triangular", "constant"] = "linear"
     warmup_steps: int = 0
     warmup_share: float = 0.0
+    schedule_steps: int | None = None
     cut_frac: float = 0.1
     ratio: float = 32.0
     layer_decay: float = 1.0
@@ -67,6 +70,8 @@ class OptimSettings:
         need(self.clip_norm is None or self.clip_norm > 0, "clip_norm", "above 0, or null")
         need(self.warmup_steps >= 0, "warmup_steps", "0 or more")
         need(0 <= self.warmup_share < 1, "warmup_share", "from 0 to below 1")
+        steps = self.schedule_steps
+        need(steps is None or steps > 0, "schedule_steps", "1 or more, or null")
         need(0 < self.cut_frac < 1, "cut_frac", "between 0 and 1")
         need(0 < self.layer_decay <= 1, "layer_decay", "above 0 and at most 1")
         need(self.ema is None or 0 < self.ema < 1, "ema", "between 0 and 1, or null")
@@ -91,6 +96,9 @@ def learning_rate(settings: OptimSettings, step: int, total: int) -> float:
         step: the step about to be made, counted from 0.
         total: steps of the whole run.
     """
+    if settings.schedule_steps is not None:
+        total = settings.schedule_steps
+        step = min(step, total - 1)
     if settings.schedule == "slanted_triangular":
         cut = floor(total * settings.cut_frac)
         # After the rise eq. 3 divides by cut * (1 / cut_frac - 1), which is total - cut where

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sciembed_train.errors import UserError
+
+# Age in seconds from which on a folder that a process of another machine began is taken for left
+# behind: whether that process lives cannot be asked.
+ABANDONED = 24 * 3600
 
 
 @contextmanager
@@ -26,7 +31,7 @@ def whole_folder(to: Path) -> Iterator[Path]:
     partial, old = (to.parent / f".{to.name}.{kind}-{own}" for kind in ("partial", "old"))
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(to)
+        sweep(to)
         partial.mkdir()
     except OSError as error:
         raise UserError(
@@ -47,19 +52,33 @@ def whole_folder(to: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _sweep(to: Path) -> None:
-    """Remove what dead processes of this machine left beside ``to``."""
-    host = socket.gethostname()
-    for path in sorted(to.parent.iterdir()):
-        for kind in ("partial", "old"):
-            start = f".{to.name}.{kind}-{host}-"
-            pid = path.name.removeprefix(start)
-            if not path.name.startswith(start) or not pid.isdigit() or _alive(int(pid)):
+def sweep(to: Path) -> None:
+    """Remove what dead processes left beside ``to``.
+
+    Of another machine that is what nothing was written to for a day.
+    """
+    for kind in ("partial", "old"):
+        start = f".{to.name}.{kind}-"
+        for path in sorted(to.parent.iterdir()):
+            host, _, pid = path.name.removeprefix(start).rpartition("-")
+            if not path.name.startswith(start) or not pid.isdigit():
+                continue
+            if not _left_behind(path, host, int(pid)):
                 continue
             if kind == "old" and not to.exists():
                 path.rename(to)  # it died between the two renames: the old folder is whole
             else:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _left_behind(path: Path, host: str, pid: int) -> bool:
+    if host == socket.gethostname():
+        return not _alive(pid)
+    try:
+        latest = max(file.lstat().st_mtime for file in (path, *path.rglob("*")))
+    except FileNotFoundError:  # somebody works on it
+        return False
+    return time.time() - latest > ABANDONED
 
 
 def _alive(pid: int) -> bool:

@@ -7,7 +7,7 @@ import types
 import pytest
 
 from sciembed_train import cli
-from sciembed_train.errors import UserError
+from sciembed_train.errors import RunError, UserError
 
 
 @pytest.fixture
@@ -101,6 +101,15 @@ def test_a_defect_keeps_its_traceback(install):
     install(fails)
     with pytest.raises(ValueError, match="ours"):
         cli.main(["command"])
+
+
+def test_work_that_cannot_go_on_is_one_message_and_1(install, capsys):
+    def fails(argv):
+        raise RunError("the disk is full; make room.")
+
+    install(fails)
+    assert cli.main(["command"]) == 1
+    assert capsys.readouterr().err == "./train command: the disk is full; make room.\n"
 
 
 def test_interrupting_is_130(install):

@@ -15,7 +15,7 @@ PACKAGE = "sciembed_train"
 # `evaluation.metrics` is a leaf of its own inside a larger package.
 LEAVES = (
     *("errors", "safety", "progress", "text", "losses", "distributed"),
-    *("optim_settings", "optim", "batch", "whole_folder"),
+    *("optim_settings", "optim", "batch", "whole_folder", "full_disk"),
 )
 INNER_LEAVES = ("evaluation.metrics",)
 PACKAGES = (
@@ -30,6 +30,7 @@ MAY: dict[str, set[str]] = {
     "errors": set(),
     "progress": {"errors"},
     "whole_folder": {"errors"},
+    "full_disk": set(),
     "safety": {"errors"},
     "text": {"safety", "errors"},
     "losses": {"errors"},
@@ -56,7 +57,10 @@ MAY: dict[str, set[str]] = {
         *("inference", "encoder", "losses", "evaluation.metrics"),
         *("batch", "text", "corpus", "safety", "progress", "errors"),
     },
-    "export": {"encoder", "losses", "text", "safety", "whole_folder", "errors"},
+    "export": {
+        *("encoder", "losses", "text"),
+        *("safety", "whole_folder", "full_disk", "errors"),
+    },
     "config": {
         *("corpus", "sampling", "methods", "encoder", "text"),
         *("optim_settings", "errors"),
@@ -64,7 +68,7 @@ MAY: dict[str, set[str]] = {
     "training": {
         *("config", "methods", "sampling", "evaluation", "inference", "export", "encoder"),
         *("corpus", "text", "safety", "distributed", "optim_settings", "batch", "progress"),
-        "errors",
+        *("whole_folder", "full_disk", "errors"),
     },
 }
 

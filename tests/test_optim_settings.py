@@ -61,3 +61,14 @@ def test_a_value_out_of_range_is_named(key, value):
 def test_two_warmups_are_refused():
     with pytest.raises(ValueError, match="give one of the two"):
         OptimSettings(warmup_steps=5, warmup_share=0.1)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "slanted_triangular", "constant"])
+def test_a_schedule_may_be_shorter_than_the_run_which_goes_on_at_its_last_rate(schedule):
+    own = OptimSettings(schedule=schedule, warmup_steps=0)
+    kept = OptimSettings(schedule=schedule, warmup_steps=0, schedule_steps=10)
+    rates = [learning_rate(kept, step, 15) for step in range(15)]
+    assert rates[:10] == [learning_rate(own, step, 10) for step in range(10)]
+    assert rates[10:] == [rates[9]] * 5
+    with pytest.raises(ValueError, match="schedule_steps must be 1 or more"):
+        OptimSettings(schedule_steps=0)

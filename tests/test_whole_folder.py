@@ -2,11 +2,19 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from sciembed_train.whole_folder import whole_folder
+from sciembed_train.whole_folder import sweep, whole_folder
+
+
+def dead_process() -> str:
+    """This machine, and the number of a process that has ended."""
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    return f"{socket.gethostname()}-{child.pid}"
 
 
 def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
@@ -65,3 +73,14 @@ def test_a_folder_set_aside_by_a_killed_process_comes_back(tmp_path):
     with pytest.raises(RuntimeError), whole_folder(tmp_path / "c"):
         raise RuntimeError
     assert (tmp_path / "c" / "corpus.json").read_text() == "1"
+
+
+def test_what_another_machine_left_is_removed_after_a_day(tmp_path):
+    for name, age in (("old", 25 * 3600), ("new", 23 * 3600)):
+        folder = tmp_path / f".c.partial-{name}host-1"
+        folder.mkdir()
+        (folder / "corpus.json").write_text("1")
+        for path in (folder / "corpus.json", folder):
+            os.utime(path, (time.time() - age,) * 2)
+    sweep(tmp_path / "c")
+    assert [path.name for path in tmp_path.iterdir()] == [".c.partial-newhost-1"]

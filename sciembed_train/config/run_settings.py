@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class RunSettings:
         export: write ``export/`` at the end.
         wandb: log to Weights & Biases.
         wandb_project: the project there.
+        nonfinite: at a loss or gradient that is not finite ``stop`` the run, or ``skip`` the step:
+            three in a row stop it then. Overflows that fp16's scaler handles do not count.
         memory_dry_run: on a GPU, make the step that takes most memory once before the first.
         quiet: no progress.
         seed_everything: of the generators of torch, numpy and Python before the model is made;
@@ -69,6 +72,7 @@ class RunSettings:
     export: bool = True
     wandb: bool = False
     wandb_project: str = "sciembed"
+    nonfinite: Literal["stop", "skip"] = "stop"
     memory_dry_run: bool = True
     quiet: bool = False
     seed_everything: int = 0

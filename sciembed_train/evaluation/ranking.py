@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float32, Int64
 from numpy.typing import NDArray
 
+from sciembed_train.errors import UserError
 from sciembed_train.evaluation import metrics
 from sciembed_train.losses.similarity import pairwise_euclidean, unit
 
@@ -65,10 +66,24 @@ def to_unit(vectors: Float32[np.ndarray, "N D"]) -> None:
         vectors[left : left + PART] = unit(part).float().numpy()
 
 
+def refuse_nan(distances: NDArray[np.floating]) -> None:
+    """Raise a UserError where a distance is nan, as of a vector that is not finite.
+
+    Sorting would put it somewhere, and a ranking of such papers would have a score.
+    """
+    if np.isnan(distances).any():
+        number = int(np.flatnonzero(np.isnan(distances))[0])
+        raise UserError(
+            f"The distance of paper {number + 1:,} of {len(distances):,} is not a number, so the "
+            "ranking means nothing. The model or its vectors are damaged: use another checkpoint."
+        )
+
+
 def nearest(
     distances: NDArray[np.floating], order: Int64[np.ndarray, " N"]
 ) -> Int64[np.ndarray, " N"]:
-    """The papers in ranked order; ``order`` is `id_order`'s."""
+    """The papers in ranked order; ``order`` is `id_order`'s; UserError if one has no distance."""
+    refuse_nan(distances)
     return np.lexsort((order, distances))
 
 
@@ -82,7 +97,11 @@ def ranks(
 
     ``order`` is `id_order`'s; ``left_out`` is no candidate and not wanted, such as the query
     itself.
+
+    Raises:
+        UserError: a distance is nan.
     """
+    refuse_nan(distances)
     sorting = np.lexsort((order[wanted], distances[wanted]))
     wanted_distances = distances[wanted][sorting]
     low = np.searchsorted(wanted_distances, distances, "left")

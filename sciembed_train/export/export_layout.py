@@ -17,6 +17,7 @@ import torch
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.export.model_card import card_metadata, card_values, render_card
 from sciembed_train.export.target_folder import check_target, write_errors
+from sciembed_train.export.verification import refuse_not_finite
 from sciembed_train.whole_folder import whole_folder
 
 Record = dict[str, Any]  # what is known of the training (`export_folder.export_encoder`)
@@ -86,13 +87,15 @@ def write_export(
     earlier export of this layout. Returns what `ExportLayout.verify` does.
 
     Raises:
-        UserError: the encoder has no such layout, or the folder cannot be written.
+        UserError: the encoder has no such layout, its weights or vectors are not finite, or the
+            folder cannot be written.
         ExportError: a library computes something else from the folder.
     """
     folder = Path(folder).expanduser().absolute()
     check_target(folder, overwrite, layout.marker)
     layout.check(encoder, record)
     encoder = on_host(encoder)
+    refuse_not_finite(encoder)
     with whole_folder(folder) as partial:
         with write_errors(folder):
             layout.write(encoder, partial, record)

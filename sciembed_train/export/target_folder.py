@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sciembed_train.errors import UserError
+from sciembed_train.errors import RunError, UserError
+from sciembed_train.full_disk import disk_error
 
 
 def check_target(folder: Path, overwrite: bool, marker: str = "sciembed.json") -> None:
@@ -41,8 +43,22 @@ def check_target(folder: Path, overwrite: bool, marker: str = "sciembed.json") -
 
 @contextmanager
 def write_errors(folder: Path) -> Iterator[None]:
-    """Raise what goes wrong while files are written as a UserError that names ``folder``."""
+    """Raise what goes wrong while files are written as an error that names ``folder``.
+
+    Raises:
+        UserError: it cannot be written.
+        RunError: the disk is full.
+    """
     try:
         yield
-    except OSError as error:
+    except Exception as error:
+        if (full := disk_error(error)) is not None:
+            free = shutil.disk_usage(folder.parent).free / 1e9
+            raise RunError(
+                f"{folder}: cannot be written: {full}; {free:.3g} GB are free there. What it is "
+                "made from is as it was, and so is an earlier export. Make room and run the same "
+                "command again."
+            ) from error
+        if not isinstance(error, OSError):
+            raise
         raise UserError(f"{folder}: cannot be written ({error.strerror or error}).") from error

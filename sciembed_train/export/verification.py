@@ -13,6 +13,8 @@ from torch import Tensor
 
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.io.load_backbone import quiet_transformers
+from sciembed_train.errors import UserError
+from sciembed_train.export.sentence_probe import probe_papers
 
 # Largest allowed difference of an entry, times the largest entry where that is above 1.
 TOLERANCE = 1e-5
@@ -32,6 +34,32 @@ def probe_texts(encoder: Encoder) -> list[str]:
     abstracts = [None, "One short sentence.", sentence * 3, sentence * 8, sentence * 40]
     texts = [encoder.compose(title, abstract) for abstract in abstracts]
     return [*texts, encoder.compose("A", None)]
+
+
+def refuse_not_finite(encoder: Encoder) -> None:
+    """Raise a UserError where a weight, or the vector of a test paper, is not finite.
+
+    An export of it would give every paper a vector that has no distance to any other.
+    """
+    remedy = "Nothing was exported. Use another checkpoint: it is damaged, or training diverged."
+    for name, value in encoder.state_dict().items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise UserError(f"The model's weight {name} is not finite. {remedy}")
+    if encoder.pooling.per_sentence:
+        papers = probe_papers()
+        titles = [title or sentences[0] for title, sentences in papers]
+        every = [encoder.encode_sentences(papers)]
+    else:
+        titles = probe_texts(encoder)
+        formats = encoder.format_reader.names or (None,)
+        every = [list(encoder.encode_texts(titles, format=name)) for name in formats]
+    for vectors in every:
+        for title, rows in zip(titles, vectors, strict=True):
+            if not bool(rows.isfinite().all()):
+                raise UserError(
+                    f"The model gives the test paper {title[:60]!r} a vector that is not finite. "
+                    f"{remedy}"
+                )
 
 
 def compare(

@@ -149,7 +149,7 @@ def embed(
 
     Raises:
         UserError: another run is writing it, an unfinished run asked something else, the disk is
-            full, or an ``.npy`` file is asked of a multi-vector model.
+            full, a vector is not finite, or an ``.npy`` file is asked of a multi-vector model.
     """
     from filelock import FileLock, Timeout
 
@@ -232,6 +232,7 @@ def _compute(
     ``counted`` gets what is cut of the others.
     """
     from sciembed_train.inference.embedding import (
+        NotFiniteError,
         chunk_size,
         describe,
         encode,
@@ -287,6 +288,9 @@ def _compute(
                 partial.add(part)
                 at += len(part)
                 write_json(folder / "done.json", {"papers": at})
+    except NotFiniteError as error:
+        paper = next(islice(papers, at + error.number, None))
+        raise error.named(f"paper {paper.paper_id}") from None
     except KeyboardInterrupt:
         print(f"Stopped after {at:,} papers; the same command continues.", file=sys.stderr)
         raise

@@ -120,26 +120,46 @@ def encode(
     """Embeddings of token rows in their order.
 
     Raises:
-        UserError: an embedding is not finite.
+        NotFiniteError: an embedding is not finite.
     """
     vectors = encoder.encode_rows(
         rows, settings.batch_tokens, settings.precision, done, settings.format
     ).numpy()
-    refuse_not_finite(vectors, settings)
+    refuse_not_finite(vectors, settings.precision)
     return vectors
 
 
-def refuse_not_finite(vectors: Float32[np.ndarray, "U D"], settings: EmbedSettings) -> None:
-    """Raise a UserError if an embedding is not finite, and so cannot be ranked."""
-    if not np.isfinite(vectors).all():
-        raise UserError(
-            f"The model gives embeddings that are not finite in {settings.precision}. "
-            + (
-                "Its weights are damaged: use another checkpoint."
-                if settings.precision == "fp32"
-                else "Use --precision fp32."
-            )
+class NotFiniteError(UserError):
+    """A vector that is not finite, and so has no distance to any other.
+
+    Args:
+        what: whose vector it is, such as ``paper 1706.03762``.
+        number: of the text or paper among those that were encoded together, from 0.
+        precision: of the model's products.
+    """
+
+    def __init__(self, what: str, number: int, precision: str) -> None:
+        remedy = (
+            "Its weights are damaged: use another checkpoint."
+            if precision == "fp32"
+            else "Use --precision fp32; if that is no better, its weights are damaged."
         )
+        super().__init__(
+            f"The model gives a vector that is not finite for {what}, in {precision}, and perhaps "
+            f"for more. {remedy}"
+        )
+        self.number, self.precision = number, precision
+
+    def named(self, what: str, number: int | None = None) -> NotFiniteError:
+        """The same of a text that is known by another name."""
+        return NotFiniteError(what, self.number if number is None else number, self.precision)
+
+
+def refuse_not_finite(vectors: Float32[np.ndarray, "U D"], precision: str) -> None:
+    """Raise a NotFiniteError if a vector is not finite, and so cannot be ranked."""
+    if not np.isfinite(vectors).all():
+        number = int(np.flatnonzero(~np.isfinite(vectors).all(1))[0])
+        raise NotFiniteError(f"text {number + 1}", number, precision)
 
 
 def embed_texts(
@@ -149,11 +169,19 @@ def embed_texts(
     settings: EmbedSettings,
     done: Callable[[int], Any] | None = None,
 ) -> Float32[np.ndarray, "P D"]:
-    """Embeddings of ``count`` texts, in memory; ``done`` gets the number of texts just finished."""
+    """Embeddings of ``count`` texts, in memory; ``done`` gets the number of texts just finished.
+
+    Raises:
+        NotFiniteError: an embedding is not finite.
+    """
     vectors = np.empty((count, encoder.dim), dtype=np.float32)
     start = 0
     for rows in token_chunks(encoder, texts, chunk_size(max_tokens_per_forward(encoder, settings))):
-        vectors[start : start + len(rows)] = encode(encoder, rows, settings, done)
+        try:
+            vectors[start : start + len(rows)] = encode(encoder, rows, settings, done)
+        except NotFiniteError as error:
+            number = start + error.number
+            raise error.named(f"text {number + 1:,} of {count:,}", number) from None
         start += len(rows)
     assert start == count
     return vectors

@@ -24,6 +24,7 @@ from sciembed_train.corpus.store.sentence_store import abstract_sentences
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.io.model_metadata import read_metadata
 from sciembed_train.errors import UserError
+from sciembed_train.inference.embedding import NotFiniteError
 from sciembed_train.inference.plan_picture import draw
 from sciembed_train.losses import transport as ot
 from sciembed_train.losses.similarity import unit
@@ -158,10 +159,13 @@ class Matcher:
                 abstract is a list of its sentences, or a text, which is cut into them.
 
         Raises:
-            UserError: a paper has neither, or one of another type.
+            UserError: a paper has neither, or one of another type; or a vector is not finite.
         """
         texts = [_read(paper, number) for number, paper in enumerate(papers)]
         encoded = self._each_alone(texts) if self.alone else self._in_context(texts)
+        for number, paper in enumerate(encoded, start=1):
+            if not bool(paper.vectors.isfinite().all()):
+                raise NotFiniteError(f"a sentence of paper {number}", number - 1, "fp32")
         if not self.cosine:
             return encoded
         return [replace(paper, vectors=unit(paper.vectors)) for paper in encoded]

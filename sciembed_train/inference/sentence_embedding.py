@@ -23,6 +23,7 @@ from sciembed_train.batch import TokenRows
 from sciembed_train.corpus.store.sentence_store import abstract_sentences
 from sciembed_train.errors import UserError
 from sciembed_train.inference.embedding import (
+    NotFiniteError,
     Text,
     chunk_size,
     chunks,
@@ -66,7 +67,7 @@ def in_papers(
     finished, ``counted`` what is cut of them.
 
     Raises:
-        UserError: a vector is not finite.
+        NotFiniteError: a vector is not finite.
     """
     for chunk in chunks(papers, chunk_size(max_tokens_per_forward(encoder, settings))):
         has_tokens = [is_readable(encoder, paper) for paper in chunk]
@@ -78,10 +79,20 @@ def in_papers(
         vectors = iter([rows.numpy() for rows in encoded])
         none = np.empty((0, encoder.dim), np.float32)
         part = [next(vectors) if has else none for has in has_tokens]
-        refuse_not_finite(np.concatenate(part), settings)
+        _refuse_not_finite(part, settings)
         if done is not None:
             done(len(chunk) - len(readable))
         yield part
+
+
+def _refuse_not_finite(papers: list[Vectors], settings: EmbedSettings) -> None:
+    """`refuse_not_finite`, by papers."""
+    try:
+        refuse_not_finite(np.concatenate(papers), settings.precision)
+    except NotFiniteError as error:
+        counts = [len(vectors) for vectors in papers]
+        number = int(np.searchsorted(np.cumsum(counts), error.number, "right"))
+        raise error.named(f"a sentence of paper {number + 1}", number) from None
 
 
 def alone(
@@ -93,7 +104,7 @@ def alone(
     """The vectors of each paper's sentences, encoded one by one; otherwise as `in_papers`.
 
     Raises:
-        UserError: a vector is not finite.
+        NotFiniteError: a vector is not finite.
     """
 
     def tokenize(chunk: list[Sentenced]) -> tuple[TokenRows, list[int]]:
@@ -106,7 +117,11 @@ def alone(
 
     size = chunk_size(max_tokens_per_forward(encoder, settings))
     for rows, counts in prefetched(chunks(papers, size), tokenize):
-        vectors = encode(encoder, rows, settings)
+        try:
+            vectors = encode(encoder, rows, settings)
+        except NotFiniteError as error:
+            number = int(np.searchsorted(np.cumsum(counts), error.number, "right"))
+            raise error.named(f"a sentence of paper {number + 1}", number) from None
         yield np.split(vectors, np.cumsum(counts)[:-1])
         if done is not None:
             done(len(counts))

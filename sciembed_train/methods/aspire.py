@@ -8,6 +8,7 @@ Shapes: ``B`` pairs of this rank, ``N`` pairs of all ranks, ``D`` width.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -149,3 +150,9 @@ class Cocite(Method):
         first = int(own_pairs(batch)[0]) if local else 0
         excluded = batch.excluded[:, 1] - first
         return pairs - int(((excluded >= 0) & (excluded < pairs)).sum()) / len(batch)
+
+    def collapsed_loss(self, batch: PairBatch) -> float | None:
+        """The margin where there is a negative, or the logarithm of the number of candidates."""
+        if self.temperature is not None:
+            return math.log1p(self.negatives_per_anchor(batch))
+        return self.margin * self.negatives_per_anchor(batch) if self.negatives == "one" else None

@@ -28,6 +28,7 @@ from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
 from sciembed_train.errors import UserError
 from sciembed_train.methods.engine import sharding
 from sciembed_train.methods.engine.backward_passes import BackwardPasses
+from sciembed_train.methods.engine.finite_steps import FiniteSteps
 from sciembed_train.methods.heldout.heldout_vectors import HeldOut
 from sciembed_train.methods.loss import Loss
 from sciembed_train.optim_settings import OptimSettings, learning_rate
@@ -116,7 +117,9 @@ class Method(LightningModule):
             None if max_tokens_per_backward == "auto" else max_tokens_per_backward
         )
         self.passes = BackwardPasses(self.encoder)
+        self.finite_steps = FiniteSteps()
         self._grad_norm: Tensor | None = None
+        self._mean_loss: Tensor | None = None
 
     # What a method defines.
 
@@ -186,6 +189,13 @@ class Method(LightningModule):
         """
         return 1.0
 
+    def collapsed_loss(self, batch: Any) -> float | None:
+        """The loss of a batch whose texts all have the same vector; None where that is not known.
+
+        A run whose loss stays there has collapsed, and says so.
+        """
+        return None
+
     def split(self, batch: Any, tokens: int | None) -> list[Any]:
         """The batch in micro-batches of whole examples with at most ``tokens`` tokens each.
 
@@ -237,7 +247,8 @@ class Method(LightningModule):
 
         With fp16 a step whose gradient overflows changes no weight but counts as made: every
         rank sees the same averaged gradient, so all skip together, and data, schedule and step
-        count stay in line. Its ``train/grad_norm`` is inf or nan.
+        count stay in line. Its ``train/grad_norm`` is inf or nan. So does, in any precision, a step
+        whose loss or gradient is not finite (`FiniteSteps`); a run's callback reads of it.
 
         Returns:
             ``result``: a `StepResult`, for callbacks' ``on_train_batch_end``.
@@ -255,6 +266,7 @@ class Method(LightningModule):
         optimizer.zero_grad()
         batch, micro_batches = self.split_micro_batches(batch, self.micro_batch_tokens)
         sums = self.gradients(batch, micro_batches)
+        self._mean_loss = sums["loss"] / len(batch)
         optimizer.step()
         assert self._grad_norm is not None
         lengths = tuple(micro_batch.rows.lengths for micro_batch in micro_batches)
@@ -286,10 +298,25 @@ class Method(LightningModule):
         return sums
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clip the gradient of all parameters, after fp16's scale has been taken out."""
+        """Clip the gradient of all parameters, after fp16's scale has been taken out.
+
+        A step that is not finite is left out: by AdamW itself, which the device tells; with fp16
+        by taking its gradients away, since the host waits for the device there anyway.
+        """
         limit = self.optim.clip_norm or float("inf")
         trained = [p for p in self.parameters() if p.grad is not None]
         self._grad_norm = torch.nn.utils.clip_grad_norm_(trained, limit)
+        if self._mean_loss is None:  # a step that is not `training_step`'s
+            return
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        # With a scale of 1 or less an overflow is no longer the scale's.
+        overflow = scaler is not None and scaler.get_scale() > 1
+        step = self.global_step + 1
+        left_out = self.finite_steps.leaves_out(step, self._mean_loss, self._grad_norm, overflow)
+        if scaler is None:
+            cast(Any, self._adamw).found_inf = left_out
+        elif left_out.item():
+            self.zero_grad()
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Encode held-out texts; a rank that has none gets None."""

@@ -279,6 +279,12 @@ class CitationContrast(Method):
         pairs = len(batch) * distributed.world_size()
         return pairs - 1 + len(batch.hard_kept) - len(batch.excluded) / len(batch)
 
+    def collapsed_loss(self, batch: ContrastBatch) -> float | None:
+        """The logarithm of the number of candidates, where both directions have the same."""
+        if self.guide != "none" or self.keep or batch.hard.shape[1]:
+            return None
+        return math.log1p(self.negatives_per_anchor(batch))
+
 
 def _check_settings(**values: float) -> None:
     """Raise UserError unless each is above 0."""

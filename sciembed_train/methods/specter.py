@@ -59,3 +59,7 @@ class Specter(Method):
             vectors[batch.anchor], vectors[batch.positive], vectors[batch.negative]
         )
         return Loss(losses.mean(), {"active_share": (losses > 0).to(losses.dtype).mean()})
+
+    def collapsed_loss(self, batch: TripletBatch) -> float:
+        """The margin: both distances are 0."""
+        return self.margin

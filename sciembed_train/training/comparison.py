@@ -15,6 +15,7 @@ from sciembed_train.encoder.io.start_model import read_start
 from sciembed_train.evaluation.benchmarks.result import NoQueriesError
 from sciembed_train.evaluation.scoring import Scoring
 from sciembed_train.export.export_layout import public_name
+from sciembed_train.inference.embedding import NotFiniteError
 from sciembed_train.inference.options import Similarity
 from sciembed_train.methods.base import Method
 from sciembed_train.progress import Progress
@@ -77,7 +78,7 @@ class StartComparison:
     def before(self) -> StartScores | None:
         """The start encoder's scores, from the run's folder where it has them.
 
-        None, with a line, where the corpus has no test query.
+        None, with a line, where there is no test query, or the start's vectors are not finite.
 
         Raises:
             UserError: a guard's folder cannot be used.
@@ -90,7 +91,7 @@ class StartComparison:
                 self.folder / start_scores.NAME,
                 self.choosing,
             )
-        except NoQueriesError as error:
+        except (NoQueriesError, NotFiniteError) as error:
             Progress(self.question.quiet).print(f"There is no verdict: {error}")
             return None
 

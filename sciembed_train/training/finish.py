@@ -26,6 +26,9 @@ from sciembed_train.export.checkpoint_file import (
 from sciembed_train.export.export_folder import export_encoder
 from sciembed_train.inference.output_file import write_json
 from sciembed_train.methods.base import Method
+from sciembed_train.progress import print_line
+from sciembed_train.training.callbacks.collapse import Collapse
+from sciembed_train.training.callbacks.finite_numbers import FiniteNumbers
 from sciembed_train.training.comparison import StartComparison, training_choices
 from sciembed_train.training.configuration import RunConfiguration
 from sciembed_train.training.loggers import log_summary
@@ -53,6 +56,7 @@ def finish(
     folder = run.folder
     assert folder is not None
     if not run.run.export and comparison is None:
+        _close(trainer)
         return
     path = find_checkpoint(folder, TRAINED)
     content = load_checkpoint(path)
@@ -74,13 +78,14 @@ def finish(
         if not run.run.quiet and results is None:
             print(f"exported {path.name} to {folder / 'export'}", file=sys.stderr)
     if results is None:
+        _close(trainer)
         return
     write_json(folder / NAME, results.as_dict())
     for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(callback, Report):
             callback.write_end(steps, run.total, type(method).__name__)
     log_summary(trainer.loggers, results.as_dict())
-    _print(run, results.as_dict())
+    _print(run, results.as_dict(), trainer)
 
 
 def finish_again(
@@ -101,7 +106,7 @@ def finish_again(
     if missing or (comparison is not None and results is None):
         finish(run, method, trainer, comparison, steps)
     elif results is not None:
-        _print(run, results)
+        _print(run, results, trainer)
 
 
 def _write_final(
@@ -109,7 +114,7 @@ def _write_final(
 ) -> None:
     """A checkpoint of the weights that the export has, for `export` alone."""
     state = {f"{STATE_PREFIX}{key}": value.cpu() for key, value in encoder.state_dict().items()}
-    record = {**content["sciembed"], **describe(encoder)}  # LoRA is merged by now
+    record = {**content["sciembed"], **describe(encoder, path.parent)}  # LoRA is merged by now
     final = {"state_dict": state, "global_step": content["global_step"], "sciembed": record}
     trainer.strategy.checkpoint_io.save_checkpoint(final, path)
 
@@ -130,11 +135,20 @@ def _facts(run: RunConfiguration, path: Path, content: Mapping[str, Any]) -> dic
     }
 
 
-def _print(run: RunConfiguration, results: Mapping[str, Any]) -> None:
-    """A summary for a person to standard error, and the verdict to standard output."""
+def _close(trainer: Trainer) -> None:
+    """Say again what a callback warned of, where it is read: in the run's last lines."""
+    for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
+        if isinstance(callback, FiniteNumbers | Collapse):
+            for line in callback.closing_lines:
+                print_line(line)
+
+
+def _print(run: RunConfiguration, results: Mapping[str, Any], trainer: Trainer) -> None:
+    """A summary for a person and warnings to standard error, the verdict to standard output."""
     assert run.folder is not None
     if not run.run.quiet:
         for line in summary_lines(results, run.folder, run.run.export):
             print(line, file=sys.stderr)
+    _close(trainer)
     sys.stderr.flush()
     print(results["verdict"]["line"], flush=True)

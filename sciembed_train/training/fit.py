@@ -14,18 +14,20 @@ from sciembed_train import distributed
 from sciembed_train.config.recipe_options import Recipe
 from sciembed_train.corpus.corpus_truncation import truncation_lines
 from sciembed_train.encoder.unpadded import compiled_layer
-from sciembed_train.errors import UserError
+from sciembed_train.errors import RunError, UserError
 from sciembed_train.export.checkpoint_file import FINAL
 from sciembed_train.methods.base import Method
 from sciembed_train.methods.engine import sharding
+from sciembed_train.progress import print_line
 from sciembed_train.training.callbacks.signals import Interrupted
 from sciembed_train.training.callbacks.start_scoring import StartScoring
+from sciembed_train.training.checkpoint_io import refuse_full_disk, sweep_run
 from sciembed_train.training.comparison import plan_comparison
 from sciembed_train.training.configuration import RunConfiguration, check_monitors
 from sciembed_train.training.data_advice import data_advice
 from sciembed_train.training.finish import finish, finish_again
 from sciembed_train.training.results_file import NAME as RESULTS
-from sciembed_train.training.resume import check_fits
+from sciembed_train.training.resume import check_fits, schedule_line
 
 
 def check_sharding(run: RunConfiguration, method: Method) -> None:
@@ -47,10 +49,12 @@ def fit(recipe: Recipe) -> tuple[int, Path]:
 
     Raises:
         UserError: something in the settings, files or machine must be mended first.
+        RunError: the run cannot go on, as on a full disk.
     """
     run = RunConfiguration(recipe, fitting=True)
     assert run.folder is not None
-    return _train(run, run.folder), run.folder
+    with refuse_full_disk(run.folder):
+        return _train(run, run.folder), run.folder
 
 
 def _train(run: RunConfiguration, folder: Path) -> int:
@@ -65,7 +69,12 @@ def _train(run: RunConfiguration, folder: Path) -> int:
     method.passes.seed = run.data.settings.seed
     comparison = plan_comparison(run, method, trainer)
     if run.start is not None:
-        made = check_fits(run.start, method, run.data, resuming=True)["global_step"]
+        content = check_fits(run.start, method, run.data, resuming=True)
+        made = content["global_step"]
+        line = schedule_line(content, method.optim, run.total)
+        if line is not None and first and made < run.total and not run.run.quiet:
+            print_line(line)
+        del content  # as much memory as the run itself takes
         if made >= run.total:
             if first:
                 _nothing_left(run, made)
@@ -78,6 +87,7 @@ def _train(run: RunConfiguration, folder: Path) -> int:
         compiled_layer.compiled_on(trainer.strategy.root_device.type)
     if first:
         folder.mkdir(parents=True, exist_ok=True)
+        sweep_run(folder)
         run.write_config()
         _announce(run, trainer, compares=comparison is not None)
         settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
@@ -97,6 +107,11 @@ def _train(run: RunConfiguration, folder: Path) -> int:
             file=sys.stderr,
         )
         return 128 + ended.number
+    except RunError:
+        if not trainer.is_global_zero:
+            return 0  # the first rank says it, and a launcher would kill that
+        _end_children(trainer)
+        raise
     except SystemExit as left:
         if isinstance(left.__context__, KeyboardInterrupt):  # the second Ctrl-C, which Lightning
             return 130  # turns into sys.exit(1) after it has ended the children

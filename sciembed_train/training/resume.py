@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -9,14 +10,16 @@ from typing import Any
 
 import torch
 
+from sciembed_train.encoder.io.load_backbone import DROPOUTS, build_config
 from sciembed_train.errors import UserError
 from sciembed_train.methods.base import Method
-from sciembed_train.optim_settings import OptimSettings
+from sciembed_train.optim_settings import OptimSettings, learning_rate
 from sciembed_train.sampling.data_module import TrainingData
+from sciembed_train.training.run_metadata import weights_sha256
 
 
 def check_fits(path: Path, method: Method, data: TrainingData, resuming: bool) -> dict[str, Any]:
-    """The checkpoint; UserError if it was made by another method, or with other data."""
+    """The checkpoint; UserError if another method, backbone or data made it."""
     from sciembed_train.export.checkpoint_file import load_checkpoint
 
     content = load_checkpoint(path)
@@ -38,6 +41,7 @@ def check_fits(path: Path, method: Method, data: TrainingData, resuming: bool) -
             f"{_shape(theirs.get(odd[0]))} there and {_shape(own.get(odd[0]))} here "
             f"({len(odd)} differ). Use the recipe and the backbone it was trained with."
         )
+    _same_backbone(path, content["sciembed"], method, resuming)
     if resuming:
         data.load_state_dict(content.get(type(data).__qualname__, {}))
         then = content.get("hyper_parameters", {})
@@ -69,6 +73,85 @@ def _same_method(path: Path, record: Mapping[str, Any], method: Method) -> None:
             "continued run keeps it: set it back, or start anew with another --run "
             "(--model.encoder.backbone RUN/export goes on from its weights)."
         )
+
+
+# Of a backbone's configuration: what training may set anew, and what does not reach the vectors.
+MAY_DIFFER = (*DROPOUTS, "classifier_dropout", "use_cache", "transformers_version")
+# Of the entries that every model of transformers has, those that reach the vectors.
+GENERAL = ("pad_token_id", "is_decoder")
+# Settings of a learning rate beside the length of its schedule.
+RATE = ("lr", "schedule", "warmup_steps", "warmup_share", "cut_frac", "ratio")
+
+
+def _same_backbone(path: Path, record: Mapping[str, Any], method: Method, resuming: bool) -> None:
+    """Raise UserError where the backbone has equal shapes and computes something else.
+
+    Such as with other numbers of heads, or another activation. A continued run keeps its base, too:
+    methods compare with it, and an export names it.
+    """
+    then, now = record.get("backbone_config"), method.encoder.backbone_config()
+    if isinstance(then, Mapping):
+        odd = {key: pair for key, pair in differences(then, now).items() if pair[0] != pair[1]}
+        if odd:
+            said = ", ".join(f"{key} {a!r} then and {b!r} now" for key, (a, b) in odd.items())
+            raise UserError(
+                f"{path}: its backbone has the shapes of {method.encoder.settings.backbone} and "
+                f"another configuration: {said}. Give the backbone that it was trained from."
+            )
+    recorded = (record.get("training") or {}).get("base_model_sha256")
+    if not resuming or recorded is None:
+        return
+    digest = weights_sha256(method.encoder.settings.backbone)
+    if digest is not None and digest != recorded:
+        raise UserError(
+            f"{path}: was trained from another backbone than "
+            f"{method.encoder.settings.backbone}: the SHA-256 of its weights is {digest[:12]}..., "
+            f"and was {recorded[:12]}.... Give the same, or start anew with another --run "
+            "(--model.encoder.backbone RUN/export goes on from its weights)."
+        )
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Entries of two configurations of backbones that reach the vectors, where both have them.
+
+    Both are read by the installed transformers first, which fills in what another version left out.
+    """
+    from transformers import PretrainedConfig
+
+    general = set(PretrainedConfig().to_dict()) - set(GENERAL)
+    one, other = (
+        json.loads(build_config(dict(values), "the configuration").to_json_string(use_diff=False))
+        for values in (then, now)
+    )
+    keys = (one.keys() & other.keys()) - general - set(MAY_DIFFER)
+    return {key: (one[key], other[key]) for key in sorted(keys) if not key.startswith("_")}
+
+
+def schedule_line(content: Mapping[str, Any], now: OptimSettings, total: int) -> str | None:
+    """What to say where a continued run's learning rate goes up against its schedule; else None.
+
+    Args:
+        content: the checkpoint.
+        now: settings of the optimiser.
+        total: steps of the run as it is now.
+    """
+    recorded = (content.get("hyper_parameters") or {}).get("optim")
+    planned = (content["sciembed"].get("training") or {}).get("planned_steps")
+    made = content["global_step"]
+    if not recorded or not planned or not made:
+        return None
+    then = OptimSettings(**{**recorded, "betas": tuple(recorded["betas"])})
+    last, rate = learning_rate(then, made - 1, planned), learning_rate(now, made, total)
+    if rate <= max(last, learning_rate(then, made, planned)) * (1 + 1e-9):
+        return None
+    why = f"the schedule now runs over {total:,} steps, where it ran over {planned:,}"
+    keeps = f"; --model.optim.schedule_steps {planned} keeps it, and goes on at its last rate"
+    if any(getattr(then, key) != getattr(now, key) for key in RATE):
+        why, keeps = "optim was set anew", ""
+    return (
+        f"warning: continued after step {made:,}, the learning rate goes up from {last:.3g} to "
+        f"{rate:.3g}: {why}{keeps}."
+    )
 
 
 # What may change in mid-run: how steps are made and cut, not what is asked of the vectors.

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Trainer
 from pytorch_lightning.strategies.strategy import Strategy
@@ -14,6 +13,7 @@ from pytorch_lightning.strategies.strategy import Strategy
 from sciembed_train.config.trainer_settings import Precision, TrainerSettings
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.plan import StepPlan
+from sciembed_train.training.checkpoint_io import RunCheckpointIO
 from sciembed_train.training.strategies import (
     STRATEGIES,
     ShardedStrategy,
@@ -50,25 +50,6 @@ class RunTrainer(Trainer):
         super().__init__(precision=precision, accelerator=accelerator, strategy=made, **kwargs)
         keep_gradients_in_buckets(self.strategy)
         self.strategy.checkpoint_io = RunCheckpointIO()
-
-
-class RunCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its name, then renames it: a killed run leaves the one before.
-
-    Lightning's own builds the whole file in memory first.
-    """
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
-    ) -> None:
-        """Write it; ``storage_options``, which are of other file systems, must be None."""
-        if storage_options is not None:
-            raise TypeError("checkpoints are files of this machine and take no storage_options")
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.partial")
-        torch.save(checkpoint, partial)
-        partial.replace(path)
 
 
 def has_bf16(accelerator: str) -> bool:

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sciembed_train.errors import UserError
 from sciembed_train.evaluation import metrics
 from sciembed_train.evaluation.ranking import distance_rows, id_order, judged, nearest, ranks
 
@@ -116,3 +117,12 @@ def test_unit_vectors_are_made_in_place_and_equal_ones_stay_equal(monkeypatch):
     ranking.to_unit(vectors)
     np.testing.assert_allclose(vectors, want, rtol=1e-6)
     np.testing.assert_array_equal(vectors[10], vectors[1])
+
+
+def test_a_distance_that_is_not_a_number_has_no_rank():
+    distances, order = np.array([0.5, np.nan, 0.1], np.float32), np.arange(3)
+    with pytest.raises(UserError, match="paper 2 of 3 is not a number"):
+        nearest(distances, order)
+    with pytest.raises(UserError, match="paper 2 of 3 is not a number"):
+        ranks(distances, order, np.array([0]))
+    assert nearest(np.array([0.5, np.inf, 0.1]), order).tolist() == [2, 0, 1]

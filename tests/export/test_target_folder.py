@@ -1,11 +1,12 @@
+import errno
 import json
 
 import pytest
 
-from sciembed_train.errors import UserError
+from sciembed_train.errors import RunError, UserError
 from sciembed_train.export.export_folder import export_encoder
 from sciembed_train.export.layouts import plain_layout
-from sciembed_train.export.target_folder import check_target
+from sciembed_train.export.target_folder import check_target, write_errors
 from sciembed_train.export.verification import ExportError
 from tests.helpers.exports import CARD, contents, encoder_of
 
@@ -52,3 +53,16 @@ def test_an_export_is_known_by_its_layouts_file(tmp_path):
     with pytest.raises(UserError, match=r"holds no sciembed\.json"):
         check_target(folder, overwrite=True)
     check_target(folder, overwrite=True, marker="file")
+
+
+@pytest.mark.parametrize(
+    "full",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        ValueError("I/O error: No space left on device (os error 28)"),  # as safetensors
+    ],
+)
+def test_a_full_disk_is_no_mistake_of_the_command(tmp_path, full):
+    expected = r"No space left on device; .* free there.*Make room"
+    with pytest.raises(RunError, match=expected), write_errors(tmp_path / "export"):
+        raise full

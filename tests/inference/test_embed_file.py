@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -397,3 +398,26 @@ def test_a_folder_whose_format_says_nothing_of_cleaning_reads_the_raw_text(
     assert "markup" not in capsys.readouterr().out
     clean, raw = (read_jsonl(tmp_path / f"{name}.jsonl")[1] for name in ("clean", "raw"))
     assert not np.allclose(clean, raw, atol=1e-3)
+
+
+def test_a_vector_that_is_not_finite_is_refused_and_its_paper_named(tiny_bert, papers, tmp_path):
+    """One word's vector is damaged; the first paper that has it is in the second chunk."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    model = tmp_path / "model"
+    shutil.copytree(tiny_bert, model)
+    lines = [json.loads(line) for line in papers.read_text().splitlines()]
+    for row in lines:
+        row["title"], row["abstract"] = "word1", "word2 word3"
+    for number in (70, 90):
+        lines[number]["title"] = "word9"
+    papers.write_text("".join(json.dumps(row) + "\n" for row in lines))
+    vocabulary = (model / "vocab.txt").read_text().split("\n")
+    state = load_file(model / "model.safetensors")
+    (name,) = (key for key in state if "word_embeddings" in key)
+    state[name][vocabulary.index("word9")] = torch.nan
+    save_file(state, model / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=rf"not finite for paper {lines[70]['paper_id']}, in fp32"):
+        run(model, papers, tmp_path / "e.jsonl")
+    assert not (tmp_path / "e.jsonl").exists()

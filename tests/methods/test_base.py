@@ -1,3 +1,5 @@
+import math
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -10,7 +12,6 @@ from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.methods.aspire import Cocite
 from sciembed_train.methods.declutr import Declutr
-from sciembed_train.methods.loss import Loss
 from sciembed_train.methods.specter import Specter
 from tests.helpers import training
 from tests.helpers.processes import run_ranks
@@ -119,9 +120,10 @@ def test_a_half_precision_step_that_overflows_is_counted_and_changes_nothing(pla
 
     class Overflows(Plain):
         def loss(self, batch):
-            found = super().loss(batch)
-            scale = float("inf") if batch.step == overflow_at else 1.0
-            return Loss(found.value * scale, found.parts)
+            found = super().loss(batch)  # finite: a loss that is not is no overflow of the scale
+            if batch.step == overflow_at:
+                found.value.register_hook(lambda gradient: gradient * float("inf"))
+            return found
 
         def on_train_batch_end(self, outputs, batch, batch_idx):
             weights = torch.cat([p.detach().flatten() for p in self.parameters()])
@@ -142,3 +144,26 @@ def test_a_half_precision_step_that_overflows_is_counted_and_changes_nothing(pla
     assert torch.equal(after[1], after[0])
     assert not torch.equal(after[2], after[1])
     assert torch.isfinite(after[2]).all()
+
+
+@pytest.mark.parametrize(
+    ("loss", "gradient", "scale", "left_out"),
+    [
+        (1.0, 1.0, 65536.0, False),
+        (1.0, math.inf, 65536.0, False),  # the scaler's own overflow: it skips the step itself
+        (1.0, math.inf, 1.0, True),  # no longer the scale's
+        (math.nan, 1.0, 65536.0, True),
+    ],
+)
+def test_fp16s_own_overflow_is_no_bad_step(tiny_bert, loss, gradient, scale, left_out):
+    method = Specter(EncoderSettings(str(tiny_bert)))
+    scaler = SimpleNamespace(get_scale=lambda: scale)
+    plugin = SimpleNamespace(scaler=scaler)
+    method.trainer = SimpleNamespace(precision_plugin=plugin, global_step=4, strategy=None)
+    method._mean_loss = torch.tensor(loss)
+    weight = next(p for p in method.parameters() if p.requires_grad)
+    weight.grad = torch.full_like(weight, gradient)
+    method.on_before_optimizer_step(torch.optim.SGD([weight], lr=1.0))
+    assert (weight.grad is None) == left_out  # without gradients AdamW changes nothing
+    assert method.finite_steps.read().total == left_out
+    assert method.finite_steps.read().latest == (5 if left_out else 0)

@@ -126,8 +126,9 @@ def step(module, batch, tokens, mode):
             micro_batch.to(META, non_blocking=True) for micro_batch in module.split(batch, tokens)
         ]
         batch = micro_batches[0] if len(micro_batches) == 1 else batch.to(META, non_blocking=True)
-        module.gradients(batch, micro_batches)
+        sums = module.gradients(batch, micro_batches)
         module.on_before_optimizer_step(optimizer)
+        module.finite_steps.leaves_out(1, sums["loss"], module._grad_norm)
         optimizer.step()
     return len(micro_batches)
 

@@ -7,12 +7,16 @@ import signal
 import pytest
 import torch
 
-from sciembed_train.commands import fit
+from sciembed_train.commands import fit, validate
+from sciembed_train.errors import UserError
+from sciembed_train.optim_settings import OptimSettings
+from sciembed_train.training.resume import schedule_line
 from tests.helpers.runs import (
     STEPS,
     STEPS_PER_EPOCH,
     finish,
     losses,
+    rows,
     start,
     validations,
     wait_for_step,
@@ -141,3 +145,96 @@ def test_a_continued_run_follows_the_settings_that_are_given_now(toy, whole, tmp
     last = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
     groups = last["optimizer_states"][0]["param_groups"]
     assert [(group["weight_decay"], group["eps"]) for group in groups] == [(0.5, 1e-6), (0, 1e-6)]
+
+
+@pytest.fixture
+def another(toy, tmp_path):
+    """Makes the toy's backbone anew with other entries of its configuration, or other weights."""
+
+    def made(weight=None, **entries):
+        import json
+
+        from safetensors.torch import load_file, save_file
+
+        folder = tmp_path / "another"
+        shutil.copytree(toy.backbone, folder)
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | entries))
+        if weight is not None:
+            state = load_file(folder / "model.safetensors")
+            next(iter(state.values())).view(-1)[0] = weight
+            save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+        return ["--model.encoder.backbone", str(folder)]
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        ({"num_attention_heads": 4}, "num_attention_heads 2 then and 4 now"),
+        ({"hidden_act": "relu"}, "hidden_act 'gelu' then and 'relu' now"),
+        ({"layer_norm_eps": 1e-3}, "layer_norm_eps 1e-12 then and 0.001 now"),
+    ],
+)
+def test_a_backbone_of_equal_shapes_that_computes_something_else_is_refused(
+    toy, whole, another, entries, expected
+):
+    words = toy.arguments("--run", "whole", *another(**entries))
+    with pytest.raises(UserError, match=f"another configuration: {expected}"):
+        fit.main([*words, "--ckpt_path", "last"])
+    kept = [word for word in words if word not in ("--no_export", "--quiet")]
+    with pytest.raises(UserError, match=f"another configuration: {expected}"):
+        validate.main([*kept, "--ckpt_path", str(whole / "last.ckpt")])
+
+
+def test_what_does_not_reach_the_vectors_may_differ(toy, whole, another):
+    other = another(hidden_dropout_prob=0.3, use_cache=False, id2label={"0": "a"}, new_key=1)
+    assert fit.main(toy.arguments("--run", "whole", "--ckpt_path", "last", *other)) == 0
+
+
+def test_a_run_is_not_continued_from_other_weights_than_it_was_begun_from(toy, whole, another):
+    words = toy.arguments("--run", "whole", "--ckpt_path", "last", *another(weight=0.5))
+    with pytest.raises(UserError, match=r"trained from another backbone .* SHA-256"):
+        fit.main(words)
+
+
+def test_a_longer_run_says_that_its_learning_rate_goes_up_or_keeps_the_schedule(toy, capsys):
+    def words(steps, *more):
+        made = toy.arguments("--run", "stretched", "--trainer.max_steps", str(steps), *more)
+        return [word for word in made if word != "--quiet"]
+
+    assert fit.main(words(8)) == 0
+    capsys.readouterr()
+    keeping = ["--model.optim.schedule_steps", "8"]
+    assert fit.main(words(10, "--ckpt_path", "last", *keeping)) == 0
+    assert "learning rate" not in capsys.readouterr().err
+    run = toy.root / "stretched"
+    rates = {int(row["step"]): float(row["train/lr"]) for row in rows(run) if row["train/lr"]}
+    assert rates[9] == rates[10] == rates[8] < rates[7]
+    assert fit.main(words(16, "--ckpt_path", "last")) == 0
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if "learning rate" in x]
+    rates = {int(row["step"]): float(row["train/lr"]) for row in rows(run) if row["train/lr"]}
+    assert rates[11] > rates[10]
+    expected = f"goes up from {rates[10]:.3g} to {rates[11]:.3g}: the schedule now runs over 16"
+    assert line.startswith("warning: continued after step 10, the learning rate ")
+    assert expected in line
+
+
+def test_a_learning_rate_that_goes_on_or_down_is_not_told():
+    then = {"lr": 1e-3, "betas": [0.9, 0.999]}
+    content = {
+        "global_step": 10,
+        "hyper_parameters": {"optim": then},
+        "sciembed": {"training": {"planned_steps": 20}},
+    }
+    assert schedule_line(content, OptimSettings(lr=1e-3), 20) is None
+    assert schedule_line(content, OptimSettings(lr=1e-3), 15) is None
+    assert schedule_line(content, OptimSettings(lr=1e-4), 40) is None
+    assert "optim was set anew" in (schedule_line(content, OptimSettings(lr=1e-2), 20) or "")
+    assert "over 40 steps, where it ran over 20" in (
+        schedule_line(content, OptimSettings(lr=1e-3), 40) or ""
+    )
+    # A warm-up that goes on rises as planned.
+    content["hyper_parameters"] = {"optim": then | {"warmup_steps": 15}}
+    assert schedule_line(content, OptimSettings(lr=1e-3, warmup_steps=15), 20) is None

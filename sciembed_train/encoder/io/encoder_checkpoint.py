@@ -29,17 +29,24 @@ from sciembed_train.safety.find_model import find_folder
 CHECKPOINT_VERSION = 1
 # Where a method keeps its encoder, and so how the state's keys begin.
 STATE_PREFIX = "encoder."
+# How the name of the folder begins that the tokenizer's files are in for a moment.
+SCRATCH = ".tokenizer-"
 
 
-def describe(encoder: Encoder) -> dict[str, Any]:
+def describe(encoder: Encoder, scratch: Path | None = None) -> dict[str, Any]:
     """What a checkpoint keeps of an encoder beside its weights, as plain values.
+
+    Args:
+        encoder: to describe.
+        scratch: a folder in which the tokenizer may write its files for a moment; the machine's
+            temporary folder by default.
 
     Returns:
         ``encoder`` (its settings), ``backbone_config`` and ``tokenizer_files`` (name to text);
         with adapters ``base`` and ``base_fingerprint``, the frozen backbone and its weights' hash.
     """
     files: dict[str, str] = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=scratch) as folder:
         encoder.tokenizer.hf.save_pretrained(folder)
         for path in sorted(Path(folder).iterdir()):
             try:

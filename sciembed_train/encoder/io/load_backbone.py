@@ -37,6 +37,14 @@ def quiet_transformers() -> Iterator[None]:
             hf_logging.enable_progress_bar()
 
 
+# Entries of a configuration that are dropouts, whatever its type.
+DROPOUTS = (
+    *("hidden_dropout_prob", "attention_probs_dropout_prob"),
+    *("dropout", "attention_dropout", "activation_dropout", "hidden_dropout"),
+    *("embedding_dropout", "mlp_dropout"),
+)
+
+
 def build_config(values: dict[str, Any], where: str) -> Any:
     """The ``transformers`` configuration of the content of a ``config.json``.
 
@@ -91,20 +99,7 @@ def check_size(kind: Any, config: Any, size: int, where: str) -> None:
 
 def set_dropout(config: Any, dropout: float) -> dict[str, float]:
     """Put one dropout into every dropout entry of a configuration; returns the old values."""
-    names = [
-        name
-        for name in (
-            "hidden_dropout_prob",
-            "attention_probs_dropout_prob",
-            "dropout",
-            "attention_dropout",
-            "activation_dropout",
-            "hidden_dropout",
-            "embedding_dropout",
-            "mlp_dropout",
-        )
-        if isinstance(getattr(config, name, None), float | int)
-    ]
+    names = [name for name in DROPOUTS if isinstance(getattr(config, name, None), float | int)]
     old = {name: getattr(config, name) for name in names}
     for name in names:
         setattr(config, name, dropout)

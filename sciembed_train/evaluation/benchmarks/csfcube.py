@@ -12,6 +12,7 @@ sentences of a candidate.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -321,6 +322,11 @@ def _ranking(path: Path) -> Ranking:
                 f"{path}: query {query}: expected a list of [paper, score] or of papers ({error})."
             ) from error
         scores = [score for _, score in pairs]
+        if unranked := [paper for paper, score in pairs if math.isnan(score)]:
+            raise UserError(
+                f"{path}: query {query}: the score of {unranked[0]} is not a number; whatever gave "
+                "it is damaged."
+            )
         if scores == sorted(scores):
             pairs.sort(key=lambda pair: (pair[1], pair[0]))
         elif scores == sorted(scores, reverse=True):

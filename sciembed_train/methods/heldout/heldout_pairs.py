@@ -16,7 +16,7 @@ from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.losses.contrastive import Allowed, info_nce
 from sciembed_train.losses.similarity import unit
 from sciembed_train.methods.heldout.heldout_triplets import ranking_scores
-from sciembed_train.methods.heldout.heldout_vectors import HeldOutVectors
+from sciembed_train.methods.heldout.heldout_vectors import HeldOutVectors, scores_of_finite
 from sciembed_train.methods.in_batch_negatives import outside_pairs
 from sciembed_train.methods.loss import full_precision
 
@@ -105,11 +105,12 @@ class HeldOutPairs:
         pool[source.pool.to(device)] = True
         ranked = ranking_scores(vectors, encoded & pool, anchor[kept], positive[kept])
         names = ("mrr", "recall@10", "map")
-        return {
+        scores = {
             "loss": losses[kept].mean().item(),
             "accuracy": hits / int(kept.sum()),
             **dict(zip(names, ranked, strict=True)),
         }
+        return scores_of_finite(scores, vectors[encoded & pool], anchors[kept], positives[kept])
 
 
 def _among(allowed: Allowed, kept: Bool[Tensor, " B"]) -> Allowed:

@@ -13,7 +13,11 @@ from torch import Tensor
 
 from sciembed_train.batch import DevTriplets, PaperBatch
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.methods.heldout.heldout_vectors import gather_columns, gather_integers
+from sciembed_train.methods.heldout.heldout_vectors import (
+    gather_columns,
+    gather_integers,
+    scores_of_finite,
+)
 from sciembed_train.methods.loss import full_precision, widest_float
 from sciembed_train.methods.sentence_objectives import PaddedSentences, sentence_mask
 
@@ -77,7 +81,8 @@ class HeldOutSentences:
             loss, positive_distance, negative_distance = self.compare(*map(sentences, part))
             losses.append(loss)
             nearer.append(positive_distance < negative_distance)
-        return {
+        scores = {
             "loss": torch.cat(losses).to(widest_float(vectors)).mean().item(),
             "accuracy": torch.cat(nearer).to(widest_float(vectors)).mean().item(),
         }
+        return scores_of_finite(scores, vectors)

@@ -15,7 +15,7 @@ from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.losses.contrastive import nt_xent
 from sciembed_train.losses.masked_lm import masked_lm
 from sciembed_train.losses.similarity import unit
-from sciembed_train.methods.heldout.heldout_vectors import HeldOutVectors
+from sciembed_train.methods.heldout.heldout_vectors import HeldOutVectors, scores_of_finite
 from sciembed_train.methods.loss import full_precision, widest_float
 
 VALIDATION_SCORES = ("val/loss", "val/contrastive_loss", "val/mlm_loss", "val/partner_accuracy")
@@ -73,7 +73,9 @@ class HeldOutSpans:
             rows = self._gathered(device)
             if rows is None:
                 return {}
-            scores["contrastive_loss"], scores["partner_accuracy"] = self._contrastive(rows)
+            contrastive, accuracy = self._contrastive(rows)
+            own = {"contrastive_loss": contrastive, "partner_accuracy": accuracy}
+            scores |= scores_of_finite(own, rows)
             loss += self.contrastive_weight * scores["contrastive_loss"]
         if self.mlm_weight:
             lost = torch.zeros((), device=device)

@@ -16,7 +16,7 @@ from torch.nn import functional
 from sciembed_train.batch import DevTasks, LabelPart, PaperBatch, TaskKind, TripletPart
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.losses.similarity import euclidean
-from sciembed_train.methods.heldout.heldout_vectors import HeldOutVectors
+from sciembed_train.methods.heldout.heldout_vectors import HeldOutVectors, scores_of_finite
 from sciembed_train.methods.loss import full_precision, widest_float
 from sciembed_train.methods.task_heads import TaskHeads, encode_formats, label_losses
 
@@ -80,6 +80,7 @@ class HeldOutTasks:
                 own = self._triplet_scores(part, examples, table)
             else:
                 own = self._label_scores(kind, part, examples, table)
+            own = scores_of_finite(own, table[part.members()[examples]])
             scores |= {f"{kind.name}_{name}": score for name, score in own.items()}
             total += self.weights.get(kind.name, 1.0) * own["loss"]
         return {"loss": total, **scores} if scores else {}

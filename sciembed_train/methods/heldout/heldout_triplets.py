@@ -5,6 +5,7 @@ Shapes: ``B`` triplets, ``D`` width, ``P`` held-out papers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -16,7 +17,7 @@ from sciembed_train.batch import DevTriplets, PaperBatch
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.evaluation import metrics
 from sciembed_train.losses.similarity import pairwise_euclidean
-from sciembed_train.methods.heldout.heldout_vectors import HeldOutVectors
+from sciembed_train.methods.heldout.heldout_vectors import HeldOutVectors, scores_of_finite
 from sciembed_train.methods.loss import full_precision, widest_float
 
 VALIDATION_SCORES = ("val/loss", "val/mrr", "val/recall@10", "val/map")
@@ -62,7 +63,8 @@ def held_out_scores(
     that gives every text the same vector scores lowest and not highest.
 
     Args:
-        vectors: of the pool. One that is nan, as after training diverged, makes the loss nan.
+        vectors: of the pool. One that is not finite, as after training diverged, makes every
+            score nan.
         encoded: whether each paper was encoded.
         dev: the triplets.
         loss: of each triplet, from three columns of vectors.
@@ -73,18 +75,19 @@ def held_out_scores(
         return {}
     losses = [loss(*(vectors[column] for column in part)) for part in columns.split(4096, dim=1)]
     mrr, recall, average = ranking_scores(vectors, encoded, columns[0], columns[1])
-    return {
+    scores = {
         "loss": torch.cat(losses).to(widest_float(vectors)).mean().item(),
         "mrr": mrr,
         "recall@10": recall,
         "map": average,
     }
+    return scores_of_finite(scores, vectors[encoded])
 
 
 def ranking_scores(
     vectors: Float[Tensor, "P D"], encoded: Bool[Tensor, " P"], anchors: Tensor, positives: Tensor
 ) -> list[float]:
-    """MRR, recall@10 and MAP, means over the queries.
+    """MRR, recall@10 and MAP, means over the queries; nan where a vector is not finite.
 
     Args:
         vectors: of the pool.
@@ -92,6 +95,8 @@ def ranking_scores(
         anchors: the query of each pair.
         positives: what is relevant to it.
     """
+    if not bool(vectors[encoded].isfinite().all()):
+        return [math.nan] * 3  # sorting would put nan somewhere, and that would have a score
     relevant_of: dict[int, set[int]] = {}
     for anchor, positive in zip(anchors.tolist(), positives.tolist(), strict=True):
         relevant_of.setdefault(anchor, set()).add(positive)

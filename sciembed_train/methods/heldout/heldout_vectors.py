@@ -5,6 +5,7 @@ Shapes: ``B`` rows of a batch, ``D`` width, ``P`` held-out texts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -70,6 +71,16 @@ class HeldOutVectors:
         encoded = torch.zeros(texts, dtype=torch.bool, device=device)
         encoded[slots] = True
         return table, encoded
+
+
+def scores_of_finite(scores: dict[str, float], *vectors: Tensor) -> dict[str, float]:
+    """The scores, or nan for each of them where a vector they are of is not finite.
+
+    A comparison with nan is false, and so would count as a hit or as a miss.
+    """
+    if all(bool(rows.isfinite().all()) for rows in vectors):
+        return scores
+    return dict.fromkeys(scores, math.nan)
 
 
 def gather_integers(batches: Sequence[Tensor], device: torch.device) -> Int[Tensor, " _"]:

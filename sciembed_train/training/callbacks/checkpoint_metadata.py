@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -12,10 +13,16 @@ from sciembed_train.methods.base import Method
 
 
 class CheckpointMetadata(Callback):
-    """Adds the method's settings, its encoder and the facts of the training to checkpoints."""
+    """Adds the method's settings, its encoder and the facts of the training to checkpoints.
 
-    def __init__(self, facts: Mapping[str, Any]) -> None:
-        self.facts = facts
+    Args:
+        facts: of the training.
+        folder: of the run, where the tokenizer writes its files for a moment: the machine's
+            temporary folder may be full, and what a killed process leaves there stays.
+    """
+
+    def __init__(self, facts: Mapping[str, Any], folder: Path | None = None) -> None:
+        self.facts, self.folder = facts, folder
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -30,7 +37,7 @@ class CheckpointMetadata(Callback):
             "version": CHECKPOINT_VERSION,
             "method": type(method).__name__.lower(),
             **method.similarity_metadata,
-            **describe(method.encoder),
+            **describe(method.encoder, self.folder),
             **{key: facts[key] for key in ("base_model", "texts") if key in facts},
             "training": training,
         }

@@ -88,6 +88,6 @@ class RunCheckpoints(Checkpoint):
         trainer.save_checkpoint(self.folder / "last.ckpt")
 
     def _improves(self, score: float) -> bool:
-        if math.isnan(score) or self.best is None:
-            return not math.isnan(score)
+        if not math.isfinite(score) or self.best is None:
+            return math.isfinite(score)
         return score > self.best if higher_is_better(self.monitor) else score < self.best

@@ -13,6 +13,8 @@ from sciembed_train.config.run_settings import RunSettings
 from sciembed_train.sampling.data_module import TrainingData
 from sciembed_train.training.callbacks.checkpoint_metadata import CheckpointMetadata
 from sciembed_train.training.callbacks.checkpoints import RunCheckpoints, higher_is_better
+from sciembed_train.training.callbacks.collapse import Collapse
+from sciembed_train.training.callbacks.finite_numbers import FiniteNumbers
 from sciembed_train.training.callbacks.micro_batch_limit import MicroBatchLimit
 from sciembed_train.training.callbacks.progress import (
     Bar,
@@ -42,16 +44,18 @@ def run_callbacks(
 ) -> list[Callback]:
     """The callbacks, in order: Lightning calls them so, checkpoints last.
 
-    The state of a step (signals, throughput, metrics) is known before any other callback acts on
-    the step; ``own`` are the user's. ``bar`` asks for a progress bar in place of a line at an
-    interval, ``write_limit`` keeps the tokens of a micro-batch with the run's settings.
+    A step that is not finite ends the run before it is logged. The state of a step (signals,
+    throughput, metrics) is known before any other callback acts on the step; ``own`` are the
+    user's. ``bar`` asks for a progress bar in place of a line at an interval, ``write_limit`` keeps
+    the tokens of a micro-batch with the run's settings.
     """
     signals, throughput = Signals(), Throughput(data)
     metrics, time_left = StepMetrics(log_every, throughput, signals), TimeLeft()
     held_out, monitor = HeldOutScores(data.examples.dev), run.checkpoint.monitor
     callbacks = [
+        FiniteNumbers(folder, data, run.nonfinite, log_every),
         *(signals, throughput, metrics, time_left, WeightAveraging()),
-        *(held_out, *own),
+        *(held_out, Collapse(metrics, data), *own),
     ]
     if (stopping := run.early_stopping) is not None:
         callbacks.append(
@@ -61,6 +65,7 @@ def run_callbacks(
                 min_delta=stopping.min_delta,
                 mode="max" if higher_is_better(stopping.monitor) else "min",
                 check_on_train_epoch_end=False,
+                check_finite=False,  # nan is no better score; it would end the run without a word
             )
         )
     if not run.quiet:
@@ -73,7 +78,7 @@ def run_callbacks(
     every = run.checkpoint.every
     return [
         *callbacks,
-        CheckpointMetadata(facts),
+        CheckpointMetadata(facts, folder),
         Report(folder, data.folder, monitor, every, facts),
         MicroBatchLimit(data.share, run.memory_dry_run, write_limit, run.quiet),
         RunCheckpoints(folder, monitor, every, signals),

@@ -29,11 +29,15 @@ class StepMetrics(Callback):
 
     Attributes:
         progress: the last logged values that a progress bar shows.
+        logged: all that was logged last.
+        logged_step: and of which step.
     """
 
     def __init__(self, every: int, throughput: Throughput, signals: Signals) -> None:
         self.every, self.throughput, self.signals = every, throughput, signals
         self.progress: dict[str, float] = {}
+        self.logged: dict[str, float] = {}
+        self.logged_step = 0
         self._last: tuple[Any, float] | None = None
 
     @property
@@ -104,6 +108,7 @@ class StepMetrics(Callback):
             "train/useful_token_share": useful_token_share(method.encoder, result.text_lengths),
             "train/negatives": method.negatives_per_anchor(batch),
         }
+        self.logged, self.logged_step = metrics, trainer.global_step
         self.progress = {"loss": metrics["train/loss"], "tokens/s": speed}
         used = bf16_share(method.encoder, batch, speed / distributed.world_size())
         if used is not None:

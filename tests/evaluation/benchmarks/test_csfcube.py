@@ -197,6 +197,7 @@ def test_unreadable_rankings_are_refused(folder, tmp_path):
         "nameless.json": ("{}", "does not say which facet"),
         "method-a.json": ("{", "not valid JSON"),
         "method-b.json": ("[]", "expected an object"),
+        "method-e.json": ('{"q2": [["a", 1], ["b", NaN], ["c", 2]]}', "score of b is not a number"),
         "method-c.json": ('{"q2": [["a", 1], ["b", 3], ["c", 2]]}', "neither rise nor fall"),
         "method-d.json": ('{"q2": [["a", "x"]]}', "query q2"),
     }

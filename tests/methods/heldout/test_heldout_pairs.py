@@ -75,3 +75,12 @@ def test_only_what_was_encoded_counts():
     assert part["loss"] == pytest.approx(math.log(1 + math.exp(-10)), rel=1e-3)
     assert part["citations_accuracy"] == 1
     assert scores(table, pairs, encoded=[0, 4]) == {}
+
+
+def test_vectors_that_are_not_finite_have_no_score():
+    """No comparison with nan is true: no other positive would be as near, and all be right."""
+    table = torch.eye(3, dtype=torch.float64).repeat(2, 1)
+    table[4] = math.nan
+    found = scores(table, source("citations", [0, 1, 2], [3, 4, 5]))
+    assert found
+    assert all(map(math.isnan, found.values()))

@@ -47,6 +47,10 @@ def test_held_out_scores_are_those_of_plain_loops(tiny_bert, objectives, setting
         nearer.append(near < far)
     assert found["loss"] == pytest.approx(np.mean(losses), abs=1e-6)
     assert found["accuracy"] == pytest.approx(np.mean(nearer))
+    module.held_out._vectors[0][0] = float("nan")
+    found = module.held_out.scores(DevTriplets(*triplets.T, 5), torch.device("cpu"))
+    assert set(found) == {"loss", "accuracy"}
+    assert np.isnan(list(found.values())).all()
     module.held_out.clear()
     assert module.held_out.scores(DevTriplets(*triplets.T, 5), torch.device("cpu")) == {}
 

@@ -64,3 +64,11 @@ def test_batches_of_another_order_give_the_same_scores():
     one = spans([0, 1, 2, 6, 7, 8], 3)
     other = spans([3, 4, 5, 9, 10, 11], 3, first=3)
     assert held_out(table, one, other) == held_out(table, other, one)
+
+
+def test_vectors_that_are_not_finite_have_no_score():
+    table = torch.eye(6)
+    table[3] = math.nan
+    found = held_out(table, spans([0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5], 6))
+    assert set(found) == {"loss", "contrastive_loss", "partner_accuracy"}
+    assert all(map(math.isnan, found.values()))

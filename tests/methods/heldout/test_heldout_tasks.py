@@ -70,3 +70,9 @@ def test_held_out_scores_are_those_of_other_libraries(tiny_bert):
     assert found["near_loss"] == pytest.approx(np.maximum(0, near - away + 1).mean())
     names = ("level", "field", "topics", "near")
     assert found["loss"] == pytest.approx(sum(found[f"{name}_loss"] for name in names))
+    # A vector that is not finite leaves no score to the tasks whose texts it is among.
+    kept._vectors._columns[0][0][0] = float("nan")
+    with torch.no_grad():
+        found = kept.scores(DevTasks(KINDS, parts, texts), torch.device("cpu"))
+    assert len(found) > len(names)
+    assert np.isnan(list(found.values())).all()

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -55,10 +57,16 @@ def test_papers_that_were_not_encoded_are_left_out():
     assert held_out_scores(vectors, torch.zeros_like(there), dev, euclidean_margin) == {}
 
 
-def test_vectors_that_are_no_numbers_score_lowest_and_are_not_left_out():
-    vectors = torch.arange(20.0).unsqueeze(1)
-    vectors[1] = float("nan")
-    dev = DevTriplets(torch.tensor([0, 5]), torch.tensor([1, 6]), torch.tensor([2, 9]), papers=20)
-    found = held_out_scores(vectors, torch.ones(20, dtype=torch.bool), dev, euclidean_margin)
-    assert np.isnan(found["loss"])
-    assert found["recall@10"] == 0.5  # of query 0 none
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_vectors_that_are_not_finite_have_no_score(bad):
+    vectors = torch.randn(6, 4)
+    dev = DevTriplets(torch.tensor([0, 1]), torch.tensor([1, 2]), torch.tensor([2, 3]), papers=6)
+    encoded = torch.ones(6, dtype=torch.bool)
+    for paper in (0, 5):  # of a triplet, and of the pool alone
+        table = vectors.clone()
+        table[paper, 1] = bad
+        scores = held_out_scores(table, encoded, dev, euclidean_margin)
+        assert set(scores) == {"loss", "mrr", "recall@10", "map"}
+        assert all(map(math.isnan, scores.values()))
+    encoded[5] = False
+    assert not any(map(math.isnan, held_out_scores(table, encoded, dev, euclidean_margin).values()))

@@ -32,7 +32,8 @@ def test_the_state_of_a_step_is_known_before_others_act_and_checkpoints_come_las
         pass
 
     found = names(made(tmp_path, RunSettings(), own=[Own()]))
-    assert found[:3] == ["Signals", "Throughput", "StepMetrics"]
+    # A step that is not finite ends the run before it is logged.
+    assert found[:4] == ["FiniteNumbers", "Signals", "Throughput", "StepMetrics"]
     assert found.index("StepMetrics") < found.index("WeightAveraging") < found.index("Own")
     assert found[-1] == "RunCheckpoints"
     assert "EarlyStopping" not in found
