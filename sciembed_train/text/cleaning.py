@@ -66,7 +66,18 @@ _LETTER = re.compile(r"\{\\(" + "|".join(LETTERS) + r")\}|\\(" + "|".join(LETTER
 _CAPITALS = re.compile(r"\{([A-Z][\w-]*)\}")  # BibTeX's protection of a name
 _ESCAPED = re.compile(r"\\([%&_#$])")
 _SCRIPT = re.compile(r"([_^])\{([^{}]*)\}")
-_COMMAND = re.compile(r"\\[A-Za-z]+\*?\s?|\\[,;:! ]")
+_OLD_FORMAT = re.compile(r"\{\\(?:it|rm|bf|em|tt|sc|sf|sl|cal)(?![A-Za-z])\s*([^{}]*)\}")
+_BRACED = r"\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
+_FRACTION = re.compile(rf"\\[dt]?frac{_BRACED}{_BRACED}")
+# Commands that say how a formula looks; of others, such as an author's own \SL, the name is kept.
+_LAYOUT = re.compile(
+    r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|scriptstyle|limits|nolimits|quad|qquad|"
+    r"hspace|vspace|hskip|kern|phantom|label|nonumber|hbox|vbox|mathop|mathrel|mathbin|mathord|"
+    r"bar|tilde|hat|vec|dot|ddot|check|breve|acute|grave|mathring|overline|underline|widehat|"
+    r"widetilde|overrightarrow|rm|bf|it|cal|em|tt|sf|sc|sl|mit|bm|pmb|scr|frak|Bbb|math[a-z]+|"
+    r"text[a-z]*|operatorname|boldsymbol|[dt]?frac)(?![A-Za-z])\*?\s?|\\[,;:! ]"
+)
+_COMMAND = re.compile(r"\\([A-Za-z]+)\*?")
 _SPACES = re.compile(r"[ \t]{2,}")
 
 # What stands in for a text that there is not, without its punctuation.
@@ -180,7 +191,7 @@ def _without_tags(text: str) -> str:
 
 def _without_tex(text: str) -> str:
     text = _MATH.sub(_formula, text)
-    text = _FORMAT.sub(r"\1", text)
+    text = _OLD_FORMAT.sub(r"\1", _FORMAT.sub(r"\1", text))
     text = _LETTER.sub(lambda m: LETTERS[m.group(1) or m.group(2)], text)
     text = _ACCENT.sub(_accented, text)
     text = _SYMBOL.sub(lambda m: GREEK.get(m.group(1), m.group()), text)
@@ -193,11 +204,12 @@ def _formula(match: re.Match[str]) -> str:
     is_name = not before.isalnum() and _NAME.fullmatch(content) is not None
     if match.group(1) is not None and not is_name and not _TEX_SIGN.search(content):
         return match.group()
-    content = _FORMAT.sub(r"\1", content)
+    content = _FRACTION.sub(r"\1/\2", _FORMAT.sub(r"\1", content))
     content = _SYMBOL.sub(lambda m: (GREEK | SIGNS).get(m.group(1), m.group()), content)
     # x_{i} is xi, as H<sub>2</sub>O is H2O; a power keeps its sign.
     content = _SCRIPT.sub(lambda m: ("^" if m.group(1) == "^" else "") + m.group(2), content)
-    content = _COMMAND.sub(" ", _ESCAPED.sub(r"\1", content))
+    content = _LAYOUT.sub(" ", _ESCAPED.sub(r"\1", content))
+    content = _COMMAND.sub(r"\1", content)
     return re.sub(r"[{}]|_(?=\w)", "", content).strip()
 
 
