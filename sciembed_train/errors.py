@@ -1,5 +1,7 @@
 """The one error that means: the user's input or configuration is wrong."""
 
+from pathlib import Path
+
 
 class UserError(ValueError):
     """Something a user can mend; the command line prints the message and exits with 2.
@@ -7,3 +9,15 @@ class UserError(ValueError):
     The message says where (file, line or key), what was found, and what to do. Anything that
     is not a ``UserError`` is a defect of ours and keeps its traceback.
     """
+
+
+def why_no_file(path: str | Path, what: str = "file") -> str:
+    """Why a path, which is no ``what``, cannot be read as one: for a message, after the path."""
+    if not Path(path).exists():
+        return f"there is no such {what}"
+    if Path(path).is_dir():
+        return f"is a folder, and no {what}"
+    return (
+        f"is a pipe or a device, which can be read only once, and no {what}; write what it gives "
+        "to a file, and name that"
+    )
