@@ -100,19 +100,26 @@ def probe(settings: TrainerSettings) -> int:
     values: dict[str, Any] = {key: getattr(settings, key) for key in keys}
     if not isinstance(values["strategy"], str):
         values["strategy"] = "ddp"  # its own settings do not matter here
+    half = values["precision"] == "16-mixed"  # which Lightning replaces on a CPU, and warns
     try:
         trainer = RunTrainer(
-            **values,
+            **(values | {"precision": "32-true"} if half else values),
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-    except (MisconfigurationException, ValueError, RuntimeError) as error:
+    # What Lightning raises where an accelerator is not there or has not these devices.
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
         given = ", ".join(f"trainer.{key}={value}" for key, value in values.items())
         raise UserError(
             f"{one_line(error)} Given: {given}. `train doctor` says what this machine has."
         ) from error
+    if half and trainer.strategy.root_device.type == "cpu":
+        raise UserError(
+            "trainer.precision=16-mixed needs a GPU: on a CPU Lightning would compute in bf16 in "
+            "its place. Use --trainer.precision bf16-mixed or 32-true."
+        )
     return trainer.world_size
 
 
@@ -135,21 +142,13 @@ def validation_interval(trainer: TrainerSettings, steps_per_epoch: int) -> int:
 
     ``val_check_interval`` is a share of an epoch or a number of steps; only where it is left at
     a whole epoch does ``check_val_every_n_epoch`` count.
-
-    Raises:
-        UserError: it is a time, or out of range.
     """
     interval = trainer.val_check_interval
     if interval is None or (interval == 1.0 and isinstance(interval, float)):
         return max(1, steps_per_epoch * (trainer.check_val_every_n_epoch or 1))
-    if isinstance(interval, float) and 0 < interval < 1:
+    if isinstance(interval, float):
         return max(1, round(steps_per_epoch * interval))
-    if isinstance(interval, int) and interval >= 1:
-        return interval
-    raise UserError(
-        f"trainer.val_check_interval={interval}: give a share of an epoch (0.25) or a number of "
-        "optimiser steps (500)."
-    )
+    return interval
 
 
 def one_line(error: BaseException) -> str:
