@@ -270,7 +270,6 @@ def test_no_tracked_file_is_over_500_kb():
     assert not {name: size for name, size in large.items() if size > 500_000}
 
 
-# Modules without a test file of their own, and why.
 def test_tests_mirror_the_package_file_by_file():
     """What a module does is tested in ``tests/`` under its own path and name."""
     missing = []

@@ -122,6 +122,8 @@ class RecipeCommandLine(CommandLine):
         **settings: Any,
     ) -> None:
         super().__init__(command, description, **settings)
+        if trains:
+            self.aliases.setdefault("name", "run")
         self.trains, self.imports_classes = trains, imports_classes
         self.parser.add_argument(
             *CONFIG,

@@ -64,7 +64,8 @@ class RunSettings:
     """The run, its folder and its checkpoints.
 
     Args:
-        run: its name, a folder below ``root``; the first recipe's where there is none.
+        run: its name, a folder below ``root``; the first recipe's where there is none. Under
+            torchrun write ``--name``, since torchrun takes ``--run`` for an option of its own.
         root: where runs go; null for ``$SCIEMBED_CHECKPOINTS``, else ``checkpoints``.
         ckpt_path: the checkpoint to continue from: ``last``, or a ``.ckpt`` file; of ``validate``
             the one to score.

@@ -49,6 +49,8 @@ from sciembed_train.training.run_metadata import training_metadata
 from sciembed_train.training.start_encoder import apply_start, start_of_recipe
 from sciembed_train.training.trainer import (
     RunTrainer,
+    as_launched,
+    check_launched,
     check_strategy,
     one_line,
     probe,
@@ -97,7 +99,8 @@ class RunConfiguration:
     def __init__(self, recipe: Recipe, fitting: bool) -> None:
         quiet_libraries()
         self.recipe, self.fitting = recipe, fitting
-        self.run, self.trainer_settings = recipe.get(RunSettings), recipe.get(TrainerSettings)
+        self.run = recipe.get(RunSettings)
+        self.trainer_settings = as_launched(recipe.get(TrainerSettings))
         data = recipe.get(DataSettings)
         self.saved = recipe.namespace.clone()  # for config.yaml: files stay files, names names
         self.model = recipe.namespace.model.clone()
@@ -110,6 +113,7 @@ class RunConfiguration:
         method = named_class(self.model.class_path, Method)
         check_monitors(self.run, method.validation_scores, f"the scores of {method.__name__}")
         self.world_size = probe(self.trainer_settings)
+        check_launched(self.trainer_settings, self.world_size)
         self.folder: Path | None = None
         self.start: Path | None = None
         self._find_checkpoint()

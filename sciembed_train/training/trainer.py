@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Trainer
 from pytorch_lightning.strategies.strategy import Strategy
 
+from sciembed_train import distributed
 from sciembed_train.config.trainer_settings import Precision, TrainerSettings
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.plan import StepPlan
@@ -121,6 +123,39 @@ def probe(settings: TrainerSettings) -> int:
             "its place. Use --trainer.precision bf16-mixed or 32-true."
         )
     return trainer.world_size
+
+
+def as_launched(settings: TrainerSettings) -> TrainerSettings:
+    """The settings with the devices and machines for which a launcher has started processes.
+
+    Without them each process of torchrun would be a run of its own, and all write one folder.
+
+    Raises:
+        UserError: the settings ask for others than there are.
+    """
+    launch = distributed.launch()
+    if launch is None:
+        return settings
+    if launch.devices is not None and settings.devices == "auto":
+        settings = replace(settings, devices=launch.devices)
+    if launch.nodes is not None and settings.num_nodes == 1:
+        settings = replace(settings, num_nodes=launch.nodes)
+    return settings
+
+
+def check_launched(settings: TrainerSettings, world_size: int) -> None:
+    """Raise UserError unless as many processes train together as a launcher has started."""
+    launch = distributed.launch()
+    if launch is None or launch.processes == world_size:
+        return
+    advice = "Give --trainer.devices (of each machine) and --trainer.num_nodes that make up as many"
+    if launch.devices is not None:
+        advice = f"Leave them out: they are {launch.devices} and {launch.nodes} here"
+    raise UserError(
+        f"{launch.launcher} started {launch.processes} processes, and trainer.devices="
+        f"{settings.devices} with trainer.num_nodes={settings.num_nodes} mean {world_size}. "
+        f"{advice}."
+    )
 
 
 def total_steps(trainer: TrainerSettings, plan: StepPlan) -> int:
