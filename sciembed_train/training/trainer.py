@@ -102,10 +102,12 @@ def probe(settings: TrainerSettings) -> int:
     values: dict[str, Any] = {key: getattr(settings, key) for key in keys}
     if not isinstance(values["strategy"], str):
         values["strategy"] = "ddp"  # its own settings do not matter here
-    half = values["precision"] == "16-mixed"  # which Lightning replaces on a CPU, and warns
+    half = settings.precision == "16-mixed"
+    if half:  # which Lightning replaces on a CPU, and warns
+        values["precision"] = "32-true"
     try:
         trainer = RunTrainer(
-            **(values | {"precision": "32-true"} if half else values),
+            **values,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -113,7 +115,7 @@ def probe(settings: TrainerSettings) -> int:
         )
     # What Lightning raises where an accelerator is not there or has not these devices.
     except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
-        given = ", ".join(f"trainer.{key}={value}" for key, value in values.items())
+        given = ", ".join(f"trainer.{key}={getattr(settings, key)}" for key in keys)
         raise UserError(
             f"{one_line(error)} Given: {given}. `train doctor` says what this machine has."
         ) from error
