@@ -77,6 +77,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         work that cannot go on. An unexpected error keeps its traceback, with which Python exits
         with 1.
     """
+    try:
+        try:
+            return _run(argv)
+        finally:  # here, and not when Python exits, so that a closed pipe can be caught
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader went away, as `head` does
+        # Python flushes once more at exit and would complain about the same pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(argv: Sequence[str] | None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     if len(args) > 1 and args[0] == "help":
         args = [args[1], "--help"]
@@ -107,10 +119,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"{program()} {command}: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader went away, as `head` does
-        # Python flushes once more at exit and would complain about the same pipe.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
 
 
 if __name__ == "__main__":

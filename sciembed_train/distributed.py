@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 from jaxtyping import Shaped
 from torch import Tensor, nn
+
+from sciembed_train.errors import UserError
 
 _dry = False  # whether a dry run is being made
 
@@ -64,6 +66,60 @@ def launch_rank() -> int:
         return int(os.environ["SLURM_PROCID"])
     machine = int(os.environ.get("NODE_RANK", "0"))
     return machine + int(os.environ.get("LOCAL_RANK", "0"))
+
+
+class Launch(NamedTuple):
+    """The processes that a launcher has started.
+
+    Args:
+        launcher: its name, for messages.
+        devices: processes on each machine; None where the launcher does not say.
+        nodes: machines; likewise.
+        processes: all of them.
+    """
+
+    launcher: str
+    devices: int | None
+    nodes: int | None
+    processes: int
+
+
+def launch(environment: Mapping[str, str] = os.environ) -> Launch | None:
+    """What torchrun or ``srun`` has started, this process among it; None for anything else.
+
+    Processes that Lightning starts from the first one have no ``RANK``: they are of its own.
+
+    Raises:
+        UserError: a launcher's variable is no number, or machines have different numbers.
+    """
+    if "RANK" in environment and "WORLD_SIZE" in environment:
+        processes = _count(environment, "WORLD_SIZE")
+        if "LOCAL_WORLD_SIZE" not in environment:  # ranks of a launcher that names no machines
+            return Launch("the launcher", None, None, processes)
+        here = _count(environment, "LOCAL_WORLD_SIZE")
+        return Launch("torchrun", here, _share(processes, here, "torchrun"), processes)
+    interactive = environment.get("SLURM_JOB_NAME") in ("bash", "interactive")  # as for Lightning
+    if "SLURM_NTASKS" in environment and "SLURM_PROCID" in environment and not interactive:
+        processes = _count(environment, "SLURM_NTASKS")
+        nodes = _count(environment, "SLURM_NNODES") if "SLURM_NNODES" in environment else 1
+        return Launch("srun", _share(processes, nodes, "srun"), nodes, processes)
+    return None
+
+
+def _count(environment: Mapping[str, str], name: str) -> int:
+    value = environment[name]
+    if not value.isdecimal() or int(value) < 1:
+        raise UserError(f"The environment's {name} is {value!r}; expected a number above 0.")
+    return int(value)
+
+
+def _share(processes: int, parts: int, launcher: str) -> int:
+    if processes % parts:
+        raise UserError(
+            f"{launcher} started {processes} processes, which are not {parts} equal parts: every "
+            "machine must have the same number."
+        )
+    return processes // parts
 
 
 def _shapes(tensor: Tensor) -> list[list[int]]:

@@ -1,5 +1,7 @@
 """The errors that a user sees as one message: of the input (exit code 2), and of a run (1)."""
 
+from pathlib import Path
+
 
 class UserError(ValueError):
     """Something a user can mend; the command line prints the message and exits with 2.
@@ -14,3 +16,15 @@ class RunError(RuntimeError):
 
     The message says what happened, what is safe, and how to go on.
     """
+
+
+def why_no_file(path: str | Path, what: str = "file") -> str:
+    """Why a path, which is no ``what``, cannot be read as one: for a message, after the path."""
+    if not Path(path).exists():
+        return f"there is no such {what}"
+    if Path(path).is_dir():
+        return f"is a folder, and no {what}"
+    return (
+        f"is a pipe or a device, which can be read only once, and no {what}; write what it gives "
+        "to a file, and name that"
+    )

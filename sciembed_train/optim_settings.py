@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import floor
+from math import floor, inf
 from typing import Literal
 
 
@@ -63,11 +63,11 @@ class OptimSettings:
             if not holds:
                 raise ValueError(f"optim.{key} must be {rule}; got {getattr(self, key)}.")
 
-        need(self.lr > 0, "lr", "above 0")
-        need(self.weight_decay >= 0, "weight_decay", "0 or more")
+        need(0 < self.lr < inf, "lr", "above 0")
+        need(0 <= self.weight_decay < inf, "weight_decay", "0 or more")
         need(all(0 <= b < 1 for b in self.betas), "betas", "two numbers from 0 to below 1")
-        need(self.eps > 0, "eps", "above 0")
-        need(self.clip_norm is None or self.clip_norm > 0, "clip_norm", "above 0, or null")
+        need(0 < self.eps < inf, "eps", "above 0")
+        need(self.clip_norm is None or 0 < self.clip_norm < inf, "clip_norm", "above 0, or null")
         need(self.warmup_steps >= 0, "warmup_steps", "0 or more")
         need(0 <= self.warmup_share < 1, "warmup_share", "from 0 to below 1")
         steps = self.schedule_steps
@@ -75,7 +75,7 @@ class OptimSettings:
         need(0 < self.cut_frac < 1, "cut_frac", "between 0 and 1")
         need(0 < self.layer_decay <= 1, "layer_decay", "above 0 and at most 1")
         need(self.ema is None or 0 < self.ema < 1, "ema", "between 0 and 1, or null")
-        need(self.ratio >= 1, "ratio", "1 or more")
+        need(1 <= self.ratio < inf, "ratio", "1 or more")
         if self.warmup_steps and self.warmup_share:
             raise ValueError(
                 f"optim.warmup_steps is {self.warmup_steps} and optim.warmup_share is "

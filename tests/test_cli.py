@@ -145,6 +145,39 @@ def test_a_closed_pipe_prints_no_traceback():
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize(
+    "words", [["--help"], ["fit", "--help"], ["recipes"], ["completion", "zsh"]]
+)
+def test_what_nobody_reads_ends_quietly(words):
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "sciembed_train.cli", *words],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(write)
+    assert done.returncode == 1
+    assert done.stderr == ""
+
+
+def test_the_package_is_imported_where_the_modules_of_unix_are_missing():
+    done = fresh(
+        "import sys, pkgutil, importlib\n"
+        "unix = ('resource', 'fcntl', 'pwd', 'grp', 'termios')\n"
+        "sys.modules.update(dict.fromkeys(unix))\n"
+        "import sciembed_train\n"
+        "for module in pkgutil.walk_packages(sciembed_train.__path__, 'sciembed_train.'):\n"
+        "    importlib.import_module(module.name)\n"
+        "import torch\nfrom sciembed_train.training.callbacks.throughput import peak_memory_gb\n"
+        "print(peak_memory_gb(torch.device('cpu')))"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "None"
+
+
 def test_slurm_sets_the_threads_and_the_user_wins(monkeypatch):
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "6")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

@@ -8,6 +8,7 @@ import torch.distributed as dist
 from torch import nn
 
 from sciembed_train import distributed
+from sciembed_train.errors import UserError
 from tests.helpers.processes import run_ranks
 
 HERE = "tests.test_distributed"
@@ -171,3 +172,38 @@ def test_the_launcher_names_the_rank(monkeypatch, variables, expected):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert distributed.launch_rank() == expected
+
+
+TORCHRUN = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}
+SLURM = {"SLURM_NTASKS": "4", "SLURM_PROCID": "3", "SLURM_NNODES": "2"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, None),
+        ({"WORLD_SIZE": "2", "LOCAL_RANK": "1", "NODE_RANK": "0"}, None),  # of Lightning's own
+        (TORCHRUN, ("torchrun", 2, 2, 4)),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, ("the launcher", None, None, 2)),
+        (SLURM, ("srun", 2, 2, 4)),
+        ({"SLURM_NTASKS": "2", "SLURM_PROCID": "0"}, ("srun", 2, 1, 2)),
+        ({"SLURM_NTASKS": "2"}, None),  # in the job's script, outside of srun
+        (SLURM | {"SLURM_JOB_NAME": "bash"}, None),
+        (SLURM | TORCHRUN | {"WORLD_SIZE": "6"}, ("torchrun", 2, 3, 6)),
+    ],
+)
+def test_a_launcher_says_how_many_processes_there_are(environment, expected):
+    assert distributed.launch(environment) == expected
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        (TORCHRUN | {"WORLD_SIZE": "3"}, "started 3 processes, which are not 2 equal parts"),
+        (SLURM | {"SLURM_NNODES": "3"}, "started 4 processes, which are not 3 equal parts"),
+        (TORCHRUN | {"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two'"),
+    ],
+)
+def test_machines_with_different_numbers_of_processes_are_refused(environment, message):
+    with pytest.raises(UserError, match=message):
+        distributed.launch(environment)

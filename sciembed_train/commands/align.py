@@ -10,7 +10,8 @@ from sciembed_train.config.output_settings import OutputSettings
 from sciembed_train.config.parser import CommandLine
 from sciembed_train.corpus.alignment import MARKER, AlignSettings, alignment_folder
 from sciembed_train.corpus.store.corpus_folder import Corpus
-from sciembed_train.inference.alignment import aligned
+from sciembed_train.inference.alignment import aligned, check_name
+from sciembed_train.inference.options import check_device
 from sciembed_train.progress import Progress
 
 
@@ -29,6 +30,11 @@ class AlignCommand:
     model: str
     name: str = ""
     device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.name:
+            check_name(self.name)
+        check_device(self.device)
 
 
 def command_line() -> CommandLine:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from sciembed_train.config.parser import CommandLine
 from sciembed_train.errors import UserError
+from sciembed_train.inference.options import check_bad_rows, check_device
 from sciembed_train.inference.output_file import writable
 
 
@@ -53,6 +54,10 @@ class CompareCommand:
             raise UserError(f"--picture {self.picture}: is written as SVG; end its name in .svg.")
         if self.links < 0:
             raise UserError(f"--links is {self.links}; expected 0 or more.")
+        if self.temperature is not None and not self.temperature > 0:
+            raise UserError(f"--temperature is {self.temperature}; expected a number above 0.")
+        check_bad_rows(self.max_bad_rows)
+        check_device(self.device)
 
 
 def command_line() -> CommandLine:

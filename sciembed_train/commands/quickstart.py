@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sciembed_train.config.parser import CommandLine
 from sciembed_train.config.program import program
+from sciembed_train.config.run_settings import LARGEST_SEED
 from sciembed_train.errors import UserError
 from sciembed_train.quickstart import quickstart, table
 
@@ -25,7 +26,7 @@ class QuickstartCommand:
         json: print the results as JSON alone.
 
     Raises:
-        UserError: ``seed`` is negative.
+        UserError: ``seed`` is out of range.
     """
 
     to: str | None = None
@@ -33,8 +34,8 @@ class QuickstartCommand:
     json: bool = False
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise UserError(f"--seed must be 0 or more; got {self.seed}.")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise UserError(f"--seed must be from 0 to {LARGEST_SEED:,}; got {self.seed}.")
 
 
 def command_line() -> CommandLine:

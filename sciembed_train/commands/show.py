@@ -67,10 +67,16 @@ def main(argv: list[str]) -> int:
     from sciembed_train.progress import Progress
     from sciembed_train.sampling.base import TokenizationSpec, format_example
     from sciembed_train.text.tokenizer import TextTokenizer
-    from sciembed_train.training.recipe_corpus import recipe_corpus, recipe_sampling, with_alignment
+    from sciembed_train.training.recipe_corpus import (
+        check_used,
+        recipe_corpus,
+        recipe_sampling,
+        with_alignment,
+    )
     from sciembed_train.training.run_folder import root_folder
     from sciembed_train.training.start_encoder import settle_start
 
+    check_used(data, recipe.typed)
     settle_start(recipe)
     encoder, progress = recipe.encoder, Progress(quiet=run.quiet)
     tokenizer = TextTokenizer.load(tokenizer_folder(encoder.backbone))

@@ -98,6 +98,7 @@ def list_options(parser: ArgumentParser, aliases: Mapping[str, str]) -> Iterator
                 *short.get(action.dest, ()),
                 *(action.option_strings or (action.dest.upper(),)),
             ]
+            names.sort(key=len)  # the short help shows the first
             title = (group.title or "options").strip()
             title = "options" if title == "positional arguments" else title
             title = "recipes" if action.dest == "config" else title

@@ -42,7 +42,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader, set_dumper, set_loader
 
-from sciembed_train.config import messages
+from sciembed_train.config import messages, value_checks
 from sciembed_train.config.options import (
     COLUMN,
     WIDTH,
@@ -75,16 +75,17 @@ class Settings:
 
     def __init__(self, line: CommandLine, namespace: Namespace) -> None:
         self.line, self.namespace = line, namespace
+        # All at once: what is wrong is told before anything is begun, not when it is first used.
+        self.made = {kind: self._make(kind) for kind in line.added}
 
     def get(self, kind: type[T]) -> T:
-        """The settings of a dataclass.
+        """The settings of a dataclass."""
+        return self.made[kind]
 
-        Raises:
-            UserError: a value is out of its range.
-        """
+    def _make(self, kind: type[Any]) -> Any:
         key = self.line.added[kind]
         if not key:
-            names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+            names = [field.name for field in fields(kind)]
             return build(kind, Namespace({name: self.namespace[name] for name in names}))
         return build(kind, self.namespace[key])
 
@@ -191,7 +192,7 @@ class CommandLine:
         """The settings that the words after the command give.
 
         Raises:
-            UserError: an option is not known, or its value is not of its type.
+            UserError: an option is not known, or its value is not of its type or out of its range.
             SystemExit: help was asked for and printed.
         """
         return Settings(self, self.parse(argv))
@@ -216,9 +217,19 @@ class CommandLine:
         from argparse import ArgumentError
 
         try:
-            return self.parser.parse_args(self.words(argv))
+            namespace = self.parser.parse_args(self.words(argv))
         except ArgumentError as error:
             raise UserError(self._message(str(error), argv)) from error
+        self._check(namespace, argv)
+        return namespace
+
+    def _check(self, namespace: Namespace, argv: Sequence[str]) -> None:
+        """Refuse values that no setting may have."""
+        defaults = {action.dest: action.default for action in self.parser._actions}
+        for key, fault in value_checks.faults(dict(namespace.items()), defaults):
+            short = key.replace("init_args.", "")
+            place = messages.location(f'Parser key "{short}"', argv)
+            raise UserError(f"{place}{short}: {fault}.")
 
     def words(self, argv: Sequence[str]) -> list[str]:
         """The words with whole keys: no dashes in them, no short names, no bare flags."""

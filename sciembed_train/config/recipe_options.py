@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -42,13 +42,18 @@ class Recipe(Settings):
 
     Attributes:
         explicit: what of the encoder the user set, apart from the recipe.
+        typed: the whole keys of the options on the command line.
     """
 
     def __init__(
-        self, line: CommandLine, namespace: Namespace, explicit: ExplicitKeys | None = None
+        self,
+        line: CommandLine,
+        namespace: Namespace,
+        explicit: ExplicitKeys | None = None,
+        typed: Collection[str] = (),
     ) -> None:
         super().__init__(line, namespace)
-        self.explicit = explicit or ExplicitKeys()
+        self.explicit, self.typed = explicit or ExplicitKeys(), frozenset(typed)
 
     @property
     def files(self) -> list[Path]:
@@ -117,6 +122,8 @@ class RecipeCommandLine(CommandLine):
         **settings: Any,
     ) -> None:
         super().__init__(command, description, **settings)
+        if trains:
+            self.aliases.setdefault("name", "run")
         self.trains, self.imports_classes = trains, imports_classes
         self.parser.add_argument(
             *CONFIG,
@@ -138,7 +145,9 @@ class RecipeCommandLine(CommandLine):
         namespace = self.parse(argv)
         files, rest = split_recipes(list(argv))
         paths = [find_recipe(file) for file in files]
-        return Recipe(self, namespace, explicit_keys(paths, super().words(rest)))
+        words = super().words(rest)
+        typed = (word[2:].partition("=")[0] for word in words if word.startswith("--"))
+        return Recipe(self, namespace, explicit_keys(paths, words), tuple(typed))
 
     def parse(self, argv: Sequence[str]) -> Namespace:
         """As for `CommandLine`, the recipes first."""
@@ -152,9 +161,11 @@ class RecipeCommandLine(CommandLine):
             return self._parse([*before, *rest])
         try:
             parts = [word for path in paths for word in ("-c", preparing_part(path))]
-            return self.parser.parse_args([*parts, *super().words(rest)])
+            namespace = self.parser.parse_args([*parts, *super().words(rest)])
         except ArgumentError:  # something of the method, or a mistake: it takes the whole recipe
             return self._parse([*before, *rest])
+        self._check(namespace, argv)
+        return namespace
 
     def words(self, argv: Sequence[str]) -> list[str]:
         """As for `CommandLine`; presets stand between the recipes and the other words."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
 
-from sciembed_train.errors import UserError
+from sciembed_train.errors import UserError, why_no_file
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # In a checkout beside the package; in a wheel inside it.
@@ -38,7 +38,7 @@ def find_recipe(name: str) -> Path:
         ):
             return shipped
     if path.exists():
-        raise UserError(f"{name}: cannot be read: it is a folder, and no recipe.")
+        raise UserError(f"{name}: cannot be read: it {why_no_file(path, 'recipe')}.")
     names = [*shipped_recipes(), *shipped_machines()]
     near = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {near[0]}?" if near else " `recipes` lists those that are shipped."

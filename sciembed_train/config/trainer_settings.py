@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from sciembed_train.config.stand_ins import Callback, Logger, Plugin, Profiler, Strategy
 from sciembed_train.errors import UserError
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+PROFILERS = ("simple", "advanced", "pytorch")
+# What a time may be counted in, where it is a mapping.
+TIMES = ("weeks", "days", "hours", "minutes", "seconds")
 
 # Settings of Lightning's trainer that are another's here, and whose.
 REFUSED: dict[str, str] = {
@@ -69,7 +75,7 @@ class TrainerSettings:
         plugins: plugins, by class.
 
     Raises:
-        UserError: ``log_every_n_steps`` or ``limit_val_batches`` is out of its range.
+        UserError: a value is out of its range.
     """
 
     max_epochs: int | None = None
@@ -100,8 +106,54 @@ class TrainerSettings:
         every = self.log_every_n_steps
         if every is None or every < 1:
             raise UserError(f"trainer.log_every_n_steps is {every}; give 1 or more steps.")
+        interval = self.check_val_every_n_epoch
+        for key, fits, wanted in (
+            ("max_epochs", self.max_epochs is None or self.max_epochs >= -1, "1 or more"),
+            ("max_steps", self.max_steps >= -1, "1 or more, or -1 for no limit"),
+            ("num_nodes", self.num_nodes >= 1, "1 machine or more"),
+            ("num_sanity_val_steps", self.num_sanity_val_steps >= -1, "0 or more, or -1 for all"),
+            ("check_val_every_n_epoch", interval is None or interval >= 1, "1 epoch or more"),
+            ("accelerator", self.accelerator in ACCELERATORS, " or ".join(ACCELERATORS)),
+            ("devices", _are_devices(self.devices), "1 or more, numbers of devices, or auto"),
+            ("max_time", _is_time(self.max_time), "a time such as 01:12:00:00, of days first"),
+            (
+                "profiler",
+                not isinstance(self.profiler, str) or self.profiler in PROFILERS,
+                f"{', '.join(PROFILERS)}, or a class",
+            ),
+        ):
+            if not fits:
+                raise UserError(f"trainer.{key} is {getattr(self, key)!r}; expected {wanted}.")
+        self._check_validation()
+
+    def _check_validation(self) -> None:
+        interval = self.val_check_interval
+        share = isinstance(interval, float) and 0 < interval <= 1
+        if interval is not None and not share and not (type(interval) is int and interval >= 1):
+            raise UserError(
+                f"trainer.val_check_interval={interval}: give a share of an epoch (0.25) or a "
+                "number of optimiser steps (500)."
+            )
         if self.limit_val_batches not in (None, 1.0, 0):
             raise UserError(
                 f"trainer.limit_val_batches={self.limit_val_batches} is not used here: "
                 "data.dev_examples limits validation; 0 leaves it out."
             )
+
+
+def _are_devices(devices: Any) -> bool:
+    """Whether it is a number of devices, ``auto``, or the numbers of some, each once."""
+    if isinstance(devices, str):
+        numbers = devices.split(",")
+        return devices == "auto" or (
+            all(number.isdecimal() for number in numbers) and len(set(numbers)) == len(numbers)
+        )
+    if isinstance(devices, list):
+        return bool(devices) and min(devices) >= 0 and len(set(devices)) == len(devices)
+    return devices >= 1
+
+
+def _is_time(time: str | dict[str, int] | None) -> bool:
+    if isinstance(time, dict):
+        return bool(time) and set(time) <= set(TIMES) and min(time.values()) >= 0
+    return time is None or re.fullmatch(r"\d+:\d+:\d+:\d+", time) is not None

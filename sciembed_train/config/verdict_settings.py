@@ -10,6 +10,7 @@ from sciembed_train.errors import UserError
 # Shares of the trained encoder's weights that are tried, the rest being the start's.
 ALPHAS = (0.2, 0.4, 0.6, 0.8, 1.0)
 RESAMPLES = 10_000
+MOST_RESAMPLES = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,10 @@ class VerdictSettings:
             raise UserError(f"alphas is {self.alphas}; expected shares above 0 and at most 1.")
         if self.resamples < 1:
             raise UserError(f"resamples must be 1 or more; got {self.resamples}.")
+        if self.resamples > MOST_RESAMPLES:
+            raise UserError(f"resamples must be {MOST_RESAMPLES:,} or fewer; got {self.resamples}.")
+        if self.verdict_seed < 0:
+            raise UserError(f"verdict_seed must be 0 or more; got {self.verdict_seed}.")
 
     @property
     def active(self) -> bool:

@@ -23,7 +23,7 @@ from sciembed_train.corpus.store.corpus_files import CORPUS_VERSION, Split
 from sciembed_train.corpus.tasks.task_list import TaskList, read_tasks
 from sciembed_train.corpus.tasks.task_sources import Records, open_records, source_files
 from sciembed_train.corpus.tasks.task_types import TaskSplit, task_fingerprint
-from sciembed_train.errors import UserError
+from sciembed_train.errors import UserError, why_no_file
 from sciembed_train.progress import Progress
 
 FULLTEXTS_VERSION = 1  # of how full texts are read; another one makes a corpus anew
@@ -134,7 +134,7 @@ def _identity(settings: PrepareSettings, inputs: Inputs) -> dict[str, Any]:
 
 def _id_file(path: str | Path, purpose: str) -> Path:
     if not Path(path).is_file():
-        raise UserError(f"{path}: there is no such file ({purpose}).")
+        raise UserError(f"{path}: {why_no_file(path)} ({purpose}).")
     return Path(path)
 
 

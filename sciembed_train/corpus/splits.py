@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.readers.files import read_lines
 from sciembed_train.corpus.store.corpus_files import SPLITS, Split
-from sciembed_train.errors import UserError
+from sciembed_train.errors import UserError, why_no_file
 
 
 def assign_splits(
@@ -66,7 +66,7 @@ def read_id_list(path: Path) -> set[str]:
         UserError: the file cannot be read or holds a line that is not UTF-8.
     """
     if not path.is_file():
-        raise UserError(f"{path}: there is no such file (a list of paper ids, one a line).")
+        raise UserError(f"{path}: {why_no_file(path)} (a list of paper ids, one a line).")
     ids = set()
     for line, text in read_lines(path):
         if isinstance(text, BadRow):

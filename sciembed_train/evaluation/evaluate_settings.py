@@ -71,6 +71,8 @@ class BenchmarkSettings:
                 )
         if self.sample < 0:
             raise UserError(f"--sample is {self.sample}; expected 0 or more papers.")
+        if self.seed < 0:
+            raise UserError(f"--seed is {self.seed}; expected 0 or more.")
 
     @property
     def task_names(self) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from sciembed_train.corpus.store.corpus_files import Split
 from sciembed_train.corpus.store.corpus_folder import Corpus
-from sciembed_train.errors import UserError
+from sciembed_train.errors import UserError, why_no_file
 from sciembed_train.evaluation.benchmarks import citations, csfcube, judged, retrieval, same_paper
 from sciembed_train.evaluation.benchmarks.pools import rank_pools
 from sciembed_train.evaluation.benchmarks.result import NoQueriesError
@@ -54,7 +54,7 @@ def open_guard(place: str | Path) -> GuardFolder:
     if place.is_file():
         return _of_papers(place, place)
     if not place.is_dir():
-        raise UserError(f"{place}: there is no such folder or file; expected {KINDS}.")
+        raise UserError(f"{place}: {why_no_file(place, 'folder or file')}; expected {KINDS}.")
     if (place / "corpus.json").is_file():
         return _of_corpus(place)
     if any(place.glob("test-pid2anns-csfcube-*.json")):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sciembed_train.errors import UserError
+from sciembed_train.errors import UserError, why_no_file
 from sciembed_train.safety.weights import load_pickled
 
 # Of a run with a verdict: the weights that its export has, and the verdict.
@@ -56,7 +56,8 @@ def find_checkpoint(source: str | Path, names: Sequence[str] = (FINAL, *TRAINED)
     if path.is_file():
         return path
     if not path.is_dir():
-        raise UserError(f"{source}: does not exist; give a .ckpt file or a run's folder.")
+        why = why_no_file(path, "checkpoint") if path.exists() else "does not exist"
+        raise UserError(f"{source}: {why}; give a .ckpt file or a run's folder.")
     for name in names:
         if (path / name).is_file():
             return path / name

@@ -11,6 +11,7 @@ import importlib.metadata
 from pathlib import Path
 
 from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.encoder.io.model_inputs import check_model_inputs
 from sciembed_train.export.export_layout import (
     Differences,
     ExportLayout,
@@ -67,6 +68,7 @@ def export_encoder(
     if record.get("base_model"):
         record["base_model"] = public_name(str(record["base_model"]))
     encoder = encoder.merged()
+    check_model_inputs(encoder.backbone, encoder.tokenizer.hf, encoder.settings.backbone)
     layout = layout_for(encoder)
     if not isinstance(layout, SentencesLayout):
         record["similarity"] = record.get("similarity") or "euclidean"

@@ -6,6 +6,7 @@ Importing this module imports no torch.
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -60,6 +61,12 @@ class ImportSettings:
     max_length: int | None = None
     base: str | None = None
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.temperature is not None and not 0 < self.temperature < math.inf:
+            raise UserError(f"--temperature is {self.temperature}; expected a number above 0.")
+        if self.max_length is not None and self.max_length < 3:
+            raise UserError(f"--max-length is {self.max_length}; expected 3 tokens or more.")
 
 
 @dataclass(frozen=True)

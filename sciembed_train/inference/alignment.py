@@ -45,6 +45,12 @@ from sciembed_train.progress import Progress
 CHUNK = 2**14  # pairs compared at once; neighbours share papers, whose vectors are read together
 
 
+def check_name(name: str) -> None:
+    """Raise UserError unless it is a name for an alignment."""
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise UserError(f"--name {name}: expected letters, digits, and . _ - between them.")
+
+
 def aligned(
     corpus: Corpus,
     model: str | Path,
@@ -72,8 +78,8 @@ def aligned(
     settings = settings or AlignSettings()
     model_folder = find_folder(model_place(model))
     known_by = alignment_name(model_folder, settings)
-    if name and not re.fullmatch(r"\w[\w.-]*", name):
-        raise UserError(f"--name {name}: expected letters, digits, and . _ - between them.")
+    if name:
+        check_name(name)
     name = name or known_by
     to = alignment_folder(corpus, name)
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -49,6 +51,7 @@ class EmbedSettings:
                     f"--pooling is {self.pooling}; expected cls, mean or a class's import path."
                 )
             import_pooling(self.pooling)
+        check_device(self.device)
         for key in ("batch_tokens", "max_length"):
             value = getattr(self, key)
             if value is not None and value < 1:
@@ -70,6 +73,12 @@ class EmbedSettings:
         return asdict(self)
 
 
+def check_device(device: str) -> None:
+    """Raise UserError unless a text names a device; whether it is there, torch says later."""
+    if not re.fullmatch(r"auto|cpu|(cuda|mps|xpu)(:\d{1,3})?", device):
+        raise UserError(f"--device is {device!r}; expected auto, cpu, cuda, or one such as cuda:1.")
+
+
 @dataclass(frozen=True)
 class EmbedFileSettings:
     """What is embedded.
@@ -88,6 +97,15 @@ class EmbedFileSettings:
     to: str | Path
     max_bad_rows: int = 0
     restart: bool = False
+
+    def __post_init__(self) -> None:
+        check_bad_rows(self.max_bad_rows)
+
+
+def check_bad_rows(rows: int) -> None:
+    """Raise UserError where the malformed rows that are left out are fewer than none."""
+    if rows < 0:
+        raise UserError(f"--max-bad-rows is {rows}; expected 0 or more.")
 
 
 @dataclass(frozen=True)
@@ -115,6 +133,12 @@ class ScoreSettings:
     scaling: float | None = None
 
     def __post_init__(self) -> None:
+        for key in ("temperature", "blur", "scaling"):
+            value = getattr(self, key)
+            if value is not None and not 0 < value < math.inf:
+                raise UserError(f"--{key} is {value}; expected a number above 0.")
+        if self.scaling is not None and self.scaling >= 1:
+            raise UserError(f"--scaling is {self.scaling}; expected a number below 1.")
         if self.scorer is not None:
             self.check(self.scorer)
 

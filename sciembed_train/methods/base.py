@@ -23,6 +23,7 @@ from torch.optim import AdamW
 
 from sciembed_train import optim as optimiser
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
+from sciembed_train.encoder.io.model_inputs import check_model_inputs
 from sciembed_train.encoder.layers import layers_by_depth
 from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
 from sciembed_train.errors import UserError
@@ -108,6 +109,9 @@ class Method(LightningModule):
             )
         self.automatic_optimization = False
         self.encoder = Encoder(encoder, masked_lm=masked_lm)
+        check_model_inputs(
+            self.encoder.backbone, self.encoder.tokenizer.hf, encoder.backbone or "the backbone"
+        )
         self.encoder.format_reader.check_trained()
         if optim.freeze_embeddings:
             self._freeze_embeddings()

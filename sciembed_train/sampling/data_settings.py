@@ -8,6 +8,9 @@ from sciembed_train.corpus.prepare_settings import CorpusSettings
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import Sampling
 
+# Each is a process with a copy of the program: more of them are a slip, and fill the memory.
+MOST_WORKERS = 256
+
 
 @dataclass(frozen=True)
 class DataSettings(CorpusSettings):
@@ -43,3 +46,8 @@ class DataSettings(CorpusSettings):
             value = getattr(self, name)
             if value is not None and value < lowest:
                 raise UserError(f"data.{name} must be {lowest} or more; got {value}.")
+        if self.num_workers > MOST_WORKERS:
+            raise UserError(
+                f"data.num_workers must be {MOST_WORKERS} processes or fewer; got "
+                f"{self.num_workers}."
+            )

@@ -20,13 +20,14 @@ from sciembed_train.config import stand_ins
 from sciembed_train.config.parser import build
 from sciembed_train.config.recipe_options import Recipe
 from sciembed_train.config.recipes import MACHINE
-from sciembed_train.config.run_settings import RunSettings
+from sciembed_train.config.run_settings import RunSettings, check_name
 from sciembed_train.config.trainer_settings import TrainerSettings
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.encoder.io.model_metadata import tokenizer_folder
 from sciembed_train.encoder.settings import EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.methods.base import Method
+from sciembed_train.optim_settings import OptimSettings
 from sciembed_train.progress import Progress
 from sciembed_train.sampling.base import Examples, TokenizationSpec, named_class
 from sciembed_train.sampling.data_module import TrainingData
@@ -39,6 +40,7 @@ from sciembed_train.training.callbacks.validation import HeldOutScores
 from sciembed_train.training.loggers import run_loggers
 from sciembed_train.training.recipe_corpus import (
     check_sources,
+    check_used,
     recipe_corpus,
     recipe_sampling,
     with_alignment,
@@ -47,6 +49,8 @@ from sciembed_train.training.run_metadata import training_metadata
 from sciembed_train.training.start_encoder import apply_start, start_of_recipe
 from sciembed_train.training.trainer import (
     RunTrainer,
+    as_launched,
+    check_launched,
     check_strategy,
     one_line,
     probe,
@@ -95,10 +99,13 @@ class RunConfiguration:
     def __init__(self, recipe: Recipe, fitting: bool) -> None:
         quiet_libraries()
         self.recipe, self.fitting = recipe, fitting
-        self.run, self.trainer_settings = recipe.get(RunSettings), recipe.get(TrainerSettings)
+        self.run = recipe.get(RunSettings)
+        self.trainer_settings = as_launched(recipe.get(TrainerSettings))
         data = recipe.get(DataSettings)
         self.saved = recipe.namespace.clone()  # for config.yaml: files stay files, names names
         self.model = recipe.namespace.model.clone()
+        if "optim" in self.model.init_args:  # the method makes it after the corpus is made
+            build(OptimSettings, self.model.init_args.optim)
         seed_everything(self.run.seed_everything, workers=True)
         check_strategy(self.trainer_settings)
         if self.model.class_path == stand_ins.NO_METHOD:
@@ -106,6 +113,7 @@ class RunConfiguration:
         method = named_class(self.model.class_path, Method)
         check_monitors(self.run, method.validation_scores, f"the scores of {method.__name__}")
         self.world_size = probe(self.trainer_settings)
+        check_launched(self.trainer_settings, self.world_size)
         self.folder: Path | None = None
         self.start: Path | None = None
         self._find_checkpoint()
@@ -114,6 +122,7 @@ class RunConfiguration:
             apply_start(settings.init_args.encoder, self.kept)
         self.encoder = self._encoder()
         check_sources(data)
+        check_used(data, recipe.typed)
         tokenizer = TextTokenizer.load(tokenizer_folder(self.encoder.backbone))
         corpus = self._corpus(data)
         sampling = with_alignment(recipe_sampling(data), corpus, self._progress())
@@ -235,7 +244,7 @@ class RunConfiguration:
             self.start = find_checkpoint(given, TRAINED)
             return
         self.saved.run = self.name
-        run_folder.check_name(self.name)
+        check_name(self.name)
         self.folder = run_folder.root_folder(self.run.root) / self.name
         if distributed.launch_rank() == 0:  # the others find the folder of the first
             self.start = run_folder.find_start(self.folder, given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +27,11 @@ def run_loggers(folder: Path, name: str, run: RunSettings, more: object) -> list
 
 
 def wandb_logger(folder: Path, run: str, project: str) -> Logger:
-    """W&B's logger, if it is installed; ``WANDB_MODE=offline`` keeps all in the run's folder."""
+    """W&B's logger, if it is installed.
+
+    Its files go to ``$WANDB_DIR``, else to the run's folder; with ``WANDB_MODE=offline`` all of
+    them stay there.
+    """
     try:
         import wandb  # noqa: F401 - asked for before Lightning does, for a better message
     except ImportError as error:
@@ -42,7 +47,8 @@ def wandb_logger(folder: Path, run: str, project: str) -> Logger:
     if not goes_on and distributed.launch_rank() == 0:
         known.write_text(uuid.uuid4().hex[:8] + "\n", encoding="utf-8")
     number = known.read_text(encoding="utf-8").strip() if known.is_file() else None
-    return WandbLogger(save_dir=str(folder), name=run, id=number, project=project, resume="allow")
+    place = os.environ.get("WANDB_DIR") or str(folder)
+    return WandbLogger(save_dir=place, name=run, id=number, project=project, resume="allow")
 
 
 def log_summary(loggers: Sequence[Logger], results: Mapping[str, Any]) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import fields
 from pathlib import Path
 
 from sciembed_train.config.recipe_options import prepare_settings
 from sciembed_train.corpus.build import cached_corpus
+from sciembed_train.corpus.prepare_settings import CorpusSettings
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.encoder.io.model_metadata import tokenizer_folder
 from sciembed_train.encoder.settings import EncoderSettings
@@ -31,6 +34,23 @@ def check_sources(data: DataSettings) -> None:
         raise UserError(
             f"data.corpus and data.{next(iter(files))} are both given; give the prepared corpus, "
             "or the raw files."
+        )
+
+
+def check_used(data: DataSettings, typed: Collection[str]) -> None:
+    """Raise UserError where an option of preparing was typed and the corpus is prepared already.
+
+    A recipe says how its corpus is made, whether one is made or not; who types an option wants it.
+    """
+    if data.corpus is None:
+        return
+    preparing = {f"data.{field.name}" for field in fields(CorpusSettings)} - {"data.seed"}
+    unused = [key for key in sorted(typed) if ".".join(key.split(".")[:2]) in preparing]
+    if unused:
+        raise UserError(
+            f"--{unused[0]} says how a corpus is made, and {data.corpus} is made already: it would "
+            "change nothing. Leave it out, or give it to prepare, or to fit with the files "
+            "(--data.papers ...) in place of --data.corpus."
         )
 
 

@@ -26,11 +26,11 @@ def check_fits(path: Path, method: Method, data: TrainingData, resuming: bool) -
     state = content.get("state_dict")
     if not isinstance(state, dict) or "sciembed" not in content:
         raise UserError(f"{path}: is no checkpoint of `train fit`.")
-    if resuming and "optimizer_states" not in content:
-        raise UserError(
-            f"{path}: holds the weights of a run's export and nothing to train on with. Continue "
-            "the run with --ckpt_path last."
-        )
+    odd = sorted(name for name, value in state.items() if not isinstance(value, torch.Tensor))
+    if odd:
+        raise UserError(f"{path}: its weights are damaged: {odd[0]} is no tensor.")
+    if resuming:
+        check_complete(path, content)
     _same_method(path, content["sciembed"], method)
     own = {key: value.shape for key, value in method.state_dict().items()}
     theirs = {key: value.shape for key, value in state.items()}
@@ -48,6 +48,42 @@ def check_fits(path: Path, method: Method, data: TrainingData, resuming: bool) -
         same_loss(method.settings(), then)
         same_groups(method.optim, then.get("optim", {}))
     return content
+
+
+# What a continued run is restored from, beside the weights.
+_RESUMED = (
+    *("epoch", "global_step", "loops", "callbacks", "optimizer_states", "lr_schedulers"),
+    *("hyper_parameters", "pytorch-lightning_version", TrainingData.__qualname__),
+)
+
+_ANOTHER = (
+    "its training cannot go on as if it had not stopped. Use another checkpoint of the run, or "
+    "begin a new one from its weights with --model.encoder.backbone RUN/export."
+)
+
+
+def check_complete(path: Path, content: Mapping[str, Any]) -> None:
+    """Raise UserError unless a checkpoint holds all that a run is continued from.
+
+    Without the optimiser's state AdamW would begin anew in mid-run, and nothing would say so.
+    """
+    if "optimizer_states" not in content:
+        raise UserError(
+            f"{path}: holds the weights of a run's export and nothing to train on with. Continue "
+            "the run with --ckpt_path last."
+        )
+    absent = [key for key in _RESUMED if key not in content]
+    if absent:
+        raise UserError(
+            f"{path}: lacks {', '.join(absent)}, without which no run can be continued. Use a "
+            "checkpoint that `train fit` wrote, as it wrote it."
+        )
+    states = content["optimizer_states"]
+    whole = isinstance(states, list) and len(states) == 1 and isinstance(states[0], Mapping)
+    if not whole or not states[0].get("param_groups"):
+        raise UserError(f"{path}: holds no state of the optimiser; {_ANOTHER}")
+    if content["global_step"] and not states[0].get("state"):
+        raise UserError(f"{path}: holds no moments of AdamW for any parameter; {_ANOTHER}")
 
 
 def _same_method(path: Path, record: Mapping[str, Any], method: Method) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from sciembed_train.errors import UserError
+from sciembed_train.errors import UserError, why_no_file
 
 # A folder that holds one of these is a run with something to lose. One that was stopped before its
 # first checkpoint holds none and is begun again.
@@ -21,12 +21,6 @@ MARKS = ("last.ckpt", "best.ckpt", "export")
 def root_folder(root: str | None = None) -> Path:
     """Where runs go: ``root``, else ``$SCIEMBED_CHECKPOINTS``, else ``checkpoints``."""
     return Path(root or os.environ.get("SCIEMBED_CHECKPOINTS") or "checkpoints")
-
-
-def check_name(name: str) -> None:
-    """Raise UserError unless a run's name is one part of a path and not hidden."""
-    if not name or name != Path(name).name or name.startswith("."):
-        raise UserError(f"--run {name!r} is no name of a folder; use letters, digits, - and _.")
 
 
 def check_writable(folder: Path) -> None:
@@ -64,6 +58,8 @@ def find_start(folder: Path, ckpt_path: str | None) -> Path | None:
     path = folder / "last.ckpt" if ckpt_path == "last" else Path(ckpt_path).expanduser()
     if path.is_dir():
         path = path / "last.ckpt"
+    if path.exists() and not path.is_file():
+        raise UserError(f"--ckpt_path {ckpt_path}: {why_no_file(path, 'checkpoint')}.")
     if not path.is_file():
         other = sorted(str(p) for p in folder.glob("*.ckpt")) if folder.is_dir() else []
         hint = f"There is {', '.join(other)}." if other else "Leave --ckpt_path out to start anew."

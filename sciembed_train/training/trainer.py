@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Trainer
 from pytorch_lightning.strategies.strategy import Strategy
 
+from sciembed_train import distributed
 from sciembed_train.config.trainer_settings import Precision, TrainerSettings
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.plan import StepPlan
@@ -81,6 +83,9 @@ def probe(settings: TrainerSettings) -> int:
     values: dict[str, Any] = {key: getattr(settings, key) for key in keys}
     if not isinstance(values["strategy"], str):
         values["strategy"] = "ddp"  # its own settings do not matter here
+    half = settings.precision == "16-mixed"
+    if half:  # which Lightning replaces on a CPU, and warns
+        values["precision"] = "32-true"
     try:
         trainer = RunTrainer(
             **values,
@@ -89,12 +94,51 @@ def probe(settings: TrainerSettings) -> int:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-    except (MisconfigurationException, ValueError, RuntimeError) as error:
-        given = ", ".join(f"trainer.{key}={value}" for key, value in values.items())
+    # What Lightning raises where an accelerator is not there or has not these devices.
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
+        given = ", ".join(f"trainer.{key}={getattr(settings, key)}" for key in keys)
         raise UserError(
             f"{one_line(error)} Given: {given}. `train doctor` says what this machine has."
         ) from error
+    if half and trainer.strategy.root_device.type == "cpu":
+        raise UserError(
+            "trainer.precision=16-mixed needs a GPU: on a CPU Lightning would compute in bf16 in "
+            "its place. Use --trainer.precision bf16-mixed or 32-true."
+        )
     return trainer.world_size
+
+
+def as_launched(settings: TrainerSettings) -> TrainerSettings:
+    """The settings with the devices and machines for which a launcher has started processes.
+
+    Without them each process of torchrun would be a run of its own, and all write one folder.
+
+    Raises:
+        UserError: the settings ask for others than there are.
+    """
+    launch = distributed.launch()
+    if launch is None:
+        return settings
+    if launch.devices is not None and settings.devices == "auto":
+        settings = replace(settings, devices=launch.devices)
+    if launch.nodes is not None and settings.num_nodes == 1:
+        settings = replace(settings, num_nodes=launch.nodes)
+    return settings
+
+
+def check_launched(settings: TrainerSettings, world_size: int) -> None:
+    """Raise UserError unless as many processes train together as a launcher has started."""
+    launch = distributed.launch()
+    if launch is None or launch.processes == world_size:
+        return
+    advice = "Give --trainer.devices (of each machine) and --trainer.num_nodes that make up as many"
+    if launch.devices is not None:
+        advice = f"Leave them out: they are {launch.devices} and {launch.nodes} here"
+    raise UserError(
+        f"{launch.launcher} started {launch.processes} processes, and trainer.devices="
+        f"{settings.devices} with trainer.num_nodes={settings.num_nodes} mean {world_size}. "
+        f"{advice}."
+    )
 
 
 def total_steps(trainer: TrainerSettings, plan: StepPlan) -> int:
@@ -116,21 +160,13 @@ def validation_interval(trainer: TrainerSettings, steps_per_epoch: int) -> int:
 
     ``val_check_interval`` is a share of an epoch or a number of steps; only where it is left at
     a whole epoch does ``check_val_every_n_epoch`` count.
-
-    Raises:
-        UserError: it is a time, or out of range.
     """
     interval = trainer.val_check_interval
     if interval is None or (interval == 1.0 and isinstance(interval, float)):
         return max(1, steps_per_epoch * (trainer.check_val_every_n_epoch or 1))
-    if isinstance(interval, float) and 0 < interval < 1:
+    if isinstance(interval, float):
         return max(1, round(steps_per_epoch * interval))
-    if isinstance(interval, int) and interval >= 1:
-        return interval
-    raise UserError(
-        f"trainer.val_check_interval={interval}: give a share of an epoch (0.25) or a number of "
-        "optimiser steps (500)."
-    )
+    return interval
 
 
 def one_line(error: BaseException) -> str:

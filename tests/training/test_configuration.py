@@ -1,5 +1,6 @@
 """What of a run's settings is refused before anything is started."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,10 @@ import torch
 
 from sciembed_train import cli
 from sciembed_train.commands import fit
+from sciembed_train.config.recipe_options import RecipeCommandLine
 from sciembed_train.config.run_settings import RunSettings, StoppingSettings
 from sciembed_train.errors import UserError
-from sciembed_train.training.configuration import check_monitors, default_name
+from sciembed_train.training.configuration import RunConfiguration, check_monitors, default_name
 from tests.helpers.runs import ROOT
 
 
@@ -65,6 +67,11 @@ def refused(toy, capsys, *more):
         (["--ckpt_path", "other.ckpt"], "there is no other.ckpt"),
         (["--run", "../x"], "is no name of a folder"),
         (["--root", "/proc/x"], "cannot be written"),
+        (["--data.dev_share", "0.2"], "--data.dev_share says how a corpus is made"),
+        (["--data.dev_share", "1.5"], "dev_share must be 0 or more and below 1"),
+        (["--model.optim.lr", ".nan"], "optim.lr: got nan; expected a finite number"),
+        (["--data.num_workers", "1000"], "256 processes or fewer"),
+        (["--data.batch_size", "1" + "0" * 30], "data.batch_size: got a number of 31 digits"),
     ],
 )
 def test_a_mistake_is_told_in_one_message(toy, capsys, words, expected):
@@ -75,6 +82,39 @@ def test_a_corpus_without_this_encoders_tokens_leaves_no_run(toy, capsys):
     assert "holds no tokens" in refused(
         toy, capsys, "--model.encoder.input_format.separator", "space"
     )
+
+
+def test_half_precision_on_a_cpu_is_refused_and_not_replaced_by_bf16(toy, capsys):
+    said = refused(toy, capsys, "--trainer.precision", "16-mixed")
+    assert "16-mixed needs a GPU: on a CPU Lightning would compute in bf16" in said
+
+
+def test_devices_that_are_not_there_are_told(toy, capsys):
+    assert "trainer.devices=[0, 1]" in refused(toy, capsys, "--trainer.devices", "[0, 1]")
+
+
+def test_a_pipe_as_recipe_is_called_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "r.yaml")
+    with pytest.raises(UserError, match="is a pipe or a device"):
+        fit.main(["-c", str(tmp_path / "r.yaml")])
+
+
+def test_what_of_the_optimiser_is_out_of_range_is_told_before_files_are_prepared(toy, capsys):
+    words = ["-c", "specter", "--root", str(toy.root), "--model.encoder.backbone"]
+    words += [str(toy.backbone), "--data.papers", "/nowhere.jsonl", "--data.citations", "/none.csv"]
+    assert cli.main(["fit", *words, "--model.optim.lr", "-1"]) == 2
+    assert "optim.lr must be above 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("written", ["null", "None", "~", ""])
+def test_a_gradient_may_be_left_uncut(toy, tmp_path, written):
+    recipe = tmp_path / "uncut.yaml"
+    recipe.write_text(f"model:\n  optim:\n    clip_norm: {written}\n")
+    words = toy.arguments("--run", "uncut", "-c", str(recipe))
+    ways = [words] if written == "" else [words, toy.arguments("--model.optim.clip_norm", written)]
+    for way in ways:
+        read = RecipeCommandLine("fit", "", trains=True).read(way)
+        assert RunConfiguration(read, fitting=True).make_method().optim.clip_norm is None
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -27,6 +27,14 @@ def test_wandb_offline_writes_into_the_run_and_a_continued_run_is_the_same_one(t
     assert all(path.name.endswith(number) for path in made)
 
 
+@pytest.mark.parametrize("place", ["elsewhere", ""])
+def test_wandb_writes_where_its_own_variable_says(tmp_path, monkeypatch, place):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path / place) if place else "")
+    made = run_loggers(tmp_path / "run", "run", RunSettings(wandb=True), None)[-1]
+    assert made.save_dir == str(tmp_path / (place or "run"))
+
+
 def test_the_table_of_metrics_comes_first_and_the_users_own_are_kept(tmp_path):
     own = MetricsCsv(tmp_path / "own.csv")
     for more in (own, [own]):

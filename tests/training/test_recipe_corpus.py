@@ -16,7 +16,12 @@ from sciembed_train.sampling.sentence_pairs import SentencePairSampling
 from sciembed_train.sampling.tasks import TaskSampling
 from sciembed_train.sampling.triplets import TripletSampling
 from sciembed_train.training import recipe_corpus
-from sciembed_train.training.recipe_corpus import check_sources, recipe_sampling, with_alignment
+from sciembed_train.training.recipe_corpus import (
+    check_sources,
+    check_used,
+    recipe_sampling,
+    with_alignment,
+)
 from tests.helpers.runs import ROOT, losses
 from tests.helpers.small_corpus import small_papers
 
@@ -86,3 +91,12 @@ def test_a_sampling_is_aligned_only_where_it_names_a_model(monkeypatch):
     assert with_alignment(named, corpus, quiet).aligned_by == "model-1234"
     with pytest.raises(UserError, match=r"data\.sampling\.aligned_by: there is no such folder"):
         with_alignment(replace(named, aligned_by="broken"), corpus, quiet)
+
+
+def test_an_option_of_preparing_typed_beside_a_prepared_corpus_is_refused():
+    ready, files = DataSettings(corpus="c"), DataSettings(papers="papers.jsonl")
+    for key in ("data.dev_share", "data.triplets.hard", "data.memory"):
+        with pytest.raises(UserError, match=f"--{key} says how a corpus is made, and c is made"):
+            check_used(ready, {"data.seed", key})
+        check_used(files, {key})
+    check_used(ready, {"data.corpus", "data.seed", "data.batch_size", "data.sampling", "run"})

@@ -7,6 +7,7 @@ import signal
 import pytest
 import torch
 
+from sciembed_train import cli
 from sciembed_train.commands import fit, validate
 from sciembed_train.errors import UserError
 from sciembed_train.optim_settings import OptimSettings
@@ -238,3 +239,61 @@ def test_a_learning_rate_that_goes_on_or_down_is_not_told():
     # A warm-up that goes on rises as planned.
     content["hyper_parameters"] = {"optim": then | {"warmup_steps": 15}}
     assert schedule_line(content, OptimSettings(lr=1e-3, warmup_steps=15), 20) is None
+
+
+# Of what a run is continued from, what may be missing or emptied, and what is then said.
+INCOMPLETE = {
+    "optimizer_states": "holds the weights of a run's export and nothing to train on with",
+    "lr_schedulers": "lacks lr_schedulers",
+    "loops": "lacks loops",
+    "callbacks": "lacks callbacks",
+    "global_step": "lacks global_step",
+    "hyper_parameters": "lacks hyper_parameters",
+    "pytorch-lightning_version": "lacks pytorch-lightning_version",
+    "TrainingData": "lacks TrainingData",
+}
+
+
+def refused_start(toy, path, capsys):
+    there = {p.name for p in toy.root.iterdir()}
+    words = toy.arguments("--run", "incomplete", "--ckpt_path", str(path))
+    assert cli.main(["fit", *words]) == 2
+    assert {p.name for p in toy.root.iterdir()} == there
+    said = capsys.readouterr().err
+    assert said.count("./train fit: ") == 1
+    assert str(path) in said
+    return said
+
+
+@pytest.mark.parametrize("key", INCOMPLETE)
+def test_a_checkpoint_that_lacks_a_part_is_refused_by_its_name(toy, whole, tmp_path, capsys, key):
+    content = torch.load(whole / "last.ckpt", weights_only=True)
+    del content[key]
+    torch.save(content, tmp_path / "part.ckpt")
+    assert INCOMPLETE[key] in refused_start(toy, tmp_path / "part.ckpt", capsys)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("optimizer_states", [], "holds no state of the optimiser"),
+        ("optimizer_states", {"a": 1}, "holds no state of the optimiser"),
+        ("optimizer_states", [{"state": {}, "param_groups": [{}]}], "holds no moments of AdamW"),
+        ("state_dict", {"encoder.x": [1.0]}, "encoder.x is no tensor"),
+    ],
+)
+def test_a_state_that_would_begin_anew_in_mid_run_is_refused(
+    toy, whole, tmp_path, capsys, key, value, message
+):
+    content = torch.load(whole / "last.ckpt", weights_only=True)
+    torch.save({**content, key: value}, tmp_path / "part.ckpt")
+    assert message in refused_start(toy, tmp_path / "part.ckpt", capsys)
+
+
+@pytest.mark.parametrize("text", ["", "no checkpoint\n", "PK\x03\x04" + "x" * 100])
+def test_a_text_file_is_no_checkpoint(toy, whole, tmp_path, capsys, text):
+    path = tmp_path / "notes.ckpt"
+    path.write_text(text)
+    refused_start(toy, path, capsys)
+    assert cli.main(["export", str(path), "--to", str(tmp_path / "export")]) == 2
+    assert "notes.ckpt" in capsys.readouterr().err

@@ -1,9 +1,10 @@
+import os
+
 import pytest
 
 from sciembed_train.errors import UserError
 from sciembed_train.training.run_folder import (
     MetricsCsv,
-    check_name,
     check_writable,
     find_start,
     root_folder,
@@ -56,10 +57,10 @@ def test_a_new_folder_is_a_new_run_and_an_old_one_must_be_continued(tmp_path):
         find_start(run, "best.ckpt")
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", ".hidden", "/x"])
-def test_a_name_that_is_a_path_is_refused(name):
-    with pytest.raises(UserError, match="is no name"):
-        check_name(name)
+def test_a_pipe_is_no_checkpoint_and_is_called_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="is a pipe or a device"):
+        find_start(tmp_path / "run", str(tmp_path / "pipe"))
 
 
 def test_the_root_can_be_set_for_all_runs(monkeypatch, tmp_path):

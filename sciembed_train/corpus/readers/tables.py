@@ -24,7 +24,7 @@ from sciembed_train.corpus.readers.base import (
 )
 from sciembed_train.corpus.readers.files import COMPRESSED, sha256
 from sciembed_train.corpus.readers.registry import READERS, reader_of, stem_of
-from sciembed_train.errors import UserError
+from sciembed_train.errors import UserError, why_no_file
 
 _NUMBER_BITS = 40  # of a row's place, below the bits of its file's number
 
@@ -83,7 +83,7 @@ class Table:
         elif self._is_hub_name():
             self._datasets = hub_datasets.load_hub(self.source, self.kind)
         else:
-            raise UserError(f"{path}: there is no such file or folder ({self.kind}).")
+            raise UserError(f"{path}: {why_no_file(path, 'file or folder')} ({self.kind}).")
         if not self._datasets:
             for file in self.files:
                 self._reader(file)

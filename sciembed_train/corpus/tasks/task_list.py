@@ -12,7 +12,7 @@ from typing import Any
 
 from sciembed_train.corpus.tasks.task_entry import KEYS, TaskEntry
 from sciembed_train.corpus.tasks.task_types import Task
-from sciembed_train.errors import UserError
+from sciembed_train.errors import UserError, why_no_file
 
 NAMES = ("tasks_config.json", "tasks.json", "tasks.yaml", "tasks.yml")
 
@@ -48,7 +48,7 @@ def read_tasks(source: str | Path) -> TaskList:
             raise UserError(f"{path} holds no list of tasks; expected {' or '.join(NAMES)}.")
         path = lists[0]
     elif not path.is_file():
-        raise UserError(f"{path}: there is no such file (a list of tasks).")
+        raise UserError(f"{path}: {why_no_file(path)} (a list of tasks).")
     entries = _load(path)
     tasks: list[Task] = []
     without_data: list[str] = []

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sciembed_train.corpus.validation import Paper
-from sciembed_train.errors import UserError
+from sciembed_train.errors import UserError, why_no_file
 from sciembed_train.evaluation.benchmarks.pools import (
     Corrections,
     find_file,
@@ -281,7 +281,7 @@ def read_rankings(
                 )
         return {name: _ranking(paths[0]) for name, paths in found.items()}
     if not source.is_file():
-        raise UserError(f"{source}: there is no such file or folder (--ranking).")
+        raise UserError(f"{source}: {why_no_file(source, 'file or folder')} (--ranking).")
     if facet is None:
         named = [name for name in data.facets if _names(source, name)]
         if len(named) != 1:

@@ -104,7 +104,6 @@ class StepMetrics(Callback):
             "train/grad_norm": distributed.full_tensor(result.grad_norm).item(),
             "train/tokens_per_second": speed,
             "train/data_time_share": interval.data_share,
-            "train/peak_memory_gb": memory,
             "train/useful_token_share": useful_token_share(method.encoder, result.text_lengths),
             "train/negatives": method.negatives_per_anchor(batch),
         }
@@ -113,6 +112,8 @@ class StepMetrics(Callback):
         used = bf16_share(method.encoder, batch, speed / distributed.world_size())
         if used is not None:
             metrics["train/bf16_peak_share"] = self.progress["bf16 peak"] = used
-        self.progress |= {"data": interval.data_share, "GB": memory}
+        self.progress["data"] = interval.data_share
+        if memory is not None:
+            metrics["train/peak_memory_gb"] = self.progress["GB"] = memory
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=trainer.global_step)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -114,9 +113,16 @@ def bf16_share(encoder: Encoder, batch: Any, tokens_per_second: float) -> float 
     return tokens_per_second * operations / batch.rows.tokens / peak
 
 
-def peak_memory_gb(device: torch.device) -> float:
-    """Most memory held so far: of this device, or resident in this process on CPU."""
+def peak_memory_gb(device: torch.device) -> float | None:
+    """Most memory held so far: of this device, or resident in this process on CPU.
+
+    None on a system that does not count it for its processes, such as Windows.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
+    try:
+        import resource
+    except ImportError:
+        return None
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
