@@ -22,14 +22,16 @@ _SUSPECT = re.compile(
 _INVISIBLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u200b\u2060\ufeff]")
 _ENTITY = re.compile(r"&(#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 
+_ESCAPED_TWICE = re.compile(r"&(?:(?:amp|#38|#[xX]26);)+")  # however often, in one pass
+
 # Tags. Attributes have values, so that "a <b and c> d" is none.
 _ATTRIBUTES = r"""(?:\s+[\w:.-]+\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s"'<>=]+))*\s*/?"""
 _DROPPED = re.compile(  # with what is in them: a second spelling of a formula, and scripts
-    r"<((?:\w+:)?(?:annotation|annotation-xml|tex-math|script|style))\b[^<>]*>.*?</\1\s*>"
-    r"|<!--.*?-->|<\?[a-z].*?\?>",
+    r"<((?:\w+:)?(?:annotation|annotation-xml|tex-math|script|style))\b[^<>]*>.{0,2000}?</\1\s*>"
+    r"|<!--.{0,2000}?-->|<\?[a-z].{0,1000}?\?>",
     re.DOTALL | re.IGNORECASE,
 )
-_CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
+_CDATA = re.compile(r"<!\[CDATA\[(.{0,2000}?)\]\]>", re.DOTALL)
 _BLOCKS = (
     "p|br|hr|div|sec|title|label|abstract|list|list-item|ul|ol|li|dl|dt|dd|table|tr|td|th|"
     "h[1-6]|blockquote|disp-formula|disp-quote|def-list|def-item"
@@ -92,10 +94,17 @@ no summary available, no description available
 PLACEHOLDERS = frozenset(" ".join(_STAND_INS.split()).split(", "))
 _AROUND = " \t\r\n.:;!-*[](){}<>\"'\u2013\u2014"
 _LONGEST = max(map(len, PLACEHOLDERS)) + 20
+# Characters of a text that are cleaned: far more than an encoder reads, and soon done.
+CLEANED = 2**17
 
 
 def cleaned(text: str) -> str:
-    """A text without markup, itself where it has none; cleaning it again changes nothing."""
+    """A text without markup, itself where it has none; cleaning it again changes nothing.
+
+    Of a text longer than `CLEANED` characters the rest is left as it is.
+    """
+    if len(text) > CLEANED:
+        return cleaned(text[:CLEANED]) + text[CLEANED:]
     while _SUSPECT.search(text) is not None:
         plain = _once(text)
         if plain == text:
@@ -157,7 +166,7 @@ class MarkupCount:
 def _once(text: str) -> str:
     """One pass; each change makes a text shorter, or leaves it without what is looked for."""
     plain = _INVISIBLE.sub("", text)
-    plain = _ENTITY.sub(_character, plain)
+    plain = _ENTITY.sub(_character, _ESCAPED_TWICE.sub("&", plain))
     if "<" in plain:
         plain = _without_tags(plain)
     if "$" in plain or "\\" in plain or "{" in plain:

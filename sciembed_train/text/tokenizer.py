@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 # 100 bytes a token while it works, and a text in parts keeps all its threads busy.
 PART = 2**16
 BATCH_CHARACTERS = 2**21
+# Characters from which on a text is very long: more than any encoder here reads.
+LONG = 2**18
 
 
 class TextTokenizer:
@@ -200,10 +202,38 @@ class TextTokenizer:
     ) -> list[list[int]]:
         """Ids of each text with special tokens, at most ``max_length`` of them.
 
-        ``counted`` gets what is cut.
+        Of a very long text the first tokens alone are made, where the tokenizer allows it
+        (`_splits_at_spaces`). ``counted`` gets what is cut.
         """
         body = max_length - len(self.prefix) - len(self.suffix)
-        encoded = self.encode(texts)
+        encoded, lengths = self._beginnings(texts, body)
         if counted is not None:
-            counted.add(np.array([len(ids) for ids in encoded]), body)
+            counted.add(np.array(lengths), body, self._cut_early(texts))
         return [[*self.prefix, *ids[:body], *self.suffix] for ids in encoded]
+
+    def _cut_early(self, texts: Sequence[str]) -> int:
+        """How many of the texts are so long that their first tokens alone are made."""
+        return sum(len(text) > LONG for text in texts) if self._splits_at_spaces else 0
+
+    def _beginnings(self, texts: Sequence[str], most: int) -> tuple[list[list[int]], list[int]]:
+        """At least the first ``most`` ids of each text, and how many it has in all.
+
+        The number is estimated, from the share that is read, of texts that are `_cut_early`.
+        """
+        if not self._cut_early(texts):
+            encoded = self.encode(texts)
+            return encoded, [len(ids) for ids in encoded]
+        size = max(PART, 8 * most)
+        windows = [next(split_at_spaces(t, size)) if len(t) > LONG else t for t in texts]
+        encoded = self.encode(windows)
+        lengths = []
+        for i, text in enumerate(texts):
+            wider = size
+            # White space and the like give no tokens, so that a window can be too narrow.
+            while len(encoded[i]) < most and len(windows[i]) < len(text):
+                wider *= 4
+                windows[i] = next(split_at_spaces(text, wider))
+                encoded[i] = self.encode([windows[i]])[0]
+            share = len(text) / len(windows[i]) if text else 1
+            lengths.append(round(len(encoded[i]) * share))
+        return encoded, lengths

@@ -17,15 +17,18 @@ class Truncation:
         cut: of these, those longer than is read.
         tokens: of all texts, without special tokens.
         lost: of these, those that are not read.
+        estimated: of the texts, those whose tokens are estimated, because they are very long.
     """
 
     texts: int = 0
     cut: int = 0
     tokens: int = 0
     lost: int = 0
+    estimated: int = 0
 
-    def add(self, lengths: NDArray[np.integer], most: int) -> None:
+    def add(self, lengths: NDArray[np.integer], most: int, estimated: int = 0) -> None:
         """Count texts of so many tokens, of which ``most`` are read of each."""
+        self.estimated += estimated
         beyond = np.maximum(np.asarray(lengths, np.int64) - most, 0)
         self.texts += int(np.count_nonzero(lengths))
         self.cut += int(np.count_nonzero(beyond))
@@ -36,8 +39,9 @@ class Truncation:
         """One sentence on them, for people."""
         if not self.cut:
             return f"None of the {self.texts:,} {what} is longer than {max_length} tokens."
+        about = "about " if self.estimated else ""
         return (
             f"{self.cut:,} of {self.texts:,} {what} ({self.cut / self.texts:.1%}) are cut at "
-            f"{max_length} tokens (max_length): {self.lost / self.tokens:.1%} of all tokens are "
-            "not read."
+            f"{max_length} tokens (max_length): {about}{self.lost / self.tokens:.1%} of all tokens "
+            "are not read."
         )

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sciembed_train.text.cleaning import cleaned, is_blank, is_placeholder
+from sciembed_train.text.cleaning import CLEANED, cleaned, is_blank, is_placeholder
 
 EXAMPLES = [
     ("H<sub>2</sub>O at 10<sup>5</sup> Pa", "H2O at 10^5 Pa"),
@@ -100,3 +100,14 @@ def test_zero_width_and_control_characters_are_no_text():
     assert is_blank("")
     assert not is_blank("\u200ba")
     assert is_blank(cleaned("<b> </b>"))
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["<style>", "<!--", "&amp;", "amp;", "&#38;", "$x", "\\(", "{\\bf ", "<i", "<b>", "\\frac{"],
+)
+def test_a_long_hostile_text_ends(piece):
+    """Each rule looks ahead a bounded way, so that no repetition costs its square."""
+    text = piece * (CLEANED // len(piece))
+    assert len(cleaned(text)) <= len(text)
+    assert cleaned("a" * CLEANED + "<b>x</b>").endswith("<b>x</b>")

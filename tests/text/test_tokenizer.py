@@ -10,6 +10,7 @@ from sciembed_train.errors import UserError
 from sciembed_train.text import tokenizer as tokenizer_module
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
+from sciembed_train.text.truncation import Truncation
 from tests.helpers.tokenizers import TOKENIZERS, WORDS, load_once
 
 
@@ -121,3 +122,41 @@ def test_rows_are_truncated_within_their_special_tokens(tiny_bert):
     assert tokenizer.rows(["word1 word2 word1"], 4) == [
         [*tokenizer.prefix, *ids[:2], *tokenizer.suffix]
     ]
+
+
+@pytest.mark.parametrize("fixture", ["tiny_bert", "tiny_roberta"])
+@given(
+    words=st.lists(
+        st.sampled_from(["word1", "word2", "x" * 30, "é", "[MASK]", "<mask>", "  ", "\t", "a-b"]),
+        max_size=120,
+    ),
+    most=st.integers(1, 40),
+)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_first_tokens_of_a_very_long_text_are_those_of_the_whole(fixture, words, most, request):
+    tokenizer = load_once(request.getfixturevalue(fixture))
+    text = " ".join(words)
+    max_length = most + len(tokenizer.prefix) + len(tokenizer.suffix)
+    expected = tokenizer.rows([text, "word1"], max_length)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sciembed_train.text.tokenizer.LONG", 20)
+        patch.setattr("sciembed_train.text.tokenizer.PART", 5)
+        counted = Truncation()
+        assert tokenizer.rows([text, "word1"], max_length, counted) == expected
+    assert counted.estimated == (len(text) > 20)
+    if not counted.estimated:
+        assert counted.cut == sum(len(ids) > most for ids in tokenizer.encode([text, "word1"]))
+
+
+def test_of_a_very_long_text_only_the_beginning_is_tokenised(tiny_bert, monkeypatch):
+    tokenizer, lengths = load_once(tiny_bert), []
+    encode = tokenizer.encode
+    monkeypatch.setattr(
+        tokenizer, "encode", lambda texts: lengths.extend(map(len, texts)) or encode(texts)
+    )
+    text = "word1 word2 " * 200_000 + " " * 300_000
+    assert len(tokenizer.rows([text, " " * 300_000 + "word1 word2"], 128)[0]) == 128
+    assert lengths[0] <= 2**16 + 10
+    counted = Truncation()
+    tokenizer.rows([text], 128, counted)
+    assert "about 100.0% of all tokens are not read" in counted.line(128)
