@@ -1,0 +1,246 @@
+"""Kill training runs at random moments and continue them: what is lost, and how soon they go on.
+
+    python -m benchmarks.faults.kills --to FOLDER [--kills 20] [--methods specter] [--tmpdir DIR]
+
+For each method a synthetic collection is trained twice from the same corpus and seed: once without
+interruption, and once in processes that get SIGKILL after a random time and are continued with
+``--ckpt_path last`` until the run is done. Then the two are compared: every tensor of the weights
+and of AdamW's state, and every loss of ``metrics.csv``, bit by bit. ``--tmpdir`` is TMPDIR of the
+runs; give one on another file system, as clusters have. The table names what was left there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+STEPS, EVERY, VALIDATION = 120, 10, 40
+# The recipe of each method, and what of the collection it is given.
+METHODS: dict[str, tuple[str, ...]] = {
+    "specter": ("-c", "specter"),
+    "own_citations": ("-c", "own_citations"),
+    "cocite": (
+        *("-c", "aspire_cocite_compsci_spec"),
+        *("--data.cocitation_mining.cocitations_from", "references"),
+    ),
+    "declutr": (
+        *("-c", "declutr_base", "--data.sampling.max_span", "24", "--data.sampling.min_span", "8"),
+        *("--data.sampling.short_documents", "adapt"),
+    ),
+}  # fmt: skip
+TIMED = ("tokens_per_second", "time", "memory", "peak")  # columns that differ from run to run
+
+
+@dataclass
+class Outcome:
+    """Of one method: what was counted, and the longest of each time in seconds."""
+
+    kills: int = 0
+    without_checkpoint: int = 0
+    lost_steps: list[int] = field(default_factory=list)
+    seconds_to_go_on: list[float] = field(default_factory=list)
+    unequal: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+
+
+def collection(folder: Path) -> dict[str, Path]:
+    """A synthetic collection, its abstracts as documents, and an untrained BERT."""
+    from sciembed_train.synthetic import (
+        SyntheticSettings,
+        train_tokenizer,
+        write_bert,
+        write_collection,
+    )
+
+    made = write_collection(folder / "synthetic", SyntheticSettings(papers=400))
+    papers = folder / "synthetic" / "papers.jsonl"
+    texts = [json.loads(line) for line in papers.read_text().splitlines()]
+    documents = folder / "synthetic" / "documents.jsonl"
+    rows = (
+        {"paper_id": p["paper_id"], "text": f"{p['title']} {p['abstract']} " * 3} for p in texts
+    )
+    documents.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = [f"{p['title']} {p['abstract']}" for p in texts]
+    write_bert(folder / "backbone", train_tokenizer(words, 1000), layers=2, width=64, heads=4)
+    del made
+    return {
+        "papers": papers,
+        "citations": folder / "synthetic" / "citations.tsv",
+        "documents": documents,
+        "backbone": folder / "backbone",
+    }
+
+
+def words_of(method: str, files: dict[str, Path], root: Path, run: str) -> list[str]:
+    """The command line of a run."""
+    data = ("--data.papers", str(files["papers"]), "--data.citations", str(files["citations"]))
+    if method == "declutr":
+        data = ("--data.fulltexts", str(files["documents"]))
+    return [
+        *(sys.executable, "-m", "sciembed_train.cli", "fit", *METHODS[method], *data),
+        *("--model.encoder.backbone", str(files["backbone"]), "--model.encoder.max_length", "64"),
+        *("--data.batch_size", "8", "--trainer.max_epochs", "-1"),
+        *("--trainer.max_steps", str(STEPS), "--trainer.val_check_interval", str(VALIDATION)),
+        *("--trainer.num_sanity_val_steps", "0", "--trainer.log_every_n_steps", "1"),
+        *("--trainer.accelerator", "cpu", "--trainer.devices", "1", "--verdict", "off"),
+        *("--checkpoint.every", str(EVERY), "--no_export", "--root", str(root), "--run", run),
+    ]
+
+
+def step_of(run: Path) -> int | None:
+    """The step of a run's ``last.ckpt``, None where there is none yet."""
+    import torch
+
+    path = run / "last.ckpt"
+    return torch.load(path, weights_only=True, mmap=True)["global_step"] if path.exists() else None
+
+
+def kill_and_continue(
+    words: list[str], run: Path, kills: int, whole: float, tmpdir: Path, seed: int
+) -> Outcome:
+    """Kill a run so often, at times drawn from a whole run's duration, and let it end."""
+    random, outcome = np.random.default_rng(seed), Outcome()
+    environment = {**os.environ, "TMPDIR": str(tmpdir)}
+    while True:
+        step = step_of(run)
+        if step is None:
+            shutil.rmtree(run, ignore_errors=True)  # begun and killed before its first checkpoint
+        more = [] if step is None else ["--ckpt_path", "last"]
+        log = (run.parent / f"{run.name}.log").open("a+b")
+        size, started, clock = log.seek(0, os.SEEK_END), time.monotonic(), time.time()
+        process = subprocess.Popen([*words, *more], stdout=log, stderr=log, env=environment)
+        limit = random.uniform(0.1, 1.0) * whole if outcome.kills < kills else 1e9
+        first = None
+        while process.poll() is None and time.monotonic() - started < limit:
+            time.sleep(0.05)
+            metrics = run / "metrics.csv"
+            if first is None and metrics.exists() and metrics.stat().st_mtime > clock + 0.1:
+                first = time.monotonic() - started
+        if process.poll() is not None:
+            log.seek(size)
+            said = log.read().decode(errors="replace")
+            if process.returncode != 0:
+                raise RuntimeError(
+                    f"a continued run ended with {process.returncode}:\n{said[-3000:]}"
+                )
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        outcome.kills += 1
+        if step is not None and first is not None:
+            outcome.seconds_to_go_on.append(first)
+        reached = last_step(run)
+        kept = step_of(run)
+        outcome.without_checkpoint += kept is None
+        outcome.lost_steps.append(reached - (kept or 0))
+    outcome.left = [p.name for p in tmpdir.iterdir()]
+    outcome.left += [p.name for p in run.iterdir() if "partial" in p.name or p.name.startswith(".")]
+    return outcome
+
+
+def last_step(run: Path) -> int:
+    """The last step that ``metrics.csv`` has."""
+    path = run / "metrics.csv"
+    if not path.exists():
+        return 0
+    with path.open() as file:
+        steps = [
+            int(row["step"]) for row in csv.DictReader(file) if (row.get("step") or "").isdigit()
+        ]
+    return max(steps, default=0)
+
+
+def differences(one: Path, other: Path) -> list[str]:
+    """What of two runs is not equal bit by bit, in ``last.ckpt`` and ``metrics.csv``."""
+    import torch
+
+    found: list[str] = []
+
+    def compare(a: Any, b: Any, at: str) -> None:
+        if isinstance(a, torch.Tensor):
+            if not torch.equal(a, b):
+                found.append(at)
+        elif isinstance(a, dict):
+            if a.keys() != b.keys():
+                found.append(f"{at} (keys)")
+            for key in a.keys() & b.keys():
+                compare(a[key], b[key], f"{at}.{key}")
+        elif isinstance(a, list | tuple):
+            for i, (x, y) in enumerate(zip(a, b, strict=True)):
+                compare(x, y, f"{at}.{i}")
+        elif a != b:
+            found.append(at)
+
+    first, second = (torch.load(run / "last.ckpt", weights_only=True) for run in (one, other))
+    for key in ("global_step", "state_dict", "optimizer_states"):
+        compare(first[key], second[key], key)
+    tables = []
+    for run in (one, other):
+        with (run / "metrics.csv").open() as file:
+            tables.append(list(csv.DictReader(file)))
+    if len(tables[0]) != len(tables[1]):
+        found.append(f"metrics.csv ({len(tables[0])} rows and {len(tables[1])})")
+    for row, again in zip(*tables, strict=False):
+        for key, value in row.items():
+            if value != again.get(key) and not any(name in key for name in TIMED):
+                found.append(f"metrics.csv, step {row['step']}, {key}")
+    return found
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--to", type=Path, required=True)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--tmpdir", type=Path, help="TMPDIR of the runs; TO/tmp by default")
+    args = parser.parse_args()
+    args.to.mkdir(parents=True)
+    files = collection(args.to)
+    os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}")
+    columns = (
+        *("method", "kills", "of these before a checkpoint", "steps lost, at most"),
+        *("seconds to go on, at most", "not equal", "left behind"),
+    )
+    print(f"| {' | '.join(columns)} |")
+    print("|---|---|---|---|---|---|---|")
+    for number, method in enumerate(args.methods):
+        tmpdir = (args.tmpdir or args.to / "tmp") / method
+        tmpdir.mkdir(parents=True)
+        root = args.to / "runs"
+        root.mkdir(exist_ok=True)
+        started = time.monotonic()
+        whole = words_of(method, files, root, f"{method}-whole")
+        done = subprocess.run(whole, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"{method}: {done.stderr[-3000:]}")
+        duration = time.monotonic() - started
+        killed = words_of(method, files, root, f"{method}-killed")
+        run = root / f"{method}-killed"
+        outcome = kill_and_continue(killed, run, args.kills, duration, tmpdir, number)
+        unequal = differences(root / f"{method}-whole", run)
+        print(
+            f"| {method} | {outcome.kills} | {outcome.without_checkpoint} "
+            f"| {max(outcome.lost_steps, default=0)} (a checkpoint each {EVERY}) "
+            f"| {max(outcome.seconds_to_go_on, default=0):.0f} "
+            f"| {', '.join(unequal[:3]) or 'nothing'} | {', '.join(outcome.left) or 'nothing'} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
