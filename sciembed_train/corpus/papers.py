@@ -2,8 +2,9 @@
 
 A paper's number is its place among the ids in order of their text, so that neither the order of a
 file nor its division into files changes anything that follows. Where several ids have the same
-text (`text.normalise`), the first of them stands for all: every citation, pair and list that names
-one of them is of that paper.
+text (`text.normalise`), citations and co-cited pairs stay those of the ids that are given, but for
+an encoder the ids are one paper: in triplets, for what is no negative, and for the split the first
+of them stands for all.
 
 Shapes: ``P`` papers.
 """
@@ -41,22 +42,31 @@ class Papers:
 
     Args:
         ids: ascending ``[P]``.
-        key: of each id the paper that it names: the first one of the same text.
+        number: of each id its place among them.
         usable: whether each has a text ``[P]``.
+        first_of_text: `first`, where not all texts differ.
     """
 
     ids: list[str]
-    key: dict[str, int]
+    number: dict[str, int]
     usable: NDArray[np.bool_]
+    first_of_text: NDArray[np.int32] | None = None
 
     @cached_property
     def first(self) -> NDArray[np.int32]:
         """The first paper of each one's text, itself for most, ``[P]``."""
-        return np.fromiter(map(self.key.__getitem__, self.ids), np.int32, len(self.ids))
+        if self.first_of_text is None:
+            return np.arange(len(self.ids), dtype=np.int32)
+        return self.first_of_text
+
+    @cached_property
+    def key(self) -> dict[str, int]:
+        """Of each id the paper that it names for an encoder: the first one of the same text."""
+        return dict(zip(self.ids, self.first.tolist(), strict=True))
 
     @property
     def candidates(self) -> NDArray[np.bool_]:
-        """Whether each may be drawn: it has a text, and is the first one of it, ``[P]``."""
+        """Whether each has a text, and is the first one of it, ``[P]``."""
         return self.usable & (self.first == np.arange(len(self.ids)))
 
     def same_text(self, ids: set[str]) -> set[str]:
@@ -120,8 +130,9 @@ def write_papers(
     _note_same_texts(audit, ids, first)
     return Papers(
         ids=ids,
-        key=dict(zip(ids, first.tolist(), strict=True)),
+        number={paper_id: paper for paper, paper_id in enumerate(ids)},
         usable=np.frombuffer(bytes(usable), np.bool_)[order],
+        first_of_text=first,
     )
 
 
@@ -143,7 +154,7 @@ def _note_same_texts(audit: Audit, ids: Sequence[str], first: NDArray[np.int32])
     audit.drop_many(SAME_TEXT, len(more), pairs)
     audit.notes.append(
         f"{len(more):,} papers have the text of another id (the first: {pairs[0]}). They are one "
-        "paper with it: for its citations, for what is no negative, and for the split."
+        "paper with it: in triplets, for what is no negative, and for the split."
     )
 
 

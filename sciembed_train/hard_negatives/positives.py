@@ -49,13 +49,13 @@ class Positives:
         """
         pairs = [np.empty((0, 2), np.int64)]
         if (corpus.folder / "citations.npy").is_file():
-            citations = np.asarray(corpus.citations(), np.int64)
+            citations = np.asarray(corpus.citations_of_texts(), np.int64)
             training = np.asarray(corpus.paper_splits())[citations[:, 0]] == SPLITS.index("train")
             pairs.append(citations[training])
         if (corpus.folder / "cocitations").is_dir():
             together = np.asarray(corpus.cocitations("train"), np.int64)
             times = np.asarray(corpus.cocitation_counts("train"))
-            together = together[times >= (cocited or COCITED)]
+            together = corpus.first_of_text()[together[times >= (cocited or COCITED)]]
             pairs += [together, together[:, ::-1]]
         if (corpus.folder / "triplets" / "train.npy").is_file():
             pairs.append(np.asarray(corpus.triplets("train")[:, :2], np.int64))

@@ -19,6 +19,7 @@ from sciembed_train.batch import index_ranges
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.base import Sampling, TokenizationSpec
+from sciembed_train.sampling.related_papers import keys_of_texts
 from sciembed_train.sampling.step_pairs import Negatives, PairExamples, Pairs, PairSource
 
 SOURCES = ("contexts", "cocitations", "citations", "fulltexts")
@@ -75,14 +76,16 @@ class CocitedPairs(PairSource):
     def __init__(self, corpus: Corpus, negatives: Negatives, seed: int) -> None:
         pairs = corpus.cocitations("train"), corpus.cocitations("dev")
         super().__init__(*pairs, negatives, seed)
-        self.papers, self.known = corpus.n_papers, corpus.known_cocitations()
+        self.papers, self.first = corpus.n_papers, corpus.first_of_text()
+        self.known = keys_of_texts(corpus.known_cocitations(), self.first)
 
     def excluded_negatives(self, pairs: Pairs) -> NDArray[np.bool_]:
         """See `excluded_by_cocitation`."""
-        return excluded_by_cocitation(pairs, self.known, self.papers)
+        return excluded_by_cocitation(self.first[pairs], self.known, self.papers)
 
     def related(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether each two papers are known to be co-cited, ``[K]``."""
+        left, right = (self.first[side].astype(np.int64) for side in (left, right))
         keys = np.minimum(left, right) * self.papers + np.maximum(left, right)
         return contained(keys, self.known)
 

@@ -43,15 +43,16 @@ class TwoHop:
     """
 
     def __init__(self, corpus: Corpus) -> None:
-        citations = np.asarray(corpus.citations())
+        citations = np.asarray(corpus.citations_of_texts())
         trained = np.asarray(corpus.paper_splits())[citations[:, 0]] == SPLITS.index("train")
         citing, self.cited = citations[trained].T
         counts = np.bincount(citing, minlength=corpus.n_papers)
         self.starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        self.first = corpus.first_of_text()
 
     def step(self, papers: Ints, draws: NDArray[np.float64]) -> Ints:
         """A random paper that each cites; -1 for none, and of none."""
-        known = np.maximum(papers, 0)
+        known = self.first[np.maximum(papers, 0)]
         start = self.starts[known]
         count = self.starts[known + 1] - start
         usable = (papers >= 0) & (count > 0)

@@ -114,7 +114,7 @@ def _source(
     if name == "citations":
         if not (corpus.folder / "citations.npy").is_file() or not len(corpus.citations()):
             return "the corpus holds no citations (prepare it with --citations F)."
-        pairs = np.asarray(corpus.citations(), np.int64)
+        pairs = np.asarray(corpus.citations_of_texts(), np.int64)
         pairs = pairs[(lengths[pairs] > 0).all(1) & (pairs[:, 0] != pairs[:, 1])]
         splits = np.asarray(corpus.paper_splits())[pairs[:, 0]]
         train, held_out = (pairs[splits == SPLITS.index(split)] for split in ("train", "dev"))
@@ -149,7 +149,9 @@ def _often(
     """Pairs of a split that are cited together so often and have a text, and how often."""
     pairs = np.asarray(corpus.cocitations(split), np.int64)
     counts = np.asarray(corpus.cocitation_counts(split))
+    first = corpus.first_of_text()
     kept = (counts >= cocited) & (lengths[pairs] > 0).all(1)
+    kept &= first[pairs[:, 0]] != first[pairs[:, 1]]
     return pairs[kept], counts[kept]
 
 

@@ -49,6 +49,16 @@ class Texts:
         )
 
 
+def keys_of_texts(keys: Ints, first: NDArray[np.integer]) -> Ints:
+    """Keys ``a * P + b`` of pairs with ``a < b``, between the first papers of their texts.
+
+    Distinct and ascending, without pairs of one text.
+    """
+    pairs = np.sort(first[np.stack(np.divmod(keys, len(first)), axis=1)].astype(np.int64), axis=1)
+    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+    return np.unique(pairs[:, 0] * len(first) + pairs[:, 1])
+
+
 class RelatedPapers:
     """What a corpus knows of its papers' relations, for any step.
 
@@ -59,6 +69,8 @@ class RelatedPapers:
         cocited: keys ``a * P + b`` of pairs with ``a < b`` that are known to be co-cited often
             enough, ascending: those that do not follow from ``citations``.
         titles: a number for each paper's normalised title ``[P]``, 0 for none.
+        first: the first paper of each one's text ``[P]``, between which the relations are; None
+            where all texts differ.
     """
 
     def __init__(
@@ -68,8 +80,10 @@ class RelatedPapers:
         citations: NDArray[np.integer] | None,
         cocited: Ints,
         titles: NDArray[np.int64],
+        first: NDArray[np.integer] | None = None,
     ) -> None:
         self.mask, self.papers, self.cocited, self.titles = mask, papers, cocited, titles
+        self.first = first
         none = np.empty((0, 2), np.int32)
         citations = none if citations is None else citations
         self.cited = np.asarray(citations[:, 1])
@@ -95,8 +109,12 @@ class RelatedPapers:
             if mask.cocited == 1:  # also those that filters kept out
                 keys.append(np.asarray(corpus.known_cocitations()))
             cocited = np.unique(np.concatenate(keys))
-        citations = corpus.citations() if has_citations else None
-        return cls(mask, corpus.n_papers, citations, cocited, titles)
+        citations = corpus.citations_of_texts() if has_citations else None
+        first = corpus.first_of_text()
+        if np.array_equal(first, np.arange(len(first))):
+            return cls(mask, corpus.n_papers, citations, cocited, titles)
+        cocited = keys_of_texts(cocited, first)
+        return cls(mask, corpus.n_papers, citations, cocited, titles, first)
 
     def excluded(self, queries: Texts, positives: Texts, candidates: Texts, own: Ints) -> Ints:
         """Which candidates are no negatives of which query, ``[F, 2]``, ascending.
@@ -107,6 +125,11 @@ class RelatedPapers:
             candidates: ``M`` texts.
             own: the candidate that is each query's positive ``[B]``, which is never among these.
         """
+        if self.first is not None:
+            queries, positives, candidates = (
+                Texts(self.first[side.papers].astype(np.int64), side.contents)
+                for side in (queries, positives, candidates)
+            )
         pairs = [
             equal_pairs(queries.papers, candidates.papers),
             equal_pairs(positives.papers, candidates.papers),

@@ -245,7 +245,7 @@ def neighbours(
         if row["paper_id"] in shown:
             titles[row["paper_id"]] = str(row["title"] or "")
             number[row["paper_id"]] = row["paper"]
-    edges = question.corpus.citations()
+    edges = question.corpus.citations_of_texts()
     cited = {query: set(edges[edges[:, 0] == number[query], 1].tolist()) for query in before}
 
     def described(query: str, papers: list[str]) -> list[dict[str, Any]]:

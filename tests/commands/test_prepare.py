@@ -77,7 +77,7 @@ def test_the_command_makes_a_corpus_and_explains_every_dropped_row(tmp_path, tin
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--tokenizer", "none"], "No tokenizer could be loaded from none"),
+        (["--tokenizer", "none"], "none: there is no such folder, and it is no model of the hub"),
         (["--memory", "much"], "memory is 'much'; expected a size such as 4GB"),
         (["--seed", "-1"], "seed must be 0 or more"),
         (["--dev-share", "1.5"], "dev_share must be 0 or more and below 1; got 1.5"),

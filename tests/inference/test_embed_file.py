@@ -263,7 +263,7 @@ def test_wrong_places_are_refused(tiny_bert, papers, tmp_path):
         run(tiny_bert, papers, papers / "e.npy")
     with pytest.raises(UserError, match="--batch-tokens is 0"):
         run(tiny_bert, papers, tmp_path / "e.npy", "--batch-tokens", "0")
-    with pytest.raises(UserError, match="--device nonsense"):
+    with pytest.raises(UserError, match="--device is 'nonsense'; expected auto, cpu"):
         run(tiny_bert, papers, tmp_path / "e.npy", "--device", "nonsense")
 
 

@@ -129,7 +129,7 @@ def test_a_strategy_given_with_its_own_buckets_keeps_them():
             ["--model.encoder.forward", "unpadded"],
             "Set it to padded or auto. Use --trainer.strategy",
         ),
-        (["--trainer.precision", "16-mixed"], "precision='16-mixed'"),
+        (["--trainer.precision", "16-mixed"], "trainer.precision=16-mixed needs a GPU"),
     ],
 )
 def test_what_cannot_be_shared_out_is_told(toy, capsys, more, expected):

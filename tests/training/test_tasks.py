@@ -155,6 +155,8 @@ def test_other_examples_are_refused_before_anything_is_trained(
     given = words(tasks, tiny_bert, "other", *whole_backbone)
     at = given.index("--data.tasks")
     given[at : at + 2] = ["--data.corpus", str(tmp_path / "corpus")]
+    at = given.index("--data.dev_share")  # of how a corpus is made
+    del given[at : at + 2]
     given += ["--data.sampling", "sciembed_train.sampling.triplets.TripletSampling"]
     with pytest.raises(UserError, match="MultiTask trains on tasks"):
         fit.main(given)

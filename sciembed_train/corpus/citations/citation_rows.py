@@ -18,9 +18,6 @@ from sciembed_train.corpus.unmatched_ids import UnmatchedIds
 from sciembed_train.corpus.validation import read_id
 from sciembed_train.progress import Stage
 
-SELF = "a paper citing itself"
-SELF_BY_TEXT = "a paper citing itself under another id"
-
 
 def read_citations(table: Table, papers: Papers, audit: Audit, stage: Stage) -> NDArray[np.int32]:
     """The distinct citations between known papers, ``[E, 2]``: citing, cited; ascending.
@@ -31,7 +28,7 @@ def read_citations(table: Table, papers: Papers, audit: Audit, stage: Stage) -> 
         UserError: more rows are malformed than allowed.
     """
     citing, cited, places = array("i"), array("i"), array("q")
-    key = papers.key.get
+    key = papers.number.get
     rows = 0
     first_unknown = None
     unmatched = UnmatchedIds()
@@ -61,8 +58,7 @@ def read_citations(table: Table, papers: Papers, audit: Audit, stage: Stage) -> 
                 audit.drop(f"unknown {' and '.join(unknown)} paper", table.where(place))
                 continue
         if i == j:
-            itself = str(a).strip() == str(b).strip()
-            audit.drop(SELF if itself else SELF_BY_TEXT, table.where(place))
+            audit.drop("a paper citing itself", table.where(place))
             continue
         citing.append(i)
         cited.append(j)

@@ -33,7 +33,6 @@ from sciembed_train.progress import Stage
 
 ROWS = 8192  # of one row group
 TEXTS = ("citing_id", "text", "before", "after")  # of a context
-TWICE = "another id of a paper that it cites too"
 ABSENT = "a given `marker` that is not in its text"
 _DIGITS = re.compile(r"\d+")
 
@@ -88,14 +87,9 @@ class ContextGroups(ABC):
         texts = [getattr(context, name) for name in TEXTS]
         digest = _digest("\0".join((str(list_id), *texts)))
         stripped = _digest(" ".join(_DIGITS.sub("", context.text).split()))
-        citing = _digest(self._named(context.citing_id)) if context.citing_id else 0
+        citing = _digest(context.citing_id) if context.citing_id else 0
         self._mentions.add(number, place, list_id, digest, stripped, citing)
         self._texts.add(number, place, *texts, group)
-
-    def _named(self, paper_id: str) -> str:
-        """The id that stands for a paper's, where the papers have it under several."""
-        paper = self.papers.key.get(paper_id)
-        return paper_id if paper is None else self.papers.ids[paper]
 
     def remove(self, reason: str, paper_id: str, where: str) -> None:
         """Count a cited paper that is left out of its context."""
@@ -124,7 +118,7 @@ class PaperGroups(ContextGroups):
     def _match(self, cited_ids: Sequence[str]) -> None:
         self.cited += len(cited_ids)
         for paper_id in cited_ids:
-            if paper_id not in self.papers.key:
+            if paper_id not in self.papers.number:
                 self.unmatched.add(paper_id)
 
     def note(self, source: str) -> None:
@@ -135,18 +129,15 @@ class PaperGroups(ContextGroups):
 
     def take(self, context: Context, where: str) -> tuple[int, list[int]] | None:
         """The list and the papers of a context that may be in a pair; None if it is left out."""
-        key = self.papers.key
+        number = self.papers.number
         self._match(context.cited_ids)
-        group = sorted({key[i] for i in context.cited_ids if i in key and not self.why[key[i]]})
+        known = [(i, number[i]) for i in context.cited_ids if i in number]
+        group = sorted(paper for _, paper in known if not self.why[paper])
         if len(group) < len(context.cited_ids):
-            seen: set[int] = set()
             for paper_id in context.cited_ids:
-                paper = key.get(paper_id)
-                reason = UNKNOWN if paper is None else REASONS[self.why[paper]]
-                if reason or paper in seen:
-                    self.remove(reason or TWICE, paper_id, where)
-                elif paper is not None:
-                    seen.add(paper)
+                paper = number.get(paper_id)
+                if reason := UNKNOWN if paper is None else REASONS[self.why[paper]]:
+                    self.remove(reason, paper_id, where)
         reason = _too_few(context, len(group), 2, "left")
         if reason is None:
             self.sizes[len(group)] += 1
@@ -177,16 +168,12 @@ class CitingSentences(ContextGroups):
 
     def take(self, context: Context, where: str) -> tuple[int, list[int]] | None:
         """The list and the known papers that a sentence cites; None if it is left out."""
-        key = self.papers.key
-        known = sorted({key[i] for i in context.cited_ids if i in key})
+        number = self.papers.number
+        known = sorted(number[i] for i in context.cited_ids if i in number)
         if len(known) < len(context.cited_ids):
-            seen: set[int] = set()
             for paper_id in context.cited_ids:
-                paper = key.get(paper_id)
-                if paper is None or paper in seen:
-                    self.remove(UNKNOWN if paper is None else TWICE, paper_id, where)
-                else:
-                    seen.add(paper)
+                if paper_id not in number:
+                    self.remove(UNKNOWN, paper_id, where)
         least = 2 if self.mining.sentence_pairs == "set" else 1
         reason = _too_few(context, len(known), least, "known")
         # A sentence on an evaluation paper would be trained on with whatever else it cites.

@@ -23,7 +23,6 @@ from sciembed_train.corpus.validation import missing_field, read_id, spell
 from sciembed_train.progress import Stage
 
 LARGEST_COUNT = 2**31 - 1
-WITH_ITSELF_BY_TEXT = "a paper with itself under another id"
 
 
 def read_cocitations(
@@ -43,14 +42,14 @@ def read_cocitations(
     unmatched = UnmatchedIds()
     checked = read_each(table.rows(), _read_pair)
     for place, (*ids, count) in checked_rows(checked, table.where, audit, stage, every=65536):
-        a, b = (papers.key.get(paper_id) for paper_id in ids)
+        a, b = (papers.number.get(paper_id) for paper_id in ids)
         if a is None or b is None:
             unmatched.add(*(i for i, k in zip(ids, (a, b), strict=True) if k is None))
             audit.drop(UNKNOWN, table.where(place))
             continue
         reason = None
         if a == b:
-            reason = "a paper with itself" if ids[0] == ids[1] else WITH_ITSELF_BY_TEXT
+            reason = "a paper with itself"
         elif why[a] or why[b]:
             reason = REASONS[why[a] or why[b]]
         elif not count:

@@ -6,6 +6,7 @@ And how many papers and citations led to them, or why none did.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,13 @@ from sciembed_train.corpus.mining.margin_mining import mine_margin
 from sciembed_train.corpus.mining.ready_triplets import read_triplets
 from sciembed_train.corpus.mining.triplet_mining import Triplets, mine_triplets
 from sciembed_train.corpus.papers import Papers
-from sciembed_train.corpus.store.corpus_files import SPLITS, Split, save_queries, save_split
+from sciembed_train.corpus.store.corpus_files import (
+    SPLITS,
+    Split,
+    of_texts,
+    save_queries,
+    save_split,
+)
 from sciembed_train.errors import UserError
 
 
@@ -59,16 +66,44 @@ def _triplets(job: PaperJob, citations: NDArray[np.int32] | None, memory: int) -
     if citations is None:
         return None
     with job.progress.stage("triplets", unit="shards") as stage:
-        return mine_triplets(
+        mined = mine_triplets(
             job.engine,
             citations,
-            job.papers.candidates,
+            job.papers.usable,
             job.split,
             job.settings.triplets,
             job.settings.seed,
             memory,
             stage.reach,
         )
+    return _without_same_texts(mined, citations, job.papers.first)
+
+
+def _without_same_texts(
+    triplets: Triplets, citations: NDArray[np.int32], first: NDArray[np.int32]
+) -> Triplets:
+    """The triplets whose negative has not the text of the query or of a paper that it cites.
+
+    Papers of one text are one here: what one of them cites, the others cite too.
+
+    Args:
+        triplets: mined from the citations of single ids.
+        citations: citing and cited papers ``[E, 2]``.
+        first: the first paper of each one's text ``[P]``.
+    """
+    n = len(first)
+    if np.array_equal(first, np.arange(n)):
+        return triplets
+    query, positive, negative = first[triplets.rows].astype(np.int64).T
+    cited = of_texts(citations, first).astype(np.int64)
+    wrong = (negative == query) | (negative == positive) | (positive == query)
+    wrong |= np.isin(query * n + negative, cited[:, 0] * n + cited[:, 1])
+    return replace(
+        triplets,
+        rows=triplets.rows[~wrong],
+        hard=triplets.hard[~wrong],
+        of_one_text=int(wrong.sum()),
+    )
 
 
 def _ready_triplets(job: PaperJob, citations: NDArray[np.int32] | None) -> Triplets:
@@ -193,6 +228,9 @@ def explain_triplets(
         "examples": [papers.ids[i] for i in triplets.without_hops[:EXAMPLES]],
     }
     facts["triplets not made: no paper left for an easy negative"] = triplets.unfilled
+    facts["triplets left out: a negative of the text of another of its papers"] = (
+        triplets.of_one_text
+    )
     return facts
 
 

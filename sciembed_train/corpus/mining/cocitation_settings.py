@@ -150,7 +150,7 @@ def usable_papers(
         for paper, abstract in enumerate(abstracts):
             if not why[paper] and not mining.admits(sentences_of(abstract)):
                 why[paper] = 3
-    why[[papers.key[i] for i in excluded if i in papers.key]] = 2
+    why[[papers.number[i] for i in excluded if i in papers.number]] = 2
     return why
 
 

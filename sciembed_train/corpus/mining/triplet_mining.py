@@ -80,6 +80,8 @@ class Triplets:
         queries: ``[Q]``: papers with a text that cite a paper with a text.
         without_hops: those of them left out for want of a hard negative.
         unfilled: triplets not made because no paper was left for an easy negative.
+        of_one_text: triplets left out because their negative, or their positive, has the text of
+            the query, or their negative that of a paper which the query cites.
     """
 
     rows: NDArray[np.int32]
@@ -87,6 +89,7 @@ class Triplets:
     queries: NDArray[np.int32]
     without_hops: NDArray[np.int32]
     unfilled: int
+    of_one_text: int = 0
 
 
 def slot_plan(per_query: int, hard: int) -> NDArray[np.int32]:

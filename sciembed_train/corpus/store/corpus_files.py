@@ -116,6 +116,16 @@ def save_paper_splits(folder: Path, split: NDArray[np.int8]) -> None:
     np.save(folder / "paper_splits.npy", split.astype(np.int8))
 
 
+def of_texts(pairs: NDArray[np.int32], first: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Pairs ``[E, 2]`` with the first paper of each one's text in its place; the pairs themselves
+    where all texts differ, else distinct, ascending and without those of one paper.
+    """
+    if np.array_equal(first, np.arange(len(first))):
+        return pairs
+    named = first[pairs]
+    return np.unique(named[named[:, 0] != named[:, 1]], axis=0).astype(np.int32)
+
+
 def save_first_of_text(folder: Path, first: NDArray[np.int32]) -> None:
     """Write the first paper of each one's text ``[P]`` into a corpus."""
     np.save(folder / FIRST_OF_TEXT, first.astype(np.int32))

@@ -23,6 +23,7 @@ from sciembed_train.corpus.store.corpus_files import (
     FIRST_OF_TEXT,
     SENTENCE_PAIRS,
     Split,
+    of_texts,
     read_documents,
     read_info,
     read_papers,
@@ -90,14 +91,21 @@ class Corpus:
             "Remove the folder and run prepare again with the same files.",
         )
 
+    def first_of_text(self) -> NDArray[np.int32]:
+        """The first paper of each one's text, itself for most, ``[P]``."""
+        return np.asarray(self._array(FIRST_OF_TEXT, "account of equal texts"))
+
     def distinct_papers(self) -> NDArray[np.bool_]:
         """Whether each paper is the first one of its text, ``[P]``.
 
-        Of several ids with the same text one paper takes part: citations, pairs and queries are
-        its own, and no other is drawn as a negative or ranked.
+        Of several ids with the same text one paper takes part: triplets and queries are its own,
+        and no other is drawn as a negative or ranked.
         """
-        first = self._array(FIRST_OF_TEXT, "account of equal texts")
-        return np.asarray(first) == np.arange(self.n_papers)
+        return self.first_of_text() == np.arange(self.n_papers)
+
+    def citations_of_texts(self) -> NDArray[np.int32]:
+        """The citations between papers of different texts, each the first one of its text."""
+        return of_texts(self.citations(), self.first_of_text())
 
     def citations(self) -> NDArray[np.int32]:
         """The citations, ``[E, 2]``: citing, cited; distinct and ascending."""

@@ -126,13 +126,13 @@ def _asking(
     corpus: Corpus, split: Split, readable: NDArray[np.bool_]
 ) -> tuple[NDArray[np.integer], list[NDArray[np.integer]], int]:
     """Query papers of a split, what each cites, and how many were left out for want of a text."""
-    held_out = np.asarray(corpus.queries(split))
+    held_out = np.unique(corpus.first_of_text()[np.asarray(corpus.queries(split))])
     if not len(held_out):
         raise NoQueriesError(
             f"{corpus.folder} has no query papers in its {split} split; prepare it again with a "
             f"larger share for {split}."
         )
-    edges = np.asarray(corpus.citations())
+    edges = np.asarray(corpus.citations_of_texts())
     edges = edges[np.isin(edges[:, 0], held_out)]
     usable = edges[readable[edges[:, 0]] & readable[edges[:, 1]] & (edges[:, 0] != edges[:, 1])]
     queries, starts = np.unique(usable[:, 0], return_index=True)

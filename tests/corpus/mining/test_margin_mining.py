@@ -147,7 +147,10 @@ def test_draws_depend_on_the_query_and_the_seed_not_on_the_order_of_the_file(tmp
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"q": {"a": {"count": "5"}}}', r"data\.json:1: the relation of 'q' to 'a' is an object"),
+        (
+            '{"q": {"a": {"count": "5"}}}',
+            r"data\.json, record 1: the relation of 'q' to 'a' is an object",
+        ),
         ('[{"a": 1}]', "must be an object"),
         ('{"q": {"a": 5}', r"data\.json:1: this is not JSON"),
     ],
@@ -167,8 +170,9 @@ def test_a_damaged_file_is_told_with_its_place(tmp_path, text, message):
 
 def test_ids_of_one_text_are_one_paper(tmp_path):
     ids = ["a", "b", "c", "d", "e", "q", "xa", "xq"]
-    key = {paper: i for i, paper in enumerate(ids)} | {"xa": 0, "xq": 5}
-    papers = Papers(ids, key, np.ones(len(ids), bool))
+    number = {paper: i for i, paper in enumerate(ids)}
+    first = np.array([0, 1, 2, 3, 4, 5, 0, 5], np.int32)
+    papers = Papers(ids, number, np.ones(len(ids), bool), first)
     data = write_relations(
         tmp_path / "data.json",
         {

@@ -376,18 +376,18 @@ def test_a_backbone_that_lacks_a_tensor_is_refused_with_a_head_too(folders, tmp_
 
 
 def test_a_type_without_a_known_head_is_refused_by_name(tiny_bert, tmp_path):
-    from transformers import AutoTokenizer, LayoutLMConfig, LayoutLMModel
+    from transformers import AutoTokenizer, ErnieConfig, ErnieModel
 
-    config = LayoutLMConfig(
+    config = ErnieConfig(
         vocab_size=280,
         hidden_size=32,
         num_hidden_layers=1,
         num_attention_heads=2,
         intermediate_size=64,
     )
-    LayoutLMModel(config).save_pretrained(tmp_path)
+    ErnieModel(config).save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match=r"'layoutlm' is not known here.*without masked language"):
+    with pytest.raises(UserError, match=r"'ernie' is not known here.*without masked language"):
         Encoder(settings_of(tmp_path), masked_lm=True)
 
 
