@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciembed_train.errors import UserError
+from sciembed_train.full_disk import told_full_disk
 from sciembed_train.whole_folder import whole_folder
 
 CORPUS_VERSION: int = 2
@@ -23,6 +24,10 @@ Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 SENTENCE_PAIRS = "sentence_pairs"  # a folder
 FIRST_OF_TEXT = "first_of_text.npy"
+AS_BEFORE = (
+    "What it is made from is as it was, and so is an earlier folder there. Make room and run the "
+    "same command again."
+)
 
 
 def read_info(folder: Path) -> dict[str, Any]:
@@ -211,8 +216,12 @@ class ArrayWriter:
 def save_info(folder: Path, info: Mapping[str, Any], name: str = "corpus.json") -> None:
     """Write ``corpus.json`` or ``report.json``, whole or not at all."""
     partial = folder / f".{name}.{os.getpid()}"
-    partial.write_text(json.dumps(info, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(folder / name)
+    text = json.dumps(info, indent=1, ensure_ascii=False) + "\n"
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(folder / name)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -220,14 +229,10 @@ def written_whole(to: Path, marker: str = "corpus.json") -> Iterator[Path]:
     """A `whole_folder` that takes the place of an empty one or of one that holds ``marker``.
 
     Raises:
-        UserError: the place cannot be written, holds something else, or the disk is full.
+        UserError: the place cannot be written, or holds something else.
+        RunError: the disk is full.
     """
     if to.is_file() or (to.is_dir() and any(to.iterdir()) and not (to / marker).is_file()):
         raise UserError(f"{to} exists and is no corpus. Give --to another folder, or remove it.")
-    try:
-        with whole_folder(to) as folder:
-            yield folder
-    except OSError as error:
-        if error.errno in (28, 122):  # no space, quota: the user can mend it
-            raise UserError(f"{to} could not be written: {error.strerror}.") from error
-        raise
+    with told_full_disk(to, AS_BEFORE), whole_folder(to) as folder:
+        yield folder
