@@ -47,7 +47,10 @@ MAY: dict[str, set[str]] = {
         *("encoder", "losses", "evaluation.metrics"),
         *("distributed", "optim", "optim_settings", "batch", "text", "errors"),
     },
-    "diagnostics": {"training", "config", "distributed", "errors"},
+    "diagnostics": {
+        *("training", "config", "distributed"),
+        *("corpus", "export", "progress", "errors"),
+    },
     "inference": {
         *("encoder", "losses", "batch", "corpus", "text", "safety"),
         *("full_disk", "progress", "errors"),

@@ -147,7 +147,15 @@ def test_tasks_alone_make_a_corpus(tasks, tiny_bert, tmp_path, capsys):
     assert told["task_texts"] == corpus.tasks().n_texts
     assert (corpus.n_papers, corpus.n_documents, corpus.has_tasks) == (0, 0, True)
     assert sorted(p.name for p in to.iterdir()) == [
-        *("corpus.json", "report.json", "task_texts.parquet", "task_tokens", "tasks", "tasks.json")
+        *(
+            "checksums.json",
+            "corpus.json",
+            "report.json",
+            "task_texts.parquet",
+            "task_tokens",
+            "tasks",
+            "tasks.json",
+        )
     ]
     sources = {(s["kind"], s["task"], s["name"]) for s in corpus.info["sources"]}
     assert sources == {("tasks", name, f"{name}.jsonl") for name in EIGHT}

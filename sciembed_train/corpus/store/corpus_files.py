@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from sciembed_train.corpus.store.checksums import check_file, record_checksums
 from sciembed_train.errors import UserError
 from sciembed_train.full_disk import told_full_disk
 from sciembed_train.whole_folder import whole_folder
@@ -67,6 +68,7 @@ def read_rows(path: Path, columns: list[str], batch: int = 4096) -> Iterator[dic
     """The rows of a Parquet file, a batch in memory."""
     import pyarrow.parquet as pq
 
+    check_file(path)
     with pq.ParquetFile(path) as file:
         for rows in file.iter_batches(batch_size=batch, columns=columns):
             yield from rows.to_pylist()
@@ -85,6 +87,7 @@ def read_documents(path: Path) -> Iterator[str]:
     """The texts of a ``documents.parquet`` in order, a row group in memory."""
     import pyarrow.parquet as pq
 
+    check_file(path)
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
             texts = file.read_row_group(group, columns=["text"]).column("text")
@@ -228,6 +231,8 @@ def save_info(folder: Path, info: Mapping[str, Any], name: str = "corpus.json") 
 def written_whole(to: Path, marker: str = "corpus.json") -> Iterator[Path]:
     """A `whole_folder` that takes the place of an empty one or of one that holds ``marker``.
 
+    It gets the checksums of its files.
+
     Raises:
         UserError: the place cannot be written, or holds something else.
         RunError: the disk is full.
@@ -236,3 +241,4 @@ def written_whole(to: Path, marker: str = "corpus.json") -> Iterator[Path]:
         raise UserError(f"{to} exists and is no corpus. Give --to another folder, or remove it.")
     with told_full_disk(to, AS_BEFORE), whole_folder(to) as folder:
         yield folder
+        record_checksums(folder)
