@@ -227,6 +227,7 @@ def evaluate(
         0.41
     """
     from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
+    from sciembed_train.full_disk import told_full_disk
     from sciembed_train.inference.output_file import writable, write_json
 
     target = None if to is None else writable(Path(to))
@@ -236,7 +237,10 @@ def evaluate(
 
     scores = run_benchmark(request)
     if target is not None:
-        write_json(target, scores.as_dict())
+        values = ", ".join(f"{metric} {value:.4f}" for metric, value in scores.metrics.items())
+        safe = f"The scores are {values}. Make room and run the same command again for the file."
+        with told_full_disk(target, safe):
+            write_json(target, scores.as_dict())
     return scores
 
 

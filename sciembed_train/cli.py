@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from sciembed_train import __version__
 from sciembed_train.config.program import as_called, program
@@ -119,6 +120,22 @@ def _run(argv: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         print(f"{program()} {command}: interrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        message = _of_full_disk(error)
+        if message is None:
+            raise
+        print(f"{program()} {command}: {message}", file=sys.stderr)
+        return 1
+
+
+def _of_full_disk(error: Exception) -> str | None:
+    """The message of a full disk where no command has a better one; None for other errors."""
+    from sciembed_train.full_disk import full_disk_message
+
+    # Of a copy the second is what is written.
+    name = getattr(error, "filename2", None) or getattr(error, "filename", None)
+    place = Path(name) if isinstance(name, str) else Path()
+    return full_disk_message(error, place, "Make room and run the same command again.")
 
 
 if __name__ == "__main__":

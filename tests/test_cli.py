@@ -205,3 +205,33 @@ def test_the_help_of_fit_is_quick_and_short():
     assert len(lines) < 60
     assert sum(line.startswith("  --") or line.startswith("  -c") for line in lines) < 20
     assert sum(line.startswith("  ./train fit -c") for line in lines) == 2
+
+
+def test_a_full_disk_that_no_command_expects_is_one_message_too(monkeypatch, capsys, tmp_path):
+    import errno
+    from types import SimpleNamespace
+
+    def full(argv):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "picture.html"))
+
+    monkeypatch.setattr(cli.importlib, "import_module", lambda name: SimpleNamespace(main=full))
+    assert cli.main(["compare"]) == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path / 'picture.html'} cannot be written: No space left on device" in said
+
+
+def test_a_copy_without_room_names_what_was_to_be_written(monkeypatch, capsys, tmp_path):
+    import shutil
+    from types import SimpleNamespace
+
+    from tests.helpers.small_disk import largest_file
+
+    def copy(argv):
+        shutil.copyfile(tmp_path / "source", tmp_path / "copy")
+
+    (tmp_path / "source").write_bytes(bytes(3000))
+    monkeypatch.setattr(cli.importlib, "import_module", lambda name: SimpleNamespace(main=copy))
+    with largest_file(1000):
+        assert cli.main(["compare"]) == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path / 'copy'} cannot be written: File too large" in said

@@ -30,7 +30,7 @@ MAY: dict[str, set[str]] = {
     "errors": set(),
     "progress": {"errors"},
     "whole_folder": {"errors"},
-    "full_disk": set(),
+    "full_disk": {"errors"},
     "safety": {"errors"},
     "text": {"safety", "errors"},
     "losses": {"errors"},
@@ -40,18 +40,24 @@ MAY: dict[str, set[str]] = {
     "batch": {"distributed", "errors"},
     "evaluation.metrics": {"errors"},
     "synthetic": {"errors"},
-    "corpus": {"text", "progress", "whole_folder", "errors"},
+    "corpus": {"text", "progress", "whole_folder", "full_disk", "errors"},
     "sampling": {"corpus", "batch", "distributed", "text", "progress", "errors"},
     "encoder": {"text", "batch", "safety", "errors"},
     "methods": {
         *("encoder", "losses", "evaluation.metrics"),
         *("distributed", "optim", "optim_settings", "batch", "text", "errors"),
     },
-    "diagnostics": {"training", "config", "distributed", "errors"},
-    "inference": {"encoder", "losses", "batch", "corpus", "text", "safety", "progress", "errors"},
+    "diagnostics": {
+        *("training", "config", "distributed"),
+        *("corpus", "export", "progress", "errors"),
+    },
+    "inference": {
+        *("encoder", "losses", "batch", "corpus", "text", "safety"),
+        *("full_disk", "progress", "errors"),
+    },
     "hard_negatives": {
         *("inference", "sampling", "corpus", "text"),
-        *("batch", "progress", "errors"),
+        *("batch", "full_disk", "progress", "errors"),
     },
     "evaluation": {
         *("inference", "encoder", "losses", "evaluation.metrics"),

@@ -10,7 +10,9 @@ from sciembed_train.config.recipe_options import RecipeCommandLine
 from sciembed_train.config.recipes import split_recipes
 from sciembed_train.diagnostics.checks import examine, exchanges
 from sciembed_train.diagnostics.finding import render
+from sciembed_train.diagnostics.stored_files import verify
 from sciembed_train.errors import UserError
+from sciembed_train.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class DoctorCommand:
         gpus: count what so many GPUs exchange in a step of the recipe.
         measure: measure the implementations of attention (``encoder.attention``).
         json: print one JSON object instead of a table.
+        verify: a corpus, a run or a checkpoint: compare its files with their checksums, all of
+            them read whole, and do nothing else.
 
     Raises:
         UserError: options do not go together.
@@ -29,6 +33,7 @@ class DoctorCommand:
     gpus: int = 1
     measure: bool = False
     json: bool = False
+    verify: str | None = None
 
     def __post_init__(self) -> None:
         if self.measure and self.json:
@@ -42,8 +47,8 @@ def command_line() -> RecipeCommandLine:
     line = RecipeCommandLine(
         "doctor",
         "Report what this machine has, what would run on it, and what would not and why.",
-        examples=("--measure", "-c specter --gpus 8"),
-        common=("config", "gpus", "measure", "json"),
+        examples=("--measure", "-c specter --gpus 8", "--verify checkpoints/specter"),
+        common=("config", "gpus", "measure", "verify", "json"),
     )
     line.add(DoctorCommand)
     return line
@@ -55,6 +60,9 @@ def main(argv: list[str]) -> int:
     command = recipe.get(DoctorCommand)
     if split_recipes(argv)[0] and command.gpus < 2:
         raise UserError("-c names a recipe for --gpus: give the number of GPUs, such as --gpus 8.")
+    if command.verify is not None:
+        print(verify(Path(command.verify), Progress()))
+        return 0
     findings = examine(Path("checkpoints"))
     if command.gpus > 1:
         findings += exchanges(recipe, command.gpus)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from pathlib import Path
 
 from sciembed_train.config.recipe_options import Recipe, RecipeCommandLine, prepare_settings
 from sciembed_train.config.run_settings import RunSettings
@@ -16,6 +17,7 @@ from sciembed_train.corpus.mining.triplet_mining import TripletMining
 from sciembed_train.corpus.prepare_settings import CorpusSettings
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.summary import STORES, summary
+from sciembed_train.diagnostics.stored_files import verify
 from sciembed_train.encoder.io.model_metadata import tokenizer_folder
 from sciembed_train.progress import Progress
 from sciembed_train.sampling.data_settings import DataSettings
@@ -33,12 +35,14 @@ class PrepareCommand:
             a recipe whose encoder's pooling is sentences.
         csv: a folder where the triplets are written as CSV with paper ids, too.
         json: print the summary as JSON.
+        verify: compare every file of the corpus at ``to`` with its checksum, and do nothing else.
     """
 
     to: str
     sentence_tokens: bool = False
     csv: str | None = None
     json: bool = False
+    verify: bool = False
 
 
 # Options of a recipe by a name of their own.
@@ -101,6 +105,9 @@ def main(argv: list[str]) -> int:
     """The command ``train prepare``."""
     recipe = command_line().read(argv)
     command, quiet = recipe.get(PrepareCommand), recipe.get(RunSettings).quiet
+    if command.verify:
+        print(verify(Path(command.to), Progress(quiet=quiet)))
+        return 0
     if recipe.files:  # without one, the backbone is a tokenizer and no more
         settle_start(recipe)
     encoder = recipe.encoder if recipe.backbone else None

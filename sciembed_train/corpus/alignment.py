@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sciembed_train.corpus.store.checksums import check_file
 from sciembed_train.corpus.store.corpus_files import Split
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.token_store import load_array
@@ -137,6 +138,7 @@ def read_alignment(corpus: Corpus, name: str, split: Split) -> NDArray[np.int16]
     """
     folder = alignment_folder(corpus, name)
     again = "Remove it and run `train align` again."
+    check_file(folder / MARKER)
     try:
         info: dict[str, Any] = json.loads((folder / MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

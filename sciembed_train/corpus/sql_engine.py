@@ -7,6 +7,8 @@ in ``.sql`` files, each after a line ``-- name: NAME``; ``$word`` stands for an 
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciembed_train.errors import UserError
+from sciembed_train.full_disk import disk_error
 
+# What the database says where its memory is used up and the disk has no room for the rest.
+NO_SPILL = "failed to offload data block"
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -142,18 +147,27 @@ def _filled(sql: str, values: dict[str, int]) -> str:
 
 @contextmanager
 def running(folder: Path, memory: int, threads: int | None = None) -> Iterator[Engine]:
-    """An engine that is closed when the block ends; a full disk or memory is a `UserError`."""
+    """An engine that is closed when the block ends.
+
+    Raises:
+        UserError: the memory allowed is too little, or the files cannot be written.
+        duckdb.Error, OSError: the disk is full (see `full_disk`).
+    """
     engine = Engine(folder, memory, threads)
     import duckdb
 
     try:
         yield engine
     except duckdb.OutOfMemoryException as error:
+        if NO_SPILL in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
         first = str(error).splitlines()[0]
         raise UserError(
             f"The memory allowed is too little: {first} Give more with --memory."
         ) from error
     except duckdb.IOException as error:
+        if disk_error(error) is not None:
+            raise
         raise UserError(f"The database could not write its files: {error}") from error
     finally:
         engine.close()

@@ -169,7 +169,7 @@ def load_aspire(folder: Path, base: str | None = None, max_length: int | None = 
 
 def _read_state(path: Path, kind: Kind) -> dict[str, Tensor]:
     """A run's tensors by a ``BertModel``'s names, and the mix by its own."""
-    state = load_checkpoint(path)
+    state = load_checkpoint(path, own=False)
     state.pop(f"{kind.prefix}{_GONE}", None)
     mixes = kind is BIENCODER
     unexpected = [

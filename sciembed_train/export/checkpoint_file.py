@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,48 @@ TRAINED = ("best.ckpt", "last.ckpt")
 _HEADS = ("recipe", "seed", "base_model", "base_model_sha256", "texts")
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def damaged_entry(path: Path) -> str | None:
+    """The first entry of a checkpoint that does not fit its checksum (CRC-32); None if all do.
+
+    torch writes the checksums and does not compare them when it loads. A file that is no zip file
+    at all, as one that is cut short, has none.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    try:
+        file = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, ValueError):
+        return None
+    with file:
+        try:
+            return file.testzip()
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+            return str(error)
+
+
+def check_entries(path: Path) -> None:
+    """Compare a checkpoint with its checksums; it is read once, as for loading.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    entry = damaged_entry(path)
+    if entry is not None:
+        others = [n for n in (*TRAINED, FINAL) if n != path.name and (path.parent / n).is_file()]
+        use = f"Use {path.parent / others[0]} in its place, or copy" if others else "Copy"
+        raise UserError(
+            f"{path}: is damaged: {entry} does not fit the checksum that was written with it. "
+            f"{use} it again."
+        )
+
+
+def load_checkpoint(path: Path, own: bool = True) -> dict[str, Any]:
     """The content of a checkpoint, tensors and plain values only.
+
+    Args:
+        path: the file.
+        own: whether a run wrote it, which writes checksums; other programs may not.
 
     Raises:
         UserError: the file is unreadable, damaged, or holds anything else.
@@ -28,6 +69,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     cut_short = f"{path}: is cut short, or no checkpoint at all. Copy it again, or give another."
 
     try:
+        if own:
+            check_entries(path)
         content = load_pickled(
             path,
             "checkpoint",

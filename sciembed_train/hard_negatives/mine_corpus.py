@@ -21,6 +21,7 @@ import torch
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.mined_negatives import NEGATIVES, write_negatives
 from sciembed_train.errors import UserError
+from sciembed_train.full_disk import told_full_disk
 from sciembed_train.hard_negatives.block import TILE, Miner
 from sciembed_train.hard_negatives.corpus_vectors import corpus_vectors
 from sciembed_train.hard_negatives.mine_settings import MineSettings
@@ -36,6 +37,10 @@ from sciembed_train.sampling.related_mask import RelatedMask
 from sciembed_train.sampling.related_papers import RelatedPapers
 
 VERSION = 1
+CONTINUES = (
+    "The blocks that were mined are kept, and the corpus is as it was. Make room and run the same "
+    "command again; it continues."
+)
 RULES = ("count", "margin", "ranks", "positive", "two_hop_first", "queries_at_once")
 
 
@@ -53,6 +58,7 @@ def mine_corpus(
     Raises:
         UserError: the corpus, the model or the vectors cannot be used, or another process mines
             under the same name.
+        RunError: the disk is full.
     """
     corpus, progress = Corpus.open(settings.corpus), Progress(quiet)
     name, place = settings.negatives_name, settings.vectors
@@ -159,12 +165,12 @@ def _device(name: str) -> torch.device:
 
 @contextmanager
 def _only_one(path: Path) -> Iterator[None]:
-    """Hold a lock file; UserError where another process holds it, or there is no space."""
+    """Hold a lock file; UserError where another process holds it, RunError on a full disk."""
     from filelock import FileLock, Timeout
 
     try:
         path.parent.mkdir(exist_ok=True)
-        with FileLock(str(path), timeout=0):
+        with told_full_disk(path.parent, CONTINUES), FileLock(str(path), timeout=0):
             try:
                 yield
             finally:
@@ -173,10 +179,3 @@ def _only_one(path: Path) -> Iterator[None]:
         raise UserError(
             f"{path}: another process is mining under this name; wait for it."
         ) from error
-    except OSError as error:
-        if error.errno in (28, 122):  # no space, quota: the user can mend it
-            raise UserError(
-                f"{path.parent} could not be written: {error.strerror}. Make room and run the same "
-                "command again; it continues."
-            ) from error
-        raise

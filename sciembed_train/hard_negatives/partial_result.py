@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from sciembed_train.errors import UserError
+from sciembed_train.full_disk import new_array
 from sciembed_train.hard_negatives.block import COUNTS, Block
 from sciembed_train.inference.output_file import write_json
 
@@ -57,12 +58,12 @@ class PartialResult:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
         queries, count, positives = shape
-        mode = "w+" if done is None else "r+"
-        self.papers = self._array("papers", mode, np.int32, (queries, count))
-        self.scores = self._array("scores", mode, np.float32, (queries, count))
-        self.limits = self._array("limits", mode, np.float32, (queries,))
-        self.counts = self._array("counts", mode, np.int64, (queries, COUNTS))
-        self.positives = self._array("positives", mode, np.float32, (positives,))
+        new = done is None
+        self.papers = self._array("papers", new, np.int32, (queries, count))
+        self.scores = self._array("scores", new, np.float32, (queries, count))
+        self.limits = self._array("limits", new, np.float32, (queries,))
+        self.counts = self._array("counts", new, np.int64, (queries, COUNTS))
+        self.positives = self._array("positives", new, np.float32, (positives,))
         self.done = done or 0
         if done is None:
             self._write_done()
@@ -86,9 +87,10 @@ class PartialResult:
         write_json(self.folder / "done.json", {"queries": self.done})
 
     def _array(
-        self, name: str, mode: Any, kind: type[np.generic], shape: tuple[int, ...]
+        self, name: str, new: bool, kind: type[np.generic], shape: tuple[int, ...]
     ) -> np.memmap:
-        return np.lib.format.open_memmap(self.folder / f"{name}.npy", mode, kind, shape)
+        path = self.folder / f"{name}.npy"
+        return new_array(path, kind, shape) if new else np.lib.format.open_memmap(path, "r+")
 
     def _done_before(self, plan: Mapping[str, Any]) -> int | None:
         """Queries that an unfinished mining of the same plan has done; None where there is none."""

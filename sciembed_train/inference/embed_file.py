@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from sciembed_train.errors import UserError
+from sciembed_train.full_disk import told_full_disk
 from sciembed_train.inference.options import EmbedFileSettings, EmbedSettings
 from sciembed_train.inference.output_file import writable, write_json
 from sciembed_train.text.truncation import Truncation
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 
 PARTIAL_VERSION = 1
 ENDINGS = (".jsonl", ".npy", ".parquet")
+CONTINUES = (
+    "Vectors that were written are kept in {folder}, and an earlier file is as it was. Make room "
+    "and run the same command again; it continues."
+)
 
 
 @runtime_checkable
@@ -148,8 +153,9 @@ def embed(
     ``restart`` discards what an unfinished run with other settings left.
 
     Raises:
-        UserError: another run is writing it, an unfinished run asked something else, the disk is
-            full, a vector is not finite, or an ``.npy`` file is asked of a multi-vector model.
+        UserError: another run is writing it, an unfinished run asked something else, a vector is
+            not finite, or an ``.npy`` file is asked of a multi-vector model.
+        RunError: the disk is full.
     """
     from filelock import FileLock, Timeout
 
@@ -168,7 +174,10 @@ def embed(
     )
     sentences, counted = None, Truncation()
     try:
-        with FileLock(str(target.parent / f".{target.name}.lock"), timeout=0) as lock:
+        with (
+            told_full_disk(target, CONTINUES.format(folder=folder)),
+            FileLock(str(target.parent / f".{target.name}.lock"), timeout=0) as lock,
+        ):
             try:
                 done = _compute(encoder, papers, partial, target, settings, restart, quiet, counted)
                 if isinstance(partial, SentenceVectorLists):
@@ -178,13 +187,6 @@ def embed(
                 Path(lock.lock_file).unlink(missing_ok=True)
     except Timeout as error:
         raise UserError(f"{target}: another process is writing it; wait for it to end.") from error
-    except OSError as error:
-        if error.errno in (28, 122):  # no space, quota: the user can mend it
-            raise UserError(
-                f"{target} could not be written: {error.strerror}. Make room and run the same "
-                "command again; it continues."
-            ) from error
-        raise
     cleans = encoder.settings.input_format.cleaning == "markup"
     notes = [*(papers.notes if cleans else ())]
     if counted.texts:

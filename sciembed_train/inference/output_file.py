@@ -34,5 +34,8 @@ def write_json(target: Path, content: dict[str, Any]) -> None:
     """Write a JSON file, whole or not at all."""
     partial = target.parent / f".{target.name}.{os.getpid()}"
     text = json.dumps(content, indent=1, ensure_ascii=False)
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(target)
+    try:
+        partial.write_text(text + "\n", encoding="utf-8")
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -17,6 +17,8 @@ import numpy as np
 from jaxtyping import Float32
 from numpy.typing import NDArray
 
+from sciembed_train.full_disk import new_array
+
 
 @runtime_checkable
 class Partial(Protocol):
@@ -48,7 +50,7 @@ class PaperVectors:
     def open(self, done: int | None) -> None:
         """See `Partial`."""
         if done is None:
-            self._array = np.lib.format.open_memmap(self.vectors, "w+", np.float32, self.shape)
+            self._array = new_array(self.vectors, np.float32, self.shape)
         else:
             self._array = np.load(self.vectors, mmap_mode="r+")
         self.at = done or 0

@@ -13,6 +13,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from jaxtyping import Float32, Int64
 
 from sciembed_train.batch import TokenRows
 from sciembed_train.corpus.store.sentence_store import abstract_sentences
-from sciembed_train.errors import UserError
+from sciembed_train.full_disk import told_full_disk
 from sciembed_train.inference.embedding import (
     NotFiniteError,
     Text,
@@ -41,6 +42,10 @@ if TYPE_CHECKING:
     from sciembed_train.encoder.encoder import Encoder
 
 PART = 2**14  # sentences that are compared with a paper at once
+OF_TEMPORARY = (
+    "Vectors of sentences are kept there for a while. Make room, or name another folder with the "
+    "environment variable TMPDIR, and run the same command again."
+)
 ENTRIES = 2**21  # numbers of the padded vectors that transport takes at once: 16 MiB
 
 Sentenced = tuple[str | None, list[str]]  # title, and sentences; no sentence: the title is it
@@ -156,23 +161,16 @@ class PaperSentences:
         """Keep what `in_papers` or `alone` gives, in an unnamed file of the temporary folder.
 
         Raises:
-            UserError: the temporary folder is full.
+            RunError: the temporary folder is full.
         """
         counts = [0]
         # How many sentences there are is known at the end, and they may be more than memory holds.
         with tempfile.TemporaryFile() as file:
-            try:
+            with told_full_disk(Path(tempfile.gettempdir()), OF_TEMPORARY):
                 for part in parts:
                     counts += [len(vectors) for vectors in part]
                     file.write(np.concatenate(part).tobytes())
                 file.flush()
-            except OSError as error:
-                if error.errno not in (28, 122):  # no space, quota: the user can mend it
-                    raise
-                raise UserError(
-                    f"{tempfile.gettempdir()} has no space for the vectors of the sentences. "
-                    "Name a folder that has some with the environment variable TMPDIR."
-                ) from error
             shape = sum(counts), dim
             kept = np.memmap(file, np.float32, "r", shape=shape) if shape[0] else np.empty(shape)
         return cls(np.asarray(kept, np.float32), np.cumsum(counts))

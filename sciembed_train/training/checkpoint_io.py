@@ -21,6 +21,7 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from sciembed_train.encoder.io.encoder_checkpoint import SCRATCH
 from sciembed_train.errors import RunError
 from sciembed_train.full_disk import disk_error
+from sciembed_train.training import lock_file
 from sciembed_train.whole_folder import sweep
 
 PARTIAL = ".partial"  # the ending of a checkpoint that is being written
@@ -126,10 +127,14 @@ def tensor_bytes(content: Any) -> int:
 
 
 def sweep_run(folder: Path) -> None:
-    """Remove what killed processes left in the folder of a run, which no process writes now."""
+    """Remove what killed processes left in the folder of a run, whose lock this process holds."""
     if not folder.is_dir():
         return
-    left = [*folder.glob(f"*.ckpt{PARTIAL}"), *folder.glob("metrics.partial")]
+    left = [
+        *folder.glob(f"*.ckpt{PARTIAL}"),
+        *folder.glob("metrics.partial"),
+        *folder.glob(f"{lock_file.SCRATCH}*"),
+    ]
     for path in left:
         path.unlink(missing_ok=True)
     for path in folder.glob(f"{SCRATCH}*"):

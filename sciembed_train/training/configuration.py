@@ -45,6 +45,7 @@ from sciembed_train.training.recipe_corpus import (
     recipe_sampling,
     with_alignment,
 )
+from sciembed_train.training.run_lock import RunLock
 from sciembed_train.training.run_metadata import training_metadata
 from sciembed_train.training.start_encoder import apply_start, start_of_recipe
 from sciembed_train.training.trainer import (
@@ -81,6 +82,7 @@ class RunConfiguration:
     Args:
         recipe: the settings.
         fitting: whether a run is made; otherwise a checkpoint is validated.
+        lock: takes the run's folder, as soon as it is known which that is.
 
     Attributes:
         run, trainer_settings, encoder: the settings by section.
@@ -96,7 +98,7 @@ class RunConfiguration:
         UserError: a setting, a file or the machine must be changed first.
     """
 
-    def __init__(self, recipe: Recipe, fitting: bool) -> None:
+    def __init__(self, recipe: Recipe, fitting: bool, lock: RunLock | None = None) -> None:
         quiet_libraries()
         self.recipe, self.fitting = recipe, fitting
         self.run = recipe.get(RunSettings)
@@ -116,7 +118,7 @@ class RunConfiguration:
         check_launched(self.trainer_settings, self.world_size)
         self.folder: Path | None = None
         self.start: Path | None = None
-        self._find_checkpoint()
+        self._find_checkpoint(lock)
         self.kept = start_of_recipe(recipe, method.similarity, self.start)
         for settings in (self.saved.model, self.model):
             apply_start(settings.init_args.encoder, self.kept)
@@ -233,7 +235,7 @@ class RunConfiguration:
         path = self.folder / "config.yaml"
         self.recipe.line.parser.save(self.saved, path, overwrite=True, skip_unset=False)
 
-    def _find_checkpoint(self) -> None:
+    def _find_checkpoint(self, lock: RunLock | None) -> None:
         """Name the run, and find the checkpoint that it continues or that is validated."""
         given = self.run.ckpt_path
         if not self.fitting:
@@ -247,8 +249,11 @@ class RunConfiguration:
         check_name(self.name)
         self.folder = run_folder.root_folder(self.run.root) / self.name
         if distributed.launch_rank() == 0:  # the others find the folder of the first
-            self.start = run_folder.find_start(self.folder, given)
             run_folder.check_writable(self.folder)
+            if lock is not None:
+                with run_folder.writing_errors(self.folder):
+                    lock.take(self.folder)
+            self.start = run_folder.find_start(self.folder, given)
         elif given is not None:
             self.start = run_folder.find_start(self.folder, given)
 

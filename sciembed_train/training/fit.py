@@ -19,6 +19,7 @@ from sciembed_train.export.checkpoint_file import FINAL
 from sciembed_train.methods.base import Method
 from sciembed_train.methods.engine import sharding
 from sciembed_train.progress import print_line
+from sciembed_train.training.callbacks.held_run import HeldRun
 from sciembed_train.training.callbacks.signals import Interrupted
 from sciembed_train.training.callbacks.start_scoring import StartScoring
 from sciembed_train.training.checkpoint_io import refuse_full_disk, sweep_run
@@ -28,6 +29,7 @@ from sciembed_train.training.data_advice import data_advice
 from sciembed_train.training.finish import finish, finish_again
 from sciembed_train.training.results_file import NAME as RESULTS
 from sciembed_train.training.resume import check_fits, schedule_line
+from sciembed_train.training.run_lock import RunLock
 
 
 def check_sharding(run: RunConfiguration, method: Method) -> None:
@@ -51,13 +53,14 @@ def fit(recipe: Recipe) -> tuple[int, Path]:
         UserError: something in the settings, files or machine must be mended first.
         RunError: the run cannot go on, as on a full disk.
     """
-    run = RunConfiguration(recipe, fitting=True)
-    assert run.folder is not None
-    with refuse_full_disk(run.folder):
-        return _train(run, run.folder), run.folder
+    with RunLock() as lock:
+        run = RunConfiguration(recipe, fitting=True, lock=lock)
+        assert run.folder is not None
+        with refuse_full_disk(run.folder):
+            return _train(run, run.folder, lock), run.folder
 
 
-def _train(run: RunConfiguration, folder: Path) -> int:
+def _train(run: RunConfiguration, folder: Path, lock: RunLock) -> int:
     """Train from the start, or from a checkpoint; returns the exit code."""
     method, trainer = run.make_method(), run.make_trainer()
     method.prepare(run.examples.dev)
@@ -97,6 +100,7 @@ def _train(run: RunConfiguration, folder: Path) -> int:
             (folder / name).unlink(missing_ok=True)
     if comparison is not None:
         trainer.callbacks.insert(0, StartScoring(comparison))  # pyright: ignore
+    trainer.callbacks.append(HeldRun(lock))  # pyright: ignore[reportAttributeAccessIssue]
     try:
         trainer.fit(method, run.data, ckpt_path=run.start, weights_only=True)
     except Interrupted as ended:
@@ -120,6 +124,7 @@ def _train(run: RunConfiguration, folder: Path) -> int:
         _end_children(trainer)
         raise
     if trainer.is_global_zero:
+        lock.check()
         finish(run, method, trainer, comparison, trainer.global_step)
     return 0
 

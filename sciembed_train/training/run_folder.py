@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,21 @@ def check_writable(folder: Path) -> None:
     while not nearest.exists() and nearest != nearest.parent:
         nearest = nearest.parent
     probe = nearest / f".writable-{os.getpid()}"
-    try:
+    with writing_errors(folder):
         probe.write_bytes(b"")
         probe.unlink()
+
+
+@contextmanager
+def writing_errors(folder: Path) -> Iterator[None]:
+    """Raise the system's errors as a UserError that names the folder."""
+    try:
+        yield
     except OSError as error:
+        place = "" if error.filename is None else f" ({error.filename})"
         raise UserError(
-            f"{folder} cannot be written: {error.strerror or error} ({nearest}). Give --root a "
-            "folder that can, or set SCIEMBED_CHECKPOINTS."
+            f"{folder} cannot be written: {error.strerror or error}{place}. Give --root a folder "
+            "that can, or set SCIEMBED_CHECKPOINTS."
         ) from error
 
 

@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.helpers.benchmark_folders import (
     write_searches,
 )
 from tests.helpers.small_corpus import write_small_corpus
+from tests.helpers.small_disk import largest_file
 from tests.helpers.small_scirepeval import documents, judged, labelled, write_tasks
 
 
@@ -243,3 +245,18 @@ def test_tasks_are_scored_by_format(tasks, tiny_bert, capsys):
 def test_what_does_not_go_with_scirepeval_is_refused(tasks, more, told):
     with pytest.raises(UserError, match=told):
         evaluate.main(["--benchmark", "scirepeval", "--data", str(tasks), *more])
+
+
+def test_on_a_full_disk_the_scores_are_said_and_no_half_file_is_left(searches, tmp_path, capsys):
+    target = tmp_path / "results" / "results.json"
+    words = ["evaluate", "--model", "bm25", "--benchmark", "retrieval"]
+    words += ["--data", str(searches), "--to", str(target), "--quiet"]
+    with largest_file(300):
+        assert cli.main(words) == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "results.json cannot be written: File too large" in said
+    assert re.search(r"The scores are .*retrieval/ndcg_log2 \d\.\d{4}", said)
+    assert list(target.parent.iterdir()) == []
+    assert cli.main(words) == 0
+    metrics = json.loads(target.read_text())["metrics"]
+    assert f"retrieval/ndcg_log2 {metrics['retrieval/ndcg_log2']:.4f}" in said

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from sciembed_train.corpus.summary import summary
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
 from tests.helpers.paper_files import triplets_by_id, write_paper_files
+from tests.helpers.small_disk import largest_file
 from tests.helpers.task_files import EIGHT, write_tasks
 
 
@@ -145,7 +147,15 @@ def test_tasks_alone_make_a_corpus(tasks, tiny_bert, tmp_path, capsys):
     assert told["task_texts"] == corpus.tasks().n_texts
     assert (corpus.n_papers, corpus.n_documents, corpus.has_tasks) == (0, 0, True)
     assert sorted(p.name for p in to.iterdir()) == [
-        *("corpus.json", "report.json", "task_texts.parquet", "task_tokens", "tasks", "tasks.json")
+        *(
+            "checksums.json",
+            "corpus.json",
+            "report.json",
+            "task_texts.parquet",
+            "task_tokens",
+            "tasks",
+            "tasks.json",
+        )
     ]
     sources = {(s["kind"], s["task"], s["name"]) for s in corpus.info["sources"]}
     assert sources == {("tasks", name, f"{name}.jsonl") for name in EIGHT}
@@ -213,3 +223,32 @@ def test_markup_placeholders_and_cut_texts_are_said(tmp_path, tiny_bert, capsys)
     assert store.lengths.tolist()[1:3] == [1, 0]
     ids, _ = store.rows(np.array([0]), 5)
     assert tokenizer.hf.decode(ids).startswith("[CLS] word1 word2 [UNK]")
+
+
+def test_a_full_disk_leaves_no_corpus_and_the_same_command_makes_it(
+    tmp_path, tiny_bert, capsys, monkeypatch
+):
+    tokenizer = TextTokenizer.load(tiny_bert)  # whose loading writes larger files
+    monkeypatch.setattr(TextTokenizer, "load", lambda folder: tokenizer)
+    write_paper_files(tmp_path)
+    arguments = ["--papers", tmp_path / "papers.jsonl", "--citations", tmp_path / "citations.csv"]
+    arguments += ["--to", tmp_path / "corpus", "--tokenizer", tiny_bert, "--memory", "1GB"]
+    arguments += ["--quiet"]
+    for size in (500, 20_000):  # of Parquet; of the database
+        with largest_file(size):
+            assert run(*arguments) == 1
+        (said,) = capsys.readouterr().err.splitlines()
+        assert "corpus cannot be written: File too large" in said
+        assert "What it is made from is as it was" in said
+        assert "Make room and run the same command again." in said
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["citations.csv", "papers.jsonl"]
+    assert run(*arguments) == 0
+    store = next((tmp_path / "corpus" / "tokens").iterdir())
+    files = sorted(path.name for path in store.iterdir())
+    shutil.rmtree(store)  # a full disk while tokens are added
+    with largest_file(700):
+        assert run(*arguments) == 1
+    assert "cannot be written: File too large" in capsys.readouterr().err
+    assert not store.exists()
+    assert run(*arguments) == 0
+    assert sorted(path.name for path in store.iterdir()) == files

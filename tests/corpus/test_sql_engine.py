@@ -7,6 +7,7 @@ import pytest
 
 from sciembed_train.corpus.sql_engine import read_size, running, statements
 from sciembed_train.errors import UserError
+from tests.helpers.small_disk import on_small_disk
 
 
 @pytest.mark.parametrize(
@@ -54,3 +55,28 @@ def test_the_sql_keeps_to_what_other_engines_run():
         )
         for word in ("HASH(", "RANDOM", "RAND(", "LIST(", "ARRAY_AGG", "QUALIFY", "EXCLUDE", "::"):
             assert word not in text, (path.name, word)
+
+
+SPILL = """
+import sys
+from pathlib import Path
+from sciembed_train.corpus.sql_engine import running
+from sciembed_train.errors import RunError
+from sciembed_train.full_disk import told_full_disk
+try:
+    with told_full_disk(Path(sys.argv[1]), "Nothing is lost."):
+        with running(Path(sys.argv[1]), 64 * 10**6, threads=1) as engine:
+            engine.create("a", "SELECT i, i % 1000 AS h FROM range(30000000) t(i)")
+            engine.create("b", "SELECT i, h FROM a ORDER BY h, i")
+except RunError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("size", [10**6, 30 * 10**6])
+def test_a_disk_that_is_too_small_for_what_is_spilled_is_told_as_a_full_disk(tmp_path, size):
+    """At the smaller size the database speaks of memory that it cannot put on the disk."""
+    done = on_small_disk(tmp_path, size, "-c", SPILL, str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{tmp_path} cannot be written: No space left on device. ")
+    assert done.stdout.endswith("Nothing is lost.\n")

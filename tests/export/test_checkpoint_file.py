@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from sciembed_train import cli
-from sciembed_train.export.checkpoint_file import card_of
+from sciembed_train.errors import UserError
+from sciembed_train.export.checkpoint_file import card_of, load_checkpoint
 from tests.helpers.exports import write_checkpoint
 
 
@@ -67,3 +68,18 @@ def test_a_checkpoint_with_code_in_it_is_refused_and_not_run(zipped, tmp_path, c
         (tmp_path / "evil.ckpt").write_bytes(pickle.dumps({"sciembed": Trap()}))
     assert "read safely" in refused(capsys, "evil.ckpt", "--to", "m")
     assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("place", [0.02, 0.3, 0.5, 0.8])
+def test_a_flipped_bit_of_a_checkpoint_is_told_with_the_one_to_use(tmp_path, place):
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": {"w": torch.ones(50_000)}}, path)
+    load_checkpoint(path)
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"last\.ckpt: is damaged: .*checksum.* Copy it again"):
+        load_checkpoint(path)
+    (tmp_path / "best.ckpt").touch()
+    with pytest.raises(UserError, match=r"is damaged: .* Use .*best\.ckpt in its place, or copy"):
+        load_checkpoint(path)

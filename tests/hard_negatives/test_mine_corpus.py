@@ -8,6 +8,7 @@ from sciembed_train.hard_negatives import mine_corpus
 from tests.helpers import training
 from tests.helpers.contrast_training import train
 from tests.helpers.mining import related, training_pairs
+from tests.helpers.small_disk import largest_file
 
 
 @pytest.mark.parametrize("positive", ["mean", "lowest"])
@@ -104,3 +105,19 @@ def test_a_text_under_another_id_is_no_negative(corpus, vectors):
     after = read_negatives(corpus, st.mine(corpus.folder, vectors=path, count=4, restart=True).name)
     assert drawn in before.negatives
     assert drawn not in after.negatives
+
+
+def test_on_a_full_disk_the_corpus_is_as_it_was_and_mining_goes_on(corpus, vectors, capsys):
+    from sciembed_train.cli import main
+
+    words = ["mine", str(corpus.folder), "--vectors", str(vectors[0]), "--quiet"]
+    for size in (200, 2000):  # before the first block; when the result is written
+        with largest_file(size):
+            assert main(words) == 1
+        (said,) = capsys.readouterr().err.splitlines()
+        assert "cannot be written: File too large" in said
+        assert "Make room and run the same command again; it continues." in said
+        assert list((corpus.folder / "negatives").glob("*/negatives.json")) == []
+    assert main(words) == 0
+    assert len(read_negatives(corpus, "vectors").queries)
+    assert [path.name for path in (corpus.folder / "negatives").iterdir()] == ["vectors"]

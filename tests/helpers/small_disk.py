@@ -1,9 +1,12 @@
-"""A small file system in memory, for what happens on a full disk."""
+"""A small file system in memory, and a limit of files, for what happens on a full disk."""
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,3 +38,17 @@ def on_small_disk(
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         check=False,
     )
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """In the block no file of this process can become larger; writing more is an error of the disk.
+
+    Writing through a memory map is not an error: a file must have its size by then.
+    """
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

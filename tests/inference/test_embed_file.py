@@ -8,10 +8,12 @@ import sys
 import numpy as np
 import pytest
 
+from sciembed_train.cli import main
 from sciembed_train.commands import embed
 from sciembed_train.errors import UserError
 from sciembed_train.export.export_folder import export_encoder
 from tests.helpers.exports import CARD, encoder_of
+from tests.helpers.small_disk import largest_file, on_small_disk
 from tests.helpers.tiny_models import write_tiny_bert
 
 
@@ -88,6 +90,7 @@ def test_the_three_formats_hold_the_same(tiny_bert, papers, tmp_path):
 
 KILLED = """
 import os, signal, sys
+from sciembed_train.cli import main
 from sciembed_train.commands import embed
 from sciembed_train.inference import embedding
 real, calls = embedding.encode, 0
@@ -421,3 +424,52 @@ def test_a_vector_that_is_not_finite_is_refused_and_its_paper_named(tiny_bert, p
     with pytest.raises(UserError, match=rf"not finite for paper {lines[70]['paper_id']}, in fp32"):
         run(model, papers, tmp_path / "e.jsonl")
     assert not (tmp_path / "e.jsonl").exists()
+
+
+def test_a_full_disk_is_met_before_the_work_and_the_same_command_goes_on(
+    tiny_bert, papers, tmp_path, capsys
+):
+    words = ["embed", *options(tiny_bert, papers, tmp_path / "a.npy"), "--quiet"]
+    with largest_file(10_000):
+        assert main(words) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("sciembed-train embed: ") or "embed: " in said
+    assert "a.npy cannot be written: File too large. It takes 1.93e-05 GB; " in said
+    assert "Make room and run the same command again; it continues." in said
+    assert len(said.splitlines()) == 1
+    assert not (tmp_path / "a.npy").exists()
+    assert main(words) == 0
+    assert main(["embed", *options(tiny_bert, papers, tmp_path / "b.npy"), "--quiet"]) == 0
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_a_full_disk_at_the_end_keeps_the_earlier_file_and_the_vectors(
+    tiny_bert, papers, tmp_path, capsys, monkeypatch, ending
+):
+    target = tmp_path / f"a.{ending}"
+    target.write_text("earlier")
+    words = ["embed", *options(tiny_bert, papers, target), "--quiet"]
+    with largest_file(20_000):
+        assert main(words) == 1
+    said = capsys.readouterr().err
+    assert f"a.{ending} cannot be written: File too large" in said
+    assert "an earlier file is as it was" in said
+    assert target.read_text() == "earlier"
+    monkeypatch.setattr("sciembed_train.inference.embedding.encode", None)  # nothing is left to do
+    assert main(words) == 0
+    assert target.stat().st_size > 20_000
+
+
+@pytest.mark.slow
+def test_embed_on_a_full_disk_does_not_die_by_a_signal(tiny_bert, papers, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    words = ["embed", *options(tiny_bert, papers, disk / "a.npy"), "--quiet"]
+    again = f"mount -o remount,size=1m {disk}; {sys.executable} -m sciembed_train.cli "
+    then = f"{again} {' '.join(words)} && ls {disk}"
+    done = on_small_disk(disk, 12288, "-m", "sciembed_train.cli", *words, then=then)
+    assert done.returncode == 1
+    (message,) = done.stderr.strip().splitlines()
+    assert "a.npy cannot be written: No space left on device. It takes 1.93e-05 GB" in message
+    assert done.stdout.split() == ["a.ids.txt", "a.npy"]

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.errors import UserError
+from sciembed_train.errors import RunError, UserError
 from sciembed_train.inference import sentence_embedding
 from sciembed_train.inference.options import EmbedSettings
 from sciembed_train.inference.sentence_embedding import (
@@ -65,7 +65,7 @@ def test_a_full_disk_is_told():
         yield [np.zeros((1, 2), np.float32)]
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(UserError, match="TMPDIR"):
+    with pytest.raises(RunError, match="TMPDIR"):
         PaperSentences.write(parts(), 2)
 
 

@@ -127,7 +127,7 @@ def test_what_killed_processes_left_is_swept(tmp_path):
     for name in left:
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text("x")
-    for name in ("best.ckpt.partial", "metrics.partial", "last.ckpt"):
+    for name in ("best.ckpt.partial", "metrics.partial", ".run.lock-1f", "last.ckpt"):
         (tmp_path / name).write_text("x")
     sweep_run(tmp_path)
     sweep_run(tmp_path / "none")

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -154,6 +155,21 @@ def test_a_checkpoint_that_was_cut_short_is_told(toy, whole, tmp_path, size):
     path.write_bytes((whole / "last.ckpt").read_bytes()[:size])
     with pytest.raises(UserError, match=r"short\.ckpt: is cut short"):
         fit.main(toy.arguments("--run", "short", "--ckpt_path", str(path)))
+
+
+def test_a_run_is_not_continued_from_a_checkpoint_with_a_flipped_bit(toy, whole, tmp_path, capsys):
+    from sciembed_train.cli import main
+
+    run = tmp_path / "flipped"
+    shutil.copytree(whole, run)
+    content = bytearray((run / "last.ckpt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (run / "last.ckpt").write_bytes(content)
+    words = toy.arguments("--run", "flipped", "--root", str(tmp_path), "--ckpt_path", "last")
+    assert main(["fit", *words]) == 2
+    (said,) = capsys.readouterr().err.strip().splitlines()
+    assert f"{run / 'last.ckpt'}: is damaged" in said
+    assert f"Use {run / 'best.ckpt'} in its place" in said
 
 
 def test_fit_needs_neither_a_database_nor_parquet(toy):

@@ -8,6 +8,7 @@ from sciembed_train.training.run_folder import (
     check_writable,
     find_start,
     root_folder,
+    writing_errors,
 )
 
 
@@ -76,3 +77,9 @@ def test_writable_is_tried_and_leaves_nothing(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
         check_writable(tmp_path / "file" / "run")
+
+
+def test_what_the_system_refuses_names_the_folder_and_the_way_out(tmp_path):
+    refused = pytest.raises(UserError, match=r"run cannot be written: Is a directory .*Give --root")
+    with refused, writing_errors(tmp_path / "run"):
+        tmp_path.write_text("")

@@ -15,7 +15,9 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from sciembed_train.corpus.store.checksums import check_file, record_checksums
 from sciembed_train.errors import UserError
+from sciembed_train.full_disk import told_full_disk
 from sciembed_train.whole_folder import whole_folder
 
 CORPUS_VERSION: int = 2
@@ -23,6 +25,10 @@ Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 SENTENCE_PAIRS = "sentence_pairs"  # a folder
 FIRST_OF_TEXT = "first_of_text.npy"
+AS_BEFORE = (
+    "What it is made from is as it was, and so is an earlier folder there. Make room and run the "
+    "same command again."
+)
 
 
 def read_info(folder: Path) -> dict[str, Any]:
@@ -62,6 +68,7 @@ def read_rows(path: Path, columns: list[str], batch: int = 4096) -> Iterator[dic
     """The rows of a Parquet file, a batch in memory."""
     import pyarrow.parquet as pq
 
+    check_file(path)
     with pq.ParquetFile(path) as file:
         for rows in file.iter_batches(batch_size=batch, columns=columns):
             yield from rows.to_pylist()
@@ -80,6 +87,7 @@ def read_documents(path: Path) -> Iterator[str]:
     """The texts of a ``documents.parquet`` in order, a row group in memory."""
     import pyarrow.parquet as pq
 
+    check_file(path)
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
             texts = file.read_row_group(group, columns=["text"]).column("text")
@@ -221,23 +229,26 @@ class ArrayWriter:
 def save_info(folder: Path, info: Mapping[str, Any], name: str = "corpus.json") -> None:
     """Write ``corpus.json`` or ``report.json``, whole or not at all."""
     partial = folder / f".{name}.{os.getpid()}"
-    partial.write_text(json.dumps(info, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(folder / name)
+    text = json.dumps(info, indent=1, ensure_ascii=False) + "\n"
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(folder / name)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager
 def written_whole(to: Path, marker: str = "corpus.json") -> Iterator[Path]:
     """A `whole_folder` that takes the place of an empty one or of one that holds ``marker``.
 
+    It gets the checksums of its files.
+
     Raises:
-        UserError: the place cannot be written, holds something else, or the disk is full.
+        UserError: the place cannot be written, or holds something else.
+        RunError: the disk is full.
     """
     if to.is_file() or (to.is_dir() and any(to.iterdir()) and not (to / marker).is_file()):
         raise UserError(f"{to} exists and is no corpus. Give --to another folder, or remove it.")
-    try:
-        with whole_folder(to) as folder:
-            yield folder
-    except OSError as error:
-        if error.errno in (28, 122):  # no space, quota: the user can mend it
-            raise UserError(f"{to} could not be written: {error.strerror}.") from error
-        raise
+    with told_full_disk(to, AS_BEFORE), whole_folder(to) as folder:
+        yield folder
+        record_checksums(folder)

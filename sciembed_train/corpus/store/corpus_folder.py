@@ -19,6 +19,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from sciembed_train.corpus.store.checksums import check_file
 from sciembed_train.corpus.store.corpus_files import (
     FIRST_OF_TEXT,
     SENTENCE_PAIRS,
@@ -37,7 +38,7 @@ from sciembed_train.corpus.store.token_kinds import (
     Store,
     TokenKind,
 )
-from sciembed_train.corpus.store.token_store import TokenStore, load_array
+from sciembed_train.corpus.store.token_store import TokenStore, check_numbers, load_array
 from sciembed_train.corpus.tasks.task_store import TaskFolder
 from sciembed_train.errors import UserError
 
@@ -69,7 +70,7 @@ class Corpus:
 
     def triplets(self, split: Split) -> NDArray[np.int32]:
         """Mined triplets ``[N, 3]``: query, positive, negative."""
-        return self._array(f"triplets/{split}.npy", "triplets")
+        return self._array(f"triplets/{split}.npy", "triplets", below=self.n_papers)
 
     def hard(self, split: Split) -> NDArray[np.bool_]:
         """Whether each triplet's negative is a hard one, ``[N]``."""
@@ -77,7 +78,7 @@ class Corpus:
 
     def queries(self, split: Split) -> NDArray[np.int32]:
         """The query papers of a split (papers with a text that cite one), ascending."""
-        return self._array(f"queries/{split}.npy", "query papers")
+        return self._array(f"queries/{split}.npy", "query papers", below=self.n_papers)
 
     def paper_splits(self) -> NDArray[np.int8]:
         """The split of every paper, whether it cites or not, ``[P]``: its place in `SPLITS`.
@@ -93,7 +94,7 @@ class Corpus:
 
     def first_of_text(self) -> NDArray[np.int32]:
         """The first paper of each one's text, itself for most, ``[P]``."""
-        return np.asarray(self._array(FIRST_OF_TEXT, "account of equal texts"))
+        return np.asarray(self._array(FIRST_OF_TEXT, "account of equal texts", below=self.n_papers))
 
     def distinct_papers(self) -> NDArray[np.bool_]:
         """Whether each paper is the first one of its text, ``[P]``.
@@ -109,7 +110,7 @@ class Corpus:
 
     def citations(self) -> NDArray[np.int32]:
         """The citations, ``[E, 2]``: citing, cited; distinct and ascending."""
-        return self._array("citations.npy", "citations")
+        return self._array("citations.npy", "citations", below=self.n_papers)
 
     def cocitations(self, split: Split) -> NDArray[np.int32]:
         """Pairs of papers that are cited together, ``[N, 2]``: a < b, distinct and ascending.
@@ -117,7 +118,7 @@ class Corpus:
         Training pairs have two training papers, test pairs a test paper, dev pairs a dev paper
         and no test paper. Which of a pair is the query is left open here.
         """
-        return self._cocited(f"{split}.npy")
+        return self._cocited(f"{split}.npy", self.n_papers)
 
     def cocitation_counts(self, split: Split) -> NDArray[np.int32]:
         """How often each pair of `cocitations` is cited together, by all sources, ``[N]``."""
@@ -128,14 +129,15 @@ class Corpus:
 
         Pairs of every split, and those that filters kept out of the splits: no negatives.
         """
-        return self._cocited("known.npy")
+        return self._cocited("known.npy", self.n_papers**2)
 
-    def _cocited(self, name: str) -> NDArray[Any]:
+    def _cocited(self, name: str, below: int | None = None) -> NDArray[Any]:
         return self._array(
             f"cocitations/{name}",
             "co-cited papers",
             "Run prepare with --papers and one of --contexts F (citing sentences), --cocitations F "
             "(counted pairs), or --citations F --cocitations-from references.",
+            below,
         )
 
     def contexts(self) -> Iterator[dict[str, Any]]:
@@ -149,14 +151,15 @@ class Corpus:
         A test pair has a sentence that cites a test paper, a dev pair one that cites a dev paper
         and none that cites a test paper. Which of a pair is the query is left open here.
         """
-        return self._of_sentence_pairs(f"{split}.npy")
+        return self._of_sentence_pairs(f"{split}.npy", self.n_citing_sentences)
 
     def sentence_papers(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """The papers that the sentences of pairs cite, in any row of the same text.
 
         End to end, ``[C]``, and where each sentence's begin, ``[S + 1]``.
         """
-        return self._of_sentence_pairs("papers.npy"), self._of_sentence_pairs("papers_offsets.npy")
+        papers = self._of_sentence_pairs("papers.npy", self.n_papers)
+        return papers, self._of_sentence_pairs("papers_offsets.npy", len(papers) + 1)
 
     def citing_sentences(self) -> Iterator[str]:
         """The texts of the sentences of pairs, in the order of their numbers."""
@@ -170,9 +173,9 @@ class Corpus:
         """Number of sentences that pairs are of, ``S``; 0 where none were mined."""
         return self.info["counts"].get("citing_sentences", 0)
 
-    def _of_sentence_pairs(self, name: str) -> NDArray[Any]:
+    def _of_sentence_pairs(self, name: str, below: int | None = None) -> NDArray[Any]:
         return self._array(
-            f"{SENTENCE_PAIRS}/{name}", "pairs of citing sentences", SENTENCE_PAIR_ADVICE
+            f"{SENTENCE_PAIRS}/{name}", "pairs of citing sentences", SENTENCE_PAIR_ADVICE, below
         )
 
     def paper_ids(self) -> list[str]:
@@ -194,7 +197,7 @@ class Corpus:
     def documents(self, split: Split) -> NDArray[np.int32]:
         """The numbers of a split's documents, ``[n]``, ascending."""
         DOCUMENT_TOKENS.check_texts(self.folder, self.info)
-        return load_array(self.folder / "documents" / f"{split}.npy")
+        return self._array(f"documents/{split}.npy", "documents", below=self.n_documents)
 
     def document_ids(self) -> list[str]:
         """The user's id of every document; ``file:line`` where there was none."""
@@ -258,13 +261,22 @@ class Corpus:
     def _column(self, name: str, column: str) -> list[str]:
         import pyarrow.parquet as pq
 
+        check_file(self._parquet(name))
         table = pq.read_table(self._parquet(name), columns=[column])
         return table.column(column).to_pylist()
 
     def _array(
-        self, name: str, what: str, advice: str = "Prepare it from papers and citations."
+        self,
+        name: str,
+        what: str,
+        advice: str = "Prepare it from papers and citations.",
+        below: int | None = None,
     ) -> NDArray[Any]:
+        """An array of the corpus, of numbers from 0 to ``below`` where that is given."""
         path = self.folder / name
         if not path.is_file():
             raise UserError(f"{self.folder} holds no {what} ({name} is not there). {advice}")
-        return load_array(path)
+        array = load_array(path)
+        if below is not None:
+            check_numbers(array, path, below)
+        return array

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sciembed_train.corpus.store.checksums import check_file
 from sciembed_train.corpus.store.corpus_files import save_info, written_whole
 from sciembed_train.corpus.store.corpus_folder import Corpus
-from sciembed_train.corpus.store.token_store import load_array
+from sciembed_train.corpus.store.token_store import check_numbers, load_array
 from sciembed_train.errors import UserError
 
 NEGATIVES = "negatives"  # a folder
@@ -123,10 +124,13 @@ def read_negatives(corpus: Corpus, name: str = "") -> MinedNegatives:
     queries, negatives, scores = arrays
     if negatives.ndim != 2 or negatives.shape != scores.shape or len(queries) != len(negatives):
         raise UserError(f"{folder} is damaged: its arrays do not fit together. Mine them again.")
+    check_numbers(queries, folder / "queries.npy", corpus.n_papers)
+    check_numbers(negatives, folder / "negatives.npy", corpus.n_papers, lowest=-1)
     return MinedNegatives(name, info, queries, negatives, scores)
 
 
 def _read_info(path: Path) -> dict[str, Any]:
+    check_file(path)
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
         version = info["version"]

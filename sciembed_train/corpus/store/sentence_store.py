@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciembed_train.corpus.citations.citing_sentences import split_sentences
+from sciembed_train.corpus.store.checksums import add_checksum, check_file, damaged
 from sciembed_train.corpus.store.corpus_files import ArrayWriter, ParquetRows
 from sciembed_train.corpus.store.token_store import TokenStore, has_text, load_array
 from sciembed_train.corpus.store.token_store_writing import BATCH_PAPERS, SHARD_PAPERS, StoreWriter
@@ -81,6 +82,11 @@ class SentenceIndexedTokens(TokenStore):
         """
         papers, max_body = self._known(papers), self._max_body(max_length)
         counts = self._firsts[papers + 1] - self._firsts[papers]
+        if len(counts) and (
+            counts.min() < 0 or (self._firsts[papers + 1] > len(self._starts)).any()
+        ):
+            fault = "a text's sentences end before they begin, or there are too few"
+            raise damaged(self.folder / "sentence_offsets.npy", fault, self.folder)
         within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
         where = within + np.repeat(self._firsts[papers], counts)
         bodies = self._offsets[papers + 1] - self._offsets[papers]
@@ -138,12 +144,15 @@ def write_sentences(
         partial.replace(folder / SENTENCES)
     finally:
         partial.unlink(missing_ok=True)
+    add_checksum(folder / SENTENCES)
 
 
 def read_sentences(folder: Path) -> Iterator[tuple[str | None, list[str]]]:
     """Title and sentences of every paper of a corpus in order, some thousands in memory."""
     import pyarrow.parquet as pq
 
+    for name in ("papers.parquet", SENTENCES):
+        check_file(folder / name)
     with (
         pq.ParquetFile(folder / "papers.parquet") as papers,
         pq.ParquetFile(folder / SENTENCES) as file,

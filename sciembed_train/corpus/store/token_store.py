@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sciembed_train.corpus.store.checksums import SMALL, check_file, damaged
 from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import InputFormat
 
@@ -32,13 +33,32 @@ def has_text(title: str | None, abstract: Any) -> bool:
 
 
 def load_array(path: Path) -> NDArray[Any]:
-    """Memory-map an array of a corpus; a `UserError` if it is absent, cut short, or no array."""
+    """Memory-map an array of a corpus; a `UserError` if it is absent, damaged, or no array."""
+    check_file(path)
     try:
         return np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise UserError(
             f"{path} is damaged ({error}). Remove the corpus and run prepare again."
         ) from error
+
+
+def check_numbers(array: NDArray[np.integer], path: Path, below: int, lowest: int = 0) -> None:
+    """See that an array of a corpus holds numbers that there are; a large one is not read.
+
+    Raises:
+        UserError: it holds another.
+    """
+    if not array.size or array.nbytes > SMALL:
+        return
+    least, most = int(array.min()), int(array.max())
+    if least < lowest or most >= below:
+        wrong = least if least < lowest else most
+        raise damaged(path, f"it holds the number {wrong}, and {below:,} is where they end")
+
+
+class NotInStoreError(UserError, IndexError):
+    """A text that was asked for is not there, as where a list of examples is damaged."""
 
 
 class TokenStore:
@@ -62,6 +82,7 @@ class TokenStore:
     def open(cls, folder: str | Path) -> TokenStore:
         """Open a store; a `UserError` if the folder is none of this version, or damaged."""
         folder = Path(folder)
+        check_file(folder / "store.json")
         try:
             info = json.loads((folder / "store.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -105,7 +126,12 @@ class TokenStore:
     def lengths(self) -> NDArray[np.int32]:
         """Tokens of each text's body, ``[P]``, without special tokens and uncut."""
         if self._lengths is None:
-            self._lengths = np.diff(self._offsets).astype(np.int32)
+            lengths = np.diff(self._offsets)
+            if (lengths < 0).any():
+                text = int((lengths < 0).argmax())
+                fault = f"text {text} ends before it begins"
+                raise damaged(self.folder / "offsets.npy", fault, self.folder)
+            self._lengths = lengths.astype(np.int32)
         return self._lengths
 
     def rows(
@@ -162,13 +188,25 @@ class TokenStore:
     def _known(self, rows: NDArray[np.integer]) -> NDArray[np.int64]:
         rows = np.asarray(rows, dtype=np.int64)
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
-            raise IndexError(f"papers and documents must be in 0..{len(self) - 1}")
+            wrong = rows.min() if rows.min() < 0 else rows.max()
+            raise NotInStoreError(
+                f"{self.folder} has the texts 0 to {len(self) - 1:,}, and {wrong} was asked for: "
+                "the examples are of another corpus, or damaged. `train prepare --verify --to "
+                "CORPUS` compares all files with their checksums."
+            )
         return rows
 
     def _copied(
         self, texts: NDArray[np.int64], sources: NDArray[np.int64], bodies: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """``bodies`` tokens from ``sources`` on, each between the special tokens: one copy."""
+        shards = texts // self._shard_papers
+        first = self._offsets[shards * self._shard_papers]
+        last = self._offsets[np.minimum((shards + 1) * self._shard_papers, len(self))]
+        outside = (bodies < 0) | (sources < first) | (sources + bodies > last)
+        if outside.any():
+            fault = f"text {texts[outside.argmax()]} begins or ends outside of its shard"
+            raise damaged(self.folder / "offsets.npy", fault, self.folder)
         n_prefix, n_suffix = len(self.prefix), len(self.suffix)
         lengths = bodies + n_prefix + n_suffix
         ends = np.cumsum(lengths)
@@ -178,19 +216,25 @@ class TokenStore:
             ids[targets + i] = token
         for i, token in enumerate(self.suffix):
             ids[ends - n_suffix + i] = token
-        shards = texts // self._shard_papers
         for number in np.unique(shards):
             rows = np.flatnonzero(shards == number)
             base = self._offsets[number * self._shard_papers]
             n = bodies[rows]
             within = np.arange(int(n.sum())) - np.repeat(np.cumsum(n) - n, n)
             tokens = self._shard(int(number))[within + np.repeat(sources[rows] - base, n)]
+            if tokens.size and int(tokens.max()) >= self.info["vocab_size"]:
+                fault = (
+                    f"it holds the token {tokens.max()}, and the vocabulary has "
+                    f"{self.info['vocab_size']:,}"
+                )
+                raise damaged(self.folder / f"{int(number):05d}.bin", fault, self.folder)
             ids[within + np.repeat(targets[rows] + n_prefix, n)] = tokens
         return ids, lengths
 
     def _shard(self, number: int) -> NDArray[Any]:
         if number not in self._shards:
             path = self.folder / f"{number:05d}.bin"
+            check_file(path)
             # An empty file cannot be mapped.
             empty = path.stat().st_size == 0
             self._shards[number] = (

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sciembed_train.corpus.store.token_store import load_array
+from sciembed_train.corpus.store.checksums import check_file
+from sciembed_train.corpus.store.token_store import check_numbers, load_array
 from sciembed_train.corpus.tasks.task_types import TaskInfo, TaskSplit
 from sciembed_train.errors import UserError
 
@@ -37,6 +38,7 @@ class TaskFolder:
                 f"{folder} holds no tasks. Prepare a corpus from them: `train prepare --tasks "
                 "FILE_OR_FOLDER --to CORPUS --tokenizer NAME_OR_FOLDER`."
             )
+        check_file(path)
         try:
             entries = json.loads(path.read_text(encoding="utf-8"))
             self.tasks = tuple(TaskInfo.from_dict(entry) for entry in entries)
@@ -50,7 +52,10 @@ class TaskFolder:
 
     def examples(self, name: str, split: TaskSplit) -> NDArray[np.int32]:
         """Texts of a task's examples: ``[N, 3]`` query, positive, negative; or ``[N]``."""
-        return load_array(self.folder / "tasks" / name / f"{split}.npy")
+        path = self.folder / "tasks" / name / f"{split}.npy"
+        examples = load_array(path)
+        check_numbers(examples, path, self.n_texts)
+        return examples
 
     def labels(self, name: str, split: TaskSplit) -> NDArray[Any]:
         """The label of each text: the number of its class, int32 ``[N]``; whether it is of each
@@ -69,6 +74,7 @@ class TaskFolder:
         """The fields of every text in order, a batch in memory."""
         import pyarrow.parquet as pq
 
+        check_file(self.folder / "task_texts.parquet")
         with pq.ParquetFile(self.folder / "task_texts.parquet") as file:
             for rows in file.iter_batches(batch_size=4096, columns=["fields"]):
                 yield from rows.column("fields").to_pylist()

@@ -129,7 +129,7 @@ class AspireLayout(ExportLayout):
     def verify(self, encoder: Encoder, folder: Path, record: Record) -> Differences:
         """See `ExportLayout`; the published formulas, computed from the files alone."""
         kind = _kind_for(encoder, record)
-        state = load_checkpoint(folder / kind.weights)
+        state = load_checkpoint(folder / kind.weights, own=False)
         actual, expected = _published_vectors(state, kind, encoder)
         return {"Aspire's layout": compare("Aspire's code", "embeddings", actual, expected)}
 

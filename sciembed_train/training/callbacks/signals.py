@@ -12,6 +12,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from sciembed_train import distributed
 from sciembed_train.progress import print_line
+from sciembed_train.training.run_lock import sigterm_handler
 
 
 class Interrupted(BaseException):
@@ -39,6 +40,10 @@ class Signals(Callback):
         self.received = 0
         self.agreed = 0
         self._previous: dict[int, Any] = {}
+        self._on_second = {
+            int(signal.SIGINT): signal.default_int_handler,
+            int(signal.SIGTERM): sigterm_handler(),
+        }
 
     def agree(self, received: int, sum_over_ranks: float) -> None:
         """Set ``agreed`` from the sum of the ranks' signal numbers.
@@ -66,7 +71,7 @@ class Signals(Callback):
 
         def take_note(number: int, frame: FrameType | None) -> None:
             if self.received:
-                self._set_defaults()
+                self._end_at_next()
                 signal.raise_signal(number)
                 return
             self.received = number
@@ -77,12 +82,9 @@ class Signals(Callback):
         for number in (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, take_note)
 
-    def _set_defaults(self) -> None:
+    def _end_at_next(self) -> None:
         for number in self._previous:
-            signal.signal(
-                number,
-                signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL,
-            )
+            signal.signal(number, self._on_second[number])
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the previous handlers."""

@@ -15,7 +15,7 @@ from sciembed_train.corpus.store.corpus_files import (
     save_split,
     written_whole,
 )
-from sciembed_train.errors import UserError
+from sciembed_train.errors import RunError, UserError
 
 
 def test_only_a_corpus_of_this_version_is_read(tmp_path):
@@ -89,7 +89,7 @@ def test_a_folder_of_something_else_is_never_replaced(tmp_path):
 def test_a_full_disk_is_told_by_the_folder(tmp_path):
     full = OSError(errno.ENOSPC, "No space left on device")
     with (
-        pytest.raises(UserError, match="c could not be written: No space"),
+        pytest.raises(RunError, match=r"c cannot be written: No space.*Make room and run the same"),
         written_whole(tmp_path / "c"),
     ):
         raise full

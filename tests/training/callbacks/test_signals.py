@@ -52,3 +52,25 @@ def test_a_second_signal_ends_the_process_at_once():
             signal.raise_signal(signal.SIGINT)
     finally:
         signals.on_exception(TRAINER, METHOD, KeyboardInterrupt())
+
+
+def test_a_second_sigterm_gives_up_the_lock_of_the_run(tmp_path):
+    import subprocess
+    import sys
+
+    script = """
+import signal, sys, time
+from pathlib import Path
+from types import SimpleNamespace
+from sciembed_train.training.callbacks.signals import Signals
+from sciembed_train.training.run_lock import RunLock
+with RunLock() as lock:
+    lock.take(Path(sys.argv[1]))
+    Signals().on_train_start(SimpleNamespace(is_global_zero=True), None)
+    signal.raise_signal(signal.SIGTERM)
+    assert (Path(sys.argv[1]) / "run.lock").is_file()
+    signal.raise_signal(signal.SIGTERM)
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
+    assert done.returncode == -signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []
