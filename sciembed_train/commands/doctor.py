@@ -47,7 +47,7 @@ def command_line() -> RecipeCommandLine:
     line = RecipeCommandLine(
         "doctor",
         "Report what this machine has, what would run on it, and what would not and why.",
-        examples=("--measure", "-c specter --gpus 8", "--verify checkpoints/specter"),
+        examples=("-c specter --gpus 8", "--verify checkpoints/specter"),
         common=("config", "gpus", "measure", "verify", "json"),
     )
     line.add(DoctorCommand)

@@ -16,8 +16,9 @@ from sciembed_train.training.run_lock import HEARTBEAT, STALE, RunLock, sigterm_
 from tests.helpers.runs import ROOT, finish, rows, start, wait_for_step
 
 HOLD = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 from sciembed_train.errors import UserError
 from sciembed_train.training.run_lock import RunLock
 with RunLock(heartbeat=float(sys.argv[2]), stale=float(sys.argv[3])) as lock:
