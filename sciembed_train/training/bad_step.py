@@ -63,7 +63,7 @@ def first_bad_tensor(method: Method, batch: Any, precision: AbstractContextManag
     for rank, names in enumerate(first):
         if names:
             return names[0] + (f" on rank {rank}" if len(first) > 1 else "")
-    return "none when the step was made again"
+    return "not among those of the step made again: the norm alone, or it did not come back"
 
 
 @contextmanager
