@@ -7,7 +7,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# A deadline measures the machine, which may be busy with something else.
+hypothesis.settings.register_profile("without_deadline", deadline=None)
+hypothesis.settings.load_profile("without_deadline")
 
 
 def pytest_addoption(parser):
