@@ -1,4 +1,4 @@
-"""Kill training runs at random moments and continue them: what is lost, and how soon they go on.
+"""Kill training runs at random moments and continue them: is anything lost?
 
     python -m benchmarks.faults.kills --to FOLDER [--kills 20] [--methods specter] [--tmpdir DIR]
 
@@ -46,12 +46,10 @@ TIMED = ("tokens_per_second", "time", "memory", "peak")  # columns that differ f
 
 @dataclass
 class Outcome:
-    """Of one method: what was counted, and the longest of each time in seconds."""
+    """Of one method: what was counted."""
 
     kills: int = 0
     without_checkpoint: int = 0
-    lost_steps: list[int] = field(default_factory=list)
-    seconds_to_go_on: list[float] = field(default_factory=list)
     unequal: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
 
@@ -120,15 +118,11 @@ def kill_and_continue(
             shutil.rmtree(run, ignore_errors=True)  # begun and killed before its first checkpoint
         more = [] if step is None else ["--ckpt_path", "last"]
         log = (run.parent / f"{run.name}.log").open("a+b")
-        size, started, clock = log.seek(0, os.SEEK_END), time.monotonic(), time.time()
+        size, started = log.seek(0, os.SEEK_END), time.monotonic()
         process = subprocess.Popen([*words, *more], stdout=log, stderr=log, env=environment)
         limit = random.uniform(0.1, 1.0) * whole if outcome.kills < kills else 1e9
-        first = None
         while process.poll() is None and time.monotonic() - started < limit:
             time.sleep(0.05)
-            metrics = run / "metrics.csv"
-            if first is None and metrics.exists() and metrics.stat().st_mtime > clock + 0.1:
-                first = time.monotonic() - started
         if process.poll() is not None:
             log.seek(size)
             said = log.read().decode(errors="replace")
@@ -140,27 +134,10 @@ def kill_and_continue(
         process.send_signal(signal.SIGKILL)
         process.wait()
         outcome.kills += 1
-        if step is not None and first is not None:
-            outcome.seconds_to_go_on.append(first)
-        reached = last_step(run)
-        kept = step_of(run)
-        outcome.without_checkpoint += kept is None
-        outcome.lost_steps.append(reached - (kept or 0))
+        outcome.without_checkpoint += step_of(run) is None
     outcome.left = [p.name for p in tmpdir.iterdir()]
     outcome.left += [p.name for p in run.iterdir() if "partial" in p.name or p.name.startswith(".")]
     return outcome
-
-
-def last_step(run: Path) -> int:
-    """The last step that ``metrics.csv`` has."""
-    path = run / "metrics.csv"
-    if not path.exists():
-        return 0
-    with path.open() as file:
-        steps = [
-            int(row["step"]) for row in csv.DictReader(file) if (row.get("step") or "").isdigit()
-        ]
-    return max(steps, default=0)
 
 
 def differences(one: Path, other: Path) -> list[str]:
@@ -202,7 +179,7 @@ def differences(one: Path, other: Path) -> list[str]:
 
 def main() -> None:
     """See the module."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS))
@@ -212,12 +189,9 @@ def main() -> None:
     files = collection(args.to)
     os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}")
-    columns = (
-        *("method", "kills", "of these before a checkpoint", "steps lost, at most"),
-        *("seconds to go on, at most", "not equal", "left behind"),
-    )
+    columns = (*("method", "kills", "of these before a checkpoint", "not equal", "left behind"),)
     print(f"| {' | '.join(columns)} |")
-    print("|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|")
     for number, method in enumerate(args.methods):
         tmpdir = (args.tmpdir or args.to / "tmp") / method
         tmpdir.mkdir(parents=True)
@@ -235,8 +209,6 @@ def main() -> None:
         unequal = differences(root / f"{method}-whole", run)
         print(
             f"| {method} | {outcome.kills} | {outcome.without_checkpoint} "
-            f"| {max(outcome.lost_steps, default=0)} (a checkpoint each {EVERY}) "
-            f"| {max(outcome.seconds_to_go_on, default=0):.0f} "
             f"| {', '.join(unequal[:3]) or 'nothing'} | {', '.join(outcome.left) or 'nothing'} |",
             flush=True,
         )
