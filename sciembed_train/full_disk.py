@@ -71,13 +71,19 @@ def told_full_disk(target: Path, safe: str) -> Iterator[None]:
         raise RunError(message) from error
 
 
-def full_disk_message(error: BaseException, target: Path, safe: str) -> str | None:
-    """What a user is told of an error if a full disk is behind it; see `told_full_disk`."""
+def full_disk_message(
+    error: BaseException, target: Path, safe: str, needed: int | None = None
+) -> str | None:
+    """What a user is told of an error if a full disk is behind it; see `told_full_disk`.
+
+    ``needed`` are the file's bytes; by default those of a `NoRoomError`, if it is one.
+    """
     full = disk_error(error)
     if full is None:
         return None
-    needed = [each.needed for each in _chain(error) if isinstance(each, NoRoomError)]
-    need = f"It takes {needed[0] / 1e9:.3g} GB; " if needed else ""
+    told = [each.needed for each in _chain(error) if isinstance(each, NoRoomError)]
+    needed = told[0] if needed is None and told else needed
+    need = "" if needed is None else f"It takes {needed / 1e9:.3g} GB; "
     place = target.absolute()
     while not place.exists():
         place = place.parent

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sciembed_train.errors import RunError, UserError
-from sciembed_train.full_disk import disk_error
+from sciembed_train.full_disk import full_disk_message
+
+_AS_BEFORE = (
+    "What it is made from is as it was, and so is an earlier export. Make room and run the same "
+    "command again."
+)
 
 
 def check_target(folder: Path, overwrite: bool, marker: str = "sciembed.json") -> None:
@@ -52,13 +56,8 @@ def write_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if (full := disk_error(error)) is not None:
-            free = shutil.disk_usage(folder.parent).free / 1e9
-            raise RunError(
-                f"{folder}: cannot be written: {full}; {free:.3g} GB are free there. What it is "
-                "made from is as it was, and so is an earlier export. Make room and run the same "
-                "command again."
-            ) from error
+        if (message := full_disk_message(error, folder, _AS_BEFORE)) is not None:
+            raise RunError(message) from error
         if not isinstance(error, OSError):
             raise
         raise UserError(f"{folder}: cannot be written ({error.strerror or error}).") from error

@@ -186,8 +186,8 @@ def register(model_type: str, keys: Mapping[str, Check], tokenizer: str) -> None
     TOKENIZERS.update((tokenizer, f"{tokenizer}Fast"))
 
 
-# Left out: backbones whose vectors change with the padding beside a text (ConvBERT's convolution,
-# Nystromformer's landmarks, BigBird's blocks), and those without a tokenizer in Rust.
+# Left out: ConvBERT, whose convolution reads the padding beside a text; Nystromformer and BigBird,
+# which approximate attention over the padded length; and those without a tokenizer in Rust.
 register("albert", {**_BERT, **_ALBERT}, "AlbertTokenizer")
 register("bert", _BERT, "BertTokenizer")
 register("camembert", _BERT, "CamembertTokenizer")

@@ -131,7 +131,8 @@ def clean_config(content: Any, where: str) -> dict[str, Any]:
         kept[key] = value
     _check_padding(kept, where)
     if unknown:
-        _say_left_out(where, family.model_type, tuple(sorted(unknown)))
+        why = f"not among the keys that a model of type {family.model_type} may have here"
+        say_left_out(where, tuple(sorted(unknown)), why)
     return kept
 
 
@@ -150,12 +151,10 @@ def _short(value: Any) -> str:
 
 
 @functools.lru_cache(maxsize=1000)  # once a file, however often it is read
-def _say_left_out(where: str, model_type: str, keys: tuple[str, ...]) -> None:
+def say_left_out(where: str, keys: tuple[str, ...], why: str) -> None:
+    """Warn of keys that are not passed on."""
     named = ", ".join(f"`{key}`" for key in keys[:10]) + (", ..." if len(keys) > 10 else "")
-    log.warning(
-        f"{where}: left out {named}: not among the keys that a model of type {model_type} may "
-        "have here."
-    )
+    log.warning(f"{where}: left out {named}: {why}.")
 
 
 def check_config_json(folder: Path) -> dict[str, Any]:

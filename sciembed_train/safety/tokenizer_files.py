@@ -6,9 +6,7 @@ name the class that is made and become arguments of that class, so they are writ
 
 from __future__ import annotations
 
-import functools
 import json
-import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from typing import Any
 from sciembed_train.errors import UserError
 from sciembed_train.safety.families import FAMILIES, TOKENIZERS
 from sciembed_train.safety.json_files import read_json
-from sciembed_train.safety.model_config import check_keys
+from sciembed_train.safety.model_config import check_keys, say_left_out
 from sciembed_train.safety.values import (
     Check,
     flag,
@@ -27,8 +25,6 @@ from sciembed_train.safety.values import (
     table,
     text,
 )
-
-log = logging.getLogger("sciembed_train")
 
 CONFIG = "tokenizer_config.json"
 SPECIAL_TOKENS = "special_tokens_map.json"
@@ -153,7 +149,8 @@ def _kept(path: Path, known: dict[str, Check]) -> dict[str, Any]:
             raise UserError(f"{path}: `{key}` is {shown[:80]}; expected {expected}.")
         kept[key] = value
     if unknown:
-        _say_left_out(str(path), tuple(sorted(unknown)))
+        why = "not among the entries of a tokenizer that are read"
+        say_left_out(str(path), tuple(sorted(unknown)), why)
     return kept
 
 
@@ -178,9 +175,3 @@ def _model_type(path: Path) -> dict[str, str]:
 
 def _write(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-
-
-@functools.lru_cache(maxsize=1000)  # once a file, however often it is read
-def _say_left_out(where: str, keys: tuple[str, ...]) -> None:
-    named = ", ".join(f"`{key}`" for key in keys[:10]) + (", ..." if len(keys) > 10 else "")
-    log.warning(f"{where}: left out {named}: not among the entries of a tokenizer that are read.")

@@ -20,7 +20,8 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from sciembed_train.encoder.io.encoder_checkpoint import SCRATCH
 from sciembed_train.errors import RunError
-from sciembed_train.full_disk import disk_error
+from sciembed_train.export.checkpoint_file import damaged_entry
+from sciembed_train.full_disk import full_disk_message
 from sciembed_train.training import lock_file
 from sciembed_train.whole_folder import sweep
 
@@ -35,7 +36,7 @@ class RunCheckpointIO(TorchCheckpointIO):
     new one is on the disk (``fsync``) before it takes the name. Reading back compares the checksum
     (CRC-32) that torch wrote for each entry with the bytes in the file; they mostly come from the
     system's cache, so that a file which is cut short or holds other bytes than were written is
-    found, and a fault of the medium is not. It takes about a third of the time of writing.
+    found, and a fault of the medium is not.
     """
 
     def save_checkpoint(
@@ -71,11 +72,7 @@ def read_back(path: Path) -> None:
     Raises:
         RunError: the file is cut short, or an entry is not what was written.
     """
-    try:
-        with zipfile.ZipFile(path) as file:
-            bad = file.testzip()
-    except zipfile.BadZipFile as error:
-        bad = str(error)
+    bad = damaged_entry(path) if zipfile.is_zipfile(path) else "it is cut short"
     if bad is not None:
         raise RunError(
             f"{path} was written and reads back otherwise ({bad}): the disk or its connection is "
@@ -85,13 +82,13 @@ def read_back(path: Path) -> None:
 
 @contextmanager
 def refuse_full_disk(
-    folder: Path, what: str = "a file", checkpoint: dict[str, Any] | None = None
+    folder: Path, what: str = "", checkpoint: dict[str, Any] | None = None
 ) -> Iterator[None]:
     """Raise what a full disk causes as a RunError: what is needed, what is safe, how to go on.
 
     Args:
         folder: of the run.
-        what: is written.
+        what: the file of it that is written, where one is.
         checkpoint: its content, of which the size is told.
     """
     try:
@@ -99,15 +96,12 @@ def refuse_full_disk(
     except RunError:
         raise
     except Exception as error:
-        full = disk_error(error)
-        if full is None:
+        needed = None if checkpoint is None else tensor_bytes(checkpoint)
+        safe = f"{kept(folder)} {_go_on(folder)}"
+        message = full_disk_message(error, folder / what, safe, needed)
+        if message is None:
             raise
-        place = shutil.disk_usage(folder)
-        need = "" if checkpoint is None else f"It takes {tensor_bytes(checkpoint) / 1e9:.3g} GB; "
-        raise RunError(
-            f"{folder}: {what} cannot be written: {full}. {need}{place.free / 1e9:.3g} GB "
-            f"are free there. {kept(folder)} {_go_on(folder)}"
-        ) from error
+        raise RunError(message) from error
 
 
 def tensor_bytes(content: Any) -> int:

@@ -63,6 +63,6 @@ def test_an_export_is_known_by_its_layouts_file(tmp_path):
     ],
 )
 def test_a_full_disk_is_no_mistake_of_the_command(tmp_path, full):
-    expected = r"No space left on device; .* free there.*Make room"
+    expected = r"No space left on device\. .* GB are free there\..*Make room"
     with pytest.raises(RunError, match=expected), write_errors(tmp_path / "export"):
         raise full

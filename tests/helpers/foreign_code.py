@@ -101,7 +101,7 @@ def _configurations(foreign: Path) -> list[dict[str, Any]]:
     for model_type in CONFIG_MAPPING:
         try:
             own = list(inspect.signature(CONFIG_MAPPING[model_type].__init__).parameters)
-        except Exception:
+        except (ImportError, ValueError):  # of a library that is not installed; no signature
             own = []
         keys = [key for key in own if key not in ("self", "kwargs", "args")]
         for value in _hostile_values(foreign):

@@ -159,7 +159,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_says_what_to_do(tmp_path):
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert re.search(
-        r"RunError: .*: last\.ckpt cannot be written: No space left on device\. It takes 0\.0024 "
+        r"RunError: .*/last\.ckpt cannot be written: No space left on device\. It takes 0\.0024 "
         r"GB; 0\.001\d* GB are free there\. last\.ckpt is as it was\. Make room and continue with "
         r"--ckpt_path last\.$",
         last,
