@@ -27,8 +27,8 @@ with RunLock(heartbeat=float(sys.argv[2]), stale=float(sys.argv[3])) as lock:
     except UserError as error:
         print("refused", error, flush=True)
     else:
-        print("taken", flush=True)
         try:
+            print("taken", flush=True)  # a signal may come as soon as it is read
             time.sleep(60)
         except KeyboardInterrupt:
             sys.exit(130)
