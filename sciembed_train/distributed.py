@@ -288,6 +288,21 @@ def first_rank_alone() -> Iterator[bool]:
     dist.destroy_process_group(group)
 
 
+def connected() -> bool:
+    """Whether this process has joined the others."""
+    return _grouped()
+
+
+def lost_connection(error: BaseException) -> bool:
+    """Whether an error of an exchange means that another rank has gone.
+
+    gloo raises a RuntimeError that names its own source file; nccl and the store have classes.
+    """
+    return (dist.is_available() and isinstance(error, dist.DistError)) or (
+        isinstance(error, RuntimeError) and "gloo/" in str(error)
+    )
+
+
 def barrier() -> None:
     """Return when every rank has come here; in a dry run at once."""
     if _grouped() and not _dry:

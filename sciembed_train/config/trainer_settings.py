@@ -12,6 +12,7 @@ from sciembed_train.errors import UserError
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+MONTH = 30 * 24 * 3600.0  # seconds
 PROFILERS = ("simple", "advanced", "pytorch")
 # What a time may be counted in, where it is a mapping.
 TIMES = ("weeks", "days", "hours", "minutes", "seconds")
@@ -56,6 +57,8 @@ class TrainerSettings:
             ``32-true``; null is ``32-true``.
         strategy: ``ddp``: a model in each process; ``fsdp``: its weights shared out; ``auto``: as
             many processes as devices.
+        rank_timeout: seconds after which a rank that gives no sign of life, or that the others wait
+            for in a step, is taken to hang and ends the run; null for never.
         val_check_interval: between two validations, a share of an epoch (0.25) or a number of
             optimiser steps (500); null for ``check_val_every_n_epoch``.
         check_val_every_n_epoch: epochs between two validations.
@@ -86,6 +89,7 @@ class TrainerSettings:
     num_nodes: int = 1
     precision: Precision | None = None
     strategy: str | Strategy = "auto"
+    rank_timeout: float | None = 600.0
     val_check_interval: int | float | None = None
     check_val_every_n_epoch: int | None = 1
     limit_val_batches: int | float | None = None
@@ -113,6 +117,11 @@ class TrainerSettings:
             ("num_nodes", self.num_nodes >= 1, "1 machine or more"),
             ("num_sanity_val_steps", self.num_sanity_val_steps >= -1, "0 or more, or -1 for all"),
             ("check_val_every_n_epoch", interval is None or interval >= 1, "1 epoch or more"),
+            (
+                "rank_timeout",
+                self.rank_timeout is None or 1 <= self.rank_timeout < MONTH,
+                "1 second or more, or null",
+            ),
             ("accelerator", self.accelerator in ACCELERATORS, " or ".join(ACCELERATORS)),
             ("devices", _are_devices(self.devices), "1 or more, numbers of devices, or auto"),
             ("max_time", _is_time(self.max_time), "a time such as 01:12:00:00, of days first"),

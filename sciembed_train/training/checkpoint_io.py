@@ -22,7 +22,7 @@ from sciembed_train.encoder.io.encoder_checkpoint import SCRATCH
 from sciembed_train.errors import RunError
 from sciembed_train.export.checkpoint_file import damaged_entry
 from sciembed_train.full_disk import full_disk_message
-from sciembed_train.training import lock_file
+from sciembed_train.training import lock_file, rank_records
 from sciembed_train.whole_folder import sweep
 
 PARTIAL = ".partial"  # the ending of a checkpoint that is being written
@@ -131,7 +131,7 @@ def sweep_run(folder: Path) -> None:
     ]
     for path in left:
         path.unlink(missing_ok=True)
-    for path in folder.glob(f"{SCRATCH}*"):
+    for path in (*folder.glob(f"{SCRATCH}*"), folder / rank_records.FOLDER):
         shutil.rmtree(path, ignore_errors=True)
     sweep(folder / "export")
 

@@ -38,6 +38,7 @@ from sciembed_train.training import run_folder
 from sciembed_train.training.callbacks.run_callbacks import run_callbacks
 from sciembed_train.training.callbacks.validation import HeldOutScores
 from sciembed_train.training.loggers import run_loggers
+from sciembed_train.training.rank_watch import RankWatch
 from sciembed_train.training.recipe_corpus import (
     check_sources,
     check_used,
@@ -89,6 +90,7 @@ class RunConfiguration:
         data: the examples, opened.
         folder: of the run; None where a checkpoint is validated.
         start: the checkpoint to begin from, if any.
+        watch: of the ranks, once they train.
         kept: what the start encoder decided.
         world_size: number of processes.
         plan: how the examples fill steps.
@@ -119,6 +121,7 @@ class RunConfiguration:
         self.folder: Path | None = None
         self.start: Path | None = None
         self._find_checkpoint(lock)
+        self.watch = RankWatch(self.folder, self.trainer_settings.rank_timeout)
         self.kept = start_of_recipe(recipe, method.similarity, self.start)
         for settings in (self.saved.model, self.model):
             apply_start(settings.init_args.encoder, self.kept)
@@ -176,7 +179,7 @@ class RunConfiguration:
         settings = {**vars(self.trainer_settings), "use_distributed_sampler": False}
         settings |= self._run_settings() if self.fitting else self._validation_settings()
         try:
-            return RunTrainer(**settings)
+            return RunTrainer(watch=self.watch, **settings)
         except MisconfigurationException as error:
             raise UserError(one_line(error)) from error
 
@@ -204,6 +207,7 @@ class RunConfiguration:
             write_limit=self.write_config,
             bar=bar,
             own=self._own_callbacks(),
+            watch=self.watch,
         )
         return {
             "callbacks": callbacks,

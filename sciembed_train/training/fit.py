@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -63,6 +64,7 @@ def fit(recipe: Recipe) -> tuple[int, Path]:
 def _train(run: RunConfiguration, folder: Path, lock: RunLock) -> int:
     """Train from the start, or from a checkpoint; returns the exit code."""
     method, trainer = run.make_method(), run.make_trainer()
+    run.watch.give_up = partial(_give_up, trainer, lock)
     method.prepare(run.examples.dev)
     check_sharding(run, method)
     first = distributed.launch_rank() == 0
@@ -122,7 +124,9 @@ def _train(run: RunConfiguration, folder: Path, lock: RunLock) -> int:
         raise
     except BaseException:
         _end_children(trainer)
-        raise
+        if run.watch.reason is None:
+            raise
+        return 1  # another rank was the cause; the first that lives has said so
     if trainer.is_global_zero:
         lock.check()
         finish(run, method, trainer, comparison, trainer.global_step)
@@ -175,6 +179,11 @@ def _nothing_left(run: RunConfiguration, made: int) -> None:
     )
 
 
+def _give_up(trainer: Trainer, lock: RunLock) -> None:
+    _end_children(trainer)
+    lock.release()
+
+
 def _end_children(trainer: Trainer) -> None:
     """End the processes that this one started: without it they would wait for it."""
     launcher = trainer.strategy.launcher
@@ -195,11 +204,15 @@ def validate(recipe: Recipe) -> dict[str, float] | None:
     check_sharding(run, method)
     content = check_fits(run.start, method, run.data, resuming=False)
     method.load_state_dict(content["state_dict"])
+    run.watch.give_up = partial(_end_children, trainer)
     try:
         trainer.validate(method, run.data, verbose=False)
-    except BaseException:
+    except BaseException as error:
+        run.watch.failed(error)
         _end_children(trainer)
-        raise
+        if run.watch.reason is None:
+            raise
+        raise SystemExit(1) from error  # the reason was printed
     if not trainer.is_global_zero:
         return None
     scores = sorted(trainer.callback_metrics.items())

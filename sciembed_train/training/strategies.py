@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from sciembed_train import distributed
 
 # One whole model per process, or one shared out; others would clip and gather differently.
 STRATEGIES = ("auto", "ddp", "fsdp", "ddp_find_unused_parameters_false", "DDPStrategy")
+
+EXCHANGE = timedelta(minutes=30)  # Lightning's own limit of one exchange between ranks
 
 
 class ShardedStrategy(ModelParallelStrategy):
@@ -90,6 +93,16 @@ class ShardedStrategy(ModelParallelStrategy):
 def chosen(strategy: str | Strategy) -> str | Strategy:
     """The strategy that a setting means."""
     return ShardedStrategy() if strategy == "fsdp" else strategy
+
+
+def wait_for_ranks(strategy: Strategy, rank_timeout: float | None) -> None:
+    """Have exchanges outlast the time after which a rank is taken to hang, and half an hour.
+
+    The watch of the ranks says which one it is; torch's own limit says only that one is.
+    """
+    if isinstance(strategy, DDPStrategy | ModelParallelStrategy):
+        longest = timedelta(seconds=3 * rank_timeout) if rank_timeout else timedelta(days=30)
+        strategy._timeout = max(EXCHANGE, longest)
 
 
 def keep_gradients_in_buckets(strategy: Strategy) -> None:

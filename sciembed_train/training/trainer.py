@@ -16,11 +16,14 @@ from sciembed_train.config.trainer_settings import Precision, TrainerSettings
 from sciembed_train.errors import UserError
 from sciembed_train.sampling.plan import StepPlan
 from sciembed_train.training.checkpoint_io import RunCheckpointIO
+from sciembed_train.training.launcher import watch_children
+from sciembed_train.training.rank_watch import RankWatch
 from sciembed_train.training.strategies import (
     STRATEGIES,
     ShardedStrategy,
     chosen,
     keep_gradients_in_buckets,
+    wait_for_ranks,
 )
 
 
@@ -32,6 +35,8 @@ class RunTrainer(Trainer):
             ``32-true``.
         accelerator: where to run.
         strategy: ``fsdp`` is `ShardedStrategy`; DDP keeps its gradients in the buffers it sends.
+        rank_timeout: seconds after which a rank hangs; torch's own limit is kept above it.
+        watch: is told of ranks that end before their time.
         kwargs: as for Lightning's trainer.
     """
 
@@ -41,6 +46,8 @@ class RunTrainer(Trainer):
         precision: Precision | None = None,
         accelerator: str = "auto",
         strategy: str | Strategy = "auto",
+        rank_timeout: float | None = None,
+        watch: RankWatch | None = None,
         **kwargs: Any,
     ) -> None:
         if precision == "auto":
@@ -51,7 +58,10 @@ class RunTrainer(Trainer):
             kwargs["inference_mode"] = False
         super().__init__(precision=precision, accelerator=accelerator, strategy=made, **kwargs)
         keep_gradients_in_buckets(self.strategy)
+        wait_for_ranks(self.strategy, rank_timeout)
         self.strategy.checkpoint_io = RunCheckpointIO()
+        if watch is not None:
+            watch_children(self.strategy, watch)
 
 
 def has_bf16(accelerator: str) -> bool:

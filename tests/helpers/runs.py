@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pytorch_lightning import Callback
 
+from sciembed_train.errors import UserError
 from sciembed_train.training.callbacks.signals import Signals
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -135,9 +136,19 @@ def validations(run: Path) -> dict[int, tuple[str, str]]:
     return found
 
 
-class FailOnSecondRank(Callback):
-    """A defect on one rank while the other waits for it."""
+class FailAt(Callback):
+    """A defect on one rank when a step begins, while the others wait for it."""
+
+    def __init__(self, rank: int, step: int, how: str) -> None:
+        self.rank, self.step, self.how = rank, step, how
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        if trainer.global_rank == 1 and trainer.global_step == 3:
-            raise RuntimeError("the second rank fails")
+        if (trainer.global_rank, trainer.global_step) != (self.rank, self.step):
+            return
+        if self.how == "raise":
+            raise ValueError("this rank fails")
+        if self.how == "refuse":
+            raise UserError("this file is damaged")
+        if self.how == "sleep":
+            time.sleep(1000)
+        os.kill(os.getpid(), {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}[self.how])

@@ -11,7 +11,7 @@ import yaml
 from sciembed_train import cli
 from sciembed_train.commands import fit, validate
 from sciembed_train.errors import UserError
-from tests.helpers.runs import ROOT, STEPS, finish, losses, rows, start
+from tests.helpers.runs import ROOT, STEPS, losses, rows
 
 
 def test_a_run_has_its_files_and_is_not_overwritten(toy, whole, capsys):
@@ -191,14 +191,6 @@ def test_fit_needs_neither_a_database_nor_parquet(toy):
     assert done.returncode == 0, done.stderr
     assert (toy.root / "bare" / "export" / "model.safetensors").is_file()
     assert "There is no verdict: reading the papers' texts needs pyarrow" in done.stderr
-
-
-def test_a_rank_that_fails_ends_the_others(toy):
-    more = ["--run", "fails", "--trainer.devices", "2"]
-    words = toy.arguments(*more, "--trainer.callbacks", "tests.helpers.runs.FailOnSecondRank")
-    code, said = finish(start("fit", *words), timeout=120)
-    assert code not in (0, 2)
-    assert "the second rank fails" in said
 
 
 def test_the_texts_that_are_cut_are_said_before_the_first_step(toy, capsys):

@@ -27,7 +27,9 @@ from sciembed_train.training.callbacks.step_metrics import StepMetrics
 from sciembed_train.training.callbacks.throughput import Throughput
 from sciembed_train.training.callbacks.time_left import TimeLeft
 from sciembed_train.training.callbacks.validation import HeldOutScores
+from sciembed_train.training.callbacks.watched_ranks import RankErrors, RankSteps
 from sciembed_train.training.callbacks.weight_averaging import WeightAveraging
+from sciembed_train.training.rank_watch import RankWatch
 from sciembed_train.training.report import Report
 
 
@@ -41,6 +43,7 @@ def run_callbacks(
     write_limit: Callable[[int], None],
     bar: bool,
     own: Sequence[Callback],
+    watch: RankWatch,
 ) -> list[Callback]:
     """The callbacks, in order: Lightning calls them so, checkpoints last.
 
@@ -53,6 +56,7 @@ def run_callbacks(
     metrics, time_left = StepMetrics(log_every, throughput, signals), TimeLeft()
     held_out, monitor = HeldOutScores(data.examples.dev), run.checkpoint.monitor
     callbacks = [
+        RankErrors(watch),
         FiniteNumbers(folder, data, run.nonfinite, log_every),
         *(signals, throughput, metrics, time_left, WeightAveraging()),
         *(held_out, Collapse(metrics, data), *own),
@@ -81,5 +85,6 @@ def run_callbacks(
         CheckpointMetadata(facts, folder),
         Report(folder, data.folder, monitor, every, facts),
         MicroBatchLimit(data.share, run.memory_dry_run, write_limit, run.quiet),
+        RankSteps(watch),
         RunCheckpoints(folder, monitor, every, signals),
     ]
