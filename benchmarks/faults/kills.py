@@ -54,8 +54,8 @@ class Outcome:
     left: list[str] = field(default_factory=list)
 
 
-def collection(folder: Path) -> dict[str, Path]:
-    """A synthetic collection, its abstracts as documents, and an untrained BERT."""
+def collection(folder: Path, layers: int = 2, width: int = 64) -> dict[str, Path]:
+    """A synthetic collection, its abstracts as documents, and an untrained BERT of 4 heads."""
     from sciembed_train.synthetic import (
         SyntheticSettings,
         train_tokenizer,
@@ -72,7 +72,8 @@ def collection(folder: Path) -> dict[str, Path]:
     )
     documents.write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = [f"{p['title']} {p['abstract']}" for p in texts]
-    write_bert(folder / "backbone", train_tokenizer(words, 1000), layers=2, width=64, heads=4)
+    tokenizer = train_tokenizer(words, 1000)
+    write_bert(folder / "backbone", tokenizer, layers=layers, width=width, heads=4)
     del made
     return {
         "papers": papers,

@@ -5,6 +5,7 @@ from pytorch_lightning.callbacks import EarlyStopping
 
 from sciembed_train.config.run_settings import CheckpointSettings, RunSettings, StoppingSettings
 from sciembed_train.training.callbacks.run_callbacks import run_callbacks
+from sciembed_train.training.rank_watch import RankWatch
 
 
 def made(tmp_path, run, bar=False, own=()):
@@ -20,6 +21,7 @@ def made(tmp_path, run, bar=False, own=()):
         write_limit=lambda tokens: None,
         bar=bar,
         own=own,
+        watch=RankWatch(tmp_path, None),
     )
 
 
@@ -33,9 +35,9 @@ def test_the_state_of_a_step_is_known_before_others_act_and_checkpoints_come_las
 
     found = names(made(tmp_path, RunSettings(), own=[Own()]))
     # A step that is not finite ends the run before it is logged.
-    assert found[:4] == ["FiniteNumbers", "Signals", "Throughput", "StepMetrics"]
+    assert found[:5] == ["RankErrors", "FiniteNumbers", "Signals", "Throughput", "StepMetrics"]
     assert found.index("StepMetrics") < found.index("WeightAveraging") < found.index("Own")
-    assert found[-1] == "RunCheckpoints"
+    assert found[-2:] == ["RankSteps", "RunCheckpoints"]
     assert "EarlyStopping" not in found
 
 
