@@ -90,6 +90,13 @@ class Cocite(Method):
         self.held_out = HeldOutTriplets(self.triplet_loss)
 
     @property
+    def depends_on_processes(self) -> str | None:
+        """Local negatives do."""
+        if self.negatives != "local":
+            return None
+        return "model.init_args.negatives=local compares a pair with those of its process alone"
+
+    @property
     def lr_factors(self) -> dict[nn.Parameter, float]:
         """The layer mix's."""
         return dict.fromkeys(super().lr_factors, self.mix_lr)

@@ -140,6 +140,14 @@ class Method(LightningModule):
         return {"similarity": "cosine" if self.encoder.settings.normalize else self.similarity}
 
     @property
+    def depends_on_processes(self) -> str | None:
+        """Why the steps depend on the number of processes; None where they do not.
+
+        Such a run is not continued on another number of them.
+        """
+        return None
+
+    @property
     def lr_factors(self) -> Mapping[nn.Parameter, float]:
         """Parameters that are never decayed, and what multiplies the schedule's rate for each."""
         return dict.fromkeys(self.encoder.pooling.parameters(), 1.0)

@@ -101,6 +101,15 @@ class Declutr(Method):
             without |= {"val/contrastive_loss", "val/partner_accuracy"}
         return tuple(name for name in self.validation_scores if name not in without)
 
+    @property
+    def depends_on_processes(self) -> str | None:
+        """The published scale of the contrastive gradient does."""
+        if not self.reproduce or not self.contrastive_weight:
+            return None
+        return (
+            "model.init_args.reproduce divides the contrastive gradient by the number of processes"
+        )
+
     def check(self, batch: Any) -> None:
         """Raise UserError unless the batches hold spans, and what the weights need."""
         super().check(batch)

@@ -28,6 +28,7 @@ from sciembed_train.training.comparison import plan_comparison
 from sciembed_train.training.configuration import RunConfiguration, check_monitors
 from sciembed_train.training.data_advice import data_advice
 from sciembed_train.training.finish import finish, finish_again
+from sciembed_train.training.process_count import process_count_line
 from sciembed_train.training.results_file import NAME as RESULTS
 from sciembed_train.training.resume import check_fits, schedule_line
 from sciembed_train.training.run_lock import RunLock
@@ -76,9 +77,11 @@ def _train(run: RunConfiguration, folder: Path, lock: RunLock) -> int:
     if run.start is not None:
         content = check_fits(run.start, method, run.data, resuming=True)
         made = content["global_step"]
-        line = schedule_line(content, method.optim, run.total)
-        if line is not None and first and made < run.total and not run.run.quiet:
-            print_line(line)
+        if made < run.total:
+            line = process_count_line(run.start, content, method, run.data, run.world_size)
+            for said in (line, schedule_line(content, method.optim, run.total)):
+                if said is not None and first and not run.run.quiet:
+                    print_line(said)
         del content  # as much memory as the run itself takes
         if made >= run.total:
             if first:

@@ -23,6 +23,7 @@ def training_metadata(
         "recipe": recipe,
         "seed": settings.seed,
         "batch_size": settings.batch_size,
+        "processes": plan.world_size,
         f"training_{data.examples.name}": plan.examples,
         "steps_per_epoch": plan.steps_per_epoch,
         "planned_steps": total_steps,

@@ -133,6 +133,13 @@ def test_local_negatives_are_those_of_this_rank_alone(tiny_bert, monkeypatch, te
     assert found["loss"].item() == pytest.approx(sum(losses), abs=1e-9)
 
 
+def test_only_local_negatives_depend_on_the_number_of_processes(tiny_bert):
+    for negatives in ("one", "all"):
+        assert prepared(str(tiny_bert), negatives=negatives).depends_on_processes is None
+    said = prepared(str(tiny_bert), negatives="local").depends_on_processes
+    assert "negatives=local compares a pair with those of its process alone" in (said or "")
+
+
 def test_a_pair_that_meets_its_own_positive_learns_nothing(tiny_bert):
     module, given = prepared(str(tiny_bert)), batch(negative=(0, 1, 2, 3))
     found = module.gradients(given, [given])

@@ -98,6 +98,14 @@ def test_the_published_scale_is_one_over_the_ranks(alone, two):
         assert np.abs(np.array(found["published scale"]["gradients"][0]) - halved).max() < 1e-9
 
 
+def test_only_the_published_scale_depends_on_the_number_of_processes(place):
+    assert prepared(place[1]).depends_on_processes is None
+    said = prepared(place[1], reproduce=True).depends_on_processes
+    assert "reproduce divides the contrastive gradient by the number of processes" in (said or "")
+    masked_alone = prepared(place[1], reproduce=True, contrastive_weight=0.0)
+    assert masked_alone.depends_on_processes is None
+
+
 def test_a_cut_step_is_the_same_step(alone):
     for split, whole in (
         ("cut", "both"),

@@ -14,7 +14,7 @@ def facts(tiny_bert, sampling=None, documents=0):
         corpus=SimpleNamespace(n_papers=60, n_documents=documents),
         examples=SimpleNamespace(name="triplets"),
     )
-    plan = SimpleNamespace(examples=100, steps_per_epoch=6)
+    plan = SimpleNamespace(examples=100, steps_per_epoch=6, world_size=2)
     return training_metadata("specter", data, plan, 12, str(tiny_bert))
 
 
@@ -24,6 +24,7 @@ def test_the_facts_say_what_was_trained_on_and_from(tiny_bert):
         "recipe": "specter",
         "seed": 5,
         "batch_size": 16,
+        "processes": 2,
         "training_triplets": 100,
         "steps_per_epoch": 6,
         "planned_steps": 12,
