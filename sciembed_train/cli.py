@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import difflib
 import importlib
 import os
@@ -66,8 +67,27 @@ def set_environment() -> None:
     # attention text by text ran 10 times slower where another process wanted the same two cores
     # (1.7 s against 0.16 s for 24 texts); on cores of its own a run is as fast with either.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    # Large tensors in huge pages, where the system gives them to who asks (`madvise`).
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if "SLURM_CPUS_PER_TASK" in os.environ:
         os.environ.setdefault("OMP_NUM_THREADS", os.environ["SLURM_CPUS_PER_TASK"])
+
+
+MMAP_THRESHOLD = 1 << 20  # bytes
+
+
+def keep_memory_flat() -> None:
+    """Have glibc give the memory of a large tensor back as soon as it is freed.
+
+    Steps have texts of other lengths, and so tensors of other sizes, each time. glibc comes to keep
+    pieces of up to 32 MB for later, fewer and fewer of which fit: a run grew by half in 600 steps.
+    Fixing the size from which a piece is the system's stops that (``benchmarks/faults.md``).
+    """
+    if sys.platform != "linux" or "MALLOC_MMAP_THRESHOLD_" in os.environ:
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # other C libraries have none
+        mallopt(-3, MMAP_THRESHOLD)  # M_MMAP_THRESHOLD of malloc.h
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -109,6 +129,7 @@ def _run(argv: Sequence[str] | None) -> int:
         )
         return 2
     set_environment()
+    keep_memory_flat()
     try:
         return importlib.import_module(COMMANDS[command][0]).main(rest) or 0
     except UserError as error:

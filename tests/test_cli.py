@@ -1,5 +1,6 @@
 import importlib.util
 import os
+import platform
 import subprocess
 import sys
 import types
@@ -235,3 +236,56 @@ def test_a_copy_without_room_names_what_was_to_be_written(monkeypatch, capsys, t
         assert cli.main(["compare"]) == 1
     (said,) = capsys.readouterr().err.splitlines()
     assert f"{tmp_path / 'copy'} cannot be written: File too large" in said
+
+
+FREED = """
+import ctypes
+from sciembed_train import cli
+if {fixed}:
+    cli.keep_memory_flat()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+
+def tensor(size):
+    block = libc.malloc(size)
+    ctypes.memset(block, 1, size)
+    return block
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096 / 1e6
+
+libc.free(tensor(30 << 20))  # with this glibc takes tensors of up to so much for its own pieces
+before = resident()
+one, other = tensor(10 << 20), tensor(10 << 20)
+libc.free(one)  # which lies between others
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
+def test_freed_tensors_go_back_to_the_system():
+    if "glibc" not in " ".join(platform.libc_ver()):
+        pytest.skip("another C library than glibc")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+    kept = {}
+    for fixed in (True, False):
+        done = subprocess.run(
+            [sys.executable, "-c", FREED.format(fixed=fixed)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        kept[fixed] = float(done.stdout)
+    assert 10 < kept[True] < 12
+    assert 20 < kept[False] < 24
+
+
+def test_a_threshold_that_the_user_has_set_stays(monkeypatch):
+    called = []
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "1000")
+    monkeypatch.setattr(cli.ctypes, "CDLL", lambda name: called.append(name))
+    cli.keep_memory_flat()
+    assert called == []

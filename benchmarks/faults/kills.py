@@ -7,6 +7,9 @@ interruption, and once in processes that get SIGKILL after a random time and are
 ``--ckpt_path last`` until the run is done. Then the two are compared: every tensor of the weights
 and of AdamW's state, and every loss of ``metrics.csv``, bit by bit. ``--tmpdir`` is TMPDIR of the
 runs; give one on another file system, as clusters have. The table names what was left there.
+
+A step is *made again* that was logged before a kill and is after its last checkpoint. *Back* is the
+time from the start of a continued run to the first step that it logs, the import of torch included.
 """
 
 from __future__ import annotations
@@ -50,6 +53,8 @@ class Outcome:
 
     kills: int = 0
     without_checkpoint: int = 0
+    made_again: list[int] = field(default_factory=list)
+    back: list[float] = field(default_factory=list)
     unequal: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
 
@@ -107,6 +112,15 @@ def step_of(run: Path) -> int | None:
     return torch.load(path, weights_only=True, mmap=True)["global_step"] if path.exists() else None
 
 
+def table_of(run: Path) -> tuple[int, int]:
+    """Which file a run's ``metrics.csv`` is (a continued run writes another), and its last step."""
+    path = run / "metrics.csv"
+    if not path.exists():
+        return 0, 0
+    last = path.read_text().rpartition("\n")[0].rpartition("\n")[2].split(",")[0]
+    return path.stat().st_ino, int(last) if last.isdecimal() else 0
+
+
 def kill_and_continue(
     words: list[str], run: Path, kills: int, whole: float, tmpdir: Path, seed: int
 ) -> Outcome:
@@ -119,11 +133,18 @@ def kill_and_continue(
             shutil.rmtree(run, ignore_errors=True)  # begun and killed before its first checkpoint
         more = [] if step is None else ["--ckpt_path", "last"]
         log = (run.parent / f"{run.name}.log").open("a+b")
+        before, _ = table_of(run)
+        back = None
         size, started = log.seek(0, os.SEEK_END), time.monotonic()
         process = subprocess.Popen([*words, *more], stdout=log, stderr=log, env=environment)
         limit = random.uniform(0.1, 1.0) * whole if outcome.kills < kills else 1e9
         while process.poll() is None and time.monotonic() - started < limit:
             time.sleep(0.05)
+            if step is not None and back is None:
+                file, latest = table_of(run)
+                if file != before and latest > step:
+                    back = time.monotonic() - started
+                    outcome.back.append(back)
         if process.poll() is not None:
             log.seek(size)
             said = log.read().decode(errors="replace")
@@ -135,7 +156,9 @@ def kill_and_continue(
         process.send_signal(signal.SIGKILL)
         process.wait()
         outcome.kills += 1
-        outcome.without_checkpoint += step_of(run) is None
+        saved = step_of(run)
+        outcome.without_checkpoint += saved is None
+        outcome.made_again.append(max(0, table_of(run)[1] - (saved or 0)))
     outcome.left = [p.name for p in tmpdir.iterdir()]
     outcome.left += [p.name for p in run.iterdir() if "partial" in p.name or p.name.startswith(".")]
     return outcome
@@ -190,9 +213,10 @@ def main() -> None:
     files = collection(args.to)
     os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}")
-    columns = (*("method", "kills", "of these before a checkpoint", "not equal", "left behind"),)
+    columns = ("method", "kills", "of these before a checkpoint", "steps made again, most")
+    columns += ("back after, median and most (s)", "not equal", "left behind")
     print(f"| {' | '.join(columns)} |")
-    print("|---|---|---|---|---|")
+    print("|---" * len(columns) + "|")
     for number, method in enumerate(args.methods):
         tmpdir = (args.tmpdir or args.to / "tmp") / method
         tmpdir.mkdir(parents=True)
@@ -210,6 +234,8 @@ def main() -> None:
         unequal = differences(root / f"{method}-whole", run)
         print(
             f"| {method} | {outcome.kills} | {outcome.without_checkpoint} "
+            f"| {max(outcome.made_again)} of {STEPS} "
+            f"| {np.median(outcome.back):.1f}, {max(outcome.back):.1f} "
             f"| {', '.join(unequal[:3]) or 'nothing'} | {', '.join(outcome.left) or 'nothing'} |",
             flush=True,
         )

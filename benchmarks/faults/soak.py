@@ -30,7 +30,7 @@ class Memory(Callback):
     def __init__(self, file: str) -> None:
         self.file = file
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:  # noqa: ANN001
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         """Add a line."""
         if trainer.global_step % EVERY == 0:
             with open(self.file, "a") as file:

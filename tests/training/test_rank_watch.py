@@ -104,7 +104,7 @@ def test_a_rank_that_ends_before_training_ends_the_others(toy):
     )
     script = toy.root.parent / "program.py"
     script.write_text(code)
-    words = toy.arguments("--run", "early", "--trainer.devices", "2")
+    words = toy.arguments("--run", "ends_before", "--trainer.devices", "2")
     done = subprocess.run(
         [sys.executable, str(script), "fit", *words],
         env={**os.environ, "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"},
