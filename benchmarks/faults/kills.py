@@ -4,9 +4,11 @@
 
 For each method a synthetic collection is trained twice from the same corpus and seed: once without
 interruption, and once in processes that get SIGKILL after a random time and are continued with
-``--ckpt_path last`` until the run is done. Then the two are compared: every tensor of the weights
-and of AdamW's state, and every loss of ``metrics.csv``, bit by bit. ``--tmpdir`` is TMPDIR of the
-runs; give one on another file system, as clusters have. The table names what was left there.
+``--ckpt_path last``; when there were so many kills, the run may end. A time is drawn from the
+seconds until the first step and the `WITHIN` steps after it, checkpoints among them. Then the two
+are compared: every tensor of the weights and of AdamW's state, and every loss of ``metrics.csv``,
+bit by bit. ``--tmpdir`` is TMPDIR of the runs; give one on another file system, as clusters have.
+The table names what was left there.
 
 A step is *made again* that was logged before a kill and is after its last checkpoint. *Back* is the
 time from the start of a continued run to the first step that it logs, the import of torch included.
@@ -30,7 +32,8 @@ from typing import Any
 
 import numpy as np
 
-STEPS, EVERY, VALIDATION = 120, 10, 40
+STEPS, EVERY, VALIDATION = 500, 10, 40
+WITHIN = 25  # steps after the first, in which a process is killed
 # The recipe of each method, and what of the collection it is given.
 METHODS: dict[str, tuple[str, ...]] = {
     "specter": ("-c", "specter"),
@@ -121,10 +124,25 @@ def table_of(run: Path) -> tuple[int, int]:
     return path.stat().st_ino, int(last) if last.isdecimal() else 0
 
 
+def timed(words: list[str], run: Path) -> tuple[float, float]:
+    """Make a whole run; returns the seconds until its first step, and those of a step."""
+    started, begin = time.monotonic(), None
+    with (run.parent / f"{run.name}.log").open("w+") as log:
+        process = subprocess.Popen(words, stdout=log, stderr=log)
+        while process.poll() is None:
+            time.sleep(0.05)
+            if begin is None and table_of(run)[1]:
+                begin = time.monotonic() - started
+        if process.returncode != 0 or begin is None:
+            log.seek(0)
+            raise RuntimeError(f"{run.name}: {log.read()[-3000:]}")
+    return begin, (time.monotonic() - started - begin) / STEPS
+
+
 def kill_and_continue(
-    words: list[str], run: Path, kills: int, whole: float, tmpdir: Path, seed: int
+    words: list[str], run: Path, kills: int, latest_kill: float, tmpdir: Path, seed: int
 ) -> Outcome:
-    """Kill a run so often, at times drawn from a whole run's duration, and let it end."""
+    """Kill a run so often, each time after at most so many seconds, and let it end."""
     random, outcome = np.random.default_rng(seed), Outcome()
     environment = {**os.environ, "TMPDIR": str(tmpdir)}
     while True:
@@ -137,7 +155,7 @@ def kill_and_continue(
         back = None
         size, started = log.seek(0, os.SEEK_END), time.monotonic()
         process = subprocess.Popen([*words, *more], stdout=log, stderr=log, env=environment)
-        limit = random.uniform(0.1, 1.0) * whole if outcome.kills < kills else 1e9
+        limit = random.uniform(0.1, 1.0) * latest_kill if outcome.kills < kills else 1e9
         while process.poll() is None and time.monotonic() - started < limit:
             time.sleep(0.05)
             if step is not None and back is None:
@@ -222,16 +240,13 @@ def main() -> None:
         tmpdir.mkdir(parents=True)
         root = args.to / "runs"
         root.mkdir(exist_ok=True)
-        started = time.monotonic()
-        whole = words_of(method, files, root, f"{method}-whole")
-        done = subprocess.run(whole, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise RuntimeError(f"{method}: {done.stderr[-3000:]}")
-        duration = time.monotonic() - started
+        whole = root / f"{method}-whole"
+        begin, step = timed(words_of(method, files, root, whole.name), whole)
         killed = words_of(method, files, root, f"{method}-killed")
         run = root / f"{method}-killed"
-        outcome = kill_and_continue(killed, run, args.kills, duration, tmpdir, number)
-        unequal = differences(root / f"{method}-whole", run)
+        latest = begin + WITHIN * step
+        outcome = kill_and_continue(killed, run, args.kills, latest, tmpdir, number)
+        unequal = differences(whole, run)
         print(
             f"| {method} | {outcome.kills} | {outcome.without_checkpoint} "
             f"| {max(outcome.made_again)} of {STEPS} "

@@ -85,8 +85,8 @@ class RankWatch:
     def stop(self) -> None:
         """Watch no longer; the first rank removes the records, once all have come here."""
         if self._records is not None and not self._ended.is_set():
-            self._ended.set()
             distributed.barrier()
+            self._ended.set()
             if self._state.rank == 0:
                 self._records.remove()
 
@@ -114,28 +114,37 @@ class RankWatch:
             self._leave(max(code, 1))
 
     def _find_reason(self) -> str:
-        """Which rank ended first, and with what."""
-        begun, others = time.monotonic(), list[tuple[RankState, float]]()
+        """Which rank ended first, and with what; it may take a moment until that can be seen."""
+        begun = time.monotonic()
         while time.monotonic() - begun < (EARLY if self._records is None else WAIT):
-            if self._records is None:
-                self._telling = self._telling or bool(self._exit_codes)
-                for rank in self._exit_codes:
-                    return f"rank {rank} ended, {self._how(rank)}."
-            elif ended(others := self._records.others(self._state.rank)):
-                time.sleep(SETTLE)  # an exit code may come, or the words of another that ended
-                gone = ended(self._records.others(self._state.rank))
-                self._telling = self._is_first({state.rank for state in gone})
-                return self._of_dead(gone[0])
+            if (reason := self._seen_reason()) is not None:
+                return reason
             time.sleep(0.05)
         self._telling = True
-        seen = "; ".join(
+        seen = [
             f"{state.name()}, last seen {max(age, 0):.0f} s ago, {state.doing()}"
-            for state, age in others
-        )
+            for state, age in self._others()
+        ]
         return (
             "the connection to another rank was lost, and which one ended first cannot be told "
-            f"from here{': ' * bool(seen)}{seen}. Look at what the ranks printed. {self._goes_on()}"
+            f"from here. Look at what the ranks printed. {'; '.join(seen)} {self._goes_on()}"
         )
+
+    def _seen_reason(self) -> str | None:
+        """The same where it can be seen now."""
+        if self._records is None:
+            for rank in self._exit_codes:
+                return f"rank {rank} ended, {self._how(rank)}."
+            return None
+        if not ended(self._others()):
+            return None
+        time.sleep(SETTLE)  # an exit code may come, or the words of another that ended
+        gone = ended(self._others())
+        self._telling = self._is_first({state.rank for state in gone})
+        return self._of_dead(gone[0])
+
+    def _others(self) -> list[tuple[RankState, float]]:
+        return [] if self._records is None else self._records.others(self._state.rank)
 
     def _is_first(self, gone: set[int]) -> bool:
         """Whether this is the first rank that is not among those."""
