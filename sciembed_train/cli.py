@@ -69,25 +69,29 @@ def set_environment() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     # Large tensors in huge pages, where the system gives them to who asks (`madvise`).
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    # oneDNN keeps what it has compiled for a shape, for 1,024 shapes: every step brings new ones,
+    # and few of them come again.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     if "SLURM_CPUS_PER_TASK" in os.environ:
         os.environ.setdefault("OMP_NUM_THREADS", os.environ["SLURM_CPUS_PER_TASK"])
 
 
-MMAP_THRESHOLD = 1 << 20  # bytes
+MMAP_THRESHOLD, TRIM_THRESHOLD = 8 << 20, 256 << 20  # bytes
 
 
 def keep_memory_flat() -> None:
     """Have glibc give the memory of a large tensor back as soon as it is freed.
 
     Steps have texts of other lengths, and so tensors of other sizes, each time. glibc comes to keep
-    pieces of up to 32 MB for later, fewer and fewer of which fit: a run grew by half in 600 steps.
-    Fixing the size from which a piece is the system's stops that (``benchmarks/faults.md``).
+    pieces of up to 32 MB for later, fewer and fewer of which fit. Here it keeps those below 8 MB: a
+    smaller limit costs time (``benchmarks/faults.md``).
     """
     if sys.platform != "linux" or "MALLOC_MMAP_THRESHOLD_" in os.environ:
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:  # other C libraries have none
         mallopt(-3, MMAP_THRESHOLD)  # M_MMAP_THRESHOLD of malloc.h
+        mallopt(-1, TRIM_THRESHOLD)  # M_TRIM_THRESHOLD: as high as glibc itself sets it in time
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -91,7 +91,7 @@ def collection(folder: Path, layers: int = 2, width: int = 64) -> dict[str, Path
     }
 
 
-def words_of(method: str, files: dict[str, Path], root: Path, run: str) -> list[str]:
+def words_of(method: str, files: dict[str, Path], root: Path, run: str, steps: int) -> list[str]:
     """The command line of a run."""
     data = ("--data.papers", str(files["papers"]), "--data.citations", str(files["citations"]))
     if method == "declutr":
@@ -100,7 +100,7 @@ def words_of(method: str, files: dict[str, Path], root: Path, run: str) -> list[
         *(sys.executable, "-m", "sciembed_train.cli", "fit", *METHODS[method], *data),
         *("--model.encoder.backbone", str(files["backbone"]), "--model.encoder.max_length", "64"),
         *("--data.batch_size", "8", "--trainer.max_epochs", "-1"),
-        *("--trainer.max_steps", str(STEPS), "--trainer.val_check_interval", str(VALIDATION)),
+        *("--trainer.max_steps", str(steps), "--trainer.val_check_interval", str(VALIDATION)),
         *("--trainer.num_sanity_val_steps", "0", "--trainer.log_every_n_steps", "1"),
         *("--trainer.accelerator", "cpu", "--trainer.devices", "1", "--verdict", "off"),
         *("--checkpoint.every", str(EVERY), "--no_export", "--root", str(root), "--run", run),
@@ -124,7 +124,7 @@ def table_of(run: Path) -> tuple[int, int]:
     return path.stat().st_ino, int(last) if last.isdecimal() else 0
 
 
-def timed(words: list[str], run: Path) -> tuple[float, float]:
+def timed(words: list[str], run: Path, steps: int) -> tuple[float, float]:
     """Make a whole run; returns the seconds until its first step, and those of a step."""
     started, begin = time.monotonic(), None
     with (run.parent / f"{run.name}.log").open("w+") as log:
@@ -136,7 +136,7 @@ def timed(words: list[str], run: Path) -> tuple[float, float]:
         if process.returncode != 0 or begin is None:
             log.seek(0)
             raise RuntimeError(f"{run.name}: {log.read()[-3000:]}")
-    return begin, (time.monotonic() - started - begin) / STEPS
+    return begin, (time.monotonic() - started - begin) / steps
 
 
 def kill_and_continue(
@@ -224,10 +224,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=STEPS, help="of a run; quick ones need more")
     parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--tmpdir", type=Path, help="TMPDIR of the runs; TO/tmp by default")
     args = parser.parse_args()
     args.to.mkdir(parents=True)
+    steps = args.steps
     files = collection(args.to)
     os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}")
@@ -240,16 +242,18 @@ def main() -> None:
         tmpdir.mkdir(parents=True)
         root = args.to / "runs"
         root.mkdir(exist_ok=True)
+        first = words_of(method, files, root, f"{method}-first", steps=1)  # makes the corpus
+        subprocess.run(first, capture_output=True, check=True)
         whole = root / f"{method}-whole"
-        begin, step = timed(words_of(method, files, root, whole.name), whole)
-        killed = words_of(method, files, root, f"{method}-killed")
+        begin, step = timed(words_of(method, files, root, whole.name, steps), whole, steps)
+        killed = words_of(method, files, root, f"{method}-killed", steps)
         run = root / f"{method}-killed"
         latest = begin + WITHIN * step
         outcome = kill_and_continue(killed, run, args.kills, latest, tmpdir, number)
         unequal = differences(whole, run)
         print(
             f"| {method} | {outcome.kills} | {outcome.without_checkpoint} "
-            f"| {max(outcome.made_again)} of {STEPS} "
+            f"| {max(outcome.made_again)} of {steps} "
             f"| {np.median(outcome.back):.1f}, {max(outcome.back):.1f} "
             f"| {', '.join(unequal[:3]) or 'nothing'} | {', '.join(outcome.left) or 'nothing'} |",
             flush=True,
