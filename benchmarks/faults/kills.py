@@ -37,9 +37,18 @@ WITHIN = 25  # steps after the first, in which a process is killed
 # The recipe of each method, and what of the collection it is given.
 METHODS: dict[str, tuple[str, ...]] = {
     "specter": ("-c", "specter"),
+    "specter2_base": ("-c", "specter2_base"),
+    "specter2_adapters": (
+        *("-c", "specter2_adapters", "--model.encoder.adapters.formats"),
+        "[classification, regression, proximity]",
+    ),
     "own_citations": ("-c", "own_citations"),
     "cocite": (
         *("-c", "aspire_cocite_compsci_spec"),
+        *("--data.cocitation_mining.cocitations_from", "references"),
+    ),
+    "ot_aspire": (
+        *("-c", "aspire_ot_compsci"),
         *("--data.cocitation_mining.cocitations_from", "references"),
     ),
     "declutr": (
@@ -80,6 +89,7 @@ def collection(folder: Path, layers: int = 2, width: int = 64) -> dict[str, Path
     )
     documents.write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = [f"{p['title']} {p['abstract']}" for p in texts]
+    write_tasks(folder / "tasks", texts)
     tokenizer = train_tokenizer(words, 1000)
     write_bert(folder / "backbone", tokenizer, layers=layers, width=width, heads=4)
     del made
@@ -87,17 +97,50 @@ def collection(folder: Path, layers: int = 2, width: int = 64) -> dict[str, Path
         "papers": papers,
         "citations": folder / "synthetic" / "citations.tsv",
         "documents": documents,
+        "tasks": folder / "tasks" / "tasks.json",
         "backbone": folder / "backbone",
     }
 
 
+def write_tasks(folder: Path, papers: list[dict[str, Any]]) -> None:
+    """Three tasks in SciRepEval's form: a class, a number, and triplets of papers."""
+    folder.mkdir()
+    records = [
+        {"corpus_id": i, "title": p["title"], "abstract": p["abstract"]}
+        for i, p in enumerate(papers)
+    ]
+    classed = [{**r, "kind": "abc"[i % 3], "size": i / len(records)} for i, r in enumerate(records)]
+    thirds = zip(records, records[1:], records[2:], strict=False)
+    triplets = [{"query": q, "pos": p, "neg": n} for q, p, n in thirds]
+    for name, rows in (("records", classed), ("triplets", triplets)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "labels.txt").write_text("a\nb\nc\n")
+    one, three = {"train": "records.jsonl"}, {"train": "triplets.jsonl"}
+    tasks = [
+        {"name": "kind", "type": "classification", "labels": "labels.txt", "labels_field": "kind"},
+        {"name": "size", "type": "regression", "labels_field": "size"},
+        {"name": "papers", "type": "triplet"},
+    ]
+    codes = (("[CLF]", one), ("[RGN]", one), ("[PRX]", three))
+    for task, (code, data) in zip(tasks, codes, strict=True):
+        task |= {"ctrl_token": code, "data_files": data}
+    (folder / "tasks.json").write_text(json.dumps(tasks))
+
+
+def data_of(method: str, files: dict[str, Path]) -> tuple[str, ...]:
+    """What of the collection a method is trained on."""
+    if method == "declutr":
+        return ("--data.fulltexts", str(files["documents"]))
+    if method == "specter2_adapters":
+        return ("--data.tasks", str(files["tasks"]))
+    return ("--data.papers", str(files["papers"]), "--data.citations", str(files["citations"]))
+
+
 def words_of(method: str, files: dict[str, Path], root: Path, run: str, steps: int) -> list[str]:
     """The command line of a run."""
-    data = ("--data.papers", str(files["papers"]), "--data.citations", str(files["citations"]))
-    if method == "declutr":
-        data = ("--data.fulltexts", str(files["documents"]))
     return [
-        *(sys.executable, "-m", "sciembed_train.cli", "fit", *METHODS[method], *data),
+        *(sys.executable, "-m", "sciembed_train.cli", "fit", *METHODS[method]),
+        *data_of(method, files),
         *("--model.encoder.backbone", str(files["backbone"]), "--model.encoder.max_length", "64"),
         *("--data.batch_size", "8", "--trainer.max_epochs", "-1"),
         *("--trainer.max_steps", str(steps), "--trainer.val_check_interval", str(VALIDATION)),

@@ -1,6 +1,6 @@
 """Does the memory of a long training run grow?
 
-    python -m benchmarks.faults.soak --to FOLDER [--steps 2000] [--recipe specter] [--width 256]
+    python -m benchmarks.faults.soak --to FOLDER [--steps 2000] [--recipe specter] [--width 128]
 
 Trains an untrained BERT on a synthetic collection in a process of its own and reads that process's
 resident memory from ``/proc`` at the end of every 50 steps. Prints the memory at some of
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pytorch_lightning import Callback
 
-from benchmarks.faults.kills import METHODS, collection
+from benchmarks.faults.kills import METHODS, collection, data_of
 
 EVERY, FROM = 50, 200  # steps
 
@@ -49,18 +49,16 @@ def main() -> None:
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--recipe", default="specter", choices=list(METHODS))
-    parser.add_argument("--width", type=int, default=256, help="of the encoder's four layers")
+    parser.add_argument("--width", type=int, default=128, help="of the encoder's four layers")
     parser.add_argument("--batch-size", type=int, default=16)
     args = parser.parse_args()
     args.to.mkdir(parents=True)
     os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     files = collection(args.to, layers=4, width=args.width)
     table = args.to / "memory.csv"
-    data = ("--data.papers", str(files["papers"]), "--data.citations", str(files["citations"]))
-    if args.recipe == "declutr":
-        data = ("--data.fulltexts", str(files["documents"]))
     words = [
-        *(sys.executable, "-m", "sciembed_train.cli", "fit", *METHODS[args.recipe], *data),
+        *(sys.executable, "-m", "sciembed_train.cli", "fit", *METHODS[args.recipe]),
+        *data_of(args.recipe, files),
         *("--model.encoder.backbone", str(files["backbone"]), "--model.encoder.max_length", "256"),
         *("--data.batch_size", str(args.batch_size), "--trainer.max_epochs", "-1"),
         *("--trainer.max_steps", str(args.steps), "--trainer.val_check_interval", "500"),
