@@ -293,6 +293,10 @@ def main() -> None:
         run = root / f"{method}-killed"
         latest = begin + WITHIN * step
         outcome = kill_and_continue(killed, run, args.kills, latest, tmpdir, number)
+        if outcome.kills < args.kills:
+            raise RuntimeError(
+                f"{method}: was done after {outcome.kills} kills: give more than --steps {steps}"
+            )
         unequal = differences(whole, run)
         print(
             f"| {method} | {outcome.kills} | {outcome.without_checkpoint} "
