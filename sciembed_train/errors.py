@@ -28,3 +28,8 @@ def why_no_file(path: str | Path, what: str = "file") -> str:
         f"is a pipe or a device, which can be read only once, and no {what}; write what it gives "
         "to a file, and name that"
     )
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, on one line."""
+    return " ".join(str(error).split())

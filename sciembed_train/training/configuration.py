@@ -25,7 +25,7 @@ from sciembed_train.config.trainer_settings import TrainerSettings
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.encoder.io.model_metadata import tokenizer_folder
 from sciembed_train.encoder.settings import EncoderSettings
-from sciembed_train.errors import UserError
+from sciembed_train.errors import UserError, one_line
 from sciembed_train.methods.base import Method
 from sciembed_train.optim_settings import OptimSettings
 from sciembed_train.progress import Progress
@@ -54,7 +54,6 @@ from sciembed_train.training.trainer import (
     as_launched,
     check_launched,
     check_strategy,
-    one_line,
     probe,
     total_steps,
     validation_interval,

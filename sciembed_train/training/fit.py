@@ -28,7 +28,7 @@ from sciembed_train.training.comparison import plan_comparison
 from sciembed_train.training.configuration import RunConfiguration, check_monitors
 from sciembed_train.training.data_advice import data_advice
 from sciembed_train.training.finish import finish, finish_again
-from sciembed_train.training.process_count import process_count_line
+from sciembed_train.training.process_count import process_count_line, processes
 from sciembed_train.training.results_file import NAME as RESULTS
 from sciembed_train.training.resume import check_fits, schedule_line
 from sciembed_train.training.run_lock import RunLock
@@ -147,11 +147,10 @@ def _announce(run: RunConfiguration, trainer: Trainer, compares: bool) -> None:
     if run.run.quiet:
         return
     plan, name = run.plan, run.examples.name
-    processes = "1 process" if run.world_size == 1 else f"{run.world_size} processes"
     print(
         f"{run.folder}: {plan.examples:,} {name}, {plan.steps_per_epoch:,} steps an epoch"
         f" ({plan.left_out:,} {name} of each epoch fill no step), {run.total:,} steps in all; "
-        f"{processes} on {trainer.strategy.root_device.type}, {trainer.precision}",
+        f"{processes(run.world_size)} on {trainer.strategy.root_device.type}, {trainer.precision}",
         file=sys.stderr,
     )
     for note in (run.kept.line, *(f"warning: {text}" for text in run.kept.warnings)):

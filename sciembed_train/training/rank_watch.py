@@ -18,7 +18,7 @@ from types import FrameType
 
 from sciembed_train import distributed
 from sciembed_train.config.program import as_called, program
-from sciembed_train.errors import RunError, UserError
+from sciembed_train.errors import RunError, UserError, one_line
 from sciembed_train.progress import print_line
 from sciembed_train.training.checkpoint_io import kept
 from sciembed_train.training.process_identity import Process
@@ -228,7 +228,8 @@ class RankWatch:
         """Print the reason, once, if it is on this rank to do so."""
         if self._telling is not False and self.reason is not None:
             self._telling = False
-            print_line(f"{program()} fit: {as_called(self.reason)}")
+            command = "validate" if self.folder is None else "fit"
+            print_line(f"{program()} {command}: {as_called(self.reason)}")
 
     def _place(self) -> str:
         """The line that the main thread is at."""
@@ -268,5 +269,5 @@ def place(frame: FrameType | None) -> str:
 def _message(error: BaseException) -> str:
     if isinstance(error, UserError | RunError):
         return str(error)
-    said = " ".join(str(error).split())
+    said = one_line(error)
     return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -13,7 +13,7 @@ from pytorch_lightning.strategies.strategy import Strategy
 
 from sciembed_train import distributed
 from sciembed_train.config.trainer_settings import Precision, TrainerSettings
-from sciembed_train.errors import UserError
+from sciembed_train.errors import UserError, one_line
 from sciembed_train.sampling.plan import StepPlan
 from sciembed_train.training.checkpoint_io import RunCheckpointIO
 from sciembed_train.training.launcher import watch_children
@@ -177,8 +177,3 @@ def validation_interval(trainer: TrainerSettings, steps_per_epoch: int) -> int:
     if isinstance(interval, float):
         return max(1, round(steps_per_epoch * interval))
     return interval
-
-
-def one_line(error: BaseException) -> str:
-    """What an error says, on one line."""
-    return " ".join(str(error).split())
