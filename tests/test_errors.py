@@ -1,6 +1,6 @@
 import os
 
-from sciembed_train.errors import why_no_file, one_line
+from sciembed_train.errors import one_line, why_no_file
 
 
 def test_what_is_there_in_place_of_a_file_is_said(tmp_path):
