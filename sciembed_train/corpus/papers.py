@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sciembed_train.corpus.audit import EXAMPLES, Audit, checked_rows, read_each
+from sciembed_train.corpus.audit import EXAMPLES, Audit, checked_rows
+from sciembed_train.corpus.readers.paper_rows import PaperRows
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.sql_engine import Engine
 from sciembed_train.corpus.store.corpus_files import ParquetRows
 from sciembed_train.corpus.store.token_store import has_text
-from sciembed_train.corpus.validation import read_paper, repeated_id
+from sciembed_train.corpus.validation import repeated_id
 from sciembed_train.errors import UserError
 from sciembed_train.progress import Stage
 from sciembed_train.text.cleaning import MarkupCount
@@ -88,7 +89,7 @@ def write_papers(
     places, texts = array("q"), array("q")
     usable = bytearray()
     abstracts, markup = 0, MarkupCount()
-    rows = read_each(table.rows(), read_paper)
+    rows = PaperRows(table)
     with ParquetRows(unsorted, _columns(), ROWS) as writer:
         for place, paper in checked_rows(rows, table.where, audit, stage):
             before = first_seen.setdefault(paper.paper_id, len(first_seen))

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sciembed_train.corpus.audit import BadRow
+
+if TYPE_CHECKING:
+    from sciembed_train.corpus.readers.record_formats import PaperRecord
+
+MIN_YEAR, MAX_YEAR = 1500, 2100
+_YEAR = re.compile(r"(?<!\d)(1[5-9]|20)\d\d(?!\d)")
 
 
 def spell(value: Any) -> str:
@@ -46,6 +53,10 @@ def read_id(value: Any, name: str) -> str:
         return text
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
+    if isinstance(value, float) and value.is_integer():  # a table with gaps makes its ids so
+        return str(int(value))
+    if value != value:
+        raise BadRow(f"{name} is empty", f"`{name}` is empty; expected a paper id.")
     raise wrong_type(name, value, "text or an integer")
 
 
@@ -57,11 +68,19 @@ def wrong_type(name: str, value: Any, expected: str, where: str = "") -> BadRow:
 
 @dataclass(frozen=True)
 class Paper:
-    """A validated row of the papers: ``abstract`` is text, or a tuple of sentences."""
+    """A validated row of the papers: ``abstract`` is text, or a tuple of sentences.
+
+    ``year`` is None where it is unknown; see `PaperRecord` for the others.
+    """
 
     paper_id: str
     title: str
     abstract: str | tuple[str, ...]
+    year: int | None = None
+    other_ids: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    cited_by: tuple[str, ...] = ()
+    completes: bool = False
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -69,16 +88,13 @@ class Paper:
         return (self.abstract,) if isinstance(self.abstract, str) else self.abstract
 
 
-def read_paper(row: Mapping[str, Any]) -> Paper:
-    """Check one row of the papers: ``paper_id``, ``title``, ``abstract``; may raise `BadRow`."""
-    for name in ("paper_id", "title"):
-        if name not in row:
-            raise missing_field(name, row)
-    paper_id = read_id(row["paper_id"], "paper_id")
-    title = _text(row["title"])
+def read_paper(record: PaperRecord) -> Paper:
+    """Check what a row says of a paper; may raise `BadRow`."""
+    paper_id = read_id(record.paper_id, "paper_id")
+    title = _text(record.title)
     if title is None:
-        raise wrong_type("title", row["title"], "text or null")
-    abstract = row.get("abstract")
+        raise wrong_type("title", record.title, "text or null")
+    abstract = record.abstract
     body: str | tuple[str, ...] | None = _text(abstract)
     if isinstance(abstract, list | tuple):
         for i, sentence in enumerate(abstract):
@@ -91,7 +107,41 @@ def read_paper(row: Mapping[str, Any]) -> Paper:
     for name, part in (("title", title), ("abstract", body)):
         if not all(map(is_unicode, (part,) if isinstance(part, str) else part)):
             raise not_unicode(name)
-    return Paper(paper_id, title, body)
+    return Paper(
+        paper_id,
+        title,
+        body,
+        read_year(record.year),
+        _ids(record.other_ids),
+        _ids(record.references),
+        _ids(record.cited_by),
+        record.completes,
+    )
+
+
+def read_year(value: Any) -> int | None:
+    """The year of a number or a date; None where there is none that could be a paper's."""
+    if isinstance(value, bool) or value is None or value != value:
+        return None
+    if isinstance(value, int | float):
+        year = int(value) if abs(value) < MAX_YEAR else 0
+    else:
+        match = _YEAR.search(str(value))
+        year = int(match[0]) if match else 0
+    return year if MIN_YEAR <= year <= MAX_YEAR else None
+
+
+def _ids(values: Sequence[Any]) -> tuple[str, ...]:
+    """Ids of other papers; what is none, as a reference without an id, is left out."""
+    if not values:
+        return ()
+    ids = []
+    for value in values:
+        try:
+            ids.append(read_id(value, "id"))
+        except BadRow:
+            continue  # a reference that names no paper
+    return tuple(ids)
 
 
 def _text(value: Any) -> str | None:

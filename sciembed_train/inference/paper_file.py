@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from sciembed_train.corpus.audit import Audit, BadRow, read_each
+from sciembed_train.corpus.audit import Audit, BadRow
+from sciembed_train.corpus.readers.paper_rows import PaperRows
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.store.token_store import has_text
-from sciembed_train.corpus.validation import Paper, read_paper
+from sciembed_train.corpus.validation import Paper
 from sciembed_train.text.cleaning import MarkupCount
 
 
@@ -33,12 +34,13 @@ class PaperFile:
 
     def __init__(self, source: str | Path, max_bad_rows: int = 0) -> None:
         self.table = Table(source, "papers")
+        self.paper_rows = PaperRows(self.table)
         self.audit = Audit("papers", max_bad_rows, self.table)
         self.without_text = 0
         markup = MarkupCount()
         self._left_out: set[int] = set()  # row numbers of duplicate ids
         hashes = array("Q")
-        for row_number, paper in read_each(self.table.rows(), read_paper):
+        for row_number, paper in self.paper_rows:
             self.audit.rows += 1
             if isinstance(paper, BadRow):
                 self.audit.bad(paper, self.table.where(row_number))
@@ -81,14 +83,9 @@ class PaperFile:
 
     def with_rows(self) -> Iterator[tuple[int, Mapping[str, Any], Paper]]:
         """The papers with their row number and the whole row, as the file has it."""
-        for row_number, row in self.table.rows():
-            if isinstance(row, BadRow) or row_number in self._left_out:
-                continue
-            try:
-                paper = read_paper(row)
-            except BadRow:
-                continue
-            yield row_number, row, paper
+        for row_number, row, paper in self.paper_rows.rows():
+            if not isinstance(paper, BadRow) and row_number not in self._left_out:
+                yield row_number, row, paper
 
     def _find_duplicates(self, suspect_hashes: set[int]) -> None:
         first: dict[str, int] = {}

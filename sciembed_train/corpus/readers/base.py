@@ -46,10 +46,12 @@ class FileReader(ABC):
     Attributes:
         numbered_by: what the number of a row counts; messages say ``file:3`` or ``file, row 3``.
             A number above `BY_RECORD` counts records, as where several stand on one line.
+        has_columns: whether all rows of a file have the same fields.
         may_be_compressed: whether files may also end in ``.gz`` or ``.zst``.
     """
 
     numbered_by: ClassVar[Literal["line", "row"]] = "line"
+    has_columns: ClassVar[bool] = False
     may_be_compressed: ClassVar[bool] = True
 
     @abstractmethod

@@ -16,6 +16,8 @@ from sciembed_train.errors import UserError
 class Delimited(FileReader):
     """Reads files of cells between delimiters, in quotation marks where needed."""
 
+    has_columns = True
+
     def __init__(self, delimiter: str, name: str) -> None:
         self.delimiter, self.name = delimiter, name
 

@@ -14,6 +14,7 @@ class ParquetFile(FileReader):
     """Reads ``.parquet`` files, which have their own compression."""
 
     numbered_by = "row"
+    has_columns = True
     may_be_compressed = False
 
     def rows(self, path: Path, options: ReadOptions) -> Iterator[Row]:

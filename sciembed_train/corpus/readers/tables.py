@@ -37,7 +37,7 @@ class Table:
             on the hub, ``owner/name``, ``owner/name:config`` or ``owner/name:config@split``.
         kind: what it holds, for messages: ``papers``, ``citations``.
         readers: the formats it may have, by the endings of files.
-        needed, record_keys: see `ReadOptions`; ``paper_id`` is needed for papers.
+        needed, record_keys: see `ReadOptions`.
         deep: also look for files in folders within the folder.
 
     Raises:
@@ -50,15 +50,13 @@ class Table:
         kind: str,
         *,
         readers: Mapping[str, FileReader] = READERS,
-        needed: Collection[str] | None = None,
+        needed: Collection[str] = (),
         record_keys: Collection[str] = (),
         deep: bool = False,
     ) -> None:
         self.source = str(source)
         self.kind = kind
         self.readers, self.deep = readers, deep
-        if needed is None:
-            needed = ("paper_id",) if kind == "papers" else ()
         self.options = ReadOptions(needed, record_keys)
         self.files: list[Path] = []
         self.ignored_files = 0  # files of a folder without a reader
@@ -133,6 +131,14 @@ class Table:
         folder = Path(self.source)
         name = file.relative_to(folder).as_posix() if folder.is_dir() else file.name
         return f"{name}{numbered(line)}"
+
+    def file(self, place: int) -> Path | None:
+        """The file of a row; None for a dataset."""
+        return self._place(place)[0]
+
+    def has_columns(self, file: Path | None) -> bool:
+        """Whether all rows of a file have the same fields; so do those of a dataset."""
+        return file is None or self._reader(file).has_columns
 
     def stem(self, place: int) -> str:
         """The name of a row's file without its ending; empty for a dataset."""

@@ -53,7 +53,7 @@ def test_columns_are_found_with_a_header_or_without(tmp_path, name, text):
 def test_a_header_without_an_expected_column_or_with_one_twice_is_refused(tmp_path):
     (tmp_path / "p.csv").write_text("id,title\n1,a\n")
     with pytest.raises(UserError, match=r"p\.csv:1: .*`paper_id` is not among them: id, title"):
-        read_table(tmp_path / "p.csv")
+        list(Table(tmp_path / "p.csv", "papers", needed=("paper_id",)).rows())
     (tmp_path / "q.csv").write_text("paper_id,title,title\n")
     with pytest.raises(UserError, match="two columns are called 'title'"):
         read_table(tmp_path / "q.csv")

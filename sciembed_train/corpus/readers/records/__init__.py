@@ -1,0 +1,1 @@
+"""Formats of records: one file and one line of `record_registry` each."""
