@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     for command, module, what in (
         ("quickstart", "quickstart", "a synthetic corpus, from citations to scores"),
         ("recipes", "recipes", "the shipped recipes, a line each"),
+        ("init", "init", "look at your files, and write a recipe for them"),
         ("prepare", "prepare", "papers, citations and documents into a corpus"),
         ("show", "show", "the texts as the model reads them, and how they are paired"),
         ("align", "align", "which sentences of co-cited papers are similar"),

@@ -53,6 +53,7 @@ ALIASES: dict[str, str] = {
         for section, kind in (("triplets", TripletMining), ("cocitation_mining", CocitationMining))
         for field in dataclasses.fields(kind)
     },
+    "map": "data.columns",
     "task_triplets": "data.task_building.per_query",
     "task_negatives": "data.task_building.negatives",
     "dev_in_train": "data.task_building.dev_in_train",

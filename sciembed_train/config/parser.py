@@ -28,12 +28,14 @@ entry of ``Args``) the help, its default the default, and ``__post_init__`` hold
 Several dataclasses may be added; `CommandLine.add` puts the fields of one below a key
 (``--data.papers``) or at the top (``--papers``). A field without a default is required. Options are
 written with dashes or underscores, a boolean one alone, with ``true`` or ``false``, or as
-``--no_NAME``. `recipe_options.RecipeCommandLine` adds ``-c`` and the sections of a recipe.
+``--no_NAME``; entries of a mapping one by one, as ``--map KEY=VALUE``.
+`recipe_options.RecipeCommandLine` adds ``-c`` and the sections of a recipe.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from textwrap import fill
@@ -234,9 +236,13 @@ class CommandLine:
     def words(self, argv: Sequence[str]) -> list[str]:
         """The words with whole keys: no dashes in them, no short names, no bare flags."""
         flags = {option.key for option in self.options() if option.kind is bool}
+        named = {option.key for option in self.options() if get_origin(option.kind) is dict}
         before: list[str] = []
         words: list[str] = []
+        taken: set[int] = set()
         for place, word in enumerate(argv):
+            if place in taken:
+                continue
             if not word.startswith("--") or word == "--":
                 words.append(word)
                 continue
@@ -249,7 +255,11 @@ class CommandLine:
             plain = self.aliases.get(key.removeprefix("no_") if off else key)
             plain = plain or (key.removeprefix("no_") if off else key)
             following = argv[place + 1] if place + 1 < len(argv) else ""
-            if plain not in flags:
+            entry = value or following
+            if plain in named and re.match(r"\w+=", entry):  # --map title=display_name
+                words.append(f"--{plain}.{entry}")
+                taken |= set() if value else {place + 1}
+            elif plain not in flags:
                 words.append(f"--{self.aliases.get(key, key)}{equals}{value}")
             elif off:
                 words.append(f"--{plain}=false")

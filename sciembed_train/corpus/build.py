@@ -15,8 +15,9 @@ from sciembed_train.corpus.build_job import BuildJob, Inputs, PaperJob, open_inp
 from sciembed_train.corpus.fulltext.documents import write_documents
 from sciembed_train.corpus.mining.build_cocitations import build_cocitations
 from sciembed_train.corpus.mining.build_triplets import build_margin_triplets, build_triplets
-from sciembed_train.corpus.papers import write_papers
-from sciembed_train.corpus.prepare_settings import PrepareSettings
+from sciembed_train.corpus.paper_writing import write_papers
+from sciembed_train.corpus.prepare_settings import PAPER_FIELDS, PrepareSettings
+from sciembed_train.corpus.readers.paper_rows import PaperRows
 from sciembed_train.corpus.splits import (
     assign_splits,
     check_disjoint,
@@ -167,7 +168,11 @@ def _build_papers(job: BuildJob) -> tuple[dict[str, Any], set[str]]:
         audit = job.audit("papers")
         with job.progress.stage("papers") as stage:
             path = job.folder / "papers.parquet"
-            papers = write_papers(inputs.papers, path, work, engine, audit, stage)
+            columns = {f: c for f, c in settings.columns.items() if f in PAPER_FIELDS}
+            rows = PaperRows(inputs.papers, columns, settings.format)
+            papers = write_papers(rows, path, work, engine, audit, stage, settings.merge_duplicates)
+        job.progress.print("\n".join(rows.said()))
+        job.lists = {name: set(papers.as_spelled(ids)) for name, ids in job.lists.items()}
         job.report["papers"] = audit.as_dict()
         save_first_of_text(job.folder, papers.first)
         if inputs.data is not None:

@@ -116,6 +116,11 @@ def _identity(settings: PrepareSettings, inputs: Inputs) -> dict[str, Any]:
         "test_share": settings.test_share,
         "seed": settings.seed,
     }
+    for name in ("columns", "merge_duplicates"):
+        if getattr(settings, name):
+            identity[name] = getattr(settings, name)
+    if settings.format not in ("auto", "plain", "specter"):
+        identity["format"] = settings.format
     # Corpora that were made before there were full texts are still known by what they were.
     if inputs.fulltexts is not None:
         input_format = settings.format if settings.format in ("s2orc", "unarxive") else "any"

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from sciembed_train.corpus.citations.citation_columns import FIELDS as CITATION_FIELDS
 from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
 from sciembed_train.corpus.mining.triplet_mining import TripletMining
+from sciembed_train.corpus.readers.records.plain_papers import FIELDS as PAPER_FIELDS
 from sciembed_train.corpus.sql_engine import read_size
 from sciembed_train.corpus.tasks.task_types import TaskBuilding
 from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import InputFormat
 
-Format = Literal["auto", "plain", "specter", "s2orc", "unarxive"]
+Format = Literal[
+    "auto",
+    "plain",
+    "specter",
+    "semantic_scholar",
+    "openalex",
+    "crossref",
+    "pubmed",
+    "bibtex",
+    "ris",
+    "arxiv",
+    "s2orc",
+    "unarxive",
+    "scirepeval",
+]
 FORMATS: tuple[Format, ...] = get_args(Format)
+COLUMNS = (*PAPER_FIELDS, *CITATION_FIELDS)
 # Kinds of files that a corpus is made from.
 RAW = ("papers", "citations", "pairs", "fulltexts", "contexts", "cocitations", "tasks")
 
@@ -35,8 +52,12 @@ class CorpusSettings:
         cocitations: pairs of papers cited together (``paper_a``, ``paper_b``, ``count``).
         tasks: a list of tasks, SciRepEval's ``tasks_config.json`` or the same in YAML, or a folder
             that holds one and their data.
-        format: ``specter`` for SPECTER's own files; ``auto`` recognises them by their names. Full
-            texts are recognised by their fields; ``s2orc`` or ``unarxive`` refuses others.
+        format: of the papers: ``auto`` recognises it by names and fields, ``plain`` takes rows with
+            a column for each field, ``specter`` SPECTER's own files. Full texts are recognised by
+            their fields; ``s2orc`` or ``unarxive`` refuses others.
+        columns: names of columns, by field: paper_id, title, abstract, year, references; citing
+            and cited (names or numbers from 1); common names are known.
+        merge_duplicates: papers of one title and year are one paper, as those of one text are.
         triplets: how triplets are mined.
         cocitation_mining: how pairs of co-cited papers are mined.
         task_building: how the records of tasks become examples.
@@ -67,6 +88,8 @@ class CorpusSettings:
     cocitations: str | Path | None = None
     tasks: str | Path | None = None
     format: Format = "auto"
+    columns: dict[str, str] = field(default_factory=dict)
+    merge_duplicates: bool = False
     triplets: TripletMining = TripletMining()  # noqa: RUF009 - frozen
     cocitation_mining: CocitationMining = CocitationMining()  # noqa: RUF009 - frozen
     task_building: TaskBuilding = TaskBuilding()  # noqa: RUF009 - frozen
@@ -91,6 +114,10 @@ class CorpusSettings:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserError(f"{name} must be {least} or more; got {value}.")
+        if unknown := [name for name in self.columns if name not in COLUMNS]:
+            raise UserError(
+                f"columns (--map) names {unknown[0]!r}; the fields are {', '.join(COLUMNS)}."
+            )
         if self.format not in FORMATS:
             raise UserError(f"format is {self.format!r}; it is one of {', '.join(FORMATS)}.")
         read_size(self.memory)
@@ -145,12 +172,8 @@ class PrepareSettings(CorpusSettings):
                         f"--{name.replace('_', '-')} names papers or documents, and --tasks has "
                         "neither: leave it out. A task's `data_files` may have a file of dev."
                     )
-            if self.format == "specter":
-                raise UserError("--format specter is one of papers: give --papers too.")
-        if self.cocitation_mining.cocitations_from == "references" and self.citations is None:
-            raise UserError(
-                "cocitations_from is references, and there are no references: give --citations."
-            )
+            if self.format not in ("auto", "s2orc", "unarxive"):
+                raise UserError(f"--format {self.format} is one of papers: give --papers too.")
         if self.cocitation_mining.cocitations_from == "fulltexts":
             if self.fulltexts is None or self.papers is None:
                 raise UserError(

@@ -112,9 +112,9 @@ def read_paper(record: PaperRecord) -> Paper:
         title,
         body,
         read_year(record.year),
-        _ids(record.other_ids),
-        _ids(record.references),
-        _ids(record.cited_by),
+        read_ids(record.other_ids),
+        read_ids(record.references),
+        read_ids(record.cited_by),
         record.completes,
     )
 
@@ -131,7 +131,7 @@ def read_year(value: Any) -> int | None:
     return year if MIN_YEAR <= year <= MAX_YEAR else None
 
 
-def _ids(values: Sequence[Any]) -> tuple[str, ...]:
+def read_ids(values: Sequence[Any]) -> tuple[str, ...]:
     """Ids of other papers; what is none, as a reference without an id, is left out."""
     if not values:
         return ()

@@ -198,8 +198,14 @@ class Sampling(ABC):
         return self
 
     @classmethod
-    def check_raw(cls, raw: Mapping[str, str], format: str) -> None:
-        """Raise UserError if a raw file is missing for this sampling, or would not be used."""
+    def check_raw(cls, raw: Mapping[str, str], format: str, cites: bool = False) -> None:
+        """Raise UserError if a raw file is missing for this sampling, or would not be used.
+
+        Args:
+            raw: the files by kind.
+            format: of the papers.
+            cites: whether the rows of the papers may name the papers that they cite.
+        """
         for kind in raw:
             if kind not in cls.takes:
                 raise UserError(

@@ -53,9 +53,9 @@ class CitingSentenceSampling(Sampling):
         return PairExamples(pairs, tokens, corpus, facts, tokenization, dev_limit)
 
     @classmethod
-    def check_raw(cls, raw: Mapping[str, str], format: str) -> None:
+    def check_raw(cls, raw: Mapping[str, str], format: str, cites: bool = False) -> None:
         """Papers, and citing sentences or full texts."""
-        super().check_raw(raw, format)
+        super().check_raw(raw, format, cites)
         if not set(raw) & set(SOURCES):
             raise UserError(
                 "There are no citing sentences: give --data.contexts F beside --data.papers, or "

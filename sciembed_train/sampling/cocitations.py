@@ -47,19 +47,24 @@ class CocitationSampling(Sampling):
         """The pairs of a corpus that was mined and tokenised for this encoder."""
         key = tokenization.tokenizer.key(tokenization.input_format)
         pairs = CocitedPairs(corpus, self.negatives, tokenization.seed)
+        if not len(pairs.train):
+            raise UserError(
+                f"{corpus.folder} holds no training pair of co-cited papers; its report.json says "
+                "why, with numbers."
+            )
         facts = [key, self.negatives]
         return PairExamples(pairs, corpus.tokens(key), corpus, facts, tokenization, dev_limit)
 
     @classmethod
-    def check_raw(cls, raw: Mapping[str, str], format: str) -> None:
+    def check_raw(cls, raw: Mapping[str, str], format: str, cites: bool = False) -> None:
         """Papers, and a file from which it follows which of them are cited together."""
-        super().check_raw(raw, format)
-        refuse_uncited(raw)
+        super().check_raw(raw, format, cites)
+        refuse_uncited(raw, cites)
 
 
-def refuse_uncited(raw: Mapping[str, str]) -> None:
+def refuse_uncited(raw: Mapping[str, str], cites: bool = False) -> None:
     """Raise UserError unless a raw file says which papers are cited together."""
-    if not set(raw) & set(SOURCES):
+    if not cites and not set(raw) & set(SOURCES):
         raise UserError(
             "Nothing says which papers are cited together: give --data.contexts F or "
             "--data.cocitations F beside --data.papers; or --data.citations F or "

@@ -91,10 +91,10 @@ class SentencePairSampling(Sampling):
         return replace(self, aligned_by=name)
 
     @classmethod
-    def check_raw(cls, raw: Mapping[str, str], format: str) -> None:
+    def check_raw(cls, raw: Mapping[str, str], format: str, cites: bool = False) -> None:
         """Papers, and a file from which it follows which of them are cited together."""
-        super().check_raw(raw, format)
-        refuse_uncited(raw)
+        super().check_raw(raw, format, cites)
+        refuse_uncited(raw, cites)
 
 
 class SentencePairExamples(PairExamples):

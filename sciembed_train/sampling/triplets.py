@@ -35,7 +35,8 @@ from sciembed_train.sampling.plan import StepPlan, first_indices
 from sciembed_train.sampling.span_positions import uniforms
 
 NO_CITATIONS = (
-    "--data.citations F is missing: triplets are mined from citations. Triplets of your own are "
+    "--data.citations F is missing, and the papers name no references: triplets are mined from "
+    "citations. Triplets of your own are "
     "given with --data.pairs F."
 )
 NOTHING = (
@@ -91,13 +92,13 @@ class TripletSampling(Sampling):
         return TripletExamples(tokens, train, dev, tokenization.max_length, digits, drawn)
 
     @classmethod
-    def check_raw(cls, raw: Mapping[str, str], format: str) -> None:
+    def check_raw(cls, raw: Mapping[str, str], format: str, cites: bool = False) -> None:
         """Citations are needed unless triplets are given, or a folder of SPECTER's own files."""
         if "papers" not in raw and not set(raw) - set(cls.takes):
             raise UserError(NOTHING)
-        super().check_raw(raw, format)
+        super().check_raw(raw, format, cites)
         plain = format == "plain" or (format == "auto" and not Path(raw["papers"]).is_dir())
-        if len(raw) == 1 and plain:
+        if len(raw) == 1 and plain and not cites:
             raise UserError(NO_CITATIONS)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from sciembed_train.config.recipe_options import prepare_settings
 from sciembed_train.corpus.build import cached_corpus
 from sciembed_train.corpus.prepare_settings import CorpusSettings
+from sciembed_train.corpus.recognise import may_cite
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.encoder.io.model_metadata import tokenizer_folder
 from sciembed_train.encoder.settings import EncoderSettings
@@ -29,7 +30,8 @@ def check_sources(data: DataSettings) -> None:
     """Raise UserError unless there is one corpus, or just what the sampling makes one from."""
     files = data.raw_files
     if data.corpus is None:
-        recipe_sampling(data).check_raw(files, data.format)
+        cites = data.papers is not None and may_cite(data.papers, data.columns, data.format)
+        recipe_sampling(data).check_raw(files, data.format, cites)
     elif files:
         raise UserError(
             f"data.corpus and data.{next(iter(files))} are both given; give the prepared corpus, "

@@ -1,6 +1,6 @@
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import pytest
@@ -141,3 +141,25 @@ def test_the_example_of_the_modules_page_runs():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "EmbedCommand(model='m', batch_tokens=5)\n", done.stderr
+
+
+@dataclass(frozen=True)
+class Named:
+    """Names.
+
+    Args:
+        columns: names by field.
+    """
+
+    columns: dict[str, str] = field(default_factory=dict)
+
+
+def test_entries_of_a_mapping_are_given_one_by_one():
+    made = CommandLine("prepare", "Makes.", aliases={"map": "data.columns"})
+    made.add(Named, "data")
+    words = ["--map", "title=display name", "--map=citing=2", "--data.columns.cited", "3"]
+    expected = {"title": "display name", "citing": "2", "cited": "3"}
+    assert made.read(words).get(Named).columns == expected
+    assert made.read(["--map", "{title: name}"]).get(Named).columns == {"title": "name"}
+    with pytest.raises(UserError, match="columns"):
+        made.read(["--map", "title"])

@@ -18,10 +18,7 @@ from tests.helpers.cocitation_files import (
     [
         ({"papers": None, "fulltexts": "f.txt", "contexts": "c"}, "--contexts names papers"),
         ({"papers": None, "fulltexts": "f.txt", "cocitations": "c"}, "--cocitations names papers"),
-        (
-            {"cocitation_mining": CocitationMining(cocitations_from="references")},
-            "there are no references: give --citations",
-        ),
+        ({"columns": {"headline": "title"}}, "names 'headline'; the fields are paper_id"),
         ({"exclude_ids": "f"}, "none are mined: give --contexts, --cocitations or"),
     ],
 )

@@ -34,7 +34,7 @@ def test_a_tenth_may_be_lost_without_a_word():
 
 
 def files(tmp_path, citations, **values):
-    papers = [{"paper_id": f"W{i}", "title": f"title {i}"} for i in range(20)]
+    papers = [{"paper_id": f"P{i}", "title": f"title {i}"} for i in range(20)]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(p) + "\n" for p in papers))
     (tmp_path / "c.csv").write_text("".join(f"{a},{b}\n" for a, b in citations))
     return PrepareSettings(
@@ -42,15 +42,15 @@ def files(tmp_path, citations, **values):
     )
 
 
-CHAIN = [(f"W{i}", f"W{(i + step) % 20}") for i in range(20) for step in (1, 3)]
+CHAIN = [(f"P{i}", f"P{(i + step) % 20}") for i in range(20) for step in (1, 3)]
 
 
 def test_prepare_warns_of_ids_that_differ_by_a_prefix(tmp_path):
-    other = [(f"https://openalex.org/{a}", b) for a, b in CHAIN[:10]]
+    other = [(f"library:{a}", b) for a, b in CHAIN[:10]]
     corpus = prepare(files(tmp_path, CHAIN + other))
     warning = (
         f"Only 80% of the 50 citations of {tmp_path / 'c.csv'} name papers that are given: it has "
-        "the id 'https://openalex.org/W0', the papers have 'W0'. They differ by a prefix: spell "
+        "the id 'library:P0', the papers have 'P0'. They differ by a prefix: spell "
         "the ids of both files alike."
     )
     assert warning in summary(corpus)
@@ -58,22 +58,22 @@ def test_prepare_warns_of_ids_that_differ_by_a_prefix(tmp_path):
 
 def test_where_no_id_matches_the_refusal_shows_one_of_each_file(tmp_path):
     lower = [(a.lower(), b.lower()) for a, b in CHAIN]
-    with pytest.raises(UserError, match=r"Only 0% of the 40 .* 'w0', the papers have 'W0'\. They "):
+    with pytest.raises(UserError, match=r"Only 0% of the 40 .* 'p0', the papers have 'P0'\. They "):
         prepare(files(tmp_path, lower))
 
 
 @pytest.mark.parametrize("kind", ["contexts", "cocitations", "pairs"])
 def test_other_files_of_ids_are_compared_with_the_papers_too(tmp_path, kind):
     rows = {
-        "contexts": {"text": "as these say (a; b) in short", "cited_ids": ["w1", "W2", "W3"]},
-        "cocitations": {"paper_a": "w1", "paper_b": "W2"},
-        "pairs": {"query": "w1", "positive": "W2", "negative": "W3"},
+        "contexts": {"text": "as these say (a; b) in short", "cited_ids": ["p1", "P2", "P3"]},
+        "cocitations": {"paper_a": "p1", "paper_b": "P2"},
+        "pairs": {"query": "p1", "positive": "P2", "negative": "P3"},
     }
-    good = {"paper_a": "W1", "paper_b": "W2"} if kind == "cocitations" else None
-    good = {"query": "W1", "positive": "W2", "negative": "W3"} if kind == "pairs" else good
+    good = {"paper_a": "P1", "paper_b": "P2"} if kind == "cocitations" else None
+    good = {"query": "P1", "positive": "P2", "negative": "P3"} if kind == "pairs" else good
     lines = [rows[kind], *([good] * 3 if good else [])]
     (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
     settings = files(tmp_path, CHAIN, **{kind: tmp_path / "x.jsonl"}, dev_share=0.0, test_share=0.0)
-    assert "it has the id 'w1', the papers have 'W1'. They differ by case" in summary(
+    assert "it has the id 'p1', the papers have 'P1'. They differ by case" in summary(
         prepare(settings)
     )

@@ -1,116 +1,266 @@
-"""Citations from a user's files to pairs of integer keys.
+"""Citations from a user's files, and from the rows of papers, to pairs of integer keys.
 
-Shapes: ``E`` citations.
+Rows are read in blocks; of a block each distinct id is looked up once. What is kept of a citation
+is one integer, ``citing * P + cited``; the places of the rows stay in a file, for the few that a
+message shows.
+
+Shapes: ``E`` citations, ``N`` rows of a block.
 """
 
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sciembed_train.corpus.audit import Audit, BadRow
+from sciembed_train.corpus.audit import EXAMPLES, Audit, BadRow
+from sciembed_train.corpus.citations.citation_files import (
+    Blocks,
+    CitationBlock,
+    CitationFiles,
+    reference_blocks,
+)
+from sciembed_train.corpus.paper_ids import UNKNOWN
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.unmatched_ids import UnmatchedIds
-from sciembed_train.corpus.validation import read_id
 from sciembed_train.progress import Stage
 
+_EMPTY = -2  # in the place of a paper's number: the cell holds no id
+SELF = "a paper citing itself"
+REPEATED = "given before"
+BACKWARDS, ENOUGH = 0.75, 20  # of so many citations between years, such a share is said
+SAMPLE = 1 << 20  # citations of which the years are compared
 
-def read_citations(table: Table, papers: Papers, audit: Audit, stage: Stage) -> NDArray[np.int32]:
+
+def read_citations(
+    table: Table,
+    papers: Papers,
+    audit: Audit,
+    stage: Stage,
+    work: Path,
+    columns: Mapping[str, str] | None = None,
+    format: str = "auto",
+    names: dict[str, tuple[str, str]] | None = None,
+) -> NDArray[np.int32]:
     """The distinct citations between known papers, ``[E, 2]``: citing, cited; ascending.
 
     Self-citations, repetitions and citations of or by unknown papers are counted and left out.
 
-    Raises:
-        UserError: more rows are malformed than allowed.
-    """
-    citing, cited, places = array("i"), array("i"), array("q")
-    key = papers.number.get
-    rows = 0
-    first_unknown = None
-    unmatched = UnmatchedIds()
-    for place, cells in table.cells(("citing", "cited")):
-        rows += 1
-        if rows % 65536 == 0:
-            stage.reach(rows)
-        if isinstance(cells, BadRow):
-            audit.bad(cells, table.where(place))
-            continue
-        a, b = cells
-        # Most ids are known as they stand; only the others are looked at closely.
-        i = key(a) if type(a) is str else None
-        j = key(b) if type(b) is str else None
-        if i is None or j is None:
-            try:
-                ends = read_id(a, "citing"), read_id(b, "cited")
-            except BadRow as bad:
-                audit.bad(bad, table.where(place))
-                continue
-            i, j = map(key, ends)
-            if i is None or j is None:
-                unknown = [n for n, k in (("citing", i), ("cited", j)) if k is None]
-                if rows == 1 and len(unknown) == 2:
-                    first_unknown = ends
-                unmatched.add(*(name for name, k in zip(ends, (i, j), strict=True) if k is None))
-                audit.drop(f"unknown {' and '.join(unknown)} paper", table.where(place))
-                continue
-        if i == j:
-            audit.drop("a paper citing itself", table.where(place))
-            continue
-        citing.append(i)
-        cited.append(j)
-        places.append(place)
-    stage.reach(rows)
-    audit.rows = rows
-    audit.check()
-    if first_unknown is not None and len(citing):
-        audit.notes.append(
-            f"The first row ({first_unknown[0]}, {first_unknown[1]}) names no known paper. If it "
-            "is a header, its columns should be called citing and cited."
-        )
-    if note := unmatched.note(table.source, rows, "citations", papers.ids):
-        audit.notes.append(note)
-    # In place, for there may be very many.
-    keys = np.array(citing, np.int64)
-    keys *= len(papers.ids)
-    keys += np.array(cited, np.int32)
-    order = np.argsort(keys, kind="stable")
-    keys = keys[order]
-    repeated = drop_repeated(keys, order, places, table, audit)
-    del order
-    keys = np.delete(keys, repeated)
-    audit.kept = len(keys)
-    return unpacked(keys, len(papers.ids))
-
-
-def drop_repeated(
-    keys: NDArray[np.int64],
-    order: NDArray[np.int64],
-    places: array[int],
-    table: Table,
-    audit: Audit,
-) -> NDArray[np.int64]:
-    """Where ascending keys repeat the one before, counted in ``audit`` as given before.
-
     Args:
-        keys: of the rows in their new order, ``[E]``.
-        order: the row of each key, ``[E]``.
-        places: of the rows as they were read.
-        table: names a place.
+        table: the files; that of the papers, for what stands in their rows (`Papers.references`).
+        papers: the known ones.
         audit: of the rows.
+        stage: is told how many rows were read.
+        work: a folder for files in between.
+        columns: names of the columns ``citing`` and ``cited``, where the user gives them.
+        format: of rows that name the papers that they cite.
+        names: is filled with the columns that were read as citing and cited, by file.
+
+    Raises:
+        UserError: more rows are malformed than allowed, or it is not clear which column cites.
     """
-    repeated = np.flatnonzero(keys[1:] == keys[:-1]) + 1
-    first_rows = np.sort(order[repeated]).tolist()
-    audit.drop_many("given before", len(repeated), (table.where(places[r]) for r in first_rows))
-    return repeated
+    given = {
+        name: column for name, column in (columns or {}).items() if name in ("citing", "cited")
+    }
+    files = CitationFiles(table, papers.finder, given, format)
+    rows = _read(files.blocks(), table, papers, audit, stage, work)
+    if names is not None:
+        names.update(files.names)
+    return rows
+
+
+def read_references(
+    table: Table, papers: Papers, audit: Audit, stage: Stage, work: Path
+) -> NDArray[np.int32]:
+    """As `read_citations`, of what the papers' own rows say."""
+    assert papers.references is not None
+    blocks = reference_blocks(papers.references)
+    return _read(blocks, table, papers, audit, stage, work)
+
+
+def _read(
+    blocks: Blocks,
+    table: Table,
+    papers: Papers,
+    audit: Audit,
+    stage: Stage,
+    work: Path,
+) -> NDArray[np.int32]:
+    reading = _Reading(papers, table, audit)
+    before = papers.finder.spelled_otherwise
+    with _Pairs(work) as pairs:
+        for block in blocks:
+            if isinstance(block, CitationBlock):
+                pairs.add(*reading.known(block))
+            else:
+                audit.bad(block[1], table.where(block[0]))
+                audit.rows += 1
+            stage.reach(audit.rows)
+        audit.check()
+        audit.notes += reading.notes(before)
+        keys = pairs.sorted()
+        repeated = np.flatnonzero(keys[1:] == keys[:-1]) + 1
+        audit.drop_many(REPEATED, len(repeated), map(table.where, pairs.again(keys[repeated])))
+    keys = np.delete(keys, repeated) if len(repeated) else keys
+    audit.kept = len(keys)
+    rows = unpacked(keys, len(papers.ids))
+    audit.notes += _direction(rows, papers)
+    return rows
+
+
+class _Reading:
+    """Looks up the ids of blocks, and counts the rows that are left out."""
+
+    def __init__(self, papers: Papers, table: Table, audit: Audit) -> None:
+        self.papers, self.table, self.audit = papers, table, audit
+        self.unmatched = UnmatchedIds()
+
+    def known(self, block: CitationBlock) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Keys and places of the citations between two known papers."""
+        self.audit.rows += len(block.places)
+        citing, cited = map(self._numbers, (block.citing, block.cited))
+        # Columns without a fault are the rule.
+        if citing.min(initial=0) >= 0 and cited.min(initial=0) >= 0:
+            use = citing != cited
+        else:
+            use = self._count_unknown(block, citing, cited)
+        self._drop(SELF, block.places[(citing == cited) & (citing >= 0)])
+        keys = citing[use].astype(np.int64) * len(self.papers.ids) + cited[use]
+        return keys, block.places[use]
+
+    def _numbers(self, column: Any) -> NDArray[np.int32]:
+        """The paper of each id ``[N]``, `UNKNOWN` or `_EMPTY`."""
+        import pyarrow as pa
+        import pyarrow.compute
+
+        compute: Any = pyarrow.compute  # its functions are made when it is imported
+        if isinstance(column, np.ndarray):
+            return column
+        if isinstance(column, list):
+            column = pa.array(column, pa.string())
+        elif isinstance(column, pa.ChunkedArray):
+            column = column.combine_chunks()
+        coded = compute.dictionary_encode(column)
+        ids = [text.strip() for text in coded.dictionary.to_pylist()]
+        numbers = self.papers.finder.find_all(ids)
+        if "" in ids:
+            numbers[[i for i, text in enumerate(ids) if not text]] = _EMPTY
+        return numbers[coded.indices.to_numpy(zero_copy_only=False)]
+
+    def _count_unknown(
+        self, block: CitationBlock, citing: NDArray[np.int32], cited: NDArray[np.int32]
+    ) -> NDArray[np.bool_]:
+        """Count the rows with an unknown or empty id; whether each of the others is used."""
+        empty = (citing == _EMPTY) | (cited == _EMPTY)
+        for row in np.flatnonzero(empty).tolist():
+            name = "citing" if citing[row] == _EMPTY else "cited"
+            bad = BadRow(f"{name} is empty", f"`{name}` is empty; expected a paper id.")
+            self.audit.bad(bad, self.table.where(int(block.places[row])))
+        no_citing, no_cited = (citing == UNKNOWN) & ~empty, (cited == UNKNOWN) & ~empty
+        self._drop("unknown citing paper", block.places[no_citing & ~no_cited])
+        self._drop("unknown cited paper", block.places[no_cited & ~no_citing])
+        self._drop("unknown citing and cited paper", block.places[no_citing & no_cited])
+        unknown = np.flatnonzero(no_citing | no_cited)
+        for row in islice(unknown.tolist(), 3):
+            ends = ((block.citing, no_citing), (block.cited, no_cited))
+            self.unmatched.first += [str(ids[row]) for ids, missing in ends if missing[row]]
+        self.unmatched.rows += len(unknown)
+        return (citing >= 0) & (cited >= 0) & (citing != cited)
+
+    def _drop(self, reason: str, places: NDArray[np.int64]) -> None:
+        where = self.table.where
+        self.audit.drop_many(reason, len(places), (where(place) for place in places.tolist()))
+
+    def notes(self, spelled_before: int) -> list[str]:
+        """What to say of the ids."""
+        finder, ids = self.papers.finder, self.papers.ids
+        lines = []
+        if finder.spelled_otherwise > spelled_before and finder.example is not None:
+            text, paper = finder.example
+            lines.append(
+                f"Some ids are spelled otherwise than the papers' (the first: {text} is "
+                f"{ids[paper]}); they were brought together."
+            )
+        source = self.table.source
+        note = self.unmatched.note(source, self.audit.rows, "citations", ids)
+        return [*lines, note] if note else lines
+
+
+class _Pairs:
+    """Citations as integers in memory, and the places of their rows in a file."""
+
+    def __init__(self, work: Path) -> None:
+        self.file = work / "citation_places.bin"
+        self.keys = array("q")
+
+    def __enter__(self) -> _Pairs:
+        self._places = self.file.open("wb")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._places.close()
+        self.file.unlink()
+
+    def add(self, keys: NDArray[np.int64], places: NDArray[np.int64]) -> None:
+        """Keep some citations."""
+        self.keys.frombytes(np.ascontiguousarray(keys).data.cast("B"))
+        np.stack([keys, places], axis=1).tofile(self._places)
+
+    def sorted(self) -> NDArray[np.int64]:
+        """All keys, ascending; in place."""
+        keys = np.frombuffer(self.keys, np.int64)
+        keys.sort()
+        return keys
+
+    def again(self, repeated: NDArray[np.int64]) -> Iterator[int]:
+        """Places where one of these keys stands and stood before, the first ones."""
+        if not len(repeated):
+            return
+        self._places.flush()
+        wanted, seen, found = np.unique(repeated), set[int](), 0
+        rows = np.memmap(self.file, np.int64, "r").reshape(-1, 2)
+        for start in range(0, len(rows), SAMPLE):
+            part = rows[start : start + SAMPLE]
+            at = np.searchsorted(wanted, part[:, 0]).clip(max=len(wanted) - 1)
+            for key, place in part[wanted[at] == part[:, 0]].tolist():
+                if key in seen:
+                    found += 1
+                    yield place
+                    if found == EXAMPLES:
+                        return
+                seen.add(key)
 
 
 def unpacked(keys: NDArray[np.int64], n: int) -> NDArray[np.int32]:
     """The pairs ``[E, 2]`` of keys ``a * n + b``."""
-    return np.stack([keys // max(n, 1), keys % max(n, 1)], axis=1).astype(np.int32)
+    rows = np.empty((len(keys), 2), np.int32)
+    for start in range(0, len(keys), SAMPLE):
+        part = keys[start : start + SAMPLE]
+        rows[start : start + SAMPLE] = np.stack([part // max(n, 1), part % max(n, 1)], axis=1)
+    return rows
+
+
+def _direction(rows: NDArray[np.int32], papers: Papers) -> list[str]:
+    """A warning where in most citations the citing paper is the older one."""
+    if papers.years is None or not len(rows):
+        return []
+    step = max(len(rows) // SAMPLE, 1)
+    citing, cited = papers.years[rows[::step]].T
+    known = (citing > 0) & (cited > 0) & (citing != cited)
+    if known.sum() < ENOUGH or (citing < cited)[known].mean() < BACKWARDS:
+        return []
+    share = (citing < cited)[known].mean()
+    return [
+        f"In {share:.0%} of the citations between papers of two years the citing paper is the "
+        "older one: they may be read the wrong way round. If so: --map citing=COLUMN --map "
+        "cited=COLUMN."
+    ]
 
 
 def save_citations(folder: Path, citations: NDArray[np.int32]) -> None:

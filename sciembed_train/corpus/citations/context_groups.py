@@ -239,6 +239,8 @@ def write_context_groups(
     files: list[ContextGroups] = [groups, *([sentences] if sentences else [])]
     for place, context in checked_rows(rows, table.where, audit, stage):
         where = table.where(place)
+        ids = dict.fromkeys(groups.papers.as_spelled(context.cited_ids))
+        context = dataclasses.replace(context, cited_ids=tuple(ids))
         masked = None if masking else context
         for file in files:
             taken = file.take(context, where)

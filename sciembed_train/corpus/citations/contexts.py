@@ -138,7 +138,7 @@ def fulltext_contexts(table: Table, papers: Papers, unresolved: Reasons) -> Iter
             for reference in sentence.references:
                 candidates = ids.get(reference) if reference is not None else None
                 if candidates:
-                    known = (i for i in candidates if i in papers.number)
+                    known = (i for i in candidates if papers.finder.find(i) >= 0)
                     cited[next(known, candidates[0])] = None
                 else:
                     reason = NO_ENTRY if candidates is None else NO_ID

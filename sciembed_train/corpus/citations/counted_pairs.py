@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciembed_train.corpus.audit import Audit, BadRow, checked_rows, read_each
-from sciembed_train.corpus.citations.citation_rows import drop_repeated, unpacked
+from sciembed_train.corpus.citations.citation_rows import REPEATED, unpacked
 from sciembed_train.corpus.mining.cocitation_settings import REASONS, UNKNOWN
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.readers.tables import Table
@@ -42,9 +42,9 @@ def read_cocitations(
     unmatched = UnmatchedIds()
     checked = read_each(table.rows(), _read_pair)
     for place, (*ids, count) in checked_rows(checked, table.where, audit, stage, every=65536):
-        a, b = (papers.number.get(paper_id) for paper_id in ids)
-        if a is None or b is None:
-            unmatched.add(*(i for i, k in zip(ids, (a, b), strict=True) if k is None))
+        a, b = map(papers.finder.find, ids)
+        if a < 0 or b < 0:
+            unmatched.add(*(i for i, k in zip(ids, (a, b), strict=True) if k < 0))
             audit.drop(UNKNOWN, table.where(place))
             continue
         reason = None
@@ -66,7 +66,9 @@ def read_cocitations(
     count = np.array(counts, np.int32)
     order = np.lexsort((-count, key))  # a pair's largest count first; of equals the first row
     key, count = key[order], count[order]
-    repeated = drop_repeated(key, order, places, table, audit)
+    repeated = np.flatnonzero(key[1:] == key[:-1]) + 1
+    again = np.sort(order[repeated]).tolist()
+    audit.drop_many(REPEATED, len(repeated), (table.where(places[row]) for row in again))
     key, count = np.delete(key, repeated), np.delete(count, repeated)
     audit.kept = len(key)
     return unpacked(key, n), count

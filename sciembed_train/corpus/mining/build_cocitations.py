@@ -82,7 +82,7 @@ def build_cocitations(job: PaperJob) -> dict[str, Any]:
     """
     settings, mining = job.settings, job.settings.cocitation_mining
     listed = read_id_list(Path(settings.exclude_ids)) if settings.exclude_ids else set()
-    excluded = job.papers.same_text(listed)
+    excluded = job.papers.same_text(set(job.papers.as_spelled(listed)))
     abstracts = (p["abstract"] for p in read_papers(job.folder / "papers.parquet"))
     why = usable_papers(job.papers, excluded, mining, abstracts)
     miner = CocitationMiner(job.engine, mining, settings.seed)
@@ -96,6 +96,11 @@ def build_cocitations(job: PaperJob) -> dict[str, Any]:
         job.report["cocitation rows"] = audit.as_dict()
         miner.add_pairs(rows, count)
     if mining.cocitations_from == "references":
+        if not (job.folder / "citations.npy").is_file():
+            raise UserError(
+                "cocitations_from is references, and there are none: give --citations, or papers "
+                "whose rows name the papers that they cite."
+            )
         miner.add_references(load_array(job.folder / "citations.npy"), why == 0)
     with job.progress.stage("co-cited pairs", unit="pairs") as stage:
         miner.mine(job.split)
@@ -111,7 +116,11 @@ def build_cocitations(job: PaperJob) -> dict[str, Any]:
     if contexts is not None and contexts.sentences is not None:
         counts |= build_sentence_pairs(job, contexts.sentences, contexts.table)
     elif not counts["cocitations"]["train"]:
-        raise UserError(no_pairs_message(job.report, job.papers))
+        message = no_pairs_message(job.report, job.papers)
+        cited = mining.cocitations_from == "references"
+        if not cited or not len(load_array(job.folder / "citations.npy")):
+            raise UserError(message)
+        report["notes"] = [message]  # the citations may be what is trained on
     return counts
 
 

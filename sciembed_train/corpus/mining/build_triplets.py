@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from sciembed_train.corpus.audit import EXAMPLES, count_and_examples, usable_rows
 from sciembed_train.corpus.build_job import BuildJob, PaperJob
-from sciembed_train.corpus.citations.citation_rows import read_citations, save_citations
+from sciembed_train.corpus.citations.build_citations import build_citations
+from sciembed_train.corpus.citations.citation_rows import save_citations
 from sciembed_train.corpus.mining.margin_mining import mine_margin
 from sciembed_train.corpus.mining.ready_triplets import read_triplets
 from sciembed_train.corpus.mining.triplet_mining import Triplets, mine_triplets
@@ -36,13 +37,7 @@ def build_triplets(job: PaperJob, memory: int) -> dict[str, Any]:
     Raises:
         UserError: the input is wrong, or no training triplet is left.
     """
-    citations = None
-    if job.inputs.citations is not None:
-        audit = job.audit("citations")
-        with job.progress.stage("citations") as stage:
-            citations = read_citations(job.inputs.citations, job.papers, audit, stage)
-        job.report["citations"] = audit.as_dict()
-        save_citations(job.folder, citations)
+    citations = build_citations(job)
     counts: dict[str, Any] = {"citations": 0 if citations is None else len(citations)}
     triplets = _triplets(job, citations, memory)
     if triplets is None:

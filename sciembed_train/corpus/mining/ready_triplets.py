@@ -40,7 +40,7 @@ def read_triplets(table: Table, papers: Papers, audit: Audit, stage: Stage) -> N
     unmatched = UnmatchedIds()
     rows = read_each(table.cells(NAMES, ALIASES), _read_ids)
     for place, ids in checked_rows(rows, table.where, audit, stage):
-        keys = [papers.key.get(paper_id) for paper_id in ids]
+        keys = [papers.key.get(paper_id) for paper_id in papers.as_spelled(ids)]
         reason = _why_unusable(keys, papers)
         if None in keys:
             unmatched.add(*(i for i, key in zip(ids, keys, strict=True) if key is None))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,20 @@ class PaperRows:
     Args:
         table: the papers.
         columns: names of columns by field, for rows with a column for each field.
+        needed: fields that rows with a column for each field must have.
         format: the name of a record format of `RECORD_FORMATS` that all files have; ``auto``
             recognises each one's.
     """
 
     def __init__(
-        self, table: Table, columns: Mapping[str, str] | None = None, format: str = "auto"
+        self,
+        table: Table,
+        columns: Mapping[str, str] | None = None,
+        format: str = "auto",
+        needed: Sequence[str] = ("paper_id", "title"),
     ) -> None:
         self.table, self.columns, self.format = table, columns or {}, format
+        self.needed = needed
         self.formats: dict[Path | None, RecordFormat] = {}  # of each file that was begun
 
     def read(self, place: int, row: Mapping[str, Any]) -> Paper:
@@ -41,11 +47,14 @@ class PaperRows:
 
     def record(self, place: int, row: Mapping[str, Any]) -> PaperRecord:
         """As `read`, unchecked."""
-        file = self.table.file(place)
+        return self.format_of(self.table.file(place), row).paper(row)
+
+    def format_of(self, file: Path | None, row: Mapping[str, Any]) -> RecordFormat:
+        """The format of a file; ``row`` is its first one where it was not asked before."""
         known = self.formats.get(file)
         if known is None:
             known = self.formats[file] = self._recognise(file, row)
-        return known.paper(row)
+        return known
 
     def rows(self) -> Iterator[tuple[int, Mapping[str, Any], Paper | BadRow]]:
         """Every row with its place: as it stands, and as a paper or why it cannot be read."""
@@ -72,9 +81,9 @@ class PaperRows:
 
     def _plain(self, file: Path | None, row: Mapping[str, Any]) -> PlainPapers:
         """Rows with columns; where it is a table without an id or a title, that is the error."""
-        plain = PlainPapers(self.columns)
+        plain = PlainPapers(self.columns, self.needed)
         found = plain.find(row)
-        missing = [name for name in ("paper_id", "title") if getattr(found, name) is None]
+        missing = [name for name in self.needed if getattr(found, name) is None]
         if missing and self.table.has_columns(file):
             raise UserError(self._which_columns(file, missing, list(map(str, row))))
         return plain

@@ -42,13 +42,19 @@ class RecordFormat(ABC):
 
     Attributes:
         name: as a message calls its rows, such as ``OpenAlex works``.
+        has_references: whether rows of the format can name the papers that they cite.
     """
 
     name: ClassVar[str]
+    has_references: ClassVar[bool] = True
 
     @abstractmethod
     def recognises(self, row: Mapping[str, Any]) -> bool:
         """Whether a row, the first of its file, has the fields by which the format is known."""
+
+    def names_references(self, row: Mapping[str, Any]) -> bool:
+        """Whether rows with the fields of this one can name the papers that they cite."""
+        return self.has_references
 
     @abstractmethod
     def paper(self, row: Mapping[str, Any]) -> PaperRecord:

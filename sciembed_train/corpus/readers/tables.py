@@ -11,7 +11,10 @@ import hashlib
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sciembed_train.corpus.readers import hub_datasets
 from sciembed_train.corpus.readers.base import (
@@ -25,6 +28,8 @@ from sciembed_train.corpus.readers.base import (
 from sciembed_train.corpus.readers.files import COMPRESSED, sha256
 from sciembed_train.corpus.readers.registry import READERS, reader_of, stem_of
 from sciembed_train.errors import UserError, why_no_file
+
+Place = TypeVar("Place", int, NDArray[np.int64])
 
 _NUMBER_BITS = 40  # of a row's place, below the bits of its file's number
 
@@ -84,7 +89,7 @@ class Table:
             raise UserError(f"{path}: {why_no_file(path, 'file or folder')} ({self.kind}).")
         if not self._datasets:
             for file in self.files:
-                self._reader(file)
+                self.reader(file)
 
     def _find(self, folder: Path) -> list[Path]:
         """The files of a folder in the order of their names, without hidden ones."""
@@ -98,7 +103,8 @@ class Table:
                     self.ignored_files += 1
         return sorted(files)
 
-    def _reader(self, path: Path) -> FileReader:
+    def reader(self, path: Path) -> FileReader:
+        """The reader of a file of the table; a `UserError` where there is none."""
         reader = reader_of(path, self.readers)
         if reader is None:
             raise UserError(
@@ -121,7 +127,7 @@ class Table:
         file, line = self._place(place)
         if file is None:
             return f"{self.source}, row {line}"
-        return f"{file}{numbered(line, self._reader(file).numbered_by)}"
+        return f"{file}{numbered(line, self.reader(file).numbered_by)}"
 
     def name(self, place: int) -> str:
         """A row's place as a name that does not change with the folder: ``file:line``."""
@@ -132,13 +138,31 @@ class Table:
         name = file.relative_to(folder).as_posix() if folder.is_dir() else file.name
         return f"{name}{numbered(line)}"
 
+    def numbered_files(self) -> Iterator[tuple[int, Path | None]]:
+        """The files with their numbers; one None for datasets."""
+        yield from enumerate([None] if self._datasets else self.files)
+
+    @staticmethod
+    def place(file: int, line: Place) -> Place:
+        """The place of a line, or of an array of them, in a numbered file."""
+        return file << _NUMBER_BITS | line
+
+    def rows_of(self, number: int) -> Iterator[Row]:
+        """As `rows`, of one numbered file."""
+        if self._datasets:
+            yield from self._dataset_rows()
+            return
+        file = self.files[number]
+        for line, row in self.reader(file).rows(file, self.options):
+            yield self.place(number, line), row
+
     def file(self, place: int) -> Path | None:
         """The file of a row; None for a dataset."""
         return self._place(place)[0]
 
     def has_columns(self, file: Path | None) -> bool:
         """Whether all rows of a file have the same fields; so do those of a dataset."""
-        return file is None or self._reader(file).has_columns
+        return file is None or self.reader(file).has_columns
 
     def stem(self, place: int) -> str:
         """The name of a row's file without its ending; empty for a dataset."""
@@ -190,13 +214,12 @@ class Table:
             yield from named_columns(self._dataset_rows(), names, aliases)
             return
         for number, file in enumerate(self.files):
-            for line, cells in self._reader(file).cells(file, names, aliases):
-                yield number << _NUMBER_BITS | line, cells
+            for line, cells in self.reader(file).cells(file, names, aliases):
+                yield self.place(number, line), cells
 
     def _file_rows(self) -> Iterator[Row]:
-        for number, file in enumerate(self.files):
-            for line, row in self._reader(file).rows(file, self.options):
-                yield number << _NUMBER_BITS | line, row
+        for number, _ in enumerate(self.files):
+            yield from self.rows_of(number)
 
     def _dataset_rows(self) -> Iterator[Row]:
         line = 0

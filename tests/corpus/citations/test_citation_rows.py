@@ -12,13 +12,21 @@ from sciembed_train.progress import Progress, Stage
 from tests.helpers.paper_files import paper_settings, write_paper_files
 
 
-def read(tmp_path, text, names="abc"):
-    path = tmp_path / "c.csv"
-    path.write_text(text)
-    papers = Papers(list(names), {n: i for i, n in enumerate(names)}, np.ones(len(names), bool))
+def papers_of(names, **values):
+    return Papers(
+        list(names), {n: i for i, n in enumerate(names)}, np.ones(len(names), bool), **values
+    )
+
+
+def read(tmp_path, text, names="abc", file="c.csv", papers=None, **options):
+    (tmp_path / file).write_text(text)
     audit = Audit("citations")
     stage = Stage(Progress(quiet=True), "citations", None, "rows")
-    return read_citations(Table(path, "citations"), papers, audit, stage), audit
+    papers = papers or papers_of(names)
+    rows = read_citations(
+        Table(tmp_path / file, "citations"), papers, audit, stage, tmp_path, **options
+    )
+    return rows, audit
 
 
 def test_citations_are_distinct_ascending_and_the_others_counted(tmp_path):
@@ -37,9 +45,77 @@ def test_citations_are_distinct_ascending_and_the_others_counted(tmp_path):
     assert [place.rsplit(":")[-1] for place in places] == ["3", "8"]
 
 
-def test_a_first_row_of_unknown_names_may_be_a_header(tmp_path):
-    _, audit = read(tmp_path, "source,target\na,b\n")
-    assert audit.notes[0].startswith("The first row (source, target) names no known paper.")
+def test_an_edge_list_of_pandas_is_read_by_its_header(tmp_path):
+    """Its integer ids were once taken for those of the index."""
+    rows, audit = read(tmp_path, ",source,target\n0,1,2\n1,2,0\n", names="012")
+    assert rows.tolist() == [[1, 2], [2, 0]]
+    assert audit.rows == 2
+
+
+def test_columns_may_stand_in_the_other_order(tmp_path):
+    rows, _ = read(tmp_path, "cited_id,citing_id\na,b\n")
+    assert rows.tolist() == [[1, 0]]
+
+
+def test_columns_may_be_named_or_counted(tmp_path):
+    given = {"citing": "3", "cited": "2"}
+    assert read(tmp_path, "0,a,b\n1,b,c\n", columns=given)[0].tolist() == [[1, 0], [2, 1]]
+    given = {"citing": "y", "cited": "x"}
+    assert read(tmp_path, "x,y\na,b\n", columns=given)[0].tolist() == [[1, 0]]
+
+
+def test_ids_are_found_in_any_spelling(tmp_path):
+    text = "citing,cited\n https://doi.org/10.1000/X ,a\na,17.0\n"
+    rows, audit = read(tmp_path, text, names=["10.1000/x", "17", "a"])
+    assert rows.tolist() == [[0, 2], [2, 1]]
+    assert audit.notes == [
+        "Some ids are spelled otherwise than the papers' (the first: https://doi.org/10.1000/X is "
+        "10.1000/x); they were brought together."
+    ]
+
+
+def test_an_empty_id_is_malformed(tmp_path):
+    with pytest.raises(UserError, match=r"c\.csv:3: `cited` is empty; expected a paper id\."):
+        read(tmp_path, "citing,cited\na,b\nb, \n")
+
+
+def test_quotation_marks_blank_lines_and_faults_keep_the_line_numbers(tmp_path):
+    text = 'citing,cited\na,b\n\nb,a\n"c",a\nb,"a\nx"\nz,a\n'
+    rows, audit = read(tmp_path, text)
+    assert rows.tolist() == [[0, 1], [1, 0], [2, 0]]
+    assert audit.dropped["unknown cited paper"].examples == [f"{tmp_path / 'c.csv'}:6"]
+    assert audit.dropped["unknown citing paper"].examples == [f"{tmp_path / 'c.csv'}:8"]
+
+
+def test_most_citations_from_older_to_newer_are_warned_of(tmp_path):
+    names = [f"p{i}" for i in range(30)]
+    years = np.arange(1990, 2020).astype(np.int16)
+    text = "citing,cited\n" + "".join(f"p{i},p{i + 1}\n" for i in range(29))
+    _, audit = read(tmp_path, text, papers=papers_of(names, years=years))
+    assert "In 100% of the citations between papers of two years" in audit.notes[0]
+    _, audit = read(
+        tmp_path, text.replace("citing,cited", "cited,citing"), papers=papers_of(names, years=years)
+    )
+    assert audit.notes == []
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("c.jsonl", '{"citing": "a", "cited": "b"}\n{"citing": "c", "cited": "a"}\n'),
+        (
+            "c.jsonl",
+            '{"citingcorpusid": "a", "citedcorpusid": "b"}\n'
+            '{"citingcorpusid": "c", "citedcorpusid": "a"}\n',
+        ),
+        ("c.jsonl", '{"id": "a", "references": ["b"]}\n{"id": "c", "references": ["a"]}\n'),
+        ("c.json", '[{"id": "a", "references": ["b"], "cited_by": [{"paperId": "c"}]}]'),
+        ("c.csv", "id,references\na,b; z\nc,a\n"),
+    ],
+)
+def test_citations_stand_in_pairs_or_in_lists_of_references(tmp_path, file, text):
+    rows, _ = read(tmp_path, text, file=file)
+    assert rows.tolist() == [[0, 1], [2, 0]]
 
 
 def test_no_citation_at_all_is_an_empty_array(tmp_path):

@@ -54,11 +54,11 @@ def test_queries_without_two_hop_papers_are_an_option(tmp_path, capsys):
 def test_nothing_to_mine_is_reported_with_counts(tmp_path, capsys):
     write_paper_files(tmp_path)
     base = ["--papers", tmp_path / "papers.jsonl", "--to", tmp_path / "c", "--quiet"]
-    (tmp_path / "other.csv").write_text("source,target\nx1,x2\nx3,p1\n")
+    (tmp_path / "other.csv").write_text("source,target\nx1,x2\nx3,x4\nx3,p1\n")
     assert run_prepare(*base, "--citations", tmp_path / "other.csv") == 2
     message = capsys.readouterr().err
     assert "Of 120 papers 108 have a text. Of 3 citations 0 can be used" in message
-    assert f"2: unknown citing and cited paper, the first at {tmp_path / 'other.csv'}:1" in message
+    assert f"2: unknown citing and cited paper, the first at {tmp_path / 'other.csv'}:2" in message
     assert "see that both files name papers by the same ids" in message
     (tmp_path / "none.csv").write_text("citing,cited\n")
     assert run_prepare(*base, "--citations", tmp_path / "none.csv") == 2

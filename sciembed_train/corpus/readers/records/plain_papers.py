@@ -52,9 +52,11 @@ class PlainPapers(RecordFormat):
 
     Args:
         columns: names of columns, by field (`FIELDS`), that go before the known names.
+        needed: fields that each row must have, besides the id.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
+    needed: Sequence[str] = ("title",)
     name = "rows with a column for each field"
     _found: dict[tuple[str, ...], _Columns] = field(default_factory=dict)
     _id: str | None = None  # the column of the first row; all rows have their id there
@@ -64,24 +66,29 @@ class PlainPapers(RecordFormat):
         return True
 
     def paper(self, row: Mapping[str, Any]) -> PaperRecord:
-        """A row's paper; the columns of the id and the title must be there."""
+        """A row's paper; the columns of the id and what is `needed` must be there."""
         found = self.find(row)
         if found.paper_id is None or found.paper_id not in row:
             raise missing_field(self.columns.get("paper_id", self._id or "paper_id"), row)
-        if found.title is None:
+        if found.title is None and "title" in self.needed:
             raise missing_field(self.columns.get("title", "title"), row)
         self._id = found.paper_id
         return PaperRecord(
             row[found.paper_id],
-            row[found.title],
-            row.get(found.abstract),
-            year=row.get(found.year),
+            _value(row, found.title),
+            _value(row, found.abstract),
+            year=_value(row, found.year),
             other_ids=[
                 f"{prefix}:{row[name]}" for name, prefix in found.others if row[name] is not None
             ],
-            references=listed(row.get(found.references), found.references),
-            cited_by=listed(row.get(found.cited_by), found.cited_by),
+            references=listed(_value(row, found.references), found.references),
+            cited_by=listed(_value(row, found.cited_by), found.cited_by),
         )
+
+    def names_references(self, row: Mapping[str, Any]) -> bool:
+        """Whether there is a column for them."""
+        found = self.find(row)
+        return found.references is not None or found.cited_by is not None
 
     def find(self, row: Mapping[str, Any]) -> _Columns:
         """The columns of a row's fields."""
@@ -144,6 +151,10 @@ class _Columns:
             for name in self.names
             if isinstance(name, str) and name != self.paper_id and folded(name) in _OTHER_IDS
         ]
+
+
+def _value(row: Mapping[str, Any], column: str | None) -> Any:
+    return None if column is None else row.get(column)
 
 
 def listed(value: Any, name: str | None) -> Sequence[Any]:

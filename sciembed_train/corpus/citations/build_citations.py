@@ -1,0 +1,70 @@
+"""The citations of a corpus: from their own files, else from the rows of the papers."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciembed_train.corpus.build_job import PaperJob
+from sciembed_train.corpus.citations.citation_rows import (
+    read_citations,
+    read_references,
+    save_citations,
+)
+
+
+def build_citations(job: PaperJob) -> NDArray[np.int32] | None:
+    """Read the citations ``[E, 2]`` and write them; None where nothing says who cites whom.
+
+    Raises:
+        UserError: more rows are malformed than allowed, or it is not clear which column cites.
+    """
+    inputs, papers, settings = job.inputs, job.papers, job.settings
+    if inputs.citations is None and papers.references is None:
+        return None
+    audit = job.audit("citations")
+    with job.progress.stage("citations") as stage:
+        if inputs.citations is not None:
+            names: dict[str, tuple[str, str]] = {}
+            citations = read_citations(
+                *(inputs.citations, papers, audit, stage, job.work),
+                columns=settings.columns,
+                format=settings.format,
+                names=names,
+            )
+            said = [f"{file}: {citing} cites {cited}" for file, (citing, cited) in names.items()]
+            if papers.references is not None:
+                audit.notes.append(
+                    "The papers' rows name references too; they are not read, for --citations is "
+                    "given."
+                )
+        else:
+            assert inputs.papers is not None
+            citations = read_references(inputs.papers, papers, audit, stage, job.work)
+            said = [f"{inputs.papers.source}: a paper cites the references that its row names"]
+    if said:
+        audit.notes.insert(0, "; ".join(said[:3]) + _example(job, citations))
+    job.report["citations"] = audit.as_dict()
+    save_citations(job.folder, citations)
+    return citations
+
+
+def _example(job: PaperJob, citations: NDArray[np.int32]) -> str:
+    """``, so "A" cites "B".``: one citation in words."""
+    import pyarrow.parquet as pq
+
+    if not len(citations):
+        return "."
+    pair = citations[0].tolist()
+    rows = pq.read_table(
+        job.folder / "papers.parquet", columns=["paper", "title"], filters=[("paper", "in", pair)]
+    ).to_pylist()
+    title = {row["paper"]: (row["title"] or "").strip() for row in rows}
+    citing, cited = (_short(title[paper] or job.papers.ids[paper]) for paper in pair)
+    return f", so {citing} cites {cited}."
+
+
+def _short(title: str) -> str:
+    """A title as it stands in a line."""
+    words = " ".join(title.split())
+    return f'"{words if len(words) <= 60 else words[:57] + "..."}"'

@@ -1,0 +1,196 @@
+"""The citations of a table as blocks of ids, from files of pairs and from rows with references."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciembed_train.corpus.audit import BadRow
+from sciembed_train.corpus.citations.citation_columns import (
+    FIELDS,
+    CitationColumns,
+    columns_of,
+    find_columns,
+    unclear,
+)
+from sciembed_train.corpus.paper_ids import UNKNOWN, PaperIds
+from sciembed_train.corpus.papers import References
+from sciembed_train.corpus.readers.delimited import Delimited
+from sciembed_train.corpus.readers.paper_rows import PaperRows
+from sciembed_train.corpus.readers.records.plain_papers import PlainPapers
+from sciembed_train.corpus.readers.tables import Table
+from sciembed_train.corpus.validation import missing_field, read_id, read_ids
+from sciembed_train.errors import UserError
+
+ROWS = 1 << 16  # of a block that is read row by row
+HEAD = 4  # rows that are looked at to find the columns
+
+
+@dataclass(frozen=True)
+class CitationBlock:
+    """Citations as they were read.
+
+    Args:
+        places: of the rows ``[N]``.
+        citing, cited: ids, as an Arrow array or a list of texts ``[N]``, or numbers of papers
+            ``[N]`` int32.
+    """
+
+    places: NDArray[np.int64]
+    citing: Any
+    cited: Any
+
+
+Blocks = Iterator[CitationBlock | tuple[int, BadRow]]
+
+
+class CitationFiles:
+    """Reads the citations of a table.
+
+    Args:
+        table: files of pairs, or of rows that name the papers that they cite.
+        ids: finds papers.
+        given: names or numbers of the columns ``citing`` and ``cited``, where the user gives them.
+        format: of the rows, as `PaperRows` takes it.
+    """
+
+    def __init__(
+        self, table: Table, ids: PaperIds, given: Mapping[str, str], format: str = "auto"
+    ) -> None:
+        self.table, self.ids, self.given = table, ids, given
+        self.names: dict[str, tuple[str, str]] = {}  # of each file, the columns or what they are
+        self._papers = PaperRows(table, format=format, needed=())
+
+    def blocks(self) -> Blocks:
+        """All citations and malformed rows.
+
+        Raises:
+            UserError: it is not clear which column cites.
+        """
+        for number, file in self.table.numbered_files():
+            reader = None if file is None else self.table.reader(file)
+            if not isinstance(reader, Delimited) or file is None:
+                yield from self._rows(number, file)
+                continue
+            head = reader.head(file, HEAD)
+            if head and not self.given and columns_of(head[0]) is None and _lists(head[0]):
+                yield from self._rows(number, file)
+                continue
+            columns = find_columns(str(file), head, self.given, self._is_known)
+            if columns is not None:
+                self.names[file.name] = columns.names
+                yield from self._cells(number, file, reader, columns)
+
+    def _is_known(self, paper_id: str) -> bool:
+        return self.ids.find(paper_id) != UNKNOWN
+
+    def _cells(
+        self, number: int, file: Path, reader: Delimited, columns: CitationColumns
+    ) -> Blocks:
+        for block in reader.column_blocks(file, columns.numbers, FIELDS, columns.header):
+            if isinstance(block, tuple):
+                yield self.table.place(number, block[0]), block[1]
+            else:
+                yield CitationBlock(self.table.place(number, block.lines), *block.columns)
+
+    def _rows(self, number: int, file: Path | None) -> Blocks:
+        """Citations of rows with names: pairs, or a paper and those that it cites."""
+        places: list[int] = []
+        pairs: list[tuple[str, str]] = []
+        pair: tuple[str, str] | None = None
+        first = True
+        for place, row in self.table.rows_of(number):
+            if isinstance(row, BadRow):
+                yield place, row
+                continue
+            if first:
+                first, pair = False, self._pair(file, row)
+            try:
+                found = _pair_of(row, pair) if pair else self._references(place, row)
+            except BadRow as bad:
+                yield place, bad
+                continue
+            places += [place] * len(found)
+            pairs += found
+            if len(places) >= ROWS:
+                yield _block(places, pairs)
+                places, pairs = [], []
+        if places:
+            yield _block(places, pairs)
+
+    def _pair(self, file: Path | None, row: Mapping[str, Any]) -> tuple[str, str] | None:
+        """The fields of a row that cite and are cited; None where a row has references."""
+        place = str(file or self.table.source)
+        names = list(map(str, row))
+        if self.given:
+            columns = find_columns(place, [names], self.given, lambda _: True)
+            assert columns is not None
+            pair = columns.names
+        else:
+            pair = columns_of(names)
+        if pair is None and not self._names_references(file, row):
+            raise UserError(unclear(place, names))
+        self.names[Path(place).name] = pair or ("a paper", "each of its references")
+        return pair
+
+    def _names_references(self, file: Path | None, row: Mapping[str, Any]) -> bool:
+        """Whether rows like this one name the papers that they cite."""
+        known = self._papers.format_of(file, row)
+        if not isinstance(known, PlainPapers):
+            return True
+        return _lists(list(row))
+
+    def _references(self, place: int, row: Mapping[str, Any]) -> list[tuple[str, str]]:
+        record = self._papers.record(place, row)
+        own = read_id(record.paper_id, "paper_id")
+        pairs = [(own, other) for other in read_ids(record.references)]
+        return pairs + [(other, own) for other in read_ids(record.cited_by)]
+
+
+def _lists(names: Sequence[str]) -> bool:
+    """Whether columns hold the id of a paper, and lists of those that it cites or is cited by."""
+    found = PlainPapers().find(dict.fromkeys(names))
+    return found.paper_id is not None and bool(found.references or found.cited_by)
+
+
+def reference_blocks(references: References) -> Blocks:
+    """The citations that stand in the rows of papers."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(references.file) as file:
+        for batch in file.iter_batches(batch_size=ROWS):
+            papers = references.number[batch.column("row").to_numpy()]
+            cites = batch.column("cites").to_numpy(zero_copy_only=False)
+            places, other = batch.column("place").to_numpy(), batch.column("other")
+            if cites.any():
+                yield CitationBlock(
+                    places[cites], papers[cites], other.filter(batch.column("cites"))
+                )
+            if not cites.all():
+                cited_by = other.filter(_not(batch.column("cites")))
+                yield CitationBlock(places[~cites], cited_by, papers[~cites])
+
+
+def _not(column: Any) -> Any:
+    import pyarrow.compute
+
+    compute: Any = pyarrow.compute  # its functions are made when it is imported
+    return compute.invert(column)
+
+
+def _pair_of(row: Mapping[str, Any], names: tuple[str, str]) -> list[tuple[str, str]]:
+    for name in names:
+        if name not in row:
+            raise missing_field(name, row)
+    citing, cited = (read_id(row[name], name) for name in names)
+    return [(citing, cited)]
+
+
+def _block(places: Sequence[int], pairs: Sequence[tuple[str, str]]) -> CitationBlock:
+    citing, cited = zip(*pairs, strict=True)
+    return CitationBlock(np.array(places, np.int64), list(citing), list(cited))
