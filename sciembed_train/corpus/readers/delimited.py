@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.readers.base import Cells, FileReader, ReadOptions, Row
-from sciembed_train.corpus.readers.files import not_utf8, open_bytes, reading, without_mark
+from sciembed_train.corpus.readers.files import not_utf8, open_bytes, raw_lines, reading
 from sciembed_train.errors import UserError
 
 
@@ -103,10 +103,8 @@ class _Lines:
 
     def read(self) -> Iterator[str]:
         with reading(self.path), open_bytes(self.path) as file:
-            for raw in file:
+            for raw in raw_lines(file, self.path):
                 self.number += 1
-                if self.number == 1:
-                    raw = without_mark(raw, self.path)
                 try:
                     yield raw.decode()
                 except UnicodeDecodeError as error:

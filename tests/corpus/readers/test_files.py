@@ -1,9 +1,13 @@
+import contextlib
 import gzip
+import os
 
 import pytest
 
 from sciembed_train.corpus.audit import BadRow
+from sciembed_train.corpus.readers import files, json_members
 from sciembed_train.corpus.readers.files import missing_package, read_lines, refuse_binary, sha256
+from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.errors import UserError
 from tests.helpers.data_files import ROWS, compress, encode, read_table
 
@@ -57,3 +61,85 @@ def test_a_missing_library_is_named_with_the_command_that_installs_it():
     error = missing_package("zstandard", ".zst files")
     assert ".zst files need the package zstandard" in str(error)
     assert "pip install" in str(error)
+
+
+def peak_while(read, *arguments):
+    """The most memory that Python held at once, in MB, above what it held before."""
+    import tracemalloc
+
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(UserError):
+            read(*arguments)
+        return tracemalloc.get_traced_memory()[1] / 1e6
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".json", ".csv"])
+@pytest.mark.parametrize("byte", [b"\0", b" "])
+def test_a_large_gzip_of_nothing_takes_no_memory(tmp_path, ending, byte):
+    path = tmp_path / f"nothing{ending}.gz"
+    piece = byte * (1 << 20)
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        for _ in range(200):
+            file.write(piece)
+    assert peak_while(read_table, path) < 20
+
+
+@pytest.mark.parametrize("name", ["p.jsonl", "p.json", "p.csv"])
+def test_a_file_of_nul_bytes_is_refused(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\0" * 100)
+    with pytest.raises(UserError, match=rf"{name}.*(NUL byte at position 1|is not JSON)"):
+        read_table(tmp_path / name)
+
+
+def test_a_line_without_an_end_is_refused_at_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MAX_LINE", 3 << 20)
+    monkeypatch.setattr(json_members, "MAX_LINE", 3 << 20)
+    for name, head in (("p.jsonl", b"{}\n"), ("p.csv", b"id\n"), ("p.json", b'[{},\n"')):
+        path = tmp_path / name
+        path.write_bytes(head + b"x" * (9 << 20))
+        with pytest.raises(UserError, match=rf"{name}:2: a (line|record) of more than 3 MB begins"):
+            read_table(path)
+
+
+def test_a_record_that_is_broken_is_told_before_the_file_was_read_to_its_end(tmp_path):
+    path = tmp_path / "p.json"
+    path.write_bytes(b'[{"a": nonsense},\n' + b'{"a": "b"},\n' * 2_000_000)
+    assert peak_while(read_table, path) < 10
+    with pytest.raises(UserError, match=r"p\.json:1: this is not JSON.*record 1"):
+        read_table(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", [".jsonl", ".json", ".csv"])
+def test_a_line_of_100_megabytes_is_read(tmp_path, ending):
+    text = "word " * (20 << 20)
+    path = tmp_path / f"p{ending}"
+    if ending == ".csv":
+        path.write_text(f"paper_id,title\na,{text}\n")
+    else:
+        path.write_text(f'{{"paper_id": "a", "title": "{text}"}}\n')
+    ((_, row),) = read_table(path)
+    assert row["title"] == text
+
+
+@pytest.mark.parametrize("name", ["p.jsonl", "p.json", "p.csv", "p.tsv"])
+def test_a_mark_windows_line_ends_and_utf16_are_read_or_refused_in_every_format(tmp_path, name):
+    path = tmp_path / name
+    text = encode(path.suffix[1:], [{"paper_id": "a", "title": "One"}])
+    path.write_bytes(b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n"))
+    assert [row for _, row in read_table(path)] == [{"paper_id": "a", "title": "One"}]
+    path.write_bytes(text.decode().encode("utf-16"))
+    with pytest.raises(UserError, match=rf"{name} is UTF-16; save it as UTF-8"):
+        read_table(path)
+
+
+def test_a_pipe_is_refused_and_a_symbolic_link_is_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    with pytest.raises(UserError, match=r"pipe\.jsonl: is a pipe or a device"):
+        Table(tmp_path / "pipe.jsonl", "papers")
+    (tmp_path / "real.jsonl").write_bytes(encode("jsonl"))
+    (tmp_path / "link.jsonl").symlink_to("real.jsonl")
+    assert [row for _, row in read_table(tmp_path / "link.jsonl")] == ROWS
