@@ -74,14 +74,14 @@ def _long_line(begun: bytes, file: BinaryIO, place: str) -> bytes:
         pieces.append(piece)
         size += len(piece)
         if size > MAX_LINE:
-            raise too_long(place, "line")
+            raise too_long(place, "a line")
     return b"".join(pieces)
 
 
 def too_long(place: str, what: str) -> UserError:
     """The error of a line or record above `MAX_LINE`."""
     return UserError(
-        f"{place}: a {what} of more than {MAX_LINE >> 20} MB begins here. Give one record a line, "
+        f"{place}: {what} of more than {MAX_LINE >> 20} MB begins here. Give one record a line, "
         "or correct the file: a quotation mark or a bracket may never close."
     )
 

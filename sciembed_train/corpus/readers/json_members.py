@@ -236,7 +236,7 @@ class _JsonFile:
                 if self._may_go_on(error) and self._more(size):
                     size *= 2  # a member larger than the buffer: the work stays linear
                     if len(self.buffer) > MAX_LINE:
-                        raise too_long(f"{self.path}:{self.line}", "record") from error
+                        raise too_long(f"{self.path}:{self.line}", "a record") from error
                     continue
                 self.line = line
                 raise self._error(getattr(error, "msg", str(error))) from error

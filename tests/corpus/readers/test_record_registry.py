@@ -3,8 +3,11 @@ import pytest
 from sciembed_train.corpus.readers.record_registry import RECORD_FORMATS
 from tests.corpus.readers.records import (
     test_arxiv,
+    test_bibtex,
     test_crossref,
     test_openalex,
+    test_pubmed,
+    test_ris,
     test_s2orc,
     test_scirepeval,
     test_semantic_scholar,
@@ -21,6 +24,9 @@ SAMPLES = {
     ],
     "arxiv": [test_arxiv.PAPER],
     "scirepeval": [test_scirepeval.OF_A_TEST, test_scirepeval.OF_TRAINING],
+    "pubmed": [test_pubmed.OF_XML, test_pubmed.OF_TEXT],
+    "bibtex": [test_bibtex.ENTRY],
+    "ris": [test_ris.RECORD],
     "semantic_scholar": [
         *(test_semantic_scholar.API, test_semantic_scholar.PAPERS),
         *(test_semantic_scholar.ABSTRACTS, test_semantic_scholar.S2ORC),
