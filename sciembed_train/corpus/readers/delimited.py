@@ -1,16 +1,31 @@
-"""CSV and TSV files, each row with the line on which it starts."""
+"""CSV and TSV files, each row with the line on which it starts.
+
+Where the first line has no delimiter of the file's ending, another one that it has is taken:
+spreadsheets of many countries write semicolons into ``.csv``.
+"""
 
 from __future__ import annotations
 
 import csv
-import sys
+import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.readers.base import Cells, FileReader, ReadOptions, Row
-from sciembed_train.corpus.readers.files import not_utf8, open_bytes, raw_lines, reading
+from sciembed_train.corpus.readers.files import (
+    MAX_LINE,
+    not_utf8,
+    open_bytes,
+    raw_lines,
+    read_lines,
+    reading,
+    too_long,
+)
 from sciembed_train.errors import UserError
+
+DELIMITERS = (",", ";", "\t")
+_QUOTED = re.compile(r'"[^"]*"')
 
 
 class Delimited(FileReader):
@@ -65,10 +80,11 @@ class Delimited(FileReader):
 
     def _lines(self, path: Path) -> Iterator[tuple[int, list[str] | BadRow]]:
         """The cells of every row, with the line on which it starts."""
-        csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+        csv.field_size_limit(MAX_LINE)
         lines = _Lines(path)
         stream = lines.read()
-        reader = csv.reader(stream, delimiter=self.delimiter, strict=True)
+        delimiter = self._delimiter_of(path)
+        reader = csv.reader(stream, delimiter=delimiter, strict=True)
         while True:
             start = lines.number + 1
             try:
@@ -81,15 +97,26 @@ class Delimited(FileReader):
                         f"{path}:{start}: a quotation mark opens here and never closes. Close it, "
                         "or put the text in quotation marks and write each one inside it twice."
                     ) from error
+                if "field larger" in str(error):
+                    raise too_long(f"{path}:{start}", "a field") from error
                 yield start, BadRow("not a row", f"this is not a row of {self.name}: {error}.")
                 # The reader keeps what it had read of the broken row; a new one starts afresh.
-                reader = csv.reader(stream, delimiter=self.delimiter, strict=True)
+                reader = csv.reader(stream, delimiter=delimiter, strict=True)
                 continue
             if lines.broken is not None:
                 yield lines.broken
                 lines.broken = None
             elif cells:
                 yield start, cells
+
+    def _delimiter_of(self, path: Path) -> str:
+        """The delimiter of a file: the one of its ending where its first line has it."""
+        first = next((line for _, line in read_lines(path)), "")
+        bare = _QUOTED.sub("", first) if isinstance(first, str) else ""
+        if self.delimiter in bare:
+            return self.delimiter
+        others = [sign for sign in DELIMITERS if sign in bare]
+        return max(others, key=bare.count, default=self.delimiter)
 
 
 class _Lines:

@@ -60,7 +60,7 @@ def _root(path: Path) -> str | None:
     with reading(path), open_bytes(path) as file:
         while not names:
             chunk = file.read(_CHUNK)
-            blank = blank and not chunk.strip()
+            blank = blank and not chunk.strip(b" \t\r\n\xef\xbb\xbf")
             if not chunk and blank:
                 return None
             try:

@@ -5,10 +5,13 @@ import os
 import pytest
 
 from sciembed_train.corpus.audit import BadRow
+from sciembed_train.corpus.build import prepare
+from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.corpus.readers import files, json_members
 from sciembed_train.corpus.readers.files import missing_package, read_lines, refuse_binary, sha256
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.errors import UserError
+from sciembed_train.inference.paper_file import PaperFile
 from tests.helpers.data_files import ROWS, compress, encode, read_table
 
 
@@ -143,3 +146,63 @@ def test_a_pipe_is_refused_and_a_symbolic_link_is_read(tmp_path):
     (tmp_path / "real.jsonl").write_bytes(encode("jsonl"))
     (tmp_path / "link.jsonl").symlink_to("real.jsonl")
     assert [row for _, row in read_table(tmp_path / "link.jsonl")] == ROWS
+
+
+# Files that are cut or not text, of every format of papers.
+WHOLE = {
+    ".jsonl": b'{"paper_id": "a", "title": "One"}\n' * 3,
+    ".json": b'[{"paper_id": "a", "title": "One"}]',
+    ".csv": b'paper_id,title\na,"One"\n',
+    ".tsv": b'paper_id\ttitle\na\t"One"\n',
+    ".bib": b"@misc{a,\n title = {One}}\n",
+    ".ris": b"TY  - JOUR\nID  - a\nTI  - One\nER  - \n",
+    ".nbib": b"PMID- 7\nTI  - One\n",
+    ".xml": b"<PubmedArticleSet><PubmedArticle><MedlineCitation><PMID>7</PMID><Article>"
+    b"<ArticleTitle>One</ArticleTitle></Article></MedlineCitation></PubmedArticle>"
+    b"</PubmedArticleSet>",
+}
+
+
+@pytest.mark.parametrize("ending", WHOLE)
+def test_a_file_of_every_ending_is_read_and_told_where_it_is_damaged(tmp_path, ending):
+    path = tmp_path / f"p{ending}"
+    path.write_bytes(WHOLE[ending])
+    assert {paper.title for paper in PaperFile(path, max_bad_rows=2)} == {"One"}
+    cut = tmp_path / f"cut{ending}.gz"
+    cut.write_bytes(gzip.compress(WHOLE[ending])[:-9])
+    with pytest.raises(UserError, match=r"cut.*\.gz is damaged or not of the format of its end"):
+        PaperFile(cut)
+    path.write_bytes(b"\0" * 5000)
+    with pytest.raises(UserError, match=rf"p\{ending}.*(NUL byte|is not JSON|is not XML)"):
+        PaperFile(path)
+    (tmp_path / "a_folder").mkdir()
+    os.mkfifo(tmp_path / "a_folder" / f"pipe{ending}")
+    with pytest.raises(UserError, match="a_folder holds no file of papers"):
+        PaperFile(tmp_path / "a_folder")
+
+
+@pytest.mark.parametrize("ending", [ending for ending in WHOLE if ending != ".nbib"])
+def test_a_file_that_is_cut_in_its_last_record_is_told_with_its_place(tmp_path, ending):
+    path = tmp_path / f"p{ending}"
+    path.write_bytes(WHOLE[ending].rstrip()[:-6])
+    with pytest.raises(UserError, match=rf"p\{ending}(:\d|, row|, record)"):
+        PaperFile(path)
+
+
+@pytest.mark.parametrize("ending", WHOLE)
+def test_an_empty_file_is_named(tmp_path, ending):
+    path = tmp_path / f"nothing{ending}"
+    for content in (b"", b"\n\n", b"\xef\xbb\xbf"):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=rf"nothing\{ending}: empty"):
+            prepare(PrepareSettings(path, to=tmp_path / "corpus"))
+        assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("ending", [".bib", ".ris", ".nbib", ".xml"])
+def test_a_large_gzip_of_nothing_in_formats_of_papers_takes_no_memory(tmp_path, ending):
+    path = tmp_path / f"nothing{ending}.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        for _ in range(50):
+            file.write(b" " * (1 << 20))
+    assert peak_while(PaperFile, path) < 20
