@@ -39,11 +39,12 @@ class BadRow(Exception):
     """A row that cannot be read: readers yield it in the row's place, checks of a row raise it.
 
     Rows are counted by their ``reason``, a few words; the ``message`` has the value and what is
-    expected.
+    expected. An ``ordinary`` one is left out and never fatal.
     """
 
     reason: str
     message: str
+    ordinary: bool = False
 
 
 @dataclass
@@ -112,7 +113,10 @@ class Audit:
         dropped.examples.extend(islice(places, EXAMPLES - len(dropped.examples)))
 
     def bad(self, row: BadRow, place: str) -> None:
-        """Count a malformed row."""
+        """Count a malformed row, or an ordinary one among them."""
+        if row.ordinary:
+            self.drop(row.reason, place)
+            return
         self._first.setdefault(row.reason, f"{place}: {row.message}")
         self._bad.add(row.reason, place)
 

@@ -16,7 +16,7 @@ from sciembed_train.corpus.fulltext.fulltext_records import FIELDS
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.prepare_settings import Format, PrepareSettings
 from sciembed_train.corpus.readers.files import sha256
-from sciembed_train.corpus.readers.registry import FULLTEXT_READERS
+from sciembed_train.corpus.readers.registry import FULLTEXT_READERS, PAPER_READERS
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.sql_engine import Engine
 from sciembed_train.corpus.store.corpus_files import CORPUS_VERSION, Split
@@ -62,7 +62,7 @@ def open_inputs(settings: PrepareSettings) -> Inputs:
         if metadata is not None:
             inputs.data = Path(settings.citations or metadata.parent / "data.json")
             inputs.lists = _specter_lists(metadata, inputs.data)
-        inputs.papers = Table(metadata or settings.papers, "papers")
+        inputs.papers = Table(metadata or settings.papers, "papers", readers=PAPER_READERS)
         if metadata is None and settings.citations:
             inputs.citations = Table(settings.citations, "citations")
     held_out: dict[Split, str | Path | None] = {"dev": settings.dev_ids, "test": settings.test_ids}

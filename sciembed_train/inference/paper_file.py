@@ -12,6 +12,7 @@ import numpy as np
 
 from sciembed_train.corpus.audit import Audit, BadRow
 from sciembed_train.corpus.readers.paper_rows import PaperRows
+from sciembed_train.corpus.readers.registry import PAPER_READERS
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.store.token_store import has_text
 from sciembed_train.corpus.validation import Paper
@@ -33,7 +34,7 @@ class PaperFile:
     """
 
     def __init__(self, source: str | Path, max_bad_rows: int = 0) -> None:
-        self.table = Table(source, "papers")
+        self.table = Table(source, "papers", readers=PAPER_READERS)
         self.paper_rows = PaperRows(self.table)
         self.audit = Audit("papers", max_bad_rows, self.table)
         self.without_text = 0

@@ -473,3 +473,22 @@ def test_embed_on_a_full_disk_does_not_die_by_a_signal(tiny_bert, papers, tmp_pa
     (message,) = done.stderr.strip().splitlines()
     assert "a.npy cannot be written: No space left on device. It takes 1.93e-05 GB" in message
     assert done.stdout.split() == ["a.ids.txt", "a.npy"]
+
+
+def test_papers_of_an_api_and_of_a_reference_manager_are_embedded_as_plain_ones(
+    tiny_bert, tmp_path
+):
+    index = {"word1": [0], "word2": [1, 2]}
+    work = {"id": "https://openalex.org/W17", "display_name": "word3"}
+    answer = {"meta": {"count": 1}, "results": [{**work, "abstract_inverted_index": index}]}
+    (tmp_path / "works.json").write_text(json.dumps(answer))
+    (tmp_path / "refs.bib").write_text("@misc{W17, title={word3}, abstract={word1 word2 word2}}")
+    row = {"paper_id": "W17", "title": "word3", "abstract": "word1 word2 word2"}
+    (tmp_path / "papers.jsonl").write_text(json.dumps(row))
+    for name in ("works.json", "refs.bib", "papers.jsonl"):
+        run(tiny_bert, tmp_path / name, tmp_path / f"{name}.out.jsonl")
+    ids, vectors = read_jsonl(tmp_path / "papers.jsonl.out.jsonl")
+    for name in ("works.json", "refs.bib"):
+        others, same = read_jsonl(tmp_path / f"{name}.out.jsonl")
+        assert others == ids == ["W17"]
+        np.testing.assert_array_equal(same, vectors)

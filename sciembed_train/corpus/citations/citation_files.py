@@ -20,6 +20,7 @@ from sciembed_train.corpus.citations.citation_columns import (
 )
 from sciembed_train.corpus.paper_ids import UNKNOWN, PaperIds
 from sciembed_train.corpus.papers import References
+from sciembed_train.corpus.readers.column_blocks import column_blocks
 from sciembed_train.corpus.readers.delimited import Delimited
 from sciembed_train.corpus.readers.paper_rows import PaperRows
 from sciembed_train.corpus.readers.records.plain_papers import PlainPapers
@@ -92,7 +93,7 @@ class CitationFiles:
     def _cells(
         self, number: int, file: Path, reader: Delimited, columns: CitationColumns
     ) -> Blocks:
-        for block in reader.column_blocks(file, columns.numbers, FIELDS, columns.header):
+        for block in column_blocks(reader, file, columns.numbers, FIELDS, columns.header):
             if isinstance(block, tuple):
                 yield self.table.place(number, block[0]), block[1]
             else:

@@ -16,6 +16,8 @@ from sciembed_train.corpus.audit import BadRow
 from sciembed_train.errors import UserError
 
 COMPRESSED = (".gz", ".zst")
+MAX_LINE = 1 << 28  # bytes of a line or a record; documents of 66 MB on one are known
+_PIECE = 1 << 20
 
 
 def sha256(path: Path) -> str:
@@ -28,12 +30,10 @@ def read_lines(path: Path, empty: bool = False) -> Iterator[tuple[int, str | Bad
     """The lines of a text file from number 1, without line ends; blank ones only if ``empty``.
 
     Raises:
-        UserError: the file cannot be read, is damaged, or is UTF-16.
+        UserError: the file cannot be read, is damaged, or is UTF-16; a line is above `MAX_LINE`.
     """
     with reading(path), open_bytes(path) as file:
-        for number, raw in enumerate(file, 1):
-            if number == 1:
-                raw = without_mark(raw, path)
+        for number, raw in enumerate(raw_lines(file, path), 1):
             raw = raw.rstrip(b"\r\n")
             if not empty and (not raw or raw.isspace()):
                 continue
@@ -45,11 +45,57 @@ def read_lines(path: Path, empty: bool = False) -> Iterator[tuple[int, str | Bad
             yield number, line
 
 
+def raw_lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    """The lines of a file with their ends, without a byte-order mark; at most `MAX_LINE` is held.
+
+    What a file has of nothing but blanks and NUL bytes takes no memory: such a line is cut.
+
+    Raises:
+        UserError: the file is UTF-16 or begins with NUL bytes, or a line is longer.
+    """
+    number = 0
+    while raw := file.readline(_PIECE):
+        number += 1
+        if number == 1:
+            raw = without_mark(raw, path)
+            _refuse_nul(raw[: 1 << 13], path)
+        if len(raw) >= _PIECE and not raw.endswith(b"\n"):
+            raw = _long_line(raw, file, f"{path}:{number}")
+        yield raw
+
+
+def _long_line(begun: bytes, file: BinaryIO, place: str) -> bytes:
+    """The whole of a line of which a piece was read."""
+    pieces, size = [begun], len(begun)
+    while not pieces[-1].endswith(b"\n") and (piece := file.readline(_PIECE)):
+        if len(pieces) == 1 and not pieces[0].strip(b"\0 \t\r"):
+            pieces.pop()
+            size = 0
+        pieces.append(piece)
+        size += len(piece)
+        if size > MAX_LINE:
+            raise too_long(place, "a line")
+    return b"".join(pieces)
+
+
+def too_long(place: str, what: str) -> UserError:
+    """The error of a line or record above `MAX_LINE`."""
+    return UserError(
+        f"{place}: {what} of more than {MAX_LINE >> 20} MB begins here. Give one record a line, "
+        "or correct the file: a quotation mark or a bracket may never close."
+    )
+
+
 def refuse_binary(path: Path) -> None:
     """Raise `UserError` for a binary file: one with a NUL byte near its beginning."""
     with reading(path), open_bytes(path) as file:
         head = file.read(1 << 13)
-    if b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if not head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        _refuse_nul(head, path)
+
+
+def _refuse_nul(head: bytes, path: Path) -> None:
+    if b"\0" in head:
         raise UserError(
             f"{path} is not text: it has a NUL byte at position {head.index(0) + 1}. Give a file "
             "of UTF-8 text, or take this one out of the folder."

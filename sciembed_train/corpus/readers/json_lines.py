@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sciembed_train.corpus.audit import BadRow
-from sciembed_train.corpus.readers.base import FileReader, ReadOptions, Row
+from sciembed_train.corpus.readers.base import BY_RECORD, FileReader, ReadOptions, Row
+from sciembed_train.corpus.readers.envelopes import record, records_of
 from sciembed_train.corpus.readers.files import read_lines
 
 
@@ -16,9 +17,18 @@ class JsonLines(FileReader):
     """Reads ``.jsonl`` files; empty lines are ignored."""
 
     def rows(self, path: Path, options: ReadOptions) -> Iterator[Row]:
-        """Every line's object."""
+        """Every line's object; of a line with an API's answer its records."""
+        count = 0
         for number, line in read_lines(path):
-            yield number, line if isinstance(line, BadRow) else _parse(line)
+            value = line if isinstance(line, BadRow) else _parse(line)
+            records = records_of(value)
+            if records is None:
+                count += 1
+                yield number, value
+                continue
+            for each in records:
+                count += 1
+                yield BY_RECORD + count, record(each)
 
 
 def _parse(line: str) -> Mapping[str, Any] | BadRow:

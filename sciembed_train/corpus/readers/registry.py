@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sciembed_train.corpus.readers.base import FileReader
+from sciembed_train.corpus.readers.bibtex_file import BibtexFile
 from sciembed_train.corpus.readers.delimited import Delimited
 from sciembed_train.corpus.readers.files import COMPRESSED
 from sciembed_train.corpus.readers.json_lines import JsonLines
 from sciembed_train.corpus.readers.json_members import JsonMembers
 from sciembed_train.corpus.readers.parquet_file import ParquetFile
+from sciembed_train.corpus.readers.pubmed_xml import PubmedXml
+from sciembed_train.corpus.readers.tagged_text import MEDLINE, RIS
 from sciembed_train.corpus.readers.text_lines import TextLines
 
 READERS: dict[str, FileReader] = {
@@ -22,6 +25,10 @@ READERS: dict[str, FileReader] = {
     ".tsv": Delimited("\t", "tsv"),
     ".parquet": ParquetFile(),
 }
+# Papers may also be in the formats of reference managers and of PubMed.
+PAPER_READERS: Mapping[str, FileReader] = ChainMap(
+    READERS, {".xml": PubmedXml(), ".nbib": MEDLINE, ".bib": BibtexFile(), ".ris": RIS}
+)
 # Full texts may also be plain text.
 FULLTEXT_READERS: Mapping[str, FileReader] = ChainMap(READERS, {".txt": TextLines()})
 

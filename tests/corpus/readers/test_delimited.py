@@ -1,6 +1,11 @@
+import csv
+import io
+
 import pytest
 
 from sciembed_train.corpus.audit import BadRow
+from sciembed_train.corpus.readers import delimited
+from sciembed_train.corpus.readers.paper_rows import PaperRows
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.errors import UserError
 from tests.helpers.data_files import read_table, rows_by_place
@@ -57,3 +62,42 @@ def test_a_header_without_an_expected_column_or_with_one_twice_is_refused(tmp_pa
     (tmp_path / "q.csv").write_text("paper_id,title,title\n")
     with pytest.raises(UserError, match="two columns are called 'title'"):
         read_table(tmp_path / "q.csv")
+
+
+ROW = {"paper_id": "a", "title": "One, and; more", "abstract": "x"}
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("name", ["p.csv", "p.tsv"])
+def test_the_first_line_decides_the_delimiter(tmp_path, name, delimiter):
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(ROW), delimiter=delimiter)
+    writer.writeheader()
+    writer.writerow(ROW)
+    (tmp_path / name).write_text("\ufeff" + out.getvalue(), newline="")
+    assert [row for _, row in read_table(tmp_path / name)] == [ROW]
+
+
+def test_a_delimiter_in_quotation_marks_decides_nothing(tmp_path):
+    (tmp_path / "p.csv").write_text('paper_id;"a, title"\n1;One\n')
+    assert [row for _, row in read_table(tmp_path / "p.csv")] == [
+        {"paper_id": "1", "a, title": "One"}
+    ]
+    (tmp_path / "q.csv").write_text("title\na;b\n")
+    assert [row for _, row in read_table(tmp_path / "q.csv")] == [{"title": "a;b"}]
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_the_index_that_pandas_writes_is_no_hindrance(tmp_path, ending):
+    path = tmp_path / f"p.{ending}"
+    text = ",Paper_ID,Title\n0,7.0,One\n1,8.0,Two\n"
+    path.write_text(text.replace(",", "\t" if ending == "tsv" else ";"))
+    papers = [paper for _, paper in PaperRows(Table(path, "papers"))]
+    assert [(paper.paper_id, paper.title) for paper in papers] == [("7.0", "One"), ("8.0", "Two")]
+
+
+def test_a_quotation_mark_that_never_closes_takes_no_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(delimited, "MAX_LINE", 10_000)
+    (tmp_path / "p.csv").write_text('id,title\n1,"open\n' + "2,word\n" * 10_000)
+    with pytest.raises(UserError, match=r"p\.csv:2: a field of more than"):
+        read_table(tmp_path / "p.csv")

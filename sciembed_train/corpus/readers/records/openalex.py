@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.readers.record_formats import PaperRecord, RecordFormat
+from sciembed_train.corpus.readers.records.plain_papers import listed
 from sciembed_train.corpus.validation import missing_field, spell
 
 
@@ -28,14 +30,16 @@ class OpenAlex(RecordFormat):
         if row.get("id") is None:
             raise missing_field("id", row)
         title = row.get("display_name")
+        abstract = abstract_of(row.get("abstract_inverted_index"))
         other = [row.get("doi"), *_prefixed(row.get("ids"))]
+        works = listed(row.get("referenced_works"), "referenced_works")
         return PaperRecord(
             _short(row["id"]),
             row.get("title") if title is None else title,
-            abstract_of(row.get("abstract_inverted_index")),
+            row.get("abstract") if abstract is None else abstract,  # the tables of its website
             year=row.get("publication_year"),
             other_ids=[value for value in other if value],
-            references=[_short(work) for work in row.get("referenced_works") or ()],
+            references=[_short(work) for work in works],
         )
 
 
@@ -45,10 +49,12 @@ def abstract_of(index: Any) -> str | None:
     Raises:
         BadRow: it is no such index.
     """
-    if index is None:
+    if index is None or index != index or index == "":
         return None
     words: dict[int, str] = {}
     try:
+        if isinstance(index, str):  # in a table
+            index = json.loads(index)
         for word, places in index.items():
             for place in places:
                 words[int(place)] = word

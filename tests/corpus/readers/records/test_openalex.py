@@ -33,7 +33,27 @@ def test_a_work_may_lack_abstract_title_and_references():
     assert (paper.title, paper.abstract, paper.references) == ("older name", None, [])
 
 
-@pytest.mark.parametrize("index", ["text", {"word": 1}, {"word": ["a"]}])
+def test_a_row_of_a_table_spells_lists_as_text():
+    row = {
+        "id": "https://openalex.org/W1",
+        "title": "One",
+        "referenced_works": "https://openalex.org/W2|https://openalex.org/W3",
+        "abstract": "A text.",
+    }
+    paper = OpenAlex().paper(row)
+    assert (paper.abstract, paper.references) == ("A text.", ["W2", "W3"])
+    row["abstract_inverted_index"] = '{"Another": [0], "text.": [1]}'
+    assert OpenAlex().paper(row).abstract == "Another text."
+
+
+def test_references_that_are_no_list_are_told():
+    with pytest.raises(BadRow, match="referenced_works has a wrong type"):
+        OpenAlex().paper({"id": "https://openalex.org/W1", "referenced_works": 7})
+    with pytest.raises(BadRow, match="there is no id"):
+        OpenAlex().paper({"display_name": "One"})
+
+
+@pytest.mark.parametrize("index", ["text", [1], 7, {"word": 1}, {"word": ["a"]}])
 def test_an_abstract_that_is_no_index_is_told(index):
     with pytest.raises(BadRow, match="abstract_inverted_index has a wrong type"):
         abstract_of(index)
