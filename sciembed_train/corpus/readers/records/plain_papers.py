@@ -74,13 +74,13 @@ class PlainPapers(RecordFormat):
         return PaperRecord(
             row[found.paper_id],
             row[found.title],
-            row.get(found.abstract),
-            year=row.get(found.year),
+            _value(row, found.abstract),
+            year=_value(row, found.year),
             other_ids=[
                 f"{prefix}:{row[name]}" for name, prefix in found.others if row[name] is not None
             ],
-            references=listed(row.get(found.references), found.references),
-            cited_by=listed(row.get(found.cited_by), found.cited_by),
+            references=listed(_value(row, found.references), found.references),
+            cited_by=listed(_value(row, found.cited_by), found.cited_by),
         )
 
     def find(self, row: Mapping[str, Any]) -> _Columns:
@@ -144,6 +144,10 @@ class _Columns:
             for name in self.names
             if isinstance(name, str) and name != self.paper_id and folded(name) in _OTHER_IDS
         ]
+
+
+def _value(row: Mapping[str, Any], column: str | None) -> Any:
+    return None if column is None else row.get(column)
 
 
 def listed(value: Any, name: str | None) -> Sequence[Any]:
