@@ -114,7 +114,8 @@ def _events(parser: XMLPullParser, chunk: bytes, path: Path) -> Iterator[tuple[s
             parser.feed(chunk)
         else:
             parser.close()
-        yield from parser.read_events()
+        for event in parser.read_events():
+            yield event[0], event[1]  # pyright: ignore[reportGeneralTypeIssues]
     except ParseError as error:
         raise _damaged(path, error.position[0], error) from error
     except (ValueError, LookupError) as error:

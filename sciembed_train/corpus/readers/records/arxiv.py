@@ -17,6 +17,7 @@ class Arxiv(RecordFormat):
     """
 
     name = "arXiv metadata"
+    has_references = False
 
     def recognises(self, row: Mapping[str, Any]) -> bool:
         """By fields that no other format has beside ``id``."""

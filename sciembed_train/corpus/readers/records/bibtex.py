@@ -30,6 +30,7 @@ class Bibtex(RecordFormat):
     """Entries by their keys: rows of `BibtexFile`."""
 
     name = "BibTeX entries"
+    has_references = False
 
     def recognises(self, row: Mapping[str, Any]) -> bool:
         """By the two names that no field of BibTeX has."""

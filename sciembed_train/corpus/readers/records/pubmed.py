@@ -43,7 +43,10 @@ class PubMed(RecordFormat):
 
 def _of_text(row: Mapping[str, Any]) -> PaperRecord:
     """An article whose tags have one value each, or a list of them."""
-    one = {name: value[0] if isinstance(value, list) else value for name, value in row.items()}
+    one = {
+        name: next(iter(value), None) if isinstance(value, list) else value
+        for name, value in row.items()
+    }
     ids = [text for name in ("AID", "LID") for text in _values(row, name)]
     dois = dict.fromkeys(match[1] for text in ids if (match := _DOI.fullmatch(text)))
     return PaperRecord(

@@ -19,6 +19,7 @@ class Ris(RecordFormat):
     """
 
     name = "RIS records"
+    has_references = False
 
     def recognises(self, row: Mapping[str, Any]) -> bool:
         """By the tag with which a record begins, beside the place that its reader gives."""

@@ -83,8 +83,9 @@ def _references(entries: Mapping[str, Any]) -> list[str]:
         link = entry.get("link") or entry.get("links")
         others = entry.get("other_ids")
         ids = with_prefix("doi", entry.get("doi"))
-        for name, prefix in _ENTRY_IDS.items() if isinstance(others, Mapping) else ():
-            ids += with_prefix(prefix, others.get(name))
+        if isinstance(others, Mapping):
+            for name, prefix in _ENTRY_IDS.items():
+                ids += with_prefix(prefix, others.get(name))
         if isinstance(link, str | int) and link:
             ids.insert(0, str(link))
         found += ids[:1]

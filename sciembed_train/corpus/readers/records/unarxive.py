@@ -53,9 +53,7 @@ def _id_of(entry: Any) -> list[str]:
     ids = entry.get("ids") if isinstance(entry, Mapping) else None
     if not isinstance(ids, Mapping):
         return []
-    known = ((prefix, ids.get(name)) for name, prefix in _ENTRY_IDS.items())
-    return [
-        value if str(value).startswith("http") else text
-        for prefix, value in known
-        for text in with_prefix(prefix, value)
-    ][:1]
+    known = (
+        text for name, prefix in _ENTRY_IDS.items() for text in with_prefix(prefix, ids.get(name))
+    )
+    return [text.partition(":")[2] if ":http" in text else text for text in known][:1]
