@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sciembed_train.config.parser import CommandLine
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
         found += look_at(Path(command.citations), command.columns)
     for file in found:
         print("\n".join(_described(file)))
-    papers = _only(found, "papers")
+    papers = _together(source, found) or _only(found, "papers")
     citations = _only([file for file in found if file.kind == "citations"], "citations", none=True)
     assert papers is not None
     to = Path(command.to or f"{source.resolve().name.split('.')[0]}.yaml")
@@ -97,6 +97,15 @@ def _shown(paper: Paper) -> str:
     return "  " + (line if len(line) <= WIDTH else f"{line[: WIDTH - 3]}...")
 
 
+def _together(source: Path, found: Sequence[FoundFile]) -> FoundFile | None:
+    """The folder as one input, where all its files are papers of one format, as parts of a dump."""
+    files = [file for file in found if file.path.parent == source and file.kind != "other"]
+    alike = {(file.kind, file.what) for file in files}
+    if len(files) < 2 or len(alike) > 1 or files[0].kind != "papers":
+        return None
+    return replace(files[0], path=source)
+
+
 def _only(found: Sequence[FoundFile], kind: str, none: bool = False) -> FoundFile | None:
     """The one file of a kind."""
     files = [file for file in found if file.kind == kind]
@@ -107,8 +116,8 @@ def _only(found: Sequence[FoundFile], kind: str, none: bool = False) -> FoundFil
         raise UserError(f"No file of papers was recognised.\n{reasons}")
     names = ", ".join(str(file.path) for file in files)
     raise UserError(
-        f"{len(files)} files hold {kind}: {names}. Name one of them, or put those that belong "
-        f"together into a folder of their own and write a recipe with `{kind}:` and that folder."
+        f"{len(files)} files hold {kind}: {names}. Name those that you mean: {program()} init "
+        "PAPERS --citations CITATIONS, each a file, or a folder with nothing but files of one kind."
     )
 
 

@@ -105,7 +105,12 @@ class TripletSampling(Sampling):
 def _mined(corpus: Corpus) -> np.ndarray:
     if not (corpus.folder / "triplets" / "train.npy").is_file():
         raise UserError(f"{corpus.folder} holds no triplets. {NO_CITATIONS}")
-    return corpus.triplets("train")
+    triplets = corpus.triplets("train")
+    if not len(triplets):
+        raise UserError(
+            f"{corpus.folder} holds no training triplet; its report.json says why, with numbers."
+        )
+    return triplets
 
 
 @dataclass(frozen=True)

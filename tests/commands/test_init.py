@@ -51,6 +51,13 @@ def test_names_of_columns_go_into_the_recipe(given, tmp_path):
     assert recipe["data"]["columns"] == {"paper_id": "number", "title": "headline"}
 
 
+def test_parts_of_a_dump_are_one_input(given, tmp_path):
+    (given / "more.jsonl").write_text('{"id": 9, "title": "Nine", "abstract": "", "year": 1}\n')
+    assert main(["init", str(given)]) == 0
+    recipe = yaml.safe_load((tmp_path / "my data.yaml").read_text())
+    assert recipe["data"]["papers"] == str(given)
+
+
 def test_what_is_not_clear_is_refused_and_nothing_written(given, tmp_path, capsys):
     (given / "more.jsonl").write_text('{"id": 9, "title": "Nine"}\n')
     assert main(["init", str(given)]) == 2

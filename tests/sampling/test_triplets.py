@@ -101,3 +101,10 @@ def test_of_ready_made_triplets_all_negatives_are_drawn(opened):
     mine(corpus)
     rows = TripletSampling("mined", "own").open(corpus, reading, None).of_epoch(np.arange(100), 0)
     assert (rows[:, 2] != corpus.triplets("train")[:, 2]).mean() > 0.8
+
+
+def test_a_corpus_without_a_training_triplet_is_refused(opened):
+    corpus, reading = opened
+    np.save(corpus.folder / "triplets" / "train.npy", np.empty((0, 3), np.int32))
+    with pytest.raises(UserError, match="holds no training triplet; its report"):
+        TripletSampling().open(Corpus.open(corpus.folder), reading, None)

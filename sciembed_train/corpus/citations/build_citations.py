@@ -11,6 +11,7 @@ from sciembed_train.corpus.citations.citation_rows import (
     read_references,
     save_citations,
 )
+from sciembed_train.text.cleaning import cleaned
 
 
 def build_citations(job: PaperJob) -> NDArray[np.int32] | None:
@@ -66,5 +67,5 @@ def _example(job: PaperJob, citations: NDArray[np.int32]) -> str:
 
 def _short(title: str) -> str:
     """A title as it stands in a line."""
-    words = " ".join(title.split())
+    words = " ".join(cleaned(title).split())
     return f'"{words if len(words) <= 60 else words[:57] + "..."}"'

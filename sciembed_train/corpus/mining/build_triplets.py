@@ -50,7 +50,10 @@ def build_triplets(job: PaperJob, memory: int) -> dict[str, Any]:
             report[f"{name} ids that name no paper"] = count_and_examples(unknown)
     # Citations may have been given for the papers that they cite together.
     if not counts["triplets"]["train"] and not job.settings.mines_cocitations:
-        raise UserError(no_triplets_message(job.report, job.papers))
+        message = no_triplets_message(job.report, job.papers)
+        if job.inputs.citations is not None or job.inputs.pairs is not None:
+            raise UserError(message)
+        report["notes"] = [message]  # nobody asked for what rows of papers say of citations
     return counts
 
 

@@ -34,6 +34,13 @@ def test_papers_alone_suffice_where_their_rows_name_references(tmp_path):
     )
 
 
+def test_references_of_no_known_paper_are_noted_and_not_fatal(tmp_path):
+    (tmp_path / "p.jsonl").write_text('{"id": 1, "title": "One", "references": ["x"]}\n')
+    prepare(PrepareSettings(tmp_path / "p.jsonl", to=tmp_path / "c"))
+    report = json.loads((tmp_path / "c" / "report.json").read_text())
+    assert report["triplets"]["notes"][0].startswith("No training triplet can be made")
+
+
 def test_a_file_of_citations_goes_before_references(tmp_path):
     pairs = [(f"p{i}", f"p{i + 2}") for i in range(25)]
     text = "cited,citing\n" + "".join(f"{b},{a}\n" for a, b in pairs)
