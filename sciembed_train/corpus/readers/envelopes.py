@@ -1,8 +1,8 @@
 """Answers of web APIs as they were saved: the records within the object that a service puts around.
 
 - OpenAlex: ``{"meta": {...}, "results": [...]}``;
-- Semantic Scholar: ``{"total": ..., "offset": ..., "data": [...]}``, and null for a paper that it
-  does not know;
+- Semantic Scholar: ``{"total": ..., "offset": ..., "data": [...]}``, ``{"recommendedPapers":
+  [...]}``, and null for a paper that it does not know;
 - Crossref: ``{"status": "ok", "message": {"items": [...]}}``, ``{"message": {a work}}``, and the
   files of its yearly dump, ``{"items": [...]}``.
 """
@@ -18,6 +18,7 @@ from sciembed_train.corpus.audit import BadRow
 BESIDE: dict[str, frozenset[str]] = {
     "results": frozenset({"meta", "group_by"}),
     "data": frozenset({"total", "offset", "next", "token"}),
+    "recommendedPapers": frozenset(),
     "items": frozenset({"facets", "total-results", "items-per-page", "query", "next-cursor"}),
 }
 MESSAGE = "message"  # of Crossref: what is in it is the answer

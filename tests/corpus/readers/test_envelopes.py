@@ -13,6 +13,7 @@ RECORDS = [{"id": f"p{i}", "title": f"title {i}"} for i in range(3)]
 ANSWERS = {
     "openalex": {"meta": {"count": 3}, "results": RECORDS, "group_by": []},
     "search of Semantic Scholar": {"total": 9, "offset": 0, "next": 3, "data": RECORDS},
+    "recommendations": {"recommendedPapers": RECORDS},
     "data first": {"data": RECORDS, "token": None},
     "crossref": {
         "status": "ok",

@@ -2,8 +2,10 @@ import contextlib
 import gzip
 import os
 
+import numpy as np
 import pytest
 
+from sciembed_train.cli import main
 from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.build import prepare
 from sciembed_train.corpus.prepare_settings import PrepareSettings
@@ -206,3 +208,61 @@ def test_a_large_gzip_of_nothing_in_formats_of_papers_takes_no_memory(tmp_path, 
         for _ in range(50):
             file.write(b" " * (1 << 20))
     assert peak_while(PaperFile, path) < 20
+
+
+@pytest.mark.parametrize("ending", WHOLE)
+def test_a_file_with_any_byte_changed_or_cut_is_read_or_refused_and_never_a_crash(tmp_path, ending):
+    random = np.random.default_rng(0)
+    path = tmp_path / f"p{ending}"
+    refused = 0
+    for _ in range(200):
+        data = bytearray(WHOLE[ending] * (1 if ending in (".json", ".xml") else 2))
+        for place in random.integers(0, len(data), random.integers(1, 4)):
+            data[place] = random.choice(
+                np.frombuffer(b"\0\xff\n\r\t \"{}[]<>&@,;:-\\'1a", np.uint8)
+            )
+        path.write_bytes(data[: random.integers(1, len(data) + 1)])
+        try:
+            list(PaperFile(path))
+        except UserError:
+            refused += 1
+    assert 0 < refused <= 200
+
+
+BOMB = (
+    b'<!DOCTYPE a [<!ENTITY b "cc"><!ENTITY d "&b;&b;">]><PubmedArticleSet>&d;</PubmedArticleSet>'
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("p.xml", BOMB, "declares the entity 'b'"),
+        (
+            "p.xml",
+            b"<!DOCTYPE a [<!ENTITY b SYSTEM 'file:///etc/passwd'>]><a>&b;</a>",
+            "entity 'b'",
+        ),
+        ("p.json", b'[{"paper_id": 1, "title": "t"}, {"paper_id"', "p.json:1: this is not JSON"),
+        ("p.jsonl", b'{"id": 1, "title": "\xff"}', "p.jsonl:1: this is not UTF-8"),
+        ("p.jsonl.gz", gzip.compress(b'{"id": 1, "title": "a"}\n')[:-9], "is damaged"),
+        ("p.jsonl", '{"id": 1, "title": "a"}'.encode("utf-16"), "is UTF-16"),
+        ("p.csv", b"id,title\n1,a\n\xff\xff", "p.csv:3: this is not UTF-8"),
+        ("p.bib", b"@misc{a, title = {One}", "p.bib:1: this entry is never closed"),
+        ("p.json", b'{"id": 1, "title": ["a"]}', "p.json:1: `title` is a list of 1"),
+    ],
+)
+def test_prepare_refuses_bad_files_with_2_and_leaves_all_as_it_was(
+    tmp_path, capsys, name, content, said
+):
+    source = tmp_path / "in" / name
+    source.parent.mkdir()
+    source.write_bytes(content)
+    target = tmp_path / "corpus"
+    assert main(["prepare", "--papers", str(source), "--to", str(target), "--quiet"]) == 2
+    message = capsys.readouterr().err
+    assert said in message
+    assert name in message
+    assert "Traceback" not in message
+    assert source.read_bytes() == content
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
