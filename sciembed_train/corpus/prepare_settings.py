@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
+from sciembed_train.corpus.mining.neighbour_settings import NeighbourMining
 from sciembed_train.corpus.mining.triplet_mining import TripletMining
 from sciembed_train.corpus.sql_engine import read_size
 from sciembed_train.corpus.tasks.task_types import TaskBuilding
@@ -15,6 +16,7 @@ from sciembed_train.text.input_format import InputFormat
 
 Format = Literal["auto", "plain", "specter", "s2orc", "unarxive"]
 FORMATS: tuple[Format, ...] = get_args(Format)
+TripletsFrom = Literal["citations", "neighbours"]
 # Kinds of files that a corpus is made from.
 RAW = ("papers", "citations", "pairs", "fulltexts", "contexts", "cocitations", "tasks")
 
@@ -37,7 +39,10 @@ class CorpusSettings:
             that holds one and their data.
         format: ``specter`` for SPECTER's own files; ``auto`` recognises them by their names. Full
             texts are recognised by their fields; ``s2orc`` or ``unarxive`` refuses others.
-        triplets: how triplets are mined.
+        triplets_from: ``citations`` for SPECTER's triplets of cited and uncited papers;
+            ``neighbours`` for SciNCL's, from an embedding of the citation graph.
+        triplets: how triplets are mined from citations.
+        neighbour_mining: how they are mined from neighbours.
         cocitation_mining: how pairs of co-cited papers are mined.
         task_building: how the records of tasks become examples.
         dev_share: share of the papers held out as dev queries, and of the documents and of the
@@ -67,7 +72,9 @@ class CorpusSettings:
     cocitations: str | Path | None = None
     tasks: str | Path | None = None
     format: Format = "auto"
+    triplets_from: TripletsFrom = "citations"
     triplets: TripletMining = TripletMining()  # noqa: RUF009 - frozen
+    neighbour_mining: NeighbourMining = NeighbourMining()  # noqa: RUF009 - frozen
     cocitation_mining: CocitationMining = CocitationMining()  # noqa: RUF009 - frozen
     task_building: TaskBuilding = TaskBuilding()  # noqa: RUF009 - frozen
     dev_share: float = 0.05
@@ -93,6 +100,10 @@ class CorpusSettings:
                 raise UserError(f"{name} must be {least} or more; got {value}.")
         if self.format not in FORMATS:
             raise UserError(f"format is {self.format!r}; it is one of {', '.join(FORMATS)}.")
+        if self.triplets_from not in (known := get_args(TripletsFrom)):
+            raise UserError(
+                f"triplets_from is {self.triplets_from!r}; it is one of {', '.join(known)}."
+            )
         read_size(self.memory)
 
     @property
