@@ -46,33 +46,35 @@ def nearest_neighbours(
         best = np.full((len(rows), kept), _NOTHING, np.int64)
         for low in range(0, len(papers), tile):
             columns = papers[low : low + tile]
-            keys = _keys(left @ np.asarray(vectors[columns]).T, low)
+            scores = left @ np.asarray(vectors[columns]).T
             own = np.searchsorted(columns, rows)
             here = own < len(columns)
             here[here] = columns[own[here]] == rows[here]
-            keys[np.flatnonzero(here), own[here]] = _NOTHING
-            best = _highest(best, keys)
+            scores[np.flatnonzero(here), own[here]] = -np.inf
+            best = _with_tile(best, scores, low)
         best = np.sort(best, axis=1)[:, ::-1]
         places = np.where(best == _NOTHING, -1, _PLACE - (best & _PLACE))
         yield slice(first, first + len(rows)), places
 
 
-def _keys(scores: NDArray[np.float32], low: int) -> NDArray[np.int64]:
-    """Numbers in the order of the scores ``[B, T]``, then of the places from the last."""
-    places = _PLACE - np.arange(low, low + scores.shape[1], dtype=np.int64)
-    return (scores.astype(np.int64) << 32) + places
+def _with_tile(best: NDArray[np.int64], scores: NDArray[np.float32], low: int) -> NDArray[np.int64]:
+    """The ``K`` highest numbers of every row with the scores ``[B, T]`` of places from ``low`` on.
 
-
-def _highest(best: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The ``K`` highest of both in every row, in any order."""
+    In any order; what is minus infinity is never among them.
+    """
     kept = best.shape[1]
-    # Few pass once some tiles are done: sorting then touches these alone.
-    query, column = np.nonzero(keys > best.min(axis=1, keepdims=True))
-    counts = np.bincount(query, minlength=len(best))
+    least = best.min(axis=1)
+    floor = np.where(least == _NOTHING, np.finfo(np.float32).min, least >> 32)
+    # Few scores pass once some tiles are done: making and sorting numbers touches these alone.
+    query, column = np.divmod(
+        np.flatnonzero(scores >= floor.astype(np.float32)[:, None]), scores.shape[1]
+    )
     if not len(query):
         return best
+    counts = np.bincount(query, minlength=len(best))
     rank = np.arange(len(query)) - np.repeat(np.cumsum(counts) - counts, counts)
     both = np.full((len(best), kept + int(counts.max())), _NOTHING, np.int64)
     both[:, :kept] = best
-    both[query, kept + rank] = keys[query, column]
+    whole = scores[query, column].astype(np.int64)
+    both[query, kept + rank] = (whole << 32) + (_PLACE - low - column)
     return np.partition(both, both.shape[1] - kept, axis=1)[:, -kept:]
