@@ -1,11 +1,14 @@
 """Unit vectors of papers from the citations between them, by random projection.
 
-With the symmetric adjacency matrix ``A`` (1 where either paper cites the other), ``D`` its degrees
-and ``S = D^-1/2 A D^-1/2``, the vector of a paper is its row of ``(S^3 + S^4 + S^5) R``, where
-``R`` has random signs: papers are near where many short walks lead from both to the same papers.
-The inner product of two rows stays what it was before the projection but for about
-``1 / sqrt(dimension)`` of their lengths (Johnson and Lindenstrauss 1984; as an embedding of graphs
-FastRP, Chen et al. 2019). It is chosen by measurement among factorisations of ``S``:
+With the symmetric adjacency matrix ``A`` (1 where either paper cites the other), ``d`` its degrees
+and ``D`` these on a diagonal, let ``S = D^-1/2 A D^-1/2`` and
+``L_ij = A_ij log(1 + v / (d_i d_j))``,
+``v = sum d``: an edge counts by how unexpected it is, little between papers that are much cited.
+The vector of a paper is its row of ``(S^2 + S^3 + S^4) L R``, where ``R`` has random signs: papers
+are near where short walks lead from both to the same papers. The inner product of two rows stays
+what it was before the projection but for about ``1 / sqrt(dimension)`` of their lengths (Johnson
+and Lindenstrauss 1984; as an embedding of graphs FastRP, Chen et al. 2019; the logarithm as in LINE
+and NetMF, Qiu et al. 2018). It was chosen by measurement among factorisations of the same matrices:
 ``benchmarks/quality/graph_embedding.md``.
 
 Entries are whole numbers, the unit vector times `SCALE`, so that any order of summation in 32-bit
@@ -27,7 +30,7 @@ from numpy.typing import NDArray
 from sciembed_train.errors import UserError
 
 SCALE = 4000  # times the root of `MOST_DIMENSIONS` roundings of 1/2, squared: below 2^24
-FIRST_HOP, LAST_HOP = 3, 5
+FIRST_STEP, LAST_STEP = 2, 4  # of S
 ROWS = 8192  # that are normalised at once
 MATRICES = 4  # of a block of columns that are held at once
 
@@ -61,6 +64,20 @@ def components(matrix: Any) -> NDArray[np.int32]:
     return connected_components(matrix, directed=False)[1]
 
 
+def walk_matrices(matrix: Any) -> tuple[Any, Any]:
+    """``S`` and ``L`` of an adjacency matrix, sparse ``[V, V]``."""
+    from scipy.sparse import diags
+
+    degrees = np.maximum(np.asarray(matrix.sum(1)).ravel(), 1.0)
+    root = diags(1.0 / np.sqrt(degrees))
+    step = (root @ matrix @ root).tocsr()
+    step.sort_indices()
+    first = matrix.copy()
+    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    first.data = np.log1p(degrees.sum() / (degrees[rows] * degrees[matrix.indices]))
+    return step, first
+
+
 def write_embedding(
     to: Path,
     matrix: Any,
@@ -81,21 +98,18 @@ def write_embedding(
         memory: bytes that a block of columns may take.
         on_columns: gets the number of columns done and of all.
     """
-    from scipy.sparse import diags
-
+    step, first = walk_matrices(matrix)
     nodes = matrix.shape[0]
-    root = diags(1.0 / np.sqrt(np.maximum(np.asarray(matrix.sum(1)).ravel(), 1.0)))
-    step = (root @ matrix @ root).tocsr()
-    step.sort_indices()
     vectors = np.lib.format.open_memmap(to, "w+", np.float32, (nodes, dimension))
     width = int(np.clip(memory // (MATRICES * 8 * max(nodes, 1)), 1, dimension))
     for low in range(0, dimension, width):
         high = min(low + width, dimension)
         walked = np.stack([_signs(seed, column, nodes) for column in range(low, high)], axis=1)
+        walked = first @ walked
         total = np.zeros_like(walked)
-        for hop in range(1, LAST_HOP + 1):
+        for number in range(1, LAST_STEP + 1):
             walked = step @ walked
-            if hop >= FIRST_HOP:
+            if number >= FIRST_STEP:
                 total += walked
         vectors[:, low:high] = total
         if on_columns:
