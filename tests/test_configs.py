@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from sciembed_train.commands import fit
+from sciembed_train.corpus.mining.neighbour_settings import NeighbourMining
 from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.text.input_format import InputFormat
@@ -20,7 +21,7 @@ from tests.helpers.task_files import write_tasks
 RECIPES = sorted(CONFIGS.glob("*.yaml"))
 # Recipes of a method and sampling that another one has too: stepped with --slow.
 SIMILAR = re.compile(
-    r"specter2_base|declutr_(base|sci_base)|aspire_.*_biomed.*|.*_scib|aspire_tsot_.*"
+    r"specter2_base|scincl|declutr_(base|sci_base)|aspire_.*_biomed.*|.*_scib|aspire_tsot_.*"
 )
 STEPPED = [
     pytest.param(recipe, marks=pytest.mark.slow) if SIMILAR.fullmatch(recipe.stem) else recipe
@@ -42,7 +43,7 @@ def printed(capsys, *files):
 
 
 def test_the_published_recipes_and_the_usual_machines_are_there():
-    assert {"specter", "specter2_base"} <= set(names(RECIPES))
+    assert {"specter", "specter2_base", "scincl"} <= set(names(RECIPES))
     assert {"declutr_base", "declutr_small", "declutr_sci_base"} <= set(names(RECIPES))
     ways = [
         f"aspire_cocite_{of}_{start}" for of in ("biomed", "compsci") for start in ("spec", "scib")
@@ -203,6 +204,20 @@ def test_specter_is_the_papers(capsys):
     assert found["model"]["init_args"]["margin"] == 1.0
     assert found["data"]["batch_size"] == 32
     assert found["trainer"]["max_epochs"] == 2
+
+
+def test_scincl_is_the_published_one(capsys):
+    found = printed(capsys, CONFIGS / "scincl.yaml")
+    model, data = found["model"]["init_args"], found["data"]
+    optim, encoder = model["optim"], model["encoder"]
+    assert encoder["backbone"] == "allenai/scibert_scivocab_uncased"
+    assert (encoder["pooling"], encoder["max_length"]) == ("cls", 512)
+    assert encoder["input_format"]["separator"] == "sep"
+    assert (optim["lr"], optim["weight_decay"], optim["clip_norm"]) == (2e-5, 0.0, 1.0)
+    assert (optim["schedule"], optim["warmup_steps"], optim["warmup_share"]) == ("linear", 0, 0.0)
+    assert (model["margin"], data["batch_size"], found["trainer"]["max_epochs"]) == (1.0, 32, 2)
+    assert data["triplets_from"] == "neighbours"
+    assert NeighbourMining(**data["neighbour_mining"]) == NeighbourMining()
 
 
 def test_specter2_base_is_the_model_cards(capsys):

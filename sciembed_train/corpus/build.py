@@ -15,6 +15,7 @@ from sciembed_train.corpus.build_job import BuildJob, Inputs, PaperJob, open_inp
 from sciembed_train.corpus.fulltext.documents import write_documents
 from sciembed_train.corpus.mining.build_cocitations import build_cocitations
 from sciembed_train.corpus.mining.build_triplets import build_margin_triplets, build_triplets
+from sciembed_train.corpus.mining.graph_embedding import check_installed
 from sciembed_train.corpus.paper_writing import write_papers
 from sciembed_train.corpus.prepare_settings import PAPER_FIELDS, PrepareSettings
 from sciembed_train.corpus.readers.paper_rows import PaperRows
@@ -161,6 +162,8 @@ def _build_papers(job: BuildJob) -> tuple[dict[str, Any], set[str]]:
     """Papers, citations, triplets and co-cited pairs; counts for ``corpus.json``, and the ids."""
     settings, inputs, work = job.settings, job.inputs, job.work
     assert inputs.papers is not None
+    if settings.triplets_from == "neighbours":
+        check_installed()
     work.mkdir()
     memory = read_size(settings.memory)
     database = int(max(memory - BASE_MEMORY, memory * 0.25) * DATABASE_SHARE)

@@ -28,6 +28,7 @@ from sciembed_train.progress import Progress
 
 FULLTEXTS_VERSION = 1  # of how full texts are read; another one makes a corpus anew
 COCITATIONS_VERSION = 3  # of how co-cited pairs are mined, likewise
+NEIGHBOURS_VERSION = 1  # of how triplets are mined from neighbours, likewise
 TASKS_VERSION = 1  # of how tasks are read and drawn from, likewise
 SPECTER_LISTS: dict[Split, str] = {"train": "train.txt", "dev": "val.txt", "test": "test.txt"}
 
@@ -82,6 +83,8 @@ def open_inputs(settings: PrepareSettings) -> Inputs:
             f"{settings.papers} is in SPECTER's own format, from which no co-cited pairs are "
             "mined. Give its metadata.json as --papers with --format plain."
         )
+    if settings.triplets_from == "neighbours":
+        _check_neighbours(settings, metadata)
     if settings.tasks is not None:
         inputs.tasks = read_tasks(settings.tasks)
         inputs.records = [open_records(task) for task in inputs.tasks.tasks]
@@ -121,6 +124,9 @@ def _identity(settings: PrepareSettings, inputs: Inputs) -> dict[str, Any]:
             identity[name] = getattr(settings, name)
     if settings.format not in ("auto", "plain", "specter"):
         identity["format"] = settings.format
+    if settings.triplets_from == "neighbours":
+        mining = dataclasses.asdict(settings.neighbour_mining)
+        identity["triplets"] = {"from": "neighbours", "version": NEIGHBOURS_VERSION, **mining}
     # Corpora that were made before there were full texts are still known by what they were.
     if inputs.fulltexts is not None:
         input_format = settings.format if settings.format in ("s2orc", "unarxive") else "any"
@@ -135,6 +141,21 @@ def _identity(settings: PrepareSettings, inputs: Inputs) -> dict[str, Any]:
             **dataclasses.asdict(settings.task_building),
         }
     return identity
+
+
+def _check_neighbours(settings: PrepareSettings, metadata: Path | None) -> None:
+    """Raise `UserError` where there is no graph of citations to take neighbours from."""
+    if metadata is not None:
+        raise UserError(
+            f"{settings.papers} is in SPECTER's own format, whose triplets follow from its counts, "
+            "and triplets_from is neighbours. Give its metadata.json as --papers with --format "
+            "plain, and --citations."
+        )
+    if settings.papers is not None and settings.citations is None and settings.pairs is None:
+        raise UserError(
+            "triplets_from is neighbours, those of papers in the graph of their citations, and "
+            "there are no citations: give --citations."
+        )
 
 
 def _id_file(path: str | Path, purpose: str) -> Path:

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from sciembed_train.corpus.citations.citation_columns import FIELDS as CITATION_FIELDS
 from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
+from sciembed_train.corpus.mining.neighbour_settings import NeighbourMining
 from sciembed_train.corpus.mining.triplet_mining import TripletMining
 from sciembed_train.corpus.readers.records.plain_papers import FIELDS as PAPER_FIELDS
 from sciembed_train.corpus.sql_engine import read_size
@@ -32,6 +33,7 @@ Format = Literal[
 ]
 FORMATS: tuple[Format, ...] = get_args(Format)
 COLUMNS = (*PAPER_FIELDS, *CITATION_FIELDS)
+TripletsFrom = Literal["citations", "neighbours"]
 # Kinds of files that a corpus is made from.
 RAW = ("papers", "citations", "pairs", "fulltexts", "contexts", "cocitations", "tasks")
 
@@ -58,7 +60,10 @@ class CorpusSettings:
         columns: names of columns, by field: paper_id, title, abstract, year, references; citing
             and cited (names or numbers from 1); common names are known.
         merge_duplicates: papers of one title and year are one paper, as those of one text are.
-        triplets: how triplets are mined.
+        triplets_from: ``citations`` for SPECTER's triplets of cited and uncited papers;
+            ``neighbours`` for SciNCL's, from an embedding of the citation graph.
+        triplets: how triplets are mined from citations.
+        neighbour_mining: how they are mined from neighbours.
         cocitation_mining: how pairs of co-cited papers are mined.
         task_building: how the records of tasks become examples.
         dev_share: share of the papers held out as dev queries, and of the documents and of the
@@ -90,7 +95,9 @@ class CorpusSettings:
     format: Format = "auto"
     columns: dict[str, str] = field(default_factory=dict)
     merge_duplicates: bool = False
+    triplets_from: TripletsFrom = "citations"
     triplets: TripletMining = TripletMining()  # noqa: RUF009 - frozen
+    neighbour_mining: NeighbourMining = NeighbourMining()  # noqa: RUF009 - frozen
     cocitation_mining: CocitationMining = CocitationMining()  # noqa: RUF009 - frozen
     task_building: TaskBuilding = TaskBuilding()  # noqa: RUF009 - frozen
     dev_share: float = 0.05
@@ -120,6 +127,10 @@ class CorpusSettings:
             )
         if self.format not in FORMATS:
             raise UserError(f"format is {self.format!r}; it is one of {', '.join(FORMATS)}.")
+        if self.triplets_from not in (known := get_args(TripletsFrom)):
+            raise UserError(
+                f"triplets_from is {self.triplets_from!r}; it is one of {', '.join(known)}."
+            )
         read_size(self.memory)
 
     @property

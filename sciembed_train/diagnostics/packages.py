@@ -26,6 +26,7 @@ TASKS: dict[str, tuple[str, str]] = {
     "datasets": ("datasets", "papers, citations and tasks from a datasets dataset"),
     "wandb": ("wandb", "logging to Weights & Biases"),
     "bm25": ("bm25", "BM25 beside the encoder in a table"),
+    "graph": ("graph", "triplets from neighbours in the citation graph (SciNCL)"),
     "probes": ("probes", "probes of SciRepEval's classifications and regressions"),
 }
 

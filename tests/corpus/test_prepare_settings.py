@@ -27,6 +27,11 @@ def test_what_does_not_go_together_is_refused(values, message):
         PrepareSettings(**({"papers": "p.jsonl", "to": "c"} | values))
 
 
+def test_triplets_are_of_citations_or_neighbours():
+    with pytest.raises(UserError, match="triplets_from is 'air'; it is one of citations, neigh"):
+        PrepareSettings("p.jsonl", triplets_from="air")
+
+
 def test_corpora_made_without_co_citations_are_still_known_by_what_they_were(tmp_path):
     write_letter_papers(tmp_path)
     identity = open_inputs(PrepareSettings(tmp_path / "papers.jsonl")).identity

@@ -22,6 +22,7 @@ from sciembed_train.training.recipe_corpus import (
     recipe_sampling,
     with_alignment,
 )
+from tests.helpers.paper_files import write_paper_files
 from tests.helpers.runs import ROOT, losses
 from tests.helpers.small_corpus import small_papers
 
@@ -64,6 +65,21 @@ def test_raw_files_are_prepared_once(toy, tmp_path):
     config = yaml.safe_load((tmp_path / "a" / "config.yaml").read_text())
     assert config["data"]["corpus"] is None
     assert config["data"]["papers"] == str(papers)
+
+
+def test_scincl_is_mined_and_trained_from_raw_files_and_from_a_corpus(tiny_bert, tmp_path):
+    write_paper_files(tmp_path)
+    files = ["--data.papers", str(tmp_path / "papers.jsonl")]
+    files += ["--data.citations", str(tmp_path / "citations.csv")]
+    recipe = ["-c", "scincl", "--model.encoder.backbone", str(tiny_bert), "--quiet"]
+    to = tmp_path / "corpus"
+    assert prepare.main([*recipe, *files, "--to", str(to)]) == 0
+    assert Corpus.open(to).info["settings"]["triplets"]["from"] == "neighbours"
+    words = ["-c", "machine/cpu", "--trainer.max_steps", "2", "--no_export", "--verdict", "off"]
+    words = [*recipe, *words, "--data.batch_size", "8", "--root", str(tmp_path / "runs")]
+    assert fit.main([*words, *files, "--run", "files"]) == 0
+    assert fit.main([*words, "--data.corpus", str(to), "--run", "corpus"]) == 0
+    assert losses(tmp_path / "runs" / "files") == losses(tmp_path / "runs" / "corpus")
 
 
 def test_a_corpus_and_files_do_not_go_together():

@@ -18,6 +18,7 @@ from sciembed_train.corpus.build_job import BuildJob, PaperJob
 from sciembed_train.corpus.citations.build_citations import build_citations
 from sciembed_train.corpus.citations.citation_rows import save_citations
 from sciembed_train.corpus.mining.margin_mining import mine_margin
+from sciembed_train.corpus.mining.neighbour_mining import mine_neighbours
 from sciembed_train.corpus.mining.ready_triplets import read_triplets
 from sciembed_train.corpus.mining.triplet_mining import Triplets, mine_triplets
 from sciembed_train.corpus.papers import Papers
@@ -63,6 +64,8 @@ def _triplets(job: PaperJob, citations: NDArray[np.int32] | None, memory: int) -
         return _ready_triplets(job, citations)
     if citations is None:
         return None
+    if job.settings.triplets_from == "neighbours":
+        return _neighbour_triplets(job, citations, memory)
     with job.progress.stage("triplets", unit="shards") as stage:
         mined = mine_triplets(
             job.engine,
@@ -75,6 +78,22 @@ def _triplets(job: PaperJob, citations: NDArray[np.int32] | None, memory: int) -
             stage.reach,
         )
     return _without_same_texts(mined, citations, job.papers.first)
+
+
+def _neighbour_triplets(job: PaperJob, citations: NDArray[np.int32], memory: int) -> Triplets:
+    """Triplets from the neighbours of a graph of which papers of one text are one paper."""
+    triplets, facts = mine_neighbours(
+        of_texts(citations, job.papers.first),
+        job.papers.candidates,
+        job.split,
+        job.settings.neighbour_mining,
+        job.settings.seed,
+        memory,
+        job.work,
+        job.progress,
+    )
+    job.report["neighbours"] = facts
+    return replace(triplets, queries=_citing(citations, job.papers))
 
 
 def _without_same_texts(
@@ -271,6 +290,6 @@ def no_triplets_message(report: Mapping[str, Any], papers: Papers) -> str:
     else:
         lines.append(
             "No paper is left that could be an easy negative: every text is within two hops of "
-            "its query. Give more papers."
+            "its query, or among its neighbours. Give more papers."
         )
     return " ".join(lines)

@@ -7,8 +7,10 @@ import pytest
 from sciembed_train.cli import main
 from sciembed_train.corpus.build import prepare
 from sciembed_train.corpus.mining.build_triplets import explain_triplets, no_triplets_message
-from sciembed_train.corpus.mining.triplet_mining import Triplets
+from sciembed_train.corpus.mining.neighbour_settings import NeighbourMining
+from sciembed_train.corpus.mining.triplet_mining import TripletMining, Triplets
 from sciembed_train.corpus.papers import Papers
+from sciembed_train.errors import UserError
 from tests.helpers.paper_files import paper_settings, triplets_by_id, write_paper_files
 
 
@@ -126,3 +128,101 @@ def test_ready_triplets_need_the_same_ids():
     assert text.endswith(
         "The ids in both files must agree, and each split needs queries of its own."
     )
+
+
+def neighbour_settings_of(folder, **values):
+    mining = NeighbourMining(
+        per_query=3, hard=1, positives_from=2, positives_to=6, hard_from=10, hard_to=14,
+        full_size=1, nearest_hard=0, dimension=64,
+    )  # fmt: skip
+    shares = {"dev_share": 0.15, "test_share": 0.15}
+    return paper_settings(
+        folder, triplets_from="neighbours", neighbour_mining=mining, **shares, **values
+    )
+
+
+def test_triplets_from_neighbours_do_not_depend_on_the_order_of_the_files(tmp_path):
+    for place in ("a", "b"):
+        write_paper_files(tmp_path / place)
+    for name in ("papers.jsonl", "citations.csv"):
+        lines = (tmp_path / "b" / name).read_text().splitlines()
+        mixed = np.random.default_rng(1).permutation(lines).tolist()
+        (tmp_path / "b" / name).write_text("\n".join(mixed) + "\n")
+    one, other = (prepare(neighbour_settings_of(tmp_path / place)) for place in ("a", "b"))
+    for split in ("train", "dev", "test"):
+        assert len(one.triplets(split))
+        assert triplets_by_id(one, split) == triplets_by_id(other, split)
+        assert one.hard(split).tolist() == other.hard(split).tolist()
+    report = json.loads((one.folder / "report.json").read_text())
+    assert list(report["neighbours"]["graphs"]) == ["train", "dev", "test"]
+    assert report["triplets"]["triplets"] == one.info["counts"]["triplets"]
+
+
+def test_no_held_out_paper_is_a_query_of_training_from_neighbours(tmp_path):
+    write_paper_files(tmp_path)
+    corpus = prepare(neighbour_settings_of(tmp_path))
+    splits = np.load(corpus.folder / "paper_splits.npy")
+    for number, split in enumerate(("train", "dev", "test")):
+        assert (splits[corpus.triplets(split)[:, 0]] == number).all()
+    by_citations = prepare(replace(neighbour_settings_of(tmp_path), triplets_from="citations"))
+    assert by_citations.info["counts"]["queries"] == corpus.info["counts"]["queries"]
+
+
+def test_a_corpus_from_neighbours_is_kept_until_a_setting_of_them_changes(tmp_path):
+    write_paper_files(tmp_path)
+    made = neighbour_settings_of(tmp_path)
+    first = prepare(made).info["identity"]
+    assert first["triplets"]["from"] == "neighbours"
+    before = (tmp_path / "corpus" / "triplets" / "train.npy").stat().st_mtime_ns
+    prepare(made)
+    # How triplets are mined from citations is of no use here.
+    prepare(replace(made, triplets=TripletMining(hard=1)))
+    assert (tmp_path / "corpus" / "triplets" / "train.npy").stat().st_mtime_ns == before
+    other = replace(made.neighbour_mining, hard=2)
+    assert prepare(replace(made, neighbour_mining=other)).info["identity"] != first
+
+
+def test_several_ids_of_one_text_are_one_paper_of_the_graph(tmp_path):
+    papers, _ = write_paper_files(tmp_path)
+    for i, paper in enumerate(papers):
+        paper |= {"title": f"word{i % 100}", "abstract": None}
+    (tmp_path / "papers.jsonl").write_text("".join(json.dumps(p) + "\n" for p in papers))
+    corpus = prepare(neighbour_settings_of(tmp_path))
+    first = np.load(corpus.folder / "first_of_text.npy")
+    assert (first != np.arange(len(first))).any()
+    for split in ("train", "dev", "test"):
+        rows = corpus.triplets(split)
+        assert (first[rows] == rows).all()
+
+
+def test_neighbours_need_citations_that_are_not_specters_own_counts(tmp_path):
+    write_paper_files(tmp_path)
+    made = neighbour_settings_of(tmp_path)
+    with pytest.raises(UserError, match="there are no citations: give --citations"):
+        prepare(replace(made, citations=None))
+    for name in ("data.json", "metadata.json"):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "train.txt").write_text("1\n")
+    with pytest.raises(UserError, match=r"SPECTER's own format.*--format plain"):
+        prepare(replace(made, papers=tmp_path, citations=None))
+
+
+def test_reproducing_scincl_leaves_no_half_corpus(tmp_path, capsys):
+    write_paper_files(tmp_path)
+    words = ("--papers", tmp_path / "papers.jsonl", "--citations", tmp_path / "citations.csv")
+    more = ("--to", tmp_path / "c", "--quiet", "--data.neighbour_mining.reproduce", "true")
+    assert run_prepare(*words, *more, "--triplets-from", "neighbours") == 2
+    assert "reproduce needs 4,001 papers with a text and a citation" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
+
+
+def test_the_message_without_a_triplet_from_neighbours_counts_papers(tmp_path, capsys):
+    texts = (json.dumps({"paper_id": i, "title": f"word{i}"}) for i in range(4))
+    (tmp_path / "papers.jsonl").write_text("\n".join(texts))
+    (tmp_path / "citations.csv").write_text("citing,cited\n0,1\n2,3\n")
+    words = ("--papers", tmp_path / "papers.jsonl", "--citations", tmp_path / "citations.csv")
+    more = ("--to", tmp_path / "c", "--quiet", "--dev-share", 0, "--test-share", 0)
+    assert run_prepare(*words, *more, "--triplets-from", "neighbours") == 2
+    message = capsys.readouterr().err
+    assert "they make 2 papers queries" in message
+    assert "or among its neighbours. Give more papers." in message
