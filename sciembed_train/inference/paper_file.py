@@ -18,6 +18,12 @@ from sciembed_train.corpus.store.token_store import has_text
 from sciembed_train.corpus.validation import Paper
 from sciembed_train.text.cleaning import MarkupCount
 
+ABSTRACT_ALONE = BadRow(
+    "an abstract without its title",
+    "this row only adds an abstract to the paper of another row, and papers are read one by one "
+    "here. Give one file with titles and abstracts; `prepare` joins them.",
+)
+
 
 class PaperFile:
     """The papers of a file in its order; every row was checked once, malformed ones are left out.
@@ -41,7 +47,7 @@ class PaperFile:
         markup = MarkupCount()
         self._left_out: set[int] = set()  # row numbers of duplicate ids
         hashes = array("Q")
-        for row_number, paper in self.paper_rows:
+        for row_number, _, paper in self._rows():
             self.audit.rows += 1
             if isinstance(paper, BadRow):
                 self.audit.bad(paper, self.table.where(row_number))
@@ -84,8 +90,15 @@ class PaperFile:
 
     def with_rows(self) -> Iterator[tuple[int, Mapping[str, Any], Paper]]:
         """The papers with their row number and the whole row, as the file has it."""
-        for row_number, row, paper in self.paper_rows.rows():
+        for row_number, row, paper in self._rows():
             if not isinstance(paper, BadRow) and row_number not in self._left_out:
+                yield row_number, row, paper
+
+    def _rows(self) -> Iterator[tuple[int, Mapping[str, Any], Paper | BadRow]]:
+        for row_number, row, paper in self.paper_rows.rows():
+            if isinstance(paper, Paper) and paper.completes:
+                yield row_number, row, ABSTRACT_ALONE
+            else:
                 yield row_number, row, paper
 
     def _find_duplicates(self, suspect_hashes: set[int]) -> None:

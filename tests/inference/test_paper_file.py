@@ -39,3 +39,9 @@ def test_one_malformed_row_more_than_allowed_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"p\.jsonl:1"):
         PaperFile(path)
     assert [paper.paper_id for paper in PaperFile(path, max_bad_rows=1)] == ["a"]
+
+
+def test_abstracts_in_a_file_of_their_own_are_told_to_be_joined(tmp_path):
+    rows = [{"corpusid": 1, "openaccessinfo": {"license": None}, "abstract": "Text."}]
+    with pytest.raises(UserError, match=r"p\.jsonl:1: this row only adds an abstract"):
+        PaperFile(write(tmp_path / "p.jsonl", *rows))

@@ -9,13 +9,14 @@ from pathlib import Path
 from sciembed_train.corpus.readers.base import FileReader
 from sciembed_train.corpus.readers.bibtex_file import BibtexFile
 from sciembed_train.corpus.readers.delimited import Delimited
-from sciembed_train.corpus.readers.files import COMPRESSED
+from sciembed_train.corpus.readers.files import COMPRESSED, open_bytes, reading
 from sciembed_train.corpus.readers.json_lines import JsonLines
 from sciembed_train.corpus.readers.json_members import JsonMembers
 from sciembed_train.corpus.readers.parquet_file import ParquetFile
 from sciembed_train.corpus.readers.pubmed_xml import PubmedXml
 from sciembed_train.corpus.readers.tagged_text import MEDLINE, RIS
 from sciembed_train.corpus.readers.text_lines import TextLines
+from sciembed_train.errors import UserError
 
 READERS: dict[str, FileReader] = {
     ".jsonl": JsonLines(),
@@ -43,6 +44,21 @@ def reader_of(path: Path, readers: Mapping[str, FileReader] = READERS) -> FileRe
     if reader is not None and compressed and not reader.may_be_compressed:
         return None
     return reader
+
+
+def reader_of_dump(path: Path, readers: Mapping[str, FileReader] = READERS) -> FileReader | None:
+    """The reader of JSON Lines for a file without another ending than that of its compression.
+
+    So are the dumps of OpenAlex and Semantic Scholar named. None where it holds something else.
+    """
+    if path.suffix.lower() not in COMPRESSED:
+        return None
+    try:
+        with reading(path), open_bytes(path) as file:
+            begins = file.read(1 << 10).lstrip()
+    except UserError:  # it is not what its ending says, or the library is not installed
+        return None
+    return readers.get(".jsonl") if begins.startswith(b"{") else None
 
 
 def stem_of(path: Path, readers: Mapping[str, FileReader] = READERS) -> str:

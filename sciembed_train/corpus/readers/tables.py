@@ -26,7 +26,7 @@ from sciembed_train.corpus.readers.base import (
     numbered,
 )
 from sciembed_train.corpus.readers.files import COMPRESSED, sha256
-from sciembed_train.corpus.readers.registry import READERS, reader_of, stem_of
+from sciembed_train.corpus.readers.registry import READERS, reader_of, reader_of_dump, stem_of
 from sciembed_train.errors import UserError, why_no_file
 
 Place = TypeVar("Place", int, NDArray[np.int64])
@@ -43,7 +43,7 @@ class Table:
         kind: what it holds, for messages: ``papers``, ``citations``.
         readers: the formats it may have, by the endings of files.
         needed, record_keys: see `ReadOptions`.
-        deep: also look for files in folders within the folder.
+        deep: also look for files in folders within the folder; else only where it has none itself.
 
     Raises:
         UserError: there is no such input, or no reader for its ending.
@@ -67,6 +67,7 @@ class Table:
         self.ignored_files = 0  # files of a folder without a reader
         self.columns: list[str] = []  # of the first row that was read
         self._datasets: list[Any] = []
+        self._dumps: dict[Path, FileReader | None] = {}  # files whose ending says no format
         self._open(Path(source))
 
     def _open(self, path: Path) -> None:
@@ -78,6 +79,9 @@ class Table:
             self.files = sorted(p for p in path.rglob("*") if p.is_file())
         elif path.is_dir():
             self.files = self._find(path)
+            if not self.files and not self.deep:
+                self.deep, self.ignored_files = True, 0
+                self.files = self._find(path)
             if not self.files:
                 raise UserError(
                     f"{path} holds no file of {self.kind}; endings are {self._endings()}, "
@@ -97,15 +101,21 @@ class Table:
         for path in folder.rglob("*") if self.deep else folder.iterdir():
             hidden = self.deep and any(p.startswith(".") for p in path.relative_to(folder).parts)
             if path.is_file() and not hidden:
-                if reader_of(path, self.readers):
+                if self._known_reader(path):
                     files.append(path)
                 else:
                     self.ignored_files += 1
         return sorted(files)
 
+    def _known_reader(self, path: Path) -> FileReader | None:
+        reader = reader_of(path, self.readers)
+        if reader is None and path not in self._dumps:
+            self._dumps[path] = reader_of_dump(path, self.readers)
+        return reader or self._dumps[path]
+
     def reader(self, path: Path) -> FileReader:
         """The reader of a file of the table; a `UserError` where there is none."""
-        reader = reader_of(path, self.readers)
+        reader = self._known_reader(path)
         if reader is None:
             raise UserError(
                 f"{path}: the ending says no format of {self.kind}; endings are {self._endings()}."

@@ -80,3 +80,31 @@ def test_a_folder_of_files_is_one_table_and_rows_know_their_file(tmp_path):
     ]
     assert [c["name"] for c in table.checksums()] == ["1.parquet", "2.jsonl"]
     assert len(table.checksums()[0]["sha256"]) == 64
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+@pytest.mark.parametrize("name", ["part_000", "20230320_00001_a1.b"])
+def test_json_lines_with_the_ending_of_their_compression_alone_are_read(tmp_path, ending, name):
+    path = tmp_path / f"{name}{ending}"
+    path.write_bytes(compress(encode("jsonl"), ending))
+    (tmp_path / f"other{ending}").write_bytes(compress(b"\0 no JSON", ending))
+    (tmp_path / f"damaged{ending}").write_bytes(b"nothing")
+    assert [row for _, row in read_table(path)] == ROWS
+    table = Table(tmp_path, "papers")
+    assert table.files == [path]
+    assert table.ignored_files == 2
+    with pytest.raises(UserError, match="the ending says no format of papers"):
+        Table(tmp_path / f"other{ending}", "papers")
+
+
+def test_files_are_looked_for_in_folders_within_where_a_folder_has_none(tmp_path):
+    for name, rows in (("updated=1", ROWS[:1]), ("updated=2", ROWS[1:])):
+        (tmp_path / "works" / name).mkdir(parents=True)
+        (tmp_path / "works" / name / "part.gz").write_bytes(compress(encode("jsonl", rows), ".gz"))
+    (tmp_path / "works" / "manifest").write_text("{}")
+    table = Table(tmp_path / "works", "papers")
+    assert [row for _, row in table.rows()] == ROWS
+    names = [table.name(place) for place, _ in table.rows()]
+    assert names == ["updated=1/part.gz:1", "updated=2/part.gz:1", "updated=2/part.gz:2"]
+    (tmp_path / "works" / "one.jsonl").write_bytes(encode("jsonl", ROWS[:1]))
+    assert [row for _, row in read_table(tmp_path / "works")] == ROWS[:1]
