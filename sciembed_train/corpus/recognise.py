@@ -13,7 +13,7 @@ from sciembed_train.corpus.citations.citation_columns import columns_of, find_co
 from sciembed_train.corpus.readers.delimited import Delimited
 from sciembed_train.corpus.readers.paper_rows import PaperRows
 from sciembed_train.corpus.readers.records.plain_papers import FIELDS, PlainPapers
-from sciembed_train.corpus.readers.registry import reader_of
+from sciembed_train.corpus.readers.registry import PAPER_READERS
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.validation import Paper
 from sciembed_train.errors import UserError
@@ -69,7 +69,7 @@ def may_cite(source: str | Path, columns: Mapping[str, str], format: str = "auto
     """
     given = {name: column for name, column in columns.items() if name in FIELDS}
     try:
-        table = Table(source, "papers")
+        table = Table(source, "papers", readers=PAPER_READERS)
         rows = PaperRows(table, given, format)
         for place, row in islice(table.rows(), ROWS):
             if not isinstance(row, BadRow):
@@ -80,9 +80,10 @@ def may_cite(source: str | Path, columns: Mapping[str, str], format: str = "auto
 
 
 def _look_at_file(file: Path, columns: Mapping[str, str]) -> FoundFile:
-    if reader_of(file) is None:
+    try:
+        table = Table(file, "papers", readers=PAPER_READERS)
+    except UserError:
         return FoundFile(file, "other", "the ending says no format that is read")
-    table = Table(file, "papers")
     try:
         pair = _citations(table, file, columns)
         return FoundFile(file, "citations", pair) if pair else _papers(table, file, columns)

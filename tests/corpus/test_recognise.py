@@ -40,6 +40,12 @@ def test_each_file_of_a_folder_is_told(tmp_path):
     }
 
 
+def test_formats_of_papers_alone_are_known(tmp_path):
+    (tmp_path / "mine.bib").write_text("@article{a, title = {One}, year = 2001}\n")
+    (file,) = look_at(tmp_path)
+    assert (file.kind, file.what, file.references) == ("papers", "BibTeX entries", False)
+
+
 def test_the_first_three_papers_are_kept(tmp_path):
     (tmp_path / "papers.csv").write_text(PAPERS)
     (file,) = look_at(tmp_path / "papers.csv")
