@@ -51,7 +51,8 @@ def prepare(settings: PrepareSettings, progress: Progress | None = None) -> Corp
     """Make a corpus folder, or add a tokenizer's tokens to an existing one.
 
     A folder at ``to`` made from the same files with the same settings is kept, and only missing
-    tokens are added; one made otherwise is replaced when the new one is complete.
+    tokens are added; one made otherwise is replaced when the new one is complete, which takes the
+    tokens of the papers that stay the same.
 
     Raises:
         UserError: the input is wrong, nothing can be mined, or ``to`` cannot be written.
@@ -64,9 +65,10 @@ def prepare(settings: PrepareSettings, progress: Progress | None = None) -> Corp
     tokenizer = TextTokenizer.load(settings.tokenizer) if settings.tokenizer is not None else None
     corpus = _existing(to, inputs.identity)
     if corpus is None:
+        earlier = _earlier(to)
         with written_whole(to) as folder:
             _build(folder, settings, inputs, progress)
-            add_tokens(Corpus.open(folder), settings, tokenizer, progress)
+            add_tokens(Corpus.open(folder), settings, tokenizer, progress, earlier)
     else:
         progress.print(f"{to} is already made from these files with these settings.")
         add_tokens(corpus, settings, tokenizer, progress)
@@ -104,6 +106,14 @@ def _existing(to: Path, identity: dict[str, Any]) -> Corpus | None:
         return None
     same = info.get("version") == CORPUS_VERSION and info.get("identity") == identity
     return Corpus.open(to) if same else None
+
+
+def _earlier(to: Path) -> Corpus | None:
+    """The corpus that is about to be replaced; None where there is none that can be read."""
+    try:
+        return Corpus.open(to) if (to / "corpus.json").is_file() else None
+    except UserError:
+        return None
 
 
 def _build(folder: Path, settings: PrepareSettings, inputs: Inputs, progress: Progress) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.corpus.store.corpus_files import read_papers, save_info, written_whole
 from sciembed_train.corpus.store.corpus_folder import Corpus
+from sciembed_train.corpus.store.kept_tokens import KeptTokens
 from sciembed_train.corpus.store.part_store import write_part_store
 from sciembed_train.corpus.store.sentence_store import write_sentence_store, write_sentences
 from sciembed_train.corpus.store.token_kinds import (
@@ -27,11 +28,21 @@ from sciembed_train.corpus.store.token_store_writing import (
 from sciembed_train.progress import Progress
 from sciembed_train.text.tokenizer import TextTokenizer
 
+# Of these the tokens of an earlier corpus are taken where papers are the same.
+KEPT: tuple[TokenKind[Any], ...] = (PAPER_TOKENS, PART_TOKENS)
+
 
 def add_tokens(
-    corpus: Corpus, settings: PrepareSettings, tokenizer: TextTokenizer | None, progress: Progress
+    corpus: Corpus,
+    settings: PrepareSettings,
+    tokenizer: TextTokenizer | None,
+    progress: Progress,
+    earlier: Corpus | None = None,
 ) -> None:
-    """Write the token stores that are missing; without a tokenizer the corpus stays as it is."""
+    """Write the token stores that are missing; without a tokenizer the corpus stays as it is.
+
+    Papers that an ``earlier`` corpus has too keep the tokens that they have there.
+    """
     if tokenizer is None:
         return
     form = settings.input_format
@@ -52,8 +63,13 @@ def add_tokens(
             progress.stage(name, count, unit) as stage,
             written_whole(kind.path(corpus.folder, key), "store.json") as folder,
         ):
-            options = {"name": str(settings.tokenizer), "on_batch": stage.reach}
+            options: dict[str, Any] = {"name": str(settings.tokenizer), "on_batch": stage.reach}
+            kept = KeptTokens.of(earlier, key, kind) if kind in KEPT else None
+            if kept is not None:
+                options["kept"] = kept
             store = write(folder, tokenizer, *texts, **options)
+        if kept is not None:
+            progress.print(f"{name}: {kept.count:,} of {count:,} papers were tokenised before")
         stores = corpus.info.setdefault(kind.entry, {})
         stores[key] = {fact: store.info[fact] for fact in kind.facts}
         save_info(corpus.folder, corpus.info)

@@ -17,13 +17,18 @@ import re
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sciembed_train.corpus.store.token_store import TokenStore, load_array
-from sciembed_train.corpus.store.token_store_writing import BATCH_PAPERS, SHARD_PAPERS, StoreWriter
+from sciembed_train.corpus.store.token_store_writing import (
+    BATCH_PAPERS,
+    SHARD_PAPERS,
+    KnownTokens,
+    StoreWriter,
+)
 from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.normalise import normalised, text_number
@@ -33,6 +38,12 @@ from sciembed_train.text.tokenizer import TextTokenizer
 _SENTENCE_END = re.compile(r"[.!?][\"')\]]*\s+(?=[^\sa-z])")
 _SPACE = re.compile(r"\s+")
 NEAR = 0.25  # of an abstract's tokens: how far from its middle a sentence may end to halve it there
+
+
+class KnownParts(KnownTokens, Protocol):
+    """Tokens of papers that were tokenised before, in the store of an earlier corpus."""
+
+    store: PartTokens
 
 
 class PartTokens(TokenStore):
@@ -102,6 +113,7 @@ def write_part_store(
     batch_papers: int = BATCH_PAPERS,
     name: str = "",
     on_batch: Callable[[int], None] | None = None,
+    kept: KnownParts | None = None,
 ) -> PartTokens:
     """Tokenise every title and abstract once and return the store.
 
@@ -112,14 +124,24 @@ def write_part_store(
     middles, titles = array("i"), array("q")
     with StoreWriter(folder, tokenizer, 2 * shard_papers) as writer:
         for batch in writer.batches(papers, batch_papers, on_batch):
-            rows = [_parts(paper, input_format, tokenizer.sep_token) for paper in batch]
+            known = [None if kept is None else kept.number(paper) for paper in batch]
+            rows = [
+                _parts(paper, input_format, tokenizer.sep_token) if number is None else None
+                for paper, number in zip(batch, known, strict=True)
+            ]
             whole = [row for row in rows if row is not None]
             encoded_titles = iter(tokenizer.encode([title for title, _, _ in whole]))
             encoded = tokenizer.backend.encode_batch(
                 [abstract for _, abstract, _ in whole], add_special_tokens=False
             )
             abstracts = zip(whole, encoded, strict=True)
-            for paper, row in zip(batch, rows, strict=True):
+            for paper, row, number in zip(batch, rows, known, strict=True):
+                if number is not None and kept is not None:
+                    writer.add(kept.ids(2 * number))
+                    writer.add(kept.ids(2 * number + 1))
+                    middles.append(int(kept.store.middles[number]))
+                    titles.append(int(kept.store.titles[number]))
+                    continue
                 titles.append(text_number(paper["title"]))
                 if row is None:
                     writer.add([])

@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,19 @@ from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
 
 T = TypeVar("T")
+
+
+class KnownTokens(Protocol):
+    """Tokens of texts that were tokenised before; see `kept_tokens.KeptTokens`."""
+
+    def number(self, paper: Mapping[str, Any]) -> int | None:
+        """The number of a paper whose tokens are known."""
+        ...
+
+    def ids(self, text: int) -> NDArray[np.int64]:
+        """Its tokens."""
+        ...
+
 
 SHARD_PAPERS = 2**18
 SHARD_DOCUMENTS = 2**14  # some hundred MB a file, for full texts
@@ -33,13 +46,15 @@ def write_token_store(
     batch_papers: int = BATCH_PAPERS,
     name: str = "",
     on_batch: Callable[[int], None] | None = None,
+    kept: KnownTokens | None = None,
 ) -> TokenStore:
     """Tokenise every paper once and return the store, written into an empty ``folder``.
 
     Texts are tokenised by the threads of the tokenizers library, ``batch_papers`` at a time, and
     never cut. A paper without a text gets an empty body, whatever the input format puts before it.
     Papers have ``paper``, from 0 on, ``title`` and ``abstract``. ``name`` says in messages where
-    the tokenizer came from; ``on_batch`` gets the number of papers done.
+    the tokenizer came from; ``on_batch`` gets the number of papers done. Papers that ``kept`` knows
+    have the tokens that they had.
 
     Raises:
         ValueError: ``papers`` are not in the order 0, 1, 2, ...
@@ -51,8 +66,11 @@ def write_token_store(
                 raise ValueError(
                     f"papers must be numbered in order from 0; around {len(writer)} they are not"
                 )
-            for ids in _bodies(tokenizer, input_format, batch):
-                writer.add(ids)
+            known = [None if kept is None else kept.number(paper) for paper in batch]
+            new = [paper for paper, number in zip(batch, known, strict=True) if number is None]
+            bodies = _bodies(tokenizer, input_format, new)
+            for number in known:
+                writer.add(next(bodies) if number is None or kept is None else kept.ids(number))
     return writer.close(name, form=input_format.as_dict())
 
 
