@@ -237,6 +237,10 @@ def explain_triplets(
             "count": int(textless.sum()),
             "examples": _pairs(papers, citations[textless][:EXAMPLES]),
         }
+    if len(triplets.long_lists):
+        facts["papers with so many references that they lead to no hard negative"] = (
+            count_and_examples(papers.ids[paper] for paper in triplets.long_lists.tolist())
+        )
     split_of = split[triplets.without_hops]
     by_split = {name: int((split_of == number).sum()) for number, name in enumerate(SPLITS)}
     facts["queries left out for want of a hard negative"] = {

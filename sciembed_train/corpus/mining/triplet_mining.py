@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from math import isqrt
 from pathlib import Path
@@ -52,18 +52,23 @@ class TripletMining:
             negatives are easy.
         margin_fraction: SPECTER's own format only: the share of the spread of a query's counts
             by which a positive must stand above a hard negative.
+        max_references: papers that cite more than so many are no way to hard negatives, for all
+            who cite them would reach all that they cite; such lists are of whole fields.
     """
 
     per_query: int = 5
     hard: int = 2
     require_hard: bool = True
     margin_fraction: float = 0.5
+    max_references: int = 1000
 
     def __post_init__(self) -> None:
         if not 1 <= self.per_query <= 100:
             raise UserError(f"per_query must be 1 to 100; got {self.per_query}.")
         if not 0 <= self.hard <= self.per_query:
             raise UserError(f"hard must be 0 to per_query, here {self.per_query}; got {self.hard}.")
+        if self.max_references < 1:
+            raise UserError(f"max_references must be 1 or more; got {self.max_references}.")
         if not 0 < self.margin_fraction < 1:
             raise UserError(
                 f"margin_fraction must be above 0 and below 1; got {self.margin_fraction}."
@@ -82,6 +87,7 @@ class Triplets:
         unfilled: triplets not made because no paper was left for an easy negative.
         of_one_text: triplets left out because their negative, or their positive, has the text of
             the query, or their negative that of a paper which the query cites.
+        long_lists: papers with more than `TripletMining.max_references` references.
     """
 
     rows: NDArray[np.int32]
@@ -90,6 +96,7 @@ class Triplets:
     without_hops: NDArray[np.int32]
     unfilled: int
     of_one_text: int = 0
+    long_lists: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
 
 
 def slot_plan(per_query: int, hard: int) -> NDArray[np.int32]:
@@ -148,7 +155,11 @@ def mine_triplets(
     queries = np.unique(edges[:, 0]).astype(np.int32)
     texts = np.flatnonzero(usable).astype(np.int32)
     prime = next_prime(max(len(texts), 3))
-    bounds = _shard_bounds(edges, len(usable), max(memory // BYTES_PER_PAIR, 1000))
+    references = np.bincount(edges[:, 0], minlength=len(usable))
+    long_lists = np.flatnonzero(references > settings.max_references).astype(np.int32)
+    bounds = _shard_bounds(
+        edges, references, max(memory // BYTES_PER_PAIR, 1000), settings.max_references
+    )
     del edges
     _load(engine, citations, usable, split, texts, settings)
     fixed = constants(seed) | {
@@ -185,6 +196,7 @@ def mine_triplets(
         queries=queries,
         without_hops=np.concatenate(dropped) if dropped else np.empty(0, np.int32),
         unfilled=expected - len(rows),
+        long_lists=long_lists,
     )
 
 
@@ -213,6 +225,7 @@ def _load(
     for name, columns in tables.items():
         engine.load_columns(name, columns)
     engine.create("edges", SQL["edges"])
+    engine.create("hops", SQL["hops"], max_references=settings.max_references)
     engine.drop("citations")
 
 
@@ -246,13 +259,16 @@ def _mine_shard(
         count = min(count * 4, NUMBERS, max(prime - first, 1))
 
 
-def _shard_bounds(edges: NDArray[np.int32], n_papers: int, pairs: int) -> list[tuple[int, int]]:
+def _shard_bounds(
+    edges: NDArray[np.int32], references: NDArray[np.int64], pairs: int, max_references: int
+) -> list[tuple[int, int]]:
     """Ranges of queries with at most about ``pairs`` two-hop pairs each, a query never cut."""
     if not len(edges):
         return []
-    references = np.bincount(edges[:, 0], minlength=n_papers)
+    n_papers = len(references)
+    followed = np.where(references > max_references, 0, references)
     reached = np.bincount(
-        edges[:, 0], weights=1 + references[edges[:, 1]], minlength=n_papers
+        edges[:, 0], weights=1 + followed[edges[:, 1]], minlength=n_papers
     ).astype(np.int64)
     total = np.cumsum(reached)
     shard = (total - 1) // pairs

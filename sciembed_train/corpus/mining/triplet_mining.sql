@@ -12,6 +12,13 @@ JOIN papers a ON a.paper = c.citing
 JOIN papers b ON b.paper = c.cited
 WHERE a.usable = 1 AND b.usable = 1
 
+-- name: hops
+-- The citations by which a query reaches two-hop papers: without those of very long lists.
+SELECT e.citing, e.cited, e.split
+FROM edges e
+JOIN (SELECT citing FROM edges GROUP BY citing HAVING COUNT(*) <= $max_references) few
+  ON few.citing = e.citing
+
 -- name: reach
 -- Whom each query of a shard reaches. kind 2: cites; 1: cited by a training paper it cites; 0:
 -- cited only by held-out papers it cites (never a hard negative, and never an easy one either).
@@ -23,7 +30,7 @@ FROM (
   UNION ALL
   SELECT q.citing AS query, h.cited AS paper, CASE WHEN h.split = 0 THEN 1 ELSE 0 END AS kind
   FROM edges q
-  JOIN edges h ON h.citing = q.cited
+  JOIN hops h ON h.citing = q.cited
   WHERE q.citing >= $low AND q.citing < $high AND h.cited <> q.citing
 ) met
 GROUP BY query, paper

@@ -29,22 +29,27 @@ def mine(work, citations, usable, split, mining, seed=0, memory=10**9, threads=1
         return mine_triplets(engine, citations, usable, split, mining, seed, memory)
 
 
-def pools(citations, usable, split):
+def pools(citations, usable, split, max_references=1000):
     """References, hard pools and two-hop pools of every query, in plain Python."""
     refs = defaultdict(set)
     for a, b in citations:
         if usable[a] and usable[b]:
             refs[a].add(b)
     refs = dict(refs)
+    hops = {a: cited for a, cited in refs.items() if len(cited) <= max_references}
     hard, near = {}, {}
     for q, cited in refs.items():
-        near[q] = {h for c in cited for h in refs.get(c, ())} - {q}
-        hard[q] = {h for c in cited if split[c] == 0 for h in refs.get(c, ())} - cited - {q}
+        near[q] = {h for c in cited for h in hops.get(c, ())} - {q}
+        hard[q] = {h for c in cited if split[c] == 0 for h in hops.get(c, ())} - cited - {q}
     return refs, hard, near
 
 
 def check_every_rule(result, citations, usable, split, mining):
-    refs, hard_pool, near = pools(citations, usable, split)
+    citations = set(citations)
+    refs, hard_pool, near = pools(citations, usable, split, mining.max_references)
+    assert result.long_lists.tolist() == sorted(
+        q for q, cited in refs.items() if len(cited) > mining.max_references
+    )
     assert result.queries.tolist() == sorted(refs)
     needed = mining.require_hard and mining.hard > 0
     without = sorted(q for q in refs if needed and not hard_pool[q])
@@ -86,7 +91,8 @@ def worlds(draw):
     split = draw(st.lists(st.sampled_from([0, 0, 0, 1, 2]), min_size=n, max_size=n))
     per_query = draw(st.integers(1, 7))
     hard = draw(st.integers(0, per_query))
-    mining = TripletMining(per_query, hard, draw(st.booleans()))
+    caps = draw(st.sampled_from([1, 2, 1000]))
+    mining = TripletMining(per_query, hard, draw(st.booleans()), max_references=caps)
     return citations, usable, split, mining, draw(st.integers(0, 3))
 
 
@@ -223,16 +229,26 @@ def test_a_plan_never_pairs_the_same_papers_twice(per_query, hard):
 
 def test_shards_hold_whole_queries_and_little_more_than_asked():
     citations, *_ = big_world()
-    bounds = _shard_bounds(citations, 600, 500)
+    references = np.bincount(citations[:, 0], minlength=600)
+    bounds = _shard_bounds(citations, references, 500, 1000)
     assert bounds[0][0] == 0
     assert bounds[-1][1] == 600
     assert [high for _, high in bounds[:-1]] == [low for low, _ in bounds[1:]]
-    references = np.bincount(citations[:, 0], minlength=600)
     pairs = np.bincount(citations[:, 0], 1 + references[citations[:, 1]], 600)
     assert len(bounds) > 20
     for low, high in bounds:
         assert pairs[low:high].sum() <= 500 + pairs[low:high].max()
-    assert _shard_bounds(citations[:0], 600, 500) == []
+    assert _shard_bounds(citations[:0], references, 500, 1000) == []
+
+
+def test_a_list_of_a_whole_field_leads_nowhere_and_takes_no_memory(tmp_path):
+    """2,000 papers cite one that cites 5,000: ten million pairs without the cap."""
+    long = [(0, cited) for cited in range(1, 5001)]
+    citations = np.array([*long, *((citing, 0) for citing in range(5001, 7001)), (5001, 5002)])
+    everything = np.ones(7001, bool), np.zeros(7001, int)
+    result = mine(tmp_path, citations, *everything, TripletMining(require_hard=False), memory=1)
+    assert result.long_lists.tolist() == [0]
+    assert not result.hard.any()
 
 
 @pytest.mark.parametrize(
@@ -240,6 +256,7 @@ def test_shards_hold_whole_queries_and_little_more_than_asked():
     [
         ({"per_query": 0}, "per_query must be 1 to 100; got 0"),
         ({"hard": 6}, "hard must be 0 to per_query, here 5; got 6"),
+        ({"max_references": 0}, "max_references must be 1 or more; got 0"),
         ({"margin_fraction": 1.0}, "margin_fraction must be above 0 and below 1"),
     ],
 )
