@@ -125,12 +125,11 @@ def _build(folder: Path, settings: PrepareSettings, inputs: Inputs, progress: Pr
     counts: dict[str, Any] = {"papers": 0, "papers_with_text": 0, "citations": 0}
     named: set[Split] = set()  # the lists of which an id is known
     if inputs.papers is not None:
-        counts, paper_ids = _build_papers(job)
-        named = {split for split, ids in lists.items() if not ids.isdisjoint(paper_ids)}
+        counts, named = _build_papers(job)
     if inputs.fulltexts is not None:
         counts |= _build_documents(job)
         unknown = job.report["fulltexts"]["ids that name no document"]
-        named |= {split for split, ids in lists.items() if unknown[split]["count"] < len(ids)}
+        named |= {split for split, ids in job.lists.items() if unknown[split]["count"] < len(ids)}
     if inputs.tasks is not None:
         counts |= build_tasks(job)
     if inputs.data is None:
@@ -168,8 +167,8 @@ def _check_lists(job: BuildJob, named: set[Split]) -> None:
             raise unknown_ids_error(job.inputs.lists[split], ids, kinds)
 
 
-def _build_papers(job: BuildJob) -> tuple[dict[str, Any], set[str]]:
-    """Papers, citations, triplets and co-cited pairs; counts for ``corpus.json``, and the ids."""
+def _build_papers(job: BuildJob) -> tuple[dict[str, Any], set[Split]]:
+    """Papers, citations, triplets and co-cited pairs; counts, and the lists that name a paper."""
     settings, inputs, work = job.settings, job.inputs, job.work
     assert inputs.papers is not None
     if settings.triplets_from == "neighbours":
@@ -186,6 +185,7 @@ def _build_papers(job: BuildJob) -> tuple[dict[str, Any], set[str]]:
             papers = write_papers(rows, path, work, engine, audit, stage, settings.merge_duplicates)
         job.progress.print("\n".join(rows.said()))
         job.lists = {name: set(papers.as_spelled(ids)) for name, ids in job.lists.items()}
+        named = {s for s, ids in job.lists.items() if not ids.isdisjoint(papers.number)}
         job.report["papers"] = audit.as_dict()
         save_first_of_text(job.folder, papers.first)
         if inputs.data is not None:
@@ -196,7 +196,7 @@ def _build_papers(job: BuildJob) -> tuple[dict[str, Any], set[str]]:
             save_paper_splits(job.folder, split)
         else:
             if inputs.fulltexts is None:  # with full texts the ids may be those of documents
-                _check_lists(job, {s for s, i in job.lists.items() if not i.isdisjoint(papers.key)})
+                _check_lists(job, named)
             check_disjoint(job.lists)
             shares = settings.dev_share, settings.test_share
             split = assign_splits(papers.ids, settings.seed, *shares, job.lists, papers.first)
@@ -211,7 +211,7 @@ def _build_papers(job: BuildJob) -> tuple[dict[str, Any], set[str]]:
         "papers_with_text": int(papers.usable.sum()),
         "papers_of_another_text": int(papers.usable.sum() - papers.candidates.sum()),
     }
-    return totals | counts, set(papers.ids)
+    return totals | counts, named
 
 
 def _build_documents(job: BuildJob) -> dict[str, Any]:

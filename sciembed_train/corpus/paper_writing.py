@@ -214,13 +214,18 @@ class _Reading:
         file = self.work / "references.parquet"
         return Papers(
             ids=ids,
-            number={paper_id: paper for paper, paper_id in enumerate(ids)},
+            number=self._numbered(ids),
             usable=np.frombuffer(bytes(self.usable), np.bool_)[order],
             first_of_text=first,
             other_ids={other: int(number[row]) for other, row in self.other_ids.items()},
             years=years if years.any() else None,
             references=References(file, number) if self.references else None,
         )
+
+    def _numbered(self, ids: Sequence[str]) -> dict[str, int]:
+        """The paper of each id, in the place of its row: ten million ids are not kept twice."""
+        self.first_seen.update(zip(ids, range(len(ids)), strict=True))
+        return self.first_seen
 
     def _duplicates(
         self,

@@ -77,8 +77,10 @@ class Papers:
 
     def same_text(self, ids: set[str]) -> set[str]:
         """These ids, and the others of the same papers."""
-        named = {self.key[i] for i in ids if i in self.key}
-        return ids | {i for i, first in self.key.items() if first in named}
+        named = [self.first[self.number[i]] for i in ids if i in self.number]
+        if not named:
+            return ids
+        return ids | {self.ids[i] for i in np.flatnonzero(np.isin(self.first, named)).tolist()}
 
     @cached_property
     def finder(self) -> PaperIds:

@@ -213,3 +213,15 @@ def test_the_cache_knows_tasks_by_their_files(tasks, tmp_path):
         for place in (tasks, tasks / "tasks_config.json")
     )
     assert one.folder == two.folder
+
+
+def test_lists_of_ids_may_spell_them_otherwise(tmp_path):
+    papers = [{"paper_id": f"10.1000/{i}", "title": f"Title of {i}"} for i in range(12)]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in papers))
+    (tmp_path / "dev.txt").write_text("https://doi.org/10.1000/3\n")
+    settings = PrepareSettings(
+        tmp_path / "p.jsonl", to=tmp_path / "c", dev_ids=tmp_path / "dev.txt", test_share=0.0
+    )
+    splits = np.load(prepare(settings).folder / "paper_splits.npy")
+    ids = sorted(paper["paper_id"] for paper in papers)
+    assert [ids[i] for i in np.flatnonzero(splits)] == ["10.1000/3"]

@@ -47,7 +47,7 @@ def build_triplets(job: PaperJob, memory: int) -> dict[str, Any]:
     report = explain_triplets(triplets, job.split, counts, job.papers, citations)
     job.report["triplets"] = report
     for name, ids in job.lists.items():
-        if unknown := ids - job.papers.key.keys():
+        if unknown := ids - job.papers.number.keys():
             report[f"{name} ids that name no paper"] = count_and_examples(unknown)
     # Citations may have been given for the papers that they cite together.
     if not counts["triplets"]["train"] and not job.settings.mines_cocitations:
@@ -169,7 +169,8 @@ def build_margin_triplets(job: BuildJob, papers: Papers, data: Path) -> dict[str
         rows = np.array(result.rows if result else [], np.int32).reshape(-1, 3)
         hard = np.array(result.hard if result else [], np.bool_)
         order = np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0]))
-        listed = [papers.key[i] for i in job.lists.get(split, ()) if i in papers.key]
+        known = (papers.number[i] for i in job.lists.get(split, ()) if i in papers.number)
+        listed = papers.first[list(known)].tolist()
         queries = np.intersect1d(np.array(listed, np.int32), citing)
         _save_split(job.folder, split, rows[order], hard[order], queries, counts)
     return counts
