@@ -57,8 +57,13 @@ def fit(model: str, args: argparse.Namespace) -> None:
     if (run / "done").exists():
         return
     kind, seed = model.split("-")
+    words = ["-c", "scincl", "-c", "configs/machine/cpu.yaml"]
+    if kind == "specter":  # the recipe, but for its triplets
+        other = args.to / "citations.yaml"
+        other.write_text("data: {triplets_from: citations}\n", encoding="utf-8")
+        words += ["-c", str(other)]
     train(
-        "fit", "-c", "scincl", "-c", "configs/machine/cpu.yaml",
+        "fit", *words,
         "--data.corpus", str(corpus(kind, args)), "--data.seed", seed,
         "--data.batch_size", str(args.batch_size), "--model.encoder.backbone", minilm(),
         "--model.encoder.max_length", str(LENGTH), "--trainer.max_epochs", "-1",
