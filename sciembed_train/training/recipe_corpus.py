@@ -66,10 +66,26 @@ def recipe_corpus(
     """
     check_sources(data)
     if data.corpus is not None:
-        return Corpus.open(data.corpus)
+        corpus = Corpus.open(data.corpus)
+        _check_triplets(data, corpus)
+        return corpus
     tokenizer = str(tokenizer_folder(encoder.backbone))
     settings = prepare_settings(data, encoder, tokenizer=tokenizer)
     return cached_corpus(settings, cache, progress)
+
+
+def _check_triplets(data: DataSettings, corpus: Corpus) -> None:
+    """Raise UserError where a recipe wants triplets from neighbours and the corpus has others."""
+    mined = corpus.info["settings"].get("triplets")
+    ready = "pairs" in corpus.info.get("identity", {}).get("sources", {})
+    if data.triplets_from != "neighbours" or mined is None or ready:
+        return
+    if mined.get("from") != "neighbours":
+        raise UserError(
+            f"{corpus.folder} has triplets from citations, and data.triplets_from is neighbours. "
+            "Make a corpus with prepare and this recipe (-c scincl), or train on these triplets "
+            "with a recipe of citations, such as -c specter."
+        )
 
 
 def with_alignment(sampling: Sampling, corpus: Corpus, progress: Progress) -> Sampling:

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from sciembed_train.commands import fit, prepare, show
+from sciembed_train.corpus.build import prepare as prepare_corpus
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError
 from sciembed_train.progress import Progress
@@ -22,7 +23,7 @@ from sciembed_train.training.recipe_corpus import (
     recipe_sampling,
     with_alignment,
 )
-from tests.helpers.paper_files import write_paper_files
+from tests.helpers.paper_files import paper_settings, write_paper_files
 from tests.helpers.runs import ROOT, losses
 from tests.helpers.small_corpus import small_papers
 
@@ -80,6 +81,19 @@ def test_scincl_is_mined_and_trained_from_raw_files_and_from_a_corpus(tiny_bert,
     assert fit.main([*words, *files, "--run", "files"]) == 0
     assert fit.main([*words, "--data.corpus", str(to), "--run", "corpus"]) == 0
     assert losses(tmp_path / "runs" / "files") == losses(tmp_path / "runs" / "corpus")
+
+
+def test_scincl_does_not_train_on_the_triplets_of_specter_in_silence(tiny_bert, tmp_path):
+    write_paper_files(tmp_path)
+    prepare_corpus(paper_settings(tmp_path, tokenizer=tiny_bert))
+    words = ["-c", "scincl", "-c", "machine/cpu", "--model.encoder.backbone", str(tiny_bert)]
+    words += ["--data.corpus", str(tmp_path / "corpus"), "--root", str(tmp_path / "runs")]
+    words += ["--trainer.max_steps", "1", "--data.batch_size", "8", "--no_export", "--quiet"]
+    with pytest.raises(UserError, match=r"has triplets from citations.*-c scincl"):
+        fit.main(words)
+    (tmp_path / "citations.yaml").write_text("data: {triplets_from: citations}\n")
+    more = ["-c", str(tmp_path / "citations.yaml"), "--verdict", "off"]
+    assert fit.main([*words, *more]) == 0
 
 
 def test_a_corpus_and_files_do_not_go_together():

@@ -126,4 +126,4 @@ def write_embedding(
 def _signs(seed: int, column: int, count: int) -> NDArray[np.float64]:
     """A column of ``R``; drawn alone, so that no block of columns matters."""
     drawn = np.random.default_rng([seed, column]).integers(0, 2, count, dtype=np.int8)
-    return 2.0 * drawn - 1.0
+    return 2 * drawn.astype(np.float64) - 1
