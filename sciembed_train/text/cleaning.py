@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable
+from functools import lru_cache
 from html.entities import html5
 
 from sciembed_train.text.tex_symbols import ACCENTS, GREEK, LETTERS, SIGNS
@@ -98,6 +99,7 @@ _LONGEST = max(map(len, PLACEHOLDERS)) + 20
 CLEANED = 2**17
 
 
+@lru_cache(maxsize=16)  # one paper's parts are asked for many times in a row
 def cleaned(text: str) -> str:
     """A text without markup, itself where it has none; cleaning it again changes nothing.
 

@@ -16,6 +16,7 @@ from sciembed_train.text.cleaning import cleaned
 from sciembed_train.text.document_parts import split_at_spaces
 
 PART = 2**16  # characters that are normalised at once, so that a long document takes no more memory
+_ASCII_MARKS = {code: None for code in range(128) if not chr(code).isalnum()}
 _NOT_ALPHANUMERIC = re.compile(r"[\W_]+")  # \w is what str.isalnum takes, and the underscore
 
 
@@ -25,7 +26,10 @@ def normalised(text: str | None) -> str:
     Of Unicode's NFKC, so that ligatures and full-width forms are the letters that they stand for.
     Marks that are letters' own, such as the vowel signs of Devanagari, stay; markup is cleaned.
     """
-    folded = unicodedata.normalize("NFKC", cleaned(text or "")).casefold()
+    plain = cleaned(text or "")
+    if plain.isascii():  # most texts, ten times as quickly
+        return plain.lower().translate(_ASCII_MARKS)
+    folded = unicodedata.normalize("NFKC", plain).casefold()
     return _NOT_ALPHANUMERIC.sub(_marks, folded)
 
 

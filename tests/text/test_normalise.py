@@ -1,7 +1,11 @@
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sciembed_train.text import normalise
+from sciembed_train.text.cleaning import cleaned
 from sciembed_train.text.normalise import PART, normalised, paper_number, text_number
 
 
@@ -41,3 +45,9 @@ def test_a_long_text_is_the_same_whatever_its_spaces(gap):
     words = [f"word{i}" for i in range(PART // 4)]
     assert text_number(gap.join(words)) == text_number(" ".join(words))
     assert text_number(gap.join(words)) != text_number(" ".join(words[:-1]))
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_the_quick_way_of_ascii_is_the_rule(text):
+    folded = unicodedata.normalize("NFKC", cleaned(text)).casefold()
+    assert normalised(text) == normalise._NOT_ALPHANUMERIC.sub(normalise._marks, folded)
