@@ -49,10 +49,10 @@ def number(value: float) -> str:
 
 
 def short(value: float) -> str:
-    """A round number as it stands beside an axis, such as ``20k``."""
+    """A number as it stands beside an axis, such as ``20k``, in three digits where it is large."""
     for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= (1e4 if name == "k" else unit):
-            return f"{value / unit:g}{name}"
+            return f"{value / unit:.3g}{name}"
     return f"{value:g}"
 
 

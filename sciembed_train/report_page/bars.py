@@ -23,7 +23,7 @@ from sciembed_train.report_page.tally import Bar, Tally
 BELOW_ONE = 0.7  # where a logarithmic axis of counts begins, so that a count of 1 is seen
 WIDE = 50  # times the least count that the largest must be for such an axis
 SEEN = 1.0  # pixels of the lowest bar: that there is anything must be seen
-LABEL = 26  # pixels between two numbers of an axis
+LETTER = 6.5  # pixels of a letter below the axis
 
 
 def distribution(name: str, tally: Tally, unit: str, counted: str = "papers") -> str:
@@ -97,16 +97,17 @@ def _drawn(bars: Sequence[Bar], y: Axis, even: bool, unit: str, counted: str) ->
         text = escape(f"{span} {_of(bar.last, unit)}".strip() + f": {_counted(bar.count, counted)}")
         drawn.append(f'<rect class="bar" {place} {width}><title>{text}</title></rect>')
     single = all(bar.first == bar.last for bar in bars)
-    if even or (single and len(bars) * LABEL <= WIDTH - LEFT - RIGHT):
+    if even or (single and len(bars) * 5 * LETTER <= WIDTH - LEFT - RIGHT):
         marks = [((x.at(a) + x.at(b)) / 2, bar.first) for bar, (a, b) in spans]
     else:
         whole = [int(value) for value in x.ticks() if value == int(value) and value < ends[-1]]
         marks = [(x.at(value + 0.5 * single), value) for value in whole]
-    last = -LABEL
+    free = 0.0  # pixel from which on there is room for the next number
     for place, value in marks:
-        if place - last >= LABEL:
-            last = place
-            shown = short(value) if unit else str(value)
+        shown = short(value) if unit else str(value)
+        half = len(shown) * LETTER / 2
+        if place - half >= free and place + half <= WIDTH:
+            free = place + half + LETTER
             where = f'x="{place:.1f}" y="{HEIGHT - 7}"'
             drawn.append(f'<text {where} text-anchor="middle">{shown}</text>')
     return drawn

@@ -111,10 +111,11 @@ def _degrees(corpus: Corpus) -> list[Distribution]:
     if not (corpus.folder / "citations.npy").is_file():
         return []
     citations = corpus.citations()
-    degrees = np.zeros((2, corpus.n_papers), np.int64)
+    degrees = np.zeros((2, corpus.n_papers), np.int32)
     for start in range(0, len(citations), CHUNK):
         for side, papers in enumerate(np.asarray(citations[start : start + CHUNK]).T):
-            degrees[side] += np.bincount(papers, minlength=corpus.n_papers)
+            counts = np.bincount(papers, minlength=corpus.n_papers)
+            np.add(degrees[side], counts, out=degrees[side], casting="unsafe")
     return [
         Distribution("References of a paper", _tally(degrees[0]), "references"),
         Distribution("Citations of a paper", _tally(degrees[1]), "citations"),
