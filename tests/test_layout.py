@@ -15,7 +15,7 @@ PACKAGE = "sciembed_train"
 # `evaluation.metrics` is a leaf of its own inside a larger package.
 LEAVES = (
     *("errors", "safety", "progress", "text", "losses", "distributed"),
-    *("optim_settings", "optim", "batch", "whole_folder", "full_disk"),
+    *("optim_settings", "optim", "batch", "whole_folder", "full_disk", "report_page"),
 )
 INNER_LEAVES = ("evaluation.metrics",)
 PACKAGES = (
@@ -31,6 +31,7 @@ MAY: dict[str, set[str]] = {
     "progress": {"errors"},
     "whole_folder": {"errors"},
     "full_disk": {"errors"},
+    "report_page": set(),
     "safety": {"errors"},
     "text": {"safety", "errors"},
     "losses": {"errors"},
@@ -40,7 +41,7 @@ MAY: dict[str, set[str]] = {
     "batch": {"distributed", "errors"},
     "evaluation.metrics": {"errors"},
     "synthetic": {"errors"},
-    "corpus": {"text", "progress", "whole_folder", "full_disk", "errors"},
+    "corpus": {"text", "progress", "whole_folder", "full_disk", "report_page", "errors"},
     "sampling": {"corpus", "batch", "distributed", "text", "progress", "errors"},
     "encoder": {"text", "batch", "safety", "errors"},
     "methods": {
@@ -74,7 +75,7 @@ MAY: dict[str, set[str]] = {
     "training": {
         *("config", "methods", "sampling", "evaluation", "inference", "export", "encoder"),
         *("corpus", "text", "safety", "distributed", "optim_settings", "batch", "progress"),
-        *("whole_folder", "full_disk", "errors"),
+        *("whole_folder", "full_disk", "report_page", "errors"),
     },
 }
 

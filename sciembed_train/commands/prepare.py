@@ -128,7 +128,5 @@ def main(argv: list[str]) -> int:
         stores = {name: corpus.info.get(name, {}) for name in STORES}
         print(json.dumps(facts | stores))
     elif not quiet:
-        print(summary(corpus))
-        for line in _cut(corpus, recipe):
-            print(line)
+        print(summary(corpus, _cut(corpus, recipe)))
     return 0

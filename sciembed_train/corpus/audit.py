@@ -97,6 +97,7 @@ class Audit:
         self.kept = 0
         self.dropped = Reasons()
         self.notes: list[str] = []
+        self.read: list[str] = []  # those of the notes that say how it was read
         self._bad = Reasons()
         self._first: dict[str, str] = {}
 
@@ -119,6 +120,11 @@ class Audit:
             return
         self._first.setdefault(row.reason, f"{place}: {row.message}")
         self._bad.add(row.reason, place)
+
+    def say_read(self, *lines: str) -> None:
+        """Note how the input was read: the format that was recognised, which column cites."""
+        self.notes[len(self.read) : len(self.read)] = lines
+        self.read.extend(lines)
 
     @property
     def n_bad(self) -> int:
@@ -168,6 +174,7 @@ class Audit:
             "kept": self.kept,
             "malformed": self._bad.as_dict(),
             "dropped": self.dropped.as_dict(),
+            "read": self.read,
             "notes": self.notes,
         }
 

@@ -12,12 +12,14 @@ from typing import Any
 
 from sciembed_train.corpus.audit import count_and_examples
 from sciembed_train.corpus.build_job import BuildJob, Inputs, PaperJob, open_inputs
+from sciembed_train.corpus.data_page.page import renew_page, write_page
 from sciembed_train.corpus.fulltext.documents import write_documents
 from sciembed_train.corpus.mining.build_cocitations import build_cocitations
 from sciembed_train.corpus.mining.build_triplets import build_margin_triplets, build_triplets
 from sciembed_train.corpus.mining.graph_embedding import check_installed
 from sciembed_train.corpus.paper_writing import write_papers
 from sciembed_train.corpus.prepare_settings import PAPER_FIELDS, PrepareSettings
+from sciembed_train.corpus.query_papers import query_papers
 from sciembed_train.corpus.readers.paper_rows import PaperRows
 from sciembed_train.corpus.splits import (
     assign_splits,
@@ -68,10 +70,13 @@ def prepare(settings: PrepareSettings, progress: Progress | None = None) -> Corp
         earlier = _earlier(to)
         with written_whole(to) as folder:
             _build(folder, settings, inputs, progress)
-            add_tokens(Corpus.open(folder), settings, tokenizer, progress, earlier)
+            corpus = Corpus.open(folder)
+            add_tokens(corpus, settings, tokenizer, progress, earlier)
+            write_page(corpus)
     else:
         progress.print(f"{to} is already made from these files with these settings.")
         add_tokens(corpus, settings, tokenizer, progress)
+        renew_page(corpus)
     return Corpus.open(to)
 
 
@@ -135,10 +140,12 @@ def _build(folder: Path, settings: PrepareSettings, inputs: Inputs, progress: Pr
     if inputs.data is None:
         _check_lists(job, named)
     save_info(folder, job.report, "report.json")
-    save_info(folder, _corpus_info(inputs.identity, counts))
+    save_info(folder, _corpus_info(inputs.identity, counts, job.query_papers))
 
 
-def _corpus_info(identity: dict[str, Any], counts: dict[str, Any]) -> dict[str, Any]:
+def _corpus_info(
+    identity: dict[str, Any], counts: dict[str, Any], query_papers: dict[str, Any]
+) -> dict[str, Any]:
     """The contents of ``corpus.json``."""
     kinds = ("format", "triplets", "cocitations", "tasks", "dev_share", "test_share", "seed")
     return {
@@ -148,6 +155,7 @@ def _corpus_info(identity: dict[str, Any], counts: dict[str, Any]) -> dict[str, 
             {"kind": kind, **file} for kind, files in identity["sources"].items() for file in files
         ],
         "counts": counts,
+        "query_papers": query_papers,
         "settings": {name: identity[name] for name in kinds if name in identity},
         "identity": identity,
         "token_stores": {},
@@ -186,6 +194,7 @@ def _build_papers(job: BuildJob) -> tuple[dict[str, Any], set[Split]]:
         job.progress.print("\n".join(rows.said()))
         job.lists = {name: set(papers.as_spelled(ids)) for name, ids in job.lists.items()}
         named = {s for s, ids in job.lists.items() if not ids.isdisjoint(papers.number)}
+        audit.say_read(*rows.said())
         job.report["papers"] = audit.as_dict()
         save_first_of_text(job.folder, papers.first)
         if inputs.data is not None:
@@ -205,6 +214,7 @@ def _build_papers(job: BuildJob) -> tuple[dict[str, Any], set[Split]]:
             counts = build_triplets(paper_job, database)
             if settings.mines_cocitations:
                 counts |= build_cocitations(paper_job)
+    job.query_papers |= query_papers(job.folder, papers, ready=inputs.pairs is not None)
     shutil.rmtree(work)
     totals = {
         "papers": len(papers.ids),

@@ -214,7 +214,7 @@ class BuildJob:
     """A corpus folder that is being built.
 
     ``lists`` are the ids of queries or documents of a split; the steps fill ``report``, which
-    becomes ``report.json``.
+    becomes ``report.json``, and ``query_papers``, a part of ``corpus.json``.
     """
 
     folder: Path
@@ -223,6 +223,7 @@ class BuildJob:
     lists: Mapping[Split, set[str]]
     progress: Progress
     report: dict[str, Any] = field(default_factory=dict)
+    query_papers: dict[str, Any] = field(default_factory=dict)
 
     @property
     def work(self) -> Path:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from sciembed_train.corpus.data_page.left_out import left_out, notes
+from sciembed_train.corpus.data_page.page import NAME
 from sciembed_train.corpus.store.corpus_files import SPLITS
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.tasks.task_types import TASK_SPLITS
@@ -20,10 +22,44 @@ STORES = {
     "document_stores": "document tokens",
     "task_stores": "tokens of tasks",
 }
+REASONS = 8  # for which something was left out that are named
 
 
-def summary(corpus: Corpus) -> str:
-    """A few lines on a corpus for a person."""
+def summary(corpus: Corpus, more: Sequence[str] = ()) -> str:
+    """What was read, what is used, what was left out, and what to look at, for a person.
+
+    ``more`` is to look at, too.
+    """
+    report = json.loads((corpus.folder / "report.json").read_text(encoding="utf-8"))
+    lines = [f"{corpus.folder}: {_held(corpus)}"]
+    read = [line for part in report.values() for line in part.get("read", ())]
+    rows = [
+        f"{name}: {part['kept']:,} of {part['rows']:,} rows used"
+        for name, part in report.items()
+        if "rows" in part
+    ]
+    lines += _block("read:", [*read, *rows])
+    lines += _block("used:", [*_examples(corpus), *_tokens(corpus)])
+    reasons = left_out(report)
+    left = [
+        each.line + f", first at {each.examples[0]}" if each.examples else each.line
+        for each in reasons[:REASONS]
+    ]
+    if rest := reasons[REASONS:]:
+        left.append(f"{sum(each.count for each in rest):,} for {len(rest):,} other reasons")
+    lines += _block("left out:", left)
+    lines += _block("to look at:", [*notes(report), *more])
+    lines.append(f"in full: {corpus.folder / NAME} and {corpus.folder / 'report.json'}")
+    return "\n".join(lines)
+
+
+def _block(head: str, lines: Iterable[str]) -> list[str]:
+    """A head and its lines; nothing without lines."""
+    found = [f"  {line}" for line in lines]
+    return [head, *found] if found else []
+
+
+def _held(corpus: Corpus) -> str:
     counts = corpus.info["counts"]
     held = []
     if counts["papers"]:
@@ -34,38 +70,40 @@ def summary(corpus: Corpus) -> str:
         held.append(f"{corpus.n_documents:,} documents")
     if corpus.has_tasks:
         held.append(f"{len(counts['tasks']):,} tasks of {counts['task_texts']:,} texts")
-    lines = [f"{corpus.folder}: {', '.join(held)}"]
+    return ", ".join(held)
+
+
+def _examples(corpus: Corpus) -> Iterator[str]:
+    """A line for each kind of examples."""
+    counts = corpus.info["counts"]
     if "triplets" in counts:
         parts = [
             f"{split} {counts['triplets'][split]:,} ({counts['hard'][split]:,} hard)"
             for split in SPLITS
         ]
-        lines.append(f"triplets: {', '.join(parts)}")
+        yield f"triplets: {', '.join(parts)}"
     if "cocitations" in counts:
         parts = [f"{split} {counts['cocitations'][split]:,}" for split in SPLITS]
         known = f"known {counts['known_cocitations']:,}"
         if "contexts" in counts:
             known += f", from {counts['contexts']:,} contexts"
-        lines.append(f"co-cited pairs: {', '.join(parts)}; {known}")
+        yield f"co-cited pairs: {', '.join(parts)}; {known}"
     if "sentence_pairs" in counts:
         parts = [f"{split} {counts['sentence_pairs'][split]:,}" for split in SPLITS]
-        lines.append(
-            f"sentence pairs: {', '.join(parts)}; of {counts['citing_sentences']:,} sentences"
-        )
+        yield f"sentence pairs: {', '.join(parts)}; of {counts['citing_sentences']:,} sentences"
     if corpus.n_documents:
         parts = [f"{split} {counts['documents_by_split'][split]:,}" for split in SPLITS]
-        lines.append(f"documents: {', '.join(parts)}")
+        yield f"documents: {', '.join(parts)}"
     for name, examples in counts.get("tasks", {}).items():
         parts = [f"{split} {examples[split]:,}" for split in TASK_SPLITS]
-        lines.append(f"task {name}: {', '.join(parts)}")
+        yield f"task {name}: {', '.join(parts)}"
+
+
+def _tokens(corpus: Corpus) -> Iterator[str]:
+    """A line for each token store."""
     for kind, what in STORES.items():
-        stores = corpus.info.get(kind, {}).values()
-        lines.extend(f"{what}: {s['tokens']:,} by {s['tokenizer']}" for s in stores)
-    report = json.loads((corpus.folder / "report.json").read_text(encoding="utf-8"))
-    for part in report.values():
-        lines.extend(part.get("notes", ()))
-    lines.append(f"what was left out and why: {corpus.folder / 'report.json'}")
-    return "\n".join(lines)
+        for store in corpus.info.get(kind, {}).values():
+            yield f"{what}: {store['tokens']:,} by {store['tokenizer']}"
 
 
 def cleaned_examples(

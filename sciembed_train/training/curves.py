@@ -13,8 +13,20 @@ from html import escape
 from statistics import median
 from typing import Literal
 
-WIDTH, HEIGHT = 360, 190
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 8, 24  # room around the curve, for the numbers of the axes
+from sciembed_train.report_page.axis import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Axis,
+    height_lines,
+    number,
+    short,
+    svg_line,
+)
+
 MOST = 600  # points of a curve that are drawn; a picture has fewer columns
 DOTTED = 60  # a held-out curve of so many points or fewer shows each
 FAR = 5.0  # ranges of nearly all values that another may lie beyond them before the axis ends
@@ -32,37 +44,6 @@ class Curve:
 
     kind: Literal["train", "val"]
     points: Sequence[Point]
-
-
-@dataclass(frozen=True)
-class Axis:
-    """From values to pixels."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-    log: bool = False
-
-    def at(self, value: float) -> float:
-        """The pixel of a value; of one beyond an end, that end."""
-        value = min(max(value, self.low), self.high)
-        low, high = self.low, self.high
-        if self.log:
-            value, low, high = math.log(value), math.log(low), math.log(high)
-        return self.start + (self.end - self.start) * (value - low) / (high - low)
-
-    def ticks(self) -> list[float]:
-        """Round numbers between the ends, mostly two to five."""
-        if not self.log:
-            step = _round_step((self.high - self.low) / 5)
-            first, last = math.ceil(self.low / step), math.floor(self.high / step + 1e-9)
-            return [number * step for number in range(first, last + 1)]
-        powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-        parts = (1, 2, 5) if len(powers) <= 3 else (1,)
-        every = max(1, len(powers) // 5)
-        found = [part * 10.0**power for power in powers[::every] for part in parts]
-        return [value for value in found if self.low <= value <= self.high]
 
 
 def figure(
@@ -96,7 +77,7 @@ def figure(
         y = Axis(low, high, HEIGHT - BOTTOM, TOP, log)
         body += _axes(x, y)
         if best is not None and first <= best <= last:
-            body.append(_line("best", x.at(best), TOP, x.at(best), HEIGHT - BOTTOM))
+            body.append(svg_line("best", x.at(best), TOP, x.at(best), HEIGHT - BOTTOM))
         for curve in curves:
             body += _drawn(curve, x, y, best, unit)
     caption = f"<b>{escape(name)}</b> " + ", ".join(_last(curve, best) for curve in curves)
@@ -160,11 +141,6 @@ def medians(points: Sequence[Point], stretches: int = SMOOTHED) -> list[Point]:
     return found
 
 
-def number(value: float) -> str:
-    """A value with as many digits as a person reads."""
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
-
-
 def _last(curve: Curve, best: int | None) -> str:
     text = number(curve.points[-1][1]) if curve.points else "none"
     if curve.kind == "val":
@@ -214,30 +190,9 @@ def _dot(kind: str, step: int, value: float, x: Axis, y: Axis, radius: float, un
 
 
 def _axes(x: Axis, y: Axis) -> list[str]:
-    drawn = []
-    for value in y.ticks():
-        height = y.at(value)
-        drawn.append(_line("axis", LEFT, height, WIDTH - RIGHT, height))
-        drawn.append(
-            f'<text x="{LEFT - 5}" y="{height + 4:.1f}" text-anchor="end">{value:g}</text>'
-        )
+    drawn = height_lines(y)
     for value in x.ticks():
         if value == int(value):
             place = f'x="{x.at(value):.1f}" y="{HEIGHT - 7}"'
-            drawn.append(f'<text {place} text-anchor="middle">{_steps(int(value))}</text>')
+            drawn.append(f'<text {place} text-anchor="middle">{short(value)}</text>')
     return drawn
-
-
-def _steps(step: int) -> str:
-    return f"{step / 1000:g}k" if step >= 10_000 else f"{step}"
-
-
-def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
-    ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
-    return f'<line class="{kind}" {ends}/>'
-
-
-def _round_step(least: float) -> float:
-    """The least of 1, 2, 5, 10 times a power of ten that is no smaller."""
-    power = 10.0 ** math.floor(math.log10(least))
-    return power * next(part for part in (1, 2, 5, 10) if part * power >= least * (1 - 1e-9))

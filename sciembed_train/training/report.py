@@ -26,6 +26,8 @@ from sciembed_train.corpus.summary import describe_report
 from sciembed_train.errors import UserError
 from sciembed_train.export.export_folder import versions
 from sciembed_train.progress import print_line
+from sciembed_train.report_page import frame
+from sciembed_train.report_page.frame import fact_table, paragraph
 from sciembed_train.training.callbacks.checkpoints import higher_is_better
 from sciembed_train.training.callbacks.signals import Interrupted
 from sciembed_train.training.curves import Curve, Point, figure
@@ -44,24 +46,6 @@ SPEED = {
     "bf16_peak_share": "share of the bf16 peak",
     "negatives": "effective negatives",
 }
-# Colours that tell the two kinds of curves apart in print and by eyes that see few colours.
-STYLE = """
-:root{color-scheme:light dark;--page:#fff;--ink:#1c1c1c;--dim:#646464;--rule:#dcdcdc;--train:#1f63a8;--val:#b4480c}
-@media(prefers-color-scheme:dark){:root{--page:#16181b;--ink:#e8e8e8;--dim:#a2a2a2;--rule:#3a3d42;--train:#76b3f0;--val:#f39a55}}
-body{margin:2em auto;padding:0 1em;max-width:1180px;background:var(--page);color:var(--ink);font:15px/1.45 Helvetica,Arial,sans-serif}
-h1{margin-bottom:0}h2{margin:1.6em 0 .4em;border-bottom:1px solid var(--rule)}small,.dim{color:var(--dim)}
-section{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(330px,100%),1fr));gap:1.2em}
-figure{margin:0}svg{width:100%;height:auto;display:block}svg text{fill:var(--dim);font-size:11px}
-path{fill:none;stroke-width:1.6;stroke-linejoin:round}line.axis{stroke:var(--rule)}
-path.train{stroke:var(--train)}path.val{stroke:var(--val)}circle.train{fill:var(--train)}circle.val{fill:var(--val)}
-path.pale{opacity:.35;stroke-width:1}span.train{color:var(--train)}span.val{color:var(--val)}line.best{stroke:var(--dim);stroke-dasharray:4 3}
-p.verdict{padding:.5em .8em;border-left:4px solid var(--dim);font-weight:bold}p.BETTER{border-color:#2a8a3e}p.WORSE{border-color:#c62828}
-table.neighbours td{width:45%}ol{margin:0;padding-left:1.4em}
-table{border-collapse:collapse}th,td{padding:.15em 1.2em .15em 0;text-align:left;vertical-align:top;font-weight:normal}th{color:var(--dim)}
-pre{overflow-x:auto;padding:.8em;border:1px solid var(--rule);font-size:12.5px}
-"""  # noqa: E501
-# No address but the page's own, should a name in it ever come to be read as a tag.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 @dataclass
@@ -111,21 +95,15 @@ def page(
     metrics = read_metrics(run / "metrics.csv")
     name, *lines = title
     parts = [
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{escape(name)}</title><style>{STYLE}</style></head><body>",
-        f"<h1>{escape(name)}</h1>",
-        *(f"<p>{escape(line)}</p>" for line in lines),
+        *map(paragraph, lines),
         *verdict_panels(read_results(run)),
         *_panels(metrics, monitor),
-        f"<h2>Data</h2>\n{_table(facts)}",
+        f"<h2>Data</h2>\n{fact_table(facts)}",
         *_corpus(corpus),
         f"<h2>Settings</h2>\n<pre>{escape(_text(run / 'config.yaml'))}</pre>",
-        f"<h2>Versions</h2>\n{_table(versions())}",
-        "</body></html>\n",
+        f"<h2>Versions</h2>\n{fact_table(versions())}",
     ]
-    return "\n".join(parts)
+    return frame.page(name, parts)
 
 
 def _panels(metrics: Metrics, monitor: str) -> list[str]:
@@ -180,24 +158,10 @@ def _corpus(folder: Path) -> list[str]:
     except (UserError, OSError, ValueError) as error:
         return [f"<p>The corpus {escape(str(folder))} tells no more: {escape(str(error))}</p>"]
     return [
-        f"<p>Of the corpus {escape(str(folder))}:</p>\n{_table(counts)}",
+        f"<p>Of the corpus {escape(str(folder))}:</p>\n{fact_table(counts)}",
         "<p>What was read, what was left out and why:</p>",
         f"<pre>{escape(describe_report(report))}</pre>",
     ]
-
-
-def _table(rows: Mapping[str, Any]) -> str:
-    cells = (
-        f"<tr><th>{escape(name.replace('_', ' '))}</th><td>{escape(_told(value))}</td></tr>"
-        for name, value in rows.items()
-    )
-    return "\n".join(["<table>", *cells, "</table>"])
-
-
-def _told(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_told(inner)}" for name, inner in value.items()) or "none"
-    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _text(path: Path) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from sciembed_train.report_page.frame import ordered_list, table
 from sciembed_train.training.curves import Curve, figure
 
 
@@ -23,7 +24,7 @@ def verdict_panels(results: Mapping[str, Any] | None) -> list[str]:
     ]
     if results["advice"]:
         parts.append("<p>Settings to try, the most promising first:</p>")
-        parts.append(_list([f"<code>{escape(text)}</code>" for text in results["advice"]]))
+        parts.append(ordered_list([f"<code>{escape(text)}</code>" for text in results["advice"]]))
     return [*parts, *_alpha(results), *_neighbours(results["neighbours"])]
 
 
@@ -52,7 +53,7 @@ def _scores(results: Mapping[str, Any]) -> str:
         f"tokens, compared by {start['similarity']}. Scored in {start['precision']} on test "
         "queries, which chose nothing; paired bootstrap."
     )
-    return f'{_table(head, rows)}\n<p class="dim">{escape(note)}</p>'
+    return f'{table(head, rows)}\n<p class="dim">{escape(note)}</p>'
 
 
 def _alpha(results: Mapping[str, Any]) -> list[str]:
@@ -95,7 +96,9 @@ def _neighbours(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         '<p class="dim">Of some held-out papers. Bold: a paper that it cites.</p>',
     ]
     for row in rows:
-        columns = [_list([_paper(paper) for paper in row[side]]) for side in ("before", "after")]
+        columns = [
+            ordered_list([_paper(paper) for paper in row[side]]) for side in ("before", "after")
+        ]
         cells = "".join(f"<td>{column}</td>" for column in columns)
         parts.append(
             f"<h3>{escape(row['title'] or row['id'])} <small>{escape(row['id'])}</small></h3>\n"
@@ -108,13 +111,3 @@ def _neighbours(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def _paper(paper: Mapping[str, Any]) -> str:
     text = escape(paper["title"] or paper["id"])
     return f"<b>{text}</b>" if paper["cited"] else text
-
-
-def _list(items: Sequence[str]) -> str:
-    return "<ol>" + "".join(f"<li>{item}</li>" for item in items) + "</ol>"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>"]
-    lines += ["<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in rows]
-    return "\n".join(["<table>", *lines, "</table>"])

@@ -150,6 +150,7 @@ def test_tasks_alone_make_a_corpus(tasks, tiny_bert, tmp_path, capsys):
         *(
             "checksums.json",
             "corpus.json",
+            "report.html",
             "report.json",
             "task_texts.parquet",
             "task_tokens",

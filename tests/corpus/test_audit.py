@@ -105,3 +105,13 @@ def test_where_nearly_all_rows_are_malformed_the_advice_is_the_columns():
         "sentences, or null). Rename the columns or convert the values, or name the file that you "
         "meant."
     )
+
+
+def test_how_an_input_was_read_heads_the_notes():
+    audit = Audit("papers")
+    audit.notes.append("a note")
+    audit.say_read("p.csv: rows with a column for each field")
+    audit.say_read("c.csv: a cites b")
+    found = audit.as_dict()
+    assert found["read"] == ["p.csv: rows with a column for each field", "c.csv: a cites b"]
+    assert found["notes"] == [*found["read"], "a note"]

@@ -38,6 +38,33 @@ def test_a_corpus_is_summed_up_by_what_it_holds(tmp_path):
     assert "documents" not in text
 
 
+def test_what_was_left_out_stands_in_order_and_the_reports_last(tmp_path):
+    dropped = {f"reason {n}": {"count": n, "examples": [f"c:{n}"]} for n in range(1, 12)}
+    report = {
+        "papers": {"rows": 9, "kept": 8, "read": ["p: OpenAlex"], "notes": ["p: OpenAlex", "!"]},
+        "citations": {"rows": 99, "kept": 33, "dropped": dropped, "notes": []},
+    }
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    counts = {"papers": 8, "papers_with_text": 8, "citations": 33}
+    corpus = SimpleNamespace(
+        folder=tmp_path, info={"counts": counts}, n_documents=0, has_tasks=False
+    )
+    assert summary(corpus, ["3 papers are cut"]).splitlines() == [
+        f"{tmp_path}: 8 papers (0 without a text), 33 citations",
+        "read:",
+        "  p: OpenAlex",
+        "  papers: 8 of 9 rows used",
+        "  citations: 33 of 99 rows used",
+        "left out:",
+        *(f"  {n} rows of citations: reason {n}, first at c:{n}" for n in range(11, 3, -1)),
+        "  6 for 3 other reasons",
+        "to look at:",
+        "  !",
+        "  3 papers are cut",
+        f"in full: {tmp_path / 'report.html'} and {tmp_path / 'report.json'}",
+    ]
+
+
 def test_a_report_has_a_line_for_each_reason():
     dropped = {"citing itself": {"count": 1234, "examples": ["c.csv:7"]}}
     report = {

@@ -226,7 +226,7 @@ MAIN = ("map_grade1", "map_grade2", "ndcg_log2", "recall10_grade1", "f1_macro", 
 VERSIONS = ("versions", "transformers_version", "__version__", "torch_version")
 # Of a corpus folder, and of an export: what tells of itself, and what is checked as text.
 CORPUS_INFO, CORPUS_REPORT, ALIGNMENTS = "corpus.json", "report.json", "alignments"
-NEWER = ("paper_splits.npy",)  # files of a corpus that came after the recording
+NEWER = ("paper_splits.npy", "report.html")  # files of a corpus that came after the recording
 METRICS, LAST, BEST, EXPORT = "metrics.csv", "last.ckpt", "best.ckpt", "export"
 STATE, OPTIMIZERS = "state_dict", "optimizer_states"
 

@@ -44,7 +44,7 @@ def build_citations(job: PaperJob) -> NDArray[np.int32] | None:
             citations = read_references(inputs.papers, papers, audit, stage, job.work)
             said = [f"{inputs.papers.source}: a paper cites the references that its row names"]
     if said:
-        audit.notes.insert(0, "; ".join(said[:3]) + _example(job, citations))
+        audit.say_read("; ".join(said[:3]) + _example(job, citations))
     job.report["citations"] = audit.as_dict()
     save_citations(job.folder, citations)
     return citations

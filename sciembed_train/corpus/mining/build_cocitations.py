@@ -211,7 +211,9 @@ def explain_pairs(
             facts[f"{kind} with more than {miner.settings.max_pairs:,} pairs"] = lists
             facts[f"pairs of such {kind} not taken"] = pairs
     if excluded:
-        facts["excluded ids that name no paper"] = count_and_examples(excluded - papers.number.keys())
+        facts["excluded ids that name no paper"] = count_and_examples(
+            excluded - papers.number.keys()
+        )
     return facts
 
 

@@ -30,7 +30,7 @@ class Bands:
 class NeighbourMining:
     """How triplets are sampled from citation neighbours; defaults are SciNCL's.
 
-    The published bands belong to an index of about 300,000 papers. In a smaller graph the ranks
+    The published bands belong to an index of about 300,000 papers (our estimate). In a smaller graph the ranks
     are nearer, by a rule (`bands`), unless ``reproduce`` is set.
 
     Args:

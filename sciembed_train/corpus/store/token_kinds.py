@@ -116,3 +116,7 @@ DOCUMENT_TOKENS = TokenKind(
     facts=("tokenizer", "tokens", "vocab_size"),
 )
 TASK_TOKENS = TokenKind("tasks' texts", "task_tokens", "task_stores", TokenStore)
+TOKEN_KINDS = (
+    *(PAPER_TOKENS, SENTENCE_INDEXED_TOKENS, PART_TOKENS),
+    *(CITING_SENTENCE_TOKENS, DOCUMENT_TOKENS, TASK_TOKENS),
+)

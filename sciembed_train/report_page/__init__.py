@@ -1,0 +1,1 @@
+"""Pages that need nothing else to be read: the frame of a page, its tables and its charts."""
