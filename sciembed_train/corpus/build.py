@@ -191,7 +191,6 @@ def _build_papers(job: BuildJob) -> tuple[dict[str, Any], set[Split]]:
             columns = {f: c for f, c in settings.columns.items() if f in PAPER_FIELDS}
             rows = PaperRows(inputs.papers, columns, settings.format)
             papers = write_papers(rows, path, work, engine, audit, stage, settings.merge_duplicates)
-        job.progress.print("\n".join(rows.said()))
         job.lists = {name: set(papers.as_spelled(ids)) for name, ids in job.lists.items()}
         named = {s for s, ids in job.lists.items() if not ids.isdisjoint(papers.number)}
         audit.say_read(*rows.said())

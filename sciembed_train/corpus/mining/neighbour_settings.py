@@ -30,8 +30,8 @@ class Bands:
 class NeighbourMining:
     """How triplets are sampled from citation neighbours; defaults are SciNCL's.
 
-    The published bands belong to an index of about 300,000 papers (our estimate). In a smaller graph the ranks
-    are nearer, by a rule (`bands`), unless ``reproduce`` is set.
+    The published bands belong to an index of about 300,000 papers (our estimate). In a smaller
+    graph the ranks are nearer, by a rule (`bands`), unless ``reproduce`` is set.
 
     Args:
         per_query: triplets of a query, 1 to 100; each has a positive of its own.
