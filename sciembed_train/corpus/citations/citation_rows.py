@@ -1,6 +1,6 @@
 """Citations from a user's files, and from the rows of papers, to pairs of integer keys.
 
-Rows are read in blocks; of a block each distinct id is looked up once. What is kept of a citation
+Rows are read in blocks, whose ids are looked up together. What is kept of a citation
 is one integer, ``citing * P + cited``; the places of the rows stay in a file, for the few that a
 message shows.
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,7 @@ class _Reading:
     def known(self, block: CitationBlock) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Keys and places of the citations between two known papers."""
         self.audit.rows += len(block.places)
-        citing, cited = map(self._numbers, (block.citing, block.cited))
+        citing, cited = self._numbers(block.citing, block.cited)
         # Columns without a fault are the rule.
         if citing.min(initial=0) >= 0 and cited.min(initial=0) >= 0:
             use = citing != cited
@@ -134,24 +135,38 @@ class _Reading:
         keys = citing[use].astype(np.int64) * len(self.papers.ids) + cited[use]
         return keys, block.places[use]
 
-    def _numbers(self, column: Any) -> NDArray[np.int32]:
-        """The paper of each id ``[N]``, `UNKNOWN` or `_EMPTY`."""
+    def _numbers(self, *columns: Any) -> Iterator[NDArray[np.int32]]:
+        """Of each column the paper of each id ``[N]``, `UNKNOWN` or `_EMPTY`."""
+        # All at once: a table of the known ids is made each time.
+        ids = [_as_array(column) for column in columns if not isinstance(column, np.ndarray)]
+        found = np.split(self._find(ids), np.cumsum([len(column) for column in ids])[:-1])
+        left = iter(found)
+        for column in columns:
+            yield column if isinstance(column, np.ndarray) else next(left)
+
+    def _find(self, columns: list[Any]) -> NDArray[np.int32]:
+        """The papers of the ids of Arrow arrays, one after the other."""
         import pyarrow as pa
         import pyarrow.compute
 
         compute: Any = pyarrow.compute  # its functions are made when it is imported
-        if isinstance(column, np.ndarray):
-            return column
-        if isinstance(column, list):
-            column = pa.array(column, pa.string())
-        elif isinstance(column, pa.ChunkedArray):
-            column = column.combine_chunks()
-        coded = compute.dictionary_encode(column)
-        ids = [text.strip() for text in coded.dictionary.to_pylist()]
-        numbers = self.papers.finder.find_all(ids)
-        if "" in ids:
-            numbers[[i for i, text in enumerate(ids) if not text]] = _EMPTY
-        return numbers[coded.indices.to_numpy(zero_copy_only=False)]
+        column = pa.concat_arrays(columns)
+        numbers = compute.index_in(column, value_set=self._known_ids).fill_null(UNKNOWN)
+        found = numbers.to_numpy(zero_copy_only=False).astype(np.int32)
+        others = np.flatnonzero(found == UNKNOWN)
+        if len(others):
+            coded = compute.dictionary_encode(column.take(pa.array(others)))
+            texts = [text.strip() for text in coded.dictionary.to_pylist()]
+            papers = self.papers.finder.find_all(texts)
+            papers[[i for i, text in enumerate(texts) if not text]] = _EMPTY
+            found[others] = papers[coded.indices.to_numpy(zero_copy_only=False)]
+        return found
+
+    @cached_property
+    def _known_ids(self) -> Any:
+        import pyarrow as pa
+
+        return pa.array(self.papers.ids, pa.string())
 
     def _count_unknown(
         self, block: CitationBlock, citing: NDArray[np.int32], cited: NDArray[np.int32]
@@ -190,6 +205,15 @@ class _Reading:
         source = self.table.source
         note = self.unmatched.note(source, self.audit.rows, "citations", ids)
         return [*lines, note] if note else lines
+
+
+def _as_array(column: Any) -> Any:
+    """Texts as one Arrow array."""
+    import pyarrow as pa
+
+    if isinstance(column, list):
+        return pa.array(column, pa.string())
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
 class _Pairs:

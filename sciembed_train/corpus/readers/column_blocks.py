@@ -21,7 +21,7 @@ from sciembed_train.corpus.readers.files import (
     without_mark,
 )
 
-PART = 1 << 24  # bytes that are parsed at once
+PART = 1 << 26  # bytes that are parsed at once
 ROWS = 1 << 16  # of a block that is read row by row
 
 
