@@ -192,7 +192,7 @@ def _build_papers(job: BuildJob) -> tuple[dict[str, Any], set[Split]]:
             rows = PaperRows(inputs.papers, columns, settings.format)
             papers = write_papers(rows, path, work, engine, audit, stage, settings.merge_duplicates)
         job.lists = {name: set(papers.as_spelled(ids)) for name, ids in job.lists.items()}
-        named = {s for s, ids in job.lists.items() if not ids.isdisjoint(papers.number)}
+        named: set[Split] = {s for s, i in job.lists.items() if not i.isdisjoint(papers.number)}
         audit.say_read(*rows.said())
         job.report["papers"] = audit.as_dict()
         save_first_of_text(job.folder, papers.first)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from sciembed_train.text.normalise import normalised, paper_number, text_number
 from sciembed_train.text.text_faults import TextFaults
 
 ROWS = 16384  # of one row group
+SORTED_AT_ONCE = 64 * 10**6  # bytes of papers
+MOST_PARTS = 500  # files that are open at once
 SAME_TEXT = "the text of another id: one paper with it"
 SAME_TITLE = "the title and year of another id: one paper with it, as merge_duplicates asks"
 NO_TEXT = "no title and no abstract: takes part in nothing"
@@ -47,7 +50,7 @@ def write_papers(
         rows: the user's.
         to: the file to write.
         work: a folder for files in between; the papers' references stay there.
-        engine: sorts.
+        engine: joins abstracts that stand in rows of their own.
         audit: of the rows.
         stage: is told how many rows were read.
         merge_duplicates: papers of one title and year are one paper, as those of one text are.
@@ -71,8 +74,9 @@ def write_papers(
     if np.array_equal(order, np.arange(len(order))):
         reading.file.rename(to)
     else:
-        _write_sorted(reading.file, to, engine, ids)
-        reading.file.unlink()
+        number = np.empty(len(order), np.int32)
+        number[order] = np.arange(len(order), dtype=np.int32)
+        _write_sorted(reading.file, to, work, number)
     return reading.papers(ids, order, merge_duplicates)
 
 
@@ -333,19 +337,40 @@ def _place() -> dict[str, Any]:
     return {"place": pa.int64()}
 
 
-def _write_sorted(unsorted: Path, to: Path, engine: Engine, ids: Sequence[str]) -> None:
+def _write_sorted(unsorted: Path, to: Path, work: Path, number: NDArray[np.int32]) -> None:
+    """Write the papers in the order of their numbers; ``number`` is that of each row ``[P]``.
+
+    Rows are first put into parts of neighbouring numbers, each of which fits into memory.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(unsorted) as file:
+        groups = (file.metadata.row_group(i) for i in range(file.num_row_groups))
+        size = sum(group.total_byte_size for group in groups)
+        parts = min(size // SORTED_AT_ONCE + 1, MOST_PARTS)
+        of_part = len(number) // parts + 1
+        files = [work / f"papers_{part:05d}.arrow" for part in range(len(number) // of_part + 1)]
+        options = pa.ipc.IpcWriteOptions(compression="zstd")
+        done = 0
+        with ExitStack() as stack:
+            writers = [
+                stack.enter_context(pa.ipc.new_stream(path, file.schema_arrow, options=options))
+                for path in files
+            ]
+            for batch in file.iter_batches(ROWS):
+                numbers = number[done : done + len(batch)]
+                done += len(batch)
+                batch = batch.set_column(0, "paper", pa.array(numbers))
+                part = numbers // of_part
+                for i in np.unique(part).tolist():
+                    writers[i].write_batch(batch.take(pa.array(np.flatnonzero(part == i))))
+    unsorted.unlink()
     columns = _columns()
-    done = 0
-    texts = ", ".join([*columns][1:])
     with ParquetRows(to, columns) as writer:
-        sql = f"SELECT {texts} FROM source ORDER BY paper_id"
-        for batch in engine.batches(sql, unsorted, ROWS):
-            batch_ids = batch.column("paper_id").to_pylist()
-            stop = done + len(batch_ids)
-            if batch_ids != ids[done:stop]:
-                raise RuntimeError("the database sorted the paper ids otherwise than Python")
-            key = np.arange(done, stop, dtype=np.int32)
-            writer.write(key, *(batch.column(c).cast(columns[c]) for c in [*columns][1:]))
-            done = stop
-    if done != len(ids):
-        raise RuntimeError(f"the database gave {done} of {len(ids)} papers back")
+        for path in files:
+            with pa.ipc.open_stream(path) as stream:
+                table = stream.read_all().sort_by("paper").combine_chunks()
+            path.unlink()
+            for batch in table.to_batches(ROWS):
+                writer.write(*(batch.column(name).cast(kind) for name, kind in columns.items()))

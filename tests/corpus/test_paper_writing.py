@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sciembed_train.cli import main
+from sciembed_train.corpus import paper_writing
 from sciembed_train.corpus.build import prepare
 from sciembed_train.corpus.paper_writing import NO_PAPER, NO_TEXT, SAME_TITLE, _joined
 from sciembed_train.corpus.prepare_settings import PrepareSettings
@@ -156,3 +157,20 @@ def test_ids_that_differ_in_spelling_alone_are_told(tmp_path):
     rows = [{"paper_id": i, "title": f"Title of {i}"} for i in ("10.1000/x", "DOI:10.1000/X")]
     _, report = corpus_of(tmp_path, rows)
     assert any("differ from another one only in how" in note for note in report["papers"]["notes"])
+
+
+@pytest.mark.parametrize("at_once", [1, 700, 10**9])
+def test_papers_are_sorted_in_parts_of_any_size(tmp_path, monkeypatch, at_once):
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr(paper_writing, "SORTED_AT_ONCE", at_once)
+    rows = [
+        {"paper_id": f"p{i:03d}", "title": f"Title {i}", "abstract": ["One.", "Two."][: i % 3]}
+        for i in rng.permutation(200).tolist()
+    ]
+    corpus, _ = corpus_of(tmp_path, rows)
+    stored = list(corpus.papers())
+    assert [paper["paper"] for paper in stored] == list(range(200))
+    assert [paper["paper_id"] for paper in stored] == [f"p{i:03d}" for i in range(200)]
+    assert [paper["title"] for paper in stored] == [f"Title {i}" for i in range(200)]
+    assert stored[7]["abstract"] == ["One."]
+    assert not list((tmp_path / "corpus").rglob("*.arrow"))
