@@ -12,6 +12,7 @@ from typing import Any
 
 from sciembed_train.corpus.audit import count_and_examples
 from sciembed_train.corpus.build_job import BuildJob, Inputs, PaperJob, open_inputs
+from sciembed_train.corpus.data_page.page import NAME as PAGE
 from sciembed_train.corpus.data_page.page import renew_page, write_page
 from sciembed_train.corpus.fulltext.documents import write_documents
 from sciembed_train.corpus.mining.build_cocitations import build_cocitations
@@ -72,7 +73,8 @@ def prepare(settings: PrepareSettings, progress: Progress | None = None) -> Corp
             _build(folder, settings, inputs, progress)
             corpus = Corpus.open(folder)
             add_tokens(corpus, settings, tokenizer, progress, earlier)
-            write_page(corpus)
+            with progress.stage(PAGE):
+                write_page(corpus)
     else:
         progress.print(f"{to} is already made from these files with these settings.")
         add_tokens(corpus, settings, tokenizer, progress)

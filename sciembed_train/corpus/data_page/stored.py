@@ -41,7 +41,11 @@ def _abstract(row: dict[str, Any]) -> Any:
 
 
 def _shown(row: dict[str, Any]) -> list[str]:
-    facts = {"paper": str(row["paper"]), "paper_id": row["paper_id"], "title": row["title"]}
+    facts = {
+        "paper": str(row["paper"]),
+        "paper_id": row["paper_id"],
+        "title": row["title"] or "(none)",
+    }
     year = "none" if row["year"] is None else str(row["year"])
     abstract = _abstract(row)
     whole = abstract if isinstance(abstract, str) else " | ".join(abstract or ())

@@ -86,6 +86,27 @@ def test_the_page_has_places_of_everything_left_out(made):
         assert all(example in told for example in others["examples"])
 
 
+def test_malformed_rows_and_papers_of_one_text_have_their_places(tmp_path):
+    rows = [{"paper_id": f"p{i}", "title": f"A title of {i}"} for i in range(8)]
+    rows += [{"paper_id": f"q{i}", "title": f"a TITLE, of {i}"} for i in range(PLACES + 1)]
+    lines = [json.dumps(row) for row in rows]
+    (tmp_path / "p.jsonl").write_text("\n".join(["{", *lines, ""]))
+    settings = PrepareSettings(papers=tmp_path / "p.jsonl", to=tmp_path / "c", max_bad_rows=1)
+    told = Parts((prepare(settings).folder / NAME).read_text()).text
+    told = told[: told.index("The whole account")]
+    first, second = (
+        told.index(line)
+        for line in (
+            f"{PLACES + 1} rows of papers: the text of another id",
+            "1 malformed rows of papers: not JSON",
+        )
+    )
+    assert first < second
+    assert all(f"q{i} is p{i}" in told[first:second] for i in range(PLACES))
+    assert f"q{PLACES} is p{PLACES}" not in told
+    assert f"{tmp_path / 'p.jsonl'}:1" in told[second:]
+
+
 def test_no_text_of_a_corpus_becomes_a_tag(tmp_path):
     rows = [{"paper_id": f"{EVIL}{i}", "title": f"{EVIL} {i}", "abstract": EVIL} for i in range(40)]
     rows.append({"paper_id": EVIL, "title": "", "abstract": ""})
