@@ -25,6 +25,7 @@ from sciembed_train.errors import UserError
 from sciembed_train.text.normalise import text_number
 
 EXCLUDED = "excluded"
+MISSING = "that match nothing"
 NOTHING_LEFT = (
     "All {} papers that have a text are excluded (--exclude): nothing is left to train on. Exclude "
     "fewer papers, or give others."
@@ -48,7 +49,7 @@ class _Place:
             "entries": len(self.entries),
             "found by id": int(self.by_id.sum()),
             "found by title": int((self.by_title & ~self.by_id).sum()),
-            "that match nothing": count_and_examples(missing),
+            MISSING: count_and_examples(missing),
             "sha256": {file["name"]: file["sha256"] for file in self.place.checksums()},
         }
 
@@ -65,7 +66,7 @@ class _Place:
             f"Excluded by {name}: {found:,} of its {len(self.entries):,} entries are known, "
             f"{facts['found by id']:,} by id and {facts['found by title']:,} by title"
         )
-        missing = facts["that match nothing"]
+        missing = facts[MISSING]
         if missing["count"]:
             examples = ", ".join(map(repr, missing["examples"][:3]))
             text += f"; {missing['count']:,} match nothing, such as {examples}"

@@ -105,6 +105,35 @@ def test_no_example_of_a_training_reads_an_excluded_paper(corpora, tiny_bert, na
     assert secret not in read
 
 
+@pytest.mark.parametrize("name", SAMPLINGS)
+def test_the_papers_that_training_may_read_are_those_of_its_examples(corpora, tiny_bert, name):
+    corpus = corpora["all"]
+    loaded = TextTokenizer.load(tiny_bert)
+    examples = SAMPLINGS[name].open(corpus, TokenizationSpec(loaded, InputFormat(), 128, 3), None)
+    papers = examples.training_papers()
+    if name in ("citing sentences", "documents", "tasks"):
+        assert papers is None
+        return
+    store = corpus.tokens(loaded.key(InputFormat()))
+    rows = [tuple(store.rows(np.array([paper]), 128)[0]) for paper in range(corpus.n_papers)]
+    if name in ("title and abstract", "halves of an abstract"):
+        train = corpus.paper_splits() == SPLITS.index("train")
+        assert papers.tolist() == np.flatnonzero(train & corpus.distinct_papers()).tolist()
+        return
+    known = {rows[paper] for paper in papers}
+    assert 10 < len(known) <= len(rows)
+    plan = examples.plan(min(32, examples.train), 3)
+    for step in range(plan.steps_per_epoch):
+        batch = examples.batch(plan.indices(step), 0, step)
+        read = batch.rows.ids.split(batch.rows.lengths.tolist())
+        assert {tuple(row.tolist()) for row in read} <= known
+    out = corpora["without"].excluded_papers()
+    without = SAMPLINGS[name].open(
+        corpora["without"], TokenizationSpec(loaded, InputFormat(), 128, 3), None
+    )
+    assert not out[without.training_papers()].any()
+
+
 def test_the_samplings_of_all_recipes_are_among_these():
     recipes = [yaml.safe_load(path.read_text()) for path in CONFIGS.glob("*.yaml")]
     named = {recipe["data"]["sampling"]["class_path"] for recipe in recipes}

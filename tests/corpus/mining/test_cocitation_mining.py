@@ -128,7 +128,7 @@ def test_pairs_counts_contexts_and_known_pairs_are_those_of_plain_loops(tmp_path
     pairs, _, _ = brute_force(world, mining)
     folder = tmp_path_factory.mktemp("world")
     # With citations there may be nothing else to train on: then it is noted.
-    known = {paper["paper_id"] for paper in world["papers"]}
+    known = {paper["paper_id"] for paper in world["papers"]} - world["exclude"]
     cited = mining.cocitations_from == "references" and any(
         a != b and {a, b} <= known for a, b in world["citations"]
     )
