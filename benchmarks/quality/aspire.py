@@ -134,7 +134,7 @@ def make_corpus(kind: str, args: argparse.Namespace) -> Path:
     train(
         "prepare", "-c", RECIPES[kind], "-c", str(mining), "--papers", str(files / "papers.jsonl"),
         "--contexts", str(files / "contexts.jsonl"), *given, "--to", str(corpus),
-        "--exclude-ids", str(files / "exclude.txt"), "--dev-share", "0.1", "--test-share", "0",
+        "--exclude", str(files / "exclude.txt"), "--dev-share", "0.1", "--test-share", "0",
     )  # fmt: skip
     return corpus
 

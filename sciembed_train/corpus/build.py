@@ -14,6 +14,7 @@ from sciembed_train.corpus.audit import count_and_examples
 from sciembed_train.corpus.build_job import BuildJob, Inputs, PaperJob, open_inputs
 from sciembed_train.corpus.data_page.page import NAME as PAGE
 from sciembed_train.corpus.data_page.page import renew_page, write_page
+from sciembed_train.corpus.exclusions import Exclusions
 from sciembed_train.corpus.fulltext.documents import write_documents
 from sciembed_train.corpus.mining.build_cocitations import build_cocitations
 from sciembed_train.corpus.mining.build_triplets import build_margin_triplets, build_triplets
@@ -32,9 +33,11 @@ from sciembed_train.corpus.sql_engine import read_size, running
 from sciembed_train.corpus.store.corpus_files import (
     CORPUS_VERSION,
     Split,
+    save_excluded,
     save_first_of_text,
     save_info,
     save_paper_splits,
+    save_titles,
     written_whole,
 )
 from sciembed_train.corpus.store.corpus_folder import Corpus
@@ -128,7 +131,15 @@ def _build(folder: Path, settings: PrepareSettings, inputs: Inputs, progress: Pr
     lists: dict[Split, set[str]] = {
         split: read_id_list(path) for split, path in inputs.lists.items()
     }
-    job = BuildJob(folder=folder, settings=settings, inputs=inputs, lists=lists, progress=progress)
+    exclusions = Exclusions(inputs.exclusions)
+    job = BuildJob(
+        folder=folder,
+        settings=settings,
+        inputs=inputs,
+        lists=lists,
+        progress=progress,
+        exclusions=exclusions,
+    )
     counts: dict[str, Any] = {"papers": 0, "papers_with_text": 0, "citations": 0}
     named: set[Split] = set()  # the lists of which an id is known
     if inputs.papers is not None:
@@ -141,8 +152,13 @@ def _build(folder: Path, settings: PrepareSettings, inputs: Inputs, progress: Pr
         counts |= build_tasks(job)
     if inputs.data is None:
         _check_lists(job, named)
+    info = _corpus_info(inputs.identity, counts, job.query_papers)
+    if exclusions:
+        exclusions.check(_kinds(job))
+        info["excluded"] = exclusions.as_dict()
+        job.report["excluded"] = {**info["excluded"], "notes": exclusions.notes()}
     save_info(folder, job.report, "report.json")
-    save_info(folder, _corpus_info(inputs.identity, counts, job.query_papers))
+    save_info(folder, info)
 
 
 def _corpus_info(
@@ -167,14 +183,17 @@ def _corpus_info(
 
 def _check_lists(job: BuildJob, named: set[Split]) -> None:
     """Raise `UserError` where no id of a list is known."""
-    kinds = [
-        kind
-        for kind, table in (("paper", job.inputs.papers), ("document", job.inputs.fulltexts))
-        if table is not None
-    ]
+    kinds = [kind for kind in _kinds(job) if not kind.startswith("text")]
     for split, ids in job.lists.items():
         if ids and split not in named:
             raise unknown_ids_error(job.inputs.lists[split], ids, kinds)
+
+
+def _kinds(job: BuildJob) -> list[str]:
+    """What the corpus is of, by the names that messages have for one."""
+    inputs = job.inputs
+    given = {"paper": inputs.papers, "document": inputs.fulltexts, "text of a task": inputs.tasks}
+    return [kind for kind, source in given.items() if source is not None]
 
 
 def _build_papers(job: BuildJob) -> tuple[dict[str, Any], set[Split]]:
@@ -198,6 +217,14 @@ def _build_papers(job: BuildJob) -> tuple[dict[str, Any], set[Split]]:
         audit.say_read(*rows.said())
         job.report["papers"] = audit.as_dict()
         save_first_of_text(job.folder, papers.first)
+        assert papers.titles is not None
+        save_titles(job.folder, papers.titles)
+        with_text, distinct = int(papers.usable.sum()), int(papers.candidates.sum())
+        job.exclusions.exclude_papers(papers)
+        if papers.excluded.any():
+            save_excluded(job.folder, papers.excluded)
+        if _kinds(job) == ["paper"]:
+            job.exclusions.check(["paper"])
         if inputs.data is not None:
             check_disjoint(job.lists)
             counts = build_margin_triplets(job, papers, inputs.data)
@@ -219,8 +246,8 @@ def _build_papers(job: BuildJob) -> tuple[dict[str, Any], set[Split]]:
     shutil.rmtree(work)
     totals = {
         "papers": len(papers.ids),
-        "papers_with_text": int(papers.usable.sum()),
-        "papers_of_another_text": int(papers.usable.sum() - papers.candidates.sum()),
+        "papers_with_text": with_text,
+        "papers_of_another_text": with_text - distinct,
     }
     return totals | counts, named
 

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciembed_train.corpus.audit import Audit
+from sciembed_train.corpus.exclusion_files import ExclusionPlace, open_place
+from sciembed_train.corpus.exclusions import Exclusions
 from sciembed_train.corpus.fulltext.fulltext_records import FIELDS
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.prepare_settings import Format, PrepareSettings
@@ -47,6 +49,7 @@ class Inputs:
     lists: dict[Split, Path] = field(default_factory=dict)  # files of query ids
     tasks: TaskList | None = None
     records: list[dict[TaskSplit, Records]] = field(default_factory=list)  # of each task
+    exclusions: list[ExclusionPlace] = field(default_factory=list)
     identity: dict[str, Any] = field(default_factory=dict)
 
 
@@ -88,6 +91,7 @@ def open_inputs(settings: PrepareSettings) -> Inputs:
     if settings.tasks is not None:
         inputs.tasks = read_tasks(settings.tasks)
         inputs.records = [open_records(task) for task in inputs.tasks.tasks]
+    inputs.exclusions = [open_place(place) for place in settings.exclusions]
     inputs.identity = _identity(settings, inputs)
     return inputs
 
@@ -100,10 +104,10 @@ def _identity(settings: PrepareSettings, inputs: Inputs) -> dict[str, Any]:
     files = {f"{split} ids": path for split, path in inputs.lists.items()}
     if inputs.data is not None:
         files["relations"] = inputs.data
-    if settings.exclude_ids is not None:
-        files["excluded ids"] = _id_file(settings.exclude_ids, "ids left out")
     for name, path in files.items():
         sources[name] = [{"name": path.name, "sha256": sha256(path), "bytes": path.stat().st_size}]
+    if inputs.exclusions:
+        sources["excluded"] = [file for place in inputs.exclusions for file in place.checksums()]
     if inputs.tasks is not None:
         sources["tasks"] = [
             file
@@ -224,6 +228,7 @@ class BuildJob:
     progress: Progress
     report: dict[str, Any] = field(default_factory=dict)
     query_papers: dict[str, Any] = field(default_factory=dict)
+    exclusions: Exclusions = field(default_factory=Exclusions)
 
     @property
     def work(self) -> Path:

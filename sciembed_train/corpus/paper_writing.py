@@ -89,6 +89,7 @@ class _Reading:
         self.first_seen: dict[str, int] = {}
         self.other_ids: dict[str, int] = {}
         self.places, self.texts, self.titles = array("q"), array("q"), array("q")
+        self.long_title = bytearray()
         self.years = array("h")
         self.usable = bytearray()
         self.abstracts = self.completed = self.references = 0
@@ -110,7 +111,8 @@ class _Reading:
         self.places.append(place)
         self.usable.append(False)
         self.texts.append(0)
-        self.titles.append(_title_number(paper.title))
+        self.titles.append(text_number(paper.title))
+        self.long_title.append(_is_long(paper.title))
         self.years.append(paper.year or 0)
         self._read_text(row, paper.title, paper.abstract)
         for other in paper.other_ids:
@@ -224,6 +226,7 @@ class _Reading:
             other_ids={other: int(number[row]) for other, row in self.other_ids.items()},
             years=years if years.any() else None,
             references=References(file, number) if self.references else None,
+            titles=np.frombuffer(self.titles, np.int64)[order],
         )
 
     def _numbered(self, ids: Sequence[str]) -> dict[str, int]:
@@ -241,7 +244,8 @@ class _Reading:
     ) -> NDArray[np.int32]:
         """Count the papers of one title and year; where asked, they are one paper."""
         titles = np.frombuffer(self.titles, np.int64)[order].copy()
-        titles[years == 0] = 0
+        long = np.frombuffer(bytes(self.long_title), np.bool_)[order]
+        titles[(years == 0) | ~long] = 0
         same = first_of_text(np.where(titles == 0, 0, titles * 4096 + years))
         more = np.flatnonzero((same != np.arange(len(same))) & (first[same] != first))
         if not len(more):
@@ -289,9 +293,9 @@ def _nothing_to_read(rows: PaperRows, papers: int) -> str:
     return f"{rows.table.source}: {problem}. There is nothing to read."
 
 
-def _title_number(title: str) -> int:
-    """A number that papers of one title share; 0 for one that many papers have."""
-    return text_number(title) if len(title) >= TITLE and len(normalised(title)) >= TITLE else 0
+def _is_long(title: str) -> bool:
+    """Whether a title says which paper it is: many papers have a shorter one."""
+    return len(title) >= TITLE and len(normalised(title)) >= TITLE
 
 
 def first_of_text(texts: NDArray[np.int64]) -> NDArray[np.int32]:

@@ -43,11 +43,12 @@ class Papers:
     Args:
         ids: ascending ``[P]``.
         number: of each id its place among them.
-        usable: whether each has a text ``[P]``.
+        usable: whether each has a text, and is not excluded ``[P]``.
         first_of_text: `first`, where not all texts differ.
         other_ids: the papers by other ids that they have, such as DOIs.
         years: of publication ``[P]``, 0 where unknown; None where no file has them.
         references: what the papers' own rows say of citations.
+        titles: the `text_number` of each one's title ``[P]``.
     """
 
     ids: list[str]
@@ -57,6 +58,17 @@ class Papers:
     other_ids: Mapping[str, int] = field(default_factory=dict)
     years: NDArray[np.int16] | None = None
     references: References | None = None
+    titles: NDArray[np.int64] | None = None
+
+    @cached_property
+    def excluded(self) -> NDArray[np.bool_]:
+        """Whether each is kept out of training (`exclude`) ``[P]``."""
+        return np.zeros(len(self.ids), np.bool_)
+
+    def exclude(self, excluded: NDArray[np.bool_]) -> None:
+        """Keep papers out of training: they are not `usable`, as if they had no text."""
+        self.excluded = excluded
+        self.usable = self.usable & ~excluded
 
     @cached_property
     def first(self) -> NDArray[np.int32]:
@@ -72,7 +84,7 @@ class Papers:
 
     @property
     def candidates(self) -> NDArray[np.bool_]:
-        """Whether each has a text, and is the first one of it, ``[P]``."""
+        """Whether each is usable, and the first one of its text, ``[P]``."""
         return self.usable & (self.first == np.arange(len(self.ids)))
 
     def same_text(self, ids: set[str]) -> set[str]:

@@ -72,7 +72,9 @@ class CorpusSettings:
         dev_ids: a file of ids, one a line, of papers or documents held out as dev instead of a
             share.
         test_ids: likewise, as test.
-        exclude_ids: a file of ids of papers that are in no co-cited pair: those of evaluation sets.
+        exclude: what is in no training example, such as the papers of a benchmark: a file of ids,
+            DOIs or titles, one a line; a file of papers; the folder of a benchmark that `evaluate`
+            reads; or a list of these.
         part_tokens: also tokenise titles and abstracts, each alone, for pairs of them.
         seed: of the split and of every choice; in training also of the order of the examples, of
             what is drawn of them, and of dropout.
@@ -104,7 +106,7 @@ class CorpusSettings:
     test_share: float = 0.05
     dev_ids: str | Path | None = None
     test_ids: str | Path | None = None
-    exclude_ids: str | Path | None = None
+    exclude: list[str] | str = ""
     part_tokens: bool = False
     seed: int = 0
     memory: str = "4GB"
@@ -132,6 +134,12 @@ class CorpusSettings:
                 f"triplets_from is {self.triplets_from!r}; it is one of {', '.join(known)}."
             )
         read_size(self.memory)
+
+    @property
+    def exclusions(self) -> list[str]:
+        """The places of ``exclude``."""
+        places = self.exclude if isinstance(self.exclude, list) else [self.exclude]
+        return [str(place) for place in places if str(place)]
 
     @property
     def mines_cocitations(self) -> bool:
@@ -202,11 +210,6 @@ class PrepareSettings(CorpusSettings):
             raise UserError(
                 f"sentence_pairs is {mining.sentence_pairs}, and there are no citing sentences: "
                 "give --contexts F, or --fulltexts F with --cocitations-from fulltexts."
-            )
-        if self.exclude_ids is not None and not self.mines_cocitations:
-            raise UserError(
-                "--exclude-ids keeps papers out of co-cited pairs, and none are mined: give "
-                "--contexts, --cocitations or --cocitations-from references too."
             )
         if self.part_tokens and (self.papers is None or self.tokenizer is None):
             raise UserError(

@@ -8,6 +8,11 @@ from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.scoring import scoring_of
 from sciembed_train.evaluation.sentence_model import SentenceModel
 from sciembed_train.evaluation.systems import Bm25, Model, RandomOrder, System
+from sciembed_train.evaluation.trained_titles import (
+    WatchedEmbedder,
+    WatchedSystem,
+    titles_of_model,
+)
 
 
 def open_system(settings: EvaluateSettings) -> System:
@@ -22,8 +27,11 @@ def open_system(settings: EvaluateSettings) -> System:
     if model == "random":
         return RandomOrder(settings.seed)
     if scoring_of(model, settings.embed, settings.score).scorer == "document":
-        return Model(model, settings.embed, settings.quiet, settings.score.similarity)
-    return SentenceModel(model, settings.embed, settings.quiet, settings.score)
+        system = Model(model, settings.embed, settings.quiet, settings.score.similarity)
+    else:
+        system = SentenceModel(model, settings.embed, settings.quiet, settings.score)
+    titles = titles_of_model(model)
+    return system if titles is None else WatchedSystem(system, titles)
 
 
 def open_embedder(settings: EvaluateSettings) -> Embedder:
@@ -44,9 +52,11 @@ def open_embedder(settings: EvaluateSettings) -> Embedder:
         )
     if model == "random":
         return RandomVectors(settings.seed)
-    return model_vectors(
+    embedder = model_vectors(
         Model(model, settings.embed, settings.quiet, score.similarity, by_format=True)
     )
+    titles = titles_of_model(model)
+    return embedder if titles is None else WatchedEmbedder(embedder, titles)
 
 
 def _model(settings: EvaluateSettings) -> str:

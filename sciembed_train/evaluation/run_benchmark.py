@@ -5,6 +5,7 @@ from __future__ import annotations
 from sciembed_train.evaluation.benchmarks.registry import BENCHMARKS
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.scores import Scores
+from sciembed_train.evaluation.trained_titles import warning
 
 
 def run_benchmark(settings: EvaluateSettings) -> Scores:
@@ -21,4 +22,5 @@ def run_benchmark(settings: EvaluateSettings) -> Scores:
         per_query=result.per_query,
         settings={"data": str(settings.data), **result.settings},
         notes=tuple(result.notes),
+        warning=warning(result.settings, settings.data),
     )

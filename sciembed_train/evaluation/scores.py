@@ -21,6 +21,7 @@ class Scores:
         per_query: metrics of each query by the same names, without the facet or task.
         settings: what the numbers depend on, and counts.
         notes: sentences that a reader of the numbers should know.
+        warning: why they say too much, such as queries that the model was trained on.
 
     Example:
         >>> scores = Scores("citations", "bm25", {"citations/map": 0.25}, {}, {"queries": 3}, ())
@@ -41,6 +42,7 @@ class Scores:
     per_query: Mapping[str, Mapping[str, float]]
     settings: Mapping[str, Any]
     notes: tuple[str, ...] = ()
+    warning: str | None = None
 
     def __getitem__(self, metric: str) -> float:
         return self.metrics[metric]
@@ -52,7 +54,11 @@ class Scores:
             "model": self.model,
             "metrics": dict(self.metrics),
             "per_query": dict(self.per_query),
-            "settings": {**self.settings, "notes": list(self.notes)},
+            "settings": {
+                **self.settings,
+                "notes": list(self.notes),
+                **({} if self.warning is None else {"warning": self.warning}),
+            },
         }
 
     def rows(self) -> tuple[list[str], list[list[str]]]:
@@ -88,7 +94,8 @@ class Scores:
             )
             for row in table
         ]
-        return "\n".join([f"{self.benchmark}: {self.model}", "", *lines, "", self.footnote()])
+        end = [] if self.warning is None else [f"warning: {self.warning}"]
+        return "\n".join([f"{self.benchmark}: {self.model}", "", *lines, "", self.footnote(), *end])
 
     __repr__ = __str__
 
@@ -101,4 +108,5 @@ class Scores:
         return (
             f"<p><b>{escape(self.benchmark)}</b>: {escape(self.model)}</p>"
             f"<table><tr>{head}</tr>{body}</table><p>{escape(self.footnote())}</p>"
+            + ("" if self.warning is None else f"<p><b>Warning</b>: {escape(self.warning)}</p>")
         )

@@ -37,6 +37,7 @@ class Search:
             ranks all of them.
         query_sentences: the sentences of each query's abstract that are compared, counted among
             those that are not blank; None for all. Systems that compare whole texts ignore it.
+        titles: of the papers that the texts are of, all ``P``, where the texts do not hold them.
 
     Raises:
         ValueError: a query is in its own pool.
@@ -48,6 +49,7 @@ class Search:
     papers: Int64[np.ndarray, " N"]
     pools: Sequence[Int64[np.ndarray, " _"]] | None = None
     query_sentences: Sequence[Sequence[int] | None] | None = None
+    titles: Sequence[str | None] | None = None
 
     def __post_init__(self) -> None:
         for query, pool in zip(self.queries, self.pools or [], strict=self.pools is not None):

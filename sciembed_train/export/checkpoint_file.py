@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from sciembed_train.encoder.io.training_titles import Titles
 from sciembed_train.errors import UserError, why_no_file
 from sciembed_train.safety.weights import load_pickled
 
@@ -14,6 +17,7 @@ from sciembed_train.safety.weights import load_pickled
 FINAL = "final.ckpt"
 # As a run trains them, the best before the last.
 TRAINED = ("best.ckpt", "last.ckpt")
+TITLES = "training_titles"  # in a checkpoint's record
 # Facts of the training that stand beside the counts, not among them.
 _HEADS = ("recipe", "seed", "base_model", "base_model_sha256", "texts")
 
@@ -108,6 +112,13 @@ def find_checkpoint(source: str | Path, names: Sequence[str] = (FINAL, *TRAINED)
         f"{source}: holds neither best.ckpt nor last.ckpt; give a .ckpt file or a run's folder, "
         "such as checkpoints/NAME."
     )
+
+
+def titles_of(checkpoint: dict[str, Any]) -> Titles | None:
+    """The titles that a checkpoint was trained on; None where it does not know them."""
+    record = checkpoint.get("sciembed")
+    titles = record.get(TITLES) if isinstance(record, dict) else None
+    return None if titles is None else titles.numpy().view(np.uint64)
 
 
 def card_of(checkpoint: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sciembed_train.errors import UserError
-from sciembed_train.export.checkpoint_file import card_of, find_checkpoint, load_checkpoint
+from sciembed_train.export.checkpoint_file import (
+    card_of,
+    find_checkpoint,
+    load_checkpoint,
+    titles_of,
+)
 
 Layout = Literal["sentence-transformers", "adapterhub", "aspire-full"]
 
@@ -109,7 +114,8 @@ def export_checkpoint(settings: ExportSettings) -> Export:
     )
     record = card_of(content)
     if other is None:
-        differences = export_encoder(encoder, folder, record, overwrite=overwrite)
+        titles = titles_of(content)
+        differences = export_encoder(encoder, folder, record, titles=titles, overwrite=overwrite)
     else:
         differences = write_export(other, encoder, folder, record, overwrite=overwrite)
     return Export(folder, checkpoint, differences)

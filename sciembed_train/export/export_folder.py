@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.io.model_inputs import check_model_inputs
+from sciembed_train.encoder.io.training_titles import NAME, Titles
 from sciembed_train.export.export_layout import (
     Differences,
     ExportLayout,
@@ -39,7 +40,12 @@ _PACKAGES = ("sciembed_train", "torch", "transformers", "tokenizers", "pytorch-l
 
 
 def export_encoder(
-    encoder: Encoder, folder: str | Path, card: Record, *, overwrite: bool = False
+    encoder: Encoder,
+    folder: str | Path,
+    card: Record,
+    *,
+    titles: Titles | None = None,
+    overwrite: bool = False,
 ) -> Differences:
     """Write ``folder`` in the encoder's layout, and verify it by loading it back.
 
@@ -52,6 +58,7 @@ def export_encoder(
             ``texts`` is ``papers`` (where absent), ``sentences`` for an encoder of these, or
             ``any`` for one of any text. Of a multi-vector model ``similarity`` is ``best_match``,
             or ``transport`` with the settings of that name.
+        titles: that it was trained on, for a file of the folder; None where they are not known.
         overwrite: replace a model that is already there.
 
     Returns:
@@ -73,7 +80,9 @@ def export_encoder(
     if not isinstance(layout, SentencesLayout):
         record["similarity"] = record.get("similarity") or "euclidean"
     record |= {"dim": encoder.dim, "versions": versions()}
-    return write_export(layout, encoder, folder, record, overwrite=overwrite)
+    if titles is not None:
+        record["training_titles"] = {"file": NAME, "titles": len(titles)}
+    return write_export(layout, encoder, folder, record, titles=titles, overwrite=overwrite)
 
 
 def layout_for(encoder: Encoder) -> ExportLayout:

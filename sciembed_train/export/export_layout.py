@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import torch
 
 from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.encoder.io.training_titles import Titles, write_titles
 from sciembed_train.export.model_card import card_metadata, card_values, render_card
 from sciembed_train.export.target_folder import check_target, write_errors
 from sciembed_train.export.verification import refuse_not_finite
@@ -79,12 +80,14 @@ def write_export(
     folder: str | Path,
     record: Record,
     *,
+    titles: Titles | None = None,
     overwrite: bool = False,
 ) -> Differences:
     """Write ``folder`` in a layout, and verify it by loading it back.
 
-    The encoder may be on any device, in any mode; it is not changed. ``overwrite`` replaces an
-    earlier export of this layout. Returns what `ExportLayout.verify` does.
+    The encoder may be on any device, in any mode; it is not changed. ``titles`` that it was trained
+    on go into a file of their own. ``overwrite`` replaces an earlier export of this layout. Returns
+    what `ExportLayout.verify` does.
 
     Raises:
         UserError: the encoder has no such layout, its weights or vectors are not finite, or the
@@ -99,6 +102,8 @@ def write_export(
     with whole_folder(folder) as partial:
         with write_errors(folder):
             layout.write(encoder, partial, record)
+            if titles is not None:
+                write_titles(partial, titles)
             card = layout.describe(encoder, record, known_as(folder))
             if card is not None:
                 (partial / "README.md").write_text(card, encoding="utf-8")

@@ -66,6 +66,7 @@ def merge_models(settings: MergeSettings) -> Merge:
     """
     from sciembed_train.encoder.encoder import Encoder
     from sciembed_train.encoder.io.model_metadata import read_metadata
+    from sciembed_train.encoder.io.training_titles import read_titles, title_numbers
     from sciembed_train.export.export_folder import export_encoder
     from sciembed_train.export.merge_checks import first_difference
     from sciembed_train.export.target_folder import check_target
@@ -94,7 +95,16 @@ def merge_models(settings: MergeSettings) -> Merge:
     notes += _differences_kept(names, encoders, known)
     shares = dict(zip(names, settings.shares, strict=True))
     card = merged_card(shares, records, known)
-    differences = export_encoder(encoders[0], target, card, overwrite=settings.overwrite)
+    shared = zip(folders, settings.shares, strict=True)
+    known_titles = [read_titles(folder) for folder, share in shared if share]
+    titles = [part for part in known_titles if part is not None]
+    differences = export_encoder(
+        encoders[0],
+        target,
+        card,
+        titles=title_numbers(*titles) if titles else None,
+        overwrite=settings.overwrite,
+    )
     return Merge(target, shares, differences, notes)
 
 

@@ -82,6 +82,7 @@ def card_values(encoder: Encoder, record: Mapping[str, Any], name: str) -> dict[
         "imported_from": record.get("imported_from"),
         "merged": merged_models(record.get("merged") or {}),
         "verdict": record.get("verdict"),
+        "training_titles": record.get("training_titles"),
         "trained_on_tasks": encoder.format_reader.reads_formats
         or record.get("method") == "multitask",
         "separator_token": separator if input_format.separator == "sep" else None,
@@ -123,7 +124,9 @@ def hub_name(base: Any) -> str | None:
 def training_rows(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Every entry of the record with a readable name, as cells of a Markdown table."""
     shown = {
-        key: value for key, value in record.items() if key not in ("version", "dim", "verdict")
+        key: value
+        for key, value in record.items()
+        if key not in ("version", "dim", "verdict", "training_titles")
     }
     for key, value in _flat_entries(shown):
         yield key, str(value).replace("|", "\\|").replace("\n", " ")

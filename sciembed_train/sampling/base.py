@@ -136,6 +136,10 @@ class Examples(Protocol):
         """The first training examples of epoch 0, for `show`."""
         ...
 
+    def training_papers(self) -> np.ndarray | None:
+        """The papers that training may read, ascending; None where its texts are no papers."""
+        return None
+
     @property
     def queries(self) -> np.ndarray | None:
         """The query of each training example, by which `plan` may keep them together; or None."""

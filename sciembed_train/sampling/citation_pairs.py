@@ -180,6 +180,11 @@ class CitationPairExamples(Examples):
             sources_per_batch=self.sampling.sources_per_batch,
         )
 
+    def training_papers(self) -> Ints:
+        """The papers of the training pairs and of their hard negatives."""
+        papers = np.unique(self.tokens.paper(self.pairs))
+        return papers if self.hard is None else np.union1d(papers, self.hard.papers())
+
     def source_of(self, indices: Ints) -> Ints:
         """The source of each training pair."""
         return np.searchsorted(self.firsts, indices, side="right") - 1

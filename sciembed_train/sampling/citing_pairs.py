@@ -66,6 +66,7 @@ class CitingSentenceSampling(Sampling):
 class CitingSentencePairs(PairSource):
     """The sentence pairs of a corpus: sentences that cite a paper in common are no negatives."""
 
+    of_papers = False
     no_negative = "no negative: all others of the step cite a paper in common with it"
 
     def __init__(self, corpus: Corpus, negatives: Negatives, seed: int) -> None:

@@ -50,6 +50,10 @@ class TwoHop:
         self.starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         self.first = corpus.first_of_text()
 
+    def papers(self) -> Ints:
+        """The papers that a draw may reach, ascending: those that training papers cite."""
+        return np.unique(self.cited).astype(np.int64)
+
     def step(self, papers: Ints, draws: NDArray[np.float64]) -> Ints:
         """A random paper that each cites; -1 for none, and of none."""
         known = self.first[np.maximum(papers, 0)]

@@ -67,6 +67,7 @@ class PairSource(ABC):
         seed: of every draw.
     """
 
+    of_papers: ClassVar[bool] = True  # whether its texts are papers
     no_negative: ClassVar[str] = ""  # why a pair may have no negative, for `show`
 
     def __init__(self, train: Pairs, held_out: Pairs, negatives: Negatives, seed: int) -> None:
@@ -136,6 +137,10 @@ class PairExamples(Examples):
         )
         self.dev_papers, self.dev = by_slots(held_out)
         self.fingerprint = fingerprint(corpus, facts, self.pairs)
+
+    def training_papers(self) -> np.ndarray | None:
+        """The papers of the training pairs; None where the pairs are of other texts."""
+        return np.unique(self.pairs) if self.source.of_papers else None
 
     def batch(
         self, indices: np.ndarray, epoch: int, step: int, share: slice = slice(None)

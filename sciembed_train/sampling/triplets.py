@@ -176,6 +176,11 @@ class TripletExamples(Examples):
         """The query of each training triplet, by which a plan may keep them together."""
         return np.asarray(self.triplets[:, 0])
 
+    def training_papers(self) -> np.ndarray:
+        """The papers of the training triplets, and mined negatives."""
+        papers = np.unique(self.triplets)
+        return papers if self.drawn is None else np.union1d(papers, self.drawn.mined.papers())
+
     def batch(
         self, indices: np.ndarray, epoch: int, step: int, share: slice = slice(None)
     ) -> TripletBatch:

@@ -47,7 +47,7 @@ from sciembed_train.training.recipe_corpus import (
     with_alignment,
 )
 from sciembed_train.training.run_lock import RunLock
-from sciembed_train.training.run_metadata import training_metadata
+from sciembed_train.training.run_metadata import training_metadata, training_titles
 from sciembed_train.training.start_encoder import apply_start, start_of_recipe
 from sciembed_train.training.trainer import (
     RunTrainer,
@@ -203,6 +203,7 @@ class RunConfiguration:
             run,
             log_every=log_every,
             facts=self.facts(),
+            titles=training_titles(self.data, self.encoder.backbone),
             write_limit=self.write_config,
             bar=bar,
             own=self._own_callbacks(),

@@ -22,6 +22,7 @@ from sciembed_train.export.checkpoint_file import (
     card_of,
     find_checkpoint,
     load_checkpoint,
+    titles_of,
 )
 from sciembed_train.export.export_folder import export_encoder
 from sciembed_train.inference.output_file import write_json
@@ -74,7 +75,8 @@ def finish(
         _write_final(trainer, folder / FINAL, content, encoder)
     card = card_of(content)
     if run.run.export:
-        export_encoder(encoder, folder / "export", card, overwrite=True)
+        titles = titles_of(content)
+        export_encoder(encoder, folder / "export", card, titles=titles, overwrite=True)
         if not run.run.quiet and results is None:
             print(f"exported {path.name} to {folder / 'export'}", file=sys.stderr)
     if results is None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from sciembed_train.corpus.exclusions import MISSING
 from sciembed_train.encoder.io.model_metadata import read_metadata
+from sciembed_train.encoder.io.training_titles import Titles, read_titles, title_numbers
 from sciembed_train.safety.find_model import find_folder
 from sciembed_train.sampling.data_module import TrainingData
 from sciembed_train.sampling.plan import StepPlan
@@ -30,11 +35,35 @@ def training_metadata(
         **{name: count for name, count in counts.items() if count},
         "base_model": Path(backbone).name if Path(backbone).exists() else backbone,
     }
+    if excluded := corpus.info.get("excluded"):
+        facts["excluded"] = _excluded(excluded)
     texts = recipe_sampling(settings).texts
     if texts != "papers":
         facts["texts"] = texts
     digest = weights_sha256(backbone)
     return facts if digest is None else {**facts, "base_model_sha256": digest}
+
+
+def training_titles(data: TrainingData, backbone: str) -> Titles | None:
+    """The titles of the papers that training reads, and those that the first encoder knows.
+
+    None where the examples are no papers, and nothing is known of the first encoder.
+    """
+    papers = data.examples.training_papers()
+    parts = [] if papers is None else [np.asarray(data.corpus.titles())[papers]]
+    before = read_titles(find_folder(backbone))
+    parts += [] if before is None else [before]
+    return title_numbers(*parts) if parts else None
+
+
+def _excluded(excluded: Mapping[str, Any]) -> dict[str, Any]:
+    """What was kept out of training, without names of single papers."""
+    counted = {}
+    for name, fact in excluded.items():
+        if isinstance(fact, Mapping):
+            fact = {**fact, MISSING: fact[MISSING]["count"]}
+        counted[name] = fact
+    return counted
 
 
 def weights_sha256(backbone: str) -> str | None:

@@ -19,7 +19,6 @@ from tests.helpers.cocitation_files import (
         ({"papers": None, "fulltexts": "f.txt", "contexts": "c"}, "--contexts names papers"),
         ({"papers": None, "fulltexts": "f.txt", "cocitations": "c"}, "--cocitations names papers"),
         ({"columns": {"headline": "title"}}, "names 'headline'; the fields are paper_id"),
-        ({"exclude_ids": "f"}, "none are mined: give --contexts, --cocitations or"),
     ],
 )
 def test_what_does_not_go_together_is_refused(values, message):
@@ -44,7 +43,7 @@ def test_corpora_made_without_co_citations_are_still_known_by_what_they_were(tmp
     excluded.write_text("d\n")
     names = set()
     smaller = {"cocitation_mining": CocitationMining(max_group=2)}
-    for values in ({}, {"exclude_ids": excluded}, smaller):
+    for values in ({}, {"exclude": str(excluded)}, smaller):
         asked = PrepareSettings(tmp_path / "papers.jsonl", contexts=contexts, **values)
         names.add(json.dumps(open_inputs(asked).identity, sort_keys=True))
     assert len(names) == 3

@@ -144,7 +144,7 @@ def test_a_list_that_names_either_id_holds_the_paper_out(tmp_path):
 def test_an_excluded_id_keeps_its_paper_out_under_every_id(tmp_path):
     settings = write_world(tmp_path / "w", True)
     (tmp_path / "exclude.txt").write_text("xp07\n")
-    corpus = prepare(replace(settings, exclude_ids=tmp_path / "exclude.txt"))
+    corpus = prepare(replace(settings, exclude=str(tmp_path / "exclude.txt")))
     ids = corpus.paper_ids()
     named = {ids[paper] for split in SPLITS for pair in corpus.cocitations(split) for paper in pair}
     assert named

@@ -185,7 +185,7 @@ WORDS = {
     "test_share": "--test-share",
     "dev_ids": "--dev-ids",
     "test_ids": "--test-ids",
-    "exclude_ids": "--exclude-ids",
+    "exclude": "--exclude",
     "per_query": "--per-query",
     "hard": "--hard",
     "no_require_hard": "--no-require-hard",
@@ -620,7 +620,7 @@ prepared(
 )
 prepared(
     "cocited",
-    {**CITING, "cocitations": "counts.tsv", "exclude_ids": "exclude_ids.txt"},
+    {**CITING, "cocitations": "counts.tsv", "exclude": "exclude_ids.txt"},
     **SHARES,
     **{"sentence_tokens": True, "sentence_pairs": "set", "sentences": "sep"},
 )

@@ -2,13 +2,15 @@
 
 import pickle
 
+import numpy as np
 import pytest
 import torch
 
 from sciembed_train import cli
+from sciembed_train.encoder.io.training_titles import title_numbers
 from sciembed_train.errors import UserError
-from sciembed_train.export.checkpoint_file import card_of, load_checkpoint
-from tests.helpers.exports import write_checkpoint
+from sciembed_train.export.checkpoint_file import TITLES, card_of, load_checkpoint, titles_of
+from tests.helpers.exports import encoder_of, write_checkpoint
 
 
 def run(*args):
@@ -83,3 +85,16 @@ def test_a_flipped_bit_of_a_checkpoint_is_told_with_the_one_to_use(tmp_path, pla
     (tmp_path / "best.ckpt").touch()
     with pytest.raises(UserError, match=r"is damaged: .* Use .*best\.ckpt in its place, or copy"):
         load_checkpoint(path)
+
+
+def test_the_titles_of_a_training_are_in_its_checkpoint(tiny_bert, tmp_path):
+    titles = title_numbers(np.array([5, -7, 5, 0]))
+    path = write_checkpoint(tmp_path / "a.ckpt", encoder_of(tiny_bert))
+    content = load_checkpoint(path)
+    assert titles_of(content) is None
+    content["sciembed"][TITLES] = torch.from_numpy(titles.view(np.int64))
+    torch.save(content, path)
+    read = titles_of(load_checkpoint(path))
+    assert read.dtype == np.uint64
+    assert np.array_equal(read, titles)
+    assert "training_titles" not in card_of(load_checkpoint(path))

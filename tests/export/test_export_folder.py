@@ -3,10 +3,12 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
 from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.encoder.io.training_titles import read_titles, title_numbers
 from sciembed_train.export.export_folder import export_encoder
 from sciembed_train.text.input_format import InputFormat
 from tests.helpers.exports import CARD, contents, encoder_of
@@ -86,3 +88,29 @@ def test_the_export_imports_no_lightning():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_the_titles_of_the_training_are_a_file_that_the_card_names(tiny_bert, tmp_path):
+    titles = title_numbers(np.arange(-3, 40))
+    export_encoder(encoder_of(tiny_bert), tmp_path / "m", CARD, titles=titles)
+    assert np.array_equal(read_titles(tmp_path / "m"), titles)
+    record = json.loads((tmp_path / "m" / "sciembed.json").read_text())
+    assert record["training_titles"] == {"file": "training_titles.npy", "titles": 42}
+    card = (tmp_path / "m" / "README.md").read_text()
+    assert "`training_titles.npy` has hashes of the 42 titles of papers" in card
+    assert "| training titles" not in card
+    export_encoder(encoder_of(tiny_bert), tmp_path / "n", CARD)
+    assert read_titles(tmp_path / "n") is None
+    assert "Which titles were read in training is not recorded" in (
+        (tmp_path / "n" / "README.md").read_text()
+    )
+
+
+def test_what_was_excluded_is_on_the_card(tiny_bert, tmp_path):
+    place = {"entries": 7, "found by id": 5, "sha256": {"out.txt": "0f" * 32}}
+    card = {**CARD, "training": {"excluded": {"papers": 10, "out.txt": place}}}
+    export_encoder(encoder_of(tiny_bert), tmp_path / "m", card)
+    text = (tmp_path / "m" / "README.md").read_text()
+    assert "| training: excluded: papers | 10 |" in text
+    assert "| training: excluded: out.txt: found by id | 5 |" in text
+    assert f"| training: excluded: out.txt: sha256: out.txt | {'0f' * 32} |" in text

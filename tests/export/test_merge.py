@@ -1,6 +1,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -8,6 +9,7 @@ from safetensors.torch import load_file
 import sciembed_train as st
 from sciembed_train import cli
 from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.encoder.io.training_titles import read_titles, write_titles
 from sciembed_train.export.merge import merge_encoders, weighted_mean
 from tests.helpers.exports import CARD
 from tests.helpers.masked_models import write_masked_lm
@@ -146,3 +148,15 @@ def test_one_model_no_model_and_a_full_folder_are_refused(two, tmp_path, capsys)
     assert "two models or more" in refused(capsys, two[0], "--to", tmp_path / "m")
     assert "no such folder" in refused(capsys, two[0], tmp_path / "absent", "--to", tmp_path / "m")
     assert "--overwrite" in refused(capsys, *two, "--to", two[0])
+
+
+def test_a_merged_model_was_trained_on_the_titles_of_all_that_have_a_weight(two, tmp_path):
+    first, second = (shutil.copytree(folder, tmp_path / folder.name) for folder in two)
+    write_titles(first, np.array([1, 3], np.uint64))
+    write_titles(second, np.array([2, 3], np.uint64))
+    assert read_titles(st.merge([first, second], tmp_path / "m").folder).tolist() == [1, 2, 3]
+    alone = st.merge([first, second], tmp_path / "n", [1.0, 0.0]).folder
+    assert read_titles(alone).tolist() == [1, 3]
+    (first / "training_titles.npy").unlink()
+    (second / "training_titles.npy").unlink()
+    assert read_titles(st.merge([first, second], tmp_path / "o").folder) is None

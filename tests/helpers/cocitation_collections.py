@@ -30,7 +30,8 @@ def write_collection(folder, world):
     for name in ("dev", "test", "exclude"):
         if world[name]:
             (folder / f"{name}.txt").write_text("".join(f"{i}\n" for i in sorted(world[name])))
-            files[f"{name}_ids"] = folder / f"{name}.txt"
+            kind = name if name == "exclude" else f"{name}_ids"
+            files[kind] = str(folder / f"{name}.txt")
     return files
 
 
@@ -93,7 +94,9 @@ def worlds(draw):
     world = {"papers": papers, "contexts": contexts, "given": given, "citations": citations}
     for split in ("dev", "test"):
         world[split] = {n for n, s in zip(NAMES, held_out, strict=True) if s == split}
-    world["exclude"] = draw(st.sets(st.sampled_from([*NAMES, "unknown"]), max_size=2))
+    world["exclude"] = draw(st.sets(st.sampled_from(NAMES[1:]), max_size=2))
+    if world["exclude"] and draw(st.booleans()):
+        world["exclude"].add("unknown")
     references = draw(st.booleans()) or not (contexts or given)
     mining = CocitationMining(
         cocitations_from="references" if references else "given",

@@ -13,10 +13,12 @@ from sciembed_train.corpus.store.corpus_files import (
     save_info,
     save_queries,
     save_split,
+    save_titles,
 )
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.token_store_writing import write_document_store, write_token_store
 from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.normalise import text_number
 from sciembed_train.text.tokenizer import TextTokenizer
 
 
@@ -68,6 +70,7 @@ def write_small_corpus(
     pairs = np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0).astype(np.int32)
     np.save(folder / "citations.npy", pairs)
     save_first_of_text(folder, np.arange(n_papers))
+    save_titles(folder, np.array([text_number(p["title"]) for p in papers]))
     counts = {"train": n_triplets, "dev": n_triplets // 10, "test": n_triplets // 10}
     held_out = {"train": (0, n_papers - 10), "dev": (n_papers - 10, n_papers - 5)}
     held_out["test"] = (n_papers - 5, n_papers)

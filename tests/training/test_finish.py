@@ -5,6 +5,7 @@ import html
 import io
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from sciembed_train.commands import fit
 from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.encoder.io.training_titles import read_titles
 from sciembed_train.export.checkpoint_file import load_checkpoint
 from sciembed_train.inference.options import EmbedSettings, ScoreSettings
 from sciembed_train.training.run import Run
@@ -185,6 +187,9 @@ def test_the_export_has_the_chosen_share_of_the_trained_weights(place, tiny_bert
     again = st.export_encoder(run, place / "again").folder
     for key, value in Encoder.load(again).state_dict().items():
         assert torch.equal(value, exported[key]), key
+    titles = read_titles(run / "export")
+    assert len(titles) > 10
+    assert np.array_equal(read_titles(again), titles)
     for name in ("README.md", "sciembed.json"):
         assert "0.25" in (again / name).read_text()
     resumed = words(place, tiny_bert, "specter", "quarter", "--trainer.max_steps", "12")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from sciembed_train.corpus.audit import EXAMPLES, Audit
 from sciembed_train.corpus.build_job import PaperJob
 from sciembed_train.corpus.citations.citation_rows import (
     read_citations,
@@ -12,6 +13,8 @@ from sciembed_train.corpus.citations.citation_rows import (
     save_citations,
 )
 from sciembed_train.text.cleaning import cleaned
+
+OF_EXCLUDED = "of or by an excluded paper"
 
 
 def build_citations(job: PaperJob) -> NDArray[np.int32] | None:
@@ -43,11 +46,27 @@ def build_citations(job: PaperJob) -> NDArray[np.int32] | None:
             assert inputs.papers is not None
             citations = read_references(inputs.papers, papers, audit, stage, job.work)
             said = [f"{inputs.papers.source}: a paper cites the references that its row names"]
+    citations = _without_excluded(job, citations, audit)
     if said:
         audit.say_read("; ".join(said[:3]) + _example(job, citations))
     job.report["citations"] = audit.as_dict()
     save_citations(job.folder, citations)
     return citations
+
+
+def _without_excluded(
+    job: PaperJob, citations: NDArray[np.int32], audit: Audit
+) -> NDArray[np.int32]:
+    """The citations that neither come from an excluded paper nor lead to one."""
+    papers = job.papers
+    if not papers.excluded.any():
+        return citations
+    touching = papers.excluded[citations].any(1)
+    pairs = citations[touching][:EXAMPLES].tolist()
+    examples = (f"{papers.ids[a]} cites {papers.ids[b]}" for a, b in pairs)
+    audit.drop_many(OF_EXCLUDED, int(touching.sum()), examples)
+    audit.kept -= int(touching.sum())
+    return citations[~touching]
 
 
 def _example(job: PaperJob, citations: NDArray[np.int32]) -> str:

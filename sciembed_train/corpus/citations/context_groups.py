@@ -13,7 +13,7 @@ import hashlib
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from sciembed_train.progress import Stage
 ROWS = 8192  # of one row group
 TEXTS = ("citing_id", "text", "before", "after")  # of a context
 ABSENT = "a given `marker` that is not in its text"
+IN_EXCLUDED = "stands in an excluded paper"
 _DIGITS = re.compile(r"\d+")
 
 
@@ -161,7 +162,7 @@ class CitingSentences(ContextGroups):
         audit: Audit,
         papers: Papers,
         mining: CocitationMining,
-        excluded: set[str],
+        excluded: Container[str],
     ) -> None:
         super().__init__(work, "sentences", audit, papers, mining)
         self.excluded = excluded
@@ -177,7 +178,7 @@ class CitingSentences(ContextGroups):
         least = 2 if self.mining.sentence_pairs == "set" else 1
         reason = _too_few(context, len(known), least, "known")
         # A sentence on an evaluation paper would be trained on with whatever else it cites.
-        if reason is None and not self.excluded.isdisjoint(context.cited_ids):
+        if reason is None and any(i in self.excluded for i in context.cited_ids):
             reason = "cites an excluded paper"
         reason = reason or self.mining.refuses(context.text)
         if reason is not None:
@@ -226,8 +227,9 @@ def write_context_groups(
     sentences: CitingSentences | None,
     masking: Masking | None,
     stage: Stage,
+    excluded: Container[str] = (),
 ) -> None:
-    """Check every context, and write what mining needs.
+    """Check every context, and write what mining needs; none of those within excluded papers.
 
     Filters look at the unmasked text. Without ``sentences`` no sentence pairs are mined, and
     without ``masking`` citation mentions stay.
@@ -239,6 +241,10 @@ def write_context_groups(
     files: list[ContextGroups] = [groups, *([sentences] if sentences else [])]
     for place, context in checked_rows(rows, table.where, audit, stage):
         where = table.where(place)
+        if context.citing_id and context.citing_id in excluded:
+            for file in files:
+                file.audit.drop(IN_EXCLUDED, where)
+            continue
         ids = dict.fromkeys(groups.papers.as_spelled(context.cited_ids))
         context = dataclasses.replace(context, cited_ids=tuple(ids))
         masked = None if masking else context

@@ -16,6 +16,7 @@ import numpy as np
 
 from sciembed_train.corpus.audit import BadRow, Reasons, read_each
 from sciembed_train.corpus.citations.citing_sentences import candidate_ids, citing_sentences
+from sciembed_train.corpus.exclusions import Exclusions
 from sciembed_train.corpus.fulltext.fulltext_records import read_fulltext
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.readers.tables import Table
@@ -115,12 +116,14 @@ def read_contexts(table: Table) -> Iterator[PlacedContext]:
     return read_each(table.rows(), read_context)
 
 
-def fulltext_contexts(table: Table, papers: Papers, unresolved: Reasons) -> Iterator[PlacedContext]:
+def fulltext_contexts(
+    table: Table, papers: Papers, unresolved: Reasons, exclusions: Exclusions
+) -> Iterator[PlacedContext]:
     """Every citing sentence of full texts, with the place of its record.
 
     A bibliography entry is the known paper that one of its ids names, else its first id; mentions
     that name no work by an id are counted in ``unresolved``. Records that cannot be read are
-    skipped; the step that writes documents counts them.
+    skipped, as are excluded ones; the step that writes documents counts them.
     """
     for place, row in table.rows():
         if isinstance(row, BadRow):
@@ -131,6 +134,8 @@ def fulltext_contexts(table: Table, papers: Papers, unresolved: Reasons) -> Iter
             with suppress(BadRow):
                 citing = read_id(record.paper_id, "paper_id")
         except BadRow:
+            continue
+        if exclusions.excludes(citing or None, record.title):
             continue
         ids = candidate_ids(row)
         for sentence in citing_sentences(record):

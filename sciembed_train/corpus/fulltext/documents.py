@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from sciembed_train.corpus.audit import Audit, BadRow, checked_rows, in_brackets, list_reasons
 from sciembed_train.corpus.build_job import BuildJob
+from sciembed_train.corpus.exclusions import EXCLUDED
 from sciembed_train.corpus.fulltext.fulltext_records import Fulltext, Shape, read_fulltext
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.splits import assign_splits
@@ -55,7 +56,7 @@ def write_documents(job: BuildJob) -> tuple[dict[str, Any], dict[Split, set[str]
     texts: set[bytes] = set()
     with job.progress.stage("fulltexts") as stage, _Writer(job) as writer:
         rows = _read_documents(table, shape)
-        for place, (name, text) in checked_rows(rows, table.where, audit, stage, every=256):
+        for place, (name, title, text) in checked_rows(rows, table.where, audit, stage, every=256):
             if name is not None:
                 before = seen.setdefault(name, len(places))
                 if before != len(places):
@@ -67,6 +68,10 @@ def write_documents(job: BuildJob) -> tuple[dict[str, Any], dict[Split, set[str]
                 places.append(place)
             if not text:
                 audit.drop(EMPTY, table.where(place))
+                continue
+            if job.exclusions.excludes(name, title):
+                audit.drop(EXCLUDED, table.where(place))
+                job.exclusions.documents += 1
                 continue
             digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
             if digest in texts:
@@ -87,8 +92,8 @@ def write_documents(job: BuildJob) -> tuple[dict[str, Any], dict[Split, set[str]
 
 def _read_documents(
     table: Table, shape: Shape | None
-) -> Iterator[tuple[int, tuple[str | None, str] | BadRow]]:
-    """The place of every record with its id, if it has one, and its text."""
+) -> Iterator[tuple[int, tuple[str | None, str, str] | BadRow]]:
+    """The place of every record with its id, if it has one, its title and its text."""
     for place, row in table.rows():
         try:
             if isinstance(row, BadRow):
@@ -97,12 +102,12 @@ def _read_documents(
             if shape is not None and record.shape != shape:
                 message = f"this is a {record.shape} record; --format {shape} was given."
                 raise BadRow(f"not a record of {shape}", message)
-            yield place, _id_and_text(record)
+            yield place, _id_title_and_text(record)
         except BadRow as bad:
             yield place, bad
 
 
-def _id_and_text(record: Fulltext) -> tuple[str | None, str]:
+def _id_title_and_text(record: Fulltext) -> tuple[str | None, str, str]:
     name = None
     if record.paper_id is not None and record.paper_id != "":
         name = read_id(record.paper_id, "paper_id")
@@ -114,7 +119,7 @@ def _id_and_text(record: Fulltext) -> tuple[str | None, str]:
             parts.append(text)
         elif text:
             parts[0] = text
-    return name, " ".join(parts)
+    return name, record.title, " ".join(parts)
 
 
 def collapse(text: str) -> str:

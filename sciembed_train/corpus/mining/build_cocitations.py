@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from sciembed_train.corpus.audit import (
     Audit,
     Reasons,
-    count_and_examples,
     list_reasons,
     usable_rows,
 )
@@ -29,10 +28,10 @@ from sciembed_train.corpus.citations.context_groups import (
 )
 from sciembed_train.corpus.citations.contexts import fulltext_contexts, read_contexts
 from sciembed_train.corpus.citations.counted_pairs import read_cocitations
+from sciembed_train.corpus.exclusions import EXCLUDED
 from sciembed_train.corpus.mining.build_sentence_pairs import SENTENCE_REPORT, build_sentence_pairs
 from sciembed_train.corpus.mining.cocitation_mining import CocitationMiner
 from sciembed_train.corpus.mining.cocitation_settings import (
-    EXCLUDED,
     FILTERED,
     REASONS,
     usable_papers,
@@ -44,14 +43,13 @@ from sciembed_train.corpus.mining.pair_files import (
 )
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.readers.tables import Table
-from sciembed_train.corpus.splits import read_id_list
 from sciembed_train.corpus.store.corpus_files import SPLITS, ArrayWriter, read_papers
 from sciembed_train.corpus.store.token_store import load_array
 from sciembed_train.errors import UserError
 
 # What to do where the user's own settings leave cited papers out.
 _REMEDIES = {
-    EXCLUDED: "Exclude fewer papers (--exclude-ids).",
+    EXCLUDED: "Exclude fewer papers (--exclude).",
     FILTERED: "Set the filters on abstracts wider (min_sentences, max_sentences, "
     "longest_sentence, short_sentence).",
 }
@@ -81,12 +79,10 @@ def build_cocitations(job: PaperJob) -> dict[str, Any]:
             asked for, else of papers.
     """
     settings, mining = job.settings, job.settings.cocitation_mining
-    listed = read_id_list(Path(settings.exclude_ids)) if settings.exclude_ids else set()
-    excluded = job.papers.same_text(set(job.papers.as_spelled(listed)))
     abstracts = (p["abstract"] for p in read_papers(job.folder / "papers.parquet"))
-    why = usable_papers(job.papers, excluded, mining, abstracts)
+    why = usable_papers(job.papers, mining, abstracts)
     miner = CocitationMiner(job.engine, mining, settings.seed)
-    contexts = _read_contexts(job, why, excluded)
+    contexts = _read_contexts(job, why)
     if contexts is not None:
         miner.add_contexts(contexts.groups.mentions, contexts.groups.members)
     if job.inputs.cocitations is not None:
@@ -107,9 +103,7 @@ def build_cocitations(job: PaperJob) -> dict[str, Any]:
         counts = _save_pairs(job.folder / "cocitations", miner, job.papers, stage.reach)
         if contexts is not None:
             counts["contexts"] = _save_contexts(job, miner, contexts)
-    report = explain_pairs(
-        miner, counts, job.papers, why, listed, None if contexts is None else contexts.groups
-    )
+    report = explain_pairs(miner, counts, why, None if contexts is None else contexts.groups)
     job.report["co-cited pairs"] = report
     if contexts is not None and mining.cocitations_from == "fulltexts":
         report["citations of full texts that name no paper"] = contexts.unresolved.as_dict()
@@ -124,7 +118,7 @@ def build_cocitations(job: PaperJob) -> dict[str, Any]:
     return counts
 
 
-def _read_contexts(job: PaperJob, why: NDArray[np.int8], excluded: set[str]) -> _Contexts | None:
+def _read_contexts(job: PaperJob, why: NDArray[np.int8]) -> _Contexts | None:
     """Check the contexts and write what mining needs; None where there are none."""
     mining = job.settings.cocitation_mining
     from_fulltexts = mining.cocitations_from == "fulltexts"
@@ -136,15 +130,15 @@ def _read_contexts(job: PaperJob, why: NDArray[np.int8], excluded: set[str]) -> 
     sentences = None
     if mining.sentence_pairs != "none":
         sentence_audit = Audit(SENTENCE_REPORT)
-        sentences = CitingSentences(job.work, sentence_audit, job.papers, mining, excluded)
+        sentences = CitingSentences(job.work, sentence_audit, job.papers, mining, job.exclusions)
     contexts = _Contexts(table, groups, sentences)
     if from_fulltexts:
-        rows = fulltext_contexts(table, job.papers, contexts.unresolved)
+        rows = fulltext_contexts(table, job.papers, contexts.unresolved, job.exclusions)
     else:
         rows = read_contexts(table)
     masking = Masking() if mining.mask_mentions and not from_fulltexts else None
     with job.progress.stage("contexts", unit="sentences" if from_fulltexts else "rows") as stage:
-        write_context_groups(rows, table, groups, sentences, masking, stage)
+        write_context_groups(rows, table, groups, sentences, masking, stage, job.exclusions)
     if masking is not None:
         audit.notes.append(masking.note())
     return contexts
@@ -181,9 +175,7 @@ def _save_pairs(
 def explain_pairs(
     miner: CocitationMiner,
     counts: Mapping[str, Any],
-    papers: Papers,
     why: NDArray[np.int8],
-    excluded: set[str],
     groups: PaperGroups | None,
 ) -> dict[str, Any]:
     """Counts of the papers on the way to pairs, for ``report.json``."""
@@ -210,10 +202,6 @@ def explain_pairs(
         if lists:
             facts[f"{kind} with more than {miner.settings.max_pairs:,} pairs"] = lists
             facts[f"pairs of such {kind} not taken"] = pairs
-    if excluded:
-        facts["excluded ids that name no paper"] = count_and_examples(
-            excluded - papers.number.keys()
-        )
     return facts
 
 

@@ -14,10 +14,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from sciembed_train.corpus.exclusions import EXCLUDED
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.errors import UserError
 
-EXCLUDED = "excluded"
 FILTERED = "an abstract that the filters leave out"
 # Why a known paper is in no pair, by its number in `usable_papers`; 0 is a paper that may be.
 REASONS = ("", "no title and no abstract", EXCLUDED, FILTERED)
@@ -138,19 +138,18 @@ class CocitationMining:
 
 
 def usable_papers(
-    papers: Papers, excluded: set[str], mining: CocitationMining, abstracts: Iterable[Any]
+    papers: Papers, mining: CocitationMining, abstracts: Iterable[Any]
 ) -> NDArray[np.int8]:
     """Whether each paper may be in a pair, ``[P]``: 0, or the place of the reason in `REASONS`.
 
-    ``excluded`` papers are in no pair. ``abstracts`` are every paper's in order, text or sentences;
-    read only where a filter is set.
+    ``abstracts`` are every paper's in order, text or sentences; read only where a filter is set.
     """
     why = np.where(papers.usable, 0, 1).astype(np.int8)
     if mining.filters_abstracts:
         for paper, abstract in enumerate(abstracts):
             if not why[paper] and not mining.admits(sentences_of(abstract)):
                 why[paper] = 3
-    why[[papers.number[i] for i in excluded if i in papers.number]] = 2
+    why[papers.excluded] = 2
     return why
 
 

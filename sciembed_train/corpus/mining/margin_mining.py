@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciembed_train.corpus.audit import Audit, BadRow, Reasons, list_reasons
+from sciembed_train.corpus.exclusions import EXCLUDED
 from sciembed_train.corpus.mining.triplet_mining import TripletMining
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.readers.base import numbered
@@ -153,9 +154,9 @@ def mine_margin(
         split: MarginResult(queries=len(ids)) for split, ids in lists.items()
     }
     waiting = _splits_by_query(lists, papers)
-    universe = [
-        papers.ids[paper] for paper in np.flatnonzero(papers.first == np.arange(len(papers.ids)))
-    ]
+    own = papers.first == np.arange(len(papers.ids))
+    universe = [papers.ids[paper] for paper in np.flatnonzero(own & ~papers.excluded)]
+    excluded = {papers.ids[paper] for paper in np.flatnonzero(papers.excluded)}
     edges: list[tuple[int, int]] = []
     for line, query, related in iter_json(data):
         audit.rows += 1
@@ -177,7 +178,11 @@ def mine_margin(
         result = results[split]
         digest = hashlib.sha256(query.encode()).digest()
         rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
+        if query in excluded:
+            result.empty.add(EXCLUDED, place)
+            continue
         related = _related_papers(query, counts, papers)
+        related = {other: count for other, count in related.items() if other not in excluded}
         chosen = margin_triplets(_named(query, papers), related, universe, settings, rng)
         if isinstance(chosen, str):
             result.empty.add(chosen, place)
@@ -189,6 +194,7 @@ def mine_margin(
     for query, split in sorted(waiting.items()):
         results[split].empty.add("not a query of data.json", query)
     citations = np.unique(np.array(edges, np.int32).reshape(-1, 2), axis=0)
+    citations = citations[~papers.excluded[citations].any(1)]
     for result in results.values():
         _drop_cited(result, citations, papers)
     return results, citations

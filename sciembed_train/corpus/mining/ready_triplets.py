@@ -65,6 +65,8 @@ def _why_unusable(keys: list[int | None], papers: Papers) -> str | None:
     for name, key in zip(NAMES, keys, strict=True):
         if key is None:
             return f"unknown {name}"
+        if papers.excluded[key]:
+            return f"excluded {name}"
         if not papers.usable[key]:
             return f"{name} without a text"
     return "a paper twice in one triplet" if len(set(keys)) < 3 else None

@@ -20,11 +20,13 @@ from sciembed_train.errors import UserError
 from sciembed_train.full_disk import told_full_disk
 from sciembed_train.whole_folder import whole_folder
 
-CORPUS_VERSION: int = 2
+CORPUS_VERSION: int = 3
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 SENTENCE_PAIRS = "sentence_pairs"  # a folder
 FIRST_OF_TEXT = "first_of_text.npy"
+TITLES = "titles.npy"
+EXCLUDED_PAPERS = "excluded.npy"  # where any is
 AS_BEFORE = (
     "What it is made from is as it was, and so is an earlier folder there. Make room and run the "
     "same command again."
@@ -137,6 +139,16 @@ def of_texts(pairs: NDArray[np.int32], first: NDArray[np.integer]) -> NDArray[np
 def save_first_of_text(folder: Path, first: NDArray[np.int32]) -> None:
     """Write the first paper of each one's text ``[P]`` into a corpus."""
     np.save(folder / FIRST_OF_TEXT, first.astype(np.int32))
+
+
+def save_titles(folder: Path, titles: NDArray[np.int64]) -> None:
+    """Write the `text_number` of each paper's title ``[P]`` into a corpus."""
+    np.save(folder / TITLES, titles.astype(np.int64))
+
+
+def save_excluded(folder: Path, excluded: NDArray[np.bool_]) -> None:
+    """Write whether each paper is excluded ``[P]`` into a corpus."""
+    np.save(folder / EXCLUDED_PAPERS, excluded.astype(np.bool_))
 
 
 class ParquetRows:

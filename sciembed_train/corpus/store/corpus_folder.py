@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 
 from sciembed_train.corpus.store.checksums import check_file
 from sciembed_train.corpus.store.corpus_files import (
+    EXCLUDED_PAPERS,
     FIRST_OF_TEXT,
     SENTENCE_PAIRS,
+    TITLES,
     Split,
     of_texts,
     read_documents,
@@ -97,12 +99,22 @@ class Corpus:
         return np.asarray(self._array(FIRST_OF_TEXT, "account of equal texts", below=self.n_papers))
 
     def distinct_papers(self) -> NDArray[np.bool_]:
-        """Whether each paper is the first one of its text, ``[P]``.
+        """Whether each paper is the first one of its text, and not excluded, ``[P]``.
 
         Of several ids with the same text one paper takes part: triplets and queries are its own,
         and no other is drawn as a negative or ranked.
         """
-        return self.first_of_text() == np.arange(self.n_papers)
+        return (self.first_of_text() == np.arange(self.n_papers)) & ~self.excluded_papers()
+
+    def excluded_papers(self) -> NDArray[np.bool_]:
+        """Whether each paper is kept out of training, as ``exclude`` asked, ``[P]``."""
+        if not (self.folder / EXCLUDED_PAPERS).is_file():
+            return np.zeros(self.n_papers, np.bool_)
+        return np.asarray(self._array(EXCLUDED_PAPERS, "account of what is excluded"))
+
+    def titles(self) -> NDArray[np.int64]:
+        """The `text_number` of each paper's title, ``[P]``."""
+        return self._array(TITLES, "numbers of its papers' titles")
 
     def citations_of_texts(self) -> NDArray[np.int32]:
         """The citations between papers of different texts, each the first one of its text."""

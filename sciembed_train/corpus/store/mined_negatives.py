@@ -55,6 +55,11 @@ class MinedNegatives:
         mined = np.asarray(self.queries[place]) == papers
         return np.where(mined[:, None], self.negatives[place], -1).astype(np.int64)
 
+    def papers(self) -> NDArray[np.int64]:
+        """The papers that are a negative of some query, ascending."""
+        papers = np.unique(self.negatives).astype(np.int64)
+        return papers[papers >= 0]
+
 
 def write_negatives(
     corpus: Corpus,

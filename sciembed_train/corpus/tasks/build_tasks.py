@@ -62,7 +62,9 @@ def build_tasks(job: BuildJob) -> dict[str, Any]:
     job.report["tasks"] = {"tasks": len(tasks.tasks), "notes": list(tasks.notes)}
     job.work.mkdir()
     tasks_pending = [
-        TaskReader(task, records, job.settings).read(job.work / f"{number}.records", job.progress)
+        TaskReader(task, records, job.settings, job.exclusions).read(
+            job.work / f"{number}.records", job.progress
+        )
         for number, (task, records) in enumerate(zip(tasks.tasks, job.inputs.records, strict=True))
     ]
     with (

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from sciembed_train.corpus.audit import Audit, BadRow
+from sciembed_train.corpus.exclusions import EXCLUDED, Exclusions
 from sciembed_train.corpus.prepare_settings import CorpusSettings
 from sciembed_train.corpus.tasks.task_records import Record, RecordReader, Text
 from sciembed_train.corpus.tasks.task_sample import RecordFile, Sampler, record_key
@@ -44,8 +45,13 @@ class TaskReader:
     """Reads the records of one task, of each split, into a file."""
 
     def __init__(
-        self, task: Task, records: Mapping[TaskSplit, Records], settings: CorpusSettings
+        self,
+        task: Task,
+        records: Mapping[TaskSplit, Records],
+        settings: CorpusSettings,
+        exclusions: Exclusions | None = None,
     ) -> None:
+        self.exclusions = exclusions or Exclusions()
         self.task, self.records, self.settings = task, records, settings
         self.reader = RecordReader(task, settings.task_building)
         share = "dev" not in records and task.sample_size["dev"] != 0
@@ -94,6 +100,11 @@ class TaskReader:
             if not isinstance(record, Record):
                 audit.drop(str(record), records.where(place))
                 continue
+            left = self._without_excluded(record)
+            if left is None:
+                audit.drop(EXCLUDED, records.where(place))
+                continue
+            record = left
             audit.kept += 1
             if record.unused:
                 audit.drop(WITHOUT_TEXT, records.where(place), record.unused)
@@ -101,6 +112,32 @@ class TaskReader:
             if pending.samplers[target].offer(key, record):
                 pending.file.add(TASK_SPLITS.index(target), key, record, place)
         stage.reach(audit.rows)
+
+    def _without_excluded(self, record: Record) -> Record | None:
+        """The record without triplets of excluded texts; None where nothing is left.
+
+        The first field of a text is its title, where it has one.
+        """
+        if not self.exclusions:
+            return record
+        excluded = {
+            number
+            for number, text in enumerate(record.texts)
+            if self.exclusions.excludes(None, text[0])
+        }
+        self.exclusions.task_texts += len(excluded)
+        if not excluded:
+            return record
+        pairs = tuple(pair for pair in record.pairs if excluded.isdisjoint(pair))
+        if 0 in excluded or not pairs:
+            return None
+        kept = sorted({0, *(number for pair in pairs for number in pair)})
+        place = {number: at for at, number in enumerate(kept)}
+        return replace(
+            record,
+            texts=tuple(record.texts[number] for number in kept),
+            pairs=tuple((place[a], place[b]) for a, b in pairs),
+        )
 
     def _held_out(self, record: Record) -> bool:
         """Whether a record's text, or its query, is among the share that is held out."""

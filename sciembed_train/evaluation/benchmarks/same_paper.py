@@ -42,11 +42,13 @@ class Pair:
         paper_id: of the paper.
         query: title and abstract of the text that asks.
         candidate: of the text that is ranked.
+        title: of the paper.
     """
 
     paper_id: str
     query: Text
     candidate: Text
+    title: str | None
 
 
 def run(settings: EvaluateSettings) -> tuple[str, Result]:
@@ -92,7 +94,9 @@ def evaluate(
             f"{' and an '.join(_NAMES[task])}; expected 1 or more and 2 or more."
         )
     texts = [drawn[i].query for i in asking] + [pair.candidate for pair in drawn]
-    search = Search(texts, len(texts), np.arange(len(asking)), np.arange(len(asking), len(texts)))
+    titles = [drawn[i].title for i in asking] + [pair.title for pair in drawn]
+    queries, candidates = np.arange(len(asking)), np.arange(len(asking), len(texts))
+    search = Search(texts, len(texts), queries, candidates, titles=titles)
     order = id_order([pair.paper_id for pair in drawn])
     per_query = {}
     for i, row in zip(asking, system.distances(search), strict=True):
@@ -182,9 +186,9 @@ def _pair(
     text = " ".join(part.strip() for part in sentences if part and part.strip())
     if task == "title_abstract":
         name = (title or "").strip()
-        return Pair(paper_id, (name, None), (None, text)) if name and text else None
+        return Pair(paper_id, (name, None), (None, text), title) if name and text else None
     parts = halves(abstract) if abstract else None
-    return None if parts is None else Pair(paper_id, (None, parts[0]), (None, parts[1]))
+    return None if parts is None else Pair(paper_id, (None, parts[0]), (None, parts[1]), title)
 
 
 def _draw(pairs: list[Pair], held_out: set[str] | None, sample: int, seed: int) -> list[Pair]:

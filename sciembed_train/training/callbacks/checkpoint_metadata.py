@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from sciembed_train.encoder.io.encoder_checkpoint import CHECKPOINT_VERSION, describe
+from sciembed_train.encoder.io.training_titles import Titles
+from sciembed_train.export.checkpoint_file import TITLES
 from sciembed_train.methods.base import Method
 
 
@@ -19,10 +23,13 @@ class CheckpointMetadata(Callback):
         facts: of the training.
         folder: of the run, where the tokenizer writes its files for a moment: the machine's
             temporary folder may be full, and what a killed process leaves there stays.
+        titles: of the papers that training reads; None where they are not known.
     """
 
-    def __init__(self, facts: Mapping[str, Any], folder: Path | None = None) -> None:
-        self.facts, self.folder = facts, folder
+    def __init__(
+        self, facts: Mapping[str, Any], folder: Path | None = None, titles: Titles | None = None
+    ) -> None:
+        self.facts, self.folder, self.titles = facts, folder, titles
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -41,3 +48,5 @@ class CheckpointMetadata(Callback):
             **{key: facts[key] for key in ("base_model", "texts") if key in facts},
             "training": training,
         }
+        if self.titles is not None:
+            checkpoint["sciembed"][TITLES] = torch.from_numpy(self.titles.view(np.int64))

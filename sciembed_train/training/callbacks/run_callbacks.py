@@ -44,13 +44,15 @@ def run_callbacks(
     bar: bool,
     own: Sequence[Callback],
     watch: RankWatch,
+    titles: Titles | None = None,
 ) -> list[Callback]:
     """The callbacks, in order: Lightning calls them so, checkpoints last.
 
     A step that is not finite ends the run before it is logged. The state of a step (signals,
     throughput, metrics) is known before any other callback acts on the step; ``own`` are the
     user's. ``bar`` asks for a progress bar in place of a line at an interval, ``write_limit`` keeps
-    the tokens of a micro-batch with the run's settings.
+    the tokens of a micro-batch with the run's settings. ``titles`` are of the papers that training
+    reads.
     """
     signals, throughput = Signals(), Throughput(data)
     metrics, time_left = StepMetrics(log_every, throughput, signals), TimeLeft()
@@ -82,7 +84,7 @@ def run_callbacks(
     every = run.checkpoint.every
     return [
         *callbacks,
-        CheckpointMetadata(facts, folder),
+        CheckpointMetadata(facts, folder, titles),
         Report(folder, data.folder, monitor, every, facts),
         MicroBatchLimit(data.share, run.memory_dry_run, write_limit, run.quiet),
         RankSteps(watch),

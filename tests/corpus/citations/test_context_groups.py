@@ -32,6 +32,7 @@ def write(tmp_path, rows, masking=None, **values):
         sentences,
         masking,
         Stage(Progress(quiet=True), "contexts", None, "rows"),
+        {"c"},
     )
     return groups, sentences
 
@@ -90,3 +91,12 @@ def test_mentions_are_masked_and_those_that_are_not_in_the_text_counted(tmp_path
     note = masking.note()
     assert note.startswith("1 of 2 contexts had citation marks, which are masked as [CIT]")
     assert "1 have a given `marker` that is not in its text, the first " in note
+
+
+def test_contexts_within_an_excluded_paper_are_used_nowhere(tmp_path):
+    rows = [Context("see both", ("a", "b"), "c"), Context("see these", ("a", "b"), "x")]
+    groups, sentences = write(tmp_path, rows)
+    for file in (groups, sentences):
+        assert pq.read_table(file.texts).column("text").to_pylist() == ["see these"]
+        dropped = {reason: d.count for reason, d in file.audit.dropped.items()}
+        assert dropped == {"stands in an excluded paper": 1}

@@ -119,7 +119,7 @@ def test_contexts_that_cite_one_paper_each_are_refused_with_numbers(tmp_path, ca
 @pytest.mark.parametrize(
     ("option", "message", "advice"),
     [
-        ("--exclude-ids", "4: excluded.", "Exclude fewer papers"),
+        ("--exclude", "2: excluded.", "Exclude fewer papers"),
         ("--min-sentences", "4: an abstract that the filters leave out.", "Set the filters on"),
     ],
 )
@@ -128,8 +128,8 @@ def test_papers_that_settings_leave_out_are_reported_with_the_settings(
 ):
     write_letter_papers(tmp_path)
     contexts = write_contexts(tmp_path, ["ab", "cd"])
-    (tmp_path / "all.txt").write_text("a\nb\nc\nd\n")
-    value = {"--exclude-ids": tmp_path / "all.txt", "--min-sentences": "9"}[option]
+    (tmp_path / "some.txt").write_text("a\nc\n")
+    value = {"--exclude": tmp_path / "some.txt", "--min-sentences": "9"}[option]
     assert run_prepare(tmp_path, "--contexts", contexts, option, value) == 2
     error = capsys.readouterr().err
     assert f"Cited papers left out of contexts: {message} {advice}" in error
@@ -152,10 +152,8 @@ def test_files_that_are_not_there_are_reported_before_anything_is_read(tmp_path,
     contexts = write_contexts(tmp_path, ["ab"])
     assert run_prepare(tmp_path, "--contexts", tmp_path / "none.jsonl") == 2
     assert "there is no such file or folder (contexts)" in capsys.readouterr().err
-    assert (
-        run_prepare(tmp_path, "--contexts", contexts, "--exclude-ids", tmp_path / "none.txt") == 2
-    )
-    assert "there is no such file (ids left out)" in capsys.readouterr().err
+    assert run_prepare(tmp_path, "--contexts", contexts, "--exclude", tmp_path / "none.txt") == 2
+    assert "there is no such file or folder (--exclude" in capsys.readouterr().err
 
 
 def test_a_corpus_without_co_cited_papers_says_how_to_prepare_them(tmp_path):

@@ -23,6 +23,8 @@ def brute_force(world, mining):
     usable = {p["paper_id"] for p in world["papers"] if p["title"]} - world["exclude"]
     known, groups = set(), defaultdict(dict)
     for context in world["contexts"]:
+        if context["citing_id"] in world["exclude"]:
+            continue
         group = tuple(sorted(set(context["cited_ids"]) & usable))
         known |= set(combinations(group, 2))
         words = len(context["text"].split())
@@ -62,7 +64,8 @@ def brute_force(world, mining):
     if mining.cocitations_from == "references":
         cited = defaultdict(set)
         for a, b in world["citations"]:
-            if a != b and b in usable and a in {p["paper_id"] for p in world["papers"]}:
+            known_paper = a in {p["paper_id"] for p in world["papers"]} - world["exclude"]
+            if a != b and b in usable and known_paper:
                 cited[a].add(b)
         for group in cited.values():
             counts.update(combinations(sorted(group), 2))
@@ -125,7 +128,7 @@ def test_pairs_counts_contexts_and_known_pairs_are_those_of_plain_loops(tmp_path
     pairs, _, _ = brute_force(world, mining)
     folder = tmp_path_factory.mktemp("world")
     # With citations there may be nothing else to train on: then it is noted.
-    known = {paper["paper_id"] for paper in world["papers"]}
+    known = {paper["paper_id"] for paper in world["papers"]} - world["exclude"]
     cited = mining.cocitations_from == "references" and any(
         a != b and {a, b} <= known for a, b in world["citations"]
     )

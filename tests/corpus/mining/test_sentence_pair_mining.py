@@ -35,6 +35,8 @@ def brute_force(world, mining):
     known = {paper["paper_id"] for paper in world["papers"]}
     lists, by_text = defaultdict(dict), defaultdict(set)
     for context in world["contexts"]:
+        if context["citing_id"] in world["exclude"]:
+            continue
         cited = tuple(sorted(set(context["cited_ids"]) & known))
         words = len(context["text"].split())
         if len(cited) < (2 if mining.sentence_pairs == "set" else 1):

@@ -1,5 +1,7 @@
 import pytest
 
+from sciembed_train.corpus.exclusion_files import open_place
+from sciembed_train.corpus.exclusions import Exclusions
 from sciembed_train.corpus.prepare_settings import CorpusSettings
 from sciembed_train.corpus.tasks.task_examples import TaskReader, digest
 from sciembed_train.corpus.tasks.task_list import read_tasks
@@ -55,3 +57,29 @@ def test_malformed_records_are_refused_beyond_the_budget(tmp_path):
 def test_texts_differ_by_their_fields():
     assert digest(("a", "b")) == digest(("a", "b"))
     assert len({digest(("a b",)), digest(("a", "b")), digest(("b", "a"))}) == 3
+
+
+def test_triplets_of_an_excluded_text_are_left_out_and_others_of_its_record_stay(tmp_path):
+    write_tasks(tmp_path, {"s2and": 2, "mesh": 3})
+    rows = records("s2and", 2)
+    query, candidate = rows[0]["query"]["title"], rows[1]["candidates"][0]["title"]
+    labelled = records("mesh", 3)[1]["title"]
+    (tmp_path / "out.txt").write_text(f"{query}\n{candidate.upper()}\n{labelled}\n")
+    exclusions = Exclusions([open_place(tmp_path / "out.txt")])
+    settings = CorpusSettings(dev_share=0.0)
+    texts, dropped = [], []
+    for task in read_tasks(tmp_path).tasks:
+        reader = TaskReader(task, open_records(task), settings, exclusions)
+        pending = reader.read(tmp_path / task.name, Progress(quiet=True))
+        found = [r for r, _ in pending.file.records(0, lambda key, classes: True)]
+        texts.append([text for record in found for text in record.texts])
+        dropped.append(pending.audits["train"].dropped["excluded"].count)
+        for record in found:
+            numbers = {number for pair in record.pairs for number in pair} | {0}
+            assert numbers == set(range(len(record.texts)))
+    titles = {text[0] for part in texts for text in part}
+    assert not titles & {query, candidate, labelled}
+    assert dropped == [1, 1]
+    assert len(texts[0]) > 2
+    assert len(texts[1]) == 2
+    assert exclusions.task_texts == 3

@@ -2,10 +2,12 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.encoder.io.encoder_checkpoint import encoder_from_checkpoint
+from sciembed_train.export.checkpoint_file import titles_of
 from sciembed_train.methods.specter import Specter
 from sciembed_train.optim_settings import OptimSettings
 from sciembed_train.training.callbacks.checkpoint_metadata import CheckpointMetadata
@@ -25,3 +27,12 @@ def test_a_checkpoint_rebuilds_the_encoder_from_plain_values(tiny_bert, tmp_path
     encoder = encoder_from_checkpoint(loaded)
     texts = ["word1 word2", "word3"]
     assert torch.equal(encoder.encode_texts(texts), method.encoder.eval().encode_texts(texts))
+
+
+def test_a_checkpoint_holds_the_titles_that_the_run_reads(tiny_bert):
+    method = Specter(EncoderSettings(str(tiny_bert), max_length=40), OptimSettings(), margin=0.5)
+    titles = np.array([3, 2**63 + 5], np.uint64)
+    checkpoint = {}
+    trainer = SimpleNamespace(global_step=0)
+    CheckpointMetadata({}, titles=titles).on_save_checkpoint(trainer, method, checkpoint)
+    assert np.array_equal(titles_of(checkpoint), titles)

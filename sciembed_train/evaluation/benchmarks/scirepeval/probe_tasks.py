@@ -45,6 +45,10 @@ class ProbeScorer:
         """See `Scorer`."""
         return set(), {*self.labelled.train.ids, *self.labelled.test.ids}
 
+    def asked(self) -> set[str]:
+        """See `Scorer`."""
+        return set(self.labelled.test.ids)
+
     def score(self, queries: Vectors, others: Vectors, similarity: Similarity) -> Result:
         """See `Scorer`."""
         task = self.task

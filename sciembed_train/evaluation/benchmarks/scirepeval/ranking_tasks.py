@@ -54,6 +54,10 @@ class RankingScorer:
         """See `Scorer`."""
         return set(self.pools), {name for pool in self.pools.values() for name in pool}
 
+    def asked(self) -> set[str]:
+        """See `Scorer`."""
+        return set(self.pools)
+
     def score(self, queries: Vectors, others: Vectors, similarity: Similarity) -> Result:
         """See `Scorer`."""
         if similarity == "cosine":
@@ -97,6 +101,10 @@ class ReviewerScorer:
         """See `Scorer`."""
         papers = {paper for papers in self.papers.values() for paper in papers}
         return set(self.judged["hard"]), papers
+
+    def asked(self) -> set[str]:
+        """See `Scorer`."""
+        return set(self.judged["hard"])
 
     def score(self, queries: Vectors, others: Vectors, similarity: Similarity) -> Result:
         """See `Scorer`."""

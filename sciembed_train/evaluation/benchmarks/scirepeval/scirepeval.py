@@ -27,6 +27,7 @@ from sciembed_train.evaluation.benchmarks.scirepeval.scorer import Scorer, Vecto
 from sciembed_train.evaluation.by_format import Embedder
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.open_system import open_embedder
+from sciembed_train.evaluation.trained_titles import WatchedEmbedder
 from sciembed_train.progress import Progress
 
 # Values of the tables that SPECTER2 was published with; S2AND, scored by a program of its own, is
@@ -89,6 +90,11 @@ def _embed(group: Sequence[Scorer], embedder: Embedder) -> tuple[Vectors, Vector
     if not apart:
         others |= queries
     texts = read_texts(task.documents, task.fields, queries if apart else None, others)
+    if isinstance(embedder, WatchedEmbedder):
+        asked = {name for scorer in group for name in scorer.asked()}
+        every = {**texts.others, **texts.queries} if apart else texts.others
+        candidates = (text for name, text in texts.others.items() if apart or name not in asked)
+        embedder.count((text for name, text in every.items() if name in asked), candidates)
     rest = Vectors(texts.others, embedder.embed(list(texts.others.values()), read))
     if not apart:
         return rest, rest, texts.empty

@@ -48,6 +48,10 @@ class Scorer(Protocol):
         """Ids of the queries, and of the other texts, that it needs the vectors of."""
         ...
 
+    def asked(self) -> set[str]:
+        """Ids of the queries of a ranking, or of the test set of a probe."""
+        ...
+
     def score(self, queries: Vectors, others: Vectors, similarity: Similarity) -> Result:
         """The scores of the vectors; rankings compare them by ``similarity``.
 
