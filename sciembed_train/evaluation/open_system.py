@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.by_format import Embedder, RandomVectors, model_vectors
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
@@ -31,7 +33,7 @@ def open_system(settings: EvaluateSettings) -> System:
     else:
         system = SentenceModel(model, settings.embed, settings.quiet, settings.score)
     titles = titles_of_model(model)
-    return system if titles is None else WatchedSystem(system, titles)
+    return system if titles is None else cast(System, WatchedSystem(system, titles))
 
 
 def open_embedder(settings: EvaluateSettings) -> Embedder:
@@ -56,7 +58,7 @@ def open_embedder(settings: EvaluateSettings) -> Embedder:
         Model(model, settings.embed, settings.quiet, score.similarity, by_format=True)
     )
     titles = titles_of_model(model)
-    return embedder if titles is None else WatchedEmbedder(embedder, titles)
+    return embedder if titles is None else cast(Embedder, WatchedEmbedder(embedder, titles))
 
 
 def _model(settings: EvaluateSettings) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sciembed_train.evaluation.benchmarks.registry import BENCHMARKS
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.scores import Scores
-from sciembed_train.evaluation.trained_titles import warning
+from sciembed_train.evaluation.trained_titles import told
 
 
 def run_benchmark(settings: EvaluateSettings) -> Scores:
@@ -15,12 +15,14 @@ def run_benchmark(settings: EvaluateSettings) -> Scores:
         UserError: anything is wrong with the model or the files.
     """
     name, result = BENCHMARKS[settings.benchmark].load()(settings)
+    note, warning = told(result.settings, settings.data)
+    notes = [*result.notes, *([] if note is None else [note])]
     return Scores(
         benchmark=settings.benchmark,
         model=name,
         metrics=result.metrics,
         per_query=result.per_query,
         settings={"data": str(settings.data), **result.settings},
-        notes=tuple(result.notes),
-        warning=warning(result.settings, settings.data),
+        notes=tuple(notes),
+        warning=warning,
     )

@@ -129,8 +129,11 @@ def _numbers(records: Iterable[Record]) -> NDArray[np.int64]:
     return np.array([text_number(record[0]) if record else 0 for record in records], np.int64)
 
 
-def warning(settings: Mapping[str, Any], data: str | Path) -> str | None:
-    """The line that says that queries were trained on, and what to do; None where none was.
+def told(settings: Mapping[str, Any], data: str | Path) -> tuple[str | None, str | None]:
+    """The line that says that queries were trained on: as a note, or as a warning.
+
+    It is a note of a corpus, for that is mostly the corpus of the training: its held-out papers are
+    read there as papers that others cite. Both are None where no query was trained on.
 
     Args:
         settings: of the results file.
@@ -138,15 +141,15 @@ def warning(settings: Mapping[str, Any], data: str | Path) -> str | None:
     """
     seen = settings.get(TRAINED_ON)
     if not seen or not seen["queries"]:
-        return None
+        return None, None
     line = (
         f"{seen['queries']:,} of {seen['of_queries']:,} queries and {seen['candidates']:,} of "
         f"{seen['of_candidates']:,} candidates have titles that the model was trained on"
     )
-    remedy = f"train without them: prepare with --exclude {data} (in fit --data.exclude)"
+    remedy = f"train without them: prepare with --exclude {data} (in fit --data.exclude {data})"
     if not (Path(data) / "corpus.json").is_file():
-        return f"{line}, so the scores say too much; {remedy}."
+        return None, f"{line}, so the scores say too much; {remedy}."
     return (
         f"{line}. That is right for the corpus of the training: what its held-out papers cite was "
         f"kept out, not their texts. For another one the scores say too much; {remedy}."
-    )
+    ), None

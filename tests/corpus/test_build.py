@@ -121,10 +121,10 @@ def test_a_corpus_of_another_version_is_made_anew(tmp_path):
     write_paper_files(tmp_path)
     corpus = prepare(paper_settings(tmp_path))
     path = corpus.folder / "corpus.json"
-    path.write_text(path.read_text().replace('"version": 2', '"version": 0'))
+    path.write_text(path.read_text().replace('"version": 3', '"version": 0'))
     with pytest.raises(UserError, match="version 0"):
         Corpus.open(corpus.folder)
-    assert prepare(paper_settings(tmp_path)).info["version"] == 2
+    assert prepare(paper_settings(tmp_path)).info["version"] == 3
 
 
 def test_a_killed_prepare_leaves_no_half_corpus_and_the_next_one_works(tmp_path):

@@ -13,7 +13,7 @@ from sciembed_train.evaluation.benchmarks.registry import BENCHMARKS
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.open_system import open_embedder, open_system
 from sciembed_train.evaluation.run_benchmark import run_benchmark
-from sciembed_train.evaluation.trained_titles import WatchedEmbedder, WatchedSystem, warning
+from sciembed_train.evaluation.trained_titles import WatchedEmbedder, WatchedSystem, told
 from sciembed_train.export.export_folder import export_encoder
 from sciembed_train.inference.options import EmbedSettings
 from sciembed_train.text.normalise import text_number
@@ -101,7 +101,8 @@ def corpus(tmp_path_factory):
 def test_a_corpus_counts_by_the_titles_of_its_papers(model, corpus, benchmark):
     found = scores(model("title a", "title p"), benchmark, corpus)
     assert trained_on(found) == (1, 2, 2, len(PAPERS))
-    assert "That is right for the corpus of the training" in found.warning
+    assert found.warning is None
+    assert "That is right for the corpus of the training" in found.notes[-1]
 
 
 def test_scirepeval_counts_what_asks_and_what_is_predicted(model, tmp_path):
@@ -135,7 +136,7 @@ def test_a_model_that_does_not_say_its_titles_is_not_counted(tiny_bert, tmp_path
 
 def test_no_warning_where_candidates_alone_were_trained_on():
     counts = {"queries": 0, "of_queries": 3, "candidates": 2, "of_candidates": 4}
-    assert warning({"trained_on": counts}, "d") is None
+    assert told({"trained_on": counts}, "d") == (None, None)
 
 
 def test_the_command_prints_the_line_and_writes_both_counts(model, tmp_path, capsys):

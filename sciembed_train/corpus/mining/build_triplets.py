@@ -265,6 +265,8 @@ def no_triplets_message(report: Mapping[str, Any], papers: Papers) -> str:
     facts = report["triplets"]
     texts, n = int(papers.usable.sum()), len(papers.ids)
     lines = [f"No training triplet can be made. Of {n:,} papers {texts:,} have a text."]
+    if excluded := int(papers.excluded.sum()):
+        lines = [f"{lines[0][:-1]} and are not among the {excluded:,} that are excluded."]
     for name in ("citations", "pairs"):
         if name not in report:
             continue

@@ -60,7 +60,7 @@ def evaluate(
     Raises:
         NoQueriesError: the split has no query papers that have a text and cite one.
     """
-    ids, readable, without_text = _readable(corpus)
+    ids, readable, without_text, excluded = _readable(corpus)
     row_of = np.cumsum(readable) - 1  # of a paper among those with a text
     queries, cited, left = _asking(corpus, split, readable)
     queries, cited = row_of[queries], [row_of[papers] for papers in cited]
@@ -98,7 +98,8 @@ def evaluate(
         "queries_without_text_or_cited_text": left,
         "papers": len(papers),
         "papers_without_text_left_out": without_text,
-        "papers_of_the_same_text_left_out": int(corpus.n_papers - len(ids) - without_text),
+        "papers_of_the_same_text_left_out": corpus.n_papers - len(ids) - without_text - excluded,
+        "papers_excluded_from_training_left_out": excluded,
         "relevant": sum(map(len, cited)),
         "ties": "distance, then paper id",
     }
@@ -107,19 +108,24 @@ def evaluate(
     return Result(metrics, per_query, settings, notes, nearest_ids)
 
 
-def _readable(corpus: Corpus) -> tuple[list[str], NDArray[np.bool_], int]:
-    """The ids of the papers that have a text of their own, which these are, and those without."""
+def _readable(corpus: Corpus) -> tuple[list[str], NDArray[np.bool_], int, int]:
+    """The ids of the papers that have a text of their own, and which these are.
+
+    And how many papers have no text, and how many with one are excluded.
+    """
     readable = np.zeros(corpus.n_papers, dtype=bool)
-    distinct = corpus.distinct_papers()
+    distinct, kept_out = corpus.distinct_papers(), corpus.excluded_papers()
     ids: list[str] = []
-    without = 0
+    without = excluded = 0
     for row in corpus.papers():
         if not has_text(row["title"], row["abstract"]):
             without += 1
+        elif kept_out[row["paper"]]:
+            excluded += 1
         elif distinct[row["paper"]]:
             readable[row["paper"]] = True
             ids.append(row["paper_id"])
-    return ids, readable, without
+    return ids, readable, without, excluded
 
 
 def _asking(

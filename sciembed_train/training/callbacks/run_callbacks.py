@@ -10,6 +10,7 @@ from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import EarlyStopping
 
 from sciembed_train.config.run_settings import RunSettings
+from sciembed_train.encoder.io.training_titles import Titles
 from sciembed_train.sampling.data_module import TrainingData
 from sciembed_train.training.callbacks.checkpoint_metadata import CheckpointMetadata
 from sciembed_train.training.callbacks.checkpoints import RunCheckpoints, higher_is_better

@@ -193,3 +193,27 @@ def test_ids_of_one_text_are_one_paper(tmp_path):
         assert query == 5
         assert negative not in (0, 1, 2, 5, positive)  # what either id cites is no negative
         assert max(positive, negative) < 6
+
+
+def test_excluded_papers_are_in_no_triplet_and_no_citation(tmp_path):
+    ids = [f"p{i:02d}" for i in range(40)]
+    rng = np.random.default_rng(0)
+    data = {
+        q: {o: {"count": int(rng.choice([1, 5]))} for o in rng.choice(ids, 8, False).tolist()}
+        for q in ids[:20]
+    }
+    path = write_relations(tmp_path / "d.json", data)
+    held = []
+    for out in ((), range(0, 40, 5)):
+        papers = Papers(ids, {p: i for i, p in enumerate(ids)}, np.ones(40, bool))
+        papers.exclude(np.isin(np.arange(40), list(out)))
+        asked = {"train": set(ids[:20])}
+        results, citations = mine_margin(path, asked, papers, TripletMining(), 0, Audit("r"))
+        train = results["train"]
+        rows = np.array(train.rows), citations
+        held.append([len(set(part.ravel().tolist()) & set(range(0, 40, 5))) for part in rows])
+        assert sum(d.count for d in train.dropped.values()) == 0
+    assert min(held[0]) > 3
+    assert held[1] == [0, 0]
+    assert train.empty["excluded"].count == 4
+    assert len(train.rows) > 50

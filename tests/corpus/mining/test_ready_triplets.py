@@ -11,11 +11,12 @@ from sciembed_train.progress import Progress, Stage
 from tests.helpers.small_corpus import write_small_corpus
 
 
-def read(path, text):
+def read(path, text, excluded=""):
     path.write_text(text)
     papers = Papers(
         list("abcd"), {n: i for i, n in enumerate("abcd")}, np.array([1, 1, 1, 0], bool)
     )
+    papers.exclude(np.array([n in excluded for n in "abcd"]))
     audit = Audit("pairs")
     stage = Stage(Progress(quiet=True), "triplets", None, "rows")
     return read_triplets(Table(path, "triplets"), papers, audit, stage), audit
@@ -31,6 +32,16 @@ def test_rows_are_distinct_ascending_and_the_others_counted(tmp_path):
         "positive without a text": 1,
         "a paper twice in one triplet": 1,
         "given before": 1,
+    }
+
+
+def test_a_row_that_names_an_excluded_paper_is_counted(tmp_path):
+    rows, audit = read(tmp_path / "t.csv", "b,a,c\na,c,b\na,b,x\n", excluded="c")
+    assert not len(rows)
+    assert {reason: d.count for reason, d in audit.dropped.items()} == {
+        "excluded negative": 1,
+        "excluded positive": 1,
+        "unknown negative": 1,
     }
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sciembed_train.corpus.store.corpus_files import save_info, save_queries
+from sciembed_train.corpus.store.corpus_files import save_excluded, save_info, save_queries
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation import metrics
@@ -137,3 +137,15 @@ def test_a_corpus_of_another_version_is_refused(corpus):
     save_info(corpus.folder, {**corpus.info, "version": 99})
     with pytest.raises(UserError, match="version 99"):
         Corpus.open(corpus.folder)
+
+
+def test_excluded_papers_are_no_candidates_and_are_counted(corpus):
+    queries = set(corpus.queries("test").tolist())
+    out = next(p for p in range(corpus.n_papers) if p not in queries)
+    excluded = np.zeros(corpus.n_papers, bool)
+    excluded[out] = True
+    save_excluded(corpus.folder, excluded)
+    found = evaluate(Corpus.open(corpus.folder), RandomOrder())
+    assert found.settings["papers"] == corpus.n_papers - 1
+    assert found.settings["papers_excluded_from_training_left_out"] == 1
+    assert found.settings["papers_of_the_same_text_left_out"] == 0
