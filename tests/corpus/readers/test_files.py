@@ -245,7 +245,7 @@ BOMB = (
         ),
         ("p.json", b'[{"paper_id": 1, "title": "t"}, {"paper_id"', "p.json:1: this is not JSON"),
         ("p.jsonl", b'{"id": 1, "title": "\xff"}', "p.jsonl:1: this is not UTF-8"),
-        ("p.jsonl.gz", gzip.compress(b'{"id": 1, "title": "a"}\n')[:-9], "is damaged"),
+        ("p.jsonl.gz", gzip.compress(b'{"id": 1, "title": "a"}\n', mtime=0)[:-9], "is damaged"),
         ("p.jsonl", '{"id": 1, "title": "a"}'.encode("utf-16"), "is UTF-16"),
         ("p.csv", b"id,title\n1,a\n\xff\xff", "p.csv:3: this is not UTF-8"),
         ("p.bib", b"@misc{a, title = {One}", "p.bib:1: this entry is never closed"),
