@@ -84,7 +84,13 @@ def command_line() -> RecipeCommandLine:
         common=(
             *("config", "data.papers", "data.citations", "data.fulltexts", "data.contexts"),
             *("data.cocitations", "data.pairs", "data.tasks", "data.format", "to"),
-            *("model.encoder.backbone", "data.memory", "data.max_bad_rows", "data.seed"),
+            *(
+                "data.exclude",
+                "model.encoder.backbone",
+                "data.memory",
+                "data.max_bad_rows",
+                "data.seed",
+            ),
         ),
         aliases=ALIASES,
         presets={"faithful": FAITHFUL},

@@ -195,7 +195,7 @@ class Exclusions:
         }
         return {
             **{name: count for name, count in counts.items() if count is not None},
-            **_by_name(self.places),
+            "places": _by_name(self.places),
         }
 
     def notes(self) -> list[str]:

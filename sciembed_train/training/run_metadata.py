@@ -58,12 +58,11 @@ def training_titles(data: TrainingData, backbone: str) -> Titles | None:
 
 def _excluded(excluded: Mapping[str, Any]) -> dict[str, Any]:
     """What was kept out of training, without names of single papers."""
-    counted = {}
-    for name, fact in excluded.items():
-        if isinstance(fact, Mapping):
-            fact = {**fact, MISSING: fact[MISSING]["count"]}
-        counted[name] = fact
-    return counted
+    places = {
+        name: {**place, MISSING: place[MISSING]["count"]}
+        for name, place in excluded["places"].items()
+    }
+    return {**excluded, "places": places}
 
 
 def weights_sha256(backbone: str) -> str | None:

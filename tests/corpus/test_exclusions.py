@@ -164,7 +164,7 @@ def test_the_report_says_what_was_matched_and_how(corpora):
     assert report["papers"] == 10
     assert report["documents"] == 9
     assert report["texts of tasks"] > 8
-    listed, folder = report["out.txt"], report["searches"]
+    listed, folder = report["places"]["out.txt"], report["places"]["searches"]
     assert (listed["entries"], listed["found by id"], listed["found by title"]) == (7, 5, 1)
     assert listed["that match nothing"] == {"count": 1, "examples": ["of no known paper"]}
     assert (folder["entries"], folder["found by id"], folder["found by title"]) == (3, 0, 2)

@@ -55,8 +55,9 @@ def test_weights_of_an_unusual_name_have_no_hash(tiny_bert, tmp_path):
 
 def test_what_was_excluded_is_among_the_facts_without_names(tiny_bert):
     place = {"entries": 3, "that match nothing": {"count": 1, "examples": ["x"]}}
-    told = facts(tiny_bert, excluded={"papers": 2, "out.txt": place})["excluded"]
-    assert told == {"papers": 2, "out.txt": {"entries": 3, "that match nothing": 1}}
+    told = facts(tiny_bert, excluded={"papers": 2, "places": {"out.txt": place}})["excluded"]
+    places = {"out.txt": {"entries": 3, "that match nothing": 1}}
+    assert told == {"papers": 2, "places": places}
     assert "excluded" not in facts(tiny_bert)
 
 
