@@ -44,7 +44,7 @@ def command_line() -> CommandLine:
         "init",
         "Look at files of papers and citations: say what is recognised, show three papers, and "
         "write a recipe that is ready to run.",
-        examples=("my_papers/", "works.jsonl", "papers.csv --map title=headline"),
+        examples=("my_papers/", "papers.csv --citations cites.csv --map title=headline"),
         aliases={"map": "columns"},
     )
     line.add(InitCommand, positionals=("source",))

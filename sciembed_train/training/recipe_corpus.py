@@ -76,7 +76,7 @@ def recipe_corpus(
 
 def _check_triplets(data: DataSettings, corpus: Corpus) -> None:
     """Raise UserError where a recipe wants triplets from neighbours and the corpus has others."""
-    mined = corpus.info["settings"].get("triplets")
+    mined = corpus.info.get("settings", {}).get("triplets")
     ready = "pairs" in corpus.info.get("identity", {}).get("sources", {})
     if data.triplets_from != "neighbours" or mined is None or ready:
         return

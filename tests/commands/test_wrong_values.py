@@ -54,6 +54,7 @@ def base(tiny_bert, tmp_path_factory):
     made["align"] = made["mine"] = [corpus, "--model", model]
     made["export"] = made["import"] = [model, "--to", to]
     made["merge"] = [model, model, "--to", to]
+    made["init"] = ["/nowhere"]
     made["compare"] = ["p", "q", "--model", model, "--papers", str(papers)]
     made["evaluate"] = ["--benchmark", "title_abstract", "--data", str(papers), "--model", "random"]
     made["prepare"] = ["-c", "specter", "--papers", "/nowhere", "--to", to]

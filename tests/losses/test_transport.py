@@ -115,7 +115,8 @@ def test_little_blur_comes_near_to_the_exact_transport():
         assert found.cost[i].item() == pytest.approx(ot.emd2(*(x.numpy() for x in (w, v, c))), 1e-3)
 
 
-@pytest.mark.parametrize("temperature", [pytest.param(5000.0, marks=pytest.mark.slow), 1.0])
+@pytest.mark.slow  # the next test holds the gradient as it is trained
+@pytest.mark.parametrize("temperature", [5000.0, 1.0])
 def test_gradient_is_that_of_the_value_where_it_has_converged(temperature):
     # With a blur of the size of the distances 200 more steps leave nothing to converge.
     of = TransportSettings(temperature, 0.7)

@@ -53,6 +53,7 @@ def read_all(folder):
     for split in ("train", "dev", "test"):
         corpus.triplets(split), corpus.hard(split), corpus.queries(split)
     corpus.citations(), corpus.paper_splits(), corpus.distinct_papers(), corpus.paper_ids()
+    corpus.titles()
     list(corpus.papers())
     list(corpus.sentences())
     read_negatives(corpus, "near")

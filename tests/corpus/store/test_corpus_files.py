@@ -22,7 +22,7 @@ def test_only_a_corpus_of_this_version_is_read(tmp_path):
     (tmp_path / "corpus.json").write_text(json.dumps({"version": CORPUS_VERSION, "counts": {}}))
     assert read_info(tmp_path)["counts"] == {}
     (tmp_path / "corpus.json").write_text(json.dumps({"version": 99}))
-    with pytest.raises(UserError, match="version 99; this program reads version 2"):
+    with pytest.raises(UserError, match="version 99; this program reads version 3"):
         read_info(tmp_path)
     with pytest.raises(UserError, match="does not exist"):
         read_info(tmp_path / "none")

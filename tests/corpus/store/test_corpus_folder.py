@@ -58,7 +58,7 @@ def test_what_is_no_corpus_is_refused_with_a_way_out(tiny_bert, tmp_path):
     with pytest.raises(UserError, match="holds no triplets"):
         corpus.triplets("train")
     save_info(corpus.folder, {**corpus.info, "version": 99})
-    with pytest.raises(UserError, match="version 99; this program reads version 2"):
+    with pytest.raises(UserError, match="version 99; this program reads version 3"):
         Corpus.open(corpus.folder)
     (corpus.folder / "corpus.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):

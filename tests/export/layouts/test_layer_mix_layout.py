@@ -178,6 +178,7 @@ def test_other_backbones_and_heads_are_exported_whole(kind, tmp_path):
     assert not any(info.values())
 
 
+@pytest.mark.slow
 def test_the_commands_export_import_and_embed_a_mix(tiny_bert, tmp_path, capsys):
     encoder = mixing(tiny_bert)
     state = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
