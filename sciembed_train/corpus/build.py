@@ -101,7 +101,14 @@ def cached_corpus(
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.parent / f"{name}.lock")
         with lock:
-            return prepare(dataclasses.replace(settings, to=folder), progress)
+            known = (folder / "corpus.json").is_file()
+            corpus = prepare(dataclasses.replace(settings, to=folder), progress)
+            if progress is not None and not known:
+                report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+                for part in report.values():
+                    for line in part.get("read", ()):
+                        progress.print(line)
+            return corpus
     except PermissionError as error:
         raise UserError(f"{cache} cannot be written: {error.strerror}.") from error
 

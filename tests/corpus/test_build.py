@@ -17,6 +17,7 @@ from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.token_kinds import TASK_TOKENS
 from sciembed_train.corpus.tasks.task_types import TaskBuilding
 from sciembed_train.errors import UserError
+from sciembed_train.progress import Progress
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
 from tests.helpers.paper_files import paper_settings, write_paper_files
@@ -225,3 +226,15 @@ def test_lists_of_ids_may_spell_them_otherwise(tmp_path):
     splits = np.load(prepare(settings).folder / "paper_splits.npy")
     ids = sorted(paper["paper_id"] for paper in papers)
     assert [ids[i] for i in np.flatnonzero(splits)] == ["10.1000/3"]
+
+
+def test_a_corpus_made_for_a_run_says_once_how_files_were_read(tmp_path, capsys):
+    (tmp_path / "p.csv").write_text("id,title\na,One\nb,Two\nc,Three\nd,Four\n")
+    (tmp_path / "c.csv").write_text("to,from\nb,a\nc,b\nd,c\n")
+    settings = PrepareSettings(
+        tmp_path / "p.csv", citations=tmp_path / "c.csv", dev_share=0.0, test_share=0.0
+    )
+    for said in (1, 0):
+        cached_corpus(settings, tmp_path / "cache", Progress())
+        err = capsys.readouterr().err
+        assert err.count('c.csv: from cites to, so "One" cites "Two".') == said
