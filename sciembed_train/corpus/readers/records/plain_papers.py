@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from sciembed_train.corpus.audit import BadRow
@@ -58,7 +57,7 @@ class PlainPapers(RecordFormat):
     columns: Mapping[str, str] = field(default_factory=dict)
     needed: Sequence[str] = ("title",)
     name = "rows with a column for each field"
-    _found: dict[tuple[str, ...], _Columns] = field(default_factory=dict)
+    _found: dict[tuple[str, ...], Columns] = field(default_factory=dict)
     _id: str | None = None  # the column of the first row; all rows have their id there
 
     def recognises(self, row: Mapping[str, Any]) -> bool:
@@ -90,67 +89,54 @@ class PlainPapers(RecordFormat):
         found = self.find(row)
         return found.references is not None or found.cited_by is not None
 
-    def find(self, row: Mapping[str, Any]) -> _Columns:
+    def find(self, row: Mapping[str, Any]) -> Columns:
         """The columns of a row's fields."""
         key = tuple(row)
         if key not in self._found:
             if len(self._found) > 1000:  # rows of JSON may each have other fields
                 self._found.clear()
-            self._found[key] = _Columns(key, self.columns, self._id)
+            self._found[key] = Columns.of(key, self.columns, self._id)
         return self._found[key]
 
 
 @dataclass(frozen=True)
-class _Columns:
-    """Which column of a row is which field; None where there is none."""
+class Columns:
+    """Which column of a row is which field; None where there is none.
 
-    names: Sequence[str]
-    given: Mapping[str, str]
-    id_before: str | None
+    ``others`` are columns with other ids of the paper, and the prefix of each.
+    """
 
-    def _column(self, name: str) -> str | None:
-        if name in self.given:
-            return self.given[name] if self.given[name] in self.names else None
-        # As the field is called here, else the first of the known names.
-        if name in self.names:
-            return name
-        known = {
-            folded(column): column for column in reversed(self.names) if isinstance(column, str)
-        }
-        return next((known[other] for other in NAMES[name] if other in known), None)
+    paper_id: str | None
+    title: str | None
+    abstract: str | None
+    year: str | None
+    references: str | None
+    cited_by: str | None
+    others: Sequence[tuple[str, str]] = ()
 
-    @cached_property
-    def paper_id(self) -> str | None:
-        return self.id_before or self._column("paper_id")
+    @classmethod
+    def of(cls, names: Sequence[Any], given: Mapping[str, str], id_before: str | None) -> Columns:
+        """The columns among ``names``: those that are given, as the field is called, or known.
 
-    @cached_property
-    def title(self) -> str | None:
-        return self._column("title")
+        ``id_before`` is where earlier rows have their id.
+        """
+        known = {folded(name): name for name in reversed(names) if isinstance(name, str)}
 
-    @cached_property
-    def abstract(self) -> str | None:
-        return self._column("abstract")
+        def column(field: str) -> str | None:
+            if field in given:
+                return given[field] if given[field] in names else None
+            if field in names:
+                return field
+            return next((known[other] for other in NAMES[field] if other in known), None)
 
-    @cached_property
-    def year(self) -> str | None:
-        return self._column("year")
-
-    @cached_property
-    def references(self) -> str | None:
-        return self._column("references")
-
-    @cached_property
-    def cited_by(self) -> str | None:
-        return self._column("cited_by")
-
-    @cached_property
-    def others(self) -> list[tuple[str, str]]:
-        """Columns with other ids of the paper, and the prefix of each."""
-        return [
+        found = {field: column(field) for field in FIELDS}
+        found["paper_id"] = id_before or found["paper_id"]
+        others = [
             (name, _OTHER_IDS[folded(name)])
-            for name in self.names
-            if isinstance(name, str) and name != self.paper_id and folded(name) in _OTHER_IDS
+            for name in names
+            if isinstance(name, str) and name != found["paper_id"] and folded(name) in _OTHER_IDS
         ]
+        return cls(**found, others=others)
 
 
 def _value(row: Mapping[str, Any], column: str | None) -> Any:
