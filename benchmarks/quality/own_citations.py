@@ -282,6 +282,14 @@ def compared(model: str, name: str, metric: str, args: argparse.Namespace) -> Co
     return compare([before[q] for q in order], [after[q] for q in order])
 
 
+def row(name: str, metric: str, model: str, c: Comparison) -> str:
+    """A row of a table: a set, a metric, a model, and how it compares."""
+    return (
+        f"| {name} | {metric} | {c.queries} | {model} | {c.before:.4f} | {c.after:.4f} | "
+        f"{c.difference:+.4f} | {c.low:+.4f} to {c.high:+.4f} |"
+    )
+
+
 def table(names: list[str], args: argparse.Namespace) -> str:
     """A row a set and metric and model: before, after, the difference and its interval."""
     rows = ["| set | metric | queries | model | before | after | difference | 95 % interval | |"]
@@ -292,11 +300,7 @@ def table(names: list[str], args: argparse.Namespace) -> str:
                 if model == "start" or (c := compared(model, name, metric, args)) is None:
                     continue
                 sure = "gain" if c.gain else "loss" if c.loss else ""
-                interval = f"{c.low:+.4f} to {c.high:+.4f}"
-                rows.append(
-                    f"| {name} | {metric} | {c.queries} | {model} | {c.before:.4f} | "
-                    f"{c.after:.4f} | {c.difference:+.4f} | {interval} | {sure} |"
-                )
+                rows.append(f"{row(name, metric, model, c)} {sure} |")
     return "\n".join(rows)
 
 

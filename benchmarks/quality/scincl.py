@@ -26,7 +26,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks.quality.declutr import minilm, train
-from benchmarks.quality.own_citations import SETS, collection, per_query, table
+from benchmarks.quality.own_citations import SETS, collection, per_query, row, table
 from sciembed_train.evaluation.significance import compare
 
 LENGTH = 128
@@ -102,10 +102,7 @@ def beside_specter(args: argparse.Namespace) -> str:
                 before, after = (per_query(m, name, metric, args) for m in (base, model))
                 order = sorted(before)
                 c = compare([before[q] for q in order], [after[q] for q in order])
-                rows.append(
-                    f"| {name} | {metric} | {c.queries} | {model} | {c.before:.4f} | "
-                    f"{c.after:.4f} | {c.difference:+.4f} | {c.low:+.4f} to {c.high:+.4f} |"
-                )
+                rows.append(row(name, metric, model, c))
     return "\n".join(rows)
 
 

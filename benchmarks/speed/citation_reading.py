@@ -22,6 +22,7 @@ from statistics import median
 import numpy as np
 
 from sciembed_train.corpus.audit import Audit
+from sciembed_train.corpus.citations.citation_files import CitationFiles
 from sciembed_train.corpus.citations.citation_rows import read_citations
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.readers.tables import Table
@@ -55,7 +56,9 @@ def by_loop(path: Path, number: dict[str, int]) -> np.ndarray:
 def by_blocks(path: Path, papers: Papers, work: Path) -> np.ndarray:
     """The same by the program."""
     stage = Stage(Progress(quiet=True), "citations", None, "rows")
-    return read_citations(Table(path, "citations"), papers, Audit("citations"), stage, work)
+    table = Table(path, "citations")
+    blocks = CitationFiles(table, papers.finder, {}).blocks()
+    return read_citations(blocks, table, papers, Audit("citations"), stage, work)
 
 
 def main() -> None:

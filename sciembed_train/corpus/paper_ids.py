@@ -17,7 +17,7 @@ Other ids are found as they stand and not in another case or with another prefix
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 
@@ -134,13 +134,15 @@ class PaperIds:
         return plain, numbers
 
 
-def same_plain_form(ids: Iterable[str]) -> list[tuple[str, str]]:
+def same_plain_form(number: Mapping[str, int]) -> list[tuple[str, str]]:
     """Pairs of ids that differ only in their spelling: an id, and the first one of its form."""
     first: dict[str, str] = {}
     pairs = []
-    for text in ids:
+    for text in number:
         for form in plain_forms(text)[:1]:
-            before = first.setdefault(form, text)
+            if form == text:  # most: nothing has to be kept of them
+                continue
+            before = form if form in number else first.setdefault(form, text)
             if before != text:
                 pairs.append((text, before))
     return pairs

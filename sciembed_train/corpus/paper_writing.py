@@ -71,13 +71,13 @@ def write_papers(
         raise UserError(_nothing_to_read(rows, len(reading.first_seen)))
     ids = sorted(reading.first_seen)
     order = np.fromiter((reading.first_seen[i] for i in ids), np.int64, len(ids))
+    number = np.empty(len(order), np.int32)
+    number[order] = np.arange(len(order), dtype=np.int32)
     if np.array_equal(order, np.arange(len(order))):
         reading.file.rename(to)
     else:
-        number = np.empty(len(order), np.int32)
-        number[order] = np.arange(len(order), dtype=np.int32)
         _write_sorted(reading.file, to, work, number)
-    return reading.papers(ids, order, merge_duplicates)
+    return reading.papers(ids, order, number, merge_duplicates)
 
 
 class _Reading:
@@ -119,9 +119,7 @@ class _Reading:
             self.other_ids.setdefault(other, row)
         if paper.references or paper.cited_by:
             self._add_references(place, row, paper)
-        whole = isinstance(paper.abstract, str)
-        abstract = (paper.abstract, None) if whole else (None, paper.abstract)
-        writer.add(row, paper.paper_id, paper.title, *abstract, paper.year)
+        writer.add(row, paper.paper_id, paper.title, *_stored(paper), paper.year)
 
     def _read_text(self, row: int, title: str, abstract: str | Sequence[str]) -> None:
         """Keep what mining and messages need of a text."""
@@ -145,9 +143,7 @@ class _Reading:
         if self._abstracts is None:
             columns = {name: _columns()[name] for name in ("paper_id", "abstract", "sentences")}
             self._abstracts = ParquetRows(self.work / "abstracts.parquet", columns | _place())
-        whole = isinstance(paper.abstract, str)
-        abstract = (paper.abstract, None) if whole else (None, paper.abstract)
-        self._abstracts.add(paper.paper_id, *abstract, place)
+        self._abstracts.add(paper.paper_id, *_stored(paper), place)
         self.completed += 1
 
     def close(self) -> None:
@@ -203,15 +199,20 @@ class _Reading:
             )
         return lines
 
-    def papers(self, ids: list[str], order: NDArray[np.int64], merge_duplicates: bool) -> Papers:
-        """The papers in the order of their ids; ``order`` is the row of each ``[P]``."""
-        number = np.empty(len(order), np.int32)
-        number[order] = np.arange(len(order), dtype=np.int32)
+    def papers(
+        self,
+        ids: list[str],
+        order: NDArray[np.int64],
+        number: NDArray[np.int32],
+        merge_duplicates: bool,
+    ) -> Papers:
+        """The papers by their ids: ``order`` is the row of each, ``number`` the paper of a row."""
         first = first_of_text(np.frombuffer(self.texts, np.int64)[order])
         _note_same_texts(self.audit, ids, first)
         years = np.frombuffer(self.years, np.int16)[order]
         first = self._duplicates(ids, order, first, years, merge_duplicates)
-        if pairs := same_plain_form(ids):
+        by_id = self._numbered(ids)
+        if pairs := same_plain_form(by_id):
             self.audit.notes.append(
                 f"{len(pairs):,} ids differ from another one only in how they are spelled (the "
                 f"first: {pairs[0][0]} and {pairs[0][1]}). A citation of that id is one of the "
@@ -220,7 +221,7 @@ class _Reading:
         file = self.work / "references.parquet"
         return Papers(
             ids=ids,
-            number=self._numbered(ids),
+            number=by_id,
             usable=np.frombuffer(bytes(self.usable), np.bool_)[order],
             first_of_text=first,
             other_ids={other: int(number[row]) for other, row in self.other_ids.items()},
@@ -285,6 +286,11 @@ def _joined(
     for paper in root:
         of_group[paper] = top(paper)
     return of_group[first]
+
+
+def _stored(paper: Paper) -> tuple[str | None, tuple[str, ...] | None]:
+    """The columns ``abstract`` and ``sentences``: a text is in one of them."""
+    return (paper.abstract, None) if isinstance(paper.abstract, str) else (None, paper.abstract)
 
 
 def _nothing_to_read(rows: PaperRows, papers: int) -> str:

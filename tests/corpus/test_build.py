@@ -237,4 +237,4 @@ def test_a_corpus_made_for_a_run_says_once_how_files_were_read(tmp_path, capsys)
     for said in (1, 0):
         cached_corpus(settings, tmp_path / "cache", Progress())
         err = capsys.readouterr().err
-        assert err.count('c.csv: from cites to, so "One" cites "Two".') == said
+        assert err.count('c.csv: from cites to, so "One" (a) cites "Two" (b).') == said

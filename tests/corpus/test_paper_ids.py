@@ -54,7 +54,11 @@ def test_papers_are_found_by_their_other_ids():
 
 
 def test_two_ids_of_one_plain_form_are_found():
-    assert same_plain_form(["10.1000/x", "a", "DOI:10.1000/X"]) == [("DOI:10.1000/X", "10.1000/x")]
+    ids = ["10.1000/x", "17", "17.0", "18", "DOI:10.1000/X", "a"]
+    assert same_plain_form({paper_id: n for n, paper_id in enumerate(ids)}) == [
+        ("17.0", "17"),
+        ("DOI:10.1000/X", "10.1000/x"),
+    ]
 
 
 def test_ids_of_no_known_kind_have_no_plain_form():

@@ -7,12 +7,9 @@ from numpy.typing import NDArray
 
 from sciembed_train.corpus.audit import EXAMPLES, Audit
 from sciembed_train.corpus.build_job import PaperJob
-from sciembed_train.corpus.citations.citation_rows import (
-    read_citations,
-    read_references,
-    save_citations,
-)
-from sciembed_train.text.cleaning import cleaned
+from sciembed_train.corpus.citations.citation_files import CitationFiles, reference_blocks
+from sciembed_train.corpus.citations.citation_rows import read_citations, save_citations
+from sciembed_train.corpus.store.some_papers import titles_in_lines
 
 OF_EXCLUDED = "of or by an excluded paper"
 
@@ -29,23 +26,24 @@ def build_citations(job: PaperJob) -> NDArray[np.int32] | None:
     audit = job.audit("citations")
     with job.progress.stage("citations") as stage:
         if inputs.citations is not None:
-            names: dict[str, tuple[str, str]] = {}
-            citations = read_citations(
-                *(inputs.citations, papers, audit, stage, job.work),
-                columns=settings.columns,
-                format=settings.format,
-                names=names,
-            )
-            said = [f"{file}: {citing} cites {cited}" for file, (citing, cited) in names.items()]
+            table = inputs.citations
+            files = CitationFiles(table, papers.finder, settings.columns)
+            citations = read_citations(files.blocks(), table, papers, audit, stage, job.work)
+            said = [
+                f"{file}: {citing} cites {cited}" for file, (citing, cited) in files.names.items()
+            ]
             if papers.references is not None:
                 audit.notes.append(
                     "The papers' rows name references too; they are not read, for --citations is "
                     "given."
                 )
         else:
-            assert inputs.papers is not None
-            citations = read_references(inputs.papers, papers, audit, stage, job.work)
-            said = [f"{inputs.papers.source}: a paper cites the references that its row names"]
+            table = inputs.papers
+            assert table is not None
+            assert papers.references is not None
+            blocks = reference_blocks(papers.references)
+            citations = read_citations(blocks, table, papers, audit, stage, job.work)
+            said = [f"{table.source}: a paper cites the references that its row names"]
     citations = _without_excluded(job, citations, audit)
     if said:
         audit.say_read("; ".join(said[:3]) + _example(job, citations))
@@ -70,21 +68,8 @@ def _without_excluded(
 
 
 def _example(job: PaperJob, citations: NDArray[np.int32]) -> str:
-    """``, so "A" cites "B".``: one citation in words."""
-    import pyarrow.parquet as pq
-
+    """``, so "A" (1) cites "B" (2).``: one citation in words."""
     if not len(citations):
         return "."
-    pair = citations[0].tolist()
-    rows = pq.read_table(
-        job.folder / "papers.parquet", columns=["paper", "title"], filters=[("paper", "in", pair)]
-    ).to_pylist()
-    title = {row["paper"]: (row["title"] or "").strip() for row in rows}
-    citing, cited = (_short(title[paper] or job.papers.ids[paper]) for paper in pair)
-    return f", so {citing} cites {cited}."
-
-
-def _short(title: str) -> str:
-    """A title as it stands in a line."""
-    words = " ".join(cleaned(title).split())
-    return f'"{words if len(words) <= 60 else words[:57] + "..."}"'
+    papers = titles_in_lines(job.folder / "papers.parquet", citations[0].tolist())
+    return f", so {papers[0]} cites {papers[1]}."

@@ -56,16 +56,15 @@ class CitationFiles:
     Args:
         table: files of pairs, or of rows that name the papers that they cite.
         ids: finds papers.
-        given: names or numbers of the columns ``citing`` and ``cited``, where the user gives them.
-        format: of the rows, as `PaperRows` takes it.
+        columns: names or numbers of columns by field, where the user gives them; ``citing`` and
+            ``cited`` count.
     """
 
-    def __init__(
-        self, table: Table, ids: PaperIds, given: Mapping[str, str], format: str = "auto"
-    ) -> None:
-        self.table, self.ids, self.given = table, ids, given
+    def __init__(self, table: Table, ids: PaperIds, columns: Mapping[str, str]) -> None:
+        self.table, self.ids = table, ids
+        self.given = {field: columns[field] for field in FIELDS if field in columns}
         self.names: dict[str, tuple[str, str]] = {}  # of each file, the columns or what they are
-        self._papers = PaperRows(table, format=format, needed=())
+        self._papers = PaperRows(table, needed=())
 
     def blocks(self) -> Blocks:
         """All citations and malformed rows.

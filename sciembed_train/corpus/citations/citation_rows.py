@@ -10,7 +10,7 @@ Shapes: ``E`` citations, ``N`` rows of a block.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -20,12 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciembed_train.corpus.audit import EXAMPLES, Audit, BadRow
-from sciembed_train.corpus.citations.citation_files import (
-    Blocks,
-    CitationBlock,
-    CitationFiles,
-    reference_blocks,
-)
+from sciembed_train.corpus.citations.citation_files import Blocks, CitationBlock
 from sciembed_train.corpus.paper_ids import UNKNOWN
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.readers.tables import Table
@@ -40,59 +35,23 @@ SAMPLE = 1 << 20  # citations of which the years are compared
 
 
 def read_citations(
-    table: Table,
-    papers: Papers,
-    audit: Audit,
-    stage: Stage,
-    work: Path,
-    columns: Mapping[str, str] | None = None,
-    format: str = "auto",
-    names: dict[str, tuple[str, str]] | None = None,
+    blocks: Blocks, table: Table, papers: Papers, audit: Audit, stage: Stage, work: Path
 ) -> NDArray[np.int32]:
     """The distinct citations between known papers, ``[E, 2]``: citing, cited; ascending.
 
     Self-citations, repetitions and citations of or by unknown papers are counted and left out.
 
     Args:
-        table: the files; that of the papers, for what stands in their rows (`Papers.references`).
+        blocks: of `CitationFiles`, or of `reference_blocks`.
+        table: what they were read from.
         papers: the known ones.
         audit: of the rows.
         stage: is told how many rows were read.
         work: a folder for files in between.
-        columns: names of the columns ``citing`` and ``cited``, where the user gives them.
-        format: of rows that name the papers that they cite.
-        names: is filled with the columns that were read as citing and cited, by file.
 
     Raises:
         UserError: more rows are malformed than allowed, or it is not clear which column cites.
     """
-    given = {
-        name: column for name, column in (columns or {}).items() if name in ("citing", "cited")
-    }
-    files = CitationFiles(table, papers.finder, given, format)
-    rows = _read(files.blocks(), table, papers, audit, stage, work)
-    if names is not None:
-        names.update(files.names)
-    return rows
-
-
-def read_references(
-    table: Table, papers: Papers, audit: Audit, stage: Stage, work: Path
-) -> NDArray[np.int32]:
-    """As `read_citations`, of what the papers' own rows say."""
-    assert papers.references is not None
-    blocks = reference_blocks(papers.references)
-    return _read(blocks, table, papers, audit, stage, work)
-
-
-def _read(
-    blocks: Blocks,
-    table: Table,
-    papers: Papers,
-    audit: Audit,
-    stage: Stage,
-    work: Path,
-) -> NDArray[np.int32]:
     reading = _Reading(papers, table, audit)
     before = papers.finder.spelled_otherwise
     with _Pairs(work) as pairs:

@@ -22,8 +22,8 @@ class PaperRows:
         table: the papers.
         columns: names of columns by field, for rows with a column for each field.
         needed: fields that rows with a column for each field must have.
-        format: the name of a record format of `RECORD_FORMATS` that all files have; ``auto``
-            recognises each one's.
+        format: the name of a record format of `RECORD_FORMATS` that all files have, or ``plain``
+            for rows with a column for each field; otherwise each one's is recognised.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class PaperRows:
             yield place, paper
 
     def _recognise(self, file: Path | None, row: Mapping[str, Any]) -> RecordFormat:
-        if self.columns:  # who names the columns has looked at them
+        if self.columns or self.format == "plain":  # who names the columns has looked at them
             return self._plain(file, row)
         if self.format in RECORD_FORMATS:
             return RECORD_FORMATS[self.format]

@@ -30,7 +30,7 @@ def test_papers_alone_suffice_where_their_rows_name_references(tmp_path):
     assert report["dropped"]["unknown cited paper"]["count"] == 31
     assert report["notes"][0] == (
         f'{tmp_path / "p.jsonl"}: a paper cites the references that its row names, so "Title of '
-        'paper 0" cites "Title of paper 1".'
+        'paper 0" (p0) cites "Title of paper 1" (p1).'
     )
 
 
@@ -46,7 +46,9 @@ def test_a_file_of_citations_goes_before_references(tmp_path):
     text = "cited,citing\n" + "".join(f"{b},{a}\n" for a, b in pairs)
     citations, report = make(tmp_path, text)
     assert sorted(citations) == sorted(pairs)
-    assert report["notes"][0].startswith('c.csv: citing cites cited, so "Title of paper 0" cites')
+    assert report["notes"][0].startswith(
+        'c.csv: citing cites cited, so "Title of paper 0" (p0) cites'
+    )
     assert report["notes"][1].startswith("The papers' rows name references too")
 
 

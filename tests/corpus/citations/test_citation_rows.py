@@ -4,6 +4,7 @@ import pytest
 
 from sciembed_train.corpus.audit import Audit
 from sciembed_train.corpus.build import prepare
+from sciembed_train.corpus.citations.citation_files import CitationFiles
 from sciembed_train.corpus.citations.citation_rows import read_citations, save_citations
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.readers.tables import Table
@@ -18,14 +19,14 @@ def papers_of(names, **values):
     )
 
 
-def read(tmp_path, text, names="abc", file="c.csv", papers=None, **options):
+def read(tmp_path, text, names="abc", file="c.csv", papers=None, columns=None):
     (tmp_path / file).write_text(text)
     audit = Audit("citations")
     stage = Stage(Progress(quiet=True), "citations", None, "rows")
     papers = papers or papers_of(names)
-    rows = read_citations(
-        Table(tmp_path / file, "citations"), papers, audit, stage, tmp_path, **options
-    )
+    table = Table(tmp_path / file, "citations")
+    blocks = CitationFiles(table, papers.finder, columns or {}).blocks()
+    rows = read_citations(blocks, table, papers, audit, stage, tmp_path)
     return rows, audit
 
 

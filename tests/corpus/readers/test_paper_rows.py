@@ -43,6 +43,13 @@ def test_a_column_that_is_named_and_not_there_is_refused(tmp_path):
         read(tmp_path / "p.csv", columns={"title": "headline"})
 
 
+def test_plain_is_no_other_format(tmp_path):
+    work = {"id": "https://openalex.org/W2", "display_name": "Two"}
+    (tmp_path / "p.jsonl").write_text(json.dumps(work))
+    assert read(tmp_path / "p.jsonl")[0].paper_id == "W2"
+    assert read(tmp_path / "p.jsonl", format="plain")[0].paper_id == work["id"]
+
+
 def test_a_row_of_json_without_an_id_is_one_bad_row(tmp_path):
     (tmp_path / "p.jsonl").write_text('{"title": "no id"}\n{"id": 1, "title": "One"}\n')
     bad, paper = read(tmp_path / "p.jsonl")
