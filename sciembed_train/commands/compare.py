@@ -4,6 +4,7 @@ transport."""
 from __future__ import annotations
 
 import json
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,7 @@ class CompareCommand:
             raise UserError(f"--picture {self.picture}: is written as SVG; end its name in .svg.")
         if self.links < 0:
             raise UserError(f"--links is {self.links}; expected 0 or more.")
-        if self.temperature is not None and not self.temperature > 0:
+        if self.temperature is not None and not 0 < self.temperature < math.inf:
             raise UserError(f"--temperature is {self.temperature}; expected a number above 0.")
         check_bad_rows(self.max_bad_rows)
         check_device(self.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -58,8 +59,8 @@ def main(argv: list[str]) -> int:
     """Print what this machine has and can do; 1 when something must be repaired first, else 0."""
     recipe = command_line().read(argv)
     command = recipe.get(DoctorCommand)
-    if split_recipes(argv)[0] and command.gpus < 2:
-        raise UserError("-c names a recipe for --gpus: give the number of GPUs, such as --gpus 8.")
+    if command.gpus < 2:
+        _refuse_recipe(argv, recipe.typed)
     if command.verify is not None:
         print(verify(Path(command.verify), Progress()))
         return 0
@@ -76,3 +77,15 @@ def main(argv: list[str]) -> int:
 
         print(f"\n{report()}")
     return 0 if ready else 1
+
+
+def _refuse_recipe(argv: list[str], typed: Collection[str]) -> None:
+    """Only ``--gpus`` reads a recipe: without it, its settings would go unread and unchecked."""
+    if split_recipes(argv)[0]:
+        raise UserError("-c names a recipe for --gpus: give the number of GPUs, such as --gpus 8.")
+    unread = sorted(key for key in typed if "." in key)
+    if unread:
+        raise UserError(
+            f"--{unread[0]} is a setting of recipes, which `doctor` reads for --gpus alone: give "
+            "the number of GPUs, such as --gpus 8."
+        )

@@ -1,6 +1,9 @@
 import json
 
+import pytest
+
 from sciembed_train.commands import doctor
+from sciembed_train.errors import UserError
 
 
 def test_the_exit_code_follows_the_findings(tmp_path, monkeypatch, capsys):
@@ -14,3 +17,11 @@ def test_the_exit_code_follows_the_findings(tmp_path, monkeypatch, capsys):
     answer = json.loads(capsys.readouterr().out)
     assert answer["ready"] is False
     assert {"about", "name", "state", "detail"} == set(answer["findings"][0])
+
+
+@pytest.mark.parametrize(
+    ("words", "named"), [(["-c", "specter"], "-c"), (["--data.batch_size", "8"], "data.batch_size")]
+)
+def test_settings_that_nothing_would_read_are_refused(words, named):
+    with pytest.raises(UserError, match=rf"{named} .*--gpus"):
+        doctor.main(words)

@@ -32,6 +32,8 @@ ADMITTED: dict[tuple[str, str], set[str]] = {
     ("fit", "model.optim.eps"): {NO_NUMBER[-1]},
     ("fit", "model.optim.clip_norm"): {NO_NUMBER[-1]},
     ("fit", "model.optim.ratio"): {NO_NUMBER[-1]},
+    # So large a temperature weighs all sentences alike, as 5000 does.
+    ("compare", "temperature"): {NO_NUMBER[-1]},
 }
 # Settings of recipes are checked alike by each of these; `fit` has them all.
 OF_RECIPES = ("prepare", "show", "validate", "doctor")
