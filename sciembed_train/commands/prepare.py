@@ -33,6 +33,8 @@ class PrepareCommand:
         to: the corpus folder to make.
         sentence_tokens: also tokenise for models that compare papers sentence by sentence, as for
             a recipe whose encoder's pooling is sentences.
+        together: share the work with other processes that run this same command, such as those of
+            a job array: triplets are mined and papers tokenised by all of them.
         csv: a folder where the triplets are written as CSV with paper ids, too.
         json: print the summary as JSON.
         verify: compare every file of the corpus at ``to`` with its checksum, and do nothing else.
@@ -40,6 +42,7 @@ class PrepareCommand:
 
     to: str
     sentence_tokens: bool = False
+    together: bool = False
     csv: str | None = None
     json: bool = False
     verify: bool = False
@@ -118,8 +121,10 @@ def main(argv: list[str]) -> int:
     if recipe.files:  # without one, the backbone is a tokenizer and no more
         settle_start(recipe)
     encoder = recipe.encoder if recipe.backbone else None
-    sentences = {"sentence_tokens": True} if command.sentence_tokens else {}
-    settings = prepare_settings(recipe.get(DataSettings), encoder, to=command.to, **sentences)
+    chosen = {"sentence_tokens": True} if command.sentence_tokens else {}
+    settings = prepare_settings(
+        recipe.get(DataSettings), encoder, to=command.to, together=command.together, **chosen
+    )
     corpus = prepare(settings, Progress(quiet=quiet))
     if command.csv and "triplets" in corpus.info["counts"]:
         export_csv(corpus, command.csv)

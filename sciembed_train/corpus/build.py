@@ -6,6 +6,8 @@ import dataclasses
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,12 @@ from sciembed_train.corpus.fulltext.documents import write_documents
 from sciembed_train.corpus.mining.build_cocitations import build_cocitations
 from sciembed_train.corpus.mining.build_triplets import build_margin_triplets, build_triplets
 from sciembed_train.corpus.mining.graph_embedding import check_installed
+from sciembed_train.corpus.mining.triplet_mining import TripletTask
 from sciembed_train.corpus.paper_writing import write_papers
 from sciembed_train.corpus.prepare_settings import PAPER_FIELDS, PrepareSettings
 from sciembed_train.corpus.query_papers import query_papers
 from sciembed_train.corpus.readers.paper_rows import PaperRows
+from sciembed_train.corpus.shared_work import SharedWork, Task
 from sciembed_train.corpus.splits import (
     assign_splits,
     check_disjoint,
@@ -42,6 +46,7 @@ from sciembed_train.corpus.store.corpus_files import (
 )
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.tasks.build_tasks import build_tasks
+from sciembed_train.corpus.token_task import TokenTask
 from sciembed_train.corpus.token_writing import add_tokens
 from sciembed_train.errors import UserError
 from sciembed_train.progress import Progress
@@ -69,20 +74,63 @@ def prepare(settings: PrepareSettings, progress: Progress | None = None) -> Corp
     to = Path(settings.to)
     inputs = open_inputs(settings)
     tokenizer = TextTokenizer.load(settings.tokenizer) if settings.tokenizer is not None else None
+    if not settings.together:
+        return _prepare(to, settings, inputs, tokenizer, progress, None)
+    work = _shared_work(to, settings, inputs, tokenizer, progress)
+    with work.leading():
+        return _prepare(to, settings, inputs, tokenizer, progress, work)
+
+
+def _prepare(
+    to: Path,
+    settings: PrepareSettings,
+    inputs: Inputs,
+    tokenizer: TextTokenizer | None,
+    progress: Progress,
+    work: SharedWork | None,
+) -> Corpus:
+    """As `prepare`, sharing the ``work`` with other processes."""
     corpus = _existing(to, inputs.identity)
     if corpus is None:
         earlier = _earlier(to)
         with written_whole(to) as folder:
-            _build(folder, settings, inputs, progress)
+            _build(folder, settings, inputs, progress, work)
             corpus = Corpus.open(folder)
-            add_tokens(corpus, settings, tokenizer, progress, earlier)
+            add_tokens(corpus, settings, tokenizer, progress, earlier, work)
             with progress.stage(PAGE):
                 write_page(corpus)
     else:
         progress.print(f"{to} is already made from these files with these settings.")
-        add_tokens(corpus, settings, tokenizer, progress)
+        add_tokens(corpus, settings, tokenizer, progress, work=work)
         renew_page(corpus)
     return Corpus.open(to)
+
+
+def _shared_work(
+    to: Path,
+    settings: PrepareSettings,
+    inputs: Inputs,
+    tokenizer: TextTokenizer | None,
+    progress: Progress,
+) -> SharedWork:
+    """What other processes that prepare the same corpus offer, and what this one does of it."""
+    database = _database_memory(settings)
+
+    def triplets(folder: Path, facts: Mapping[str, Any]) -> AbstractContextManager[Task]:
+        return TripletTask.open(folder, facts, database, settings.threads)
+
+    def tokens(folder: Path, facts: Mapping[str, Any]) -> AbstractContextManager[Task]:
+        assert tokenizer is not None
+        name, form = str(settings.tokenizer), settings.input_format
+        return TokenTask.open(folder, facts, tokenizer, name, form, _earlier(to))
+
+    key = _digest([inputs.identity, tokenizer and tokenizer.key(settings.input_format)])
+    return SharedWork(to, key, {"triplets": triplets, "tokens": tokens}, progress)
+
+
+def _digest(identity: Any) -> str:
+    """A name for what a corpus is made from."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def cached_corpus(
@@ -95,7 +143,7 @@ def cached_corpus(
     from filelock import FileLock
 
     identity = open_inputs(settings).identity
-    name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    name = _digest(identity)
     folder = Path(cache) / name
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -133,7 +181,13 @@ def _earlier(to: Path) -> Corpus | None:
         return None
 
 
-def _build(folder: Path, settings: PrepareSettings, inputs: Inputs, progress: Progress) -> None:
+def _build(
+    folder: Path,
+    settings: PrepareSettings,
+    inputs: Inputs,
+    progress: Progress,
+    work: SharedWork | None,
+) -> None:
     """Write everything but the tokens into an empty folder."""
     lists: dict[Split, set[str]] = {
         split: read_id_list(path) for split, path in inputs.lists.items()
@@ -146,6 +200,7 @@ def _build(folder: Path, settings: PrepareSettings, inputs: Inputs, progress: Pr
         lists=lists,
         progress=progress,
         exclusions=exclusions,
+        shared=work,
     )
     counts: dict[str, Any] = {"papers": 0, "papers_with_text": 0, "citations": 0}
     named: set[Split] = set()  # the lists of which an id is known
@@ -203,6 +258,12 @@ def _kinds(job: BuildJob) -> list[str]:
     return [kind for kind, source in given.items() if source is not None]
 
 
+def _database_memory(settings: PrepareSettings) -> int:
+    """The bytes that a database may hold."""
+    memory = read_size(settings.memory)
+    return int(max(memory - BASE_MEMORY, memory * 0.25) * DATABASE_SHARE)
+
+
 def _build_papers(job: BuildJob) -> tuple[dict[str, Any], set[Split]]:
     """Papers, citations, triplets and co-cited pairs; counts, and the lists that name a paper."""
     settings, inputs, work = job.settings, job.inputs, job.work
@@ -210,8 +271,7 @@ def _build_papers(job: BuildJob) -> tuple[dict[str, Any], set[Split]]:
     if settings.triplets_from == "neighbours":
         check_installed()
     work.mkdir()
-    memory = read_size(settings.memory)
-    database = int(max(memory - BASE_MEMORY, memory * 0.25) * DATABASE_SHARE)
+    database = _database_memory(settings)
     with running(work, database, settings.threads) as engine:
         audit = job.audit("papers")
         with job.progress.stage("papers") as stage:

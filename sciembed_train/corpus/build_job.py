@@ -20,13 +20,14 @@ from sciembed_train.corpus.prepare_settings import Format, PrepareSettings
 from sciembed_train.corpus.readers.files import sha256
 from sciembed_train.corpus.readers.registry import FULLTEXT_READERS, PAPER_READERS
 from sciembed_train.corpus.readers.tables import Table
+from sciembed_train.corpus.shared_work import Share, SharedWork, alone
 from sciembed_train.corpus.sql_engine import Engine
 from sciembed_train.corpus.store.corpus_files import CORPUS_VERSION, Split
 from sciembed_train.corpus.tasks.task_list import TaskList, read_tasks
 from sciembed_train.corpus.tasks.task_sources import Records, open_records, source_files
 from sciembed_train.corpus.tasks.task_types import TaskSplit, task_fingerprint
 from sciembed_train.errors import UserError, why_no_file
-from sciembed_train.progress import Progress
+from sciembed_train.progress import Progress, Stage
 
 FULLTEXTS_VERSION = 1  # of how full texts are read; another one makes a corpus anew
 COCITATIONS_VERSION = 3  # of how co-cited pairs are mined, likewise
@@ -229,6 +230,12 @@ class BuildJob:
     report: dict[str, Any] = field(default_factory=dict)
     query_papers: dict[str, Any] = field(default_factory=dict)
     exclusions: Exclusions = field(default_factory=Exclusions)
+    shared: SharedWork | None = None  # with other processes
+
+    def share(self, stage: Stage) -> Share:
+        """Does the units of a task, and tells a stage; together with other processes if asked."""
+        do = alone if self.shared is None else self.shared.share
+        return lambda task: do(task, stage.reach)
 
     @property
     def work(self) -> Path:

@@ -164,6 +164,7 @@ class PrepareSettings(CorpusSettings):
         input_format: how title and abstract become one text.
         sentence_tokens: also tokenise papers with the places of their abstracts' sentences, for
             models that compare papers sentence by sentence.
+        together: share mining and tokenising with other processes that do the same.
 
     Raises:
         UserError: a value is out of its range, or files do not belong together.
@@ -173,6 +174,7 @@ class PrepareSettings(CorpusSettings):
     tokenizer: str | Path | None = None
     input_format: InputFormat = InputFormat()  # noqa: RUF009 - frozen
     sentence_tokens: bool = False
+    together: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

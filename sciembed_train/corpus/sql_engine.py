@@ -24,6 +24,7 @@ from sciembed_train.full_disk import disk_error
 
 # What the database says where its memory is used up and the disk has no room for the rest.
 NO_SPILL = "failed to offload data block"
+ROWS = 1 << 20  # of a column that is loaded, at once
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -89,7 +90,13 @@ class Engine:
         import pyarrow.parquet as pq
 
         path = self._folder / f"{table}.parquet"
-        pq.write_table(pa.table({k: np.ascontiguousarray(v) for k, v in columns.items()}), path)
+        kinds = {name: pa.from_numpy_dtype(column.dtype) for name, column in columns.items()}
+        with pq.ParquetWriter(path, pa.schema(kinds)) as writer:
+            for start in range(0, len(next(iter(columns.values()))), ROWS):
+                block = {
+                    k: np.ascontiguousarray(v[start : start + ROWS]) for k, v in columns.items()
+                }
+                writer.write_table(pa.table(block))
         self.load(table, path)
         path.unlink()
 

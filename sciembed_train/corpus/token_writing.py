@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from sciembed_train.corpus.prepare_settings import PrepareSettings
+from sciembed_train.corpus.shared_work import Reach, SharedWork
 from sciembed_train.corpus.store.corpus_files import read_papers, save_info, written_whole
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.kept_tokens import KeptTokens
@@ -21,11 +22,14 @@ from sciembed_train.corpus.store.token_kinds import (
     TokenKind,
 )
 from sciembed_train.corpus.store.token_store_writing import (
+    SHARD_PAPERS,
+    join_stores,
     write_document_store,
     write_task_store,
     write_token_store,
 )
-from sciembed_train.progress import Progress
+from sciembed_train.corpus.token_task import WRITERS, TokenTask
+from sciembed_train.progress import Progress, Stage
 from sciembed_train.text.tokenizer import TextTokenizer
 
 # Of these the tokens of an earlier corpus are taken where papers are the same.
@@ -38,10 +42,12 @@ def add_tokens(
     tokenizer: TextTokenizer | None,
     progress: Progress,
     earlier: Corpus | None = None,
+    work: SharedWork | None = None,
 ) -> None:
     """Write the token stores that are missing; without a tokenizer the corpus stays as it is.
 
-    Papers that an ``earlier`` corpus has too keep the tokens that they have there.
+    Papers that an ``earlier`` corpus has too keep the tokens that they have there. Those of
+    papers are made together with the processes that share the ``work``.
     """
     if tokenizer is None:
         return
@@ -63,11 +69,19 @@ def add_tokens(
             progress.stage(name, count, unit) as stage,
             written_whole(kind.path(corpus.folder, key), "store.json") as folder,
         ):
-            options: dict[str, Any] = {"name": str(settings.tokenizer), "on_batch": stage.reach}
-            kept = KeptTokens.of(earlier, key, kind) if kind in KEPT else None
-            if kept is not None:
-                options["kept"] = kept
-            store = write(folder, tokenizer, *texts, **options)
+            source = str(settings.tokenizer)
+            if work is not None and kind.folder in WRITERS:
+                task = TokenTask(
+                    corpus.folder, kind.folder, count, tokenizer, source, form, earlier
+                )
+                join_stores(work.share(task, _in_papers(stage, count)), folder)
+                store, kept = kind.store.open(folder), None
+            else:
+                options: dict[str, Any] = {"name": source, "on_batch": stage.reach}
+                kept = KeptTokens.of(earlier, key, kind) if kind in KEPT else None
+                if kept is not None:
+                    options["kept"] = kept
+                store = write(folder, tokenizer, *texts, **options)
         if kept is not None:
             progress.print(f"{name}: {kept.count:,} of {count:,} papers were tokenised before")
         stores = corpus.info.setdefault(kind.entry, {})
@@ -93,6 +107,11 @@ def add_tokens(
         add(TASK_TOKENS, "tokens of tasks", count, "texts", write_task_store, form, texts)
     count, texts = corpus.n_documents, corpus.document_texts()
     add(DOCUMENT_TOKENS, "document tokens", count, "documents", write_document_store, texts)
+
+
+def _in_papers(stage: Stage, count: int) -> Reach:
+    """Tells a stage of papers how many shards are done."""
+    return lambda done, _: stage.reach(min(done * SHARD_PAPERS, count))
 
 
 def _sentences_as_papers(corpus: Corpus) -> Iterator[dict[str, Any]]:

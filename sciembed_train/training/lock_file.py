@@ -13,6 +13,7 @@ from sciembed_train.training.process_identity import Process
 
 NAME = "run.lock"
 SCRATCH = f".{NAME}-"  # of files that are there for a moment
+DROPPING = 60.0  # seconds after which a process that drops a lock has died; it takes milliseconds
 # What a file system without hard links answers.
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 
@@ -75,12 +76,24 @@ def give_name(source: Path, path: Path) -> bool:
 
 
 def drop(path: Path, lock: LockFile) -> None:
-    """Remove the lock of a dead process, unless another has just taken its place."""
-    aside = path.with_name(f"{SCRATCH}{secrets.token_hex(8)}")
+    """Remove the lock of a dead process, unless another has taken its place.
+
+    One process at a time drops locks, behind a lock of its own: without it, one that is late would
+    move away the lock of the next holder. Where another process is at it, nothing is done.
+    """
+    guard = path.with_name(f"{SCRATCH}drop")
+    mark = path.with_name(f"{SCRATCH}{secrets.token_hex(8)}")
+    mark.touch()
     try:
-        path.rename(aside)  # of several who try, one can
-    except FileNotFoundError:
-        return
-    if LockFile.read(aside) != lock:
-        give_name(aside, path)
-    aside.unlink(missing_ok=True)
+        if not give_name(mark, guard):
+            there = LockFile.read(guard)
+            if there is not None and mark.stat().st_mtime_ns - there.beat > DROPPING * 10**9:
+                guard.unlink(missing_ok=True)  # of a process that died just then
+            return
+        try:
+            if LockFile.read(path) == lock:
+                path.unlink(missing_ok=True)
+        finally:
+            guard.unlink(missing_ok=True)
+    finally:
+        mark.unlink(missing_ok=True)

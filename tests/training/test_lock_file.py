@@ -75,3 +75,37 @@ def test_a_dead_lock_is_dropped_and_one_that_took_its_place_is_not(tmp_path):
     drop(path, dead)
     assert path.read_text() == "living"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_lock_that_took_the_place_of_a_dead_one_is_there_all_the_time(tmp_path, monkeypatch):
+    """A process that finds the name free for a moment would take it, and two would hold the run."""
+    path = tmp_path / "run.lock"
+    path.write_text("dead")
+    dead = LockFile.read(path)
+    path.write_text("living")
+    there = []
+    monkeypatch.setattr(
+        lock_file.LockFile, "read", lambda file: there.append(path.exists()) or dead
+    )
+    monkeypatch.setattr(lock_file.Path, "rename", lambda *_: pytest.fail("it is moved away"))
+    monkeypatch.setattr(lock_file.LockFile, "__eq__", lambda *_: False)
+    assert dead is not None
+    drop(path, dead)
+    assert there == [True]
+    assert path.read_text() == "living"
+
+
+@pytest.mark.parametrize(("age", "left"), [(1, True), (100, False)])
+def test_one_process_at_a_time_drops_a_lock(tmp_path, age, left):
+    path, guard = tmp_path / "run.lock", tmp_path / ".run.lock-drop"
+    for file in (path, guard):
+        file.write_text("dead")
+    os.utime(guard, (guard.stat().st_mtime - age,) * 2)
+    dead = LockFile.read(path)
+    assert dead is not None
+    drop(path, dead)
+    assert path.exists()
+    assert guard.exists() == left
+    if not left:  # the process that held it had died
+        drop(path, dead)
+        assert list(tmp_path.iterdir()) == []

@@ -20,7 +20,7 @@ from sciembed_train.corpus.citations.citation_rows import save_citations
 from sciembed_train.corpus.mining.margin_mining import mine_margin
 from sciembed_train.corpus.mining.neighbour_mining import mine_neighbours
 from sciembed_train.corpus.mining.ready_triplets import read_triplets
-from sciembed_train.corpus.mining.triplet_mining import Triplets, mine_triplets
+from sciembed_train.corpus.mining.triplet_mining import CitationGraph, Triplets, mine_triplets
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.store.corpus_files import (
     SPLITS,
@@ -66,16 +66,11 @@ def _triplets(job: PaperJob, citations: NDArray[np.int32] | None, memory: int) -
         return None
     if job.settings.triplets_from == "neighbours":
         return _neighbour_triplets(job, citations, memory)
+    graph = CitationGraph(citations, job.papers.usable, job.split)
+    settings, work = job.settings, job.work / "triplets"
     with job.progress.stage("triplets", unit="shards") as stage:
         mined = mine_triplets(
-            job.engine,
-            citations,
-            job.papers.usable,
-            job.split,
-            job.settings.triplets,
-            job.settings.seed,
-            memory,
-            stage.reach,
+            job.engine, graph, settings.triplets, settings.seed, memory, work, job.share(stage)
         )
     return _without_same_texts(mined, citations, job.papers.first)
 

@@ -21,23 +21,29 @@ Shapes: ``P`` papers, ``E`` citations, ``N`` triplets.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from math import isqrt
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sciembed_train.corpus.sql_engine import Engine, statements
+from sciembed_train.corpus.shared_work import Share, alone
+from sciembed_train.corpus.sql_engine import Engine, running, statements
 from sciembed_train.errors import UserError
 
 SQL = statements(Path(__file__).with_suffix(".sql"))
 PRIME = 2**31 - 69  # p = 2 (mod 3): cubing is one-to-one
 BYTES_PER_PAIR = 200  # of a shard's two-hop pairs: hashed, ranked and joined
 NUMBERS = 1 << 16
+MIN_PAIRS = 1000
+BLOCK = 1 << 22  # citations that are looked at together
 
 
 @dataclass(frozen=True)
@@ -134,146 +140,244 @@ def constants(seed: int, count: int = 10) -> dict[str, int]:
     return values
 
 
+@dataclass(frozen=True)
+class CitationGraph:
+    """What triplets are mined from.
+
+    Args:
+        citations: ``[E, 2]``: citing, cited; distinct, ascending, none to itself.
+        usable: whether each paper has a text ``[P]``.
+        split: of each paper as a query ``[P]``: 0 for train, 1 for dev, 2 for test.
+    """
+
+    citations: NDArray[np.int32]
+    usable: NDArray[np.bool_]
+    split: NDArray[np.int8]
+
+    def edges(self) -> Iterator[NDArray[np.int32]]:
+        """The citations with a text at both ends, a block ``[n, 2]`` at a time."""
+        for start in range(0, len(self.citations), BLOCK):
+            block = np.asarray(self.citations[start : start + BLOCK])
+            yield block[self.usable[block[:, 0]] & self.usable[block[:, 1]]]
+
+    @cached_property
+    def references(self) -> NDArray[np.int64]:
+        """The references of each paper that have a text, where it has one itself, ``[P]``."""
+        found = np.zeros(len(self.usable), np.int64)
+        for block in self.edges():
+            found += np.bincount(block[:, 0], minlength=len(found))
+        return found
+
+
 def mine_triplets(
     engine: Engine,
-    citations: NDArray[np.int32],
-    usable: NDArray[np.bool_],
-    split: NDArray[np.int8],
+    graph: CitationGraph,
     settings: TripletMining,
     seed: int,
     memory: int,
-    on_shard: Callable[[int, int], None] | None = None,
+    work: Path,
+    share: Share = alone,
 ) -> Triplets:
     """Mine the triplets of every query paper, of all splits at once.
 
-    ``citations`` are ``[E, 2]``: citing, cited; distinct, ascending, none to itself. ``usable``
-    ``[P]`` says whether a paper has a text, ``split`` ``[P]`` is 0 for train, 1 for dev, 2 for
-    test. The engine may hold ``memory`` bytes; ``on_shard`` gets the number of shards done and of
-    all.
+    Args:
+        engine: may hold ``memory`` bytes.
+        graph: the citations.
+        settings: how many triplets, and of which kinds.
+        seed: of every choice.
+        memory: decides how many queries are mined at once.
+        work: a folder for files in between.
+        share: does the units of the work, perhaps with other processes.
     """
-    edges = citations[usable[citations[:, 0]] & usable[citations[:, 1]]]
-    queries = np.unique(edges[:, 0]).astype(np.int32)
-    texts = np.flatnonzero(usable).astype(np.int32)
-    prime = next_prime(max(len(texts), 3))
-    references = np.bincount(edges[:, 0], minlength=len(usable))
-    long_lists = np.flatnonzero(references > settings.max_references).astype(np.int32)
-    bounds = _shard_bounds(
-        edges, references, max(memory // BYTES_PER_PAIR, 1000), settings.max_references
-    )
-    del edges
-    _load(engine, citations, usable, split, texts, settings)
-    fixed = constants(seed) | {
-        "p": PRIME,
-        "prime": prime,
-        "texts": len(texts),
-        "per_query": settings.per_query,
-        "need_hard": int(settings.require_hard and settings.hard > 0),
-    }
-    parts: list[dict[str, NDArray[Any]]] = []
-    dropped: list[NDArray[np.int32]] = []
-    expected = 0
-    for number, (low, high) in enumerate(bounds):
-        _mine_shard(engine, low, high, prime, settings, fixed)
-        parts.append(engine.columns(SQL["triplets"]))
-        left_out = engine.columns(
-            "SELECT query FROM counted WHERE hards < $need_hard ORDER BY query",
-            need_hard=fixed["need_hard"],
+    pairs = max(memory // BYTES_PER_PAIR, MIN_PAIRS)
+    bounds = shard_bounds(graph, pairs, settings.max_references)
+    task = TripletTask(work, graph, settings, seed, bounds, engine)
+    return _gathered(share(task), graph, settings)
+
+
+class TripletTask:
+    """The mining of triplets, in units of neighbouring queries; see `shared_work.Task`.
+
+    Args:
+        folder: of the units' results.
+        graph: the citations.
+        settings: how many triplets, and of which kinds.
+        seed: of every choice.
+        bounds: the first query of each unit, and the one after its last.
+        engine: runs the SQL.
+    """
+
+    kind, name, unit = "triplets", "triplets", "shards"
+
+    def __init__(
+        self,
+        folder: Path,
+        graph: CitationGraph,
+        settings: TripletMining,
+        seed: int,
+        bounds: Sequence[tuple[int, int]],
+        engine: Engine,
+    ) -> None:
+        self.folder, self.graph, self.settings, self.seed = folder, graph, settings, seed
+        self.bounds, self.engine = bounds, engine
+        texts = int(graph.usable.sum())
+        self.prime = next_prime(max(texts, 3))
+        self._fixed = constants(seed) | {
+            "p": PRIME,
+            "prime": self.prime,
+            "texts": texts,
+            "per_query": settings.per_query,
+            "need_hard": int(settings.require_hard and settings.hard > 0),
+        }
+        self._loaded = False
+
+    @property
+    def units(self) -> int:
+        """The number of units."""
+        return len(self.bounds)
+
+    def result(self, unit: int) -> Path:
+        """The file of a unit's triplets."""
+        return self.folder / f"{unit:05d}.npz"
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write what another process needs into an empty folder; what `open` gets besides it."""
+        np.save(folder / "citations.npy", self.graph.citations)
+        np.save(folder / "usable.npy", self.graph.usable)
+        np.save(folder / "split.npy", self.graph.split)
+        return {"settings": asdict(self.settings), "seed": self.seed, "bounds": list(self.bounds)}
+
+    def adopt(self, facts: Mapping[str, Any]) -> None:
+        """Take the bounds of a process that led before, which may have had other memory."""
+        self.bounds = [(low, high) for low, high in facts["bounds"]]
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls, folder: Path, facts: Mapping[str, Any], memory: int, threads: int | None
+    ) -> Iterator[TripletTask]:
+        """The task that another process saved, with a database of its own of ``memory`` bytes."""
+        citations = np.load(folder / "citations.npy", mmap_mode="r")
+        graph = CitationGraph(
+            citations, np.load(folder / "usable.npy"), np.load(folder / "split.npy")
         )
-        dropped.append(left_out["query"].astype(np.int32))
-        expected += settings.per_query * engine.number("SELECT COUNT(*) FROM wanted")
-        if on_shard:
-            on_shard(number + 1, len(bounds))
-    columns = {
-        name: np.concatenate([part[name] for part in parts]) if parts else np.empty(0, np.int32)
-        for name in ("query", "positive", "negative", "hard")
-    }
-    rows = np.stack([columns[n] for n in ("query", "positive", "negative")], axis=1)
-    if np.any(np.diff(rows[:, 0]) < 0):
-        raise RuntimeError("the database returned the triplets out of order")
+        settings = TripletMining(**facts["settings"])
+        with TemporaryDirectory(dir=folder) as work, running(Path(work), memory, threads) as engine:
+            task = cls(folder, graph, settings, facts["seed"], (), engine)
+            task.adopt(facts)
+            yield task
+
+    def do(self, unit: int, to: Path) -> None:
+        """Mine the triplets of a unit's queries into the file ``to``."""
+        if not self._loaded:
+            self._load()
+            self._loaded = True
+        self._mine(*self.bounds[unit])
+        found = self.engine.columns(SQL["triplets"])
+        rows = np.stack([found[name] for name in ("query", "positive", "negative")], axis=1)
+        if np.any(np.diff(rows[:, 0]) < 0):
+            raise RuntimeError("the database returned the triplets out of order")
+        left_out = self.engine.columns(
+            "SELECT query FROM counted WHERE hards < $need_hard ORDER BY query",
+            need_hard=self._fixed["need_hard"],
+        )
+        wanted = self.settings.per_query * self.engine.number("SELECT COUNT(*) FROM wanted")
+        with to.open("wb") as file:
+            np.savez(
+                file,
+                rows=rows.astype(np.int32),
+                hard=found["hard"].astype(np.bool_),
+                without_hops=left_out["query"].astype(np.int32),
+                unfilled=np.array(wanted - len(rows)),
+            )
+
+    def _load(self) -> None:
+        """Make the tables that the SQL reads."""
+        graph = self.graph
+        texts = np.flatnonzero(graph.usable).astype(np.int32)
+        plan = slot_plan(self.settings.per_query, self.settings.hard)
+        names = ("positives", "hards", "slot", "hard", "positive_place", "negative_place")
+        tables = {
+            "papers": {
+                "paper": np.arange(len(graph.usable), dtype=np.int32),
+                "usable": graph.usable.astype(np.int32),
+                "split": graph.split.astype(np.int32),
+            },
+            "citations": {"citing": graph.citations[:, 0], "cited": graph.citations[:, 1]},
+            "texts": {"slot": np.arange(len(texts), dtype=np.int64), "paper": texts},
+            "numbers": {"n": np.arange(NUMBERS, dtype=np.int64)},
+            "plan": dict(zip(names, plan.T, strict=True)),
+        }
+        for name, columns in tables.items():
+            self.engine.load_columns(name, columns)
+        self.engine.create("edges", SQL["edges"])
+        self.engine.create("hops", SQL["hops"], max_references=self.settings.max_references)
+        self.engine.drop("citations")
+
+    def _mine(self, low: int, high: int) -> None:
+        """Fill the tables of the queries ``low`` to ``high - 1``."""
+
+        def create(table: str, name: str, **values: int) -> None:
+            self.engine.create(table, SQL[name], **(self._fixed | values))
+
+        create("reach", "reach", low=low, high=high)
+        create("ranked", "ranked")
+        create("counted", "counted")
+        create("wanted", "wanted")
+        self.engine.create(
+            "easy", "SELECT query, paper, n AS step FROM reach CROSS JOIN numbers WHERE 1 = 0"
+        )
+        first = 0
+        count = min(self.settings.per_query + 4, NUMBERS, self.prime)
+        # A walk of `prime` steps visits every text, and `wanted` asks for no more than there are.
+        while first < self.prime and self.engine.number(SQL["lacking"]):
+            create("found", "found", first=first, count=count)
+            self.engine.run("INSERT INTO easy SELECT query, paper, step FROM found")
+            first += count
+            count = min(count * 4, NUMBERS, max(self.prime - first, 1))
+
+
+def _gathered(results: Sequence[Path], graph: CitationGraph, settings: TripletMining) -> Triplets:
+    """The triplets of all units."""
+    sizes = []
+    for path in results:
+        with np.load(path) as found:
+            sizes.append(len(found["hard"]))
+    rows, hard = np.empty((sum(sizes), 3), np.int32), np.empty(sum(sizes), np.bool_)
+    without_hops, unfilled, done = [np.empty(0, np.int32)], 0, 0
+    for path, size in zip(results, sizes, strict=True):
+        with np.load(path) as found:
+            rows[done : done + size] = found["rows"]
+            hard[done : done + size] = found["hard"]
+            without_hops.append(found["without_hops"])
+            unfilled += int(found["unfilled"])
+        done += size
     return Triplets(
-        rows=rows.astype(np.int32),
-        hard=columns["hard"].astype(np.bool_),
-        queries=queries,
-        without_hops=np.concatenate(dropped) if dropped else np.empty(0, np.int32),
-        unfilled=expected - len(rows),
-        long_lists=long_lists,
+        rows=rows,
+        hard=hard,
+        queries=np.flatnonzero(graph.references).astype(np.int32),
+        without_hops=np.concatenate(without_hops),
+        unfilled=unfilled,
+        long_lists=np.flatnonzero(graph.references > settings.max_references).astype(np.int32),
     )
 
 
-def _load(
-    engine: Engine,
-    citations: NDArray[np.int32],
-    usable: NDArray[np.bool_],
-    split: NDArray[np.int8],
-    texts: NDArray[np.int32],
-    settings: TripletMining,
-) -> None:
-    """The tables that the SQL reads."""
-    plan = slot_plan(settings.per_query, settings.hard)
-    names = ("positives", "hards", "slot", "hard", "positive_place", "negative_place")
-    tables = {
-        "papers": {
-            "paper": np.arange(len(usable), dtype=np.int32),
-            "usable": usable.astype(np.int32),
-            "split": split.astype(np.int32),
-        },
-        "citations": {"citing": citations[:, 0], "cited": citations[:, 1]},
-        "texts": {"slot": np.arange(len(texts), dtype=np.int64), "paper": texts},
-        "numbers": {"n": np.arange(NUMBERS, dtype=np.int64)},
-        "plan": dict(zip(names, plan.T, strict=True)),
-    }
-    for name, columns in tables.items():
-        engine.load_columns(name, columns)
-    engine.create("edges", SQL["edges"])
-    engine.create("hops", SQL["hops"], max_references=settings.max_references)
-    engine.drop("citations")
-
-
-def _mine_shard(
-    engine: Engine,
-    low: int,
-    high: int,
-    prime: int,
-    settings: TripletMining,
-    fixed: dict[str, int],
-) -> None:
-    """Fill the tables of the queries ``low`` to ``high - 1``."""
-
-    def create(table: str, name: str, **values: int) -> None:
-        engine.create(table, SQL[name], **(fixed | values))
-
-    create("reach", "reach", low=low, high=high)
-    create("ranked", "ranked")
-    create("counted", "counted")
-    create("wanted", "wanted")
-    engine.create(
-        "easy", "SELECT query, paper, n AS step FROM reach CROSS JOIN numbers WHERE 1 = 0"
-    )
-    first = 0
-    count = min(settings.per_query + 4, NUMBERS, prime)
-    # A walk of `prime` steps visits every text, and `wanted` asks for no more than there are.
-    while first < prime and engine.number(SQL["lacking"]):
-        create("found", "found", first=first, count=count)
-        engine.run("INSERT INTO easy SELECT query, paper, step FROM found")
-        first += count
-        count = min(count * 4, NUMBERS, max(prime - first, 1))
-
-
-def _shard_bounds(
-    edges: NDArray[np.int32], references: NDArray[np.int64], pairs: int, max_references: int
-) -> list[tuple[int, int]]:
+def shard_bounds(graph: CitationGraph, pairs: int, max_references: int) -> list[tuple[int, int]]:
     """Ranges of queries with at most about ``pairs`` two-hop pairs each, a query never cut."""
-    if not len(edges):
-        return []
-    n_papers = len(references)
+    references = graph.references
     followed = np.where(references > max_references, 0, references)
-    reached = np.bincount(
-        edges[:, 0], weights=1 + followed[edges[:, 1]], minlength=n_papers
-    ).astype(np.int64)
-    total = np.cumsum(reached)
+    total = np.zeros(len(references), np.int64)
+    for block in graph.edges():
+        reached = np.bincount(
+            block[:, 0], weights=1 + followed[block[:, 1]], minlength=len(references)
+        )
+        total += reached.astype(np.int64)
+    if not total.any():
+        return []
+    np.cumsum(total, out=total)
     shard = (total - 1) // pairs
     starts = np.flatnonzero(np.diff(shard, prepend=-1)).tolist()
-    return list(pairwise([0, *starts[1:], n_papers]))
+    return list(pairwise([0, *starts[1:], len(references)]))
 
 
 def next_prime(n: int) -> int:

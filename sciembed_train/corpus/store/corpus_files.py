@@ -66,19 +66,42 @@ def read_info(folder: Path) -> dict[str, Any]:
     return info
 
 
-def read_rows(path: Path, columns: list[str], batch: int = 4096) -> Iterator[dict[str, Any]]:
-    """The rows of a Parquet file, a batch in memory."""
+def read_rows(
+    path: Path, columns: list[str], batch: int = 4096, first: int = 0, stop: int | None = None
+) -> Iterator[dict[str, Any]]:
+    """The rows ``first`` to ``stop - 1`` of a Parquet file, by default all, a batch in memory."""
     import pyarrow.parquet as pq
 
     check_file(path)
     with pq.ParquetFile(path) as file:
-        for rows in file.iter_batches(batch_size=batch, columns=columns):
-            yield from rows.to_pylist()
+        groups, ends, end = [], [], 0
+        for group in range(file.num_row_groups):
+            end += file.metadata.row_group(group).num_rows
+            if end > first:
+                groups.append(group)
+                ends.append(end)
+        if not groups:
+            return
+        done = ends[0] - file.metadata.row_group(groups[0]).num_rows
+        for rows in file.iter_batches(batch_size=batch, row_groups=groups, columns=columns):
+            begin = max(first - done, 0)
+            last = len(rows) if stop is None else min(stop - done, len(rows))
+            if last > begin:
+                yield from rows.slice(begin, last - begin).to_pylist()
+            done += len(rows)
+            if stop is not None and done >= stop:
+                return
 
 
-def read_papers(path: Path, batch: int = 4096) -> Iterator[dict[str, Any]]:
-    """The rows of a ``papers.parquet`` as `Corpus.papers` gives them, a batch in memory."""
-    for row in read_rows(path, ["paper", "paper_id", "title", "abstract", "sentences"], batch):
+def read_papers(
+    path: Path, batch: int = 4096, first: int = 0, stop: int | None = None
+) -> Iterator[dict[str, Any]]:
+    """The rows of a ``papers.parquet`` as `Corpus.papers` gives them, a batch in memory.
+
+    ``first`` and ``stop`` as for `read_rows`.
+    """
+    columns = ["paper", "paper_id", "title", "abstract", "sentences"]
+    for row in read_rows(path, columns, batch, first, stop):
         sentences = row.pop("sentences")
         if sentences is not None:
             row["abstract"] = sentences

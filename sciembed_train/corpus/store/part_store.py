@@ -28,6 +28,7 @@ from sciembed_train.corpus.store.token_store_writing import (
     SHARD_PAPERS,
     KnownTokens,
     StoreWriter,
+    check_order,
 )
 from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import InputFormat
@@ -114,6 +115,7 @@ def write_part_store(
     name: str = "",
     on_batch: Callable[[int], None] | None = None,
     kept: KnownParts | None = None,
+    first: int = 0,
 ) -> PartTokens:
     """Tokenise every title and abstract once and return the store.
 
@@ -124,6 +126,7 @@ def write_part_store(
     middles, titles = array("i"), array("q")
     with StoreWriter(folder, tokenizer, 2 * shard_papers) as writer:
         for batch in writer.batches(papers, batch_papers, on_batch):
+            check_order(batch, first + len(writer) // 2)
             known = [None if kept is None else kept.number(paper) for paper in batch]
             rows = [
                 _parts(paper, input_format, tokenizer.sep_token) if number is None else None

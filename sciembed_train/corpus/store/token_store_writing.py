@@ -47,25 +47,22 @@ def write_token_store(
     name: str = "",
     on_batch: Callable[[int], None] | None = None,
     kept: KnownTokens | None = None,
+    first: int = 0,
 ) -> TokenStore:
     """Tokenise every paper once and return the store, written into an empty ``folder``.
 
     Texts are tokenised by the threads of the tokenizers library, ``batch_papers`` at a time, and
     never cut. A paper without a text gets an empty body, whatever the input format puts before it.
-    Papers have ``paper``, from 0 on, ``title`` and ``abstract``. ``name`` says in messages where
-    the tokenizer came from; ``on_batch`` gets the number of papers done. Papers that ``kept`` knows
-    have the tokens that they had.
+    Papers have ``paper``, from ``first`` on, ``title`` and ``abstract``. ``name`` says in messages
+    where the tokenizer came from; ``on_batch`` gets the number of papers done. Papers that ``kept``
+    knows have the tokens that they had.
 
     Raises:
-        ValueError: ``papers`` are not in the order 0, 1, 2, ...
+        ValueError: ``papers`` are not in the order ``first``, ``first + 1``, ...
     """
     with StoreWriter(folder, tokenizer, shard_papers) as writer:
         for batch in writer.batches(papers, batch_papers, on_batch):
-            numbers = [paper["paper"] for paper in batch]
-            if numbers != list(range(len(writer), len(writer) + len(batch))):
-                raise ValueError(
-                    f"papers must be numbered in order from 0; around {len(writer)} they are not"
-                )
+            check_order(batch, first + len(writer))
             known = [None if kept is None else kept.number(paper) for paper in batch]
             new = [paper for paper, number in zip(batch, known, strict=True) if number is None]
             bodies = _bodies(tokenizer, input_format, new)
@@ -183,6 +180,40 @@ class StoreWriter:
         text = json.dumps(info, indent=1) + "\n"
         (self.folder / "store.json").write_text(text, encoding="utf-8")
         return TokenStore.open(self.folder)
+
+
+def check_order(papers: Sequence[Mapping[str, Any]], first: int) -> None:
+    """See that papers are numbered in order.
+
+    Raises:
+        ValueError: they are not ``first``, ``first + 1``, ...
+    """
+    if [paper["paper"] for paper in papers] != list(range(first, first + len(papers))):
+        raise ValueError(f"papers must be numbered in order; around {first} they are not")
+
+
+def join_stores(shards: Sequence[Path], to: Path) -> None:
+    """Make one store of neighbouring ones, each with one shard, in an empty folder.
+
+    All but the last one are full, so the store is the one that would have been written at once.
+    The files of ``shards`` are moved.
+    """
+    to.mkdir(parents=True, exist_ok=True)
+    infos = [json.loads((shard / "store.json").read_text(encoding="utf-8")) for shard in shards]
+    for number, shard in enumerate(shards):
+        (shard / "00000.bin").rename(to / f"{number:05d}.bin")
+    for path in sorted(shards[0].glob("*.npy")):
+        arrays = [np.load(shard / path.name) for shard in shards]
+        if path.name == "offsets.npy":
+            starts = np.cumsum([0, *(array[-1] for array in arrays)])
+            arrays = [
+                array[number > 0 :] + start
+                for number, (array, start) in enumerate(zip(arrays, starts, strict=False))
+            ]
+        np.save(to / path.name, np.concatenate(arrays))
+    sums = {name: sum(info[name] for info in infos) for name in ("papers", "tokens")}
+    text = json.dumps(infos[0] | sums, indent=1) + "\n"
+    (to / "store.json").write_text(text, encoding="utf-8")
 
 
 def _bodies(

@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 from sciembed_train.corpus.mining.triplet_mining import (
     PRIME,
+    CitationGraph,
     TripletMining,
-    _shard_bounds,
     constants,
     mine_triplets,
     next_prime,
+    shard_bounds,
     slot_plan,
 )
 from sciembed_train.corpus.sql_engine import running
@@ -26,7 +27,8 @@ def mine(work, citations, usable, split, mining, seed=0, memory=10**9, threads=1
     citations = np.unique(np.array(citations, np.int32).reshape(-1, 2), axis=0)
     usable, split = np.array(usable, bool), np.array(split, np.int8)
     with running(work, 10**9, threads) as engine:
-        return mine_triplets(engine, citations, usable, split, mining, seed, memory)
+        graph = CitationGraph(citations, usable, split)
+        return mine_triplets(engine, graph, mining, seed, memory, work / "units")
 
 
 def pools(citations, usable, split, max_references=1000):
@@ -230,7 +232,8 @@ def test_a_plan_never_pairs_the_same_papers_twice(per_query, hard):
 def test_shards_hold_whole_queries_and_little_more_than_asked():
     citations, *_ = big_world()
     references = np.bincount(citations[:, 0], minlength=600)
-    bounds = _shard_bounds(citations, references, 500, 1000)
+    everything = np.ones(600, bool), np.zeros(600, np.int8)
+    bounds = shard_bounds(CitationGraph(citations, *everything), 500, 1000)
     assert bounds[0][0] == 0
     assert bounds[-1][1] == 600
     assert [high for _, high in bounds[:-1]] == [low for low, _ in bounds[1:]]
@@ -238,7 +241,7 @@ def test_shards_hold_whole_queries_and_little_more_than_asked():
     assert len(bounds) > 20
     for low, high in bounds:
         assert pairs[low:high].sum() <= 500 + pairs[low:high].max()
-    assert _shard_bounds(citations[:0], references, 500, 1000) == []
+    assert shard_bounds(CitationGraph(citations[:0], *everything), 500, 1000) == []
 
 
 def test_a_list_of_a_whole_field_leads_nowhere_and_takes_no_memory(tmp_path):

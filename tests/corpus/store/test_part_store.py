@@ -18,11 +18,15 @@ from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
 
 ROWS = [
-    {"title": "word1 word2", "abstract": "word3 word4 word5. Word6 word7"},
-    {"title": "Word1, word2!", "abstract": ["word3 word4.", "word5 word6 word7.", "word8"]},
-    {"title": "word9", "abstract": None},
-    {"title": "", "abstract": "word1 word2"},
-    {"title": "word9", "abstract": "word1"},
+    {"paper": 0, "title": "word1 word2", "abstract": "word3 word4 word5. Word6 word7"},
+    {
+        "paper": 1,
+        "title": "Word1, word2!",
+        "abstract": ["word3 word4.", "word5 word6 word7.", "word8"],
+    },
+    {"paper": 2, "title": "word9", "abstract": None},
+    {"paper": 3, "title": "", "abstract": "word1 word2"},
+    {"paper": 4, "title": "word9", "abstract": "word1"},
 ]
 
 
