@@ -37,6 +37,7 @@ def test_a_search_finds_papers(tmp_path):
     assert distances == sorted(distances)
 
 
+@pytest.mark.slow
 def test_a_sampling_of_ones_own_is_trained(tmp_path):
     printed = run(EXAMPLES / "own_sampling.py", str(tmp_path / "made"), cwd=tmp_path)
     assert "own_sampling" in printed

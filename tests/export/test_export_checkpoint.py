@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from sciembed_train import cli
@@ -96,6 +97,7 @@ def test_what_was_not_compared_is_said():
     assert "not installed: SentenceTransformer" in line
 
 
+@pytest.mark.slow
 def test_json_is_alone_on_stdout_whatever_libraries_print(trained, tmp_path):
     checkpoint = write_checkpoint(tmp_path / "x.ckpt", trained)
     words = ["export", str(checkpoint), "--to", str(tmp_path / "m"), "--json"]

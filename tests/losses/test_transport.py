@@ -128,6 +128,7 @@ def test_gradient_is_that_of_the_value_where_it_has_converged(temperature):
     assert torch.autograd.gradcheck(value, (a.requires_grad_(), b.requires_grad_()))
 
 
+@pytest.mark.slow
 def test_as_trained_the_gradient_is_the_last_update_s_and_near_to_the_value_s():
     # Short of convergence no function of the points has this gradient: it is that of
     # <w, f> + <v, g> with both potentials held in the other's last update.

@@ -55,6 +55,7 @@ def plain_pairs(rows, by, mask):
     return {pair for found in lists.values() for pair in combinations(sorted(found.values()), 2)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "by", "mask"),
     [("scisumm", "paper", False), ("scisumm", "set", True), ("referint", "set", True)],
@@ -72,6 +73,7 @@ def test_every_pair_of_sentences_is_found(shared_data, tmp_path, name, by, mask)
         assert corpus.info["counts"]["known_cocitations"] == 603
 
 
+@pytest.mark.slow
 def test_hardly_a_mark_is_missed_and_markers_are_found(shared_data):
     rows = rows_of(shared_data / "scisumm" / "contexts.jsonl.gz")
     masked = [mask_mentions_in(row["text"]) for row in rows]

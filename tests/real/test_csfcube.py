@@ -102,6 +102,7 @@ def few(folder):
 SCORERS = ["document", pytest.param("sentences", marks=pytest.mark.slow), "best_match", "transport"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scorer", SCORERS)
 def test_a_real_encoder_ranks_above_chance(few, folder, minilm, scorer):
     from sciembed_train.evaluation.benchmarks import csfcube

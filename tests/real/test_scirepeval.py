@@ -85,6 +85,7 @@ def kind(paper):
     return int("oma" in paper["descriptor"] or "Neopl" in paper["descriptor"])
 
 
+@pytest.mark.slow
 def test_real_vectors_give_what_plain_loops_give(tmp_path, samples, minilm):
     searches, papers = samples["s2and"][:SEARCHES], samples["mesh"][:PAPERS]
     write(
@@ -114,6 +115,7 @@ def test_real_vectors_give_what_plain_loops_give(tmp_path, samples, minilm):
     assert found["kinds/f1_binary"] == pytest.approx(f1_score(y[1::2], told))
 
 
+@pytest.mark.slow
 def test_relevant_candidates_that_come_first_help_nobody(tmp_path, samples):
     """In all forty searches the papers of the same author are named first."""
     searches = samples["s2and"]

@@ -1,6 +1,7 @@
 """Sentences of real abstracts and their tokens; skipped where there are none."""
 
 import numpy as np
+import pytest
 
 from sciembed_train.corpus.build import prepare
 from sciembed_train.corpus.prepare_settings import PrepareSettings
@@ -9,6 +10,7 @@ from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
 
 
+@pytest.mark.slow
 def test_the_tokens_of_cacms_sentences_are_those_of_each_sentence_alone(
     shared_data, minilm, tmp_path
 ):

@@ -22,6 +22,7 @@ def run(mode, tmp_path, tiny_bert):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_transformers_itself_runs_the_foreign_code_of_the_crafted_folders(tmp_path, tiny_bert):
     """Otherwise the other tests would show nothing."""
     if int(transformers.__version__.split(".")[0]) >= 5:

@@ -2,6 +2,7 @@ import time
 from itertools import product
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -100,6 +101,7 @@ def test_a_corpus_without_citations_has_what_it_was_given():
     assert [1, 3] not in excluded.tolist()
 
 
+@pytest.mark.slow
 def test_thousands_of_pairs_take_tens_of_milliseconds():
     rng = np.random.default_rng(0)
     papers, count = 200_000, 4096

@@ -55,6 +55,7 @@ def words(place, backbone, run, *more):
     ]
 
 
+@pytest.mark.slow
 def test_a_run_aligns_once_and_a_stopped_one_goes_on_with_the_same(
     place, tiny_bert, monkeypatch, capsys
 ):

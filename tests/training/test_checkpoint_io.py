@@ -167,6 +167,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_says_what_to_do(tmp_path):
     assert done.stdout.splitlines() == ["last.ckpt", "whole, step 1 300000"]
 
 
+@pytest.mark.slow
 def test_a_file_larger_than_is_allowed_is_a_full_disk_too(tmp_path):
     words = [sys.executable, "-c", FULL, str(tmp_path), "2000000"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -67,6 +67,7 @@ def test_one_command_from_citing_sentences_to_an_exported_mix(place, tiny_bert):
     assert np.abs(encoder.encode_texts(texts).numpy() - theirs).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on(place, tiny_bert):
     whole = place / "runs" / "unbroken"
     assert fit.main(words(place, tiny_bert, "unbroken", "--no_export")) == 0

@@ -12,6 +12,7 @@ from tests.helpers.runs import finish, start
 from tests.helpers.verdict_results import LOSS, write_results
 
 
+@pytest.mark.slow
 def test_wandb_offline_writes_into_the_run_and_a_continued_run_is_the_same_one(toy):
     pytest.importorskip("wandb")
     words = toy.arguments("--run", "logged", "--wandb")

@@ -94,6 +94,7 @@ def test_a_rank_that_hangs_is_named_and_ended(toy, how, rank, code, why):
         assert "last seen between steps, before step 9, at helpers/runs.py" in said
 
 
+@pytest.mark.slow
 def test_a_rank_that_ends_before_training_ends_the_others(toy):
     # The second rank finds another configuration, as on a machine with another disk.
     code = (

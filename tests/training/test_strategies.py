@@ -62,6 +62,7 @@ def stopped(toy):
     return toy.root / "stopped"
 
 
+@pytest.mark.slow
 def test_a_shared_out_run_is_saved_whole_and_continued_by_one_process(toy, alone, stopped):
     saved = content(stopped)
     shapes = {name: value.shape for name, value in content(alone)["state_dict"].items()}

@@ -73,6 +73,7 @@ def test_one_command_trains_adapters_and_what_it_keeps_is_small(tasks, tiny_bert
         assert score == pytest.approx(float(last[name]), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_fusions_are_trained_over_adapters_that_stay(tasks, tiny_bert, tmp_path, capsys):
     pytest.importorskip("adapters")
     adapters = Encoder(EncoderSettings(str(tiny_bert), adapters=AdapterSettings(reduction=4)))
@@ -115,6 +116,7 @@ def test_the_best_checkpoint_can_be_chosen_by_a_tasks_score(tasks, tiny_bert, wh
         fit.main(words(tasks, tiny_bert, "none", *more, "val/fos_macro_f1"))
 
 
+@pytest.mark.slow
 def test_codes_are_trained_with_the_backbone(tasks, tiny_bert, whole_backbone):
     more = [*whole_backbone, "--model.encoder.control_codes", "true", "--export"]
     assert fit.main(words(tasks, tiny_bert, "codes", *more)) == 0

@@ -119,6 +119,7 @@ def check(corpus, world, mining):
     assert {(ids[key // len(ids)], ids[key % len(ids)]) for key in keys.tolist()} == known
 
 
+@pytest.mark.slow
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

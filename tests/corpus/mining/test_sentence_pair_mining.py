@@ -125,6 +125,7 @@ def check(corpus, world, mining):
     assert report["rows"] == len(world["contexts"]) == report["kept"] + dropped
 
 
+@pytest.mark.slow
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

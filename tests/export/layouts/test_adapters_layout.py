@@ -93,6 +93,7 @@ def fused(bert, tmp_path_factory):
     return encoder, to, export_encoder(encoder, to, CARD)
 
 
+@pytest.mark.slow
 def test_fused_adapters_give_their_vectors_in_every_library_or_refuse(fused, bert, tmp_path):
     from transformers import AutoModel
 

@@ -1,6 +1,7 @@
 import time
 from datetime import timedelta
 
+import pytest
 import torch.distributed as dist
 
 from sciembed_train.training.callbacks.start_scoring import StartScoring
@@ -36,6 +37,7 @@ def on_a_rank():
     return comparison.calls, time.monotonic() - begun
 
 
+@pytest.mark.slow
 def test_the_first_rank_scores_and_the_others_wait_however_long_it_takes():
     ranks = run_ranks(2, HERE, "on_a_rank")
     assert [calls for calls, _ in ranks] == [1, 0]
