@@ -33,7 +33,7 @@ class ParquetFile(FileReader):
             try:
                 # The buffer bounds what is read of a column chunk: those of full texts are large.
                 file = pq.ParquetFile(path, buffer_size=1 << 20)
-            except pa.ArrowInvalid as error:
+            except (pa.ArrowException, UnicodeDecodeError) as error:  # or a column's name
                 problem = one_line(error).rstrip(".")
                 raise UserError(
                     f"{path}: this is not a Parquet file ({problem}). Fetch it again, or take it "
@@ -46,7 +46,7 @@ class ParquetFile(FileReader):
                         for fields in _fields(batch):
                             number += 1
                             yield number, fields
-                except pa.ArrowException as error:
+                except (pa.ArrowException, UnicodeDecodeError) as error:
                     raise damaged(path, error) from error
 
 
