@@ -133,7 +133,8 @@ def _given(
         column = given.get(name)
         if column is None:
             raise UserError(f"{place}: --map names `{', '.join(given)}`, and not `{name}` too.")
-        if column in first:
+        # Of rows of numbers the first one may hold the number of a column, as the id of a paper.
+        if column in first and not (column.isdecimal() and known(column)):
             numbers.append((first.index(column), column))
         elif column.isdecimal() and 1 <= int(column) <= len(first):
             numbers.append((int(column) - 1, ""))
