@@ -42,7 +42,7 @@ class TaggedText(FileReader):
             if isinstance(line, BadRow):
                 yield number, line
                 continue
-            if "\r" in line:
+            if "\r" in line and any(map(tagged.match, line.split("\r")[1:])):
                 raise UserError(f"{path}:{number}: {CR_ALONE}")
             match = tagged.match(line)
             if match is None:
