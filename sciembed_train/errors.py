@@ -1,5 +1,6 @@
 """The errors that a user sees as one message: of the input (exit code 2), and of a run (1)."""
 
+import os
 from pathlib import Path
 
 
@@ -21,7 +22,8 @@ class RunError(RuntimeError):
 def why_no_file(path: str | Path, what: str = "file") -> str:
     """Why a path, which is no ``what``, cannot be read as one: for a message, after the path."""
     if not Path(path).exists():
-        return f"there is no such {what}"
+        windows = "\\" in str(path) and os.sep != "\\"
+        return f"there is no such {what}" + ("; write / between folders, not \\" if windows else "")
     if Path(path).is_dir():
         return f"is a folder, and no {what}"
     return (

@@ -21,12 +21,14 @@ ABANDONED = 24 * 3600
 def whole_folder(to: Path) -> Iterator[Path]:
     """A new folder beside ``to`` that takes its name when the block ends well.
 
-    An earlier ``to`` is replaced then. An error removes the new folder and leaves the earlier one
-    as it was. What a killed process left behind is removed by the next one.
+    An earlier ``to`` is replaced then; where it is a symbolic link, the folder that it names is. An
+    error removes the new folder and leaves the earlier one as it was. What a killed process left
+    behind is removed by the next one.
 
     Raises:
         UserError: the place cannot be written.
     """
+    to = Path(os.path.realpath(to)) if to.is_symlink() else to
     own = f"{socket.gethostname()}-{os.getpid()}"
     partial, old = (to.parent / f".{to.name}.{kind}-{own}" for kind in ("partial", "old"))
     try:

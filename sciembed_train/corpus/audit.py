@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sciembed_train.errors import UserError
@@ -77,20 +78,26 @@ class Reasons(dict[str, Dropped]):
         return {reason: dropped.as_dict() for reason, dropped in self.items()}
 
 
-class HasColumns(Protocol):
-    """What is asked of an input: the names of its columns, as its first row has them."""
+class InputFacts(Protocol):
+    """What is asked of an input.
+
+    Attributes:
+        columns: the names of its columns, as its first row has them.
+        empty_files: those of its files that have no row.
+    """
 
     columns: list[str]
+    empty_files: list[Path]
 
 
 class Audit:
     """What was read from one input (``papers``, ``citations``), what was left out, and why.
 
     ``max_bad_rows`` malformed rows are skipped before the program refuses. ``table`` says what
-    columns were read, for advice where nearly all rows are malformed.
+    columns were read, for advice where nearly all rows are malformed, and which files are empty.
     """
 
-    def __init__(self, name: str, max_bad_rows: int = 0, table: HasColumns | None = None) -> None:
+    def __init__(self, name: str, max_bad_rows: int = 0, table: InputFacts | None = None) -> None:
         self.name, self.table = name, table
         self.max_bad_rows = max_bad_rows
         self.rows = 0
@@ -132,12 +139,13 @@ class Audit:
         return sum(dropped.count for dropped in self._bad.values())
 
     def check(self) -> None:
-        """Refuse when there were more malformed rows than allowed.
+        """Refuse when there were more malformed rows than allowed; note the files without a row.
 
         Raises:
             UserError: the first row of each kind, how many there are, and how to skip them.
         """
         if self.n_bad <= self.max_bad_rows:
+            self._note_empty_files()
             return
         lines = []
         for reason, dropped in self._bad.items():
@@ -154,6 +162,14 @@ class Audit:
             f"(in fit --data.max_bad_rows {self.n_bad})."
         )
         raise UserError(" ".join(lines) if len(lines) == 2 else "\n".join(lines))
+
+    def _note_empty_files(self) -> None:
+        files = self.table.empty_files if self.table is not None else []
+        if not files:
+            return
+        more = f" and {len(files) - 3:,} more" if len(files) > 3 else ""
+        are = "is empty: it has no row" if len(files) == 1 else "are empty: they have no row"
+        self.notes.append(f"{', '.join(map(str, files[:3]))}{more} {are}.")
 
     def _other_columns(self) -> str:
         """What to do where nearly all rows are malformed: the file is not what is expected."""

@@ -13,6 +13,7 @@ from sciembed_train.corpus.audit import BadRow
 if TYPE_CHECKING:
     from sciembed_train.corpus.readers.record_formats import PaperRecord
 
+MAX_ID = 4096  # characters; the longest ids are addresses
 MIN_YEAR, MAX_YEAR = 1500, 2100
 _YEAR = re.compile(r"(?<!\d)(1[5-9]|20)\d\d(?!\d)")
 
@@ -29,6 +30,8 @@ def spell(value: Any) -> str:
         return f"the text {_short(value)}"
     if isinstance(value, Mapping):
         return f"an object with {', '.join(map(repr, list(value)[:3])) or 'nothing in it'}"
+    if isinstance(value, bytes):
+        return f"binary data of {len(value)} bytes"
     if isinstance(value, Sequence):
         return f"a list of {len(value)}"
     return f"a {type(value).__name__}"
@@ -42,12 +45,14 @@ def read_id(value: Any, name: str) -> str:
     """A paper id as text; integers are their digits, so that 7 and "7" are one paper.
 
     Raises:
-        BadRow: it is empty, or of another type.
+        BadRow: it is empty, longer than `MAX_ID`, or of another type.
     """
     if isinstance(value, str):
         text = value.strip()
         if not text:
             raise BadRow(f"{name} is empty", f"`{name}` is empty; expected a paper id.")
+        if len(text) > MAX_ID:
+            raise too_long_id(name, len(text))
         if not text.isascii() and not is_unicode(text):
             raise not_unicode(name)
         return text
@@ -58,6 +63,14 @@ def read_id(value: Any, name: str) -> str:
     if value != value:
         raise BadRow(f"{name} is empty", f"`{name}` is empty; expected a paper id.")
     raise wrong_type(name, value, "text or an integer")
+
+
+def too_long_id(name: str, length: int) -> BadRow:
+    """The fault of an id above `MAX_ID`."""
+    return BadRow(
+        f"{name} is too long",
+        f"`{name}` is a text of {length:,} characters; expected a paper id of at most {MAX_ID:,}.",
+    )
 
 
 def wrong_type(name: str, value: Any, expected: str, where: str = "") -> BadRow:
@@ -174,7 +187,9 @@ def not_unicode(name: str) -> BadRow:
 
 
 def missing_field(name: str, row: Mapping[str, Any], where: str = "") -> BadRow:
-    """The fault of a row without a field; ``where`` names an object in the row."""
+    """The fault of a row without a field or its value; ``where`` names an object in the row."""
+    if name in row:
+        return BadRow(f"there is no {name}", f"`{name}`{where} has no value; expected one.")
     fields = ", ".join(map(str, row))[:200] or "none"
     return BadRow(f"there is no {name}", f"there is no `{name}`{where}; the fields are {fields}.")
 

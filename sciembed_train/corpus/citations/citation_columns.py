@@ -80,7 +80,7 @@ def find_columns(
         return None
     first = [cell.strip() for cell in head[0]]
     if given:
-        return _given(place, first, given)
+        return _given(place, head, given, known)
     found = columns_of(first)
     if found is not None:
         return CitationColumns(*((first.index(name), name) for name in found), header=True)
@@ -120,14 +120,21 @@ def unclear(place: str, columns: Sequence[str]) -> str:
     )
 
 
-def _given(place: str, first: Sequence[str], given: Mapping[str, str]) -> CitationColumns:
+def _given(
+    place: str,
+    head: Sequence[Sequence[str]],
+    given: Mapping[str, str],
+    known: Callable[[str], bool],
+) -> CitationColumns:
     """The columns that the user names, or counts."""
+    first = [cell.strip() for cell in head[0]]
     numbers: list[tuple[int, str]] = []
     for name in FIELDS:
         column = given.get(name)
         if column is None:
             raise UserError(f"{place}: --map names `{', '.join(given)}`, and not `{name}` too.")
-        if column in first:
+        # Of rows of numbers the first one may hold the number of a column, as the id of a paper.
+        if column in first and not (column.isdecimal() and known(column)):
             numbers.append((first.index(column), column))
         elif column.isdecimal() and 1 <= int(column) <= len(first):
             numbers.append((int(column) - 1, ""))
@@ -136,8 +143,21 @@ def _given(place: str, first: Sequence[str], given: Mapping[str, str]) -> Citati
             raise UserError(
                 f"{place}: there is no column of --map {name}={column}; it has {listed}."
             )
-    header = any(name for _, name in numbers)
-    return CitationColumns(numbers[0], numbers[1], header)
+    columns = [number for number, _ in numbers]
+    if not any(name for _, name in numbers) and _is_citation(head, columns, known):
+        return CitationColumns(numbers[0], numbers[1], header=False)
+    citing, cited = ((number, first[number]) for number in columns)
+    return CitationColumns(citing, cited, header=True)
+
+
+def _is_citation(
+    head: Sequence[Sequence[str]], columns: Sequence[int], known: Callable[[str], bool]
+) -> bool:
+    """Whether the first line holds ids in these columns, and not their names."""
+    rows = [[row[column].strip() for column in columns] for row in head if len(row) > max(columns)]
+    if any(cell.isdecimal() for cell in rows[0]):
+        return True
+    return columns_of(rows[0]) is None and (_is_row(rows[0], known) or _is_like_next(rows))
 
 
 def _is_row(first: Sequence[str], known: Callable[[str], bool]) -> bool:

@@ -25,7 +25,13 @@ from sciembed_train.corpus.readers.delimited import Delimited
 from sciembed_train.corpus.readers.paper_rows import PaperRows
 from sciembed_train.corpus.readers.records.plain_papers import PlainPapers
 from sciembed_train.corpus.readers.tables import Table
-from sciembed_train.corpus.validation import missing_field, read_id, read_ids
+from sciembed_train.corpus.validation import (
+    MAX_ID,
+    missing_field,
+    read_id,
+    read_ids,
+    too_long_id,
+)
 from sciembed_train.errors import UserError
 
 ROWS = 1 << 16  # of a block that is read row by row
@@ -82,9 +88,11 @@ class CitationFiles:
                 yield from self._rows(number, file)
                 continue
             columns = find_columns(str(file), head, self.given, self._is_known)
-            if columns is not None:
-                self.names[file.name] = columns.names
-                yield from self._cells(number, file, reader, columns)
+            if columns is None:  # it is empty, or not one of its rows can be read
+                yield from self._rows(number, file)
+                continue
+            self.names[file.name] = columns.names
+            yield from self._cells(number, file, reader, columns)
 
     def _is_known(self, paper_id: str) -> bool:
         return self.ids.find(paper_id) != UNKNOWN
@@ -92,11 +100,16 @@ class CitationFiles:
     def _cells(
         self, number: int, file: Path, reader: Delimited, columns: CitationColumns
     ) -> Blocks:
+        any_row = False
         for block in column_blocks(reader, file, columns.numbers, FIELDS, columns.header):
+            any_row = True
             if isinstance(block, tuple):
                 yield self.table.place(number, block[0]), block[1]
-            else:
-                yield CitationBlock(self.table.place(number, block.lines), *block.columns)
+                continue
+            places = self.table.place(number, block.lines)
+            yield from _without_long_ids(CitationBlock(places, *block.columns))
+        if not any_row:
+            self.table.has_no_row(file)
 
     def _rows(self, number: int, file: Path | None) -> Blocks:
         """Citations of rows with names: pairs, or a paper and those that it cites."""
@@ -128,9 +141,10 @@ class CitationFiles:
         place = str(file or self.table.source)
         names = list(map(str, row))
         if self.given:
-            columns = find_columns(place, [names], self.given, lambda _: True)
+            columns = find_columns(place, [names], self.given, lambda _: False)
             assert columns is not None
-            pair = columns.names
+            citing, cited = columns.numbers
+            pair = names[citing], names[cited]
         else:
             pair = columns_of(names)
         if pair is None and not self._names_references(file, row):
@@ -189,6 +203,36 @@ def _pair_of(row: Mapping[str, Any], names: tuple[str, str]) -> list[tuple[str, 
             raise missing_field(name, row)
     citing, cited = (read_id(row[name], name) for name in names)
     return [(citing, cited)]
+
+
+def _without_long_ids(block: CitationBlock) -> Blocks:
+    """A block of texts without the rows of which an id is above `MAX_ID`; those are malformed."""
+    lengths = np.stack([_lengths(block.citing), _lengths(block.cited)], axis=1)
+    if lengths.max(initial=0) <= MAX_ID:
+        yield block
+        return
+    long = lengths > MAX_ID
+    keep: NDArray[np.bool_] = ~np.any(long, axis=1)
+    for row in np.flatnonzero(~keep).tolist():
+        column = int(np.argmax(long[row]))
+        yield int(block.places[row]), too_long_id(FIELDS[column], int(lengths[row, column]))
+    yield CitationBlock(block.places[keep], _where(block.citing, keep), _where(block.cited, keep))
+
+
+def _lengths(column: Any) -> NDArray[np.int64]:
+    """The characters of each id of an Arrow array or a list."""
+    if isinstance(column, list):
+        return np.fromiter(map(len, column), np.int64, len(column))
+    import pyarrow.compute
+
+    compute: Any = pyarrow.compute  # its functions are made when it is imported
+    return compute.utf8_length(column).to_numpy().astype(np.int64)
+
+
+def _where(column: Any, keep: NDArray[np.bool_]) -> Any:
+    if isinstance(column, list):
+        return [text for text, kept in zip(column, keep.tolist(), strict=True) if kept]
+    return column.filter(keep)
 
 
 def _block(places: Sequence[int], pairs: Sequence[tuple[str, str]]) -> CitationBlock:

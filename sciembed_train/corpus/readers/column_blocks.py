@@ -13,13 +13,7 @@ from numpy.typing import NDArray
 
 from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.readers.delimited import Delimited, wrong_count
-from sciembed_train.corpus.readers.files import (
-    MAX_LINE,
-    open_bytes,
-    reading,
-    too_long,
-    without_mark,
-)
+from sciembed_train.corpus.readers.files import open_bytes, reading, without_mark
 
 PART = 1 << 26  # bytes that are parsed at once
 ROWS = 1 << 16  # of a block that is read row by row
@@ -113,10 +107,9 @@ def _whole_lines(file: BinaryIO, path: Path, first: bool) -> Iterator[bytes]:
         if stop:
             yield rest + read[:stop]
             rest = read[stop:]
-        else:
-            rest += read
-            if len(rest) > MAX_LINE:
-                raise too_long(str(path), "a line")
+        else:  # so long a line is read with its row, and so is what follows
+            yield rest + read
+            return
     if rest:
         yield rest
 

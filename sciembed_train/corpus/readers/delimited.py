@@ -16,13 +16,14 @@ from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.readers.base import Cells, FileReader, ReadOptions, Row
 from sciembed_train.corpus.readers.files import (
     MAX_LINE,
-    not_utf8,
+    decoded,
     open_bytes,
     raw_lines,
     read_lines,
     reading,
     too_long,
 )
+from sciembed_train.corpus.readers.line_faults import CR_ALONE
 from sciembed_train.errors import UserError
 
 DELIMITERS = (",", ";", "\t")
@@ -31,8 +32,6 @@ _QUOTED = re.compile(r'"[^"]*"')
 
 class Delimited(FileReader):
     """Reads files of cells between delimiters, in quotation marks where needed."""
-
-    has_columns = True
 
     has_columns = True
 
@@ -107,7 +106,8 @@ class Delimited(FileReader):
                     ) from error
                 if "field larger" in str(error):
                     raise too_long(f"{path}:{start}", "a field") from error
-                yield start, BadRow("not a row", f"this is not a row of {self.name}: {error}.")
+                problem = CR_ALONE if "new-line character" in str(error) else f"{error}."
+                yield start, BadRow("not a row", f"this is not a row of {self.name}: {problem}")
                 # The reader keeps what it had read of the broken row; a new one starts afresh.
                 reader = csv.reader(stream, delimiter=delimiter, strict=True)
                 continue
@@ -128,7 +128,7 @@ class Delimited(FileReader):
 
 
 class _Lines:
-    """Decoded lines for the csv reader; a line that is not UTF-8 is kept in ``broken``."""
+    """Decoded lines for the csv reader; one that is no text is kept in ``broken``."""
 
     def __init__(self, path: Path, skipped: int) -> None:
         self.path, self.skipped = path, skipped
@@ -140,11 +140,11 @@ class _Lines:
         with reading(self.path), open_bytes(self.path) as file:
             for raw in islice(raw_lines(file, self.path), self.skipped, None):
                 self.number += 1
-                try:
-                    yield raw.decode()
-                except UnicodeDecodeError as error:
-                    self.broken = self.number, not_utf8(error)
-                    yield "\n"
+                line = decoded(raw)
+                if isinstance(line, BadRow):
+                    self.broken = self.number, line
+                    line = "\n"
+                yield line
         self.ended = True
 
 

@@ -11,6 +11,7 @@ from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.readers.base import BY_RECORD, FileReader, ReadOptions, Row
 from sciembed_train.corpus.readers.envelopes import record, records_of
 from sciembed_train.corpus.readers.files import read_lines
+from sciembed_train.corpus.readers.line_faults import CR_ALONE, json_problem
 
 
 class JsonLines(FileReader):
@@ -35,9 +36,12 @@ def _parse(line: str) -> Mapping[str, Any] | BadRow:
     try:
         value = json.loads(line)
     except json.JSONDecodeError as error:
-        return BadRow("not JSON", f"this is not JSON: {error.msg} at column {error.colno}.")
+        problem = f"{json_problem(error)} at column {error.colno}."
+        if "\r" in line and error.msg == "Extra data":
+            problem = CR_ALONE
+        return BadRow("not JSON", f"this is not JSON: {problem}")
     except (ValueError, RecursionError) as error:
-        return BadRow("not JSON", f"this is not JSON that can be read: {error}.")
+        return BadRow("not JSON", f"this is not JSON that can be read: {json_problem(error)}.")
     if not isinstance(value, dict):
         return BadRow("not an object", "this is not an object with fields, {...}.")
     return value

@@ -20,12 +20,14 @@ from sciembed_train.corpus.readers.envelopes import (
 )
 from sciembed_train.corpus.readers.files import (
     MAX_LINE,
-    not_utf8,
     open_bytes,
+    place_not_utf8,
     reading,
+    refuse_nul,
     too_long,
     without_mark,
 )
+from sciembed_train.corpus.readers.line_faults import json_problem
 from sciembed_train.errors import UserError
 
 Member = tuple[int, str | None, Any]
@@ -53,7 +55,7 @@ def _keyed(key: str, value: Any) -> Mapping[str, Any] | BadRow:
     if str(value.get("paper_id", key)).strip() != key.strip():
         return BadRow(
             "key and paper_id differ",
-            f"the key is {key!r} and `paper_id` in it is {value['paper_id']!r}.",
+            f"the key is {key[:80]!r} and `paper_id` in it is {repr(value['paper_id'])[:80]}.",
         )
     return {"paper_id": key, **value}
 
@@ -93,12 +95,13 @@ class _JsonFile:
     def members(self) -> Iterator[Member]:
         with reading(self.path), open_bytes(self.path) as raw:
             buffered: Any = raw
-            without_mark(buffered.peek(4), self.path)  # refuses UTF-16
+            refuse_nul(without_mark(buffered.peek(4)[: 1 << 13], self.path), self.path)
             self.text = io.TextIOWrapper(buffered, encoding="utf-8-sig")
             try:
                 yield from self._top()
             except UnicodeDecodeError as error:
-                raise UserError(f"{self.path}: {not_utf8(error).message}") from error
+                line, fault = place_not_utf8(self.path)
+                raise UserError(f"{self.path}:{line}: {fault.message}") from error
 
     def _top(self) -> Iterator[Member]:
         opening = self._peek()
@@ -239,7 +242,7 @@ class _JsonFile:
                         raise too_long(f"{self.path}:{self.line}", "a record") from error
                     continue
                 self.line = line
-                raise self._error(getattr(error, "msg", str(error))) from error
+                raise self._error(json_problem(error)) from error
             if end == len(self.buffer) and self._more(size):
                 continue  # a number may go on in the next chunk
             self.line += self.buffer.count("\n", self.position, end)

@@ -52,10 +52,18 @@ def _root(path: Path) -> str | None:
         UserError: an entity is declared before it, or it is not XML.
     """
     names: list[str] = []
-    entities: list[tuple[str, int]] = []  # with their lines
     parser = expat.ParserCreate()
     parser.StartElementHandler = lambda name, _: names.append(name)
-    parser.EntityDeclHandler = lambda name, *_: entities.append((name, parser.CurrentLineNumber))
+
+    def refuse_entity(name: str, *_: Any) -> None:
+        # At once: where it stands for too much, the parser has an error of its own to tell.
+        raise UserError(
+            f"{path}:{parser.CurrentLineNumber}: this XML declares the entity {name[:100]!r}, "
+            "which may stand for gigabytes or for another file, so it is not read. PubMed's files "
+            "declare none: fetch it again."
+        )
+
+    parser.EntityDeclHandler = refuse_entity
     blank = True
     with reading(path), open_bytes(path) as file:
         while not names:
@@ -67,15 +75,10 @@ def _root(path: Path) -> str | None:
                 parser.Parse(chunk, not chunk)
             except expat.ExpatError as error:
                 raise _damaged(path, error.lineno, error) from error
+            except UserError:
+                raise
             except (ValueError, LookupError) as error:
                 raise _damaged(path, 1, error) from error
-            if entities:
-                name, line = entities[0]
-                raise UserError(
-                    f"{path}:{line}: this XML declares the entity {name[:100]!r}, which may stand "
-                    "for gigabytes or for another file, so it is not read. PubMed's files declare "
-                    "none: fetch it again."
-                )
     return names[0]
 
 

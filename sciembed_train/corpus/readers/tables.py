@@ -46,7 +46,8 @@ class Table:
         deep: also look for files in folders within the folder; else only where it has none itself.
 
     Raises:
-        UserError: there is no such input, or no reader for its ending.
+        UserError: there is no such input, no reader for its ending, or in a folder beside other
+            files a pipe or a link to nothing with an ending that is read.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Table:
         self.files: list[Path] = []
         self.ignored_files = 0  # files of a folder without a reader
         self.columns: list[str] = []  # of the first row that was read
+        self.empty_files: list[Path] = []  # those that were read and have no row
         self._datasets: list[Any] = []
         self._dumps: dict[Path, FileReader | None] = {}  # files whose ending says no format
         self._open(Path(source))
@@ -97,14 +99,21 @@ class Table:
 
     def _find(self, folder: Path) -> list[Path]:
         """The files of a folder in the order of their names, without hidden ones."""
-        files = []
+        files: list[Path] = []
+        others: list[Path] = []  # what has the name of such a file and is none
         for path in folder.rglob("*") if self.deep else folder.iterdir():
-            hidden = self.deep and any(p.startswith(".") for p in path.relative_to(folder).parts)
-            if path.is_file() and not hidden:
-                if self._known_reader(path):
-                    files.append(path)
-                else:
-                    self.ignored_files += 1
+            if any(part.startswith(".") for part in path.relative_to(folder).parts):
+                continue
+            if not path.is_file():
+                if not path.is_dir() and reader_of(path, self.readers):
+                    others.append(path)
+            elif self._known_reader(path):
+                files.append(path)
+            else:
+                self.ignored_files += 1
+        if files and others:
+            why = why_no_file(others[0]) if others[0].exists() else "is a link to nothing"
+            raise UserError(f"{others[0]}: {why} ({self.kind}). Or take it out of the folder.")
         return sorted(files)
 
     def _known_reader(self, path: Path) -> FileReader | None:
@@ -162,9 +171,17 @@ class Table:
         if self._datasets:
             yield from self._dataset_rows()
             return
-        file = self.files[number]
+        file, any_row = self.files[number], False
         for line, row in self.reader(file).rows(file, self.options):
+            any_row = True
             yield self.place(number, line), row
+        if not any_row:
+            self.has_no_row(file)
+
+    def has_no_row(self, file: Path) -> None:
+        """Keep that a file was read and has no row."""
+        if file not in self.empty_files:
+            self.empty_files.append(file)
 
     def file(self, place: int) -> Path | None:
         """The file of a row; None for a dataset."""
@@ -224,8 +241,12 @@ class Table:
             yield from named_columns(self._dataset_rows(), names, aliases)
             return
         for number, file in enumerate(self.files):
+            any_row = False
             for line, cells in self.reader(file).cells(file, names, aliases):
+                any_row = True
                 yield self.place(number, line), cells
+            if not any_row:
+                self.has_no_row(file)
 
     def _file_rows(self) -> Iterator[Row]:
         for number, _ in enumerate(self.files):

@@ -10,6 +10,7 @@ from pathlib import Path
 from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.readers.base import FileReader, ReadOptions, Row
 from sciembed_train.corpus.readers.files import read_lines
+from sciembed_train.corpus.readers.line_faults import CR_ALONE
 from sciembed_train.errors import UserError
 
 
@@ -41,6 +42,8 @@ class TaggedText(FileReader):
             if isinstance(line, BadRow):
                 yield number, line
                 continue
+            if "\r" in line and any(map(tagged.match, line.split("\r")[1:])):
+                raise UserError(f"{path}:{number}: {CR_ALONE}")
             match = tagged.match(line)
             if match is None:
                 if record is not None and current:

@@ -59,6 +59,29 @@ def test_columns_that_are_given_go_first():
     assert find("citing,cited", citing="cited", cited="citing")[0] == (1, 0)
 
 
+@pytest.mark.parametrize(
+    ("rows", "header"),
+    [
+        (("x_2020,from,to", "1,a,b"), True),  # the digits are of a column that is not asked for
+        ((",citing,cited", "0,a,b"), True),
+        ((",paper1,paper2", "0,a,b"), True),
+        (("0,p1,p2", "1,p3,p4"), False),
+        (("0,k,x", "1,x,y"), False),
+        (("0,1001,x", "1,x,y"), False),
+        (("n,7,8",), False),  # numbers are no names
+    ],
+)
+def test_columns_by_number_have_a_header_where_the_first_line_is_no_citation(rows, header):
+    _, found, names = find(*rows, known={"k"}, citing="2", cited="3")
+    assert found is header
+    assert names == (tuple(rows[0].split(",")[1:]) if header else ("column 2", "column 3"))
+
+
+def test_an_id_that_is_the_number_of_a_column_is_no_name():
+    assert find("3,7,2", "1,2,3", known=set("1237"), citing="2", cited="3")[:2] == ((1, 2), False)
+    assert find("0,1", "7,2", citing="0", cited="1") == ((0, 1), True, ("0", "1"))
+
+
 def test_columns_that_are_not_there_are_refused():
     with pytest.raises(UserError, match=r"no column of --map cited=z; it has `x`, `y`"):
         find("x,y", citing="x", cited="z")
