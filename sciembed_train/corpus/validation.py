@@ -93,6 +93,7 @@ class Paper:
     other_ids: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
     cited_by: tuple[str, ...] = ()
+    fields_of_study: tuple[str, ...] = ()
     completes: bool = False
 
     @property
@@ -128,6 +129,7 @@ def read_paper(record: PaperRecord) -> Paper:
         read_ids(record.other_ids),
         read_ids(record.references),
         read_ids(record.cited_by),
+        tuple(record.fields_of_study),
         record.completes,
     )
 

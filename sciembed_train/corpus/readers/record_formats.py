@@ -24,6 +24,7 @@ class PaperRecord:
             (``doi:``, ``arxiv:``, ``pmid:``, ``corpusid:``).
         references: ids of the papers that it cites; empty also where the row does not say.
         cited_by: ids of papers that cite it.
+        fields_of_study: their names; they are counted and not read.
         completes: the row only adds an abstract to the paper of this id, which another row has.
     """
 
@@ -34,6 +35,7 @@ class PaperRecord:
     other_ids: Sequence[Any] = ()
     references: Sequence[Any] = ()
     cited_by: Sequence[Any] = ()
+    fields_of_study: Sequence[str] = ()
     completes: bool = False
 
 

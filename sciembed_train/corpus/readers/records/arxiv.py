@@ -28,7 +28,7 @@ class Arxiv(RecordFormat):
         if "id" not in row:
             raise missing_field("id", row)
         first = next(objects_of(row, "versions"), {})
-        doi = row.get("doi")
+        doi, categories = row.get("doi"), row.get("categories")
         return PaperRecord(
             row["id"],
             one_line(row.get("title")),
@@ -36,4 +36,5 @@ class Arxiv(RecordFormat):
             year=first.get("created") or row.get("update_date"),
             # A paper may have several, with blanks between them.
             other_ids=with_prefix("doi", doi.split() if isinstance(doi, str) else doi),
+            fields_of_study=categories.split() if isinstance(categories, str) else (),
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sciembed_train.corpus.readers.record_formats import PaperRecord, RecordFormat
-from sciembed_train.corpus.readers.records.fields import list_of, object_of, objects_of
+from sciembed_train.corpus.readers.records.fields import list_of, names_of, object_of, objects_of
 from sciembed_train.corpus.validation import missing_field
 
 _BESIDE_DOI = ("reference-count", "is-referenced-by-count", "container-title", "issued", "indexed")
@@ -43,6 +43,7 @@ class Crossref(RecordFormat):
             _HEADING.sub("", abstract, count=1) if isinstance(abstract, str) else abstract,
             year=_year(row),
             references=[reference.get("DOI") for reference in objects_of(row, "reference")],
+            fields_of_study=names_of(row.get("subject")),
         )
 
 

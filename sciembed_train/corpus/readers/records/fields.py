@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sciembed_train.corpus.validation import wrong_type
+
+
+_BETWEEN = re.compile(r"[;|]")
+_NAME = ("display_name", "category", "name")
 
 
 def object_of(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -55,6 +60,21 @@ def with_prefix(prefix: str, value: Any) -> list[str]:
         value = int(value)
     text = str(value).strip()
     return [f"{prefix}:{text}"] if text else []
+
+
+def names_of(value: Any) -> list[str]:
+    """The names of a field: of a text with semicolons or bars between them, or of a list of texts.
+
+    An object of a list has its name as ``display_name``, ``category`` or ``name``. What is none of
+    these is left out: such fields are counted alone.
+    """
+    if isinstance(value, str):
+        return [name for part in _BETWEEN.split(value) if (name := part.strip())]
+    if isinstance(value, Mapping):
+        return next((names_of(value[key]) for key in _NAME if key in value), [])
+    if isinstance(value, list | tuple):
+        return list(dict.fromkeys(name for part in value for name in names_of(part)))
+    return []
 
 
 def one_line(text: Any) -> Any:

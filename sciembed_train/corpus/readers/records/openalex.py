@@ -8,6 +8,7 @@ from typing import Any
 
 from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.readers.record_formats import PaperRecord, RecordFormat
+from sciembed_train.corpus.readers.records.fields import names_of
 from sciembed_train.corpus.readers.records.plain_papers import listed
 from sciembed_train.corpus.validation import missing_field, spell
 
@@ -40,7 +41,18 @@ class OpenAlex(RecordFormat):
             year=row.get("publication_year"),
             other_ids=[value for value in other if value],
             references=[_short(work) for work in works],
+            fields_of_study=_fields(row),
         )
+
+
+def _fields(row: Mapping[str, Any]) -> list[str]:
+    """The field of the first topic, else the concepts of the highest level."""
+    topic = row.get("primary_topic")
+    if isinstance(topic, Mapping):
+        return names_of(topic.get("field"))
+    concepts = row.get("concepts")
+    known = concepts if isinstance(concepts, list | tuple) else ()
+    return names_of([c for c in known if isinstance(c, Mapping) and c.get("level") == 0])
 
 
 def abstract_of(index: Any) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.readers.record_formats import PaperRecord, RecordFormat
+from sciembed_train.corpus.readers.records.fields import names_of
 from sciembed_train.corpus.validation import missing_field
 
 # Of each field the names that it is known by, in small letters without marks, the first one first.
@@ -27,6 +28,10 @@ NAMES: dict[str, tuple[str, ...]] = {
         *("ab",),
     ),
     "year": ("year", "publicationyear", "pubyear", "py", "date", "publicationdate", "published"),
+    "fields_of_study": (
+        *("fieldsofstudy", "fieldofstudy", "s2fieldsofstudy", "subjects", "subject", "discipline"),
+        *("categories", "category"),
+    ),
     "references": (
         *("references", "referencedworks", "outcitations", "outboundcitations", "referenceids"),
         *("citedids", "citedpapers", "bibliography"),
@@ -82,6 +87,7 @@ class PlainPapers(RecordFormat):
             ],
             references=listed(_value(row, found.references), found.references),
             cited_by=listed(_value(row, found.cited_by), found.cited_by),
+            fields_of_study=names_of(_value(row, found.fields_of_study)),
         )
 
     def names_references(self, row: Mapping[str, Any]) -> bool:
@@ -112,6 +118,7 @@ class Columns:
     year: str | None
     references: str | None
     cited_by: str | None
+    fields_of_study: str | None
     others: Sequence[tuple[str, str]] = ()
 
     @classmethod

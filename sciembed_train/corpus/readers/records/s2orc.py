@@ -13,7 +13,7 @@ from sciembed_train.corpus.fulltext.fulltext_records import (
     read_fulltext,
 )
 from sciembed_train.corpus.readers.record_formats import PaperRecord, RecordFormat
-from sciembed_train.corpus.readers.records.fields import list_of, object_of, with_prefix
+from sciembed_train.corpus.readers.records.fields import list_of, names_of, object_of, with_prefix
 from sciembed_train.corpus.validation import missing_field
 
 # Of a paper's metadata, and of an entry of its bibliography, the prefix of each id.
@@ -65,6 +65,7 @@ class S2orc(RecordFormat):
             ],
             references=references,
             cited_by=list_of(row, "inbound_citations"),
+            fields_of_study=names_of(row.get("mag_field_of_study") or row.get("fieldsOfStudy")),
         )
 
 

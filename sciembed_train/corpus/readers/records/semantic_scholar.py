@@ -8,7 +8,7 @@ from typing import Any
 
 from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.readers.record_formats import PaperRecord, RecordFormat
-from sciembed_train.corpus.readers.records.fields import object_of, with_prefix
+from sciembed_train.corpus.readers.records.fields import names_of, object_of, with_prefix
 from sciembed_train.corpus.readers.records.plain_papers import listed
 from sciembed_train.corpus.validation import missing_field, spell
 
@@ -55,6 +55,7 @@ class SemanticScholar(RecordFormat):
             ],
             references=listed(row.get("references"), "references"),
             cited_by=listed(row.get("citations"), "citations"),
+            fields_of_study=names_of(row.get("fieldsOfStudy") or row.get("s2FieldsOfStudy")),
         )
 
 
@@ -72,6 +73,7 @@ def _of_dataset(row: Mapping[str, Any]) -> PaperRecord:
         year=row.get("year") or row.get("publicationdate"),
         other_ids=[*_external(row, "externalids"), *_external(info, "externalids"), *other],
         references=texts.references(),
+        fields_of_study=names_of(row.get("s2fieldsofstudy")),
         completes="title" not in row and not texts.parts,
     )
 
