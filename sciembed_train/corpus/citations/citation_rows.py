@@ -24,6 +24,7 @@ from sciembed_train.corpus.id_table import UNKNOWN, IdList
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.row_blocks import BLOCK, blocks
+from sciembed_train.corpus.store.corpus_files import ParquetRows
 from sciembed_train.corpus.unmatched_ids import UnmatchedIds
 from sciembed_train.progress import Stage
 
@@ -252,11 +253,9 @@ def _direction(rows: NDArray[np.int32], papers: Papers) -> list[str]:
 def save_citations(folder: Path, citations: NDArray[np.int32]) -> None:
     """Write ``citations.npy`` and ``citations.parquet``."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     np.save(folder / "citations.npy", citations)
-    schema = pa.schema({"citing": pa.int32(), "cited": pa.int32()})
-    with pq.ParquetWriter(folder / "citations.parquet", schema, compression="zstd") as writer:
+    columns = {"citing": pa.int32(), "cited": pa.int32()}
+    with ParquetRows(folder / "citations.parquet", columns) as table:
         for block in blocks(len(citations)) if len(citations) else (slice(0),):
-            citing, cited = np.ascontiguousarray(citations[block].T)
-            writer.write_table(pa.table([citing, cited], schema=schema))
+            table.write(*np.ascontiguousarray(citations[block].T))
