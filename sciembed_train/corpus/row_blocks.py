@@ -25,3 +25,12 @@ def keep_rows(rows: NDArray[Any], keep: NDArray[np.bool_]) -> NDArray[Any]:
         rows[kept : kept + len(chosen)] = chosen
         kept += len(chosen)
     return rows[:kept]
+
+
+def unpacked(keys: NDArray[np.int64], n: int) -> NDArray[np.int32]:
+    """The pairs ``[E, 2]`` of keys ``a * n + b``, in the memory of the keys, which are lost."""
+    rows = keys.view(np.int32).reshape(-1, 2)
+    for block in blocks(len(keys)):
+        a, b = np.divmod(keys[block], max(n, 1))
+        rows[block, 0], rows[block, 1] = a, b
+    return rows

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sciembed_train.corpus import row_blocks
-from sciembed_train.corpus.row_blocks import blocks, keep_rows
+from sciembed_train.corpus.row_blocks import blocks, keep_rows, unpacked
 
 
 @pytest.fixture(autouse=True)
@@ -23,3 +23,13 @@ def test_rows_are_kept_in_their_own_memory(count):
     kept = keep_rows(rows, keep)
     np.testing.assert_array_equal(kept, expected)
     assert kept.base is rows
+
+
+def test_pairs_take_the_memory_of_their_keys():
+    rng = np.random.default_rng(0)
+    pairs = rng.integers(0, 10_000_000, (10, 2))
+    keys = pairs[:, 0] * 10_000_000 + pairs[:, 1]
+    rows = unpacked(keys, 10_000_000)
+    np.testing.assert_array_equal(rows, pairs)
+    assert np.shares_memory(rows, keys)
+    assert unpacked(np.empty(0, np.int64), 0).shape == (0, 2)

@@ -23,7 +23,7 @@ from sciembed_train.corpus.citations.citation_files import Blocks, CitationBlock
 from sciembed_train.corpus.id_table import UNKNOWN, IdList
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.readers.tables import Table
-from sciembed_train.corpus.row_blocks import BLOCK, blocks
+from sciembed_train.corpus.row_blocks import BLOCK, blocks, unpacked
 from sciembed_train.corpus.store.corpus_files import ParquetRows
 from sciembed_train.corpus.unmatched_ids import UnmatchedIds
 from sciembed_train.progress import Stage
@@ -222,15 +222,6 @@ class _Pairs:
                     yield place
                 if found == EXAMPLES:
                     return
-
-
-def unpacked(keys: NDArray[np.int64], n: int) -> NDArray[np.int32]:
-    """The pairs ``[E, 2]`` of keys ``a * n + b``, in the memory of the keys, which are lost."""
-    rows = keys.view(np.int32).reshape(-1, 2)
-    for block in blocks(len(keys)):
-        a, b = np.divmod(keys[block], max(n, 1))
-        rows[block, 0], rows[block, 1] = a, b
-    return rows
 
 
 def _direction(rows: NDArray[np.int32], papers: Papers) -> list[str]:

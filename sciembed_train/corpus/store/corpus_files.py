@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from sciembed_train.corpus.row_blocks import blocks, keep_rows, unpacked
 from sciembed_train.corpus.store.checksums import check_file, record_checksums
 from sciembed_train.errors import UserError
 from sciembed_train.full_disk import told_full_disk
@@ -120,8 +121,13 @@ def of_texts(pairs: NDArray[np.int32], first: NDArray[np.integer]) -> NDArray[np
     """
     if np.array_equal(first, np.arange(len(first))):
         return pairs
-    named = first[pairs]
-    return np.unique(named[named[:, 0] != named[:, 1]], axis=0).astype(np.int32)
+    keys = np.empty(len(pairs), np.int64)
+    for block in blocks(len(pairs)):
+        a, b = first[pairs[block]].T
+        keys[block] = np.where(a == b, -1, a.astype(np.int64) * len(first) + b)
+    keys.sort()
+    different = np.diff(keys, prepend=-1) != 0  # those of one paper are -1
+    return unpacked(keep_rows(keys, different), len(first))
 
 
 def save_first_of_text(folder: Path, first: NDArray[np.int32]) -> None:

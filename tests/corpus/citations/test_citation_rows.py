@@ -7,7 +7,7 @@ from sciembed_train.corpus.audit import EXAMPLES, Audit
 from sciembed_train.corpus.build import prepare
 from sciembed_train.corpus.citations import citation_rows
 from sciembed_train.corpus.citations.citation_files import CitationFiles
-from sciembed_train.corpus.citations.citation_rows import read_citations, save_citations, unpacked
+from sciembed_train.corpus.citations.citation_rows import read_citations, save_citations
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.readers import column_blocks
 from sciembed_train.corpus.readers.tables import Table
@@ -168,14 +168,3 @@ def test_citations_in_many_blocks_are_those_of_a_loop(tmp_path, monkeypatch, see
     assert dropped.get("given before", 0) == len(again)
     places = audit.dropped["given before"].examples if again else []
     assert [int(place.rsplit(":")[-1]) for place in places] == again[:EXAMPLES]
-
-
-def test_pairs_take_the_memory_of_their_keys(monkeypatch):
-    monkeypatch.setattr(row_blocks, "BLOCK", 3)
-    rng = np.random.default_rng(0)
-    pairs = rng.integers(0, 10_000_000, (10, 2))
-    keys = pairs[:, 0] * 10_000_000 + pairs[:, 1]
-    rows = unpacked(keys, 10_000_000)
-    np.testing.assert_array_equal(rows, pairs)
-    assert np.shares_memory(rows, keys)
-    assert unpacked(np.empty(0, np.int64), 0).shape == (0, 2)

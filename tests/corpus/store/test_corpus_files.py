@@ -4,10 +4,12 @@ import json
 import numpy as np
 import pytest
 
+from sciembed_train.corpus import row_blocks
 from sciembed_train.corpus.store.corpus_files import (
     CORPUS_VERSION,
     ArrayWriter,
     SplitWriter,
+    of_texts,
     read_documents,
     read_info,
     read_papers,
@@ -102,3 +104,21 @@ def test_triplets_that_are_not_written_whole_leave_the_error_that_stopped_them(t
         raise OSError("full")
     with pytest.raises(RuntimeError, match="number of rows"), SplitWriter(tmp_path, "dev", 2):
         pass
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pairs_of_texts_are_those_of_a_loop(monkeypatch, seed):
+    monkeypatch.setattr(row_blocks, "BLOCK", 8)
+    rng = np.random.default_rng(seed)
+    first = np.minimum(np.arange(12), rng.integers(0, 12 * seed + 1, 12)).astype(np.int32)
+    first = first[first]
+    pairs = rng.integers(0, 12, (40 * seed, 2)).astype(np.int32)
+    of_first = {(int(first[a]), int(first[b])) for a, b in pairs}
+    expected = sorted((a, b) for a, b in of_first if a != b)
+    found = of_texts(pairs, first)
+    assert (list(map(tuple, found.tolist())), found.dtype) == (expected, np.int32)
+
+
+def test_pairs_are_themselves_where_all_texts_differ():
+    pairs = np.array([[1, 0], [0, 1], [0, 1]], np.int32)
+    assert of_texts(pairs, np.arange(2)) is pairs
