@@ -123,10 +123,11 @@ class _Reading:
 
     def _read_text(self, row: int, title: str, abstract: str | Sequence[str]) -> None:
         """Keep what mining and messages need of a text."""
-        self.usable[row] = has_text(title, abstract)
+        has_abstract = has_text(None, abstract)
+        self.usable[row] = has_abstract or has_text(title, None)
         self.texts[row] = paper_number(title, abstract) if self.usable[row] else 0
         sentences = (abstract,) if isinstance(abstract, str) else abstract
-        self.abstracts += has_text(None, abstract)
+        self.abstracts += has_abstract
         where, place = self.table.where, self.places[row]
         self.markup.add(where, place, title, *sentences)
         self.faults.add(where, place, " ".join(sentences))
