@@ -30,9 +30,9 @@ def has_text(title: str | None, abstract: Any) -> bool:
 
     Control and zero-width characters alone are nothing, and so is ``n/a`` and its like.
     """
-    one = abstract is None or isinstance(abstract, str)
-    sentences = [abstract] if one else abstract
-    return bool(_AS_READ.parts([title]) or _AS_READ.parts(sentences))
+    if abstract is None or isinstance(abstract, str):
+        abstract = [abstract]
+    return bool(_AS_READ.parts([title]) or _AS_READ.parts(abstract))
 
 
 def load_array(path: Path) -> NDArray[Any]:
