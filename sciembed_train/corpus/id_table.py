@@ -44,23 +44,24 @@ class IdList(Sequence[str]):
         """The list of some texts."""
         texts, parts = iter(texts), []
         while block := list(islice(texts, BLOCK)):
-            letters = [text.encode("utf-8", "surrogatepass") for text in block]
-            lengths = np.fromiter(map(len, letters), np.int64, len(letters))
-            parts.append(_words(b"".join(letters), np.append(0, np.cumsum(lengths))))
+            data = "".join(block).encode("utf-8", "surrogatepass")
+            lengths = np.fromiter(map(len, block), np.int64, len(block))
+            if len(data) != lengths.sum():  # some letters are of several bytes
+                letters = (text.encode("utf-8", "surrogatepass") for text in block)
+                lengths = np.fromiter(map(len, letters), np.int64, len(block))
+            parts.append(_words(data, np.append(0, np.cumsum(lengths))))
         return cls._joined(parts)
 
     @classmethod
     def of_arrow(cls, column: Any) -> IdList:
         """The list of an Arrow array of strings without nulls."""
-        parts = []
-        for start in range(0, len(column), BLOCK):
-            block = column[start : start + BLOCK]
-            _, ends, letters = block.buffers()
-            offsets = np.frombuffer(ends, np.int32)[block.offset : block.offset + len(block) + 1]
-            first, last = int(offsets[0]), int(offsets[-1])
-            data = b"" if letters is None else letters[first:last].to_pybytes()
-            parts.append(_words(data, offsets.astype(np.int64) - first))
-        return cls._joined(parts)
+        if not len(column):
+            return cls._joined([])
+        _, ends, letters = column.buffers()
+        offsets = np.frombuffer(ends, np.int32)[column.offset : column.offset + len(column) + 1]
+        first, last = int(offsets[0]), int(offsets[-1])
+        data = b"" if letters is None else letters[first:last].to_pybytes()
+        return cls._joined([_words(data, offsets.astype(np.int64) - first)])
 
     @classmethod
     def _joined(cls, parts: Sequence[tuple[NDArray[np.uint64], NDArray[np.int64]]]) -> IdList:
@@ -161,6 +162,15 @@ class IdNumbers(Mapping[str, int]):
             found[known] = self.numbers[found[known]]
         return found
 
+    def find_arrow(self, column: Any) -> NDArray[np.int32]:
+        """As `find_all`, of an Arrow array of strings without nulls or its chunks."""
+        found = np.empty(len(column), np.int32)
+        for start in range(0, len(column), BLOCK):
+            block = column[start : start + BLOCK]
+            block = block.combine_chunks() if hasattr(block, "combine_chunks") else block
+            found[start : start + BLOCK] = self.find_all(IdList.of_arrow(block))
+        return found
+
     def _places(self, words: NDArray[np.uint64], starts: NDArray[np.int64]) -> NDArray[np.int32]:
         """The place of each id of these words, `UNKNOWN` where there is none, ``[N]``."""
         found = np.full(len(starts) - 1, UNKNOWN, np.int32)
@@ -177,9 +187,9 @@ class IdNumbers(Mapping[str, int]):
 
     def _insert(self, left: NDArray[np.int32]) -> None:
         """Put ids, by their places, into the table; those that are there already are left out."""
-        starts = self.ids.starts.astype(np.int64, copy=False)
-        base, end = int(left[0]), int(left[-1]) + 2
-        slot = self._first_slots(self.ids.words, starts[base:end])
+        starts = self.ids.starts
+        own = starts[int(left[0]) : int(left[-1]) + 2].astype(np.int64)
+        slot = self._first_slots(self.ids.words, own)
         while len(left):
             free = self.slots[slot] == UNKNOWN
             # Backwards: where several want a place, the first of them is written last.
@@ -208,12 +218,12 @@ class IdNumbers(Mapping[str, int]):
     def _are_same(
         self,
         words: NDArray[np.uint64],
-        starts: NDArray[np.int64],
+        starts: NDArray[np.integer],
         left: NDArray[Any],
         place: NDArray[np.int32],
     ) -> NDArray[np.bool_]:
         """Whether the ids ``left`` of these words are those of the table's list at ``place``."""
-        mine, own = starts[left], self.ids.starts[place].astype(np.int64)
+        mine, own = starts[left].astype(np.int64), self.ids.starts[place].astype(np.int64)
         counts = starts[left + 1] - mine
         same = self.ids.starts[place + 1] - own == counts
         for number, active in _rounds(np.where(same, counts, 0)):

@@ -29,10 +29,15 @@ def test_a_list_has_the_texts_in_their_order(texts):
 
 
 @given(IDS, st.integers(0, 5))
-def test_a_part_of_an_arrow_array_is_the_same_list(texts, start):
+def test_ids_of_a_part_of_an_arrow_array_are_the_same(texts, start):
     texts = [text.encode("utf-8", "replace").decode() for text in texts]
-    ids = IdList.of_arrow(pa.array(texts, pa.string())[start:])
-    assert list(ids) == texts[start:]
+    column = pa.array(texts, pa.string())[start:]
+    assert list(IdList.of_arrow(column)) == texts[start:]
+    numbers = IdNumbers(IdList.of(texts[: start + 3]))
+    expected = numbers.find_all(IdList.of(texts[start:])).tolist()
+    chunks = [column[at : at + 3] for at in range(0, len(column), 3)]
+    for asked in (column, pa.chunked_array(chunks, pa.string())):
+        assert numbers.find_arrow(asked).tolist() == expected
 
 
 @given(IDS, IDS)

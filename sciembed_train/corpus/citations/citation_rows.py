@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from sciembed_train.corpus.audit import EXAMPLES, Audit, BadRow
 from sciembed_train.corpus.citations.citation_files import Blocks, CitationBlock
-from sciembed_train.corpus.id_table import UNKNOWN, IdList
+from sciembed_train.corpus.id_table import UNKNOWN
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.row_blocks import BLOCK, blocks, unpacked
@@ -102,11 +102,14 @@ class _Reading:
         if isinstance(column, np.ndarray):
             return column
         compute: Any = pyarrow.compute  # its functions are made when it is imported
-        column = _as_array(column)
-        found = self.papers.finder.exact.find_all(IdList.of_arrow(column))
+        if isinstance(column, list):
+            column = pa.array(column, pa.string())
+        found = self.papers.finder.exact.find_arrow(column)
         others = np.flatnonzero(found == UNKNOWN)
         if len(others):
-            coded = compute.dictionary_encode(column.take(pa.array(others)))
+            rest = column.take(pa.array(others))
+            rest = rest.combine_chunks() if isinstance(rest, pa.ChunkedArray) else rest
+            coded = compute.dictionary_encode(rest)
             texts = [text.strip() for text in coded.dictionary.to_pylist()]
             papers = self.papers.finder.find_all(texts)
             papers[[i for i, text in enumerate(texts) if not text]] = _EMPTY
@@ -150,15 +153,6 @@ class _Reading:
         source = self.table.source
         note = self.unmatched.note(source, self.audit.rows, "citations", ids)
         return [*lines, note] if note else lines
-
-
-def _as_array(column: Any) -> Any:
-    """Texts as one Arrow array."""
-    import pyarrow as pa
-
-    if isinstance(column, list):
-        return pa.array(column, pa.string())
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
 class _Pairs:
