@@ -16,6 +16,7 @@ from sciembed_train.corpus.id_table import IdList, IdNumbers
 from sciembed_train.corpus.paper_ids import same_plain_form
 from sciembed_train.corpus.papers import Papers, References
 from sciembed_train.corpus.readers.paper_rows import PaperRows
+from sciembed_train.corpus.row_blocks import release_unused
 from sciembed_train.corpus.sql_engine import Engine
 from sciembed_train.corpus.store.corpus_files import ParquetRows
 from sciembed_train.corpus.store.token_store import has_text
@@ -77,6 +78,7 @@ def write_papers(
         reading.file.rename(to)
     else:
         _write_sorted(reading.file, to, work, number)
+    release_unused()
     return reading.papers(ids, order, number, merge_duplicates)
 
 

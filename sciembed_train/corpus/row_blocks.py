@@ -34,3 +34,10 @@ def unpacked(keys: NDArray[np.int64], n: int) -> NDArray[np.int32]:
         a, b = np.divmod(keys[block], max(n, 1))
         rows[block, 0], rows[block, 1] = a, b
     return rows
+
+
+def release_unused() -> None:
+    """Give back to the system what Arrow keeps for later, often hundreds of megabytes."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()

@@ -9,7 +9,7 @@ from sciembed_train.corpus.audit import EXAMPLES, Audit
 from sciembed_train.corpus.build_job import PaperJob
 from sciembed_train.corpus.citations.citation_files import CitationFiles, reference_blocks
 from sciembed_train.corpus.citations.citation_rows import read_citations, save_citations
-from sciembed_train.corpus.row_blocks import blocks, keep_rows
+from sciembed_train.corpus.row_blocks import blocks, keep_rows, release_unused
 from sciembed_train.corpus.store.some_papers import titles_in_lines
 from sciembed_train.corpus.store.token_store import load_array
 
@@ -51,6 +51,7 @@ def build_citations(job: PaperJob) -> NDArray[np.int32] | None:
         audit.say_read("; ".join(said[:3]) + _example(job, citations))
     job.report["citations"] = audit.as_dict()
     save_citations(job.folder, citations)
+    release_unused()
     del citations  # a gigabyte for a hundred million, of which the system now keeps what it likes
     return np.asarray(load_array(job.folder / "citations.npy"))
 
