@@ -17,14 +17,15 @@ Other ids are found as they stand and not in another case or with another prefix
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
-UNKNOWN = -1
+from sciembed_train.corpus.id_table import UNKNOWN, IdList, IdNumbers
 
 _DOI = re.compile(r"(?:https?://(?:dx\.)?doi\.org/|doi:\s*)?(10\.\d{4,9}/\S+)", re.IGNORECASE)
 _ARXIV_DOI = re.compile(r"10\.48550/arxiv\.(.+)", re.IGNORECASE)
@@ -77,7 +78,7 @@ class PaperIds:
     """Finds a paper's number by any spelling of its id, or by another id that it has.
 
     Args:
-        number: of each id as the papers have it.
+        number: of each id as the papers have it, ascending.
         other_ids: of ids that papers have besides: DOI, arXiv, ...
 
     Where two papers have one plain form, it names the first of them.
@@ -96,53 +97,133 @@ class PaperIds:
         found = self.number.get(text)
         if found is None:
             found = self._find_plain(text)
+            self._note(text, UNKNOWN if found is None else found)
         return UNKNOWN if found is None else found
 
     def find_all(self, texts: Sequence[str]) -> NDArray[np.int32]:
-        """The number of each id's paper, `UNKNOWN` where there is none, ``[N]``."""
-        found = list(map(self.number.get, texts))
-        for i, number in enumerate(found):
-            if number is None:
-                other = self._find_plain(texts[i])
-                found[i] = UNKNOWN if other is None else other
-        return np.array(found, np.int32)
+        """The number of each id's paper, as `find` has it, ``[N]``."""
+        found = self.exact.find_all(IdList.of(texts))
+        rest = np.flatnonzero(found == UNKNOWN).tolist()
+        if rest:
+            numbers = self._find_all_plain([texts[i] for i in rest])
+            found[rest] = numbers
+            for i, number in zip(rest, numbers.tolist(), strict=True):
+                self._note(texts[i], number)
+        return found
+
+    @cached_property
+    def exact(self) -> IdNumbers:
+        """The numbers of ids as they stand."""
+        return _table(self.number)
+
+    def _note(self, text: str, number: int) -> None:
+        """Count an id that names a paper by another spelling."""
+        if number != UNKNOWN:
+            self.spelled_otherwise += 1
+            self.example = self.example or (text, number)
 
     def _find_plain(self, text: str) -> int | None:
         found = self.other_ids.get(text)
         forms = plain_forms(text) if found is None else ()
-        if forms:
-            plain, numbers = self._plain_forms
-            found = next((plain[form] for form in forms if form in plain), None)
-            if found is None and len(forms) == 1:  # 17 may be CorpusId:17
-                found = numbers.get(forms[0])
-        if found is not None:
-            self.spelled_otherwise += 1
-            self.example = self.example or (text, found)
+        if not forms:
+            return found
+        plain = self._plain_forms
+        for form in forms:
+            # An id that is its own plain form, and the first of those that are spelled otherwise.
+            numbers = self.number.get(form), plain.of_ids.get(form)
+            if known := [number for number in numbers if number is not None]:
+                return min(known)
+            if (found := plain.of_others.get(form)) is not None:
+                return found
+        return plain.of_numbers.get(forms[0]) if len(forms) == 1 else None  # 17 may be CorpusId:17
+
+    def _find_all_plain(self, texts: Sequence[str]) -> NDArray[np.int32]:
+        """As `_find_plain` of each, `UNKNOWN` where there is none, ``[N]``."""
+        found = self._others.find_all(IdList.of(texts))
+        forms: list[tuple[str, ...]] = [
+            plain_forms(t) if n < 0 else () for t, n in zip(texts, found.tolist(), strict=True)
+        ]
+        if not any(forms):
+            return found
+        plain = self._plain_forms
+        for place in range(max(map(len, forms))):
+            rest = [i for i, form in enumerate(forms) if len(form) > place and found[i] < 0]
+            form = IdList.of(forms[i][place] for i in rest)
+            own, others = self.exact.find_all(form), plain.of_ids.find_all(form)
+            first = np.where(
+                (own < 0) | (others < 0), np.maximum(own, others), np.minimum(own, others)
+            )
+            found[rest] = np.where(first < 0, plain.of_others.find_all(form), first)
+        rest = [i for i, form in enumerate(forms) if len(form) == 1 and found[i] < 0]
+        found[rest] = plain.of_numbers.find_all(IdList.of(forms[i][0] for i in rest))
         return found
 
     @cached_property
-    def _plain_forms(self) -> tuple[dict[str, int], dict[str, int]]:
-        """The papers by their plain forms, and by the numbers of ids that have a prefix."""
-        plain: dict[str, int] = {}
-        numbers: dict[str, int] = {}
-        for text, number in chain(self.number.items(), self.other_ids.items()):
-            for form in plain_forms(text)[:1]:
-                plain.setdefault(form, number)
-        for text, number in self.number.items():
-            for form in plain_forms(text)[1:]:
-                numbers.setdefault(form, number)
-        return plain, numbers
+    def _others(self) -> IdNumbers:
+        return _table(self.other_ids)
+
+    @cached_property
+    def _plain_forms(self) -> _PlainForms:
+        return _PlainForms(
+            of_ids=_forms(self.exact, _another_form),
+            of_others=_forms(self._others, lambda text: plain_forms(text)[:1]),
+            of_numbers=_forms(self.exact, lambda text: plain_forms(text)[1:]),
+        )
+
+
+@dataclass(frozen=True)
+class _PlainForms:
+    """The papers by plain forms.
+
+    Args:
+        of_ids: those of ids that are not their own plain form.
+        of_others: those of other ids.
+        of_numbers: the numbers of ids that have a prefix.
+    """
+
+    of_ids: IdNumbers
+    of_others: IdNumbers
+    of_numbers: IdNumbers
+
+
+def _table(number: Mapping[str, int]) -> IdNumbers:
+    if isinstance(number, IdNumbers):
+        return number
+    return IdNumbers(IdList.of(number), np.fromiter(number.values(), np.int32, len(number)))
+
+
+def _forms(table: IdNumbers, forms: Callable[[str], Sequence[str]]) -> IdNumbers:
+    """The numbers of a table by the ``forms`` of each id."""
+    places = array("i")
+    ids = IdList.of(_with_places(table.ids, forms, places))
+    at = np.frombuffer(places, np.int32)
+    return IdNumbers(ids, at if table.numbers is None else table.numbers[at])
+
+
+def _another_form(text: str) -> Sequence[str]:
+    """The plain form of an id, if that is not the id itself; it is for most."""
+    return [form for form in plain_forms(text)[:1] if form != text]
+
+
+def _with_places(
+    texts: Iterable[str], forms: Callable[[str], Sequence[str]], places: array[int]
+) -> Iterator[str]:
+    """The ``forms`` of all texts; ``places`` gets the place of the text of each."""
+    for place, text in enumerate(texts):
+        for form in forms(text):
+            places.append(place)
+            yield form
 
 
 def same_plain_form(number: Mapping[str, int]) -> list[tuple[str, str]]:
     """Pairs of ids that differ only in their spelling: an id, and the first one of its form."""
-    first: dict[str, str] = {}
+    known = _table(number)
+    places = array("i")
+    forms = IdList.of(_with_places(known.ids, _another_form, places))
+    first = IdNumbers(forms).find_all(forms)
+    own = known.find_all(forms) != UNKNOWN
     pairs = []
-    for text in number:
-        for form in plain_forms(text)[:1]:
-            if form == text:  # most: nothing has to be kept of them
-                continue
-            before = form if form in number else first.setdefault(form, text)
-            if before != text:
-                pairs.append((text, before))
+    for i in np.flatnonzero(own | (first != np.arange(len(first)))).tolist():
+        before = forms[i] if own[i] else known.ids[places[int(first[i])]]
+        pairs.append((known.ids[places[i]], before))
     return pairs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciembed_train.corpus.audit import EXAMPLES, Audit, checked_rows
+from sciembed_train.corpus.id_table import IdList, IdNumbers
 from sciembed_train.corpus.paper_ids import same_plain_form
 from sciembed_train.corpus.papers import Papers, References
 from sciembed_train.corpus.readers.paper_rows import PaperRows
+from sciembed_train.corpus.row_blocks import release_unused
 from sciembed_train.corpus.sql_engine import Engine
 from sciembed_train.corpus.store.corpus_files import ParquetRows
 from sciembed_train.corpus.store.token_store import has_text
@@ -69,14 +71,14 @@ def write_papers(
     audit.notes += reading.notes()
     if not any(reading.usable):
         raise UserError(_nothing_to_read(rows, len(reading.first_seen)))
-    ids = sorted(reading.first_seen)
-    order = np.fromiter((reading.first_seen[i] for i in ids), np.int64, len(ids))
+    ids, order = reading.sorted_ids()
     number = np.empty(len(order), np.int32)
     number[order] = np.arange(len(order), dtype=np.int32)
     if np.array_equal(order, np.arange(len(order))):
         reading.file.rename(to)
     else:
         _write_sorted(reading.file, to, work, number)
+    release_unused()
     return reading.papers(ids, order, number, merge_duplicates)
 
 
@@ -123,10 +125,11 @@ class _Reading:
 
     def _read_text(self, row: int, title: str, abstract: str | Sequence[str]) -> None:
         """Keep what mining and messages need of a text."""
-        self.usable[row] = has_text(title, abstract)
+        has_abstract = has_text(None, abstract)
+        self.usable[row] = has_abstract or has_text(title, None)
         self.texts[row] = paper_number(title, abstract) if self.usable[row] else 0
         sentences = (abstract,) if isinstance(abstract, str) else abstract
-        self.abstracts += has_text(None, abstract)
+        self.abstracts += has_abstract
         where, place = self.table.where, self.places[row]
         self.markup.add(where, place, title, *sentences)
         self.faults.add(where, place, " ".join(sentences))
@@ -185,6 +188,14 @@ class _Reading:
         self.audit.drop_many(NO_PAPER, len(unknown), map(self.table.where, unknown.tolist()))
         engine.drop("abstracts")
 
+    def sorted_ids(self) -> tuple[IdList, NDArray[np.int64]]:
+        """The ids in their order, and the row of each; they are kept no longer."""
+        names = sorted(self.first_seen)
+        rows = np.fromiter(map(self.first_seen.__getitem__, names), np.int64, len(names))
+        ids = IdList.of(names)
+        self.first_seen = {}  # a gigabyte for ten million papers
+        return ids, rows
+
     def notes(self) -> list[str]:
         """What to say of the texts; papers without one are counted in the audit."""
         without = np.flatnonzero(~np.frombuffer(bytes(self.usable), np.bool_))
@@ -201,7 +212,7 @@ class _Reading:
 
     def papers(
         self,
-        ids: list[str],
+        ids: IdList,
         order: NDArray[np.int64],
         number: NDArray[np.int32],
         merge_duplicates: bool,
@@ -211,7 +222,7 @@ class _Reading:
         _note_same_texts(self.audit, ids, first)
         years = np.frombuffer(self.years, np.int16)[order]
         first = self._duplicates(ids, order, first, years, merge_duplicates)
-        by_id = self._numbered(ids)
+        by_id = IdNumbers(ids)
         if pairs := same_plain_form(by_id):
             self.audit.notes.append(
                 f"{len(pairs):,} ids differ from another one only in how they are spelled (the "
@@ -224,16 +235,18 @@ class _Reading:
             number=by_id,
             usable=np.frombuffer(bytes(self.usable), np.bool_)[order],
             first_of_text=first,
-            other_ids={other: int(number[row]) for other, row in self.other_ids.items()},
+            other_ids=self._other_ids(number),
             years=years if years.any() else None,
             references=References(file, number) if self.references else None,
             titles=np.frombuffer(self.titles, np.int64)[order],
         )
 
-    def _numbered(self, ids: Sequence[str]) -> dict[str, int]:
-        """The paper of each id, in the place of its row: ten million ids are not kept twice."""
-        self.first_seen.update(zip(ids, range(len(ids)), strict=True))
-        return self.first_seen
+    def _other_ids(self, number: NDArray[np.int32]) -> Mapping[str, int]:
+        """The papers by other ids that they have."""
+        rows = np.fromiter(self.other_ids.values(), np.int64, len(self.other_ids))
+        other_ids = IdList.of(self.other_ids)
+        self.other_ids = {}
+        return IdNumbers(other_ids, number[rows])
 
     def _duplicates(
         self,
@@ -244,10 +257,13 @@ class _Reading:
         merge: bool,
     ) -> NDArray[np.int32]:
         """Count the papers of one title and year; where asked, they are one paper."""
-        titles = np.frombuffer(self.titles, np.int64)[order].copy()
+        keys = np.frombuffer(self.titles, np.int64)[order]
         long = np.frombuffer(bytes(self.long_title), np.bool_)[order]
-        titles[(years == 0) | ~long] = 0
-        same = first_of_text(np.where(titles == 0, 0, titles * 4096 + years))
+        unclear = (keys == 0) | (years == 0) | ~long
+        keys *= 4096
+        keys += years
+        keys[unclear] = 0
+        same = first_of_text(keys)
         more = np.flatnonzero((same != np.arange(len(same))) & (first[same] != first))
         if not len(more):
             return first
@@ -307,9 +323,14 @@ def _is_long(title: str) -> bool:
 def first_of_text(texts: NDArray[np.int64]) -> NDArray[np.int32]:
     """The first paper of the same text as each, ``[P]``; ``texts`` are their `paper_number`."""
     first = np.arange(len(texts), dtype=np.int32)
-    _, lowest, place = np.unique(texts, return_index=True, return_inverse=True)
-    known = texts != 0
-    first[known] = lowest[place.reshape(-1)][known]
+    known = np.flatnonzero(texts).astype(np.int32)
+    order = known[np.argsort(texts[known], kind="stable")]
+    texts = texts[order]
+    # Places in order of the texts where the one before is the same; runs of them have one first.
+    again = np.flatnonzero(texts[1:] == texts[:-1]) + 1
+    run = np.cumsum(np.diff(again, prepend=-1) != 1) - 1
+    begins = again[np.flatnonzero(np.diff(run, prepend=-1))] - 1
+    first[order[again]] = order[begins[run]]
     return first
 
 

@@ -11,7 +11,7 @@ Shapes: ``P`` papers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sciembed_train.corpus.paper_ids import UNKNOWN, PaperIds
+from sciembed_train.corpus.id_table import UNKNOWN, IdNumbers
+from sciembed_train.corpus.paper_ids import PaperIds
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ class Papers:
         titles: the `text_number` of each one's title ``[P]``.
     """
 
-    ids: list[str]
-    number: dict[str, int]
+    ids: Sequence[str]
+    number: Mapping[str, int]
     usable: NDArray[np.bool_]
     first_of_text: NDArray[np.int32] | None = None
     other_ids: Mapping[str, int] = field(default_factory=dict)
@@ -78,8 +79,10 @@ class Papers:
         return self.first_of_text
 
     @cached_property
-    def key(self) -> dict[str, int]:
+    def key(self) -> Mapping[str, int]:
         """Of each id the paper that it names for an encoder: the first one of the same text."""
+        if isinstance(self.number, IdNumbers):
+            return self.number.with_numbers(self.first)
         return dict(zip(self.ids, self.first.tolist(), strict=True))
 
     @property

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.readers.files import read_lines
+from sciembed_train.corpus.row_blocks import blocks
 from sciembed_train.corpus.store.corpus_files import SPLITS, Split
 from sciembed_train.errors import UserError, why_no_file
 
@@ -48,10 +49,14 @@ def assign_splits(
     test = 0.0 if "test" in lists else test_share
     dev = 0.0 if "dev" in lists else dev_share
     salt = f"{seed} ".encode()
-    for i, paper_id in enumerate(ids):
-        digest = hashlib.blake2b(salt + paper_id.encode(), digest_size=8).digest()
-        share = int.from_bytes(digest, "big") / 2**64
-        split[i] = 2 if share < test else 1 if share < test + dev else 0
+    texts = iter(ids)
+    for block in blocks(len(ids) if test or dev else 0):
+        digests = (
+            hashlib.blake2b(salt + paper_id.encode(), digest_size=8).digest()
+            for paper_id in islice(texts, block.stop - block.start)
+        )
+        share = np.frombuffer(b"".join(digests), ">u8").astype(np.float64) / 2**64
+        split[block] = np.where(share < test, 2, share < test + dev)
     own = np.arange(len(ids)) if first is None else first
     for number, name in enumerate(SPLITS):
         if name in lists:

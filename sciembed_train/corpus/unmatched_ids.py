@@ -49,16 +49,24 @@ class UnmatchedIds:
 
 def alike(unknown: Sequence[str], known: Sequence[str]) -> tuple[str, str, str]:
     """An unknown id, the known one that is most like it, and by what they differ, if clear."""
-    folded = {paper_id.casefold(): paper_id for paper_id in known}
-    for paper_id in unknown:
-        if (found := folded.get(paper_id.casefold())) is not None:
-            return paper_id, found, "case"
-    for paper_id in unknown:
-        name = paper_id.casefold()
+    names = {paper_id: paper_id.casefold() for paper_id in unknown}
+    wanted = {name[start:] for name in names.values() for start in range(len(name) + 1)}
+    long = tuple(name for name in names.values() if len(name) >= _LEAST)
+    folded: dict[str, str] = {}  # of what is wanted the last id; all would take gigabytes
+    longer: dict[str, str] = {}  # the first that ends with a name
+    for other in known:
+        fold = other.casefold()
+        if fold.endswith(long):
+            for name in filter(fold.endswith, long):
+                wanted.add(longer.setdefault(name, fold))
+        if fold in wanted:
+            folded[fold] = other
+    for paper_id, name in names.items():
+        if name in folded:
+            return paper_id, folded[name], "case"
+    for paper_id, name in names.items():
         shorter = (name[start:] for start in range(1, len(name) - _LEAST + 1))
-        found = next((folded[end] for end in shorter if end in folded), None)
-        if found is None and len(name) >= _LEAST:
-            found = next((folded[other] for other in folded if other.endswith(name)), None)
-        if found is not None:
-            return paper_id, found, "a prefix"
+        end = next((end for end in shorter if end in folded), longer.get(name))
+        if end is not None:
+            return paper_id, folded[end], "a prefix"
     return unknown[0], known[0], ""

@@ -20,6 +20,7 @@ from sciembed_train.text.tex_symbols import ACCENTS, GREEK, LETTERS, SIGNS
 _SUSPECT = re.compile(
     r"[<&$\\\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u200b\u2060\ufeff]|\{[A-Z]"
 )
+_SIGNS = ("<", "&", "$", "\\", "{")  # the printable ones of them
 _INVISIBLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u200b\u2060\ufeff]")
 _ENTITY = re.compile(r"&(#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 
@@ -107,12 +108,20 @@ def cleaned(text: str) -> str:
     """
     if len(text) > CLEANED:
         return cleaned(text[:CLEANED]) + text[CLEANED:]
-    while _SUSPECT.search(text) is not None:
+    while _is_suspect(text):
         plain = _once(text)
         if plain == text:
             break
         text = plain
     return text
+
+
+def _is_suspect(text: str) -> bool:
+    """Whether a text has what no text without markup holds."""
+    # Most texts: nothing that `_SUSPECT` looks for is printable but its signs.
+    if text.isprintable() and not any(map(text.__contains__, _SIGNS)):
+        return False
+    return _SUSPECT.search(text) is not None
 
 
 def is_placeholder(text: str) -> bool:
@@ -124,7 +133,7 @@ def is_placeholder(text: str) -> bool:
 
 def is_blank(text: str) -> bool:
     """Whether nothing of a text can be read: white space, control and zero-width characters."""
-    return all(
+    return not text[:1].isalnum() and all(
         c.isspace() or unicodedata.category(c) in ("Cc", "Cf", "Mn", "Zs", "Zl", "Zp") for c in text
     )
 

@@ -11,12 +11,14 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 
 from sciembed_train.text.cleaning import cleaned
 from sciembed_train.text.document_parts import split_at_spaces
 
 PART = 2**16  # characters that are normalised at once, so that a long document takes no more memory
 _ASCII_MARKS = {code: None for code in range(128) if not chr(code).isalnum()}
+_ASCII_OTHERS = re.compile(r"[\x00-/:-@\[-`{-\x7f]+")  # taken out first: they are no marks
 _NOT_ALPHANUMERIC = re.compile(r"[\W_]+")  # \w is what str.isalnum takes, and the underscore
 
 
@@ -26,11 +28,16 @@ def normalised(text: str | None) -> str:
     Of Unicode's NFKC, so that ligatures and full-width forms are the letters that they stand for.
     Marks that are letters' own, such as the vowel signs of Devanagari, stay; markup is cleaned.
     """
-    plain = cleaned(text or "")
+    return _letters(cleaned(text or ""))
+
+
+@lru_cache(maxsize=4)  # a title is asked for again beside its abstract
+def _letters(plain: str) -> str:
+    """As `normalised`, of a text that is cleaned."""
     if plain.isascii():  # most texts, ten times as quickly
         return plain.lower().translate(_ASCII_MARKS)
     folded = unicodedata.normalize("NFKC", plain).casefold()
-    return _NOT_ALPHANUMERIC.sub(_marks, folded)
+    return _NOT_ALPHANUMERIC.sub(_marks, _ASCII_OTHERS.sub("", folded))
 
 
 def text_number(*parts: str | None) -> int:
@@ -41,8 +48,11 @@ def text_number(*parts: str | None) -> int:
     digest = hashlib.blake2b(digest_size=8)
     found = False
     for part in parts:
-        for piece in split_at_spaces(cleaned(part or ""), PART):
-            letters = normalised(piece)
+        text = cleaned(part or "")
+        # A short text is not looked at again for markup: cleaning it once more changes nothing.
+        short = part is None or len(part) <= PART
+        pieces = (text,) if short else map(cleaned, split_at_spaces(text, PART))
+        for letters in map(_letters, pieces):
             found = found or bool(letters)
             digest.update(letters.encode())
     return (int.from_bytes(digest.digest(), "big", signed=True) or 1) if found else 0
@@ -55,10 +65,9 @@ def paper_number(title: str | None, abstract: str | Sequence[str] | None) -> int
 
 
 def _marks(match: re.Match[str]) -> str:
-    text = match.group()
-    if text.isascii():
-        return ""
-    return "".join(c for c in text if unicodedata.category(c) in ("Mn", "Mc") and not _selects(c))
+    return "".join(
+        c for c in match.group() if unicodedata.category(c) in ("Mn", "Mc") and not _selects(c)
+    )
 
 
 def _selects(character: str) -> bool:

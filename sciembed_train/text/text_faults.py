@@ -37,13 +37,13 @@ def is_foreign(text: str) -> bool:
     words = text[:_LOOKED_AT].lower().split()
     if len(words) < WORDS:
         return False
-    return len([word for word in words if word in _ENGLISH]) < SHARE * len(words)
+    return sum(map(_ENGLISH.__contains__, words)) < SHARE * len(words)
 
 
 def has_publisher_words(text: str) -> bool:
     """Whether a text has a copyright line or the like, which says nothing of its subject."""
     lower = text.lower()
-    return any(sign in lower for sign in _SIGNS) and _PUBLISHER.search(text) is not None
+    return any(map(lower.__contains__, _SIGNS)) and _PUBLISHER.search(text) is not None
 
 
 class TextFaults:
@@ -59,10 +59,10 @@ class TextFaults:
             return
         if is_foreign(abstract):
             self.foreign += 1
-            self.first.setdefault("foreign", where(place))
+            self.first["foreign"] = self.first.get("foreign") or where(place)
         if has_publisher_words(abstract):
             self.publisher += 1
-            self.first.setdefault("publisher", where(place))
+            self.first["publisher"] = self.first.get("publisher") or where(place)
 
     def notes(self) -> list[str]:
         """What to say of them."""

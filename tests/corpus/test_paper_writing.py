@@ -2,11 +2,19 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sciembed_train.cli import main
 from sciembed_train.corpus import paper_writing
 from sciembed_train.corpus.build import prepare
-from sciembed_train.corpus.paper_writing import NO_PAPER, NO_TEXT, SAME_TITLE, _joined
+from sciembed_train.corpus.paper_writing import (
+    NO_PAPER,
+    NO_TEXT,
+    SAME_TITLE,
+    _joined,
+    first_of_text,
+)
 from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.corpus.readers.record_formats import PaperRecord, RecordFormat
 from sciembed_train.corpus.readers.record_registry import RECORD_FORMATS
@@ -174,3 +182,10 @@ def test_papers_are_sorted_in_parts_of_any_size(tmp_path, monkeypatch, at_once):
     assert [paper["title"] for paper in stored] == [f"Title {i}" for i in range(200)]
     assert stored[7]["abstract"] == ["One."]
     assert not list((tmp_path / "corpus").rglob("*.arrow"))
+
+
+@given(st.lists(st.integers(-3, 3) | st.sampled_from([2**63 - 1, -(2**63)])))
+def test_the_first_of_a_text_is_that_of_a_loop(texts):
+    expected = [texts.index(text) if text else place for place, text in enumerate(texts)]
+    first = first_of_text(np.array(texts, np.int64))
+    assert (first.tolist(), first.dtype) == (expected, np.int32)

@@ -1,5 +1,7 @@
+import numpy as np
 import pytest
 
+from sciembed_train.corpus import row_blocks
 from sciembed_train.corpus.splits import (
     assign_splits,
     check_disjoint,
@@ -47,3 +49,12 @@ def test_a_list_of_unknown_ids_is_named_with_its_first_id(tmp_path):
     assert "dev.txt: not one of its 2 ids is the id of a paper or document (the first is 'x')" in (
         str(error)
     )
+
+
+def test_shares_do_not_depend_on_how_many_ids_are_hashed_together(monkeypatch):
+    ids = [f"p{number}é" for number in range(50)]
+    at_once = assign_splits(ids, 3, 0.2, 0.3)
+    monkeypatch.setattr(row_blocks, "BLOCK", 7)
+    assert np.array_equal(assign_splits(ids, 3, 0.2, 0.3), at_once)
+    assert set(at_once.tolist()) == {0, 1, 2}
+    assert not assign_splits(ids, 3, 0.0, 0.0).any()

@@ -8,11 +8,11 @@ import numpy as np
 from sciembed_train.corpus.store.corpus_files import (
     CORPUS_VERSION,
     SPLITS,
+    SplitWriter,
     save_documents,
     save_first_of_text,
     save_info,
     save_queries,
-    save_split,
     save_titles,
 )
 from sciembed_train.corpus.store.corpus_folder import Corpus
@@ -82,7 +82,8 @@ def write_small_corpus(
                 for _ in range(count)
             ]
         )
-        save_split(folder, split, triplets, np.arange(count) % 5 < 2)
+        with SplitWriter(folder, split, count) as writer:
+            writer.add(triplets.astype(np.int32), np.arange(count) % 5 < 2)
         save_queries(folder, split, np.unique(triplets[:, 0]))
     loaded = TextTokenizer.load(tokenizer)
     key = loaded.key(input_format)

@@ -9,7 +9,9 @@ from sciembed_train.corpus.audit import EXAMPLES, Audit
 from sciembed_train.corpus.build_job import PaperJob
 from sciembed_train.corpus.citations.citation_files import CitationFiles, reference_blocks
 from sciembed_train.corpus.citations.citation_rows import read_citations, save_citations
+from sciembed_train.corpus.row_blocks import blocks, keep_rows, release_unused
 from sciembed_train.corpus.store.some_papers import titles_in_lines
+from sciembed_train.corpus.store.token_store import load_array
 
 OF_EXCLUDED = "of or by an excluded paper"
 
@@ -49,7 +51,9 @@ def build_citations(job: PaperJob) -> NDArray[np.int32] | None:
         audit.say_read("; ".join(said[:3]) + _example(job, citations))
     job.report["citations"] = audit.as_dict()
     save_citations(job.folder, citations)
-    return citations
+    release_unused()
+    del citations  # a gigabyte for a hundred million, of which the system now keeps what it likes
+    return np.asarray(load_array(job.folder / "citations.npy"))
 
 
 def _without_excluded(
@@ -59,12 +63,14 @@ def _without_excluded(
     papers = job.papers
     if not papers.excluded.any():
         return citations
-    touching = papers.excluded[citations].any(1)
-    pairs = citations[touching][:EXAMPLES].tolist()
+    touching = np.empty(len(citations), np.bool_)
+    for block in blocks(len(citations)):
+        touching[block] = papers.excluded[citations[block]].any(1)
+    pairs = citations[np.flatnonzero(touching)[:EXAMPLES]].tolist()
     examples = (f"{papers.ids[a]} cites {papers.ids[b]}" for a, b in pairs)
     audit.drop_many(OF_EXCLUDED, int(touching.sum()), examples)
     audit.kept -= int(touching.sum())
-    return citations[~touching]
+    return keep_rows(citations, ~touching)
 
 
 def _example(job: PaperJob, citations: NDArray[np.int32]) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,11 @@ from numpy.typing import NDArray
 
 from sciembed_train.corpus.audit import EXAMPLES, Audit, BadRow
 from sciembed_train.corpus.citations.citation_files import Blocks, CitationBlock
-from sciembed_train.corpus.paper_ids import UNKNOWN
+from sciembed_train.corpus.id_table import UNKNOWN
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.readers.tables import Table
+from sciembed_train.corpus.row_blocks import BLOCK, blocks, unpacked
+from sciembed_train.corpus.store.corpus_files import ParquetRows
 from sciembed_train.corpus.unmatched_ids import UnmatchedIds
 from sciembed_train.progress import Stage
 
@@ -64,10 +65,9 @@ def read_citations(
             stage.reach(audit.rows)
         audit.check()
         audit.notes += reading.notes(before)
-        keys = pairs.sorted()
-        repeated = np.flatnonzero(keys[1:] == keys[:-1]) + 1
-        audit.drop_many(REPEATED, len(repeated), map(table.where, pairs.again(keys[repeated])))
-    keys = np.delete(keys, repeated) if len(repeated) else keys
+        keys, repeated = pairs.distinct()
+        again = map(table.where, pairs.again(repeated))
+        audit.drop_many(REPEATED, len(pairs.keys) - len(keys), again)
     audit.kept = len(keys)
     rows = unpacked(keys, len(papers.ids))
     audit.notes += _direction(rows, papers)
@@ -84,7 +84,7 @@ class _Reading:
     def known(self, block: CitationBlock) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Keys and places of the citations between two known papers."""
         self.audit.rows += len(block.places)
-        citing, cited = self._numbers(block.citing, block.cited)
+        citing, cited = self._numbers(block.citing), self._numbers(block.cited)
         # Columns without a fault are the rule.
         if citing.min(initial=0) >= 0 and cited.min(initial=0) >= 0:
             use = citing != cited
@@ -94,38 +94,27 @@ class _Reading:
         keys = citing[use].astype(np.int64) * len(self.papers.ids) + cited[use]
         return keys, block.places[use]
 
-    def _numbers(self, *columns: Any) -> Iterator[NDArray[np.int32]]:
-        """Of each column the paper of each id ``[N]``, `UNKNOWN` or `_EMPTY`."""
-        # All at once: a table of the known ids is made each time.
-        ids = [_as_array(column) for column in columns if not isinstance(column, np.ndarray)]
-        found = np.split(self._find(ids), np.cumsum([len(column) for column in ids])[:-1])
-        left = iter(found)
-        for column in columns:
-            yield column if isinstance(column, np.ndarray) else next(left)
-
-    def _find(self, columns: list[Any]) -> NDArray[np.int32]:
-        """The papers of the ids of Arrow arrays, one after the other."""
+    def _numbers(self, column: Any) -> NDArray[np.int32]:
+        """The paper of each id ``[N]``, `UNKNOWN` or `_EMPTY`."""
         import pyarrow as pa
         import pyarrow.compute
 
+        if isinstance(column, np.ndarray):
+            return column
         compute: Any = pyarrow.compute  # its functions are made when it is imported
-        column = pa.concat_arrays(columns)
-        numbers = compute.index_in(column, value_set=self._known_ids).fill_null(UNKNOWN)
-        found = numbers.to_numpy(zero_copy_only=False).astype(np.int32)
+        if isinstance(column, list):
+            column = pa.array(column, pa.string())
+        found = self.papers.finder.exact.find_arrow(column)
         others = np.flatnonzero(found == UNKNOWN)
         if len(others):
-            coded = compute.dictionary_encode(column.take(pa.array(others)))
+            rest = column.take(pa.array(others))
+            rest = rest.combine_chunks() if isinstance(rest, pa.ChunkedArray) else rest
+            coded = compute.dictionary_encode(rest)
             texts = [text.strip() for text in coded.dictionary.to_pylist()]
             papers = self.papers.finder.find_all(texts)
             papers[[i for i, text in enumerate(texts) if not text]] = _EMPTY
             found[others] = papers[coded.indices.to_numpy(zero_copy_only=False)]
         return found
-
-    @cached_property
-    def _known_ids(self) -> Any:
-        import pyarrow as pa
-
-        return pa.array(self.papers.ids, pa.string())
 
     def _count_unknown(
         self, block: CitationBlock, citing: NDArray[np.int32], cited: NDArray[np.int32]
@@ -166,15 +155,6 @@ class _Reading:
         return [*lines, note] if note else lines
 
 
-def _as_array(column: Any) -> Any:
-    """Texts as one Arrow array."""
-    import pyarrow as pa
-
-    if isinstance(column, list):
-        return pa.array(column, pa.string())
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-
-
 class _Pairs:
     """Citations as integers in memory, and the places of their rows in a file."""
 
@@ -195,38 +175,47 @@ class _Pairs:
         self.keys.frombytes(np.ascontiguousarray(keys).data.cast("B"))
         np.stack([keys, places], axis=1).tofile(self._places)
 
-    def sorted(self) -> NDArray[np.int64]:
-        """All keys, ascending; in place."""
+    def distinct(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Each key once, in the memory of all, and those that are there more often; ascending."""
         keys = np.frombuffer(self.keys, np.int64)
         keys.sort()
-        return keys
+        repeated, kept, last = [], 0, None
+        for block in blocks(len(keys)):
+            part = keys[block]
+            new = np.diff(part, prepend=part[0] - 1) != 0
+            new[0] = part[0] != last
+            last = part[-1]
+            repeated.append(np.unique(part[~new]))
+            part = part[new]
+            keys[kept : kept + len(part)] = part
+            kept += len(part)
+        return keys[:kept], np.unique(np.concatenate(repeated)) if repeated else keys
 
     def again(self, repeated: NDArray[np.int64]) -> Iterator[int]:
-        """Places where one of these keys stands and stood before, the first ones."""
+        """Places where one of these keys stands and stood before, the first ones.
+
+        Args:
+            repeated: some keys, ascending.
+        """
         if not len(repeated):
             return
         self._places.flush()
-        wanted, seen, found = np.unique(repeated), set[int](), 0
-        rows = np.memmap(self.file, np.int64, "r").reshape(-1, 2)
-        for start in range(0, len(rows), SAMPLE):
-            part = rows[start : start + SAMPLE]
-            at = np.searchsorted(wanted, part[:, 0]).clip(max=len(wanted) - 1)
-            for key, place in part[wanted[at] == part[:, 0]].tolist():
-                if key in seen:
+        seen, found = np.zeros(len(repeated), np.bool_), 0
+        with self.file.open("rb") as file:
+            while len(part := np.fromfile(file, np.int64, 2 * BLOCK).reshape(-1, 2)):
+                at = np.searchsorted(repeated, part[:, 0]).clip(max=len(repeated) - 1)
+                known = repeated[at] == part[:, 0]
+                at, places = at[known], part[known, 1]
+                before = seen[at]
+                _, first = np.unique(at, return_index=True)
+                seen[at] = True
+                again = np.ones(len(at), np.bool_)
+                again[first] = False
+                for place in places[before | again][: EXAMPLES - found].tolist():
                     found += 1
                     yield place
-                    if found == EXAMPLES:
-                        return
-                seen.add(key)
-
-
-def unpacked(keys: NDArray[np.int64], n: int) -> NDArray[np.int32]:
-    """The pairs ``[E, 2]`` of keys ``a * n + b``."""
-    rows = np.empty((len(keys), 2), np.int32)
-    for start in range(0, len(keys), SAMPLE):
-        part = keys[start : start + SAMPLE]
-        rows[start : start + SAMPLE] = np.stack([part // max(n, 1), part % max(n, 1)], axis=1)
-    return rows
+                if found == EXAMPLES:
+                    return
 
 
 def _direction(rows: NDArray[np.int32], papers: Papers) -> list[str]:
@@ -249,11 +238,9 @@ def _direction(rows: NDArray[np.int32], papers: Papers) -> list[str]:
 def save_citations(folder: Path, citations: NDArray[np.int32]) -> None:
     """Write ``citations.npy`` and ``citations.parquet``."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     np.save(folder / "citations.npy", citations)
-    columns = {
-        "citing": np.ascontiguousarray(citations[:, 0]),
-        "cited": np.ascontiguousarray(citations[:, 1]),
-    }
-    pq.write_table(pa.table(columns), folder / "citations.parquet", compression="zstd")
+    columns = {"citing": pa.int32(), "cited": pa.int32()}
+    with ParquetRows(folder / "citations.parquet", columns) as table:
+        for block in blocks(len(citations)) if len(citations) else (slice(0),):
+            table.write(*np.ascontiguousarray(citations[block].T))

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciembed_train.corpus.audit import Audit, BadRow, checked_rows, read_each
-from sciembed_train.corpus.citations.citation_rows import REPEATED, unpacked
+from sciembed_train.corpus.citations.citation_rows import REPEATED
 from sciembed_train.corpus.mining.cocitation_settings import REASONS, UNKNOWN
 from sciembed_train.corpus.papers import Papers
 from sciembed_train.corpus.readers.tables import Table
+from sciembed_train.corpus.row_blocks import unpacked
 from sciembed_train.corpus.unmatched_ids import UnmatchedIds
 from sciembed_train.corpus.validation import missing_field, read_id, spell
 from sciembed_train.progress import Stage

@@ -5,7 +5,7 @@ And how many papers and citations led to them, or why none did.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,13 @@ from sciembed_train.corpus.mining.neighbour_mining import mine_neighbours
 from sciembed_train.corpus.mining.ready_triplets import read_triplets
 from sciembed_train.corpus.mining.triplet_mining import CitationGraph, Triplets, mine_triplets
 from sciembed_train.corpus.papers import Papers
+from sciembed_train.corpus.row_blocks import BLOCK, blocks, keep_rows
 from sciembed_train.corpus.store.corpus_files import (
     SPLITS,
     Split,
+    SplitWriter,
     of_texts,
     save_queries,
-    save_split,
 )
 from sciembed_train.errors import UserError
 
@@ -104,18 +105,38 @@ def _without_same_texts(
         first: the first paper of each one's text ``[P]``.
     """
     n = len(first)
-    if np.array_equal(first, np.arange(n)):
+    shared = np.bincount(first, minlength=n) > 1  # by the first paper of a text
+    if not shared.any():
         return triplets
-    query, positive, negative = first[triplets.rows].astype(np.int64).T
-    cited = of_texts(citations, first).astype(np.int64)
-    wrong = (negative == query) | (negative == positive) | (positive == query)
-    wrong |= np.isin(query * n + negative, cited[:, 0] * n + cited[:, 1])
+    cited = _keys_of_shared(citations, first, shared)
+    right = np.empty(len(triplets.rows), np.bool_)
+    for block in blocks(len(right)):
+        query, positive, negative = first[triplets.rows[block]].astype(np.int64).T
+        key = query * n + negative
+        at = np.searchsorted(cited, key)
+        is_cited = np.append(cited, -1)[at] == key
+        right[block] = ~is_cited & (query != negative) & (negative != positive)
+        right[block] &= positive != query
     return replace(
         triplets,
-        rows=triplets.rows[~wrong],
-        hard=triplets.hard[~wrong],
-        of_one_text=int(wrong.sum()),
+        rows=keep_rows(triplets.rows, right),
+        hard=keep_rows(triplets.hard, right),
+        of_one_text=len(right) - int(right.sum()),
     )
+
+
+def _keys_of_shared(
+    citations: NDArray[np.int32], first: NDArray[np.int32], shared: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Of the citations of or by a text that several papers have ``citing * P + cited``, ascending.
+
+    The others are those of single ids, which mining knows.
+    """
+    keys = [np.empty(0, np.int64)]
+    for block in blocks(len(citations)):
+        citing, cited = first[citations[block]].astype(np.int64).T
+        keys.append((citing * len(first) + cited)[shared[citing] | shared[cited]])
+    return np.unique(np.concatenate(keys))
 
 
 def _ready_triplets(job: PaperJob, citations: NDArray[np.int32] | None) -> Triplets:
@@ -167,14 +188,19 @@ def build_margin_triplets(job: BuildJob, papers: Papers, data: Path) -> dict[str
         known = (papers.number[i] for i in job.lists.get(split, ()) if i in papers.number)
         listed = papers.first[list(known)].tolist()
         queries = np.intersect1d(np.array(listed, np.int32), citing)
-        _save_split(job.folder, split, rows[order], hard[order], queries, counts)
+        everything = np.ones(len(rows), np.bool_)
+        _save_split(job.folder, split, rows[order], hard[order], everything, queries, counts)
     return counts
 
 
 def _citing(citations: NDArray[np.int32], papers: Papers) -> NDArray[np.int32]:
     """Papers with a text that cite a paper with a text, ascending."""
     usable = papers.usable
-    return np.unique(citations[usable[citations[:, 0]] & usable[citations[:, 1]], 0])
+    citing = np.zeros(len(usable), np.bool_)
+    for block in blocks(len(citations)):
+        part = citations[block]
+        citing[part[usable[part].all(1), 0]] = True
+    return np.flatnonzero(citing).astype(np.int32)
 
 
 def _no_counts() -> dict[str, Any]:
@@ -183,11 +209,12 @@ def _no_counts() -> dict[str, Any]:
 
 def _save_triplets(folder: Path, triplets: Triplets, split: NDArray[np.int8]) -> dict[str, Any]:
     counts = _no_counts()
-    split_of_row = split[triplets.rows[:, 0]]
     for number, name in enumerate(SPLITS):
-        chosen = split_of_row == number
+        chosen = np.empty(len(triplets.rows), np.bool_)
+        for block in blocks(len(chosen)):
+            chosen[block] = split[triplets.rows[block, 0]] == number
         queries = triplets.queries[split[triplets.queries] == number]
-        _save_split(folder, name, triplets.rows[chosen], triplets.hard[chosen], queries, counts)
+        _save_split(folder, name, triplets.rows, triplets.hard, chosen, queries, counts)
     return counts
 
 
@@ -196,24 +223,32 @@ def _save_split(
     split: Split,
     rows: NDArray[np.int32],
     hard: NDArray[np.bool_],
+    chosen: NDArray[np.bool_],
     queries: NDArray[np.int32],
     counts: dict[str, Any],
 ) -> None:
-    """Write the triplets and queries of a split, and add their numbers to ``counts``."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    save_split(folder, split, rows, hard)
+    """Write the triplets ``chosen`` for a split and its queries, and add their numbers."""
+    count, n_hard = int(chosen.sum()), 0
+    with SplitWriter(folder, split, count) as writer:
+        for part in _chosen(chosen):
+            writer.add(rows[part], hard[part])
+            n_hard += int(hard[part].sum())
     save_queries(folder, split, queries)
-    columns = {
-        name: np.ascontiguousarray(rows[:, i])
-        for i, name in enumerate(("query", "positive", "negative"))
-    }
-    table = pa.table(columns | {"hard": hard})
-    pq.write_table(table, folder / "triplets" / f"{split}.parquet", compression="zstd")
     counts["queries"][split] = len(queries)
-    counts["triplets"][split] = len(rows)
-    counts["hard"][split] = int(hard.sum())
+    counts["triplets"][split] = count
+    counts["hard"][split] = n_hard
+
+
+def _chosen(chosen: NDArray[np.bool_]) -> Iterator[NDArray[np.int64]]:
+    """The places of the chosen rows, `BLOCK` at a time; at least once."""
+    waiting = np.empty(0, np.int64)
+    for block in blocks(len(chosen)):
+        waiting = np.append(waiting, np.flatnonzero(chosen[block]) + block.start)
+        if len(waiting) >= BLOCK:
+            yield waiting[:BLOCK]
+            waiting = waiting[BLOCK:]
+    if len(waiting) or not chosen.any():
+        yield waiting
 
 
 def explain_triplets(
@@ -226,16 +261,20 @@ def explain_triplets(
     """Counts of the papers and citations on the way to triplets, for ``report.json``."""
     facts: dict[str, Any] = {name: dict(counts[name]) for name in ("queries", "triplets", "hard")}
     if citations is not None:
-        usable = papers.usable
-        textless = ~(usable[citations[:, 0]] & usable[citations[:, 1]])
-        facts["citations with a text at both ends"] = int((~textless).sum())
+        textless, examples = 0, np.empty((0, 2), np.int32)
+        for block in blocks(len(citations)):
+            part = citations[block]
+            without = part[~papers.usable[part].all(1)]
+            textless += len(without)
+            examples = np.append(examples, without[: EXAMPLES - len(examples)], axis=0)
+        facts["citations with a text at both ends"] = len(citations) - textless
         facts["citations left out for want of a text"] = {
-            "count": int(textless.sum()),
-            "examples": _pairs(papers, citations[textless][:EXAMPLES]),
+            "count": textless,
+            "examples": _pairs(papers, examples),
         }
     if len(triplets.long_lists):
         facts["papers with so many references that they lead to no hard negative"] = (
-            count_and_examples(papers.ids[paper] for paper in triplets.long_lists.tolist())
+            count_and_examples([papers.ids[int(paper)] for paper in triplets.long_lists])
         )
     split_of = split[triplets.without_hops]
     by_split = {name: int((split_of == number).sum()) for number, name in enumerate(SPLITS)}

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sciembed_train.corpus.row_blocks import blocks, keep_rows, unpacked
 from sciembed_train.corpus.store.checksums import check_file, record_checksums
 from sciembed_train.errors import UserError
 from sciembed_train.full_disk import told_full_disk
@@ -126,18 +127,6 @@ def save_documents(folder: Path, split: Split, documents: NDArray[np.int32]) -> 
     np.save(folder / "documents" / f"{split}.npy", documents.astype(np.int32))
 
 
-def save_split(
-    folder: Path,
-    split: Split,
-    triplets: NDArray[np.int32],
-    hard: NDArray[np.bool_],
-) -> None:
-    """Write a split's triplets ``[N, 3]`` and ``hard`` ``[N]`` into a corpus being written."""
-    (folder / "triplets").mkdir(exist_ok=True)
-    np.save(folder / "triplets" / f"{split}.npy", triplets.astype(np.int32))
-    np.save(folder / "triplets" / f"{split}.hard.npy", hard.astype(np.bool_))
-
-
 def save_queries(folder: Path, split: Split, queries: NDArray[np.int32]) -> None:
     """Write a split's query papers into a corpus being written."""
     (folder / "queries").mkdir(exist_ok=True)
@@ -155,8 +144,13 @@ def of_texts(pairs: NDArray[np.int32], first: NDArray[np.integer]) -> NDArray[np
     """
     if np.array_equal(first, np.arange(len(first))):
         return pairs
-    named = first[pairs]
-    return np.unique(named[named[:, 0] != named[:, 1]], axis=0).astype(np.int32)
+    keys = np.empty(len(pairs), np.int64)
+    for block in blocks(len(pairs)):
+        a, b = first[pairs[block]].T
+        keys[block] = np.where(a == b, -1, a.astype(np.int64) * len(first) + b)
+    keys.sort()
+    different = np.diff(keys, prepend=-1) != 0  # those of one paper are -1
+    return unpacked(keep_rows(keys, different), len(first))
 
 
 def save_first_of_text(folder: Path, first: NDArray[np.int32]) -> None:
@@ -259,6 +253,42 @@ class ArrayWriter:
         self.file.close()
         if self.shape is not None and self.written != np.prod(self.shape):
             raise RuntimeError("the database gave another number of rows than it counted")
+
+
+class SplitWriter:
+    """A split's triplets written a piece at a time into a corpus being written.
+
+    Args:
+        folder: of the corpus.
+        split: whose they are.
+        count: how many there will be.
+    """
+
+    def __init__(self, folder: Path, split: Split, count: int) -> None:
+        import pyarrow as pa
+
+        folder = folder / "triplets"
+        folder.mkdir(exist_ok=True)
+        self.rows = ArrayWriter(folder / f"{split}.npy", "<i4", (count, 3))
+        self.hard = ArrayWriter(folder / f"{split}.hard.npy", "|b1", (count,))
+        columns = dict.fromkeys(("query", "positive", "negative"), pa.int32())
+        self.table = ParquetRows(folder / f"{split}.parquet", columns | {"hard": pa.bool_()})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: object, *_: object) -> None:
+        with ExitStack() as stack:
+            stack.callback(self.table.close)
+            for array in (self.rows, self.hard):
+                # After an error it is that one which counts, not the rows that are missing.
+                stack.callback(array.close if error is None else array.file.close)
+
+    def add(self, rows: NDArray[np.int32], hard: NDArray[np.bool_]) -> None:
+        """Write the next triplets ``[N, 3]`` and whether each has a hard negative ``[N]``."""
+        self.rows.add(rows)
+        self.hard.add(hard)
+        self.table.write(*np.ascontiguousarray(rows.T), hard)
 
 
 def save_info(folder: Path, info: Mapping[str, Any], name: str = "corpus.json") -> None:

@@ -22,6 +22,7 @@ from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import InputFormat
 
 STORE_VERSION = 1
+_AS_READ = InputFormat()
 
 
 def has_text(title: str | None, abstract: Any) -> bool:
@@ -29,7 +30,9 @@ def has_text(title: str | None, abstract: Any) -> bool:
 
     Control and zero-width characters alone are nothing, and so is ``n/a`` and its like.
     """
-    return bool(InputFormat().compose(title, abstract, "").strip())
+    if abstract is None or isinstance(abstract, str):
+        abstract = [abstract]
+    return bool(_AS_READ.parts([title]) or _AS_READ.parts(abstract))
 
 
 def load_array(path: Path) -> NDArray[Any]:

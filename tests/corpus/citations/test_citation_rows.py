@@ -2,11 +2,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from sciembed_train.corpus.audit import Audit
+from sciembed_train.corpus import row_blocks
+from sciembed_train.corpus.audit import EXAMPLES, Audit
 from sciembed_train.corpus.build import prepare
+from sciembed_train.corpus.citations import citation_rows
 from sciembed_train.corpus.citations.citation_files import CitationFiles
 from sciembed_train.corpus.citations.citation_rows import read_citations, save_citations
 from sciembed_train.corpus.papers import Papers
+from sciembed_train.corpus.readers import column_blocks
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.errors import UserError
 from sciembed_train.progress import Progress, Stage
@@ -139,3 +142,29 @@ def test_a_malformed_citation_is_reported_with_its_line(tmp_path):
     rows = len((tmp_path / "citations.csv").read_text().splitlines())
     with pytest.raises(UserError, match=rf"citations\.csv:{rows}: this row has 1 column; expected"):
         prepare(paper_settings(tmp_path))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_citations_in_many_blocks_are_those_of_a_loop(tmp_path, monkeypatch, seed):
+    monkeypatch.setattr(row_blocks, "BLOCK", 16)
+    monkeypatch.setattr(citation_rows, "BLOCK", 16)
+    monkeypatch.setattr(column_blocks, "PART", 100)
+    rng = np.random.default_rng(seed)
+    number = {f"id-{i:02d}": i for i in range(20)}
+    ids = [*number, *(f"unknown-{i}" for i in range(6 * seed))]
+    pairs = [tuple(rng.choice(ids, 2).tolist()) for _ in range(60 * seed)]
+    rows, audit = read(tmp_path, "".join(f"{a},{b}\n" for a, b in pairs), names=number)
+    known, again, unknown = [], [], []
+    for line, (a, b) in enumerate(pairs, 1):
+        if a not in number or b not in number:
+            unknown.append(line)
+        elif a != b:
+            pair = (number[a], number[b])
+            (again if pair in known else known).append(line if pair in known else pair)
+    assert list(map(tuple, rows.tolist())) == sorted(known)
+    assert audit.kept == len(known)
+    dropped = {reason: d.count for reason, d in audit.dropped.items()}
+    assert sum(n for reason, n in dropped.items() if "unknown" in reason) == len(unknown)
+    assert dropped.get("given before", 0) == len(again)
+    places = audit.dropped["given before"].examples if again else []
+    assert [int(place.rsplit(":")[-1]) for place in places] == again[:EXAMPLES]

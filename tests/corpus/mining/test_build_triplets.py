@@ -2,11 +2,19 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from sciembed_train.cli import main
+from sciembed_train.corpus import row_blocks
 from sciembed_train.corpus.build import prepare
-from sciembed_train.corpus.mining.build_triplets import explain_triplets, no_triplets_message
+from sciembed_train.corpus.mining import build_triplets
+from sciembed_train.corpus.mining.build_triplets import (
+    _save_split,
+    _without_same_texts,
+    explain_triplets,
+    no_triplets_message,
+)
 from sciembed_train.corpus.mining.neighbour_settings import NeighbourMining
 from sciembed_train.corpus.mining.triplet_mining import TripletMining, Triplets
 from sciembed_train.corpus.papers import Papers
@@ -226,3 +234,62 @@ def test_the_message_without_a_triplet_from_neighbours_counts_papers(tmp_path, c
     message = capsys.readouterr().err
     assert "they make 2 papers queries" in message
     assert "or among its neighbours. Give more papers." in message
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_negatives_of_the_text_of_a_cited_paper_are_left_out(monkeypatch, seed):
+    monkeypatch.setattr(row_blocks, "BLOCK", 16)
+    rng = np.random.default_rng(seed)
+    n = 30
+    text = rng.integers(0, 25, n)
+    first = np.array([np.flatnonzero(text == t)[0] for t in text], np.int32)
+    cited = {(int(a), int(b)) for a, b in rng.integers(0, n, (80, 2)) if a != b}
+    rows = rng.integers(0, n, (400, 3))
+    # What mining gives: a negative is no paper that the query cites by its id.
+    rows = [row for row in rows.tolist() if len(set(row)) == 3 and (row[0], row[2]) not in cited]
+    by_text = {(first[a], first[b]) for a, b in cited}
+    expected = []
+    for row in rows:
+        query, positive, negative = first[row]
+        if len({query, positive, negative}) == 3 and (query, negative) not in by_text:
+            expected.append(row)
+    mined = Triplets(
+        rows=np.array(rows, np.int32),
+        hard=np.arange(len(rows)) % 2 == 0,
+        queries=np.arange(n, dtype=np.int32),
+        without_hops=np.empty(0, np.int32),
+        unfilled=0,
+    )
+    left = _without_same_texts(mined, np.array(sorted(cited), np.int32), first)
+    assert left.rows.tolist() == expected
+    assert len(expected) < len(rows)
+    assert left.of_one_text == len(rows) - len(expected)
+
+
+@pytest.mark.parametrize("count", [0, 1, 50])
+def test_a_split_is_written_in_row_groups_of_one_size(tmp_path, monkeypatch, count):
+    monkeypatch.setattr(row_blocks, "BLOCK", 8)
+    monkeypatch.setattr(build_triplets, "BLOCK", 8)
+    rng = np.random.default_rng(count)
+    rows, hard = rng.integers(0, 9, (count, 3)).astype(np.int32), rng.random(count) < 0.5
+    chosen = rng.random(count) < 0.7
+    counts = {"queries": {}, "triplets": {}, "hard": {}}
+    queries = np.array([3], np.int32)
+    _save_split(tmp_path, "dev", rows, hard, chosen, queries, counts)
+    folder = tmp_path / "triplets"
+    np.testing.assert_array_equal(np.load(folder / "dev.npy"), rows[chosen])
+    np.testing.assert_array_equal(np.load(folder / "dev.hard.npy"), hard[chosen])
+    table = pq.ParquetFile(folder / "dev.parquet")
+    names = ("query", "positive", "negative")
+    stored = table.read().to_pydict()
+    assert [list(row) for row in zip(*(stored[name] for name in names), strict=True)] == rows[
+        chosen
+    ].tolist()
+    assert stored["hard"] == hard[chosen].tolist()
+    sizes = [table.metadata.row_group(i).num_rows for i in range(table.num_row_groups)]
+    assert all(size == 8 for size in sizes[:-1])
+    assert counts == {
+        "queries": {"dev": 1},
+        "triplets": {"dev": int(chosen.sum())},
+        "hard": {"dev": int(hard[chosen].sum())},
+    }

@@ -4,15 +4,17 @@ import json
 import numpy as np
 import pytest
 
+from sciembed_train.corpus import row_blocks
 from sciembed_train.corpus.store.corpus_files import (
     CORPUS_VERSION,
     ArrayWriter,
+    SplitWriter,
+    of_texts,
     read_documents,
     read_info,
     read_papers,
     save_documents,
     save_queries,
-    save_split,
     written_whole,
 )
 from sciembed_train.errors import RunError, UserError
@@ -43,7 +45,8 @@ def test_an_array_is_written_in_parts_and_must_be_whole(tmp_path):
 def test_arrays_of_a_split_are_small_integers(tmp_path):
     save_documents(tmp_path, "dev", np.array([4, 5]))
     save_queries(tmp_path, "train", np.array([1]))
-    save_split(tmp_path, "test", np.array([[1, 2, 3]]), np.array([1]))
+    with SplitWriter(tmp_path, "test", 1) as writer:
+        writer.add(np.array([[1, 2, 3]], np.int32), np.array([1], bool))
     arrays = {
         path.relative_to(tmp_path).as_posix(): np.load(path) for path in tmp_path.rglob("*.npy")
     }
@@ -94,3 +97,28 @@ def test_a_full_disk_is_told_by_the_folder(tmp_path):
     ):
         raise full
     assert list(tmp_path.iterdir()) == []
+
+
+def test_triplets_that_are_not_written_whole_leave_the_error_that_stopped_them(tmp_path):
+    with pytest.raises(OSError, match="full"), SplitWriter(tmp_path, "test", 2):
+        raise OSError("full")
+    with pytest.raises(RuntimeError, match="number of rows"), SplitWriter(tmp_path, "dev", 2):
+        pass
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pairs_of_texts_are_those_of_a_loop(monkeypatch, seed):
+    monkeypatch.setattr(row_blocks, "BLOCK", 8)
+    rng = np.random.default_rng(seed)
+    first = np.minimum(np.arange(12), rng.integers(0, 12 * seed + 1, 12)).astype(np.int32)
+    first = first[first]
+    pairs = rng.integers(0, 12, (40 * seed, 2)).astype(np.int32)
+    of_first = {(int(first[a]), int(first[b])) for a, b in pairs}
+    expected = sorted((a, b) for a, b in of_first if a != b)
+    found = of_texts(pairs, first)
+    assert (list(map(tuple, found.tolist())), found.dtype) == (expected, np.int32)
+
+
+def test_pairs_are_themselves_where_all_texts_differ():
+    pairs = np.array([[1, 0], [0, 1], [0, 1]], np.int32)
+    assert of_texts(pairs, np.arange(2)) is pairs
