@@ -280,9 +280,12 @@ def _build_papers(job: BuildJob) -> tuple[dict[str, Any], set[Split]]:
             rows = PaperRows(inputs.papers, columns, settings.format)
             papers = write_papers(rows, path, work, engine, audit, stage, settings.merge_duplicates)
         job.lists = {name: set(papers.as_spelled(ids)) for name, ids in job.lists.items()}
-        named: set[Split] = {s for s, i in job.lists.items() if not i.isdisjoint(papers.number)}
+        known = papers.number.keys()
+        named: set[Split] = {s for s, ids in job.lists.items() if not known.isdisjoint(ids)}
         audit.say_read(*rows.said())
         job.report["papers"] = audit.as_dict()
+        if papers.fields_of_study:
+            job.report["papers"]["fields of study"] = papers.fields_of_study
         save_first_of_text(job.folder, papers.first)
         assert papers.titles is not None
         save_titles(job.folder, papers.titles)

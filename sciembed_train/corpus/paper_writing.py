@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciembed_train.corpus.audit import EXAMPLES, Audit, checked_rows
+from sciembed_train.corpus.field_count import FieldCount
 from sciembed_train.corpus.id_table import IdList, IdNumbers
 from sciembed_train.corpus.paper_ids import same_plain_form
 from sciembed_train.corpus.papers import Papers, References
@@ -96,6 +97,7 @@ class _Reading:
         self.usable = bytearray()
         self.abstracts = self.completed = self.references = 0
         self.markup, self.faults = MarkupCount(), TextFaults()
+        self.fields = FieldCount()
         self._references: ParquetRows | None = None
         self._abstracts: ParquetRows | None = None
 
@@ -116,6 +118,7 @@ class _Reading:
         self.titles.append(text_number(paper.title))
         self.long_title.append(_is_long(paper.title))
         self.years.append(paper.year or 0)
+        self.fields.add(paper.fields_of_study)
         self._read_text(row, paper.title, paper.abstract)
         for other in paper.other_ids:
             self.other_ids.setdefault(other, row)
@@ -239,6 +242,7 @@ class _Reading:
             years=years if years.any() else None,
             references=References(file, number) if self.references else None,
             titles=np.frombuffer(self.titles, np.int64)[order],
+            fields_of_study=self.fields.as_dict(),
         )
 
     def _other_ids(self, number: NDArray[np.int32]) -> Mapping[str, int]:

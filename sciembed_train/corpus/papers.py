@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,7 @@ class Papers:
         years: of publication ``[P]``, 0 where unknown; None where no file has them.
         references: what the papers' own rows say of citations.
         titles: the `text_number` of each one's title ``[P]``.
+        fields_of_study: how many are of which; see `FieldCount.as_dict`.
     """
 
     ids: Sequence[str]
@@ -60,6 +62,7 @@ class Papers:
     years: NDArray[np.int16] | None = None
     references: References | None = None
     titles: NDArray[np.int64] | None = None
+    fields_of_study: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def excluded(self) -> NDArray[np.bool_]:

@@ -29,6 +29,7 @@ from sciembed_train.report_page.frame import paragraph, table, text_list
 NAME = "report.html"
 PLACES = 5  # shown of each reason
 FILES = 50  # of the input that are named
+FIELDS = 15  # of study that are shown
 # Counts by split of corpus.json, and what a reader calls them.
 EXAMPLES = {
     "queries": "papers with a text that cite one with a text",
@@ -55,6 +56,7 @@ def page(corpus: Corpus) -> str:
         *_read(corpus, report),
         *_held(corpus),
         *_charts(corpus),
+        *_fields(report.get("papers", {}).get("fields of study")),
         *_left_out(left_out(report)),
         *_queries(corpus.info.get("query_papers", {})),
         *stored_papers(corpus),
@@ -153,6 +155,19 @@ def _charts(corpus: Corpus) -> list[str]:
         note = f"\n{paragraph(one.note + '.', 'dim')}" if one.note else ""
         drawn.append(f"<div>{chart}{note}</div>")
     return ["<h2>Lengths, degrees, years</h2>\n<section>", *drawn, "</section>"] if drawn else []
+
+
+def _fields(counted: Mapping[str, Any] | None) -> list[str]:
+    """How many papers are of which field of study."""
+    if counted is None:
+        return []
+    papers = counted["papers"]
+    rows = [(name, number) for name, number in list(papers.items())[:FIELDS]]
+    others = len(papers) - len(rows) + counted["other fields"]
+    text = f"{counted['papers without one']:,} papers name none. A paper may be of several."
+    if others:
+        text = f"And {others:,} other fields. {text}"
+    return ["<h2>Fields of study</h2>", table(("field", "papers"), rows), paragraph(text, "dim")]
 
 
 def _left_out(reasons: list[LeftOut]) -> list[str]:

@@ -155,8 +155,8 @@ def mine_margin(
     }
     waiting = _splits_by_query(lists, papers)
     own = papers.first == np.arange(len(papers.ids))
-    universe = [papers.ids[paper] for paper in np.flatnonzero(own & ~papers.excluded)]
-    excluded = {papers.ids[paper] for paper in np.flatnonzero(papers.excluded)}
+    universe = [papers.ids[paper] for paper in np.flatnonzero(own & ~papers.excluded).tolist()]
+    excluded = {papers.ids[paper] for paper in np.flatnonzero(papers.excluded).tolist()}
     edges: list[tuple[int, int]] = []
     for line, query, related in iter_json(data):
         audit.rows += 1
@@ -235,8 +235,8 @@ def _drop_cited(result: MarginResult, citations: NDArray[np.int32], papers: Pape
     several = np.isin(rows[:, 0], papers.first[papers.first != np.arange(n)])
     cited = np.isin(rows[:, 0] * n + rows[:, 2], citations[:, 0] * np.int64(n) + citations[:, 1])
     left_out = several & cited
-    for row in rows[left_out]:
-        ids = " ".join(papers.ids[paper] for paper in row)
+    for row in rows[left_out].tolist():
+        ids = " ".join(papers.ids[int(paper)] for paper in row)
         result.dropped.add("the query cites the negative under another id", ids)
     result.rows = [row for row, out in zip(result.rows, left_out, strict=True) if not out]
     result.hard = [hard for hard, out in zip(result.hard, left_out, strict=True) if not out]

@@ -8,7 +8,6 @@ from typing import Any
 
 from sciembed_train.corpus.validation import wrong_type
 
-
 _BETWEEN = re.compile(r"[;|]")
 _NAME = ("display_name", "category", "name")
 
