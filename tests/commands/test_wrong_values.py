@@ -25,16 +25,19 @@ NO_NUMBER = ["two", ".nan", "[1]", "{a: 1}", "1" + "0" * 30]
 LONG, TWO_LINES = "z" * 300, "a\nb"
 NO_CLASS = ["nonsense", "nonsense.Class", "7", "{class_path: os.system}", "[7]"]
 
+LARGE = NO_NUMBER[-1]
 ADMITTED: dict[tuple[str, str], set[str]] = {
     # Large numbers that are numbers: the run then fails by its loss, which is tested there.
-    ("fit", "model.margin"): {NO_NUMBER[-1]},
-    ("fit", "model.optim.lr"): {NO_NUMBER[-1]},
-    ("fit", "model.optim.weight_decay"): {NO_NUMBER[-1]},
-    ("fit", "model.optim.eps"): {NO_NUMBER[-1]},
-    ("fit", "model.optim.clip_norm"): {NO_NUMBER[-1]},
-    ("fit", "model.optim.ratio"): {NO_NUMBER[-1]},
+    **{
+        (command, f"model.{name}"): {LARGE}
+        for command in ("fit", "validate")
+        for name in (
+            *("margin", "optim.lr", "optim.weight_decay", "optim.eps", "optim.clip_norm"),
+            "optim.ratio",
+        )
+    },
     # So large a temperature weighs all sentences alike, as 5000 does.
-    ("compare", "temperature"): {NO_NUMBER[-1]},
+    ("compare", "temperature"): {LARGE},
 }
 # Settings of recipes are checked alike by each of these; `fit` has them all.
 OF_RECIPES = ("prepare", "show", "validate", "doctor")
