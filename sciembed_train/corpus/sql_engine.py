@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sciembed_train.corpus.row_blocks import blocks
 from sciembed_train.errors import UserError
 from sciembed_train.full_disk import disk_error
 
 # What the database says where its memory is used up and the disk has no room for the rest.
 NO_SPILL = "failed to offload data block"
-ROWS = 1 << 20  # of a column that is loaded, at once
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -92,10 +92,8 @@ class Engine:
         path = self._folder / f"{table}.parquet"
         kinds = {name: pa.from_numpy_dtype(column.dtype) for name, column in columns.items()}
         with pq.ParquetWriter(path, pa.schema(kinds)) as writer:
-            for start in range(0, len(next(iter(columns.values()))), ROWS):
-                block = {
-                    k: np.ascontiguousarray(v[start : start + ROWS]) for k, v in columns.items()
-                }
+            for rows in blocks(len(next(iter(columns.values())))):
+                block = {k: np.ascontiguousarray(v[rows]) for k, v in columns.items()}
                 writer.write_table(pa.table(block))
         self.load(table, path)
         path.unlink()

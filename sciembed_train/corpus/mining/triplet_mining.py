@@ -34,6 +34,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sciembed_train.corpus.row_blocks import blocks
 from sciembed_train.corpus.shared_work import Share, alone
 from sciembed_train.corpus.sql_engine import Engine, running, statements
 from sciembed_train.errors import UserError
@@ -43,7 +44,6 @@ PRIME = 2**31 - 69  # p = 2 (mod 3): cubing is one-to-one
 BYTES_PER_PAIR = 200  # of a shard's two-hop pairs: hashed, ranked and joined
 NUMBERS = 1 << 16
 MIN_PAIRS = 1000
-BLOCK = 1 << 22  # citations that are looked at together
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,8 @@ class CitationGraph:
 
     def edges(self) -> Iterator[NDArray[np.int32]]:
         """The citations with a text at both ends, a block ``[n, 2]`` at a time."""
-        for start in range(0, len(self.citations), BLOCK):
-            block = np.asarray(self.citations[start : start + BLOCK])
+        for rows in blocks(len(self.citations)):
+            block = np.asarray(self.citations[rows])
             yield block[self.usable[block[:, 0]] & self.usable[block[:, 1]]]
 
     @cached_property
