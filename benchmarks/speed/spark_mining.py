@@ -84,8 +84,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--graph", type=Path)
     args = parser.parse_args()
-    citations = np.load(args.graph) if args.graph else invent_citations(args.papers, args.citations)
-    citations = np.unique(citations, axis=0).astype(np.int32)
+    if args.graph:
+        citations = np.unique(np.load(args.graph), axis=0).astype(np.int32)
+    else:
+        keys = np.sort(invent_citations(args.papers, args.citations))
+        citations = np.stack(np.divmod(keys, args.papers), axis=1).astype(np.int32)
     papers = args.papers if args.graph is None else int(citations.max()) + 1
     split = assign_splits([str(i) for i in range(papers)], 0, 0.05, 0.05)
     graph = CitationGraph(citations, np.ones(papers, bool), split)
