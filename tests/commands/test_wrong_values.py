@@ -180,6 +180,10 @@ def test_a_wrong_value_is_one_message_that_names_its_setting(
 def test_every_wrong_value_is_one_message_that_names_its_setting(
     command, base, capsys, monkeypatch, clock
 ):
+    if command == "validate":  # without a checkpoint its settings are not looked at
+        made = ["--root", str(base.root / "made"), "--run", "made"]
+        assert cli.main(["fit", *base.words["fit"], *made]) == 0
+        base.words["validate"][-1] = str(base.root / "made" / "made" / "last.ckpt")
     assert not faults(command, base, capsys, monkeypatch, clock, lambda option, value: True)
 
 
