@@ -65,7 +65,7 @@ def sweep(to: Path) -> None:
             host, _, pid = path.name.removeprefix(start).rpartition("-")
             if not path.name.startswith(start) or not pid.isdigit():
                 continue
-            if not _left_behind(path, host, int(pid)):
+            if not left_behind(path, host, int(pid)):
                 continue
             if kind == "old" and not to.exists():
                 path.rename(to)  # it died between the two renames: the old folder is whole
@@ -73,7 +73,8 @@ def sweep(to: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def _left_behind(path: Path, host: str, pid: int) -> bool:
+def left_behind(path: Path, host: str, pid: int) -> bool:
+    """Whether the process that makes a file or folder has died; see `ABANDONED` for other hosts."""
     if host == socket.gethostname():
         return not _alive(pid)
     try:

@@ -26,7 +26,7 @@ from sciembed_train.corpus.paper_writing import write_papers
 from sciembed_train.corpus.prepare_settings import PAPER_FIELDS, PrepareSettings
 from sciembed_train.corpus.query_papers import query_papers
 from sciembed_train.corpus.readers.paper_rows import PaperRows
-from sciembed_train.corpus.shared_work import SharedWork, Task
+from sciembed_train.corpus.shared_work import SharedWork, Task, remove_abandoned
 from sciembed_train.corpus.splits import (
     assign_splits,
     check_disjoint,
@@ -75,7 +75,9 @@ def prepare(settings: PrepareSettings, progress: Progress | None = None) -> Corp
     inputs = open_inputs(settings)
     tokenizer = TextTokenizer.load(settings.tokenizer) if settings.tokenizer is not None else None
     if not settings.together:
-        return _prepare(to, settings, inputs, tokenizer, progress, None)
+        corpus = _prepare(to, settings, inputs, tokenizer, progress, None)
+        remove_abandoned(to)
+        return corpus
     work = _shared_work(to, settings, inputs, tokenizer, progress)
     with work.leading():
         return _prepare(to, settings, inputs, tokenizer, progress, work)

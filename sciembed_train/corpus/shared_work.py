@@ -5,51 +5,55 @@ offers to the others in a folder that all of them see. A unit is done by whoever
 its result appears whole or not at all. When a process dies, its locks go with it: another one does
 its unit, and if it led, another one leads and finds the units that are done.
 
-Locks are those of the file system (``flock``): across machines it has to support them, as NFS 4,
-Lustre (mounted with ``flock``) and GPFS do.
+The locks are the file system's (``flock``), which has to know them on all machines.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+from sciembed_train.errors import UserError
 from sciembed_train.progress import Progress
+from sciembed_train.whole_folder import left_behind
 
 POLL = 0.5  # seconds between two looks for work
 FACTS = "task.json"
+LEAD = "lead.lock"
 
 
 class Task(Protocol):
-    """Work that is done in units, in any order, each of which leaves a file or folder.
+    """Work that is done in units, in any order, each of which leaves a file or a folder.
 
-    ``kind`` names the class in the table of `SharedWork`, ``name`` the task among those of a
-    corpus; ``unit`` is what messages call a unit.
+    Attributes:
+        kind: names what opens the task in another process.
+        name: of its folder.
+        title: as messages call it.
+        unit: as messages call its units.
+        folder: of the units' results.
     """
 
     kind: str
+    title: str
     unit: str
     folder: Path
 
     @property
     def name(self) -> str:
-        """The task's own name."""
+        """The name of its folder."""
         ...
 
     @property
     def units(self) -> int:
         """The number of units."""
-        ...
-
-    def result(self, unit: int) -> Path:
-        """What a unit leaves."""
         ...
 
     def do(self, unit: int, to: Path) -> None:
@@ -79,24 +83,42 @@ def alone(task: Task, reach: Reach | None = None) -> list[Path]:
         _do(task, unit)
         if reach is not None:
             reach(unit + 1, task.units)
-    return [task.result(unit) for unit in range(task.units)]
+    return _results(task)
+
+
+def own_name(name: str) -> str:
+    """A hidden name that says which process it is of; `SharedWork` removes those of dead ones."""
+    return f".{name}.{socket.gethostname()}-{os.getpid()}"
+
+
+def _result(folder: Path, unit: int) -> Path:
+    """What a unit leaves."""
+    return folder / f"{unit:05d}"
+
+
+def _results(task: Task) -> list[Path]:
+    return [_result(task.folder, unit) for unit in range(task.units)]
 
 
 def _do(task: Task, unit: int) -> None:
     """Do a unit, so that its result appears whole."""
-    to = task.result(unit)
-    partial = to.with_name(f".{to.name}.{socket.gethostname()}-{os.getpid()}")
+    to = _result(task.folder, unit)
+    partial = to.with_name(own_name(to.name))
     _remove(partial)
     try:
         task.do(unit, partial)
-        partial.rename(to)
+        try:
+            partial.rename(to)
+        except OSError:
+            if not to.exists():  # else another process did it, unseen behind a cache of NFS
+                raise
     finally:
         _remove(partial)
 
 
 def _remove(path: Path) -> None:
     if path.is_dir():
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
 
@@ -113,114 +135,236 @@ class SharedWork:
     """
 
     def __init__(
-        self,
-        to: Path,
-        key: str,
-        openers: Mapping[str, Opener],
-        progress: Progress,
+        self, to: Path, key: str, openers: Mapping[str, Opener], progress: Progress
     ) -> None:
+        to = Path(os.path.realpath(to))
         self.folder = to.parent / f".{to.name}.together"
         self.tasks = self.folder / key
         self.openers, self.progress = openers, progress
-        self._tasks: dict[Path, Task] = {}  # those of others that were opened here
+        self._opened: dict[Path, tuple[Task, ExitStack]] = {}  # those of another process
 
     @contextmanager
     def leading(self) -> Iterator[None]:
         """Wait until this process leads, and work for those that do before it.
 
-        What was offered is removed when the block ends well.
-        """
-        from filelock import FileLock
+        What was offered is removed when the block ends, but stays for the next one where the
+        process is ended from outside, or by a fault that may not come again.
 
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / "lead.lock")
-        with ExitStack() as opened:
-            told = False
-            while not _acquired(lock):
-                if not told:
-                    self.progress.print("Another process leads; this one takes what it offers.")
-                    told = True
-                if not self._help(opened):
-                    time.sleep(POLL)
+        Raises:
+            UserError: the place cannot be written, or its file system has no locks.
+        """
+        lock = self._wait()
         try:
             yield
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._end()
+        except UserError:  # it would come again
+            self._end()
+            raise
         finally:
-            lock.release()
-            if not self.tasks.is_dir():  # it failed before anything was offered
-                shutil.rmtree(self.folder, ignore_errors=True)
+            if not self.tasks.is_dir():
+                self._remove_folder()
+            lock.give_up()
 
     def share(self, task: Task, reach: Reach | None = None) -> list[Path]:
         """Offer a task to the other processes, and do it with them; as `alone`."""
         task.folder = self._offer(task)
-        while missing := _missing(task):
-            if not self._do_free(task, missing, reach):
+        while missing := _missing(task.folder, task.units):
+            done = self._do_free(task, missing)
+            if reach is not None:
+                reach(task.units - len(_missing(task.folder, task.units)), task.units)
+            if not done:
                 time.sleep(POLL)
-        return [task.result(unit) for unit in range(task.units)]
+        if reach is not None:
+            reach(task.units, task.units)
+        return _results(task)
+
+    def _wait(self) -> Lock:
+        """The lock of the one that leads; what others offer is done until it is free."""
+        lock, told = Lock(self.folder / LEAD), False
+        try:
+            while True:
+                try:
+                    self.folder.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise UserError(
+                        f"{self.folder} cannot be written: {error.strerror or error}. Give a "
+                        "folder that can."
+                    ) from error
+                if lock.take():
+                    return lock
+                if not told:
+                    self.progress.print("Another process leads; this one takes what it offers.")
+                    told = True
+                if not self._help():
+                    time.sleep(POLL)
+        finally:
+            for path in list(self._opened):
+                self._close(path)
+
+    def _end(self) -> None:
+        """Remove what was offered; first what says so, that nobody begins it again."""
+        for path in self.tasks.glob(f"*/{FACTS}"):
+            path.unlink(missing_ok=True)
+        shutil.rmtree(self.tasks, ignore_errors=True)
+
+    def _remove_folder(self) -> None:
+        """Remove the folder unless there is something of another key in it."""
+        with suppress(OSError):  # another process has just made its lock there, or removed it
+            if not any(path.is_dir() for path in self.folder.iterdir()):
+                (self.folder / LEAD).unlink(missing_ok=True)
+                self.folder.rmdir()
 
     def _offer(self, task: Task) -> Path:
         """The folder of a task, written whole unless one that led before has done so."""
         folder = self.tasks / task.name
         if (folder / FACTS).is_file():
             task.adopt(json.loads((folder / FACTS).read_text(encoding="utf-8")))
+            before = task.units - len(_missing(folder, task.units))
+            self.progress.print(
+                f"{task.title}: {before} of {task.units} {task.unit} are done, of a process that "
+                "led before"
+            )
+            _sweep(folder)
             return folder
         partial = self.tasks / f".{task.name}"  # only who leads writes here
-        for left_behind in (partial, folder):
-            shutil.rmtree(left_behind, ignore_errors=True)
+        for unfinished in (partial, folder):
+            shutil.rmtree(unfinished, ignore_errors=True)
         partial.mkdir(parents=True)
-        facts = {"kind": task.kind, **task.save(partial)}
+        facts = {"kind": task.kind, "units": task.units, **task.save(partial)}
         (partial / FACTS).write_text(json.dumps(facts), encoding="utf-8")
         partial.rename(folder)
         return folder
 
-    def _help(self, opened: ExitStack) -> bool:
+    def _help(self) -> bool:
         """Do what is free of what is offered; whether anything was."""
-        for path in sorted(self.tasks.glob(f"*/{FACTS}")):
-            if path not in self._tasks:
-                try:
-                    facts = json.loads(path.read_text(encoding="utf-8"))
-                except FileNotFoundError:  # it is done, and has been removed
-                    continue
-                opener = self.openers[facts["kind"]]
-                self._tasks[path] = opened.enter_context(opener(path.parent, facts))
-            task = self._tasks[path]
-            if self._do_free(task, _missing(task)):
-                return True
+        for path in sorted(self.tasks.glob(f"[!.]*/{FACTS}")):
+            try:
+                if self._help_with(path):
+                    return True
+            except FileNotFoundError:
+                if path.exists():
+                    raise
+                self._close(path)  # all is done, and has been removed
         return False
 
-    def _do_free(self, task: Task, units: Sequence[int], reach: Reach | None = None) -> bool:
-        """Do the units that no other process does; whether there was one."""
-        from filelock import FileLock
+    def _help_with(self, path: Path) -> bool:
+        folder, facts = path.parent, json.loads(path.read_text(encoding="utf-8"))
+        missing = _missing(folder, facts["units"])
+        if not missing:
+            self._close(path)
+            return False
+        if path not in self._opened:
+            if not any(_is_free(folder, unit) for unit in missing):
+                return False
+            stack = ExitStack()
+            task = stack.enter_context(self.openers[facts["kind"]](folder, facts))
+            self._opened[path] = task, stack
+        task, _ = self._opened[path]
+        done = self._do_free(task, missing)
+        if done:
+            self.progress.print(f"{task.title}: did {done} of {task.units} {task.unit}")
+        return done > 0
 
+    def _close(self, path: Path) -> None:
+        if path in self._opened:
+            self._opened.pop(path)[1].close()
+
+    def _do_free(self, task: Task, units: Sequence[int]) -> int:
+        """Do the units that no other process does; how many there were."""
         done = 0
         for unit in units:
-            lock = FileLock(task.folder / f"{unit:05d}.lock")
-            if task.result(unit).exists() or not _acquired(lock):
+            lock = _unit_lock(task.folder, unit)
+            if _result(task.folder, unit).exists() or not lock.take():
                 continue
             try:
-                if task.result(unit).exists() or not (task.folder / FACTS).exists():
+                if _result(task.folder, unit).exists() or not (task.folder / FACTS).exists():
                     continue
                 _do(task, unit)
                 done += 1
             finally:
-                lock.release()
-            if reach is not None:
-                reach(task.units - len(_missing(task)), task.units)
-        if done and reach is None:
-            self.progress.print(f"{task.name}: did {done} of {task.units} {task.unit}")
-        return done > 0
+                lock.give_up()
+        return done
 
 
-def _missing(task: Task) -> list[int]:
-    return [unit for unit in range(task.units) if not task.result(unit).exists()]
+def remove_abandoned(to: Path) -> None:
+    """Remove what processes that made ``to`` together left, unless one of them is at work."""
+    work = SharedWork(to, "", {}, Progress(quiet=True))
+    lock = Lock(work.folder / LEAD)
+    if work.folder.is_dir() and lock.take():
+        shutil.rmtree(work.folder, ignore_errors=True)
+        lock.give_up()
 
 
-def _acquired(lock: Any) -> bool:
-    """Whether a lock is this process's now; it does not wait for it."""
-    from filelock import Timeout
+def _missing(folder: Path, units: int) -> list[int]:
+    return [unit for unit in range(units) if not _result(folder, unit).exists()]
 
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
+
+def _unit_lock(folder: Path, unit: int) -> Lock:
+    return Lock(folder / f"{unit:05d}.lock")
+
+
+def _is_free(folder: Path, unit: int) -> bool:
+    lock = _unit_lock(folder, unit)
+    if not lock.take():
         return False
+    lock.give_up()
     return True
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what dead processes had under an `own_name`."""
+    for path in folder.glob(".*-*"):
+        host, _, pid = path.name.rpartition(".")[2].rpartition("-")
+        if pid.isdigit() and left_behind(path, host, int(pid)):
+            _remove(path)
+
+
+class Lock:
+    """A file that one process at a time has locked; the system gives it up with its process.
+
+    Args:
+        path: of the file, which is made; its folder is not.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: int | None = None
+
+    def take(self) -> bool:
+        """Whether the lock is this process's now; it does not wait for it.
+
+        Raises:
+            UserError: there are no such locks here.
+        """
+        try:
+            import fcntl
+        except ImportError as error:
+            raise UserError("--together needs flock, which this system does not have.") from error
+        try:
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:  # its folder has been removed
+            return False
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(file).st_nlink:  # else it was removed before it was locked
+                self._file, file = file, -1
+                return True
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+                raise
+            raise UserError(
+                f"{self.path.parent}: --together needs locks (flock), which this file system does "
+                f"not have ({error.strerror}). Put the corpus on one that has, or leave it out."
+            ) from error
+        finally:
+            if file >= 0:
+                os.close(file)
+        return False
+
+    def give_up(self) -> None:
+        """Let another process take it."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None

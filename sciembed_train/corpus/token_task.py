@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +12,11 @@ from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.kept_tokens import KeptTokens
 from sciembed_train.corpus.store.part_store import write_part_store
 from sciembed_train.corpus.store.token_kinds import PAPER_TOKENS, PART_TOKENS, TokenKind
-from sciembed_train.corpus.store.token_store_writing import SHARD_PAPERS, write_token_store
+from sciembed_train.corpus.store.token_store_writing import (
+    SHARD_PAPERS,
+    link_or_copy,
+    write_token_store,
+)
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
 
@@ -54,6 +56,7 @@ class TokenTask:
         self.folder, self.store, self.count = folder, store, count
         self.tokenizer, self.tokenizer_name = tokenizer, name
         self.input_format, self.earlier = input_format, earlier
+        self.title = f"tokens of {WRITERS[store][0].texts}"
 
     @property
     def name(self) -> str:
@@ -65,16 +68,9 @@ class TokenTask:
         """The number of shards."""
         return -(-self.count // SHARD_PAPERS)
 
-    def result(self, unit: int) -> Path:
-        """The folder of a shard: a store of its own."""
-        return self.folder / f"{unit:05d}"
-
     def save(self, folder: Path) -> dict[str, Any]:
         """Put the papers where another process finds them; what `open` gets besides."""
-        try:
-            os.link(self.folder / PAPERS, folder / PAPERS)
-        except OSError:  # the file system has no links
-            shutil.copyfile(self.folder / PAPERS, folder / PAPERS)
+        link_or_copy(self.folder / PAPERS, folder / PAPERS)
         return {"store": self.store, "count": self.count}
 
     def adopt(self, facts: Mapping[str, Any]) -> None:
@@ -101,6 +97,7 @@ class TokenTask:
         first = unit * SHARD_PAPERS
         stop = min(first + SHARD_PAPERS, self.count)
         papers = read_papers(self.folder / PAPERS, first=first, stop=stop)
+        head = next(read_papers(self.folder / PAPERS, batch=1, first=first))
         key = self.tokenizer.key(self.input_format)
         write(
             to,
@@ -109,5 +106,5 @@ class TokenTask:
             papers,
             first=first,
             name=self.tokenizer_name,
-            kept=KeptTokens.of(self.earlier, key, kind),
+            kept=KeptTokens.of(self.earlier, key, kind, since=head["paper_id"]),
         )

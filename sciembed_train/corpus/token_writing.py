@@ -74,7 +74,7 @@ def add_tokens(
                 task = TokenTask(
                     corpus.folder, kind.folder, count, tokenizer, source, form, earlier
                 )
-                join_stores(work.share(task, _in_papers(stage, count)), folder)
+                join_stores(work.share(task, _in_papers(stage, count)), folder, source)
                 store, kept = kind.store.open(folder), None
             else:
                 options: dict[str, Any] = {"name": source, "on_batch": stage.reach}

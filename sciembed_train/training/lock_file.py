@@ -75,25 +75,29 @@ def give_name(source: Path, path: Path) -> bool:
     return True
 
 
-def drop(path: Path, lock: LockFile) -> None:
+def drop(path: Path, lock: LockFile) -> bool:
     """Remove the lock of a dead process, unless another has taken its place.
 
     One process at a time drops locks, behind a lock of its own: without it, one that is late would
-    move away the lock of the next holder. Where another process is at it, nothing is done.
+    move away the lock of the next holder. Returns False, and does nothing, where another process
+    is at it.
     """
     guard = path.with_name(f"{SCRATCH}drop")
     mark = path.with_name(f"{SCRATCH}{secrets.token_hex(8)}")
-    mark.touch()
     try:
+        mark.touch()
         if not give_name(mark, guard):
             there = LockFile.read(guard)
             if there is not None and mark.stat().st_mtime_ns - there.beat > DROPPING * 10**9:
                 guard.unlink(missing_ok=True)  # of a process that died just then
-            return
+            return False
         try:
             if LockFile.read(path) == lock:
                 path.unlink(missing_ok=True)
         finally:
             guard.unlink(missing_ok=True)
+        return True
+    except FileNotFoundError:  # the next holder has cleared the folder of such files
+        return False
     finally:
         mark.unlink(missing_ok=True)

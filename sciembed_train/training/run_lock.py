@@ -23,6 +23,7 @@ from sciembed_train.training.process_identity import Process
 HEARTBEAT = 30.0  # seconds
 STALE = 300.0  # seconds without a heartbeat after which a run of another machine is taken for dead
 POLL = 1.0  # seconds
+AGAIN = 0.05  # seconds until the lock of a dead process is looked at again, which another drops
 
 
 class RunLock:
@@ -75,10 +76,16 @@ class RunLock:
         self._text = json.dumps(record, indent=1) + "\n"
         self.folder, self._owner = folder, os.getpid()
         path = folder / NAME
+        dead: LockFile | None = None
         while (now := self._claim(folder)) is not None:
             lock = LockFile.read(path)
-            if now and lock is not None and _wait_until_dead(path, lock, now, self.stale):
-                drop(path, lock)
+            if not now or lock is None:
+                continue
+            if lock != dead and not _wait_until_dead(path, lock, now, self.stale):
+                continue
+            dead = lock
+            if not drop(path, lock):
+                time.sleep(AGAIN)
         self._take_signal()
         threading.Thread(target=self._beat, name="heartbeat of the run", daemon=True).start()
 

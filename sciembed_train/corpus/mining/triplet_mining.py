@@ -21,6 +21,7 @@ Shapes: ``P`` papers, ``E`` citations, ``N`` triplets.
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -28,14 +29,13 @@ from functools import cached_property
 from itertools import pairwise
 from math import isqrt
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sciembed_train.corpus.row_blocks import blocks
-from sciembed_train.corpus.shared_work import Share, alone
+from sciembed_train.corpus.shared_work import Share, alone, own_name
 from sciembed_train.corpus.sql_engine import Engine, running, statements
 from sciembed_train.errors import UserError
 
@@ -207,7 +207,8 @@ class TripletTask:
         engine: runs the SQL.
     """
 
-    kind, name, unit = "triplets", "triplets", "shards"
+    kind = name = title = "triplets"
+    unit = "shards"
 
     def __init__(
         self,
@@ -236,10 +237,6 @@ class TripletTask:
         """The number of units."""
         return len(self.bounds)
 
-    def result(self, unit: int) -> Path:
-        """The file of a unit's triplets."""
-        return self.folder / f"{unit:05d}.npz"
-
     def save(self, folder: Path) -> dict[str, Any]:
         """Write what another process needs into an empty folder; what `open` gets besides it."""
         np.save(folder / "citations.npy", self.graph.citations)
@@ -262,10 +259,15 @@ class TripletTask:
             citations, np.load(folder / "usable.npy"), np.load(folder / "split.npy")
         )
         settings = TripletMining(**facts["settings"])
-        with TemporaryDirectory(dir=folder) as work, running(Path(work), memory, threads) as engine:
-            task = cls(folder, graph, settings, facts["seed"], (), engine)
-            task.adopt(facts)
-            yield task
+        work = folder / own_name("work")
+        work.mkdir(exist_ok=True)
+        try:
+            with running(work, memory, threads) as engine:
+                task = cls(folder, graph, settings, facts["seed"], (), engine)
+                task.adopt(facts)
+                yield task
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
 
     def do(self, unit: int, to: Path) -> None:
         """Mine the triplets of a unit's queries into the file ``to``."""

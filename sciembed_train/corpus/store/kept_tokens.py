@@ -9,6 +9,7 @@ Shapes: ``T`` tokens of a text.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -38,15 +39,21 @@ class KeptTokens(Generic[Store]):
         self._next: Mapping[str, Any] | None = next(papers, None)
 
     @classmethod
-    def of(cls, earlier: Corpus | None, key: str, kind: TokenKind[Store]) -> KeptTokens | None:
-        """Those of a corpus under one tokenizer; None where it has none that can be read."""
+    def of(
+        cls, earlier: Corpus | None, key: str, kind: TokenKind[Store], since: str = ""
+    ) -> KeptTokens | None:
+        """Those of a corpus under one tokenizer; None where it has none that can be read.
+
+        No paper before the id ``since`` will be asked for.
+        """
         if earlier is None or not earlier.n_papers or not earlier.has_tokens(key, kind):
             return None
         try:
             store = kind.open(earlier.folder, earlier.info, key)
         except UserError:  # it is damaged, and about to be replaced
             return None
-        return cls(store, read_papers(earlier.folder / "papers.parquet"))
+        path = earlier.folder / "papers.parquet"
+        return cls(store, read_papers(path, first=_row_before(path, since)))
 
     def number(self, paper: Mapping[str, Any]) -> int | None:
         """The number that a paper has in the earlier corpus; None if it is not the same there.
@@ -68,3 +75,18 @@ class KeptTokens(Generic[Store]):
         tokens, lengths = self.store.slices(rows, zero, self.store.lengths[rows])
         first = len(self.store.prefix)
         return tokens[first : int(lengths[0]) - len(self.store.suffix)]
+
+
+def _row_before(path: Path, paper_id: str) -> int:
+    """The first row of the row group that an id is in, of papers in the order of their ids."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        column, row, found = file.schema_arrow.get_field_index("paper_id"), 0, 0
+        for number in range(file.num_row_groups):
+            group = file.metadata.row_group(number)
+            statistics = group.column(column).statistics
+            if statistics is None or statistics.min is None or statistics.min > paper_id:
+                break
+            row, found = row + group.num_rows, row
+    return found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -192,16 +194,24 @@ def check_order(papers: Sequence[Mapping[str, Any]], first: int) -> None:
         raise ValueError(f"papers must be numbered in order; around {first} they are not")
 
 
-def join_stores(shards: Sequence[Path], to: Path) -> None:
+def link_or_copy(source: Path, to: Path) -> None:
+    """Give a file another name, or make a copy where the file system gives none."""
+    try:
+        os.link(source, to)
+    except OSError:
+        shutil.copyfile(source, to)
+
+
+def join_stores(shards: Sequence[Path], to: Path, name: str) -> None:
     """Make one store of neighbouring ones, each with one shard, in an empty folder.
 
     All but the last one are full, so the store is the one that would have been written at once.
-    The files of ``shards`` are moved.
+    ``shards`` stay as they are; ``name`` says where the tokenizer came from.
     """
     to.mkdir(parents=True, exist_ok=True)
     infos = [json.loads((shard / "store.json").read_text(encoding="utf-8")) for shard in shards]
     for number, shard in enumerate(shards):
-        (shard / "00000.bin").rename(to / f"{number:05d}.bin")
+        link_or_copy(shard / "00000.bin", to / f"{number:05d}.bin")
     for path in sorted(shards[0].glob("*.npy")):
         arrays = [np.load(shard / path.name) for shard in shards]
         if path.name == "offsets.npy":
@@ -212,7 +222,7 @@ def join_stores(shards: Sequence[Path], to: Path) -> None:
             ]
         np.save(to / path.name, np.concatenate(arrays))
     sums = {name: sum(info[name] for info in infos) for name in ("papers", "tokens")}
-    text = json.dumps(infos[0] | sums, indent=1) + "\n"
+    text = json.dumps(infos[0] | sums | {"tokenizer": name}, indent=1) + "\n"
     (to / "store.json").write_text(text, encoding="utf-8")
 
 
