@@ -292,3 +292,19 @@ def test_joined_shards_are_the_store_that_is_written_at_once(tmp_path, tiny_bert
         assert contents(tmp_path / name) == contents(whole)
         shutil.rmtree(tmp_path / name)
     assert len(TokenStore.open(shards[-1])) == 2
+
+
+def test_the_job_array_runs_the_command_it_is_given(tmp_path):
+    train = tmp_path / "train"
+    train.write_text('#!/bin/sh\necho "$OMP_NUM_THREADS $@"\n')
+    train.chmod(0o755)
+    job = ROOT / "configs" / "machine" / "prepare.sbatch"
+    ran = subprocess.run(
+        ["bash", str(job), "-c", "specter", "--to", "corpus"],
+        cwd=tmp_path,
+        env={**os.environ, "SLURM_CPUS_PER_TASK": "8"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout == "8 prepare --together --memory 40GB -c specter --to corpus\n"
