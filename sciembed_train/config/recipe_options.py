@@ -6,7 +6,7 @@ import importlib
 import json
 from argparse import ArgumentError
 from collections.abc import Collection, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from sciembed_train.sampling.data_settings import DataSettings
 
 # The sections of a recipe whose class it names, and where its arguments stand.
 CLASSES = ("model", "data.sampling")
+CLEANING = "input_format.cleaning"
 
 
 class Recipe(Settings):
@@ -147,7 +148,12 @@ class RecipeCommandLine(CommandLine):
         paths = [find_recipe(file) for file in files]
         words = super().words(rest)
         typed = (word[2:].partition("=")[0] for word in words if word.startswith("--"))
-        return Recipe(self, namespace, explicit_keys(paths, words), tuple(typed))
+        explicit = explicit_keys(paths, words)
+        if namespace.data.neighbour_mining.reproduce and CLEANING not in explicit.keys:
+            # SciNCL read titles and abstracts as they stand.
+            namespace.model.init_args.encoder.input_format.cleaning = "none"
+            explicit = replace(explicit, keys=explicit.keys | {CLEANING})
+        return Recipe(self, namespace, explicit, tuple(typed))
 
     def parse(self, argv: Sequence[str]) -> Namespace:
         """As for `CommandLine`, the recipes first."""

@@ -197,3 +197,22 @@ def test_a_machine_file_may_stand_before_the_recipe():
     assert model.class_path == "sciembed_train.methods.specter.Specter"
     other = line.read(["-c", "specter", "-c", "machine/slurm"]).namespace.model
     assert model.as_dict() == other.as_dict()
+
+
+@pytest.mark.parametrize(
+    ("said", "cleaning"),
+    [
+        ([], "markup"),
+        (["--data.neighbour_mining.reproduce", "true"], "none"),
+        (["--model.encoder.input_format.cleaning", "markup"], "markup"),
+    ],
+)
+def test_what_is_reproduced_is_read_as_it_stands_unless_the_user_says_otherwise(
+    line, tmp_path, said, cleaning
+):
+    own = tmp_path / "own.yaml"
+    reproduce = str(cleaning == "none" or bool(said)).lower()
+    own.write_text(f"data: {{neighbour_mining: {{reproduce: {reproduce}}}}}\n")
+    found = line.read(words(line, "-c", "scincl", "-c", str(own), *said))
+    assert found.encoder.input_format.cleaning == cleaning
+    assert ("input_format.cleaning" in found.explicit.keys) == bool(said)
