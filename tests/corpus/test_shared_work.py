@@ -121,6 +121,7 @@ def test_two_processes_make_the_corpus_of_one(files, tiny_bert):
     }
 
 
+@pytest.mark.slow
 def test_when_the_leader_is_killed_another_one_finishes_what_it_began(files, tiny_bert):
     done(start(files, "alone", tiny_bert, together=False))
     tasks, until = files / ".shared.together", time.monotonic() + 120

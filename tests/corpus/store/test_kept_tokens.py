@@ -3,8 +3,12 @@ import json
 import numpy as np
 import pytest
 
+from sciembed_train.corpus import paper_writing
 from sciembed_train.corpus.build import prepare
 from sciembed_train.corpus.prepare_settings import PrepareSettings
+from sciembed_train.corpus.store import kept_tokens
+from sciembed_train.corpus.store.corpus_files import read_papers
+from sciembed_train.corpus.store.kept_tokens import KeptTokens
 from sciembed_train.corpus.store.token_kinds import PAPER_TOKENS, PART_TOKENS
 from sciembed_train.progress import Progress
 from sciembed_train.text.input_format import InputFormat
@@ -91,3 +95,23 @@ def test_another_tokenizer_or_format_keeps_nothing(tmp_path, tiny_bert, capsys):
     )
     prepare(settings, Progress())
     assert "tokenised before" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("since", ["", "a", "p03", "p055", "p11", "z"])
+def test_the_papers_before_an_id_need_not_be_read(tmp_path, tiny_bert, monkeypatch, since):
+    monkeypatch.setattr(paper_writing, "ROWS", 3)  # of a row group
+    corpus = make(tmp_path, tmp_path / "c", tiny_bert, PAPERS)
+    read = []
+    monkeypatch.setattr(
+        kept_tokens,
+        "read_papers",
+        lambda *a, **k: (read.append(row["paper_id"]) or row for row in read_papers(*a, **k)),
+    )
+    key = TextTokenizer.load(tiny_bert).key(InputFormat())
+    kept = KeptTokens.of(corpus, key, PAPER_TOKENS, since=since)
+    assert kept is not None
+    asked = [paper for paper in read_papers(corpus.folder / "papers.parquet")
+             if paper["paper_id"] >= since]  # fmt: skip
+    assert [kept.number(paper) for paper in asked] == [paper["paper"] for paper in asked]
+    group = max([row for row in range(0, 12, 3) if PAPERS[row]["paper_id"] <= since], default=0)
+    assert read[0] == PAPERS[group]["paper_id"]
