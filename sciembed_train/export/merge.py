@@ -75,11 +75,19 @@ def merge_models(settings: MergeSettings) -> Merge:
     target = Path(settings.to)
     check_target(target.expanduser().absolute(), settings.overwrite)
     folders = [find_folder(model_place(model)) for model in settings.models]
-    records = [read_metadata(folder).record for folder in folders]
+    said = [read_metadata(folder) for folder in folders]
+    records = [each.record for each in said]
     known = _known(settings, folders)
+    # A model that records no input format, as those of others, is read as the one with it is.
+    form = next((each.input_format for each in said if each.input_format is not None), None)
     encoders = []
-    for model, folder, one in zip(settings.models, folders, known, strict=True):
-        encoder = Encoder.load(folder, pooling=one.pooling, masked_lm="auto")
+    for model, folder, one, its in zip(settings.models, folders, known, said, strict=True):
+        encoder = Encoder.load(
+            folder,
+            pooling=one.pooling,
+            input_format=its.input_format or form,
+            masked_lm="auto",
+        )
         if encoder.settings.adapters is not None:
             raise UserError(
                 f"{model}: has adapters, and merge works on encoders that are trained whole."

@@ -96,6 +96,19 @@ def test_sentence_transformers_folders_of_others_merge_with_exports(two, tmp_pat
     torch.testing.assert_close(vectors, ours.encode_texts(TEXTS), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_start_that_records_no_format_merges_with_a_run_that_has_another(two, tmp_path, first):
+    start = shutil.copytree(two[0], tmp_path / "of_others")
+    (start / "sciembed.json").unlink()
+    tuned = shutil.copytree(two[1], tmp_path / "tuned")
+    record = json.loads((tuned / "sciembed.json").read_text())
+    record["input_format"]["separator"] = "space"
+    (tuned / "sciembed.json").write_text(json.dumps(record))
+    models = [start, tuned] if first == 0 else [tuned, start]
+    merged = st.merge(models, tmp_path / "m", [0.5, 0.5])
+    assert Encoder.load(merged.folder).settings.input_format.separator == "space"
+
+
 def test_scaling_to_unit_length_is_that_of_the_first(two, tmp_path):
     scaled = shutil.copytree(two[0], tmp_path / "scaled")
     record = json.loads((scaled / "sciembed.json").read_text())
