@@ -169,10 +169,12 @@ class SharedWork:
         """Offer a task to the other processes, and do it with them; as `alone`."""
         task.folder = self._offer(task)
         while missing := _missing(task.folder, task.units):
-            done = self._do_free(task, missing)
-            if reach is not None:
-                reach(task.units - len(_missing(task.folder, task.units)), task.units)
-            if not done:
+            waits = True
+            for _ in self._do_free(task, missing):
+                waits = False
+                if reach is not None:
+                    reach(task.units - len(_missing(task.folder, task.units)), task.units)
+            if waits:
                 time.sleep(POLL)
         if reach is not None:
             reach(task.units, task.units)
@@ -260,8 +262,8 @@ class SharedWork:
             task = stack.enter_context(self.openers[facts["kind"]](folder, facts))
             self._opened[path] = task, stack
         task, _ = self._opened[path]
-        done = self._do_free(task, missing)
-        if done:
+        done = 0
+        for done in self._do_free(task, missing):
             self.progress.print(f"{task.title}: did {done} of {task.units} {task.unit}")
         return done > 0
 
@@ -269,8 +271,8 @@ class SharedWork:
         if path in self._opened:
             self._opened.pop(path)[1].close()
 
-    def _do_free(self, task: Task, units: Sequence[int]) -> int:
-        """Do the units that no other process does; how many there were."""
+    def _do_free(self, task: Task, units: Sequence[int]) -> Iterator[int]:
+        """Do the units that no other process does; after each, how many there were."""
         done = 0
         for unit in units:
             lock = _unit_lock(task.folder, unit)
@@ -280,10 +282,10 @@ class SharedWork:
                 if _result(task.folder, unit).exists() or not (task.folder / FACTS).exists():
                     continue
                 _do(task, unit)
-                done += 1
             finally:
                 lock.give_up()
-        return done
+            done += 1
+            yield done
 
 
 def remove_abandoned(to: Path) -> None:

@@ -43,8 +43,8 @@ def build_citations(job: PaperJob) -> NDArray[np.int32] | None:
             table = inputs.papers
             assert table is not None
             assert papers.references is not None
-            blocks = reference_blocks(papers.references)
-            citations = read_citations(blocks, table, papers, audit, stage, job.work)
+            references = reference_blocks(papers.references)
+            citations = read_citations(references, table, papers, audit, stage, job.work)
             said = [f"{table.source}: a paper cites the references that its row names"]
     citations = _without_excluded(job, citations, audit)
     if said:

@@ -162,7 +162,7 @@ def _fields(counted: Mapping[str, Any] | None) -> list[str]:
     if counted is None:
         return []
     papers = counted["papers"]
-    rows = [(name, number) for name, number in list(papers.items())[:FIELDS]]
+    rows = list(papers.items())[:FIELDS]
     others = len(papers) - len(rows) + counted["other fields"]
     text = f"{counted['papers without one']:,} papers name none. A paper may be of several."
     if others:
