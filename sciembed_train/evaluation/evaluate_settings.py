@@ -31,6 +31,9 @@ class BenchmarkSettings:
         sample: most papers, drawn by ``seed``, those of the split first; 0 for all
             (title_abstract, abstract_halves).
         seed: of the baseline ``random``, and of ``sample``.
+        ties: how papers at equal distances are ordered: ``expected`` takes the expectation over all
+            orders, ``paper_id`` and ``trec_eval`` sort them by id, from first to last or from
+            last to first.
 
     Raises:
         UserError: there is no such benchmark, or an option belongs to another one.
@@ -46,6 +49,7 @@ class BenchmarkSettings:
     tasks: list[str] | str = ""
     sample: int = 5000
     seed: int = 0
+    ties: Literal["expected", "paper_id", "trec_eval"] = "expected"
 
     def __post_init__(self) -> None:
         if self.benchmark not in BENCHMARKS:

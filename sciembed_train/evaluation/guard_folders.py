@@ -6,16 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from sciembed_train.corpus.store.corpus_files import Split
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError, why_no_file
 from sciembed_train.evaluation.benchmarks import citations, csfcube, judged, retrieval, same_paper
-from sciembed_train.evaluation.benchmarks.pools import rank_pools
+from sciembed_train.evaluation.benchmarks.pools import pool_distances
 from sciembed_train.evaluation.benchmarks.result import NoQueriesError
 from sciembed_train.evaluation.candidates import dev_and_test, hash_order
 from sciembed_train.evaluation.metrics import graded
+from sciembed_train.evaluation.ranking import rank_pool
 from sciembed_train.evaluation.systems import System
 from sciembed_train.inference.paper_file import PaperFile
 
@@ -170,10 +169,13 @@ def _of_pools(
             raise NoQueriesError(f"{place}: no query of the {split} half has a relevant candidate.")
         used = {paper for name, pool in pools.items() for paper in (queries[name], *pool)}
         texts = {paper: papers[paper] for paper in used}
-        orders = rank_pools(system, texts, [(queries[n], list(pool)) for n, pool in pools.items()])
-        return {
-            name: graded(np.array(list(pool.values()))[order], threshold)[metric]
-            for (name, pool), order in zip(pools.items(), orders, strict=True)
-        }
+        asking = [(queries[name], list(pool)) for name, pool in pools.items()]
+        scores = {}
+        for (name, pool), distances in zip(
+            pools.items(), pool_distances(system, texts, asking), strict=True
+        ):
+            ranked = rank_pool(distances, list(pool.values()), list(pool), "expected")
+            scores[name] = graded(ranked.grades, threshold, ranked.starts)[metric]
+        return scores
 
     return GuardFolder(place, metric, score)

@@ -16,6 +16,7 @@ from sciembed_train.corpus.store.corpus_files import Split
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.token_store import has_text
 from sciembed_train.evaluation.benchmarks.result import (
+    TIED,
     NoQueriesError,
     Result,
     counted,
@@ -25,7 +26,15 @@ from sciembed_train.evaluation.benchmarks.result import (
 from sciembed_train.evaluation.candidates import draw_candidates, hash_order
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.open_system import open_system
-from sciembed_train.evaluation.ranking import id_order, judged, nearest, ranks
+from sciembed_train.evaluation.ranking import (
+    TIE_RULES,
+    TieRule,
+    id_order,
+    judged,
+    nearest,
+    rank_judged,
+    tie_order,
+)
 from sciembed_train.evaluation.systems import Search, System
 from sciembed_train.inference.embedding import Text
 
@@ -36,7 +45,7 @@ def run(settings: EvaluateSettings) -> tuple[str, Result]:
     """The name of what was scored and its scores, for `registry`."""
     corpus = Corpus.open(settings.data)
     system = open_system(settings)
-    return described(system, evaluate(corpus, system, settings.split))
+    return described(system, evaluate(corpus, system, settings.split, ties=settings.ties))
 
 
 def evaluate(
@@ -46,6 +55,7 @@ def evaluate(
     sample: int = 0,
     seed: int = 0,
     shown: int = 0,
+    ties: TieRule = "expected",
 ) -> Result:
     """Scores of a system: MAP, MRR, recall at 10, nDCG (log2, binary gain) whole and at 10.
 
@@ -56,6 +66,7 @@ def evaluate(
         sample: most candidates, with fewer queries (`draw_candidates`); 0 for all.
         seed: of the sample.
         shown: for so many queries keep the `NEAREST` papers too, those that are cited or not.
+        ties: how papers at equal distances are ordered.
 
     Raises:
         NoQueriesError: the split has no query papers that have a text and cite one.
@@ -79,18 +90,24 @@ def evaluate(
                 yield row["title"], row["abstract"]
 
     candidate_ids = [ids[paper] for paper in papers]
-    order = id_order(candidate_ids)
+    order = tie_order(candidate_ids, ties)
     search = Search(
         texts(), len(used), np.searchsorted(used, queries), np.searchsorted(used, papers)
     )
     show = {int(queries[at]) for at in hash_order([ids[q] for q in queries], seed)[:shown]}
-    per_query, nearest_ids = {}, {}
+    per_query, nearest_ids, tied = {}, {}, 0
     for query, wanted, row in zip(queries, cited, system.distances(search), strict=True):
         own = int(candidate_of[query])
-        places = ranks(row, order, candidate_of[wanted], own if own >= 0 else None)
-        per_query[ids[query]] = judged(places, np.ones(len(wanted), dtype=np.int64))
+        grades = np.ones(len(wanted), dtype=np.int64)
+        ranked = rank_judged(row, candidate_of[wanted], grades, order, own if own >= 0 else None)
+        per_query[ids[query]] = judged(ranked)
+        tied += ranked.tied
         if int(query) in show:
-            near = [int(paper) for paper in nearest(row, order)[: NEAREST + 1] if paper != own]
+            near = [
+                int(paper)
+                for paper in nearest(row, id_order(candidate_ids))[: NEAREST + 1]
+                if paper != own
+            ]
             nearest_ids[ids[query]] = [candidate_ids[paper] for paper in near[:NEAREST]]
     settings = {
         "split": split,
@@ -101,9 +118,11 @@ def evaluate(
         "papers_of_the_same_text_left_out": corpus.n_papers - len(ids) - without_text - excluded,
         "papers_excluded_from_training_left_out": excluded,
         "relevant": sum(map(len, cited)),
-        "ties": "distance, then paper id",
+        "ties": TIE_RULES[ties],
+        "queries_tied": tied,
     }
-    notes = counted({"{} query papers have no text or cite none with a text: left out.": left})
+    without = "{} query papers have no text or cite none with a text: left out."
+    notes = counted({without: left, TIED: tied})
     metrics = {f"citations/{name}": value for name, value in mean(per_query.values()).items()}
     return Result(metrics, per_query, settings, notes, nearest_ids)
 

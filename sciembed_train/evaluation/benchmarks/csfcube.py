@@ -19,19 +19,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sciembed_train.corpus.validation import Paper
 from sciembed_train.errors import UserError, why_no_file
 from sciembed_train.evaluation.benchmarks.pools import (
     Corrections,
     find_file,
-    rank_pools,
+    pool_distances,
     read_json,
     read_pools,
 )
-from sciembed_train.evaluation.benchmarks.result import Result, counted, described, mean
+from sciembed_train.evaluation.benchmarks.result import TIED, Result, counted, described, mean
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.metrics import graded
 from sciembed_train.evaluation.open_system import open_system
+from sciembed_train.evaluation.ranking import TIE_RULES, TieRule, rank_pool
 from sciembed_train.evaluation.systems import System
 from sciembed_train.inference.paper_file import PaperFile
 
@@ -41,7 +44,8 @@ LABEL_FIELDS = ("pred_labels", "sentence_labels")
 # Labels of the sentences of a facet; any other facet has the label of its own name. A
 # label may end in `_label`.
 ASKING = {"background": ("background", "objective")}
-Ranking = dict[str, list[str]]  # query -> candidates, best first
+# Query to its candidates, best first, each with a distance that rises from one to the next, or not.
+Ranking = dict[str, list[tuple[str, float]]]
 
 
 @dataclass
@@ -118,29 +122,35 @@ def run(settings: EvaluateSettings) -> tuple[str, Result]:
     data = CsfCube.open(settings.data, settings.facet)
     if settings.ranking is not None:
         rankings = read_rankings(settings.ranking, data, settings.facet)
-        return str(settings.ranking), score(data, rankings)
+        return str(settings.ranking), score(data, rankings, settings.ties)
     papers = PaperFile(settings.papers or paper_file(Path(settings.data)))
     system = open_system(settings)
     labels = read_labels(papers, data) if system.by_sentence else None
-    return described(system, evaluate(data, system, papers, labels))
+    return described(system, evaluate(data, system, papers, labels, settings.ties))
 
 
-def score(data: CsfCube, rankings: Mapping[str, Ranking]) -> Result:
+def score(data: CsfCube, rankings: Mapping[str, Ranking], ties: TieRule = "expected") -> Result:
     """Metrics of ranked pools, by facet, and over all facets where there are several.
 
-    ``rankings`` holds for each facet every query's candidates, best first.
+    ``rankings`` holds for each facet every query's candidates; ``ties`` says how those at equal
+    distances are ordered.
 
     Raises:
         UserError: a ranking lacks or repeats a candidate, or ranks one that was not judged.
     """
     per_query: dict[str, dict[str, float]] = {}
+    tied = 0
     for facet, ranking in rankings.items():
         for query, grades in data.facets[facet].pools.items():
             if query not in ranking:
                 raise UserError(f"The ranking of facet {facet} has no query {query}.")
-            ranked = [paper for paper in ranking[query] if paper != query]
-            _check_pool(facet, query, ranked, grades)
-            per_query[f"{facet}/{query}"] = graded([grades[p] for p in ranked], THRESHOLD)
+            candidates = [(paper, far) for paper, far in ranking[query] if paper != query]
+            ids = [paper for paper, _ in candidates]
+            _check_pool(facet, query, ids, grades)
+            distances = np.array([far for _, far in candidates])
+            ranked = rank_pool(distances, [grades[paper] for paper in ids], ids, ties)
+            per_query[f"{facet}/{query}"] = graded(ranked.grades, THRESHOLD, ranked.starts)
+            tied += ranked.tied
     groups = {facet: [facet] for facet in rankings}
     if len(rankings) > 1:
         groups["aggregated"] = list(rankings)
@@ -156,7 +166,7 @@ def score(data: CsfCube, rankings: Mapping[str, Ranking]) -> Result:
     twice = sum(data.facets[f].corrections.twice for f in rankings)
     other = sum(len(r.keys() - data.facets[f].pools.keys()) for f, r in rankings.items())
     notes = Corrections(own, twice).notes()
-    notes += counted({"{} ranked queries have no judgements: left out.": other})
+    notes += counted({"{} ranked queries have no judgements: left out.": other, TIED: tied})
     return Result(
         metrics,
         per_query,
@@ -165,7 +175,8 @@ def score(data: CsfCube, rankings: Mapping[str, Ranking]) -> Result:
             "queries": len(per_query),
             "threshold": THRESHOLD,
             "protocol": "<facet>: mean of the test means of two folds; <facet>_dev: fold 1's dev",
-            "ties": "distance, then paper id",
+            "ties": TIE_RULES[ties],
+            "queries_tied": tied,
             "own_pool_left_out": own,
         },
         notes,
@@ -177,11 +188,12 @@ def evaluate(
     system: System,
     papers: Iterable[Paper],
     labels: Mapping[str, Sequence[str]] | None = None,
+    ties: TieRule = "expected",
 ) -> Result:
     """Scores of a system that ranks each query's pool by title and abstract.
 
     ``papers`` is read once; ``labels`` of queries (`read_labels`) are for a system that compares
-    sentences.
+    sentences; ``ties`` says how candidates at equal distances are ordered.
 
     Raises:
         UserError: a query or candidate has no text.
@@ -203,10 +215,10 @@ def evaluate(
         ]
         whole = query_sentences.count(None)
     rankings: dict[str, Ranking] = {facet: {} for facet in data.facets}
-    orders = rank_pools(system, rows, pools, query_sentences)
-    for (name, query), (_, pool), order in zip(queries, pools, orders, strict=True):
-        rankings[name][query] = [pool[i] for i in order]
-    result = score(data, rankings)
+    rows_of_pools = pool_distances(system, rows, pools, query_sentences)
+    for (name, query), (_, pool), distances in zip(queries, pools, rows_of_pools, strict=True):
+        rankings[name][query] = list(zip(pool, distances.tolist(), strict=True))
+    result = score(data, rankings, ties)
     result.settings["papers"] = len(rows)
     if system.by_sentence:
         result.settings["asking"] = "sentences of the facet; background has objective with it"
@@ -257,8 +269,8 @@ def read_rankings(
 ) -> dict[str, Ranking]:
     """Rankings from a file: ``{query: [[paper, score], ...]}`` or ``{query: [paper, ...]}``.
 
-    Rising scores are distances, falling ones similarities; equal scores are put in order of paper
-    id. Without scores the order is taken as it stands. ``source`` may be a folder of such files;
+    Rising scores are distances, falling ones similarities. Without scores the order is taken as it
+    stands. ``source`` may be a folder of such files;
     the facet is read from a file's name, or is ``facet``.
 
     Raises:
@@ -314,7 +326,7 @@ def _ranking(path: Path) -> Ranking:
     for query, entries in content.items():
         try:
             if not all(isinstance(e, list) for e in entries):
-                ranking[query] = [_paper(e) for e in entries]
+                ranking[query] = [(_paper(e), float(rank)) for rank, e in enumerate(entries)]
                 continue
             pairs = [(_paper(paper), float(score)) for paper, score in entries]
         except (TypeError, ValueError) as error:
@@ -327,16 +339,14 @@ def _ranking(path: Path) -> Ranking:
                 f"{path}: query {query}: the score of {unranked[0]} is not a number; whatever gave "
                 "it is damaged."
             )
-        if scores == sorted(scores):
-            pairs.sort(key=lambda pair: (pair[1], pair[0]))
-        elif scores == sorted(scores, reverse=True):
-            pairs.sort(key=lambda pair: (-pair[1], pair[0]))
-        else:
+        if scores == sorted(scores, reverse=True):
+            pairs = [(paper, -score) for paper, score in pairs]
+        elif scores != sorted(scores):
             raise UserError(
                 f"{path}: query {query}: the scores neither rise nor fall; list the candidates "
                 "best first."
             )
-        ranking[query] = [paper for paper, _ in pairs]
+        ranking[query] = pairs
     return ranking
 
 

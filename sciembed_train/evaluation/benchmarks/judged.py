@@ -23,14 +23,15 @@ from sciembed_train.errors import UserError
 from sciembed_train.evaluation.benchmarks.pools import (
     Corrections,
     find_file,
-    rank_pools,
+    pool_distances,
     read_json,
     read_pools,
 )
-from sciembed_train.evaluation.benchmarks.result import Result, counted, described, mean
+from sciembed_train.evaluation.benchmarks.result import TIED, Result, counted, described, mean
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.metrics import graded
 from sciembed_train.evaluation.open_system import open_system
+from sciembed_train.evaluation.ranking import TIE_RULES, TieRule, rank_pool
 from sciembed_train.evaluation.systems import System
 from sciembed_train.inference.paper_file import PaperFile
 
@@ -50,6 +51,7 @@ NOTES = {
     "candidates_without_their_text": "{} candidates are not among the papers: left out of pools.",
     "papers_with_empty_text": "{} papers have no text; they are ranked all the same.",
     "queries_without_relevant": "{} queries have no relevant candidate; they score 0.",
+    "queries_tied": TIED,
 }
 
 
@@ -118,11 +120,15 @@ def run(settings: EvaluateSettings) -> tuple[str, Result]:
     data = Judged.open(settings.benchmark, settings.data)
     papers = PaperFile(settings.papers or paper_file(settings.benchmark, settings.data))
     system = open_system(settings)
-    return described(system, evaluate(data, system, papers))
+    return described(system, evaluate(data, system, papers, settings.ties))
 
 
-def evaluate(data: Judged, system: System, papers: Iterable[Paper]) -> Result:
+def evaluate(
+    data: Judged, system: System, papers: Iterable[Paper], ties: TieRule = "expected"
+) -> Result:
     """Scores of a system that ranks each query's pool; ``papers`` is read once.
+
+    ``ties`` says how candidates at equal distances are ordered.
 
     Raises:
         UserError: no test query is left that is among the papers, with a candidate.
@@ -144,11 +150,12 @@ def evaluate(data: Judged, system: System, papers: Iterable[Paper]) -> Result:
             f"No test query of {data.name} is among the papers and has a candidate that is. Give "
             "the whole file with --papers."
         )
-    ranked = rank_pools(system, rows, pools)
-    per_query = {
-        query: graded(row[order], THRESHOLDS[data.name])
-        for (query, _), row, order in zip(pools, grades, ranked, strict=True)
-    }
+    per_query, tied = {}, 0
+    distances = pool_distances(system, rows, pools)
+    for (query, ids), row, of_pool in zip(pools, grades, distances, strict=True):
+        ranked = rank_pool(of_pool, row, ids, ties)
+        per_query[query] = graded(ranked.grades, THRESHOLDS[data.name], ranked.starts)
+        tied += ranked.tied
     metrics = {}
     for task, queries in ((data.name, tests), (f"{data.name}_dev", devs)):
         means = mean(per_query[query] for query in queries)
@@ -168,7 +175,8 @@ def evaluate(data: Judged, system: System, papers: Iterable[Paper]) -> Result:
         "queries_without_relevant": hits.count(False),
         "threshold": THRESHOLDS[data.name],
         "protocol": f"{data.name}: mean over the test queries; {data.name}_dev: over the dev ones",
-        "ties": "distance, then paper id",
+        "ties": TIE_RULES[ties],
+        "queries_tied": tied,
         "papers": len(rows),
         "papers_with_empty_text": sum(not has_text(p.title, p.abstract) for p in rows.values()),
         **counts,

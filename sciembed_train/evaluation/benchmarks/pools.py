@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float32
 
 from sciembed_train.corpus.readers.base import numbered
 from sciembed_train.corpus.readers.files import COMPRESSED
 from sciembed_train.corpus.readers.json_members import iter_json
 from sciembed_train.corpus.validation import Paper
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation.ranking import nearest
 from sciembed_train.evaluation.systems import Search, System
 
 
@@ -88,13 +87,13 @@ def _pool(query: str, papers: Any, grades: Any, corrections: Corrections) -> dic
     return pool
 
 
-def rank_pools(
+def pool_distances(
     system: System,
     papers: Mapping[str, Paper],
     pools: Sequence[tuple[str, Sequence[str]]],
     query_sentences: Sequence[Sequence[int] | None] | None = None,
-) -> Iterator[Int64[np.ndarray, " K"]]:
-    """The ranking of each pool, as positions in it, the best first; equal ones by their ids.
+) -> Iterator[Float32[np.ndarray, " K"]]:
+    """The distance of each candidate of each pool to the query of the pool.
 
     ``papers`` holds every query and candidate by its id, and no other.
     """
@@ -109,8 +108,7 @@ def rank_pools(
         rows,
         query_sentences,
     )
-    for pool, distances in zip(rows, system.distances(search), strict=True):
-        yield nearest(distances, pool)  # in sorted order, a position compares as its id does
+    return system.distances(search)
 
 
 def find_file(folder: Path, names: Sequence[str], remedy: str) -> Path:

@@ -12,6 +12,8 @@ from sciembed_train.errors import UserError
 from sciembed_train.evaluation.by_format import Embedder
 from sciembed_train.evaluation.systems import System
 
+TIED = "{} queries have relevant papers and others at one distance."  # of `Ranked.tied`
+
 
 class NoQueriesError(UserError):
     """A benchmark has no query that can be scored."""

@@ -20,6 +20,7 @@ from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.validation import read_id, spell
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.benchmarks.result import (
+    TIED,
     NoQueriesError,
     Result,
     counted,
@@ -29,7 +30,13 @@ from sciembed_train.evaluation.benchmarks.result import (
 from sciembed_train.evaluation.candidates import draw_candidates
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.open_system import open_system
-from sciembed_train.evaluation.ranking import id_order, judged, ranks
+from sciembed_train.evaluation.ranking import (
+    TIE_RULES,
+    TieRule,
+    judged,
+    rank_judged,
+    tie_order,
+)
 from sciembed_train.evaluation.systems import Search, System
 from sciembed_train.inference.embedding import Text
 from sciembed_train.inference.paper_file import PaperFile
@@ -51,7 +58,8 @@ class Query:
 def run(settings: EvaluateSettings) -> tuple[str, Result]:
     """The name of what was scored and its scores, for `registry`."""
     system = open_system(settings)
-    return described(system, evaluate(settings.data, system, settings.papers))
+    result = evaluate(settings.data, system, settings.papers, ties=settings.ties)
+    return described(system, result)
 
 
 def evaluate(
@@ -61,6 +69,7 @@ def evaluate(
     asked: Callable[[str], bool] = lambda query: True,
     sample: int = 0,
     seed: int = 0,
+    ties: TieRule = "expected",
 ) -> Result:
     """Scores of a system: MAP, MRR, recall at 10 and 100, nDCG whole and at 10.
 
@@ -72,6 +81,7 @@ def evaluate(
         asked: whether the query of an id is to be scored.
         sample: most candidates, with fewer queries (`draw_candidates`); 0 for all.
         seed: of the sample.
+        ties: how papers at equal distances are ordered.
 
     Raises:
         UserError: a file is missing or malformed.
@@ -133,16 +143,17 @@ def evaluate(
         # A query of words has no title: its sentences are compared as those of an abstract.
         yield from chain(paper_texts, ((None, text) for text in words))
 
-    order = id_order([ids[paper] for paper in candidates])
+    order = tie_order([ids[paper] for paper in candidates], ties)
     candidate_of = {int(paper): at for at, paper in enumerate(candidates)}
     places = np.searchsorted(used, candidates)
     search = Search(texts(), len(used) + len(words), np.array(query_rows), places)
-    per_query = {}
+    per_query, tied = {}, 0
     for query, row, distances in zip(scored, wanted, system.distances(search), strict=True):
         own = None if query.paper_id is None else candidate_of.get(row_of[query.paper_id])
         judged_papers = np.array([candidate_of[paper] for paper in row])
-        ranked = ranks(distances, order, judged_papers, own)
-        per_query[query.query_id] = judged(ranked, np.array(list(row.values())), THRESHOLD, RECALLS)
+        ranked = rank_judged(distances, judged_papers, np.array(list(row.values())), order, own)
+        per_query[query.query_id] = judged(ranked, THRESHOLD, RECALLS)
+        tied += ranked.tied
     of_all = f"of {len(all_queries)} queries have no relevant paper: left out."
     notes = counted(
         {
@@ -150,6 +161,7 @@ def evaluate(
             "{} judged queries are not among the queries: left out.": len(unknown_queries),
             "{} judged papers are not among the papers: left out.": len(unknown_papers),
             "{} papers have no text; they are ranked all the same.": collection.without_text,
+            TIED: tied,
         }
     )
     return Result(
@@ -161,7 +173,8 @@ def evaluate(
             "papers": len(candidates),
             "relevant": sum(g >= THRESHOLD for row in wanted for g in row.values()),
             "threshold": THRESHOLD,
-            "ties": "distance, then paper id",
+            "ties": TIE_RULES[ties],
+            "queries_tied": tied,
         },
         notes,
     )

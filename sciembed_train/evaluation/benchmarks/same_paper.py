@@ -18,11 +18,24 @@ import numpy as np
 
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation.benchmarks.result import NoQueriesError, Result, described, mean
+from sciembed_train.evaluation.benchmarks.result import (
+    TIED,
+    NoQueriesError,
+    Result,
+    counted,
+    described,
+    mean,
+)
 from sciembed_train.evaluation.benchmarks.retrieval import find
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.open_system import open_system
-from sciembed_train.evaluation.ranking import id_order, judged, ranks
+from sciembed_train.evaluation.ranking import (
+    TIE_RULES,
+    TieRule,
+    judged,
+    rank_judged,
+    tie_order,
+)
 from sciembed_train.evaluation.systems import Search, System
 from sciembed_train.inference.embedding import Text
 from sciembed_train.inference.paper_file import PaperFile
@@ -56,7 +69,7 @@ def run(settings: EvaluateSettings) -> tuple[str, Result]:
     papers, held_out = read_papers(settings)
     system = open_system(settings)
     task = cast(Task, settings.benchmark)
-    result = evaluate(papers, system, task, held_out, settings.sample, settings.seed)
+    result = evaluate(papers, system, task, held_out, settings.sample, settings.seed, settings.ties)
     if held_out is not None:
         result.settings["split"] = settings.split
     return described(system, result)
@@ -69,6 +82,7 @@ def evaluate(
     held_out: set[str] | None = None,
     sample: int = 0,
     seed: int = 0,
+    ties: TieRule = "expected",
 ) -> Result:
     """Scores of a system: MAP (here MRR, one text being relevant), recall at 10, nDCG.
 
@@ -81,6 +95,7 @@ def evaluate(
         held_out: the papers that ask, all others being candidates alone; None for all of them.
         sample: most papers, held-out ones first, the rest by a hash of seed and id; 0 for all.
         seed: of the draw.
+        ties: how texts at equal distances are ordered.
 
     Raises:
         NoQueriesError: no paper that asks has both texts.
@@ -97,24 +112,26 @@ def evaluate(
     titles = [drawn[i].title for i in asking] + [pair.title for pair in drawn]
     queries, candidates = np.arange(len(asking)), np.arange(len(asking), len(texts))
     search = Search(texts, len(texts), queries, candidates, titles=titles)
-    order = id_order([pair.paper_id for pair in drawn])
-    per_query = {}
+    order = tie_order([pair.paper_id for pair in drawn], ties)
+    per_query, tied = {}, 0
     for i, row in zip(asking, system.distances(search), strict=True):
-        place = ranks(row, order, np.array([i]))
-        per_query[drawn[i].paper_id] = judged(place, np.ones(1, dtype=np.int64))
+        ranked = rank_judged(row, np.array([i]), np.ones(1, dtype=np.int64), order)
+        per_query[drawn[i].paper_id] = judged(ranked)
+        tied += ranked.tied
     settings = {
         "queries": len(asking),
         "papers": len(drawn),
         "papers_not_drawn": len(pairs) - len(drawn),
         "seed": seed,
         **left_out,
-        "ties": "distance, then paper id",
+        "ties": TIE_RULES[ties],
+        "queries_tied": tied,
     }
-    counted = {
+    left = {
         "papers_without_both_texts": f"papers have no {' or no '.join(_NAMES[task])}: left out.",
         "papers_with_a_text_twice": "papers have a text that another paper has: left out.",
     }
-    notes = [f"{left_out[key]} {text}" for key, text in counted.items() if left_out[key]]
+    notes = counted({f"{{}} {text}": left_out[key] for key, text in left.items()} | {TIED: tied})
     metrics = {f"{task}/{name}": value for name, value in mean(per_query.values()).items()}
     return Result(metrics, per_query, settings, notes)
 

@@ -27,7 +27,7 @@ class Numbers(RandomOrder):
 
 @pytest.mark.parametrize("split", ["test", "dev"])
 def test_scores_are_those_of_a_plain_loop(corpus, split):
-    found = evaluate(corpus, Numbers(), split)
+    found = evaluate(corpus, Numbers(), split, ties="paper_id")
     ids = corpus.paper_ids()
     edges = corpus.citations()
     rows = []
@@ -53,6 +53,21 @@ def test_scores_are_those_of_a_plain_loop(corpus, split):
         assert found.metrics[f"citations/{name}"] == pytest.approx(want, abs=1e-12)
 
 
+def test_papers_at_one_distance_have_no_order(corpus):
+    found = evaluate(corpus, Numbers(), "test")
+    ids, edges = corpus.paper_ids(), corpus.citations()
+    for query, row in found.per_query.items():
+        own = ids.index(query)
+        cited = set(edges[edges[:, 0] == own, 1].tolist())
+        far = np.array([(p * 37 + own) % 11 for p in range(len(ids)) if p != own])
+        hits = np.array([p in cited for p in range(len(ids)) if p != own])[np.argsort(far)]
+        starts = np.searchsorted(np.sort(far), np.sort(far))
+        want = metrics.average_precision(hits, starts=starts)
+        assert row["map"] == pytest.approx(want, abs=1e-12)
+    assert found.settings["queries_tied"] == len(found.per_query)
+    assert f"{len(found.per_query)} queries have relevant papers and others" in found.notes[-1]
+
+
 class ByText(RandomOrder):
     """Distances that depend on the two texts alone."""
 
@@ -67,7 +82,7 @@ class ByText(RandomOrder):
 @pytest.mark.parametrize("sample", [10, 25, 40])
 def test_a_sample_ranks_the_cited_papers_among_fewer(corpus, sample):
     system = ByText()
-    found = evaluate(corpus, system, "dev", sample)
+    found = evaluate(corpus, system, "dev", sample, ties="paper_id")
     titles = {row["title"]: row["paper"] for row in corpus.papers()}
     assert len(titles) == corpus.n_papers
     ids, edges = corpus.paper_ids(), corpus.citations()

@@ -25,10 +25,17 @@ def folder(tmp_path):
     return write_csfcube(tmp_path / "cube")
 
 
+def in_order(papers):
+    return [(paper, float(rank)) for rank, paper in enumerate(papers)]
+
+
 def in_grade_order(data, worst_first=False):
     sign = 1 if worst_first else -1
     return {
-        facet: {q: sorted(pool, key=lambda p: (sign * pool[p], p)) for q, pool in one.pools.items()}
+        facet: {
+            q: in_order(sorted(pool, key=lambda p: (sign * pool[p], p)))
+            for q, pool in one.pools.items()
+        }
         for facet, one in data.facets.items()
     }
 
@@ -45,7 +52,9 @@ def test_the_best_order_scores_one_and_the_worst_less(folder):
 
 def test_two_folds_weigh_alike_and_dev_is_fold_one_alone(folder):
     data = CsfCube.open(folder)
-    rankings = {f: {q: sorted(p) for q, p in one.pools.items()} for f, one in data.facets.items()}
+    rankings = {
+        f: {q: in_order(sorted(p)) for q, p in one.pools.items()} for f, one in data.facets.items()
+    }
     found = score(data, rankings)
     name = "map_grade2"
     one = {key: row[name] for key, row in found.per_query.items()}
@@ -62,7 +71,7 @@ def test_a_query_never_meets_itself(folder):
     assert "q1" not in data.facets["background"].pools["q1"]
     rankings = in_grade_order(data)
     alone = score(data, rankings)
-    rankings["background"]["q1"] = ["q1", *rankings["background"]["q1"]]
+    rankings["background"]["q1"] = [("q1", -1.0), *rankings["background"]["q1"]]
     assert score(data, rankings).per_query == alone.per_query
     assert "q1 (background)" in alone.notes[0]
 
@@ -77,10 +86,14 @@ def test_a_query_never_meets_itself(folder):
                 yield row[search.pool(at)]
 
     papers = [Paper(p, p, "") for p in ("q1", "q2", "q3", *"abcdef", "unused")]
-    found = evaluate(data, Watch(), papers)
-    # All others at one distance: order of id.
+    found = evaluate(data, Watch(), papers, ties="paper_id")
+    # All others at one distance.
     grades = [CSFCUBE_GRADES["q1"][p] for p in "abcde"]
     assert found.per_query["background/q1"] == metrics.graded(grades, 2)
+    found = evaluate(data, Watch(), papers)
+    together = np.zeros(len(grades), int)
+    assert found.per_query["background/q1"] == metrics.graded(grades, 2, together)
+    assert found.settings["queries_tied"] == len(found.per_query)
     assert ("unused", "") not in seen
 
 
@@ -144,24 +157,26 @@ def write(path, ranking):
 def test_ranking_files_with_distances_similarities_or_none(folder, tmp_path):
     data = CsfCube.open(folder, "method")
     rows = in_grade_order(data)["method"]
-    plain = write(tmp_path / "method.json", rows)
+    plain = write(tmp_path / "method.json", {q: [p for p, _ in row] for q, row in rows.items()})
     rising = write(
         tmp_path / "x-method-ranked.json",
-        {q: [[p, i / 2] for i, p in enumerate(row)] for q, row in rows.items()},
+        {q: [[p, i] for p, i in row] for q, row in rows.items()},
     )
-    falling = write(
-        tmp_path / "y.json", {q: [[p, -i] for i, p in enumerate(row)] for q, row in rows.items()}
-    )
+    falling = write(tmp_path / "y.json", {q: [[p, -i] for p, i in row] for q, row in rows.items()})
     assert read_rankings(plain, data) == {"method": rows}
     assert read_rankings(rising, data) == {"method": rows}
     assert read_rankings(falling, data, "method") == {"method": rows}
 
 
-def test_equal_scores_are_put_in_order_of_id(folder, tmp_path):
+def test_equal_scores_of_a_file_are_ties(folder, tmp_path):
     data = CsfCube.open(folder, "method")
     best = in_grade_order(data)["method"]
-    flat = write(tmp_path / "method.json", {q: [[p, 1.0] for p in row] for q, row in best.items()})
-    assert read_rankings(flat, data)["method"] == {q: sorted(row) for q, row in best.items()}
+    flat = {q: [[p, 1.0] for p, _ in row] for q, row in best.items()}
+    rankings = read_rankings(write(tmp_path / "method.json", flat), data)
+    found = score(data, rankings)
+    assert found.settings["queries_tied"] == len(found.per_query)
+    by_id = score(data, {"method": {q: in_order(sorted(p for p, _ in r)) for q, r in best.items()}})
+    assert score(data, rankings, "paper_id").per_query == by_id.per_query
 
 
 def test_a_folder_of_rankings_is_read_by_file_name(folder, tmp_path):
@@ -170,7 +185,8 @@ def test_a_folder_of_rankings_is_read_by_file_name(folder, tmp_path):
     place = tmp_path / "ranked"
     place.mkdir()
     for facet, rows in rankings.items():
-        write(place / f"model-{facet}-ranked.json", rows)
+        plain = {query: [paper for paper, _ in row] for query, row in rows.items()}
+        write(place / f"model-{facet}-ranked.json", plain)
     assert read_rankings(place, data) == rankings
 
 
@@ -179,8 +195,8 @@ def test_a_folder_of_rankings_is_read_by_file_name(folder, tmp_path):
     [
         (lambda rows: rows.pop("q2"), "has no query q2"),
         (lambda rows: rows["q2"].pop(), "1 candidates missing"),
-        (lambda rows: rows["q2"].append("zz"), "1 candidates that were not judged"),
-        (lambda rows: rows["q2"].append("a"), "1 candidates twice"),
+        (lambda rows: rows["q2"].append(("zz", 9.0)), "1 candidates that were not judged"),
+        (lambda rows: rows["q2"].append(("a", 9.0)), "1 candidates twice"),
     ],
 )
 def test_a_ranking_that_does_not_match_the_pool_is_refused(folder, change, found):

@@ -39,18 +39,22 @@ def scored(folder, name="relish", system=None):
 
 def test_every_query_is_scored_over_its_own_pool_and_splits_are_apart(folder):
     found = scored(folder)
-    order = "eacdb"  # a and c are equally near: by id
+    order = "eacdb"  # a and c are equally near
     want = {}
     for query, row in JUDGED_GRADES.items():
         grades = dict(row)
-        want[query] = metrics.graded([grades[p] for p in (*order, "q1") if p in grades], 2)
+        ranked = [p for p in (*order, "q1") if p in grades]
+        far = [ByName.near.get(f"T {p}", 3.0) for p in ranked]
+        starts = np.searchsorted(far, far)
+        want[query] = metrics.graded([grades[p] for p in ranked], 2, starts)
     assert found.per_query == want
     for name in want["q1"]:
         tests = [want[q][name] for q in ("q1", "q3", "q4")]
         assert found.metrics[f"relish/{name}"] == pytest.approx(sum(tests) / 3)
         assert found.metrics[f"relish_dev/{name}"] == want["q2"][name]
-    # q1: e, a, c, d, b of which a and d have grade 2.
-    assert found.per_query["q1"]["map_grade2"] == pytest.approx((1 / 2 + 2 / 4) / 2)
+    # q1: e, a and c in either order, d, b of which a and d have grade 2.
+    assert found.per_query["q1"]["map_grade2"] == pytest.approx(((1 / 2 + 1 / 3) / 2 + 2 / 4) / 2)
+    assert found.settings["queries_tied"] > 0
     assert found.settings["threshold"] == 2
     assert found.settings["queries_without_relevant"] == 1
     assert "1 queries have no relevant candidate; they score 0." in found.notes
@@ -87,7 +91,7 @@ def test_whatever_is_left_out_is_counted_and_told(tmp_path):
     folder = write_judged(tmp_path / "odd", grades=grades, splits=splits, lost=("q4", "e", "d"))
     system = ByName()
     found = scored(folder, system=system)
-    assert found.per_query == {"q1": metrics.graded([2, 1, 0], 2)}
+    assert found.per_query == {"q1": metrics.graded([2, 1, 0], 2, np.array([0, 0, 2]))}
     want = {
         "queries": 1,
         "queries_dev": 0,

@@ -9,7 +9,7 @@ from sciembed_train.errors import UserError
 from sciembed_train.evaluation.benchmarks.pools import (
     Corrections,
     find_file,
-    rank_pools,
+    pool_distances,
     read_json,
     read_pools,
 )
@@ -53,16 +53,17 @@ def test_a_malformed_pool_is_refused_with_its_line(tmp_path, entry, message):
         list(read_pools(path, Corrections()))
 
 
-def test_equal_distances_are_ranked_by_id():
-    class Constant(RandomOrder):
+def test_distances_are_those_of_each_pool_in_its_own_order():
+    class ByName(RandomOrder):
         def distances(self, search):
-            assert len(list(search.texts)) == 4
+            titles = [title for title, _ in search.texts]
+            assert titles == ["a", "b", "c", "d"]
             for rows in search.pools:
-                yield np.zeros(len(rows))
+                yield np.array([ord(titles[paper]) for paper in search.papers[rows]])
 
-    papers = {name: Paper(name, "title", None) for name in ("d", "b", "c", "a")}
-    (order,) = rank_pools(Constant(), papers, [("a", ["d", "b", "c"])])
-    assert order.tolist() == [1, 2, 0]
+    papers = {name: Paper(name, name, None) for name in ("d", "b", "c", "a")}
+    (distances,) = pool_distances(ByName(), papers, [("a", ["d", "b", "c"])])
+    assert distances.tolist() == [100, 98, 99]
 
 
 def test_files_may_be_compressed_and_a_missing_one_is_named(tmp_path):

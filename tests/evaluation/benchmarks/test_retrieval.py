@@ -36,9 +36,11 @@ def test_a_query_paper_is_no_candidate_of_its_own(folder):
             for query in search.queries:
                 yield np.where(search.papers == query, 0.0, 1.0).astype(np.float32)
 
-    found = evaluate(folder, Same())
+    found = evaluate(folder, Same(), ties="paper_id")
     # Of p2, p3, p4, all equally far, p3 is second.
     assert found.per_query["3"]["map_grade1"] == 0.5
+    found = evaluate(folder, Same())
+    assert found.per_query["3"]["map_grade1"] == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
 
 
 def test_a_sample_has_the_relevant_papers_and_the_queries_that_are_asked(folder):

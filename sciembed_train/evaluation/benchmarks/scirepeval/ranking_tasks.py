@@ -1,25 +1,21 @@
 """Proximity and search: judged candidates ranked by the distance of their vectors to the query's.
 
-Candidates at equal distances stand in the order of a hash of query and candidate: the files often
-name the relevant ones first, and ids may follow them. So vectors that tell nothing score as chance
-does.
-
-Shapes: ``K`` candidates of one query.
+The files often name the relevant candidates first, and their ids may follow that: so where
+candidates are at equal distances, a metric is its expectation over their orders, and vectors that
+tell nothing score as chance does. trec_eval's rule, by ids, is there on request.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int64
 from numpy.typing import NDArray
 
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation.benchmarks.result import Result, counted, mean
+from sciembed_train.evaluation.benchmarks.result import TIED, Result, counted, mean
 from sciembed_train.evaluation.benchmarks.scirepeval.scirepeval_files import (
     Pools,
     read_judgements,
@@ -28,7 +24,7 @@ from sciembed_train.evaluation.benchmarks.scirepeval.scirepeval_files import (
 from sciembed_train.evaluation.benchmarks.scirepeval.scirepeval_tasks import FORMATS_OF, Task
 from sciembed_train.evaluation.benchmarks.scirepeval.scorer import Vectors
 from sciembed_train.evaluation.benchmarks.scirepeval.task_metrics import ranked_metric
-from sciembed_train.evaluation.ranking import nearest
+from sciembed_train.evaluation.ranking import TieRule, rank_pool
 from sciembed_train.inference.options import Similarity
 from sciembed_train.losses.similarity import pairwise_euclidean
 
@@ -38,12 +34,17 @@ TOP_PAPERS = 3  # of a reviewer, whose mean similarity counts
 class RankingScorer:
     """A task whose judged candidates, read at once, are ranked by the model's distance.
 
+    Args:
+        task: of which the judgements are.
+        ties: how candidates at equal distances are ordered.
+
     Raises:
         UserError: the judgements cannot be read.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, ties: TieRule = "expected") -> None:
         self.task = task
+        self.ties: TieRule = ties
         self.pools, self.again = read_judgements(task.labels)
         # A search's own id names its words, and means no candidate that has the same id.
         query_format, candidate_format = FORMATS_OF[task.type]
@@ -62,7 +63,7 @@ class RankingScorer:
         """See `Scorer`."""
         if similarity == "cosine":
             queries, others = queries.as_unit(), others.as_unit()
-        rankings: dict[str, list[str]] = {}
+        rankings: dict[str, dict[str, float]] = {}
         dropped = 0
         for query, pool in self.pools.items():
             names = [name for name in pool if name in others]
@@ -71,8 +72,8 @@ class RankingScorer:
                 query_row = torch.from_numpy(queries.of([query]))
                 candidates = torch.from_numpy(others.of(names))
                 distances = pairwise_euclidean(query_row, candidates)[0].numpy()
-                rankings[query] = [names[i] for i in nearest(distances, tie_breaks(query, names))]
-        scored = judge(self.task, rankings, self.pools)
+                rankings[query] = dict(zip(names, distances.tolist(), strict=True))
+        scored = judge(self.task, rankings, self.pools, self.ties)
         scored.settings |= {"candidates_without_text_left_out": dropped, "judged_again": self.again}
         missed = "Candidates without a text, not ranked, a relevant one counted as missed"
         again = "Pairs judged again with another grade, of which the last counts"
@@ -86,12 +87,17 @@ class ReviewerScorer:
 
     Two judgements of the same pools: ``hard`` and ``soft``.
 
+    Args:
+        task: of which the judgements are.
+        ties: how reviewers of equal cosines are ordered.
+
     Raises:
         UserError: the judgements or reviewers cannot be read.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, ties: TieRule = "expected") -> None:
         self.task = task
+        self.ties: TieRule = ties
         self.judged = {
             kind: read_judgements(task.labels, f"test_{kind}_qrel")[0] for kind in ("hard", "soft")
         }
@@ -119,12 +125,12 @@ class ReviewerScorer:
             dropped += len(pool) - len(names)
             if query in queries and names:
                 query_row = queries.of([query]).astype(np.float64)
-                means = [mean_cosine(query_row, others.of(papers[name])) for name in names]
-                order = nearest(-np.array(means), tie_breaks(query, names))
-                rankings[query] = [names[i] for i in order]
+                rankings[query] = {
+                    name: -mean_cosine(query_row, others.of(papers[name])) for name in names
+                }
         scored = Result({})
         for kind, pools in self.judged.items():
-            part = judge(self.task, rankings, pools)
+            part = judge(self.task, rankings, pools, self.ties)
             scored.metrics |= {f"{kind}_{name}": value for name, value in part.metrics.items()}
             for query, values in part.per_query.items():
                 named = {f"{kind}_{name}": value for name, value in values.items()}
@@ -137,21 +143,26 @@ class ReviewerScorer:
         return scored
 
 
-def judge(task: Task, rankings: Mapping[str, Sequence[str]], pools: Pools) -> Result:
+def judge(
+    task: Task, rankings: Mapping[str, Mapping[str, float]], pools: Pools, ties: TieRule
+) -> Result:
     """The metrics of rankings by the grades of their pools, and their means over queries.
 
-    A query without a relevant candidate counts with 0, as trec_eval has it.
+    ``rankings`` has the distance of each candidate that could be ranked, by query. A query without
+    a relevant candidate counts with 0, as trec_eval has it.
 
     Raises:
         UserError: nothing was ranked.
     """
     metrics = [ranked_metric(name) for name in task.metrics]
-    per_query = {}
+    per_query, tied = {}, 0
     for query in pools.keys() & rankings.keys():
-        pool = pools[query]
-        grades = np.array([pool.get(name, 0) for name in rankings[query]], dtype=np.int64)
+        pool, ids = pools[query], list(rankings[query])
+        distances = np.array(list(rankings[query].values()))
+        ranked = rank_pool(distances, [pool.get(name, 0) for name in ids], ids, ties)
         judged = np.array(list(pool.values()), dtype=np.int64)
-        per_query[query] = {name: metric(grades, judged) for name, metric in metrics}
+        per_query[query] = {name: metric(ranked, judged) for name, metric in metrics}
+        tied += ranked.tied
     if not per_query:
         raise UserError(
             f"task {task.name!r}: no query with a candidate has a text in {task.documents}; the "
@@ -163,18 +174,12 @@ def judge(task: Task, rankings: Mapping[str, Sequence[str]], pools: Pools) -> Re
         {
             "Queries without a text, or a candidate with one, left out": left_out,
             "Queries without a relevant candidate, counted with 0": without_relevant,
+            TIED: tied,
         }
     )
     ordered = {query: per_query[query] for query in pools if query in per_query}
-    settings = {"queries": len(per_query), "queries_left_out": left_out}
+    settings = {"queries": len(per_query), "queries_left_out": left_out, "queries_tied": tied}
     return Result(mean(ordered.values()), ordered, settings, notes)
-
-
-def tie_breaks(query: str, names: Sequence[str]) -> Int64[np.ndarray, " K"]:
-    """A number for each candidate that decides between equal distances: a hash of both ids."""
-    text = (f"{query}\0{name}".encode() for name in names)
-    digests = (hashlib.blake2b(pair, digest_size=8).digest() for pair in text)
-    return np.array([int.from_bytes(digest, "little", signed=True) for digest in digests], np.int64)
 
 
 def mean_cosine(query: NDArray[np.float64], papers: Any) -> float:

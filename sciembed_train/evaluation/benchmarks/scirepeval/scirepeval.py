@@ -27,6 +27,7 @@ from sciembed_train.evaluation.benchmarks.scirepeval.scorer import Scorer, Vecto
 from sciembed_train.evaluation.by_format import Embedder
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.open_system import open_embedder
+from sciembed_train.evaluation.ranking import TIE_RULES, TieRule
 from sciembed_train.evaluation.trained_titles import WatchedEmbedder
 from sciembed_train.progress import Progress
 
@@ -40,21 +41,27 @@ ERRORS = ("mse",)  # larger is worse: in no average
 def run(settings: EvaluateSettings) -> tuple[str, Result]:
     """The name of what was scored and its scores, for `registry`."""
     embedder = open_embedder(settings)
-    result = evaluate(settings.data, embedder, settings.task_names, settings.quiet)
+    result = evaluate(settings.data, embedder, settings.task_names, settings.quiet, settings.ties)
     return described(embedder, result)
 
 
 def evaluate(
-    source: str | Path, embedder: Embedder, wanted: Sequence[str] = (), quiet: bool = True
+    source: str | Path,
+    embedder: Embedder,
+    wanted: Sequence[str] = (),
+    quiet: bool = True,
+    ties: TieRule = "expected",
 ) -> Result:
     """The scores of a model on the tasks of a list: those named, or of the types named, or all.
+
+    ``ties`` says how candidates at equal distances are ordered.
 
     Raises:
         UserError: the list, a label or a text cannot be read, or a task has nothing to score.
     """
     tasks = read_tasks(source, wanted)
     progress = Progress(quiet)
-    scorers = [_open(task) for task in tasks]  # what is wrong with labels ends it here
+    scorers = [_open(task, ties) for task in tasks]  # what is wrong with labels ends it here
     groups: dict[tuple[str, ...], list[Scorer]] = {}
     for scorer in scorers:
         task = scorer.task
@@ -70,13 +77,15 @@ def evaluate(
             name = scorer.task.name
             with progress.stage(f"scoring {name}"):
                 scored[name] = scorer.score(queries, others, embedder.similarity)
-    return _result(tasks, scored, notes)
+    result = _result(tasks, scored, notes)
+    result.settings["ties"] = TIE_RULES[ties]
+    return result
 
 
-def _open(task: Task) -> Scorer:
+def _open(task: Task, ties: TieRule) -> Scorer:
     if task.probed:
         return ProbeScorer(task)
-    return ReviewerScorer(task) if task.reviewers else RankingScorer(task)
+    return ReviewerScorer(task, ties) if task.reviewers else RankingScorer(task, ties)
 
 
 def _embed(group: Sequence[Scorer], embedder: Embedder) -> tuple[Vectors, Vectors, int]:
@@ -104,7 +113,7 @@ def _embed(group: Sequence[Scorer], embedder: Embedder) -> tuple[Vectors, Vector
 
 def _result(tasks: Sequence[Task], scored: Mapping[str, Result], notes: list[str]) -> Result:
     """The scores of all tasks in the order of the list, and their averages."""
-    result = Result({}, {}, {"tasks": {}, "ties": "distance, then a hash of both ids"}, notes)
+    result = Result({}, {}, {"tasks": {}}, notes)
     for task in tasks:
         one = scored[task.name]
         result.metrics |= {f"{task.name}/{name}": value for name, value in one.metrics.items()}

@@ -2,7 +2,7 @@
 
 Values are shares of 1 where SciRepEval prints them times 100.
 
-Shapes: ``N`` papers or labelled places, ``K`` ranked candidates of one query, ``J`` judged ones.
+Shapes: ``N`` papers or labelled places, ``J`` judged candidates of one query.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation import metrics
+from sciembed_train.evaluation.ranking import Ranked
 
 Score = Callable[[Any, Any], float]
+RankedScore = Callable[[Ranked, NDArray[np.int64]], float]
 AVERAGES = {"": "binary", "_macro": "macro", "_micro": "micro"}
 CORRELATIONS = {"kendalltau": "kendall_tau_b", "pearsonr": "pearson_r"}
 
@@ -80,23 +82,29 @@ def number_metric(name: str) -> tuple[str, Score]:
     return CORRELATIONS[name], correlation
 
 
-def ranked_metric(name: str) -> tuple[str, Score]:
-    """Our name of a metric of rankings, and a function of ranked and judged grades.
+def ranked_metric(name: str) -> tuple[str, RankedScore]:
+    """Our name of a metric of rankings, and a function of a ranking and judged grades.
 
-    The function takes the grades in ranked order, ``[K]``, and all grades of the query, ``[J]``,
-    those of candidates that could not be ranked among them; as trec_eval, which pytrec_eval is,
-    computes it: grade 1 or more is relevant, nDCG has linear gain and the log2 discount.
+    The function takes the ranking and all grades of the query, ``[J]``, those of candidates that
+    could not be ranked among them; as trec_eval, which pytrec_eval is, computes it: grade 1 or
+    more is relevant, nDCG has linear gain and the log2 discount.
 
     Raises:
         UserError: there is no such metric.
     """
-    wholes: dict[str, tuple[str, Score]] = {
-        "map": ("map_grade1", lambda g, j: float(metrics.average_precision(g >= 1, _relevant(j)))),
-        "ndcg": ("ndcg_log2", lambda g, j: float(metrics.ndcg(g, judged=j))),
-        "recip_rank": ("mrr_grade1", lambda g, _: float(metrics.reciprocal_rank(g >= 1))),
+    wholes: dict[str, tuple[str, RankedScore]] = {
+        "map": (
+            "map_grade1",
+            lambda r, j: float(metrics.average_precision(r.grades >= 1, _relevant(j), r.starts)),
+        ),
+        "ndcg": ("ndcg_log2", lambda r, j: _ndcg(r, None, j)),
+        "recip_rank": (
+            "mrr_grade1",
+            lambda r, _: float(metrics.reciprocal_rank(r.grades >= 1, r.starts)),
+        ),
         "Rprec": (
             "r_precision_grade1",
-            lambda g, j: float(metrics.r_precision(g >= 1, _relevant(j))),
+            lambda r, j: float(metrics.r_precision(r.grades >= 1, _relevant(j), r.starts)),
         ),
     }
     if name in wholes:
@@ -109,13 +117,20 @@ def ranked_metric(name: str) -> tuple[str, Score]:
         )
     k = int(cut[2])
     return {
-        "P": (f"precision{k}_grade1", lambda g, _: float(metrics.precision_at(g >= 1, k))),
+        "P": (
+            f"precision{k}_grade1",
+            lambda r, _: float(metrics.precision_at(r.grades >= 1, k, r.starts)),
+        ),
         "recall": (
             f"recall{k}_grade1",
-            lambda g, j: float(metrics.recall_at(g >= 1, k, _relevant(j))),
+            lambda r, j: float(metrics.recall_at(r.grades >= 1, k, _relevant(j), r.starts)),
         ),
-        "ndcg_cut": (f"ndcg{k}_log2", lambda g, j: float(metrics.ndcg(g, k, judged=j))),
+        "ndcg_cut": (f"ndcg{k}_log2", lambda r, j: _ndcg(r, k, j)),
     }[cut[1]]
+
+
+def _ndcg(ranked: Ranked, k: int | None, judged: NDArray[np.int64]) -> float:
+    return float(metrics.ndcg(ranked.grades, k, judged=judged, starts=ranked.starts))
 
 
 def _relevant(grades: NDArray[np.int64]) -> int:

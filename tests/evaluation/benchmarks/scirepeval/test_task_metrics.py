@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from sciembed_train.evaluation.benchmarks.scirepeval.task_metrics import (
     number_metric,
     ranked_metric,
 )
+from sciembed_train.evaluation.ranking import Ranked
 
 TRUTH, FOUND = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 0, 0])
 
@@ -83,8 +86,9 @@ def test_metrics_of_rankings_are_those_of_torchmetrics():
     scores = torch.arange(30, 0, -1).float()
     average = retrieval_average_precision(scores, torch.from_numpy(grades >= 1)).item()
     gain = retrieval_normalized_dcg(scores, torch.from_numpy(grades)).item()
-    assert ranked_metric("map")[1](grades, grades) == pytest.approx(average)
-    assert ranked_metric("ndcg")[1](grades, grades) == pytest.approx(gain)
+    ranked = Ranked(grades, None, False)
+    assert ranked_metric("map")[1](ranked, grades) == pytest.approx(average)
+    assert ranked_metric("ndcg")[1](ranked, grades) == pytest.approx(gain)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +108,20 @@ def test_a_relevant_candidate_that_is_not_ranked_is_not_found(name, ours, value)
     # Grades 2, 0, 1 are ranked; a candidate of grade 2 could not be.
     found, metric = ranked_metric(name)
     assert found == ours
-    assert metric(np.array([2, 0, 1]), np.array([0, 1, 2, 2])) == pytest.approx(value)
+    ranked = Ranked(np.array([2, 0, 1]), None, False)
+    assert metric(ranked, np.array([0, 1, 2, 2])) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    "name", ["map", "recip_rank", "Rprec", "P_2", "recall_2", "ndcg", "ndcg_cut_2"]
+)
+def test_ties_are_scored_by_the_mean_of_their_orders(name):
+    # The first is alone, the others at one distance; a candidate of grade 2 could not be ranked.
+    metric, judged = ranked_metric(name)[1], np.array([0, 0, 1, 2, 2])
+    orders = [(0, *rest) for rest in itertools.permutations((2, 1, 0))]
+    mean = np.mean([metric(Ranked(np.array(o), None, False), judged) for o in orders])
+    tied = Ranked(np.array([0, 2, 1, 0]), np.array([0, 1, 1, 1]), True)
+    assert metric(tied, judged) == pytest.approx(mean)
 
 
 @pytest.mark.parametrize("name", ["f1_weighted", "f1macro", "map", "f"])
