@@ -29,8 +29,10 @@ class BenchmarkSettings:
         tasks: names or types of tasks, such as ``classification`` or ``[MeSH Descriptors, SciDocs
             MAG]``; all of them where it is empty (scirepeval).
         sample: most papers, drawn by ``seed``, those of the split first; 0 for all
-            (title_abstract, abstract_halves).
-        seed: of the baseline ``random``, and of ``sample``.
+            (title_abstract, abstract_halves, labels).
+        queries: most queries, drawn by ``seed``; 0 for all (citations of a folder that is no
+            corpus, cocitations, review).
+        seed: of the baseline ``random``, and of ``sample`` and ``queries``.
         ties: how papers at equal distances are ordered: ``expected`` takes the expectation over all
             orders, ``paper_id`` and ``trec_eval`` sort them by id, from first to last or from
             last to first.
@@ -48,6 +50,7 @@ class BenchmarkSettings:
     split: Literal["test", "dev"] = "test"
     tasks: list[str] | str = ""
     sample: int = 5000
+    queries: int = 1000
     seed: int = 0
     ties: Literal["expected", "paper_id", "trec_eval"] = "expected"
 
@@ -65,6 +68,7 @@ class BenchmarkSettings:
             "facet": self.facet is not None,
             "split": self.split != "test",
             "sample": self.sample != 5000,
+            "queries": self.queries != 1000,
         }
         for option, is_set in set_options.items():
             if is_set and option not in BENCHMARKS[self.benchmark].options:
@@ -73,8 +77,9 @@ class BenchmarkSettings:
                     f"--{option} goes with --benchmark {' or '.join(names)}, not "
                     f"{self.benchmark}; leave it out."
                 )
-        if self.sample < 0:
-            raise UserError(f"--sample is {self.sample}; expected 0 or more papers.")
+        for option in ("sample", "queries"):
+            if getattr(self, option) < 0:
+                raise UserError(f"--{option} is {getattr(self, option)}; expected 0 or more.")
         if self.seed < 0:
             raise UserError(f"--seed is {self.seed}; expected 0 or more.")
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import cast
 
+from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.by_format import Embedder, RandomVectors, model_vectors
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
-from sciembed_train.evaluation.scoring import scoring_of
+from sciembed_train.evaluation.scoring import Scoring, scoring_of
 from sciembed_train.evaluation.sentence_model import SentenceModel
 from sciembed_train.evaluation.systems import Bm25, Model, RandomOrder, System
 from sciembed_train.evaluation.trained_titles import (
@@ -15,50 +16,73 @@ from sciembed_train.evaluation.trained_titles import (
     WatchedSystem,
     titles_of_model,
 )
+from sciembed_train.inference.embedding import open_encoder
+from sciembed_train.inference.options import ScoreSettings
 
 
-def open_system(settings: EvaluateSettings) -> System:
-    """What ranks the papers.
+class Systems:
+    """Opens what benchmarks score; several benchmarks of one model share its encoder."""
 
-    Raises:
-        UserError: no such model, or it cannot be scored as asked.
-    """
-    model = _model(settings)
-    if model == "bm25":
-        return Bm25()
-    if model == "random":
-        return RandomOrder(settings.seed)
-    if scoring_of(model, settings.embed, settings.score).scorer == "document":
-        system = Model(model, settings.embed, settings.quiet, settings.score.similarity)
-    else:
-        system = SentenceModel(model, settings.embed, settings.quiet, settings.score)
-    titles = titles_of_model(model)
-    return system if titles is None else cast(System, WatchedSystem(system, titles))
+    def __init__(self) -> None:
+        self._opened: dict[str, tuple[Encoder, Scoring]] = {}  # of the last model
 
+    def system(self, settings: EvaluateSettings) -> System:
+        """What ranks the papers.
 
-def open_embedder(settings: EvaluateSettings) -> Embedder:
-    """What gives a vector of a text.
+        Raises:
+            UserError: no such model, or it cannot be scored as asked.
+        """
+        model = _model(settings)
+        if model == "bm25":
+            return Bm25()
+        if model == "random":
+            return RandomOrder(settings.seed)
+        if scoring_of(model, settings.embed, settings.score).scorer == "document":
+            system = self._document_model(settings)
+        else:
+            system = SentenceModel(model, settings.embed, settings.quiet, settings.score)
+        titles = titles_of_model(model)
+        return system if titles is None else cast(System, WatchedSystem(system, titles))
 
-    Raises:
-        UserError: the model or baseline gives none.
-    """
-    model, score = _model(settings), settings.score
-    if model == "bm25":
-        raise UserError(
-            f"--benchmark {settings.benchmark} is about vectors, and bm25 gives none; give a model."
+    def embedder(self, settings: EvaluateSettings) -> Embedder:
+        """What gives a vector of a text.
+
+        Raises:
+            UserError: the model or baseline gives none.
+        """
+        model, score = _model(settings), settings.score
+        if model == "bm25":
+            raise UserError(
+                f"--benchmark {settings.benchmark} is about vectors, and bm25 gives none; give a "
+                "model."
+            )
+        if score.scorer not in (None, "document"):
+            raise UserError(
+                f"--scorer {score.scorer} does not go with --benchmark {settings.benchmark}, which "
+                "takes one vector a text; leave it out."
+            )
+        if model == "random":
+            return RandomVectors(settings.seed)
+        embedder = model_vectors(self._document_model(settings, by_format=True))
+        titles = titles_of_model(model)
+        return embedder if titles is None else cast(Embedder, WatchedEmbedder(embedder, titles))
+
+    def _document_model(self, settings: EvaluateSettings, by_format: bool = False) -> Model:
+        """The model, with the encoder of before where it is the same one read in the same way."""
+        model, similarity = _model(settings), settings.score.similarity
+        key = repr((model, settings.embed, similarity, by_format))
+        if key not in self._opened:
+            requested = ScoreSettings("document", similarity)
+            scoring = scoring_of(model, settings.embed, requested)
+            self._opened = {key: (open_encoder(model, settings.embed, by_format), scoring)}
+        return Model(
+            model,
+            settings.embed,
+            settings.quiet,
+            similarity,
+            by_format,
+            opened=self._opened[key],
         )
-    if score.scorer not in (None, "document"):
-        raise UserError(
-            f"--scorer {score.scorer} does not go with --benchmark {settings.benchmark}, which "
-            "takes one vector a text; leave it out."
-        )
-    if model == "random":
-        return RandomVectors(settings.seed)
-    embedder = model_vectors(
-        Model(model, settings.embed, settings.quiet, score.similarity, by_format=True)
-    )
-    titles = titles_of_model(model)
-    return embedder if titles is None else cast(Embedder, WatchedEmbedder(embedder, titles))
 
 
 def _model(settings: EvaluateSettings) -> str:

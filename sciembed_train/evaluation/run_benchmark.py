@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from sciembed_train.evaluation.benchmarks.registry import BENCHMARKS
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
+from sciembed_train.evaluation.open_system import Systems
 from sciembed_train.evaluation.scores import Scores
 from sciembed_train.evaluation.trained_titles import told
 
 
-def run_benchmark(settings: EvaluateSettings) -> Scores:
+def run_benchmark(settings: EvaluateSettings, systems: Systems | None = None) -> Scores:
     """The scores.
+
+    Args:
+        settings: what is scored, and on which benchmark.
+        systems: opens it; given where several benchmarks share a model.
 
     Raises:
         UserError: anything is wrong with the model or the files.
     """
-    name, result = BENCHMARKS[settings.benchmark].load()(settings)
+    name, result = BENCHMARKS[settings.benchmark].load()(settings, systems or Systems())
     note, warning = told(result.settings, settings.data)
     notes = [*result.notes, *([] if note is None else [note])]
     return Scores(

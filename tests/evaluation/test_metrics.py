@@ -153,6 +153,7 @@ TIED_METRICS = {
     "f1": lambda g, s: m.f1_at(g >= 2, 3, starts=s),
     "r precision": lambda g, s: m.r_precision(g >= 2, starts=s),
     "last relevant": lambda g, s: m.precision_last_relevant(g >= 2, s),
+    "work saved": lambda g, s: m.work_saved(g >= 2, 9, 0.5, s),
     "ndcg": lambda g, s: m.ndcg(g, starts=s),
     "ndcg jk exp": lambda g, s: m.ndcg(g, 3, "jk", "exp", starts=s),
 }
@@ -185,3 +186,14 @@ def test_a_million_papers_at_one_distance_have_a_score():
     assert values["mrr_grade1"] == pytest.approx(4.2e-5, rel=0.1)
     assert values["precision_last_relevant_grade1"] == pytest.approx(4e-6, rel=0.2)
     assert all(0 < value < 1e-1 for value in values.values())
+
+
+def test_work_saved_is_by_hand_and_of_the_right_recall():
+    # 20 relevant of 100: 95 % are 19, which the first 50 ranks have.
+    hits = np.zeros(100)
+    hits[[*range(18), 49, 80]] = 1
+    assert m.work_saved(hits, 100) == pytest.approx(50 / 100 - 0.05)
+    assert m.work_saved(hits, 100, 1.0) == pytest.approx(19 / 100)
+    assert m.work_saved(hits[:81], 1000) == pytest.approx(950 / 1000 - 0.05)
+    assert m.work_saved(np.zeros(4), 4) == 0
+    assert m.work_saved([0, 0, 1], 3) == pytest.approx(-0.05)

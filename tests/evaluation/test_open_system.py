@@ -3,7 +3,7 @@ import pytest
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.by_format import PlainModel, RandomVectors
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
-from sciembed_train.evaluation.open_system import open_embedder, open_system
+from sciembed_train.evaluation.open_system import Systems
 from sciembed_train.evaluation.sentence_model import SentenceModel
 from sciembed_train.evaluation.systems import Bm25, Model, RandomOrder
 from sciembed_train.inference.options import EmbedSettings, ScoreSettings
@@ -22,18 +22,18 @@ def settings(model, scorer=None, seed=0):
 
 
 def test_a_system_is_a_baseline_or_a_model_by_its_scorer(tiny_bert):
-    assert isinstance(open_system(settings("bm25")), Bm25)
-    baseline = open_system(settings("random", seed=3))
+    assert isinstance(Systems().system(settings("bm25")), Bm25)
+    baseline = Systems().system(settings("random", seed=3))
     assert isinstance(baseline, RandomOrder)
     assert baseline.seed == 3
-    assert isinstance(open_system(settings(tiny_bert)), Model)
-    assert isinstance(open_system(settings(tiny_bert, "sentences")), SentenceModel)
+    assert isinstance(Systems().system(settings(tiny_bert)), Model)
+    assert isinstance(Systems().system(settings(tiny_bert, "sentences")), SentenceModel)
 
 
 def test_an_embedder_gives_one_vector_a_text(tiny_bert):
-    assert isinstance(open_embedder(settings("random")), RandomVectors)
-    assert isinstance(open_embedder(settings(tiny_bert)), PlainModel)
+    assert isinstance(Systems().embedder(settings("random")), RandomVectors)
+    assert isinstance(Systems().embedder(settings(tiny_bert)), PlainModel)
     with pytest.raises(UserError, match="bm25 gives none"):
-        open_embedder(settings("bm25"))
+        Systems().embedder(settings("bm25"))
     with pytest.raises(UserError, match="--scorer sentences does not go with"):
-        open_embedder(settings(tiny_bert, "sentences"))
+        Systems().embedder(settings(tiny_bert, "sentences"))

@@ -7,7 +7,7 @@ from sciembed_train.evaluation.run_benchmark import run_benchmark
 OUTSIDE = """
 from sciembed_train.evaluation.benchmarks.result import Result
 
-def run(settings):
+def run(settings, systems):
     metrics = {"titles/length": len(str(settings.data)) / 1.0}
     return settings.model, Result(metrics, {}, {"queries": 1}, ["Made outside the package."])
 """

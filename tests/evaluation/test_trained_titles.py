@@ -11,7 +11,7 @@ from sciembed_train.corpus.prepare_settings import PrepareSettings
 from sciembed_train.encoder.io.training_titles import title_numbers
 from sciembed_train.evaluation.benchmarks.registry import BENCHMARKS
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
-from sciembed_train.evaluation.open_system import open_embedder, open_system
+from sciembed_train.evaluation.open_system import Systems
 from sciembed_train.evaluation.run_benchmark import run_benchmark
 from sciembed_train.evaluation.trained_titles import WatchedEmbedder, WatchedSystem, told
 from sciembed_train.export.export_folder import export_encoder
@@ -122,9 +122,9 @@ def test_every_benchmark_of_the_registry_is_counted_in_one_place(model, tmp_path
     for name in BENCHMARKS:
         request = EvaluateSettings(name, "d", place, quiet=True, embed=EmbedSettings(device="cpu"))
         if name == "scirepeval":
-            assert isinstance(open_embedder(request), WatchedEmbedder)
+            assert isinstance(Systems().embedder(request), WatchedEmbedder)
         else:
-            assert isinstance(open_system(request), WatchedSystem)
+            assert isinstance(Systems().system(request), WatchedSystem)
 
 
 def test_a_model_that_does_not_say_its_titles_is_not_counted(tiny_bert, tmp_path):

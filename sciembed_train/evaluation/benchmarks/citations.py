@@ -1,5 +1,7 @@
 """Whom does a paper cite? Each held-out query paper of a corpus against all papers with a text.
 
+Of a folder that is no corpus every citing paper may ask (`cited_papers`).
+
 Relevant are the papers it cites; the query is no candidate of its own. The corpus kept these
 citations out of the training triplets (`corpus.mining`). Of papers with the same text one is a
 candidate: it stands for all of them.
@@ -8,6 +10,7 @@ candidate: it stands for all of them.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +18,7 @@ from numpy.typing import NDArray
 from sciembed_train.corpus.store.corpus_files import Split
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.token_store import has_text
+from sciembed_train.evaluation.benchmarks import cited_papers
 from sciembed_train.evaluation.benchmarks.result import (
     TIED,
     NoQueriesError,
@@ -25,7 +29,7 @@ from sciembed_train.evaluation.benchmarks.result import (
 )
 from sciembed_train.evaluation.candidates import draw_candidates, hash_order
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
-from sciembed_train.evaluation.open_system import open_system
+from sciembed_train.evaluation.open_system import Systems
 from sciembed_train.evaluation.ranking import (
     TIE_RULES,
     TieRule,
@@ -41,11 +45,23 @@ from sciembed_train.inference.embedding import Text
 NEAREST = 5
 
 
-def run(settings: EvaluateSettings) -> tuple[str, Result]:
+def run(settings: EvaluateSettings, systems: Systems) -> tuple[str, Result]:
     """The name of what was scored and its scores, for `registry`."""
+    place = Path(settings.data)
+    if not (place / "corpus.json").exists() and cited_papers.is_folder_of_citations(place):
+        asking = cited_papers.read_cited(place, settings.papers, settings.queries, settings.seed)
+        system = systems.system(settings)
+        return described(system, cited_papers.evaluate(asking, system, settings.ties))
     corpus = Corpus.open(settings.data)
-    system = open_system(settings)
+    system = systems.system(settings)
     return described(system, evaluate(corpus, system, settings.split, ties=settings.ties))
+
+
+def is_here(folder: Path) -> bool:
+    """Whether a folder is a corpus with citations, or has papers and citations."""
+    if (folder / "corpus.json").exists():
+        return bool(len(Corpus.open(folder).citations()))
+    return cited_papers.is_folder_of_citations(folder)
 
 
 def evaluate(

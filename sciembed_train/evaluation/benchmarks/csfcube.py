@@ -33,7 +33,7 @@ from sciembed_train.evaluation.benchmarks.pools import (
 from sciembed_train.evaluation.benchmarks.result import TIED, Result, counted, described, mean
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.metrics import graded
-from sciembed_train.evaluation.open_system import open_system
+from sciembed_train.evaluation.open_system import Systems
 from sciembed_train.evaluation.ranking import TIE_RULES, TieRule, rank_pool
 from sciembed_train.evaluation.systems import System
 from sciembed_train.inference.paper_file import PaperFile
@@ -117,14 +117,14 @@ class CsfCube:
         return [f"{facet}/{entry.removesuffix(f'_{facet}')}" for entry in self.splits[facet][name]]
 
 
-def run(settings: EvaluateSettings) -> tuple[str, Result]:
+def run(settings: EvaluateSettings, systems: Systems) -> tuple[str, Result]:
     """The name of what was scored and its scores, for `registry`."""
     data = CsfCube.open(settings.data, settings.facet)
     if settings.ranking is not None:
         rankings = read_rankings(settings.ranking, data, settings.facet)
         return str(settings.ranking), score(data, rankings, settings.ties)
     papers = PaperFile(settings.papers or paper_file(Path(settings.data)))
-    system = open_system(settings)
+    system = systems.system(settings)
     labels = read_labels(papers, data) if system.by_sentence else None
     return described(system, evaluate(data, system, papers, labels, settings.ties))
 

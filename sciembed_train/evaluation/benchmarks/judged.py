@@ -30,7 +30,7 @@ from sciembed_train.evaluation.benchmarks.pools import (
 from sciembed_train.evaluation.benchmarks.result import TIED, Result, counted, described, mean
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.metrics import graded
-from sciembed_train.evaluation.open_system import open_system
+from sciembed_train.evaluation.open_system import Systems
 from sciembed_train.evaluation.ranking import TIE_RULES, TieRule, rank_pool
 from sciembed_train.evaluation.systems import System
 from sciembed_train.inference.paper_file import PaperFile
@@ -115,11 +115,11 @@ class Judged:
         return self
 
 
-def run(settings: EvaluateSettings) -> tuple[str, Result]:
+def run(settings: EvaluateSettings, systems: Systems) -> tuple[str, Result]:
     """The name of what was scored and its scores, for `registry`."""
     data = Judged.open(settings.benchmark, settings.data)
     papers = PaperFile(settings.papers or paper_file(settings.benchmark, settings.data))
-    system = open_system(settings)
+    system = systems.system(settings)
     return described(system, evaluate(data, system, papers, settings.ties))
 
 

@@ -16,8 +16,8 @@ class Benchmark:
     """A benchmark that `evaluate` knows.
 
     Args:
-        module: where its ``run(settings)`` is, which takes `EvaluateSettings` and returns the name
-            of what was scored and a `Result`.
+        module: where its ``run(settings, systems)`` is, which takes `EvaluateSettings` and
+            `Systems` and returns the name of what was scored and a `Result`.
         summary: what it measures and what its folder holds, for the help.
         options: settings beside model, data and papers that it takes.
     """
@@ -26,7 +26,7 @@ class Benchmark:
     summary: str
     options: frozenset[str] = frozenset()
 
-    def load(self) -> Callable[[Any], Any]:
+    def load(self) -> Callable[[Any, Any], Any]:
         """Its ``run``."""
         return importlib.import_module(self.module).run
 
@@ -54,8 +54,24 @@ BENCHMARKS: dict[str, Benchmark] = {
     ),
     "citations": Benchmark(
         f"{_HERE}.citations",
-        "held-out query papers against all papers; a corpus folder",
-        frozenset({"split"}),
+        "held-out query papers against all papers; a corpus folder, or papers and citations",
+        frozenset({"split", "queries"}),
+    ),
+    "cocitations": Benchmark(
+        f"{_HERE}.cocitations",
+        "what is cited together with a paper; a folder of papers and cocitations",
+        frozenset({"queries"}),
+    ),
+    "review": Benchmark(
+        f"{_HERE}.review",
+        "screening for a systematic review; a folder of papers and labels (included: 1 or 0)",
+        frozenset({"queries"}),
+    ),
+    "labels": Benchmark(
+        f"{_HERE}.labels",
+        "neighbours, probe and clusters by label; a folder of papers and labels, or papers with "
+        "a field of them",
+        frozenset({"sample"}),
     ),
     "title_abstract": Benchmark(
         _SAME_PAPER, "the abstract of a title; a corpus folder or a file of papers", _OF_PAPERS

@@ -29,7 +29,7 @@ from sciembed_train.evaluation.benchmarks.result import (
 )
 from sciembed_train.evaluation.candidates import draw_candidates
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
-from sciembed_train.evaluation.open_system import open_system
+from sciembed_train.evaluation.open_system import Systems
 from sciembed_train.evaluation.ranking import (
     TIE_RULES,
     TieRule,
@@ -55,9 +55,9 @@ class Query:
     paper_id: str | None
 
 
-def run(settings: EvaluateSettings) -> tuple[str, Result]:
+def run(settings: EvaluateSettings, systems: Systems) -> tuple[str, Result]:
     """The name of what was scored and its scores, for `registry`."""
-    system = open_system(settings)
+    system = systems.system(settings)
     result = evaluate(settings.data, system, settings.papers, ties=settings.ties)
     return described(system, result)
 

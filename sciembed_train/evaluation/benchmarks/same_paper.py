@@ -28,7 +28,7 @@ from sciembed_train.evaluation.benchmarks.result import (
 )
 from sciembed_train.evaluation.benchmarks.retrieval import find
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
-from sciembed_train.evaluation.open_system import open_system
+from sciembed_train.evaluation.open_system import Systems
 from sciembed_train.evaluation.ranking import (
     TIE_RULES,
     TieRule,
@@ -64,10 +64,10 @@ class Pair:
     title: str | None
 
 
-def run(settings: EvaluateSettings) -> tuple[str, Result]:
+def run(settings: EvaluateSettings, systems: Systems) -> tuple[str, Result]:
     """The name of what was scored and its scores, for `registry`."""
     papers, held_out = read_papers(settings)
-    system = open_system(settings)
+    system = systems.system(settings)
     task = cast(Task, settings.benchmark)
     result = evaluate(papers, system, task, held_out, settings.sample, settings.seed, settings.ties)
     if held_out is not None:

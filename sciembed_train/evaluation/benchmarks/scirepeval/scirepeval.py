@@ -26,7 +26,7 @@ from sciembed_train.evaluation.benchmarks.scirepeval.scirepeval_tasks import (
 from sciembed_train.evaluation.benchmarks.scirepeval.scorer import Scorer, Vectors
 from sciembed_train.evaluation.by_format import Embedder
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
-from sciembed_train.evaluation.open_system import open_embedder
+from sciembed_train.evaluation.open_system import Systems
 from sciembed_train.evaluation.ranking import TIE_RULES, TieRule
 from sciembed_train.evaluation.trained_titles import WatchedEmbedder
 from sciembed_train.progress import Progress
@@ -38,9 +38,9 @@ SCIDOCS = "SciDocs "
 ERRORS = ("mse",)  # larger is worse: in no average
 
 
-def run(settings: EvaluateSettings) -> tuple[str, Result]:
+def run(settings: EvaluateSettings, systems: Systems) -> tuple[str, Result]:
     """The name of what was scored and its scores, for `registry`."""
-    embedder = open_embedder(settings)
+    embedder = systems.embedder(settings)
     result = evaluate(settings.data, embedder, settings.task_names, settings.quiet, settings.ties)
     return described(embedder, result)
 
