@@ -57,7 +57,7 @@ def run(settings: EvaluateSettings, systems: Systems) -> tuple[str, Result]:
     return described(system, evaluate(corpus, system, settings.split, ties=settings.ties))
 
 
-def is_here(folder: Path) -> bool:
+def is_here(folder: Path, benchmark: str) -> bool:
     """Whether a folder is a corpus with citations, or has papers and citations."""
     if (folder / "corpus.json").exists():
         return bool(len(Corpus.open(folder).citations()))

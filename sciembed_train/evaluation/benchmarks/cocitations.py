@@ -42,7 +42,7 @@ def run(settings: EvaluateSettings, systems: Systems) -> tuple[str, Result]:
     return described(system, evaluate(asking, system, settings.ties))
 
 
-def is_here(folder: Path) -> bool:
+def is_here(folder: Path, benchmark: str) -> bool:
     """Whether a folder is one of this benchmark."""
     try:
         _pairs_file(folder)

@@ -129,6 +129,11 @@ def run(settings: EvaluateSettings, systems: Systems) -> tuple[str, Result]:
     return described(system, evaluate(data, system, papers, labels, settings.ties))
 
 
+def is_here(folder: Path, benchmark: str) -> bool:
+    """Whether a folder is one of this benchmark."""
+    return any(folder.glob("test-pid2anns-csfcube-*.json"))
+
+
 def score(data: CsfCube, rankings: Mapping[str, Ranking], ties: TieRule = "expected") -> Result:
     """Metrics of ranked pools, by facet, and over all facets where there are several.
 

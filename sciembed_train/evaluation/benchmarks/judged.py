@@ -123,6 +123,11 @@ def run(settings: EvaluateSettings, systems: Systems) -> tuple[str, Result]:
     return described(system, evaluate(data, system, papers, settings.ties))
 
 
+def is_here(folder: Path, benchmark: str) -> bool:
+    """Whether a folder is one of this collection."""
+    return any(folder.glob(f"test-pid2anns-{benchmark}.json*"))
+
+
 def evaluate(
     data: Judged, system: System, papers: Iterable[Paper], ties: TieRule = "expected"
 ) -> Result:

@@ -37,7 +37,7 @@ from sciembed_train.evaluation.benchmarks.result import (
     described,
     mean,
 )
-from sciembed_train.evaluation.benchmarks.retrieval import find
+from sciembed_train.evaluation.benchmarks.retrieval import find, first_paper, papers_of
 from sciembed_train.evaluation.candidates import hash_order
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.open_system import Systems
@@ -97,7 +97,7 @@ def run(settings: EvaluateSettings, systems: Systems) -> tuple[str, Result]:
     return described(embedder, result)
 
 
-def is_here(folder: Path) -> bool:
+def is_here(folder: Path, benchmark: str) -> bool:
     """Whether a folder is one of this benchmark."""
     try:
         return "label" in next(iter(read_rows(find(folder, "labels"), "labels")))[1]
@@ -132,7 +132,7 @@ def read_labelled(
             paper, label = cell_id(where, row, "paper_id"), cell_id(where, row, "label")
             if label_of.setdefault(paper, label) != label:
                 raise UserError(f"{where}: paper {paper} was given before, with another label.")
-    source = papers or (_papers_of(place) if path is None else find(place, "papers"))
+    source = papers or (papers_of(place) if path is None else find(place, "papers"))
     found: list[Paper] = []
     without_label = without_text = 0
     for _, row, paper in PaperFile(source).with_rows():
@@ -273,19 +273,10 @@ def clustered(vectors: Float32[np.ndarray, "N D"], labels: Int64[np.ndarray, " N
     return float(v_measure_score(labels, found))
 
 
-def _papers_of(place: Path) -> Path:
-    """A file of papers, the file ``papers`` of a folder, or the folder as it is."""
-    try:
-        return find(place, "papers") if place.is_dir() else place
-    except UserError:
-        return place
-
-
 def _field_of(place: Path) -> str | None:
     """The field of labels that the first paper has."""
     try:
-        rows: Iterator[tuple[int, Any]] = iter(PaperFile(_papers_of(place)).table.rows())
-        _, row = next(rows)
-    except (UserError, StopIteration):
+        first = first_paper(place)
+    except UserError:
         return None
-    return next((field for field in FIELDS if isinstance(row, dict) and row.get(field)), None)
+    return next((field for field in FIELDS if first is not None and first[0].get(field)), None)

@@ -6,18 +6,20 @@ their names; nDCG has the log2 discount and linear gain.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.readers.files import read_lines
-from sciembed_train.corpus.readers.registry import reader_of
+from sciembed_train.corpus.readers.paper_rows import PaperRows
+from sciembed_train.corpus.readers.registry import PAPER_READERS, reader_of
 from sciembed_train.corpus.readers.tables import Table
-from sciembed_train.corpus.validation import read_id, spell
+from sciembed_train.corpus.validation import Paper, read_id, spell
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.benchmarks.result import (
     TIED,
@@ -60,6 +62,15 @@ def run(settings: EvaluateSettings, systems: Systems) -> tuple[str, Result]:
     system = systems.system(settings)
     result = evaluate(settings.data, system, settings.papers, ties=settings.ties)
     return described(system, result)
+
+
+def is_here(folder: Path, benchmark: str) -> bool:
+    """Whether a folder has papers, queries and judgements."""
+    try:
+        check_folder(folder)
+    except UserError:
+        return False
+    return True
 
 
 def evaluate(
@@ -214,6 +225,25 @@ def find(folder: Path, name: str, plain: tuple[str, ...] = ()) -> Path:
             f"{folder}: expected one file `{name}` ending in {endings} (.gz, .zst); found {there}."
         )
     return found[0]
+
+
+def papers_of(place: Path) -> Path:
+    """The file ``papers`` of a folder; without one the folder, all of whose files are papers."""
+    try:
+        return find(place, "papers") if place.is_dir() else place
+    except UserError:
+        return place
+
+
+def first_paper(place: Path) -> tuple[Mapping[str, Any], Paper] | None:
+    """The first row of papers and what is read of it; None where it is no paper.
+
+    Raises:
+        UserError: there is no file that may hold papers.
+    """
+    rows = PaperRows(Table(papers_of(place), "papers", readers=PAPER_READERS)).rows()
+    _, row, paper = next(iter(rows), (0, {}, None))
+    return (row, paper) if isinstance(paper, Paper) else None
 
 
 def read_queries(path: Path) -> list[Query]:

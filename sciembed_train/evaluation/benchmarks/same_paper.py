@@ -26,7 +26,7 @@ from sciembed_train.evaluation.benchmarks.result import (
     described,
     mean,
 )
-from sciembed_train.evaluation.benchmarks.retrieval import find
+from sciembed_train.evaluation.benchmarks.retrieval import first_paper, papers_of
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.open_system import Systems
 from sciembed_train.evaluation.ranking import (
@@ -73,6 +73,18 @@ def run(settings: EvaluateSettings, systems: Systems) -> tuple[str, Result]:
     if held_out is not None:
         result.settings["split"] = settings.split
     return described(system, result)
+
+
+def is_here(folder: Path, benchmark: str) -> bool:
+    """Whether a folder has papers with an abstract, and no file that asks something of them."""
+    asked = ("labels", "citations", "cocitation", "cocitations", "queries", "qrels", "corpus")
+    if any(path.name.split(".")[0] in asked for path in folder.iterdir()):
+        return False
+    try:
+        first = first_paper(folder)
+    except UserError:
+        return False
+    return first is not None and bool(first[1].title and first[1].abstract)
 
 
 def evaluate(
@@ -154,9 +166,8 @@ def read_papers(settings: EvaluateSettings) -> tuple[Iterator[PaperText], set[st
             return rows, None
         ids = corpus.paper_ids()
         return rows, {ids[i] for i in queries}
-    if place.is_dir():
-        place = find(place, "papers")
-    return ((p.paper_id, p.title, p.abstract) for p in PaperFile(place)), None
+    papers = PaperFile(papers_of(place))
+    return ((p.paper_id, p.title, p.abstract) for p in papers), None
 
 
 def halves(abstract: str | Sequence[str]) -> tuple[str, str] | None:

@@ -34,7 +34,7 @@ class Alphabet(RandomOrder):
 def test_citing_papers_rank_what_they_cite(tmp_path):
     folder = folder_of(tmp_path / "c", "cited_id,citing_id\nc,a\nb,a\nc,a\na,zz\nf,e\n")
     assert is_folder_of_citations(folder)
-    assert is_here(folder)
+    assert is_here(folder, "citations")
     found = evaluate(read_cited(folder), Alphabet())
     assert found.per_query["a"]["map"] == 1
     assert found.per_query["e"]["map"] == pytest.approx((1 + 1 / 2) / 2)  # d and f are as far

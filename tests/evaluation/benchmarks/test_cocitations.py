@@ -29,7 +29,7 @@ class Alphabet(RandomOrder):
 @pytest.mark.parametrize("file", ["cocitations", "cocitation"])
 def test_pairs_ask_from_both_sides(tmp_path, file):
     folder = folder_of(tmp_path / "c", [("a", "c", 3), ("a", "b", 1), ("e", "f", 1)], file=file)
-    assert is_here(folder)
+    assert is_here(folder, "cocitations")
     found = evaluate(read_cocited(folder), Alphabet())
     assert found.per_query.keys() == {"a", "c"}  # the others are cited together once
     assert found.per_query["a"]["map_grade2"] == 1 / 2
@@ -49,6 +49,6 @@ def test_wrong_folders_are_refused(tmp_path):
     with pytest.raises(UserError, match="`count` is 'x'"):
         read_cocited(folder_of(tmp_path / "c", [("a", "b", "x")]))
     (tmp_path / "d").mkdir()
-    assert not is_here(tmp_path / "d")
+    assert not is_here(tmp_path / "d", "cocitations")
     with pytest.raises(UserError, match="expected one file `cocitation`"):
         read_cocited(tmp_path / "d")

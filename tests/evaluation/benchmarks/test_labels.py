@@ -35,12 +35,12 @@ def test_labels_are_of_a_file_or_of_a_field_of_the_papers(tmp_path):
     labels = [*"xy" * 20, "rare"]
     for at, field in enumerate((None, "label", "primary_category")):
         folder = folder_of(tmp_path / str(at), labels, field)
-        assert is_here(folder)
+        assert is_here(folder, "labels")
         data = read_labelled(folder)
         assert data.names == ["x", "y"]
         assert data.labels.tolist() == [0, 1] * 20
         assert data.left_out["papers_of_rare_labels_left_out"] == 1
-    assert not is_here(folder_of(tmp_path / "none", labels, "other"))
+    assert not is_here(folder_of(tmp_path / "none", labels, "other"), "labels")
     with pytest.raises(UserError, match=r"has no labels\. Give a file `labels`"):
         read_labelled(tmp_path / "none")
     with pytest.raises(NoQueriesError, match="fewer than two labels have 5 papers"):

@@ -40,7 +40,7 @@ class One(RandomOrder):
 
 def test_every_included_paper_asks_for_the_others(tmp_path):
     folder = review(tmp_path / "r", {"1": 1, "2": 0, "4": 1, "8": 0, "16": 1, "32": 0})
-    assert is_here(folder)
+    assert is_here(folder, "review")
     found = evaluate(read_review(folder), Numbers())
     assert found.per_query.keys() == {"1", "4", "16"}
     # 1 ranks 2, 4, 8, 16, 32: the last relevant one is fourth of five.
@@ -84,6 +84,6 @@ def test_wrong_folders_are_refused(tmp_path):
     with pytest.raises(UserError, match="paper 1 was given before, with another label"):
         read_review(folder)
     (folder / "labels.tsv").unlink()
-    assert not is_here(folder)
+    assert not is_here(folder, "review")
     with pytest.raises(UserError, match="expected one file `labels`"):
         read_review(folder)

@@ -45,6 +45,11 @@ def run(settings: EvaluateSettings, systems: Systems) -> tuple[str, Result]:
     return described(embedder, result)
 
 
+def is_here(folder: Path, benchmark: str) -> bool:
+    """Whether a folder has a list of tasks."""
+    return (folder / "scirepeval_tasks.jsonl").is_file()
+
+
 def evaluate(
     source: str | Path,
     embedder: Embedder,

@@ -1,0 +1,1 @@
+"""Many benchmarks and models in one table."""
