@@ -29,9 +29,12 @@ def open_system(settings: EvaluateSettings) -> System:
     if model == "random":
         return RandomOrder(settings.seed)
     if scoring_of(model, settings.embed, settings.score).scorer == "document":
-        system = Model(model, settings.embed, settings.quiet, settings.score.similarity)
+        similarity = settings.score.similarity
+        system = Model(model, settings.embed, settings.quiet, similarity, cache=settings.cache)
     else:
-        system = SentenceModel(model, settings.embed, settings.quiet, settings.score)
+        system = SentenceModel(
+            model, settings.embed, settings.quiet, settings.score, settings.cache
+        )
     titles = titles_of_model(model)
     return system if titles is None else cast(System, WatchedSystem(system, titles))
 
@@ -55,7 +58,14 @@ def open_embedder(settings: EvaluateSettings) -> Embedder:
     if model == "random":
         return RandomVectors(settings.seed)
     embedder = model_vectors(
-        Model(model, settings.embed, settings.quiet, score.similarity, by_format=True)
+        Model(
+            model,
+            settings.embed,
+            settings.quiet,
+            score.similarity,
+            by_format=True,
+            cache=settings.cache,
+        )
     )
     titles = titles_of_model(model)
     return embedder if titles is None else cast(Embedder, WatchedEmbedder(embedder, titles))
