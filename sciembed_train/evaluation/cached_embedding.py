@@ -52,8 +52,8 @@ class CachedEmbedding:
         encoder: its weights must not change afterwards.
     """
 
-    def __init__(self, root: Path, encoder: Encoder) -> None:
-        self.root, self.encoder = root, encoder
+    def __init__(self, root: str | Path, encoder: Encoder) -> None:
+        self.root, self.encoder = Path(root), encoder
         self._model = model_identity(encoder)
         self._caches: dict[str, VectorCache] = {}
 

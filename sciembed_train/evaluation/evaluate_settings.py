@@ -103,7 +103,7 @@ class EvaluateSettings(BenchmarkSettings):
     embed: EmbedSettings = EmbedSettings()  # noqa: RUF009 - frozen
     score: ScoreSettings = ScoreSettings()  # noqa: RUF009 - frozen
     quiet: bool = False
-    cache: Path | None = None
+    cache: str | Path | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

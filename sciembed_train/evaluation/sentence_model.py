@@ -49,7 +49,7 @@ class SentenceModel:
     settings: EmbedSettings = field(default_factory=EmbedSettings)
     quiet: bool = False
     requested: ScoreSettings = field(default_factory=ScoreSettings)
-    cache: Path | None = None
+    cache: str | Path | None = None
     by_sentence: ClassVar[bool] = True
     notes: list[str] = field(default_factory=list)
 

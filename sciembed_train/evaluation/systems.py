@@ -107,7 +107,7 @@ class Model:
     similarity: Similarity | None = None
     by_format: bool = False
     opened: tuple[Encoder, Scoring] | None = None
-    cache: Path | None = None
+    cache: str | Path | None = None
     by_sentence: ClassVar[bool] = False
     notes: list[str] = field(default_factory=list)
 
