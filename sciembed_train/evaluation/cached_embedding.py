@@ -19,7 +19,7 @@ from jaxtyping import Float32
 
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation.vector_cache import VectorCache, Vectors, key_of
+from sciembed_train.evaluation.vector_cache import VectorCache, key_of
 from sciembed_train.inference.embed_file import fingerprint
 from sciembed_train.inference.embedding import (
     Text,
@@ -31,7 +31,7 @@ from sciembed_train.inference.embedding import (
 )
 from sciembed_train.inference.options import EmbedSettings
 from sciembed_train.inference.output_file import write_json
-from sciembed_train.inference.sentence_embedding import Sentenced, alone, in_papers
+from sciembed_train.inference.sentence_embedding import Sentenced, Vectors, alone, in_papers
 
 # Raise it where the same model gives other vectors of the same text.
 CACHE_VERSION = 1

@@ -29,6 +29,7 @@ from jaxtyping import Float32, Int64
 from sciembed_train.errors import UserError
 from sciembed_train.full_disk import told_full_disk
 from sciembed_train.inference.embedding import NotFiniteError
+from sciembed_train.inference.sentence_embedding import Vectors
 from sciembed_train.whole_folder import left_behind
 
 KEY = 16  # bytes
@@ -36,7 +37,6 @@ BLOCK = 4096  # items that are copied out of a part at once
 SAFE = "The parts that were written are whole. Make room and run the same command again."
 
 Item = TypeVar("Item")
-Vectors = Float32[np.ndarray, "_ D"]  # of one item; others in a list have other counts
 
 
 def key_of(content: str) -> bytes:
