@@ -62,7 +62,8 @@ MAY: dict[str, set[str]] = {
     },
     "evaluation": {
         *("inference", "encoder", "losses", "evaluation.metrics"),
-        *("batch", "text", "corpus", "safety", "progress", "errors"),
+        *("batch", "text", "corpus", "safety"),
+        *("whole_folder", "full_disk", "progress", "errors"),
     },
     "export": {
         *("encoder", "losses", "text"),

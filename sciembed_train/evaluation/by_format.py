@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from sciembed_train.evaluation.systems import Model
-from sciembed_train.inference.embedding import Text, embed_texts
+from sciembed_train.inference.embedding import Text
 from sciembed_train.inference.options import EmbedSettings, Similarity
 from sciembed_train.progress import Progress
 
@@ -62,7 +62,7 @@ class PlainModel:
         between = encoder.tokenizer.sep_token if separator == "sep" else " "
         texts = (as_paper(record, between) for record in records)
         with Progress(self.model.quiet).stage("embedding", len(records), "texts") as stage:
-            return embed_texts(encoder, texts, len(records), settings, stage.advance)
+            return self.model.vectors(texts, len(records), settings, stage.advance)
 
 
 class FormatModel(PlainModel):

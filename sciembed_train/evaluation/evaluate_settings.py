@@ -98,6 +98,8 @@ class EvaluateSettings(BenchmarkSettings):
         embed: how the model embeds.
         score: how papers are ranked, where it is not as the model records.
         quiet: show no progress.
+        cache: a folder where the model's vectors are kept, so that no text is embedded twice, in
+            this benchmark or another; None keeps none.
 
     Raises:
         UserError: as `BenchmarkSettings`, or a ranking or a baseline has settings of a model.
@@ -106,6 +108,7 @@ class EvaluateSettings(BenchmarkSettings):
     embed: EmbedSettings = EmbedSettings()  # noqa: RUF009 - frozen
     score: ScoreSettings = ScoreSettings()  # noqa: RUF009 - frozen
     quiet: bool = False
+    cache: str | Path | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

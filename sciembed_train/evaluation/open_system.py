@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import cast
 
-from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.by_format import Embedder, RandomVectors, model_vectors
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
-from sciembed_train.evaluation.scoring import Scoring, scoring_of
+from sciembed_train.evaluation.scoring import scoring_of
 from sciembed_train.evaluation.sentence_model import SentenceModel
 from sciembed_train.evaluation.systems import Bm25, Model, RandomOrder, System
 from sciembed_train.evaluation.trained_titles import (
@@ -16,15 +15,13 @@ from sciembed_train.evaluation.trained_titles import (
     WatchedSystem,
     titles_of_model,
 )
-from sciembed_train.inference.embedding import open_encoder
-from sciembed_train.inference.options import ScoreSettings
 
 
 class Systems:
     """Opens what benchmarks score; several benchmarks of one model share its encoder."""
 
     def __init__(self) -> None:
-        self._opened: dict[str, tuple[Encoder, Scoring]] = {}  # of the last model
+        self._opened: dict[str, Model] = {}  # the last one
 
     def system(self, settings: EvaluateSettings) -> System:
         """What ranks the papers.
@@ -40,7 +37,9 @@ class Systems:
         if scoring_of(model, settings.embed, settings.score).scorer == "document":
             system = self._document_model(settings)
         else:
-            system = SentenceModel(model, settings.embed, settings.quiet, settings.score)
+            system = SentenceModel(
+                model, settings.embed, settings.quiet, settings.score, settings.cache
+            )
         titles = titles_of_model(model)
         return system if titles is None else cast(System, WatchedSystem(system, titles))
 
@@ -68,21 +67,20 @@ class Systems:
         return embedder if titles is None else cast(Embedder, WatchedEmbedder(embedder, titles))
 
     def _document_model(self, settings: EvaluateSettings, by_format: bool = False) -> Model:
-        """The model, with the encoder of before where it is the same one read in the same way."""
+        """The model; the one of before where it is the same, read in the same way."""
         model, similarity = _model(settings), settings.score.similarity
-        key = repr((model, settings.embed, similarity, by_format))
+        key = repr((model, settings.embed, similarity, by_format, settings.cache))
         if key not in self._opened:
-            requested = ScoreSettings("document", similarity)
-            scoring = scoring_of(model, settings.embed, requested)
-            self._opened = {key: (open_encoder(model, settings.embed, by_format), scoring)}
-        return Model(
-            model,
-            settings.embed,
-            settings.quiet,
-            similarity,
-            by_format,
-            opened=self._opened[key],
-        )
+            self._opened = {}  # before another one is in memory
+            self._opened[key] = Model(
+                model,
+                settings.embed,
+                settings.quiet,
+                similarity,
+                by_format,
+                cache=settings.cache,
+            )
+        return self._opened[key]
 
 
 def _model(settings: EvaluateSettings) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from sciembed_train.evaluation.cached_embedding import CachedEmbedding
 from sciembed_train.evaluation.ranking import to_unit
 from sciembed_train.evaluation.scoring import scoring_of
 from sciembed_train.evaluation.systems import Search
@@ -31,6 +33,13 @@ from sciembed_train.progress import Progress
 class SentenceModel:
     """Papers ranked by the distances of their sentences' vectors.
 
+    Args:
+        name: folder or hub name.
+        settings: how it embeds.
+        quiet: show no progress.
+        requested: by what it ranks, where that is not what the folder records.
+        cache: the folder where vectors are kept (`CachedEmbedding`); None keeps none.
+
     Raises:
         UserError: the folder holds no model that can be used, or `scoring_of` refuses.
         ValueError: its scorer is ``document``.
@@ -40,6 +49,7 @@ class SentenceModel:
     settings: EmbedSettings = field(default_factory=EmbedSettings)
     quiet: bool = False
     requested: ScoreSettings = field(default_factory=ScoreSettings)
+    cache: str | Path | None = None
     by_sentence: ClassVar[bool] = True
     notes: list[str] = field(default_factory=list)
 
@@ -48,6 +58,7 @@ class SentenceModel:
         if self.scoring.scorer == "document":
             raise ValueError("documents are ranked by systems.Model")
         self.encoder = open_encoder(self.name, self.settings)
+        self._cached = None if self.cache is None else CachedEmbedding(self.cache, self.encoder)
 
     def describe(self) -> dict[str, Any]:
         """See `System`."""
@@ -59,9 +70,8 @@ class SentenceModel:
         progress = Progress(self.quiet)
         query_sentences = list(search.query_sentences or [None] * len(search.queries))
         with progress.stage("embedding", search.count, "texts") as stage:
-            encode = alone if self.scoring.scorer == "sentences" else in_papers
             papers = self._papers(search, query_sentences)
-            parts = encode(self.encoder, papers, self.settings, stage.advance)
+            parts = self._encoded(papers, stage.advance)
             vectors = PaperSentences.write(map(self._prepared, parts), self.encoder.dim)
         assert len(vectors.range_starts) == search.count + 1
         self.notes, cut = [], 0
@@ -79,6 +89,17 @@ class SentenceModel:
                 f"{cut} queries have none of the sentences to compare within the model's "
                 f"{self.encoder.settings.max_length} tokens: all their sentences are compared."
             )
+
+    def _encoded(
+        self, papers: Iterator[Sentenced], done: Callable[[int], Any]
+    ) -> Iterator[list[Vectors]]:
+        """The vectors of each paper's sentences, by way of the cache where there is one."""
+        by_itself = self.scoring.scorer == "sentences"
+        if self._cached is not None:
+            unit = "sentences_alone" if by_itself else "sentences_in_papers"
+            return self._cached.sentences(papers, unit, self.settings, done)
+        encode = alone if by_itself else in_papers
+        return encode(self.encoder, papers, self.settings, done)
 
     def _papers(
         self, search: Search, query_sentences: list[Sequence[int] | None]

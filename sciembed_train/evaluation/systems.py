@@ -6,8 +6,9 @@ one query's pool.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,6 +17,7 @@ from jaxtyping import Float32, Int64
 
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.errors import UserError
+from sciembed_train.evaluation.cached_embedding import CachedEmbedding
 from sciembed_train.evaluation.ranking import distance_rows, to_unit
 from sciembed_train.evaluation.scoring import Scoring, scoring_of
 from sciembed_train.inference.embedding import Text, describe, embed_texts, open_encoder
@@ -93,6 +95,7 @@ class Model:
         similarity: what embeddings are compared by; None for what the folder records.
         by_format: each text comes with its format (`by_format`).
         opened: the encoder and by what it ranks, where they are not those of the folder.
+        cache: the folder where vectors are kept (`CachedEmbedding`); None keeps none.
 
     Raises:
         UserError: the folder holds no model that can be used, or none that embeds whole texts.
@@ -104,16 +107,18 @@ class Model:
     similarity: Similarity | None = None
     by_format: bool = False
     opened: tuple[Encoder, Scoring] | None = None
+    cache: str | Path | None = None
     by_sentence: ClassVar[bool] = False
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.opened is not None:
             self.encoder, self.scoring = self.opened
-            return
-        requested = ScoreSettings("document", self.similarity)
-        self.scoring = scoring_of(self.name, self.settings, requested)
-        self.encoder = open_encoder(self.name, self.settings, self.by_format)
+        else:
+            requested = ScoreSettings("document", self.similarity)
+            self.scoring = scoring_of(self.name, self.settings, requested)
+            self.encoder = open_encoder(self.name, self.settings, self.by_format)
+        self._cached = None if self.cache is None else CachedEmbedding(self.cache, self.encoder)
 
     def describe(self) -> dict[str, Any]:
         """See `System`."""
@@ -124,15 +129,25 @@ class Model:
         """See `System`."""
         progress = Progress(self.quiet)
         with progress.stage("embedding", search.count, "texts") as stage:
-            vectors = embed_texts(
-                self.encoder, search.texts, search.count, self.settings, stage.advance
-            )
+            vectors = self.vectors(search.texts, search.count, self.settings, stage.advance)
         if self.scoring.similarity == "cosine":
             to_unit(vectors)
         with progress.stage("ranking", len(search.queries), "queries") as stage:
             for row in self._rows(search, vectors):
                 yield row
                 stage.advance(1)
+
+    def vectors(
+        self,
+        texts: Iterable[Text],
+        count: int,
+        settings: EmbedSettings,
+        done: Callable[[int], Any] | None = None,
+    ) -> Float32[np.ndarray, "P D"]:
+        """Embeddings of texts (`embed_texts`), by way of the cache where there is one."""
+        if self._cached is None:
+            return embed_texts(self.encoder, texts, count, settings, done)
+        return self._cached.texts(texts, count, settings, done)
 
     def _rows(
         self, search: Search, vectors: Float32[np.ndarray, "P D"]

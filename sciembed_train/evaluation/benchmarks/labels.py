@@ -275,8 +275,5 @@ def clustered(vectors: Float32[np.ndarray, "N D"], labels: Int64[np.ndarray, " N
 
 def _field_of(place: Path) -> str | None:
     """The field of labels that the first paper has."""
-    try:
-        first = first_paper(place)
-    except UserError:
-        return None
+    first = first_paper(place)
     return next((field for field in FIELDS if first is not None and first[0].get(field)), None)

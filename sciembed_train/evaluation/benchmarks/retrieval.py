@@ -236,13 +236,27 @@ def papers_of(place: Path) -> Path:
 
 
 def first_paper(place: Path) -> tuple[Mapping[str, Any], Paper] | None:
-    """The first row of papers and what is read of it; None where it is no paper.
+    """The first row of a folder of papers and what is read of it; None where it is no paper.
 
-    Raises:
-        UserError: there is no file that may hold papers.
+    The folder has a file ``papers``, or else files of one ending alone, apart from texts about it.
     """
-    rows = PaperRows(Table(papers_of(place), "papers", readers=PAPER_READERS)).rows()
-    _, row, paper = next(iter(rows), (0, {}, None))
+    source = papers_of(place)
+    if source.is_dir():
+        files = [
+            path
+            for path in source.iterdir()
+            if not path.name.startswith((".", "README", "LICENSE"))
+        ]
+        if (
+            not all(path.is_file() for path in files)
+            or len({"".join(p.suffixes) for p in files}) != 1
+        ):
+            return None
+    try:
+        rows = PaperRows(Table(source, "papers", readers=PAPER_READERS)).rows()
+        _, row, paper = next(iter(rows), (0, {}, None))
+    except UserError:
+        return None
     return (row, paper) if isinstance(paper, Paper) else None
 
 

@@ -80,10 +80,7 @@ def is_here(folder: Path, benchmark: str) -> bool:
     asked = ("labels", "citations", "cocitation", "cocitations", "queries", "qrels", "corpus")
     if any(path.name.split(".")[0] in asked for path in folder.iterdir()):
         return False
-    try:
-        first = first_paper(folder)
-    except UserError:
-        return False
+    first = first_paper(folder)
     return first is not None and bool(first[1].title and first[1].abstract)
 
 
