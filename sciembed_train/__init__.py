@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sciembed_train.api import (
         embed,
         evaluate,
+        evaluate_suite,
         export_encoder,
         fit,
         load_encoder,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from sciembed_train.corpus.store.corpus_folder import Corpus
     from sciembed_train.errors import UserError
     from sciembed_train.evaluation.scores import Scores
+    from sciembed_train.evaluation.suite.suite_results import SuiteResults
     from sciembed_train.export.export_checkpoint import Export
     from sciembed_train.export.merge import Merge
     from sciembed_train.hard_negatives.mining_summary import Mined
@@ -41,12 +43,16 @@ __version__ = "0.1.0"
 # Name -> the module that has it.
 _LAZY = {
     **dict.fromkeys(
-        ("prepare", "mine", "fit", "load_encoder", "embed", "evaluate", "export_encoder", "merge"),
+        (
+            *("prepare", "mine", "fit", "load_encoder", "embed", "evaluate", "evaluate_suite"),
+            *("export_encoder", "merge"),
+        ),
         "api",
     ),
     "Corpus": "corpus.store.corpus_folder",
     "Run": "training.run",
     "Scores": "evaluation.scores",
+    "SuiteResults": "evaluation.suite.suite_results",
     "Embeddings": "inference.embed_file",
     "Export": "export.export_checkpoint",
     "Merge": "export.merge",
@@ -64,10 +70,12 @@ __all__ = [
     "PaperEncoder",
     "Run",
     "Scores",
+    "SuiteResults",
     "UserError",
     "__version__",
     "embed",
     "evaluate",
+    "evaluate_suite",
     "export_encoder",
     "fit",
     "load_encoder",

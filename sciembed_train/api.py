@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from sciembed_train.corpus.store.corpus_folder import Corpus
     from sciembed_train.evaluation.scores import Scores
+    from sciembed_train.evaluation.suite.suite_results import SuiteResults
     from sciembed_train.export.export_checkpoint import Export, Layout
     from sciembed_train.export.merge import Merge
     from sciembed_train.hard_negatives.mining_summary import Mined
     from sciembed_train.inference.embed_file import Embeddings
+    from sciembed_train.inference.options import EmbedSettings
     from sciembed_train.inference.paper_encoder import PaperEncoder
     from sciembed_train.sampling.related_mask import RelatedMask
     from sciembed_train.training.run import Run
@@ -242,6 +244,41 @@ def evaluate(
         with told_full_disk(target, safe):
             write_json(target, scores.as_dict())
     return scores
+
+
+def evaluate_suite(
+    suite: Pathlike,
+    model: Sequence[str],
+    to: Pathlike,
+    *,
+    progress: bool = False,
+    embed: EmbedSettings | None = None,
+    **settings: Any,
+) -> SuiteResults:
+    """Score several models on every benchmark of a suite, and compare them with the first.
+
+    Args:
+        suite: a folder with a folder for each benchmark, or a YAML file that lists them.
+        model: model folders, run folders, hub names, ``bm25`` and ``random``.
+        to: the folder for scores, vectors, tables and the report; what it has already is not
+            computed again.
+        progress: report the progress on standard error.
+        embed: how all models embed; as each records by default.
+        **settings: fields of `SuiteSettings`, such as ``only``, ``quick`` and ``ties``.
+
+    Raises:
+        UserError: a model, a benchmark or a setting cannot be used.
+
+    Example:
+        >>> print(st.evaluate_suite("benchmarks", ["start", "tuned", "bm25"], "results"))
+    """
+    from sciembed_train.evaluation.suite.suite_settings import SuiteSettings
+
+    request = SuiteSettings(suite, to, [str(one) for one in model], **settings)
+    from sciembed_train.evaluation.suite.run_suite import run_suite
+    from sciembed_train.evaluation.suite.suite_results import SuiteResults
+
+    return SuiteResults.write(run_suite(request, embed, quiet=not progress), Path(to))
 
 
 def export_encoder(

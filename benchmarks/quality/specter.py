@@ -56,8 +56,11 @@ def train(*words: str) -> None:
         raise SystemExit(f"failed ({done.returncode}):\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
 
 
-def evaluate(model: list[str], corpus: Path, data: Path, name: str, to: Path) -> dict[str, float]:
+def evaluate(
+    model: list[str], corpus: Path, args: argparse.Namespace, name: str, to: Path
+) -> dict[str, float]:
     """Every score of one model, by ``benchmark: metric``."""
+    data = args.data
     scores = {}
     places = {"citations": corpus, "csfcube": data / "csfcube"}
     if (data / name / "qrels.tsv").exists():
@@ -69,7 +72,7 @@ def evaluate(model: list[str], corpus: Path, data: Path, name: str, to: Path) ->
         if not result.exists():
             train(
                 "evaluate", "--model", *model, "--benchmark", benchmark,
-                "--data", str(place), "--to", str(result), "--precision", "bf16",
+                "--data", str(place), "--to", str(result), "--precision", args.precision,
             )  # fmt: skip
         found = json.loads(result.read_text())["metrics"]
         for wanted in HEADLINES[benchmark]:
@@ -106,7 +109,7 @@ def one(name: str, pooling: str, seed: int, args: argparse.Namespace) -> dict[st
     for label, model in (("before", before), ("after", [str(root / run / "export")])):
         folder = place / f"{label}-{pooling}"
         folder.mkdir(exist_ok=True)
-        scores[label] = evaluate(model, corpus, args.data, name, folder)
+        scores[label] = evaluate(model, corpus, args, name, folder)
     return scores
 
 
@@ -138,6 +141,7 @@ def main() -> None:
     parser.add_argument("--poolings", nargs="+", default=["cls", "mean"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--precision", default="fp32", help="of embedding; bf16 where it is fast")
     parser.add_argument("--max-steps", type=int, help="end each run after so many steps")
     args = parser.parse_args()
     args.data, args.to = args.data.resolve(), args.to.resolve()

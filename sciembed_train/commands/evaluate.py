@@ -1,7 +1,9 @@
-"""The command ``evaluate``: scores of a model, a baseline or a ranking on a benchmark."""
+"""The command ``evaluate``: scores of a model, a baseline or a ranking on a benchmark; or, with
+``--suite``, of several models on every benchmark that is there."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 import sciembed_train as st
@@ -9,6 +11,7 @@ from sciembed_train.config.output_settings import OutputSettings
 from sciembed_train.config.parser import CommandLine
 from sciembed_train.evaluation.benchmarks.registry import BENCHMARKS
 from sciembed_train.evaluation.evaluate_settings import BenchmarkSettings
+from sciembed_train.evaluation.suite.suite_settings import SuiteSettings
 from sciembed_train.inference.options import EmbedSettings, ScoreSettings
 
 
@@ -27,11 +30,13 @@ def command_line() -> CommandLine:
     """The options of ``train evaluate``."""
     line = CommandLine(
         "evaluate",
-        "Score a model, a baseline or somebody's ranking on a benchmark.",
+        "Score a model, a baseline or somebody's ranking on a benchmark; with --suite, several "
+        "models on many.",
         details=("benchmarks:", *(f"  {name:<15} {b.summary}" for name, b in BENCHMARKS.items())),
         examples=(
             "--model checkpoints/specter --benchmark citations --data corpus --to results.json",
             "--model bm25 --benchmark csfcube --data CSFCube",
+            "--suite my_benchmarks --model start --model checkpoints/tuned --to results",
         ),
         common=(
             *("benchmark", "data", "model", "ranking", "papers", "tasks", "to"),
@@ -43,8 +48,29 @@ def command_line() -> CommandLine:
     return line
 
 
+def suite_line() -> CommandLine:
+    """The options of ``train evaluate --suite``."""
+    line = CommandLine(
+        "evaluate --suite",
+        "Score several models on every benchmark of a folder, or of a YAML list: one table with "
+        "significance, and in --to the same as JSON, CSV, Markdown and a page. What is there "
+        "already is not computed again.",
+        examples=(
+            "my_benchmarks --model start --model checkpoints/tuned --model bm25 --to results",
+            "suite.yaml --model my_encoder --to results --only csfcube retrieval --quick",
+        ),
+        common=("suite", "model", "to", "only", "quick", "full", "ties", "device", "json"),
+    )
+    line.add(SuiteSettings, repeated=("model", "only"))
+    for kind in (EmbedSettings, OutputSettings):
+        line.add(kind)
+    return line
+
+
 def main(argv: list[str]) -> int:
     """Run the command; 0 when done."""
+    if any(word == "--suite" or word.startswith("--suite=") for word in argv):
+        return _suite(argv)
     settings = command_line().read(argv)
     output, target = settings.get(OutputSettings), settings.get(ResultsFile).to
     request = vars(settings.get(BenchmarkSettings))
@@ -57,4 +83,17 @@ def main(argv: list[str]) -> int:
     )
     written = "" if target is None else f"\nWritten to {target}."
     output.show(f"{scores}{written}", scores.as_dict())
+    return 0
+
+
+def _suite(argv: list[str]) -> int:
+    settings = suite_line().read(argv)
+    output = settings.get(OutputSettings)
+    table = st.evaluate_suite(
+        **vars(settings.get(SuiteSettings)),
+        progress=output.progress,
+        embed=settings.get(EmbedSettings),
+    )
+    text = table.text(bold=sys.stdout.isatty())
+    output.show(f"{text}\nWritten to {table.folder}.", table.as_dict())
     return 0

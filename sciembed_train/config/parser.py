@@ -153,6 +153,7 @@ class CommandLine:
         key: str = "",
         positionals: Sequence[str] = (),
         words: Sequence[str] = (),
+        repeated: Sequence[str] = (),
     ) -> None:
         """Make an option of each field of a dataclass.
 
@@ -162,11 +163,13 @@ class CommandLine:
             positionals: fields that are given by their place, in this order; one that is a list
                 takes all words up to the next option.
             words: fields that are lists and take one word or more, as ``--weights 0.3 0.7``.
+            repeated: likewise, and given more than once: ``--model A --model B C``.
         """
         self.added[kind] = key
         title = (kind.__doc__ or "").split("\n")[0].rstrip(".")
-        help_of = _argument_docs(kind) if positionals or words else {}
-        hints = get_type_hints(kind) if positionals or words else {}
+        apart = (*positionals, *words, *repeated)
+        help_of = _argument_docs(kind) if apart else {}
+        hints = get_type_hints(kind) if apart else {}
         known = {field.name: field for field in fields(kind)}
         for name in positionals:
             optional: dict[str, Any] = (
@@ -180,14 +183,16 @@ class CommandLine:
         if key:
             self.parser.add_class_arguments(kind, key, help=title)
             return
-        self.parser.add_class_arguments(kind, skip={*positionals, *words}, help=title or None)
-        for name in words:
+        self.parser.add_class_arguments(kind, skip=set(apart), help=title or None)
+        for name in (*words, *repeated):
+            again: dict[str, Any] = {"action": "extend"} if name in repeated else {}
             self.parser.add_argument(
                 f"--{name}",
                 type=_member(hints[name]),
                 nargs="+",
-                default=known[name].default,
+                default=[] if again else known[name].default,
                 help=help_of.get(name, ""),
+                **again,
             )
 
     def read(self, argv: Sequence[str]) -> Settings:

@@ -30,4 +30,5 @@ def run_benchmark(settings: EvaluateSettings, systems: Systems | None = None) ->
         settings={"data": str(settings.data), **result.settings},
         notes=tuple(notes),
         warning=warning,
+        query_texts=result.query_texts,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
@@ -22,6 +22,7 @@ class Scores:
         settings: what the numbers depend on, and counts.
         notes: sentences that a reader of the numbers should know.
         warning: why they say too much, such as queries that the model was trained on.
+        query_texts: title or words of queries, by the names in ``per_query``.
 
     Example:
         >>> scores = Scores("citations", "bm25", {"citations/map": 0.25}, {}, {"queries": 3}, ())
@@ -43,6 +44,7 @@ class Scores:
     settings: Mapping[str, Any]
     notes: tuple[str, ...] = ()
     warning: str | None = None
+    query_texts: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, metric: str) -> float:
         return self.metrics[metric]
@@ -60,6 +62,26 @@ class Scores:
                 **({} if self.warning is None else {"warning": self.warning}),
             },
         }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Scores:
+        """The scores of which `as_dict` gave the content, perhaps with ``query_texts``.
+
+        Raises:
+            KeyError: it is other content.
+        """
+        settings = dict(content["settings"])
+        notes, warning = settings.pop("notes"), settings.pop("warning", None)
+        return cls(
+            content["benchmark"],
+            content["model"],
+            content["metrics"],
+            content["per_query"],
+            settings,
+            tuple(notes),
+            warning,
+            content.get("query_texts", {}),
+        )
 
     def rows(self) -> tuple[list[str], list[list[str]]]:
         """The cells of a table: its columns' titles, and its rows.

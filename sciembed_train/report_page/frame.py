@@ -18,7 +18,7 @@ body{margin:2em auto;padding:0 1em;max-width:1180px;background:var(--page);color
 h1{margin-bottom:0}h2{margin:1.6em 0 .4em;border-bottom:1px solid var(--rule)}h3{margin:1em 0 .2em}small,.dim{color:var(--dim)}
 section{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(330px,100%),1fr));gap:1.2em}
 figure{margin:0}svg{width:100%;height:auto;display:block}svg text{fill:var(--dim);font-size:11px}
-path{fill:none;stroke-width:1.6;stroke-linejoin:round}line.axis{stroke:var(--rule)}
+path{fill:none;stroke-width:1.6;stroke-linejoin:round}line.axis{stroke:var(--rule)}line.whisker{stroke:var(--ink);stroke-width:1.4}
 path.train{stroke:var(--train)}path.val{stroke:var(--val)}circle.train{fill:var(--train)}circle.val{fill:var(--val)}rect.bar{fill:var(--train)}
 path.pale{opacity:.35;stroke-width:1}span.train{color:var(--train)}span.val{color:var(--val)}line.best{stroke:var(--dim);stroke-dasharray:4 3}
 p.verdict{padding:.5em .8em;border-left:4px solid var(--dim);font-weight:bold}p.BETTER{border-color:#2a8a3e}p.WORSE{border-color:#c62828}

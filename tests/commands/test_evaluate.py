@@ -15,6 +15,7 @@ from tests.helpers.benchmark_folders import (
 from tests.helpers.small_corpus import write_small_corpus
 from tests.helpers.small_disk import largest_file
 from tests.helpers.small_scirepeval import documents, judged, labelled, write_tasks
+from tests.helpers.small_suite import write_suite
 
 
 @pytest.fixture
@@ -260,3 +261,21 @@ def test_on_a_full_disk_the_scores_are_said_and_no_half_file_is_left(searches, t
     assert cli.main(words) == 0
     metrics = json.loads(target.read_text())["metrics"]
     assert f"retrieval/ndcg_log2 {metrics['retrieval/ndcg_log2']:.4f}" in said
+
+
+def test_a_suite_of_models_given_once_or_several_times(tmp_path, capsys):
+    suite = write_suite(tmp_path / "suite")
+    words = ["--suite", str(suite), "--only", "review", "--to", str(tmp_path / "to")]
+    assert evaluate.main([*words, "--model", "bm25", "--model", "random", "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
+    assert evaluate.main([*words, "--model", "bm25", "random", "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["models"] == ["bm25", "random"]
+    assert {row["metric"] for row in content["rows"]} == {"review/wss95", "review/recall_pct10"}
+    with pytest.raises(UserError, match="Give one --model or more"):
+        evaluate.main(words)
+    with pytest.raises(UserError, match="benchmark"):
+        evaluate.main([*words, "--model", "bm25", "--benchmark", "review"])
+    with pytest.raises(SystemExit):
+        evaluate.main(["--suite", "--help"])
+    assert "--only" in capsys.readouterr().out

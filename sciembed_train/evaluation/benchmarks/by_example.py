@@ -75,6 +75,10 @@ class Asking:
         }
         return cls(papers, {names[at]: kept[names[at]] for at in drawn}, left_out)
 
+    def titles(self) -> dict[str, str]:
+        """The title of each query."""
+        return {p.paper_id: p.title or "" for p in self.papers if p.paper_id in self.grades}
+
     def rank(self, system: System, ties: TieRule) -> Iterator[tuple[str, Ranked]]:
         """Each query and the ranks of its judged papers among all papers but itself.
 

@@ -140,7 +140,12 @@ def evaluate(
     without = "{} query papers have no text or cite none with a text: left out."
     notes = counted({without: left, TIED: tied})
     metrics = {f"citations/{name}": value for name, value in mean(per_query.values()).items()}
-    return Result(metrics, per_query, settings, notes, nearest_ids)
+    titles = {
+        row["paper_id"]: row["title"] or ""
+        for row in corpus.papers()
+        if row["paper_id"] in per_query
+    }
+    return Result(metrics, per_query, settings, notes, nearest_ids, titles)
 
 
 def _readable(corpus: Corpus) -> tuple[list[str], NDArray[np.bool_], int, int]:

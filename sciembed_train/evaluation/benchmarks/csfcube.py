@@ -225,6 +225,7 @@ def evaluate(
         rankings[name][query] = list(zip(pool, distances.tolist(), strict=True))
     result = score(data, rankings, ties)
     result.settings["papers"] = len(rows)
+    result.query_texts = {f"{name}/{query}": rows[query].title or "" for name, query in queries}
     if system.by_sentence:
         result.settings["asking"] = "sentences of the facet; background has objective with it"
         result.settings["queries_without_a_sentence_of_the_facet"] = whole

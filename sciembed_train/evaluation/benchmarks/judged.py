@@ -187,7 +187,9 @@ def evaluate(
         **counts,
     }
     notes = counted({note: settings[key] for key, note in NOTES.items()})
-    return Result(metrics, per_query, settings, notes + data.corrections.notes())
+    titles = {query: rows[query].title or "" for query in per_query}
+    told = notes + data.corrections.notes()
+    return Result(metrics, per_query, settings, told, query_texts=titles)
 
 
 def paper_file(name: str, folder: str | Path) -> Path:

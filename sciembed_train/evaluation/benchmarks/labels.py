@@ -212,6 +212,7 @@ def score(
             "protocol": f"{NEIGHBOURS} nearest, {FOLDS} folds of a linear probe, k-means",
         },
         counted({note: unfinished}),
+        query_texts={paper.paper_id: paper.title or "" for paper in data.papers},
     )
 
 

@@ -29,6 +29,7 @@ class Result:
         settings: what the numbers depend on, and counts.
         notes: sentences that a reader of the numbers should know.
         nearest: ids of the nearest papers of the queries for which they were asked for.
+        query_texts: title or words of queries, by the names in ``per_query``.
     """
 
     metrics: dict[str, float]
@@ -36,6 +37,7 @@ class Result:
     settings: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     nearest: dict[str, list[str]] = field(default_factory=dict)
+    query_texts: dict[str, str] = field(default_factory=dict)
 
     def by_query(self, metric: str) -> dict[str, float]:
         """One metric of each query."""

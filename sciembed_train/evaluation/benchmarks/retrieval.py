@@ -188,6 +188,7 @@ def evaluate(
             "queries_tied": tied,
         },
         notes,
+        query_texts={query.query_id: query.text or query.paper_id or "" for query in scored},
     )
 
 

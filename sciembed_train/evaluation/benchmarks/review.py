@@ -102,6 +102,7 @@ def evaluate(asking: Asking, system: System, ties: TieRule = "expected") -> Resu
             "queries_tied": tied,
         },
         counted({note: asking.papers.without_text, TIED: tied}),
+        query_texts=asking.titles(),
     )
 
 

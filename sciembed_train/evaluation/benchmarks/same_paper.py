@@ -142,7 +142,8 @@ def evaluate(
     }
     notes = counted({f"{{}} {text}": left_out[key] for key, text in left.items()} | {TIED: tied})
     metrics = {f"{task}/{name}": value for name, value in mean(per_query.values()).items()}
-    return Result(metrics, per_query, settings, notes)
+    titles = {drawn[i].paper_id: drawn[i].title or "" for i in asking}
+    return Result(metrics, per_query, settings, notes, query_texts=titles)
 
 
 def read_papers(settings: EvaluateSettings) -> tuple[Iterator[PaperText], set[str] | None]:

@@ -1,0 +1,169 @@
+"""Every model on every entry of a suite, each pair once, with its scores in a file of its own.
+
+A run that was stopped continues: what has its file is read from it, unless the model, the data or
+the settings have changed; vectors that were computed are kept (`vector_cache`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from sciembed_train.errors import UserError
+from sciembed_train.evaluation.benchmarks.registry import BENCHMARKS
+from sciembed_train.evaluation.benchmarks.result import NoQueriesError
+from sciembed_train.evaluation.evaluate_settings import BASELINES, EvaluateSettings
+from sciembed_train.evaluation.open_system import Systems
+from sciembed_train.evaluation.run_benchmark import run_benchmark
+from sciembed_train.evaluation.scores import Scores
+from sciembed_train.evaluation.suite.entries import Entry, Suite, open_suite
+from sciembed_train.evaluation.suite.suite_settings import SuiteSettings
+from sciembed_train.inference.options import EmbedSettings
+from sciembed_train.inference.output_file import write_json
+from sciembed_train.progress import Progress
+from sciembed_train.safety.find_model import find_folder, model_place
+
+QUICK = 500  # papers or queries of each set
+VERSION = 1  # of the scores; raise it where the same model would score otherwise
+
+
+@dataclass(frozen=True)
+class SuiteScores:
+    """The scores of all models.
+
+    Args:
+        suite: what was scored.
+        models: in the order of the command.
+        scores: by entry and model; a pair that cannot be scored is not there.
+        skipped: why, by entry and model.
+    """
+
+    suite: Suite
+    models: Sequence[str]
+    scores: Mapping[tuple[str, str], Scores]
+    skipped: Mapping[tuple[str, str], str]
+
+
+def run_suite(
+    settings: SuiteSettings, embed: EmbedSettings | None = None, quiet: bool = False
+) -> SuiteScores:
+    """The scores of the models of a suite.
+
+    Args:
+        settings: models, suite, and where the scores go.
+        embed: how all models embed.
+        quiet: show no progress.
+
+    Raises:
+        UserError: a model, a benchmark or a setting cannot be used.
+    """
+    embed, progress = embed or EmbedSettings(), Progress(quiet)
+    suite = open_suite(settings.suite).only(settings.only)
+    to = Path(settings.to)
+    identities = {model: model_hash(model) for model in settings.model}  # a wrong name ends it here
+    scores: dict[tuple[str, str], Scores] = {}
+    skipped: dict[tuple[str, str], str] = {}
+    for model in settings.model:
+        systems = Systems()
+        for entry in suite.entries:
+            pair = entry.name, model
+            if BENCHMARKS[entry.benchmark].needs_vectors and model == "bm25":
+                skipped[pair] = "has no vectors"
+                continue
+            request = _request(entry, model, settings, embed, to, quiet)
+            key = _key(request, identities[model], entry.data)
+            file = to / "scores" / _file_name(model) / f"{_file_name(entry.name)}.json"
+            found = _read(file, key)
+            if found is None:
+                progress.print(f"{entry.name}: {model}")
+                try:
+                    found = run_benchmark(request, systems)
+                except NoQueriesError as error:
+                    skipped[pair] = f"has nothing to be asked ({str(error).rstrip('.')})"
+                    continue
+                file.parent.mkdir(parents=True, exist_ok=True)
+                texts = {"query_texts": dict(found.query_texts)}
+                write_json(file, found.as_dict() | texts | {"key": key})
+            scores[pair] = found
+    return SuiteScores(suite, settings.model, scores, skipped)
+
+
+def model_hash(model: str) -> str:
+    """A hash of the files of a model; the name of a baseline.
+
+    Raises:
+        UserError: no such model.
+    """
+    if model in BASELINES:
+        return model
+    folder = find_folder(model_place(model))
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def _request(
+    entry: Entry,
+    model: str,
+    settings: SuiteSettings,
+    embed: EmbedSettings,
+    to: Path,
+    quiet: bool,
+) -> EvaluateSettings:
+    request = EvaluateSettings(
+        entry.benchmark,
+        entry.data,
+        model,
+        ties=settings.ties,
+        seed=settings.seed,
+        embed=embed,
+        quiet=quiet,
+        cache=to / "vectors",
+    )
+    options: dict[str, Any] = {}
+    known = BENCHMARKS[entry.benchmark].options
+    for name in ("sample", "queries"):
+        if name in known and (settings.quick or settings.full):
+            options[name] = QUICK if settings.quick else 0
+    return replace(request, **(options | dict(entry.options)))
+
+
+def _key(request: EvaluateSettings, model: str, data: Path) -> str:
+    """A hash of everything that scores depend on; of the data their names, sizes and times."""
+    left_out = ("quiet", "cache", "model", "data")
+    values = {f.name: repr(getattr(request, f.name)) for f in fields(request)}
+    for name in left_out:
+        del values[name]
+    files = sorted(p for p in data.rglob("*") if p.is_file()) if data.is_dir() else [data]
+    states = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    content = json.dumps([VERSION, values, model, str(data), states], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def _file_name(name: str) -> str:
+    """A name that any file system takes, another one for any other name."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[-60:]
+    return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _read(file: Path, key: str) -> Scores | None:
+    """The scores of a file, where it is there and has this key.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    if not file.exists():
+        return None
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return Scores.from_dict(content) if content["key"] == key else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is damaged ({error}). Delete it; it is made again.") from error

@@ -1,0 +1,257 @@
+"""One table of a suite: a row a benchmark and metric, a column a model, intervals, significance.
+
+The p-values of a model against the first one are corrected over the rows by Holm's method.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sciembed_train.evaluation.benchmarks.registry import BENCHMARKS
+from sciembed_train.evaluation.scores import Scores
+from sciembed_train.evaluation.significance import (
+    Comparison,
+    MeanScore,
+    compare_queries,
+    holm,
+    mean_score,
+)
+from sciembed_train.evaluation.suite.run_suite import SuiteScores
+
+SIGNIFICANT = 0.05
+BOLD, PLAIN = "\033[1m", "\033[0m"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A model's score on a metric of a benchmark.
+
+    Args:
+        value: the score, as the benchmark defines it.
+        mean: the mean over queries with its interval; None where the metric has no queries.
+        comparison: with the first model; None for that one, and without queries.
+        p_holm: its p-value, corrected over the rows of the table.
+        best: no model has a higher score.
+    """
+
+    value: float
+    mean: MeanScore | None
+    comparison: Comparison | None = None
+    p_holm: float | None = None
+    best: bool = False
+
+    @property
+    def mark(self) -> str:
+        """``+`` or ``-`` where the difference to the first model is significant."""
+        if self.comparison is None or self.p_holm is None or self.p_holm > SIGNIFICANT:
+            return ""
+        return "+" if self.comparison.difference > 0 else "-"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A metric of a benchmark.
+
+    Args:
+        entry: the name of the benchmark in the suite.
+        metric: key of the score.
+        cells: by model; a model that cannot be scored is not there.
+    """
+
+    entry: str
+    metric: str
+    cells: Mapping[str, Cell]
+
+
+def suite_rows(found: SuiteScores) -> list[Row]:
+    """The rows of the table, in the order of the suite."""
+    drafts: list[tuple[str, str, dict[str, Cell]]] = []
+    for entry in found.suite.entries:
+        scored = {
+            model: found.scores[entry.name, model]
+            for model in found.models
+            if (entry.name, model) in found.scores
+        }
+        for metric in BENCHMARKS[entry.benchmark].metrics:
+            cells = _cells(metric, scored, found.models[0])
+            if cells:
+                drafts.append((entry.name, metric, cells))
+    for model in found.models[1:]:
+        p_values = {
+            f"{entry} {metric}": cells[model].comparison.p_value  # type: ignore[union-attr]
+            for entry, metric, cells in drafts
+            if model in cells and cells[model].comparison is not None
+        }
+        corrected = holm(p_values)
+        for entry, metric, cells in drafts:
+            if f"{entry} {metric}" in corrected:
+                cell = cells[model]
+                cells[model] = Cell(
+                    cell.value,
+                    cell.mean,
+                    cell.comparison,
+                    corrected[f"{entry} {metric}"],
+                    cell.best,
+                )
+    return [Row(*draft) for draft in drafts]
+
+
+def _cells(metric: str, scored: Mapping[str, Scores], first: str) -> dict[str, Cell]:
+    """A model's cell, of those that have the metric."""
+    name = metric.rpartition("/")[2]
+    values = {m: scores.metrics[metric] for m, scores in scored.items() if metric in scores.metrics}
+    cells: dict[str, Cell] = {}
+    for model, value in values.items():
+        rows = scored[model].per_query
+        by_query = bool(rows) and all(name in row for row in rows.values())
+        mean = mean_score([row[name] for row in rows.values()]) if by_query else None
+        comparison = None
+        if mean is not None and model != first and first in values:
+            comparison = compare_queries(scored[first].per_query, rows, name)
+        cells[model] = Cell(
+            value, mean, comparison, best=len(values) > 1 and value >= max(values.values())
+        )
+    return cells
+
+
+def as_text(found: SuiteScores, rows: Sequence[Row], bold: bool = False) -> str:
+    """The table for people; ``bold`` marks the best of each row for a terminal."""
+    names = short_names(found.models)
+    head = ["benchmark", "metric", *(names[model] for model in found.models)]
+    cells = [
+        [row.entry, row.metric.rpartition("/")[2], *(_shown(row, m) for m in found.models)]
+        for row in rows
+    ]
+    widths = [max(len(line[at]) for line in [head, *cells]) for at in range(len(head))]
+    lines = [_line(head, widths)]
+    for row, line in zip(rows, cells, strict=True):
+        best = [False, False, *(m in row.cells and row.cells[m].best for m in found.models)]
+        lines.append(_line(line, widths, best if bold and len(found.models) > 1 else None))
+    return "\n".join([*lines, "", *notes(found, rows)])
+
+
+def notes(found: SuiteScores, rows: Sequence[Row]) -> list[str]:
+    """Sentences below the table."""
+    lines = []
+    if len(found.models) > 1:
+        lines.append(
+            f"+ and - after a score: above or below {short_names(found.models)[found.models[0]]} "
+            f"with p below {SIGNIFICANT} by the randomisation test over queries, corrected over "
+            "the rows (Holm)."
+        )
+    reasons: dict[str, list[str]] = {}
+    for (entry, model), why in found.skipped.items():
+        reasons.setdefault(f"{short_names(found.models)[model]} {why}", []).append(entry)
+    lines += [f"{why}: not scored on {', '.join(entries)}." for why, entries in reasons.items()]
+    warned = [
+        f"{entry}, {short_names(found.models)[model]}: {scores.warning}"
+        for (entry, model), scores in found.scores.items()
+        if scores.warning is not None
+    ]
+    lines += [f"warning: {line}" for line in warned]
+    if found.suite.unknown:
+        lines.append(f"Nothing is recognised in {', '.join(found.suite.unknown)}.")
+    if found.suite.missing:
+        lines.append("Not in the suite:")
+        lines += [f"  {name}: {BENCHMARKS[name].source}" for name in found.suite.missing]
+    return lines
+
+
+def as_markdown(found: SuiteScores, rows: Sequence[Row]) -> str:
+    """The table in Markdown, with intervals, the best of a row in bold."""
+    names = short_names(found.models)
+    head = ["benchmark", "metric", "queries", *(names[model] for model in found.models)]
+    lines = [f"| {' | '.join(head)} |", f"|---|---|--:|{'---|' * len(found.models)}"]
+    for row in rows:
+        means = [cell.mean for cell in row.cells.values() if cell.mean is not None]
+        shown = [
+            row.entry,
+            f"`{row.metric.rpartition('/')[2]}`",
+            f"{means[0].queries:,}" if means else "",
+            *(_marked(row.cells.get(model)) for model in found.models),
+        ]
+        lines.append(f"| {' | '.join(shown)} |")
+    return "\n".join([*lines, "", *notes(found, rows), ""])
+
+
+def as_csv(found: SuiteScores, rows: Sequence[Row]) -> str:
+    """A line a benchmark, metric and model."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(_values("", "", "", Cell(0.0, None))), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        for model, cell in row.cells.items():
+            writer.writerow(_values(row.entry, row.metric, model, cell))
+    return out.getvalue()
+
+
+def as_dict(found: SuiteScores, rows: Sequence[Row]) -> dict[str, Any]:
+    """Everything as plain values, but the scores of each query, which have files of their own."""
+    return {
+        "models": list(found.models),
+        "rows": [
+            _values(row.entry, row.metric, model, cell)
+            for row in rows
+            for model, cell in row.cells.items()
+        ],
+        "skipped": [
+            {"benchmark": entry, "model": model, "why": why}
+            for (entry, model), why in found.skipped.items()
+        ],
+        "unknown": list(found.suite.unknown),
+        "missing": list(found.suite.missing),
+    }
+
+
+def short_names(models: Sequence[str]) -> dict[str, str]:
+    """The last parts of the models' names, as many as tell them apart."""
+    for count in range(1, 9):
+        names = {model: "/".join(model.rstrip("/").split("/")[-count:]) for model in models}
+        if len(set(names.values())) == len(models):
+            return names
+    return {model: model for model in models}
+
+
+def _values(entry: str, metric: str, model: str, cell: Cell) -> dict[str, Any]:
+    mean, comparison = cell.mean, cell.comparison
+    return {
+        "benchmark": entry,
+        "metric": metric,
+        "model": model,
+        "value": cell.value,
+        "low": None if mean is None else mean.low,
+        "high": None if mean is None else mean.high,
+        "queries": None if mean is None else mean.queries,
+        "difference": None if comparison is None else comparison.difference,
+        "difference_low": None if comparison is None else comparison.low,
+        "difference_high": None if comparison is None else comparison.high,
+        "p": None if comparison is None else comparison.p_value,
+        "p_holm": cell.p_holm,
+    }
+
+
+def _shown(row: Row, model: str) -> str:
+    cell = row.cells.get(model)
+    return "-" if cell is None else f"{cell.value:.4f}{cell.mark or ' '}"
+
+
+def _marked(cell: Cell | None) -> str:
+    if cell is None:
+        return ""
+    value = f"**{cell.value:.4f}**" if cell.best else f"{cell.value:.4f}"
+    interval = "" if cell.mean is None else f" ({cell.mean.low:.4f} to {cell.mean.high:.4f})"
+    return f"{value}{interval} {cell.mark}".rstrip()
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], bold: Sequence[bool] | None = None) -> str:
+    padded = [
+        f"{cell:<{width}}" if at < 2 else f"{cell:>{width}}"
+        for at, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
+    if bold is not None:
+        padded = [f"{BOLD}{c}{PLAIN}" if b else c for c, b in zip(padded, bold, strict=True)]
+    return "  ".join(padded).rstrip()

@@ -1,0 +1,127 @@
+import json
+import shutil
+
+import pytest
+
+from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.errors import UserError
+from sciembed_train.evaluation.suite import run_suite as module
+from sciembed_train.evaluation.suite.run_suite import model_hash, run_suite
+from sciembed_train.evaluation.suite.suite_settings import SuiteSettings
+from tests.helpers.small_suite import write_suite
+
+
+@pytest.fixture
+def suite(tmp_path):
+    return write_suite(tmp_path / "suite")
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """The pairs that are scored, and not read from a file."""
+    seen, real = [], module.run_benchmark
+
+    def watched(request, systems):
+        seen.append((request.benchmark, request.model))
+        return real(request, systems)
+
+    monkeypatch.setattr(module, "run_benchmark", watched)
+    return seen
+
+
+def test_every_model_is_scored_on_every_entry_once(suite, tmp_path, runs):
+    settings = SuiteSettings(suite, tmp_path / "to", ["bm25", "random"])
+    first = run_suite(settings, quiet=True)
+    assert len(runs) == 2 * len(first.suite.entries)
+    assert len(first.scores) == len(runs) - 2  # abstracts of one sentence have no halves
+    assert first.skipped["plain/abstract_halves", "bm25"].startswith("has nothing to be asked")
+    assert first.scores["reviews/one/review", "bm25"].metrics["review/map"] > 0.9
+    runs.clear()
+    again = run_suite(settings, quiet=True)
+    assert set(runs) == {("abstract_halves", "bm25"), ("abstract_halves", "random")}
+    assert {pair: s.as_dict() for pair, s in again.scores.items()} == {
+        pair: s.as_dict() for pair, s in first.scores.items()
+    }
+
+
+def test_what_has_changed_is_scored_again(suite, tmp_path, runs):
+    def scored(**options):
+        runs.clear()
+        settings = SuiteSettings(suite, tmp_path / "to", ["random"], only=["review"], **options)
+        run_suite(settings, quiet=True)
+        return len(runs)
+
+    assert [scored(), scored(), scored(seed=1), scored(seed=1, ties="paper_id")] == [1, 0, 1, 1]
+    with (suite / "reviews" / "one" / "papers.jsonl").open("a") as file:
+        file.write(json.dumps({"paper_id": "new", "title": "New", "abstract": "x"}) + "\n")
+    assert scored(seed=1, ties="paper_id") == 1
+
+
+def test_a_stopped_run_continues(suite, tmp_path, runs, monkeypatch):
+    only = ["review", "labels", "citations"]
+    settings = SuiteSettings(suite, tmp_path / "to", ["bm25", "random"], only)
+    real = module.run_benchmark
+
+    def stopping(request, systems):
+        if len(runs) == 3:
+            raise KeyboardInterrupt
+        return real(request, systems)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "run_benchmark", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            run_suite(settings, quiet=True)
+    found = run_suite(settings, quiet=True)
+    assert len(runs) == len(set(runs)) == len(found.scores)
+
+
+def test_a_text_is_embedded_once_for_all_benchmarks_and_runs(
+    suite, tmp_path, tiny_bert, monkeypatch
+):
+    rows, real = [], Encoder.encode_rows
+
+    def counted(self, tokens, *args, **kwargs):
+        rows.append(len(tokens))
+        return real(self, tokens, *args, **kwargs)
+
+    monkeypatch.setattr(Encoder, "encode_rows", counted)
+    to = tmp_path / "to"
+    settings = SuiteSettings(suite, to, [str(tiny_bert)], only=["review", "labels", "citations"])
+    first = run_suite(settings, quiet=True)
+    assert sum(rows) == 30  # the papers are the same in all three
+    shutil.rmtree(to / "scores")
+    second = run_suite(settings, quiet=True)
+    assert sum(rows) == 30
+    assert {p: s.per_query for p, s in second.scores.items()} == {
+        p: s.per_query for p, s in first.scores.items()
+    }
+
+
+def test_quick_and_full_set_the_samples_of_benchmarks_that_draw_one(suite, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "QUICK", 24)
+    for options, queries in (({"quick": True}, 24), ({"full": True}, 30)):
+        settings = SuiteSettings(suite, tmp_path / "to", ["random"], only=["labels"], **options)
+        (scores,) = run_suite(settings, quiet=True).scores.values()
+        assert scores.settings["queries"] <= queries
+        assert scores.settings["papers_not_drawn"] == 30 - queries
+
+
+def test_a_wrong_model_or_damaged_file_is_told(suite, tmp_path):
+    with pytest.raises(UserError, match="nothing_here"):
+        run_suite(SuiteSettings(suite, tmp_path / "to", ["random", "./nothing_here"]), quiet=True)
+    assert not (tmp_path / "to" / "scores").exists()  # before anything is scored
+    settings = SuiteSettings(suite, tmp_path / "to", ["random"], only=["review"])
+    run_suite(settings, quiet=True)
+    (file,) = (tmp_path / "to" / "scores").rglob("*.json")
+    file.write_text(file.read_text()[:-30])
+    with pytest.raises(UserError, match=r"is damaged .* Delete it"):
+        run_suite(settings, quiet=True)
+
+
+def test_a_model_is_known_by_its_files(tiny_bert, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_bert, copy)
+    assert model_hash(str(copy)) == model_hash(str(tiny_bert))
+    (copy / "notes.txt").write_text("x")
+    assert model_hash(str(copy)) != model_hash(str(tiny_bert))
+    assert model_hash("bm25") == "bm25"

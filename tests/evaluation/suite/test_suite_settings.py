@@ -1,0 +1,29 @@
+import subprocess
+import sys
+
+import pytest
+
+from sciembed_train.errors import UserError
+from sciembed_train.evaluation.suite.suite_settings import SuiteSettings
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": []}, "Give one --model or more"),
+        ({"model": ["a", "b", "a"]}, "--model a is given twice"),
+        ({"model": ["a"], "quick": True, "full": True}, "are opposites"),
+        ({"model": ["a"], "seed": -1}, "--seed is -1"),
+    ],
+)
+def test_wrong_settings_are_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        SuiteSettings("suite", "to", **settings)
+
+
+def test_importing_the_settings_imports_no_torch():
+    code = (
+        "import sys; import sciembed_train.evaluation.suite.suite_settings;"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
