@@ -224,6 +224,7 @@ def test_specter2_base_is_the_model_cards(capsys):
     found = printed(capsys, CONFIGS / "specter2_base.yaml")
     optim = found["model"]["init_args"]["optim"]
     assert (optim["lr"], optim["schedule"], optim["warmup_share"]) == (2e-5, "linear", 0.1)
+    assert (optim["weight_decay"], optim["clip_norm"]) == (0.0, None)
     assert found["model"]["init_args"]["encoder"]["max_length"] == 512
     assert found["data"]["batch_size"] == 1024
     assert found["trainer"]["max_epochs"] == 2
