@@ -863,7 +863,7 @@ cocited = partial(quick, recipe="cocite", corpus="cocited", **PAIRS)
 
 def after_cocite(bench: Bench, run: Path) -> dict[str, Any]:
     to = bench.place / "exported" / "cocite_aspire"
-    bench.call("export", run, *options(WORDS, to=to, layout="aspire-full", quiet=True))
+    bench.call("export", run, *options(WORDS, to=to, layout="aspire-full", base="bert", quiet=True))
     return {
         **only_embedded(bench, run),
         "relish": scored(bench, run / EXPORT, "relish", bench.toy / "judged" / "relish"),
@@ -895,7 +895,7 @@ def compared(bench: Bench, model: Path, **given: Any) -> dict[str, Any]:
 def after_cosentbert(bench: Bench, run: Path) -> dict[str, Any]:
     model, cube = run / EXPORT, bench.toy / "judged" / "cube"
     to = bench.place / "exported" / "cosentbert_aspire"
-    bench.call("export", run, *options(WORDS, to=to, layout="aspire-full", quiet=True))
+    bench.call("export", run, *options(WORDS, to=to, layout="aspire-full", base="bert", quiet=True))
     return {
         **only_embedded(bench, run),
         "csfcube": scored(bench, model, "csfcube", cube, scorer="sentences"),
@@ -913,7 +913,7 @@ quick("cosentbert_all_cut", "cosentbert", "sentenced", negatives="all", step_tok
 def after_ot(bench: Bench, run: Path) -> dict[str, Any]:
     model, cube = run / EXPORT, bench.toy / "judged" / "cube"
     to = bench.place / "exported" / "ot_aspire"
-    bench.call("export", run, *options(WORDS, to=to, layout="aspire-full", quiet=True))
+    bench.call("export", run, *options(WORDS, to=to, layout="aspire-full", base="bert", quiet=True))
     return {
         "embed": embedded(bench, model, ".parquet"),
         "embed jsonl": embedded(bench, model, ".jsonl"),
