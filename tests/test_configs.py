@@ -21,7 +21,7 @@ from tests.helpers.task_files import write_tasks
 RECIPES = sorted(CONFIGS.glob("*.yaml"))
 # Recipes of a method and sampling that another one has too: stepped with --slow.
 SIMILAR = re.compile(
-    r"specter2_base|scincl|declutr_(base|sci_base)|aspire_.*_biomed.*|.*_scib|aspire_tsot_.*"
+    r"specter2_base|scincl|declutr_(base|sci_base)|aspire_.*_biomed.*|.*_scib|aspire_tsot_.*|aspire_sentence_all"
 )
 STEPPED = [
     pytest.param(recipe, marks=pytest.mark.slow) if SIMILAR.fullmatch(recipe.stem) else recipe
@@ -52,7 +52,7 @@ def test_the_published_recipes_and_the_usual_machines_are_there():
     several = [
         f"aspire_{kind}_{of}" for kind in ("ts", "ot", "tsot") for of in ("biomed", "compsci")
     ]
-    assert {*several, "aspire_sentence"} <= set(names(RECIPES))
+    assert {*several, "aspire_sentence", "aspire_sentence_all"} <= set(names(RECIPES))
     assert {"specter2_adapters", "specter2_fusion", "own_adapter"} <= set(names(RECIPES))
     assert "own_citations" in names(RECIPES)
     assert {"cpu", "one_gpu", "eight_gpus", "fsdp", "slurm"} <= set(names(MACHINES))
@@ -224,6 +224,7 @@ def test_specter2_base_is_the_model_cards(capsys):
     found = printed(capsys, CONFIGS / "specter2_base.yaml")
     optim = found["model"]["init_args"]["optim"]
     assert (optim["lr"], optim["schedule"], optim["warmup_share"]) == (2e-5, "linear", 0.1)
+    assert (optim["weight_decay"], optim["clip_norm"]) == (0.0, None)
     assert found["model"]["init_args"]["encoder"]["max_length"] == 512
     assert found["data"]["batch_size"] == 1024
     assert found["trainer"]["max_epochs"] == 2
@@ -240,6 +241,11 @@ def test_specter2_adapters_are_the_model_cards(capsys):
     assert model["encoder"]["max_length"] == 512
     assert found["data"]["batch_size"] == 256
     assert found["trainer"]["max_epochs"] == 6
+
+
+def test_the_sentence_encoder_of_all_fields_has_the_settings_of_biomed(capsys):
+    biomed = printed(capsys, CONFIGS / "aspire_sentence.yaml")
+    assert printed(capsys, CONFIGS / "aspire_sentence_all.yaml") == biomed
 
 
 @pytest.mark.parametrize(

@@ -214,6 +214,8 @@ def make_base(args: argparse.Namespace) -> Path:
         "-c", "configs/specter2_base.yaml", "-c", "configs/machine/cpu.yaml",
         "--data.corpus", str(corpus), "--data.batch_size", str(args.base_batch_size),
         "--model.encoder.backbone", minilm(), "--no-model.encoder.keep_start",
+        # As the recipe had them when the page was measured.
+        "--model.optim.weight_decay", "0.01", "--model.optim.clip_norm", "1.0",
         "--trainer.max_steps", str(args.base_steps),
         "--trainer.val_check_interval", str(args.base_steps),
     ]  # fmt: skip

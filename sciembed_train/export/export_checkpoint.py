@@ -57,7 +57,9 @@ class ExportSettings:
             gives vectors of the sentences of papers, or reads single sentences.
         adapter: of layout ``adapterhub``, the adapter's format or code, such as ``proximity`` or
             ``[PRX]``.
-        base: the folder of the frozen backbone of adapters, if it has moved since the training.
+        base: the folder of the frozen backbone of adapters, if it has moved since the training; of
+            layout ``aspire-full``, the hub name or folder that run_info.json names as its base
+            model, where the encoder was trained from a folder.
         pooling: the import path of the checkpoint's pooling, if that is a class of yours: no code
             is imported because a checkpoint names it.
         overwrite: replace an earlier export.
@@ -102,14 +104,15 @@ def export_checkpoint(settings: ExportSettings) -> Export:
     other: ExportLayout | None = None
     if layout != "sentence-transformers":
         adapter = settings.adapter
-        other = AspireLayout() if layout == "aspire-full" else AdapterHubLayout(adapter)
+        aspire = layout == "aspire-full"
+        other = AspireLayout(settings.base) if aspire else AdapterHubLayout(adapter)
     # Before the weights are loaded, which takes long.
     marker = (other or ExportLayout).marker
     check_target(folder.expanduser().absolute(), overwrite, marker)
     encoder = encoder_from_checkpoint(
         content,
         str(checkpoint),
-        None if settings.base is None else str(settings.base),
+        None if settings.base is None or layout == "aspire-full" else str(settings.base),
         settings.pooling,
     )
     record = card_of(content)

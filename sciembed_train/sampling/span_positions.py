@@ -20,6 +20,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Strategy = Literal["any", "adjacent", "subsuming"]
 
+NO_BUCKET = np.iinfo(np.int64).max
 PER_ANCHOR = 7  # uniforms: five for the length, the bucket, the place in it
 PER_POSITIVE = 6  # five for the length, the place
 
@@ -35,6 +36,7 @@ class Rule:
     max_span: int
     min_span: int
     strategy: Strategy
+    reproduce: bool = False
 
     @property
     def uniforms(self) -> int:
@@ -51,11 +53,12 @@ class Rule:
         """
         for_anchors, for_positives = np.split(draws, [self.anchors * PER_ANCHOR], axis=1)
         longest = np.minimum(self.max_span, n // (2 * self.anchors))
-        starts, lengths = anchor_spans(
-            n, longest, self.min_span, for_anchors.reshape(len(n), self.anchors, PER_ANCHOR)
-        )
+        for_anchors = for_anchors.reshape(len(n), self.anchors, PER_ANCHOR)
+        starts, lengths = anchor_spans(n, longest, self.min_span, for_anchors, self.reproduce)
         near = for_positives.reshape(len(n), self.anchors, self.positives, PER_POSITIVE)
-        positives = positive_spans(n, longest, self.min_span, starts, lengths, self.strategy, near)
+        positives = positive_spans(
+            n, longest, self.min_span, starts, lengths, self.strategy, near, self.reproduce
+        )
         return starts, lengths, *positives
 
 
@@ -79,7 +82,9 @@ def uniforms(seed: int, stream: int, epoch: int, documents: Ints, count: int) ->
     return found
 
 
-def anchor_spans(n: Ints, longest: Ints, shortest: int, draws: Floats) -> tuple[Ints, Ints]:
+def anchor_spans(
+    n: Ints, longest: Ints, shortest: int, draws: Floats, reproduce: bool = False
+) -> tuple[Ints, Ints]:
     """Starts and lengths of anchors, ``[B, A]`` each.
 
     The document is cut into buckets of ``longest`` tokens. Each anchor takes a bucket that is
@@ -94,29 +99,47 @@ def anchor_spans(n: Ints, longest: Ints, shortest: int, draws: Floats) -> tuple[
         longest: ``[B]``, the most tokens of a span ``M``, at least ``shortest``.
         shortest: the least, ``m``.
         draws: ``[B, A, 7]`` uniforms.
+        reproduce: take an anchor's neighbours by their places in the list of buckets left, as the
+            published code does: beside a gap that an earlier anchor has left, the bucket beyond
+            the gap goes too, although it borders on no anchor. One or two anchors lie the same.
     """
     lengths = shortest + _floor(longest[:, None] - shortest, _fourth_of_five(draws[..., :5]))
     buckets = n // longest
     anchors = draws.shape[1]
     chosen = np.empty_like(lengths)
+    gone = np.empty((len(n), 0), dtype=np.int64)
     for i in range(anchors):
-        gone = (chosen[:, :i, None] + np.arange(-1, 2)).reshape(len(n), -1)
-        chosen[:, i] = _choose(buckets, gone, anchors - i, draws[:, i, 5])
+        gone = _distinct(gone, buckets)
+        rank = _choose(buckets - (gone < NO_BUCKET).sum(1), anchors - i, draws[:, i, 5])
+        chosen[:, i] = bucket = _bucket_at(rank, gone)
+        if reproduce:
+            before, after = _bucket_at(rank - 1, gone), _bucket_at(rank + 1, gone)
+        else:
+            before, after = bucket - 1, bucket + 1
+        gone = np.column_stack([gone, before, bucket, after])
     starts = chosen * longest[:, None]
     starts += _floor(longest[:, None] - lengths + 1, draws[..., 6])
     return starts, lengths
 
 
-def _choose(buckets: Ints, gone: Ints, to_place: int, draws: Floats) -> Ints:
-    """A bucket of each document that is not among those gone, ``[B]``."""
-    none = np.iinfo(np.int64).max
-    gone = np.sort(np.where((gone >= 0) & (gone < buckets[:, None]), gone, none), axis=1)
-    gone[:, 1:][gone[:, 1:] == gone[:, :-1]] = none  # the neighbour of two
+def _distinct(gone: Ints, buckets: Ints) -> Ints:
+    """The buckets gone of each document, each once, in their order, `NO_BUCKET` behind them."""
+    gone = np.sort(np.where((gone >= 0) & (gone < buckets[:, None]), gone, NO_BUCKET), axis=1)
+    gone[:, 1:][gone[:, 1:] == gone[:, :-1]] = NO_BUCKET  # the neighbour of two
     gone.sort(axis=1)
-    left = buckets - (gone < none).sum(1)
+    return gone
+
+
+def _choose(left: Ints, to_place: int, draws: Floats) -> Ints:
+    """The rank of a bucket among those left of each document, ``[B]``."""
     end = np.where(draws < 0.5, 0, left - 1)
-    bucket = np.where(left < to_place**2, end, _floor(left, draws))
-    for column in gone.T:  # from the rank among those left to the rank among all
+    return np.where(left < to_place**2, end, _floor(left, draws))
+
+
+def _bucket_at(rank: Ints, gone: Ints) -> Ints:
+    """The bucket with a rank among those that are not gone, ``[B]``; none for -1 or too large."""
+    bucket = rank.copy()
+    for column in gone.T:
         bucket += bucket >= column
     return bucket
 
@@ -129,6 +152,7 @@ def positive_spans(
     lengths: Ints,
     strategy: Strategy,
     draws: Floats,
+    reproduce: bool = False,
 ) -> tuple[Ints, Ints]:
     """Starts and lengths of the anchors' positives, ``[B, A, P]`` each, in tokens.
 
@@ -139,7 +163,7 @@ def positive_spans(
     - ``adjacent``: it ends where the anchor starts or starts where it ends, either side equally
       likely where both fit. ``M`` is cut to the tokens of the larger side, and ``m``
       too if that has less: the published code fails there. It also refuses a positive that
-      starts at the document's first token; here it may.
+      starts at the document's first token; here it may (not with ``reproduce``).
     - ``subsuming``: it lies inside the anchor, whose length is its ``M``.
 
     Args:
@@ -150,6 +174,8 @@ def positive_spans(
         lengths: of the anchors, ``[B, A]``.
         strategy: as above.
         draws: ``[B, A, P, 6]`` uniforms: five for the length, the place.
+        reproduce: an adjacent positive starts at the document's first token only where it fits
+            nowhere else, and the published code fails.
     """
     start, length = starts[..., None], lengths[..., None]
     end, n = start + length, n[:, None, None]
@@ -163,6 +189,8 @@ def positive_spans(
     place = draws[..., 5]
     if strategy == "adjacent":
         left, right = start - sizes >= 0, end + sizes <= n
+        if reproduce:
+            left &= (start > sizes) | ~right
         to_left = left & (~right | (place < 0.5))
         return np.where(to_left, start - sizes, end), sizes
     if strategy == "subsuming":

@@ -62,6 +62,8 @@ class SpanSampling(Sampling):
         mask_anchor_for_contrastive: compare the anchors as the language model sees them, with
             tokens missing, as published. False compares whole anchors; the masked ones are then
             encoded besides.
+        reproduce: place spans as the published code does, which matters from three anchors on and
+            for ``adjacent`` positives: see `span_positions.anchor_spans`.
 
     Raises:
         UserError: a value is out of its range, or there is nothing to learn.
@@ -78,6 +80,7 @@ class SpanSampling(Sampling):
     short_documents: ShortDocuments = "skip"
     mlm_probability: float = 0.15
     mask_anchor_for_contrastive: bool = True
+    reproduce: bool = False
 
     def __post_init__(self) -> None:
         def need(holds: bool, key: str, rule: str) -> None:
@@ -124,7 +127,12 @@ class SpanSampling(Sampling):
     def rule(self) -> Rule:
         """Where spans lie."""
         return Rule(
-            self.num_anchors, self.num_positives, self.max_span, self.min_span, self.strategy
+            anchors=self.num_anchors,
+            positives=self.num_positives,
+            max_span=self.max_span,
+            min_span=self.min_span,
+            strategy=self.strategy,
+            reproduce=self.reproduce,
         )
 
 

@@ -139,6 +139,7 @@ KEYS = {
     "schedule": "--model.optim.schedule",
     "warmup_steps": "--model.optim.warmup_steps",
     "clip_norm": "--model.optim.clip_norm",
+    "weight_decay": "--model.optim.weight_decay",
     "step_tokens": "--model.max_tokens_per_backward",
     "negatives": "--model.negatives",
     "temperature": "--model.temperature",
@@ -804,8 +805,10 @@ quick(
     **{"dev_share": 0.2, "per_query": 3},
 )
 quick("specter_fsdp", "specter", "triplets", strategy="fsdp", processes=(2,))
-fitted("specter2", "specter2", "triplets", more=only_embedded)
-quick("specter2_grouped", "specter2", "triplets", group_by_query="true")
+# As the recipe was when it was recorded.
+_as_recorded = {"weight_decay": 0.01, "clip_norm": 1.0}
+fitted("specter2", "specter2", "triplets", more=only_embedded, **_as_recorded)
+quick("specter2_grouped", "specter2", "triplets", group_by_query="true", **_as_recorded)
 
 
 def resumed(bench: Bench, processes: int) -> dict[str, Any]:
@@ -860,7 +863,7 @@ cocited = partial(quick, recipe="cocite", corpus="cocited", **PAIRS)
 
 def after_cocite(bench: Bench, run: Path) -> dict[str, Any]:
     to = bench.place / "exported" / "cocite_aspire"
-    bench.call("export", run, *options(WORDS, to=to, layout="aspire-full", quiet=True))
+    bench.call("export", run, *options(WORDS, to=to, layout="aspire-full", base="bert", quiet=True))
     return {
         **only_embedded(bench, run),
         "relish": scored(bench, run / EXPORT, "relish", bench.toy / "judged" / "relish"),
@@ -892,7 +895,7 @@ def compared(bench: Bench, model: Path, **given: Any) -> dict[str, Any]:
 def after_cosentbert(bench: Bench, run: Path) -> dict[str, Any]:
     model, cube = run / EXPORT, bench.toy / "judged" / "cube"
     to = bench.place / "exported" / "cosentbert_aspire"
-    bench.call("export", run, *options(WORDS, to=to, layout="aspire-full", quiet=True))
+    bench.call("export", run, *options(WORDS, to=to, layout="aspire-full", base="bert", quiet=True))
     return {
         **only_embedded(bench, run),
         "csfcube": scored(bench, model, "csfcube", cube, scorer="sentences"),
@@ -910,7 +913,7 @@ quick("cosentbert_all_cut", "cosentbert", "sentenced", negatives="all", step_tok
 def after_ot(bench: Bench, run: Path) -> dict[str, Any]:
     model, cube = run / EXPORT, bench.toy / "judged" / "cube"
     to = bench.place / "exported" / "ot_aspire"
-    bench.call("export", run, *options(WORDS, to=to, layout="aspire-full", quiet=True))
+    bench.call("export", run, *options(WORDS, to=to, layout="aspire-full", base="bert", quiet=True))
     return {
         "embed": embedded(bench, model, ".parquet"),
         "embed jsonl": embedded(bench, model, ".jsonl"),

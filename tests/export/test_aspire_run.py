@@ -110,8 +110,7 @@ def test_what_was_imported_is_written_back_with_exactly_its_keys(
     assert cli.main(["import", str(run), "--to", str(tmp_path / "m"), "--quiet"]) == 0
     record = record_of(tmp_path / "m")
     encoder = Encoder.load(tmp_path / "m")
-    card = {**record, "base_model": str(tiny_bert)}
-    differences = export_aspire(encoder, tmp_path / "back", card)
+    differences = export_aspire(encoder, tmp_path / "back", {**record, "base_model": "a/bert"})
     assert differences["Aspire's layout"] < 1e-5
     name = FILES.get(hparams["model_name"], "model_cur_best.pt")
     assert sorted(p.name for p in (tmp_path / "back").iterdir()) == sorted([name, "run_info.json"])
@@ -139,7 +138,7 @@ def test_our_own_transport_and_form_come_back(tiny_bert, tmp_path):
     input_format = InputFormat(separator="space", sentences="sep")
     encoder = disturbed(Encoder(EncoderSettings(str(tiny_bert), "sentences", 60, input_format)))
     transport = {"temperature": 3.0, "blur": 0.1, "scaling": 0.7}
-    card = {"similarity": "transport", "transport": transport, "base_model": str(tiny_bert)}
+    card = {"similarity": "transport", "transport": transport, "base_model": "a/bert"}
     texts = ["word1", "word2 " * 300]
     before = encoder.tokenizer.encode(texts)
     export_aspire(encoder, tmp_path / "a", card)

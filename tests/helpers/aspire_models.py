@@ -22,5 +22,5 @@ def refused(capsys, *args):
     return error
 
 
-def export_aspire(encoder, folder, card):
-    return write_export(AspireLayout(), encoder, folder, card)
+def export_aspire(encoder, folder, card, base=None):
+    return write_export(AspireLayout(base), encoder, folder, card)

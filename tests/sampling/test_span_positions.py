@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -28,7 +29,8 @@ def cases(draw):
     longest = draw(st.integers(shortest, 40))
     anchors = draw(st.integers(1, 5))
     rule = Rule(
-        anchors, draw(st.integers(0, 3)), longest, shortest, draw(st.sampled_from(STRATEGIES))
+        *(anchors, draw(st.integers(0, 3)), longest, shortest, draw(st.sampled_from(STRATEGIES))),
+        reproduce=draw(st.booleans()),
     )
     least = 2 * anchors * draw(st.sampled_from([shortest, longest]))
     n = draw(st.lists(st.integers(least, 3 * least + 50), min_size=1, max_size=6))
@@ -85,11 +87,15 @@ def loops(rule, n, u):
         size = length(rule.min_span, most, 3)
         pick, left = next(u), rule.anchors - i
         if len(buckets) // left < left:
-            bucket = buckets[0] if pick < 0.5 else buckets[-1]
+            place = 0 if pick < 0.5 else len(buckets) - 1
         else:
-            bucket = buckets[math.floor(pick * len(buckets))]
+            place = math.floor(pick * len(buckets))
+        bucket = buckets[place]
         anchors.append((bucket + math.floor(next(u) * (most - size + 1)), size))
-        buckets = [b for b in buckets if b not in (bucket - most, bucket, bucket + most)]
+        if rule.reproduce:  # by the places in the list, whatever was taken out of it before
+            buckets = [b for at, b in enumerate(buckets) if abs(at - place) > 1]
+        else:
+            buckets = [b for b in buckets if b not in (bucket - most, bucket, bucket + most)]
     for start, size in anchors:
         for _ in range(rule.positives):
             end, cap, least = start + size, most, rule.min_span
@@ -101,6 +107,8 @@ def loops(rule, n, u):
             near = length(least, cap, 1)
             if rule.strategy == "adjacent":
                 valid = [s for s in (start - near, end) if s >= 0 and s + near <= n]
+                if rule.reproduce:  # never the first token; where nothing is left, it fails
+                    valid = [s for s in valid if s > 0] or valid
             elif rule.strategy == "subsuming":
                 valid = range(start, end - near + 1)
             else:
@@ -122,10 +130,10 @@ def test_spans_are_those_of_plain_loops(case):
         assert list(found) == positives
 
 
-@given(st.integers(1, 12), st.integers(0, 2000), st.integers(0, 99))
+@given(st.integers(1, 12), st.integers(0, 2000), st.integers(0, 99), st.booleans())
 @settings(max_examples=200, deadline=None)
-def test_buckets_last_for_any_number_of_anchors(anchors, more, seed):
-    rule = Rule(anchors, 0, 7, 3, "any")
+def test_buckets_last_for_any_number_of_anchors(anchors, more, seed, reproduce):
+    rule = Rule(anchors, 0, 7, 3, "any", reproduce)
     starts, _, _, _ = drawn(rule, np.full(20, 14 * anchors + more), seed)
     buckets = np.sort(starts // 7, axis=1)
     assert (np.diff(buckets, axis=1) >= 2).all()
@@ -239,10 +247,35 @@ def test_adapted_lengths_follow_the_document():
 # What the published code gets wrong.
 
 
-def beside(n, start, length, shortest, longest, draw=0.0):
+@pytest.mark.parametrize(("reproduce", "left"), [(False, {0, 1, 2, 8}), (True, {0, 1, 8})])
+def test_published_the_bucket_beyond_a_gap_goes_with_its_neighbour_in_the_list(reproduce, left):
+    # Of nine buckets the first anchor takes 4, and 3 to 5 go. The second takes 6, and 5 to 7 go; in
+    # the list of those left, 0 1 2 6 7 8, its neighbours are 2 and 7.
+    draws = np.zeros((12, 3, PER_ANCHOR))
+    draws[:, :, 5] = np.array([[4.5 / 9, 3.5 / 6, (k + 0.5) / 12] for k in range(12)])
+    starts, _ = anchor_spans(np.full(12, 63), np.full(12, 7), 7, draws, reproduce)
+    assert (starts[:, :2] == [28, 42]).all()
+    assert set((starts[:, 2] // 7).tolist()) == left
+
+
+@given(cases())
+@settings(max_examples=100, deadline=None)
+def test_with_two_anchors_the_published_places_are_the_same(case):
+    rule, _, seed, epoch = case
+    n = np.arange(4 * rule.max_span, 4 * rule.max_span + 40)
+    two = replace(rule, anchors=2, strategy="any", reproduce=False)
+    u = uniforms(seed, TRAIN, epoch, np.arange(len(n)), two.uniforms)
+    for ours, published in zip(
+        two.spans(n, u), replace(two, reproduce=True).spans(n, u), strict=True
+    ):
+        assert (ours == published).all()
+
+
+def beside(n, start, length, shortest, longest, draw=0.0, reproduce=False):
     found = positive_spans(
         *(np.array([n]), np.array([longest]), shortest),
         *(np.array([[start]]), np.array([[length]]), "adjacent", np.full((1, 1, 1, 6), draw)),
+        reproduce,
     )
     return [part.item() for part in found]
 
@@ -250,6 +283,8 @@ def beside(n, start, length, shortest, longest, draw=0.0):
 def test_an_adjacent_positive_may_start_at_the_first_token():
     assert beside(n=20, start=5, length=10, shortest=5, longest=5) == [0, 5]
     assert beside(n=19, start=5, length=10, shortest=5, longest=5, draw=ALMOST_ONE) == [0, 5]
+    assert beside(n=20, start=5, length=10, shortest=5, longest=5, reproduce=True) == [15, 5]
+    assert beside(n=19, start=5, length=10, shortest=5, longest=5, reproduce=True) == [0, 5]
 
 
 def test_adjacent_positives_are_shorter_than_the_shortest_where_there_is_no_more_room():

@@ -388,14 +388,20 @@ def test_the_fingerprint_changes_with_what_decides_the_examples(corpus, reading)
         of(replace(SMALL, num_anchors=1)),
         of(replace(SMALL, mlm_probability=0.2)),
         of(replace(SMALL, short_documents="adapt")),
+        of(replace(SMALL, reproduce=True)),
         of(corpus=changed),
         of(corpus=Split(corpus, train=[0, 3])),
         of(reading=replace(reading, max_length=64)),
     }
-    assert len(found) == 7
+    assert len(found) == 8
     assert of() in found
     assert all(len(f) == 16 and int(f, 16) >= 0 for f in found)
     assert of(reading=replace(reading, seed=8)) == of()  # compared by itself
+
+
+def test_the_setting_reproduce_reaches_the_draws(corpus, reading):
+    assert not SMALL.rule.reproduce
+    assert replace(SMALL, reproduce=True).open(corpus, reading, None).rule.reproduce
 
 
 def test_pickled_examples_give_the_same_batches_and_hold_no_tokens(corpus, reading, store):

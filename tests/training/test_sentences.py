@@ -72,7 +72,10 @@ def test_one_command_from_citing_sentences_to_a_model_that_compares_two_papers(
     found = json.loads(capsys.readouterr().out)
     assert found["transport"]["temperature"] == 7
     assert np.sum(found["transport"]["plan"]) == pytest.approx(1, abs=1e-2)
-    for name, to in (("sentence-transformers", "a"), ("aspire-full", "b")):
+    for name, to, base in (
+        ("sentence-transformers", "a", []),
+        ("aspire-full", "b", ["--base", "a/b"]),
+    ):
         export = ["export", str(run), "--layout", name, "--to", str(place / to), "--quiet"]
-        assert main(export) == 0
+        assert main([*export, *base]) == 0
     assert (place / "b" / "model_cur_best.pt").is_file()

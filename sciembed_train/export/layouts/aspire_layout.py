@@ -21,12 +21,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sciembed_train.encoder.encoder import Encoder
-from sciembed_train.encoder.io.load_backbone import build_config, quiet_transformers
+from sciembed_train.encoder.io.load_backbone import (
+    build_config,
+    checked_config,
+    load_backbone,
+    load_tokenizer,
+    quiet_transformers,
+)
 from sciembed_train.encoder.pooling.layer_mix import LayerMix
 from sciembed_train.errors import UserError
 from sciembed_train.export.checkpoint_file import load_checkpoint
-from sciembed_train.export.export_layout import Differences, ExportLayout, Record, public_name
+from sciembed_train.export.export_layout import Differences, ExportLayout, Record
 from sciembed_train.export.layouts.sentences_layout import check_record
+from sciembed_train.export.model_card import hub_name
 from sciembed_train.export.sentence_probe import loop_sentence_vectors, probe_papers
 from sciembed_train.export.verification import compare, probe_texts
 
@@ -93,14 +100,51 @@ class AspireLayout(ExportLayout):
     The original code loads the weights strictly into the model that ``base-pt-layer`` names, so
     the names are those of transformers from 4.31 on, without position ids, and the pooler is
     written too. The encoder must be a BERT that mixes its layers, gives vectors of sentences, or
-    reads single sentences (``texts`` of the record), and the record needs a ``base_model``.
+    reads single sentences (``texts`` of the record).
+
+    Args:
+        base: what ``base-pt-layer`` names, for ``AutoModel`` and ``AutoTokenizer``: a hub name, or
+            a folder, whose absolute path is written. None for the record's ``base_model``, which
+            must then be a hub name: of a folder the record has only the last part of its path.
     """
 
     marker = INFO
 
+    def __init__(self, base: str | Path | None = None) -> None:
+        self.base = base
+
     def check(self, encoder: Encoder, record: Record) -> None:
         """See `ExportLayout`."""
         _kind_for(encoder, record)
+        name = self._base(record)
+        if Path(name).is_dir():
+            _check_folder(Path(name), encoder)
+
+    def _base(self, record: Record) -> str:
+        """The name or the absolute path for ``base-pt-layer``.
+
+        Raises:
+            UserError: neither is known, or there is no such folder.
+        """
+        if self.base is None:
+            recorded = hub_name(record.get("base_model"))
+            if recorded is None:
+                trained = Path(str(record.get("base_model") or "")).name
+                known = f"was trained from the folder {trained}" if trained else "records none"
+                raise UserError(
+                    "The layout aspire-full names a base model, from which Aspire's code takes "
+                    f"architecture and tokenizer (base-pt-layer in {INFO}). This encoder {known}, "
+                    "so there is no name that it could open: give a hub name or a folder with "
+                    "--base."
+                )
+            return recorded
+        folder = Path(self.base).expanduser()
+        if folder.is_dir():
+            return str(folder.resolve())
+        name = str(self.base)
+        if folder.exists() or ("/" in name and hub_name(name) is None):
+            raise UserError(f"--base is {name}: there is no such folder, and it is no hub name.")
+        return name
 
     def write(self, encoder: Encoder, folder: Path, record: Record) -> None:
         """See `ExportLayout`."""
@@ -108,7 +152,7 @@ class AspireLayout(ExportLayout):
         info = {
             "all_hparams": {
                 "model_name": kind.names[0],
-                "base-pt-layer": public_name(str(record["base_model"])),
+                "base-pt-layer": self._base(record),
                 **(_aggregation(record) if kind is MULTI_VECTOR else {}),
                 "fine_tune": True,
             },
@@ -151,13 +195,44 @@ def _kind_for(encoder: Encoder, record: Record) -> Kind:
         )
     if getattr(encoder.backbone, "pooler", None) is None:
         raise UserError(f"{wants}, with its pooler, which this one lacks. {instead}")
-    if not record.get("base_model"):
-        raise UserError(
-            f"{wants} and names its base model, which is not recorded of this one. {instead}"
-        )
     if fitting[0] is MULTI_VECTOR:
         check_record(record)
     return fitting[0]
+
+
+def _check_folder(folder: Path, encoder: Encoder) -> None:
+    """Check that the weights fit a base model of a folder, and that it reads texts alike.
+
+    Raises:
+        UserError: they do not, or the folder is no model that ``AutoModel`` loads.
+    """
+    base = load_backbone(folder, checked_config(folder))
+    found, expected = (
+        {n: t.shape for n, t in m.state_dict().items()} for m in (base, encoder.backbone)
+    )
+    # One without a pooler gets a random one, over which the weights are loaded.
+    differing = sorted(
+        name
+        for name in found.keys() | expected.keys()
+        if found.get(name) != expected.get(name)
+        and not (name.startswith("pooler.") and name not in found)
+    )
+    if differing:
+        raise UserError(
+            f"--base is {folder}: its {differing[0]} is {_shape(found.get(differing[0]))}, this "
+            f"encoder's {_shape(expected.get(differing[0]))}. Give the model that it was trained "
+            "from."
+        )
+    if load_tokenizer(folder).hf.get_vocab() != encoder.tokenizer.hf.get_vocab():
+        raise UserError(
+            f"--base is {folder}: its tokenizer has other tokens than this encoder's. Give the "
+            "model that it was trained from."
+        )
+
+
+def _shape(shape: torch.Size | None) -> str:
+    """A tensor's shape in words."""
+    return "missing" if shape is None else "x".join(map(str, shape))
 
 
 def _aggregation(record: Record) -> dict[str, Any]:

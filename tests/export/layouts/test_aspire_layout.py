@@ -16,6 +16,7 @@ from sciembed_train.export.verification import ExportError
 from sciembed_train.text.input_format import InputFormat
 from tests.helpers.aspire_models import disturbed, export_aspire, refused
 from tests.helpers.masked_models import write_masked_lm
+from tests.helpers.tiny_models import write_tiny_bert
 
 CARD = {"method": "cocite", "base_model": "somebody/some-bert"}
 TEXTS = ["word1 word2 word3", "word4 " * 700, "word5"]
@@ -106,7 +107,7 @@ def test_our_export_loads_as_the_published_example_does_and_comes_back(tiny_bert
     encoder = disturbed(
         Encoder(EncoderSettings(str(tiny_bert), "mix", 60, input_format, dropout=0.3))
     )
-    differences = export_aspire(encoder, tmp_path / "a", {**CARD, "base_model": str(tiny_bert)})
+    differences = export_aspire(encoder, tmp_path / "a", CARD)
     assert list(differences) == ["Aspire's layout"]
     assert all(d is not None and d < 1e-5 for d in differences.values())
     assert encoder.training
@@ -114,9 +115,8 @@ def test_our_export_loads_as_the_published_example_does_and_comes_back(tiny_bert
         "model_cur_best.pt",
         "run_info.json",
     ]
-    info = (tmp_path / "a" / "run_info.json").read_text()
-    assert json.loads(info)["all_hparams"]["base-pt-layer"] == tiny_bert.name
-    assert str(tiny_bert) not in info
+    info = json.loads((tmp_path / "a" / "run_info.json").read_text())
+    assert info["all_hparams"]["base-pt-layer"] == "somebody/some-bert"
     model = Published(tiny_bert)
     model.load_state_dict(torch.load(tmp_path / "a" / "model_cur_best.pt", weights_only=True))
     again = load_aspire(tmp_path / "a", base=str(tiny_bert))
@@ -142,6 +142,9 @@ def test_the_command_writes_the_layout_and_replaces_only_its_own(tiny_bert, tmp_
     assert "Aspire's layout differs by" in capsys.readouterr().out
     assert cli.main([*given, str(tmp_path / "a")]) == 2
     assert cli.main([*given, str(tmp_path / "a"), "--overwrite"]) == 0
+    assert cli.main([*given, str(tmp_path / "a"), "--overwrite", "--base", str(tiny_bert)]) == 0
+    info = json.loads((tmp_path / "a" / "run_info.json").read_text())
+    assert info["all_hparams"]["base-pt-layer"] == str(tiny_bert.resolve())
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
     capsys.readouterr()
@@ -150,7 +153,56 @@ def test_the_command_writes_the_layout_and_replaces_only_its_own(tiny_bert, tmp_
     assert (tmp_path / "thesis" / "chapter.tex").is_file()
 
 
-@pytest.mark.parametrize("what", ["pooling", "type", "pooler", "base"])
+def test_the_published_example_opens_a_base_model_of_a_folder(tiny_bert, tmp_path, monkeypatch):
+    from transformers import AutoTokenizer
+
+    encoder = disturbed(Encoder(EncoderSettings(str(tiny_bert), "mix")))
+    card = {**CARD, "base_model": tiny_bert.name}  # as runs record a folder
+    monkeypatch.chdir(tiny_bert.parent)
+    export_aspire(encoder, tmp_path / "a", card, base=tiny_bert.name)
+    monkeypatch.chdir(tmp_path)
+    hparams = json.loads((tmp_path / "a" / "run_info.json").read_text())["all_hparams"]
+    tokenizer = AutoTokenizer.from_pretrained(hparams["base-pt-layer"])
+    model = Published(hparams["base-pt-layer"])
+    model.load_state_dict(torch.load(tmp_path / "a" / "model_cur_best.pt", weights_only=True))
+    short = ["word1 word2 word3", "word5"]
+    with torch.inference_mode():
+        found = model.eval()(tokenizer(short, padding=True, return_tensors="pt"))
+    assert (found - encoder.encode_texts(short)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("base", ["tiny-bert", "/somewhere/tiny-bert", None])
+def test_a_base_model_that_nobody_could_open_is_asked_for(base, tiny_bert, tmp_path):
+    encoder = Encoder(EncoderSettings(str(tiny_bert), "mix"))
+    card = {**CARD, "base_model": base}
+    with pytest.raises(UserError, match="give a hub name or a folder with --base") as caught:
+        export_aspire(encoder, tmp_path / "a", card)
+    assert ("trained from the folder tiny-bert" in str(caught.value)) == (base is not None)
+    export_aspire(encoder, tmp_path / "a", card, base="bert-base-uncased")
+    info = json.loads((tmp_path / "a" / "run_info.json").read_text())
+    assert info["all_hparams"]["base-pt-layer"] == "bert-base-uncased"
+
+
+def test_a_base_model_that_does_not_fit_is_refused(tiny_bert, tmp_path):
+    from transformers import AutoTokenizer
+
+    encoder = Encoder(EncoderSettings(str(tiny_bert), "mix"))
+    shorter = write_tiny_bert(tmp_path / "shorter", max_positions=64)
+    other = write_tiny_bert(tmp_path / "other")
+    tokenizer = AutoTokenizer.from_pretrained(other)
+    tokenizer.add_tokens(["another"])
+    tokenizer.save_pretrained(other)
+    for base, message in (
+        (shorter, "position_embeddings.weight is 64x32, this encoder's 512x32"),
+        (other, "its tokenizer has other tokens"),
+        (tmp_path / "nowhere", "there is no such folder, and it is no hub name"),
+    ):
+        with pytest.raises(UserError, match=message):
+            export_aspire(encoder, tmp_path / "a", CARD, base=base)
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("what", ["pooling", "type", "pooler"])
 def test_what_the_layout_cannot_hold_is_not_written(what, tiny_bert, tmp_path):
     folder = write_masked_lm(tmp_path / "b", "roberta") if what == "type" else tiny_bert
     pooling = "mean" if what == "pooling" else "mix"
@@ -158,7 +210,7 @@ def test_what_the_layout_cannot_hold_is_not_written(what, tiny_bert, tmp_path):
     if what == "pooler":
         encoder.backbone.pooler = None
     with pytest.raises(UserError, match="Use the layout sentence-transformers"):
-        export_aspire(encoder, tmp_path / "a", {} if what == "base" else CARD)
+        export_aspire(encoder, tmp_path / "a", CARD)
     assert not (tmp_path / "a").exists()
 
 
