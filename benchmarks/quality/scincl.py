@@ -63,7 +63,7 @@ def fit(model: str, args: argparse.Namespace) -> None:
         other.write_text("data: {triplets_from: citations}\n", encoding="utf-8")
         words += ["-c", str(other)]
     elif kind == "published":  # its texts are read as they stand
-        words += MINED[kind]
+        words += ["--model.encoder.input_format.cleaning", "none"]
     train(
         "fit", *words,
         "--data.corpus", str(corpus(kind, args)), "--data.seed", seed,

@@ -63,8 +63,8 @@ class TokenKind(Generic[Store]):
             raise UserError(
                 f"{corpus} holds no tokens of its {self.texts} by this tokenizer and input format "
                 f"(key {key}); they were tokenised with {', '.join(stores) or 'none'}. Give the "
-                "settings that prepare was given (of tokenizer, input format, `reproduce`), "
-                "or run prepare again with the same files, --to this folder and --tokenizer (or -c "
+                "run one of these (--model.encoder.input_format.cleaning none, and so on), or run "
+                "prepare again with the same files, --to this folder and --tokenizer (or -c "
                 f"RECIPE){self.option}: only the tokens are added."
             )
         store = self.store.open(self.path(corpus, key))
