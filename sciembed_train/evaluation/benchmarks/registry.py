@@ -129,4 +129,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         needs_vectors=True,
         source="github.com/allenai/scirepeval, by its script",
     ),
+    "scidocs": Benchmark(
+        f"{_HERE}.scidocs",
+        "classes, co-views, co-reads, citations and co-citations; the folder of SciDocs",
+        frozenset({"split"}),
+        ("average/map_grade1", "average/ndcg_log2", "mag/f1_macro", "mesh/f1_macro"),
+        source="github.com/allenai/scidocs",
+    ),
 }
