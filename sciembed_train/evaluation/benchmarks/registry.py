@@ -136,4 +136,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         ("average/map_grade1", "average/ndcg_log2", "mag/f1_macro", "mesh/f1_macro"),
         source="github.com/allenai/scidocs",
     ),
+    "mdcr": Benchmark(
+        f"{_HERE}.mdcr",
+        "cited papers among candidates, in 19 fields; the folder of MDCR's files",
+        frozenset({"split"}),
+        ("average/map_grade1", "average/recall5_grade1"),
+        source="github.com/zoranmedic/mdcr",
+    ),
 }
