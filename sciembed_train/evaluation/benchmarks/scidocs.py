@@ -186,6 +186,8 @@ def evaluate(
         _classify(data, source, labelled, result)
     values = list(result.metrics.values())
     result.metrics |= rankings
+    if values:
+        result.metrics["average/f1_macro"] = float(np.mean(values))
     averages = {
         "values": [f"{task}/{form}" for task in RANKINGS for form in ("map_grade1", "ndcg_log2")],
         "original_values": [f"{task}/original_{name}" for task in RANKINGS for name in METRICS],

@@ -148,6 +148,7 @@ def test_the_average_is_of_all_values_that_are_there(tmp_path):
     ):
         ranked = [found.metrics[f"{task}/{form}"] for task in SCIDOCS_RANKINGS for form in forms]
         assert found.metrics[f"average/{name}"] == pytest.approx(np.mean(classes + ranked))
+    assert found.metrics["average/f1_macro"] == pytest.approx(np.mean(classes))
     assert "The average is of 10 values; the original's is of 12" in found.notes[-1]
     some = scored(
         write_scidocs(tmp_path / "few", tasks=("cite",), classes=("mag",)), Fixed(random_rows())
@@ -206,6 +207,7 @@ def test_a_baseline_without_vectors_ranks_alone(tmp_path):
     assert set(scored(alone, Fixed(random_rows())).metrics) == {
         "mag/f1_macro",
         "mesh/f1_macro",
+        "average/f1_macro",
         "average/values",
         "average/original_values",
     }
