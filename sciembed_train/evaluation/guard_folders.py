@@ -9,9 +9,19 @@ from pathlib import Path
 from sciembed_train.corpus.store.corpus_files import Split
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.errors import UserError, why_no_file
-from sciembed_train.evaluation.benchmarks import citations, csfcube, judged, retrieval, same_paper
+from sciembed_train.evaluation.benchmarks import (
+    citations,
+    cited_papers,
+    cocitations,
+    csfcube,
+    judged,
+    retrieval,
+    review,
+    same_paper,
+)
+from sciembed_train.evaluation.benchmarks.by_example import Asking, Draw
 from sciembed_train.evaluation.benchmarks.pools import pool_distances
-from sciembed_train.evaluation.benchmarks.result import NoQueriesError
+from sciembed_train.evaluation.benchmarks.result import NoQueriesError, Result
 from sciembed_train.evaluation.candidates import dev_and_test, hash_order
 from sciembed_train.evaluation.metrics import graded
 from sciembed_train.evaluation.ranking import rank_pool
@@ -22,7 +32,8 @@ from sciembed_train.inference.paper_file import PaperFile
 MOST_PAPERS = 2000
 KINDS = (
     "searches (papers, queries and qrels), CSFCube, RELISH and the other judged pools as Aspire "
-    "released them, a corpus with citations, or a file of papers with abstracts"
+    "released them, a review (papers and labels), citations or co-citations with their papers, a "
+    "corpus with citations, or a file of papers with abstracts"
 )
 
 
@@ -69,6 +80,13 @@ def open_guard(place: str | Path) -> GuardFolder:
     if any(place.glob("queries.*")) or any(place.glob("qrels*")):
         retrieval.check_folder(place)
         return _of_searches(place)
+    if review.is_here(place, "review"):
+        return _of_examples(place, review.read_review, review.evaluate, "map")
+    if cited_papers.is_folder_of_citations(place):
+        return _of_examples(place, cited_papers.read_cited, cited_papers.evaluate, "map")
+    if cocitations.is_here(place, "cocitations"):
+        metric = f"map_grade{cocitations.THRESHOLD}"
+        return _of_examples(place, cocitations.read_cocited, cocitations.evaluate, metric)
     try:
         return _of_papers(place, retrieval.find(place, "papers"))
     except UserError as error:
@@ -85,6 +103,22 @@ def _of_searches(place: Path) -> GuardFolder:
     def score(system: System, split: Split, sample: int, seed: int) -> dict[str, float]:
         asked = _asked(split, seed)
         return retrieval.evaluate(place, system, None, asked, sample, seed).by_query(metric)
+
+    return GuardFolder(place, metric, score)
+
+
+def _of_examples(
+    place: Path,
+    read: Callable[[Path, None, Draw], Asking],
+    evaluate: Callable[[Asking, System], Result],
+    metric: str,
+) -> GuardFolder:
+    """Papers of a collection that ask for others of it."""
+    read(place, None, Draw())  # what is wrong with the files is told now
+
+    def score(system: System, split: Split, sample: int, seed: int) -> dict[str, float]:
+        asking = read(place, None, Draw(0, sample, seed, _asked(split, seed)))
+        return evaluate(asking, system).by_query(metric)
 
     return GuardFolder(place, metric, score)
 

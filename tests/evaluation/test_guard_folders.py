@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation.benchmarks import citations, csfcube, judged, retrieval, same_paper
+from sciembed_train.evaluation.benchmarks import (
+    citations,
+    cited_papers,
+    cocitations,
+    csfcube,
+    judged,
+    retrieval,
+    review,
+    same_paper,
+)
 from sciembed_train.evaluation.benchmarks.result import NoQueriesError
 from sciembed_train.evaluation.guard_folders import open_guard
 from sciembed_train.inference.paper_file import PaperFile
@@ -105,6 +114,8 @@ def test_searches_a_corpus_and_papers_are_recognised(tmp_path, tiny_bert):
         open_guard(corpus.folder)
 
     papers = write_topic_papers(tmp_path / "papers")
+    assert open_guard(papers).metric == "map"  # citations are beside the papers
+    (papers / "citations.csv").unlink()
     for place in (papers / "papers.jsonl", papers):
         guard = open_guard(place)
         assert guard.metric == "mrr"
@@ -130,3 +141,47 @@ def test_what_is_no_guard_is_refused(tmp_path):
     (folder / "papers.jsonl").unlink()
     with pytest.raises(UserError, match="expected one file `papers`"):
         open_guard(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "read", "evaluate", "metric"),
+    [
+        (
+            "labels.tsv",
+            "paper_id\tincluded\n" + "".join(f"p{at}\t{int(at < 9)}\n" for at in range(14)),
+            review.read_review,
+            review.evaluate,
+            "map",
+        ),
+        (
+            "citations.csv",
+            "citing,cited\n" + "".join(f"p{at},p{(at * 5 + 1) % 14}\n" for at in range(14)),
+            cited_papers.read_cited,
+            cited_papers.evaluate,
+            "map",
+        ),
+        (
+            "cocitations.csv",
+            "paper_a,paper_b,count\n" + "".join(f"p{at},p{at + 3},2\n" for at in range(11)),
+            cocitations.read_cocited,
+            cocitations.evaluate,
+            "map_grade2",
+        ),
+    ],
+)
+def test_papers_that_ask_for_others_are_recognised(tmp_path, name, text, read, evaluate, metric):
+    rows = [{"paper_id": f"p{at}", "title": "T" * (1 + at), "abstract": "A."} for at in range(14)]
+    (tmp_path / "papers.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / name).write_text(text)
+    guard = open_guard(tmp_path)
+    assert guard.metric == metric
+    dev, test = halves(guard)
+    assert dev
+    assert test
+    assert not dev.keys() & test.keys()
+    assert {**dev, **test} == evaluate(read(tmp_path), BySize()).by_query(metric)
+    few_dev, few_test = halves(guard, sample=6)
+    assert len(few_dev) < len(dev) or len(few_test) < len(test)
+    (tmp_path / name).write_text(text + "broken\n")
+    with pytest.raises(UserError, match=name.replace(".", r"\.")):
+        open_guard(tmp_path)

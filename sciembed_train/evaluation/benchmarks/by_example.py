@@ -5,7 +5,7 @@ Shapes: ``N`` papers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,13 @@ class Draw:
         queries: most queries.
         papers: most candidates, with fewer queries (`draw_candidates`).
         seed: of the hashes.
+        asked: whether the query of an id may be drawn; None for all.
     """
 
     queries: int = 0
     papers: int = 0
     seed: int = 0
+    asked: Callable[[str], bool] | None = None
 
     @classmethod
     def of(cls, settings: EvaluateSettings) -> Draw:
@@ -89,7 +91,7 @@ class Asking:
                 kept[query] = there
             else:
                 without += 1
-        names = list(kept)
+        names = [query for query in kept if draw.asked is None or draw.asked(query)]
         drawn = list(range(len(names)))
         if draw.queries:
             drawn = sorted(hash_order(names, draw.seed)[: draw.queries])
@@ -110,7 +112,7 @@ class Asking:
         left_out = {
             "unknown_papers_left_out": unknown,
             "queries_without_relevant_left_out": without,
-            "queries_not_drawn": len(names) - len(chosen),
+            "queries_not_drawn": len(kept) - len(chosen),
             "papers_not_drawn": len(ids) - len(candidates),
         }
         return cls(papers, chosen, candidates, left_out)
