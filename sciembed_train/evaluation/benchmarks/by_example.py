@@ -16,9 +16,16 @@ from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.validation import read_id
 from sciembed_train.errors import UserError
+from sciembed_train.evaluation.benchmarks.result import TIED, Result, counted, mean
 from sciembed_train.evaluation.candidates import draw_candidates, hash_order
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
-from sciembed_train.evaluation.ranking import Ranked, TieRule, rank_judged, tie_order
+from sciembed_train.evaluation.ranking import (
+    TIE_RULES,
+    Ranked,
+    TieRule,
+    rank_judged,
+    tie_order,
+)
 from sciembed_train.evaluation.systems import Search, System
 from sciembed_train.inference.paper_file import PaperFile
 
@@ -141,6 +148,46 @@ class Asking:
             wanted = np.array([candidate_of[paper] for paper in row], dtype=np.int64)
             grades = np.array(list(row.values()), dtype=np.int64)
             yield query, rank_judged(distances, wanted, grades, order, candidate_of.get(query))
+
+
+def score_asking(
+    asking: Asking,
+    system: System,
+    benchmark: str,
+    measure: Callable[[Ranked], dict[str, float]],
+    ties: TieRule,
+    settings: Mapping[str, Any],
+) -> Result:
+    """The scores of a system: the metrics of each query's ranking, and their means.
+
+    Args:
+        asking: queries and candidates.
+        system: model or baseline.
+        benchmark: stands before the names of the metrics.
+        measure: the metrics of a ranking.
+        ties: how papers at equal distances are ordered.
+        settings: what else the numbers depend on.
+    """
+    per_query: dict[str, dict[str, float]] = {}
+    tied = 0
+    for query, ranked in asking.rank(system, ties):
+        per_query[query] = measure(ranked)
+        tied += ranked.tied
+    note = "{} papers have no text; they are ranked all the same."
+    return Result(
+        {f"{benchmark}/{name}": value for name, value in mean(per_query.values()).items()},
+        per_query,
+        {
+            "queries": len(per_query),
+            "papers": len(asking.candidates),
+            **asking.left_out,
+            **settings,
+            "ties": TIE_RULES[ties],
+            "queries_tied": tied,
+        },
+        counted({note: asking.papers.without_text, TIED: tied}),
+        query_texts=asking.titles(),
+    )
 
 
 def read_rows(path: Path, kind: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -11,16 +11,20 @@ from pathlib import Path
 
 from sciembed_train.corpus.citations.citation_columns import columns_of, unclear
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation.benchmarks.by_example import ALL, Asking, Draw, cell_id, read_rows
+from sciembed_train.evaluation.benchmarks.by_example import (
+    ALL,
+    Asking,
+    Draw,
+    cell_id,
+    read_rows,
+    score_asking,
+)
 from sciembed_train.evaluation.benchmarks.result import (
-    TIED,
     NoQueriesError,
     Result,
-    counted,
-    mean,
 )
 from sciembed_train.evaluation.benchmarks.retrieval import find
-from sciembed_train.evaluation.ranking import TIE_RULES, TieRule, judged
+from sciembed_train.evaluation.ranking import TieRule, judged
 from sciembed_train.evaluation.systems import System
 from sciembed_train.inference.paper_file import PaperFile
 
@@ -62,22 +66,5 @@ def evaluate(asking: Asking, system: System, ties: TieRule = "expected") -> Resu
 
     ``ties`` says how papers at equal distances are ordered.
     """
-    per_query, tied = {}, 0
-    for query, ranked in asking.rank(system, ties):
-        per_query[query] = judged(ranked)
-        tied += ranked.tied
-    note = "{} papers have no text; they are ranked all the same."
-    return Result(
-        {f"citations/{name}": value for name, value in mean(per_query.values()).items()},
-        per_query,
-        {
-            "queries": len(per_query),
-            "papers": len(asking.candidates),
-            **asking.left_out,
-            "protocol": "citing papers rank all others; none is held out",
-            "ties": TIE_RULES[ties],
-            "queries_tied": tied,
-        },
-        counted({note: asking.papers.without_text, TIED: tied}),
-        query_texts=asking.titles(),
-    )
+    protocol = {"protocol": "citing papers rank all others; none is held out"}
+    return score_asking(asking, system, "citations", judged, ties, protocol)

@@ -17,19 +17,17 @@ from sciembed_train.evaluation.benchmarks.by_example import (
     cell_id,
     cell_number,
     read_rows,
+    score_asking,
 )
 from sciembed_train.evaluation.benchmarks.result import (
-    TIED,
     NoQueriesError,
     Result,
-    counted,
     described,
-    mean,
 )
 from sciembed_train.evaluation.benchmarks.retrieval import find
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.open_system import Systems
-from sciembed_train.evaluation.ranking import TIE_RULES, TieRule, judged
+from sciembed_train.evaluation.ranking import TieRule, judged
 from sciembed_train.evaluation.systems import System
 from sciembed_train.inference.paper_file import PaperFile
 
@@ -81,24 +79,13 @@ def evaluate(asking: Asking, system: System, ties: TieRule = "expected") -> Resu
 
     ``ties`` says how papers at equal distances are ordered.
     """
-    per_query, tied = {}, 0
-    for query, ranked in asking.rank(system, ties):
-        per_query[query] = judged(ranked, THRESHOLD)
-        tied += ranked.tied
-    note = "{} papers have no text; they are ranked all the same."
-    return Result(
-        {f"cocitations/{name}": value for name, value in mean(per_query.values()).items()},
-        per_query,
-        {
-            "queries": len(per_query),
-            "papers": len(asking.candidates),
-            **asking.left_out,
-            "threshold": THRESHOLD,
-            "ties": TIE_RULES[ties],
-            "queries_tied": tied,
-        },
-        counted({note: asking.papers.without_text, TIED: tied}),
-        query_texts=asking.titles(),
+    return score_asking(
+        asking,
+        system,
+        "cocitations",
+        lambda ranked: judged(ranked, THRESHOLD),
+        ties,
+        {"threshold": THRESHOLD},
     )
 
 

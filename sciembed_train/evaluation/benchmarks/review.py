@@ -19,19 +19,17 @@ from sciembed_train.evaluation.benchmarks.by_example import (
     cell_id,
     cell_number,
     read_rows,
+    score_asking,
 )
 from sciembed_train.evaluation.benchmarks.result import (
-    TIED,
     NoQueriesError,
     Result,
-    counted,
     described,
-    mean,
 )
 from sciembed_train.evaluation.benchmarks.retrieval import find
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.open_system import Systems
-from sciembed_train.evaluation.ranking import TIE_RULES, Ranked, TieRule, judged
+from sciembed_train.evaluation.ranking import Ranked, TieRule, judged
 from sciembed_train.evaluation.systems import System
 from sciembed_train.inference.paper_file import PaperFile
 
@@ -85,24 +83,9 @@ def evaluate(asking: Asking, system: System, ties: TieRule = "expected") -> Resu
     ``ties`` says how papers at equal distances are ordered.
     """
     pool = len(asking.candidates) - 1
-    per_query, tied = {}, 0
-    for query, ranked in asking.rank(system, ties):
-        per_query[query] = screening(ranked, pool)
-        tied += ranked.tied
-    note = "{} papers have no text; they are ranked all the same."
-    return Result(
-        {f"review/{name}": value for name, value in mean(per_query.values()).items()},
-        per_query,
-        {
-            "queries": len(per_query),
-            "papers": len(asking.candidates),
-            **asking.left_out,
-            "protocol": "each included paper ranks all others",
-            "ties": TIE_RULES[ties],
-            "queries_tied": tied,
-        },
-        counted({note: asking.papers.without_text, TIED: tied}),
-        query_texts=asking.titles(),
+    protocol = {"protocol": "each included paper ranks all others"}
+    return score_asking(
+        asking, system, "review", lambda ranked: screening(ranked, pool), ties, protocol
     )
 
 
