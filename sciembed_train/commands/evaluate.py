@@ -36,6 +36,7 @@ def command_line() -> CommandLine:
         examples=(
             "--model checkpoints/specter --benchmark citations --data corpus --to results.json",
             "--model bm25 --benchmark csfcube --data CSFCube",
+            "--ranking theirs.run --benchmark retrieval --data searches --ties trec_eval",
             "--suite my_benchmarks --model start --model checkpoints/tuned --to results",
         ),
         common=(
@@ -81,7 +82,8 @@ def main(argv: list[str]) -> int:
         embed=settings.get(EmbedSettings),
         score=settings.get(ScoreSettings),
     )
-    written = "" if target is None else f"\nWritten to {target}."
+    files = [str(file) for file in (target, request["run_to"]) if file is not None]
+    written = f"\nWritten to {' and '.join(files)}." if files else ""
     output.show(f"{scores}{written}", scores.as_dict())
     return 0
 

@@ -88,7 +88,14 @@ class Asking:
         row_of = {paper: row for row, paper in enumerate(ids)}
         texts = ((paper.title, paper.abstract) for paper in self.papers)
         queries = np.array([row_of[query] for query in self.grades], dtype=np.int64)
-        search = Search(texts, len(ids), queries, np.arange(len(ids)))
+        search = Search(
+            texts,
+            len(ids),
+            queries,
+            np.arange(len(ids)),
+            query_ids=list(self.grades),
+            paper_ids=ids,
+        )
         order = tie_order(ids, ties)
         for (query, row), distances in zip(
             self.grades.items(), system.distances(search), strict=True
