@@ -36,7 +36,6 @@ def command_line() -> CommandLine:
         examples=(
             "--model checkpoints/specter --benchmark citations --data corpus --to results.json",
             "--model bm25 --benchmark csfcube --data CSFCube",
-            "--ranking theirs.run --benchmark retrieval --data searches --ties trec_eval",
             "--suite my_benchmarks --model start --model checkpoints/tuned --to results",
         ),
         common=(
