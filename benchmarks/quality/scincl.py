@@ -62,6 +62,8 @@ def fit(model: str, args: argparse.Namespace) -> None:
         other = args.to / "citations.yaml"
         other.write_text("data: {triplets_from: citations}\n", encoding="utf-8")
         words += ["-c", str(other)]
+    elif kind == "published":  # its texts are read as they stand
+        words += ["--model.encoder.input_format.cleaning", "none"]
     train(
         "fit", *words,
         "--data.corpus", str(corpus(kind, args)), "--data.seed", seed,

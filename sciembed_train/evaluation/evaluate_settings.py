@@ -31,8 +31,9 @@ class BenchmarkSettings:
             abstract_halves).
         tasks: names or types of tasks, such as ``classification`` or ``[MeSH Descriptors, SciDocs
             MAG]``; all of them where it is empty (scirepeval).
-        sample: most papers, drawn by ``seed``, those of the split first; 0 for all
-            (title_abstract, abstract_halves, labels).
+        sample: most papers, drawn by ``seed``; 0 for all. By default 5,000 for title_abstract,
+            abstract_halves (those of the split first) and labels, and all for retrieval, citations,
+            cocitations and review, where a sample has the relevant papers of fewer queries.
         queries: most queries, drawn by ``seed``; 0 for all (citations of a folder that is no
             corpus, cocitations, review).
         seed: of the baseline ``random``, and of ``sample`` and ``queries``.
@@ -53,7 +54,7 @@ class BenchmarkSettings:
     facet: str | None = None
     split: Literal["test", "dev"] = "test"
     tasks: list[str] | str = ""
-    sample: int = 5000
+    sample: int | None = None
     queries: int = 1000
     seed: int = 0
     ties: Literal["expected", "paper_id", "trec_eval"] = "expected"
@@ -72,7 +73,7 @@ class BenchmarkSettings:
             "run_to": self.run_to is not None,
             "facet": self.facet is not None,
             "split": self.split != "test",
-            "sample": self.sample != 5000,
+            "sample": self.sample is not None,
             "queries": self.queries != 1000,
         }
         for option, is_set in set_options.items():
@@ -83,7 +84,7 @@ class BenchmarkSettings:
                     f"{self.benchmark}; leave it out."
                 )
         for option in ("sample", "queries"):
-            if getattr(self, option) < 0:
+            if (getattr(self, option) or 0) < 0:
                 raise UserError(f"--{option} is {getattr(self, option)}; expected 0 or more.")
         if self.seed < 0:
             raise UserError(f"--seed is {self.seed}; expected 0 or more.")

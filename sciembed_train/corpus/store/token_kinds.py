@@ -62,9 +62,10 @@ class TokenKind(Generic[Store]):
             stores = [_describe(store) for store in info.get(self.entry, {}).values()]
             raise UserError(
                 f"{corpus} holds no tokens of its {self.texts} by this tokenizer and input format "
-                f"(key {key}); they were tokenised with {', '.join(stores) or 'none'}. Run prepare "
-                "again with the same files, --to this folder and --tokenizer (or -c RECIPE)"
-                f"{self.option}: only the tokens are added."
+                f"(key {key}); they were tokenised with {', '.join(stores) or 'none'}. Give the "
+                "run one of these (--model.encoder.input_format.cleaning none, and so on), or run "
+                "prepare again with the same files, --to this folder and --tokenizer (or -c "
+                f"RECIPE){self.option}: only the tokens are added."
             )
         store = self.store.open(self.path(corpus, key))
         assert isinstance(store, self.store)

@@ -16,12 +16,34 @@ from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.validation import read_id
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation.candidates import hash_order
+from sciembed_train.evaluation.candidates import draw_candidates, hash_order
+from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.ranking import Ranked, TieRule, rank_judged, tie_order
 from sciembed_train.evaluation.systems import Search, System
 from sciembed_train.inference.paper_file import PaperFile
 
-MOST_QUERIES = 1000
+
+@dataclass(frozen=True)
+class Draw:
+    """How much of a collection is scored, drawn by a hash of seed and id; 0 for all.
+
+    Args:
+        queries: most queries.
+        papers: most candidates, with fewer queries (`draw_candidates`).
+        seed: of the hashes.
+    """
+
+    queries: int = 0
+    papers: int = 0
+    seed: int = 0
+
+    @classmethod
+    def of(cls, settings: EvaluateSettings) -> Draw:
+        """What the settings ask for; all candidates where they do not say."""
+        return cls(settings.queries, settings.sample or 0, settings.seed)
+
+
+ALL = Draw()
 
 
 @dataclass
@@ -30,12 +52,14 @@ class Asking:
 
     Args:
         papers: the collection; read twice.
-        grades: query paper to its judged papers' grades, all of them in the collection.
+        grades: query paper to its judged papers' grades, all of them candidates.
+        candidates: ids of the papers that are ranked, in the order of the collection.
         left_out: counts of what was left out, by the key of the results file.
     """
 
     papers: PaperFile
     grades: dict[str, dict[str, int]]
+    candidates: list[str]
     left_out: dict[str, int]
 
     @classmethod
@@ -44,8 +68,7 @@ class Asking:
         papers: PaperFile,
         grades: Mapping[str, Mapping[str, int]],
         threshold: int,
-        most: int = MOST_QUERIES,
-        seed: int = 0,
+        draw: Draw = ALL,
     ) -> Asking:
         """Those whose query and judged papers are in the collection.
 
@@ -53,56 +76,76 @@ class Asking:
             papers: the collection.
             grades: of judged papers by query, a paper of the collection or not.
             threshold: least grade that is relevant; queries without such a paper are left out.
-            most: most queries, drawn by a hash of seed and id; 0 for all.
-            seed: of the draw.
+            draw: how much of it is scored.
         """
-        known = {paper.paper_id for paper in papers}
+        ids = [paper.paper_id for paper in papers]
+        row_of = {paper: row for row, paper in enumerate(ids)}
         kept: dict[str, dict[str, int]] = {}
         unknown = without = 0
         for query, row in grades.items():
-            there = {p: g for p, g in row.items() if p in known and p != query}
-            unknown += sum(p not in known for p in row) + (query not in known)
-            if query in known and max(there.values(), default=0) >= threshold:
+            there = {p: g for p, g in row.items() if p in row_of and p != query}
+            unknown += sum(p not in row_of for p in row) + (query not in row_of)
+            if query in row_of and max(there.values(), default=0) >= threshold:
                 kept[query] = there
             else:
                 without += 1
         names = list(kept)
-        drawn = sorted(hash_order(names, seed)[:most]) if most else range(len(names))
+        drawn = list(range(len(names)))
+        if draw.queries:
+            drawn = sorted(hash_order(names, draw.seed)[: draw.queries])
+        chosen = {names[at]: kept[names[at]] for at in drawn}
+        candidates = ids
+        if chosen and draw.papers and draw.papers < len(ids):
+            relevant = [
+                np.array([row_of[p] for p, grade in row.items() if grade >= threshold])
+                for row in chosen.values()
+            ]
+            few, places = draw_candidates(ids, list(chosen), relevant, draw.papers, draw.seed)
+            candidates = [ids[place] for place in places]
+            among, asking = set(candidates), list(chosen)
+            chosen = {
+                asking[at]: {p: g for p, g in chosen[asking[at]].items() if p in among}
+                for at in few
+            }
         left_out = {
             "unknown_papers_left_out": unknown,
             "queries_without_relevant_left_out": without,
-            "queries_not_drawn": len(names) - len(drawn),
+            "queries_not_drawn": len(names) - len(chosen),
+            "papers_not_drawn": len(ids) - len(candidates),
         }
-        return cls(papers, {names[at]: kept[names[at]] for at in drawn}, left_out)
+        return cls(papers, chosen, candidates, left_out)
 
     def titles(self) -> dict[str, str]:
         """The title of each query."""
         return {p.paper_id: p.title or "" for p in self.papers if p.paper_id in self.grades}
 
     def rank(self, system: System, ties: TieRule) -> Iterator[tuple[str, Ranked]]:
-        """Each query and the ranks of its judged papers among all papers but itself.
+        """Each query and the ranks of its judged papers among all candidates but itself.
 
         Papers without a text are ranked all the same.
         """
-        ids = [paper.paper_id for paper in self.papers]
-        row_of = {paper: row for row, paper in enumerate(ids)}
-        texts = ((paper.title, paper.abstract) for paper in self.papers)
-        queries = np.array([row_of[query] for query in self.grades], dtype=np.int64)
+        candidate_of = {paper: row for row, paper in enumerate(self.candidates)}
+        used = candidate_of.keys() | self.grades.keys()
+        papers = [paper.paper_id for paper in self.papers if paper.paper_id in used]
+        text_of = {paper: row for row, paper in enumerate(papers)}
+        texts = ((p.title, p.abstract) for p in self.papers if p.paper_id in used)
+        queries = np.array([text_of[query] for query in self.grades], dtype=np.int64)
+        places = np.array([text_of[paper] for paper in self.candidates], dtype=np.int64)
         search = Search(
             texts,
-            len(ids),
+            len(papers),
             queries,
-            np.arange(len(ids)),
+            places,
             query_ids=list(self.grades),
-            paper_ids=ids,
+            paper_ids=self.candidates,
         )
-        order = tie_order(ids, ties)
+        order = tie_order(self.candidates, ties)
         for (query, row), distances in zip(
             self.grades.items(), system.distances(search), strict=True
         ):
-            wanted = np.array([row_of[paper] for paper in row], dtype=np.int64)
+            wanted = np.array([candidate_of[paper] for paper in row], dtype=np.int64)
             grades = np.array(list(row.values()), dtype=np.int64)
-            yield query, rank_judged(distances, wanted, grades, order, row_of[query])
+            yield query, rank_judged(distances, wanted, grades, order, candidate_of.get(query))
 
 
 def read_rows(path: Path, kind: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -19,6 +19,7 @@ from sciembed_train.corpus.store.corpus_files import Split
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.token_store import has_text
 from sciembed_train.evaluation.benchmarks import cited_papers
+from sciembed_train.evaluation.benchmarks.by_example import Draw
 from sciembed_train.evaluation.benchmarks.result import (
     TIED,
     NoQueriesError,
@@ -49,12 +50,17 @@ def run(settings: EvaluateSettings, systems: Systems) -> tuple[str, Result]:
     """The name of what was scored and its scores, for `registry`."""
     place = Path(settings.data)
     if not (place / "corpus.json").exists() and cited_papers.is_folder_of_citations(place):
-        asking = cited_papers.read_cited(place, settings.papers, settings.queries, settings.seed)
+        asking = cited_papers.read_cited(place, settings.papers, Draw.of(settings))
         system = systems.system(settings)
         return described(system, cited_papers.evaluate(asking, system, settings.ties))
     corpus = Corpus.open(settings.data)
     system = systems.system(settings)
-    return described(system, evaluate(corpus, system, settings.split, ties=settings.ties))
+    return described(system, _of_corpus(corpus, system, settings))
+
+
+def _of_corpus(corpus: Corpus, system: System, settings: EvaluateSettings) -> Result:
+    sample = settings.sample or 0
+    return evaluate(corpus, system, settings.split, sample, settings.seed, ties=settings.ties)
 
 
 def is_here(folder: Path, benchmark: str) -> bool:

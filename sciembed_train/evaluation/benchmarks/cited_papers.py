@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sciembed_train.corpus.citations.citation_columns import columns_of, unclear
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation.benchmarks.by_example import Asking, cell_id, read_rows
+from sciembed_train.evaluation.benchmarks.by_example import ALL, Asking, Draw, cell_id, read_rows
 from sciembed_train.evaluation.benchmarks.result import (
     TIED,
     NoQueriesError,
@@ -35,9 +35,7 @@ def is_folder_of_citations(folder: Path) -> bool:
     return True
 
 
-def read_cited(
-    folder: Path, papers: str | Path | None = None, most: int = 0, seed: int = 0
-) -> Asking:
+def read_cited(folder: Path, papers: str | Path | None = None, draw: Draw = ALL) -> Asking:
     """The citing papers of a folder.
 
     Raises:
@@ -53,7 +51,7 @@ def read_cited(
         citing, cited = (cell_id(place, row, column) for column in columns)
         grades.setdefault(citing, {})[cited] = 1
     collection = PaperFile(find(folder, "papers") if papers is None else papers)
-    asking = Asking.of(collection, grades, 1, most, seed)
+    asking = Asking.of(collection, grades, 1, draw)
     if not asking.grades:
         raise NoQueriesError(f"{path}: no paper of the collection cites another one of it.")
     return asking
@@ -74,7 +72,7 @@ def evaluate(asking: Asking, system: System, ties: TieRule = "expected") -> Resu
         per_query,
         {
             "queries": len(per_query),
-            "papers": len(asking.papers),
+            "papers": len(asking.candidates),
             **asking.left_out,
             "protocol": "citing papers rank all others; none is held out",
             "ties": TIE_RULES[ties],

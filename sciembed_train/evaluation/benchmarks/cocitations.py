@@ -11,7 +11,9 @@ from pathlib import Path
 
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.benchmarks.by_example import (
+    ALL,
     Asking,
+    Draw,
     cell_id,
     cell_number,
     read_rows,
@@ -37,7 +39,7 @@ NAMES = ("cocitations", "cocitation")
 
 def run(settings: EvaluateSettings, systems: Systems) -> tuple[str, Result]:
     """The name of what was scored and its scores, for `registry`."""
-    asking = read_cocited(Path(settings.data), settings.papers, settings.queries, settings.seed)
+    asking = read_cocited(Path(settings.data), settings.papers, Draw.of(settings))
     system = systems.system(settings)
     return described(system, evaluate(asking, system, settings.ties))
 
@@ -52,9 +54,7 @@ def is_here(folder: Path, benchmark: str) -> bool:
     return True
 
 
-def read_cocited(
-    folder: Path, papers: str | Path | None = None, most: int = 0, seed: int = 0
-) -> Asking:
+def read_cocited(folder: Path, papers: str | Path | None = None, draw: Draw = ALL) -> Asking:
     """The papers that are cited together with others.
 
     Raises:
@@ -70,7 +70,7 @@ def read_cocited(
             if grades.setdefault(one, {}).setdefault(other, count) != count:
                 raise UserError(f"{place}: {one} and {other} were given before, with other counts.")
     collection = PaperFile(find(folder, "papers") if papers is None else papers)
-    asking = Asking.of(collection, grades, THRESHOLD, most, seed)
+    asking = Asking.of(collection, grades, THRESHOLD, draw)
     if not asking.grades:
         raise NoQueriesError(f"{path}: no two papers of the collection are cited together twice.")
     return asking
@@ -91,7 +91,7 @@ def evaluate(asking: Asking, system: System, ties: TieRule = "expected") -> Resu
         per_query,
         {
             "queries": len(per_query),
-            "papers": len(asking.papers),
+            "papers": len(asking.candidates),
             **asking.left_out,
             "threshold": THRESHOLD,
             "ties": TIE_RULES[ties],

@@ -52,6 +52,7 @@ FOLDS = 5
 FIELDS = ("label", "primary_category")
 SEED = 42
 FORMAT = "classification"
+DRAWN = 5000  # papers, where the settings do not say
 
 
 @dataclass
@@ -74,7 +75,8 @@ class Labelled:
 def run(settings: EvaluateSettings, systems: Systems) -> tuple[str, Result]:
     """The name of what was scored and its scores, for `registry`."""
     place = Path(settings.data)
-    data = read_labelled(place, settings.papers, settings.sample, settings.seed)
+    sample = DRAWN if settings.sample is None else settings.sample
+    data = read_labelled(place, settings.papers, sample, settings.seed)
     if settings.model == "bm25" or settings.score.scorer not in (None, "document"):
         system = systems.system(settings)
         everything = np.arange(len(data.papers))

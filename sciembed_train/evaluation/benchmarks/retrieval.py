@@ -60,7 +60,14 @@ class Query:
 def run(settings: EvaluateSettings, systems: Systems) -> tuple[str, Result]:
     """The name of what was scored and its scores, for `registry`."""
     system = systems.system(settings)
-    result = evaluate(settings.data, system, settings.papers, ties=settings.ties)
+    result = evaluate(
+        settings.data,
+        system,
+        settings.papers,
+        sample=settings.sample or 0,
+        seed=settings.seed,
+        ties=settings.ties,
+    )
     return described(system, result)
 
 

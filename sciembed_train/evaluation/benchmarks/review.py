@@ -13,7 +13,9 @@ from pathlib import Path
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation import metrics
 from sciembed_train.evaluation.benchmarks.by_example import (
+    ALL,
     Asking,
+    Draw,
     cell_id,
     cell_number,
     read_rows,
@@ -39,7 +41,7 @@ PERCENT = 10
 
 def run(settings: EvaluateSettings, systems: Systems) -> tuple[str, Result]:
     """The name of what was scored and its scores, for `registry`."""
-    asking = read_review(Path(settings.data), settings.papers, settings.queries, settings.seed)
+    asking = read_review(Path(settings.data), settings.papers, Draw.of(settings))
     system = systems.system(settings)
     return described(system, evaluate(asking, system, settings.ties))
 
@@ -53,9 +55,7 @@ def is_here(folder: Path, benchmark: str) -> bool:
         return False
 
 
-def read_review(
-    folder: Path, papers: str | Path | None = None, most: int = 0, seed: int = 0
-) -> Asking:
+def read_review(folder: Path, papers: str | Path | None = None, draw: Draw = ALL) -> Asking:
     """The included papers of a review, each with the others.
 
     Raises:
@@ -73,7 +73,7 @@ def read_review(
     chosen = [paper for paper, included in labels.items() if included]
     grades = {paper: dict.fromkeys((p for p in chosen if p != paper), 1) for paper in chosen}
     collection = PaperFile(find(folder, "papers") if papers is None else papers)
-    asking = Asking.of(collection, grades, 1, most, seed)
+    asking = Asking.of(collection, grades, 1, draw)
     if not asking.grades:
         raise NoQueriesError(f"{path}: fewer than two papers of the collection are included.")
     return asking
@@ -84,7 +84,7 @@ def evaluate(asking: Asking, system: System, ties: TieRule = "expected") -> Resu
 
     ``ties`` says how papers at equal distances are ordered.
     """
-    pool = len(asking.papers) - 1
+    pool = len(asking.candidates) - 1
     per_query, tied = {}, 0
     for query, ranked in asking.rank(system, ties):
         per_query[query] = screening(ranked, pool)
@@ -95,7 +95,7 @@ def evaluate(asking: Asking, system: System, ties: TieRule = "expected") -> Resu
         per_query,
         {
             "queries": len(per_query),
-            "papers": len(asking.papers),
+            "papers": len(asking.candidates),
             **asking.left_out,
             "protocol": "each included paper ranks all others",
             "ties": TIE_RULES[ties],

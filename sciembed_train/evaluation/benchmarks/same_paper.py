@@ -44,6 +44,7 @@ from sciembed_train.text.normalise import normalised
 Task = Literal["title_abstract", "abstract_halves"]
 # Id, title and abstract of a paper, as corpora and files of papers give them.
 PaperText = tuple[str, str | None, str | Sequence[str] | None]
+DRAWN = 5000  # papers, where the settings do not say
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
@@ -69,7 +70,8 @@ def run(settings: EvaluateSettings, systems: Systems) -> tuple[str, Result]:
     papers, held_out = read_papers(settings)
     system = systems.system(settings)
     task = cast(Task, settings.benchmark)
-    result = evaluate(papers, system, task, held_out, settings.sample, settings.seed, settings.ties)
+    sample = DRAWN if settings.sample is None else settings.sample
+    result = evaluate(papers, system, task, held_out, sample, settings.seed, settings.ties)
     if held_out is not None:
         result.settings["split"] = settings.split
     return described(system, result)

@@ -47,7 +47,10 @@ def test_a_missing_store_names_those_of_its_kind(tmp_path, kind):
     assert f"holds no tokens of its {kind.texts} by this tokenizer and input format (key c)" in (
         message
     )
-    assert "tokenised with bert (separator=sep), roberta (separator=space). Run prepare" in message
+    assert (
+        "tokenised with bert (separator=sep), roberta (separator=space). Give the run one"
+        in message
+    )
     assert message.endswith("only the tokens are added.")
     assert ("--sentence-tokens" in message) == (kind is SENTENCE_INDEXED_TOKENS)
     with pytest.raises(UserError, match="tokenised with none"):

@@ -6,6 +6,7 @@ import pytest
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.benchmarks.by_example import (
     Asking,
+    Draw,
     cell_id,
     cell_number,
     read_rows,
@@ -49,19 +50,20 @@ def test_what_is_not_in_the_collection_is_counted(papers):
         "unknown_papers_left_out": 2,
         "queries_without_relevant_left_out": 3,
         "queries_not_drawn": 0,
+        "papers_not_drawn": 0,
     }
 
 
 def test_queries_are_drawn_by_their_ids_alone(papers):
     grades = {name: {"a": 1} for name in "bcde"}
-    some = Asking.of(papers, grades, 1, most=2, seed=3)
-    turned = Asking.of(papers, dict(reversed(grades.items())), 1, most=2, seed=3)
+    some = Asking.of(papers, grades, 1, Draw(2, seed=3))
+    turned = Asking.of(papers, dict(reversed(grades.items())), 1, Draw(2, seed=3))
     assert len(some.grades) == 2
     assert some.grades.keys() == turned.grades.keys()
     assert some.left_out["queries_not_drawn"] == 2
-    draws = {tuple(Asking.of(papers, grades, 1, 2, seed).grades) for seed in range(20)}
+    draws = {tuple(Asking.of(papers, grades, 1, Draw(2, seed=seed)).grades) for seed in range(20)}
     assert len(draws) > 2
-    assert len(Asking.of(papers, grades, 1, most=0).grades) == 4
+    assert len(Asking.of(papers, grades, 1).grades) == 4
 
 
 def test_cells_that_are_no_id_or_number_are_named(tmp_path):
@@ -79,3 +81,18 @@ def test_cells_that_are_no_id_or_number_are_named(tmp_path):
     path.write_bytes(b"paper_id\tincluded\n\xff\xfe\t1\n")
     with pytest.raises(UserError, match=r"labels\.tsv:2"):
         list(read_rows(path, "labels"))
+
+
+def test_a_sample_has_the_relevant_papers_and_ranks_no_others(papers):
+    grades = {"b": {"e": 1, "a": 0}, "a": {"b": 1}, "c": {"d": 1}}
+    asking = Asking.of(papers, grades, 1, Draw(papers=3, seed=1))
+    assert len(asking.candidates) == 3
+    assert 1 <= len(asking.grades) < 3
+    assert asking.left_out["papers_not_drawn"] == 2
+    for query, row in asking.grades.items():
+        assert row.keys() <= set(asking.candidates)
+        assert any(grades[query][paper] for paper in row)
+    for query, ranked in asking.rank(Alphabet(), "expected"):
+        assert ranked.grades.sum() == sum(asking.grades[query].values())
+        assert len(ranked.grades) <= 3
+    assert Asking.of(papers, grades, 1, Draw(papers=5)).candidates == list("abcde")
