@@ -39,7 +39,7 @@ def command_line() -> CommandLine:
             "--suite my_benchmarks --model start --model checkpoints/tuned --to results",
         ),
         common=(
-            *("benchmark", "data", "model", "ranking", "papers", "tasks", "to"),
+            *("benchmark", "data", "model", "ranking", "papers", "tasks", "to", "run_to"),
             *("scorer", "similarity", "device", "batch_tokens", "format_token", "json"),
         ),
     )
