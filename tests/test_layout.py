@@ -62,7 +62,7 @@ MAY: dict[str, set[str]] = {
     },
     "evaluation": {
         *("inference", "encoder", "losses", "evaluation.metrics"),
-        *("batch", "text", "corpus", "safety"),
+        *("batch", "text", "corpus", "safety", "report_page"),
         *("whole_folder", "full_disk", "progress", "errors"),
     },
     "export": {

@@ -2,12 +2,13 @@
 
 A *list* has an id, a DOI or a title a line. A file of papers, and the folder of a benchmark, name
 papers by their ids and titles. The folder is known by its files: ``papers`` and ``queries``;
-``abstracts-*`` and ``test-pid2anns-*`` of CSFCube and the other judged pools; SciRepEval's list of
-tasks; or those of a corpus.
+``abstracts-*`` and ``test-pid2anns-*`` of CSFCube and the other judged pools; ``paper_metadata_*``
+of SciDocs; ``mdcr_*_data``; SciRepEval's list of tasks; or those of a corpus.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -25,8 +26,11 @@ from sciembed_train.errors import UserError, why_no_file
 from sciembed_train.text.normalise import text_number
 
 TASKS = "scirepeval_tasks.jsonl"
+ABSTRACTS = ("abstracts-", "paper_metadata_")  # of CSFCube and its like, of SciDocs
+MDCR = r"mdcr_.*_data"
 FOLDERS = (
-    "`papers` and `queries`, CSFCube, RELISH and the other judged pools, SciRepEval, or a corpus"
+    "`papers` and `queries`, CSFCube, RELISH and the other judged pools, SciDocs, MDCR, "
+    "SciRepEval, or a corpus"
 )
 
 
@@ -99,7 +103,7 @@ def _open_folder(folder: Path) -> ExclusionPlace:
     readers: dict[Path, Callable[[], Iterator[Entry]]] = {}
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
         stem = path.name.partition(".")[0]
-        if stem == "papers" or stem.startswith("abstracts-"):
+        if stem == "papers" or stem.startswith(ABSTRACTS) or re.fullmatch(MDCR, stem):
             if reader_of(path, PAPER_READERS) is not None:
                 readers[path] = partial(_papers, Table(path, "papers", readers=PAPER_READERS))
         elif stem == "queries" and reader_of(path) is not None:

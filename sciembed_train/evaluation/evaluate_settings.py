@@ -28,7 +28,7 @@ class BenchmarkSettings:
         papers: the file of papers, where it is not in the benchmark's folder.
         facet: one facet only; the facet of a ranking whose file name does not have it (csfcube).
         split: the split of a corpus whose papers are the queries (citations, title_abstract,
-            abstract_halves).
+            abstract_halves); of the benchmark, ``dev`` being its validation split (scidocs, mdcr).
         tasks: names or types of tasks, such as ``classification`` or ``[MeSH Descriptors, SciDocs
             MAG]``; all of them where it is empty (scirepeval).
         sample: most papers, drawn by ``seed``; 0 for all. By default 5,000 for title_abstract,

@@ -16,10 +16,10 @@ class Published:
     """The published scores of one model on one benchmark.
 
     Args:
-        benchmark: its name in the registry, or ``mdcr`` or ``scidocs``.
+        benchmark: its name in the registry.
         model: as its source names it.
-        metrics: name to value, between 0 and 1; the names of `Scores.metrics` where the registry
-            has the benchmark.
+        metrics: name to value, between 0 and 1; the names are those of `Scores.metrics`, but for
+            what is not scored here.
         source: the file that the numbers are from.
         note: what to know of them; may be empty.
     """

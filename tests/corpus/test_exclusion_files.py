@@ -67,6 +67,14 @@ def test_judged_pools_have_their_papers_and_every_candidate(tmp_path, name):
     assert read == [paper("1", "One"), Entry("2", ("2",)), Entry("3", ("3",))]
 
 
+@pytest.mark.parametrize("name", ["paper_metadata_mag_mesh.json", "mdcr_test_data.jsonl"])
+def test_scidocs_and_mdcr_have_their_papers(tmp_path, name):
+    row = {"paper_id": "1", "title": "One", "abstract": "Of one."}
+    (tmp_path / name).write_text(json.dumps({"1": row} if name.endswith(".json") else row))
+    (tmp_path / "mdcr_test.json").write_text("{}")
+    assert list(open_place(tmp_path).read()) == [paper("1", "One")]
+
+
 def test_the_texts_of_scirepevals_tasks_are_read_wherever_they_stand(tmp_path):
     search = {
         "query": {"doc_id": "q", "title": "Asked"},

@@ -19,6 +19,7 @@ from sciembed_train.inference.options import EmbedSettings
 from sciembed_train.text.normalise import text_number
 from tests.helpers.benchmark_folders import write_csfcube, write_judged, write_searches
 from tests.helpers.exports import CARD, encoder_of
+from tests.helpers.scidocs_folder import write_scidocs
 from tests.helpers.small_scirepeval import documents, judged, labelled, write_tasks
 
 PAPERS = "abcdefghijklmnop"
@@ -115,6 +116,14 @@ def test_scirepeval_counts_what_asks_and_what_is_predicted(model, tmp_path):
     write_tasks(tmp_path, labels)
     found = scores(model("Title 3", "Title 20", "Title 21"), "scirepeval", tmp_path)
     assert trained_on(found) == (2, 8, 1, 16)
+
+
+def test_scidocs_counts_queries_and_what_is_predicted(model, tmp_path):
+    folder = write_scidocs(tmp_path / "s", tasks=("cite",), classes=("mag",))
+    found = scores(model("T q1", "T a", "T m001", "T m066", "T m067"), "scidocs", folder)
+    # 3 queries and the 24 papers of test; 5 candidates that do not ask, and the 60 of train.
+    assert trained_on(found) == (3, 27, 2, 65)
+    assert 0 < found["mag/f1_macro"] <= 1
 
 
 def test_every_benchmark_of_the_registry_is_counted_in_one_place(model, tmp_path):

@@ -132,4 +132,18 @@ BENCHMARKS: dict[str, Benchmark] = {
         needs_vectors=True,
         source="github.com/allenai/scirepeval, by its script",
     ),
+    "scidocs": Benchmark(
+        f"{_HERE}.scidocs",
+        "classes, co-views, co-reads, citations and co-citations; the folder of SciDocs",
+        frozenset({"split"}),
+        ("average/map_grade1", "average/ndcg_log2", "average/f1_macro"),
+        source="github.com/allenai/scidocs",
+    ),
+    "mdcr": Benchmark(
+        f"{_HERE}.mdcr",
+        "cited papers among candidates, in 19 fields; the folder of MDCR's files",
+        frozenset({"split"}),
+        ("average/map_grade1", "average/recall5_grade1"),
+        source="github.com/zoranmedic/mdcr",
+    ),
 }
