@@ -219,7 +219,7 @@ def evaluate(
         to: a JSON file for the scores, every query's among them.
         progress: report the progress on standard error.
         **settings: fields of `EvaluateSettings`, such as ``papers``, ``split``, ``tasks``,
-            ``embed`` and ``score``.
+            ``ranking``, ``run_to``, ``embed`` and ``score``.
 
     Raises:
         UserError: the model, the data or a setting cannot be used.
@@ -228,6 +228,7 @@ def evaluate(
         >>> st.evaluate("checkpoints/specter", "citations", "corpus")["citations/map"]
         0.41
     """
+    from sciembed_train.errors import UserError
     from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
     from sciembed_train.full_disk import told_full_disk
     from sciembed_train.inference.output_file import writable, write_json
@@ -235,6 +236,10 @@ def evaluate(
     target = None if to is None else writable(Path(to))
     name = None if model is None else str(model)
     request = EvaluateSettings(benchmark, data, name, quiet=not progress, **settings)
+    if request.run_to is not None:
+        run = writable(Path(request.run_to), "--run_to")
+        if target is not None and run.absolute() == target.absolute():
+            raise UserError(f"--to and --run_to both name {run}; give them two names.")
     from sciembed_train.evaluation.run_benchmark import run_benchmark
 
     scores = run_benchmark(request)

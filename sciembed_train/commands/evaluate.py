@@ -39,7 +39,7 @@ def command_line() -> CommandLine:
             "--suite my_benchmarks --model start --model checkpoints/tuned --to results",
         ),
         common=(
-            *("benchmark", "data", "model", "ranking", "papers", "tasks", "to"),
+            *("benchmark", "data", "model", "ranking", "papers", "tasks", "to", "run_to"),
             *("scorer", "similarity", "device", "batch_tokens", "format_token", "json"),
         ),
     )
@@ -81,7 +81,8 @@ def main(argv: list[str]) -> int:
         embed=settings.get(EmbedSettings),
         score=settings.get(ScoreSettings),
     )
-    written = "" if target is None else f"\nWritten to {target}."
+    files = [str(file) for file in (target, request["run_to"]) if file is not None]
+    written = f"\nWritten to {' and '.join(files)}." if files else ""
     output.show(f"{scores}{written}", scores.as_dict())
     return 0
 

@@ -21,7 +21,10 @@ class BenchmarkSettings:
         benchmark: the name of the benchmark.
         data: the folder of the benchmark, or a file of papers where that is all it needs.
         model: a model folder, a run folder or a hub name; or the baselines ``bm25`` and ``random``.
-        ranking: ranked pools as JSON, a file or a folder, in place of a model (csfcube).
+        ranking: somebody's ranking in place of a model: a TREC run, of any benchmark that ranks; of
+            csfcube also pools as JSON, a file or a folder.
+        run_to: a file for what is ranked, as a TREC run: of each query the 1,000 nearest papers
+            (benchmarks that rank).
         papers: the file of papers, where it is not in the benchmark's folder.
         facet: one facet only; the facet of a ranking whose file name does not have it (csfcube).
         split: the split of a corpus whose papers are the queries (citations, title_abstract,
@@ -46,6 +49,7 @@ class BenchmarkSettings:
     data: str | Path
     model: str | None = None
     ranking: str | Path | None = None
+    run_to: str | Path | None = None
     papers: str | Path | None = None
     facet: str | None = None
     split: Literal["test", "dev"] = "test"
@@ -66,6 +70,7 @@ class BenchmarkSettings:
         set_options = {
             "tasks": bool(self.tasks),
             "ranking": self.ranking is not None,
+            "run_to": self.run_to is not None,
             "facet": self.facet is not None,
             "split": self.split != "test",
             "sample": self.sample is not None,

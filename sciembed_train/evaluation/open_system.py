@@ -15,6 +15,7 @@ from sciembed_train.evaluation.trained_titles import (
     WatchedSystem,
     titles_of_model,
 )
+from sciembed_train.evaluation.trec_run import RunRanking, WrittenRun
 
 
 class Systems:
@@ -24,11 +25,19 @@ class Systems:
         self._opened: dict[str, Model] = {}  # the last one
 
     def system(self, settings: EvaluateSettings) -> System:
-        """What ranks the papers.
+        """What ranks the papers, and writes its rankings if ``settings.run_to`` says where.
 
         Raises:
-            UserError: no such model, or it cannot be scored as asked.
+            UserError: no such model or run, or it cannot be scored as asked.
         """
+        system = self._system(settings)
+        if settings.run_to is None:
+            return system
+        return cast(System, WrittenRun(system, settings.run_to))
+
+    def _system(self, settings: EvaluateSettings) -> System:
+        if settings.ranking is not None:
+            return RunRanking(settings.ranking)
         model = _model(settings)
         if model == "bm25":
             return Bm25()

@@ -40,9 +40,12 @@ class Search:
         query_sentences: the sentences of each query's abstract that are compared, counted among
             those that are not blank; None for all. Systems that compare whole texts ignore it.
         titles: of the papers that the texts are of, all ``P``, where the texts do not hold them.
+        query_ids: of the queries, ``[Q]``; None where nobody outside is to know them.
+        paper_ids: of the candidates, ``[N]``, likewise.
 
     Raises:
-        ValueError: a query is in its own pool.
+        ValueError: a query is in its own pool, or there are more or fewer ids than queries or
+            candidates.
     """
 
     texts: Iterable[Text]
@@ -52,8 +55,13 @@ class Search:
     pools: Sequence[Int64[np.ndarray, " _"]] | None = None
     query_sentences: Sequence[Sequence[int] | None] | None = None
     titles: Sequence[str | None] | None = None
+    query_ids: Sequence[str] | None = None
+    paper_ids: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
+        for ids, texts in ((self.query_ids, self.queries), (self.paper_ids, self.papers)):
+            if ids is not None and len(ids) != len(texts):
+                raise ValueError(f"there are {len(ids)} ids of {len(texts)} texts")
         for query, pool in zip(self.queries, self.pools or [], strict=self.pools is not None):
             if (self.papers[pool] == query).any():
                 raise ValueError(f"text {query} is a query and in its own pool")
@@ -61,6 +69,16 @@ class Search:
     def pool(self, at: int) -> Int64[np.ndarray, " K"]:
         """The papers that a query ranks, as positions in ``papers``."""
         return np.arange(len(self.papers)) if self.pools is None else self.pools[at]
+
+    def ids(self) -> tuple[Sequence[str], Sequence[str]]:
+        """The ids of the queries and of the candidates.
+
+        Raises:
+            ValueError: the benchmark gave none.
+        """
+        if self.query_ids is None or self.paper_ids is None:
+            raise ValueError("the benchmark gave no ids of its queries and candidates")
+        return self.query_ids, self.paper_ids
 
 
 @runtime_checkable

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from sciembed_train.errors import UserError
 
@@ -32,10 +34,17 @@ def writable(target: Path, option: str = "--to") -> Path:
 
 def write_json(target: Path, content: dict[str, Any]) -> None:
     """Write a JSON file, whole or not at all."""
+    with whole_file(target) as file:
+        file.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def whole_file(target: Path) -> Iterator[TextIO]:
+    """A file of text to write, which gets its name at the end; after an error there is none."""
     partial = target.parent / f".{target.name}.{os.getpid()}"
-    text = json.dumps(content, indent=1, ensure_ascii=False)
     try:
-        partial.write_text(text + "\n", encoding="utf-8")
+        with partial.open("w", encoding="utf-8") as file:
+            yield file
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)

@@ -263,6 +263,26 @@ def test_on_a_full_disk_the_scores_are_said_and_no_half_file_is_left(searches, t
     assert f"retrieval/ndcg_log2 {metrics['retrieval/ndcg_log2']:.4f}" in said
 
 
+def test_a_run_is_written_whole_or_not_at_all_and_is_scored_again(searches, tmp_path, capsys):
+    run = tmp_path / "runs" / "bm25.run"
+    words = ["evaluate", "--benchmark", "retrieval", "--data", str(searches)]
+    write = [*words, "--model", "bm25", "--run_to", str(run)]
+    with largest_file(60):
+        assert cli.main([*write, "--quiet"]) == 1
+    assert "bm25.run cannot be written: File too large" in capsys.readouterr().err
+    assert list(run.parent.iterdir()) == []
+    assert cli.main(write) == 0
+    printed = capsys.readouterr().out
+    assert f"Written to {run}." in printed
+    assert cli.main([*words, "--ranking", str(run), "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert results["model"] == str(run)
+    assert f"{results['metrics']['retrieval/map_grade1']:.4f}" in printed
+    run.write_text("1 Q0 p1\n")
+    assert cli.main([*words, "--ranking", str(run)]) == 2
+    assert "bm25.run:1: expected the six columns" in capsys.readouterr().err
+
+
 def test_a_suite_of_models_given_once_or_several_times(tmp_path, capsys):
     suite = write_suite(tmp_path / "suite")
     words = ["--suite", str(suite), "--only", "review", "--to", str(tmp_path / "to")]

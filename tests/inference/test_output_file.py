@@ -3,7 +3,7 @@ import json
 import pytest
 
 from sciembed_train.errors import UserError
-from sciembed_train.inference.output_file import writable, write_json
+from sciembed_train.inference.output_file import whole_file, writable, write_json
 
 
 def test_a_writable_target_leaves_no_trace_but_its_folder(tmp_path):
@@ -27,3 +27,19 @@ def test_json_replaces_an_earlier_file_whole(tmp_path):
     assert json.loads(target.read_text(encoding="utf-8")) == {"name": "Café"}
     assert "Café" in target.read_text(encoding="utf-8")
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_after_an_error_there_is_no_file_and_the_one_of_before_stays(tmp_path):
+    def half():
+        with whole_file(tmp_path / "a.txt") as file:
+            file.write("half")
+            raise KeyError
+
+    for before in ([], ["a.txt"]):
+        with pytest.raises(KeyError):
+            half()
+        assert [path.name for path in tmp_path.iterdir()] == before
+        with whole_file(tmp_path / "a.txt") as file:
+            file.write("whole")
+            assert [path.name for path in tmp_path.glob("a.txt")] == before
+        assert (tmp_path / "a.txt").read_text() == "whole"

@@ -140,7 +140,14 @@ class Asking:
         texts = ((p.title, p.abstract) for p in self.papers if p.paper_id in used)
         queries = np.array([text_of[query] for query in self.grades], dtype=np.int64)
         places = np.array([text_of[paper] for paper in self.candidates], dtype=np.int64)
-        search = Search(texts, len(papers), queries, places)
+        search = Search(
+            texts,
+            len(papers),
+            queries,
+            places,
+            query_ids=list(self.grades),
+            paper_ids=self.candidates,
+        )
         order = tie_order(self.candidates, ties)
         for (query, row), distances in zip(
             self.grades.items(), system.distances(search), strict=True

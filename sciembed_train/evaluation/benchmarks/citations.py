@@ -114,7 +114,12 @@ def evaluate(
     candidate_ids = [ids[paper] for paper in papers]
     order = tie_order(candidate_ids, ties)
     search = Search(
-        texts(), len(used), np.searchsorted(used, queries), np.searchsorted(used, papers)
+        texts(),
+        len(used),
+        np.searchsorted(used, queries),
+        np.searchsorted(used, papers),
+        query_ids=[ids[query] for query in queries],
+        paper_ids=candidate_ids,
     )
     show = {int(queries[at]) for at in hash_order([ids[q] for q in queries], seed)[:shown]}
     per_query, nearest_ids, tied = {}, {}, 0

@@ -36,6 +36,7 @@ from sciembed_train.evaluation.metrics import graded
 from sciembed_train.evaluation.open_system import Systems
 from sciembed_train.evaluation.ranking import TIE_RULES, TieRule, rank_pool
 from sciembed_train.evaluation.systems import System
+from sciembed_train.evaluation.trec_run import is_run
 from sciembed_train.inference.paper_file import PaperFile
 
 THRESHOLD = 2
@@ -120,7 +121,9 @@ class CsfCube:
 def run(settings: EvaluateSettings, systems: Systems) -> tuple[str, Result]:
     """The name of what was scored and its scores, for `registry`."""
     data = CsfCube.open(settings.data, settings.facet)
-    if settings.ranking is not None:
+    if settings.ranking is not None and not is_run(settings.ranking):
+        if settings.run_to is not None:
+            raise UserError("--run_to is of a model or a TREC run; leave it out for a JSON file.")
         rankings = read_rankings(settings.ranking, data, settings.facet)
         return str(settings.ranking), score(data, rankings, settings.ties)
     papers = PaperFile(settings.papers or paper_file(Path(settings.data)))
@@ -220,7 +223,8 @@ def evaluate(
         ]
         whole = query_sentences.count(None)
     rankings: dict[str, Ranking] = {facet: {} for facet in data.facets}
-    rows_of_pools = pool_distances(system, rows, pools, query_sentences)
+    names = [f"{name}/{query}" for name, query in queries]
+    rows_of_pools = pool_distances(system, rows, pools, query_sentences, names)
     for (name, query), (_, pool), distances in zip(queries, pools, rows_of_pools, strict=True):
         rankings[name][query] = list(zip(pool, distances.tolist(), strict=True))
     result = score(data, rankings, ties)

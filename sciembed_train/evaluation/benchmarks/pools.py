@@ -92,10 +92,12 @@ def pool_distances(
     papers: Mapping[str, Paper],
     pools: Sequence[tuple[str, Sequence[str]]],
     query_sentences: Sequence[Sequence[int] | None] | None = None,
+    query_ids: Sequence[str] | None = None,
 ) -> Iterator[Float32[np.ndarray, " K"]]:
     """The distance of each candidate of each pool to the query of the pool.
 
-    ``papers`` holds every query and candidate by its id, and no other.
+    ``papers`` holds every query and candidate by its id, and no other. ``query_ids`` name the
+    queries of pools where a paper has several; else they are the ids of the papers.
     """
     ids = sorted(papers)
     row_of = {paper: row for row, paper in enumerate(ids)}
@@ -107,6 +109,8 @@ def pool_distances(
         np.arange(len(ids)),
         rows,
         query_sentences,
+        query_ids=[query for query, _ in pools] if query_ids is None else query_ids,
+        paper_ids=ids,
     )
     return system.distances(search)
 

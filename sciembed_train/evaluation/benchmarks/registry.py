@@ -46,7 +46,8 @@ class Benchmark:
 _HERE = "sciembed_train.evaluation.benchmarks"
 _ASPIRE = "github.com/allenai/aspire: abstracts-*.jsonl, test-pid2anns-*.json, *-evaluation_splits"
 _SAME_PAPER = f"{_HERE}.same_paper"
-_OF_PAPERS = frozenset({"split", "sample"})
+_RANKS = frozenset({"ranking", "run_to"})
+_OF_PAPERS = _RANKS | {"split", "sample"}
 _YOURS = "any collection of yours"
 
 
@@ -54,6 +55,7 @@ def _judged(name: str, threshold: int) -> Benchmark:
     return Benchmark(
         f"{_HERE}.judged",
         "query by example over judged pools; the folder as Aspire released it",
+        _RANKS,
         metrics=(f"{name}/map_grade{threshold}", f"{name}/ndcg_pct20_jk"),
         source=_ASPIRE,
     )
@@ -63,7 +65,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "csfcube": Benchmark(
         f"{_HERE}.csfcube",
         "query by example and facet over judged pools; the CSFCube folder",
-        frozenset({"ranking", "facet"}),
+        _RANKS | {"facet"},
         ("aggregated/map_grade2", "aggregated/ndcg_pct20_jk"),
         source="github.com/iesl/CSFCube",
     ),
@@ -75,28 +77,28 @@ BENCHMARKS: dict[str, Benchmark] = {
     "retrieval": Benchmark(
         f"{_HERE}.retrieval",
         "searches over a collection; a folder of papers, queries and qrels",
-        frozenset({"sample"}),
+        _RANKS | {"sample"},
         metrics=("retrieval/map_grade1", "retrieval/ndcg10_log2"),
         source="any test collection in TREC's form, such as CACM or Cranfield",
     ),
     "citations": Benchmark(
         f"{_HERE}.citations",
         "held-out query papers against all papers; a corpus folder, or papers and citations",
-        frozenset({"split", "queries", "sample"}),
+        _RANKS | {"split", "queries", "sample"},
         ("citations/map",),
         source=_YOURS,
     ),
     "cocitations": Benchmark(
         f"{_HERE}.cocitations",
         "what is cited together with a paper; a folder of papers and cocitations",
-        frozenset({"queries", "sample"}),
+        _RANKS | {"queries", "sample"},
         ("cocitations/map_grade2",),
         source="any collection with counts of co-citations, such as CISI",
     ),
     "review": Benchmark(
         f"{_HERE}.review",
         "screening for a systematic review; a folder of papers and labels (included: 1 or 0)",
-        frozenset({"queries", "sample"}),
+        _RANKS | {"queries", "sample"},
         ("review/wss95", "review/recall_pct10"),
         source="github.com/asreview/systematic-review-datasets",
     ),

@@ -161,10 +161,18 @@ def evaluate(
         # A query of words has no title: its sentences are compared as those of an abstract.
         yield from chain(paper_texts, ((None, text) for text in words))
 
-    order = tie_order([ids[paper] for paper in candidates], ties)
+    candidate_ids = [ids[paper] for paper in candidates]
+    order = tie_order(candidate_ids, ties)
     candidate_of = {int(paper): at for at, paper in enumerate(candidates)}
     places = np.searchsorted(used, candidates)
-    search = Search(texts(), len(used) + len(words), np.array(query_rows), places)
+    search = Search(
+        texts(),
+        len(used) + len(words),
+        np.array(query_rows),
+        places,
+        query_ids=[query.query_id for query in scored],
+        paper_ids=candidate_ids,
+    )
     per_query, tied = {}, 0
     for query, row, distances in zip(scored, wanted, system.distances(search), strict=True):
         own = None if query.paper_id is None else candidate_of.get(row_of[query.paper_id])

@@ -122,8 +122,17 @@ def evaluate(
     texts = [drawn[i].query for i in asking] + [pair.candidate for pair in drawn]
     titles = [drawn[i].title for i in asking] + [pair.title for pair in drawn]
     queries, candidates = np.arange(len(asking)), np.arange(len(asking), len(texts))
-    search = Search(texts, len(texts), queries, candidates, titles=titles)
-    order = tie_order([pair.paper_id for pair in drawn], ties)
+    candidate_ids = [pair.paper_id for pair in drawn]
+    search = Search(
+        texts,
+        len(texts),
+        queries,
+        candidates,
+        titles=titles,
+        query_ids=[candidate_ids[i] for i in asking],
+        paper_ids=candidate_ids,
+    )
+    order = tie_order(candidate_ids, ties)
     per_query, tied = {}, 0
     for i, row in zip(asking, system.distances(search), strict=True):
         ranked = rank_judged(row, np.array([i]), np.ones(1, dtype=np.int64), order)

@@ -138,7 +138,7 @@ def _request(
 
 def _key(request: EvaluateSettings, model: str, data: Path) -> str:
     """A hash of everything that scores depend on; of the data their names, sizes and times."""
-    left_out = ("quiet", "cache", "model", "data")
+    left_out = ("quiet", "cache", "model", "data", "run_to")
     values = {f.name: repr(getattr(request, f.name)) for f in fields(request)}
     for name in left_out:
         del values[name]
