@@ -35,7 +35,6 @@ def command_line() -> CommandLine:
         details=("benchmarks:", *(f"  {name:<15} {b.summary}" for name, b in BENCHMARKS.items())),
         examples=(
             "--model checkpoints/specter --benchmark citations --data corpus --to results.json",
-            "--model bm25 --benchmark csfcube --data CSFCube",
             "--suite my_benchmarks --model start --model checkpoints/tuned --to results",
         ),
         common=(
