@@ -13,9 +13,7 @@ from sciembed_train.evaluation.suite.run_suite import SuiteScores
 from sciembed_train.evaluation.suite.suite_page import suite_page
 from sciembed_train.evaluation.suite.suite_table import Row, suite_rows
 from sciembed_train.full_disk import told_full_disk
-from sciembed_train.inference.output_file import write_json
-
-NAMES = ("results.json", "table.csv", "table.md", "report.html")
+from sciembed_train.inference.output_file import whole_file, write_json
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,11 +45,11 @@ class SuiteResults:
         }
         safe = "The scores are kept in its `scores`. Make room and run the same command again."
         with told_full_disk(folder, safe):
+            folder.mkdir(parents=True, exist_ok=True)  # where nothing could be scored
             write_json(folder / "results.json", self.as_dict())
             for name, text in texts.items():
-                partial = folder / f".{name}.partial"
-                partial.write_text(text, encoding="utf-8")
-                partial.replace(folder / name)
+                with whole_file(folder / name) as file:
+                    file.write(text)
         return self
 
     def text(self, bold: bool = False) -> str:
