@@ -58,7 +58,18 @@ def suite_line() -> CommandLine:
             "my_benchmarks --model start --model checkpoints/tuned --model bm25 --to results",
             "suite.yaml --model my_encoder --to results --only csfcube retrieval --quick",
         ),
-        common=("suite", "model", "to", "only", "quick", "full", "ties", "device", "json"),
+        common=(
+            "suite",
+            "model",
+            "to",
+            "only",
+            "quick",
+            "full",
+            "published",
+            "ties",
+            "device",
+            "json",
+        ),
     )
     line.add(SuiteSettings, repeated=("model", "only"))
     for kind in (EmbedSettings, OutputSettings):

@@ -41,12 +41,14 @@ class SuiteScores:
         models: in the order of the command.
         scores: by entry and model; a pair that cannot be scored is not there.
         skipped: why, by entry and model.
+        published: whether published scores are shown beside these.
     """
 
     suite: Suite
     models: Sequence[str]
     scores: Mapping[tuple[str, str], Scores]
     skipped: Mapping[tuple[str, str], str]
+    published: bool = False
 
 
 def run_suite(
@@ -90,7 +92,7 @@ def run_suite(
                 texts = {"query_texts": dict(found.query_texts)}
                 write_json(file, found.as_dict() | texts | {"key": key})
             scores[pair] = found
-    return SuiteScores(suite, settings.model, scores, skipped)
+    return SuiteScores(suite, settings.model, scores, skipped, settings.published)
 
 
 def model_hash(model: str) -> str:

@@ -22,6 +22,7 @@ class SuiteSettings:
         only: names of benchmarks, or of entries of the suite, to score; all where it is empty.
         quick: score a seeded sample of every set.
         full: score all papers where a benchmark draws a sample by itself.
+        published: also show what others published on the benchmarks of the suite, with sources.
         ties: how papers at equal distances are ordered: ``expected`` takes the expectation over all
             orders, ``paper_id`` and ``trec_eval`` sort them by id.
         seed: of the baseline ``random`` and of every sample.
@@ -36,6 +37,7 @@ class SuiteSettings:
     only: list[str] = field(default_factory=list)
     quick: bool = False
     full: bool = False
+    published: bool = False
     ties: Literal["expected", "paper_id", "trec_eval"] = "expected"
     seed: int = 0
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sciembed_train.evaluation.benchmarks.registry import BENCHMARKS
+from sciembed_train.evaluation.published import published
 from sciembed_train.evaluation.scores import Scores
 from sciembed_train.evaluation.significance import (
     Comparison,
@@ -155,10 +156,31 @@ def notes(found: SuiteScores, rows: Sequence[Row]) -> list[str]:
     lines += [f"warning: {line}" for line in warned]
     if found.suite.unknown:
         lines.append(f"Nothing is recognised in {', '.join(found.suite.unknown)}.")
+    theirs = published_rows(found)
+    if theirs:
+        lines.append("Published, and not measured here:")
+        lines += [
+            f"  {name} {metric}: {value} {model} ({source})"
+            for name, metric, model, value, source in theirs
+        ]
     if found.suite.missing:
         lines.append("Not in the suite:")
         lines += [f"  {name}: {BENCHMARKS[name].source}" for name in found.suite.missing]
     return lines
+
+
+def published_rows(found: SuiteScores) -> list[list[str]]:
+    """Benchmark, metric, model, score and source of what others published on the suite's metrics.
+
+    Empty where it was not asked for.
+    """
+    benchmarks = {entry.benchmark for entry in found.suite.entries} if found.published else set()
+    return [
+        [one.benchmark, metric.rpartition("/")[2], one.model, f"{value:.4f}", one.source]
+        for one in published()
+        for metric, value in one.metrics.items()
+        if one.benchmark in benchmarks and metric in BENCHMARKS[one.benchmark].metrics
+    ]
 
 
 def as_markdown(found: SuiteScores, rows: Sequence[Row]) -> str:
@@ -201,6 +223,10 @@ def as_dict(found: SuiteScores, rows: Sequence[Row]) -> dict[str, Any]:
         "skipped": [
             {"benchmark": entry, "model": model, "why": why}
             for (entry, model), why in found.skipped.items()
+        ],
+        "published": [
+            dict(zip(("benchmark", "metric", "model", "value", "source"), row, strict=True))
+            for row in published_rows(found)
         ],
         "unknown": list(found.suite.unknown),
         "missing": list(found.suite.missing),

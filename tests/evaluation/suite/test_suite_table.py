@@ -111,3 +111,16 @@ def test_models_are_named_by_what_tells_them_apart():
         "runs/b/export": "b/export",
     }
     assert short_names(["x/y", "bm25"]) == {"x/y": "y", "bm25": "bm25"}
+
+
+def test_published_scores_are_shown_on_request(found, tmp_path):
+    assert "Published" not in as_text(found, suite_rows(found))
+    suite = Suite([Entry("cube", "csfcube", tmp_path)])
+    asked = SuiteScores(suite, ["a"], {}, {}, published=True)
+    text = as_text(asked, [])
+    assert "Published, and not measured here:" in text
+    assert "  csfcube map_grade2: 0.3423 SPECTER (allenai/" in text
+    assert "relish" not in text
+    (first, *_) = as_dict(asked, [])["published"]
+    assert first["benchmark"] == "csfcube"
+    assert first["source"]
