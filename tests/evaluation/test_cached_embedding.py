@@ -14,7 +14,7 @@ from sciembed_train.errors import UserError
 from sciembed_train.evaluation.by_format import PlainModel, model_vectors
 from sciembed_train.evaluation.cached_embedding import model_identity
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
-from sciembed_train.evaluation.open_system import open_embedder, open_system
+from sciembed_train.evaluation.open_system import Systems
 from sciembed_train.evaluation.sentence_model import SentenceModel
 from sciembed_train.evaluation.systems import Model, Search
 from sciembed_train.inference.embedding import embed_texts
@@ -331,9 +331,9 @@ def test_a_request_hands_its_cache_to_what_it_opens(tiny_bert, tmp_path):
     citations = EvaluateSettings("citations", **request)
     by_sentence = EvaluateSettings("citations", score=ScoreSettings("sentences"), **request)
     for settings, kind in ((citations, Model), (by_sentence, SentenceModel)):
-        system = open_system(settings)
+        system = Systems().system(settings)
         assert isinstance(system, kind)
         assert system.cache == tmp_path
-    embedder = open_embedder(EvaluateSettings("scirepeval", **request))
+    embedder = Systems().embedder(EvaluateSettings("scirepeval", **request))
     assert isinstance(embedder, PlainModel)
     assert embedder.model.cache == tmp_path
