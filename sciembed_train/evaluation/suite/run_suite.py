@@ -152,7 +152,7 @@ def _key(request: EvaluateSettings, model: str, data: Path) -> str:
 
 def _file_name(name: str) -> str:
     """A name that any file system takes, another one for any other name."""
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[-60:]
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[-60:].strip("-.")
     return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 

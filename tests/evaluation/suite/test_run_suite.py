@@ -125,3 +125,9 @@ def test_a_model_is_known_by_its_files(tiny_bert, tmp_path):
     (copy / "notes.txt").write_text("x")
     assert model_hash(str(copy)) != model_hash(str(tiny_bert))
     assert model_hash("bm25") == "bm25"
+
+
+def test_names_of_files_are_never_hidden():
+    for cut in range(55, 66):
+        name = module._file_name("x" * cut + "/.venv/lib/" + "y" * (60 - len("venv/lib/")))
+        assert name[0] not in ".-"
