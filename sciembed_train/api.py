@@ -253,7 +253,7 @@ def evaluate(
 
 def evaluate_suite(
     suite: Pathlike,
-    model: Sequence[str],
+    model: Pathlike | Sequence[Pathlike],
     to: Pathlike,
     *,
     progress: bool = False,
@@ -264,7 +264,7 @@ def evaluate_suite(
 
     Args:
         suite: a folder with a folder for each benchmark, or a YAML file that lists them.
-        model: model folders, run folders, hub names, ``bm25`` and ``random``.
+        model: model folders, run folders, hub names, ``bm25`` and ``random``; or one of these.
         to: the folder for scores, vectors, tables and the report; what it has already is not
             computed again.
         progress: report the progress on standard error.
@@ -279,7 +279,8 @@ def evaluate_suite(
     """
     from sciembed_train.evaluation.suite.suite_settings import SuiteSettings
 
-    request = SuiteSettings(suite, to, [str(one) for one in model], **settings)
+    models = [model] if isinstance(model, str | Path) else model
+    request = SuiteSettings(suite, to, [str(one) for one in models], **settings)
     from sciembed_train.evaluation.suite.run_suite import run_suite
     from sciembed_train.evaluation.suite.suite_results import SuiteResults
 

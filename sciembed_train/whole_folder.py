@@ -7,7 +7,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sciembed_train.errors import UserError
@@ -71,6 +71,16 @@ def sweep(to: Path) -> None:
                 path.rename(to)  # it died between the two renames: the old folder is whole
             else:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the new names in a folder on the disk, too, where the system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def left_behind(path: Path, host: str, pid: int) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import sciembed_train as st
 from sciembed_train.config.output_settings import OutputSettings
 from sciembed_train.config.parser import CommandLine
+from sciembed_train.errors import UserError
 from sciembed_train.evaluation.benchmarks.registry import BENCHMARKS
 from sciembed_train.evaluation.evaluate_settings import BenchmarkSettings
 from sciembed_train.evaluation.suite.suite_settings import SuiteSettings
@@ -81,6 +82,10 @@ def main(argv: list[str]) -> int:
     """Run the command; 0 when done."""
     if any(word == "--suite" or word.startswith("--suite=") for word in argv):
         return _suite(argv)
+    if sum(word == "--model" or word.startswith("--model=") for word in argv) > 1:
+        raise UserError(
+            "Several --model go with --suite; one benchmark scores one model at a time."
+        )
     settings = command_line().read(argv)
     output, target = settings.get(OutputSettings), settings.get(ResultsFile).to
     request = vars(settings.get(BenchmarkSettings))

@@ -6,7 +6,7 @@ Shapes: ``P`` records, ``D`` width.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,7 +18,7 @@ from sciembed_train.inference.embedding import Text
 from sciembed_train.inference.options import EmbedSettings, Similarity
 from sciembed_train.progress import Progress
 
-Record = tuple[str, ...]  # the fields of a text that are not empty, the title first
+Record = tuple[str, ...]  # the fields of a text, the title first; none empty but perhaps that
 
 
 @runtime_checkable
@@ -114,6 +114,12 @@ class RandomVectors:
             seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
             row[:] = np.random.default_rng([self.seed, seed]).standard_normal(self.width)
         return vectors
+
+
+def record_of(title: str | None, sentences: Iterable[str]) -> Record:
+    """The record of a paper; its title is empty where it has none."""
+    abstract = " ".join(sentences)
+    return (title or "", abstract) if abstract else (title or "",)
 
 
 def as_paper(record: Record, between: str) -> Text:

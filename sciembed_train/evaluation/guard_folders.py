@@ -67,10 +67,10 @@ def open_guard(place: str | Path) -> GuardFolder:
         raise UserError(f"{place}: {why_no_file(place, 'folder or file')}; expected {KINDS}.")
     if (place / "corpus.json").is_file():
         return _of_corpus(place)
-    if any(place.glob("test-pid2anns-csfcube-*.json")):
+    if csfcube.is_here(place, "csfcube"):
         return _of_csfcube(place)
     for name in judged.THRESHOLDS:
-        if any(place.glob(f"test-pid2anns-{name}.json*")):
+        if judged.is_here(place, name):
             return _of_judged(place, name)
     if (place / "scirepeval_tasks.jsonl").is_file():
         raise UserError(

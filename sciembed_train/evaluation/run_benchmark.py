@@ -31,4 +31,5 @@ def run_benchmark(settings: EvaluateSettings, systems: Systems | None = None) ->
         notes=tuple(notes),
         warning=warning,
         query_texts=result.query_texts,
+        test_queries=result.test_queries,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
@@ -23,6 +23,7 @@ class Scores:
         notes: sentences that a reader of the numbers should know.
         warning: why they say too much, such as queries that the model was trained on.
         query_texts: title or words of queries, by the names in ``per_query``.
+        test_queries: those that the metrics are of; None for all in ``per_query``.
 
     Example:
         >>> scores = Scores("citations", "bm25", {"citations/map": 0.25}, {}, {"queries": 3}, ())
@@ -45,9 +46,16 @@ class Scores:
     notes: tuple[str, ...] = ()
     warning: str | None = None
     query_texts: Mapping[str, str] = field(default_factory=dict)
+    test_queries: Sequence[str] | None = None
 
     def __getitem__(self, metric: str) -> float:
         return self.metrics[metric]
+
+    def tested(self) -> Mapping[str, Mapping[str, float]]:
+        """``per_query`` of the queries that the metrics are of."""
+        if self.test_queries is None:
+            return self.per_query
+        return {query: self.per_query[query] for query in self.test_queries}
 
     def as_dict(self) -> dict[str, Any]:
         """The content of a results file."""
@@ -65,7 +73,9 @@ class Scores:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Scores:
-        """The scores of which `as_dict` gave the content, perhaps with ``query_texts``.
+        """The scores of which `as_dict` gave the content.
+
+        It may have ``query_texts`` and ``test_queries`` too.
 
         Raises:
             KeyError: it is other content.
@@ -81,6 +91,7 @@ class Scores:
             tuple(notes),
             warning,
             content.get("query_texts", {}),
+            content.get("test_queries"),
         )
 
     def rows(self) -> tuple[list[str], list[list[str]]]:

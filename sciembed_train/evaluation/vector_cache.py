@@ -17,7 +17,6 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -30,7 +29,7 @@ from sciembed_train.errors import UserError
 from sciembed_train.full_disk import told_full_disk
 from sciembed_train.inference.embedding import NotFiniteError
 from sciembed_train.inference.sentence_embedding import Vectors
-from sciembed_train.whole_folder import left_behind
+from sciembed_train.whole_folder import left_behind, sync_folder
 
 KEY = 16  # bytes
 BLOCK = 4096  # items that are copied out of a part at once
@@ -224,7 +223,7 @@ class VectorCache:
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
         self._add(Part(path, starts), joined)
 
 
@@ -263,13 +262,3 @@ def _checksum(path: Path, changed: int, size: int) -> str:
 
 def _digest(content: memoryview) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have the new name on the disk, too, where the system can."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

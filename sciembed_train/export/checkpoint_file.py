@@ -39,7 +39,7 @@ def damaged_entry(path: Path) -> str | None:
         try:
             return file.testzip()
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-            return str(error)
+            return str(error) or type(error).__name__  # an EOFError has no words
 
 
 def check_entries(path: Path) -> None:

@@ -11,7 +11,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from sciembed_train.errors import RunError
 from sciembed_train.export.checkpoint_file import damaged_entry
 from sciembed_train.full_disk import full_disk_message
 from sciembed_train.training import lock_file, rank_records
-from sciembed_train.whole_folder import sweep
+from sciembed_train.whole_folder import sweep, sync_folder
 
 PARTIAL = ".partial"  # the ending of a checkpoint that is being written
 CHECKPOINTS = ("last.ckpt", "best.ckpt", "final.ckpt")
@@ -63,7 +63,7 @@ class RunCheckpointIO(TorchCheckpointIO):
             except BaseException:
                 partial.unlink(missing_ok=True)
                 raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def read_back(path: Path) -> None:
@@ -148,13 +148,3 @@ def _go_on(folder: Path) -> str:
     if (folder / "last.ckpt").is_file():
         return "Make room and continue with --ckpt_path last."
     return "Make room, or give another folder with --root, and start again."
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have the new name on the disk, too, where the system can."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -296,6 +296,9 @@ def test_a_suite_of_models_given_once_or_several_times(tmp_path, capsys):
         evaluate.main(words)
     with pytest.raises(UserError, match="benchmark"):
         evaluate.main([*words, "--model", "bm25", "--benchmark", "review"])
+    one = ["--benchmark", "review", "--data", str(suite / "reviews" / "one")]
+    with pytest.raises(UserError, match="Several --model go with --suite"):
+        evaluate.main([*one, "--model", "bm25", "--model=random"])
     with pytest.raises(SystemExit):
         evaluate.main(["--suite", "--help"])
     assert "--only" in capsys.readouterr().out

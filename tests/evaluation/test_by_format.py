@@ -10,6 +10,7 @@ from sciembed_train.evaluation.by_format import (
     RandomVectors,
     as_paper,
     model_vectors,
+    record_of,
 )
 from sciembed_train.evaluation.systems import Model
 from sciembed_train.inference.options import EmbedSettings
@@ -98,3 +99,9 @@ def test_a_single_adapter_reads_every_format(tiny_bert, tmp_path):
     expected = found.embed(RECORDS, "classification")
     np.testing.assert_array_equal(found.embed(RECORDS, "proximity"), expected)
     assert found.describe()["formats"] == "one vector for every format"
+
+
+def test_a_paper_without_a_title_is_read_as_one():
+    assert record_of("Title", ["One.", "Two."]) == ("Title", "One. Two.")
+    assert as_paper(record_of(None, ["One."]), " ") == ("", "One.")
+    assert as_paper(record_of("Title", []), " ") == ("Title", "")

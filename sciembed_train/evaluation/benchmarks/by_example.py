@@ -60,15 +60,17 @@ class Asking:
     """Which papers of a collection ask, and what is relevant to each.
 
     Args:
-        papers: the collection; read twice.
+        papers: the collection.
         grades: query paper to its judged papers' grades, all of them candidates.
-        candidates: ids of the papers that are ranked, in the order of the collection.
+        candidates: ids of the papers that are ranked.
+        used: ids of candidates and queries, in the order of the collection.
         left_out: counts of what was left out, by the key of the results file.
     """
 
     papers: PaperFile
     grades: dict[str, dict[str, int]]
     candidates: list[str]
+    used: list[str]
     left_out: dict[str, int]
 
     @classmethod
@@ -122,7 +124,10 @@ class Asking:
             "queries_not_drawn": len(kept) - len(chosen),
             "papers_not_drawn": len(ids) - len(candidates),
         }
-        return cls(papers, chosen, candidates, left_out)
+        used = ids
+        if candidates is not ids:
+            used = sorted({*candidates, *chosen}, key=row_of.__getitem__)
+        return cls(papers, chosen, candidates, used, left_out)
 
     def titles(self) -> dict[str, str]:
         """The title of each query."""
@@ -134,15 +139,13 @@ class Asking:
         Papers without a text are ranked all the same.
         """
         candidate_of = {paper: row for row, paper in enumerate(self.candidates)}
-        used = candidate_of.keys() | self.grades.keys()
-        papers = [paper.paper_id for paper in self.papers if paper.paper_id in used]
-        text_of = {paper: row for row, paper in enumerate(papers)}
-        texts = ((p.title, p.abstract) for p in self.papers if p.paper_id in used)
+        text_of = {paper: row for row, paper in enumerate(self.used)}
+        texts = ((p.title, p.abstract) for p in self.papers if p.paper_id in text_of)
         queries = np.array([text_of[query] for query in self.grades], dtype=np.int64)
         places = np.array([text_of[paper] for paper in self.candidates], dtype=np.int64)
         search = Search(
             texts,
-            len(papers),
+            len(self.used),
             queries,
             places,
             query_ids=list(self.grades),

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sciembed_train.corpus.store.corpus_files import Split
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.token_store import has_text
+from sciembed_train.errors import UserError
 from sciembed_train.evaluation.benchmarks import cited_papers
 from sciembed_train.evaluation.benchmarks.by_example import Draw
 from sciembed_train.evaluation.benchmarks.result import (
@@ -66,7 +67,11 @@ def _of_corpus(corpus: Corpus, system: System, settings: EvaluateSettings) -> Re
 def is_here(folder: Path, benchmark: str) -> bool:
     """Whether a folder is a corpus with citations, or has papers and citations."""
     if (folder / "corpus.json").exists():
-        return bool(len(Corpus.open(folder).citations()))
+        corpus = Corpus.open(folder)
+        try:
+            return bool(len(corpus.queries("test")))
+        except UserError:  # it has no citations, and so holds no query papers out
+            return False
     return cited_papers.is_folder_of_citations(folder)
 
 

@@ -189,7 +189,7 @@ def evaluate(
     notes = counted({note: settings[key] for key, note in NOTES.items()})
     titles = {query: rows[query].title or "" for query in per_query}
     told = notes + data.corrections.notes()
-    return Result(metrics, per_query, settings, told, query_texts=titles)
+    return Result(metrics, per_query, settings, told, query_texts=titles, test_queries=tests)
 
 
 def paper_file(name: str, folder: str | Path) -> Path:

@@ -38,6 +38,7 @@ from sciembed_train.evaluation.benchmarks.result import (
     mean,
 )
 from sciembed_train.evaluation.benchmarks.retrieval import find, first_paper, papers_of
+from sciembed_train.evaluation.by_format import record_of
 from sciembed_train.evaluation.candidates import hash_order
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.open_system import Systems
@@ -84,10 +85,7 @@ def run(settings: EvaluateSettings, systems: Systems) -> tuple[str, Result]:
         rows = system.distances(Search(texts, len(data.papers), everything, everything))
         return described(system, score(data, rows))
     embedder = systems.embedder(settings)
-    records = [
-        tuple(part for part in (paper.title, " ".join(paper.sentences)) if part)
-        for paper in data.papers
-    ]
+    records = [record_of(paper.title, paper.sentences) for paper in data.papers]
     if isinstance(embedder, WatchedEmbedder):
         embedder.count(records, records)
     vectors = embedder.embed(records, FORMAT)

@@ -92,8 +92,8 @@ def run(settings: EvaluateSettings, systems: Systems) -> tuple[str, Result]:
 
 
 def is_here(folder: Path, benchmark: str) -> bool:
-    """Whether a folder has judgements of this benchmark."""
-    return (folder / "mdcr_test.json").is_file() or (folder / "mdcr_val.json").is_file()
+    """Whether a folder has the test judgements of this benchmark."""
+    return (folder / "mdcr_test.json").is_file()
 
 
 def evaluate(

@@ -30,6 +30,7 @@ class Result:
         notes: sentences that a reader of the numbers should know.
         nearest: ids of the nearest papers of the queries for which they were asked for.
         query_texts: title or words of queries, by the names in ``per_query``.
+        test_queries: those that the metrics are of, where ``per_query`` has others too.
     """
 
     metrics: dict[str, float]
@@ -38,6 +39,7 @@ class Result:
     notes: list[str] = field(default_factory=list)
     nearest: dict[str, list[str]] = field(default_factory=dict)
     query_texts: dict[str, str] = field(default_factory=dict)
+    test_queries: list[str] | None = None
 
     def by_query(self, metric: str) -> dict[str, float]:
         """One metric of each query."""

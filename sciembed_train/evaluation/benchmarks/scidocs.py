@@ -43,7 +43,7 @@ from sciembed_train.evaluation.benchmarks.trec_pools import (
     papers_in,
     score_pools,
 )
-from sciembed_train.evaluation.by_format import Embedder
+from sciembed_train.evaluation.by_format import Embedder, record_of
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.open_system import Systems
 from sciembed_train.evaluation.probes import check_installed, classification_probe
@@ -307,10 +307,7 @@ def _of_vectors(
 
 def _embed(embedder: Embedder, papers: Mapping[str, Paper], asked: set[str], read: str) -> Vectors:
     """The vectors of papers, read for a format; those asked for are counted apart."""
-    records = {
-        paper: tuple(part for part in (row.title, " ".join(row.sentences)) if part)
-        for paper, row in sorted(papers.items())
-    }
+    records = {paper: record_of(row.title, row.sentences) for paper, row in sorted(papers.items())}
     if isinstance(embedder, WatchedEmbedder):
         embedder.count(
             (record for paper, record in records.items() if paper in asked),

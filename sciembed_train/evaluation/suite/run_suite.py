@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from sciembed_train.corpus.readers.files import sha256
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.benchmarks.registry import BENCHMARKS
 from sciembed_train.evaluation.benchmarks.result import NoQueriesError
@@ -78,7 +79,7 @@ def run_suite(
                 skipped[pair] = "has no vectors"
                 continue
             request = _request(entry, model, settings, embed, to, quiet)
-            key = _key(request, identities[model], entry.data)
+            key = _key(request, identities[model])
             file = to / "scores" / _file_name(model) / f"{_file_name(entry.name)}.json"
             found = _read(file, key)
             if found is None:
@@ -89,8 +90,8 @@ def run_suite(
                     skipped[pair] = f"has nothing to be asked ({str(error).rstrip('.')})"
                     continue
                 file.parent.mkdir(parents=True, exist_ok=True)
-                texts = {"query_texts": dict(found.query_texts)}
-                write_json(file, found.as_dict() | texts | {"key": key})
+                more = {"query_texts": found.query_texts, "test_queries": found.test_queries}
+                write_json(file, found.as_dict() | more | {"key": key})
             scores[pair] = found
     return SuiteScores(suite, settings.model, scores, skipped, settings.published)
 
@@ -106,9 +107,7 @@ def model_hash(model: str) -> str:
     folder = find_folder(model_place(model))
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(f"{path.relative_to(folder).as_posix()} {sha256(path)}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -138,15 +137,17 @@ def _request(
     return replace(request, **(options | dict(entry.options)))
 
 
-def _key(request: EvaluateSettings, model: str, data: Path) -> str:
+def _key(request: EvaluateSettings, model: str) -> str:
     """A hash of everything that scores depend on; of the data their names, sizes and times."""
-    left_out = ("quiet", "cache", "model", "data", "run_to")
+    left_out = ("quiet", "cache", "model", "run_to")
     values = {f.name: repr(getattr(request, f.name)) for f in fields(request)}
     for name in left_out:
         del values[name]
-    files = sorted(p for p in data.rglob("*") if p.is_file()) if data.is_dir() else [data]
-    states = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]
-    content = json.dumps([VERSION, values, model, str(data), states], sort_keys=True)
+    states = []
+    for place in (Path(one) for one in (request.data, request.papers) if one is not None):
+        files = sorted(p for p in place.rglob("*") if p.is_file()) if place.is_dir() else [place]
+        states += [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files if p.exists()]
+    content = json.dumps([VERSION, values, model, states], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 

@@ -40,12 +40,11 @@ def suite_page(found: SuiteScores, rows: Sequence[Row]) -> str:
         first, second = found.models[:2]
         parts.append(f"<h2>{escape(names[second])} beside {escape(names[first])}</h2>")
         for entry in found.suite.entries:
-            pair = [found.scores.get((entry.name, model)) for model in (first, second)]
-            before, after = pair
+            before, after = (found.scores.get((entry.name, model)) for model in (first, second))
             metric = BENCHMARKS[entry.benchmark].metrics[0].rpartition("/")[2]
-            if before is None or after is None or not before.per_query:
+            if before is None or after is None or not before.tested():
                 continue
-            if all(metric in row for row in before.per_query.values()):
+            if all(metric in row for row in before.tested().values()):
                 told = (names[first], names[second])
                 parts.append(_by_query(entry.name, metric, before, after, told))
     return page("Benchmarks", parts)
@@ -100,7 +99,7 @@ def _by_query(
     """A scatter of two models' queries, and those that gained and lost most."""
     gains = {
         query: after.per_query[query][metric] - row[metric]
-        for query, row in before.per_query.items()
+        for query, row in before.tested().items()
         if query in after.per_query
     }
     order = sorted(gains, key=lambda query: (-gains[query], query))

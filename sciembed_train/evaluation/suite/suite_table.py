@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sciembed_train.evaluation.benchmarks.registry import BENCHMARKS
@@ -82,22 +82,15 @@ def suite_rows(found: SuiteScores) -> list[Row]:
             if cells:
                 drafts.append((entry.name, metric, cells))
     for model in found.models[1:]:
-        p_values = {
-            f"{entry} {metric}": cells[model].comparison.p_value  # type: ignore[union-attr]
+        compared = {
+            f"{entry} {metric}": (cells, cells[model].comparison)
             for entry, metric, cells in drafts
-            if model in cells and cells[model].comparison is not None
+            if model in cells
         }
-        corrected = holm(p_values)
-        for entry, metric, cells in drafts:
-            if f"{entry} {metric}" in corrected:
-                cell = cells[model]
-                cells[model] = Cell(
-                    cell.value,
-                    cell.mean,
-                    cell.comparison,
-                    corrected[f"{entry} {metric}"],
-                    cell.best,
-                )
+        p_values = {name: c.p_value for name, (_, c) in compared.items() if c is not None}
+        for name, corrected in holm(p_values).items():
+            cells = compared[name][0]
+            cells[model] = replace(cells[model], p_holm=corrected)
     return [Row(*draft) for draft in drafts]
 
 
@@ -107,12 +100,12 @@ def _cells(metric: str, scored: Mapping[str, Scores], first: str) -> dict[str, C
     values = {m: scores.metrics[metric] for m, scores in scored.items() if metric in scores.metrics}
     cells: dict[str, Cell] = {}
     for model, value in values.items():
-        rows = scored[model].per_query
+        rows = scored[model].tested()
         by_query = bool(rows) and all(name in row for row in rows.values())
         mean = mean_score([row[name] for row in rows.values()]) if by_query else None
         comparison = None
         if mean is not None and model != first and first in values:
-            comparison = compare_queries(scored[first].per_query, rows, name)
+            comparison = compare_queries(scored[first].tested(), rows, name)
         cells[model] = Cell(
             value, mean, comparison, best=len(values) > 1 and value >= max(values.values())
         )

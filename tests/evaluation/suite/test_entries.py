@@ -3,6 +3,7 @@ import pytest
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.suite.entries import open_suite, recognised
 from tests.helpers.benchmark_folders import write_csfcube
+from tests.helpers.small_corpus import write_small_corpus
 from tests.helpers.small_suite import write_suite
 
 
@@ -84,3 +85,18 @@ def test_places_that_are_no_suite_are_refused(tmp_path):
         open_suite(tmp_path / "none")
     with pytest.raises(UserError, match="no benchmark is recognised by its files"):
         open_suite(tmp_path)
+
+
+def test_a_corpus_without_citations_is_recognised_as_none(tmp_path, tiny_bert):
+    corpus = write_small_corpus(tmp_path / "mine", tiny_bert)
+    assert recognised(corpus.folder) == ["citations"]
+    for name in ("train", "dev", "test"):
+        (corpus.folder / "queries" / f"{name}.npy").unlink()
+    assert recognised(corpus.folder) == []
+
+
+def test_mdcr_is_recognised_by_its_test_judgements(tmp_path):
+    (tmp_path / "mdcr_val.json").write_text("{}")
+    assert recognised(tmp_path) == []
+    (tmp_path / "mdcr_test.json").write_text("{}")
+    assert recognised(tmp_path) == ["mdcr"]

@@ -8,6 +8,8 @@ from sciembed_train.errors import UserError
 from sciembed_train.evaluation.suite import run_suite as module
 from sciembed_train.evaluation.suite.run_suite import model_hash, run_suite
 from sciembed_train.evaluation.suite.suite_settings import SuiteSettings
+from sciembed_train.evaluation.suite.suite_table import suite_rows
+from tests.helpers.benchmark_folders import write_judged
 from tests.helpers.small_suite import write_suite
 
 
@@ -55,6 +57,34 @@ def test_what_has_changed_is_scored_again(suite, tmp_path, runs):
     with (suite / "reviews" / "one" / "papers.jsonl").open("a") as file:
         file.write(json.dumps({"paper_id": "new", "title": "New", "abstract": "x"}) + "\n")
     assert scored(seed=1, ties="paper_id") == 1
+
+
+def test_papers_that_lie_elsewhere_are_looked_at_too(suite, tmp_path, runs):
+    elsewhere = tmp_path / "elsewhere.jsonl"
+    (suite / "topics" / "papers.jsonl").rename(elsewhere)
+    path = tmp_path / "suite.yaml"
+    path.write_text(
+        f"benchmarks: [{{benchmark: labels, data: suite/topics, papers: {elsewhere}}}]\n"
+    )
+    settings = SuiteSettings(path, tmp_path / "to", ["random"])
+    for changed in (False, True):
+        run_suite(settings, quiet=True)
+        run_suite(settings, quiet=True)
+        assert len(runs) == 1 + changed
+        elsewhere.write_text(elsewhere.read_text().replace("number 1", "number one"))
+
+
+def test_the_queries_of_a_dev_split_are_in_no_interval(tmp_path):
+    folder = write_judged(tmp_path / "relish")
+    settings = SuiteSettings(folder, tmp_path / "to", ["bm25", "random"])
+    for _ in range(2):  # scored, then read
+        found = run_suite(settings, quiet=True)
+        scores = found.scores["relish", "bm25"]
+        assert set(scores.tested()) == {"q1", "q3", "q4"}
+        assert "q2" in scores.per_query
+        cell = suite_rows(found)[0].cells["bm25"]
+        assert cell.mean.queries == 3
+        assert cell.mean.value == pytest.approx(cell.value)
 
 
 def test_a_stopped_run_continues(suite, tmp_path, runs, monkeypatch):

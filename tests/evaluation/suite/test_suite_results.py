@@ -14,3 +14,5 @@ def test_the_files_of_a_suite_are_written_and_the_api_gives_the_table(tmp_path):
     assert "reviews/one/review" in str(found)
     assert str(found).replace("&", "&amp;")[:20] in found._repr_html_()
     assert found.rows[0].cells["bm25"].value > found.rows[0].cells["random"].value
+    alone = st.evaluate_suite(suite, "bm25", tmp_path / "one", only=["review"])
+    assert list(alone.found.models) == ["bm25"]
