@@ -209,7 +209,7 @@ def _of_pools(
             pools.items(), pool_distances(system, texts, asking), strict=True
         ):
             ranked = rank_pool(distances, list(pool.values()), list(pool), "expected")
-            scores[name] = graded(ranked.grades, threshold, ranked.starts)[metric]
+            scores[name] = graded(ranked.grades, threshold, ranked.places)[metric]
         return scores
 
     return GuardFolder(place, metric, score)

@@ -1,32 +1,23 @@
-"""Rankings by distance: exact, in bounded memory.
+"""Rankings by distance.
 
 Papers at equal distances have no order: a metric is its expectation over all of theirs, unless
 a `TieRule` gives them one. The order of the input never counts.
-Distances are float32. They come from a kernel that takes each pair by itself, so that two papers
-with the same vector are at bit-equal distances at any position; the faster matrix-product form
-rounds by position, and would break such ties at random.
 
-Shapes: ``Q`` queries, ``N`` papers, ``W`` wanted (judged) papers of one query, ``R`` ranks, ``D``
-width.
+Shapes: ``N`` papers, ``W`` wanted (judged) papers of one query.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Int64
 from numpy.typing import NDArray
 
-from sciembed_train.errors import UserError
 from sciembed_train.evaluation import metrics
-from sciembed_train.losses.similarity import pairwise_euclidean, unit
-
-BLOCK_ENTRIES = 2**25  # distances in memory at once: 128 MiB, whatever Q is
-PART = 2**14  # papers that are copied at once, to the device or from a memory map
+from sciembed_train.evaluation.distances import refuse_nan
 
 # How papers at equal distances are ordered: not at all, a metric being its expectation; by their
 # ids, ascending; or descending, as trec_eval does it.
@@ -40,17 +31,16 @@ TIE_RULES: dict[TieRule, str] = {
 
 @dataclass(frozen=True)
 class Ranked:
-    """The ranking of one query down to its last judged paper.
+    """The judged papers of one query as they are ranked; all others have grade 0.
 
     Args:
-        grades: of the paper of each rank, best first, 0 where it is not judged, ``[R]``.
-        starts: first rank, from 0, of the papers at the same distance, where one of them is
-            judged, ``[R]``; None where a rule has ordered them.
+        grades: of the judged papers, nearest first, ``[W]``.
+        places: where they stand among all; None where these are all, in this order.
         tied: whether papers of unequal grades are at one distance.
     """
 
-    grades: Int64[np.ndarray, " R"]
-    starts: Int64[np.ndarray, " R"] | None
+    grades: Int64[np.ndarray, " W"]
+    places: metrics.Places | None
     tied: bool
 
 
@@ -80,32 +70,37 @@ def rank_judged(
     Raises:
         UserError: a distance is nan.
     """
-    refuse_nan(distances)
-    levels, level_of = np.unique(distances[wanted], return_inverse=True)
-    # A paper is nearer than a level where its number of levels at most as far is no larger.
-    nearer = np.bincount(np.searchsorted(levels, distances, "right"), minlength=len(levels) + 1)
-    up_to = np.bincount(np.searchsorted(levels, distances, "left"), minlength=len(levels) + 1)
+    if order is not None:
+        refuse_nan(distances)
+        places = ranks(distances, order, wanted, left_out)
+        by_rank = np.argsort(places)
+        alone = metrics.Places(places[by_rank] - 1, np.ones(len(wanted), dtype=np.int64))
+        tied = _levels(distances, wanted, grades, left_out)[2]
+        return Ranked(grades[by_rank], alone, tied)
+    return Ranked(*_levels(distances, wanted, grades, left_out))
+
+
+def _levels(
+    distances: NDArray[np.floating],
+    wanted: Int64[np.ndarray, " W"],
+    grades: NDArray[np.integer],
+    left_out: int | None,
+) -> tuple[Int64[np.ndarray, " W"], metrics.Places, bool]:
+    """`Ranked` of papers that no rule orders where they are at equal distances."""
+    ordered = np.sort(distances)
+    if len(ordered) and np.isnan(ordered[-1]):
+        refuse_nan(distances)
+    by_distance = np.argsort(distances[wanted], kind="stable")
+    far, row = distances[wanted][by_distance], grades[by_distance].astype(np.int64)
+    first, end = np.searchsorted(ordered, far, "left"), np.searchsorted(ordered, far, "right")
     if left_out is not None:
-        nearer[np.searchsorted(levels, distances[left_out], "right")] -= 1
-        up_to[np.searchsorted(levels, distances[left_out], "left")] -= 1
-    first, end = np.cumsum(nearer)[: len(levels)], np.cumsum(up_to)[: len(levels)]
-    row = np.zeros(int(end[-1]) if len(levels) else 0, dtype=np.int64)
-    starts = np.arange(len(row))
-    by_level = np.argsort(level_of, kind="stable")
-    counts = np.bincount(level_of, minlength=len(levels))
-    within = np.arange(len(wanted)) - np.repeat(np.cumsum(counts) - counts, counts)
-    row[first[level_of[by_level]] + within] = grades[by_level]
-    tied = False
-    for level in np.flatnonzero(end - first > 1):
-        group = slice(first[level], end[level])
-        starts[group] = first[level]
-        tied |= bool((row[group] != row[first[level]]).any())
-    if order is None:
-        return Ranked(row, starts, tied)
-    places = ranks(distances, order, wanted, left_out)
-    row = np.zeros(int(places.max(initial=0)), dtype=np.int64)
-    row[places - 1] = grades
-    return Ranked(row, None, tied)
+        first, end = first - (distances[left_out] < far), end - (distances[left_out] <= far)
+    size = end - first
+    # Grades within a level are equal where none changes and no paper of it is not judged.
+    _, start, judged = np.unique(first, return_index=True, return_counts=True)
+    lowest, highest = (at.reduceat(row, start) for at in (np.minimum, np.maximum))
+    lowest = np.where(judged < size[start], 0, lowest)
+    return row, metrics.Places(first, size), bool((lowest != highest).any())
 
 
 def id_order(ids: Sequence[str]) -> Int64[np.ndarray, " N"]:
@@ -113,53 +108,6 @@ def id_order(ids: Sequence[str]) -> Int64[np.ndarray, " N"]:
     order = np.empty(len(ids), dtype=np.int64)
     order[sorted(range(len(ids)), key=ids.__getitem__)] = np.arange(len(ids))
     return order
-
-
-def distance_rows(
-    queries: Float32[np.ndarray, "Q D"],
-    papers: Float32[np.ndarray, "N D"],
-    device: torch.device | str = "cpu",
-    entries: int = BLOCK_ENTRIES,
-) -> Iterator[Float32[np.ndarray, " N"]]:
-    """Euclidean distances of each query to every paper, one query after another.
-
-    ``papers`` may be memory-mapped. ``entries`` distances are held at once (but at least one
-    query's), beside ``papers`` itself and a copy of `PART` of them.
-    """
-    step = max(1, min(len(queries), entries // max(1, len(papers))))
-    width = max(1, min(PART, entries // step))
-    for start in range(0, len(queries), step):
-        block_queries = torch.as_tensor(queries[start : start + step], device=device)
-        block = np.empty((len(block_queries), len(papers)), dtype=np.float32)
-        for left in range(0, len(papers), width):
-            part = torch.as_tensor(np.array(papers[left : left + width]), device=device)
-            block[:, left : left + width] = pairwise_euclidean(block_queries, part).cpu().numpy()
-        yield from block
-
-
-def to_unit(vectors: Float32[np.ndarray, "N D"]) -> None:
-    """Give every vector the length 1, in place.
-
-    The Euclidean distance of unit vectors, ``sqrt(2 - 2 cos)``, ranks as their cosine does. A
-    vector of zeros has no direction; it stays, at distance 1 of every unit vector.
-    Lengths are computed in float64, so that equal vectors stay equal at any position.
-    """
-    for left in range(0, len(vectors), PART):
-        part = torch.from_numpy(vectors[left : left + PART]).double()
-        vectors[left : left + PART] = unit(part).float().numpy()
-
-
-def refuse_nan(distances: NDArray[np.floating]) -> None:
-    """Raise a UserError where a distance is nan, as of a vector that is not finite.
-
-    Sorting would put it somewhere, and a ranking of such papers would have a score.
-    """
-    if np.isnan(distances).any():
-        number = int(np.flatnonzero(np.isnan(distances))[0])
-        raise UserError(
-            f"The distance of paper {number + 1:,} of {len(distances):,} is not a number, so the "
-            "ranking means nothing. The model or its vectors are damaged: use another checkpoint."
-        )
 
 
 def nearest(
@@ -241,14 +189,14 @@ def judged(
         recalls: ranks for recall.
         cuts: ranks for nDCG (discount log2, linear gain), beside nDCG of the whole ranking.
     """
-    row, starts = ranked.grades, ranked.starts
+    row, places = ranked.grades, ranked.places
     hits = row >= (1 if threshold is None else threshold)
     form = "" if threshold is None else f"_grade{threshold}"
     scores = {
-        f"map{form}": metrics.average_precision(hits, starts=starts),
-        f"mrr{form}": metrics.reciprocal_rank(hits, starts),
-        **{f"recall{k}{form}": metrics.recall_at(hits, k, starts=starts) for k in recalls},
-        "ndcg_log2": metrics.ndcg(row, starts=starts),
-        **{f"ndcg{k}_log2": metrics.ndcg(row, k, starts=starts) for k in cuts},
+        f"map{form}": metrics.average_precision(hits, places=places),
+        f"mrr{form}": metrics.reciprocal_rank(hits, places),
+        **{f"recall{k}{form}": metrics.recall_at(hits, k, places=places) for k in recalls},
+        "ndcg_log2": metrics.ndcg(row, places=places),
+        **{f"ndcg{k}_log2": metrics.ndcg(row, k, places=places) for k in cuts},
     }
     return {name: float(value) for name, value in scores.items()}

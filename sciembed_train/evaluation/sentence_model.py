@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from sciembed_train.evaluation.cached_embedding import CachedEmbedding
-from sciembed_train.evaluation.ranking import to_unit
+from sciembed_train.evaluation.distances import to_unit
 from sciembed_train.evaluation.scoring import scoring_of
 from sciembed_train.evaluation.systems import Search
 from sciembed_train.inference.embedding import describe, open_encoder

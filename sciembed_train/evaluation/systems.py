@@ -18,7 +18,7 @@ from jaxtyping import Float32, Int64
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.cached_embedding import CachedEmbedding
-from sciembed_train.evaluation.ranking import distance_rows, to_unit
+from sciembed_train.evaluation.distances import distance_rows, to_unit
 from sciembed_train.evaluation.scoring import Scoring, scoring_of
 from sciembed_train.inference.embedding import Text, describe, embed_texts, open_encoder
 from sciembed_train.inference.options import EmbedSettings, ScoreSettings, Similarity
@@ -42,6 +42,9 @@ class Search:
         titles: of the papers that the texts are of, all ``P``, where the texts do not hold them.
         query_ids: of the queries, ``[Q]``; None where nobody outside is to know them.
         paper_ids: of the candidates, ``[N]``, likewise.
+        judged: the papers that each query's score is about, as positions in ``papers``, where
+            distances serve for nothing else (`distances.distance_rows`); None where the order of
+            all papers is wanted. Not with ``pools``.
 
     Raises:
         ValueError: a query is in its own pool, or there are more or fewer ids than queries or
@@ -57,6 +60,7 @@ class Search:
     titles: Sequence[str | None] | None = None
     query_ids: Sequence[str] | None = None
     paper_ids: Sequence[str] | None = None
+    judged: Sequence[Int64[np.ndarray, " _"]] | None = None
 
     def __post_init__(self) -> None:
         for ids, texts in ((self.query_ids, self.queries), (self.paper_ids, self.papers)):
@@ -174,7 +178,7 @@ class Model:
         if search.pools is None:
             if not np.array_equal(search.papers, np.arange(len(vectors))):
                 vectors = vectors[search.papers]
-            yield from distance_rows(queries, vectors, device)
+            yield from distance_rows(queries, vectors, device, judged=search.judged)
             return
         for query, pool in zip(queries, search.pools, strict=True):
             pool_rows = torch.as_tensor(vectors[search.papers[pool]], device=device)

@@ -9,7 +9,7 @@ Shapes: ``K`` papers of one query's pool, ``N`` papers.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -134,7 +134,7 @@ class WrittenRun:
         order, tag = -id_order(paper_ids), "_".join(self.name.split())
         safe = "Make room and run the same command again."
         with told_full_disk(self.path, safe), whole_file(self.path) as file:
-            for at, distances in enumerate(self.system.distances(search)):
+            for at, distances in enumerate(self.system.distances(replace(search, judged=None))):
                 yield distances
                 pool = search.pool(at)
                 is_candidate = (search.papers[pool] != search.queries[at]) & np.isfinite(distances)

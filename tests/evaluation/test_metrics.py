@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sciembed_train.evaluation import metrics as m
+from tests.helpers.places import places
 
 pools = st.lists(st.integers(0, 3), min_size=1, max_size=40)
 
@@ -145,17 +146,17 @@ def test_metrics_import_no_lightning():
 
 
 TIED_METRICS = {
-    "map": lambda g, s: m.average_precision(g >= 2, starts=s),
+    "map": lambda g, s: m.average_precision(g >= 2, places=s),
     "map of more": lambda g, s: m.average_precision(g >= 2, 9, s),
     "mrr": lambda g, s: m.reciprocal_rank(g >= 2, s),
     "precision": lambda g, s: m.precision_at(g >= 2, 3, s),
-    "recall": lambda g, s: m.recall_at(g >= 2, 3, starts=s),
-    "f1": lambda g, s: m.f1_at(g >= 2, 3, starts=s),
-    "r precision": lambda g, s: m.r_precision(g >= 2, starts=s),
+    "recall": lambda g, s: m.recall_at(g >= 2, 3, places=s),
+    "f1": lambda g, s: m.f1_at(g >= 2, 3, places=s),
+    "r precision": lambda g, s: m.r_precision(g >= 2, places=s),
     "last relevant": lambda g, s: m.precision_last_relevant(g >= 2, s),
     "work saved": lambda g, s: m.work_saved(g >= 2, 9, 0.5, s),
-    "ndcg": lambda g, s: m.ndcg(g, starts=s),
-    "ndcg jk exp": lambda g, s: m.ndcg(g, 3, "jk", "exp", starts=s),
+    "ndcg": lambda g, s: m.ndcg(g, places=s),
+    "ndcg jk exp": lambda g, s: m.ndcg(g, 3, "jk", "exp", places=s),
 }
 
 
@@ -163,26 +164,28 @@ TIED_METRICS = {
 def test_with_ties_a_metric_is_its_mean_over_all_orders_of_them(rows):
     grades = np.array([grade for _, grade in sorted(rows)])
     distances = np.array([far for far, _ in sorted(rows)])
-    starts = np.searchsorted(distances, distances)
-    groups = [np.flatnonzero(starts == first) for first in np.unique(starts)]
+    whole, judged = places(distances), grades > 0
+    listed = m.Places(whole.first[judged], whole.size[judged])  # the others need not be
+    groups = [np.flatnonzero(whole.first == first) for first in np.unique(whole.first)]
     orders = [np.concatenate(o) for o in itertools.product(*map(itertools.permutations, groups))]
     for name, metric in TIED_METRICS.items():
         mean = np.mean([metric(grades[order], None) for order in orders])
-        assert metric(grades, starts) == pytest.approx(mean, abs=1e-12), name
+        assert metric(grades, whole) == pytest.approx(mean, abs=1e-12), name
+        assert metric(grades[judged], listed) == pytest.approx(mean, abs=1e-12), name
 
 
 @given(pools)
-def test_without_a_tie_the_starts_change_nothing(grades):
-    grades, starts = np.array(grades), np.arange(len(grades))
+def test_without_a_tie_the_places_change_nothing(grades):
+    grades, alone = np.array(grades), places(np.arange(len(grades)))
     for name, metric in TIED_METRICS.items():
-        assert metric(grades, starts) == metric(grades, None), name
-    assert m.graded(grades, 2) == m.graded(grades, 2, starts)
+        assert metric(grades, alone) == pytest.approx(metric(grades, None), abs=1e-15), name
+    assert m.graded(grades, 2) == pytest.approx(m.graded(grades, 2, alone), abs=1e-15)
 
 
 def test_a_million_papers_at_one_distance_have_a_score():
-    grades, starts = np.zeros(10**6, int), np.zeros(10**6, int)
+    grades = np.zeros(10**6, int)
     grades[:3] = 1
-    values = m.graded(grades, 1, starts)
+    values = m.graded(grades, 1, places(np.zeros(10**6, int)))
     assert values["mrr_grade1"] == pytest.approx(4.2e-5, rel=0.1)
     assert values["precision_last_relevant_grade1"] == pytest.approx(4e-6, rel=0.2)
     assert all(0 < value < 1e-1 for value in values.values())

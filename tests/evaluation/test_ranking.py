@@ -8,7 +8,6 @@ from sciembed_train.evaluation import metrics
 from sciembed_train.evaluation.ranking import (
     TIE_RULES,
     Ranked,
-    distance_rows,
     id_order,
     judged,
     nearest,
@@ -50,39 +49,6 @@ def test_nearest_equals_a_sort(distances):
     assert nearest(row, order).tolist() == by_hand(distances, ids)
 
 
-def test_distances_are_the_same_however_they_are_cut():
-    rng = np.random.default_rng(0)
-    queries = rng.normal(size=(7, 33)).astype(np.float32)
-    papers = rng.normal(size=(50, 33)).astype(np.float32)
-    papers[41] = papers[3]
-    whole = np.stack(list(distance_rows(queries, papers)))
-    exact = np.linalg.norm(queries[:, None].astype(np.float64) - papers[None], axis=-1)
-    np.testing.assert_allclose(whole, exact, rtol=1e-5)
-    for entries in (1, 13, 64, 120):
-        cut = np.stack(list(distance_rows(queries, papers, entries=entries)))
-        np.testing.assert_array_equal(cut, whole)
-    np.testing.assert_array_equal(whole[:, 41], whole[:, 3])
-
-
-def test_memory_is_bounded_by_the_block(monkeypatch):
-    import torch
-
-    from sciembed_train.evaluation import ranking
-
-    seen = []
-    real = torch.cdist
-
-    def watch(a, b, **options):
-        seen.append(len(a) * len(b))
-        return real(a, b, **options)
-
-    monkeypatch.setattr(ranking.torch, "cdist", watch)
-    queries, papers = np.zeros((20, 2), np.float32), np.zeros((300, 2), np.float32)
-    assert sum(1 for _ in distance_rows(queries, papers, entries=1000)) == 20
-    assert max(seen) <= 1000
-    assert sum(seen) == 20 * 300
-
-
 @settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2)), min_size=2, max_size=30),
@@ -107,27 +73,20 @@ def test_judged_papers_stand_where_a_sort_of_all_puts_them(rows, random, leave, 
         tie_order(ids, rule),
         left_out,
     )
-    last = max((want.index(p) for p in wanted), default=-1)
     groups = {far: [p for p in want if distances[p] == far] for far in set(distances.tolist())}
     mixed = [len({grade_of.get(p, 0) for p in groups[distances[w]]}) > 1 for w in wanted]
     assert got.tied == any(mixed)
+    first, size = got.places.first.tolist(), got.places.size.tolist()
     if rule != "expected":
-        assert got.starts is None
-        assert got.grades.tolist() == [grade_of.get(p, 0) for p in want[: last + 1]]
-        return
-    end = last + 1
-    while 0 < end < len(want) and distances[want[end]] == distances[want[end - 1]]:
-        end += 1
-    assert len(got.grades) == end
-    judged_levels = set(distances[wanted].tolist())  # where no paper is judged, order is nothing
-    firsts = [
-        want.index(groups[distances[p]][0]) if distances[p] in judged_levels else rank
-        for rank, p in enumerate(want[:end])
-    ]
-    assert got.starts.tolist() == firsts
-    for first in {want.index(groups[level][0]) for level in judged_levels}:
-        grades = sorted(grade_of.get(p, 0) for p in groups[distances[want[first]]])
-        assert sorted(got.grades[got.starts == first].tolist()) == grades
+        placed = sorted((want.index(p), grade_of[p], 1) for p in wanted)
+    else:
+        own = [groups[distances[p]] for p in wanted]
+        placed = sorted(
+            (want.index(group[0]), grade_of[p], len(group))
+            for p, group in zip(wanted, own, strict=True)
+        )
+    assert first == sorted(first)
+    assert sorted(zip(first, got.grades.tolist(), size, strict=True)) == placed
 
 
 def test_a_constant_scorer_scores_chance_whatever_the_ids_are():
@@ -154,7 +113,7 @@ def test_twenty_papers_with_one_text_have_one_score():
     grades = [1, 1, *[0] * 18]
     for ids in ([f"{i:02}" for i in range(20)], [f"{19 - i:02}" for i in range(20)]):
         ranked = rank_pool(distances, grades, ids, "expected")
-        mean = metrics.average_precision(ranked.grades, starts=ranked.starts)
+        mean = metrics.average_precision(ranked.grades, places=ranked.places)
         first_second = np.mean([(1 / i + 2 / j) / 2 for j in range(2, 21) for i in range(1, j)])
         assert mean == pytest.approx(first_second)
     rules = {rule: judged(rank_pool(distances, grades, ids, rule))["map"] for rule in TIE_RULES}
@@ -180,20 +139,6 @@ def test_judged_equals_the_metrics_of_the_whole_ranking():
         "ndcg_log2": metrics.ndcg(row),
         "ndcg10_log2": metrics.ndcg(row, 10),
     }
-
-
-def test_unit_vectors_are_made_in_place_and_equal_ones_stay_equal(monkeypatch):
-    from sciembed_train.evaluation import ranking
-
-    monkeypatch.setattr(ranking, "PART", 4)
-    vectors = np.random.default_rng(0).normal(size=(11, 33)).astype(np.float32)
-    vectors[5] = 0
-    vectors[10] = vectors[1]
-    want = vectors.astype(np.float64)
-    want /= np.maximum(np.linalg.norm(want, axis=1, keepdims=True), 1e-9)
-    ranking.to_unit(vectors)
-    np.testing.assert_allclose(vectors, want, rtol=1e-6)
-    np.testing.assert_array_equal(vectors[10], vectors[1])
 
 
 def test_a_distance_that_is_not_a_number_has_no_rank():

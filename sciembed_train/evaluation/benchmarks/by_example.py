@@ -143,19 +143,23 @@ class Asking:
         texts = ((p.title, p.abstract) for p in self.papers if p.paper_id in text_of)
         queries = np.array([text_of[query] for query in self.grades], dtype=np.int64)
         places = np.array([text_of[paper] for paper in self.candidates], dtype=np.int64)
+        judged = [
+            np.array([candidate_of[paper] for paper in row], dtype=np.int64)
+            for row in self.grades.values()
+        ]
         search = Search(
             texts,
             len(self.used),
             queries,
             places,
+            judged=judged,
             query_ids=list(self.grades),
             paper_ids=self.candidates,
         )
         order = tie_order(self.candidates, ties)
-        for (query, row), distances in zip(
-            self.grades.items(), system.distances(search), strict=True
+        for (query, row), wanted, distances in zip(
+            self.grades.items(), judged, system.distances(search), strict=True
         ):
-            wanted = np.array([candidate_of[paper] for paper in row], dtype=np.int64)
             grades = np.array(list(row.values()), dtype=np.int64)
             yield query, rank_judged(distances, wanted, grades, order, candidate_of.get(query))
 

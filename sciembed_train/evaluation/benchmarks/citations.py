@@ -123,6 +123,7 @@ def evaluate(
         len(used),
         np.searchsorted(used, queries),
         np.searchsorted(used, papers),
+        judged=None if shown else [candidate_of[papers] for papers in cited],
         query_ids=[ids[query] for query in queries],
         paper_ids=candidate_ids,
     )

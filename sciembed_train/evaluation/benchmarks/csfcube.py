@@ -157,7 +157,7 @@ def score(data: CsfCube, rankings: Mapping[str, Ranking], ties: TieRule = "expec
             _check_pool(facet, query, ids, grades)
             distances = np.array([far for _, far in candidates])
             ranked = rank_pool(distances, [grades[paper] for paper in ids], ids, ties)
-            per_query[f"{facet}/{query}"] = graded(ranked.grades, THRESHOLD, ranked.starts)
+            per_query[f"{facet}/{query}"] = graded(ranked.grades, THRESHOLD, ranked.places)
             tied += ranked.tied
     groups = {facet: [facet] for facet in rankings}
     if len(rankings) > 1:

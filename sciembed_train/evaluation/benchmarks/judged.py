@@ -159,7 +159,7 @@ def evaluate(
     distances = pool_distances(system, rows, pools)
     for (query, ids), row, of_pool in zip(pools, grades, distances, strict=True):
         ranked = rank_pool(of_pool, row, ids, ties)
-        per_query[query] = graded(ranked.grades, THRESHOLDS[data.name], ranked.starts)
+        per_query[query] = graded(ranked.grades, THRESHOLDS[data.name], ranked.places)
         tied += ranked.tied
     metrics = {}
     for task, queries in ((data.name, tests), (f"{data.name}_dev", devs)):

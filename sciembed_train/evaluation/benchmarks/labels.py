@@ -40,10 +40,10 @@ from sciembed_train.evaluation.benchmarks.result import (
 from sciembed_train.evaluation.benchmarks.retrieval import find, first_paper, papers_of
 from sciembed_train.evaluation.by_format import record_of
 from sciembed_train.evaluation.candidates import hash_order
+from sciembed_train.evaluation.distances import distance_rows, refuse_nan, to_unit
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.open_system import Systems
 from sciembed_train.evaluation.probes import classification_probe
-from sciembed_train.evaluation.ranking import distance_rows, refuse_nan, to_unit
 from sciembed_train.evaluation.systems import Search
 from sciembed_train.evaluation.trained_titles import WatchedEmbedder
 from sciembed_train.inference.paper_file import PaperFile

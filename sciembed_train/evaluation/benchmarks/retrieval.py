@@ -165,19 +165,23 @@ def evaluate(
     order = tie_order(candidate_ids, ties)
     candidate_of = {int(paper): at for at, paper in enumerate(candidates)}
     places = np.searchsorted(used, candidates)
+    judged_papers = [np.array([candidate_of[paper] for paper in row]) for row in wanted]
     search = Search(
         texts(),
         len(used) + len(words),
         np.array(query_rows),
         places,
+        judged=judged_papers,
         query_ids=[query.query_id for query in scored],
         paper_ids=candidate_ids,
     )
     per_query, tied = {}, 0
-    for query, row, distances in zip(scored, wanted, system.distances(search), strict=True):
+    distances_of = system.distances(search)
+    for query, row, among, distances in zip(
+        scored, wanted, judged_papers, distances_of, strict=True
+    ):
         own = None if query.paper_id is None else candidate_of.get(row_of[query.paper_id])
-        judged_papers = np.array([candidate_of[paper] for paper in row])
-        ranked = rank_judged(distances, judged_papers, np.array(list(row.values())), order, own)
+        ranked = rank_judged(distances, among, np.array(list(row.values())), order, own)
         per_query[query.query_id] = judged(ranked, THRESHOLD, RECALLS)
         tied += ranked.tied
     of_all = f"of {len(all_queries)} queries have no relevant paper: left out."

@@ -91,13 +91,13 @@ def evaluate(asking: Asking, system: System, ties: TieRule = "expected") -> Resu
 
 def screening(ranked: Ranked, pool: int) -> dict[str, float]:
     """The metrics of one query whose pool is all other candidates of a review."""
-    hits, starts = ranked.grades >= 1, ranked.starts
+    hits, places = ranked.grades >= 1, ranked.places
     scores = judged(ranked)
     return {
         "map": scores["map"],
         "mrr": scores["mrr"],
-        f"wss{RECALL * 100:.0f}": float(metrics.work_saved(hits, pool, RECALL, starts)),
+        f"wss{RECALL * 100:.0f}": float(metrics.work_saved(hits, pool, RECALL, places)),
         f"recall_pct{PERCENT}": float(
-            metrics.recall_at(hits, metrics.percent_cut(pool, PERCENT), starts=starts)
+            metrics.recall_at(hits, metrics.percent_cut(pool, PERCENT), places=places)
         ),
     }

@@ -128,6 +128,7 @@ def evaluate(
         len(texts),
         queries,
         candidates,
+        judged=[np.array([i]) for i in asking],
         titles=titles,
         query_ids=[candidate_ids[i] for i in asking],
         paper_ids=candidate_ids,

@@ -37,9 +37,11 @@ def test_a_query_ranks_all_papers_but_itself(papers):
     asking = Asking.of(papers, {"b": {"e": 1, "a": 2}, "a": {"b": 1}}, 1)
     found = dict(asking.rank(Alphabet(), "paper_id"))
     assert found["a"].grades.tolist() == [1]
-    assert found["b"].grades.tolist() == [2, 0, 0, 1]  # a and c are as far: a is first by its id
-    assert dict(asking.rank(Alphabet(), "trec_eval"))["b"].grades.tolist() == [0, 2, 0, 1]
-    assert dict(asking.rank(Alphabet(), "expected"))["b"].starts.tolist() == [0, 0, 2, 3]
+    assert found["b"].grades.tolist() == [2, 1]
+    assert found["b"].places.first.tolist() == [0, 3]  # a and c are as far: a is first by its id
+    assert dict(asking.rank(Alphabet(), "trec_eval"))["b"].places.first.tolist() == [1, 3]
+    expected = dict(asking.rank(Alphabet(), "expected"))["b"].places
+    assert (expected.first.tolist(), expected.size.tolist()) == ([0, 3], [2, 1])
 
 
 def test_what_is_not_in_the_collection_is_counted(papers):

@@ -11,6 +11,7 @@ from sciembed_train.evaluation.benchmarks.judged import Judged, evaluate, paper_
 from sciembed_train.evaluation.systems import RandomOrder
 from sciembed_train.inference.paper_file import PaperFile
 from tests.helpers.benchmark_folders import JUDGED_GRADES, write_judged
+from tests.helpers.places import places
 
 
 @pytest.fixture
@@ -45,8 +46,7 @@ def test_every_query_is_scored_over_its_own_pool_and_splits_are_apart(folder):
         grades = dict(row)
         ranked = [p for p in (*order, "q1") if p in grades]
         far = [ByName.near.get(f"T {p}", 3.0) for p in ranked]
-        starts = np.searchsorted(far, far)
-        want[query] = metrics.graded([grades[p] for p in ranked], 2, starts)
+        want[query] = metrics.graded([grades[p] for p in ranked], 2, places(far))
     assert found.per_query == want
     for name in want["q1"]:
         tests = [want[q][name] for q in ("q1", "q3", "q4")]
@@ -91,7 +91,7 @@ def test_whatever_is_left_out_is_counted_and_told(tmp_path):
     folder = write_judged(tmp_path / "odd", grades=grades, splits=splits, lost=("q4", "e", "d"))
     system = ByName()
     found = scored(folder, system=system)
-    assert found.per_query == {"q1": metrics.graded([2, 1, 0], 2, np.array([0, 0, 2]))}
+    assert found.per_query == {"q1": metrics.graded([2, 1, 0], 2, places([0, 0, 2]))}
     want = {
         "queries": 1,
         "queries_dev": 0,

@@ -12,8 +12,8 @@ from sciembed_train.evaluation.benchmarks.labels import (
     score,
 )
 from sciembed_train.evaluation.benchmarks.result import NoQueriesError
+from sciembed_train.evaluation.distances import distance_rows
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
-from sciembed_train.evaluation.ranking import distance_rows
 from sciembed_train.evaluation.run_benchmark import run_benchmark
 
 

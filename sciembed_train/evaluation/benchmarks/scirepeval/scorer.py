@@ -13,7 +13,7 @@ from jaxtyping import Float32
 
 from sciembed_train.evaluation.benchmarks.result import Result
 from sciembed_train.evaluation.benchmarks.scirepeval.scirepeval_tasks import Task
-from sciembed_train.evaluation.ranking import to_unit
+from sciembed_train.evaluation.distances import to_unit
 from sciembed_train.inference.options import Similarity
 
 
@@ -32,7 +32,7 @@ class Vectors:
         return self.rows[np.array([self.positions[name] for name in ids], dtype=np.int64)]
 
     def as_unit(self) -> Vectors:
-        """The same, each vector divided by its length; see `ranking.to_unit`."""
+        """The same, each vector divided by its length; see `distances.to_unit`."""
         rows = self.rows.copy()
         to_unit(rows)
         return Vectors(self.positions, rows)

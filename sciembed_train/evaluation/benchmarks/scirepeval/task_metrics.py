@@ -95,16 +95,16 @@ def ranked_metric(name: str) -> tuple[str, RankedScore]:
     wholes: dict[str, tuple[str, RankedScore]] = {
         "map": (
             "map_grade1",
-            lambda r, j: float(metrics.average_precision(r.grades >= 1, _relevant(j), r.starts)),
+            lambda r, j: float(metrics.average_precision(r.grades >= 1, _relevant(j), r.places)),
         ),
         "ndcg": ("ndcg_log2", lambda r, j: _ndcg(r, None, j)),
         "recip_rank": (
             "mrr_grade1",
-            lambda r, _: float(metrics.reciprocal_rank(r.grades >= 1, r.starts)),
+            lambda r, _: float(metrics.reciprocal_rank(r.grades >= 1, r.places)),
         ),
         "Rprec": (
             "r_precision_grade1",
-            lambda r, j: float(metrics.r_precision(r.grades >= 1, _relevant(j), r.starts)),
+            lambda r, j: float(metrics.r_precision(r.grades >= 1, _relevant(j), r.places)),
         ),
     }
     if name in wholes:
@@ -119,18 +119,18 @@ def ranked_metric(name: str) -> tuple[str, RankedScore]:
     return {
         "P": (
             f"precision{k}_grade1",
-            lambda r, _: float(metrics.precision_at(r.grades >= 1, k, r.starts)),
+            lambda r, _: float(metrics.precision_at(r.grades >= 1, k, r.places)),
         ),
         "recall": (
             f"recall{k}_grade1",
-            lambda r, j: float(metrics.recall_at(r.grades >= 1, k, _relevant(j), r.starts)),
+            lambda r, j: float(metrics.recall_at(r.grades >= 1, k, _relevant(j), r.places)),
         ),
         "ndcg_cut": (f"ndcg{k}_log2", lambda r, j: _ndcg(r, k, j)),
     }[cut[1]]
 
 
 def _ndcg(ranked: Ranked, k: int | None, judged: NDArray[np.int64]) -> float:
-    return float(metrics.ndcg(ranked.grades, k, judged=judged, starts=ranked.starts))
+    return float(metrics.ndcg(ranked.grades, k, judged=judged, places=ranked.places))
 
 
 def _relevant(grades: NDArray[np.int64]) -> int:

@@ -15,6 +15,7 @@ from sciembed_train.evaluation.benchmarks.scirepeval.task_metrics import (
     number_metric,
     ranked_metric,
 )
+from sciembed_train.evaluation.metrics import Places
 from sciembed_train.evaluation.ranking import Ranked
 
 TRUTH, FOUND = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 0, 0])
@@ -120,7 +121,7 @@ def test_ties_are_scored_by_the_mean_of_their_orders(name):
     metric, judged = ranked_metric(name)[1], np.array([0, 0, 1, 2, 2])
     orders = [(0, *rest) for rest in itertools.permutations((2, 1, 0))]
     mean = np.mean([metric(Ranked(np.array(o), None, False), judged) for o in orders])
-    tied = Ranked(np.array([0, 2, 1, 0]), np.array([0, 1, 1, 1]), True)
+    tied = Ranked(np.array([2, 1]), Places(np.array([1, 1]), np.array([3, 3])), True)
     assert metric(tied, judged) == pytest.approx(mean)
 
 
