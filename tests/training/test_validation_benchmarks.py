@@ -184,15 +184,27 @@ def test_a_run_without_dev_examples_is_validated_on_benchmarks_alone(
 
 
 @pytest.mark.slow
-def test_two_processes_stop_together_by_a_folder(toy, words):
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_stop_together_by_a_folder_with_the_scores_of_one(
+    toy, words, strategy, capsys
+):
     by_folder = ("--checkpoint.monitor", MONITOR, "--early_stopping.monitor", MONITOR)
-    more = ("--run", "two_watched", *words, *by_folder, "--early_stopping.patience", "1")
-    code, shown = finish(start("fit", *toy.arguments(*more, "--trainer.devices", "2")))
+    stop = ("--early_stopping.patience", "1", "--early_stopping.min_delta", "100")
+    more = (*words, "--trainer.strategy", strategy, "--model.encoder.forward", "padded")
+    two = toy.arguments("--run", f"two_{strategy}", *more, *by_folder, *stop)
+    code, shown = finish(start("fit", *two, "--trainer.devices", "2"))
     assert code == 0, shown
-    run = toy.root / "two_watched"
+    run = toy.root / f"two_{strategy}"
     maps = {step: float(values[MONITOR]) for step, values in scored(run).items()}
-    assert max(losses(run)) == max(maps) < 48
+    assert max(losses(run)) == 20
     assert maps[checkpoint(run, "best.ckpt")["global_step"]] == max(maps.values())
+    one = [w for w in toy.arguments(*words) if w not in ("--no_export", "--quiet")]
+    for name in ("best.ckpt", "last.ckpt"):
+        capsys.readouterr()
+        assert validate.main([*one, "--ckpt_path", str(run / name), "--json"]) == 0
+        printed = json.loads(capsys.readouterr().out)
+        for score, value in scored(run)[checkpoint(run, name)["global_step"]].items():
+            assert printed[score] == pytest.approx(float(value), abs=1e-6)
 
 
 # What a run says before its first step.
