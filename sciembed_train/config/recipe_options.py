@@ -27,6 +27,7 @@ from sciembed_train.config.recipes import CONFIG, find_recipe, split_recipes
 from sciembed_train.config.run_settings import RunSettings
 from sciembed_train.config.stand_ins import NO_METHOD, Method
 from sciembed_train.config.trainer_settings import REFUSED, TrainerSettings
+from sciembed_train.config.validation_settings import ValidationSettings
 from sciembed_train.config.verdict_settings import VerdictSettings
 from sciembed_train.corpus.prepare_settings import CorpusSettings, PrepareSettings
 from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
@@ -139,6 +140,7 @@ class RecipeCommandLine(CommandLine):
             self.parser.add_argument("--model", type=Method, default={"class_path": NO_METHOD})
         self.add(TrainerSettings, "trainer")
         self.add(RunSettings)
+        self.add(ValidationSettings)
         self.add(VerdictSettings)
 
     def read(self, argv: Sequence[str]) -> Recipe:
@@ -249,7 +251,8 @@ def named_classes(argv: Sequence[str]) -> dict[str, type[Any]]:
 
 def _trains(key: str) -> bool:
     """Whether an option is about training alone."""
-    top = {*RunSettings.__dataclass_fields__, *VerdictSettings.__dataclass_fields__} - {"quiet"}
+    settings = (RunSettings, ValidationSettings, VerdictSettings)
+    top = {name for kind in settings for name in kind.__dataclass_fields__} - {"quiet"}
     section, _, _ = key.partition(".")
     if section == "model":
         return not key.startswith("model.encoder.")

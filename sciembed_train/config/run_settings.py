@@ -17,8 +17,8 @@ class CheckpointSettings:
     """When a run is saved.
 
     Args:
-        monitor: the validation score that chooses the best checkpoint; less is better for losses,
-            more for every other.
+        monitor: the validation score that chooses the best checkpoint, of the held-out examples or
+            of ``validation``; less is better for losses, more for every other.
         every: optimiser steps between two ``last.ckpt``; there is one after each validation too.
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sciembed_train.corpus.store.corpus_files import Split
@@ -25,6 +26,7 @@ from sciembed_train.evaluation.benchmarks.result import NoQueriesError, Result
 from sciembed_train.evaluation.candidates import dev_and_test, hash_order
 from sciembed_train.evaluation.metrics import graded
 from sciembed_train.evaluation.ranking import rank_pool
+from sciembed_train.evaluation.suite.entries import recognised
 from sciembed_train.evaluation.systems import System
 from sciembed_train.inference.paper_file import PaperFile
 
@@ -67,26 +69,17 @@ def open_guard(place: str | Path) -> GuardFolder:
         raise UserError(f"{place}: {why_no_file(place, 'folder or file')}; expected {KINDS}.")
     if (place / "corpus.json").is_file():
         return _of_corpus(place)
-    if csfcube.is_here(place, "csfcube"):
-        return _of_csfcube(place)
-    for name in judged.THRESHOLDS:
-        if judged.is_here(place, name):
-            return _of_judged(place, name)
-    if (place / "scirepeval_tasks.jsonl").is_file():
+    names = recognised(place)
+    if "scirepeval" in names:
         raise UserError(
             f"{place}: SciRepEval is scored by tasks and not by queries, so that it is no guard; "
             "use `evaluate --benchmark scirepeval`."
         )
+    for name, opener in _OPENERS.items():
+        if name in names:
+            return opener(place)
     if any(place.glob("queries.*")) or any(place.glob("qrels*")):
-        retrieval.check_folder(place)
-        return _of_searches(place)
-    if review.is_here(place, "review"):
-        return _of_examples(place, review.read_review, review.evaluate, "map")
-    if cited_papers.is_folder_of_citations(place):
-        return _of_examples(place, cited_papers.read_cited, cited_papers.evaluate, "map")
-    if cocitations.is_here(place, "cocitations"):
-        metric = f"map_grade{cocitations.THRESHOLD}"
-        return _of_examples(place, cocitations.read_cocited, cocitations.evaluate, metric)
+        retrieval.check_folder(place)  # says what is missing
     try:
         return _of_papers(place, retrieval.find(place, "papers"))
     except UserError as error:
@@ -108,10 +101,10 @@ def _of_searches(place: Path) -> GuardFolder:
 
 
 def _of_examples(
-    place: Path,
     read: Callable[[Path, None, Draw], Asking],
     evaluate: Callable[[Asking, System], Result],
     metric: str,
+    place: Path,
 ) -> GuardFolder:
     """Papers of a collection that ask for others of it."""
     read(place, None, Draw())  # what is wrong with the files is told now
@@ -154,7 +147,7 @@ def _of_csfcube(place: Path) -> GuardFolder:
     return _of_pools(place, queries, grades_of, csfcube.THRESHOLD, csfcube.paper_file(place))
 
 
-def _of_judged(place: Path, name: str) -> GuardFolder:
+def _of_judged(name: str, place: Path) -> GuardFolder:
     data = judged.Judged.open(name, place)
 
     def grades_of(query: str) -> dict[str, int]:
@@ -213,3 +206,19 @@ def _of_pools(
         return scores
 
     return GuardFolder(place, metric, score)
+
+
+# By the names of benchmarks, of which a folder may have several: the first one is the guard.
+_OPENERS: dict[str, Callable[[Path], GuardFolder]] = {
+    "csfcube": _of_csfcube,
+    **{name: partial(_of_judged, name) for name in judged.THRESHOLDS},
+    "retrieval": _of_searches,
+    "review": partial(_of_examples, review.read_review, review.evaluate, "map"),
+    "citations": partial(_of_examples, cited_papers.read_cited, cited_papers.evaluate, "map"),
+    "cocitations": partial(
+        _of_examples,
+        cocitations.read_cocited,
+        cocitations.evaluate,
+        f"map_grade{cocitations.THRESHOLD}",
+    ),
+}

@@ -92,6 +92,27 @@ class Systems:
         return self._opened[key]
 
 
+class GivenSystems(Systems):
+    """Gives every benchmark what was opened elsewhere, such as an encoder that is being trained.
+
+    Args:
+        given: what ranks papers.
+        vectors: what gives vectors of texts.
+    """
+
+    def __init__(self, given: System, vectors: Embedder) -> None:
+        super().__init__()
+        self.given, self.vectors = given, vectors
+
+    def system(self, settings: EvaluateSettings) -> System:
+        """As `Systems`."""
+        return self.given
+
+    def embedder(self, settings: EvaluateSettings) -> Embedder:
+        """As `Systems`."""
+        return self.vectors
+
+
 def _model(settings: EvaluateSettings) -> str:
     if settings.model is None:
         raise UserError("--ranking is no model; give --model.")

@@ -19,6 +19,7 @@ from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.cached_embedding import CachedEmbedding
 from sciembed_train.evaluation.distances import distance_rows, to_unit
+from sciembed_train.evaluation.kept_tokens import KeptTokens
 from sciembed_train.evaluation.scoring import Scoring, scoring_of
 from sciembed_train.inference.embedding import Text, describe, embed_texts, open_encoder
 from sciembed_train.inference.options import EmbedSettings, ScoreSettings, Similarity
@@ -118,6 +119,7 @@ class Model:
         by_format: each text comes with its format (`by_format`).
         opened: the encoder and by what it ranks, where they are not those of the folder.
         cache: the folder where vectors are kept (`CachedEmbedding`); None keeps none.
+        tokens: keeps the tokens of texts that are embedded again; of the encoder that is opened.
 
     Raises:
         UserError: the folder holds no model that can be used, or none that embeds whole texts.
@@ -130,6 +132,7 @@ class Model:
     by_format: bool = False
     opened: tuple[Encoder, Scoring] | None = None
     cache: str | Path | None = None
+    tokens: KeptTokens | None = None
     by_sentence: ClassVar[bool] = False
     notes: list[str] = field(default_factory=list)
 
@@ -166,7 +169,9 @@ class Model:
         settings: EmbedSettings,
         done: Callable[[int], Any] | None = None,
     ) -> Float32[np.ndarray, "P D"]:
-        """Embeddings of texts (`embed_texts`), by way of the cache where there is one."""
+        """Embeddings of texts (`embed_texts`), by way of what is kept of them, if anything is."""
+        if self.tokens is not None:
+            return self.tokens.texts(texts, count, settings, done)
         if self._cached is None:
             return embed_texts(self.encoder, texts, count, settings, done)
         return self._cached.texts(texts, count, settings, done)

@@ -174,9 +174,21 @@ def embed_texts(
     Raises:
         NotFiniteError: an embedding is not finite.
     """
+    size = chunk_size(max_tokens_per_forward(encoder, settings))
+    return embed_rows(encoder, token_chunks(encoder, texts, size), count, settings, done)
+
+
+def embed_rows(
+    encoder: Encoder,
+    chunks_of_rows: Iterable[TokenRows],
+    count: int,
+    settings: EmbedSettings,
+    done: Callable[[int], Any] | None = None,
+) -> Float32[np.ndarray, "P D"]:
+    """As `embed_texts`, of ``count`` texts that `token_chunks` has tokenised."""
     vectors = np.empty((count, encoder.dim), dtype=np.float32)
     start = 0
-    for rows in token_chunks(encoder, texts, chunk_size(max_tokens_per_forward(encoder, settings))):
+    for rows in chunks_of_rows:
         try:
             vectors[start : start + len(rows)] = encode(encoder, rows, settings, done)
         except NotFiniteError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from pytorch_lightning import Trainer
 
@@ -31,6 +31,8 @@ from sciembed_train.training.interpolation import interpolated, no_interpolation
 from sciembed_train.training.recipe_corpus import recipe_sampling
 from sciembed_train.training.results_file import Results
 from sciembed_train.training.start_scores import Question, StartScores
+from sciembed_train.training.trainer import embedding_precision
+from sciembed_train.training.validation_benchmarks import no_vector_of_a_text
 from sciembed_train.training.verdict import (
     AlphaChoice,
     Scores,
@@ -39,8 +41,6 @@ from sciembed_train.training.verdict import (
     choose_alpha,
     judge,
 )
-
-PRECISIONS: dict[str, Literal["bf16", "fp16"]] = {"bf16-mixed": "bf16", "16-mixed": "fp16"}
 
 
 class StartComparison:
@@ -196,10 +196,7 @@ def plan_comparison(
         import pyarrow  # noqa: F401 - a prepared corpus is trained on without it
     except ImportError:
         reason = "reading the papers' texts needs pyarrow: pip install 'sciembed_train[prepare]'."
-    if method.multi_vector or recipe_sampling(run.data.settings).texts == "sentences":
-        reason = f"{type(method).__name__} trains vectors of sentences; `evaluate` scores these."
-    if len(method.encoder.format_reader.names) > 1:
-        reason = "the encoder reads texts for several formats; `evaluate` scores these."
+    reason = no_vector_of_a_text(method, recipe_sampling(run.data.settings).texts) or reason
     if reason is not None:
         progress.print(f"There is no verdict: {reason}")
         return None
@@ -209,7 +206,7 @@ def plan_comparison(
         open_guards(settings.folders),
         settings.verdict_seed,
         str(trainer.strategy.root_device),
-        PRECISIONS.get(str(trainer.precision), "fp32"),
+        embedding_precision(trainer),
         progress.quiet,
     )
     similarity = cast(Similarity, method.similarity_metadata["similarity"])

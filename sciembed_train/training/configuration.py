@@ -22,6 +22,8 @@ from sciembed_train.config.recipe_options import Recipe
 from sciembed_train.config.recipes import MACHINE
 from sciembed_train.config.run_settings import RunSettings, check_name
 from sciembed_train.config.trainer_settings import TrainerSettings
+from sciembed_train.config.validation_settings import ValidationSettings
+from sciembed_train.config.verdict_settings import VerdictSettings
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.encoder.io.model_metadata import tokenizer_folder
 from sciembed_train.encoder.settings import EncoderSettings
@@ -58,6 +60,10 @@ from sciembed_train.training.trainer import (
     total_steps,
     validation_interval,
 )
+from sciembed_train.training.validation_benchmarks import (
+    ValidationBenchmarks,
+    validation_benchmarks,
+)
 
 # Set for the processes that Lightning starts from this one: they need not look at the raw files.
 PREPARED = "SCIEMBED_PREPARED_CORPUS"
@@ -91,6 +97,9 @@ class RunConfiguration:
         start: the checkpoint to begin from, if any.
         watch: of the ranks, once they train.
         kept: what the start encoder decided.
+        titles: of the papers that training reads; None where they are not known.
+        benchmarks: what is scored at each validation, beside the held-out examples.
+        warnings: what is wrong with these.
         world_size: number of processes.
         plan: how the examples fill steps.
         total: optimiser steps of the run; 0 where a checkpoint is validated.
@@ -114,7 +123,10 @@ class RunConfiguration:
         if self.model.class_path == stand_ins.NO_METHOD:
             raise UserError("model.class_path is missing. Give a recipe first: -c specter.")
         method = named_class(self.model.class_path, Method)
-        check_monitors(self.run, method.validation_scores, f"the scores of {method.__name__}")
+        validation = recipe.get(ValidationSettings)
+        benchmarks = validation_benchmarks(validation, recipe.get(VerdictSettings))
+        scores = (*method.validation_scores, *(n for one in benchmarks for n in one.metrics))
+        check_monitors(self.run, scores, f"the scores of {method.__name__}")
         self.world_size = probe(self.trainer_settings)
         check_launched(self.trainer_settings, self.world_size)
         self.folder: Path | None = None
@@ -137,7 +149,10 @@ class RunConfiguration:
             TokenizationSpec(tokenizer, form, length, data.seed),
         )
         self.total = total_steps(self.trainer_settings, self.plan) if fitting else 0
+        self.titles = training_titles(self.data, self.encoder.backbone)
+        self.benchmarks = ValidationBenchmarks(benchmarks, validation, corpus)
         self._check_validation()
+        self.warnings = self.benchmarks.check(self.titles)
 
     @property
     def examples(self) -> Examples:
@@ -156,6 +171,11 @@ class RunConfiguration:
     def has_dev(self) -> bool:
         """Whether there are examples to validate on."""
         return len(self.examples.dev) > 0
+
+    @property
+    def validates(self) -> bool:
+        """Whether there is anything to validate on."""
+        return self.has_dev or bool(self.benchmarks.benchmarks)
 
     @property
     def shards_weights(self) -> bool:
@@ -184,7 +204,10 @@ class RunConfiguration:
 
     def _validation_settings(self) -> Mapping[str, Any]:
         return {
-            "callbacks": [HeldOutScores(self.examples.dev), *self._own_callbacks()],
+            "callbacks": [
+                HeldOutScores(self.examples.dev, self.benchmarks),
+                *self._own_callbacks(),
+            ],
             "logger": False,
             "enable_checkpointing": False,
             "enable_progress_bar": False,
@@ -203,7 +226,8 @@ class RunConfiguration:
             run,
             log_every=log_every,
             facts=self.facts(),
-            titles=training_titles(self.data, self.encoder.backbone),
+            titles=self.titles,
+            benchmarks=self.benchmarks,
             write_limit=self.write_config,
             bar=bar,
             own=self._own_callbacks(),
@@ -216,8 +240,8 @@ class RunConfiguration:
             "max_epochs": -1,
             "val_check_interval": validation_interval(given, self.plan.steps_per_epoch),
             "check_val_every_n_epoch": None,
-            "limit_val_batches": given.limit_val_batches if self.has_dev else 0,
-            "num_sanity_val_steps": given.num_sanity_val_steps if self.has_dev else 0,
+            "limit_val_batches": given.limit_val_batches if self.validates else 0,
+            "num_sanity_val_steps": given.num_sanity_val_steps if self.validates else 0,
             "log_every_n_steps": log_every,
             "enable_progress_bar": bar,
         }
@@ -283,11 +307,16 @@ class RunConfiguration:
     def _check_validation(self) -> None:
         none_held_out = f"{self.data.folder} holds no dev {self.examples.name}"
         left_out = self.trainer_settings.limit_val_batches == 0
-        if not self.fitting and not self.has_dev:
+        if not self.fitting and not self.validates:
             raise UserError(f"{none_held_out} to validate on.")
         if not self.fitting and left_out:
             raise UserError("trainer.limit_val_batches=0 leaves nothing to validate; leave it out.")
-        if self.run.early_stopping is not None and (left_out or not self.has_dev):
+        if self.fitting and self.benchmarks.benchmarks and left_out:
+            raise UserError(
+                "validation names benchmarks, and trainer.limit_val_batches=0 leaves validation "
+                "out. Leave one of them out."
+            )
+        if self.run.early_stopping is not None and (left_out or not self.validates):
             why = "trainer.limit_val_batches=0 leaves validation out" if left_out else none_held_out
             raise UserError(
                 f"early_stopping needs a validation score, and {why}. Leave early_stopping out, "

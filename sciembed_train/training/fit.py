@@ -29,9 +29,11 @@ from sciembed_train.training.configuration import RunConfiguration, check_monito
 from sciembed_train.training.data_advice import data_advice
 from sciembed_train.training.finish import finish, finish_again
 from sciembed_train.training.process_count import process_count_line, processes
+from sciembed_train.training.recipe_corpus import recipe_sampling
 from sciembed_train.training.results_file import NAME as RESULTS
 from sciembed_train.training.resume import check_fits, schedule_line
 from sciembed_train.training.run_lock import RunLock
+from sciembed_train.training.validation_benchmarks import no_vector_of_a_text
 
 
 def check_sharding(run: RunConfiguration, method: Method) -> None:
@@ -69,9 +71,7 @@ def _train(run: RunConfiguration, folder: Path, lock: RunLock) -> int:
     method.prepare(run.examples.dev)
     check_sharding(run, method)
     first = distributed.launch_rank() == 0
-    if run.has_dev:  # some parts of a method, and so their scores, may be switched off
-        scores = f"the scores of {type(method).__name__} with these settings"
-        check_monitors(run.run, method.reported_scores, scores)
+    _check_scores(run, method)
     method.passes.seed = run.data.settings.seed
     comparison = plan_comparison(run, method, trainer)
     if run.start is not None:
@@ -136,6 +136,18 @@ def _train(run: RunConfiguration, folder: Path, lock: RunLock) -> int:
     return 0
 
 
+def _check_scores(run: RunConfiguration, method: Method) -> None:
+    """Raise UserError where a benchmark cannot score the encoder, or no score is monitored."""
+    benchmarks, texts = run.benchmarks, recipe_sampling(run.data.settings).texts
+    reason = no_vector_of_a_text(method, texts) if benchmarks.benchmarks else None
+    if reason is not None:
+        raise UserError(f"validation cannot score {benchmarks.benchmarks[0].name}: {reason}")
+    if run.validates:  # some parts of a method, and so their scores, may be switched off
+        whose = f"the scores of {type(method).__name__} with these settings"
+        own = method.reported_scores if run.has_dev else ()
+        check_monitors(run.run, (*own, *benchmarks.score_names), whose)
+
+
 def _attention(method: Method, trainer: Trainer) -> str:
     """How the run keeps texts apart, for config.yaml: what ``auto`` means here."""
     types = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -164,12 +176,17 @@ def _announce(run: RunConfiguration, trainer: Trainer, compares: bool) -> None:
     test_queries = len(run.data.corpus.queries("test")) if compares else None
     for note in (*run.examples.notes, *data_advice(run.examples, test_queries)):
         print(note, file=sys.stderr)
-    if not run.has_dev:
+    if not run.validates:
         print(
             f"there are no dev {name}: no validation, no best.ckpt. A larger --data.dev_share, or "
             "--dev-share of prepare, holds more of them out.",
             file=sys.stderr,
         )
+    if run.benchmarks.benchmarks:
+        scores = ", ".join(run.benchmarks.score_names)
+        print(f"each validation scores {scores}", file=sys.stderr)
+    for warning in run.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def _nothing_left(run: RunConfiguration, made: int) -> None:
@@ -204,6 +221,7 @@ def validate(recipe: Recipe) -> dict[str, float] | None:
     assert run.start is not None
     method.prepare(run.examples.dev)
     check_sharding(run, method)
+    _check_scores(run, method)
     content = check_fits(run.start, method, run.data, resuming=False)
     method.load_state_dict(content["state_dict"])
     run.watch.give_up = partial(_end_children, trainer)

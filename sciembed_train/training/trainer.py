@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -25,6 +25,11 @@ from sciembed_train.training.strategies import (
     keep_gradients_in_buckets,
     wait_for_ranks,
 )
+
+EMBEDDING_PRECISIONS: dict[str, Literal["bf16", "fp16"]] = {
+    "bf16-mixed": "bf16",
+    "16-mixed": "fp16",
+}
 
 
 class RunTrainer(Trainer):
@@ -62,6 +67,11 @@ class RunTrainer(Trainer):
         self.strategy.checkpoint_io = RunCheckpointIO()
         if watch is not None:
             watch_children(self.strategy, watch)
+
+
+def embedding_precision(trainer: Trainer) -> Literal["fp32", "bf16", "fp16"]:
+    """The precision in which an encoder embeds as it is trained."""
+    return EMBEDDING_PRECISIONS.get(str(trainer.precision), "fp32")
 
 
 def has_bf16(accelerator: str) -> bool:

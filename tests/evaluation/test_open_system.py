@@ -3,7 +3,7 @@ import pytest
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.by_format import PlainModel, RandomVectors
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
-from sciembed_train.evaluation.open_system import Systems
+from sciembed_train.evaluation.open_system import GivenSystems, Systems
 from sciembed_train.evaluation.sentence_model import SentenceModel
 from sciembed_train.evaluation.systems import Bm25, Model, RandomOrder
 from sciembed_train.inference.options import EmbedSettings, ScoreSettings
@@ -37,3 +37,10 @@ def test_an_embedder_gives_one_vector_a_text(tiny_bert):
         Systems().embedder(settings("bm25"))
     with pytest.raises(UserError, match="--scorer sentences does not go with"):
         Systems().embedder(settings(tiny_bert, "sentences"))
+
+
+def test_what_was_opened_elsewhere_is_given_whatever_the_settings_name():
+    system, vectors = RandomOrder(seed=5), RandomVectors(seed=6)
+    systems = GivenSystems(system, vectors)
+    assert systems.system(settings("/nowhere")) is system
+    assert systems.embedder(settings("bm25")) is vectors

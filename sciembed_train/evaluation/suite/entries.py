@@ -79,7 +79,7 @@ def open_suite(place: str | Path) -> Suite:
     unknown: list[str] = []
     for folder, found in _recognised(place, DEPTH):
         name = place.name if folder == place else folder.relative_to(place).as_posix()
-        entries += [Entry(_named(name, benchmark), benchmark, folder) for benchmark in found]
+        entries += [Entry(named(name, benchmark), benchmark, folder) for benchmark in found]
         if not found:
             unknown.append(name)
     if not entries:
@@ -107,7 +107,8 @@ def _recognised(folder: Path, depth: int) -> Iterator[tuple[Path, list[str]]]:
         yield from below
 
 
-def _named(folder: str, benchmark: str) -> str:
+def named(folder: str, benchmark: str) -> str:
+    """The name of a benchmark of a folder."""
     return folder if folder.rpartition("/")[2].lower() == benchmark else f"{folder}/{benchmark}"
 
 
@@ -141,5 +142,5 @@ def _entry(path: Path, number: int, row: Any) -> Entry:
         BenchmarkSettings(row["benchmark"], data, "random", **options)
     except (UserError, TypeError) as error:
         raise UserError(f"{where}: {error}") from error
-    name = str(row.get("name") or _named(data.name, row["benchmark"]))
+    name = str(row.get("name") or named(data.name, row["benchmark"]))
     return Entry(name, row["benchmark"], data, options)

@@ -32,6 +32,7 @@ from sciembed_train.training.callbacks.watched_ranks import RankErrors, RankStep
 from sciembed_train.training.callbacks.weight_averaging import WeightAveraging
 from sciembed_train.training.rank_watch import RankWatch
 from sciembed_train.training.report import Report
+from sciembed_train.training.validation_benchmarks import ValidationBenchmarks
 
 
 def run_callbacks(
@@ -46,6 +47,7 @@ def run_callbacks(
     own: Sequence[Callback],
     watch: RankWatch,
     titles: Titles | None = None,
+    benchmarks: ValidationBenchmarks | None = None,
 ) -> list[Callback]:
     """The callbacks, in order: Lightning calls them so, checkpoints last.
 
@@ -53,11 +55,11 @@ def run_callbacks(
     throughput, metrics) is known before any other callback acts on the step; ``own`` are the
     user's. ``bar`` asks for a progress bar in place of a line at an interval, ``write_limit`` keeps
     the tokens of a micro-batch with the run's settings. ``titles`` are of the papers that training
-    reads.
+    reads, ``benchmarks`` what is validated beside the held-out examples.
     """
     signals, throughput = Signals(), Throughput(data)
     metrics, time_left = StepMetrics(log_every, throughput, signals), TimeLeft()
-    held_out, monitor = HeldOutScores(data.examples.dev), run.checkpoint.monitor
+    held_out, monitor = HeldOutScores(data.examples.dev, benchmarks), run.checkpoint.monitor
     callbacks = [
         RankErrors(watch),
         FiniteNumbers(folder, data, run.nonfinite, log_every),

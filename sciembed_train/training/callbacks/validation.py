@@ -1,4 +1,4 @@
-"""The scores of the held-out examples."""
+"""The scores of the held-out examples, and of benchmarks."""
 
 from __future__ import annotations
 
@@ -12,18 +12,24 @@ from sciembed_train import distributed
 from sciembed_train.methods.base import Method
 from sciembed_train.methods.engine import sharding
 from sciembed_train.methods.loss import widest_float
+from sciembed_train.training.trainer import embedding_precision
+from sciembed_train.training.validation_benchmarks import ValidationBenchmarks
 
 
 class HeldOutScores(Callback):
     """Scores what the method has encoded in a validation, and logs it as ``val/<score>``.
+
+    Args:
+        dev: what scoring must know of the held-out examples.
+        benchmarks: what else is scored, as ``val/<benchmark>/<score>``.
 
     Attributes:
         start: the scores before the first step of the run; None where there was no validation.
         latest: those of the last validation, that before the first step among them.
     """
 
-    def __init__(self, dev: Any) -> None:
-        self.dev = dev
+    def __init__(self, dev: Any, benchmarks: ValidationBenchmarks | None = None) -> None:
+        self.dev, self.benchmarks = dev, benchmarks
         self.start: dict[str, float] | None = None
         self.latest: dict[str, float] = {}
         self._whole_weights = ExitStack()
@@ -46,21 +52,29 @@ class HeldOutScores(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the scores; every rank computes the same numbers."""
         method = cast(Method, pl_module)
+        scores: dict[str, float] = {}
         if len(self.dev):
-            scores = method.held_out.scores(self.dev, method.device)
-            # Every rank has the same vectors; the mean makes them agree to the last bit, so that
-            # all of them stop early, or save, together.
-            like = torch.zeros((), device=method.device)
-            own = torch.tensor(list(scores.values()), dtype=widest_float(like), device=like.device)
-            agreed = distributed.mean_over_ranks(own)
-            for name, score in zip(scores, agreed, strict=True):
-                method.log(f"val/{name}", score.float(), logger=False, sync_dist=True)
-            logged = {f"val/{n}": s for n, s in zip(scores, agreed.tolist(), strict=True)}
-            self.latest = logged
-            if trainer.sanity_checking:
-                self.start = logged
-            else:
-                for logger in trainer.loggers:
-                    logger.log_metrics(logged, step=trainer.global_step)
+            found = method.held_out.scores(self.dev, method.device)
+            scores = {f"val/{name}": score for name, score in found.items()}
+        if self.benchmarks is not None:
+            scores |= self.benchmarks.scores(method, embedding_precision(trainer))
+        if scores:
+            self._log(trainer, method, scores)
         self._whole_weights.close()
         method.held_out.clear()
+
+    def _log(self, trainer: Trainer, method: Method, scores: dict[str, float]) -> None:
+        # Every rank has the same vectors; the mean makes them agree to the last bit, so that
+        # all of them stop early, or save, together.
+        like = torch.zeros((), device=method.device)
+        own = torch.tensor(list(scores.values()), dtype=widest_float(like), device=like.device)
+        agreed = distributed.mean_over_ranks(own)
+        for name, score in zip(scores, agreed, strict=True):
+            method.log(name, score.float(), logger=False, sync_dist=True)
+        logged = dict(zip(scores, agreed.tolist(), strict=True))
+        self.latest = logged
+        if trainer.sanity_checking:
+            self.start = logged
+        else:
+            for logger in trainer.loggers:
+                logger.log_metrics(logged, step=trainer.global_step)

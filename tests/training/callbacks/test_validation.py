@@ -32,11 +32,13 @@ def method(tiny_bert):
     )
 
 
-def validate(method, dev, sanity_checking=False):
+def validate(method, dev, sanity_checking=False, benchmarks=None):
     rows = {}
     logger = SimpleNamespace(log_metrics=lambda metrics, step: rows.__setitem__(step, metrics))
-    trainer = SimpleNamespace(sanity_checking=sanity_checking, loggers=[logger], global_step=9)
-    callback = HeldOutScores(dev)
+    trainer = SimpleNamespace(
+        sanity_checking=sanity_checking, loggers=[logger], global_step=9, precision="bf16-mixed"
+    )
+    callback = HeldOutScores(dev, benchmarks)
     callback.on_validation_epoch_start(trainer, method)
     callback.on_validation_epoch_end(trainer, method)
     return rows
@@ -75,3 +77,19 @@ def test_the_scores_before_the_first_step_are_kept_with_the_run(method):
 def test_without_held_out_examples_there_is_no_score(method):
     assert validate(method, dev=[]) == {}
     assert method.logged == {}
+
+
+class Benchmarks:
+    """Scores that depend on the precision."""
+
+    def scores(self, method, precision):
+        assert not method.encoder.training
+        return {"val/citations/map": {"bf16": 0.125}[precision]}
+
+
+def test_benchmarks_are_logged_beside_the_held_out_examples_or_alone(method):
+    method.encoder.eval()
+    expected = {"val/loss": 0.5, "val/map": 0.25, "val/citations/map": 0.125}
+    assert validate(method, dev=[1], benchmarks=Benchmarks()) == {9: expected}
+    assert method.logged == expected
+    assert validate(method, dev=[], benchmarks=Benchmarks()) == {9: {"val/citations/map": 0.125}}
