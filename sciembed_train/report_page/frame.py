@@ -22,7 +22,7 @@ path{fill:none;stroke-width:1.6;stroke-linejoin:round}line.axis{stroke:var(--rul
 path.train{stroke:var(--train)}path.val{stroke:var(--val)}circle.train{fill:var(--train)}circle.val{fill:var(--val)}rect.bar{fill:var(--train)}
 path.pale{opacity:.35;stroke-width:1}span.train{color:var(--train)}span.val{color:var(--val)}line.best{stroke:var(--dim);stroke-dasharray:4 3}
 p.verdict{padding:.5em .8em;border-left:4px solid var(--dim);font-weight:bold}p.BETTER{border-color:#2a8a3e}p.WORSE{border-color:#c62828}
-table.neighbours td{width:45%}ol,ul{margin:0;padding-left:1.4em}.wide{overflow-x:auto}.wide td,.wide th{overflow-wrap:normal;white-space:nowrap}
+table.neighbours{width:100%;table-layout:fixed}ol,ul{margin:0;padding-left:1.4em}.wide{overflow-x:auto}.wide td,.wide th{overflow-wrap:normal;white-space:nowrap}
 table{border-collapse:collapse}th,td{padding:.15em 1.2em .15em 0;text-align:left;vertical-align:top;font-weight:normal}th{color:var(--dim)}
 td.number{text-align:right}blockquote{margin:.3em 0;padding-left:.8em;border-left:3px solid var(--rule)}
 pre{overflow-x:auto;padding:.8em;border:1px solid var(--rule);font-size:12.5px}
