@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation import metrics
+from sciembed_train.inference.vector_file import VectorRows
 from sciembed_train.losses.similarity import pairwise_euclidean, unit
 
 BLOCK_ENTRIES = 2**25  # distances in memory at once: 128 MiB, whatever Q is
@@ -117,14 +118,14 @@ def id_order(ids: Sequence[str]) -> Int64[np.ndarray, " N"]:
 
 def distance_rows(
     queries: Float32[np.ndarray, "Q D"],
-    papers: Float32[np.ndarray, "N D"],
+    papers: Float32[np.ndarray, "N D"] | VectorRows,
     device: torch.device | str = "cpu",
     entries: int = BLOCK_ENTRIES,
 ) -> Iterator[Float32[np.ndarray, " N"]]:
     """Euclidean distances of each query to every paper, one query after another.
 
-    ``papers`` may be memory-mapped. ``entries`` distances are held at once (but at least one
-    query's), beside ``papers`` itself and a copy of `PART` of them.
+    ``papers`` may be memory-mapped or lie in a file. ``entries`` distances are held at once (but at
+    least one query's), beside ``papers`` itself and a copy of `PART` of them.
     """
     step = max(1, min(len(queries), entries // max(1, len(papers))))
     width = max(1, min(PART, entries // step))

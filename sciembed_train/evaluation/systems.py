@@ -42,6 +42,8 @@ class Search:
         titles: of the papers that the texts are of, all ``P``, where the texts do not hold them.
         query_ids: of the queries, ``[Q]``; None where nobody outside is to know them.
         paper_ids: of the candidates, ``[N]``, likewise.
+        query_papers: the ids of queries that are papers and have other ids, ``[Q]``; None for a
+            query that is none.
 
     Raises:
         ValueError: a query is in its own pool, or there are more or fewer ids than queries or
@@ -57,6 +59,7 @@ class Search:
     titles: Sequence[str | None] | None = None
     query_ids: Sequence[str] | None = None
     paper_ids: Sequence[str] | None = None
+    query_papers: Sequence[str | None] | None = None
 
     def __post_init__(self) -> None:
         for ids, texts in ((self.query_ids, self.queries), (self.paper_ids, self.papers)):

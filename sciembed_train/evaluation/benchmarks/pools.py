@@ -111,6 +111,7 @@ def pool_distances(
         query_sentences,
         query_ids=[query for query, _ in pools] if query_ids is None else query_ids,
         paper_ids=ids,
+        query_papers=[query for query, _ in pools],
     )
     return system.distances(search)
 

@@ -172,6 +172,7 @@ def evaluate(
         places,
         query_ids=[query.query_id for query in scored],
         paper_ids=candidate_ids,
+        query_papers=[query.paper_id for query in scored],
     )
     per_query, tied = {}, 0
     for query, row, distances in zip(scored, wanted, system.distances(search), strict=True):

@@ -20,12 +20,14 @@ from sciembed_train.evaluation.benchmarks.registry import BENCHMARKS
 from sciembed_train.evaluation.benchmarks.result import NoQueriesError
 from sciembed_train.evaluation.evaluate_settings import BASELINES, EvaluateSettings
 from sciembed_train.evaluation.open_system import Systems
+from sciembed_train.evaluation.precomputed import MissingVectorsError
 from sciembed_train.evaluation.run_benchmark import run_benchmark
 from sciembed_train.evaluation.scores import Scores
 from sciembed_train.evaluation.suite.entries import Entry, Suite, open_suite
 from sciembed_train.evaluation.suite.suite_settings import SuiteSettings
-from sciembed_train.inference.options import EmbedSettings
+from sciembed_train.inference.options import EmbedSettings, ScoreSettings
 from sciembed_train.inference.output_file import write_json
+from sciembed_train.inference.vector_file import vectors_hash
 from sciembed_train.progress import Progress
 from sciembed_train.safety.find_model import find_folder, model_place
 
@@ -39,7 +41,7 @@ class SuiteScores:
 
     Args:
         suite: what was scored.
-        models: in the order of the command.
+        models: in the order of the command, files of vectors after the others.
         scores: by entry and model; a pair that cannot be scored is not there.
         skipped: why, by entry and model.
         published: whether published scores are shown beside these.
@@ -68,10 +70,12 @@ def run_suite(
     embed, progress = embed or EmbedSettings(), Progress(quiet)
     suite = open_suite(settings.suite).only(settings.only)
     to = Path(settings.to)
-    identities = {model: model_hash(model) for model in settings.model}  # a wrong name ends it here
+    # A wrong name ends it here.
+    identities = {model: model_hash(model) for model in settings.model}
+    identities |= {path: vectors_hash(path) for path in settings.embeddings}
     scores: dict[tuple[str, str], Scores] = {}
     skipped: dict[tuple[str, str], str] = {}
-    for model in settings.model:
+    for model in identities:
         systems = Systems()
         for entry in suite.entries:
             pair = entry.name, model
@@ -89,11 +93,14 @@ def run_suite(
                 except NoQueriesError as error:
                     skipped[pair] = f"has nothing to be asked ({str(error).rstrip('.')})"
                     continue
+                except MissingVectorsError as error:
+                    skipped[pair] = f"has not all vectors ({str(error).rstrip('.')})"
+                    continue
                 file.parent.mkdir(parents=True, exist_ok=True)
                 more = {"query_texts": found.query_texts, "test_queries": found.test_queries}
                 write_json(file, found.as_dict() | more | {"key": key})
             scores[pair] = found
-    return SuiteScores(suite, settings.model, scores, skipped, settings.published)
+    return SuiteScores(suite, list(identities), scores, skipped, settings.published)
 
 
 def model_hash(model: str) -> str:
@@ -119,10 +126,13 @@ def _request(
     to: Path,
     quiet: bool,
 ) -> EvaluateSettings:
+    given = model in settings.embeddings
     request = EvaluateSettings(
         entry.benchmark,
         entry.data,
-        model,
+        None if given else model,
+        embeddings=model if given else None,
+        score=ScoreSettings(similarity=settings.similarity if given else None),
         ties=settings.ties,
         seed=settings.seed,
         embed=embed,
@@ -139,7 +149,7 @@ def _request(
 
 def _key(request: EvaluateSettings, model: str) -> str:
     """A hash of everything that scores depend on; of the data their names, sizes and times."""
-    left_out = ("quiet", "cache", "model", "run_to")
+    left_out = ("quiet", "cache", "model", "embeddings", "run_to")
     values = {f.name: repr(getattr(request, f.name)) for f in fields(request)}
     for name in left_out:
         del values[name]
