@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64
+from numpy.typing import NDArray
 
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.errors import UserError
@@ -44,6 +45,8 @@ class Search:
         paper_ids: of the candidates, ``[N]``, likewise.
         query_papers: the ids of queries that are papers and have other ids, ``[Q]``; None for a
             query that is none.
+        judged: of a query by its number, the judged candidates as positions in ``papers`` and
+            their grades; None where the benchmark does not say. Systems that rank do not use it.
 
     Raises:
         ValueError: a query is in its own pool, or there are more or fewer ids than queries or
@@ -60,6 +63,7 @@ class Search:
     query_ids: Sequence[str] | None = None
     paper_ids: Sequence[str] | None = None
     query_papers: Sequence[str | None] | None = None
+    judged: Callable[[int], tuple[NDArray[np.int64], NDArray[np.integer]]] | None = None
 
     def __post_init__(self) -> None:
         for ids, texts in ((self.query_ids, self.queries), (self.paper_ids, self.papers)):

@@ -125,6 +125,7 @@ def evaluate(
         np.searchsorted(used, papers),
         query_ids=[ids[query] for query in queries],
         paper_ids=candidate_ids,
+        judged=lambda at: (candidate_of[cited[at]], np.ones(len(cited[at]), np.int64)),
     )
     show = {int(queries[at]) for at in hash_order([ids[q] for q in queries], seed)[:shown]}
     per_query, nearest_ids, tied = {}, {}, 0
