@@ -64,6 +64,7 @@ def suite_line() -> CommandLine:
             "suite",
             "model",
             "embeddings",
+            "mteb_results",
             "to",
             "only",
             "quick",

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from sciembed_train.evaluation.precomputed import MissingVectorsError
 from sciembed_train.evaluation.run_benchmark import run_benchmark
 from sciembed_train.evaluation.scores import Scores
 from sciembed_train.evaluation.suite.entries import Entry, Suite, open_suite
+from sciembed_train.evaluation.suite.mteb_results import read_mteb_results
 from sciembed_train.evaluation.suite.suite_settings import SuiteSettings
 from sciembed_train.inference.options import EmbedSettings, ScoreSettings
 from sciembed_train.inference.output_file import write_json
@@ -41,10 +42,12 @@ class SuiteScores:
 
     Args:
         suite: what was scored.
-        models: in the order of the command, files of vectors after the others.
+        models: in the order of the command; after them files of vectors, and models that only mteb
+            has scored.
         scores: by entry and model; a pair that cannot be scored is not there.
         skipped: why, by entry and model.
         published: whether published scores are shown beside these.
+        of_mteb: scores of mteb by task and model.
     """
 
     suite: Suite
@@ -52,6 +55,7 @@ class SuiteScores:
     scores: Mapping[tuple[str, str], Scores]
     skipped: Mapping[tuple[str, str], str]
     published: bool = False
+    of_mteb: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
 
 def run_suite(
@@ -73,6 +77,7 @@ def run_suite(
     # A wrong name ends it here.
     identities = {model: model_hash(model) for model in settings.model}
     identities |= {path: vectors_hash(path) for path in settings.embeddings}
+    of_mteb = {} if settings.mteb_results is None else read_mteb_results(settings.mteb_results)
     scores: dict[tuple[str, str], Scores] = {}
     skipped: dict[tuple[str, str], str] = {}
     for model in identities:
@@ -100,7 +105,8 @@ def run_suite(
                 more = {"query_texts": found.query_texts, "test_queries": found.test_queries}
                 write_json(file, found.as_dict() | more | {"key": key})
             scores[pair] = found
-    return SuiteScores(suite, list(identities), scores, skipped, settings.published)
+    models = list(dict.fromkeys([*identities, *(model for _, model in of_mteb)]))
+    return SuiteScores(suite, models, scores, skipped, settings.published, of_mteb)
 
 
 def model_hash(model: str) -> str:

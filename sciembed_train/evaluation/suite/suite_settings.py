@@ -30,6 +30,7 @@ class SuiteSettings:
         embeddings: files of vectors to score beside the models, found by the ids of papers and
             queries; a benchmark of which such a file lacks some is skipped for it.
         similarity: compares the vectors of ``embeddings``; Euclidean distance by default.
+        mteb_results: a folder of results of the library mteb, to show in the same table.
 
     Raises:
         UserError: a value is out of its range, or two settings do not go together.
@@ -46,10 +47,11 @@ class SuiteSettings:
     seed: int = 0
     embeddings: list[str] = field(default_factory=list)
     similarity: Similarity | None = None
+    mteb_results: str | Path | None = None
 
     def __post_init__(self) -> None:
-        if not self.model and not self.embeddings:
-            raise UserError("Give one --model or more to score, or --embeddings.")
+        if not self.model and not self.embeddings and self.mteb_results is None:
+            raise UserError("Give one --model or more to score, --embeddings or --mteb_results.")
         for option, names in (("model", self.model), ("embeddings", self.embeddings)):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
