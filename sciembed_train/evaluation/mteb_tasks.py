@@ -101,7 +101,7 @@ def tasks_of(
             description=BENCHMARKS[benchmark].summary + more,
             type=kind,  # type: ignore[arg-type]
             category="t2t" if kind in ("Retrieval", "Reranking") else "t2c",
-            # mteb keeps results by it: other data or texts are another revision
+            # in mteb's results: other data or texts are another revision
             dataset={"path": str(data), "revision": _revision(request, separator)},
             eval_splits=[SPLIT],
             eval_langs=["eng-Latn"],
