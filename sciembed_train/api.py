@@ -213,13 +213,13 @@ def evaluate(
 
     Args:
         model: a model folder, a run folder, a hub name, or the baselines ``bm25`` and ``random``;
-            None with ``ranking``.
+            None with ``ranking`` or ``embeddings``.
         benchmark: its name, such as ``citations``; `registry.BENCHMARKS` has them all.
         data: the benchmark's folder.
         to: a JSON file for the scores, every query's among them.
         progress: report the progress on standard error.
         **settings: fields of `EvaluateSettings`, such as ``papers``, ``split``, ``tasks``,
-            ``ranking``, ``run_to``, ``embed`` and ``score``.
+            ``ranking``, ``embeddings``, ``run_to``, ``embed`` and ``score``.
 
     Raises:
         UserError: the model, the data or a setting cannot be used.
@@ -256,6 +256,7 @@ def evaluate_suite(
     model: Pathlike | Sequence[Pathlike],
     to: Pathlike,
     *,
+    embeddings: Pathlike | Sequence[Pathlike] = (),
     progress: bool = False,
     embed: EmbedSettings | None = None,
     **settings: Any,
@@ -264,9 +265,11 @@ def evaluate_suite(
 
     Args:
         suite: a folder with a folder for each benchmark, or a YAML file that lists them.
-        model: model folders, run folders, hub names, ``bm25`` and ``random``; or one of these.
+        model: model folders, run folders, hub names, ``bm25`` and ``random``; or one of these;
+            none with ``embeddings``.
         to: the folder for scores, vectors, tables and the report; what it has already is not
             computed again.
+        embeddings: files of vectors to score beside the models; or one of these.
         progress: report the progress on standard error.
         embed: how all models embed; as each records by default.
         **settings: fields of `SuiteSettings`, such as ``only``, ``quick`` and ``ties``.
@@ -279,8 +282,11 @@ def evaluate_suite(
     """
     from sciembed_train.evaluation.suite.suite_settings import SuiteSettings
 
-    models = [model] if isinstance(model, str | Path) else model
-    request = SuiteSettings(suite, to, [str(one) for one in models], **settings)
+    models, files = (
+        [str(one) for one in ([names] if isinstance(names, str | Path) else names)]
+        for names in (model, embeddings)
+    )
+    request = SuiteSettings(suite, to, models, embeddings=files, **settings)
     from sciembed_train.evaluation.suite.run_suite import run_suite
     from sciembed_train.evaluation.suite.suite_results import SuiteResults
 

@@ -251,7 +251,7 @@ def test_a_package_runs_without_a_model_library(here):
 
 def test_optional_libraries_are_imported_where_they_are_used():
     optional = {"duckdb", "pyarrow", "datasets", "wandb", "adapters", "peft", "bm25s", "zstandard"}
-    optional |= {"sentence_transformers", "syntok", "sklearn", "scipy"}
+    optional |= {"sentence_transformers", "syntok", "sklearn", "scipy", "mteb"}
     for module, names in imports().items():
         at_import = {name.partition(".")[0] for name, eager in names if eager}
         assert not at_import & optional, module

@@ -58,7 +58,7 @@ def main() -> None:
 def timed(papers, queries, asked, judged, wanted=None) -> list[Places]:
     """The places of the judged papers of each query; prints what a query took."""
     wanted = judged if wanted is None else wanted
-    rows = distance_rows(queries, papers, judged=judged)
+    rows = distance_rows(queries, papers, judged=judged and judged.__getitem__)
     places, distances, ranking = [], 0.0, 0.0
     for own, some in zip(asked, wanted, strict=True):
         start = time.process_time()

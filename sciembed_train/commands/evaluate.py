@@ -39,7 +39,8 @@ def command_line() -> CommandLine:
             "--suite my_benchmarks --model start --model checkpoints/tuned --to results",
         ),
         common=(
-            *("benchmark", "data", "model", "ranking", "papers", "tasks", "to", "run_to"),
+            *("benchmark", "data", "model", "ranking", "embeddings", "papers", "tasks"),
+            *("to", "run_to"),
             *("scorer", "similarity", "device", "batch_tokens", "format_token", "json"),
         ),
     )
@@ -62,6 +63,8 @@ def suite_line() -> CommandLine:
         common=(
             "suite",
             "model",
+            "embeddings",
+            "mteb_results",
             "to",
             "only",
             "quick",
@@ -72,7 +75,7 @@ def suite_line() -> CommandLine:
             "json",
         ),
     )
-    line.add(SuiteSettings, repeated=("model", "only"))
+    line.add(SuiteSettings, repeated=("model", "embeddings", "only"))
     for kind in (EmbedSettings, OutputSettings):
         line.add(kind)
     return line

@@ -6,7 +6,7 @@ Shapes: ``P`` records, ``D`` width.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -33,8 +33,8 @@ class Embedder(Protocol):
         """Settings for the results file."""
         ...
 
-    def embed(self, records: Sequence[Record], format: str) -> Float32[np.ndarray, "P D"]:
-        """The vector of each record, read for a format: a key of `input_format.FORMATS`."""
+    def embed(self, records: Mapping[str, Record], format: str) -> Float32[np.ndarray, "P D"]:
+        """The vector of each record, by id, read for a format: a key of `input_format.FORMATS`."""
         ...
 
 
@@ -50,17 +50,17 @@ class PlainModel:
         """See `Embedder`."""
         return {**self.model.describe(), "formats": "one vector for every format"}
 
-    def embed(self, records: Sequence[Record], format: str) -> Float32[np.ndarray, "P D"]:
+    def embed(self, records: Mapping[str, Record], format: str) -> Float32[np.ndarray, "P D"]:
         """See `Embedder`."""
         return self._vectors(records, self.model.settings)
 
     def _vectors(
-        self, records: Sequence[Record], settings: EmbedSettings
+        self, records: Mapping[str, Record], settings: EmbedSettings
     ) -> Float32[np.ndarray, "P D"]:
         encoder = self.model.encoder
         separator = encoder.settings.input_format.separator
         between = encoder.tokenizer.sep_token if separator == "sep" else " "
-        texts = (as_paper(record, between) for record in records)
+        texts = (as_paper(record, between) for record in records.values())
         with Progress(self.model.quiet).stage("embedding", len(records), "texts") as stage:
             return self.model.vectors(texts, len(records), settings, stage.advance)
 
@@ -72,7 +72,7 @@ class FormatModel(PlainModel):
         """See `Embedder`."""
         return {**self.model.describe(), "formats": "a vector for each format"}
 
-    def embed(self, records: Sequence[Record], format: str) -> Float32[np.ndarray, "P D"]:
+    def embed(self, records: Mapping[str, Record], format: str) -> Float32[np.ndarray, "P D"]:
         """See `Embedder`.
 
         Raises:
@@ -106,10 +106,10 @@ class RandomVectors:
         """See `Embedder`."""
         return {"vectors": "normal random numbers", "seed": self.seed, "dim": self.width}
 
-    def embed(self, records: Sequence[Record], format: str) -> Float32[np.ndarray, "P D"]:
+    def embed(self, records: Mapping[str, Record], format: str) -> Float32[np.ndarray, "P D"]:
         """See `Embedder`."""
         vectors = np.empty((len(records), self.width), dtype=np.float32)
-        for row, record in zip(vectors, records, strict=True):
+        for row, record in zip(vectors, records.values(), strict=True):
             text = "\0".join((format, *record))
             seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
             row[:] = np.random.default_rng([self.seed, seed]).standard_normal(self.width)

@@ -10,7 +10,7 @@ Shapes: ``Q`` queries, ``N`` papers, ``W`` judged papers of one query, ``D`` wid
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sciembed_train.errors import UserError
+from sciembed_train.inference.vector_file import VectorRows
 from sciembed_train.losses.similarity import pairwise_euclidean, unit
 
 BLOCK_ENTRIES = 2**25  # distances in memory at once: 128 MiB, whatever Q is
@@ -30,22 +31,22 @@ HALF_ULP = 2.0**-24  # largest relative error of one rounding in float32
 
 def distance_rows(
     queries: Float32[np.ndarray, "Q D"],
-    papers: Float32[np.ndarray, "N D"],
+    papers: Float32[np.ndarray, "N D"] | VectorRows,
     device: torch.device | str = "cpu",
     entries: int = BLOCK_ENTRIES,
-    judged: Sequence[Int64[np.ndarray, " _"]] | None = None,
+    judged: Callable[[int], Int64[np.ndarray, " _"]] | None = None,
 ) -> Iterator[Float32[np.ndarray, " N"]]:
     """Euclidean distances of each query to every paper, one query after another.
 
     Args:
         queries: their vectors.
-        papers: theirs; may be memory-mapped.
+        papers: theirs; may be memory-mapped or lie in a file.
         device: where they are compared.
         entries: distances held at once (but at least one query's), beside ``papers`` itself and a
             copy of `PART` of them.
-        judged: the papers that each query's score is about. Their distances, and which papers are
-            nearer than each of them, as far and farther, are then the same as without; the other
-            distances may differ in the last digits. Faster on a CPU by a factor of ten.
+        judged: the papers that a query's score is about, by its number. Their distances, and which
+            papers are nearer than each of them, as far and farther, are then the same as without;
+            the other distances may differ in the last digits. Faster on a CPU by a factor of ten.
     """
     if judged is not None and _products_are_fp32(device):
         lengths = _squared_lengths(queries), _squared_lengths(papers)
@@ -63,8 +64,8 @@ def _products_are_fp32(device: torch.device | str) -> bool:
 
 def _rows_by_product(
     queries: Float32[np.ndarray, "Q D"],
-    papers: Float32[np.ndarray, "N D"],
-    judged: Sequence[Int64[np.ndarray, " _"]],
+    papers: Float32[np.ndarray, "N D"] | VectorRows,
+    judged: Callable[[int], Int64[np.ndarray, " _"]],
     entries: int,
     query_squares: Float64[np.ndarray, " Q"],
     paper_squares: Float64[np.ndarray, " N"],
@@ -80,7 +81,7 @@ def _rows_by_product(
             row *= -2
             row += rounded
             row += np.float32(query_squares[at])
-            near = _undecided(row, query, papers[judged[at]], top)
+            near = _undecided(row, query, papers[judged(at)], top)
             np.sqrt(np.maximum(row, 0, out=row), out=row)
             row[near] = _exact(query, papers[near])
             yield row
@@ -113,7 +114,9 @@ def _undecided(
     return np.flatnonzero(undecided[buckets])
 
 
-def _squared_lengths(vectors: Float32[np.ndarray, "N D"]) -> Float64[np.ndarray, " N"]:
+def _squared_lengths(
+    vectors: Float32[np.ndarray, "N D"] | VectorRows,
+) -> Float64[np.ndarray, " N"]:
     squares = np.empty(len(vectors), dtype=np.float64)
     for left in range(0, len(vectors), PART):
         part = vectors[left : left + PART].astype(np.float64)
@@ -130,7 +133,7 @@ def _exact(
 
 def _blocks(
     queries: Float32[np.ndarray, "Q D"],
-    papers: Float32[np.ndarray, "N D"],
+    papers: Float32[np.ndarray, "N D"] | VectorRows,
     device: torch.device | str,
     entries: int,
     compare: Callable[[Tensor, Tensor], Tensor],

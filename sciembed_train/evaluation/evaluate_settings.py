@@ -23,6 +23,10 @@ class BenchmarkSettings:
         model: a model folder, a run folder or a hub name; or the baselines ``bm25`` and ``random``.
         ranking: somebody's ranking in place of a model: a TREC run, of any benchmark that ranks; of
             csfcube also pools as JSON, a file or a folder.
+        embeddings: vectors in place of a model, by the ids of papers and queries: what ``embed``
+            writes, or rows such as {paper_id: ..., embedding: [...]}.
+        query_embeddings: of ``embeddings``, the vectors of the queries, where these have a file of
+            their own.
         run_to: a file for what is ranked, as a TREC run: of each query the 1,000 nearest papers
             (benchmarks that rank).
         papers: the file of papers, where it is not in the benchmark's folder.
@@ -49,6 +53,8 @@ class BenchmarkSettings:
     data: str | Path
     model: str | None = None
     ranking: str | Path | None = None
+    embeddings: str | Path | None = None
+    query_embeddings: str | Path | None = None
     run_to: str | Path | None = None
     papers: str | Path | None = None
     facet: str | None = None
@@ -65,8 +71,11 @@ class BenchmarkSettings:
                 f"--benchmark {self.benchmark}: there is none of this name; there are "
                 f"{', '.join(BENCHMARKS)}."
             )
-        if (self.model is None) == (self.ranking is None):
-            raise UserError("Give what to score: either --model or --ranking.")
+        sources = (self.model, self.ranking, self.embeddings)
+        if sum(source is not None for source in sources) != 1:
+            raise UserError("Give what to score: one of --model, --ranking and --embeddings.")
+        if self.query_embeddings is not None and self.embeddings is None:
+            raise UserError("--query_embeddings goes with --embeddings; leave it out.")
         set_options = {
             "tasks": bool(self.tasks),
             "ranking": self.ranking is not None,
@@ -124,3 +133,6 @@ class EvaluateSettings(BenchmarkSettings):
                 f"{options[0]} is about a model's vectors; leave it out for a ranking or a "
                 "baseline."
             )
+        options = [option for option in options if option != "--similarity"]
+        if self.embeddings is not None and options:
+            raise UserError(f"{options[0]} is about a model; leave it out for --embeddings.")

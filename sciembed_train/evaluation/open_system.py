@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Callable
+from typing import TypeVar, cast
 
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.by_format import Embedder, RandomVectors, model_vectors
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
+from sciembed_train.evaluation.precomputed import Precomputed
 from sciembed_train.evaluation.scoring import scoring_of
 from sciembed_train.evaluation.sentence_model import SentenceModel
 from sciembed_train.evaluation.systems import Bm25, Model, RandomOrder, System
@@ -17,12 +19,14 @@ from sciembed_train.evaluation.trained_titles import (
 )
 from sciembed_train.evaluation.trec_run import RunRanking, WrittenRun
 
+Opened = TypeVar("Opened", bound="Model | Precomputed")
+
 
 class Systems:
     """Opens what benchmarks score; several benchmarks of one model share its encoder."""
 
     def __init__(self) -> None:
-        self._opened: dict[str, Model] = {}  # the last one
+        self._opened: dict[str, Model | Precomputed] = {}  # the last one
 
     def system(self, settings: EvaluateSettings) -> System:
         """What ranks the papers, and writes its rankings if ``settings.run_to`` says where.
@@ -38,6 +42,8 @@ class Systems:
     def _system(self, settings: EvaluateSettings) -> System:
         if settings.ranking is not None:
             return RunRanking(settings.ranking)
+        if settings.embeddings is not None:
+            return self._precomputed(settings)
         model = _model(settings)
         if model == "bm25":
             return Bm25()
@@ -58,6 +64,8 @@ class Systems:
         Raises:
             UserError: the model or baseline gives none.
         """
+        if settings.embeddings is not None:
+            return self._precomputed(settings)
         model, score = _model(settings), settings.score
         if model == "bm25":
             raise UserError(
@@ -79,17 +87,31 @@ class Systems:
         """The model; the one of before where it is the same, read in the same way."""
         model, similarity = _model(settings), settings.score.similarity
         key = repr((model, settings.embed, similarity, by_format, settings.cache))
-        if key not in self._opened:
-            self._opened = {}  # before another one is in memory
-            self._opened[key] = Model(
+        return self._once(
+            key,
+            lambda: Model(
                 model,
                 settings.embed,
                 settings.quiet,
                 similarity,
                 by_format,
                 cache=settings.cache,
-            )
-        return self._opened[key]
+            ),
+        )
+
+    def _precomputed(self, settings: EvaluateSettings) -> Precomputed:
+        """The vectors of a file; those of before where it is the same."""
+        path, queries = str(settings.embeddings), settings.query_embeddings
+        similarity = settings.score.similarity or "euclidean"
+        key = repr((path, str(queries), similarity))
+        return self._once(key, lambda: Precomputed(path, similarity, queries))
+
+    def _once(self, key: str, make: Callable[[], Opened]) -> Opened:
+        """What was opened by this key, and is not opened again."""
+        if key not in self._opened:
+            self._opened = {}  # before another one is in memory
+            self._opened[key] = make()
+        return cast(Opened, self._opened[key])
 
 
 class GivenSystems(Systems):

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64
+from numpy.typing import NDArray
 
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.errors import UserError
@@ -43,9 +44,11 @@ class Search:
         titles: of the papers that the texts are of, all ``P``, where the texts do not hold them.
         query_ids: of the queries, ``[Q]``; None where nobody outside is to know them.
         paper_ids: of the candidates, ``[N]``, likewise.
-        judged: the papers that each query's score is about, as positions in ``papers``, where
-            distances serve for nothing else (`distances.distance_rows`); None where the order of
-            all papers is wanted. Not with ``pools``.
+        query_papers: the ids of queries that are papers and have other ids, ``[Q]``; None for a
+            query that is none.
+        judged: of a query by its number, the judged candidates as positions in ``papers`` and
+            their grades: where these stand among all is then what is made of the distances, and the
+            others may be rounded (`distances.distance_rows`). None where all distances count.
 
     Raises:
         ValueError: a query is in its own pool, or there are more or fewer ids than queries or
@@ -61,7 +64,8 @@ class Search:
     titles: Sequence[str | None] | None = None
     query_ids: Sequence[str] | None = None
     paper_ids: Sequence[str] | None = None
-    judged: Sequence[Int64[np.ndarray, " _"]] | None = None
+    query_papers: Sequence[str | None] | None = None
+    judged: Callable[[int], tuple[NDArray[np.int64], NDArray[np.integer]]] | None = None
 
     def __post_init__(self) -> None:
         for ids, texts in ((self.query_ids, self.queries), (self.paper_ids, self.papers)):
@@ -74,6 +78,12 @@ class Search:
     def pool(self, at: int) -> Int64[np.ndarray, " K"]:
         """The papers that a query ranks, as positions in ``papers``."""
         return np.arange(len(self.papers)) if self.pools is None else self.pools[at]
+
+    @property
+    def judged_papers(self) -> Callable[[int], Int64[np.ndarray, " _"]] | None:
+        """The judged candidates of a query by its number, where that is all that counts."""
+        judged = self.judged
+        return None if judged is None else lambda at: judged(at)[0]
 
     def ids(self) -> tuple[Sequence[str], Sequence[str]]:
         """The ids of the queries and of the candidates.
@@ -183,7 +193,7 @@ class Model:
         if search.pools is None:
             if not np.array_equal(search.papers, np.arange(len(vectors))):
                 vectors = vectors[search.papers]
-            yield from distance_rows(queries, vectors, device, judged=search.judged)
+            yield from distance_rows(queries, vectors, device, judged=search.judged_papers)
             return
         for query, pool in zip(queries, search.pools, strict=True):
             pool_rows = torch.as_tensor(vectors[search.papers[pool]], device=device)

@@ -116,7 +116,7 @@ class WatchedEmbedder:
         """See `Embedder`."""
         return {**self.embedder.describe(), **self.seen.describe()}
 
-    def embed(self, records: Sequence[Record], format: str) -> Float32[np.ndarray, "P D"]:
+    def embed(self, records: Mapping[str, Record], format: str) -> Float32[np.ndarray, "P D"]:
         """See `Embedder`."""
         return self.embedder.embed(records, format)
 

@@ -283,6 +283,25 @@ def test_a_run_is_written_whole_or_not_at_all_and_is_scored_again(searches, tmp_
     assert "bm25.run:1: expected the six columns" in capsys.readouterr().err
 
 
+def test_vectors_are_scored_alone_and_beside_models(tmp_path, capsys):
+    suite = write_suite(tmp_path / "suite")
+    path = tmp_path / "v.jsonl"
+    rows = [{"paper_id": f"p{at:02}", "embedding": [at % 3, 1]} for at in range(30)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    one = ["--embeddings", str(path), "--data", str(suite / "reviews" / "one")]
+    assert evaluate.main([*one, "--benchmark", "review", "--similarity", "cosine"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"review: {path}\n")
+    assert re.search(r"^map +1\.0000$", printed, re.M)
+    words = ["--suite", str(suite), "--only", "review", "--to", str(tmp_path / "to"), "--json"]
+    assert evaluate.main([*words, "--model", "random", "--embeddings", str(path)]) == 0
+    assert json.loads(capsys.readouterr().out)["models"] == ["random", str(path)]
+    path.write_text("\n".join(map(json.dumps, rows[:20])))
+    assert cli.main(["evaluate", *one, "--benchmark", "review"]) == 2
+    told = capsys.readouterr().err
+    assert "lacks 10 of 30 papers, such as p20; it has 20 vectors, such as that of p00" in told
+
+
 def test_a_suite_of_models_given_once_or_several_times(tmp_path, capsys):
     suite = write_suite(tmp_path / "suite")
     words = ["--suite", str(suite), "--only", "review", "--to", str(tmp_path / "to")]

@@ -16,7 +16,12 @@ from sciembed_train.evaluation.systems import Model
 from sciembed_train.inference.options import EmbedSettings
 from sciembed_train.text.input_format import FORMATS
 
-RECORDS = [("Sorting networks", "Comparators.", "Venue", "1964"), ("Alone",), ("A", "B"), ()]
+RECORDS = {
+    "p1": ("Sorting networks", "Comparators.", "Venue", "1964"),
+    "p2": ("Alone",),
+    "p3": ("A", "B"),
+    "p4": (),
+}
 
 
 def test_a_plain_model_reads_fields_between_separators(tiny_bert):
@@ -41,7 +46,9 @@ def test_a_record_of_title_and_abstract_is_a_paper():
 def test_random_vectors_follow_text_and_format():
     one = RandomVectors(3)
     found = one.embed(RECORDS, "proximity")
-    np.testing.assert_array_equal(found[1:2], RandomVectors(3).embed(RECORDS[1:2], "proximity"))
+    np.testing.assert_array_equal(
+        found[1:2], RandomVectors(3).embed({"p": RECORDS["p2"]}, "proximity")
+    )
     assert len(np.unique(found[:, 0])) == 4
     assert not np.isclose(one.embed(RECORDS, "adhoc_query"), found).any()
     assert not np.isclose(RandomVectors(4).embed(RECORDS, "proximity"), found).any()
@@ -74,7 +81,7 @@ def test_adapters_read_texts_by_their_format(adapted):
     for format in ("proximity", "adhoc_query"):
         with torch.no_grad():
             expected = encoder(rows, torch.full((2,), list(FORMATS).index(format))).numpy()
-        np.testing.assert_allclose(found.embed(RECORDS[:2], format), expected, atol=1e-6)
+        np.testing.assert_allclose(found.embed(RECORDS, format)[:2], expected, atol=1e-6)
     far = np.abs(found.embed(RECORDS, "proximity") - found.embed(RECORDS, "adhoc_query"))
     assert far.max() > 1e-2
     assert found.describe()["formats"] == "a vector for each format"

@@ -99,7 +99,7 @@ def test_both_similarities_and_all_benchmarks_share_the_vectors(tiny_bert, tmp_p
     given.clear()
     found = model_vectors(
         Model(str(tiny_bert), CPU, quiet=True, by_format=True, cache=tmp_path)
-    ).embed([("word0 word0",), ("word1 word3", "word1")], "proximity")
+    ).embed({"a": ("word0 word0",), "b": ("word1 word3", "word1")}, "proximity")
     assert given == []
     assert len(folders(tmp_path)) == 1
     plain = embed_texts(Encoder.load(tiny_bert), TEXTS[:2], 2, CPU)
@@ -224,7 +224,8 @@ def test_each_format_has_its_own_folder(tiny_bert, tmp_path, given):
         given.clear()
         model = Model(str(tmp_path / "adapted"), CPU, True, by_format=True, cache=root)
         for name in names:
-            found[root, name] = model_vectors(model).embed([("word1", "word2"), ("word3",)], name)
+            records = {"a": ("word1", "word2"), "b": ("word3",)}
+            found[root, name] = model_vectors(model).embed(records, name)
         assert len(given) == asked
     assert len(folders(tmp_path / "cache")) == 2
     for name in names:

@@ -11,8 +11,15 @@ COSINE = ScoreSettings(similarity="cosine")
     ("benchmark", "settings", "message"),
     [
         ("csfcubes", {"model": "m"}, "there is none of this name; there are csfcube"),
-        ("csfcube", {}, "either --model or --ranking"),
-        ("csfcube", {"model": "m", "ranking": "r"}, "either --model or --ranking"),
+        ("csfcube", {}, "one of --model, --ranking and --embeddings"),
+        ("csfcube", {"model": "m", "ranking": "r"}, "one of --model, --ranking and --embeddings"),
+        ("labels", {"model": "m", "embeddings": "e"}, "one of --model, --ranking and --embeddings"),
+        ("labels", {"model": "m", "query_embeddings": "e"}, "--query_embeddings goes with --emb"),
+        (
+            "labels",
+            {"embeddings": "e", "score": ScoreSettings("transport", temperature=1)},
+            "--scorer is about a model; leave it out for --embeddings",
+        ),
         ("labels", {"ranking": "r"}, "--ranking goes with --benchmark csfcube .*, not labels"),
         ("labels", {"model": "m", "run_to": "r"}, "--run_to goes with --benchmark csfcube .*, not"),
         ("relish", {"model": "m", "tasks": "t"}, "--tasks goes with --benchmark scirepeval"),
@@ -32,3 +39,7 @@ def test_what_does_not_go_together_is_refused(benchmark, settings, message):
 )
 def test_one_task_or_several_are_a_list_of_names(tasks, names):
     assert EvaluateSettings("scirepeval", "folder", "m", tasks=tasks).task_names == names
+
+
+def test_vectors_have_a_similarity():
+    assert EvaluateSettings("csfcube", "folder", embeddings="e", score=COSINE).model is None

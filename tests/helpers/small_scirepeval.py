@@ -66,8 +66,8 @@ class Known:
         return {}
 
     def embed(self, records, format):
-        self.asked += [(record, format) for record in records]
-        found = [self.vector(record, format) for record in records]
+        self.asked += [(record, format) for record in records.values()]
+        found = [self.vector(record, format) for record in records.values()]
         return np.array(found, dtype=np.float32).reshape(len(records), -1)
 
 

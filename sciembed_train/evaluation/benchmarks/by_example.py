@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.readers.tables import Table
@@ -143,25 +144,26 @@ class Asking:
         texts = ((p.title, p.abstract) for p in self.papers if p.paper_id in text_of)
         queries = np.array([text_of[query] for query in self.grades], dtype=np.int64)
         places = np.array([text_of[paper] for paper in self.candidates], dtype=np.int64)
-        judged = [
-            np.array([candidate_of[paper] for paper in row], dtype=np.int64)
-            for row in self.grades.values()
-        ]
+        rows = list(self.grades.values())
+
+        def judged(at: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+            wanted = [candidate_of[paper] for paper in rows[at]]
+            return np.array(wanted, np.int64), np.array(list(rows[at].values()), np.int64)
+
         search = Search(
             texts,
             len(self.used),
             queries,
             places,
-            judged=judged,
             query_ids=list(self.grades),
             paper_ids=self.candidates,
+            judged=judged,
         )
         order = tie_order(self.candidates, ties)
-        for (query, row), wanted, distances in zip(
-            self.grades.items(), judged, system.distances(search), strict=True
+        for at, (query, distances) in enumerate(
+            zip(self.grades, system.distances(search), strict=True)
         ):
-            grades = np.array(list(row.values()), dtype=np.int64)
-            yield query, rank_judged(distances, wanted, grades, order, candidate_of.get(query))
+            yield query, rank_judged(distances, *judged(at), order, candidate_of.get(query))
 
 
 def score_asking(

@@ -118,14 +118,18 @@ def evaluate(
 
     candidate_ids = [ids[paper] for paper in papers]
     order = tie_order(candidate_ids, ties)
+
+    def judged_of(at: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        return candidate_of[cited[at]], np.ones(len(cited[at]), np.int64)
+
     search = Search(
         texts(),
         len(used),
         np.searchsorted(used, queries),
         np.searchsorted(used, papers),
-        judged=None if shown else [candidate_of[papers] for papers in cited],
         query_ids=[ids[query] for query in queries],
         paper_ids=candidate_ids,
+        judged=None if shown else judged_of,
     )
     show = {int(queries[at]) for at in hash_order([ids[q] for q in queries], seed)[:shown]}
     per_query, nearest_ids, tied = {}, {}, 0

@@ -224,7 +224,8 @@ def evaluate(
         whole = query_sentences.count(None)
     rankings: dict[str, Ranking] = {facet: {} for facet in data.facets}
     names = [f"{name}/{query}" for name, query in queries]
-    rows_of_pools = pool_distances(system, rows, pools, query_sentences, names)
+    grades = [np.array(list(data.facets[name].pools[query].values())) for name, query in queries]
+    rows_of_pools = pool_distances(system, rows, pools, query_sentences, names, grades)
     for (name, query), (_, pool), distances in zip(queries, pools, rows_of_pools, strict=True):
         rankings[name][query] = list(zip(pool, distances.tolist(), strict=True))
     result = score(data, rankings, ties)

@@ -156,7 +156,7 @@ def evaluate(
             "the whole file with --papers."
         )
     per_query, tied = {}, 0
-    distances = pool_distances(system, rows, pools)
+    distances = pool_distances(system, rows, pools, grades=grades)
     for (query, ids), row, of_pool in zip(pools, grades, distances, strict=True):
         ranked = rank_pool(of_pool, row, ids, ties)
         per_query[query] = graded(ranked.grades, THRESHOLDS[data.name], ranked.places)

@@ -85,9 +85,9 @@ def run(settings: EvaluateSettings, systems: Systems) -> tuple[str, Result]:
         rows = system.distances(Search(texts, len(data.papers), everything, everything))
         return described(system, score(data, rows))
     embedder = systems.embedder(settings)
-    records = [record_of(paper.title, paper.sentences) for paper in data.papers]
+    records = {p.paper_id: record_of(p.title, p.sentences) for p in data.papers}
     if isinstance(embedder, WatchedEmbedder):
-        embedder.count(records, records)
+        embedder.count(records.values(), records.values())
     vectors = embedder.embed(records, FORMAT)
     compared = vectors.copy()
     if embedder.similarity == "cosine":

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
+from numpy.typing import NDArray
 
 from sciembed_train.corpus.readers.base import numbered
 from sciembed_train.corpus.readers.files import COMPRESSED
@@ -93,11 +94,13 @@ def pool_distances(
     pools: Sequence[tuple[str, Sequence[str]]],
     query_sentences: Sequence[Sequence[int] | None] | None = None,
     query_ids: Sequence[str] | None = None,
+    grades: Sequence[NDArray[np.integer]] | None = None,
 ) -> Iterator[Float32[np.ndarray, " K"]]:
     """The distance of each candidate of each pool to the query of the pool.
 
     ``papers`` holds every query and candidate by its id, and no other. ``query_ids`` name the
-    queries of pools where a paper has several; else they are the ids of the papers.
+    queries of pools where a paper has several; else they are the ids of the papers. ``grades`` are
+    those of each pool's candidates.
     """
     ids = sorted(papers)
     row_of = {paper: row for row, paper in enumerate(ids)}
@@ -111,6 +114,8 @@ def pool_distances(
         query_sentences,
         query_ids=[query for query, _ in pools] if query_ids is None else query_ids,
         paper_ids=ids,
+        query_papers=[query for query, _ in pools],
+        judged=None if grades is None else lambda at: (rows[at], grades[at]),
     )
     return system.distances(search)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.readers.files import read_lines
@@ -165,23 +166,25 @@ def evaluate(
     order = tie_order(candidate_ids, ties)
     candidate_of = {int(paper): at for at, paper in enumerate(candidates)}
     places = np.searchsorted(used, candidates)
-    judged_papers = [np.array([candidate_of[paper] for paper in row]) for row in wanted]
+
+    def judged_of(at: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        row = wanted[at]
+        return np.array([candidate_of[paper] for paper in row]), np.array(list(row.values()))
+
     search = Search(
         texts(),
         len(used) + len(words),
         np.array(query_rows),
         places,
-        judged=judged_papers,
         query_ids=[query.query_id for query in scored],
         paper_ids=candidate_ids,
+        query_papers=[query.paper_id for query in scored],
+        judged=judged_of,
     )
     per_query, tied = {}, 0
-    distances_of = system.distances(search)
-    for query, row, among, distances in zip(
-        scored, wanted, judged_papers, distances_of, strict=True
-    ):
+    for at, (query, distances) in enumerate(zip(scored, system.distances(search), strict=True)):
         own = None if query.paper_id is None else candidate_of.get(row_of[query.paper_id])
-        ranked = rank_judged(distances, among, np.array(list(row.values())), order, own)
+        ranked = rank_judged(distances, *judged_of(at), order, own)
         per_query[query.query_id] = judged(ranked, THRESHOLD, RECALLS)
         tied += ranked.tied
     of_all = f"of {len(all_queries)} queries have no relevant paper: left out."

@@ -128,10 +128,10 @@ def evaluate(
         len(texts),
         queries,
         candidates,
-        judged=[np.array([i]) for i in asking],
         titles=titles,
         query_ids=[candidate_ids[i] for i in asking],
         paper_ids=candidate_ids,
+        judged=lambda at: (np.array([asking[at]]), np.ones(1, dtype=np.int64)),
     )
     order = tie_order(candidate_ids, ties)
     per_query, tied = {}, 0

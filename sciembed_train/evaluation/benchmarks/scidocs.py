@@ -313,7 +313,7 @@ def _embed(embedder: Embedder, papers: Mapping[str, Paper], asked: set[str], rea
             (record for paper, record in records.items() if paper in asked),
             (record for paper, record in records.items() if paper not in asked),
         )
-    return Vectors(records, embedder.embed(list(records.values()), read))
+    return Vectors(records, embedder.embed(records, read))
 
 
 def _has(folder: Path, name: str) -> bool:

@@ -14,7 +14,8 @@ from sciembed_train.evaluation.benchmarks.registry import BENCHMARKS
 from sciembed_train.evaluation.evaluate_settings import BenchmarkSettings
 
 DEPTH = 2  # folders of folders, such as one of systematic reviews
-NOT_OPTIONS = frozenset({"model", "ranking", "run_to", "benchmark", "data"})
+WHAT_IS_SCORED = ("model", "ranking", "embeddings", "query_embeddings", "run_to")
+NOT_OPTIONS = frozenset({*WHAT_IS_SCORED, "benchmark", "data"})
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def _entry(path: Path, number: int, row: Any) -> Entry:
         raise UserError(f"{where}: expected `benchmark` and `data`, found {row!r}.")
     known = {f.name for f in fields(BenchmarkSettings)} - NOT_OPTIONS
     options = {key: value for key, value in row.items() if key not in (*NOT_OPTIONS, "name")}
-    for key in [*options, *(key for key in ("model", "ranking", "run_to") if key in row)]:
+    for key in [*options, *(key for key in WHAT_IS_SCORED if key in row)]:
         if key not in known:
             raise UserError(f"{where}: there is no option {key}; there are {', '.join(known)}.")
     data = (path.parent / str(row["data"])).resolve()

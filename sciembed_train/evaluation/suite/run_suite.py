@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,15 @@ from sciembed_train.evaluation.benchmarks.registry import BENCHMARKS
 from sciembed_train.evaluation.benchmarks.result import NoQueriesError
 from sciembed_train.evaluation.evaluate_settings import BASELINES, EvaluateSettings
 from sciembed_train.evaluation.open_system import Systems
+from sciembed_train.evaluation.precomputed import MissingVectorsError
 from sciembed_train.evaluation.run_benchmark import run_benchmark
 from sciembed_train.evaluation.scores import Scores
 from sciembed_train.evaluation.suite.entries import Entry, Suite, open_suite
+from sciembed_train.evaluation.suite.mteb_results import read_mteb_results
 from sciembed_train.evaluation.suite.suite_settings import SuiteSettings
-from sciembed_train.inference.options import EmbedSettings
+from sciembed_train.inference.options import EmbedSettings, ScoreSettings
 from sciembed_train.inference.output_file import write_json
+from sciembed_train.inference.vector_file import vectors_hash
 from sciembed_train.progress import Progress
 from sciembed_train.safety.find_model import find_folder, model_place
 
@@ -39,10 +42,12 @@ class SuiteScores:
 
     Args:
         suite: what was scored.
-        models: in the order of the command.
+        models: in the order of the command; after them files of vectors, and models that only mteb
+            has scored.
         scores: by entry and model; a pair that cannot be scored is not there.
         skipped: why, by entry and model.
         published: whether published scores are shown beside these.
+        of_mteb: scores of mteb by task and model.
     """
 
     suite: Suite
@@ -50,6 +55,7 @@ class SuiteScores:
     scores: Mapping[tuple[str, str], Scores]
     skipped: Mapping[tuple[str, str], str]
     published: bool = False
+    of_mteb: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
 
 def run_suite(
@@ -68,10 +74,13 @@ def run_suite(
     embed, progress = embed or EmbedSettings(), Progress(quiet)
     suite = open_suite(settings.suite).only(settings.only)
     to = Path(settings.to)
-    identities = {model: model_hash(model) for model in settings.model}  # a wrong name ends it here
+    # A wrong name ends it here.
+    identities = {model: model_hash(model) for model in settings.model}
+    identities |= {path: vectors_hash(path) for path in settings.embeddings}
+    of_mteb = {} if settings.mteb_results is None else read_mteb_results(settings.mteb_results)
     scores: dict[tuple[str, str], Scores] = {}
     skipped: dict[tuple[str, str], str] = {}
-    for model in settings.model:
+    for model in identities:
         systems = Systems()
         for entry in suite.entries:
             pair = entry.name, model
@@ -89,11 +98,15 @@ def run_suite(
                 except NoQueriesError as error:
                     skipped[pair] = f"has nothing to be asked ({str(error).rstrip('.')})"
                     continue
+                except MissingVectorsError as error:
+                    skipped[pair] = f"has not all vectors ({str(error).rstrip('.')})"
+                    continue
                 file.parent.mkdir(parents=True, exist_ok=True)
                 more = {"query_texts": found.query_texts, "test_queries": found.test_queries}
                 write_json(file, found.as_dict() | more | {"key": key})
             scores[pair] = found
-    return SuiteScores(suite, settings.model, scores, skipped, settings.published)
+    models = list(dict.fromkeys([*identities, *(model for _, model in of_mteb)]))
+    return SuiteScores(suite, models, scores, skipped, settings.published, of_mteb)
 
 
 def model_hash(model: str) -> str:
@@ -119,10 +132,13 @@ def _request(
     to: Path,
     quiet: bool,
 ) -> EvaluateSettings:
+    given = model in settings.embeddings
     request = EvaluateSettings(
         entry.benchmark,
         entry.data,
-        model,
+        None if given else model,
+        embeddings=model if given else None,
+        score=ScoreSettings(similarity=settings.similarity if given else None),
         ties=settings.ties,
         seed=settings.seed,
         embed=embed,
@@ -139,7 +155,7 @@ def _request(
 
 def _key(request: EvaluateSettings, model: str) -> str:
     """A hash of everything that scores depend on; of the data their names, sizes and times."""
-    left_out = ("quiet", "cache", "model", "run_to")
+    left_out = ("quiet", "cache", "model", "embeddings", "run_to")
     values = {f.name: repr(getattr(request, f.name)) for f in fields(request)}
     for name in left_out:
         del values[name]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from sciembed_train.errors import UserError
+from sciembed_train.inference.options import Similarity
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class SuiteSettings:
         ties: how papers at equal distances are ordered: ``expected`` takes the expectation over all
             orders, ``paper_id`` and ``trec_eval`` sort them by id.
         seed: of the baseline ``random`` and of every sample.
+        embeddings: files of vectors to score beside the models, found by the ids of papers and
+            queries; a benchmark of which such a file lacks some is skipped for it.
+        similarity: compares the vectors of ``embeddings``; Euclidean distance by default.
+        mteb_results: a folder of results of the library mteb, to show in the same table.
 
     Raises:
         UserError: a value is out of its range, or two settings do not go together.
@@ -40,13 +45,24 @@ class SuiteSettings:
     published: bool = False
     ties: Literal["expected", "paper_id", "trec_eval"] = "expected"
     seed: int = 0
+    embeddings: list[str] = field(default_factory=list)
+    similarity: Similarity | None = None
+    mteb_results: str | Path | None = None
 
     def __post_init__(self) -> None:
-        if not self.model:
-            raise UserError("Give one --model or more to score.")
-        twice = sorted({model for model in self.model if self.model.count(model) > 1})
-        if twice:
-            raise UserError(f"--model {twice[0]} is given twice; once is enough.")
+        if not self.model and not self.embeddings and self.mteb_results is None:
+            raise UserError("Give one --model or more to score, --embeddings or --mteb_results.")
+        for option, names in (("model", self.model), ("embeddings", self.embeddings)):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise UserError(f"--{option} {twice[0]} is given twice; once is enough.")
+        both = set(self.model) & set(self.embeddings)
+        if both:
+            raise UserError(f"{min(both)} is given as --model and as --embeddings; give one.")
+        if self.similarity is not None and not self.embeddings:
+            raise UserError(
+                "--similarity goes with --embeddings; models are compared as each records."
+            )
         if self.quick and self.full:
             raise UserError("--quick and --full are opposites; give one of them, or none.")
         if self.seed < 0:

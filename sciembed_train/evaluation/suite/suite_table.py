@@ -91,7 +91,18 @@ def suite_rows(found: SuiteScores) -> list[Row]:
         for name, corrected in holm(p_values).items():
             cells = compared[name][0]
             cells[model] = replace(cells[model], p_holm=corrected)
-    return [Row(*draft) for draft in drafts]
+    return [Row(*draft) for draft in drafts] + _rows_of_mteb(found)
+
+
+def _rows_of_mteb(found: SuiteScores) -> list[Row]:
+    """A row a task of mteb; nothing is known of its queries."""
+    rows = []
+    for task in dict.fromkeys(task for task, _ in found.of_mteb):
+        values = {m: found.of_mteb[task, m] for m in found.models if (task, m) in found.of_mteb}
+        best = max(values.values())
+        cells = {m: Cell(v, None, best=len(values) > 1 and v >= best) for m, v in values.items()}
+        rows.append(Row(f"mteb/{task}", "main_score", cells))
+    return rows
 
 
 def _cells(metric: str, scored: Mapping[str, Scores], first: str) -> dict[str, Cell]:
@@ -137,6 +148,8 @@ def notes(found: SuiteScores, rows: Sequence[Row]) -> list[str]:
             f"with p below {SIGNIFICANT} by the randomisation test over queries, corrected over "
             "the rows (Holm)."
         )
+    if found.of_mteb:
+        lines.append("mteb/...: the main scores of mteb, read from its results, not measured here.")
     reasons: dict[str, list[str]] = {}
     for (entry, model), why in found.skipped.items():
         reasons.setdefault(f"{short_names(found.models)[model]} {why}", []).append(entry)

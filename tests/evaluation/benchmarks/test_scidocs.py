@@ -37,8 +37,8 @@ class Fixed:
         return {}
 
     def embed(self, records, format):
-        self.read[format] = [record[0] for record in records]
-        return np.stack([self.rows[record[0]] for record in records]).astype(np.float32)
+        self.read[format] = [record[0] for record in records.values()]
+        return np.stack([self.rows[title] for title in self.read[format]]).astype(np.float32)
 
 
 def random_rows(seed=0, width=4):

@@ -1,8 +1,10 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
+import sciembed_train as st
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.suite import run_suite as module
@@ -134,6 +136,32 @@ def test_quick_and_full_set_the_samples_of_benchmarks_that_draw_one(suite, tmp_p
         (scores,) = run_suite(settings, quiet=True).scores.values()
         assert scores.settings["queries"] <= queries
         assert scores.settings["papers_not_drawn"] == 30 - queries
+
+
+def test_files_of_vectors_stand_beside_models(suite, tmp_path, runs, tiny_bert):
+    path = tmp_path / "v.npy"
+    st.embed(tiny_bert, suite / "plain" / "papers.jsonl", path, device="cpu")
+    model, vectors = str(tiny_bert), str(path)
+    settings = SuiteSettings(suite, tmp_path / "to", [model], embeddings=[vectors])
+    found = run_suite(settings, quiet=True)
+    assert found.models == [model, vectors]
+    for entry in ("reviews/one/review", "topics/labels", "mine/citations"):
+        assert found.scores[entry, vectors].metrics == pytest.approx(
+            found.scores[entry, model].metrics, abs=1e-6
+        )
+    assert found.skipped["plain/title_abstract", vectors].startswith("has not all vectors (")
+    runs.clear()
+    run_suite(settings, quiet=True)
+    assert {benchmark for benchmark, _ in runs} == {"abstract_halves", "title_abstract"}
+    runs.clear()
+    other = SuiteSettings(
+        suite, tmp_path / "to", only=["review"], embeddings=[vectors], similarity="cosine"
+    )
+    (scores,) = run_suite(other, quiet=True).scores.values()
+    assert scores.settings["similarity"] == "cosine"
+    np.save(path, -np.load(path))
+    run_suite(other, quiet=True)
+    assert len(runs) == 2  # with another similarity, and with other vectors
 
 
 def test_a_wrong_model_or_damaged_file_is_told(suite, tmp_path):

@@ -12,6 +12,9 @@ from sciembed_train.evaluation.suite.suite_settings import SuiteSettings
     [
         ({"model": []}, "Give one --model or more"),
         ({"model": ["a", "b", "a"]}, "--model a is given twice"),
+        ({"model": ["a"], "embeddings": ["v", "v"]}, "--embeddings v is given twice"),
+        ({"model": ["a"], "embeddings": ["a"]}, "a is given as --model and as --embeddings"),
+        ({"model": ["a"], "similarity": "cosine"}, "--similarity goes with --embeddings"),
         ({"model": ["a"], "quick": True, "full": True}, "are opposites"),
         ({"model": ["a"], "seed": -1}, "--seed is -1"),
     ],

@@ -109,10 +109,10 @@ def _embed(group: Sequence[Scorer], embedder: Embedder) -> tuple[Vectors, Vector
         every = {**texts.others, **texts.queries} if apart else texts.others
         candidates = (text for name, text in texts.others.items() if apart or name not in asked)
         embedder.count((text for name, text in every.items() if name in asked), candidates)
-    rest = Vectors(texts.others, embedder.embed(list(texts.others.values()), read))
+    rest = Vectors(texts.others, embedder.embed(texts.others, read))
     if not apart:
         return rest, rest, texts.empty
-    first = Vectors(texts.queries, embedder.embed(list(texts.queries.values()), query_format))
+    first = Vectors(texts.queries, embedder.embed(texts.queries, query_format))
     return first, rest, texts.empty
 
 
