@@ -35,7 +35,7 @@ from sciembed_train.encoder.microbatch.micro_batches import (
     plan_micro_batches,
     plan_micro_batches_by_format,
 )
-from sciembed_train.encoder.unpadded.bert import RunEnd
+from sciembed_train.encoder.unpadded.family import RunEnd
 from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import FORMATS
 
