@@ -163,8 +163,10 @@ def _varlen(
     if query.shape[0] != key.shape[0]:
         return _tensor(varlen.varlen_attn(query, key, value, alone, bounds, 1, layout.longest))
     both = bounds, bounds, layout.longest, layout.longest
-    sides = {} if window is None else {"window_size": (window, window)}
-    return _tensor(varlen.varlen_attn(query, key, value, *both, **sides))
+    if window is None:
+        return _tensor(varlen.varlen_attn(query, key, value, *both))
+    sides = window, window
+    return _tensor(varlen.varlen_attn(query, key, value, *both, window_size=sides))
 
 
 def _nested(

@@ -6,7 +6,6 @@ hidden state, ``AC`` heads times the width of a head.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,9 +37,9 @@ class Bert(UnpaddedFamily):
             return f"position_embedding_type is {kind!r}, not absolute"
         return None
 
-    def layers(self, backbone: Any) -> Sequence[Any]:
+    def layers(self, backbone: Any) -> list[Any]:
         """See `UnpaddedFamily`."""
-        return backbone.encoder.layer
+        return list(backbone.encoder.layer)
 
     def attention_dropout(self, layer: Any) -> float:
         """See `UnpaddedFamily`."""
@@ -50,9 +49,7 @@ class Bert(UnpaddedFamily):
         """See `UnpaddedFamily`."""
         return layer.attention.self.attention_head_size
 
-    def embed(
-        self, backbone: Any, ids: Int[Tensor, " T"], layout: Layout
-    ) -> Float[Tensor, "T H"]:
+    def embed(self, backbone: Any, ids: Int[Tensor, " T"], layout: Layout) -> Float[Tensor, "T H"]:
         """See `UnpaddedFamily`."""
         padding_idx = backbone.config.pad_token_id if self.positions_after_padding else None
         hidden = backbone.embeddings(

@@ -11,7 +11,7 @@ hidden state, ``AC`` heads times the width of a head.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -64,7 +64,7 @@ class UnpaddedFamily(ABC):
         """Why this backbone of the family must run padded; None when it can run unpadded."""
 
     @abstractmethod
-    def layers(self, backbone: Any) -> Sequence[Any]:
+    def layers(self, backbone: Any) -> list[Any]:
         """The layers, from the lowest."""
 
     @abstractmethod
@@ -80,9 +80,7 @@ class UnpaddedFamily(ABC):
         return None
 
     @abstractmethod
-    def embed(
-        self, backbone: Any, ids: Int[Tensor, " T"], layout: Layout
-    ) -> Float[Tensor, "T H"]:
+    def embed(self, backbone: Any, ids: Int[Tensor, " T"], layout: Layout) -> Float[Tensor, "T H"]:
         """The states that the first layer reads."""
 
     def shared(self, backbone: Any, hidden: Float[Tensor, "T H"], layout: Layout) -> Any:

@@ -32,6 +32,7 @@ UNPADDED_FAMILIES: dict[str, UnpaddedFamily] = {
     "camembert": Bert(positions_after_padding=True),
     "modernbert": ModernBert(),
 }
+PLAIN = Run()
 
 
 def family_of(backbone: Any) -> UnpaddedFamily | None:
@@ -98,7 +99,7 @@ def attention_on(settings: EncoderSettings, backbone: Any, kind: str, dtype: tor
 
 def backbone_layers(backbone: Any) -> list[Any]:
     """The layers of a backbone that `why_not_unpadded` accepts, from the lowest."""
-    return list(_family(backbone).layers(backbone))
+    return _family(backbone).layers(backbone)
 
 
 def unpadded_states(
@@ -106,7 +107,7 @@ def unpadded_states(
     ids: Int[Tensor, " T"],
     layout: Layout,
     cls_only: bool = False,
-    run: Run = Run(),
+    run: Run = PLAIN,
 ) -> Float[Tensor, "Q H"]:
     """Last hidden states of every token, or with ``cls_only`` of each text's first token.
 
@@ -120,7 +121,7 @@ def unpadded_layers(
     ids: Int[Tensor, " T"],
     layout: Layout,
     cls_only: bool = False,
-    run: Run = Run(),
+    run: Run = PLAIN,
 ) -> Iterator[Float[Tensor, "Q H"]]:
     """The embeddings' states and then each layer's, each handed over before the next is computed.
 

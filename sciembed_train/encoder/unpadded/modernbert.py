@@ -10,10 +10,8 @@ hidden state, ``A`` heads, ``C`` width of a head, ``AC`` their product.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -42,9 +40,9 @@ class ModernBert(UnpaddedFamily):
             return f"its rotary positions ({odd[0]}) depend on the longest text of a batch"
         return None
 
-    def layers(self, backbone: Any) -> Sequence[Any]:
+    def layers(self, backbone: Any) -> list[Any]:
         """See `UnpaddedFamily`."""
-        return backbone.layers
+        return list(backbone.layers)
 
     def attention_dropout(self, layer: Any) -> float:
         """See `UnpaddedFamily`."""
@@ -63,9 +61,7 @@ class ModernBert(UnpaddedFamily):
         beyond = layer.attn.sliding_window  # the first distance that is out of sight
         return None if beyond is None else beyond - 1
 
-    def embed(
-        self, backbone: Any, ids: Int[Tensor, " T"], layout: Layout
-    ) -> Float[Tensor, "T H"]:
+    def embed(self, backbone: Any, ids: Int[Tensor, " T"], layout: Layout) -> Float[Tensor, "T H"]:
         """See `UnpaddedFamily`."""
         return backbone.embeddings(input_ids=ids.unsqueeze(0)).squeeze(0)
 

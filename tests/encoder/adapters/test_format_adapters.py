@@ -12,7 +12,8 @@ from sciembed_train.encoder.adapters.adapter_settings import (
 )
 from sciembed_train.encoder.adapters.format_adapters import FormatAdapters, fingerprint
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-from sciembed_train.encoder.unpadded.bert import Run, unpadded_states
+from sciembed_train.encoder.unpadded.family import Run
+from sciembed_train.encoder.unpadded.forward import unpadded_states
 from sciembed_train.encoder.unpadded.layout import Layout
 from sciembed_train.errors import UserError
 from tests.helpers.adapter_models import (
