@@ -7,7 +7,7 @@ hidden state, ``AC`` heads times the width of a head.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, no_type_check
 
 import torch
 from jaxtyping import Float, Int
@@ -89,6 +89,7 @@ class Bert(UnpaddedFamily):
         )
 
     @staticmethod
+    @no_type_check  # it is compiled, and no checker of tests may stand around it
     def after_attention(
         layer: Any, context: Float[Tensor, "... AC"], residual: Float[Tensor, "... H"]
     ) -> Float[Tensor, "... H"]:

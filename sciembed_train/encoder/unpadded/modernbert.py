@@ -10,7 +10,7 @@ hidden state, ``A`` heads, ``C`` width of a head, ``AC`` their product.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, no_type_check
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -114,6 +114,7 @@ class ModernBert(UnpaddedFamily):
         )
 
     @staticmethod
+    @no_type_check  # it is compiled, and no checker of tests may stand around it
     def after_attention(
         layer: Any, context: Float[Tensor, "... AC"], residual: Float[Tensor, "... H"]
     ) -> Float[Tensor, "... H"]:

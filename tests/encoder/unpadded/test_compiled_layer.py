@@ -108,6 +108,14 @@ def test_value_and_gradients_are_those_of_the_plain_layers(
     assert not counters["graph_break"]
 
 
+def test_the_layers_of_modernbert_are_compiled_too(tiny_modernbert, counted):
+    settings = EncoderSettings(str(tiny_modernbert), "cls", dropout=0.0, max_tokens_per_forward=300)
+    plain, compiled = both(settings, ragged(230, [2, 150, 37, 37, 5, 150]))
+    assert_same(compiled, plain, 1e-5)
+    assert counted.calls > 0
+    assert not counters["graph_break"]
+
+
 def test_as_often_as_there_are_layers_and_pieces_compiled_code_runs(tiny_bert, counted):
     settings = EncoderSettings(
         str(tiny_bert), pooling="mean", max_tokens_per_forward=700, compile=True
