@@ -64,7 +64,8 @@ class PlainLayout(ExportLayout):
         """See `ExportLayout`."""
         folders = ("transformers_folder", "sentence_transformers_folder", "head_folder")
         folder_names = dict.fromkeys(folders, "PATH_OR_NAME_OF_THIS_MODEL")
-        return folder_names | {"trust": "", "download_hint": ""}
+        no_hints = ("trust", "sentence_transformers_trust", "download_hint")
+        return folder_names | dict.fromkeys(no_hints, "")
 
 
 def save_encoder(encoder: Encoder, folder: Path, record: Record) -> None:
