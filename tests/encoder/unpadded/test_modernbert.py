@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from sciembed_train.encoder.adapters.lora_settings import LoraSettings
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
+from sciembed_train.encoder.profiling.memory import footprint
 from sciembed_train.encoder.unpadded import modernbert
 from sciembed_train.encoder.unpadded.forward import why_not_unpadded
 from sciembed_train.encoder.unpadded.modernbert import ModernBert
@@ -216,3 +218,24 @@ def test_a_length_of_8192_is_512_unless_asked_for(folders):
     torch.testing.assert_close(longer(rows), padded(rows), rtol=0, atol=1e-9)
     with pytest.raises(UserError, match="has positions for 8192 tokens"):
         Encoder(settings_of(folders[8], max_length=8193))
+
+
+def test_low_rank_updates_are_equal_too(folders):
+    pytest.importorskip("peft")
+    results = []
+    for forward in ("unpadded", "padded"):
+        settings = settings_of(folders[8], forward=forward, lora=LoraSettings(rank=2, dropout=0.0))
+        encoder = Encoder(settings).double()
+        draw = torch.Generator().manual_seed(1)
+        trained = [p for p in encoder.parameters() if p.requires_grad]
+        assert len(trained) == 2 * 3 * 4  # two matrices for each linear layer
+        with torch.no_grad():
+            for parameter in trained:
+                parameter.copy_(torch.randn(parameter.shape, generator=draw) / 4)
+        results.append(run(encoder, ragged(230, LENGTHS)))
+    assert_same(*results, 1e-9)
+
+
+def test_a_training_pass_takes_more_memory_with_more_tokens(folders):
+    found = footprint(Encoder(settings_of(folders[8])), 64)
+    assert found.bytes(1000) > found.bytes(100) > 0
