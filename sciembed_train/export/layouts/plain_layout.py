@@ -63,9 +63,10 @@ class PlainLayout(ExportLayout):
     def card_entries(self, encoder: Encoder, record: Record) -> dict[str, str]:
         """See `ExportLayout`."""
         folders = ("transformers_folder", "sentence_transformers_folder", "head_folder")
-        folder_names = dict.fromkeys(folders, "PATH_OR_NAME_OF_THIS_MODEL")
-        no_hints = ("trust", "sentence_transformers_trust", "download_hint")
-        return folder_names | dict.fromkeys(no_hints, "")
+        entries: dict[str, str] = dict.fromkeys(folders, "PATH_OR_NAME_OF_THIS_MODEL")
+        for hint in ("trust", "sentence_transformers_trust", "download_hint"):
+            entries[hint] = ""
+        return entries
 
 
 def save_encoder(encoder: Encoder, folder: Path, record: Record) -> None:
