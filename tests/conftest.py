@@ -61,3 +61,11 @@ def tiny_roberta(tmp_path_factory) -> Path:
     from tests.helpers.tiny_models import write_tiny_roberta
 
     return write_tiny_roberta(tmp_path_factory.mktemp("tiny_roberta"))
+
+
+@pytest.fixture(scope="session")
+def tiny_modernbert(tmp_path_factory) -> Path:
+    """The same as a ModernBERT: a layer sees all of a text, the other 4 tokens to either side."""
+    from tests.helpers.tiny_models import write_tiny_modernbert
+
+    return write_tiny_modernbert(tmp_path_factory.mktemp("tiny_modernbert"))

@@ -199,13 +199,14 @@ GPU_SIDES = ("compiled", "best")
 
 def default_sides() -> list[str]:
     """All that this machine is for; what cannot be compiled is said."""
+    from sciembed_train.encoder.unpadded.bert import Bert
     from sciembed_train.encoder.unpadded.compiled_layer import compiled_on
     from sciembed_train.errors import UserError
 
     if not on_gpu():
         return [side for side in SIDES if side not in GPU_SIDES]
     try:
-        compiled_on("cuda")
+        compiled_on("cuda", Bert.after_attention)
     except UserError as error:
         print(f"without the side compiled: {error}", file=sys.stderr)
         return [side for side in SIDES if side != "compiled"]

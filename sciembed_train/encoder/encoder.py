@@ -27,7 +27,7 @@ from sciembed_train.encoder.microbatch.micro_batches import default_max_tokens_p
 from sciembed_train.encoder.parts import EncoderParts, rename_for_state, rename_from_state
 from sciembed_train.encoder.settings import EncoderSettings
 from sciembed_train.encoder.text_interface import TextInterface
-from sciembed_train.encoder.unpadded.bert import attention_on, runs_unpadded
+from sciembed_train.encoder.unpadded.forward import attention_on, runs_unpadded
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
 

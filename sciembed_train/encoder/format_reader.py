@@ -22,7 +22,7 @@ from sciembed_train.encoder.microbatch.micro_batches import (
     MicroBatches,
     plan_micro_batches,
 )
-from sciembed_train.encoder.unpadded.bert import RunEnd
+from sciembed_train.encoder.unpadded.family import RunEnd
 from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import FORMATS
 

@@ -3,8 +3,9 @@
 This file lies beside an exported model, and ``transformers`` runs it with
 ``trust_remote_code=True``. Without it the model does not load, since the backbone's last layer
 alone is another vector. The states of each token are mixed by the same weights,
-``sum_l softmax(mix)_l h_l`` with the embeddings' states as ``h_0``, so the vector of a text is
-``last_hidden_state[:, 0]``, which is ``pooler_output`` too.
+``sum_l softmax(mix)_l h_l`` with the embeddings' states as ``h_0`` and the backbone's last hidden
+states as the last ``h_l``, so the vector of a text is ``last_hidden_state[:, 0]``, which is
+``pooler_output`` too.
 """
 
 from typing import Any
@@ -66,7 +67,9 @@ class LayerMixModel(PreTrainedModel):
         wide = torch.promote_types(last.dtype, torch.float32)
         shares = torch.softmax(self.mix.to(wide), 1)[0]
         mixed: Any = torch.zeros_like(last, dtype=wide)
-        for share, states in zip(shares, outputs.hidden_states, strict=True):
+        # In transformers 4 ModernBERT's list ends before the norm above its layers.
+        layers = (*outputs.hidden_states[:-1], last)
+        for share, states in zip(shares, layers, strict=True):
             mixed = mixed + share * states.to(wide)
         mixed = mixed.to(last.dtype)
         if output_hidden_states is None:

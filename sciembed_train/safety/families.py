@@ -139,6 +139,8 @@ _MODERNBERT: Mapping[str, Check] = {
     **dict.fromkeys(("attention_dropout", "embedding_dropout", "mlp_dropout"), SHARE),
     **dict.fromkeys(("attention_bias", "classifier_bias", "decoder_bias", "mlp_bias"), flag),
     "classifier_pooling": one_of("cls", "mean"),
+    # Its positions are rotary, whatever this says; mmBERT's files say that it has none.
+    "position_embedding_type": optional(one_of("absolute", "sans_pos")),
     **dict.fromkeys(("deterministic_flash_attn", "norm_bias", "sparse_prediction"), flag),
     **dict.fromkeys(("global_attn_every_n_layers", "local_attention"), COUNT),
     **dict.fromkeys(("global_rope_theta", "local_rope_theta"), SCALE),

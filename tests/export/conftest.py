@@ -9,12 +9,14 @@ from tests.helpers.masked_models import write_masked_lm
 from tests.helpers.tiny_models import write_tiny_bert
 
 
-@pytest.fixture(params=["tiny_bert", "tiny_roberta"])
+@pytest.fixture(params=["tiny_bert", "tiny_roberta", "tiny_modernbert"])
 def backbone(request):
     return request.getfixturevalue(request.param)
 
 
-@pytest.fixture(scope="session", params=["bert", "roberta", "electra", "distilbert", "mpnet"])
+@pytest.fixture(
+    scope="session", params=["bert", "roberta", "electra", "distilbert", "modernbert", "mpnet"]
+)
 def with_head(request, tmp_path_factory):
     """An encoder with a head, trained a little, so that its folder must hold new weights."""
     folder = write_masked_lm(tmp_path_factory.mktemp(request.param), request.param)

@@ -2,7 +2,12 @@
 
 from pathlib import Path
 
-from tests.helpers.tiny_models import write_tiny_bert, write_tiny_roberta
+from tests.helpers.tiny_models import (
+    modernbert_config,
+    write_tiny_bert,
+    write_tiny_modernbert,
+    write_tiny_roberta,
+)
 
 # Of each model type: its class's name, and settings that make it tiny.
 _COMMON = {"vocab_size": 280, "max_position_embeddings": 514}
@@ -22,6 +27,7 @@ TYPES: dict[str, tuple[str, dict]] = {
         {**_COMMON, "dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64},
     ),
     "electra": ("Electra", {**_BERT, "embedding_size": 16}),
+    "modernbert": ("ModernBert", {"vocab_size": 280}),
     "mpnet": ("MPNet", _ROBERTA),
     "roberta": ("Roberta", _ROBERTA),
     "xlm-roberta": ("XLMRoberta", _ROBERTA),
@@ -34,12 +40,14 @@ def write_masked_lm(folder: Path, kind: str, seed: int = 0) -> Path:
     import torch
     import transformers
 
-    (write_tiny_roberta if kind in _OFFSET else write_tiny_bert)(folder)
+    tokenizers = dict.fromkeys(_OFFSET, write_tiny_roberta) | {"modernbert": write_tiny_modernbert}
+    tokenizers.get(kind, write_tiny_bert)(folder)
     if kind == "distilbert":  # has no token types, and its own tokenizer gives none
         (folder / "tokenizer_config.json").unlink()
         transformers.DistilBertTokenizerFast.from_pretrained(folder).save_pretrained(folder)
     name, sizes = TYPES[kind]
-    config = getattr(transformers, f"{name}Config")(**sizes)
+    make = modernbert_config if kind == "modernbert" else getattr(transformers, f"{name}Config")
+    config = make(**sizes)
     torch.manual_seed(seed)
     model = getattr(transformers, f"{name}ForMaskedLM")(config)
     with torch.no_grad():  # LayerNorms and biases too: their place in the sum must be tested

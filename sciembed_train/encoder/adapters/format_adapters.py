@@ -35,7 +35,7 @@ from sciembed_train.encoder.microbatch.micro_batches import (
     plan_micro_batches,
     plan_micro_batches_by_format,
 )
-from sciembed_train.encoder.unpadded.bert import RunEnd
+from sciembed_train.encoder.unpadded.family import RunEnd
 from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import FORMATS
 
@@ -77,7 +77,7 @@ class FormatAdapters(FormatReader):
         super().__init__(base)
         config = configuration(settings)
         self.settings, self.names = settings, settings.formats
-        self.fingerprint = fingerprint(backbone.state_dict())
+        self.fingerprint, self.tensor_names = fingerprint(backbone.state_dict()), frozenset[str]()
         start = {**(held.start if held else {}), **settings.start}
         fusions = {**(held.fusion_start if held else {}), **settings.fusion_start}
         self.tensor_names = self._install(backbone, config, start, fusions)
@@ -86,6 +86,11 @@ class FormatAdapters(FormatReader):
         if not self.mixes:
             self.why_not_unpadded = (
                 f"adapters {settings.config} do not work on each token by itself"
+            )
+        elif getattr(backbone, "adapter_interface", None) is not None:
+            self.why_not_unpadded = (
+                f"the library adapters reaches into the own forward of a model of type "
+                f"{backbone.config.model_type!r}"
             )
 
     def _install(
@@ -102,8 +107,10 @@ class FormatAdapters(FormatReader):
         adapters, settings = library(), self.settings
         backbone.requires_grad_(False)
         try:
+            own = set(backbone.state_dict())
             adapters.init(backbone)
             before = set(backbone.state_dict())
+            self._check_unchanged(backbone, before - own)
             for name in settings.adapted:
                 if name in start:
                     code = FORMATS[name]
@@ -121,6 +128,21 @@ class FormatAdapters(FormatReader):
                 f"type {backbone.config.model_type!r} ({error})."
             ) from error
         return frozenset(backbone.state_dict()) - before
+
+    def _check_unchanged(self, backbone: Any, added: set[str]) -> None:
+        """See that the library only makes room for adapters; ``added`` are names of tensors.
+
+        Raises:
+            UserError: the backbone computes something else now.
+        """
+        # adapters 1.3 gives linear layers without a bias a random one (ModernBERT's Wqkv).
+        changed = sorted(name for name in added if self.is_base(name))
+        if changed:
+            raise UserError(
+                f"{self.model}: the library adapters adds {changed[0]} to a model of type "
+                f"{backbone.config.model_type!r}, with random values, so that it computes "
+                "something else. Train it with encoder.lora, or put adapters into another backbone."
+            )
 
     def check_trained(self) -> None:
         """See that what is to be fused was trained.

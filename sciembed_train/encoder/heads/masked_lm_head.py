@@ -31,6 +31,7 @@ HEADS: dict[str, tuple[str, ...]] = {
     "camembert": ("lm_head",),
     "distilbert": ("vocab_transform", "activation", "vocab_layer_norm", "vocab_projector"),
     "electra": ("generator_predictions", "generator_lm_head"),
+    "modernbert": ("head", "decoder"),
     "mpnet": ("lm_head",),
     "roberta": ("lm_head",),
     "xlm-roberta": ("lm_head",),

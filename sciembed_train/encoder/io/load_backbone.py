@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sciembed_train.encoder.io.config_versions import for_installed
 from sciembed_train.errors import UserError
 from sciembed_train.safety.model_config import check_config_json, clean_config
 from sciembed_train.safety.weights import weight_bytes, weight_format
@@ -49,12 +50,14 @@ def build_config(values: dict[str, Any], where: str) -> Any:
     """The ``transformers`` configuration of the content of a ``config.json``.
 
     Raises:
-        UserError: refused by `clean_config`, or ``transformers`` makes no configuration of it.
+        UserError: refused by `clean_config` or `for_installed`, or ``transformers`` makes no
+            configuration of it.
     """
     from transformers import AutoConfig
 
     values = clean_config(values, where)
     model_type = values.pop("model_type")
+    values = for_installed(model_type, values, where)
     try:
         return AutoConfig.for_model(model_type, **values)
     except (ValueError, TypeError, AttributeError, KeyError) as error:

@@ -29,8 +29,12 @@ from sciembed_train.encoder.microbatch.micro_batches import (
 from sciembed_train.encoder.parts import EncoderParts
 from sciembed_train.encoder.pooling.base import HiddenStates
 from sciembed_train.encoder.pooling.layer_mix import layer_states
-from sciembed_train.encoder.unpadded import compiled_layer
-from sciembed_train.encoder.unpadded.bert import Run, unpadded_layers, unpadded_states
+from sciembed_train.encoder.unpadded.family import Run
+from sciembed_train.encoder.unpadded.forward import (
+    backbone_layers,
+    unpadded_layers,
+    unpadded_states,
+)
 from sciembed_train.encoder.unpadded.layout import Layout
 from sciembed_train.encoder.unpadded.onednn_linear import faster_linear
 from sciembed_train.errors import UserError
@@ -105,10 +109,10 @@ def unpadded_forward(
     layout, wanted, _ = _lay_out(micro_batch, slots)
     reads = "tokens" if micro_batch.sentences is not None else parts.pooling.reads
     first_only = micro_batch.wanted is None and reads != "tokens"
-    backbone, ids, run = parts.backbone, micro_batch.rows.ids, _run(parts, micro_batch, layout)
+    backbone, ids, run = parts.backbone, micro_batch.rows.ids, _run(parts, micro_batch)
     first: list[Tensor] = []
     if reads == "first_token_of_layers":
-        last, states = len(backbone.encoder.layer), torch.empty(0)
+        last, states = len(backbone_layers(backbone)), torch.empty(0)
         layers = unpadded_layers(backbone, ids, layout, first_only, run)
         for number, states in enumerate(layers):
             # The rest of a layer's states may go once the next layer is computed.
@@ -184,8 +188,9 @@ def first_of_layers(
             f"gives {len(states)} states of a text; expected {count} of one shape: the "
             "embeddings' and each layer's. Use cls or mean."
         )
-    # Copies: a view would keep the states of all slots alive.
-    return last, tuple(state[:, 0].clone() for state in states)
+    # Copies: a view would keep the states of all slots alive. The last of the list may lack the
+    # norm above the layers (ModernBERT in transformers 4).
+    return last, tuple(state[:, 0].clone() for state in (*states[:-1], last))
 
 
 def add_dummy_forwards(
@@ -209,12 +214,10 @@ def add_dummy_forwards(
     return vectors + zero, None if states is None else states + zero
 
 
-def _run(parts: EncoderParts, micro_batch: MicroBatch, layout: Layout) -> Run:
+def _run(parts: EncoderParts, micro_batch: MicroBatch) -> Run:
     """How the layers of an unpadded forward are run."""
     settings, training = parts.settings, parts.backbone.training
-    options: dict[str, Any] = {}
-    if settings.compile and training:
-        options["after"] = compiled_layer.compiled_on(layout.bounds.device.type)
+    options: dict[str, Any] = {"compiled": settings.compile and training}
     end = parts.format_reader.layer_end(micro_batch)
     if end is not None:
         options["end"] = end

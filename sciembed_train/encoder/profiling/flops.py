@@ -17,6 +17,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.encoder.unpadded.forward import family_of
 
 SIDE = 8192  # of the matrices whose product tells a device's peak
 
@@ -24,11 +25,11 @@ SIDE = 8192  # of the matrices whose product tells a device's peak
 def training_flops(encoder: Encoder, lengths: Int[Tensor, " U"], predicted: int = 0) -> int | None:
     """Floating point operations of a forward and backward pass, a multiplication and addition two.
 
-    Of a layer of width ``d`` and ``h`` inside, ``T`` tokens take ``2 T (4 d^2 + 2 d h)`` forward,
-    and attention ``4 d`` for each pair of tokens of a text. Where the last layer's first tokens
-    are all that counts, only its keys and values are of every token. Backward takes twice as many,
-    through a frozen layer once as many, attention left out. Those of adapters and LoRA are not
-    counted.
+    Of a layer of width ``d`` and ``h`` inside, ``T`` tokens take ``2 T (4 d^2 + 2 d h)`` forward
+    (``3 d h`` where the feed-forward part is gated), and attention ``4 d`` for each pair of tokens
+    of a text that see each other. Where the last layer's first tokens are all that counts, only its
+    keys and values are of every token. Backward takes twice as many, through a frozen layer once as
+    many, attention left out. Those of adapters and LoRA are not counted.
 
     Args:
         encoder: its backbone's configuration tells ``d``, ``h`` and the layers.
@@ -45,22 +46,36 @@ def training_flops(encoder: Encoder, lengths: Int[Tensor, " U"], predicted: int 
     )
     if not (isinstance(d, int) and isinstance(h, int) and isinstance(layers, int)):
         return None
+    family = family_of(encoder.backbone)
+    windows: list[int | None] = [None] * layers
+    inner = 2 * d * h
+    if family is not None:
+        inner = family.feed_forward_products * d * h
+        for number, layer in enumerate(family.layers(encoder.backbone)):
+            windows[number] = family.window(layer)
     sizes = lengths.long()
-    tokens, pairs, texts = int(sizes.sum()), int((sizes * sizes).sum()), len(sizes)
-    linear, attention = 2 * tokens * (4 * d * d + 2 * d * h), 4 * d * pairs
-    whole = layers
-    products = scores = 0
+    tokens, texts = int(sizes.sum()), len(sizes)
     first_only = encoder.pooling.reads != "tokens" and encoder.format_reader.uses_pooling
+    products = scores = 0
     if first_only and encoder.head is None:
-        whole = layers - 1
-        products = 2 * tokens * 2 * d * d + 2 * texts * (2 * d * d + 2 * d * h)
-        scores = 4 * d * tokens
-    products, scores = products + whole * linear, scores + whole * attention
+        products = 2 * tokens * 2 * d * d + 2 * texts * (2 * d * d + inner)
+        last = windows.pop()
+        scores = 4 * d * int((sizes if last is None else sizes.clamp(max=last + 1)).sum())
+    products += len(windows) * 2 * tokens * (4 * d * d + inner)
+    scores += 4 * d * sum(_pairs(sizes, window) for window in windows)
     head = 0
     if encoder.head is not None:
         head = 2 * predicted * (d * d + d * int(config.vocab_size))
     frozen = encoder.format_reader.freezes_backbone or encoder.settings.lora is not None
     return products * (2 if frozen else 3) + 3 * (scores + head)
+
+
+def _pairs(sizes: Int[Tensor, " U"], window: int | None) -> int:
+    """Pairs of tokens of texts, each token with itself, that stand no further apart."""
+    if window is None:
+        return int((sizes * sizes).sum())
+    within = (2 * window + 1) * sizes - window * (window + 1)
+    return int(torch.where(sizes > window, within, sizes * sizes).sum())
 
 
 @cache

@@ -29,34 +29,33 @@ BACKEND: str | Callable[..., Any] = "inductor"
 # graphs where its buckets end, lets these be: they end with each layer.
 SETTINGS = {"skip_nnmodule_hook_guards": False, "optimize_ddp": False}
 
-# Given a layer, attention's outcome and what is added to it, gives the layer's states.
+# Given a layer, attention's outcome and what is added to it, gives the layer's states
+# (`UnpaddedFamily.after_attention`).
 AfterAttention = Callable[[Any, Tensor, Tensor], Tensor]
 
 
-def after_attention(
-    layer: Any, context: Float[Tensor, "... AC"], residual: Float[Tensor, "... H"]
-) -> Float[Tensor, "... H"]:
-    """The states of a layer, through its own submodules."""
-    return layer.feed_forward_chunk(layer.attention.output(context, residual))
+def plainly(after_attention: AfterAttention) -> AfterAttention:
+    """The same function, its products by the faster way."""
 
+    def plain(
+        layer: Any, context: Float[Tensor, "... AC"], residual: Float[Tensor, "... H"]
+    ) -> Float[Tensor, "... H"]:
+        with faster_linear(residual.device):
+            return after_attention(layer, context, residual)
 
-def plainly(
-    layer: Any, context: Float[Tensor, "... AC"], residual: Float[Tensor, "... H"]
-) -> Float[Tensor, "... H"]:
-    """`after_attention`, its products by the faster way."""
-    with faster_linear(residual.device):
-        return after_attention(layer, context, residual)
+    return plain
 
 
 @cache
-def compiled_on(kind: str) -> AfterAttention:
-    """`after_attention` compiled: the same numbers but for rounding, and other dropout masks.
+def compiled_on(kind: str, after_attention: AfterAttention) -> AfterAttention:
+    """The function compiled: the same numbers but for rounding, and other dropout masks.
 
-    A process makes it once, and code for it when it is first called: for forward and backward,
-    and another time for a forward without gradients.
+    A process makes it once for each family, and code for it when it is first called: for forward
+    and backward, and another time for a forward without gradients.
 
     Args:
         kind: type of the device.
+        after_attention: a family's.
 
     Raises:
         UserError: this machine cannot compile for it.
@@ -64,13 +63,13 @@ def compiled_on(kind: str) -> AfterAttention:
     for name, value in SETTINGS.items():
         setattr(torch._dynamo.config, name, value)
     _try(kind)
-    run = torch.compile(after_attention, backend=BACKEND)
+    run, plain = torch.compile(after_attention, backend=BACKEND), plainly(after_attention)
 
     def compiled(layer: Any, context: Tensor, residual: Tensor) -> Tensor:
         # A single row would be taken for a constant, and get code of its own. And what watches
         # every operation (`memory.Watched` on a CPU) would make torch give up compiling for good.
         if residual.shape[0] == 1 or _get_current_dispatch_mode() is not None:
-            return plainly(layer, context, residual)
+            return plain(layer, context, residual)
         for rows in (context, residual):
             torch._dynamo.mark_dynamic(rows, 0)
         return run(layer, context, residual)

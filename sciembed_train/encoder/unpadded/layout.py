@@ -56,6 +56,24 @@ class Layout:
         """First token of each text."""
         return self.bounds[:-1]
 
+    @cached_property
+    def positions(self) -> Int[Tensor, " T"]:
+        """Of each token, how many of its text stand before it."""
+        return torch.arange(self.begins.shape[0], device=self.begins.device) - self.begins
+
+    def first_tokens(self, count: int) -> tuple[Layout, Int[Tensor, " Z"]]:
+        """The layout of each text's first tokens alone, and where they stand in this one.
+
+        Args:
+            count: most tokens of a text that are kept.
+        """
+        sizes = np.array(self.sizes)
+        kept = np.minimum(sizes, count)
+        layout, (at,) = Layout.of(
+            kept.tolist(), self.bounds.device, index_ranges(range_starts(sizes), kept)
+        )
+        return layout, at
+
     @property
     def longest(self) -> int:
         """Tokens of the longest text."""

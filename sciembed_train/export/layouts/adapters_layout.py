@@ -26,7 +26,8 @@ from sciembed_train.encoder.adapters.fusion import fusion_code
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.format_reader import BASE_PLACE
 from sciembed_train.encoder.io.load_backbone import quiet_transformers
-from sciembed_train.encoder.unpadded.bert import why_not_unpadded
+from sciembed_train.encoder.unpadded.bert import Bert
+from sciembed_train.encoder.unpadded.forward import family_of, why_not_unpadded
 from sciembed_train.export.custom_model import write_custom_model
 from sciembed_train.export.export_layout import Differences, Record
 from sciembed_train.export.layouts.plain_layout import PlainLayout, save_encoder
@@ -111,6 +112,8 @@ def why_no_own_code(encoder: Encoder) -> str | None:
     if config.architecture is not None or odd or not isinstance(config["reduction_factor"], int):
         return f"adapters {adapters_of(encoder).settings.config} are run by the library alone"
     reason = why_not_unpadded(encoder.backbone)
+    if reason is None and not isinstance(family_of(encoder.backbone), Bert):
+        reason = f"model type is {encoder.backbone.config.model_type}"
     return None if reason is None else f"only BERT's family is written so, and its {reason}"
 
 

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.format_reader import BASE_PLACE
-from sciembed_train.encoder.unpadded.bert import UNPADDED_TYPES, why_not_unpadded
+from sciembed_train.encoder.unpadded.bert import Bert
+from sciembed_train.encoder.unpadded.forward import family_of, why_not_unpadded
 from sciembed_train.export.export_layout import Differences, Record
 from sciembed_train.export.layouts.plain_layout import PlainLayout, save_encoder
 from sciembed_train.export.library_vectors import (
@@ -83,6 +84,8 @@ class ControlCodesLayout(PlainLayout):
 def why_no_whole_models(encoder: Encoder) -> str | None:
     """Why there is no plain model for each format; None where there is."""
     reason = why_not_unpadded(encoder.backbone)
+    if reason is None and not isinstance(family_of(encoder.backbone), Bert):
+        reason = f"{encoder.backbone.config.model_type} has no table of positions"
     return None if reason is None else f"positions are turned in BERT's family alone, and {reason}"
 
 
@@ -93,7 +96,9 @@ def write_parts(encoder: Encoder, folder: Path, similarity: str) -> None:
     base = folder / BASE_PLACE
     state = load_file(base / "model.safetensors")
     config = encoder.backbone.config
-    first = config.pad_token_id + 1 if UNPADDED_TYPES[config.model_type] else 0
+    family = family_of(encoder.backbone)
+    assert isinstance(family, Bert)
+    first = config.pad_token_id + 1 if family.positions_after_padding else 0
     (table,) = [key for key in state if key.endswith(_TABLE)]
     state[table] = turned(state[table], first, len(encoder.tokenizer.prefix))
     for code in FORMATS.values():

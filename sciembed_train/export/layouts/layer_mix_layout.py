@@ -2,7 +2,8 @@
 
 Its backbone alone would give other vectors without a warning. So there are two folders for other
 libraries: ``st/`` for sentence-transformers, whose own modules compute the mix, with the backbone
-in a sub-folder; and ``hf/`` for transformers, with a model type and a code file of its own.
+in a sub-folder; and ``hf/`` for transformers, with a model type and a code file of its own. Where a
+norm stands above the last layer, ``hf/`` is for both and ``st/`` holds the backbone alone.
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ from sciembed_train.export.verification import (
 CODE = Path(__file__).parents[1] / "layer_mix.py"
 
 
+# Model types with a norm above their last layer, whose list of states in transformers 4 ends before
+# it and in 5 behind it: sentence-transformers mixes what is in the list.
+NORM_ABOVE = ("modernbert", "roberta-prelayernorm")
+
+
 class LayerMixLayout(PlainLayout):
     """``st/`` and ``hf/``, each computing the mix in its own library."""
 
@@ -48,20 +54,22 @@ class LayerMixLayout(PlainLayout):
         expected = encoder.encode_texts(texts)
         (vectors,) = custom_code_vectors(encoder, [folder / "hf"], texts)
         custom, st = "AutoModel with trust_remote_code", "SentenceTransformer"
-        st_vectors = sentence_transformers_vectors(folder / "st", texts)
-        return {
-            custom: compare(custom, "embeddings", vectors, expected),
-            st: compare_where_installed(st, st_vectors, expected),
-            **masked_lm_differences(encoder, folder / LayerMix.backbone_place, texts),
-        }
+        differences: Differences = {custom: compare(custom, "embeddings", vectors, expected)}
+        if not has_norm_above(encoder):
+            st_vectors = sentence_transformers_vectors(folder / "st", texts)
+            differences[st] = compare_where_installed(st, st_vectors, expected)
+        place = folder / LayerMix.backbone_place
+        return {**differences, **masked_lm_differences(encoder, place, texts)}
 
     def card_entries(self, encoder: Encoder, record: Record) -> dict[str, str]:
         """See `ExportLayout`."""
         assert isinstance(encoder.pooling, LayerMix)
         shares = encoder.pooling.shares().tolist()
+        norm_above = has_norm_above(encoder)
         return {
             "transformers_folder": "PATH_OF_THIS_MODEL/hf",
-            "sentence_transformers_folder": "PATH_OF_THIS_MODEL/st",
+            "sentence_transformers_folder": f"PATH_OF_THIS_MODEL/{'hf' if norm_above else 'st'}",
+            "sentence_transformers_trust": ", trust_remote_code=True" if norm_above else "",
             "head_folder": f"PATH_OF_THIS_MODEL/{LayerMix.backbone_place}",
             "trust": ", trust_remote_code=True",
             "download_hint": "  # from a hub: huggingface_hub.snapshot_download(NAME)",
@@ -69,11 +77,17 @@ class LayerMixLayout(PlainLayout):
         }
 
 
+def has_norm_above(encoder: Encoder) -> bool:
+    """Whether sentence-transformers' own modules are given another last state than is mixed."""
+    return encoder.backbone.config.model_type in NORM_ABOVE
+
+
 def write_parts(encoder: Encoder, folder: Path, similarity: str) -> None:
     """Complete ``st/`` and write ``hf/`` of a folder that `Encoder.save` wrote."""
     pooling = encoder.pooling
     assert isinstance(pooling, LayerMix)
-    write_layer_mix(folder / "st", encoder, pooling.shares(), similarity)
+    if not has_norm_above(encoder):
+        write_layer_mix(folder / "st", encoder, pooling.shares(), similarity)
     tensors = {
         f"backbone.{name}": tensor
         for name, tensor in encoder.backbone.state_dict().items()

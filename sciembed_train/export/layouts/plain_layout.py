@@ -63,8 +63,10 @@ class PlainLayout(ExportLayout):
     def card_entries(self, encoder: Encoder, record: Record) -> dict[str, str]:
         """See `ExportLayout`."""
         folders = ("transformers_folder", "sentence_transformers_folder", "head_folder")
-        folder_names = dict.fromkeys(folders, "PATH_OR_NAME_OF_THIS_MODEL")
-        return folder_names | {"trust": "", "download_hint": ""}
+        entries: dict[str, str] = dict.fromkeys(folders, "PATH_OR_NAME_OF_THIS_MODEL")
+        for hint in ("trust", "sentence_transformers_trust", "download_hint"):
+            entries[hint] = ""
+        return entries
 
 
 def save_encoder(encoder: Encoder, folder: Path, record: Record) -> None:

@@ -8,7 +8,8 @@ from sciembed_train.encoder.adapters.adapter_settings import (
     AdapterSettings,
 )
 from sciembed_train.encoder.adapters.format_adapters import FormatAdapters
-from sciembed_train.encoder.unpadded.bert import Run, unpadded_states
+from sciembed_train.encoder.unpadded.family import Run
+from sciembed_train.encoder.unpadded.forward import unpadded_states
 from sciembed_train.encoder.unpadded.layout import Layout
 from tests.helpers.adapter_models import (
     CODES,

@@ -1,5 +1,7 @@
 """Adapters in a frozen backbone: mixed batches against the library's own, and what is trained."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -12,7 +14,8 @@ from sciembed_train.encoder.adapters.adapter_settings import (
 )
 from sciembed_train.encoder.adapters.format_adapters import FormatAdapters, fingerprint
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-from sciembed_train.encoder.unpadded.bert import Run, unpadded_states
+from sciembed_train.encoder.unpadded.family import Run
+from sciembed_train.encoder.unpadded.forward import unpadded_states
 from sciembed_train.encoder.unpadded.layout import Layout
 from sciembed_train.errors import UserError
 from tests.helpers.adapter_models import (
@@ -26,6 +29,8 @@ from tests.helpers.adapter_models import (
     ragged,
     stir,
 )
+from tests.helpers.tiny_models import write_tiny_modernbert
+from tests.helpers.unpadded_rows import ragged as random_rows
 
 
 def unpadded(backbone, choice, rows, cls_only=False, checkpointing=False):
@@ -286,3 +291,32 @@ def test_adapters_refuse_what_they_cannot_go_with(tiny_bert):
     settings = EncoderSettings(str(tiny_bert), adapters=AdapterSettings())
     with pytest.raises(UserError, match="masked language modelling trains"):
         Encoder(settings, masked_lm=True)
+
+
+def test_a_model_that_the_library_changes_is_refused(tiny_modernbert):
+    pytest.importorskip("adapters")
+    settings = EncoderSettings(str(tiny_modernbert), adapters=AdapterSettings())
+    with pytest.raises(UserError, match=r"adds layers\.0\.attn\.Wqkv\.bias.*encoder\.lora"):
+        Encoder(settings)
+
+
+def test_a_model_that_the_library_reaches_into_runs_padded(tmp_path):
+    pytest.importorskip("adapters")
+    folder = write_tiny_modernbert(tmp_path, attention_bias=True)
+    settings = EncoderSettings(str(folder), adapters=AdapterSettings(("proximity", "regression")))
+    encoder = Encoder(settings).double().eval()
+    assert not encoder.unpadded
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter), alpha=0.2)
+    rows = random_rows(230, [7, 30, 12])
+    formats = torch.tensor([encoder.format_reader.index_of(n) for n in settings.adapters.formats])
+    vectors = encoder(rows, formats[[0, 1, 0]])
+    for i, kind in enumerate(formats[[0, 1, 0]]):
+        alone = encoder(rows.select(torch.tensor([i])), kind[None])
+        torch.testing.assert_close(vectors[i : i + 1], alone, rtol=0, atol=1e-12)
+    plain = Encoder(EncoderSettings(str(folder), forward="padded")).double().eval()
+    assert not torch.allclose(vectors, plain(rows))
+    with pytest.raises(UserError, match="cannot run so: the library adapters reaches into"):
+        Encoder(dataclasses.replace(settings, forward="unpadded"))

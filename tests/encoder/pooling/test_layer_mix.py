@@ -42,6 +42,13 @@ def folders(tmp_path_factory):
     return {kind: write_masked_lm(tmp_path_factory.mktemp(kind), kind) for kind in TYPES}
 
 
+def layers_of(model, ids):
+    """The embeddings' states and each layer's, the last ones as the model's last hidden states."""
+    found = model(input_ids=ids[None], output_hidden_states=True)
+    # In transformers 4 ModernBERT's list ends before the norm above its layers.
+    return (*found.hidden_states[:-1], found.last_hidden_state)
+
+
 def by_hand(folder, rows: TokenRows, weights: torch.Tensor):
     """The vectors from transformers' own hidden states, one text at a time; and its model."""
     from transformers import AutoModel
@@ -49,7 +56,7 @@ def by_hand(folder, rows: TokenRows, weights: torch.Tensor):
     model = AutoModel.from_pretrained(folder).double().eval()
     vectors = []
     for ids in rows.ids.split(rows.lengths.tolist()):
-        states = model(input_ids=ids[None], output_hidden_states=True).hidden_states
+        states = layers_of(model, ids)
         assert len(states) == 3
         total = sum(math.exp(w) for w in weights[0].tolist())
         vector = torch.zeros(32, dtype=torch.float64)

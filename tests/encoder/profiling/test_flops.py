@@ -16,6 +16,27 @@ def rows():
     return TokenRows(torch.arange(sum(LENGTHS)) % 9 + 5, torch.tensor(LENGTHS))
 
 
+@pytest.mark.parametrize("pooling", ["cls", "mean", "head"])
+def test_operations_of_modernbert_within_its_windows(tiny_modernbert, pooling):
+    headed = pooling == "head"
+    settings = EncoderSettings(
+        str(tiny_modernbert), pooling="mean" if headed else pooling, dropout=0.0, forward="padded"
+    )
+    encoder = Encoder(settings, masked_lm=headed)
+    d, h, window, inside = 32, 48, 4, 0
+    for length in LENGTHS:  # by plain counting
+        for i in range(length):
+            near = sum(abs(i - j) <= window for j in range(length))
+            first_only = pooling == "cls" and i > 0
+            whole = 2 * (4 * d * d + 3 * d * h)  # of a token in a layer
+            upper = 2 * 2 * d * d if first_only else whole
+            inside += whole + 4 * d * length + upper + (0 if first_only else 4 * d * near)
+    predicted = 3 if headed else 0
+    head = predicted * 2 * (d * d + d * encoder.backbone.config.vocab_size)
+    found = training_flops(encoder, rows().lengths, predicted=predicted)
+    assert found == 3 * (inside + head)
+
+
 @pytest.mark.parametrize("pooling", ["cls", "mean", "mix", "head"])
 def test_operations_are_those_that_torch_counts(tiny_bert, pooling):
     headed = pooling == "head"

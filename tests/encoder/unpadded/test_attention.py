@@ -31,7 +31,7 @@ SIZES = [9, 7, 7, 4, 1, 1]
 HERE = ("by_text", "nested", "padded")  # what runs on a CPU
 
 
-def looped(query, key, value, sizes, heads, alone):
+def looped(query, key, value, sizes, heads, alone, window=None):
     """softmax(q k / sqrt(C)) v, text by text and head by head, in the type given."""
     width = query.shape[1] // heads
     out, at, asked = [], 0, 0
@@ -43,6 +43,10 @@ def looped(query, key, value, sizes, heads, alone):
         for head in range(heads):
             part = slice(head * width, (head + 1) * width)
             scores = q[:, part] @ rows[0][:, part].T / math.sqrt(width)
+            for i in range(count):
+                for j in range(size):
+                    if window is not None and abs(i - j) > window:
+                        scores[i, j] = -math.inf
             heads_out.append(torch.softmax(scores, 1) @ rows[1][:, part])
         out.append(torch.cat(heads_out, 1))
         at, asked = at + size, asked + count
@@ -58,7 +62,7 @@ def inputs(alone, dtype=torch.float64, sizes=SIZES, width=16):
     ]
 
 
-def varlen_reference(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k):
+def varlen_reference(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, window_size=(-1, -1)):
     """What torch documents of `varlen_attn`, and refusals of what its kernel does not take."""
     for bounds, most, rows in ((cu_seq_q, max_q, query), (cu_seq_k, max_k, key)):
         assert bounds.dtype == torch.int32
@@ -71,6 +75,13 @@ def varlen_reference(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k):
     out = []
     for (a, b), (c, d) in zip(*(pairwise(x.tolist()) for x in (cu_seq_q, cu_seq_k)), strict=True):
         scores = torch.einsum("qac,kac->aqk", query[a:b], key[c:d]) / math.sqrt(query.shape[2])
+        if window_size != (-1, -1):
+            # The kernel counts from the ends of queries and keys, so a first token by itself
+            # would be taken for the last one.
+            at = torch.arange(b - a).unsqueeze(1) + (d - c) - (b - a)
+            away = torch.arange(d - c) - at
+            hidden = (away < -window_size[0]) | (away > window_size[1])
+            scores = scores.masked_fill(hidden, -math.inf)
         out.append(torch.einsum("aqk,kac->qac", torch.softmax(scores, 2), value[c:d]))
     return torch.cat(out)
 
@@ -95,6 +106,49 @@ def test_every_way_gives_what_plain_loops_give(name, alone):
     weights = torch.linspace(-1, 1, want.numel(), dtype=torch.float64).view_as(want)
     grads = [torch.autograd.grad((x * weights).sum(), given) for x in (found, want)]
     torch.testing.assert_close(*grads, rtol=0, atol=1e-12)
+
+
+# By one mask and in blocks, texts within the window to one side, and both in one micro-batch.
+WINDOWED = [(2, [9, 7, 7, 4, 2, 1]), (1, [9, 7, 7, 4, 2, 1]), (8, [9, 9, 4]), (3, [31, 30, 30, 8])]
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["all", "range_starts"])
+@pytest.mark.parametrize(("window", "sizes"), WINDOWED)
+@pytest.mark.parametrize("name", [*HERE, "varlen"])
+def test_every_way_sees_no_further_than_the_window(request, name, window, sizes, alone):
+    if name == "varlen":
+        request.getfixturevalue("varlen")
+    layout, _ = Layout.of(sizes, CPU)
+    given = inputs(alone, sizes=sizes)
+    found = attend(*given, layout, 2, 0.0, name, window=window)
+    want = looped(*given, sizes, 2, alone, window)
+    torch.testing.assert_close(found, want, rtol=0, atol=1e-12)
+    weights = torch.linspace(-1, 1, want.numel(), dtype=torch.float64).view_as(want)
+    grads = [torch.autograd.grad((x * weights).sum(), given) for x in (found, want)]
+    torch.testing.assert_close(*grads, rtol=0, atol=1e-12)
+    within = looped(*given, sizes, 2, alone)
+    assert torch.allclose(found, within) == (max(sizes) <= window + 1)
+
+
+def test_a_kernel_that_knows_no_windows_is_not_asked_for_one(varlen, monkeypatch):
+    def older(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k):
+        raise AssertionError("called")
+
+    monkeypatch.setattr(sys.modules["torch.nn.attention.varlen"], "varlen_attn", older)
+    given = inputs(False)
+    found = attend(*given, Layout.of(SIZES, CPU)[0], 2, 0.0, "varlen", window=2)
+    torch.testing.assert_close(found, looped(*given, SIZES, 2, False, 2), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["by_text", "padded"])
+def test_weights_within_a_window_are_dropped_too(name):
+    layout, _ = Layout.of([31, 30, 8], CPU)
+    given = inputs(False, sizes=[31, 30, 8])
+    exact = attend(*given, layout, 2, 0.0, name, window=3)
+    torch.manual_seed(0)
+    mean = sum(attend(*given, layout, 2, 0.3, name, window=3) for _ in range(400)) / 400
+    assert (mean - exact).abs().max() < 0.25 * exact.abs().max()
+    assert not torch.allclose(attend(*given, layout, 2, 0.3, name, window=3), exact)
 
 
 @pytest.mark.parametrize("alone", [False, True], ids=["all", "range_starts"])

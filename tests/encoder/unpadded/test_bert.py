@@ -8,7 +8,8 @@ from torch import nn
 
 from sciembed_train.batch import TokenRows
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-from sciembed_train.encoder.unpadded.bert import unpadded_positions, why_not_unpadded
+from sciembed_train.encoder.unpadded.bert import unpadded_positions
+from sciembed_train.encoder.unpadded.forward import why_not_unpadded
 from sciembed_train.encoder.unpadded.layout import Layout
 from tests.helpers.unpadded_rows import LENGTHS, assert_same, multiplied, ragged, run
 
@@ -178,9 +179,9 @@ def test_roberta_counts_positions_around_a_spelled_out_padding_token():
         getattr(modeling_roberta.RobertaEmbeddings, "create_position_ids_from_input_ids", None),
     )
     want = [theirs(torch.tensor([row]), 1)[0] for row in rows]
-    begins = Layout.of(batch.lengths.tolist(), torch.device("cpu"))[0].begins
-    assert torch.equal(unpadded_positions(batch.ids, begins, 1), torch.cat(want))
-    plain = unpadded_positions(batch.ids, begins, None)
+    layout, _ = Layout.of(batch.lengths.tolist(), torch.device("cpu"))
+    assert torch.equal(unpadded_positions(batch.ids, layout, 1), torch.cat(want))
+    plain = unpadded_positions(batch.ids, layout, None)
     assert plain.tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 0, 1]
 
 

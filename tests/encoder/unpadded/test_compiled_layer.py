@@ -13,6 +13,7 @@ from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.io.encoder_checkpoint import describe, encoder_from_checkpoint
 from sciembed_train.encoder.profiling.memory import footprint
 from sciembed_train.encoder.unpadded import compiled_layer, onednn_linear
+from sciembed_train.encoder.unpadded.bert import Bert
 from sciembed_train.errors import UserError
 from tests.helpers.processes import run_ranks
 from tests.helpers.unpadded_rows import LENGTHS, assert_same, ragged, run
@@ -71,7 +72,7 @@ class Counted:
 def counted(fresh, monkeypatch):
     backend = Counted()
     monkeypatch.setattr(compiled_layer, "BACKEND", backend)
-    compiled_layer.compiled_on("cpu")  # with its trial
+    compiled_layer.compiled_on("cpu", Bert.after_attention)  # with its trial
     assert backend.calls == 1
     backend.start()
     return backend
@@ -102,6 +103,14 @@ def test_value_and_gradients_are_those_of_the_plain_layers(
         gradient_checkpointing=checkpointing,
     )
     plain, compiled = both(settings, ragged(250, LENGTHS))
+    assert_same(compiled, plain, 1e-5)
+    assert counted.calls > 0
+    assert not counters["graph_break"]
+
+
+def test_the_layers_of_modernbert_are_compiled_too(tiny_modernbert, counted):
+    settings = EncoderSettings(str(tiny_modernbert), "cls", dropout=0.0, max_tokens_per_forward=300)
+    plain, compiled = both(settings, ragged(230, [2, 150, 37, 37, 5, 150]))
     assert_same(compiled, plain, 1e-5)
     assert counted.calls > 0
     assert not counters["graph_break"]
@@ -203,7 +212,7 @@ def test_the_memory_of_a_pass_can_be_measured(tiny_bert, counted):
 def in_ddp(folder):
     """Gradients of a compiled step in DDP, whose buckets end within layers; and how it was run."""
     backend = compiled_layer.BACKEND = Counted()
-    compiled_layer.compiled_on("cpu")
+    compiled_layer.compiled_on("cpu", Bert.after_attention)
     backend.start()
     encoder = Encoder(EncoderSettings(folder, "mean", dropout=0.0, compile=True)).double()
     model = nn.parallel.DistributedDataParallel(encoder, bucket_cap_mb=0.01)

@@ -263,3 +263,21 @@ def test_a_backbone_without_a_pooler_is_exported_without_one(tiny_bert, tmp_path
     encoder.backbone.pooler = None
     export_encoder(encoder, tmp_path / "m", CARD)
     assert Encoder.load(tmp_path / "m").backbone.pooler is None
+
+
+def test_where_a_norm_stands_above_the_layers_one_folder_is_for_both_libraries(
+    tiny_modernbert, tmp_path
+):
+    from sentence_transformers import SentenceTransformer
+
+    encoder, folder = mixing(tiny_modernbert), tmp_path / "m"
+    assert set(export_encoder(encoder, folder, CARD)) == {"AutoModel with trust_remote_code"}
+    expected = encoder.encode_texts(TEXTS)
+    assert (run_reader(folder, TEXTS) - expected).abs().max() < 1e-5
+    assert (Encoder.load(folder).encode_texts(TEXTS) - expected).abs().max() < 1e-6
+    # sentence-transformers would mix another last state, and finds no modules that do.
+    with pytest.raises((OSError, ValueError)):
+        SentenceTransformer(str(folder / "st"), device="cpu")
+    card = (folder / "README.md").read_text()
+    assert 'SentenceTransformer("PATH_OF_THIS_MODEL/hf", trust_remote_code=True)' in card
+    assert "cannot compute the mix" in card
