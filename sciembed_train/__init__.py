@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sciembed_train.export.merge import Merge
     from sciembed_train.hard_negatives.mining_summary import Mined
     from sciembed_train.inference.embed_file import Embeddings
+    from sciembed_train.inference.embed_shards import EmbeddingShards
     from sciembed_train.inference.paper_encoder import PaperEncoder
     from sciembed_train.training.run import Run
 
@@ -54,6 +55,7 @@ _LAZY = {
     "Scores": "evaluation.scores",
     "SuiteResults": "evaluation.suite.suite_results",
     "Embeddings": "inference.embed_file",
+    "EmbeddingShards": "inference.embed_shards",
     "Export": "export.export_checkpoint",
     "Merge": "export.merge",
     "Mined": "hard_negatives.mining_summary",
@@ -63,6 +65,7 @@ _LAZY = {
 
 __all__ = [
     "Corpus",
+    "EmbeddingShards",
     "Embeddings",
     "Export",
     "Merge",

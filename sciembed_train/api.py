@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sciembed_train.export.merge import Merge
     from sciembed_train.hard_negatives.mining_summary import Mined
     from sciembed_train.inference.embed_file import Embeddings
+    from sciembed_train.inference.embed_shards import EmbeddingShards
     from sciembed_train.inference.options import EmbedSettings
     from sciembed_train.inference.paper_encoder import PaperEncoder
     from sciembed_train.sampling.related_mask import RelatedMask
@@ -172,17 +173,23 @@ def embed(
     *,
     max_bad_rows: int = 0,
     restart: bool = False,
+    shard_size: int = 100_000,
+    shards: str | None = None,
     progress: bool = False,
     **settings: Any,
-) -> Embeddings:
+) -> Embeddings | EmbeddingShards:
     """Write the embeddings of a file of papers; a run that was killed continues.
 
     Args:
         model: a model folder, a run folder or a hub name.
         input: papers with ``paper_id``, ``title``, ``abstract``: JSON Lines, CSV, TSV or Parquet.
-        to: the file to write: ``.jsonl``, ``.npy`` (with ``.ids.txt``) or ``.parquet``.
+        to: the file to write: ``.jsonl``, ``.npy`` (with ``.ids.txt``) or ``.parquet``; or a name
+            without an ending, for a folder of shards that several processes can write together.
         max_bad_rows: malformed rows that are left out before the file is refused.
         restart: discard what an unfinished run left.
+        shard_size: papers of a shard.
+        shards: this process's share of the shards, such as ``3/8``; by default what torchrun or a
+            SLURM array says, else all that are free.
         progress: report the progress on standard error.
         **settings: fields of `EmbedSettings`, such as ``device`` and ``precision``.
 
@@ -194,10 +201,12 @@ def embed(
         2,000 embeddings of width 768 in vectors.npy (ids in vectors.ids.txt).
     """
     from sciembed_train.inference.embed_file import embed_file
+    from sciembed_train.inference.embed_shards import embed_shards
     from sciembed_train.inference.options import EmbedFileSettings, EmbedSettings
 
-    files = EmbedFileSettings(model, input, to, max_bad_rows, restart)
-    return embed_file(files, EmbedSettings(**settings), quiet=not progress)
+    files = EmbedFileSettings(model, input, to, max_bad_rows, restart, shard_size, shards)
+    write = embed_shards if files.in_shards else embed_file
+    return write(files, EmbedSettings(**settings), quiet=not progress)
 
 
 def evaluate(

@@ -53,8 +53,8 @@ MAY: dict[str, set[str]] = {
         *("corpus", "export", "progress", "errors"),
     },
     "inference": {
-        *("encoder", "losses", "batch", "corpus", "text", "safety"),
-        *("full_disk", "progress", "errors"),
+        *("encoder", "losses", "batch", "corpus", "text", "safety", "distributed"),
+        *("whole_folder", "full_disk", "progress", "errors"),
     },
     "hard_negatives": {
         *("inference", "sampling", "corpus", "text"),
