@@ -125,7 +125,6 @@ def embed_shards(
         RunError: the disk is full.
     """
     from sciembed_train.distributed import WorkShare, local_rank, work_share
-    from sciembed_train.inference.embed_file import fingerprint
     from sciembed_train.inference.embedding import local_device, open_encoder
 
     folder = Path(files.to)
@@ -141,9 +140,7 @@ def embed_shards(
         )
     asked = {
         "version": VERSION,
-        "model": {"name": str(files.model), "hash": fingerprint(encoder)},
-        "similarity": _similarity(files.model),
-        "how": _how(encoder, settings),
+        **model_facts(files.model, encoder, settings),
         "shard_size": files.shard_size,
     }
     with told_full_disk(folder, CONTINUES):
@@ -176,21 +173,23 @@ def embed_shards(
     )
 
 
-def _how(encoder: Encoder, settings: EmbedSettings) -> dict[str, Any]:
-    """What vectors depend on beside the weights, but for rounding."""
+def model_facts(name: str | Path, encoder: Encoder, settings: EmbedSettings) -> dict[str, Any]:
+    """Of a model: its name and hash, what its vectors are compared by, and how they are made.
+
+    ``how`` is all that vectors depend on beside the weights, but for rounding.
+    """
+    from sciembed_train.encoder.io.model_metadata import read_metadata
+    from sciembed_train.inference.embed_file import fingerprint
     from sciembed_train.inference.embedding import describe
+    from sciembed_train.safety.find_model import find_folder, model_place
 
     how = describe(encoder)
     del how["device"]
-    return {**how, "precision": settings.precision, "format": settings.format}
-
-
-def _similarity(model: str | Path) -> str | None:
-    """What the model's folder says its vectors are compared by."""
-    from sciembed_train.encoder.io.model_metadata import read_metadata
-    from sciembed_train.safety.find_model import model_place
-
-    return read_metadata(Path(model_place(model))).similarity
+    return {
+        "model": {"name": str(name), "hash": fingerprint(encoder)},
+        "similarity": read_metadata(find_folder(model_place(name))).similarity,
+        "how": {**how, "precision": settings.precision, "format": settings.format},
+    }
 
 
 def _numbers(shards: int, share: WorkShare | None, progress: Progress) -> range:

@@ -57,6 +57,8 @@ def base(tiny_bert, tmp_path_factory):
     run += ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--verdict", "off"]
     run += ["--root", str(folder / "runs"), "--trainer.precision", "32-true", "--no_export"]
     made = {"embed": ["--model", model, "--input", str(papers), "--to", f"{to}.npy"]}
+    made["index"] = ["--vectors", "/nowhere.npy", "--to", to]
+    made["search"] = ["--index", "/nowhere", "--paper", "p"]
     made["align"] = made["mine"] = [corpus, "--model", model]
     made["export"] = made["import"] = [model, "--to", to]
     made["merge"] = [model, model, "--to", to]
