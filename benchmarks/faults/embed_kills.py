@@ -121,8 +121,7 @@ def check(vectors: Path, source: Path, model: Path, count: int) -> list[str]:
     difference = float(np.abs(stored.rows(drawn) - np.asarray(again)).max())
     if not difference < 1e-5:
         faults.append(f"vectors of {len(drawn)} papers differ by {difference:.1e}")
-    hidden = [path.name for path in vectors.glob(".part-*") if path.suffix != ".lock"]
-    return faults + [f"left behind: {name}" for name in hidden]
+    return faults + [f"left behind: {path.name}" for path in vectors.glob(".part-*")]
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def command_line() -> CommandLine:
             "--index my_index --page",
         ),
     )
-    line.add(SearchSettings, positionals=("query",))
+    line.add(SearchSettings, positionals=("query",), texts=("query",))
     line.add(OutputSettings)
     return line
 

@@ -154,6 +154,8 @@ def embed_shards(
         counted = _sum([Truncation(**part["truncation"]) for part in parts])
         if not missing:
             _write_manifest(folder, plan, parts, counted)
+            for lock in folder.glob(".part-*.lock"):  # of processes that were killed
+                lock.unlink(missing_ok=True)
     cleans = encoder.settings.input_format.cleaning == "markup"
     notes = [*(papers.notes if cleans else ())]
     if counted.texts:
@@ -232,16 +234,18 @@ class _Forward:
     """Reads slices of papers in one pass, files without any of them not at all."""
 
     def __init__(self, papers: PaperFile) -> None:
-        self.papers, self.at, self._rest = papers, 0, iter(())
+        self.papers = papers
+        self._at: int | None = None  # the number of the next paper; None before the first
+        self._rest: Iterator[Paper] = iter(())
 
     def take(self, numbers: range) -> Iterator[Paper]:
         """The papers with these numbers, which come after those that were taken before."""
-        opened = self.papers.file_of(self.at) == self.papers.file_of(numbers.start) and self.at
-        if not opened:
-            self._rest, self.at = self.papers.since(numbers.start), numbers.start
-        skipped = numbers.start - self.at
+        at, file_of = self._at, self.papers.file_of
+        if at is None or file_of(at) != file_of(numbers.start):
+            self._rest, at = self.papers.since(numbers.start), numbers.start
+        skipped = numbers.start - at
         next(islice(self._rest, skipped, skipped), None)
-        self.at = numbers.stop
+        self._at = numbers.stop
         return islice(self._rest, len(numbers))
 
 

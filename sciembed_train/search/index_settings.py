@@ -91,6 +91,8 @@ class SearchSettings:
             raise UserError(f"--top is {self.top}; expected a number from 1 to {MOST}.")
         if not 0 <= self.port < 2**16:
             raise UserError(f"--port is {self.port}; expected a number from 0 to 65535.")
+        if self.query is not None and not self.query.strip():
+            raise UserError("The query is blank; give a text.")
         wanted = (self.query, self.paper, self.papers)
         if sum(each is not None for each in wanted) + self.page != 1:
             raise UserError(

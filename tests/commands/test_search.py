@@ -26,6 +26,12 @@ def test_nearest_papers_are_printed_with_ids_titles_and_scores(small, capsys):
     assert [len(query["nearest"]) for query in told["queries"]] == [3]
 
 
+def test_a_query_is_a_text_of_any_length_and_several_lines(small, capsys):
+    words = ["search", f"{TITLES[3]}\n" + "word9 " * 200, "--index", str(small.index)]
+    assert cli.main([*words, "--device", "cpu", "--top", "2"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
 def test_an_index_of_another_model_is_exit_2_and_one_message(small, tmp_path, capsys):
     other = write_tiny_bert(tmp_path / "other", seed=1)
     words = ["search", "a text", "--index", str(small.index), "--model", str(other)]

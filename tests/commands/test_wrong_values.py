@@ -36,6 +36,8 @@ ADMITTED: dict[tuple[str, str], set[str]] = {
             "optim.ratio",
         )
     },
+    # A text to search for is no name.
+    ("search", "query"): {TWO_LINES, LONG},
     # So large a temperature weighs all sentences alike, as 5000 does.
     ("compare", "temperature"): {LARGE},
 }
@@ -58,7 +60,7 @@ def base(tiny_bert, tmp_path_factory):
     run += ["--root", str(folder / "runs"), "--trainer.precision", "32-true", "--no_export"]
     made = {"embed": ["--model", model, "--input", str(papers), "--to", f"{to}.npy"]}
     made["index"] = ["--vectors", "/nowhere.npy", "--to", to]
-    made["search"] = ["--index", "/nowhere", "--paper", "p"]
+    made["search"] = ["a text", "--index", "/nowhere"]
     made["align"] = made["mine"] = [corpus, "--model", model]
     made["export"] = made["import"] = [model, "--to", to]
     made["merge"] = [model, model, "--to", to]

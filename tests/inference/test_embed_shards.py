@@ -12,6 +12,7 @@ from sciembed_train.errors import RunError, UserError
 from sciembed_train.inference import embed_shards
 from sciembed_train.inference.vector_files import VectorFiles
 from tests.helpers.killed_embedding import check_whole, run_with_kills
+from tests.helpers.runs import ROOT
 from tests.helpers.small_disk import largest_file
 from tests.helpers.tiny_models import write_tiny_bert
 from tests.inference.test_embed_file import ids_of, write_papers
@@ -251,18 +252,34 @@ def test_several_files_are_read_where_the_shards_are(tiny_bert, tmp_path, monkey
 
 def test_five_kills_at_random_moments_lose_and_double_nothing(tiny_bert, tmp_path):
     papers = tmp_path / "papers.jsonl"
-    ids = [f"p{number * 7919 % 8000}" for number in range(8000)]
+    ids = [f"p{number * 7919 % 6000}" for number in range(6000)]
     with papers.open("w") as file:
         for number, paper in enumerate(ids):
             title = f"word{number % 200} word{number // 200}"
             file.write(json.dumps({"paper_id": paper, "title": title, "abstract": None}) + "\n")
     words = ["--model", tiny_bert, "--input", papers, "--to", tmp_path / "v", "--quiet"]
-    words = [*map(str, words), "--shard_size", "250", "--device", "cpu"]
-    times = run_with_kills(words, tmp_path / "v", kills=5, seed=0)
+    words = [*map(str, words), "--shard_size", "200", "--device", "cpu"]
+    times = run_with_kills(words, tmp_path / "v", kills=5, seed=0, pause=0.1)
     assert len(times) == 5
     check_whole(tmp_path / "v", ids)
-    st.embed(tiny_bert, papers, tmp_path / "alone", shard_size=250, device="cpu")
+    st.embed(tiny_bert, papers, tmp_path / "alone", shard_size=200, device="cpu")
     assert contents(tmp_path / "v") == contents(tmp_path / "alone")
+
+
+def test_the_job_of_an_array_gives_embed_its_words(tmp_path):
+    (tmp_path / "train").write_text('#!/bin/bash\necho "$OMP_NUM_THREADS" "$@"\n')
+    (tmp_path / "train").chmod(0o755)
+    job = ROOT / "configs" / "machine" / "embed.sbatch"
+    done = subprocess.run(
+        ["bash", str(job), "--model", "a model", "--to", "v"],
+        cwd=tmp_path,
+        env={**os.environ, "SLURM_CPUS_PER_TASK": "8"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "8 embed --model a model --to v\n"
+    assert "#SBATCH --array=0-7" in job.read_text()
 
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]

@@ -12,6 +12,7 @@ from sciembed_train.search.index_settings import IndexSettings, SearchSettings
         ({"device": "gpu"}, "--device is 'gpu'"),
         ({"max_bad_rows": -1}, "--max-bad-rows is -1"),
         ({"query": None}, "Give one of these"),
+        ({"query": " \n"}, "The query is blank"),
         ({"paper": "W1"}, "Give one of these"),
         ({"page": True}, "Give one of these"),
     ],
