@@ -10,7 +10,9 @@ setup(
     ],
     package_dir={"sciembed_train.configs": "configs"},
     package_data={
-        "sciembed_train": ["**/*.sql", "**/*.jinja", "evaluation/published.yaml", "py.typed"],
+        "sciembed_train": [
+            *("**/*.sql", "**/*.jinja", "evaluation/published.yaml", "search/page/*", "py.typed"),
+        ],
         "sciembed_train.configs": ["*.yaml"],
         "sciembed_train.configs.machine": ["*.yaml", "*.sbatch"],
     },

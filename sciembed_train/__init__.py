@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sciembed_train.api import (
+        build_index,
         embed,
         evaluate,
         evaluate_suite,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         load_encoder,
         merge,
         mine,
+        open_index,
         prepare,
     )
     from sciembed_train.corpus.store.corpus_folder import Corpus
@@ -35,7 +37,10 @@ if TYPE_CHECKING:
     from sciembed_train.export.merge import Merge
     from sciembed_train.hard_negatives.mining_summary import Mined
     from sciembed_train.inference.embed_file import Embeddings
+    from sciembed_train.inference.embed_shards import EmbeddingShards
     from sciembed_train.inference.paper_encoder import PaperEncoder
+    from sciembed_train.search.build_index import BuiltIndex
+    from sciembed_train.search.paper_search import PaperSearch
     from sciembed_train.training.run import Run
 
 __version__ = "0.1.0"
@@ -45,7 +50,7 @@ _LAZY = {
     **dict.fromkeys(
         (
             *("prepare", "mine", "fit", "load_encoder", "embed", "evaluate", "evaluate_suite"),
-            *("export_encoder", "merge"),
+            *("export_encoder", "merge", "build_index", "open_index"),
         ),
         "api",
     ),
@@ -54,25 +59,32 @@ _LAZY = {
     "Scores": "evaluation.scores",
     "SuiteResults": "evaluation.suite.suite_results",
     "Embeddings": "inference.embed_file",
+    "EmbeddingShards": "inference.embed_shards",
     "Export": "export.export_checkpoint",
     "Merge": "export.merge",
     "Mined": "hard_negatives.mining_summary",
     "PaperEncoder": "inference.paper_encoder",
+    "BuiltIndex": "search.build_index",
+    "PaperSearch": "search.paper_search",
     "UserError": "errors",
 }
 
 __all__ = [
+    "BuiltIndex",
     "Corpus",
+    "EmbeddingShards",
     "Embeddings",
     "Export",
     "Merge",
     "Mined",
     "PaperEncoder",
+    "PaperSearch",
     "Run",
     "Scores",
     "SuiteResults",
     "UserError",
     "__version__",
+    "build_index",
     "embed",
     "evaluate",
     "evaluate_suite",
@@ -81,6 +93,7 @@ __all__ = [
     "load_encoder",
     "merge",
     "mine",
+    "open_index",
     "prepare",
 ]
 

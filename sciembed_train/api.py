@@ -20,9 +20,13 @@ if TYPE_CHECKING:
     from sciembed_train.export.merge import Merge
     from sciembed_train.hard_negatives.mining_summary import Mined
     from sciembed_train.inference.embed_file import Embeddings
+    from sciembed_train.inference.embed_shards import EmbeddingShards
     from sciembed_train.inference.options import EmbedSettings
     from sciembed_train.inference.paper_encoder import PaperEncoder
     from sciembed_train.sampling.related_mask import RelatedMask
+    from sciembed_train.search.build_index import BuiltIndex
+    from sciembed_train.search.index_settings import Kind
+    from sciembed_train.search.paper_search import PaperSearch
     from sciembed_train.training.run import Run
 
 Pathlike = str | Path
@@ -172,17 +176,23 @@ def embed(
     *,
     max_bad_rows: int = 0,
     restart: bool = False,
+    shard_size: int = 100_000,
+    shards: str | None = None,
     progress: bool = False,
     **settings: Any,
-) -> Embeddings:
+) -> Embeddings | EmbeddingShards:
     """Write the embeddings of a file of papers; a run that was killed continues.
 
     Args:
         model: a model folder, a run folder or a hub name.
         input: papers with ``paper_id``, ``title``, ``abstract``: JSON Lines, CSV, TSV or Parquet.
-        to: the file to write: ``.jsonl``, ``.npy`` (with ``.ids.txt``) or ``.parquet``.
+        to: the file to write: ``.jsonl``, ``.npy`` (with ``.ids.txt``) or ``.parquet``; or a name
+            without an ending, for a folder of shards that several processes can write together.
         max_bad_rows: malformed rows that are left out before the file is refused.
         restart: discard what an unfinished run left.
+        shard_size: papers of a shard.
+        shards: this process's share of the shards, such as ``3/8``; by default what torchrun or a
+            SLURM array says, else all that are free.
         progress: report the progress on standard error.
         **settings: fields of `EmbedSettings`, such as ``device`` and ``precision``.
 
@@ -194,10 +204,73 @@ def embed(
         2,000 embeddings of width 768 in vectors.npy (ids in vectors.ids.txt).
     """
     from sciembed_train.inference.embed_file import embed_file
+    from sciembed_train.inference.embed_shards import embed_shards
     from sciembed_train.inference.options import EmbedFileSettings, EmbedSettings
 
-    files = EmbedFileSettings(model, input, to, max_bad_rows, restart)
-    return embed_file(files, EmbedSettings(**settings), quiet=not progress)
+    files = EmbedFileSettings(model, input, to, max_bad_rows, restart, shard_size, shards)
+    write = embed_shards if files.in_shards else embed_file
+    return write(files, EmbedSettings(**settings), quiet=not progress)
+
+
+def build_index(
+    vectors: Pathlike,
+    to: Pathlike,
+    kind: Kind = "flat",
+    *,
+    papers: Pathlike | None = None,
+    model: Pathlike | None = None,
+    similarity: Literal["euclidean", "cosine"] | None = None,
+    max_bad_rows: int = 0,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> BuiltIndex:
+    """Write a FAISS index of stored vectors, and measure its recall.
+
+    Args:
+        vectors: what `embed` wrote: a folder of shards, or an ``.npy`` file with its ids.
+        to: the folder to write.
+        kind: ``flat``, ``ivf`` or ``hnsw``.
+        papers: the papers with their titles, which a search shows.
+        model: the model of vectors whose files do not name it.
+        similarity: what vectors are compared by; by default what the model records.
+        max_bad_rows: malformed rows of the papers that are left out before they are refused.
+        overwrite: replace an earlier index.
+        progress: report each stage on standard error.
+
+    Raises:
+        UserError: the vectors, the papers or the model cannot be used.
+
+    Example:
+        >>> st.build_index("vectors", "index", "ivf", papers="papers.jsonl").recall
+        0.97
+    """
+    from sciembed_train.search.build_index import build_index as build
+    from sciembed_train.search.index_settings import IndexSettings
+
+    settings = IndexSettings(vectors, to, kind, papers, model, similarity, max_bad_rows, overwrite)
+    return build(settings, quiet=not progress)
+
+
+def open_index(
+    index: Pathlike, model: Pathlike | None = None, device: str = "auto", **settings: Any
+) -> PaperSearch:
+    """Open an index to search in it.
+
+    Args:
+        index: a folder that `build_index` wrote.
+        model: the model of its vectors; by default the one that the index names.
+        device: of the model, which is loaded with the first text.
+        **settings: ``format_token``, the format of task that texts are embedded for.
+
+    Raises:
+        UserError: there is no index.
+
+    Example:
+        >>> print(st.open_index("index").by_text("attention", top=3))
+    """
+    from sciembed_train.search.paper_search import PaperSearch
+
+    return PaperSearch(index, model, device, **settings)
 
 
 def evaluate(

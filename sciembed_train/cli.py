@@ -32,6 +32,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
         ("import", "import_model", "a published model as a folder ready to use"),
         ("merge", "merge", "the mean of several encoders' weights"),
         ("embed", "embed", "vectors of a file of papers"),
+        ("index", "index", "an index of vectors, for search"),
+        ("search", "search", "the nearest papers of a text or a paper; a page for it"),
         ("evaluate", "evaluate", "scores of a model or a ranking"),
         ("compare", "compare", "two papers sentence by sentence, and a picture of it"),
         ("doctor", "doctor", "what this machine has, what would run and what not"),

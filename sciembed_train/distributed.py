@@ -106,6 +106,71 @@ def launch(environment: Mapping[str, str] = os.environ) -> Launch | None:
     return None
 
 
+class WorkShare(NamedTuple):
+    """The part of some work that this process does; the others do the rest without talking to it.
+
+    Args:
+        number: of the process, from 0.
+        processes: all of them.
+        launcher: what says so, for messages.
+    """
+
+    number: int
+    processes: int
+    launcher: str
+
+
+def work_share(environment: Mapping[str, str] = os.environ) -> WorkShare | None:
+    """This process's share as torchrun, ``srun`` or a job array of SLURM names it; None of none.
+
+    The processes of several jobs of an array are numbered job after job. Jobs of an array with
+    gaps, such as those of one that are submitted again, have no number among themselves: None.
+
+    Raises:
+        UserError: a launcher's variable is no number.
+    """
+    processes, number, launchers = 1, 0, []
+    started = launch(environment)
+    if started is not None:
+        processes = started.processes
+        name = "RANK" if "RANK" in environment else "SLURM_PROCID"
+        number = _number(environment, name)
+        launchers.append(started.launcher)
+    array = "SLURM_ARRAY_TASK_"
+    if f"{array}ID" in environment and f"{array}COUNT" in environment:
+        least, largest, step = (
+            _number(environment, array + name) if array + name in environment else default
+            for name, default in (("MIN", 0), ("MAX", None), ("STEP", 1))
+        )
+        jobs, job = _count(environment, f"{array}COUNT"), _number(environment, f"{array}ID")
+        job = (job - (least or 0)) // (step or 1)
+        whole = largest is None or (largest - (least or 0)) // (step or 1) + 1 == jobs
+        if not whole or job >= jobs:
+            return None
+        number, processes = job * processes + number, jobs * processes
+        launchers.append("a job array")
+    return WorkShare(number, processes, " in ".join(launchers)) if launchers else None
+
+
+def local_rank(environment: Mapping[str, str] = os.environ) -> int | None:
+    """This process's number among those of its machine, as a launcher says it; else None.
+
+    Raises:
+        UserError: the launcher's variable is no number.
+    """
+    for name in ("LOCAL_RANK", "SLURM_LOCALID"):
+        if name in environment:
+            return _number(environment, name)
+    return None
+
+
+def _number(environment: Mapping[str, str], name: str) -> int:
+    value = environment[name]
+    if not value.isdecimal():
+        raise UserError(f"The environment's {name} is {value!r}; expected a number of 0 or more.")
+    return int(value)
+
+
 def _count(environment: Mapping[str, str], name: str) -> int:
     value = environment[name]
     if not value.isdecimal() or int(value) < 1:

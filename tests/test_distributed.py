@@ -207,3 +207,49 @@ def test_a_launcher_says_how_many_processes_there_are(environment, expected):
 def test_machines_with_different_numbers_of_processes_are_refused(environment, message):
     with pytest.raises(UserError, match=message):
         distributed.launch(environment)
+
+
+ARRAY = {
+    "SLURM_ARRAY_TASK_ID": "7",
+    "SLURM_ARRAY_TASK_COUNT": "4",
+    "SLURM_ARRAY_TASK_MIN": "1",
+    "SLURM_ARRAY_TASK_MAX": "10",
+    "SLURM_ARRAY_TASK_STEP": "3",
+}
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, None),
+        (TORCHRUN, (1, 4, "torchrun")),
+        (SLURM, (3, 4, "srun")),
+        (ARRAY, (2, 4, "a job array")),
+        ({"SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_TASK_COUNT": "2"}, (0, 2, "a job array")),
+        (ARRAY | TORCHRUN, (9, 16, "torchrun in a job array")),
+        # Submitted again: jobs 1 and 7 of four, and the fifth of an array that says too little.
+        (ARRAY | {"SLURM_ARRAY_TASK_COUNT": "2", "SLURM_ARRAY_TASK_MAX": "7"}, None),
+        ({"SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_COUNT": "2"}, None),
+    ],
+)
+def test_a_launcher_or_a_job_array_gives_each_process_its_share(environment, expected):
+    assert distributed.work_share(environment) == expected
+
+
+def test_every_share_of_an_array_of_torchruns_is_another_one():
+    shares = {
+        distributed.work_share(
+            ARRAY | TORCHRUN | {"SLURM_ARRAY_TASK_ID": str(job), "RANK": str(rank)}
+        )
+        for job in (1, 4, 7, 10)
+        for rank in range(4)
+    }
+    assert sorted(share.number for share in shares) == list(range(16))
+
+
+def test_the_number_on_a_machine_is_the_launchers():
+    assert distributed.local_rank({}) is None
+    assert distributed.local_rank({"LOCAL_RANK": "0", "SLURM_LOCALID": "3"}) == 0
+    assert distributed.local_rank({"SLURM_LOCALID": "3"}) == 3
+    with pytest.raises(UserError, match="LOCAL_RANK is '-1'; expected a number of 0 or more"):
+        distributed.local_rank({"LOCAL_RANK": "-1"})

@@ -20,7 +20,7 @@ LEAVES = (
 INNER_LEAVES = ("evaluation.metrics",)
 PACKAGES = (
     *("config", "corpus", "sampling", "encoder", "methods", "training"),
-    *("inference", "evaluation", "export", "diagnostics", "hard_negatives", "commands"),
+    *("inference", "evaluation", "export", "diagnostics", "hard_negatives", "search", "commands"),
 )
 SINGLE = ("synthetic", "cli", "api", "quickstart")
 COMMANDS = ("cli", "commands", "api", "quickstart")
@@ -53,12 +53,16 @@ MAY: dict[str, set[str]] = {
         *("corpus", "export", "progress", "errors"),
     },
     "inference": {
-        *("encoder", "losses", "batch", "corpus", "text", "safety"),
-        *("full_disk", "progress", "errors"),
+        *("encoder", "losses", "batch", "corpus", "text", "safety", "distributed"),
+        *("whole_folder", "full_disk", "progress", "errors"),
     },
     "hard_negatives": {
         *("inference", "sampling", "corpus", "text"),
         *("batch", "full_disk", "progress", "errors"),
+    },
+    "search": {
+        *("inference", "encoder", "text", "safety"),
+        *("whole_folder", "full_disk", "progress", "errors"),
     },
     "evaluation": {
         *("inference", "encoder", "losses", "evaluation.metrics"),
@@ -86,6 +90,7 @@ ONLY = {
     "duckdb": {"corpus"},
     "sentence_transformers": {"export"},
     "torch.distributed": {"distributed"},
+    "faiss": {"search"},
 }
 # Rooms that must run without a model library, wherever the import stands.
 WITHOUT = {"corpus": {"torch", "pytorch_lightning"}}
@@ -251,7 +256,7 @@ def test_a_package_runs_without_a_model_library(here):
 
 def test_optional_libraries_are_imported_where_they_are_used():
     optional = {"duckdb", "pyarrow", "datasets", "wandb", "adapters", "peft", "bm25s", "zstandard"}
-    optional |= {"sentence_transformers", "syntok", "sklearn", "scipy", "mteb"}
+    optional |= {"sentence_transformers", "syntok", "sklearn", "scipy", "mteb", "faiss"}
     for module, names in imports().items():
         at_import = {name.partition(".")[0] for name, eager in names if eager}
         assert not at_import & optional, module

@@ -13,13 +13,14 @@ def command_line() -> CommandLine:
     line = CommandLine(
         "embed",
         "Write the vectors of a file of papers, or of their sentences where the model gives those. "
-        "A run that was killed continues where it stopped.",
+        "A run that was killed continues where it stopped. Several processes that run the same "
+        "command, with a --to without an ending, write one folder of shards together.",
         examples=(
             "--model checkpoints/specter --input papers.jsonl --to vectors.npy",
-            "--model my_adapters --input papers.csv --to vectors.parquet --format-token proximity",
+            "--model my_adapters --input papers/ --to vectors --format-token proximity",
         ),
         common=(
-            *("model", "input", "to", "max_bad_rows", "restart"),
+            *("model", "input", "to", "shards", "shard_size", "max_bad_rows", "restart"),
             *("device", "precision", "batch_tokens", "format_token", "json", "quiet"),
         ),
     )

@@ -141,6 +141,7 @@ class CommandLine:
         self.common, self.aliases, self.presets = common, dict(aliases or {}), dict(presets or {})
         self.parser = new_parser()
         self.added: dict[type[Any], str] = {}
+        self.texts: set[str] = set()
 
     @property
     def prog(self) -> str:
@@ -154,6 +155,7 @@ class CommandLine:
         positionals: Sequence[str] = (),
         words: Sequence[str] = (),
         repeated: Sequence[str] = (),
+        texts: Sequence[str] = (),
     ) -> None:
         """Make an option of each field of a dataclass.
 
@@ -164,8 +166,10 @@ class CommandLine:
                 takes all words up to the next option.
             words: fields that are lists and take one word or more, as ``--weights 0.3 0.7``.
             repeated: likewise, and given more than once: ``--model A --model B C``.
+            texts: fields that are texts to read, of any length and with line ends, and no names.
         """
         self.added[kind] = key
+        self.texts.update(texts)
         title = (kind.__doc__ or "").split("\n")[0].rstrip(".")
         apart = (*positionals, *words, *repeated)
         help_of = _argument_docs(kind) if apart else {}
@@ -233,7 +237,10 @@ class CommandLine:
     def _check(self, namespace: Namespace, argv: Sequence[str]) -> None:
         """Refuse values that no setting may have."""
         defaults = {action.dest: action.default for action in self.parser._actions}
-        for key, fault in value_checks.faults(dict(namespace.items()), defaults):
+        values = {
+            key: value for key, value in namespace.items() if not value or key not in self.texts
+        }
+        for key, fault in value_checks.faults(values, defaults):
             short = key.replace("init_args.", "")
             place = messages.location(f'Parser key "{short}"', argv)
             raise UserError(f"{place}{short}: {fault}.")

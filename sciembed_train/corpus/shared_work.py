@@ -226,7 +226,7 @@ class SharedWork:
                 f"{task.title}: {before} of {task.units} {task.unit} are done, of a process that "
                 "led before"
             )
-            _sweep(folder)
+            sweep_own_names(folder)
             return folder
         partial = self.tasks / f".{task.name}"  # only who leads writes here
         for unfinished in (partial, folder):
@@ -313,7 +313,7 @@ def _is_free(folder: Path, unit: int) -> bool:
     return True
 
 
-def _sweep(folder: Path) -> None:
+def sweep_own_names(folder: Path) -> None:
     """Remove what dead processes had under an `own_name`."""
     for path in folder.glob(".*-*"):
         host, _, pid = path.name.rpartition(".")[2].rpartition("-")
@@ -326,10 +326,11 @@ class Lock:
 
     Args:
         path: of the file, which is made; its folder is not.
+        needed_by: what needs the lock, for messages.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, needed_by: str = "--together") -> None:
+        self.path, self.needed_by = path, needed_by
         self._file: int | None = None
 
     def take(self) -> bool:
@@ -341,7 +342,9 @@ class Lock:
         try:
             import fcntl
         except ImportError as error:
-            raise UserError("--together needs flock, which this system does not have.") from error
+            raise UserError(
+                f"{self.needed_by} needs flock, which this system does not have."
+            ) from error
         try:
             file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except FileNotFoundError:  # its folder has been removed
@@ -357,8 +360,8 @@ class Lock:
             if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
                 raise
             raise UserError(
-                f"{self.path.parent}: --together needs locks (flock), which this file system does "
-                f"not have ({error.strerror}). Put the corpus on one that has, or leave it out."
+                f"{self.path.parent}: {self.needed_by} needs locks (flock), which this file system "
+                f"does not have ({error.strerror}). Put the folder on one that has."
             ) from error
         finally:
             if file >= 0:

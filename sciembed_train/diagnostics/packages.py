@@ -27,6 +27,7 @@ TASKS: dict[str, tuple[str, str]] = {
     "wandb": ("wandb", "logging to Weights & Biases"),
     "bm25": ("bm25", "BM25 beside the encoder in a table"),
     "graph": ("graph", "triplets from neighbours in the citation graph (SciNCL)"),
+    "search": ("search", "an index of vectors, and searching it (FAISS)"),
     "probes": ("probes", "probes of SciRepEval's classifications and regressions"),
 }
 

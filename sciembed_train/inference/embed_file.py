@@ -24,6 +24,7 @@ from sciembed_train.errors import UserError
 from sciembed_train.full_disk import told_full_disk
 from sciembed_train.inference.options import EmbedFileSettings, EmbedSettings
 from sciembed_train.inference.output_file import writable, write_json
+from sciembed_train.inference.vector_files import ids_path
 from sciembed_train.text.truncation import Truncation
 
 if TYPE_CHECKING:
@@ -128,7 +129,10 @@ def embed_file(files: EmbedFileSettings, settings: EmbedSettings, quiet: bool = 
     """
     target = Path(files.to)
     if target.suffix not in ENDINGS:
-        raise UserError(f"--to {target}: the ending names no format; use {', '.join(ENDINGS)}.")
+        raise UserError(
+            f"--to {target}: the ending names no format; use {', '.join(ENDINGS)}, or a name "
+            "without an ending for a folder of shards."
+        )
     writable(target)
     from sciembed_train.inference.embedding import open_encoder
     from sciembed_train.inference.paper_file import PaperFile
@@ -203,11 +207,6 @@ def embed(
     )
 
 
-def ids_path(target: Path) -> Path:
-    """The file of paper ids beside ``<name>.npy``: ``<name>.ids.txt``, one a line."""
-    return target.with_suffix(".ids.txt")
-
-
 def fingerprint(encoder: Encoder) -> str:
     """Sixteen hex digits of an encoder's weights and vocabulary."""
     import torch
@@ -255,6 +254,7 @@ def _compute(
         "how": {
             **describe(encoder),
             "precision": settings.precision,
+            "format": settings.format,
             "batch_tokens": tokens,
             "forward": "unpadded" if encoder.unpadded else "padded",
         },

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -54,6 +55,17 @@ def open_encoder(folder: str | Path, settings: EmbedSettings, by_format: bool = 
             f"--device {device} cannot be used here: {str(error).splitlines()[0].rstrip('.')}. "
             "Leave --device out to use what is available."
         ) from error
+
+
+def local_device(settings: EmbedSettings, local_rank: int | None) -> EmbedSettings:
+    """The settings of one of several processes of a machine: each has a GPU of its own.
+
+    Only where the device is ``auto`` and a launcher has numbered the processes.
+    """
+    gpus = torch.cuda.device_count()
+    if settings.device != "auto" or local_rank is None or not gpus:
+        return settings
+    return replace(settings, device=f"cuda:{local_rank % gpus}")
 
 
 def check_format(encoder: Encoder, settings: EmbedSettings) -> None:

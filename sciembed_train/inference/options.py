@@ -13,6 +13,7 @@ from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import FORMATS
 
 Similarity = Literal["euclidean", "cosine"]
+_SHARE = re.compile(r"(\d{1,9})/(\d{1,9})")
 SIMILARITIES: tuple[Similarity, ...] = ("euclidean", "cosine")
 Scorer = Literal["document", "sentences", "best_match", "transport"]
 
@@ -87,9 +88,16 @@ class EmbedFileSettings:
         model: a model folder, a run folder or a hub name.
         input: papers with ``paper_id``, ``title`` and ``abstract``: .jsonl, .csv, .tsv or .parquet,
             plain, .gz or .zst.
-        to: the file to write: .jsonl, .npy (with the ids in .ids.txt) or .parquet.
+        to: the file to write: .jsonl, .npy (with the ids in .ids.txt) or .parquet; or a name
+            without an ending, for a folder of shards that several processes can write together.
         max_bad_rows: malformed rows of the input that are left out; one more ends the command.
         restart: discard what an unfinished run with other settings left.
+        shard_size: papers of a shard, in a folder of shards.
+        shards: the share of the shards that this process does, such as 3/8 for the third of eight
+            processes; by default what torchrun or a SLURM array says, else all that are free.
+
+    Raises:
+        UserError: a value is out of its range, or shards are asked of a file.
     """
 
     model: str | Path
@@ -97,9 +105,37 @@ class EmbedFileSettings:
     to: str | Path
     max_bad_rows: int = 0
     restart: bool = False
+    shard_size: int = 100_000
+    shards: str | None = None
 
     def __post_init__(self) -> None:
         check_bad_rows(self.max_bad_rows)
+        if self.shard_size < 1:
+            raise UserError(f"--shard_size is {self.shard_size}; expected 1 or more.")
+        if self.share is not None and not self.in_shards:
+            raise UserError(
+                f"--shards goes with a folder of shards, and --to {self.to} is a file. Give a name "
+                "without an ending."
+            )
+
+    @property
+    def in_shards(self) -> bool:
+        """Whether a folder of shards is written: the name has no ending, or ends in a slash."""
+        return not Path(self.to).suffix or str(self.to).endswith("/")
+
+    @property
+    def share(self) -> tuple[int, int] | None:
+        """What ``shards`` says: the number of the process, from 0, and of all processes."""
+        if self.shards is None:
+            return None
+        match = _SHARE.fullmatch(self.shards)
+        number, processes = (int(part) for part in match.groups()) if match else (0, 0)
+        if not 1 <= number <= processes:
+            raise UserError(
+                f"--shards is {self.shards!r:.40}; expected one such as 3/8, the third of eight "
+                "processes."
+            )
+        return number - 1, processes
 
 
 def check_bad_rows(rows: int) -> None:

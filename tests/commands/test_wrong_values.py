@@ -36,6 +36,8 @@ ADMITTED: dict[tuple[str, str], set[str]] = {
             "optim.ratio",
         )
     },
+    # A text to search for is no name.
+    ("search", "query"): {TWO_LINES, LONG},
     # So large a temperature weighs all sentences alike, as 5000 does.
     ("compare", "temperature"): {LARGE},
 }
@@ -57,6 +59,8 @@ def base(tiny_bert, tmp_path_factory):
     run += ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--verdict", "off"]
     run += ["--root", str(folder / "runs"), "--trainer.precision", "32-true", "--no_export"]
     made = {"embed": ["--model", model, "--input", str(papers), "--to", f"{to}.npy"]}
+    made["index"] = ["--vectors", "/nowhere.npy", "--to", to]
+    made["search"] = ["a text", "--index", "/nowhere"]
     made["align"] = made["mine"] = [corpus, "--model", model]
     made["export"] = made["import"] = [model, "--to", to]
     made["merge"] = [model, model, "--to", to]

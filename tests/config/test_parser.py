@@ -163,3 +163,27 @@ def test_entries_of_a_mapping_are_given_one_by_one():
     assert made.read(["--map", "{title: name}"]).get(Named).columns == {"title": "name"}
     with pytest.raises(UserError, match="columns"):
         made.read(["--map", "title"])
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked.
+
+    Args:
+        text: a text.
+        folder: where.
+    """
+
+    text: str | None = None
+    folder: str = "here"
+
+
+def test_a_text_to_read_may_be_long_and_have_line_ends_and_a_name_may_not():
+    line = CommandLine("try", "Try it.")
+    line.add(Question, positionals=("text",), texts=("text",))
+    long = "one line\n" + "a/" + "z" * 300
+    assert line.read([long, "--folder", "there"]).get(Question) == Question(long, "there")
+    with pytest.raises(UserError, match=r"folder: got .*line ends"):
+        line.read(["a text", "--folder", "a\nb"])
+    with pytest.raises(UserError, match="text: got an empty text"):
+        line.read([""])

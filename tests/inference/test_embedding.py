@@ -60,3 +60,14 @@ def test_embeddings_that_are_not_finite_are_refused(tiny_bert):
         encoder.backbone.embeddings.LayerNorm.bias[0] = float("nan")
     with pytest.raises(UserError, match="not finite"):
         encode(encoder, encoder.rows(["word1"]), settings)
+
+
+def test_processes_of_one_machine_take_a_gpu_each(monkeypatch):
+    from sciembed_train.inference.embedding import local_device
+
+    assert local_device(EmbedSettings(), 1).device == "auto"  # there is no GPU
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    assert [local_device(EmbedSettings(), rank).device for rank in (None, 0, 3, 5)] == [
+        *("auto", "cuda:0", "cuda:3", "cuda:1")
+    ]
+    assert local_device(EmbedSettings(device="cpu"), 3).device == "cpu"

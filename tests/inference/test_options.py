@@ -1,7 +1,7 @@
 import pytest
 
 from sciembed_train.errors import UserError
-from sciembed_train.inference.options import EmbedSettings, ScoreSettings
+from sciembed_train.inference.options import EmbedFileSettings, EmbedSettings, ScoreSettings
 
 
 @pytest.mark.parametrize(("token", "name"), [("[PRX]", "proximity"), ("proximity", "proximity")])
@@ -41,3 +41,22 @@ def test_settings_of_another_scorer_are_refused(settings, message):
 def test_set_options_are_spelt_as_on_the_command_line():
     assert ScoreSettings().set_options == []
     assert ScoreSettings("transport", temperature=1.0).set_options == ["--scorer", "--temperature"]
+
+
+@pytest.mark.parametrize(
+    ("to", "in_shards"), [("v", True), ("a.b/v", True), ("v.x/", True), ("v.npy", False)]
+)
+def test_a_name_without_an_ending_is_a_folder_of_shards(to, in_shards):
+    assert EmbedFileSettings("m", "p.jsonl", to).in_shards is in_shards
+
+
+def test_a_share_is_a_number_of_a_number():
+    assert EmbedFileSettings("m", "p.jsonl", "v", shards="3/8").share == (2, 8)
+    assert EmbedFileSettings("m", "p.jsonl", "v").share is None
+    for shards in ("0/8", "9/8", "3", "3/8/9", "a/b", "-1/2"):
+        with pytest.raises(UserError, match=f"--shards is '{shards}'; expected one such as 3/8"):
+            EmbedFileSettings("m", "p.jsonl", "v", shards=shards)
+    with pytest.raises(UserError, match="--shard_size is 0"):
+        EmbedFileSettings("m", "p.jsonl", "v", shard_size=0)
+    with pytest.raises(UserError, match=r"--to v\.npy is a file"):
+        EmbedFileSettings("m", "p.jsonl", "v.npy", shards="1/2")

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.errors import UserError
 from sciembed_train.inference.paper_file import PaperFile
 
@@ -45,3 +46,26 @@ def test_abstracts_in_a_file_of_their_own_are_told_to_be_joined(tmp_path):
     rows = [{"corpusid": 1, "openaccessinfo": {"license": None}, "abstract": "Text."}]
     with pytest.raises(UserError, match=r"p\.jsonl:1: this row only adds an abstract"):
         PaperFile(write(tmp_path / "p.jsonl", *rows))
+
+
+def test_papers_from_a_number_on_leave_earlier_files_unread(tmp_path, monkeypatch):
+    for name, ids in (("a", "abc"), ("b", ""), ("c", "dea"), ("d", "f")):
+        rows = ({"paper_id": i, "title": i, "abstract": None} for i in ids)
+        write(tmp_path / f"{name}.jsonl", *rows)
+    papers = PaperFile(tmp_path, max_bad_rows=1)
+    assert papers.checked.papers == [3, 0, 2, 1]
+    opened, real = [], Table.rows_of
+
+    def rows_of(table, number):
+        opened.append(number)
+        return real(table, number)
+
+    monkeypatch.setattr(Table, "rows_of", rows_of)
+    again = PaperFile(tmp_path, checked=papers.checked)
+    assert not opened
+    assert (len(again), again.malformed, again.notes) == (6, 1, papers.notes)
+    for number in range(7):
+        assert "".join(paper.paper_id for paper in again.since(number)) == "abcdef"[number:]
+    opened.clear()
+    assert [paper.paper_id for paper in again.since(4)] == ["e", "f"]
+    assert opened == [2, 3]

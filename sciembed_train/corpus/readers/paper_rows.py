@@ -56,9 +56,12 @@ class PaperRows:
             known = self.formats[file] = self._recognise(file, row)
         return known
 
-    def rows(self) -> Iterator[tuple[int, Mapping[str, Any], Paper | BadRow]]:
-        """Every row with its place: as it stands, and as a paper or why it cannot be read."""
-        for place, row in self.table.rows():
+    def rows(self, first_file: int = 0) -> Iterator[tuple[int, Mapping[str, Any], Paper | BadRow]]:
+        """Every row with its place: as it stands, and as a paper or why it cannot be read.
+
+        Those of files before the one with the number ``first_file`` are left out.
+        """
+        for place, row in self.table.rows(first_file):
             if isinstance(row, BadRow):
                 yield place, {}, row
                 continue

@@ -187,6 +187,10 @@ class Table:
         """The file of a row; None for a dataset."""
         return self._place(place)[0]
 
+    def file_number(self, place: int) -> int:
+        """The number of a row's file; 0 for a dataset."""
+        return place >> _NUMBER_BITS
+
     def has_columns(self, file: Path | None) -> bool:
         """Whether all rows of a file have the same fields; so do those of a dataset."""
         return file is None or self.reader(file).has_columns
@@ -221,9 +225,12 @@ class Table:
         files = len(self.files)
         return [{"name": folder.name, "sha256": digest.hexdigest(), "bytes": size, "files": files}]
 
-    def rows(self) -> Iterator[Row]:
-        """Every row as fields by name, or as a `BadRow`, with its place."""
-        for place, row in self._dataset_rows() if self._datasets else self._file_rows():
+    def rows(self, first_file: int = 0) -> Iterator[Row]:
+        """Every row as fields by name, or as a `BadRow`, with its place.
+
+        Those of files before the one with the number ``first_file`` are left out.
+        """
+        for place, row in self._dataset_rows() if self._datasets else self._file_rows(first_file):
             if not self.columns and isinstance(row, Mapping):
                 self.columns = list(map(str, row))
             yield place, row
@@ -248,8 +255,8 @@ class Table:
             if not any_row:
                 self.has_no_row(file)
 
-    def _file_rows(self) -> Iterator[Row]:
-        for number, _ in enumerate(self.files):
+    def _file_rows(self, first: int) -> Iterator[Row]:
+        for number in range(first, len(self.files)):
             yield from self.rows_of(number)
 
     def _dataset_rows(self) -> Iterator[Row]:
