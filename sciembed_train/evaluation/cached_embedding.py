@@ -22,6 +22,7 @@ from sciembed_train.errors import UserError
 from sciembed_train.evaluation.vector_cache import VectorCache, key_of
 from sciembed_train.inference.embed_file import fingerprint
 from sciembed_train.inference.embedding import (
+    Prompted,
     Text,
     chunk_size,
     chunks,
@@ -59,7 +60,7 @@ class CachedEmbedding:
 
     def texts(
         self,
-        texts: Iterable[Text],
+        texts: Iterable[Text | Prompted],
         count: int,
         settings: EmbedSettings,
         done: Callable[[int], Any] | None = None,
