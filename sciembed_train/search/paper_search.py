@@ -21,7 +21,7 @@ from sciembed_train.text.prompts import query_prompt
 
 if TYPE_CHECKING:
     from sciembed_train.encoder.encoder import Encoder
-    from sciembed_train.inference.embedding import Text
+    from sciembed_train.inference.embedding import Prompted, Text
     from sciembed_train.search.index_settings import SearchSettings
 
 
