@@ -69,6 +69,6 @@ def named_prompt(prompts: Mapping[str, str], name: str, model: str, option: str)
     if name in prompts:
         return prompts[name]
     if not prompts:
-        raise UserError(f"{option} is {name}, but {model} has no prompts. Leave it out.")
+        raise UserError(f"{option} is {name!r:.60}, but {model} has no prompts. Leave it out.")
     known = ", ".join((*prompts, NONE))
-    raise UserError(f"{option} is {name}, which {model} does not have; expected one of {known}.")
+    raise UserError(f"{option} is {name!r:.60}, which {model} does not have; expected one of {known}.")

@@ -125,7 +125,7 @@ def test_searches_and_papers_have_prompts_of_their_own(
 
 def test_prompts_that_a_model_has_not_are_refused(tiny_bert):
     for settings, asked in (({"prompt": "query"}, None), ({}, "query")):
-        with pytest.raises(UserError, match=r"prompt is query, but .* has no prompts"):
+        with pytest.raises(UserError, match=r"prompt is .query., but .* has no prompts"):
             Model(str(tiny_bert), EmbedSettings(device="cpu", **settings), query_prompt=asked)
 
 

@@ -79,7 +79,7 @@ def test_a_prompt_that_the_model_has_not_is_one_message(tiny_bert, papers, tmp_p
         words = options(model, papers, tmp_path / "e.npy")
         assert main(["embed", *words, "--prompt", "STS"]) == 2
         error = capsys.readouterr().err
-        assert error.count("--prompt is STS") == 1
+        assert error.count("--prompt is 'STS'") == 1
         assert message in error
         assert "Traceback" not in error
 

@@ -37,8 +37,8 @@ def test_a_name_is_one_of_the_models():
     assert named_prompt(E5, "passage", "e5", "--prompt") == "passage: "
     assert named_prompt(E5, "none", "e5", "--prompt") == named_prompt({}, "none", "m", "-") == ""
     with pytest.raises(
-        UserError, match=r"--prompt is STS, .* expected one of query, passage, none"
+        UserError, match=r"--prompt is 'STS', .* expected one of query, passage, none"
     ):
         named_prompt(E5, "STS", "e5", "--prompt")
-    with pytest.raises(UserError, match="--prompt is query, but m has no prompts"):
+    with pytest.raises(UserError, match="--prompt is 'query', but m has no prompts"):
         named_prompt({}, "query", "m", "--prompt")
