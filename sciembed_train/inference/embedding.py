@@ -128,6 +128,12 @@ def chunk_size(tokens: int) -> int:
     return max(64, tokens // 16)
 
 
+def composed(encoder: Encoder, text: Text | Prompted) -> str:
+    """A text as the encoder reads it, behind its own prompt where it comes with one."""
+    prompt = text[2] if len(text) == 3 else None
+    return encoder.compose(text[0], text[1], prompt)
+
+
 def token_chunks(
     encoder: Encoder,
     texts: Iterable[Text | Prompted],
@@ -140,7 +146,7 @@ def token_chunks(
     """
 
     def tokenize(batch: list[Text | Prompted]) -> TokenRows:
-        return encoder.rows([encoder.compose(*text) for text in batch], counted)
+        return encoder.rows([composed(encoder, text) for text in batch], counted)
 
     return prefetched(chunks(texts, size), tokenize)
 

@@ -71,4 +71,6 @@ def named_prompt(prompts: Mapping[str, str], name: str, model: str, option: str)
     if not prompts:
         raise UserError(f"{option} is {name!r:.60}, but {model} has no prompts. Leave it out.")
     known = ", ".join((*prompts, NONE))
-    raise UserError(f"{option} is {name!r:.60}, which {model} does not have; expected one of {known}.")
+    raise UserError(
+        f"{option} is {name!r:.60}, which {model} does not have; expected one of {known}."
+    )
