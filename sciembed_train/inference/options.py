@@ -33,6 +33,8 @@ class EmbedSettings:
         format_token: the format of task that texts are embedded for, of a model with adapters or
             control codes, by its code or its name: ``[CLF]`` or classification, ``[RGN]`` or
             regression, ``[PRX]`` or proximity, ``[QRY]`` or adhoc_query.
+        prompt: the name of the model's prompt that is put before each paper, or ``none``; by
+            default that of documents, where the model has one.
 
     Raises:
         UserError: a value is out of its range.
@@ -44,6 +46,7 @@ class EmbedSettings:
     batch_tokens: int | None = None
     device: str = "auto"
     format_token: str | None = None
+    prompt: str | None = None
 
     def __post_init__(self) -> None:
         if self.pooling is not None and self.pooling not in ("cls", "mean"):
