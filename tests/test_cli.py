@@ -164,6 +164,7 @@ def test_what_nobody_reads_ends_quietly(words):
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_the_package_is_imported_where_the_modules_of_unix_are_missing():
     done = fresh(
         "import sys, pkgutil, importlib\n"

@@ -108,10 +108,14 @@ def ranking_folder(benchmark, place):
     return folder
 
 
-RANKING = ("csfcube", "relish", "retrieval", "citations", "cocitations", "review")
+RANKING = ("retrieval", "citations", "cocitations", "review")
 
 
-@pytest.mark.parametrize("benchmark", [*RANKING, "title_abstract", "abstract_halves"])
+LONG = [pytest.param(name, marks=pytest.mark.slow) for name in ("csfcube", "relish")]
+SAME = pytest.param("abstract_halves", marks=pytest.mark.slow)  # scored as title_abstract is
+
+
+@pytest.mark.parametrize("benchmark", [*RANKING, *LONG, "title_abstract", SAME])
 def test_one_vector_for_everything_and_shuffled_vectors_score_at_chance(benchmark, tmp_path):
     folder = ranking_folder(benchmark, tmp_path / "data")
     settings = EvaluateSettings(benchmark, folder, "m", quiet=True)

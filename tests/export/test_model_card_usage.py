@@ -166,6 +166,7 @@ def test_specter2_by_the_older_readme(specter2):
 # Aspire's bi-encoder: its card's plain model has no mix of layers.
 
 
+@pytest.mark.slow
 def test_aspires_bi_encoder(tiny_bert, tmp_path):
     """``AutoModel`` with the folder ``hf/`` and its code, or ``st/``; as it stands it is refused.
 

@@ -218,6 +218,7 @@ def test_the_verdict_changes_nothing_of_the_training(place, tiny_bert, own, caps
     assert losses(off) == losses(run)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_does_not_score_the_start_again(place, tiny_bert, capsys):
     stop = ["--trainer.callbacks", "tests.helpers.runs.StopAt", "--trainer.callbacks.step", "2"]
     stop += ["--alphas", "[0.5, 1.0]"]

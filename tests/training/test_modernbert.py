@@ -58,7 +58,7 @@ def words(recipe, corpus, backbone, root, *more):
 @pytest.mark.parametrize(
     "recipe",
     [
-        name if name == "declutr_small" else pytest.param(name, marks=pytest.mark.slow)
+        name if name == "specter" else pytest.param(name, marks=pytest.mark.slow)
         for name in RECIPES
     ],
 )

@@ -73,6 +73,7 @@ def test_a_shared_out_run_is_saved_whole_and_continued_by_one_process(toy, alone
     same(run, alone)
 
 
+@pytest.mark.slow
 def test_a_shared_out_checkpoint_rebuilds_the_encoder(stopped):
     saved = content(stopped)
     vectors = encoder_from_checkpoint(saved).encode_texts(["word1 word2", "word3"])

@@ -265,6 +265,7 @@ def test_a_backbone_without_a_pooler_is_exported_without_one(tiny_bert, tmp_path
     assert Encoder.load(tmp_path / "m").backbone.pooler is None
 
 
+@pytest.mark.slow
 def test_where_a_norm_stands_above_the_layers_one_folder_is_for_both_libraries(
     tiny_modernbert, tmp_path
 ):
