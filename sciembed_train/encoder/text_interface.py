@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from sciembed_train.batch import Sentences, TokenRows
 from sciembed_train.encoder.format_reader import FormatReader
@@ -30,12 +31,18 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TextInterface(nn.Module, ABC):
-    """Composes and tokenises texts, and encodes them in evaluation mode; see `Encoder`."""
+    """Composes and tokenises texts, and encodes them in evaluation mode; see `Encoder`.
+
+    Attributes:
+        truncate_dim: how many of the first numbers of each text's vector `encode_rows` gives,
+            scaled to unit length again where the encoder scales; None for all.
+    """
 
     settings: EncoderSettings
     tokenizer: TextTokenizer
     backbone: Any
     format_reader: FormatReader
+    truncate_dim: int | None = None
 
     @abstractmethod
     def encode_tokens(
@@ -51,8 +58,8 @@ class TextInterface(nn.Module, ABC):
 
     @property
     def dim(self) -> int:
-        """Width of an embedding, ``D``."""
-        return int(self.backbone.config.hidden_size)
+        """Width of an embedding, ``D``: ``truncate_dim``, or that of the backbone's states."""
+        return self.truncate_dim or int(self.backbone.config.hidden_size)
 
     @property
     def device(self) -> torch.device:
@@ -129,6 +136,9 @@ class TextInterface(nn.Module, ABC):
                 progress,
                 formats=formats,
             )
+        if self.truncate_dim is not None:
+            vectors = vectors[:, : self.truncate_dim]
+            vectors = normalize(vectors) if self.settings.normalize else vectors
         # A copy made outside inference mode is an ordinary tensor.
         return vectors.float().cpu().clone()
 

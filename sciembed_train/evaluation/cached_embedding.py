@@ -116,6 +116,7 @@ class CachedEmbedding:
             "unit": unit,
             "precision": settings.precision,
             "format": settings.format,
+            **({} if self.encoder.truncate_dim is None else {"dim": self.encoder.truncate_dim}),
         }
         name = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:16]
         if name not in self._caches:

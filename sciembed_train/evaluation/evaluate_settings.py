@@ -133,6 +133,11 @@ class EvaluateSettings(BenchmarkSettings):
                 f"{options[0]} is about a model's vectors; leave it out for a ranking or a "
                 "baseline."
             )
+        if self.embed.dim is not None and (self.model is None or self.model in BASELINES):
+            raise UserError(
+                "--dim is about a model's vectors; leave it out for a ranking, a baseline or "
+                "--embeddings."
+            )
         options = [option for option in options if option != "--similarity"]
         if self.embeddings is not None and options:
             raise UserError(f"{options[0]} is about a model; leave it out for --embeddings.")

@@ -33,6 +33,8 @@ class EmbedSettings:
         format_token: the format of task that texts are embedded for, of a model with adapters or
             control codes, by its code or its name: ``[CLF]`` or classification, ``[RGN]`` or
             regression, ``[PRX]`` or proximity, ``[QRY]`` or adhoc_query.
+        dim: only so many of the first numbers of each vector, such as one of the widths that the
+            model was trained for (``matryoshka_dims``); null for all.
 
     Raises:
         UserError: a value is out of its range.
@@ -44,6 +46,7 @@ class EmbedSettings:
     batch_tokens: int | None = None
     device: str = "auto"
     format_token: str | None = None
+    dim: int | None = None
 
     def __post_init__(self) -> None:
         if self.pooling is not None and self.pooling not in ("cls", "mean"):
@@ -53,7 +56,7 @@ class EmbedSettings:
                 )
             import_pooling(self.pooling)
         check_device(self.device)
-        for key in ("batch_tokens", "max_length"):
+        for key in ("batch_tokens", "max_length", "dim"):
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise UserError(f"--{key.replace('_', '-')} is {value}; expected 1 or more.")

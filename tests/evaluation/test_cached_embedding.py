@@ -338,3 +338,9 @@ def test_a_request_hands_its_cache_to_what_it_opens(tiny_bert, tmp_path):
     embedder = Systems().embedder(EvaluateSettings("scirepeval", **request))
     assert isinstance(embedder, PlainModel)
     assert embedder.model.cache == tmp_path
+
+
+def test_shorter_vectors_are_kept_by_themselves(tiny_bert, tmp_path):
+    whole = vectors(opened(tiny_bert, tmp_path))
+    np.testing.assert_array_equal(vectors(opened(tiny_bert, tmp_path, dim=8)), whole[:, :8])
+    assert len(folders(tmp_path)) == 2

@@ -2,8 +2,9 @@ import pytest
 
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
-from sciembed_train.inference.options import ScoreSettings
+from sciembed_train.inference.options import EmbedSettings, ScoreSettings
 
+SHORT = EmbedSettings(dim=8)
 COSINE = ScoreSettings(similarity="cosine")
 
 
@@ -27,6 +28,8 @@ COSINE = ScoreSettings(similarity="cosine")
         ("relish", {"model": "m", "facet": "f"}, "--facet goes with --benchmark csfcube"),
         ("relish", {"model": "bm25", "score": COSINE}, "--similarity is about a model's vectors"),
         ("csfcube", {"ranking": "r", "score": COSINE}, "--similarity is about a model's vectors"),
+        ("relish", {"model": "random", "embed": SHORT}, "--dim is about a model's vectors"),
+        ("labels", {"embeddings": "e", "embed": SHORT}, "--dim is about a model's vectors"),
     ],
 )
 def test_what_does_not_go_together_is_refused(benchmark, settings, message):

@@ -133,6 +133,8 @@ def _request(
     quiet: bool,
 ) -> EvaluateSettings:
     given = model in settings.embeddings
+    if given or model in BASELINES:
+        embed = replace(embed, dim=None)
     request = EvaluateSettings(
         entry.benchmark,
         entry.data,
