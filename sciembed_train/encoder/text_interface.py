@@ -103,6 +103,22 @@ class TextInterface(nn.Module, ABC):
         finally:
             self.train(was_training)
 
+    def cut(self, vectors: Float[Tensor, "N _"]) -> Float[Tensor, "N D"]:
+        """The first ``truncate_dim`` numbers of whole vectors, scaled again where all are."""
+        if self.truncate_dim is None:
+            return vectors
+        vectors = vectors[:, : self.truncate_dim]
+        return normalize(vectors) if self.settings.normalize else vectors
+
+    @contextlib.contextmanager
+    def full_width(self) -> Iterator[None]:
+        """Vectors of all numbers, whatever ``truncate_dim`` says."""
+        kept, self.truncate_dim = self.truncate_dim, None
+        try:
+            yield
+        finally:
+            self.truncate_dim = kept
+
     def encode_rows(
         self,
         rows: TokenRows,
@@ -136,11 +152,8 @@ class TextInterface(nn.Module, ABC):
                 progress,
                 formats=formats,
             )
-        if self.truncate_dim is not None:
-            vectors = vectors[:, : self.truncate_dim]
-            vectors = normalize(vectors) if self.settings.normalize else vectors
         # A copy made outside inference mode is an ordinary tensor.
-        return vectors.float().cpu().clone()
+        return self.cut(vectors.float()).cpu().clone()
 
     def encode_texts(
         self,

@@ -86,7 +86,8 @@ class Systems:
     def _document_model(self, settings: EvaluateSettings, by_format: bool = False) -> Model:
         """The model; the one of before where it is the same, read in the same way."""
         model, similarity = _model(settings), settings.score.similarity
-        key = repr((model, settings.embed, similarity, by_format, settings.cache))
+        dtype = settings.score.dtype
+        key = repr((model, settings.embed, similarity, by_format, settings.cache, dtype))
         return self._once(
             key,
             lambda: Model(
@@ -96,6 +97,7 @@ class Systems:
                 similarity,
                 by_format,
                 cache=settings.cache,
+                dtype=dtype,
             ),
         )
 

@@ -23,7 +23,8 @@ from sciembed_train.evaluation.distances import distance_rows, to_unit
 from sciembed_train.evaluation.kept_tokens import KeptTokens
 from sciembed_train.evaluation.scoring import Scoring, scoring_of
 from sciembed_train.inference.embedding import Text, describe, embed_texts, open_encoder
-from sciembed_train.inference.options import EmbedSettings, ScoreSettings, Similarity
+from sciembed_train.inference.options import Dtype, EmbedSettings, ScoreSettings, Similarity
+from sciembed_train.inference.quantisation import CALIBRATION, Quantisation
 from sciembed_train.losses.similarity import pairwise_euclidean
 from sciembed_train.progress import Progress
 
@@ -130,6 +131,7 @@ class Model:
         opened: the encoder and by what it ranks, where they are not those of the folder.
         cache: the folder where vectors are kept (`CachedEmbedding`); None keeps none.
         tokens: keeps the tokens of texts that are embedded again; of the encoder that is opened.
+        dtype: what vectors are stored as before they are compared; None for float32.
 
     Raises:
         UserError: the folder holds no model that can be used, or none that embeds whole texts.
@@ -143,6 +145,7 @@ class Model:
     opened: tuple[Encoder, Scoring] | None = None
     cache: str | Path | None = None
     tokens: KeptTokens | None = None
+    dtype: Dtype | None = None
     by_sentence: ClassVar[bool] = False
     notes: list[str] = field(default_factory=list)
 
@@ -158,7 +161,8 @@ class Model:
     def describe(self) -> dict[str, Any]:
         """See `System`."""
         precision = {"precision": self.settings.precision}
-        return self.scoring.describe() | precision | describe(self.encoder)
+        stored = {} if self.dtype is None else {"dtype": self.dtype}
+        return self.scoring.describe() | precision | describe(self.encoder) | stored
 
     def distances(self, search: Search) -> Iterator[Float32[np.ndarray, " K"]]:
         """See `System`."""
@@ -179,7 +183,26 @@ class Model:
         settings: EmbedSettings,
         done: Callable[[int], Any] | None = None,
     ) -> Float32[np.ndarray, "P D"]:
-        """Embeddings of texts (`embed_texts`), by way of what is kept of them, if anything is."""
+        """Embeddings of texts (`embed_texts`), by way of what is kept of them, if anything is.
+
+        They are as those that were stored as ``dtype``, and read again.
+        """
+        vectors = self._embedded(texts, count, settings, done)
+        if self.dtype is None or not count:
+            return vectors
+        stored = Quantisation.calibrated(self.dtype, vectors[:CALIBRATION])
+        for start in range(0, count, CALIBRATION):
+            part = slice(start, start + CALIBRATION)
+            vectors[part] = stored.decode(stored.encode(vectors[part]))
+        return vectors
+
+    def _embedded(
+        self,
+        texts: Iterable[Text],
+        count: int,
+        settings: EmbedSettings,
+        done: Callable[[int], Any] | None,
+    ) -> Float32[np.ndarray, "P D"]:
         if self.tokens is not None:
             return self.tokens.texts(texts, count, settings, done)
         if self._cached is None:

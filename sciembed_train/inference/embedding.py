@@ -19,7 +19,8 @@ from jaxtyping import Float32
 
 from sciembed_train.batch import TokenRows
 from sciembed_train.errors import UserError
-from sciembed_train.inference.options import EmbedSettings
+from sciembed_train.inference.options import Dtype, EmbedSettings
+from sciembed_train.inference.quantisation import CALIBRATION, Quantisation
 from sciembed_train.text.input_format import FORMATS
 from sciembed_train.text.truncation import Truncation
 
@@ -226,6 +227,22 @@ def embed_texts(
     """
     size = chunk_size(max_tokens_per_forward(encoder, settings))
     return embed_rows(encoder, token_chunks(encoder, texts, size), count, settings, done)
+
+
+def calibrate(
+    encoder: Encoder, texts: Iterable[Text], dtype: Dtype, settings: EmbedSettings
+) -> Quantisation:
+    """How vectors are stored as ``dtype``, by the first `CALIBRATION` texts where it has ranges.
+
+    A function of the model, the texts and the settings alone, but for rounding.
+
+    Raises:
+        NotFiniteError: an embedding is not finite.
+    """
+    if dtype != "int8":
+        return Quantisation(dtype, encoder.dim)
+    first = list(islice(texts, CALIBRATION))
+    return Quantisation.calibrated(dtype, embed_texts(encoder, first, len(first), settings))
 
 
 def embed_rows(

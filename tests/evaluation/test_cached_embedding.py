@@ -340,7 +340,10 @@ def test_a_request_hands_its_cache_to_what_it_opens(tiny_bert, tmp_path):
     assert embedder.model.cache == tmp_path
 
 
-def test_shorter_vectors_are_kept_by_themselves(tiny_bert, tmp_path):
+def test_shorter_vectors_are_cut_from_those_that_are_kept(tiny_bert, tmp_path, given):
     whole = vectors(opened(tiny_bert, tmp_path))
-    np.testing.assert_array_equal(vectors(opened(tiny_bert, tmp_path, dim=8)), whole[:, :8])
-    assert len(folders(tmp_path)) == 2
+    given.clear()
+    short = opened(tiny_bert, tmp_path, dim=8)
+    np.testing.assert_array_equal(vectors(short), whole[:, :8])
+    assert not given
+    assert short.describe()["dim"] == 8
