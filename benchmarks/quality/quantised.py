@@ -19,17 +19,17 @@ import numpy as np
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.run_benchmark import run_benchmark
 from sciembed_train.evaluation.suite.entries import Entry, open_suite
-from sciembed_train.inference.options import EmbedSettings, ScoreSettings
+from sciembed_train.inference.options import Dtype, EmbedSettings, ScoreSettings
 from sciembed_train.inference.quantisation import Quantisation
 
 
-def row_bytes(dim: int, dtype: str) -> int:
+def row_bytes(dim: int, dtype: Dtype) -> int:
     """Bytes of a stored vector."""
     stored = Quantisation(dtype, dim)
     return stored.width * np.dtype(stored.stored_type).itemsize
 
 
-def scores(entry: Entry, model: str, dim: int, dtype: str, cache: Path) -> dict[str, float]:
+def scores(entry: Entry, model: str, dim: int, dtype: Dtype, cache: Path) -> dict[str, float]:
     """The metrics of a benchmark that are nDCG."""
     settings = EvaluateSettings(
         entry.benchmark,
@@ -44,7 +44,9 @@ def scores(entry: Entry, model: str, dim: int, dtype: str, cache: Path) -> dict[
     return {name: value for name, value in found.metrics.items() if "ndcg" in name}
 
 
-def table(places: list[str], model: str, dims: list[int], dtypes: list[str], to: Path) -> list[str]:
+def table(
+    places: list[str], model: str, dims: list[int], dtypes: list[Dtype], to: Path
+) -> list[str]:
     """Rows of a Markdown table."""
     lines = [
         "| benchmark | metric | dim | dtype | bytes a vector | nDCG | kept |",
@@ -66,7 +68,7 @@ def table(places: list[str], model: str, dims: list[int], dtypes: list[str], to:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("places", nargs="+", metavar="PLACE")
     parser.add_argument("--model", required=True)
     parser.add_argument("--to", required=True, type=Path)

@@ -144,7 +144,8 @@ def test_a_folder_whose_similarity_is_not_built_is_refused_unless_one_is_named(t
 
 @pytest.mark.parametrize("similarity", ["euclidean", "cosine"])
 def test_signs_rank_by_their_hamming_distance(tiny_bert, similarity):
-    settings, texts = EmbedSettings(device="cpu"), [(f"word{17 * n}", None) for n in range(5)]
+    settings = EmbedSettings(device="cpu", pooling="mean")
+    texts = [(f"word{17 * n} " * 8, None) for n in range(5)]
     exact = Model(str(tiny_bert), settings, quiet=True, similarity=similarity)
     signs = exact.vectors(iter(texts), 5, settings) > 0
     model = Model(str(tiny_bert), settings, quiet=True, similarity=similarity, dtype="binary")
