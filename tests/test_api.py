@@ -154,7 +154,7 @@ def test_what_is_wrong_is_a_user_error_as_on_the_command_line(tmp_path):
         st.load_encoder(tmp_path / "nowhere")
     with pytest.raises(st.UserError, match="prepare has no setting 'paper'; it has papers"):
         st.prepare(tmp_path / "corpus", paper="papers.jsonl")
-    with pytest.raises(st.UserError, match="either --model or --ranking"):
+    with pytest.raises(st.UserError, match="one of --model, --ranking and --embeddings"):
         st.evaluate(None, "csfcube", tmp_path)
     with pytest.raises(st.UserError, match="there is none of this name; there are csfcube"):
         st.evaluate("bm25", "csfcubes", tmp_path)

@@ -58,8 +58,9 @@ class EncoderSettings:
             equal) or ``linear`` (drawn as those of a torch linear layer, as published).
         normalize: scale the vector of a text to unit length, as sentence-transformers' module
             Normalize; with a pooling of the last layer and without adapters and codes.
-        prompts: texts that other libraries put before a query or a passage, by name, for the
-            export; training and embedding read texts without them.
+        prompts: texts to put before others, by name, as ``query`` and ``document``, which embedding
+            and evaluating may choose from, and the export keeps (`prompts`). Training reads papers
+            behind ``input_format.prompt``, which a start's prompt of documents is taken for.
         keep_start: of a recipe, take pooling, scaling, length, input format and prompts from the
             files of the backbone where they say so and the user sets no other
             (`start_model.resolve`); ``false`` takes the recipe's. A run's config.yaml has what was

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -66,9 +67,17 @@ class TextInterface(nn.Module, ABC):
         """Where the weights are."""
         return self.backbone.get_input_embeddings().weight.device
 
-    def compose(self, title: str | None, abstract: str | Sequence[str] | None) -> str:
-        """One text of a paper, in this encoder's input format."""
-        return self.settings.input_format.compose(title, abstract, self.tokenizer.sep_token)
+    def compose(
+        self,
+        title: str | None,
+        abstract: str | Sequence[str] | None,
+        prompt: str | None = None,
+    ) -> str:
+        """One text of a paper, in this encoder's input format; ``prompt`` instead of its own."""
+        form = self.settings.input_format
+        if prompt is not None:
+            form = replace(form, prompt=prompt)
+        return form.compose(title, abstract, self.tokenizer.sep_token)
 
     def rows(self, texts: Sequence[str], counted: Truncation | None = None) -> TokenRows:
         """Token ids of composed texts, with special tokens, at most ``max_length`` each.

@@ -18,6 +18,7 @@ from sciembed_train.inference.embedding import Text
 from sciembed_train.inference.options import EmbedSettings, Similarity
 from sciembed_train.progress import Progress
 
+QUERY_FORMAT = "adhoc_query"  # of texts that ask and are no papers
 Record = tuple[str, ...]  # the fields of a text, the title first; none empty but perhaps that
 
 
@@ -52,15 +53,17 @@ class PlainModel:
 
     def embed(self, records: Mapping[str, Record], format: str) -> Float32[np.ndarray, "P D"]:
         """See `Embedder`."""
-        return self._vectors(records, self.model.settings)
+        return self._vectors(records, self.model.settings, format)
 
     def _vectors(
-        self, records: Mapping[str, Record], settings: EmbedSettings
+        self, records: Mapping[str, Record], settings: EmbedSettings, format: str
     ) -> Float32[np.ndarray, "P D"]:
         encoder = self.model.encoder
         separator = encoder.settings.input_format.separator
         between = encoder.tokenizer.sep_token if separator == "sep" else " "
-        texts = (as_paper(record, between) for record in records.values())
+        before = self.model.before_words if format == QUERY_FORMAT else None
+        papers = (as_paper(record, between) for record in records.values())
+        texts = (paper if before is None else (*paper, before) for paper in papers)
         with Progress(self.model.quiet).stage("embedding", len(records), "texts") as stage:
             return self.model.vectors(texts, len(records), settings, stage.advance)
 
@@ -78,7 +81,7 @@ class FormatModel(PlainModel):
         Raises:
             UserError: the model has nothing for this format.
         """
-        return self._vectors(records, replace(self.model.settings, format_token=format))
+        return self._vectors(records, replace(self.model.settings, format_token=format), format)
 
 
 def model_vectors(model: Model) -> Embedder:

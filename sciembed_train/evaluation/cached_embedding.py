@@ -23,9 +23,11 @@ from sciembed_train.errors import UserError
 from sciembed_train.evaluation.vector_cache import VectorCache, key_of
 from sciembed_train.inference.embed_file import fingerprint
 from sciembed_train.inference.embedding import (
+    Prompted,
     Text,
     chunk_size,
     chunks,
+    composed,
     encode,
     max_tokens_per_forward,
     prefetched,
@@ -60,7 +62,7 @@ class CachedEmbedding:
 
     def texts(
         self,
-        texts: Iterable[Text],
+        texts: Iterable[Text | Prompted],
         count: int,
         settings: EmbedSettings,
         done: Callable[[int], Any] | None = None,
@@ -76,14 +78,14 @@ class CachedEmbedding:
         """
         size = chunk_size(max_tokens_per_forward(self.encoder, settings))
 
-        def encoded(composed: Iterator[str]) -> Iterator[list[Vectors]]:
-            for rows in prefetched(chunks(composed, size), self.encoder.rows):
+        def encoded(missing: Iterator[str]) -> Iterator[list[Vectors]]:
+            for rows in prefetched(chunks(missing, size), self.encoder.rows):
                 yield list(encode(self.encoder, rows, settings, done)[:, None])
 
         with self.encoder.full_width():
             cache = self._cache("text", settings)
-            composed = (self.encoder.compose(*text) for text in texts)
-            keys = cache.fill(composed, key_of, encoded, "text", done)
+            read = (composed(self.encoder, text) for text in texts)
+            keys = cache.fill(read, key_of, encoded, "text", done)
         assert len(keys) == count
         return self.encoder.cut(torch.from_numpy(cache.gather(keys)[0])).numpy()
 

@@ -44,6 +44,9 @@ class BenchmarkSettings:
         ties: how papers at equal distances are ordered: ``expected`` takes the expectation over all
             orders, ``paper_id`` and ``trec_eval`` sort them by id, from first to last or from
             last to first.
+        query_prompt: the name of the model's prompt before the words of searches, or ``none``; by
+            default that of queries, and where the model has none that of papers (retrieval,
+            scirepeval). Queries that are papers are read as papers.
 
     Raises:
         UserError: there is no such benchmark, or an option belongs to another one.
@@ -64,6 +67,7 @@ class BenchmarkSettings:
     queries: int = 1000
     seed: int = 0
     ties: Literal["expected", "paper_id", "trec_eval"] = "expected"
+    query_prompt: str | None = None
 
     def __post_init__(self) -> None:
         if self.benchmark not in BENCHMARKS:
@@ -84,6 +88,7 @@ class BenchmarkSettings:
             "split": self.split != "test",
             "sample": self.sample is not None,
             "queries": self.queries != 1000,
+            "query_prompt": self.query_prompt is not None,
         }
         for option, is_set in set_options.items():
             if is_set and option not in BENCHMARKS[self.benchmark].options:
@@ -138,6 +143,13 @@ class EvaluateSettings(BenchmarkSettings):
                 "--dim is about a model's vectors; leave it out for a ranking, a baseline or "
                 "--embeddings."
             )
+        prompts = {"prompt": self.embed.prompt, "query_prompt": self.query_prompt}
+        for option, name in prompts.items():
+            if name is not None and (self.model is None or self.model in BASELINES):
+                raise UserError(
+                    f"--{option} is about texts that a model reads; leave it out for a ranking, "
+                    "vectors or a baseline."
+                )
         options = [option for option in options if option != "--similarity"]
         if self.embeddings is not None and options:
             raise UserError(f"{options[0]} is about a model; leave it out for --embeddings.")

@@ -14,6 +14,7 @@ from jaxtyping import Float32
 from sciembed_train.batch import TokenRows
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.inference.embedding import (
+    Prompted,
     Text,
     chunk_size,
     embed_rows,
@@ -44,7 +45,7 @@ class KeptTokens:
 
     def texts(
         self,
-        texts: Iterable[Text],
+        texts: Iterable[Text | Prompted],
         count: int,
         settings: EmbedSettings,
         done: Callable[[int], Any] | None = None,

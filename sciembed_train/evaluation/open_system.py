@@ -52,6 +52,11 @@ class Systems:
         if scoring_of(model, settings.embed, settings.score).scorer == "document":
             system = self._document_model(settings)
         else:
+            if settings.query_prompt is not None:
+                raise UserError(
+                    "--query_prompt goes with one vector a text, and this model compares "
+                    "sentences, all of them behind --prompt. Leave it out."
+                )
             system = SentenceModel(
                 model, settings.embed, settings.quiet, settings.score, settings.cache
             )
@@ -86,8 +91,8 @@ class Systems:
     def _document_model(self, settings: EvaluateSettings, by_format: bool = False) -> Model:
         """The model; the one of before where it is the same, read in the same way."""
         model, similarity = _model(settings), settings.score.similarity
-        dtype = settings.score.dtype
-        key = repr((model, settings.embed, similarity, by_format, settings.cache, dtype))
+        dtype, asking = settings.score.dtype, settings.query_prompt
+        key = repr((model, settings.embed, similarity, by_format, settings.cache, dtype, asking))
         return self._once(
             key,
             lambda: Model(
@@ -98,6 +103,7 @@ class Systems:
                 by_format,
                 cache=settings.cache,
                 dtype=dtype,
+                query_prompt=asking,
             ),
         )
 

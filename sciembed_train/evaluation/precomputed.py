@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float32, Int64
 
 from sciembed_train.errors import UserError
-from sciembed_train.evaluation.by_format import Record
+from sciembed_train.evaluation.by_format import QUERY_FORMAT, Record
 from sciembed_train.evaluation.distances import distance_rows
 from sciembed_train.evaluation.scoring import Scoring
 from sciembed_train.evaluation.systems import Search
@@ -23,7 +23,6 @@ from sciembed_train.inference.options import Similarity
 from sciembed_train.inference.vector_file import VectorFile, VectorRows
 from sciembed_train.losses.similarity import pairwise_euclidean
 
-QUERY_FORMAT = "adhoc_query"  # of texts that ask and are no papers
 REMEDY = "Embed these texts too, or give the vectors of this collection."
 
 

@@ -22,11 +22,18 @@ from sciembed_train.evaluation.cached_embedding import CachedEmbedding
 from sciembed_train.evaluation.distances import distance_rows, to_unit
 from sciembed_train.evaluation.kept_tokens import KeptTokens
 from sciembed_train.evaluation.scoring import Scoring, scoring_of
-from sciembed_train.inference.embedding import Text, describe, embed_texts, open_encoder
+from sciembed_train.inference.embedding import (
+    Prompted,
+    Text,
+    describe,
+    embed_texts,
+    open_encoder,
+)
 from sciembed_train.inference.options import Dtype, EmbedSettings, ScoreSettings, Similarity
 from sciembed_train.inference.quantisation import CALIBRATION, Quantisation
 from sciembed_train.losses.similarity import pairwise_euclidean
 from sciembed_train.progress import Progress
+from sciembed_train.text.prompts import named_prompt, query_prompt
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,7 @@ class Search:
         paper_ids: of the candidates, ``[N]``, likewise.
         query_papers: the ids of queries that are papers and have other ids, ``[Q]``; None for a
             query that is none.
+        in_words: the texts that are the words of searches, and no papers.
         judged: of a query by its number, the judged candidates as positions in ``papers`` and
             their grades: where these stand among all is then what is made of the distances, and the
             others may be rounded (`distances.distance_rows`). None where all distances count.
@@ -66,6 +74,7 @@ class Search:
     query_ids: Sequence[str] | None = None
     paper_ids: Sequence[str] | None = None
     query_papers: Sequence[str | None] | None = None
+    in_words: range = range(0)
     judged: Callable[[int], tuple[NDArray[np.int64], NDArray[np.integer]]] | None = None
 
     def __post_init__(self) -> None:
@@ -132,9 +141,12 @@ class Model:
         cache: the folder where vectors are kept (`CachedEmbedding`); None keeps none.
         tokens: keeps the tokens of texts that are embedded again; of the encoder that is opened.
         dtype: what vectors are stored as before they are compared; None for float32.
+        query_prompt: the name of the model's prompt before the words of searches, or ``none``; by
+            default that of queries, and where it has none that of its papers.
 
     Raises:
-        UserError: the folder holds no model that can be used, or none that embeds whole texts.
+        UserError: the folder holds no model that can be used, or none that embeds whole texts; or
+            the model has no such prompt.
     """
 
     name: str
@@ -146,6 +158,7 @@ class Model:
     cache: str | Path | None = None
     tokens: KeptTokens | None = None
     dtype: Dtype | None = None
+    query_prompt: str | None = None
     by_sentence: ClassVar[bool] = False
     notes: list[str] = field(default_factory=list)
 
@@ -156,19 +169,32 @@ class Model:
             requested = ScoreSettings("document", self.similarity)
             self.scoring = scoring_of(self.name, self.settings, requested)
             self.encoder = open_encoder(self.name, self.settings, self.by_format)
+        own, asked = self.encoder.settings, self.query_prompt
+        self.before_words = (
+            query_prompt(own.prompts, own.input_format.prompt)
+            if asked is None
+            else named_prompt(own.prompts, asked, own.backbone, "--query_prompt")
+        )
         self._cached = None if self.cache is None else CachedEmbedding(self.cache, self.encoder)
 
     def describe(self) -> dict[str, Any]:
         """See `System`."""
-        precision = {"precision": self.settings.precision}
-        stored = {} if self.dtype is None else {"dtype": self.dtype}
-        return self.scoring.describe() | precision | describe(self.encoder) | stored
+        how = {"precision": self.settings.precision}
+        if self.before_words:
+            how["query_prompt"] = self.before_words
+        if self.dtype is not None:
+            how["dtype"] = self.dtype
+        return self.scoring.describe() | how | describe(self.encoder)
 
     def distances(self, search: Search) -> Iterator[Float32[np.ndarray, " K"]]:
         """See `System`."""
         progress = Progress(self.quiet)
         with progress.stage("embedding", search.count, "texts") as stage:
-            vectors = self.vectors(search.texts, search.count, self.settings, stage.advance)
+            texts = (
+                (*text, self.before_words) if at in search.in_words else text
+                for at, text in enumerate(search.texts)
+            )
+            vectors = self.vectors(texts, search.count, self.settings, stage.advance)
         if self.scoring.similarity == "cosine":
             to_unit(vectors)
         with progress.stage("ranking", len(search.queries), "queries") as stage:
@@ -178,7 +204,7 @@ class Model:
 
     def vectors(
         self,
-        texts: Iterable[Text],
+        texts: Iterable[Text | Prompted],
         count: int,
         settings: EmbedSettings,
         done: Callable[[int], Any] | None = None,
@@ -198,7 +224,7 @@ class Model:
 
     def _embedded(
         self,
-        texts: Iterable[Text],
+        texts: Iterable[Text | Prompted],
         count: int,
         settings: EmbedSettings,
         done: Callable[[int], Any] | None,

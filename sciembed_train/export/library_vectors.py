@@ -91,15 +91,24 @@ def custom_code_vectors(
 
 
 def sentence_transformers_vectors(
-    folder: Path, texts: Sequence[str]
+    folder: Path, texts: Sequence[str], prompt: str = ""
 ) -> Float[Tensor, "N D"] | None:
-    """Embeddings as a user of sentence-transformers gets them; None where it is not installed."""
+    """Embeddings as a user of sentence-transformers gets them; None where it is not installed.
+
+    Args:
+        folder: of a model of that library.
+        texts: composed, each behind the prompt of papers.
+        prompt: that the library puts there by itself; users give texts without it.
+    """
     if importlib.util.find_spec("sentence_transformers") is None:
         return None
     with quiet_transformers():
         model = _sentence_transformer()(str(folder), device="cpu", local_files_only=True)
         vectors = model.encode(
-            list(texts), batch_size=2, convert_to_tensor=True, show_progress_bar=False
+            [text.removeprefix(prompt) for text in texts],
+            batch_size=2,
+            convert_to_tensor=True,
+            show_progress_bar=False,
         )
     return vectors.float().cpu().clone()
 

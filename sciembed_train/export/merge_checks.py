@@ -46,7 +46,7 @@ def _facts(first: Encoder, other: Encoder) -> Iterator[tuple[str, Any, Any]]:
     settings = first.settings, other.settings
     yield "pooling", settings[0].pooling, settings[1].pooling
     yield "use of control codes", settings[0].control_codes, settings[1].control_codes
-    forms = settings[0].input_format.as_dict(), settings[1].input_format.as_dict()
+    forms = vars(settings[0].input_format), vars(settings[1].input_format)
     for name in forms[0]:
         yield f"input_format.{name}", forms[0][name], forms[1][name]
     shapes = [{k: tuple(v.shape) for k, v in e.state_dict().items()} for e in (first, other)]

@@ -12,6 +12,7 @@ from typing import Any
 
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.prompts import query_prompt
 
 _UNIT_LENGTH = "embeddings = torch.nn.functional.normalize(embeddings)"
 _HUB_CHARACTERS = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./")
@@ -92,6 +93,9 @@ def card_values(encoder: Encoder, record: Mapping[str, Any], name: str) -> dict[
         "separator_token": separator if input_format.separator == "sep" else None,
         "sentence_separator": separator if input_format.sentences == "sep" else None,
         "control_code": input_format.control_code,
+        "prompt": input_format.prompt,
+        "quoted_prompt": json.dumps(input_format.prompt, ensure_ascii=False),
+        "query_prompt": query_prompt(settings.prompts, input_format.prompt),
         "cleans": input_format.cleaning == "markup",
         "example": encoder.compose("A title", ["An abstract of a paper.", "Its next sentence."]),
         "text_expression": text_expression(input_format),

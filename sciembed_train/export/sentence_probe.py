@@ -81,6 +81,7 @@ def _composed(
 ) -> tuple[str, list[tuple[int, int]]]:
     """The text of a paper, and the first character of each sentence and the one after its last."""
     text = " ".join(part for part in (input_format.control_code, title.strip()) if part)
+    text = input_format.prompt + text
     ranges = []
     for number, sentence in enumerate(sentences):
         if number:

@@ -105,11 +105,23 @@ def _write_modules(folder: Path, encoder: Encoder, kinds: dict[str, str], simila
             # The oldest version that reads this layout: a newer one here would make older
             # installations warn for nothing.
             "__version__": {"sentence_transformers": "2.7.0"},
-            "prompts": encoder.settings.prompts,
-            "default_prompt_name": None,  # no text was trained with one
+            **_prompts(encoder),
             "similarity_fn_name": similarity,
         },
     )
+
+
+def _prompts(encoder: Encoder) -> dict[str, Any]:
+    """The prompts by name, and the name of the one that the library puts before every text.
+
+    Where papers are read behind one, that is ``document``, under which `encode_document` looks
+    first; and queries get the same unless they have their own.
+    """
+    prompts, own = encoder.settings.prompts, encoder.settings.input_format.prompt
+    if not own:
+        return {"prompts": prompts, "default_prompt_name": None}
+    prompts = {"query": own, **prompts, "document": own}
+    return {"prompts": prompts, "default_prompt_name": "document"}
 
 
 def _write_pooling(folder: Path, dim: int, pooling: str) -> None:

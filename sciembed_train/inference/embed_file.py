@@ -86,7 +86,7 @@ class Embeddings:
         continued_from: papers that a run which had stopped had done already.
         without_text: papers with neither title nor abstract.
         malformed_left_out: malformed rows of the input.
-        notes: what to say of the texts: what was cleaned, and how many were cut.
+        notes: what to say of the texts: what was cleaned, the prompt, and how many were cut.
     """
 
     path: Path
@@ -170,6 +170,7 @@ def embed(
     """
     from filelock import FileLock, Timeout
 
+    from sciembed_train.inference.embedding import prompt_line
     from sciembed_train.inference.resumable_output import PaperVectors, SentenceVectorLists
 
     by_sentence = encoder.pooling.per_sentence
@@ -201,7 +202,7 @@ def embed(
     except Timeout as error:
         raise UserError(f"{target}: another process is writing it; wait for it to end.") from error
     cleans = encoder.settings.input_format.cleaning == "markup"
-    notes = [*(papers.notes if cleans else ())]
+    notes = [*(papers.notes if cleans else ()), *filter(None, [prompt_line(encoder)])]
     if counted.texts:
         notes.append(counted.line(encoder.settings.max_length, "papers"))
     return Embeddings(

@@ -64,7 +64,7 @@ class EmbeddingShards:
         max_length: tokens that the model reads of a text.
         without_text: papers with neither title nor abstract.
         malformed_left_out: malformed rows of the input.
-        notes: what to say of the texts: what was cleaned, and how many were cut.
+        notes: what to say of the texts: what was cleaned, the prompt, and how many were cut.
     """
 
     path: Path
@@ -124,7 +124,12 @@ def embed_shards(
         RunError: the disk is full.
     """
     from sciembed_train.distributed import WorkShare, local_rank, work_share
-    from sciembed_train.inference.embedding import calibrate, local_device, open_encoder
+    from sciembed_train.inference.embedding import (
+        calibrate,
+        local_device,
+        open_encoder,
+        prompt_line,
+    )
 
     folder = Path(files.to)
     _writable(folder)
@@ -162,7 +167,7 @@ def embed_shards(
             for lock in folder.glob(".part-*.lock"):  # of processes that were killed
                 lock.unlink(missing_ok=True)
     cleans = encoder.settings.input_format.cleaning == "markup"
-    notes = [*(papers.notes if cleans else ())]
+    notes = [*(papers.notes if cleans else ()), *filter(None, [prompt_line(encoder)])]
     if counted.texts:
         notes.append(counted.line(encoder.settings.max_length, "papers"))
     return EmbeddingShards(

@@ -22,6 +22,7 @@ from sciembed_train.errors import UserError
 from sciembed_train.inference.options import Dtype, EmbedSettings
 from sciembed_train.inference.quantisation import CALIBRATION, Quantisation
 from sciembed_train.text.input_format import FORMATS
+from sciembed_train.text.prompts import named_prompt
 from sciembed_train.text.truncation import Truncation
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _warned: set[tuple[str, int]] = set()  # models and dims
 
 Text = tuple[str | None, str | Sequence[str] | None]  # title, abstract
+Prompted = tuple[str | None, str | Sequence[str] | None, str]  # behind a prompt of its own
 Item = TypeVar("Item")
 
 
@@ -39,7 +41,8 @@ def open_encoder(folder: str | Path, settings: EmbedSettings, by_format: bool = 
     With ``by_format`` the format comes with each text, so the settings need not name it.
 
     Raises:
-        UserError: no such model, or no such device, or its vectors have fewer numbers than ``dim``.
+        UserError: no such model, no such device, the model has no such prompt, or its vectors have
+            fewer numbers than ``dim``.
     """
     from sciembed_train.encoder.encoder import Encoder
     from sciembed_train.safety.find_model import model_place
@@ -49,6 +52,9 @@ def open_encoder(folder: str | Path, settings: EmbedSettings, by_format: bool = 
     )
     if not by_format or settings.format is not None:
         check_format(encoder, settings)
+    if settings.prompt is not None:
+        own = encoder.settings
+        put_before(encoder, named_prompt(own.prompts, settings.prompt, own.backbone, "--prompt"))
     device = settings.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -107,6 +113,20 @@ def local_device(settings: EmbedSettings, local_rank: int | None) -> EmbedSettin
     return replace(settings, device=f"cuda:{local_rank % gpus}")
 
 
+def put_before(encoder: Encoder, prompt: str) -> None:
+    """Let an encoder read papers behind this prompt; none where it is empty."""
+    form = replace(encoder.settings.input_format, prompt=prompt)
+    encoder.settings = replace(encoder.settings, input_format=form)
+
+
+def prompt_line(encoder: Encoder) -> str | None:
+    """What to say of the prompt before papers; None where there is none."""
+    prompt = encoder.settings.input_format.prompt
+    if not prompt:
+        return None
+    return f"Each paper was read behind the prompt {prompt!r}; --prompt none leaves it out."
+
+
 def check_format(encoder: Encoder, settings: EmbedSettings) -> None:
     """Check that a format is named for a model that has several, and for no other model.
 
@@ -148,16 +168,25 @@ def chunk_size(tokens: int) -> int:
     return max(64, tokens // 16)
 
 
+def composed(encoder: Encoder, text: Text | Prompted) -> str:
+    """A text as the encoder reads it, behind its own prompt where it comes with one."""
+    prompt = text[2] if len(text) == 3 else None
+    return encoder.compose(text[0], text[1], prompt)
+
+
 def token_chunks(
-    encoder: Encoder, texts: Iterable[Text], size: int, counted: Truncation | None = None
+    encoder: Encoder,
+    texts: Iterable[Text | Prompted],
+    size: int,
+    counted: Truncation | None = None,
 ) -> Iterator[TokenRows]:
     """Token rows of ``size`` texts at a time; the next are tokenised while these are encoded.
 
     ``counted`` gets what is cut of them.
     """
 
-    def tokenize(batch: list[Text]) -> TokenRows:
-        return encoder.rows([encoder.compose(*text) for text in batch], counted)
+    def tokenize(batch: list[Text | Prompted]) -> TokenRows:
+        return encoder.rows([composed(encoder, text) for text in batch], counted)
 
     return prefetched(chunks(texts, size), tokenize)
 
@@ -215,7 +244,7 @@ def refuse_not_finite(vectors: Float32[np.ndarray, "U D"], precision: str) -> No
 
 def embed_texts(
     encoder: Encoder,
-    texts: Iterable[Text],
+    texts: Iterable[Text | Prompted],
     count: int,
     settings: EmbedSettings,
     done: Callable[[int], Any] | None = None,

@@ -36,6 +36,8 @@ class EmbedSettings:
             regression, ``[PRX]`` or proximity, ``[QRY]`` or adhoc_query.
         dim: only so many of the first numbers of each vector, such as one of the widths that the
             model was trained for (``matryoshka_dims``); null for all.
+        prompt: the name of the model's prompt that is put before each paper, or ``none``; by
+            default that of documents, where the model has one.
 
     Raises:
         UserError: a value is out of its range.
@@ -48,6 +50,7 @@ class EmbedSettings:
     device: str = "auto"
     format_token: str | None = None
     dim: int | None = None
+    prompt: str | None = None
 
     def __post_init__(self) -> None:
         if self.pooling is not None and self.pooling not in ("cls", "mean"):

@@ -149,6 +149,12 @@ class SpanExamples(Examples):
         self.masking = (
             Masking.of(tokenization.tokenizer, sampling.mlm_probability) if hides else None
         )
+        if tokenization.input_format.prompt:
+            raise UserError(
+                "Spans of documents are read without a prompt, and "
+                "model.encoder.input_format.prompt is "
+                f"{tokenization.input_format.prompt!r}. Set it to '' (empty)."
+            )
         self.tokens: Slices = corpus.tokens(tokenization.tokenizer.document_key, DOCUMENT_TOKENS)
         special = len(self.tokens.prefix) + len(self.tokens.suffix)
         self.max_tokens = tokenization.max_length - special

@@ -17,10 +17,11 @@ from sciembed_train.search.build_index import INDEX, MAP, RECORD, VERSION
 from sciembed_train.search.collection_map import CollectionMap
 from sciembed_train.search.faiss_index import FaissIndex
 from sciembed_train.search.paper_names import PaperNames
+from sciembed_train.text.prompts import query_prompt
 
 if TYPE_CHECKING:
     from sciembed_train.encoder.encoder import Encoder
-    from sciembed_train.inference.embedding import Text
+    from sciembed_train.inference.embedding import Prompted, Text
     from sciembed_train.search.index_settings import SearchSettings
 
 
@@ -135,7 +136,9 @@ class PaperSearch:
         Raises:
             UserError: the index names no model, or another one than was given.
         """
-        return self._answers([text], self._vectors([(text, None)]), top)[0]
+        own = self.load_model().settings
+        before = query_prompt(own.prompts, own.input_format.prompt)
+        return self._answers([text], self._vectors([(text, None, before)]), top)[0]
 
     def by_paper(self, paper_id: str, top: int = 10) -> Answer:
         """The nearest other papers of one that is indexed.
@@ -176,7 +179,7 @@ class PaperSearch:
         from dataclasses import replace
 
         from sciembed_train.inference.embed_file import fingerprint
-        from sciembed_train.inference.embedding import open_encoder
+        from sciembed_train.inference.embedding import open_encoder, put_before
 
         recorded, how = self.record["model"], self.record["how"]
         if recorded is None:
@@ -195,6 +198,7 @@ class PaperSearch:
         if encoder.settings.pooling != how["pooling"]:
             self._settings = replace(self._settings, pooling=how["pooling"])
             encoder = open_encoder(name, self._settings)
+        put_before(encoder, how["input_format"].get("prompt", ""))
         if fingerprint(encoder) != recorded["hash"]:
             raise UserError(
                 f"{self.folder} is an index of another model than {name}: of {recorded['name']} "
@@ -217,7 +221,7 @@ class PaperSearch:
                 "folder with --model."
             ) from error
 
-    def _vectors(self, texts: Sequence[Text]) -> Float32[np.ndarray, "U D"]:
+    def _vectors(self, texts: Sequence[Text | Prompted]) -> Float32[np.ndarray, "U D"]:
         from sciembed_train.inference.embedding import embed_texts
 
         encoder = self.load_model()

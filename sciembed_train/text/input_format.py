@@ -41,6 +41,8 @@ class InputFormat:
         cleaning: ``markup`` reads titles and abstracts without HTML, MathML, entities, TeX and
             invisible characters, and those such as ``n/a`` as none (`cleaning`); ``none`` reads
             them as they stand, as what was recorded before there was this setting.
+        prompt: before the whole text of a paper, with its own last blank, as ``passage: ``
+            (`prompts`); empty for none. A text that is empty has none.
 
     A paper without an abstract is its title alone, with no trailing separator.
 
@@ -52,6 +54,7 @@ class InputFormat:
     sentences: Literal["joined", "sep"] = "joined"
     control_code: str = ""
     cleaning: Literal["markup", "none"] = "markup"
+    prompt: str = ""
 
     def __post_init__(self) -> None:
         for key, known in CHOICES.items():
@@ -89,7 +92,9 @@ class InputFormat:
         """One text of the fields of a record, without those that are empty."""
         separator = sep if self.separator == "sep" else " "
         text = separator.join(field for field in fields if field)
-        return f"{self.control_code} {text}" if self.control_code else text
+        if self.control_code:
+            text = f"{self.control_code} {text}"
+        return f"{self.prompt}{text}" if text else text
 
     def compose_sentences(
         self, title: str | None, sentences: Sequence[str], sep: str
@@ -119,5 +124,8 @@ class InputFormat:
         return text, spans[::-1]
 
     def as_dict(self) -> dict[str, str]:
-        """Plain values, for JSON."""
-        return asdict(self)
+        """Plain values, for JSON; without a prompt that is empty, as before there were any."""
+        values = asdict(self)
+        if not self.prompt:
+            del values["prompt"]
+        return values

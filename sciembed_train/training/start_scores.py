@@ -17,7 +17,7 @@ import torch
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.io.model_metadata import read_metadata
-from sciembed_train.encoder.io.start_model import read_start
+from sciembed_train.encoder.io.start_model import StartConventions, read_start
 from sciembed_train.encoder.pooling.base import pooling_class
 from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
 from sciembed_train.errors import UserError
@@ -29,6 +29,7 @@ from sciembed_train.inference.options import SIMILARITIES, EmbedSettings, Simila
 from sciembed_train.inference.output_file import write_json
 from sciembed_train.progress import Progress
 from sciembed_train.safety.find_model import find_folder
+from sciembed_train.text.input_format import InputFormat
 from sciembed_train.training.guard_scores import (
     ScoredQueries,
     check_disjoint,
@@ -194,7 +195,7 @@ def start_settings(trained: EncoderSettings, similarity: str) -> tuple[EncoderSe
         pooling=pooling,
         normalize=trained.normalize if start.pooling is None else bool(start.normalize),
         max_length=min(start.max_length or trained.max_length, longest),
-        input_format=start.input_format or trained.input_format,
+        input_format=start.input_format or _read_alike(trained.input_format, start),
         adapters=None if metadata.adapters is None else metadata.adapters.without_start(),
         control_codes=metadata.control_codes,
         mix_init="uniform",
@@ -207,6 +208,11 @@ def start_settings(trained: EncoderSettings, similarity: str) -> tuple[EncoderSe
     )
     compared = start.similarity if start.similarity in SIMILARITIES else similarity
     return settings, Scoring("document", cast(Similarity, compared))
+
+
+def _read_alike(trained: InputFormat, start: StartConventions) -> InputFormat:
+    """The format of a start that records none: the trained one, behind the start's own prompt."""
+    return trained if start.empty else replace(trained, prompt=start.prompt)
 
 
 @contextmanager

@@ -43,7 +43,8 @@ ADMITTED: dict[tuple[str, str], set[str]] = {
 }
 # Settings of recipes are checked alike by each of these; `fit` has them all.
 OF_RECIPES = ("prepare", "show", "validate", "doctor")
-COMMANDS = sorted(set(cli.COMMANDS) - {"test"})  # whose options are pytest's
+SUITE = "evaluate --suite"  # has options of its own
+COMMANDS = sorted((set(cli.COMMANDS) | {SUITE}) - {"test"})  # whose options are pytest's
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,9 @@ def base(tiny_bert, tmp_path_factory):
     made["init"] = ["/nowhere"]
     made["compare"] = ["p", "q", "--model", model, "--papers", str(papers)]
     made["evaluate"] = ["--benchmark", "title_abstract", "--data", str(papers), "--model", "random"]
+    suite = folder / "suite.yaml"
+    suite.write_text(f"benchmarks: [{{benchmark: title_abstract, data: {papers}}}]\n")
+    made[SUITE] = ["--suite", str(suite), "--model", "random", "--to", to]
     made["prepare"] = ["-c", "specter", "--papers", "/nowhere", "--to", to]
     made["show"] = data
     made["fit"] = [*data, *run]
@@ -128,6 +132,7 @@ def clock():
 
 def fault_of(command, option, value, words, capsys) -> str | None:
     """What is wrong with how a command refuses a value; None where it is right."""
+    command = command.partition(" ")[0]
     try:
         code = cli.main([command, *words])
     except SystemExit as left:
@@ -148,9 +153,9 @@ def fault_of(command, option, value, words, capsys) -> str | None:
 
 
 def faults(command, base, capsys, monkeypatch, clock, keep) -> list[str]:
-    module = importlib.import_module(cli.COMMANDS[command][0])
-    line = module.command_line()
-    monkeypatch.setattr(module, "command_line", lambda: line)  # making it takes half the time
+    module, make = _maker(command)
+    line = getattr(module, make)()
+    monkeypatch.setattr(module, make, lambda: line)  # making it takes half the time
     found, tried = [], 0
     for option, value, words in trials(command, base.words[command], line):
         if keep(option, value):
@@ -175,7 +180,8 @@ def test_a_wrong_value_is_one_message_that_names_its_setting(
         chosen = values[zlib.crc32(option.key.encode()) % len(values)]
         return value == chosen and not (command in OF_RECIPES and option.key in common)
 
-    assert not faults(command, base, capsys, monkeypatch, clock, keep)
+    found = faults(command, base, capsys, monkeypatch, clock, keep)
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.slow
@@ -188,11 +194,19 @@ def test_every_wrong_value_is_one_message_that_names_its_setting(
         made = ["--root", str(base.root / "made"), "--run", "made"]
         assert cli.main(["fit", *base.words["fit"], *made]) == 0
         base.words["validate"][-1] = str(base.root / "made" / "made" / "last.ckpt")
-    assert not faults(command, base, capsys, monkeypatch, clock, lambda option, value: True)
+    found = faults(command, base, capsys, monkeypatch, clock, lambda option, value: True)
+    assert not found, "\n".join(found)
+
+
+def _maker(command: str):
+    """The module of a command, and the name of its function that makes the options."""
+    module = importlib.import_module(cli.COMMANDS[command.partition(" ")[0]][0])
+    return module, "suite_line" if command == SUITE else "command_line"
 
 
 def _line(command: str):
-    return importlib.import_module(cli.COMMANDS[command][0]).command_line()
+    module, make = _maker(command)
+    return getattr(module, make)()
 
 
 REAL = [

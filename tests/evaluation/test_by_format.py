@@ -15,6 +15,7 @@ from sciembed_train.evaluation.by_format import (
 from sciembed_train.evaluation.systems import Model
 from sciembed_train.inference.options import EmbedSettings
 from sciembed_train.text.input_format import FORMATS
+from tests.helpers.prompted_models import PROMPTS, write_prompted
 
 RECORDS = {
     "p1": ("Sorting networks", "Comparators.", "Venue", "1964"),
@@ -35,6 +36,16 @@ def test_a_plain_model_reads_fields_between_separators(tiny_bert):
     for format in FORMATS:
         np.testing.assert_array_equal(plain.embed(RECORDS, format), found)
     assert plain.describe()["formats"] == "one vector for every format"
+
+
+def test_searches_are_read_behind_the_prompt_of_queries(tiny_bert, tmp_path):
+    folder = write_prompted(tiny_bert, tmp_path / "m")
+    embedder = PlainModel(Model(str(folder), EmbedSettings(device="cpu"), quiet=True))
+    records = {"q": ("word4 word5",)}
+    for format in FORMATS:
+        before = PROMPTS["query" if format == "adhoc_query" else "passage"]
+        expected = embedder.model.encoder.encode_texts([f"{before}word4 word5"]).numpy()
+        np.testing.assert_allclose(embedder.embed(records, format), expected, atol=1e-6)
 
 
 def test_a_record_of_title_and_abstract_is_a_paper():

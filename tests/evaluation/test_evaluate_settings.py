@@ -5,6 +5,7 @@ from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.inference.options import EmbedSettings, ScoreSettings
 
 SHORT = EmbedSettings(dim=8)
+NAMED = EmbedSettings(prompt="query")
 COSINE = ScoreSettings(similarity="cosine")
 
 
@@ -27,6 +28,9 @@ COSINE = ScoreSettings(similarity="cosine")
         ("relish", {"model": "m", "split": "dev"}, "--split goes with --benchmark citations"),
         ("relish", {"model": "m", "facet": "f"}, "--facet goes with --benchmark csfcube"),
         ("relish", {"model": "bm25", "score": COSINE}, "--similarity is about a model's vectors"),
+        ("labels", {"model": "m", "query_prompt": "query"}, "--query_prompt goes with --benchmark"),
+        ("retrieval", {"model": "bm25", "query_prompt": "query"}, "--query_prompt is about texts"),
+        ("retrieval", {"embeddings": "e", "embed": NAMED}, "--prompt is about texts that a model"),
         ("csfcube", {"ranking": "r", "score": COSINE}, "--similarity is about a model's vectors"),
         ("relish", {"model": "random", "embed": SHORT}, "--dim is about a model's vectors"),
         ("labels", {"embeddings": "e", "embed": SHORT}, "--dim is about a model's vectors"),

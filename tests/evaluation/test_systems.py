@@ -4,11 +4,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.systems import Bm25, Model, RandomOrder, Search
 from sciembed_train.inference.options import EmbedSettings
+from tests.helpers.prompted_models import PROMPTS, write_prompted
 
 TEXTS = [
     ("Parallel sorting", "sorting networks sort in parallel"),
@@ -85,6 +87,46 @@ def test_a_model_ranks_by_euclidean_distance(tiny_bert):
         np.testing.assert_allclose(row, want, atol=1e-4)
     assert rows[1][3] == 0.0
     assert model.describe()["similarity"] == "euclidean"
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked", "papers", "words"),
+    [
+        ({}, None, "passage", "query"),
+        ({}, "none", "passage", None),
+        ({}, "Clustering", "passage", "Clustering"),
+        ({"prompt": "none"}, None, None, "query"),
+        ({"prompt": "query"}, "passage", "query", "passage"),
+    ],
+)
+@pytest.mark.parametrize("kept", [False, True])
+def test_searches_and_papers_have_prompts_of_their_own(
+    tiny_bert, tmp_path, settings, asked, papers, words, kept
+):
+    folder = write_prompted(tiny_bert, tmp_path / "m")
+    embed = EmbedSettings(device="cpu", **settings)
+    cache = tmp_path / "cache" if kept else None
+    model = Model(str(folder), embed, quiet=True, query_prompt=asked, cache=cache)
+    texts = [("word4", "word5"), ("word6", None), (None, "word4 word6")]
+    search = Search(texts, 3, np.array([2, 0]), np.array([0, 1]), in_words=range(2, 3))
+    rows = list(model.distances(search))
+    before = [PROMPTS.get(name or "", "") for name in (papers, papers, words)]
+    composed = [
+        model.encoder.compose(*text, prompt) for text, prompt in zip(texts, before, strict=True)
+    ]
+    vectors = model.encoder.encode_texts(composed).double()
+    unit = torch.nn.functional.normalize(vectors)  # such a folder compares by cosine
+    for query, row in zip((2, 0), rows, strict=True):
+        np.testing.assert_allclose(row, (unit[:2] - unit[query]).norm(dim=1), atol=1e-3)
+    described = model.describe()
+    assert described.get("query_prompt", "") == before[2]
+    assert described["input_format"].get("prompt", "") == before[0]
+
+
+def test_prompts_that_a_model_has_not_are_refused(tiny_bert):
+    for settings, asked in (({"prompt": "query"}, None), ({}, "query")):
+        with pytest.raises(UserError, match=r"prompt is .query., but .* has no prompts"):
+            Model(str(tiny_bert), EmbedSettings(device="cpu", **settings), query_prompt=asked)
 
 
 @pytest.mark.parametrize("name", ["model", "cosine", "bm25", "random"])

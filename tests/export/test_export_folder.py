@@ -114,3 +114,18 @@ def test_what_was_excluded_is_on_the_card(tiny_bert, tmp_path):
     assert "| training: excluded: papers | 10 |" in text
     assert "| training: excluded: out.txt: found by id | 5 |" in text
     assert f"| training: excluded: out.txt: sha256: out.txt | {'0f' * 32} |" in text
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"pooling": "mix"}, {"pooling": "sentences"}, {"control_codes": True}],
+    ids=["mix", "sentences", "codes"],
+)
+def test_every_layout_is_verified_behind_the_prompt_of_papers(tiny_bert, tmp_path, settings):
+    form = InputFormat(prompt="word2: ")
+    encoder = encoder_of(tiny_bert, input_format=form, **settings)
+    card = CARD | ({"similarity": "best_match"} if settings.get("pooling") == "sentences" else {})
+    differences = export_encoder(encoder, tmp_path / "m", card)
+    assert differences
+    assert all(value is None or value <= 1e-5 for value in differences.values())
+    assert Encoder.load(tmp_path / "m").settings.input_format == form

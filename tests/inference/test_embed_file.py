@@ -13,6 +13,7 @@ from sciembed_train.commands import embed
 from sciembed_train.errors import UserError
 from sciembed_train.export.export_folder import export_encoder
 from tests.helpers.exports import CARD, encoder_of
+from tests.helpers.prompted_models import PROMPTS, write_prompted
 from tests.helpers.small_disk import largest_file, on_small_disk
 from tests.helpers.tiny_models import write_tiny_bert
 
@@ -50,6 +51,51 @@ def ids_of(papers):
 def read_jsonl(path):
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     return [r["paper_id"] for r in rows], np.array([r["embedding"] for r in rows], np.float32)
+
+
+@pytest.mark.parametrize("prompt", [None, "none", "query"])
+@pytest.mark.parametrize("name", ["e.npy", "shards"])
+def test_papers_are_read_behind_the_prompt_that_is_named(
+    tiny_bert, papers, tmp_path, capsys, prompt, name
+):
+    library = pytest.importorskip("sentence_transformers")
+    folder = write_prompted(tiny_bert, tmp_path / "m")
+    more = [] if prompt is None else ["--prompt", prompt]
+    assert embed.main([*options(folder, papers, tmp_path / name), *more]) == 0
+    before = "" if prompt == "none" else PROMPTS[prompt or "passage"]
+    said = f"behind the prompt {before!r}" if before else "behind the prompt"
+    assert (said in capsys.readouterr().out) == bool(before)
+    vectors = np.load(tmp_path / name / "part-00000.npy" if name == "shards" else tmp_path / name)
+    rows = map(json.loads, papers.read_text().splitlines())
+    encoder = encoder_of(tiny_bert)
+    texts = [encoder.compose(row["title"], row["abstract"]) for row in rows]
+    model = library.SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    np.testing.assert_allclose(vectors, model.encode(texts, prompt=before), atol=1e-5)
+
+
+def test_a_prompt_that_the_model_has_not_is_one_message(tiny_bert, papers, tmp_path, capsys):
+    prompted = write_prompted(tiny_bert, tmp_path / "m")
+    for model, message in ((tiny_bert, "has no prompts"), (prompted, "query, passage, Clustering")):
+        words = options(model, papers, tmp_path / "e.npy")
+        assert main(["embed", *words, "--prompt", "STS"]) == 2
+        error = capsys.readouterr().err
+        assert error.count("--prompt is 'STS'") == 1
+        assert message in error
+        assert "Traceback" not in error
+
+
+def test_another_prompt_does_not_continue_a_run(tiny_bert, papers, tmp_path, monkeypatch):
+    folder = write_prompted(tiny_bert, tmp_path / "m")
+    with monkeypatch.context() as patch:
+        patch.setattr("sciembed_train.inference.embed_file._finish", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run(folder, papers, tmp_path / "e.npy")
+    with pytest.raises(UserError, match="unfinished run of other settings"):
+        run(folder, papers, tmp_path / "e.npy", "--prompt", "none")
+
+
+def stopped(*_):
+    raise KeyboardInterrupt
 
 
 def test_vectors_are_those_of_transformers_in_input_order(tiny_bert, papers, tmp_path):

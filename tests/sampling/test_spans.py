@@ -123,6 +123,12 @@ def test_a_batch_holds_the_slices_that_the_rule_says(corpus, reading, store):
                 ]
 
 
+def test_spans_have_no_prompt(corpus, reading):
+    prompted = replace(reading, input_format=InputFormat(prompt="passage: "))
+    with pytest.raises(UserError, match=r"input_format.prompt is 'passage: '. Set it to ''"):
+        SMALL.open(corpus, prompted, None)
+
+
 def test_only_anchors_are_masked_and_their_special_tokens_never(corpus, reading):
     sampling = replace(SMALL, mlm_probability=0.5)
     batch = sampling.open(corpus, reading, None).batch(np.arange(8), 0, 0)

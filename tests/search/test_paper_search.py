@@ -7,6 +7,7 @@ import sciembed_train as st
 from sciembed_train.errors import UserError
 from sciembed_train.search.index_settings import SearchSettings
 from sciembed_train.search.paper_search import PaperSearch
+from tests.helpers.prompted_models import write_prompted
 from tests.helpers.small_index import TITLES, write_index
 from tests.helpers.tiny_models import write_tiny_bert
 
@@ -84,6 +85,21 @@ def test_what_is_not_there_is_named(small, tmp_path):
     (tmp_path / "i" / "index.json").write_text(json.dumps({**record, "version": 0}))
     with pytest.raises(UserError, match="another version"):
         st.open_index(tmp_path / "i")
+
+
+@pytest.mark.parametrize("prompt", [None, "none", "Clustering"])
+def test_words_are_read_behind_the_prompt_of_queries_and_papers_behind_theirs(
+    tiny_bert, small, tmp_path, prompt
+):
+    model = write_prompted(tiny_bert, tmp_path / "m")
+    st.embed(model, small.papers, tmp_path / "v", device="cpu", prompt=prompt)
+    st.build_index(tmp_path / "v", tmp_path / "i", papers=small.papers)
+    search = st.open_index(tmp_path / "i", device="cpu")
+    same = search.by_papers({"new": (TITLES[9], None)}, top=1)[0].hits[0]
+    assert (same.paper_id, same.score) == ("p9", pytest.approx(1, abs=1e-5))
+    asked = st.load_encoder(model, device="cpu", prompt="query").encode([TITLES[9]])
+    unit = asked[0] / np.linalg.norm(asked[0])
+    np.testing.assert_allclose(search.by_text(TITLES[9]).vector, unit, atol=1e-5)
 
 
 def test_queries_are_embedded_as_the_vectors_were(tiny_bert, small, tmp_path):

@@ -34,6 +34,18 @@ def test_separators_and_the_control_code_are_those_of_the_format():
     }
 
 
+def test_a_prompt_is_before_every_text_that_is_not_empty():
+    form = InputFormat(prompt="passage: ")
+    assert form.compose("t", "a", "[SEP]") == "passage: t[SEP]a"
+    assert form.compose("", None, "[SEP]") == ""
+    text, spans = form.compose_sentences("t", ["one.", "two."], "[SEP]")
+    assert text == "passage: t[SEP]one. two."
+    assert [text[a:b] for a, b in spans] == ["one.", "two."]
+    assert InputFormat(prompt="p ", control_code="[PRX]").compose("t", None, "") == "p [PRX] t"
+    assert InputFormat.recorded(form.as_dict()) == form
+    assert "prompt" not in InputFormat().as_dict()
+
+
 MARKUP = "The <i>E. coli</i> &amp; $\\alpha$ case"
 CLEAN = "The E. coli & α case"
 

@@ -15,6 +15,7 @@ from sciembed_train.text.input_format import InputFormat
 from sciembed_train.training.configuration import RunConfiguration
 from sciembed_train.training.start_encoder import apply_start, settle_start, start_of_recipe
 from tests.helpers.paper_files import write_paper_files
+from tests.helpers.prompted_models import PROMPTS, write_prompted
 
 OWN = "model: {init_args: {encoder: {pooling: cls}}}\n"
 
@@ -139,3 +140,26 @@ def test_prepare_show_and_fit_read_the_same_texts(tiny_bert, tmp_path, capsys):
         for example in run.examples.describe(run.data.corpus, run.plan, 4):
             assert format_example(example, run.data.tokenization.tokenizer.hf.decode) in shown[0]
     assert len(list((tmp_path / "runs/.cache").glob("*/corpus.json"))) == 1
+
+
+def test_papers_are_trained_and_exported_behind_the_prompt_of_the_start(tiny_bert, tmp_path):
+    write_paper_files(tmp_path)
+    start = write_prompted(tiny_bert, tmp_path / "start")
+    words = ["-c", "specter", "--model.encoder.backbone", str(start)]
+    words += ["--data.papers", str(tmp_path / "papers.jsonl")]
+    words += ["--data.citations", str(tmp_path / "citations.csv")]
+    words += ["--root", str(tmp_path / "runs"), "--data.batch_size", "8", "--run", "new"]
+    words += ["--trainer.accelerator", "cpu", "--trainer.max_steps", "1", "--verdict", "off"]
+    words += ["--trainer.precision", "32-true", "--trainer.devices", "1"]
+    run = RunConfiguration(RecipeCommandLine("fit", "", trains=True).read(words), fitting=True)
+    tokenizer = run.data.tokenization.tokenizer
+    prompt = tokenizer.encode([PROMPTS["passage"].strip()])[0]
+    batch = run.examples.batch(run.plan.indices(0), 0, 0)
+    for ids in batch.rows.ids.split(batch.rows.lengths.tolist()):
+        assert ids[1 : 1 + len(prompt)].tolist() == prompt
+    assert fit.main([*words, "--quiet"]) == 0
+    exported = Encoder.load(tmp_path / "runs/new/export")
+    assert exported.settings.input_format.prompt == PROMPTS["passage"]
+    assert exported.settings.prompts == PROMPTS
+    about = tmp_path / "runs/new/export/config_sentence_transformers.json"
+    assert json.loads(about.read_text())["default_prompt_name"] == "document"

@@ -9,6 +9,7 @@ from sciembed_train.encoder.adapters.lora_settings import LoraSettings
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.evaluation.benchmarks.result import NoQueriesError
 from sciembed_train.export.export_folder import export_encoder
+from sciembed_train.text.input_format import InputFormat
 from sciembed_train.training import start_scores as module
 from sciembed_train.training.guard_scores import open_guards
 from sciembed_train.training.start_scores import (
@@ -18,6 +19,7 @@ from sciembed_train.training.start_scores import (
     undisturbed,
 )
 from tests.helpers.exports import CARD, encoder_of
+from tests.helpers.prompted_models import PROMPTS, write_prompted
 from tests.helpers.small_corpus import write_small_corpus
 from tests.helpers.topic_papers import write_search
 
@@ -67,6 +69,18 @@ def test_a_start_is_scored_as_its_own_files_say(tiny_bert, tmp_path):
     settings, scoring = start_settings(trained, "euclidean")
     assert (settings.pooling, settings.max_length, settings.dropout) == ("mean", 40, None)
     assert scoring.similarity == "cosine"
+
+
+def test_a_start_is_scored_behind_its_own_prompts(tiny_bert, tmp_path):
+    start = write_prompted(tiny_bert, tmp_path / "start")
+    trained = EncoderSettings(str(start), pooling="mean", max_length=24, prompts=PROMPTS)
+    settings, _ = start_settings(trained, "euclidean")
+    assert settings.input_format == InputFormat(prompt=PROMPTS["passage"])
+    assert settings.prompts == PROMPTS
+    # A plain one has none of its own, and is read as the trained one is.
+    form = InputFormat(prompt="word1: ")
+    plain = EncoderSettings(str(tiny_bert), max_length=24, input_format=form)
+    assert start_settings(plain, "euclidean")[0].input_format == form
 
 
 @pytest.mark.parametrize(("pooling", "own"), [("mean", "mean"), ("cls", "cls"), ("mix", "cls")])

@@ -16,6 +16,7 @@ from sciembed_train.errors import UserError
 from sciembed_train.safety.find_model import find_folder
 from sciembed_train.safety.json_files import read_json
 from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.prompts import paper_prompt
 
 _LEGACY_POOLING = {
     "pooling_mode_cls_token": "cls",
@@ -39,7 +40,9 @@ class ModelMetadata:
         input_format: how title and abstract were joined.
         similarity: by what its vectors are compared, as the folder names it; of a folder of
             sentence-transformers that names nothing, that library's default, cosine.
-        prompts: texts that it wants before a query or a passage, by name.
+        prompts: texts that it wants before others, by name, empty ones among them; none where
+            all are empty (`prompts`).
+        prompt: of these, the one before papers, where ``input_format`` does not have it.
         texts: what it was trained to read: ``sentences`` each by itself, else whole papers.
         transport: settings of optimal transport, where its sentences are compared by it.
         adapters: of the backbone, with the folders they lie in.
@@ -57,6 +60,7 @@ class ModelMetadata:
     input_format: InputFormat | None = None
     similarity: str | None = None
     prompts: dict[str, str] = field(default_factory=dict)
+    prompt: str = ""
     texts: str | None = None
     transport: dict[str, Any] | None = None
     adapters: AdapterSettings | None = None
@@ -110,12 +114,14 @@ def _read_sentence_transformers(folder: Path, pooling: str | None) -> ModelMetad
         first = parts[0][0] if parts else "nothing"
         raise UserError(f"{where}: the first module is {first}; expected Transformer.")
     metadata = ModelMetadata(folder / parts[0][1], pooling)
-    pooled = False
+    pooled, pools_prompt = False, True
     for kind, path in parts[1:]:
         if kind == "Pooling" and not pooled:
             pooled = True
             config = folder / path / "config.json"
-            metadata.pooling = pooling or _pooling_of(_read_object(config), config)
+            content = _read_object(config)
+            metadata.pooling = pooling or _pooling_of(content, config)
+            pools_prompt = content.get("include_prompt") is not False
             metadata.sources["pooling"] = f"{path}/config.json"
         elif kind == "Normalize" and pooled and not metadata.normalize:
             metadata.normalize = True
@@ -127,6 +133,12 @@ def _read_sentence_transformers(folder: Path, pooling: str | None) -> ModelMetad
                 "vectors would be others."
             )
     _read_comparison(folder, metadata)
+    if metadata.prompts and not pools_prompt:
+        metadata.prompts, metadata.prompt = {}, ""
+        metadata.notes.append(
+            f"{folder}: its pooling leaves out the tokens of a prompt (include_prompt is false), "
+            "which is not built here: texts are read without its prompts."
+        )
     _read_length(folder, metadata)
     return metadata
 
@@ -149,8 +161,10 @@ def _read_comparison(folder: Path, metadata: ModelMetadata) -> None:
     else:  # of unit vectors the dot product is the cosine, which is also the library's default
         place = "modules.json" if metadata.normalize else "sentence-transformers' default"
         metadata.similarity, metadata.sources["similarity"] = "cosine", place
-    if isinstance(prompts, dict):
-        metadata.prompts = {str(key): str(text) for key, text in prompts.items() if text}
+    if isinstance(prompts, dict) and any(prompts.values()):
+        default = content.get("default_prompt_name")
+        metadata.prompts = {str(key): str(text or "") for key, text in prompts.items()}
+        metadata.prompt = paper_prompt(metadata.prompts, None if default is None else str(default))
         metadata.sources["prompts"] = about.name
 
 

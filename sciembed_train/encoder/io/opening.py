@@ -131,7 +131,9 @@ def recorded_settings(
     values: dict[str, Any] = {
         "pooling": pooling or metadata.pooling or "cls",
         "max_length": max_length or metadata.max_length or min(512, limit),
-        "input_format": input_format or metadata.input_format or InputFormat(),
+        "input_format": input_format
+        or metadata.input_format
+        or InputFormat(prompt=metadata.prompt),
         # A pooling that the caller names may be one whose vectors are never scaled.
         "normalize": metadata.normalize and pooling not in ("mix", "sentences"),
         "prompts": metadata.prompts,

@@ -35,7 +35,9 @@ class StartConventions:
         max_length: most tokens of a text, special ones included, as recorded.
         similarity: by what they are compared.
         input_format: how title and abstract were joined.
-        prompts: texts before a query or a passage, by name.
+        prompts: texts before others, by name (`prompts`).
+        prompt: of these, the one before papers, where ``input_format`` does not have it.
+        notes: what its files ask for that is not done here.
         sources: where each is from, by field: a file in the folder, a library's default, or the
             published model of that name.
         by_name: whether all of it is known by the name alone.
@@ -48,6 +50,8 @@ class StartConventions:
     similarity: str | None = None
     input_format: InputFormat | None = None
     prompts: Mapping[str, str] = field(default_factory=dict)
+    prompt: str = ""
+    notes: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
     by_name: bool = False
 
@@ -103,6 +107,8 @@ def read_start(name_or_folder: str | Path, pooling: str | None = None) -> StartC
         similarity=metadata.similarity,
         input_format=metadata.input_format,
         prompts=metadata.prompts,
+        prompt=metadata.prompt,
+        notes=tuple(metadata.notes),
         sources=metadata.sources,
     )
 
@@ -143,7 +149,7 @@ def resolve(
         return StartResolution(line=f"start encoder {start.start} {what}: {stands}, by the recipe")
     settings: dict[str, Any] = {}
     taken: list[str] = []
-    warnings: list[str] = []
+    warnings: list[str] = list(start.notes)
     pooling, own = recipe["pooling"], start.pooling
     special = bool(recipe.get("adapters")) or bool(recipe.get("control_codes"))
     fits = own is None or not (
@@ -179,7 +185,7 @@ def resolve(
     if start.max_length is not None:
         length = min(start.max_length, MOST_TOKENS)
         settle("max_length", length, f"at most {length} tokens", str(recipe["max_length"]))
-    if start.input_format is not None and fits:
+    if fits:
         _settle_format(recipe["input_format"], explicit, start, settings, taken, warnings)
     if start.similarity is not None:
         taken.append(f"compared by {start.similarity} ({start.sources['similarity']})")
@@ -187,7 +193,7 @@ def resolve(
         names = ", ".join(start.prompts)
         if "prompts" not in explicit:
             source = start.sources["prompts"]
-            taken.append(f"prompts {names} ({source}; kept for the export, not used in training)")
+            taken.append(f"prompts {names} ({source})")
             if recipe["prompts"] != dict(start.prompts):
                 settings["prompts"] = dict(start.prompts)
     line = f"start encoder {start.start}: {', '.join(taken)}" if taken else None
@@ -203,11 +209,13 @@ def _settle_format(
     warnings: list[str],
 ) -> None:
     """Each entry of the input format: the user's, the start's."""
-    assert start.input_format is not None
-    own = start.input_format.as_dict()
+    own = {} if start.input_format is None else start.input_format.as_dict()
     if start.by_name:
-        own = {"separator": own["separator"]}
-    merged, source = dict(recipe), start.sources["input_format"]
+        own = {key: own[key] for key in ("separator",) if key in own}
+    source = start.sources.get("input_format") or start.sources.get("prompts")
+    if start.prompt:
+        own["prompt"] = start.prompt
+    merged = dict(recipe)
     for key, value in own.items():
         if "input_format" in explicit or f"input_format.{key}" in explicit:
             if recipe[key] != value:

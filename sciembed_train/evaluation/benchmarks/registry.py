@@ -77,7 +77,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "retrieval": Benchmark(
         f"{_HERE}.retrieval",
         "searches over a collection; a folder of papers, queries and qrels",
-        _RANKS | {"sample"},
+        _RANKS | {"sample", "query_prompt"},
         metrics=("retrieval/map_grade1", "retrieval/ndcg10_log2"),
         source="any test collection in TREC's form, such as CACM or Cranfield",
     ),
@@ -127,7 +127,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "scirepeval": Benchmark(
         f"{_HERE}.scirepeval.scirepeval",
         "tasks by format, as SciRepEval; the folder of scirepeval_tasks.jsonl",
-        frozenset({"tasks"}),
+        frozenset({"tasks", "query_prompt"}),
         ("average/all_tasks",),
         needs_vectors=True,
         source="github.com/allenai/scirepeval, by its script",

@@ -179,6 +179,7 @@ def evaluate(
         query_ids=[query.query_id for query in scored],
         paper_ids=candidate_ids,
         query_papers=[query.paper_id for query in scored],
+        in_words=range(len(used), len(used) + len(words)),
         judged=judged_of,
     )
     per_query, tied = {}, 0

@@ -133,8 +133,8 @@ def _request(
     quiet: bool,
 ) -> EvaluateSettings:
     given = model in settings.embeddings
-    if given or model in BASELINES:
-        embed = replace(embed, dim=None)
+    if given or model in BASELINES:  # which read no text behind a prompt, and have no more numbers
+        embed = replace(embed, dim=None, prompt=None)
     request = EvaluateSettings(
         entry.benchmark,
         entry.data,
@@ -152,7 +152,12 @@ def _request(
     for name in ("sample", "queries"):
         if name in known and (settings.quick or settings.full):
             options[name] = QUICK if settings.quick else 0
-    return replace(request, **(options | dict(entry.options)))
+    if "query_prompt" in known:
+        options["query_prompt"] = settings.query_prompt
+    options |= dict(entry.options)
+    if given or model in BASELINES:
+        options.pop("query_prompt", None)
+    return replace(request, **options)
 
 
 def _key(request: EvaluateSettings, model: str) -> str:

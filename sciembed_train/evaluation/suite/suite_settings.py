@@ -30,6 +30,8 @@ class SuiteSettings:
         embeddings: files of vectors to score beside the models, found by the ids of papers and
             queries; a benchmark of which such a file lacks some is skipped for it.
         similarity: compares the vectors of ``embeddings``; Euclidean distance by default.
+        query_prompt: the name of each model's prompt before the words of searches, or ``none``; by
+            default as `BenchmarkSettings` says.
         mteb_results: a folder of results of the library mteb, to show in the same table.
 
     Raises:
@@ -48,6 +50,7 @@ class SuiteSettings:
     embeddings: list[str] = field(default_factory=list)
     similarity: Similarity | None = None
     mteb_results: str | Path | None = None
+    query_prompt: str | None = None
 
     def __post_init__(self) -> None:
         if not self.model and not self.embeddings and self.mteb_results is None:

@@ -58,12 +58,13 @@ class ControlCodesLayout(PlainLayout):
         if why_no_whole_models(encoder) is not None:
             return differences
         texts = probe_texts(encoder)
+        prompt = encoder.settings.input_format.prompt
         for name, code in FORMATS.items():
             model, expected = folder / "hf" / code, encoder.encode_texts(texts, format=name)
             ids = probe_ids(encoder, texts, code)
             vectors = {
                 "AutoModel": transformers_vectors(encoder, model, texts, ids),
-                "SentenceTransformer": sentence_transformers_vectors(model, texts),
+                "SentenceTransformer": sentence_transformers_vectors(model, texts, prompt),
             }
             for library, actual in vectors.items():
                 own = compare_where_installed(f"{library} ({code})", actual, expected)

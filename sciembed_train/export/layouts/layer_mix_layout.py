@@ -51,12 +51,13 @@ class LayerMixLayout(PlainLayout):
         """See `ExportLayout`."""
         check_refused(folder, ("", "st", "hf"), "the code that mixes its layers")
         texts = probe_texts(encoder)
+        prompt = encoder.settings.input_format.prompt
         expected = encoder.encode_texts(texts)
         (vectors,) = custom_code_vectors(encoder, [folder / "hf"], texts)
         custom, st = "AutoModel with trust_remote_code", "SentenceTransformer"
         differences: Differences = {custom: compare(custom, "embeddings", vectors, expected)}
         if not has_norm_above(encoder):
-            st_vectors = sentence_transformers_vectors(folder / "st", texts)
+            st_vectors = sentence_transformers_vectors(folder / "st", texts, prompt)
             differences[st] = compare_where_installed(st, st_vectors, expected)
         place = folder / LayerMix.backbone_place
         return {**differences, **masked_lm_differences(encoder, place, texts)}

@@ -49,10 +49,11 @@ class PlainLayout(ExportLayout):
     def verify(self, encoder: Encoder, folder: Path, record: Record) -> Differences:
         """See `ExportLayout`."""
         texts = probe_texts(encoder)
+        prompt = encoder.settings.input_format.prompt
         expected = encoder.encode_texts(texts)
         vectors = {
             "AutoModel": transformers_vectors(encoder, folder, texts),
-            "SentenceTransformer": sentence_transformers_vectors(folder, texts),
+            "SentenceTransformer": sentence_transformers_vectors(folder, texts, prompt),
         }
         differences = {
             library: compare_where_installed(library, actual, expected)

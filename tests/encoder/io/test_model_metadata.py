@@ -10,6 +10,7 @@ from sciembed_train.encoder.io.model_metadata import read_metadata, tokenizer_fo
 from sciembed_train.encoder.settings import EncoderSettings
 from sciembed_train.errors import UserError
 from tests.helpers.json_files import change
+from tests.helpers.prompted_models import PROMPTS, write_prompted
 
 
 def sentence_transformers_layout(folder, pooling, kind="models", **bert):
@@ -48,6 +49,35 @@ def test_a_sentence_transformers_folder_tells_its_pooling_and_length(copy, kind,
     torch.testing.assert_close(lengths, torch.ones(2))
 
 
+@pytest.mark.parametrize("backbone", ["tiny_bert", "tiny_roberta", "tiny_modernbert"])
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_papers_are_read_behind_the_prompt_as_the_library_reads_them(
+    backbone, pooling, request, tmp_path
+):
+    library = pytest.importorskip("sentence_transformers")
+    folder = write_prompted(request.getfixturevalue(backbone), tmp_path / "m", pooling)
+    encoder = Encoder.load(folder)
+    assert encoder.settings.input_format.prompt == PROMPTS["passage"]
+    model = library.SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    papers = [("word4 word5", "word6 a b."), ("word7", None), ("(word8) " * 60, "word9")]
+    plain = [encoder.compose(*paper, prompt="") for paper in papers]
+    for name, prompt in PROMPTS.items():
+        expected = model.encode(plain, prompt_name=name, convert_to_tensor=True)
+        actual = encoder.encode_texts([encoder.compose(*paper, prompt=prompt) for paper in papers])
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
+    expected = model.encode(plain, prompt_name="passage", convert_to_tensor=True)
+    actual = encoder.encode_texts([encoder.compose(*paper) for paper in papers])
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
+    bare = model.encode(plain, convert_to_tensor=True)
+    assert (bare - expected).abs().max() > 1e-3
+
+
+def test_a_pooling_without_the_prompt_is_not_built(tiny_bert, tmp_path, caplog):
+    encoder = Encoder.load(write_prompted(tiny_bert, tmp_path / "m", include_prompt=False))
+    assert (encoder.settings.prompts, encoder.settings.input_format.prompt) == ({}, "")
+    assert "include_prompt is false" in caplog.text
+
+
 def test_a_backbone_in_a_sub_folder_has_its_tokenizer_there(copy, tmp_path):
     assert tokenizer_folder(copy) == copy
     modules = sentence_transformers_layout(copy, {"pooling_mode_max_tokens": True})
@@ -77,7 +107,9 @@ def test_what_vectors_are_compared_by_is_read_where_it_is_recorded(copy):
     about.write_text(json.dumps({"prompts": {"query": "query: ", "passage": ""}}))
     assert read_metadata(copy).similarity == "cosine"  # the library's default
     assert read_metadata(copy).sources["similarity"] == "sentence-transformers' default"
-    assert read_metadata(copy).prompts == {"query": "query: "}
+    assert read_metadata(copy).prompts == {"query": "query: ", "passage": ""}
+    about.write_text(json.dumps({"prompts": {"query": "", "document": ""}}))
+    assert read_metadata(copy).prompts == {}  # as the library writes for models without any
     about.write_text("[]")
     with pytest.raises(UserError, match=r"sentence_transformers.json: expected a JSON object"):
         read_metadata(copy)

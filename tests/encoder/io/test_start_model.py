@@ -36,6 +36,7 @@ KEYS = {
         "sentences": "joined",
         "control_code": "",
         "cleaning": "markup",
+        "prompt": "",
     },
 }
 
@@ -137,8 +138,21 @@ def test_a_folder_of_the_library(library_folder, pooling, kinds):
     assert start.prompts == {"query": "q: "}
     found = resolve(RECIPE, [], start)
     assert found.settings["prompts"] == {"query": "q: "}
-    assert "prompts query (config_sentence_transformers.json; kept for the export" in found.line
+    assert "prompts query (config_sentence_transformers.json)" in found.line
+    assert "input_format" not in found.settings  # papers have none
     assert "prompts" not in resolve(RECIPE, ["prompts"], start).settings
+
+
+def test_papers_are_trained_behind_the_prompt_of_documents(library_folder):
+    start = read_start(library_folder(prompts={"query": "q: ", "passage": "p: "}))
+    found = resolve(RECIPE, [], start)
+    assert found.settings["input_format"] == {**RECIPE["input_format"], "prompt": "p: "}
+    assert "prompt 'p: ' (config_sentence_transformers.json" in found.line
+    left_out = resolve(RECIPE, ["input_format.prompt"], start)
+    assert "input_format" not in left_out.settings
+    assert any("encoder.input_format.prompt is ''" in warning for warning in left_out.warnings)
+    # A method of sentences has an input format of its own.
+    assert "input_format" not in resolve({**RECIPE, "pooling": "sentences"}, [], start).settings
 
 
 def test_more_than_512_tokens_must_be_set(library_folder):

@@ -29,6 +29,21 @@ def test_bm25_by_hand(folder):
     assert "1 papers have no text" in notes
 
 
+def test_the_words_of_searches_are_marked_and_papers_that_ask_are_not(folder):
+    class Recorder(RandomOrder):
+        def distances(self, search):
+            self.search, self.texts = search, list(search.texts)
+            yield from super().distances(search)
+
+    recorder = Recorder()
+    evaluate(folder, recorder)
+    search = recorder.search
+    asking = dict(zip(search.query_ids, search.queries.tolist(), strict=True))
+    assert [query for query, row in asking.items() if row in search.in_words] == ["1", "2"]
+    assert all(recorder.texts[row][0] is None for row in search.in_words)
+    assert asking["3"] in search.papers.tolist()
+
+
 def test_a_query_paper_is_no_candidate_of_its_own(folder):
     class Same(RandomOrder):
         def distances(self, search):

@@ -11,7 +11,9 @@ from sciembed_train.evaluation.suite import run_suite as module
 from sciembed_train.evaluation.suite.run_suite import model_hash, run_suite
 from sciembed_train.evaluation.suite.suite_settings import SuiteSettings
 from sciembed_train.evaluation.suite.suite_table import suite_rows
-from tests.helpers.benchmark_folders import write_judged
+from sciembed_train.inference.options import EmbedSettings
+from tests.helpers.benchmark_folders import write_judged, write_searches
+from tests.helpers.prompted_models import PROMPTS, write_prompted
 from tests.helpers.small_suite import write_suite
 
 
@@ -59,6 +61,25 @@ def test_what_has_changed_is_scored_again(suite, tmp_path, runs):
     with (suite / "reviews" / "one" / "papers.jsonl").open("a") as file:
         file.write(json.dumps({"paper_id": "new", "title": "New", "abstract": "x"}) + "\n")
     assert scored(seed=1, ties="paper_id") == 1
+
+
+def test_prompts_are_of_models_and_other_prompts_are_other_scores(tmp_path, tiny_bert, runs):
+    (tmp_path / "searches").mkdir()
+    write_searches(tmp_path / "searches")
+    model = str(write_prompted(tiny_bert, tmp_path / "m"))
+    seen = []
+    for asked, papers in ((None, None), ("passage", None), ("passage", "none"), (None, None)):
+        settings = SuiteSettings(
+            tmp_path / "searches", tmp_path / "to", [model, "bm25"], query_prompt=asked
+        )
+        found = run_suite(settings, EmbedSettings(device="cpu", prompt=papers), quiet=True)
+        (scores,) = (s for (_, name), s in found.scores.items() if name == model)
+        before = scores.settings["query_prompt"], scores.settings["input_format"].get("prompt", "")
+        seen.append(before)
+    words, passage = PROMPTS["query"], PROMPTS["passage"]
+    assert seen == [(words, passage), (passage, passage), (passage, ""), (words, passage)]
+    # The file has the scores of the last settings; those of bm25 are the same for all.
+    assert [name for _, name in runs].count("bm25") == 1
 
 
 def test_papers_that_lie_elsewhere_are_looked_at_too(suite, tmp_path, runs):
