@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sciembed_train.hard_negatives.mining_summary import Mined
     from sciembed_train.inference.embed_file import Embeddings
     from sciembed_train.inference.embed_shards import EmbeddingShards
-    from sciembed_train.inference.options import EmbedSettings
+    from sciembed_train.inference.options import Dtype, EmbedSettings
     from sciembed_train.inference.paper_encoder import PaperEncoder
     from sciembed_train.sampling.related_mask import RelatedMask
     from sciembed_train.search.build_index import BuiltIndex
@@ -178,6 +178,7 @@ def embed(
     restart: bool = False,
     shard_size: int = 100_000,
     shards: str | None = None,
+    dtype: Dtype = "float32",
     progress: bool = False,
     **settings: Any,
 ) -> Embeddings | EmbeddingShards:
@@ -193,6 +194,7 @@ def embed(
         shard_size: papers of a shard.
         shards: this process's share of the shards, such as ``3/8``; by default what torchrun or a
             SLURM array says, else all that are free.
+        dtype: of the stored numbers: ``float32``, ``float16``, ``int8`` or ``binary``.
         progress: report the progress on standard error.
         **settings: fields of `EmbedSettings`, such as ``device`` and ``precision``.
 
@@ -207,7 +209,7 @@ def embed(
     from sciembed_train.inference.embed_shards import embed_shards
     from sciembed_train.inference.options import EmbedFileSettings, EmbedSettings
 
-    files = EmbedFileSettings(model, input, to, max_bad_rows, restart, shard_size, shards)
+    files = EmbedFileSettings(model, input, to, max_bad_rows, restart, shard_size, shards, dtype)
     write = embed_shards if files.in_shards else embed_file
     return write(files, EmbedSettings(**settings), quiet=not progress)
 

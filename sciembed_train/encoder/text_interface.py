@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from sciembed_train.batch import Sentences, TokenRows
 from sciembed_train.encoder.format_reader import FormatReader
@@ -31,12 +32,18 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TextInterface(nn.Module, ABC):
-    """Composes and tokenises texts, and encodes them in evaluation mode; see `Encoder`."""
+    """Composes and tokenises texts, and encodes them in evaluation mode; see `Encoder`.
+
+    Attributes:
+        truncate_dim: how many of the first numbers of each text's vector `encode_rows` gives,
+            scaled to unit length again where the encoder scales; None for all.
+    """
 
     settings: EncoderSettings
     tokenizer: TextTokenizer
     backbone: Any
     format_reader: FormatReader
+    truncate_dim: int | None = None
 
     @abstractmethod
     def encode_tokens(
@@ -52,8 +59,8 @@ class TextInterface(nn.Module, ABC):
 
     @property
     def dim(self) -> int:
-        """Width of an embedding, ``D``."""
-        return int(self.backbone.config.hidden_size)
+        """Width of an embedding, ``D``: ``truncate_dim``, or that of the backbone's states."""
+        return self.truncate_dim or int(self.backbone.config.hidden_size)
 
     @property
     def device(self) -> torch.device:
@@ -105,6 +112,22 @@ class TextInterface(nn.Module, ABC):
         finally:
             self.train(was_training)
 
+    def cut(self, vectors: Float[Tensor, "N _"]) -> Float[Tensor, "N D"]:
+        """The first ``truncate_dim`` numbers of whole vectors, scaled again where all are."""
+        if self.truncate_dim is None:
+            return vectors
+        vectors = vectors[:, : self.truncate_dim]
+        return normalize(vectors) if self.settings.normalize else vectors
+
+    @contextlib.contextmanager
+    def full_width(self) -> Iterator[None]:
+        """Vectors of all numbers, whatever ``truncate_dim`` says."""
+        kept, self.truncate_dim = self.truncate_dim, None
+        try:
+            yield
+        finally:
+            self.truncate_dim = kept
+
     def encode_rows(
         self,
         rows: TokenRows,
@@ -139,7 +162,7 @@ class TextInterface(nn.Module, ABC):
                 formats=formats,
             )
         # A copy made outside inference mode is an ordinary tensor.
-        return vectors.float().cpu().clone()
+        return self.cut(vectors.float()).cpu().clone()
 
     def encode_texts(
         self,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from jaxtyping import Float32
 
 from sciembed_train.encoder.encoder import Encoder
@@ -68,6 +69,8 @@ class CachedEmbedding:
     ) -> Float32[np.ndarray, "P D"]:
         """As `embed_texts`; equal texts have bit-equal vectors.
 
+        They are kept at their full width, so that a shorter one takes no pass of the encoder.
+
         Raises:
             UserError: the cache is damaged or cannot be written.
             NotFiniteError: an embedding is not finite.
@@ -79,11 +82,12 @@ class CachedEmbedding:
             for rows in prefetched(chunks(missing, size), self.encoder.rows):
                 yield list(encode(self.encoder, rows, settings, done)[:, None])
 
-        cache = self._cache("text", settings)
-        read = (composed(self.encoder, text) for text in texts)
-        keys = cache.fill(read, key_of, encoded, "text", done)
+        with self.encoder.full_width():
+            cache = self._cache("text", settings)
+            read = (composed(self.encoder, text) for text in texts)
+            keys = cache.fill(read, key_of, encoded, "text", done)
         assert len(keys) == count
-        return cache.gather(keys)[0]
+        return self.encoder.cut(torch.from_numpy(cache.gather(keys)[0])).numpy()
 
     def sentences(
         self,
@@ -118,6 +122,7 @@ class CachedEmbedding:
             "unit": unit,
             "precision": settings.precision,
             "format": settings.format,
+            **({} if self.encoder.truncate_dim is None else {"dim": self.encoder.truncate_dim}),
         }
         name = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:16]
         if name not in self._caches:

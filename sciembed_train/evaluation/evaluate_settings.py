@@ -138,6 +138,11 @@ class EvaluateSettings(BenchmarkSettings):
                 f"{options[0]} is about a model's vectors; leave it out for a ranking or a "
                 "baseline."
             )
+        if self.embed.dim is not None and (self.model is None or self.model in BASELINES):
+            raise UserError(
+                "--dim is about a model's vectors; leave it out for a ranking, a baseline or "
+                "--embeddings."
+            )
         prompts = {"prompt": self.embed.prompt, "query_prompt": self.query_prompt}
         for option, name in prompts.items():
             if name is not None and (self.model is None or self.model in BASELINES):

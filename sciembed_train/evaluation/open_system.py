@@ -91,8 +91,8 @@ class Systems:
     def _document_model(self, settings: EvaluateSettings, by_format: bool = False) -> Model:
         """The model; the one of before where it is the same, read in the same way."""
         model, similarity = _model(settings), settings.score.similarity
-        asking = settings.query_prompt
-        key = repr((model, settings.embed, similarity, by_format, settings.cache, asking))
+        dtype, asking = settings.score.dtype, settings.query_prompt
+        key = repr((model, settings.embed, similarity, by_format, settings.cache, dtype, asking))
         return self._once(
             key,
             lambda: Model(
@@ -102,6 +102,7 @@ class Systems:
                 similarity,
                 by_format,
                 cache=settings.cache,
+                dtype=dtype,
                 query_prompt=asking,
             ),
         )

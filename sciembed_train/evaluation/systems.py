@@ -29,7 +29,8 @@ from sciembed_train.inference.embedding import (
     embed_texts,
     open_encoder,
 )
-from sciembed_train.inference.options import EmbedSettings, ScoreSettings, Similarity
+from sciembed_train.inference.options import Dtype, EmbedSettings, ScoreSettings, Similarity
+from sciembed_train.inference.quantisation import CALIBRATION, Quantisation
 from sciembed_train.losses.similarity import pairwise_euclidean
 from sciembed_train.progress import Progress
 from sciembed_train.text.prompts import named_prompt, query_prompt
@@ -139,6 +140,7 @@ class Model:
         opened: the encoder and by what it ranks, where they are not those of the folder.
         cache: the folder where vectors are kept (`CachedEmbedding`); None keeps none.
         tokens: keeps the tokens of texts that are embedded again; of the encoder that is opened.
+        dtype: what vectors are stored as before they are compared; None for float32.
         query_prompt: the name of the model's prompt before the words of searches, or ``none``; by
             default that of queries, and where it has none that of its papers.
 
@@ -155,6 +157,7 @@ class Model:
     opened: tuple[Encoder, Scoring] | None = None
     cache: str | Path | None = None
     tokens: KeptTokens | None = None
+    dtype: Dtype | None = None
     query_prompt: str | None = None
     by_sentence: ClassVar[bool] = False
     notes: list[str] = field(default_factory=list)
@@ -179,6 +182,8 @@ class Model:
         how = {"precision": self.settings.precision}
         if self.before_words:
             how["query_prompt"] = self.before_words
+        if self.dtype is not None:
+            how["dtype"] = self.dtype
         return self.scoring.describe() | how | describe(self.encoder)
 
     def distances(self, search: Search) -> Iterator[Float32[np.ndarray, " K"]]:
@@ -204,7 +209,26 @@ class Model:
         settings: EmbedSettings,
         done: Callable[[int], Any] | None = None,
     ) -> Float32[np.ndarray, "P D"]:
-        """Embeddings of texts (`embed_texts`), by way of what is kept of them, if anything is."""
+        """Embeddings of texts (`embed_texts`), by way of what is kept of them, if anything is.
+
+        They are as those that were stored as ``dtype``, and read again.
+        """
+        vectors = self._embedded(texts, count, settings, done)
+        if self.dtype is None or not count:
+            return vectors
+        stored = Quantisation.calibrated(self.dtype, vectors[:CALIBRATION])
+        for start in range(0, count, CALIBRATION):
+            part = slice(start, start + CALIBRATION)
+            vectors[part] = stored.decode(stored.encode(vectors[part]))
+        return vectors
+
+    def _embedded(
+        self,
+        texts: Iterable[Text | Prompted],
+        count: int,
+        settings: EmbedSettings,
+        done: Callable[[int], Any] | None,
+    ) -> Float32[np.ndarray, "P D"]:
         if self.tokens is not None:
             return self.tokens.texts(texts, count, settings, done)
         if self._cached is None:

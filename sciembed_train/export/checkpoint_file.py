@@ -18,6 +18,8 @@ FINAL = "final.ckpt"
 # As a run trains them, the best before the last.
 TRAINED = ("best.ckpt", "last.ckpt")
 TITLES = "training_titles"  # in a checkpoint's record
+# Of a checkpoint's record, as they are.
+_KEPT = ("transport", "texts", "verdict", "matryoshka_dims")
 # Facts of the training that stand beside the counts, not among them.
 _HEADS = ("recipe", "seed", "base_model", "base_model_sha256", "texts")
 
@@ -130,7 +132,7 @@ def card_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
         "method": record.get("method"),
         # Checkpoints without the entry were all trained for it.
         "similarity": record.get("similarity") or "euclidean",
-        **{key: record[key] for key in ("transport", "texts", "verdict") if record.get(key)},
+        **{key: record[key] for key in _KEPT if record.get(key)},
     }
     if "training_documents" in training:
         card["texts"] = "any"

@@ -71,6 +71,10 @@ def card_values(encoder: Encoder, record: Mapping[str, Any], name: str) -> dict[
         "dim": encoder.dim,
         "vector": encoder.format_reader.description or encoder.pooling.description,
         "normalize": settings.normalize,
+        "matryoshka_dims": record.get("matryoshka_dims") or [],
+        "shorter_dim": max(
+            (d for d in record.get("matryoshka_dims") or [] if d < encoder.dim), default=None
+        ),
         "max_length": settings.max_length,
         "model_type": config.model_type,
         "layers": config.num_hidden_layers,

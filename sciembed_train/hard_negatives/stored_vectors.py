@@ -9,6 +9,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -61,7 +62,8 @@ class StoredVectors:
             counts = np.bincount(paper[rows], minlength=len(paper_ids))
             twice = paper_ids[int(np.flatnonzero(counts > 1)[0])]
             raise UserError(f"{place} holds two vectors of the paper {twice!r}. Give one each.")
-        scale = np.concatenate(list(map(_scales, vectors.arrays, vectors.paths)))
+        parts = zip(vectors.arrays, vectors.paths, strict=True)
+        scale = np.concatenate([_scales(vectors, rows, path) for rows, path in parts])
         return cls(vectors, paper, row, scale, vectors.digest())
 
     def __len__(self) -> int:
@@ -85,11 +87,13 @@ class StoredVectors:
         return whole
 
 
-def _scales(vectors: NDArray[np.floating], path: Path) -> NDArray[np.float32]:
+def _scales(files: VectorFiles, vectors: NDArray[Any], path: Path) -> NDArray[np.float32]:
     """One over each vector's length, 1 for zeros."""
     scales = np.ones(len(vectors), np.float32)
     for start in range(0, len(vectors), READ):
-        lengths = np.linalg.norm(vectors[start : start + READ].astype(np.float64), axis=1)
+        lengths = np.linalg.norm(
+            files.decoded(vectors[start : start + READ]).astype(np.float64), axis=1
+        )
         if not np.isfinite(lengths).all():
             raise UserError(f"{path} holds vectors that are not finite. Embed the papers again.")
         scales[start : start + READ] = 1 / np.where(lengths > 0, lengths, 1)

@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from sciembed_train.errors import UserError
 from sciembed_train.full_disk import told_full_disk
-from sciembed_train.inference.options import EmbedFileSettings, EmbedSettings
+from sciembed_train.inference.options import Dtype, EmbedFileSettings, EmbedSettings
 from sciembed_train.inference.output_file import writable, write_json
-from sciembed_train.inference.vector_files import ids_path
+from sciembed_train.inference.quantisation import ENCODED, Quantisation
+from sciembed_train.inference.vector_files import ids_path, quantisation_path
+from sciembed_train.safety.json_files import read_json
 from sciembed_train.text.truncation import Truncation
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from sciembed_train.encoder.encoder import Encoder
     from sciembed_train.inference.resumable_output import Partial
 
-PARTIAL_VERSION = 1
+PARTIAL_VERSION = 2
 ENDINGS = (".jsonl", ".npy", ".parquet")
 CONTINUES = (
     "Vectors that were written are kept in {folder}, and an earlier file is as it was. Make room "
@@ -141,7 +143,9 @@ def embed_file(files: EmbedFileSettings, settings: EmbedSettings, quiet: bool = 
     if not len(papers):
         raise UserError(f"{files.input} holds no paper.")
     encoder = open_encoder(files.model, settings)
-    return embed(encoder, papers, target, settings, restart=files.restart, quiet=quiet)
+    return embed(
+        encoder, papers, target, settings, restart=files.restart, quiet=quiet, dtype=files.dtype
+    )
 
 
 def embed(
@@ -151,10 +155,13 @@ def embed(
     settings: EmbedSettings,
     restart: bool = False,
     quiet: bool = True,
+    dtype: Dtype = "float32",
 ) -> Embeddings:
     """Write the embeddings of papers, in their order, to a file that is replaced at the end.
 
-    ``restart`` discards what an unfinished run with other settings left.
+    ``restart`` discards what an unfinished run with other settings left. A ``dtype`` other than
+    float32 goes with an ``.npy`` file; beside int8 and binary `quantisation_path` says how to
+    read them.
 
     Raises:
         UserError: another run is writing it, an unfinished run asked something else, a vector is
@@ -184,10 +191,12 @@ def embed(
             FileLock(str(target.parent / f".{target.name}.lock"), timeout=0) as lock,
         ):
             try:
-                done = _compute(encoder, papers, partial, target, settings, restart, quiet, counted)
+                done = _compute(
+                    encoder, papers, partial, target, settings, restart, quiet, counted, dtype
+                )
                 if isinstance(partial, SentenceVectorLists):
                     sentences = int(partial.counts().sum())
-                _finish(papers, partial, target)
+                _finish(papers, partial, target, dtype)
             finally:
                 Path(lock.lock_file).unlink(missing_ok=True)
     except Timeout as error:
@@ -228,6 +237,7 @@ def _compute(
     restart: bool,
     quiet: bool,
     counted: Truncation,
+    dtype: Dtype,
 ) -> int:
     """Fill the partial vectors; returns the number of papers that were done before.
 
@@ -235,12 +245,14 @@ def _compute(
     """
     from sciembed_train.inference.embedding import (
         NotFiniteError,
+        calibrate,
         chunk_size,
         describe,
         encode,
         max_tokens_per_forward,
         token_chunks,
     )
+    from sciembed_train.inference.resumable_output import PaperVectors
     from sciembed_train.inference.sentence_embedding import in_papers, sentenced
     from sciembed_train.progress import Progress
 
@@ -252,6 +264,7 @@ def _compute(
         "model": fingerprint(encoder),
         "input": papers.checksums(),
         "papers": len(papers),
+        "dtype": dtype,
         "how": {
             **describe(encoder),
             "precision": settings.precision,
@@ -270,10 +283,17 @@ def _compute(
         folder.mkdir()
         if target.suffix == ".npy":
             _write_ids(folder / "ids.txt", papers)
+        if isinstance(partial, PaperVectors):
+            texts = ((paper.title, paper.abstract) for paper in papers)
+            partial.quantisation = calibrate(encoder, texts, dtype, settings)
+            write_json(folder / "quantisation.json", partial.quantisation.record())
         partial.open(None)
         write_json(folder / "done.json", {"papers": 0})
         write_json(folder / "plan.json", plan)  # last: with it, the folder is complete
     else:
+        if isinstance(partial, PaperVectors):
+            stored = folder / "quantisation.json"
+            partial.quantisation = Quantisation.recorded(read_json(stored), stored)
         partial.open(already_done)
     at = already_done or 0
     texts = ((paper.title, paper.abstract) for paper in islice(papers, at, None))
@@ -318,6 +338,7 @@ def _papers_done(vectors: Path, plan: dict[str, Any], target: Path) -> int | Non
             ("model", "another model"),
             ("input", "another input file"),
             ("papers", "another number of papers"),
+            ("dtype", "another --dtype"),
             ("how", "other settings or another device"),
             ("version", "another version of this program"),
         )
@@ -329,7 +350,7 @@ def _papers_done(vectors: Path, plan: dict[str, Any], target: Path) -> int | Non
     )
 
 
-def _finish(papers: PaperSource, partial: Partial, target: Path) -> None:
+def _finish(papers: PaperSource, partial: Partial, target: Path, dtype: Dtype) -> None:
     """Write the target from the vectors, in the target's format, and remove the folder."""
     from sciembed_train.inference.resumable_output import write_jsonl, write_parquet
 
@@ -338,6 +359,11 @@ def _finish(papers: PaperSource, partial: Partial, target: Path) -> None:
         if target.suffix == ".npy":
             if (folder / "ids.txt").exists():  # otherwise killed between the two renames
                 (folder / "ids.txt").replace(ids_path(target))
+            stored = folder / "quantisation.json"
+            if dtype not in ENCODED:
+                quantisation_path(target).unlink(missing_ok=True)  # of an earlier file of the name
+            elif stored.exists():
+                stored.replace(quantisation_path(target))
             partial.vectors.replace(target)
         else:
             whole = folder / f"whole{target.suffix}"

@@ -4,8 +4,8 @@ A shard is a slice of the papers: ``part-00017.npy`` with the ids in ``part-0001
 record ``part-00017.json``. Each file is written under another name, put on the disk and renamed,
 the record last: a shard is done when it has one. What is in a shard follows from the input and the
 plan alone, not from who writes it; so a restart does what is missing, on any number of processes.
-``plan.json`` holds model, input and settings from the start, ``manifest.json`` all of it and the
-counts once every shard is done.
+``plan.json`` holds model, input, settings and the ranges of int8 from the start, ``manifest.json``
+all of it and the counts once every shard is done.
 
 The processes do not talk to one another. One that has a share (`WorkShare`) does the shards of its
 number, any other takes what is free; a lock on each shard keeps two from doing the same.
@@ -18,20 +18,19 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from sciembed_train.corpus.shared_work import Lock, own_name, sweep_own_names
 from sciembed_train.errors import UserError
 from sciembed_train.full_disk import new_array, told_full_disk
 from sciembed_train.inference.options import EmbedFileSettings, EmbedSettings
 from sciembed_train.inference.paper_file import CheckedRows, PaperFile
+from sciembed_train.inference.quantisation import Quantisation
 from sciembed_train.inference.vector_files import MANIFEST, PLAN, ids_path
 from sciembed_train.progress import Progress
 from sciembed_train.text.truncation import Truncation
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from sciembed_train.distributed import WorkShare
     from sciembed_train.encoder.encoder import Encoder
 
-VERSION = 1
+VERSION = 2
 POLL = 0.2  # seconds between two looks at the lock of the plan
 CONTINUES = (
     "Shards that are whole are kept. Make room and run the same command again; it does what is "
@@ -125,7 +124,12 @@ def embed_shards(
         RunError: the disk is full.
     """
     from sciembed_train.distributed import WorkShare, local_rank, work_share
-    from sciembed_train.inference.embedding import local_device, open_encoder, prompt_line
+    from sciembed_train.inference.embedding import (
+        calibrate,
+        local_device,
+        open_encoder,
+        prompt_line,
+    )
 
     folder = Path(files.to)
     _writable(folder)
@@ -142,9 +146,15 @@ def embed_shards(
         "version": VERSION,
         **model_facts(files.model, encoder, settings),
         "shard_size": files.shard_size,
+        "dtype": files.dtype,
     }
+
+    def calibrated(papers: PaperFile) -> dict[str, Any]:
+        texts = ((paper.title, paper.abstract) for paper in papers)
+        return calibrate(encoder, texts, files.dtype, settings).record()
+
     with told_full_disk(folder, CONTINUES):
-        papers, plan = _planned(files, folder, asked, progress)
+        papers, plan = _planned(files, folder, asked, calibrated, progress)
         sweep_own_names(folder)
         writer = _ShardWriter(encoder, papers, folder, settings, plan)
         numbers = _numbers(writer.shards, share, progress)
@@ -264,6 +274,7 @@ class _ShardWriter:
         self.settings, self.plan = settings, plan
         self.size: int = plan["shard_size"]
         self.shards = -(-len(papers) // self.size)
+        self.quantisation = Quantisation.recorded(plan["quantisation"], folder / PLAN)
 
     def slice(self, number: int) -> range:
         """The numbers of a shard's papers."""
@@ -306,10 +317,12 @@ class _ShardWriter:
 
         size = chunk_size(max_tokens_per_forward(self.encoder, self.settings))
         try:
-            array = new_array(partial, np.float32, (len(numbers), self.encoder.dim))
+            stored = self.quantisation
+            array = new_array(partial, stored.stored_type, (len(numbers), stored.width))
             for rows in token_chunks(self.encoder, texts(), size, counted):
                 try:
-                    array[at : at + len(rows)] = encode(self.encoder, rows, self.settings, done)
+                    vectors = encode(self.encoder, rows, self.settings, done)
+                    array[at : at + len(rows)] = stored.encode(vectors)
                 except NotFiniteError as error:
                     raise error.named(f"paper {ids[at + error.number]}") from None
                 at += len(rows)
@@ -356,9 +369,16 @@ class _ShardWriter:
 
 
 def _planned(
-    files: EmbedFileSettings, folder: Path, asked: Mapping[str, Any], progress: Progress
+    files: EmbedFileSettings,
+    folder: Path,
+    asked: Mapping[str, Any],
+    calibrated: Callable[[PaperFile], dict[str, Any]],
+    progress: Progress,
 ) -> tuple[PaperFile, dict[str, Any]]:
     """The papers and the plan of a folder; the first process checks the input and writes it.
+
+    So all shards have the ranges of int8 that the first process has ``calibrated``, and a restart
+    has them again.
 
     Raises:
         UserError: the folder has a plan of something else, or files of another kind.
@@ -393,7 +413,13 @@ def _planned(
             raise UserError(f"{files.input} holds no paper.")
         _remove(folder)
         checked = asdict(papers.checked)
-        plan = {**asked, "input": papers.checksums(), "papers": len(papers), "checked": checked}
+        plan = {
+            **asked,
+            "input": papers.checksums(),
+            "papers": len(papers),
+            "checked": checked,
+            "quantisation": calibrated(papers),
+        }
         _write_json(folder / PLAN, plan)
         return papers, plan
     finally:
@@ -408,6 +434,8 @@ def _unlike(plan: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
     unlike += [text for key, text in pairs.items() if plan[key] != asked[key]]
     if plan["shard_size"] != asked["shard_size"]:
         unlike.append(f"another size (--shard_size {plan['shard_size']})")
+    if plan.get("dtype") != asked["dtype"]:
+        unlike.append(f"another dtype (--dtype {plan.get('dtype')})")
     return unlike
 
 
@@ -421,7 +449,6 @@ def _write_manifest(
     manifest = {
         **{key: value for key, value in plan.items() if key != "checked"},
         "dim": plan["how"]["dim"],
-        "dtype": "float32",
         "without_text": checked["without_text"],
         "malformed_left_out": checked["malformed"],
         "truncation": asdict(counted),

@@ -5,6 +5,7 @@ Shapes: ``U`` texts of a chunk, ``P`` texts in all, ``D`` width.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,13 +19,16 @@ from jaxtyping import Float32
 
 from sciembed_train.batch import TokenRows
 from sciembed_train.errors import UserError
-from sciembed_train.inference.options import EmbedSettings
+from sciembed_train.inference.options import Dtype, EmbedSettings
+from sciembed_train.inference.quantisation import CALIBRATION, Quantisation
 from sciembed_train.text.input_format import FORMATS
 from sciembed_train.text.prompts import named_prompt
 from sciembed_train.text.truncation import Truncation
 
 if TYPE_CHECKING:
     from sciembed_train.encoder.encoder import Encoder
+
+_warned: set[tuple[str, int]] = set()  # models and dims
 
 Text = tuple[str | None, str | Sequence[str] | None]  # title, abstract
 Prompted = tuple[str | None, str | Sequence[str] | None, str]  # behind a prompt of its own
@@ -37,7 +41,8 @@ def open_encoder(folder: str | Path, settings: EmbedSettings, by_format: bool = 
     With ``by_format`` the format comes with each text, so the settings need not name it.
 
     Raises:
-        UserError: no such model, no such device, or the model has no such prompt.
+        UserError: no such model, no such device, the model has no such prompt, or its vectors have
+            fewer numbers than ``dim``.
     """
     from sciembed_train.encoder.encoder import Encoder
     from sciembed_train.safety.find_model import model_place
@@ -53,6 +58,8 @@ def open_encoder(folder: str | Path, settings: EmbedSettings, by_format: bool = 
     device = settings.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if settings.dim is not None:
+        _truncate(encoder, folder, settings.dim)
     try:
         return encoder.to(device).eval()
     except (RuntimeError, AssertionError) as error:
@@ -60,6 +67,39 @@ def open_encoder(folder: str | Path, settings: EmbedSettings, by_format: bool = 
             f"--device {device} cannot be used here: {str(error).splitlines()[0].rstrip('.')}. "
             "Leave --device out to use what is available."
         ) from error
+
+
+def _truncate(encoder: Encoder, folder: str | Path, dim: int) -> None:
+    """Let an encoder give the first ``dim`` numbers, and warn once where it was not trained to.
+
+    Raises:
+        UserError: it has fewer numbers, or no vector of a whole text.
+    """
+    from sciembed_train.encoder.io.model_metadata import read_metadata
+    from sciembed_train.safety.find_model import find_folder, model_place
+
+    if dim > encoder.dim:
+        raise UserError(
+            f"--dim is {dim}, and the vectors of {folder} have {encoder.dim} numbers; give at most "
+            "as many."
+        )
+    if encoder.pooling.per_sentence:
+        raise UserError(
+            f"--dim goes with one vector a text, and {folder} gives one for each sentence; leave "
+            "it out."
+        )
+    if dim == encoder.dim:
+        return
+    encoder.truncate_dim = dim
+    trained = read_metadata(find_folder(model_place(folder))).record.get("matryoshka_dims") or []
+    if dim not in trained and (str(folder), dim) not in _warned:
+        _warned.add((str(folder), dim))
+        known = f"for {', '.join(map(str, trained))}" if trained else "at its full width alone"
+        print(
+            f"warning: --dim is {dim}, and {folder} was trained {known} (model.matryoshka_dims): "
+            "what the first numbers are worth is not known. Evaluate with the same --dim.",
+            file=sys.stderr,
+        )
 
 
 def local_device(settings: EmbedSettings, local_rank: int | None) -> EmbedSettings:
@@ -216,6 +256,22 @@ def embed_texts(
     """
     size = chunk_size(max_tokens_per_forward(encoder, settings))
     return embed_rows(encoder, token_chunks(encoder, texts, size), count, settings, done)
+
+
+def calibrate(
+    encoder: Encoder, texts: Iterable[Text], dtype: Dtype, settings: EmbedSettings
+) -> Quantisation:
+    """How vectors are stored as ``dtype``, by the first `CALIBRATION` texts where it has ranges.
+
+    A function of the model, the texts and the settings alone, but for rounding.
+
+    Raises:
+        NotFiniteError: an embedding is not finite.
+    """
+    if dtype != "int8":
+        return Quantisation(dtype, encoder.dim)
+    first = list(islice(texts, CALIBRATION))
+    return Quantisation.calibrated(dtype, embed_texts(encoder, first, len(first), settings))
 
 
 def embed_rows(

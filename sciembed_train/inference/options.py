@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from sciembed_train.encoder.pooling.registry import import_pooling
 from sciembed_train.errors import UserError
@@ -15,6 +15,7 @@ from sciembed_train.text.input_format import FORMATS
 Similarity = Literal["euclidean", "cosine"]
 _SHARE = re.compile(r"(\d{1,9})/(\d{1,9})")
 SIMILARITIES: tuple[Similarity, ...] = ("euclidean", "cosine")
+Dtype = Literal["float32", "float16", "int8", "binary"]
 Scorer = Literal["document", "sentences", "best_match", "transport"]
 
 
@@ -33,6 +34,8 @@ class EmbedSettings:
         format_token: the format of task that texts are embedded for, of a model with adapters or
             control codes, by its code or its name: ``[CLF]`` or classification, ``[RGN]`` or
             regression, ``[PRX]`` or proximity, ``[QRY]`` or adhoc_query.
+        dim: only so many of the first numbers of each vector, such as one of the widths that the
+            model was trained for (``matryoshka_dims``); null for all.
         prompt: the name of the model's prompt that is put before each paper, or ``none``; by
             default that of documents, where the model has one.
 
@@ -46,6 +49,7 @@ class EmbedSettings:
     batch_tokens: int | None = None
     device: str = "auto"
     format_token: str | None = None
+    dim: int | None = None
     prompt: str | None = None
 
     def __post_init__(self) -> None:
@@ -56,7 +60,7 @@ class EmbedSettings:
                 )
             import_pooling(self.pooling)
         check_device(self.device)
-        for key in ("batch_tokens", "max_length"):
+        for key in ("batch_tokens", "max_length", "dim"):
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise UserError(f"--{key.replace('_', '-')} is {value}; expected 1 or more.")
@@ -98,9 +102,11 @@ class EmbedFileSettings:
         shard_size: papers of a shard, in a folder of shards.
         shards: the share of the shards that this process does, such as 3/8 for the third of eight
             processes; by default what torchrun or a SLURM array says, else all that are free.
+        dtype: of the stored numbers, in .npy files and shards: ``float16``, ``int8`` with a range
+            for each number from the first 1,024 papers, or ``binary``, the signs as bits.
 
     Raises:
-        UserError: a value is out of its range, or shards are asked of a file.
+        UserError: a value is out of its range, or shards or a dtype are asked of a file without.
     """
 
     model: str | Path
@@ -110,9 +116,16 @@ class EmbedFileSettings:
     restart: bool = False
     shard_size: int = 100_000
     shards: str | None = None
+    dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:
         check_bad_rows(self.max_bad_rows)
+        check_dtype(self.dtype)
+        if self.dtype != "float32" and not self.in_shards and Path(self.to).suffix != ".npy":
+            raise UserError(
+                f"--dtype {self.dtype} goes with an .npy file or a folder of shards; --to "
+                f"{self.to} holds numbers as text or float32. Leave it out, or give another --to."
+            )
         if self.shard_size < 1:
             raise UserError(f"--shard_size is {self.shard_size}; expected 1 or more.")
         if self.share is not None and not self.in_shards:
@@ -141,6 +154,12 @@ class EmbedFileSettings:
         return number - 1, processes
 
 
+def check_dtype(dtype: str | None) -> None:
+    """Raise UserError unless vectors can be stored so."""
+    if dtype is not None and dtype not in get_args(Dtype):
+        raise UserError(f"--dtype is {dtype}; expected one of {', '.join(get_args(Dtype))}.")
+
+
 def check_bad_rows(rows: int) -> None:
     """Raise UserError where the malformed rows that are left out are fewer than none."""
     if rows < 0:
@@ -160,6 +179,9 @@ class ScoreSettings:
         temperature: of optimal transport; 5000 as published.
         blur: of optimal transport; 0.05 where neither the model nor the option says.
         scaling: of optimal transport; 0.9 where neither the model nor the option says.
+        dtype: what the vectors of documents are stored as before they are compared, as by ``embed
+            --dtype``: ``int8`` by the ranges of the first 1,024 of each list of texts, ``binary``
+            by the Hamming distance of their signs.
 
     Raises:
         UserError: a setting does not belong to the scorer.
@@ -170,8 +192,10 @@ class ScoreSettings:
     temperature: float | None = None
     blur: float | None = None
     scaling: float | None = None
+    dtype: Dtype | None = None
 
     def __post_init__(self) -> None:
+        check_dtype(self.dtype)
         for key in ("temperature", "blur", "scaling"):
             value = getattr(self, key)
             if value is not None and not 0 < value < math.inf:
@@ -192,6 +216,8 @@ class ScoreSettings:
                 f"--similarity goes with --scorer document or sentences; {scorer} compares by "
                 "Euclidean distance. Leave it out."
             )
+        if self.dtype is not None and scorer != "document":
+            raise UserError(f"--dtype goes with --scorer document, not {scorer}.")
         for key in ("temperature", "blur", "scaling"):
             if getattr(self, key) is not None and scorer != "transport":
                 raise UserError(f"--{key} goes with --scorer transport, not {scorer}.")

@@ -18,6 +18,7 @@ from jaxtyping import Float32
 from numpy.typing import NDArray
 
 from sciembed_train.full_disk import new_array
+from sciembed_train.inference.quantisation import Quantisation
 
 
 @runtime_checkable
@@ -40,30 +41,42 @@ class Partial(Protocol):
 
 
 class PaperVectors:
-    """One vector of each paper, as an ``.npy`` file that has its full size from the start."""
+    """One vector of each paper, as an ``.npy`` file that has its full size from the start.
+
+    Attributes:
+        quantisation: how they are stored; set before `open`.
+    """
 
     def __init__(self, folder: Path, papers: int, dim: int) -> None:
         self.vectors = folder / "vectors.npy"
-        self.shape = (papers, dim)
+        self.papers = papers
+        self.quantisation = Quantisation("float32", dim)
         self.at = 0
 
     def open(self, done: int | None) -> None:
         """See `Partial`."""
         if done is None:
-            self._array = new_array(self.vectors, np.float32, self.shape)
+            self._array = new_array(
+                self.vectors,
+                self.quantisation.stored_type,
+                (self.papers, self.quantisation.width),
+            )
         else:
             self._array = np.load(self.vectors, mmap_mode="r+")
         self.at = done or 0
 
     def add(self, part: Float32[np.ndarray, "U D"]) -> None:
         """See `Partial`."""
-        self._array[self.at : self.at + len(part)] = part
+        self._array[self.at : self.at + len(part)] = self.quantisation.encode(part)
         self._array.flush()
         self.at += len(part)
 
     def each(self) -> Iterator[Float32[np.ndarray, " D"]]:
         """See `Partial`."""
-        yield from np.load(self.vectors, mmap_mode="r")
+        yield from map(self._decoded, np.load(self.vectors, mmap_mode="r"))
+
+    def _decoded(self, row: NDArray[Any]) -> NDArray[np.float32]:
+        return self.quantisation.decode(row[None])[0]
 
 
 class SentenceVectorLists:

@@ -28,7 +28,8 @@ from sciembed_train.corpus.readers.tables import Table
 from sciembed_train.corpus.validation import read_id, spell
 from sciembed_train.errors import UserError, one_line, why_no_file
 from sciembed_train.full_disk import told_full_disk
-from sciembed_train.inference.embed_file import ids_path
+from sciembed_train.inference.quantisation import Quantisation
+from sciembed_train.inference.vector_files import ids_path, quantisation_path, read_quantisation
 
 # A row's id and vector stand under the first of these fields that it has.
 ID_FIELDS = (
@@ -57,10 +58,12 @@ class VectorFile:
 
     def __init__(self, path: str | Path, option: str = "--embeddings") -> None:
         self.path = Path(path)
+        self._quantisation: Quantisation | None = None
         if not self.path.is_file():
             raise UserError(f"{self.path}: {why_no_file(self.path)} ({option}).")
         if self.path.suffix == ".npy":
-            self._rows = _read_array(self.path)
+            self._quantisation = read_quantisation(self.path)
+            self._rows = _read_array(self.path, self._quantisation)
             self._position = _read_ids(self.path, len(self._rows))
             self._refuse_not_finite()
         else:
@@ -74,7 +77,7 @@ class VectorFile:
     @property
     def dim(self) -> int:
         """The width of a vector, ``D``."""
-        return self._rows.shape[1]
+        return self._rows.shape[1] if self._quantisation is None else self._quantisation.dim
 
     @property
     def first_id(self) -> str:
@@ -91,12 +94,17 @@ class VectorFile:
 
     def rows(self, positions: Int64[np.ndarray, " U"]) -> Float32[np.ndarray, "U D"]:
         """A copy of the vectors of some rows."""
-        return np.asarray(self._rows[positions], dtype=np.float32)
+        return self._decoded(self._rows[positions])
+
+    def _decoded(self, stored: NDArray[Any]) -> Float32[np.ndarray, "U D"]:
+        if self._quantisation is not None:
+            return self._quantisation.decode(stored)
+        return np.asarray(stored, dtype=np.float32)
 
     def _refuse_not_finite(self) -> None:
         for start in range(0, len(self._rows), READ):
             with np.errstate(over="ignore"):  # of float64, refused below
-                part = np.asarray(self._rows[start : start + READ], dtype=np.float32)
+                part = self._decoded(self._rows[start : start + READ])
             if not np.isfinite(part).all():
                 row = start + int(np.flatnonzero(~np.isfinite(part).all(axis=1))[0])
                 name = next(name for name, at in self._position.items() if at == row)
@@ -141,6 +149,9 @@ def vectors_hash(path: str | Path) -> str:
     if not path.is_file():
         raise UserError(f"{path}: {why_no_file(path)} (--embeddings).")
     files = [path, _ids_file(path)] if path.suffix == ".npy" else [path]
+    files += [
+        file for file in [quantisation_path(path)] if path.suffix == ".npy" and file.is_file()
+    ]
     return hashlib.sha256(" ".join(map(sha256, files)).encode()).hexdigest()[:16]
 
 
@@ -150,11 +161,14 @@ _NOT_FINITE = (
 )
 
 
-def _read_array(path: Path) -> NDArray[np.floating]:
+def _read_array(path: Path, quantisation: Quantisation | None) -> NDArray[Any]:
     try:
         rows = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path}: this is not an .npy file ({one_line(error)}).") from error
+    if quantisation is not None and isinstance(rows, np.ndarray) and rows.size:
+        quantisation.check(rows, path)
+        return rows
     if (
         not isinstance(rows, np.ndarray)
         or rows.ndim != 2

@@ -20,6 +20,8 @@ from jaxtyping import Float32
 from numpy.typing import NDArray
 
 from sciembed_train.errors import UserError
+from sciembed_train.inference.quantisation import Quantisation
+from sciembed_train.safety.json_files import read_json
 
 MANIFEST, PLAN = "manifest.json", "plan.json"  # of a whole folder of shards; of one being made
 CHUNK = 2**22  # bytes hashed at once
@@ -30,6 +32,21 @@ def ids_path(vectors: Path) -> Path:
     return vectors.with_suffix(".ids.txt")
 
 
+def quantisation_path(vectors: Path) -> Path:
+    """The file beside ``<name>.npy`` that says how int8 or bits are read: ``<name>.dtype.json``."""
+    return vectors.with_suffix(".dtype.json")
+
+
+def read_quantisation(vectors: Path) -> Quantisation | None:
+    """How the vectors of a file are stored; None where nothing beside it says so.
+
+    Raises:
+        UserError: what is beside it is malformed.
+    """
+    path = quantisation_path(vectors)
+    return Quantisation.recorded(read_json(path), path) if path.is_file() else None
+
+
 @dataclass(frozen=True)
 class VectorFiles:
     """Opened files of vectors; rows are numbered through all files.
@@ -37,14 +54,15 @@ class VectorFiles:
     Args:
         place: the file or folder.
         paths: the files in their order.
-        arrays: memory-mapped, ``[_, D]`` each, float32 or float16.
+        arrays: memory-mapped, ``[_, D]`` each, float32 or float16, or as ``quantisation`` says.
         manifest: of a folder of shards: model, settings, input and counts; empty for other files.
     """
 
     place: Path
     paths: Sequence[Path]
-    arrays: Sequence[NDArray[np.floating]]
+    arrays: Sequence[NDArray[Any]]
     manifest: Mapping[str, Any] = field(default_factory=dict)
+    quantisation: Quantisation | None = None
 
     @classmethod
     def open(cls, place: str | Path, option: str = "--vectors") -> VectorFiles:
@@ -56,9 +74,10 @@ class VectorFiles:
         place = Path(place)
         manifest = _read_manifest(place, option)
         paths = _paths(place, manifest, option)
-        arrays: list[NDArray[np.floating]] = []
+        arrays: list[NDArray[Any]] = []
+        quantisation = _quantisation(place, manifest, paths)
         for path in paths:
-            array = _read(path)
+            array = _read(path, quantisation)
             if arrays and array.shape[1] != arrays[0].shape[1]:
                 raise UserError(
                     f"{path} holds vectors of width {array.shape[1]}, and {paths[0]} of width "
@@ -71,7 +90,7 @@ class VectorFiles:
                     f"{path} holds {len(array):,} vectors, and {MANIFEST} says "
                     f"{shard['papers']:,}. Remove the file and embed the papers again."
                 )
-        return cls(place, paths, arrays, manifest)
+        return cls(place, paths, arrays, manifest, quantisation)
 
     @property
     def firsts(self) -> NDArray[np.int64]:
@@ -84,7 +103,7 @@ class VectorFiles:
     @property
     def dim(self) -> int:
         """The width of a vector, ``D``."""
-        return self.arrays[0].shape[1]
+        return self.arrays[0].shape[1] if self.quantisation is None else self.quantisation.dim
 
     @property
     def model(self) -> str | None:
@@ -109,11 +128,17 @@ class VectorFiles:
                     "Embed the papers again."
                 )
 
+    def decoded(self, stored: NDArray[Any]) -> Float32[np.ndarray, "U D"]:
+        """The vectors of some rows of an array."""
+        if self.quantisation is not None:
+            return self.quantisation.decode(stored)
+        return np.asarray(stored, np.float32)
+
     def blocks(self, size: int) -> Iterator[Float32[np.ndarray, "U D"]]:
         """All vectors in their order, at most ``size`` at once and of one file."""
         for array in self.arrays:
             for start in range(0, len(array), size):
-                yield np.asarray(array[start : start + size], np.float32)
+                yield self.decoded(array[start : start + size])
 
     def between(self, start: int, stop: int) -> Float32[np.ndarray, "U D"]:
         """The vectors of the rows ``start`` to ``stop - 1``."""
@@ -122,7 +147,7 @@ class VectorFiles:
         for array in self.arrays:
             low, high = max(start, first), min(stop, first + len(array))
             if low < high:
-                whole[low - start : high - start] = array[low - first : high - first]
+                whole[low - start : high - start] = self.decoded(array[low - first : high - first])
             first += len(array)
         return whole
 
@@ -133,7 +158,7 @@ class VectorFiles:
         file = np.searchsorted(firsts, rows, side="right") - 1
         for number in np.unique(file).tolist():
             here = file == number
-            whole[here] = self.arrays[number][rows[here] - firsts[number]]
+            whole[here] = self.decoded(self.arrays[number][rows[here] - firsts[number]])
         return whole
 
     def digest(self) -> str:
@@ -183,11 +208,30 @@ def _paths(place: Path, manifest: Mapping[str, Any], option: str) -> list[Path]:
     return paths
 
 
-def _read(path: Path) -> NDArray[np.floating]:
+def _quantisation(
+    place: Path, manifest: Mapping[str, Any], paths: Sequence[Path]
+) -> Quantisation | None:
+    """How the vectors of all files are stored; None where they are floating-point numbers."""
+    recorded = manifest.get("quantisation")
+    if recorded is not None:
+        return Quantisation.recorded(recorded, place / MANIFEST)
+    found = [read_quantisation(path) for path in paths]
+    if len(paths) > 1 and any(one is not None for one in found):
+        raise UserError(
+            f"{place} holds files of int8 or bits, each with ranges of its own. Give one of them, "
+            "or a folder that `train embed` wrote as shards."
+        )
+    return found[0]
+
+
+def _read(path: Path, quantisation: Quantisation | None) -> NDArray[Any]:
     try:
         vectors = np.load(path, mmap_mode="r")
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is damaged ({error}). Embed the papers again.") from error
+    if quantisation is not None:
+        quantisation.check(vectors, path)
+        return vectors
     if vectors.ndim != 2 or vectors.dtype not in (np.float32, np.float16) or not vectors.shape[1]:
         raise UserError(
             f"{path} holds {vectors.dtype} of shape {vectors.shape}; expected a row of float32 or "

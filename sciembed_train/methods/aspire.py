@@ -54,6 +54,10 @@ class Cocite(Method):
             they hardly leave where they start: Adam moves each by about a learning rate a step.
         max_tokens_per_backward: most tokens of one backward pass; a share that has more is split by
             whole pairs and encoded twice (`methods.engine.gradient_cache`). See `Method`.
+        matryoshka_dims: also train the first so many numbers of each vector as a vector of its
+            own: the loss is the weighted sum of the losses at these widths (`methods.nested`), the
+            full one among them only if it is named. None for the full width alone.
+        matryoshka_weights: of each of ``matryoshka_dims``; none for 1 each.
 
     Raises:
         UserError: the margin is negative, the temperature not above 0, or given for ``one``, or
@@ -74,6 +78,8 @@ class Cocite(Method):
         temperature: float | None = None,
         mix_lr: float = 1.0,
         max_tokens_per_backward: MaxTokensPerBackward = "auto",
+        matryoshka_dims: tuple[int, ...] = (),
+        matryoshka_weights: tuple[float, ...] = (),
     ) -> None:
         check_margin(margin)
         check_temperature(temperature, negatives, compared="all or local")
@@ -83,7 +89,13 @@ class Cocite(Method):
             raise UserError(
                 f"mix_lr is {mix_lr}, and encoder.pooling is {encoder.pooling}, without weights."
             )
-        super().__init__(encoder, optim, max_tokens_per_backward)
+        super().__init__(
+            encoder,
+            optim,
+            max_tokens_per_backward,
+            matryoshka_dims=matryoshka_dims,
+            matryoshka_weights=matryoshka_weights,
+        )
         self.margin, self.negatives, self.temperature = margin, negatives, temperature
         self.mix_lr = mix_lr
         self.triplet_loss = partial(euclidean_margin, margin=margin)
@@ -121,6 +133,15 @@ class Cocite(Method):
     ) -> Loss:
         """Mean over this rank's pairs, compared with the positives of all ranks."""
         others = positives if self.negatives == "local" else distributed.gather(positives)
+        return self.nested(partial(self._compare, batch=batch), anchors, positives, others)
+
+    def _compare(
+        self,
+        anchors: Float[Tensor, "B D"],
+        positives: Float[Tensor, "B D"],
+        others: Float[Tensor, "N D"],
+        batch: PairBatch,
+    ) -> Loss:
         losses = (
             self._one_negative(anchors, positives, others, batch)
             if self.negatives == "one"

@@ -9,7 +9,7 @@ Shapes: ``B`` examples, ``D`` width.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, ClassVar, Literal, cast
@@ -32,6 +32,7 @@ from sciembed_train.methods.engine.backward_passes import BackwardPasses
 from sciembed_train.methods.engine.finite_steps import FiniteSteps
 from sciembed_train.methods.heldout.heldout_vectors import HeldOut
 from sciembed_train.methods.loss import Loss
+from sciembed_train.methods.nested import NestedLoss
 from sciembed_train.optim_settings import OptimSettings, learning_rate
 
 # Most tokens of a backward pass: as many as fit, a number, or no limit.
@@ -71,8 +72,12 @@ class Method(LightningModule):
             gradient is the same. ``auto`` for as many as fit (`methods.engine.micro_batch_size`),
             null for no limit.
         masked_lm: whether the backbone's masked-language-modelling head is trained too.
+        matryoshka_dims: widths that the loss is taken at (`methods.nested`), for a method that
+            calls ``nested``; none for the full width alone.
+        matryoshka_weights: of each; none for 1 each.
 
     Attributes:
+        nested: the loss at ``matryoshka_dims``, of a loss of columns of vectors.
         held_out: what validation keeps and reports; a subclass sets it, before the first step.
     """
 
@@ -95,6 +100,8 @@ class Method(LightningModule):
         optim: OptimSettings = OptimSettings(),  # noqa: B008 - frozen
         max_tokens_per_backward: MaxTokensPerBackward = "auto",
         masked_lm: bool = False,
+        matryoshka_dims: Sequence[int] = (),
+        matryoshka_weights: Sequence[float] = (),
     ) -> None:
         super().__init__()
         if isinstance(max_tokens_per_backward, int) and max_tokens_per_backward < 1:
@@ -113,6 +120,13 @@ class Method(LightningModule):
             self.encoder.backbone, self.encoder.tokenizer.hf, encoder.backbone or "the backbone"
         )
         self.encoder.format_reader.check_trained()
+        self.matryoshka_dims, self.matryoshka_weights = [*matryoshka_dims], [*matryoshka_weights]
+        self.nested = NestedLoss(
+            self.encoder.dim,
+            tuple(matryoshka_dims),
+            tuple(matryoshka_weights),
+            normalize=encoder.normalize or self.similarity == "cosine",
+        )
         if optim.freeze_embeddings:
             self._freeze_embeddings()
         self.optim, self.max_tokens_per_backward = optim, max_tokens_per_backward

@@ -11,6 +11,7 @@ candidates, ``R`` rows asked about, ``D`` width.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -62,6 +63,10 @@ class CitationContrast(Method):
         keep_temperature: of that divergence.
         max_tokens_per_backward: most tokens of one backward pass; a share that has more is split by
             whole pairs and encoded twice (`methods.engine.gradient_cache`). See `Method`.
+        matryoshka_dims: also train the first so many numbers of each vector as a vector of its
+            own: the loss is the weighted sum of the losses at these widths (`methods.nested`), the
+            full one among them only if it is named. None for the full width alone.
+        matryoshka_weights: of each of ``matryoshka_dims``; none for 1 each.
 
     Raises:
         UserError: a value is out of its range.
@@ -85,6 +90,8 @@ class CitationContrast(Method):
         keep: float = 0.0,
         keep_temperature: float = 0.05,
         max_tokens_per_backward: MaxTokensPerBackward = "auto",
+        matryoshka_dims: tuple[int, ...] = (),
+        matryoshka_weights: tuple[float, ...] = (),
     ) -> None:
         _check_settings(
             temperature=temperature,
@@ -99,7 +106,13 @@ class CitationContrast(Method):
             raise UserError(
                 f"A learned temperature stays between {LOWEST} and {HIGHEST}; got {temperature}."
             )
-        super().__init__(encoder, optim, max_tokens_per_backward)
+        super().__init__(
+            encoder,
+            optim,
+            max_tokens_per_backward,
+            matryoshka_dims=matryoshka_dims,
+            matryoshka_weights=matryoshka_weights,
+        )
         self.temperature, self.learn_temperature = temperature, learn_temperature
         self.temperature_lr = temperature_lr
         self.guide, self.guide_margin = guide, guide_margin
@@ -197,26 +210,34 @@ class CitationContrast(Method):
         if start is not None and self.guide == "start":
             allowed = self._guided(allowed, start[0], start[3], first)
             back = self._guided(back, start[1], start[2], first)
-        contrast = info_nce(
-            anchor,
-            positive,
-            temperature,
-            anchors=anchors,
-            positives=candidates,
-            first=first,
-            allowed=allowed,
-            allowed_back=back,
-        ).mean()
-        parts = {"contrast_loss": contrast.detach()}
+        contrast = partial(
+            info_nce, temperature=temperature, first=first, allowed=allowed, allowed_back=back
+        )
+        compare = partial(self._compare, contrast=contrast, start=start)
+        loss = self.nested(compare, anchor, positive, anchors, candidates)
         compared = len(batch) * len(candidates)
-        parts["masked_share"] = contrast.new_tensor(len(batch.excluded) / compared)
+        parts = {"masked_share": loss.value.new_tensor(len(batch.excluded) / compared)}
         if self.learn_temperature:
             parts["temperature"] = torch.as_tensor(temperature).detach()
-        loss = contrast
+        return Loss(loss.value, {**loss.parts, **parts})
+
+    def _compare(
+        self,
+        anchor: Float[Tensor, "B D"],
+        positive: Float[Tensor, "B D"],
+        anchors: Float[Tensor, "N D"],
+        candidates: Float[Tensor, "M D"],
+        contrast: Callable[..., Tensor],
+        start: tuple[Tensor, Tensor, Tensor, Tensor] | None,
+    ) -> Loss:
+        """InfoNCE, and the divergence from the start encoder's similarities where it counts."""
+        loss = contrast(anchor, positive, anchors=anchors, positives=candidates).mean()
+        parts = {"contrast_loss": loss.detach()}
         if start is not None and self.keep:
+            positives = candidates[: len(anchors)]
             divergence = self._divergence(anchor, positive, anchors, positives, start)
             parts["keep_loss"] = divergence.detach()
-            loss = contrast + self.keep * divergence
+            loss = loss + self.keep * divergence
         return Loss(loss, parts)
 
     def _hard_candidates(self, hard: tuple[Tensor, ...], batch: ContrastBatch) -> list[Tensor]:

@@ -54,9 +54,14 @@ class Declutr(Method):
             depends on the number of ranks.
         max_tokens_per_backward: most tokens of one backward pass; a share that has more is split by
             whole documents and encoded twice (`methods.engine.gradient_cache`). See `Method`.
+        matryoshka_dims: also train the first so many numbers of each vector as a vector of its
+            own: the loss is the weighted sum of the losses at these widths (`methods.nested`), the
+            full one among them only if it is named. None for the full width alone.
+        matryoshka_weights: of each of ``matryoshka_dims``; none for 1 each.
 
     Raises:
-        ValueError: the temperature is not above 0, a weight is negative, or both are 0.
+        ValueError: the temperature is not above 0, a weight is negative, both are 0, or
+            ``matryoshka_dims`` are given without a contrastive loss.
     """
 
     validation_scores: ClassVar[tuple[str, ...]] = VALIDATION_SCORES
@@ -74,6 +79,8 @@ class Declutr(Method):
         mlm_weight: float = 1.0,
         reproduce: bool = False,
         max_tokens_per_backward: MaxTokensPerBackward = "auto",
+        matryoshka_dims: tuple[int, ...] = (),
+        matryoshka_weights: tuple[float, ...] = (),
     ) -> None:
         if temperature <= 0:
             raise ValueError(f"temperature must be above 0; got {temperature}.")
@@ -87,7 +94,19 @@ class Declutr(Method):
             raise ValueError(
                 "contrastive_weight and mlm_weight are both 0: there is nothing to learn."
             )
-        super().__init__(encoder, optim, max_tokens_per_backward, masked_lm=mlm_weight > 0)
+        if matryoshka_dims and not contrastive_weight:
+            raise ValueError(
+                "matryoshka_dims nests the contrastive loss, and contrastive_weight is 0: give one "
+                "of both."
+            )
+        super().__init__(
+            encoder,
+            optim,
+            max_tokens_per_backward,
+            masked_lm=mlm_weight > 0,
+            matryoshka_dims=matryoshka_dims,
+            matryoshka_weights=matryoshka_weights,
+        )
         self.temperature = temperature
         self.contrastive_weight, self.mlm_weight = contrastive_weight, mlm_weight
         self.reproduce = reproduce
@@ -170,12 +189,22 @@ class Declutr(Method):
         self, anchors: Float[Tensor, "A D"], positives: Float[Tensor, "A D"]
     ) -> Loss:
         """Mean NT-Xent of this rank's 2A rows against the 2N rows of all ranks (eq. 2 and 3)."""
+        every = distributed.gather(anchors), distributed.gather(positives)
+        return self.nested(self._compare, anchors, positives, *every)
+
+    def _compare(
+        self,
+        anchors: Float[Tensor, "A D"],
+        positives: Float[Tensor, "A D"],
+        every_anchor: Float[Tensor, "N D"],
+        every_positive: Float[Tensor, "N D"],
+    ) -> Loss:
         loss = nt_xent(
             anchors,
             positives,
             self.temperature,
-            anchors=distributed.gather(anchors),
-            positives=distributed.gather(positives),
+            anchors=every_anchor,
+            positives=every_positive,
             first=distributed.rank() * len(anchors),
         ).mean()
         weight = self.contrastive_weight / (distributed.world_size() if self.reproduce else 1)

@@ -204,6 +204,8 @@ class PaperSearch:
                 f"{self.folder} is an index of another model than {name}: of {recorded['name']} "
                 f"({recorded['hash']}). Name that one with --model, or index the vectors of this."
             )
+        if how["dim"] < encoder.dim:
+            encoder.truncate_dim = how["dim"]  # vectors of `embed --dim`
         return encoder
 
     def _recorded_model(self) -> Path:

@@ -338,3 +338,12 @@ def test_a_request_hands_its_cache_to_what_it_opens(tiny_bert, tmp_path):
     embedder = Systems().embedder(EvaluateSettings("scirepeval", **request))
     assert isinstance(embedder, PlainModel)
     assert embedder.model.cache == tmp_path
+
+
+def test_shorter_vectors_are_cut_from_those_that_are_kept(tiny_bert, tmp_path, given):
+    whole = vectors(opened(tiny_bert, tmp_path))
+    given.clear()
+    short = opened(tiny_bert, tmp_path, dim=8)
+    np.testing.assert_array_equal(vectors(short), whole[:, :8])
+    assert not given
+    assert short.describe()["dim"] == 8

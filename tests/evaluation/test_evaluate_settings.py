@@ -4,6 +4,7 @@ from sciembed_train.errors import UserError
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.inference.options import EmbedSettings, ScoreSettings
 
+SHORT = EmbedSettings(dim=8)
 NAMED = EmbedSettings(prompt="query")
 COSINE = ScoreSettings(similarity="cosine")
 
@@ -31,6 +32,8 @@ COSINE = ScoreSettings(similarity="cosine")
         ("retrieval", {"model": "bm25", "query_prompt": "query"}, "--query_prompt is about texts"),
         ("retrieval", {"embeddings": "e", "embed": NAMED}, "--prompt is about texts that a model"),
         ("csfcube", {"ranking": "r", "score": COSINE}, "--similarity is about a model's vectors"),
+        ("relish", {"model": "random", "embed": SHORT}, "--dim is about a model's vectors"),
+        ("labels", {"embeddings": "e", "embed": SHORT}, "--dim is about a model's vectors"),
     ],
 )
 def test_what_does_not_go_together_is_refused(benchmark, settings, message):

@@ -182,3 +182,21 @@ def test_a_folder_whose_similarity_is_not_built_is_refused_unless_one_is_named(t
     with pytest.raises(UserError, match=r"by dot.*--similarity"):
         Model(str(tmp_path), EmbedSettings(device="cpu"))
     Model(str(tmp_path), EmbedSettings(device="cpu"), similarity="cosine")
+
+
+@pytest.mark.parametrize("similarity", ["euclidean", "cosine"])
+def test_signs_rank_by_their_hamming_distance(tiny_bert, similarity):
+    settings = EmbedSettings(device="cpu", pooling="mean")
+    texts = [(f"word{17 * n} " * 8, None) for n in range(5)]
+    exact = Model(str(tiny_bert), settings, quiet=True, similarity=similarity)
+    signs = exact.vectors(iter(texts), 5, settings) > 0
+    model = Model(str(tiny_bert), settings, quiet=True, similarity=similarity, dtype="binary")
+    papers = np.arange(1, 5)
+    (row,) = model.distances(Search(texts, 5, np.array([0]), papers))
+    hamming = (signs[papers] != signs[0]).sum(1)
+    # Of unit vectors the squares are a 32nd.
+    wanted = np.sqrt(4 * hamming / (32 if similarity == "cosine" else 1))
+    np.testing.assert_allclose(row, wanted, atol=1e-5)
+    assert model.describe()["dtype"] == "binary"
+    assert "dtype" not in exact.describe()
+    assert len(set(hamming.tolist())) > 1

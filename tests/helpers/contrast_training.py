@@ -75,6 +75,7 @@ EVERYTHING: dict[str, Any] = {
     "guide": "start",
     "keep": 0.5,
 }
+NESTED = {"matryoshka_dims": (8, 32), "matryoshka_weights": (0.5, 2.0)}
 VARIANTS: dict[str, dict] = {
     "plain": {},
     "no hard negatives": {"sampling": {"hard_negatives": 0, "sources_per_batch": "one"}},
@@ -83,6 +84,8 @@ VARIANTS: dict[str, dict] = {
     "kept": {"keep": 0.5},
     "everything": EVERYTHING,
     "split": {**EVERYTHING, "max_tokens_per_backward": 150},
+    "nested": {**EVERYTHING, **NESTED},
+    "nested, split": {**EVERYTHING, **NESTED, "max_tokens_per_backward": 150},
     "padded": {**EVERYTHING, "forward": "padded"},
     "detached gather": {"method": DetachedGather},
 }

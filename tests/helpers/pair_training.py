@@ -45,6 +45,7 @@ def train(
     return fitted(module.double(), data, steps, callbacks=[make(data) for make in callbacks])
 
 
+NESTED = {"matryoshka_dims": (32, 16, 8), "matryoshka_weights": (1.0, 0.5, 2.0)}
 VARIANTS: dict[str, dict] = {
     "one": {},
     "as published": {"sampling": "randperm"},
@@ -52,6 +53,15 @@ VARIANTS: dict[str, dict] = {
     "all": {"negatives": "all"},
     "InfoNCE": {"negatives": "all", "temperature": 0.5},
     "InfoNCE, cut": {"negatives": "all", "temperature": 0.5, "max_tokens_per_backward": 150},
+    "nested": {"negatives": "all", "temperature": 0.5, **NESTED},
+    "nested, cut": {
+        "negatives": "all",
+        "temperature": 0.5,
+        "max_tokens_per_backward": 150,
+        **NESTED,
+    },
+    "nested one": NESTED,
+    "full width": {"negatives": "all", "temperature": 0.5, "matryoshka_dims": (32,)},
     "local negatives": {"method": LocalNegatives},
 }
 

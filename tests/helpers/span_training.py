@@ -93,6 +93,8 @@ VARIANTS: dict[str, dict] = {
         "max_tokens_per_backward": 180,
         "sampling": {"mask_anchor_for_contrastive": False},
     },
+    "nested": {"matryoshka_dims": (32, 8)},
+    "nested, cut": {"matryoshka_dims": (32, 8), "max_tokens_per_backward": 120},
     "cut, mlm": {
         "max_tokens_per_backward": 60,
         "contrastive_weight": 0.0,

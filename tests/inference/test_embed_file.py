@@ -538,3 +538,63 @@ def test_papers_of_an_api_and_of_a_reference_manager_are_embedded_as_plain_ones(
         others, same = read_jsonl(tmp_path / f"{name}.out.jsonl")
         assert others == ids == ["W17"]
         np.testing.assert_array_equal(same, vectors)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8", "binary"])
+def test_vectors_in_fewer_bytes_are_read_with_what_lies_beside_them(
+    dtype, tiny_bert, papers, tmp_path
+):
+    from sciembed_train.inference.vector_file import VectorFile
+    from sciembed_train.inference.vector_files import VectorFiles, quantisation_path
+
+    target = tmp_path / "v.npy"
+    assert run(tiny_bert, papers, target) == 0
+    exact = np.load(target)
+    assert run(tiny_bert, papers, target, "--dtype", dtype) == 0
+    kind, width = {"float16": ("f2", 32), "int8": ("i1", 32), "binary": ("u1", 4)}[dtype]
+    stored = np.load(target)
+    assert (stored.dtype, stored.shape) == (np.dtype(kind), (150, width))
+    assert quantisation_path(target).exists() == (dtype != "float16")
+    files, file = VectorFiles.open(target), VectorFile(target)
+    assert files.dim == file.dim == 32
+    wanted = np.where(exact > 0, 1, -1) if dtype == "binary" else exact
+    within = (exact.max(0) - exact.min(0)) / 255 if dtype == "int8" else np.full(32, 2e-3)
+    assert (np.abs(files.between(0, 150) - wanted) <= within).all()
+    np.testing.assert_array_equal(file.rows(np.arange(150)), files.rows(np.arange(150)))
+    assert run(tiny_bert, papers, target) == 0
+    np.testing.assert_array_equal(np.load(target), exact)
+    assert not quantisation_path(target).exists()
+
+
+def test_int8_of_a_killed_run_continues_with_its_ranges(tiny_bert, papers, tmp_path, monkeypatch):
+    from sciembed_train.inference import embedding
+    from sciembed_train.inference.resumable_output import PaperVectors
+
+    monkeypatch.setattr(embedding, "CALIBRATION", 30)
+    whole, target = tmp_path / "whole.npy", tmp_path / "v.npy"
+    assert run(tiny_bert, papers, whole, "--dtype", "int8") == 0
+    real, calls = PaperVectors.add, []
+
+    def add(self, part):
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        calls.append(part)
+        real(self, part)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PaperVectors, "add", add)
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny_bert, papers, target, "--dtype", "int8")
+    with pytest.raises(UserError, match="unfinished run of another --dtype"):
+        run(tiny_bert, papers, target, "--dtype", "binary")
+    monkeypatch.setattr(embedding, "calibrate", lambda *_: pytest.fail("the ranges are kept"))
+    assert run(tiny_bert, papers, target, "--dtype", "int8") == 0
+    assert target.read_bytes() == whole.read_bytes()
+    assert target.with_suffix(".dtype.json").read_bytes() == (
+        whole.with_suffix(".dtype.json").read_bytes()
+    )
+
+
+def test_a_dtype_of_a_file_that_has_none_is_refused(tiny_bert, papers, tmp_path):
+    with pytest.raises(UserError, match=r"--dtype int8 goes with an \.npy file"):
+        run(tiny_bert, papers, tmp_path / "v.jsonl", "--dtype", "int8")

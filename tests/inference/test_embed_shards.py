@@ -299,3 +299,26 @@ def test_the_same_command_under_torchrun_writes_one_folder(tiny_bert, papers, tm
     assert done.returncode == 0, done.stderr
     assert "Process 1 of 2 (torchrun): 2 of 4 shards" in done.stderr
     check_whole(tmp_path / "v", ids_of(papers))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8", "binary"])
+def test_shards_of_several_processes_have_the_ranges_of_the_plan(
+    dtype, tiny_bert, papers, tmp_path, monkeypatch
+):
+    from sciembed_train.inference import embedding
+
+    alone = embed(tiny_bert, papers, tmp_path / "alone", dtype=dtype)
+    assert alone.whole
+    embed(tiny_bert, papers, tmp_path / "v", shards="2/2", dtype=dtype)
+    with monkeypatch.context() as patch:
+        patch.setattr(embedding, "calibrate", lambda *_: pytest.fail("the plan has the ranges"))
+        assert embed(tiny_bert, papers, tmp_path / "v", shards="1/2", dtype=dtype).whole
+    assert contents(tmp_path / "v") == contents(tmp_path / "alone")
+    stored = VectorFiles.open(tmp_path / "v")
+    assert (stored.dim, stored.manifest["dtype"], len(stored.arrays)) == (32, dtype, 4)
+    st.embed(tiny_bert, papers, tmp_path / "v.npy", device="cpu", dtype=dtype)
+    one = VectorFiles.open(tmp_path / "v.npy")
+    near = {"float16": 2e-3, "int8": 0.05, "binary": 0}[dtype]
+    assert np.abs(stored.between(0, 150) - one.between(0, 150)).max() <= near
+    with pytest.raises(UserError, match=rf"another dtype \(--dtype {dtype}\)"):
+        embed(tiny_bert, papers, tmp_path / "v")

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from sciembed_train.errors import UserError
+from sciembed_train.export.export_folder import export_encoder
+from sciembed_train.inference import embedding
 from sciembed_train.inference.embedding import (
     chunk_size,
     embed_texts,
@@ -12,6 +14,7 @@ from sciembed_train.inference.embedding import (
     prefetched,
 )
 from sciembed_train.inference.options import EmbedSettings
+from tests.helpers.exports import CARD, encoder_of
 
 
 def test_ahead_keeps_the_order_and_works_while_the_reader_waits():
@@ -71,3 +74,49 @@ def test_processes_of_one_machine_take_a_gpu_each(monkeypatch):
         *("auto", "cuda:0", "cuda:3", "cuda:1")
     ]
     assert local_device(EmbedSettings(device="cpu"), 3).device == "cpu"
+
+
+TEXTS = [(f"word{n} word{n + 1}", None) for n in range(5)]
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_the_first_numbers_are_those_that_sentence_transformers_gives(
+    normalize, tiny_bert, tmp_path, capsys
+):
+    library = pytest.importorskip("sentence_transformers")
+    card = {**CARD, "matryoshka_dims": [32, 8]}
+    export_encoder(encoder_of(tiny_bert, normalize=normalize), tmp_path / "m", card)
+    settings = EmbedSettings(device="cpu", dim=8)
+    encoder = open_encoder(tmp_path / "m", settings)
+    found = embed_texts(encoder, TEXTS, 5, settings)
+    model = library.SentenceTransformer(str(tmp_path / "m"), truncate_dim=8, device="cpu")
+    # It does not scale again what it has cut, unless it is asked to.
+    expected = model.encode([title for title, _ in TEXTS], normalize_embeddings=normalize)
+    assert found.shape == (5, 8)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert "truncate_dim=8" in (tmp_path / "m" / "README.md").read_text()
+    assert not capsys.readouterr().err
+
+
+def test_a_dim_that_was_not_trained_is_told_once(tiny_bert, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(embedding, "_warned", set())
+    export_encoder(encoder_of(tiny_bert), tmp_path / "m", {**CARD, "matryoshka_dims": [32, 8]})
+    for _ in range(2):
+        open_encoder(tmp_path / "m", EmbedSettings(device="cpu", dim=16))
+        open_encoder(tiny_bert, EmbedSettings(device="cpu", dim=16))
+    first, second = capsys.readouterr().err.splitlines()
+    assert "was trained for 32, 8" in first
+    assert "was trained at its full width alone" in second
+    whole = open_encoder(tiny_bert, EmbedSettings(device="cpu", dim=32))
+    assert whole.truncate_dim is None
+    assert not capsys.readouterr().err
+
+
+def test_a_dim_that_the_vectors_do_not_have_is_refused(tiny_bert, tmp_path):
+    with pytest.raises(UserError, match=r"--dim is 33, and the vectors of .* have 32 numbers"):
+        open_encoder(tiny_bert, EmbedSettings(device="cpu", dim=33))
+    with pytest.raises(UserError, match="--dim is 0; expected 1 or more"):
+        EmbedSettings(dim=0)
+    encoder_of(tiny_bert, pooling="sentences").save(tmp_path / "m", {"similarity": "best_match"})
+    with pytest.raises(UserError, match="--dim goes with one vector a text"):
+        open_encoder(tmp_path / "m", EmbedSettings(device="cpu", dim=8))

@@ -18,6 +18,7 @@ def test_no_format_token_is_no_format():
     [
         ({"batch_tokens": 0}, "--batch-tokens is 0; expected 1 or more"),
         ({"max_length": -1}, "--max-length is -1; expected 1 or more"),
+        ({"dim": 0}, "--dim is 0; expected 1 or more"),
         ({"format_token": "[ABC]"}, r"--format-token is \[ABC\]; expected one of \[CLF\]"),
     ],
 )
@@ -30,6 +31,8 @@ def test_values_out_of_range_are_refused(settings, message):
     ("settings", "message"),
     [
         ({"scorer": "best_match", "similarity": "cosine"}, "--similarity goes with --scorer"),
+        ({"scorer": "sentences", "dtype": "int8"}, "--dtype goes with --scorer document, not"),
+        ({"dtype": "int4"}, "--dtype is int4; expected one of float32, float16, int8, binary"),
         ({"scorer": "document", "blur": 0.1}, "--blur goes with --scorer transport, not document"),
     ],
 )

@@ -77,3 +77,19 @@ def test_ids_that_are_not_as_many_as_vectors_are_refused(tmp_path):
     path = write(tmp_path / "v.npy", "ab", vectors(3, 2))
     with pytest.raises(UserError, match=r"3 vectors, and .*v\.ids\.txt 2 ids"):
         list(VectorFiles.open(path).ids())
+
+
+def test_files_of_int8_with_ranges_of_their_own_are_not_one_array(tmp_path):
+    from sciembed_train.inference.quantisation import Quantisation
+    from sciembed_train.inference.vector_files import quantisation_path
+
+    for name in ("a", "b"):
+        path = write(tmp_path / f"{name}.npy", ["p", "q"], np.zeros((2, 4), np.int8))
+        record = Quantisation.calibrated("int8", vectors(3, 4)).record()
+        quantisation_path(path).write_text(json.dumps(record))
+    assert VectorFiles.open(tmp_path / "a.npy").dim == 4
+    with pytest.raises(UserError, match="each with ranges of its own"):
+        VectorFiles.open(tmp_path)
+    np.save(tmp_path / "a.npy", np.zeros((2, 4), np.float32))
+    with pytest.raises(UserError, match="expected rows of 4 numbers of int8"):
+        VectorFiles.open(tmp_path / "a.npy")

@@ -66,6 +66,12 @@ def test_a_planted_fault_is_seen(alone, two):
 def test_a_cut_step_is_the_same_step(alone):
     assert difference(alone["cut"], alone["one"], "gradients") < 1e-12
     assert difference(alone["InfoNCE, cut"], alone["InfoNCE"], "gradients") < 1e-12
+    assert difference(alone["nested, cut"], alone["nested"], "gradients") < 1e-12
+
+
+def test_nested_losses_are_another_step_unless_they_are_of_the_full_width(alone):
+    assert difference(alone["nested"], alone["InfoNCE"], "gradients") > 1e-3
+    assert difference(alone["full width"], alone["InfoNCE"], "weights") == 0
 
 
 def prepared(backbone, **settings):

@@ -79,6 +79,8 @@ def test_a_detached_gather_is_seen(alone, two):
 def test_a_split_or_padded_step_is_the_same_step(alone):
     for name in ("split", "padded"):
         assert difference(alone[name], alone["everything"], "gradients") < 1e-9
+    assert difference(alone["nested, split"], alone["nested"], "gradients") < 1e-9
+    assert difference(alone["nested"], alone["everything"], "gradients") > 1e-3
 
 
 def test_a_split_step_of_lora_is_the_same_step(alone):

@@ -53,7 +53,17 @@ def four(place):
     return run_ranks(4, "tests.helpers.span_training", "on_a_rank", *place, IN_FOUR)
 
 
-SAME = ["both", "contrastive", "mlm", "clean anchors", "cut", "cut, clean anchors", "cut, mlm"]
+SAME = [
+    "both",
+    "contrastive",
+    "mlm",
+    "clean anchors",
+    "nested",
+    "nested, cut",
+    "cut",
+    "cut, clean anchors",
+    "cut, mlm",
+]
 
 
 @pytest.mark.parametrize("name", SAME)
@@ -111,6 +121,7 @@ def test_a_cut_step_is_the_same_step(alone):
         ("cut", "both"),
         ("cut, clean anchors", "clean anchors"),
         ("cut, mlm", "mlm"),
+        ("nested, cut", "nested"),
     ):
         assert difference(alone[split], alone[whole], "gradients") < 1e-12
         assert difference(alone[split], alone[whole], "weights") < 1e-9

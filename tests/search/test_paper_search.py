@@ -107,3 +107,10 @@ def test_queries_are_embedded_as_the_vectors_were(tiny_bert, small, tmp_path):
     st.build_index(tmp_path / "v", tmp_path / "i")
     answer = st.open_index(tmp_path / "i", device="cpu").by_text(TITLES[9], top=1)
     assert answer.hits[0].score == pytest.approx(0, abs=1e-3)
+
+
+def test_queries_of_shorter_vectors_are_cut_alike(tiny_bert, small, tmp_path):
+    st.embed(tiny_bert, small.papers, tmp_path / "v", device="cpu", dim=8)
+    assert st.build_index(tmp_path / "v", tmp_path / "i").dim == 8
+    answer = st.open_index(tmp_path / "i", device="cpu").by_text(TITLES[9], top=1)
+    assert answer.hits[0].score == pytest.approx(0, abs=1e-3)

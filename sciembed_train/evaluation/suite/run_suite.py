@@ -133,8 +133,8 @@ def _request(
     quiet: bool,
 ) -> EvaluateSettings:
     given = model in settings.embeddings
-    if given or model in BASELINES:  # which read no text behind a prompt
-        embed = replace(embed, prompt=None)
+    if given or model in BASELINES:  # which read no text behind a prompt, and have no more numbers
+        embed = replace(embed, dim=None, prompt=None)
     request = EvaluateSettings(
         entry.benchmark,
         entry.data,

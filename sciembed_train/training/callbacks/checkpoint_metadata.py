@@ -44,6 +44,7 @@ class CheckpointMetadata(Callback):
             "version": CHECKPOINT_VERSION,
             "method": type(method).__name__.lower(),
             **method.similarity_metadata,
+            **method.nested.record,
             **describe(method.encoder, self.folder),
             **{key: facts[key] for key in ("base_model", "texts") if key in facts},
             "training": training,

@@ -76,7 +76,10 @@ class Collapse(Callback):
         """Look at what was logged of this step, if it was."""
         if self.metrics.logged_step == trainer.global_step:
             logged = self.metrics.logged
-            equal = cast(Method, pl_module).collapsed_loss(batch)
+            method = cast(Method, pl_module)
+            equal = method.collapsed_loss(batch)
+            if equal is not None:
+                equal *= method.nested.total_weight
             self.look(trainer.global_step, logged["train/loss"], logged["train/grad_norm"], equal)
 
     def look(self, step: int, loss: float, gradient: float, equal: float | None) -> None:

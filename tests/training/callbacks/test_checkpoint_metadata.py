@@ -7,7 +7,7 @@ import torch
 
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.encoder.io.encoder_checkpoint import encoder_from_checkpoint
-from sciembed_train.export.checkpoint_file import titles_of
+from sciembed_train.export.checkpoint_file import card_of, titles_of
 from sciembed_train.methods.specter import Specter
 from sciembed_train.optim_settings import OptimSettings
 from sciembed_train.training.callbacks.checkpoint_metadata import CheckpointMetadata
@@ -36,3 +36,14 @@ def test_a_checkpoint_holds_the_titles_that_the_run_reads(tiny_bert):
     trainer = SimpleNamespace(global_step=0)
     CheckpointMetadata({}, titles=titles).on_save_checkpoint(trainer, method, checkpoint)
     assert np.array_equal(titles_of(checkpoint), titles)
+
+
+def test_the_widths_of_nested_losses_go_to_the_export(tiny_bert):
+    for dims, card in (((), {}), ((32, 8), {"matryoshka_dims": [32, 8]})):
+        method = Specter(EncoderSettings(str(tiny_bert), max_length=40), matryoshka_dims=dims)
+        checkpoint = {"global_step": 1}
+        trainer = SimpleNamespace(global_step=0)
+        CheckpointMetadata({}).on_save_checkpoint(trainer, method, checkpoint)
+        assert checkpoint["hyper_parameters"]["matryoshka_dims"] == [*dims]
+        assert card.items() <= card_of(checkpoint).items()
+        assert ("matryoshka_dims" in card_of(checkpoint)) == bool(dims)
