@@ -57,10 +57,7 @@ def words(recipe, corpus, backbone, root, *more):
 
 @pytest.mark.parametrize(
     "recipe",
-    [
-        name if name == "specter" else pytest.param(name, marks=pytest.mark.slow)
-        for name in RECIPES
-    ],
+    [name if name == "specter" else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES],
 )
 def test_a_recipe_steps_resumes_and_exports(recipe, tiny_modernbert, tmp_path):
     write, values, _ = RECIPES[recipe]
