@@ -91,7 +91,7 @@ def test_vectors_and_gradients_are_those_of_the_plain_formula(
     states = []
     with torch.no_grad():
         for ids in rows.ids.split(LENGTHS):
-            found = model(input_ids=ids[None], output_hidden_states=True)
+            found = layers_of(model, ids)
             states.append(torch.stack([state[0, 0] for state in found]))
     along = (torch.stack(states) * factors[:, None]).sum((0, 2))
     shares = weights[0].softmax(0)
