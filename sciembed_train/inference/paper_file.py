@@ -106,7 +106,11 @@ class PaperFile:
             duplicates=sorted(self._duplicates),
             without_text=without_text,
             malformed=audit.n_bad,
-            notes=[*audit.notes, *markup.notes()],
+            notes=[
+                *(f"{d.count:,} rows are left out: {why}." for why, d in audit.dropped.items()),
+                *audit.notes,
+                *markup.notes(),
+            ],
         )
 
     def __len__(self) -> int:

@@ -178,7 +178,10 @@ def test_a_wrong_value_is_one_message_that_names_its_setting(
     def keep(option, value):  # one of the few; the slow test below types them all
         values = [wrong for wrong in wrong_values(option) if wrong in few]
         chosen = values[zlib.crc32(option.key.encode()) % len(values)]
-        return value == chosen and not (command in OF_RECIPES and option.key in common)
+        left = command in OF_RECIPES and option.key in common
+        # Each value takes `fit` a tenth of a second and more: every third of its settings.
+        left |= command == "fit" and zlib.crc32(option.key.encode()[::-1]) % 3 > 0
+        return value == chosen and not left
 
     found = faults(command, base, capsys, monkeypatch, clock, keep)
     assert not found, "\n".join(found)

@@ -151,7 +151,7 @@ embed.main(sys.argv[2:])
 """
 
 
-@pytest.mark.parametrize("ending", ["npy", "jsonl"])
+@pytest.mark.parametrize("ending", ["npy", pytest.param("jsonl", marks=pytest.mark.slow)])
 def test_a_killed_run_continues_and_ends_bit_equal(
     tiny_bert, papers, tmp_path, ending, monkeypatch
 ):

@@ -250,6 +250,7 @@ def test_several_files_are_read_where_the_shards_are(tiny_bert, tmp_path, monkey
     check_whole(tmp_path / "v", [json.loads(row)["paper_id"] for row in rows])
 
 
+@pytest.mark.slow
 def test_five_kills_at_random_moments_lose_and_double_nothing(tiny_bert, tmp_path):
     papers = tmp_path / "papers.jsonl"
     ids = [f"p{number * 7919 % 6000}" for number in range(6000)]

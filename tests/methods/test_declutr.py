@@ -82,6 +82,7 @@ def test_gradients_of_four_ranks_equal_one_process(name, alone, four):
         assert difference(found[name], alone[name], "gradients") < 1e-9
 
 
+@pytest.mark.slow
 def test_ranks_of_these_steps_have_different_numbers_of_pieces(two, four):
     """Or equal gradients would say nothing of the exchange after the last micro-batch alone."""
     for name in ("cut", "cut, clean anchors"):

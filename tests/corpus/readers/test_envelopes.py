@@ -94,8 +94,8 @@ def test_papers_that_the_service_does_not_know_are_counted_and_never_fatal(tmp_p
     (tmp_path / "batch.json").write_text(json.dumps([None, RECORDS[0], None]))
     papers = PaperFile(tmp_path / "batch.json")
     assert len(papers) == 1
-    assert papers.audit.n_bad == 0
-    assert papers.audit.dropped["null in the place of a record"].count == 2
+    assert papers.malformed == 0
+    assert papers.notes == ["2 rows are left out: null in the place of a record."]
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,7 @@ def test_without_a_masked_token_every_parameter_still_gets_a_gradient(folders, k
     assert torch.equal(vectors, encoder(rows)) or autocast
 
 
+@pytest.mark.slow
 def test_two_ranks_of_which_one_has_no_masked_token_make_the_gradients_of_one(folders):
     rows = ragged(250, LENGTHS)
     masked = [some_positions(rows).tolist(), []]

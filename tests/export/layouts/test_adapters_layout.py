@@ -125,7 +125,8 @@ def test_fused_adapters_give_their_vectors_in_every_library_or_refuse(fused, ber
     assert (alone.encode_texts(TEXTS, format="regression") - want).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("fusion", ["dynamic", pytest.param("static", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("fusion", ["dynamic", "static"])
 def test_the_code_of_fused_adapters_takes_either_kind(bert, tmp_path, fusion):
     wanted = AdapterSettings(("proximity",), WIDE, fusion=fusion, fused=("regression", "proximity"))
     encoder = Encoder(EncoderSettings(str(bert[1]), "mean", adapters=wanted))

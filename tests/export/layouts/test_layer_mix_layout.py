@@ -161,7 +161,8 @@ def test_the_card_says_which_part_is_which_and_its_code_runs(bert, monkeypatch):
         assert (found - encoder.encode_texts(texts)).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("kind", ["roberta", pytest.param("distilbert", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["roberta", "distilbert"])
 def test_other_backbones_and_heads_are_exported_whole(kind, tmp_path):
     from transformers import AutoModelForMaskedLM
 
@@ -258,6 +259,7 @@ def test_a_part_that_gives_another_vector_is_noticed_and_removed(
     assert list((tmp_path / "sub").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_backbone_without_a_pooler_is_exported_without_one(tiny_bert, tmp_path):
     encoder = mixing(tiny_bert)
     encoder.backbone.pooler = None
