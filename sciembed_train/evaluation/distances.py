@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sciembed_train.errors import UserError
-from sciembed_train.inference.vector_file import VectorRows
+from sciembed_train.inference.vectors_by_id import VectorRows
 from sciembed_train.losses.similarity import pairwise_euclidean, unit
 
 BLOCK_ENTRIES = 2**25  # distances in memory at once: 128 MiB, whatever Q is

@@ -1,4 +1,4 @@
-"""Vectors that were computed before, in place of a model: `VectorFile` as a system and an embedder.
+"""Vectors computed before in place of a model: `VectorsById` as a system and an embedder.
 
 Shapes: ``P`` records, ``Q`` queries, ``N`` candidates, ``K`` papers of one query's pool, ``D``
 width.
@@ -20,7 +20,7 @@ from sciembed_train.evaluation.distances import distance_rows
 from sciembed_train.evaluation.scoring import Scoring
 from sciembed_train.evaluation.systems import Search
 from sciembed_train.inference.options import Similarity
-from sciembed_train.inference.vector_file import VectorFile, VectorRows
+from sciembed_train.inference.vectors_by_id import VectorRows, VectorsById
 from sciembed_train.losses.similarity import pairwise_euclidean
 
 REMEDY = "Embed these texts too, or give the vectors of this collection."
@@ -40,7 +40,7 @@ class Precomputed:
             None where they are in ``path``.
 
     Raises:
-        UserError: as `VectorFile`, or the two files have vectors of unlike widths.
+        UserError: as `VectorsById`, or the two files have vectors of unlike widths.
     """
 
     by_sentence: ClassVar[bool] = False
@@ -54,10 +54,10 @@ class Precomputed:
         self.name = str(path)
         self.similarity: Similarity = similarity
         self.notes: list[str] = []
-        self.file = VectorFile(path)
+        self.file = VectorsById(path)
         self.queries = None
         if query_path is not None:
-            self.queries = VectorFile(query_path, "--query_embeddings")
+            self.queries = VectorsById(query_path, "--query_embeddings")
             if self.queries.dim != self.file.dim:
                 raise UserError(
                     f"{query_path}: holds vectors of width {self.queries.dim}, and {path} of width "
@@ -138,7 +138,7 @@ def _refuse_shared_ids(
         )
 
 
-def _found(file: VectorFile, ids: Sequence[str], what: str) -> Int64[np.ndarray, " _"]:
+def _found(file: VectorsById, ids: Sequence[str], what: str) -> Int64[np.ndarray, " _"]:
     """The rows of ids.
 
     Raises:

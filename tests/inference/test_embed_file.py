@@ -544,8 +544,8 @@ def test_papers_of_an_api_and_of_a_reference_manager_are_embedded_as_plain_ones(
 def test_vectors_in_fewer_bytes_are_read_with_what_lies_beside_them(
     dtype, tiny_bert, papers, tmp_path
 ):
-    from sciembed_train.inference.vector_file import VectorFile
     from sciembed_train.inference.vector_files import VectorFiles, quantisation_path
+    from sciembed_train.inference.vectors_by_id import VectorsById
 
     target = tmp_path / "v.npy"
     assert run(tiny_bert, papers, target) == 0
@@ -555,7 +555,7 @@ def test_vectors_in_fewer_bytes_are_read_with_what_lies_beside_them(
     stored = np.load(target)
     assert (stored.dtype, stored.shape) == (np.dtype(kind), (150, width))
     assert quantisation_path(target).exists() == (dtype != "float16")
-    files, file = VectorFiles.open(target), VectorFile(target)
+    files, file = VectorFiles.open(target), VectorsById(target)
     assert files.dim == file.dim == 32
     wanted = np.where(exact > 0, 1, -1) if dtype == "binary" else exact
     within = (exact.max(0) - exact.min(0)) / 255 if dtype == "int8" else np.full(32, 2e-3)

@@ -28,7 +28,7 @@ from sciembed_train.evaluation.suite.mteb_results import read_mteb_results
 from sciembed_train.evaluation.suite.suite_settings import SuiteSettings
 from sciembed_train.inference.options import EmbedSettings, ScoreSettings
 from sciembed_train.inference.output_file import write_json
-from sciembed_train.inference.vector_file import vectors_hash
+from sciembed_train.inference.vectors_by_id import vectors_hash
 from sciembed_train.progress import Progress
 from sciembed_train.safety.find_model import find_folder, model_place
 

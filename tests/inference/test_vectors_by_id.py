@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sciembed_train.errors import UserError
-from sciembed_train.inference.vector_file import VectorFile, VectorRows, vectors_hash
+from sciembed_train.inference.vectors_by_id import VectorRows, VectorsById, vectors_hash
 
 VECTORS = np.array([[1, 2, 3], [0, 0, 0], [-1, 0.5, 1e-3]], np.float32)
 IDS = ["W1", "p 2", "3"]
@@ -32,9 +32,9 @@ def assert_holds_all(file):
 @pytest.mark.parametrize("ending", [".ids.txt", ".txt"])
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_an_array_has_its_ids_beside_it(tmp_path, kind, ending):
-    file = VectorFile(write_array(tmp_path / "v.npy", VECTORS.astype(kind), IDS, ending))
+    file = VectorsById(write_array(tmp_path / "v.npy", VECTORS.astype(kind), IDS, ending))
     assert_holds_all(file)
-    assert isinstance(file._rows, np.memmap)
+    assert isinstance(file._files.arrays[0], np.memmap)
 
 
 @pytest.mark.parametrize(
@@ -49,23 +49,55 @@ def test_an_array_has_its_ids_beside_it(tmp_path, kind, ending):
 )
 def test_rows_have_an_id_and_a_vector_by_the_names_that_others_use(tmp_path, row):
     rows = [row(*pair) for pair in zip(IDS, VECTORS.tolist(), strict=True)]
-    assert_holds_all(VectorFile(write_rows(tmp_path / "v.jsonl", rows)))
+    assert_holds_all(VectorsById(write_rows(tmp_path / "v.jsonl", rows)))
+
+
+def write_shards(folder, ids=IDS):
+    """A folder as `embed` writes it, in so far as it is read."""
+    folder.mkdir()
+    shards = []
+    for number, part in enumerate((slice(0, 2), slice(2, 3))):
+        write_array(folder / f"part-{number:05d}.npy", VECTORS[part], ids[part])
+        shards.append({"part": f"part-{number:05d}", "papers": len(ids[part])})
+    manifest = {"model": {"hash": "h"}, "shards": shards}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def test_a_folder_of_shards_is_read_as_one_file(tmp_path):
+    folder = write_shards(tmp_path / "v")
+    assert_holds_all(VectorsById(folder))
+    before = vectors_hash(folder)
+    np.save(folder / "part-00001.npy", VECTORS[2:] + 1)
+    assert vectors_hash(folder) != before
+    np.save(folder / "part-00001.npy", VECTORS[2:] * np.nan)
+    with pytest.raises(UserError, match=r"row 3 \(3\): the vector has numbers that are not finite"):
+        VectorsById(folder)
+
+
+def test_an_id_in_two_shards_and_a_shard_that_is_missing_are_refused(tmp_path):
+    with pytest.raises(UserError, match="the id W1 was given before"):
+        VectorsById(write_shards(tmp_path / "twice", ["W1", "p 2", "W1"]))
+    folder = write_shards(tmp_path / "v")
+    (folder / "part-00001.npy").unlink()
+    with pytest.raises(UserError, match=r"--embeddings .* there is no part-00001.npy"):
+        VectorsById(folder)
 
 
 def test_a_parquet_file_of_lists_is_read(tmp_path):
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     table = pa.table({"paper_id": IDS, "embedding": VECTORS.tolist()})
     pq.write_table(table, tmp_path / "v.parquet")
-    assert_holds_all(VectorFile(tmp_path / "v.parquet"))
+    assert_holds_all(VectorsById(tmp_path / "v.parquet"))
 
 
 def test_a_number_is_the_id_of_its_digits(tmp_path):
     rows = [{"corpus_id": 17, "embedding": [1, 2]}]
-    assert "17" in VectorFile(write_rows(tmp_path / "v.jsonl", rows))
+    assert "17" in VectorsById(write_rows(tmp_path / "v.jsonl", rows))
 
 
 def test_parts_are_unit_vectors_where_that_is_asked(tmp_path):
-    file = VectorFile(write_array(tmp_path / "v.npy"))
+    file = VectorsById(write_array(tmp_path / "v.npy"))
     rows = VectorRows(file, np.array([2, 1, 0]), unit=True)
     lengths = np.linalg.norm(VECTORS, axis=1, keepdims=True)
     expected = (VECTORS / np.where(lengths == 0, 1, lengths))[[2, 1, 0]]
@@ -101,12 +133,12 @@ GOOD = {"paper_id": "a", "embedding": [1.0, 2.0]}
 )
 def test_a_row_that_is_no_vector_is_told_by_its_line(tmp_path, row, message):
     with pytest.raises(UserError, match=message):
-        VectorFile(write_rows(tmp_path / "v.jsonl", [GOOD, row]))
+        VectorsById(write_rows(tmp_path / "v.jsonl", [GOOD, row]))
 
 
 def test_a_file_without_a_row_is_refused(tmp_path):
     with pytest.raises(UserError, match="holds no row; a row is"):
-        VectorFile(write_rows(tmp_path / "v.jsonl", []))
+        VectorsById(write_rows(tmp_path / "v.jsonl", []))
 
 
 @pytest.mark.parametrize(
@@ -123,21 +155,21 @@ def test_a_file_without_a_row_is_refused(tmp_path):
 )
 def test_an_array_that_is_no_list_of_vectors_is_told(tmp_path, rows, ids, message):
     with pytest.raises(UserError, match=message):
-        VectorFile(write_array(tmp_path / "v.npy", rows, ids))
+        VectorsById(write_array(tmp_path / "v.npy", rows, ids))
 
 
 def test_a_file_that_is_not_there_or_no_array_is_told(tmp_path):
     with pytest.raises(UserError, match=r"v.npy: there is no such file \(--embeddings\)"):
-        VectorFile(tmp_path / "v.npy")
+        VectorsById(tmp_path / "v.npy")
     np.save(tmp_path / "v.npy", VECTORS)
     with pytest.raises(UserError, match=r"no v.ids.txt and no v.txt beside it"):
-        VectorFile(tmp_path / "v.npy")
+        VectorsById(tmp_path / "v.npy")
     (tmp_path / "v.npy").write_text("text")
     with pytest.raises(UserError, match=r"this is not an .npy file"):
-        VectorFile(tmp_path / "v.npy")
+        VectorsById(tmp_path / "v.npy")
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
     with pytest.raises(UserError, match=r"this is not an .npy file"):
-        VectorFile(tmp_path / "objects.npy")
+        VectorsById(tmp_path / "objects.npy")
 
 
 def test_the_hash_follows_vectors_and_ids(tmp_path):

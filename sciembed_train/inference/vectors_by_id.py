@@ -1,7 +1,7 @@
 """Vectors that were computed before, found by their ids: what `embed` writes, and what others do.
 
-Nothing is held in memory but the ids: an ``.npy`` file is memory-mapped, rows of other files are
-written to a temporary file that is.
+Nothing is held in memory but the ids: ``.npy`` files are memory-mapped (`VectorFiles`), rows of
+other files are written to a temporary file that is.
 
 Shapes: ``V`` vectors of the file, ``U`` of them at a time, ``D`` width.
 """
@@ -29,7 +29,12 @@ from sciembed_train.corpus.validation import read_id, spell
 from sciembed_train.errors import UserError, one_line, why_no_file
 from sciembed_train.full_disk import told_full_disk
 from sciembed_train.inference.quantisation import Quantisation
-from sciembed_train.inference.vector_files import ids_path, quantisation_path, read_quantisation
+from sciembed_train.inference.vector_files import (
+    VectorFiles,
+    ids_path,
+    quantisation_path,
+    read_quantisation,
+)
 
 # A row's id and vector stand under the first of these fields that it has.
 ID_FIELDS = (
@@ -42,12 +47,12 @@ READ = 2**14  # vectors that are read at once
 FORM = "a row is {paper_id: ..., embedding: [numbers]}"
 
 
-class VectorFile:
-    """The vectors of a file, one an id.
+class VectorsById:
+    """The vectors of a file or of a folder of shards, one an id.
 
     Args:
-        path: ``.npy`` with the ids in ``<name>.ids.txt`` or ``<name>.txt``, one a line; or rows
-            with an id and a list of numbers, in any format of `Table`.
+        path: ``.npy`` with the ids in ``<name>.ids.txt`` or ``<name>.txt``, one a line; rows with
+            an id and a list of numbers, in any format of `Table`; or a folder that `embed` wrote.
         option: named it, for messages.
 
     Raises:
@@ -58,26 +63,32 @@ class VectorFile:
 
     def __init__(self, path: str | Path, option: str = "--embeddings") -> None:
         self.path = Path(path)
-        self._quantisation: Quantisation | None = None
+        if self.path.is_dir():
+            self._files = VectorFiles.open(self.path, option)
+            self._position = _position_of(self._files)
+            self._refuse_not_finite()
+            return
         if not self.path.is_file():
             raise UserError(f"{self.path}: {why_no_file(self.path)} ({option}).")
         if self.path.suffix == ".npy":
-            self._quantisation = read_quantisation(self.path)
-            self._rows = _read_array(self.path, self._quantisation)
-            self._position = _read_ids(self.path, len(self._rows))
+            quantisation = read_quantisation(self.path)
+            array = _read_array(self.path, quantisation)
+            self._files = VectorFiles(self.path, [self.path], [array], quantisation=quantisation)
+            self._position = _read_ids(self.path, len(array))
             self._refuse_not_finite()
         else:
             remedy = "It is a copy of the file's vectors. Make room, or set TMPDIR to another disk."
             with told_full_disk(Path(tempfile.gettempdir()), remedy):
-                self._rows, self._position = _read_table(self.path)
+                array, self._position = _read_table(self.path)
+            self._files = VectorFiles(self.path, [self.path], [array])
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._files)
 
     @property
     def dim(self) -> int:
         """The width of a vector, ``D``."""
-        return self._rows.shape[1] if self._quantisation is None else self._quantisation.dim
+        return self._files.dim
 
     @property
     def first_id(self) -> str:
@@ -94,17 +105,12 @@ class VectorFile:
 
     def rows(self, positions: Int64[np.ndarray, " U"]) -> Float32[np.ndarray, "U D"]:
         """A copy of the vectors of some rows."""
-        return self._decoded(self._rows[positions])
-
-    def _decoded(self, stored: NDArray[Any]) -> Float32[np.ndarray, "U D"]:
-        if self._quantisation is not None:
-            return self._quantisation.decode(stored)
-        return np.asarray(stored, dtype=np.float32)
+        return self._files.rows(positions)
 
     def _refuse_not_finite(self) -> None:
-        for start in range(0, len(self._rows), READ):
+        for start in range(0, len(self), READ):
             with np.errstate(over="ignore"):  # of float64, refused below
-                part = self._decoded(self._rows[start : start + READ])
+                part = self._files.between(start, min(start + READ, len(self)))
             if not np.isfinite(part).all():
                 row = start + int(np.flatnonzero(~np.isfinite(part).all(axis=1))[0])
                 name = next(name for name, at in self._position.items() if at == row)
@@ -121,7 +127,7 @@ class VectorRows:
         unit: divide each by its length; a vector of zeros stays.
     """
 
-    file: VectorFile
+    file: VectorsById
     positions: NDArray[np.int64]
     unit: bool = False
 
@@ -146,6 +152,8 @@ def vectors_hash(path: str | Path) -> str:
         UserError: it cannot be read.
     """
     path = Path(path)
+    if path.is_dir():
+        return VectorFiles.open(path, "--embeddings").digest()
     if not path.is_file():
         raise UserError(f"{path}: {why_no_file(path)} (--embeddings).")
     files = [path, _ids_file(path)] if path.suffix == ".npy" else [path]
@@ -209,6 +217,17 @@ def _read_ids(path: Path, count: int) -> dict[str, int]:
             raise UserError(f"{file}:{number}: {bad.message} Correct the line.") from bad
     if len(position) != count:
         raise UserError(f"{path}: holds {count:,} vectors, and {file.name} {len(position):,} ids.")
+    return position
+
+
+def _position_of(files: VectorFiles) -> dict[str, int]:
+    """The row of each id of a folder of shards."""
+    position: dict[str, int] = {}
+    try:
+        for row, name in enumerate(files.ids()):
+            _add(position, read_id(name, "id"), row)
+    except BadRow as bad:
+        raise UserError(f"{files.place}: {bad.message}") from bad
     return position
 
 
