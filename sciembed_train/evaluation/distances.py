@@ -81,9 +81,9 @@ def _rows_by_product(
             row *= -2
             row += rounded
             row += np.float32(query_squares[at])
-            near = _undecided(row, query, papers[judged(at)], top)
+            undecided = _undecided(row, query, papers[judged(at)], top)
             np.sqrt(np.maximum(row, 0, out=row), out=row)
-            row[near] = _exact(query, papers[near])
+            row[undecided] = _exact(query, papers[undecided])
             yield row
 
 

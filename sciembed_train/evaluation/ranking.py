@@ -91,10 +91,10 @@ def _levels(
     if len(ordered) and np.isnan(ordered[-1]):
         refuse_nan(distances)
     by_distance = np.argsort(distances[wanted], kind="stable")
-    far, row = distances[wanted][by_distance], grades[by_distance].astype(np.int64)
-    first, end = np.searchsorted(ordered, far, "left"), np.searchsorted(ordered, far, "right")
+    levels, row = distances[wanted][by_distance], grades[by_distance].astype(np.int64)
+    first, end = (np.searchsorted(ordered, levels, side) for side in ("left", "right"))
     if left_out is not None:
-        first, end = first - (distances[left_out] < far), end - (distances[left_out] <= far)
+        first, end = first - (distances[left_out] < levels), end - (distances[left_out] <= levels)
     size = end - first
     # Grades within a level are equal where none changes and no paper of it is not judged.
     _, start, judged = np.unique(first, return_index=True, return_counts=True)

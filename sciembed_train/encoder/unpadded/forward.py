@@ -143,11 +143,11 @@ def unpadded_layers(
     shared, layers = family.shared(backbone, hidden, layout), family.layers(backbone)
     for number, layer in enumerate(layers, start=1):
         last = number == len(layers)
-        given = family, layer, hidden, layout, cls_only and last, run, shared
+        arguments = family, layer, hidden, layout, cls_only and last, run, shared
         if run.checkpointing and torch.is_grad_enabled():
-            hidden = checkpoint(_layer, *given, use_reentrant=False)
+            hidden = checkpoint(_layer, *arguments, use_reentrant=False)
         else:
-            hidden = _layer(*given)
+            hidden = _layer(*arguments)
         yield family.finish(backbone, hidden) if last else hidden
 
 
