@@ -4,8 +4,7 @@ A shard is a slice of the papers: ``part-00017.npy`` with the ids in ``part-0001
 record ``part-00017.json``. Each file is written under another name, put on the disk and renamed,
 the record last: a shard is done when it has one. What is in a shard follows from the input and the
 plan alone, not from who writes it; so a restart does what is missing, on any number of processes.
-``plan.json`` holds model, input, settings and the ranges of int8 from the start, ``manifest.json``
-all of it and the counts once every shard is done.
+`shard_plan` writes what all processes agree on, before and after.
 
 The processes do not talk to one another. One that has a share (`WorkShare`) does the shards of its
 number, any other takes what is free; a lock on each shard keeps two from doing the same.
@@ -17,9 +16,8 @@ import hashlib
 import json
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -29,9 +27,17 @@ from sciembed_train.corpus.shared_work import Lock, own_name, sweep_own_names
 from sciembed_train.errors import UserError
 from sciembed_train.full_disk import new_array, told_full_disk
 from sciembed_train.inference.options import EmbedFileSettings, EmbedSettings
-from sciembed_train.inference.paper_file import CheckedRows, PaperFile
+from sciembed_train.inference.output_file import whole_file, write_json
+from sciembed_train.inference.paper_file import PaperFile
 from sciembed_train.inference.quantisation import Quantisation
-from sciembed_train.inference.vector_files import MANIFEST, PLAN, ids_path
+from sciembed_train.inference.shard_plan import (
+    VERSION,
+    model_facts,
+    plan_of,
+    read_record,
+    write_manifest,
+)
+from sciembed_train.inference.vector_files import PLAN, ids_path
 from sciembed_train.progress import Progress
 from sciembed_train.text.truncation import Truncation
 from sciembed_train.whole_folder import sync_folder
@@ -41,8 +47,6 @@ if TYPE_CHECKING:
     from sciembed_train.distributed import WorkShare
     from sciembed_train.encoder.encoder import Encoder
 
-VERSION = 2
-POLL = 0.2  # seconds between two looks at the lock of the plan
 CONTINUES = (
     "Shards that are whole are kept. Make room and run the same command again; it does what is "
     "missing."
@@ -154,7 +158,7 @@ def embed_shards(
         return calibrate(encoder, texts, files.dtype, settings).record()
 
     with told_full_disk(folder, CONTINUES):
-        papers, plan = _planned(files, folder, asked, calibrated, progress)
+        papers, plan = plan_of(files, folder, asked, calibrated, progress)
         sweep_own_names(folder)
         writer = _ShardWriter(encoder, papers, folder, settings, plan)
         numbers = _numbers(writer.shards, share, progress)
@@ -163,7 +167,7 @@ def embed_shards(
         parts = [writer.record(n) for n in range(writer.shards) if n not in set(missing)]
         counted = _sum([Truncation(**part["truncation"]) for part in parts])
         if not missing:
-            _write_manifest(folder, plan, parts, counted)
+            write_manifest(folder, plan, parts, counted)
             for lock in folder.glob(".part-*.lock"):  # of processes that were killed
                 lock.unlink(missing_ok=True)
     cleans = encoder.settings.input_format.cleaning == "markup"
@@ -183,25 +187,6 @@ def embed_shards(
         malformed_left_out=papers.malformed,
         notes=tuple(notes),
     )
-
-
-def model_facts(name: str | Path, encoder: Encoder, settings: EmbedSettings) -> dict[str, Any]:
-    """Of a model: its name and hash, what its vectors are compared by, and how they are made.
-
-    ``how`` is all that vectors depend on beside the weights, but for rounding.
-    """
-    from sciembed_train.encoder.io.model_metadata import read_metadata
-    from sciembed_train.inference.embed_file import fingerprint
-    from sciembed_train.inference.embedding import describe
-    from sciembed_train.safety.find_model import find_folder, model_place
-
-    how = describe(encoder)
-    del how["device"]
-    return {
-        "model": {"name": str(name), "hash": fingerprint(encoder)},
-        "similarity": read_metadata(find_folder(model_place(name))).similarity,
-        "how": {**how, "precision": settings.precision, "format": settings.format},
-    }
 
 
 def _numbers(shards: int, share: WorkShare | None, progress: Progress) -> range:
@@ -347,17 +332,18 @@ class _ShardWriter:
 
     def _commit(self, path: Path, partial: Path, ids: list[str], record: dict[str, Any]) -> None:
         """Give the files of a shard their names; its record says that it is done."""
-        if _read_json(self.folder / PLAN) != self.plan:
+        if read_record(self.folder / PLAN) != self.plan:
             raise UserError(
                 f"{self.folder}: another process has begun it anew, with --restart. Its shards "
                 "are not mixed with those of this one."
             )
         with partial.open("rb") as file:
             os.fsync(file.fileno())
-        _write(ids_path(path), "".join(f"{line}\n" for line in map(self._one_line, ids)))
+        with whole_file(ids_path(path)) as file:
+            file.writelines(f"{self._one_line(name)}\n" for name in ids)
         partial.replace(path)
         sync_folder(self.folder)
-        _write_json(path.with_suffix(".json"), record)
+        write_json(path.with_suffix(".json"), record)
 
     def _one_line(self, paper_id: str) -> str:
         if paper_id.splitlines() != [paper_id]:
@@ -366,114 +352,6 @@ class _ShardWriter:
                 "file of ids cannot hold. Give a file that ends in .jsonl or .parquet."
             )
         return paper_id
-
-
-def _planned(
-    files: EmbedFileSettings,
-    folder: Path,
-    asked: Mapping[str, Any],
-    calibrated: Callable[[PaperFile], dict[str, Any]],
-    progress: Progress,
-) -> tuple[PaperFile, dict[str, Any]]:
-    """The papers and the plan of a folder; the first process checks the input and writes it.
-
-    So all shards have the ranges of int8 that the first process has ``calibrated``, and a restart
-    has them again.
-
-    Raises:
-        UserError: the folder has a plan of something else, or files of another kind.
-    """
-    lock = Lock(folder / ".plan.lock", needed_by="--to FOLDER")
-    while not lock.take():
-        time.sleep(POLL)
-    try:
-        plan = _read_json(folder / PLAN)
-        if plan is None:
-            strange = [path.name for path in folder.iterdir() if not _is_ours(path.name)]
-            if strange:
-                raise UserError(
-                    f"--to {folder} holds other files, such as {min(strange)}. Give a new folder."
-                )
-            _remove(folder)
-        else:
-            known = CheckedRows(**plan["checked"])
-            papers = PaperFile(files.input, files.max_bad_rows, checked=known)
-            unlike = _unlike(plan, {**asked, "input": papers.checksums()})
-            if not unlike and papers.malformed <= files.max_bad_rows:
-                return papers, plan
-            if unlike and not files.restart:
-                raise UserError(
-                    f"{folder} holds shards of {' and '.join(unlike)}. Give another --to, or "
-                    "discard them with --restart."
-                )
-        with progress.stage("checking", unit="papers") as stage:
-            papers = PaperFile(files.input, files.max_bad_rows)
-            stage.reach(len(papers))
-        if not len(papers):
-            raise UserError(f"{files.input} holds no paper.")
-        _remove(folder)
-        checked = asdict(papers.checked)
-        plan = {
-            **asked,
-            "input": papers.checksums(),
-            "papers": len(papers),
-            "checked": checked,
-            "quantisation": calibrated(papers),
-        }
-        _write_json(folder / PLAN, plan)
-        return papers, plan
-    finally:
-        lock.give_up()
-
-
-def _unlike(plan: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """What a plan has that is not what is asked for, in words."""
-    model = plan["model"]["hash"] != asked["model"]["hash"]
-    pairs = {"input": "another input", "how": "other settings", "version": "another version"}
-    unlike = ["another model"] if model else []
-    unlike += [text for key, text in pairs.items() if plan[key] != asked[key]]
-    if plan["shard_size"] != asked["shard_size"]:
-        unlike.append(f"another size (--shard_size {plan['shard_size']})")
-    if plan.get("dtype") != asked["dtype"]:
-        unlike.append(f"another dtype (--dtype {plan.get('dtype')})")
-    return unlike
-
-
-def _write_manifest(
-    folder: Path, plan: Mapping[str, Any], parts: Sequence[Mapping[str, Any]], counted: Truncation
-) -> None:
-    """Write what a whole folder holds, unless another process has done so."""
-    from sciembed_train import __version__
-
-    checked = plan["checked"]
-    manifest = {
-        **{key: value for key, value in plan.items() if key != "checked"},
-        "dim": plan["how"]["dim"],
-        "without_text": checked["without_text"],
-        "malformed_left_out": checked["malformed"],
-        "truncation": asdict(counted),
-        "program": f"sciembed_train {__version__}",
-        "shards": list(parts),
-    }
-    wrong = [part["part"] for part in parts if part["model"] != plan["model"]["hash"]]
-    if wrong:
-        raise UserError(f"{folder / wrong[0]}.npy is of another model. Remove it and run again.")
-    if _read_json(folder / MANIFEST) != manifest:
-        _write_json(folder / MANIFEST, manifest)
-
-
-def _is_ours(name: str) -> bool:
-    """Whether a file of a folder may have been written here."""
-    return name.startswith((".part-", ".plan", ".manifest", "part-")) or name in (PLAN, MANIFEST)
-
-
-def _remove(folder: Path) -> None:
-    """Remove the shards of another plan; first what says that they are whole."""
-    for name in (MANIFEST, PLAN):
-        (folder / name).unlink(missing_ok=True)
-    for pattern in ("part-*.json", "part-*.npy", "part-*.ids.txt"):
-        for path in sorted(folder.glob(pattern)):
-            path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -499,30 +377,6 @@ def _writable(folder: Path) -> None:
         raise UserError(
             f"--to {folder} cannot be written: {error.strerror}. Give a place that can."
         ) from error
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    _write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole, so that it is on the disk before it has its name."""
-    partial = path.with_name(own_name(path.name))
-    try:
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        sync_folder(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    with suppress(FileNotFoundError):
-        return json.loads(path.read_text(encoding="utf-8"))
-    return None
 
 
 def _sum(parts: Sequence[Truncation]) -> Truncation:

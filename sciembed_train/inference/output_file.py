@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from sciembed_train.corpus.shared_work import own_name
 from sciembed_train.errors import UserError
+from sciembed_train.whole_folder import sync_folder
 
 
 def writable(target: Path, option: str = "--to") -> Path:
@@ -40,11 +42,17 @@ def write_json(target: Path, content: dict[str, Any]) -> None:
 
 @contextmanager
 def whole_file(target: Path) -> Iterator[TextIO]:
-    """A file of text to write, which gets its name at the end; after an error there is none."""
-    partial = target.parent / f".{target.name}.{os.getpid()}"
+    """A file of text to write, which gets its name at the end; after an error there is none.
+
+    It is on the disk before it has its name, and processes of other machines may write one too.
+    """
+    partial = target.with_name(own_name(target.name))
     try:
-        with partial.open("w", encoding="utf-8") as file:
+        with partial.open("w", encoding="utf-8", newline="\n") as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(target)
+        sync_folder(target.parent)
     finally:
         partial.unlink(missing_ok=True)

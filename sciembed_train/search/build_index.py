@@ -159,8 +159,8 @@ def _model_facts(settings: IndexSettings, vectors: VectorFiles) -> Mapping[str, 
     """Model, similarity and settings of vectors: as their manifest says, or of a named model."""
     if settings.model is None:
         return vectors.manifest
-    from sciembed_train.inference.embed_shards import model_facts
     from sciembed_train.inference.embedding import open_encoder
+    from sciembed_train.inference.shard_plan import model_facts
 
     embed = EmbedSettings(device="cpu")
     encoder = open_encoder(settings.model, embed)

@@ -133,26 +133,6 @@ def test_a_shard_that_another_process_writes_is_left_to_it(tiny_bert, papers, tm
     assert embed(tiny_bert, papers, tmp_path / "v").whole
 
 
-def test_a_folder_of_another_model_input_or_setting_is_refused(tiny_bert, papers, tmp_path):
-    folder = tmp_path / "v"
-    embed(tiny_bert, papers, folder, shards="1/2")
-    other = write_tiny_bert(tmp_path / "other", seed=1)
-    with pytest.raises(UserError, match="holds shards of another model"):
-        embed(other, papers, folder)
-    with pytest.raises(UserError, match="shards of other settings"):
-        embed(tiny_bert, papers, folder, max_length=64)
-    with pytest.raises(UserError, match="another size"):
-        embed(tiny_bert, papers, folder, shard_size=50)
-    embed(tiny_bert, papers, folder)  # a whole folder is refused alike
-    write_papers(papers, seed=1)
-    with pytest.raises(UserError, match="shards of another input"):
-        embed(tiny_bert, papers, folder)
-    before = contents(folder)
-    assert embed(other, papers, folder, restart=True, shards="1/4").done == 1
-    assert len(contents(folder)) == 4  # the plan and one shard
-    assert before.keys() > contents(folder).keys()
-
-
 def test_the_message_is_one_and_the_exit_code_2(tiny_bert, papers, tmp_path, capsys):
     words = ["embed", "--input", str(papers), "--device", "cpu", "--to", str(tmp_path / "v")]
     assert main([*words, "--model", str(tiny_bert), "--quiet"]) == 0
@@ -179,15 +159,6 @@ def test_shards_of_a_process_that_was_overtaken_are_not_mixed_in(
     assert sorted(p.name for p in (tmp_path / "v").glob("*.npy")) == ["part-00003.npy"]
 
 
-def test_other_files_are_never_mixed_with_or_removed(tiny_bert, papers, tmp_path):
-    (tmp_path / "v").mkdir()
-    (tmp_path / "v" / "thesis.tex").write_text("years of work")
-    for restart in (False, True):
-        with pytest.raises(UserError, match=r"holds other files, such as thesis\.tex"):
-            embed(tiny_bert, papers, tmp_path / "v", restart=restart)
-    assert (tmp_path / "v" / "thesis.tex").read_text() == "years of work"
-
-
 def test_what_shards_cannot_hold_is_refused(tiny_bert, tmp_path):
     path = tmp_path / "p.jsonl"
     path.write_text(json.dumps({"paper_id": "a\x85b", "title": "t", "abstract": None}) + "\n")
@@ -198,17 +169,6 @@ def test_what_shards_cannot_hold_is_refused(tiny_bert, tmp_path):
         embed(tiny_bert, path, tmp_path / "w")
     with pytest.raises(UserError, match="goes with a folder of shards"):
         embed(tiny_bert, path, tmp_path / "v.npy", shards="1/2")
-
-
-def test_malformed_rows_are_left_out_and_counted_by_every_process(tiny_bert, papers, tmp_path):
-    rows = papers.read_text().splitlines()
-    papers.write_text("\n".join([*rows[:50], "{", *rows[50:], rows[0]]) + "\n")
-    for shards in ("1/2", "2/2"):
-        made = embed(tiny_bert, papers, tmp_path / "v", max_bad_rows=2, shards=shards)
-        assert made.malformed_left_out == 2
-    check_whole(tmp_path / "v", [json.loads(row)["paper_id"] for row in rows])
-    with pytest.raises(UserError, match=r"p\w+\.jsonl:51"):
-        embed(tiny_bert, papers, tmp_path / "v", max_bad_rows=1)
 
 
 def test_a_full_disk_keeps_the_whole_shards(tiny_bert, papers, tmp_path, monkeypatch):
