@@ -110,7 +110,7 @@ class Systems:
     def _precomputed(self, settings: EvaluateSettings) -> Precomputed:
         """The vectors of a file; those of before where it is the same."""
         path, queries = str(settings.embeddings), settings.query_embeddings
-        similarity = settings.score.similarity or "euclidean"
+        similarity = settings.score.similarity
         key = repr((path, str(queries), similarity))
         return self._once(key, lambda: Precomputed(path, similarity, queries))
 

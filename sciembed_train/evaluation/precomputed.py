@@ -19,7 +19,7 @@ from sciembed_train.evaluation.by_format import QUERY_FORMAT, Record
 from sciembed_train.evaluation.distances import distance_rows
 from sciembed_train.evaluation.scoring import Scoring
 from sciembed_train.evaluation.systems import Search
-from sciembed_train.inference.options import Similarity
+from sciembed_train.inference.options import Similarity, similarity_of
 from sciembed_train.inference.vectors_by_id import VectorRows, VectorsById
 from sciembed_train.losses.similarity import pairwise_euclidean
 
@@ -35,7 +35,8 @@ class Precomputed:
 
     Args:
         path: the vectors, by the ids of papers, and of queries in words by theirs.
-        similarity: what they are compared by.
+        similarity: what they are compared by; None for what a folder of shards records, or else
+            Euclidean distance.
         query_path: the vectors of all queries, by the ids of queries or, of papers, by theirs;
             None where they are in ``path``.
 
@@ -48,13 +49,13 @@ class Precomputed:
     def __init__(
         self,
         path: str | Path,
-        similarity: Similarity = "euclidean",
+        similarity: Similarity | None = None,
         query_path: str | Path | None = None,
     ) -> None:
         self.name = str(path)
-        self.similarity: Similarity = similarity
         self.notes: list[str] = []
         self.file = VectorsById(path)
+        self.similarity: Similarity = similarity_of(similarity, self.file.similarity, path)
         self.queries = None
         if query_path is not None:
             self.queries = VectorsById(query_path, "--query_embeddings")

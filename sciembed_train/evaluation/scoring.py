@@ -9,11 +9,11 @@ from typing import Any, cast
 from sciembed_train.encoder.io.model_metadata import ModelMetadata, read_metadata
 from sciembed_train.errors import UserError
 from sciembed_train.inference.options import (
-    SIMILARITIES,
     EmbedSettings,
     Scorer,
     ScoreSettings,
     Similarity,
+    similarity_of,
 )
 from sciembed_train.losses.transport import TransportSettings
 from sciembed_train.safety.find_model import find_folder, model_place
@@ -70,13 +70,7 @@ def scoring_of(folder: str | Path, settings: EmbedSettings, requested: ScoreSett
         return Scoring(scorer, "euclidean", _transport(folder, recorded, requested))
     if scorer == "best_match":
         return Scoring(scorer, "euclidean")
-    similarity = requested.similarity or recorded.similarity or "euclidean"
-    if similarity not in SIMILARITIES:
-        raise UserError(
-            f"{folder} compares its vectors by {similarity}; for whole vectors there are "
-            f"{' and '.join(SIMILARITIES)}. Name the one to use with --similarity."
-        )
-    return Scoring(scorer, cast(Similarity, similarity))
+    return Scoring(scorer, similarity_of(requested.similarity, recorded.similarity, folder))
 
 
 def _recorded_scorer(folder: str | Path, recorded: ModelMetadata) -> Scorer:

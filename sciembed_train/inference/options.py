@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from sciembed_train.encoder.pooling.registry import import_pooling
 from sciembed_train.errors import UserError
@@ -16,6 +16,23 @@ Similarity = Literal["euclidean", "cosine"]
 _SHARE = re.compile(r"(\d{1,9})/(\d{1,9})")
 SIMILARITIES: tuple[Similarity, ...] = ("euclidean", "cosine")
 Dtype = Literal["float32", "float16", "int8", "binary"]
+
+
+def similarity_of(asked: str | None, recorded: str | None, place: object) -> Similarity:
+    """What vectors are compared by: as asked, else as recorded, else Euclidean distance.
+
+    Raises:
+        UserError: ``place`` records another similarity, such as the dot product.
+    """
+    similarity = asked or recorded or "euclidean"
+    if similarity not in SIMILARITIES:
+        raise UserError(
+            f"{place} compares its vectors by {similarity}; for whole vectors there are "
+            f"{' and '.join(SIMILARITIES)}. Name the one to use with --similarity."
+        )
+    return cast(Similarity, similarity)
+
+
 Scorer = Literal["document", "sentences", "best_match", "transport"]
 
 

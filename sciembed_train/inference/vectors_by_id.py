@@ -91,6 +91,11 @@ class VectorsById:
         return self._files.dim
 
     @property
+    def similarity(self) -> str | None:
+        """What their model compares them by; None where the files do not say it."""
+        return self._files.manifest.get("similarity")
+
+    @property
     def first_id(self) -> str:
         """The id of the first vector."""
         return next(iter(self._position))

@@ -9,14 +9,14 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
 from sciembed_train.errors import UserError
 from sciembed_train.full_disk import told_full_disk
-from sciembed_train.inference.options import SIMILARITIES, EmbedSettings, Similarity
+from sciembed_train.inference.options import EmbedSettings, Similarity, similarity_of
 from sciembed_train.inference.paper_file import PaperFile
 from sciembed_train.inference.vector_files import VectorFiles
 from sciembed_train.progress import Progress
@@ -104,7 +104,7 @@ def build_index(settings: IndexSettings, quiet: bool = True) -> BuiltIndex:
     if not len(vectors):
         raise UserError(f"--vectors {settings.vectors} holds no vector.")
     facts = _model_facts(settings, vectors)
-    similarity = _similarity(settings, facts)
+    similarity = similarity_of(settings.similarity, facts.get("similarity"), settings.vectors)
     papers = None if settings.papers is None else PaperFile(settings.papers, settings.max_bad_rows)
     safe = "An earlier index is as it was. Make room and run the same command again."
     with told_full_disk(to, safe), whole_folder(to) as folder:
@@ -184,16 +184,6 @@ def _model_facts(settings: IndexSettings, vectors: VectorFiles) -> Mapping[str, 
             f"{recorded}, says their manifest. Leave --model out."
         )
     return vectors.manifest
-
-
-def _similarity(settings: IndexSettings, facts: Mapping[str, Any]) -> Similarity:
-    similarity = settings.similarity or facts.get("similarity") or "euclidean"
-    if similarity not in SIMILARITIES:
-        raise UserError(
-            f"The model of {settings.vectors} compares its vectors by {similarity}; an index "
-            f"compares by {' or '.join(SIMILARITIES)}. Name one with --similarity."
-        )
-    return cast(Similarity, similarity)
 
 
 def _filled(

@@ -12,6 +12,7 @@ from sciembed_train.inference.options import ScoreSettings
 from tests.evaluation.test_trec_run import FOLDERS
 from tests.helpers.benchmark_folders import write_searches
 from tests.helpers.small_suite import write_suite
+from tests.inference.test_vectors_by_id import write_shards
 
 
 def write_vectors(path, vectors):
@@ -36,6 +37,7 @@ def papers_of(folder):
         ("csfcube", ".jsonl"),
         ("relish", ".parquet"),
         ("review", ".npy"),
+        ("review", ""),  # a folder of shards
         ("cocitations", ".jsonl"),
     ],
 )
@@ -54,6 +56,16 @@ def test_vectors_that_embed_wrote_score_as_their_model(tmp_path, tiny_bert, benc
         assert found.settings["similarity"] == (similarity or "euclidean")
         assert found.settings["dim"] == 32
         assert found.model == str(tmp_path / f"v{ending}")
+
+
+def test_shards_are_compared_as_their_model_does_it(tmp_path):
+    folder = write_shards(tmp_path / "v")
+    assert Precomputed(folder).similarity == "cosine"
+    assert Precomputed(folder, "euclidean").similarity == "euclidean"
+    manifest = folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("cosine", "dot"))
+    with pytest.raises(UserError, match=r"v compares its vectors by dot; .* with --similarity"):
+        Precomputed(folder)
 
 
 def test_citations_of_a_corpus_and_a_sample_of_it(tmp_path, tiny_bert):

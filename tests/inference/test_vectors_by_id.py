@@ -59,7 +59,7 @@ def write_shards(folder, ids=IDS):
     for number, part in enumerate((slice(0, 2), slice(2, 3))):
         write_array(folder / f"part-{number:05d}.npy", VECTORS[part], ids[part])
         shards.append({"part": f"part-{number:05d}", "papers": len(ids[part])})
-    manifest = {"model": {"hash": "h"}, "shards": shards}
+    manifest = {"model": {"hash": "h"}, "similarity": "cosine", "shards": shards}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
 
@@ -67,6 +67,7 @@ def write_shards(folder, ids=IDS):
 def test_a_folder_of_shards_is_read_as_one_file(tmp_path):
     folder = write_shards(tmp_path / "v")
     assert_holds_all(VectorsById(folder))
+    assert VectorsById(folder).similarity == "cosine"
     before = vectors_hash(folder)
     np.save(folder / "part-00001.npy", VECTORS[2:] + 1)
     assert vectors_hash(folder) != before
