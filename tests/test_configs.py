@@ -166,8 +166,19 @@ def test_a_recipe_is_built_at_toy_size_and_stepped(recipe, of_recipe, backbone, 
     assert {path.name for path in run.iterdir()} >= files | ({"export"} if exported else set())
 
 
-@pytest.mark.parametrize("machine", MACHINES, ids=names(MACHINES))
-@pytest.mark.parametrize("recipe", RECIPES, ids=names(RECIPES))
+# Each recipe with one machine file, in turn, so that every file is used; all pairs with --slow.
+PAIRS = [
+    pytest.param(
+        *(recipe, machine),
+        marks=() if number % len(MACHINES) == turn else pytest.mark.slow,
+        id=f"{recipe.stem}-{machine.stem}",
+    )
+    for number, recipe in enumerate(RECIPES)
+    for turn, machine in enumerate(MACHINES)
+]
+
+
+@pytest.mark.parametrize(("recipe", "machine"), PAIRS)
 def test_a_machine_file_goes_with_a_recipe_and_keeps_its_settings(recipe, machine, capsys):
     alone, both = printed(capsys, recipe), printed(capsys, recipe, machine)
     assert both["data"] == alone["data"]

@@ -106,6 +106,7 @@ def contents(corpus: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_corpus_of_one(files, tiny_bert):
     done(start(files, "alone", tiny_bert, together=False))
     processes = [start(files, "shared", tiny_bert, together=True, pause=0.3) for _ in range(2)]

@@ -22,6 +22,7 @@ def compared(*words: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_specter_is_prepared_and_trained_bit_by_bit_as_before():
     compared("--processes", "1", "--only", "prepare_triplets", "specter")
 

@@ -40,7 +40,7 @@ def alone(place):
     return training.alone(on_a_rank, *place, list(VARIANTS))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=[pytest.param(None, marks=pytest.mark.slow)])
 def two(place):
     return run_ranks(2, "tests.helpers.span_training", "on_a_rank", *place, list(VARIANTS))
 

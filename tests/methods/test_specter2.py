@@ -57,7 +57,11 @@ def alone(place, names):
     return training.alone(on_a_rank, *place, names)
 
 
-@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
+# Gradients over ranks are also tested, always, with triplets, pairs and citations.
+RANKS = [pytest.param(world, marks=pytest.mark.slow) for world in (2, 4)]
+
+
+@pytest.fixture(scope="module", params=RANKS)
 def ranks(request, place, names):
     """What each of two or four processes found."""
     return run_ranks(request.param, "tests.helpers.task_training", "on_a_rank", *place, names)

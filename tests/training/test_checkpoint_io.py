@@ -176,6 +176,7 @@ def test_a_file_larger_than_is_allowed_is_a_full_disk_too(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
 
+@pytest.mark.slow
 def test_a_run_on_a_full_disk_ends_with_one_message(toy, whole, tmp_path):
     size = (whole / "last.ckpt").stat().st_size
     words = toy.arguments("--run", "full", "--root", str(tmp_path))

@@ -29,6 +29,7 @@ def fail(toy, how, rank, processes=2, *more):
     return code, said
 
 
+@pytest.mark.slow
 def test_a_rank_that_is_killed_is_named_first(toy):
     code, said = fail(toy, "kill", 1)
     assert code == 1

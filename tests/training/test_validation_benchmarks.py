@@ -129,6 +129,7 @@ def test_evaluate_gives_the_same_scores_of_the_export(toy, folders, watched, tmp
         assert float(scored(watched)[step][score]) == pytest.approx(expected, abs=1e-6), score
 
 
+@pytest.mark.slow
 def test_a_continued_run_has_the_scores_of_one_never_stopped(toy, words, watched):
     stop = ("--trainer.callbacks", "tests.helpers.runs.StopAt", "--trainer.callbacks.step", "25")
     run = ("--run", "watched25", *words, "--checkpoint.monitor", MONITOR)
@@ -407,6 +408,7 @@ def scores_on_a_rank(corpus, backbone, folder):
     return opened(Corpus.open(corpus), "citations", folder).scores(Module(backbone), "fp32")
 
 
+@pytest.mark.slow
 def test_every_rank_has_the_scores_of_the_first(corpus, folders, tiny_bert):
     expected = opened(corpus, "citations", folders.search).scores(Module(tiny_bert), "fp32")
     arguments = (str(corpus.folder), str(tiny_bert), str(folders.search))

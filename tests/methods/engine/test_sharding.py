@@ -38,7 +38,7 @@ def alone(places):
     return training.alone(on_a_rank, places, [*NAMES, DDP])
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=[pytest.param(None, marks=pytest.mark.slow)])
 def two(places):
     """Each variant on two ranks that share the batch, and the weights."""
     return run_ranks(2, "tests.helpers.sharded_training", "on_a_rank", places, [*NAMES, DDP])
