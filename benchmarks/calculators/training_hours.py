@@ -12,12 +12,13 @@ one.
 
 from __future__ import annotations
 
-import argparse
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks import command_line
 
 LAYERS, WIDTH = 12, 768
 SHORTEST, LONGEST, MEAN, DEVIATION = 8, 512, 200.0, 90.0  # tokens of title and abstract
@@ -162,7 +163,7 @@ def needed(run: Stage, hours: float, peak: float) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line.parser(__doc__)
     parser.add_argument("--tokens-per-second", type=float)
     parser.add_argument("--share", type=float)
     parser.add_argument("--peak", type=float, default=790e12)

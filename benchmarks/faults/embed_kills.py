@@ -11,7 +11,6 @@ what the encoder gives for their texts alone. A fault is named and ends the scri
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -24,6 +23,8 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks import command_line
 
 SAMPLE, WITHIN = 2000, 3.0  # papers embedded again; seconds after a shard in which a kill comes
 WORDS = [f"{a}{b}" for a in ("ba", "do", "ki", "lu", "me", "ra") for b in ("n", "ra", "sti", "l")]
@@ -62,7 +63,7 @@ def shards(folder: Path) -> int:
 
 def main() -> int:
     """Make the runs, check the folder and print what was found."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command_line.parser(__doc__)
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--papers", type=int, default=1_000_000)
     parser.add_argument("--shard_size", type=int, default=None, help="a fiftieth by default")

@@ -16,7 +16,6 @@ time from the start of a continued run to the first step that it logs, the impor
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import os
@@ -31,6 +30,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks import command_line
 
 STEPS, EVERY, VALIDATION = 500, 10, 40
 WITHIN = 25  # steps after the first, in which a process is killed
@@ -264,7 +265,7 @@ def differences(one: Path, other: Path) -> list[str]:
 
 def main() -> None:
     """See the module."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command_line.parser(__doc__)
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--steps", type=int, default=STEPS, help="of a run; quick ones need more")

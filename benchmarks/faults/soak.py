@@ -12,7 +12,6 @@ the run's.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import ctypes
 import os
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from pytorch_lightning import Callback
 
+from benchmarks import command_line
 from benchmarks.faults.kills import METHODS, collection, data_of
 
 EVERY, FROM = 50, 200  # steps
@@ -68,7 +68,7 @@ def in_use() -> float:
 
 def main() -> None:
     """See the module."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command_line.parser(__doc__)
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--recipe", default="specter", choices=list(METHODS))

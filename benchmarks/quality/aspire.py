@@ -31,6 +31,7 @@ import re
 import statistics
 from pathlib import Path
 
+from benchmarks import command_line
 from benchmarks.quality.declutr import CSFCUBE, minilm, train
 from benchmarks.texts import lines
 
@@ -264,7 +265,7 @@ def validation_table(args: argparse.Namespace) -> str:
 
 def main() -> None:
     every = [f"{kind}-{seed}" for kind in KINDS for seed in SEEDS]
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line.parser(__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--only", nargs="*", choices=["before", *every])

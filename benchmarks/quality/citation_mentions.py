@@ -8,7 +8,6 @@ papers. The mean average precision is told for the sentences as given and with m
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from benchmarks import command_line
 from sciembed_train.corpus.audit import BadRow
 from sciembed_train.corpus.citations.citation_mentions import mask_mentions_in
 from sciembed_train.corpus.citations.contexts import read_contexts
@@ -69,7 +69,7 @@ def average_precision(order: NDArray[np.int64], relevant: NDArray[np.bool_]) -> 
 
 def main() -> None:
     """Print both figures as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line.parser(__doc__)
     parser.add_argument("contexts", type=Path)
     args = parser.parse_args()
     given = [context for _, context in read_contexts(Table(args.contexts, "contexts"))]

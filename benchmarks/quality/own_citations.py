@@ -31,6 +31,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import command_line
 from benchmarks.quality.declutr import minilm, train
 from benchmarks.texts import lines
 from sciembed_train.evaluation.significance import Comparison, compare
@@ -210,7 +211,7 @@ def fit_peer(model: str, args: argparse.Namespace) -> None:
         SentenceTransformerTrainer,
         SentenceTransformerTrainingArguments,
     )
-    from sentence_transformers.losses import MultipleNegativesRankingLoss
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
     seed = int(model.split("-")[1])
     encoder = SentenceTransformer(minilm(), device="cpu")
@@ -305,7 +306,7 @@ def table(names: list[str], args: argparse.Namespace) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line.parser(__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--only", nargs="*")

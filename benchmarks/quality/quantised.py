@@ -11,11 +11,11 @@ of the first dim's and dtype's.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks import command_line
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
 from sciembed_train.evaluation.run_benchmark import run_benchmark
 from sciembed_train.evaluation.suite.entries import Entry, open_suite
@@ -68,7 +68,7 @@ def table(
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser = command_line.parser(__doc__)
     parser.add_argument("places", nargs="+", metavar="PLACE")
     parser.add_argument("--model", required=True)
     parser.add_argument("--to", required=True, type=Path)

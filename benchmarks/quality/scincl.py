@@ -25,6 +25,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from benchmarks import command_line
 from benchmarks.quality.declutr import minilm, train
 from benchmarks.quality.own_citations import SETS, collection, per_query, row, table
 from sciembed_train.evaluation.significance import compare
@@ -109,7 +110,7 @@ def beside_specter(args: argparse.Namespace) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line.parser(__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--only", nargs="*")

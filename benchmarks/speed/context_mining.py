@@ -21,8 +21,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks import command_line
 from benchmarks.texts import lines
 from sciembed_train.corpus.citations.citing_sentences import candidate_ids
+from sciembed_train.corpus.mining.cocitation_settings import Sentences
 
 FULLTEXTS = Path("unarxive") / "arXiv_src_2212_086.jsonl.gz"
 
@@ -49,7 +51,7 @@ def write_inputs(folder: Path, records: list[dict], copies: int) -> tuple[int, i
     return copies * len(records), works
 
 
-def run_prepare(folder: Path, sentence_pairs: str) -> None:
+def run_prepare(folder: Path, sentence_pairs: Sentences) -> None:
     """The measured process: prepares, and prints what it took as JSON."""
     from sciembed_train.corpus.build import prepare
     from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
@@ -77,7 +79,7 @@ def run_prepare(folder: Path, sentence_pairs: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line.parser(__doc__)
     parser.add_argument("--data", type=Path, help="the folder that holds unarxive")
     parser.add_argument("--copies", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--sentence-pairs", choices=("none", "set", "paper"), default="none")

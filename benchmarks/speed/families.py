@@ -21,7 +21,6 @@ mean vectors.
 
 from __future__ import annotations
 
-import argparse
 import os
 import platform
 import statistics
@@ -36,6 +35,7 @@ import torch
 import transformers
 from torch.nn.functional import cross_entropy
 
+from benchmarks import command_line
 from sciembed_train.batch import TokenRows
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.settings import EncoderSettings
@@ -59,6 +59,7 @@ _MINILM = {
 # name: the model type, a published shape, and what it is
 FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
     "bert": ("bert", _MINILM, "MiniLM, 6 x 384"),
+    "bert-base": ("bert", {}, "BERT base, 12 x 768"),
     "roberta": ("roberta", _MINILM, "RoBERTa in MiniLM's shape"),
     "modernbert": (
         "modernbert",
@@ -192,8 +193,10 @@ def heading(rows: TokenRows, rounds: int, precision: str) -> list[str]:
 
 def main() -> None:
     """Print the table, and write it where asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES)[:3])
+    parser = command_line.parser(__doc__)
+    parser.add_argument(
+        "--families", nargs="+", choices=FAMILIES, default=["bert", "roberta", "modernbert"]
+    )
     parser.add_argument("--work", nargs="+", choices=WORK, default=list(WORK))
     parser.add_argument("--texts", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)

@@ -1,7 +1,7 @@
 """DeCLUTR's step on a GPU: real tokens per second and share of the bf16 peak, with and without MLM.
 
     python -m benchmarks.speed.gpu_declutr              # on a CUDA device
-    python -m benchmarks.speed.gpu_declutr --tiny       # anywhere, to see that it runs
+    python -m benchmarks.speed.gpu_declutr --dry       # anywhere, to see that it runs
 
 An encoder of SciBERT's shape (12 layers, 768 wide, 31,090 words) with random weights, in bf16, on
 spans of documents of random ids as `configs/declutr_sci_base.yaml` draws them. Sides take turns:
@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks import command_line
 from benchmarks.speed.span_steps import FORWARDS, Side, loss_difference, slots, wait
 from sciembed_train.batch import SpanBatch
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
@@ -61,13 +62,13 @@ class RandomDocuments:
         return np.concatenate(spans), np.asarray(lengths, np.int64) + 2
 
 
-def backbone(folder: Path, tiny: bool) -> tuple[Path, int]:
+def backbone(folder: Path, dry: bool) -> tuple[Path, int]:
     """A folder with a BERT of random weights and an invented vocabulary, and its size."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, BertForMaskedLM, BertTokenizerFast
 
-    shape: dict[str, int] = {"vocab_size": 31090}
-    if tiny:
+    shape: dict[str, Any] = {"vocab_size": 31090}
+    if dry:
         shape = {
             "vocab_size": 199, "hidden_size": 32, "num_hidden_layers": 2,
             "num_attention_heads": 2, "intermediate_size": 128,
@@ -180,19 +181,19 @@ def measure(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tiny", action="store_true", help="a small shape, to try the script")
+    parser = command_line.parser(__doc__)
+    parser.add_argument("--dry", action="store_true", help="a small shape, to try the script")
     parser.add_argument("--documents", nargs="+", type=int, default=[16, 64], help="of a step")
     parser.add_argument("--steps", type=int, default=10, help="of a side in a round")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if args.tiny:
+    if args.dry:
         args.documents, args.steps, args.rounds = [2, 4], 2, 2
     elif device.type == "cpu":
-        raise SystemExit("There is no CUDA device here; --tiny tries the script without one.")
-    rule = Rule(2, 2, 64 if args.tiny else 512, 8 if args.tiny else 32, "any")
-    most = peak(device, 256 if args.tiny else 8192)
+        raise SystemExit("There is no CUDA device here; --dry tries the script without one.")
+    rule = Rule(2, 2, 64 if args.dry else 512, 8 if args.dry else 32, "any")
+    most = peak(device, 256 if args.dry else 8192)
     print(
         f"{torch.cuda.get_device_name() if device.type == 'cuda' else 'CPU'}, torch "
         f"{torch.__version__}; bf16 product of random matrices {most / 1e12:,.1f} TFLOP/s\n\n"
@@ -200,8 +201,8 @@ def main() -> None:
         f"| share of the peak | GB of a step |\n{'|---' * 8}|"
     )
     with tempfile.TemporaryDirectory(prefix="declutr-") as scratch:
-        folder, words = backbone(Path(scratch), args.tiny)
-        tokens = RandomDocuments(20 if args.tiny else 500, words, rule.max_span)
+        folder, words = backbone(Path(scratch), args.dry)
+        tokens = RandomDocuments(20 if args.dry else 500, words, rule.max_span)
         masks = Masking(0.15, SPECIAL.index("[MASK]"), np.arange(words) < len(SPECIAL))
         settings = EncoderSettings(str(folder), "mean", rule.max_span, dropout=0.0)
         for masking in (masks, None):

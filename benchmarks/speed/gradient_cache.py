@@ -1,6 +1,6 @@
 """What gradient caching costs and saves: a step whose share is cut against the same step uncut.
 
-    python -m benchmarks.speed.gradient_cache --backbone FOLDER_OR_NAME
+    python -m benchmarks.speed.gradient_cache [--backbone FOLDER_OR_NAME]
 
 Co-citation training where every pair meets all others (`methods.aspire.Cocite`, cross-entropy),
 the 6-layer encoder that is given, texts of random ids of title-and-abstract lengths. Both sides
@@ -12,15 +12,15 @@ gradients and optimiser; on a GPU the allocator's peak. Gradients are compared o
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks import command_line
+from benchmarks.encoders import minilm
 from sciembed_train.batch import PairBatch, TokenRows
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.encoder.profiling.memory import Watched
@@ -51,12 +51,12 @@ def step(method: Cocite, batch: PairBatch, tokens: int | None, precision: str) -
         return method.gradients(*method.split_micro_batches(batch, tokens))
 
 
-def timed(*given: Any) -> float:
+def timed(method: Cocite, batch: PairBatch, tokens: int | None, precision: str) -> float:
     """Seconds of the processor, or on a GPU of the clock."""
     cuda = torch.cuda.is_available()
     clock = time.perf_counter if cuda else time.process_time
     start = clock()
-    step(*given)
+    step(method, batch, tokens, precision)
     if cuda:
         torch.cuda.synchronize()
     return clock() - start
@@ -69,8 +69,8 @@ def gradient(method: Cocite) -> Tensor:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--backbone", required=True)
+    parser = command_line.parser(__doc__)
+    parser.add_argument("--backbone", default=minilm())
     parser.add_argument("--pairs", type=int, default=48)
     parser.add_argument("--micro-batches", type=int, nargs="+", default=[4096, 2048, 1024])
     parser.add_argument("--longest", type=int, default=512)
@@ -80,7 +80,7 @@ def main() -> None:
     args = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder = EncoderSettings(args.backbone, max_length=args.longest, dropout=args.dropout)
-    method: Any = Cocite(encoder, negatives="all", temperature=1.0)
+    method = Cocite(encoder, negatives="all", temperature=1.0)
     method.to(device)
     batch = drawn(args.pairs, args.longest)
     print(
@@ -108,8 +108,9 @@ def main() -> None:
         for side in sides:
             ratios = [a / b for a, b in zip(seconds[side], seconds[None], strict=True)]
             ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+            micro_batches = len(method.split_micro_batches(batch, side)[1])
             print(
-                f"| {precision} | {side or 'none'} | {len(method.cut(batch, side))} | "
+                f"| {precision} | {side or 'none'} | {micro_batches} | "
                 f"{statistics.median(seconds[side]):.2f} | {ratio if side else 1} | "
                 f"{memory[side]:.2f} | {f'{apart[side]:.1e}' if side else ''} |",
                 flush=True,

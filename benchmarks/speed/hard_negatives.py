@@ -24,6 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import command_line
+
 IN_TOPIC = 200  # papers
 NOISE = 1.0  # length of the noise, of a topic's vector 1
 ROWS = 50_000  # vectors made at once
@@ -122,7 +124,7 @@ def run_mine(arguments: dict) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line.parser(__doc__)
     parser.add_argument("--papers", type=int, default=1_000_000)
     parser.add_argument("--queries", type=int, default=100_000)
     parser.add_argument("--citations", type=int, default=10_000_000)

@@ -10,7 +10,6 @@ workers. Sizes take turns. Time is that of the processor.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -22,6 +21,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from benchmarks import command_line
 from sciembed_train.batch import TokenRows
 from sciembed_train.corpus.store.token_store import TokenStore
 from sciembed_train.sampling.cocitations import CocitedPairs
@@ -44,7 +44,13 @@ def write_store(folder: Path, texts: int, mean: int) -> TokenStore:
         for start in range(0, int(offsets[-1]), 2**24):
             count = min(2**24, int(offsets[-1]) - start)
             file.write(generator.integers(1000, 20000, count, dtype=np.uint16).tobytes())
-    info = {"prefix": [2], "suffix": [3], "shard_papers": texts, "dtype": "uint16"}
+    info = {
+        "prefix": [2],
+        "suffix": [3],
+        "shard_papers": texts,
+        "dtype": "uint16",
+        "vocab_size": 20_000,
+    }
     return TokenStore(folder, info)
 
 
@@ -65,7 +71,7 @@ def pairs(store: TokenStore, examples: int) -> Callable[[np.ndarray, int], Any]:
     met = CocitedPairs(cast(Any, corpus), "derangement", 0)
 
     def made(chosen: np.ndarray, step: int) -> Any:
-        there = np.unique(met.meet(chosen, 0, step).pairs)
+        there = np.unique(met.step_pairs(chosen, 0, step).pairs)
         ids, lengths = store.rows(there, LONGEST)
         return SimpleNamespace(rows=TokenRows(torch.from_numpy(ids), torch.from_numpy(lengths)))
 
@@ -100,7 +106,7 @@ def orders(millions: list[int]) -> None:
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--orders", type=int, nargs="*", default=[6])
     parser.add_argument("--kinds", nargs="*", default=list(KINDS))

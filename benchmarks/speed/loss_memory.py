@@ -14,7 +14,6 @@ the allocator's peak. Both ways take turns at the sizes where the whole matrix f
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, relu
 
+from benchmarks import command_line
 from sciembed_train.encoder.profiling.memory import Watched
 from sciembed_train.losses.contrastive import row_cross_entropy
 from sciembed_train.losses.similarity import EPSILON, unit
@@ -121,7 +121,7 @@ def measured(way: Way, given: tuple[Tensor, Tensor]) -> tuple[float, list[Tensor
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line.parser(__doc__)
     cuda = torch.cuda.is_available()
     parser.add_argument("--rows", type=int, default=65536 if cuda else 16384)
     parser.add_argument("--full", type=int, default=32768 if cuda else 8192)

@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import command_line
 from sciembed_train.progress import Progress, Stage
 
 PAPERS = 1_000_000  # whose citations are invented together
@@ -199,7 +200,7 @@ def run_prepare(arguments: dict) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command_line.parser(__doc__)
     parser.add_argument("--papers", type=int, default=1_000_000)
     parser.add_argument("--citations", type=int, default=10_000_000)
     parser.add_argument("--words", type=int, default=60, help="of an abstract")

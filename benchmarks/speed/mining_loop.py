@@ -16,7 +16,6 @@ counted for `mine_triplets`.
 
 from __future__ import annotations
 
-import argparse
 import random
 import tempfile
 import time
@@ -25,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import command_line
 from benchmarks.speed.mining import invent_citations
 from sciembed_train.corpus.mining.triplet_mining import CitationGraph, TripletMining, mine_triplets
 from sciembed_train.corpus.splits import assign_splits
@@ -81,7 +81,7 @@ class Loop:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line.parser(__doc__)
     parser.add_argument("--papers", type=int, default=1_000_000)
     parser.add_argument("--citations", type=int, default=10_000_000)
     parser.add_argument("--rounds", type=int, default=3)

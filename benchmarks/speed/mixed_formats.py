@@ -39,6 +39,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import command_line
+
 if TYPE_CHECKING:
     import torch
 
@@ -160,7 +162,7 @@ def library_vectors(
 def encoding(side: str) -> Encode:
     """How a side encodes."""
     ways = (one_forward, formats_packed, formats_padded, scirepeval_loop)
-    return dict(zip(SIDES, ways, strict=True))[side]
+    return ways[SIDES.index(side)]
 
 
 def loss_of(heads: Any, kinds: Any, batch: TaskBatch, columns: list[Columns]) -> torch.Tensor:
@@ -178,7 +180,8 @@ def loss_of(heads: Any, kinds: Any, batch: TaskBatch, columns: list[Columns]) ->
         if isinstance(part, LabelPart):
             found = label_losses(kinds[part.task], heads(part.task, whole[0]), part.label)
         else:
-            found = euclidean_margin(*whole)
+            anchors, positives, negatives = whole
+            found = euclidean_margin(anchors, positives, negatives)
         losses.append(found.mean())
     return torch.stack(losses).sum()
 
@@ -275,7 +278,7 @@ def measure(job: dict[str, Any]) -> dict[str, float] | None:
 
 def make_corpus(data: Path, folder: Path) -> Path:
     """The tasks of the samples, with a regression, prepared for the encoder."""
-    from benchmarks.quality.declutr import minilm
+    from benchmarks.encoders import minilm
     from benchmarks.quality.specter2 import make_files
     from sciembed_train.corpus.build import prepare
     from sciembed_train.corpus.prepare_settings import PrepareSettings
@@ -314,7 +317,7 @@ def table(found: dict[str, list[dict[str, float] | None]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line.parser(__doc__)
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--batch", type=int, default=24, help="examples a step, of six tasks")
@@ -330,7 +333,7 @@ def main() -> None:
 
     import torch
 
-    from benchmarks.quality.declutr import minilm
+    from benchmarks.encoders import minilm
 
     with tempfile.TemporaryDirectory(prefix="formats-") as name:
         corpus = make_corpus(args.data, Path(name))

@@ -8,7 +8,6 @@ is of training steps, shuffled and grouped in turns, dropout 0, fp32.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks import command_line
 from benchmarks.speed.mining import write_inputs
 from benchmarks.speed.throughput import prepare_inputs
 from sciembed_train.corpus.build import prepare
@@ -53,7 +53,7 @@ def seconds(encoder: Encoder, examples: Any, batch: int, grouped: bool, step: in
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line.parser(__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--backbone", type=Path, required=True)
     parser.add_argument("--papers", type=int, default=10_000, help="of the invented graph")

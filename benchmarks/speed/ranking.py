@@ -13,13 +13,13 @@ most that the process held, its libraries and the vectors included, measured bef
 
 from __future__ import annotations
 
-import argparse
 import resource
 import time
 
 import numpy as np
 import torch
 
+from benchmarks import command_line
 from sciembed_train.evaluation.distances import distance_rows, to_unit
 from sciembed_train.evaluation.metrics import Places
 from sciembed_train.evaluation.ranking import judged as scores_of
@@ -27,7 +27,7 @@ from sciembed_train.evaluation.ranking import rank_judged
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line.parser(__doc__)
     parser.add_argument("--papers", type=int, default=1_000_000)
     parser.add_argument("--queries", type=int, default=1000)
     parser.add_argument("--width", type=int, default=384)

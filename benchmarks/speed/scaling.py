@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from benchmarks import command_line
 from benchmarks.speed.mining import write_inputs
 from sciembed_train import distributed
 from sciembed_train.encoder.encoder import EncoderSettings
@@ -38,15 +39,19 @@ ROWS = ("triplets, ddp", "in-batch, ddp", "triplets, fsdp")
 class Counted(Specter):
     """SPECTER that notes each step's bytes, CPU time and tokens, and its first gradient."""
 
-    def training_step(self, batch: Any, batch_idx: int) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.notes: list[dict[str, Any]] = []
+
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
         """One step, and what it took."""
-        notes = self.__dict__.setdefault("notes", [])
         sent, cpu = written(), time.process_time()
-        super().training_step(batch, batch_idx)
+        made = super().training_step(batch, batch_idx)
         cost = time.process_time() - cpu
-        notes.append(
+        self.notes.append(
             {"sent": written() - sent, "cpu": cost, "tokens": batch.rows.tokens, "n": len(batch)}
         )
+        return made
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Note the first gradient."""
@@ -156,7 +161,7 @@ def mean(values: list[float]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line.parser(__doc__)
     parser.add_argument("--backbone", type=Path)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--steps", type=int, default=3)

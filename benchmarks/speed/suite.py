@@ -25,6 +25,7 @@ from unittest import mock
 
 import numpy as np
 
+from benchmarks import command_line
 from sciembed_train.evaluation.cached_embedding import CachedEmbedding
 from sciembed_train.evaluation.suite.run_suite import run_suite
 from sciembed_train.evaluation.suite.suite_settings import SuiteSettings
@@ -33,7 +34,7 @@ from sciembed_train.inference.options import EmbedSettings
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line.parser(__doc__)
     parser.add_argument("--suite", required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--to", type=Path, required=True)

@@ -23,6 +23,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import command_line
+
 KINDS = ("regression", "classification", "triplet")
 CLASSES = 30
 
@@ -69,7 +71,7 @@ def run_prepare(folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line.parser(__doc__)
     parser.add_argument("--records", type=int, nargs="+", default=[30_000, 300_000])
     parser.add_argument("--sample", type=int, default=10_000)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)

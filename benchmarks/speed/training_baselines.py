@@ -9,8 +9,12 @@ import json
 import resource
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
 
 LEARNING_RATE = 2e-5
 
@@ -39,7 +43,7 @@ class Clock:
             torch.cuda.synchronize()
         self.stamps.append(time.perf_counter())
 
-    def report(self, batch: int, useful: float, losses: list[float]) -> dict:
+    def report(self, batch: int, useful: float | None, losses: list[float]) -> dict:
         """What one process hands to the table."""
         import torch
 
@@ -82,10 +86,10 @@ def run_st(job: dict) -> dict:
         SentenceTransformer,
         SentenceTransformerTrainer,
         SentenceTransformerTrainingArguments,
-        models,
     )
-    from sentence_transformers.losses import TripletLoss
-    from sentence_transformers.sampler import DefaultBatchSampler
+    from sentence_transformers.base.sampler import DefaultBatchSampler
+    from sentence_transformers.sentence_transformer import modules
+    from sentence_transformers.sentence_transformer.losses import TripletLoss
     from torch.utils.data import SequentialSampler
     from transformers import TrainerCallback
 
@@ -97,18 +101,18 @@ def run_st(job: dict) -> dict:
             for column, name in enumerate(("anchor", "positive", "negative"))
         }
     )
-    more = {"model_args": unpadded()} if best and unpadded() else {}
-    word = models.Transformer(job["backbone"], max_seq_length=max_length(), **more)
-    pooling = models.Pooling(word.get_word_embedding_dimension(), pooling_mode="cls")
+    more: dict[str, Any] = {"model_args": unpadded()} if best and unpadded() else {}
+    word = modules.Transformer(job["backbone"], max_seq_length=max_length(), **more)
+    pooling = modules.Pooling(word.get_embedding_dimension(), pooling_mode="cls")
     model = SentenceTransformer(modules=[word, pooling], device="cuda" if on_gpu() else "cpu")
 
-    losses: list[float] = []
+    losses: list[torch.Tensor] = []
     counted = {"real": 0, "slots": 0}
     clock = Clock()
 
-    class ModelMetadata(TripletLoss):
-        def forward(self, features, labels):
-            features = list(features)
+    class Noted(TripletLoss):
+        def forward(self, sentence_features, labels):
+            features = list(sentence_features)
             if not on_gpu():  # counting would wait for the device
                 for column in features:
                     counted["real"] += int(column["attention_mask"].sum())
@@ -118,9 +122,9 @@ def run_st(job: dict) -> dict:
             return loss
 
     class InOrder(SentenceTransformerTrainer):
-        def get_batch_sampler(self, dataset, batch_size, drop_last, **_):
+        def get_batch_sampler(self, dataset, batch_size, drop_last, *_, **__):
             return DefaultBatchSampler(
-                SequentialSampler(dataset), batch_size=batch_size, drop_last=drop_last
+                cast(Any, SequentialSampler(dataset)), batch_size=batch_size, drop_last=drop_last
             )
 
     class Ticks(TrainerCallback):
@@ -147,7 +151,7 @@ def run_st(job: dict) -> dict:
         model=model,
         args=arguments,
         train_dataset=data,
-        loss=ModelMetadata(model, triplet_margin=1.0),
+        loss=Noted(model, triplet_margin=1.0),
         callbacks=[Ticks()],
     ).train()
     useful = counted["real"] / counted["slots"] if counted["slots"] else None
@@ -205,13 +209,13 @@ def run_ours(job: dict) -> dict:
     from sciembed_train.sampling.data_module import TrainingData
     from sciembed_train.sampling.data_settings import DataSettings
 
-    losses: list[float] = []
+    losses: list[torch.Tensor] = []
     clock = Clock()
 
     class Ticks(pl.Callback):
-        def on_train_batch_end(self, trainer, module, *_):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
             clock.tick()
-            losses.append(method.shown["loss"])  # every step is a logged one here
+            losses.append(cast(Any, outputs)["result"].sums["loss"] / len(batch))
 
     data = TrainingData.open(
         DataSettings(corpus=job["corpus"], batch_size=job["batch"]), job["backbone"], max_length()
@@ -241,4 +245,4 @@ def run_ours(job: dict) -> dict:
         callbacks=[Ticks()],
     )
     trainer.fit(method, datamodule=data)
-    return clock.report(job["batch"], 1.0, losses)
+    return clock.report(job["batch"], 1.0, [float(loss) for loss in losses])
