@@ -28,6 +28,12 @@ def check_backend(backend: str | None) -> None:
         raise UserError(f"--backend is {backend}; expected one of {', '.join(BACKENDS)}.")
 
 
+def wanted_graphs(onnx: bool, openvino: bool) -> list[Backend]:
+    """The backends of these two that are wanted."""
+    wanted: dict[Backend, bool] = {"onnx": onnx, "openvino": openvino}
+    return [backend for backend, is_wanted in wanted.items() if is_wanted]
+
+
 def graph_path(folder: Path, backend: Backend, format: str | None = None) -> Path:
     """The file of a graph: one for the encoder, or with adapters one for each format."""
     place = folder / backend
