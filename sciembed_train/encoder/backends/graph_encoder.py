@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from sciembed_train.batch import Sentences, TokenRows
 from sciembed_train.encoder.adapters.control_codes import ControlCodes
-from sciembed_train.encoder.backends.graph_files import Backend, graph_path, graphs_in
+from sciembed_train.encoder.backends.graph_files import FILES, Backend, graph_path, graphs_in
 from sciembed_train.encoder.backends.runtimes import Graph, open_graph
 from sciembed_train.encoder.format_reader import FormatReader
 from sciembed_train.encoder.io.load_backbone import checked_config, load_tokenizer
@@ -136,7 +136,9 @@ class GraphEncoder(TextInterface):
         Raises:
             UserError: there is no such model, it has no such graph, or that cannot be opened.
         """
-        folder = find_folder(name, weights=False, others=(f"{backend}/*",))
+        own = f"{Path(FILES[backend]).stem}.*"  # of a hub's folder, not the other variants in it
+        others = (f"{backend}/{own}", f"{backend}/*/{own}")
+        folder = find_folder(name, weights=False, others=others)
         metadata = read_metadata(folder)
         settings = recorded_settings(folder, max_length=max_length)
         config, tokenizer = checked_config(metadata.backbone), load_tokenizer(metadata.backbone)

@@ -103,6 +103,33 @@ def test_torch_runs_what_has_weights_and_a_graph_what_has_none(with_onnx, tiny_b
     )
 
 
+def test_of_a_hub_model_the_graph_is_fetched_without_weights_and_variants(
+    with_onnx, tmp_path, monkeypatch
+):
+    import huggingface_hub
+    from huggingface_hub.utils import filter_repo_objects
+
+    hub = shutil.copytree(with_onnx, tmp_path / "hub")
+    for variant in ("model_O4.onnx", "model_quint8_avx2.onnx"):
+        (hub / "onnx" / variant).touch()
+    files = [str(path.relative_to(hub)) for path in hub.rglob("*") if path.is_file()]
+
+    def download(name, allow_patterns):
+        for path in filter_repo_objects(files, allow_patterns=allow_patterns):
+            (tmp_path / "local" / path).parent.mkdir(exist_ok=True, parents=True)
+            shutil.copy(hub / path, tmp_path / "local" / path)
+        return str(tmp_path / "local")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    graph = GraphEncoder.load("somebody/model", "onnx")
+    assert graph.settings.backbone == "somebody/model"
+    assert torch.equal(
+        graph.encode_texts(["word1"]), GraphEncoder.load(with_onnx, "onnx").encode_texts(["word1"])
+    )
+    assert {p.name for p in (tmp_path / "local").rglob("*onnx")} == {"onnx", "model.onnx"}
+    assert not list((tmp_path / "local").rglob("*.safetensors"))
+
+
 def test_a_model_without_that_graph_says_what_it_has(with_onnx, tiny_bert):
     with pytest.raises(UserError, match=r"no graph for --backend openvino .*has one for onnx.*"):
         GraphEncoder.load(with_onnx, "openvino")
