@@ -4,14 +4,14 @@ import sys
 import pytest
 import torch
 
-from sciembed_train.encoder.backends.graph_files import graph_path, graphs_in
+from sciembed_train.encoder.backends.graph_files import graphs_in
 from sciembed_train.errors import UserError
 from sciembed_train.export import onnx_graph, openvino_graph
 from sciembed_train.export.export_folder import export_encoder
-from sciembed_train.export.graphs import check_graphs, write_graphs
+from sciembed_train.export.graphs import check_graphs
 from sciembed_train.export.onnx_graph import WholeEncoder
+from sciembed_train.export.push import check_card
 from sciembed_train.export.verification import ExportError
-from tests.helpers.adapter_models import adapted_encoder
 from tests.helpers.exports import CARD, encoder_of
 from tests.helpers.graph_models import needs_openvino
 from tests.helpers.tiny_models import write_tiny_bert
@@ -36,6 +36,7 @@ def test_graphs_lie_beside_the_weights_and_the_card_says_how_near_they_are(tiny_
     assert "| `openvino/openvino_model_qint8_quantized.xml` | OpenVINO" in card
     assert "graphs" not in json.loads((tmp_path / "m" / "sciembed.json").read_text())
     assert not list((tmp_path / "m").glob("tmp*"))
+    check_card(tmp_path / "m")  # as before it is pushed
 
 
 def test_only_what_is_asked_for_is_left(tiny_bert, tmp_path):
@@ -120,14 +121,6 @@ def test_a_missing_library_is_named_before_the_work(tiny_bert, monkeypatch, libr
     check_graphs(encoder_of(tiny_bert), ())
     with pytest.raises(UserError, match=r"need the libraries onnx and onnxruntime: pip install"):
         check_graphs(encoder_of(tiny_bert), ("onnx",))
-
-
-def test_adapters_have_a_graph_for_each_format(tiny_bert, tmp_path):
-    encoder = adapted_encoder(tiny_bert, "float32")
-    encoder.save(tmp_path / "m")
-    assert write_graphs(encoder, tmp_path / "m", ("onnx",))["onnxruntime"] <= 1e-5
-    assert graph_path(tmp_path / "m", "onnx", "proximity").is_file()
-    assert not graph_path(tmp_path / "m", "onnx").exists()
 
 
 def test_sentence_transformers_onnx_backend_gives_the_same_vectors(tiny_bert, tmp_path):

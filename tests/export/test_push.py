@@ -5,16 +5,22 @@ import sys
 import pytest
 
 from sciembed_train.errors import UserError
-from sciembed_train.export.export_folder import export_encoder
 from sciembed_train.export.push import PushSettings, check_card, push_folder
-from tests.helpers.exports import CARD, contents, encoder_of
+from tests.helpers.exports import contents
 from tests.helpers.hub_server import TOKEN, hub_server
 
 
 @pytest.fixture(scope="module")
-def exported(tiny_bert, tmp_path_factory):
+def exported(tmp_path_factory):
+    """What is looked at of an export, and files at other depths; `test_graphs` checks a real one's
+    card."""
     folder = tmp_path_factory.mktemp("push") / "my_encoder"
-    export_encoder(encoder_of(tiny_bert, pooling="mean"), folder, CARD)
+    (folder / "1_Pooling").mkdir(parents=True)
+    for name in ("sciembed.json", "1_Pooling/config.json"):
+        (folder / name).write_text("{}")
+    (folder / "model.safetensors").write_bytes(bytes(range(256)))
+    card = "---\nlibrary_name: sentence-transformers\ntags:\n- sciembed_train\n---\n\n# A title\n"
+    (folder / "README.md").write_text(card)
     return folder
 
 

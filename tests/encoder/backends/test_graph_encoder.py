@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from sciembed_train.encoder.backends.graph_encoder import GraphEncoder, backend_of
+from sciembed_train.encoder.backends.graph_files import graph_path
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.errors import UserError
 from sciembed_train.inference.embed_file import fingerprint
@@ -58,6 +59,8 @@ def test_a_format_is_read_as_by_torch(tiny_bert, tmp_path, kind):
     else:
         encoder = adapted_encoder(tiny_bert, "float32")
         save_with_graphs(encoder, tmp_path / "m")
+        assert graph_path(tmp_path / "m", "onnx", "proximity").is_file()
+        assert not graph_path(tmp_path / "m", "onnx").exists()
     graph = GraphEncoder.load(tmp_path / "m", "onnx")
     texts = composed(encoder)
     by_format = [graph.encode_texts(texts, format=name) for name in ("classification", "proximity")]
