@@ -150,8 +150,8 @@ def load_encoder(folder: Pathlike, **settings: Any) -> PaperEncoder:
 
     Args:
         folder: a model folder, a run folder or a hub name.
-        **settings: fields of `EmbedSettings`, such as ``device``, ``precision``, ``max_length``
-            and ``format_token``.
+        **settings: fields of `EmbedSettings`, such as ``device``, ``precision``, ``max_length``,
+            ``format_token`` and ``backend``.
 
     Returns:
         An encoder with ``encode(papers, progress=True)``.

@@ -116,10 +116,12 @@ def _truncate(encoder: TextInterface, folder: str | Path, dim: int) -> None:
 def local_device(settings: EmbedSettings, local_rank: int | None) -> EmbedSettings:
     """The settings of one of several processes of a machine: each has a GPU of its own.
 
-    Only where the device is ``auto`` and a launcher has numbered the processes.
+    Only where the device is ``auto`` and a launcher has numbered the processes; a graph runs on the
+    host.
     """
     gpus = torch.cuda.device_count()
-    if settings.device != "auto" or local_rank is None or not gpus:
+    graph = settings.backend not in (None, "torch")
+    if settings.device != "auto" or local_rank is None or not gpus or graph:
         return settings
     return replace(settings, device=f"cuda:{local_rank % gpus}")
 

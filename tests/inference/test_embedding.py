@@ -101,6 +101,7 @@ def test_processes_of_one_machine_take_a_gpu_each(monkeypatch):
         *("auto", "cuda:0", "cuda:3", "cuda:1")
     ]
     assert local_device(EmbedSettings(device="cpu"), 3).device == "cpu"
+    assert local_device(EmbedSettings(backend="onnx"), 3).device == "auto"
 
 
 TEXTS = [(f"word{n} word{n + 1}", None) for n in range(5)]
