@@ -56,6 +56,17 @@ def tiny_bert(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def with_onnx(tiny_bert, tmp_path_factory) -> Path:
+    """An export of the tiny BERT, pooled by the mean and scaled, with its ONNX graph."""
+    from tests.helpers.graph_models import with_graphs
+
+    pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    folder = tmp_path_factory.mktemp("with_onnx") / "model"
+    with_graphs(tiny_bert, folder, pooling="mean", normalize=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_roberta(tmp_path_factory) -> Path:
     """The same as a RoBERTa, with its position offset."""
     from tests.helpers.tiny_models import write_tiny_roberta

@@ -63,6 +63,10 @@ class ExportSettings:
         pooling: the import path of the checkpoint's pooling, if that is a class of yours: no code
             is imported because a checkpoint names it.
         overwrite: replace an earlier export.
+        onnx: write the whole encoder as an ONNX graph, too: pooling and normalisation are inside;
+            embed and evaluate take it with --backend onnx.
+        openvino: write it as a graph for OpenVINO with weights of 8 bits, too, for --backend
+            openvino.
 
     Raises:
         UserError: an option does not go with the layout.
@@ -75,8 +79,15 @@ class ExportSettings:
     base: str | Path | None = None
     pooling: str | None = None
     overwrite: bool = False
+    onnx: bool = False
+    openvino: bool = False
 
     def __post_init__(self) -> None:
+        if (self.onnx or self.openvino) and self.layout != "sentence-transformers":
+            raise UserError(
+                "--onnx and --openvino go with --layout sentence-transformers, not "
+                f"{self.layout}, which is for one library."
+            )
         if self.adapter is not None and self.layout != "adapterhub":
             raise UserError(
                 "--adapter goes with --layout adapterhub, which writes one adapter alone."
@@ -93,6 +104,7 @@ def export_checkpoint(settings: ExportSettings) -> Export:
     layout, overwrite = settings.layout, settings.overwrite
     checkpoint = find_checkpoint(settings.source)
     content = load_checkpoint(checkpoint)
+    from sciembed_train.encoder.backends.graph_files import wanted_graphs
     from sciembed_train.encoder.io.encoder_checkpoint import encoder_from_checkpoint
     from sciembed_train.export.export_folder import export_encoder
     from sciembed_train.export.export_layout import ExportLayout, write_export
@@ -118,7 +130,14 @@ def export_checkpoint(settings: ExportSettings) -> Export:
     record = card_of(content)
     if other is None:
         titles = titles_of(content)
-        differences = export_encoder(encoder, folder, record, titles=titles, overwrite=overwrite)
+        differences = export_encoder(
+            encoder,
+            folder,
+            record,
+            titles=titles,
+            overwrite=overwrite,
+            graphs=wanted_graphs(settings.onnx, settings.openvino),
+        )
     else:
         differences = write_export(other, encoder, folder, record, overwrite=overwrite)
     return Export(folder, checkpoint, differences)

@@ -88,6 +88,8 @@ def card_values(encoder: Encoder, record: Mapping[str, Any], name: str) -> dict[
         "merged": merged_models(record.get("merged") or {}),
         "verdict": record.get("verdict"),
         "training_titles": record.get("training_titles"),
+        "graphs": record.get("graphs") or {},
+        "adapted": encoder.settings.adapters is not None,
         "trained_on_tasks": encoder.format_reader.reads_formats
         or record.get("method") == "multitask",
         "separator_token": separator if input_format.separator == "sep" else None,
@@ -134,7 +136,7 @@ def training_rows(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     shown = {
         key: value
         for key, value in record.items()
-        if key not in ("version", "dim", "verdict", "training_titles")
+        if key not in ("version", "dim", "verdict", "training_titles", "graphs")
     }
     for key, value in _flat_entries(shown):
         yield key, str(value).replace("|", "\\|").replace("\n", " ")

@@ -86,7 +86,7 @@ def assemble(
     """
     if settings.control_codes:
         tokenizer = add_codes(backbone, tokenizer)
-    pooling = _pooling(settings, backbone.config, metadata)
+    pooling = pooling_of(settings, backbone.config, metadata)
     check_fit(settings, backbone, tokenizer)
     reader = FormatReader(settings.backbone)
     if settings.control_codes:
@@ -149,7 +149,24 @@ def check_fit(settings: EncoderSettings, backbone: Any, tokenizer: TextTokenizer
     Raises:
         UserError: they do not.
     """
-    limit = position_limit(backbone.config)
+    check_length(settings, backbone.config, tokenizer)
+    table = backbone.get_input_embeddings().weight.shape[0]
+    largest = max(tokenizer.hf.get_vocab().values())
+    if largest >= table:
+        raise UserError(
+            f"{settings.backbone}: the tokenizer has ids up to {largest}, but the backbone has "
+            f"embeddings for {table} tokens only (ids up to {table - 1}); they do not belong "
+            "together. Use the backbone's own tokenizer."
+        )
+
+
+def check_length(settings: EncoderSettings, config: Any, tokenizer: TextTokenizer) -> None:
+    """See that the longest text fits the positions of a backbone, and the special tokens a text.
+
+    Raises:
+        UserError: they do not.
+    """
+    limit = position_limit(config)
     if limit is not None and settings.max_length > limit:
         raise UserError(
             f"encoder.max_length is {settings.max_length}, but {settings.backbone} has "
@@ -161,14 +178,6 @@ def check_fit(settings: EncoderSettings, backbone: Any, tokenizer: TextTokenizer
             f"encoder.max_length is {settings.max_length}, but the special tokens alone take "
             f"{extra}; use {extra + 1} or more."
         )
-    table = backbone.get_input_embeddings().weight.shape[0]
-    largest = max(tokenizer.hf.get_vocab().values())
-    if largest >= table:
-        raise UserError(
-            f"{settings.backbone}: the tokenizer has ids up to {largest}, but the backbone has "
-            f"embeddings for {table} tokens only (ids up to {table - 1}); they do not belong "
-            "together. Use the backbone's own tokenizer."
-        )
 
 
 def _recorded_pooling(metadata: ModelMetadata) -> type[Pooling] | None:
@@ -177,8 +186,17 @@ def _recorded_pooling(metadata: ModelMetadata) -> type[Pooling] | None:
     return pooling_class(name) if name in POOLINGS else None
 
 
-def _pooling(settings: EncoderSettings, config: Any, metadata: ModelMetadata | None) -> Pooling:
-    """The pooling of the folder where that has the same one, else a new one."""
+def pooling_of(settings: EncoderSettings, config: Any, metadata: ModelMetadata | None) -> Pooling:
+    """The pooling of the folder where that has the same one, else a new one.
+
+    Args:
+        settings: of the encoder.
+        config: the backbone's.
+        metadata: of the folder that the settings name.
+
+    Raises:
+        UserError: the folder's weights of it are missing or do not fit.
+    """
     kind = pooling_class(settings.pooling)
     if metadata is None or metadata.record.get("pooling") != settings.pooling:
         return kind(settings, config)

@@ -143,17 +143,27 @@ def padded_forward(
     # What is computed again in the backward is computed outside of here, and must be the same.
     again = parts.settings.gradient_checkpointing and parts.backbone.training
     faster = contextlib.nullcontext() if again else faster_linear(ids.device)
-    first: tuple[Tensor, ...] = ()
     reads = "tokens" if micro_batch.sentences is not None else parts.pooling.reads
     with parts.format_reader.padded_context(micro_batch), faster:
-        if reads == "first_token_of_layers":
-            hidden, first = first_of_layers(parts.backbone, inputs)
-        else:
-            hidden = parts.backbone(**inputs).last_hidden_state
-    if reads == "first_token":
-        first = (hidden[:, 0],)
+        hidden, first = padded_states(parts.backbone, inputs, reads)
     padded = HiddenStates(first, hidden, layout.sizes, layout.lengths, mask)
     return _pooled(parts, padded, hidden.flatten(0, 1), wanted)
+
+
+def padded_states(
+    backbone: Any, inputs: dict[str, Tensor], reads: str
+) -> tuple[Float[Tensor, "U L H"], tuple[Float[Tensor, "U H"], ...]]:
+    """Last hidden states of all slots, and those of first tokens that a pooling ``reads``.
+
+    Args:
+        backbone: a model of ``transformers``.
+        inputs: ``input_ids`` and ``attention_mask``.
+        reads: `Pooling.reads`.
+    """
+    if reads == "first_token_of_layers":
+        return first_of_layers(backbone, inputs)
+    hidden = backbone(**inputs).last_hidden_state
+    return hidden, (hidden[:, 0],) if reads == "first_token" else ()
 
 
 def _pooled(
