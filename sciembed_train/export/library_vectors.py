@@ -19,6 +19,7 @@ from torch import Tensor
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.io.load_backbone import quiet_transformers
 from sciembed_train.encoder.pooling.base import HiddenStates
+from sciembed_train.encoder.pooling.last_token import last_of_rows
 from sciembed_train.export.custom_model import with_custom_codes
 from sciembed_train.export.verification import ExportError, compare_ids
 
@@ -46,7 +47,8 @@ def _pooled(
         return hidden[:, 0]
     lengths = mask.sum(1)
     sizes = tuple(lengths.tolist())
-    vectors = encoder.pooling(HiddenStates((hidden[:, 0],), hidden, sizes, lengths, mask))
+    last = last_of_rows(hidden, mask)
+    vectors = encoder.pooling(HiddenStates((hidden[:, 0],), hidden, sizes, lengths, mask, last))
     return torch.nn.functional.normalize(vectors) if encoder.settings.normalize else vectors
 
 
