@@ -66,10 +66,9 @@ def encoder_from_checkpoint(
     where: str = "the checkpoint",
     base: str | None = None,
     pooling: str | None = None,
+    merged: bool = True,
 ) -> Encoder:
     """The trained encoder, from the checkpoint alone; with adapters, from it and the backbone.
-
-    LoRA is merged into the weights.
 
     Args:
         ckpt: loaded with ``weights_only=True``; holds ``sciembed`` (as `describe` gave it, with
@@ -144,7 +143,7 @@ def encoder_from_checkpoint(
             f"{where}: its weights do not fit its configuration: "
             f"{' '.join(str(error).split())[:300]}"
         ) from error
-    return encoder.eval().merged()
+    return encoder.eval().merged() if merged else encoder.eval()
 
 
 def _with_adapters(
