@@ -386,7 +386,8 @@ def export_encoder(
         layout: ``sentence-transformers``, ``lora``, ``adapterhub`` or ``aspire-full``.
         adapter: of layout ``adapterhub``, the adapter's format or code.
         base: the frozen backbone of adapters or of low-rank updates, if no longer where it was in
-            training; of layout ``aspire-full``, the hub name or folder of the base model that its file names.
+            training; of layout ``aspire-full``, the hub name or folder of the base model that its
+            file names.
         pooling: the import path of the checkpoint's pooling, if that is a class of yours.
         overwrite: replace an earlier export.
 

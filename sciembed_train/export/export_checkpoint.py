@@ -53,9 +53,10 @@ class ExportSettings:
         to: the folder to write.
         layout: ``sentence-transformers`` is a Hugging Face folder that sentence-transformers loads
             too; ``lora`` the low-rank updates alone, as peft loads them onto the start encoder, in
-            a folder that sentence-transformers loads too; ``adapterhub`` one adapter without its backbone, as the library adapters loads it;
-            ``aspire-full`` the two files of Aspire's own code, for a BERT that mixes its layers,
-            gives vectors of the sentences of papers, or reads single sentences.
+            a folder that sentence-transformers loads too; ``adapterhub`` one adapter without its
+            backbone, as the library adapters loads it; ``aspire-full`` the two files of Aspire's
+            own code, for a BERT that mixes its layers, gives vectors of the sentences of papers, or
+            reads single sentences.
         adapter: of layout ``adapterhub``, the adapter's format or code, such as ``proximity`` or
             ``[PRX]``.
         base: the folder of the frozen backbone of adapters or low-rank updates, if it has moved

@@ -76,6 +76,7 @@ def encoder_from_checkpoint(
         where: the file, for messages.
         base: where the backbone of adapters is now, if no longer where it was in training.
         pooling: the checkpoint's, if that is a class outside of this package that is not imported.
+        merged: add low-rank updates to the weights.
 
     Raises:
         UserError: it is no checkpoint of this project, of another version, or incomplete; or the

@@ -130,10 +130,12 @@ def recorded_settings(
             "which are not trained."
         )
     config = checked_config(metadata.backbone)
-    limit = position_limit(config) or 512
+    recorded_length = metadata.max_length or 512
+    # Qwen3-Embedding's tokenizer says 131,072, and its backbone has positions for 32,768.
+    most = min(recorded_length, position_limit(config) or recorded_length)
     values: dict[str, Any] = {
         "pooling": pooling or metadata.pooling or ("last" if is_causal(config) else "cls"),
-        "max_length": max_length or metadata.max_length or min(512, limit),
+        "max_length": max_length or most,
         "input_format": input_format
         or metadata.input_format
         or InputFormat(prompt=metadata.prompt),

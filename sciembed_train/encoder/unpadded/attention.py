@@ -75,9 +75,11 @@ def attend(
         causal = False  # none follows the last token
     if (window is not None or (causal and name == "varlen")) and not knows_windows(name):
         name = "padded"
-    if name == "nested" and (again or torch.is_inference_mode_enabled()):
+    unordered = causal and kind == "cpu"
+    if name == "nested" and (again or unordered or torch.is_inference_mode_enabled()):
         # torch 2.13 makes none in inference mode ("Cannot set version_counter for inference
-        # tensor"), and one that is made again is of another shape to the backward pass.
+        # tensor"), one that is made again is of another shape to the backward pass, and what
+        # attends to them on a CPU knows no order.
         name = "padded"
     if kind == "cpu" and dtype in HALF:
         # torch 2.13's half-precision kernel is the slower one on CPUs: at 230 tokens and 12 heads
