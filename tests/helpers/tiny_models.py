@@ -107,7 +107,7 @@ def write_tiny_roberta(folder: Path, seed: int = 0) -> Path:
 
 def byte_letters(special):
     """A byte-level tokenizer of letters, whose texts end as Qwen3-Embedding's do."""
-    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = Tokenizer(models.BPE({t: i for i, t in enumerate([*special, *letters])}, []))
@@ -119,6 +119,7 @@ def byte_letters(special):
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
+    backend.decoder = decoders.ByteLevel()
     end = special[0]
     backend.post_processor = processors.Sequence(
         [

@@ -164,7 +164,7 @@ def test_more_than_512_tokens_must_be_set(library_folder):
     )
 
 
-@pytest.mark.parametrize("pooling", ["max", "lasttoken", "weightedmean"])
+@pytest.mark.parametrize("pooling", ["max", "weightedmean"])
 def test_a_pooling_that_is_not_built_is_refused_unless_the_user_names_one(library_folder, pooling):
     folder = library_folder(pooling)
     with pytest.raises(UserError, match=rf"pools by {pooling}; this project has cls and mean"):
