@@ -143,6 +143,16 @@ def test_a_folder_of_the_library(library_folder, pooling, kinds):
     assert "prompts" not in resolve(RECIPE, ["prompts"], start).settings
 
 
+def test_a_decoder_is_started_from_as_it_is_published(tiny_qwen3):
+    start = read_start(tiny_qwen3)
+    assert (start.pooling, start.normalize, start.similarity) == ("last", True, "cosine")
+    assert start.sources["pooling"] == "1_Pooling/config.json"
+    found = resolve(RECIPE, [], start)
+    assert (found.settings["pooling"], found.settings["max_length"]) == ("last", 512)
+    assert found.settings["prompts"]["query"].startswith("Instruct: Given a web search query")
+    assert "input_format" not in found.settings  # the prompt of documents is empty
+
+
 def test_papers_are_trained_behind_the_prompt_of_documents(library_folder):
     start = read_start(library_folder(prompts={"query": "q: ", "passage": "p: "}))
     found = resolve(RECIPE, [], start)
