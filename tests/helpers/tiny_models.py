@@ -218,3 +218,43 @@ def write_embedder_files(folder: Path, dim: int = 32, prompts=None) -> Path:
     about = {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": "cosine"}
     (folder / "config_sentence_transformers.json").write_text(json.dumps(about))
     return folder
+
+
+def write_tiny_deberta(folder: Path, seed: int = 0) -> Path:
+    """A DeBERTa-v2 with relative positions, and a SentencePiece-like tokenizer as its own is."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import DebertaV2Config, DebertaV2Model, DebertaV2TokenizerFast
+
+    special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
+    pieces = [("▁", -1.0), *((f"▁{word}", -5.0) for word in WORDS), *((w, -9.0) for w in WORDS)]
+    backend = Tokenizer(models.Unigram([*((t, 0.0) for t in special), *pieces], unk_id=3))
+    backend.normalizer = normalizers.Sequence([normalizers.Strip(), normalizers.NFKC()])
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.post_processor = processors.TemplateProcessing(
+        "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", [("[CLS]", 1), ("[SEP]", 2)]
+    )
+    named = {f"{t[1:-1].lower()}_token": t for t in special}
+    DebertaV2TokenizerFast(tokenizer_object=backend, model_max_length=512, **named).save_pretrained(
+        folder
+    )
+    torch.manual_seed(seed)
+    config = DebertaV2Config(
+        vocab_size=backend.get_vocab_size(),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=512,
+        relative_attention=True,
+        position_buckets=16,
+        pos_att_type=["p2c", "c2p"],
+        share_att_key=True,
+        norm_rel_ebd="layer_norm",
+        position_biased_input=False,
+        type_vocab_size=0,
+        layer_norm_eps=1e-7,
+        initializer_range=0.2,
+    )
+    DebertaV2Model(config).save_pretrained(folder)
+    return folder
