@@ -174,11 +174,11 @@ def check_config_json(folder: Path) -> dict[str, Any]:
         UserError: a file is missing, not JSON, or refused by `clean_config`.
     """
     path = folder / "config.json"
-    if not path.is_file():
-        raise UserError(f"{folder}: holds no config.json; give the folder of a whole model.")
     if (folder / "adapter_config.json").is_file():
         raise UserError(
             f"{folder}: holds adapter_config.json, so it is an adapter; give the folder of the "
-            "whole model it belongs to."
+            "whole model it belongs to, or one that it was merged into."
         )
+    if not path.is_file():
+        raise UserError(f"{folder}: holds no config.json; give the folder of a whole model.")
     return clean_config(read_json(path), str(path))

@@ -11,6 +11,7 @@ from sciembed_train.errors import UserError
 from sciembed_train.safety.families import FAMILIES, TOKENIZERS, UNUSED, register
 from sciembed_train.safety.model_config import clean_config
 from sciembed_train.safety.values import whole
+from tests.helpers.tiny_models import write_decoder_tokenizer
 
 SMALL = {
     "hidden_size": 32,
@@ -52,6 +53,9 @@ def test_a_model_of_each_family_is_opened_and_embeds(model_type, tiny_bert, tmp_
 
     tokenizer = AutoTokenizer.from_pretrained(str(tiny_bert))
     causal = FAMILIES[model_type].causal
+    if causal:
+        write_decoder_tokenizer(tmp_path)
+        tokenizer = AutoTokenizer.from_pretrained(str(tmp_path))
     values = {**SMALL, **OWN.get(model_type, {}), **({"num_key_value_heads": 1} if causal else {})}
     values |= {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
     if model_type == "modernbert":

@@ -148,10 +148,10 @@ def test_without_a_separator_token_there_is_a_line_break(tiny_qwen3):
 
 def test_a_tokenizer_without_a_padding_token_is_refused(tiny_qwen3, tmp_path):
     folder = shutil.copytree(tiny_qwen3, tmp_path / "model")
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        content = json.loads((folder / name).read_text())
-        content.pop("pad_token", None)
-        (folder / name).write_text(json.dumps(content | {"pad_token": None}))
+    for path in (folder / "tokenizer_config.json", folder / "special_tokens_map.json"):
+        if path.exists():  # transformers 5 writes the first alone
+            content = json.loads(path.read_text())
+            path.write_text(json.dumps(content | {"pad_token": None}))
     with pytest.raises(UserError, match=r"has no pad_token, .* such as its eos_token"):
         TextTokenizer.load(folder)
 

@@ -6,6 +6,7 @@ import torch
 from sciembed_train.commands import fit
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.errors import UserError
+from sciembed_train.export.export_folder import export_encoder
 from tests.helpers.runs import arguments, losses
 from tests.helpers.small_corpus import write_small_corpus
 from tests.helpers.unpadded_rows import ragged
@@ -17,6 +18,19 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
+def test_after_a_step_both_libraries_load_other_vectors(tiny_deberta, tmp_path):
+    encoder = Encoder(EncoderSettings(str(tiny_deberta), "mean", 64))
+    texts = ["word1 word2 word3", "word4 " * 30, "word5"]
+    before = encoder.encode_texts(texts)
+    optimiser = torch.optim.AdamW((p for p in encoder.parameters() if p.requires_grad), 1e-2)
+    encoder(encoder.rows(texts)).std(0).sum().neg().backward()
+    optimiser.step()
+    differences = export_encoder(encoder, tmp_path / "m", {})
+    assert all(d is not None and d < 1e-5 for d in differences.values())
+    assert (Encoder.load(tmp_path / "m").encode_texts(texts) - before).abs().max() > 1e-2
+
+
+@pytest.mark.slow
 def test_a_run_learns_and_its_export_is_loaded_by_both_libraries(tiny_deberta, tmp_path):
     pytest.importorskip("sentence_transformers")
     write_small_corpus(tmp_path / "corpus", tiny_deberta)

@@ -70,9 +70,12 @@ class LoraLayout(ExportLayout):
         tokenizer = copy.deepcopy(encoder.tokenizer.hf)
         tokenizer.model_max_length = encoder.settings.max_length
         tokenizer.save_pretrained(str(folder))
-        # sentence-transformers 5.7 reads the model's type from it.
-        config = json.dumps(encoder.backbone_config(), indent=2, sort_keys=True)
-        (folder / "config.json").write_text(f"{config}\n", encoding="utf-8")
+        # What sentence-transformers 5.7 asks for a tokenizer looks into config.json where no class
+        # is named; and transformers 5 takes a folder with that file for a whole model.
+        path = folder / "tokenizer_config.json"
+        content = json.loads(path.read_text(encoding="utf-8"))
+        text = json.dumps({**content, "processor_class": "AutoTokenizer"}, indent=2)
+        path.write_text(f"{text}\n", encoding="utf-8")
         mode = str(encoder.pooling.sentence_transformers_mode)
         write_sentence_transformers(folder, encoder, mode, _similarity(record))
 

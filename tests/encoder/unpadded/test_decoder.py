@@ -297,13 +297,3 @@ def test_low_rank_updates_are_equal_too_and_of_every_matrix(folders):
 def test_a_training_pass_takes_more_memory_with_more_tokens(folders):
     found = footprint(Encoder(settings_of(folders["qwen3"])), 64)
     assert found.bytes(1000) > found.bytes(100) > 0
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["qwen3", "gemma3_text"])
-def test_a_compiled_end_of_the_layers_gives_the_same(folders, kind):
-    results = [
-        run(Encoder(settings_of(folders[kind], compile=on)), ragged(VOCABULARY, LENGTHS))
-        for on in (False, True)
-    ]
-    assert_same(*results, 1e-5)

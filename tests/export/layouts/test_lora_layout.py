@@ -71,8 +71,11 @@ def test_a_checkpoint_is_exported_by_the_command_without_its_updates_merged(
     assert "model.safetensors" not in names
     assert {"adapter_config.json", "adapter_model.safetensors", "modules.json"} <= names
     assert str(tiny_qwen3.parent) not in (tmp_path / "m" / "README.md").read_text()
-    # The whole model is not taken from there: it is an adapter.
-    assert cli.main(["embed", "--model", str(tmp_path / "m"), "--input", "x", "--to", "y"]) == 2
+    papers = tmp_path / "papers.jsonl"
+    papers.write_text('{"paper_id": "a", "title": "word1", "abstract": "word2"}\n')
+    embed = ["embed", "--model", str(tmp_path / "m"), "--input", str(papers)]
+    assert cli.main([*embed, "--to", str(tmp_path / "a.npy")]) == 2
+    assert "so it is an adapter" in capsys.readouterr().err
     assert cli.main(export) == 2
     assert "exists and is not empty" in capsys.readouterr().err
     # Beside a copy of the backbone, which adapter_config.json names then.
