@@ -8,10 +8,15 @@ import torch
 
 from sciembed_train import cli
 from sciembed_train.commands import fit
+from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.io.encoder_checkpoint import encoder_from_checkpoint
 from sciembed_train.errors import UserError
+from sciembed_train.sampling.base import TokenizationSpec
+from sciembed_train.sampling.citation_pairs import CitationPairSampling
+from sciembed_train.sampling.pair_sources import SourceWeights
 from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.tokenizer import TextTokenizer
 from tests.helpers.citation_corpus import write_citation_corpus
 from tests.helpers.document_files import write_document_corpus
 from tests.helpers.runs import CONFIGS, losses
@@ -23,6 +28,7 @@ pytestmark = pytest.mark.filterwarnings(
 TEXTS = ["word1 word2 word3", "word4 " * 30, "word5"]
 TASK = "Given a web search query, retrieve relevant passages that answer the query"
 QUERY = f"Instruct: {TASK}\nQuery:"
+TITLES = ["--model.encoder.input_format.title_prompt", "query"]
 
 
 def words(recipe, corpus, backbone, root, *more):
@@ -39,10 +45,9 @@ def words(recipe, corpus, backbone, root, *more):
 def runs(tiny_qwen3, tmp_path_factory):
     """A whole run of 4 steps, and one that was stopped after 1 and continued."""
     folder = tmp_path_factory.mktemp("decoder")
-    write_citation_corpus(
-        folder / "corpus", tiny_qwen3, input_format=InputFormat(separator="space")
-    )
-    more = ["--model.encoder.lora.rank", "4", "--model.optim.lr", "1e-2"]
+    form = InputFormat(separator="space", title_prompt=QUERY)
+    write_citation_corpus(folder / "corpus", tiny_qwen3, input_format=form)
+    more = ["--model.encoder.lora.rank", "4", "--model.optim.lr", "1e-2", *TITLES]
     given = words("own_citations", folder / "corpus", tiny_qwen3, folder / "runs", *more)
     assert fit.main([*given, "--run", "whole"]) == 0
     callback = "--trainer.callbacks"
@@ -111,6 +116,19 @@ def test_the_updates_alone_are_exported_and_loaded_by_peft(runs, tiny_qwen3, tmp
     assert (vector - merged.encode_texts(["word1 word2"])).abs().max() < 1e-5
 
 
+def test_titles_are_read_behind_the_prompt_of_queries(runs, tiny_qwen3):
+    settings = json.loads((runs / "whole" / "export" / "sciembed.json").read_text())
+    assert settings["input_format"]["title_prompt"] == QUERY
+    tokenizer, form = TextTokenizer.load(tiny_qwen3), InputFormat.recorded(settings["input_format"])
+    pairs = CitationPairSampling(weights=SourceWeights(0.0, 0.0, 1.0, 0.0)).open(
+        Corpus.open(runs.parent / "corpus"), TokenizationSpec(tokenizer, form, 600, 0), None
+    )
+    batch = pairs.batch(np.arange(4), 0, 0)
+    texts = [tokenizer.hf.decode(ids) for ids in batch.rows.ids.split(batch.rows.lengths.tolist())]
+    assert all(texts[i].startswith(f"{QUERY}word") for i in batch.anchor.tolist())
+    assert all(texts[i].startswith("word") for i in batch.positive.tolist())
+
+
 def test_masked_language_modelling_is_refused(tiny_qwen3, tmp_path):
     write_document_corpus(tmp_path / "corpus", tiny_qwen3)
     more = ["--data.sampling.max_span", "16", "--data.sampling.min_span", "4"]
@@ -120,6 +138,7 @@ def test_masked_language_modelling_is_refused(tiny_qwen3, tmp_path):
 
 
 def test_a_pooling_of_first_tokens_is_refused(tiny_qwen3, runs):
-    corpus, more = runs.parent / "corpus", ["--model.encoder.pooling", "cls", "--run", "cls"]
+    corpus = runs.parent / "corpus"
+    more = ["--model.encoder.pooling", "cls", "--run", "cls", *TITLES]
     with pytest.raises(UserError, match=r"pooling is cls, but .* is a decoder \(qwen3\)"):
         fit.main(words("own_citations", corpus, tiny_qwen3, runs, *more))

@@ -37,6 +37,7 @@ KEYS = {
         "control_code": "",
         "cleaning": "markup",
         "prompt": "",
+        "title_prompt": "",
     },
 }
 
@@ -46,7 +47,8 @@ def library_folder(tiny_bert, tmp_path):
     """Writes a folder of sentence-transformers."""
 
     def write(pooling="mean", kinds=("Normalize",), max_length=77, **about):
-        folder = shutil.copytree(tiny_bert, tmp_path / "start")
+        number = len(list(tmp_path.iterdir()))
+        folder = shutil.copytree(tiny_bert, tmp_path / f"start{number}")
         names = ["Transformer", "Pooling", *kinds]
         modules = [
             {"path": f"{i}_{kind}" if i else "", "type": f"sentence_transformers.models.{kind}"}
@@ -163,6 +165,27 @@ def test_papers_are_trained_behind_the_prompt_of_documents(library_folder):
     assert any("encoder.input_format.prompt is ''" in warning for warning in left_out.warnings)
     # A method of sentences has an input format of its own.
     assert "input_format" not in resolve({**RECIPE, "pooling": "sentences"}, [], start).settings
+
+
+def test_titles_may_have_the_prompt_of_queries_by_its_name(library_folder):
+    start = read_start(library_folder(prompts={"query": "q: ", "passage": "p: "}))
+    named = {**RECIPE, "input_format": {**RECIPE["input_format"], "title_prompt": "query"}}
+    found = resolve(named, ["input_format.title_prompt"], start)
+    assert found.settings["input_format"] == {
+        **RECIPE["input_format"],
+        **{"title_prompt": "q: ", "prompt": "p: "},
+    }
+    # Where nothing else of the format is the start's, and where the prompts are the user's.
+    plain = read_start(library_folder(prompts={"query": "q: "}))
+    found = resolve(named, ["input_format.title_prompt"], plain)
+    assert found.settings["input_format"] == {**RECIPE["input_format"], "title_prompt": "q: "}
+    own = {**named, "prompts": {"query": "search: "}}
+    found = resolve(own, ["prompts"], plain)
+    assert found.settings["input_format"]["title_prompt"] == "search: "
+    text = {**RECIPE, "input_format": {**RECIPE["input_format"], "title_prompt": "search: "}}
+    assert "input_format" not in resolve(text, [], plain).settings
+    with pytest.raises(UserError, match=r"title_prompt is 'query', but .* has no prompts"):
+        resolve(named, [], read_start(library_folder()))
 
 
 def test_more_than_512_tokens_must_be_set(library_folder):
