@@ -9,6 +9,7 @@ import torch
 from sciembed_train import cli
 from sciembed_train.commands import fit
 from sciembed_train.corpus.store.corpus_folder import Corpus
+from sciembed_train.encoder.adapters.lora_settings import LoraSettings
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.io.encoder_checkpoint import encoder_from_checkpoint
 from sciembed_train.errors import UserError
@@ -17,9 +18,13 @@ from sciembed_train.sampling.citation_pairs import CitationPairSampling
 from sciembed_train.sampling.pair_sources import SourceWeights
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
+from tests.helpers import training
 from tests.helpers.citation_corpus import write_citation_corpus
+from tests.helpers.contrast_training import EVERYTHING, on_a_rank, train
 from tests.helpers.document_files import write_document_corpus
+from tests.helpers.processes import run_ranks
 from tests.helpers.runs import CONFIGS, losses
+from tests.helpers.training import difference
 
 peft = pytest.importorskip("peft")
 pytestmark = pytest.mark.filterwarnings(
@@ -142,3 +147,31 @@ def test_a_pooling_of_first_tokens_is_refused(tiny_qwen3, runs):
     more = ["--model.encoder.pooling", "cls", "--run", "cls", *TITLES]
     with pytest.raises(UserError, match=r"pooling is cls, but .* is a decoder \(qwen3\)"):
         fit.main(words("own_citations", corpus, tiny_qwen3, runs, *more))
+
+
+@pytest.fixture(scope="module")
+def place(tiny_qwen3, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("contrast") / "corpus"
+    write_citation_corpus(folder, tiny_qwen3)
+    return str(folder), str(tiny_qwen3)
+
+
+def test_the_gradient_cache_makes_the_gradients_of_whole_batches(place):
+    lora = LoraSettings(rank=2, targets=("q_proj", "down_proj"))
+    for more in ({}, {"lora": lora}):
+        found = [
+            train(*place, **EVERYTHING, **more, max_tokens_per_backward=tokens)
+            for tokens in (None, 300)
+        ]
+        assert difference(*found, "gradients") < 1e-9
+        assert difference(*found, "weights") < 1e-9
+
+
+@pytest.mark.slow
+def test_two_ranks_make_the_steps_of_one_process(place):
+    names = ["plain", "everything", "split", "nested, split"]
+    alone = training.alone(on_a_rank, *place, names)
+    for found in run_ranks(2, "tests.helpers.contrast_training", "on_a_rank", *place, names):
+        for name in names:
+            assert difference(found[name], alone[name], "gradients") < 1e-9, name
+            assert difference(found[name], alone[name], "weights") < 1e-9, name
