@@ -20,8 +20,9 @@ from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
 from tests.helpers import training
 from tests.helpers.citation_corpus import write_citation_corpus
-from tests.helpers.contrast_training import EVERYTHING, on_a_rank, train
+from tests.helpers.contrast_training import EVERYTHING, train
 from tests.helpers.document_files import write_document_corpus
+from tests.helpers.exact_norms import exact_norms, on_a_rank
 from tests.helpers.processes import run_ranks
 from tests.helpers.runs import CONFIGS, losses
 from tests.helpers.training import difference
@@ -159,10 +160,11 @@ def place(tiny_qwen3, tmp_path_factory):
 def test_the_gradient_cache_makes_the_gradients_of_whole_batches(place):
     lora = LoraSettings(rank=2, targets=("q_proj", "down_proj"))
     for more in ({}, {"lora": lora}):
-        found = [
-            train(*place, **EVERYTHING, **more, max_tokens_per_backward=tokens)
-            for tokens in (None, 300)
-        ]
+        with exact_norms():
+            found = [
+                train(*place, **EVERYTHING, **more, max_tokens_per_backward=tokens)
+                for tokens in (None, 300)
+            ]
         assert difference(*found, "gradients") < 1e-9
         assert difference(*found, "weights") < 1e-9
 
@@ -171,7 +173,7 @@ def test_the_gradient_cache_makes_the_gradients_of_whole_batches(place):
 def test_two_ranks_make_the_steps_of_one_process(place):
     names = ["plain", "everything", "split", "nested, split"]
     alone = training.alone(on_a_rank, *place, names)
-    for found in run_ranks(2, "tests.helpers.contrast_training", "on_a_rank", *place, names):
+    for found in run_ranks(2, "tests.helpers.exact_norms", "on_a_rank", *place, names):
         for name in names:
             assert difference(found[name], alone[name], "gradients") < 1e-9, name
             assert difference(found[name], alone[name], "weights") < 1e-9, name

@@ -13,6 +13,7 @@ from sciembed_train.encoder.profiling.memory import footprint
 from sciembed_train.encoder.unpadded import decoder
 from sciembed_train.encoder.unpadded.decoder import Decoder, Gemma
 from sciembed_train.encoder.unpadded.forward import family_of, why_not_unpadded
+from tests.helpers.exact_norms import exact_norms
 from tests.helpers.tiny_models import DECODERS, write_tiny_decoder
 from tests.helpers.unpadded_rows import assert_same, ragged, run
 
@@ -29,14 +30,9 @@ def folders(tmp_path_factory):
 
 
 @pytest.fixture
-def exact_norms(monkeypatch):
-    """Gemma's norms multiply by their weights in fp32: here in the precision of the states."""
-    from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
-
-    def forward(self, x):
-        return self._norm(x) * (1 + self.weight)
-
-    monkeypatch.setattr(Gemma3RMSNorm, "forward", forward)
+def in_float64():
+    with exact_norms():
+        yield
 
 
 def settings_of(folder, **changes):
@@ -55,13 +51,18 @@ def both(folder, lengths, dtype=torch.float64, **changes):
 
 
 @pytest.mark.parametrize("pooling", ["last", "mean"])
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-9), ("float32", 1e-5)])
-@pytest.mark.parametrize("kind", DECODERS)
+@pytest.mark.parametrize(
+    ("kind", "dtype", "tolerance"),
+    [
+        *((kind, "float64", 1e-9) for kind in DECODERS),
+        *((kind, "float32", 1e-5) for kind in ("qwen3", "gemma3_text")),
+    ],
+)
 def test_unpadded_equals_padded_in_embeddings_and_every_gradient(
     folders, kind, dtype, tolerance, pooling, request
 ):
     if dtype == "float64":
-        request.getfixturevalue("exact_norms")
+        request.getfixturevalue("in_float64")
     found = both(folders[kind], LENGTHS, getattr(torch, dtype), pooling=pooling)
     assert_same(*found, tolerance)
     # DDP waits for a gradient of each, and here no search for unused parameters is made.
@@ -85,7 +86,7 @@ def test_unpadded_equals_padded_in_embeddings_and_every_gradient(
         ("gemma3_text", {"layer_types": ["full_attention"] * 3, "attention_bias": True}),
     ],
 )
-def test_other_shapes_of_the_families_are_equal_too(tmp_path, kind, shape, exact_norms):
+def test_other_shapes_of_the_families_are_equal_too(tmp_path, kind, shape, in_float64):
     folder = write_tiny_decoder(tmp_path, kind, **shape)
     assert_same(*both(folder, LENGTHS), 1e-9)
 
@@ -142,7 +143,7 @@ def test_a_forward_without_positions_is_not_equal(folders, monkeypatch):
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 @pytest.mark.parametrize("name", ["padded", "nested"])
 @pytest.mark.parametrize("kind", ["qwen3", "gemma3_text"])
-def test_every_way_of_attention_gives_the_same(folders, kind, name, exact_norms):
+def test_every_way_of_attention_gives_the_same(folders, kind, name, in_float64):
     encoders = [Encoder(settings_of(folders[kind], attention=way)) for way in ("by_text", name)]
     rows = ragged(VOCABULARY, LENGTHS)
     assert_same(*(run(encoder.double(), rows) for encoder in encoders), 1e-9)
