@@ -157,16 +157,21 @@ def place(tiny_qwen3, tmp_path_factory):
     return str(folder), str(tiny_qwen3)
 
 
-def test_the_gradient_cache_makes_the_gradients_of_whole_batches(place):
-    lora = LoraSettings(rank=2, targets=("q_proj", "down_proj"))
-    for more in ({}, {"lora": lora}):
-        with exact_norms():
-            found = [
-                train(*place, **EVERYTHING, **more, max_tokens_per_backward=tokens)
-                for tokens in (None, 300)
-            ]
-        assert difference(*found, "gradients") < 1e-9
-        assert difference(*found, "weights") < 1e-9
+@pytest.mark.parametrize(
+    "lora",
+    [
+        LoraSettings(rank=2, targets=("q_proj", "down_proj")),
+        pytest.param(None, marks=pytest.mark.slow),
+    ],
+)
+def test_the_gradient_cache_makes_the_gradients_of_whole_batches(place, lora):
+    with exact_norms():
+        found = [
+            train(*place, **EVERYTHING, lora=lora, max_tokens_per_backward=tokens)
+            for tokens in (None, 300)
+        ]
+    assert difference(*found, "gradients") < 1e-9
+    assert difference(*found, "weights") < 1e-9
 
 
 @pytest.mark.slow
