@@ -94,7 +94,7 @@ def card_values(encoder: Encoder, record: Mapping[str, Any], name: str) -> dict[
         "trained_on_tasks": encoder.format_reader.reads_formats
         or record.get("method") == "multitask",
         "separator_token": separator if input_format.separator == "sep" else None,
-        "line_break": input_format.separator == "sep" and separator == LINE_BREAK,
+        "line_break": separator == LINE_BREAK,
         "sentence_separator": separator if input_format.sentences == "sep" else None,
         "control_code": input_format.control_code,
         "prompt": input_format.prompt,
