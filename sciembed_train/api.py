@@ -386,10 +386,11 @@ def export_encoder(
     Args:
         source: a ``.ckpt`` file, or a run's folder (its final, best or last one).
         to: the folder to write.
-        layout: ``sentence-transformers``, ``adapterhub`` or ``aspire-full``.
+        layout: ``sentence-transformers``, ``lora``, ``adapterhub`` or ``aspire-full``.
         adapter: of layout ``adapterhub``, the adapter's format or code.
-        base: the frozen backbone of adapters, if no longer where it was in training; of layout
-            ``aspire-full``, the hub name or folder of the base model that its file names.
+        base: the frozen backbone of adapters or of low-rank updates, if no longer where it was in
+            training; of layout ``aspire-full``, the hub name or folder of the base model that its
+            file names.
         pooling: the import path of the checkpoint's pooling, if that is a class of yours.
         overwrite: replace an earlier export.
         onnx: write the whole encoder as an ONNX graph, too, for ``backend="onnx"``.

@@ -270,8 +270,8 @@ class Encoder(TextInterface):
         """The encoder of a folder or hub name, in evaluation mode, with what it records of itself.
 
         ``sciembed.json`` comes first, then a sentence-transformers layout, then the defaults:
-        CLS, at most 512 tokens, title and abstract joined by the separator token, behind the
-        prompt of documents where the folder has one.
+        CLS (of a decoder the last token), at most 512 tokens, title and abstract joined by the
+        separator token, behind the prompt of documents where the folder has one.
 
         Args:
             folder: an exported encoder, a sentence-transformers or plain Hugging Face folder.

@@ -25,6 +25,7 @@ from sciembed_train.encoder.backends.graph_files import IDS, MASK, TOKENS, VECTO
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.microbatch.micro_batch_forward import padded_states
 from sciembed_train.encoder.pooling.base import HiddenStates
+from sciembed_train.encoder.pooling.last_token import last_of_rows
 from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import FORMATS
 
@@ -57,7 +58,8 @@ class WholeEncoder(nn.Module):
         if self.place is not None:
             return hidden, hidden[:, self.place]
         # The lengths of texts are on no host here: a pooling takes them from the mask.
-        vectors = self.pooling(HiddenStates(first, hidden, (), mask.sum(1), mask))
+        last = last_of_rows(hidden, mask) if reads == "last_token" else None
+        vectors = self.pooling(HiddenStates(first, hidden, (), mask.sum(1), mask, last))
         return hidden, normalize(vectors) if self.normalize else vectors
 
 

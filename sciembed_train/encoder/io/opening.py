@@ -22,7 +22,7 @@ from sciembed_train.encoder.io.model_metadata import ModelMetadata, read_metadat
 from sciembed_train.encoder.parts import EncoderParts
 from sciembed_train.encoder.pooling.base import Pooling, pooling_class
 from sciembed_train.encoder.pooling.registry import POOLINGS
-from sciembed_train.encoder.settings import EncoderSettings, position_limit
+from sciembed_train.encoder.settings import EncoderSettings, is_causal, position_limit
 from sciembed_train.errors import UserError
 from sciembed_train.safety.find_model import find_folder
 from sciembed_train.text.input_format import InputFormat
@@ -84,6 +84,8 @@ def assemble(
     Raises:
         UserError: the backbone does not fit the settings.
     """
+    if is_causal(backbone.config):
+        _check_causal(settings, backbone.config)
     if settings.control_codes:
         tokenizer = add_codes(backbone, tokenizer)
     pooling = pooling_of(settings, backbone.config, metadata)
@@ -127,10 +129,13 @@ def recorded_settings(
             f"{folder}: has no weights of the pooling {pooling}, so new ones are made, "
             "which are not trained."
         )
-    limit = position_limit(checked_config(metadata.backbone)) or 512
+    config = checked_config(metadata.backbone)
+    recorded_length = metadata.max_length or 512
+    # Qwen3-Embedding's tokenizer says 131,072, and its backbone has positions for 32,768.
+    most = min(recorded_length, position_limit(config) or recorded_length)
     values: dict[str, Any] = {
-        "pooling": pooling or metadata.pooling or "cls",
-        "max_length": max_length or metadata.max_length or min(512, limit),
+        "pooling": pooling or metadata.pooling or ("last" if is_causal(config) else "cls"),
+        "max_length": max_length or most,
         "input_format": input_format
         or metadata.input_format
         or InputFormat(prompt=metadata.prompt),
@@ -177,6 +182,25 @@ def check_length(settings: EncoderSettings, config: Any, tokenizer: TextTokenize
         raise UserError(
             f"encoder.max_length is {settings.max_length}, but the special tokens alone take "
             f"{extra}; use {extra + 1} or more."
+        )
+
+
+def _check_causal(settings: EncoderSettings, config: Any) -> None:
+    """See that nothing is asked of a decoder that it cannot do.
+
+    Raises:
+        UserError: something is.
+    """
+    kind = f"{settings.backbone} is a decoder ({config.model_type})"
+    if pooling_class(settings.pooling).reads.startswith("first_token"):
+        raise UserError(
+            f"encoder.pooling is {settings.pooling}, but {kind}, whose first token sees nothing of "
+            "a text but itself. Use last or mean."
+        )
+    if settings.adapters is not None:
+        raise UserError(
+            f"encoder.adapters is set, but {kind}, which is trained without adapters here. Train "
+            "few weights of it by encoder.lora."
         )
 
 
