@@ -13,6 +13,7 @@ from torch import Tensor
 from sciembed_train.encoder.backends.graph_encoder import GraphEncoder
 from sciembed_train.encoder.backends.graph_files import FILES, Backend, graph_path
 from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.encoder.settings import is_causal
 from sciembed_train.errors import RunError, UserError
 from sciembed_train.export import onnx_graph, openvino_graph
 from sciembed_train.export.verification import ExportError, compare, probe_texts
@@ -35,6 +36,11 @@ def check_graphs(encoder: Encoder, backends: Sequence[Backend]) -> None:
         raise UserError(
             "A multi-vector model gives a vector for each sentence of a paper, and a graph one for "
             "each text. Leave --onnx and --openvino out."
+        )
+    if is_causal(encoder.config):
+        raise UserError(
+            f"--onnx and --openvino write encoders, a {encoder.config.model_type} is a decoder: "
+            "torch's exporter cannot follow its attention. Leave them out."
         )
     try:
         import onnx  # noqa: F401

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from sciembed_train.encoder.backends.graph_files import graphs_in
+from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.errors import UserError
 from sciembed_train.export import onnx_graph, openvino_graph
 from sciembed_train.export.export_folder import export_encoder
@@ -112,6 +113,12 @@ def test_a_multi_vector_model_is_refused_before_the_work(tiny_bert, tmp_path):
         export_encoder(
             encoder, tmp_path / "m", {**CARD, "similarity": "best_match"}, graphs=("onnx",)
         )
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_decoder_is_refused_before_the_work(tiny_qwen3, tmp_path):
+    with pytest.raises(UserError, match=r"a qwen3 is a decoder.*Leave them out"):
+        export_encoder(Encoder.load(tiny_qwen3), tmp_path / "m", CARD, graphs=("onnx",))
     assert not (tmp_path / "m").exists()
 
 

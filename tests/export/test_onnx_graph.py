@@ -64,6 +64,13 @@ def test_a_graph_gives_the_encoders_vectors_for_any_number_and_length(tmp_path, 
     assert not encoder.training
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # DeBERTa's own code
+def test_so_does_that_of_a_deberta(tiny_deberta, tmp_path):
+    encoder = encoder_of(tiny_deberta, max_length=256, **MEAN)
+    write_onnx(encoder, tmp_path / "g.onnx")
+    assert largest_difference(encoder, tmp_path / "g.onnx") <= 1e-5
+
+
 @pytest.mark.parametrize("code", ["[PRX]", "[CLF]"])
 def test_the_vector_of_control_codes_is_the_codes_state(tiny_bert, tmp_path, code):
     encoder = encoder_of(tiny_bert, control_codes=True)
