@@ -91,6 +91,8 @@ class Method(LightningModule):
     example_recipe: ClassVar[str] = "its recipe"
     # How vectors of an encoder trained with this method are compared.
     similarity: ClassVar[Literal["euclidean", "cosine"]] = "euclidean"
+    # A model or vectors of papers that it learns from, by name or place; None for none.
+    teacher: str | None = None
     # Whether it trains vectors of sentences (pooling ``sentences``) in place of one per text.
     multi_vector: ClassVar[bool] = False
 
@@ -191,6 +193,21 @@ class Method(LightningModule):
         Raises:
             UserError: the examples are not of the kind this method trains on.
         """
+
+    def learn_from(self, vectors: Any) -> None:
+        """Take the vectors of ``teacher`` (`methods.distillation.TeacherVectors`).
+
+        Called once, after `prepare`, of a method that names a teacher and is to be trained.
+        """
+        raise NotImplementedError(f"{type(self).__name__} names a teacher and learns from none")
+
+    def match(self, state: Mapping[str, Tensor]) -> None:
+        """Make what a checkpoint's weights have and training alone needs; mostly nothing."""
+
+    @property
+    def training_record(self) -> dict[str, Any]:
+        """What a model card says of the training beside the data and the settings of the step."""
+        return {}
 
     def check(self, batch: Any) -> None:
         """Raise UserError unless the first step's batch is of the kind this method trains on."""

@@ -5,8 +5,8 @@ import pytest
 
 import sciembed_train as st
 from sciembed_train.errors import UserError
-from sciembed_train.hard_negatives import corpus_vectors as module
-from sciembed_train.hard_negatives.corpus_vectors import CorpusPapers, corpus_vectors
+from sciembed_train.inference import corpus_vectors as module
+from sciembed_train.inference.corpus_vectors import CorpusPapers, corpus_vectors
 from sciembed_train.inference.options import EmbedSettings
 
 
