@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -58,6 +58,7 @@ class Distillation:
             raise UserError(f"distil.temperature must be above 0; got {self.temperature}.")
 
 
+@runtime_checkable
 class TeacherVectors(Protocol):
     """Vectors of a corpus's papers by a teacher.
 
