@@ -33,7 +33,7 @@ def opened(tiny_bert, tmp_path_factory):
 @pytest.fixture(scope="module")
 def batch(opened):
     """Pairs of papers and of parts, of which some have a teacher's vector."""
-    found = opened.batch(opened.plan(PAIRS, 0).indices(0), 0, 0)
+    found = opened.batch(opened.plan(PAIRS, 0).indices(1), 0, 1)
     known = RandomTeacher(5, PAPERS)(found.texts.numpy()).any(1)
     assert 0 < known.sum() < len(known)
     assert (found.texts >= PAPERS).any()
