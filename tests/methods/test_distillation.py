@@ -155,12 +155,12 @@ def test_a_step_of_no_text_with_a_vector_learns_nothing_of_the_teacher(tiny_bert
     assert all(not p.grad.any() for p in trained)
 
 
-@pytest.mark.parametrize(("form", "dim"), [("ranking", 20), ("cosine", WIDTH), ("cosine", 20)])
+@pytest.mark.parametrize(("form", "dim"), [("ranking", 20), ("cosine", 20)])
 def test_a_student_of_the_teacher_alone_approaches_it(tiny_bert, batch, form, dim):
     module = student(tiny_bert, dim, form=form, contrast=0.0)
-    optimizer = torch.optim.Adam(module.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(module.parameters(), lr=5e-3)
     losses = []
-    for _ in range(25):
+    for _ in range(15):
         losses.append(gradients(module, batch)["distil_loss"])
         optimizer.step()
     assert losses[-1] < 0.5 * losses[0]
