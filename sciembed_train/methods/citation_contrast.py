@@ -116,6 +116,8 @@ class CitationContrast(Method):
             raise UserError(
                 f"A learned temperature stays between {LOWEST} and {HIGHEST}; got {temperature}."
             )
+        if teacher is not None and not teacher:
+            raise UserError("teacher is empty: name an encoder or vectors, or leave it out.")
         if teacher is None and distil != Distillation():
             raise UserError(
                 "distil says how to learn from a teacher, and none is named. Give --model.teacher "

@@ -28,6 +28,7 @@ from sciembed_train.inference.vector_files import PLAN
 from sciembed_train.safety.find_model import find_folder, model_place
 
 VERSION = 1
+OF_MODELS = ("config.json", "sciembed.json", "modules.json")  # one is at the top of a model
 ANOTHER = "Name another teacher, or give its vectors: `train embed` writes them."
 
 
@@ -94,7 +95,8 @@ def open_teacher(corpus: Corpus, teacher: str, device: str, quiet: bool) -> Pape
             stored = StoredVectors.open(place, corpus.paper_ids())
             return PaperVectors(place.name, stored.digest, stored)
         folder = find_folder(model_place(teacher))
-        digest = model_digest(folder, VERSION)
+        holds = any((folder / name).is_file() for name in OF_MODELS)
+        digest = model_digest(folder, VERSION) if holds else None
         if digest is None:
             raise UserError(f"{teacher} holds neither an encoder nor vectors (.npy with .ids.txt).")
         vectors = _made(corpus, folder, digest, device, quiet)

@@ -219,6 +219,8 @@ def test_settings_that_cannot_be_are_refused(settings, message):
 def test_settings_of_no_teacher_are_refused(tiny_bert):
     with pytest.raises(UserError, match=r"none is named. Give --model\.teacher"):
         CitationContrast(EncoderSettings(str(tiny_bert)), distil=Distillation(weight=2.0))
+    with pytest.raises(UserError, match="teacher is empty"):
+        CitationContrast(EncoderSettings(str(tiny_bert)), teacher="")
     module = CitationContrast(EncoderSettings(str(tiny_bert)), teacher="random")
     with pytest.raises(RuntimeError, match="none of its vectors"):
         _ = module.distiller.teacher

@@ -182,6 +182,7 @@ def test_the_number_of_a_file_is_of_the_encoder_and_the_papers(corpus, tmp_path,
         ("nowhere", "model.teacher: .*no such folder"),
         ("nowhere.npy", r"model\.teacher: .*there is no nowhere\.npy"),
         ("empty", "holds neither an encoder nor vectors"),
+        ("other", "holds neither an encoder nor vectors"),
         ("damaged.npy", "damaged"),
         ("unlike.npy", "2 vectors, and .* 1 ids"),
         ("shards", "not all of its shards"),
@@ -189,6 +190,8 @@ def test_the_number_of_a_file_is_of_the_encoder_and_the_papers(corpus, tmp_path,
 )
 def test_what_can_be_no_teacher_is_refused(corpus, tmp_path, teacher, message):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "package.json").write_text("{}")
     (tmp_path / "shards").mkdir()
     (tmp_path / "shards" / "plan.json").write_text("{}")
     write_vectors(tmp_path / "damaged.npy", ["a"], np.ones((1, 3), np.float32))
