@@ -7,6 +7,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 import yaml
 from pytorch_lightning import Trainer
@@ -166,7 +167,8 @@ def _learn_from_teacher(run: RunConfiguration, method: Method, trainer: Trainer)
     if method.teacher is None:
         return None
     papers = run.examples.training_papers()
-    assert papers is not None  # of pairs of papers
+    if papers is None:  # nothing is known of the texts of a sampling of the user's own
+        papers = np.arange(run.data.corpus.n_papers)
     device = str(trainer.strategy.root_device)
     teacher = open_teacher(run.data.corpus, method.teacher, device, run.run.quiet)
     count = teacher.count(papers)

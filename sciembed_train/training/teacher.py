@@ -92,14 +92,14 @@ def open_teacher(corpus: Corpus, teacher: str, device: str, quiet: bool) -> Pape
     try:
         place = Path(teacher).expanduser()
         if _holds_vectors(place):
-            stored = StoredVectors.open(place, corpus.paper_ids())
+            stored = StoredVectors.open(place, corpus.paper_ids(), "the vectors")
             return PaperVectors(place.name, stored.digest, stored)
         folder = find_folder(model_place(teacher))
         holds = any((folder / name).is_file() for name in OF_MODELS)
         digest = model_digest(folder, VERSION) if holds else None
         if digest is None:
             raise UserError(f"{teacher} holds neither an encoder nor vectors (.npy with .ids.txt).")
-        vectors = _made(corpus, folder, digest, device, quiet)
+        vectors = _made(corpus, teacher, digest, device, quiet)
         stored = StoredVectors.open(vectors, corpus.paper_ids())
         return PaperVectors(_name(teacher, place), digest, stored)
     except UserError as error:
@@ -121,13 +121,15 @@ def _holds_vectors(place: Path) -> bool:
     return (place / PLAN).is_file() or any(place.glob("*.ids.txt"))
 
 
-def _made(corpus: Corpus, folder: Path, digest: str, device: str, quiet: bool) -> Path:
+def _made(corpus: Corpus, teacher: str, digest: str, device: str, quiet: bool) -> Path:
     """The file of an encoder's vectors of the papers, made unless it is there."""
     from filelock import FileLock
 
     settings = EmbedSettings(device=device)
     kind = device.partition(":")[0]
-    facts = [VERSION, digest, CorpusPapers(corpus, 0).checksums(), kind]
+    # By its name on the hub a model may be known to be pooled otherwise than a folder of its files.
+    name = None if Path(teacher).expanduser().is_dir() else teacher
+    facts = [VERSION, digest, name, CorpusPapers(corpus, 0).checksums(), kind]
     number = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     target = corpus.folder / VECTORS / f"teacher-{number}.npy"
     try:
@@ -137,7 +139,7 @@ def _made(corpus: Corpus, folder: Path, digest: str, device: str, quiet: bool) -
                 if not _is_whole(target):
                     # Papers without text are in no pair; nobody asks how many they are.
                     corpus_vectors(
-                        corpus, folder, target.stem, settings, 0, False, quiet, another=ANOTHER
+                        corpus, teacher, target.stem, settings, 0, False, quiet, another=ANOTHER
                     )
     except PermissionError as error:
         raise UserError(f"{target} cannot be written: {error.strerror}.") from error
