@@ -91,8 +91,6 @@ class Method(LightningModule):
     example_recipe: ClassVar[str] = "its recipe"
     # How vectors of an encoder trained with this method are compared.
     similarity: ClassVar[Literal["euclidean", "cosine"]] = "euclidean"
-    # A model or vectors of papers that it learns from, by name or place; None for none.
-    teacher: str | None = None
     # Whether it trains vectors of sentences (pooling ``sentences``) in place of one per text.
     multi_vector: ClassVar[bool] = False
 
@@ -194,8 +192,13 @@ class Method(LightningModule):
             UserError: the examples are not of the kind this method trains on.
         """
 
+    @property
+    def named_teacher(self) -> str | None:
+        """A model, or vectors of papers, that it learns from; None for none."""
+        return None
+
     def learn_from(self, vectors: Any) -> None:
-        """Take the vectors of ``teacher`` (`methods.distillation.TeacherVectors`).
+        """Take the vectors of ``named_teacher`` (`methods.distillation.TeacherVectors`).
 
         Called once, after `prepare`, of a method that names a teacher and is to be trained.
         """

@@ -166,6 +166,11 @@ class CitationContrast(Method):
         return {**super().lr_factors, **own}
 
     @property
+    def named_teacher(self) -> str | None:
+        """As the setting says."""
+        return self.teacher
+
+    @property
     def training_record(self) -> dict[str, Any]:
         """The teacher, and the form in which it was learned from."""
         return {} if self.distiller is None else self.distiller.record

@@ -64,7 +64,7 @@ def test_gradients_of_two_ranks_equal_one_process(name, alone, two):
 
 @pytest.mark.slow
 def test_gradients_of_four_ranks_equal_one_process(place, alone):
-    names = ["plain", "split"]
+    names = ["plain", "split", "ranking, split", "cosine, split"]
     for found in run_ranks(4, MODULE, "on_a_rank", *place, names):
         for name in names:
             assert difference(found[name], alone[name], "gradients") < 1e-9
