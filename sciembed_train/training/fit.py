@@ -164,17 +164,18 @@ def _learn_from_teacher(run: RunConfiguration, method: Method, trainer: Trainer)
     Raises:
         UserError: as `open_teacher`, or no paper of the training has a vector.
     """
-    if method.named_teacher is None:
+    named = method.named_teacher
+    if named is None:
         return None
     papers = run.examples.training_papers()
     if papers is None:  # nothing is known of the texts of a sampling of the user's own
         papers = np.arange(run.data.corpus.n_papers)
     device = str(trainer.strategy.root_device)
-    teacher = open_teacher(run.data.corpus, method.named_teacher, device, run.run.quiet)
+    teacher = open_teacher(run.data.corpus, named, device, run.run.quiet)
     count = teacher.count(papers)
     if not count:
         raise UserError(
-            f"model.teacher: {method.named_teacher} has a vector of none of the {len(papers):,} papers "
+            f"model.teacher: {named} has a vector of none of the {len(papers):,} papers "
             f"of the training. Give vectors of the papers of {run.data.folder}, by their ids."
         )
     method.learn_from(teacher)
