@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         mine,
         open_index,
         prepare,
+        push,
     )
     from sciembed_train.corpus.store.corpus_folder import Corpus
     from sciembed_train.errors import UserError
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from sciembed_train.evaluation.suite.suite_results import SuiteResults
     from sciembed_train.export.export_checkpoint import Export
     from sciembed_train.export.merge import Merge
+    from sciembed_train.export.push import Pushed
     from sciembed_train.hard_negatives.mining_summary import Mined
     from sciembed_train.inference.embed_file import Embeddings
     from sciembed_train.inference.embed_shards import EmbeddingShards
@@ -50,7 +52,7 @@ _LAZY = {
     **dict.fromkeys(
         (
             *("prepare", "mine", "fit", "load_encoder", "embed", "evaluate", "evaluate_suite"),
-            *("export_encoder", "merge", "build_index", "open_index"),
+            *("export_encoder", "merge", "push", "build_index", "open_index"),
         ),
         "api",
     ),
@@ -62,6 +64,7 @@ _LAZY = {
     "EmbeddingShards": "inference.embed_shards",
     "Export": "export.export_checkpoint",
     "Merge": "export.merge",
+    "Pushed": "export.push",
     "Mined": "hard_negatives.mining_summary",
     "PaperEncoder": "inference.paper_encoder",
     "BuiltIndex": "search.build_index",
@@ -79,6 +82,7 @@ __all__ = [
     "Mined",
     "PaperEncoder",
     "PaperSearch",
+    "Pushed",
     "Run",
     "Scores",
     "SuiteResults",
@@ -95,6 +99,7 @@ __all__ = [
     "mine",
     "open_index",
     "prepare",
+    "push",
 ]
 
 

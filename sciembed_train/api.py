@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sciembed_train.evaluation.suite.suite_results import SuiteResults
     from sciembed_train.export.export_checkpoint import Export, Layout
     from sciembed_train.export.merge import Merge
+    from sciembed_train.export.push import Pushed
     from sciembed_train.hard_negatives.mining_summary import Mined
     from sciembed_train.inference.embed_file import Embeddings
     from sciembed_train.inference.embed_shards import EmbeddingShards
@@ -149,8 +150,8 @@ def load_encoder(folder: Pathlike, **settings: Any) -> PaperEncoder:
 
     Args:
         folder: a model folder, a run folder or a hub name.
-        **settings: fields of `EmbedSettings`, such as ``device``, ``precision``, ``max_length``
-            and ``format_token``.
+        **settings: fields of `EmbedSettings`, such as ``device``, ``precision``, ``max_length``,
+            ``format_token`` and ``backend``.
 
     Returns:
         An encoder with ``encode(papers, progress=True)``.
@@ -377,18 +378,23 @@ def export_encoder(
     base: Pathlike | None = None,
     pooling: str | None = None,
     overwrite: bool = False,
+    onnx: bool = False,
+    openvino: bool = False,
 ) -> Export:
     """Write the encoder of a checkpoint or a run as a folder that other libraries load.
 
     Args:
         source: a ``.ckpt`` file, or a run's folder (its final, best or last one).
         to: the folder to write.
-        layout: ``sentence-transformers``, ``adapterhub`` or ``aspire-full``.
+        layout: ``sentence-transformers``, ``lora``, ``adapterhub`` or ``aspire-full``.
         adapter: of layout ``adapterhub``, the adapter's format or code.
-        base: the frozen backbone of adapters, if no longer where it was in training; of layout
-            ``aspire-full``, the hub name or folder of the base model that its file names.
+        base: the frozen backbone of adapters or of low-rank updates, if no longer where it was in
+            training; of layout ``aspire-full``, the hub name or folder of the base model that its
+            file names.
         pooling: the import path of the checkpoint's pooling, if that is a class of yours.
         overwrite: replace an earlier export.
+        onnx: write the whole encoder as an ONNX graph, too, for ``backend="onnx"``.
+        openvino: write it for OpenVINO with weights of 8 bits, too, for ``backend="openvino"``.
 
     Returns:
         The folder, the checkpoint, and how far each library's vectors differ from the encoder's.
@@ -411,8 +417,43 @@ def export_encoder(
         base=base,
         pooling=pooling,
         overwrite=overwrite,
+        onnx=onnx,
+        openvino=openvino,
     )
     return export_checkpoint(settings)
+
+
+def push(
+    folder: Pathlike,
+    repo: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    progress: bool = False,
+) -> Pushed:
+    """Upload an exported encoder to the Hugging Face hub, in one commit.
+
+    Args:
+        folder: an exported encoder, or a run's folder, whose export is pushed.
+        repo: the repository, such as ``my_name/my_encoder``; it is made where there is none.
+        private: make a new repository a private one.
+        revision: the branch that is written, instead of main; it is made where there is none.
+        progress: show how much is uploaded on standard error.
+
+    Returns:
+        The repository, and the commit.
+
+    Raises:
+        UserError: the folder is no export with a card, there is no token, or the hub refuses it.
+        RunError: the hub cannot be reached, or fails.
+
+    Example:
+        >>> st.push("my_encoder", "my_name/my_encoder", private=True).files
+        12
+    """
+    from sciembed_train.export.push import PushSettings, push_folder
+
+    return push_folder(PushSettings(folder, repo, private, revision), quiet=not progress)
 
 
 def merge(

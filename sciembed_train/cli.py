@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         ("export", "export", "a checkpoint as a folder other libraries load"),
         ("import", "import_model", "a published model as a folder ready to use"),
         ("merge", "merge", "the mean of several encoders' weights"),
+        ("push", "push", "an export as a repository of the Hugging Face hub"),
         ("embed", "embed", "vectors of a file of papers"),
         ("index", "index", "an index of vectors, for search"),
         ("search", "search", "the nearest papers of a text or a paper; a page for it"),

@@ -56,6 +56,17 @@ def tiny_bert(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def with_onnx(tiny_bert, tmp_path_factory) -> Path:
+    """An export of the tiny BERT, pooled by the mean and scaled, with its ONNX graph."""
+    from tests.helpers.graph_models import with_graphs
+
+    pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    folder = tmp_path_factory.mktemp("with_onnx") / "model"
+    with_graphs(tiny_bert, folder, pooling="mean", normalize=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_roberta(tmp_path_factory) -> Path:
     """The same as a RoBERTa, with its position offset."""
     from tests.helpers.tiny_models import write_tiny_roberta
@@ -69,3 +80,19 @@ def tiny_modernbert(tmp_path_factory) -> Path:
     from tests.helpers.tiny_models import write_tiny_modernbert
 
     return write_tiny_modernbert(tmp_path_factory.mktemp("tiny_modernbert"))
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen3(tmp_path_factory) -> Path:
+    """A random Qwen3 as Qwen3-Embedding is published: last token, unit length, prompts."""
+    from tests.helpers.tiny_models import write_embedder_files, write_tiny_decoder
+
+    return write_embedder_files(write_tiny_decoder(tmp_path_factory.mktemp("tiny_qwen3")))
+
+
+@pytest.fixture(scope="session")
+def tiny_deberta(tmp_path_factory) -> Path:
+    """A random DeBERTa-v2, which runs padded, with a tokenizer of SentencePiece's kind."""
+    from tests.helpers.tiny_models import write_tiny_deberta
+
+    return write_tiny_deberta(tmp_path_factory.mktemp("tiny_deberta"))

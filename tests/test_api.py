@@ -13,12 +13,13 @@ import pytest
 import sciembed_train as st
 from sciembed_train.export.export_checkpoint import ExportSettings
 from sciembed_train.export.merge_settings import MergeSettings
+from sciembed_train.export.push import PushSettings
 from sciembed_train.hard_negatives.mine_settings import MineSettings
 from sciembed_train.inference.options import EmbedFileSettings
 from sciembed_train.search.index_settings import IndexSettings
 
 NAMES = ("prepare", "fit", "load_encoder", "embed", "evaluate", "export_encoder", "merge", "mine")
-NAMES += ("build_index", "open_index")
+NAMES += ("build_index", "open_index", "push")
 IMPORT_ALL = """
 import importlib, pkgutil, sys
 import sciembed_train as st
@@ -51,6 +52,7 @@ def test_importing_every_module_shadows_no_function():
         ("merge", MergeSettings),
         ("mine", MineSettings),
         ("build_index", IndexSettings),
+        ("push", PushSettings),
     ],
 )
 def test_a_function_takes_every_setting_that_its_command_has(function, settings):

@@ -17,6 +17,7 @@ from sciembed_train.methods.task_heads import TaskHeads
 from sciembed_train.sampling.span_positions import Rule
 from sciembed_train.sampling.span_slicing import span_batch
 from sciembed_train.sampling.token_masking import Masking
+from tests.helpers.graph_models import needs_openvino
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -30,6 +31,19 @@ GPU_TABLES = (
 def on_gpu(*words):
     script = ["bash", "benchmarks/gpu.sh", *map(str, words)]
     return subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_the_backends_are_compared_small(tiny_bert, capsys):
+    pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    needs_openvino()
+    from benchmarks.speed import embed
+
+    embed.main(["--dry", "--model", str(tiny_bert)])
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if " | " in line]
+    cosines = {row[0].strip("| "): float(row[-1].strip(" |")) for row in rows[1:]}
+    assert {"torch", "onnx", "openvino", "st torch"} <= set(cosines)
+    assert min(cosines.values()) > 0.999
 
 
 @pytest.mark.slow

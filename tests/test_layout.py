@@ -91,6 +91,10 @@ ONLY = {
     "sentence_transformers": {"export"},
     "torch.distributed": {"distributed"},
     "faiss": {"search"},
+    "onnx": {"safety", "export"},
+    "onnxruntime": {"encoder", "export"},
+    "openvino": {"encoder", "export"},
+    "nncf": {"export"},
 }
 # Rooms that must run without a model library, wherever the import stands.
 WITHOUT = {"corpus": {"torch", "pytorch_lightning"}}
@@ -257,6 +261,7 @@ def test_a_package_runs_without_a_model_library(here):
 def test_optional_libraries_are_imported_where_they_are_used():
     optional = {"duckdb", "pyarrow", "datasets", "wandb", "adapters", "peft", "bm25s", "zstandard"}
     optional |= {"sentence_transformers", "syntok", "sklearn", "scipy", "mteb", "faiss"}
+    optional |= {"onnx", "onnxruntime", "openvino", "nncf"}
     for module, names in imports().items():
         at_import = {name.partition(".")[0] for name, eager in names if eager}
         assert not at_import & optional, module

@@ -21,7 +21,8 @@ def command_line() -> CommandLine:
         ),
         common=(
             *("model", "input", "to", "shards", "shard_size", "max_bad_rows", "restart"),
-            *("device", "precision", "batch_tokens", "format_token", "prompt", "json", "quiet"),
+            *("device", "precision", "batch_tokens", "format_token", "prompt", "backend"),
+            *("json", "quiet"),
         ),
     )
     for kind in (EmbedFileSettings, EmbedSettings, OutputSettings):

@@ -42,7 +42,7 @@ def command_line() -> CommandLine:
             *("benchmark", "data", "model", "ranking", "embeddings", "papers", "tasks"),
             *("to", "run_to"),
             *("scorer", "similarity", "device", "batch_tokens", "format_token", "json"),
-            *("prompt", "query_prompt"),
+            *("prompt", "query_prompt", "backend"),
         ),
     )
     for kind in (BenchmarkSettings, ResultsFile, ScoreSettings, EmbedSettings, OutputSettings):

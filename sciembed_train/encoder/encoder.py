@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,6 @@ from sciembed_train.encoder.heads.masked_lm_head import MaskedLMHead
 from sciembed_train.encoder.io.encoder_folder import save_encoder
 from sciembed_train.encoder.io.opening import assemble, open_parts, recorded_settings
 from sciembed_train.encoder.microbatch.micro_batch_forward import encode_rows
-from sciembed_train.encoder.microbatch.micro_batches import default_max_tokens_per_forward
 from sciembed_train.encoder.parts import EncoderParts, rename_for_state, rename_from_state
 from sciembed_train.encoder.settings import EncoderSettings
 from sciembed_train.encoder.text_interface import TextInterface
@@ -186,13 +185,6 @@ class Encoder(TextInterface):
             formats = torch.full_like(rows.lengths, self.format_reader.index_of(names[0]))
         return self(rows, formats)
 
-    @property
-    def max_tokens_per_forward(self) -> int:
-        """Token budget of one micro-batch on the present device."""
-        return self.settings.max_tokens_per_forward or default_max_tokens_per_forward(
-            self.device, self.unpadded
-        )
-
     def encode_tokens(
         self,
         rows: TokenRows,
@@ -224,6 +216,21 @@ class Encoder(TextInterface):
             self.max_forwards_over_ranks if self.training else None,
         )
 
+    @property
+    def config(self) -> Any:
+        """See `TextInterface`."""
+        return self.backbone.config
+
+    @property
+    def device(self) -> torch.device:
+        """See `TextInterface`."""
+        return self.backbone.get_input_embeddings().weight.device
+
+    def weights(self) -> Iterator[tuple[str, Any]]:
+        """See `TextInterface`."""
+        for name, value in sorted(self.state_dict().items()):
+            yield name, value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+
     def attention_on(self, kind: str, dtype: torch.dtype) -> str:
         """How training keeps texts apart: the setting, or what ``auto`` means (`attention_on`)."""
         if not self.unpadded:
@@ -231,7 +238,7 @@ class Encoder(TextInterface):
         return attention_on(self.settings, self.backbone, kind, dtype)
 
     def backbone_config(self) -> dict[str, Any]:
-        """The backbone's configuration with its own dropouts, as plain values."""
+        """See `TextInterface`."""
         values = json.loads(self.backbone.config.to_json_string(use_diff=False))
         for key in ("_name_or_path", "_attn_implementation_internal"):
             values.pop(key, None)
@@ -263,8 +270,8 @@ class Encoder(TextInterface):
         """The encoder of a folder or hub name, in evaluation mode, with what it records of itself.
 
         ``sciembed.json`` comes first, then a sentence-transformers layout, then the defaults:
-        CLS, at most 512 tokens, title and abstract joined by the separator token, behind the
-        prompt of documents where the folder has one.
+        CLS (of a decoder the last token), at most 512 tokens, title and abstract joined by the
+        separator token, behind the prompt of documents where the folder has one.
 
         Args:
             folder: an exported encoder, a sentence-transformers or plain Hugging Face folder.

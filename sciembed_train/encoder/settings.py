@@ -9,6 +9,7 @@ from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
 from sciembed_train.encoder.adapters.lora_settings import LoraSettings
 from sciembed_train.encoder.pooling.registry import expected_names, is_pooling_name
 from sciembed_train.errors import UserError
+from sciembed_train.safety.families import FAMILIES
 from sciembed_train.text.input_format import InputFormat
 
 Attention = Literal["auto", "by_text", "varlen", "nested", "padded"]
@@ -32,14 +33,15 @@ class EncoderSettings:
     Args:
         backbone: folder or hub name of a Hugging Face encoder.
         pooling: ``cls`` is the first token's last state, ``mean`` the mean over all tokens,
-            ``mix`` a learned mix of the first token's states after every layer
+            ``last`` the last token's last state, as of decoders, whose first tokens see nothing of
+            a text, ``mix`` a learned mix of the first token's states after every layer
             (`layer_mix.mix_layers`). ``sentences`` is a vector for each sentence, the mean over its
             tokens, and none of a whole text: compared by best match or by transport. The import
             path of a subclass of `pooling.base.Pooling` names one of your own.
         max_length: most tokens of a text, special tokens included.
         input_format: how title and abstract become one text.
-        forward: ``unpadded`` multiplies no padding and needs a BERT-family backbone, ``padded``
-            runs any, ``auto`` is unpadded where that is possible.
+        forward: ``unpadded`` multiplies no padding and needs a backbone of a family that has it
+            (`unpadded.forward`), ``padded`` runs any, ``auto`` is unpadded where that is possible.
         max_tokens_per_forward: token budget of one micro-batch (slots, where it is padded). It
             changes speed and memory, not results. None takes the device's default.
         attention: how an unpadded forward keeps texts apart: ``by_text``, ``varlen``, ``nested`` or
@@ -155,6 +157,12 @@ class EncoderSettings:
                 "lora": None if lora is None else LoraSettings.from_dict(lora),
             }
         )
+
+
+def is_causal(config: Any) -> bool:
+    """Whether a backbone is a decoder: its tokens see none that follow them."""
+    family = FAMILIES.get(config.model_type)
+    return family is not None and family.causal
 
 
 def position_limit(config: Any) -> int | None:

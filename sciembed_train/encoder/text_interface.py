@@ -19,7 +19,10 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from sciembed_train.batch import Sentences, TokenRows
+from sciembed_train.encoder.backends.graph_files import Backend
 from sciembed_train.encoder.format_reader import FormatReader
+from sciembed_train.encoder.microbatch.micro_batches import default_max_tokens_per_forward
+from sciembed_train.encoder.pooling.base import Pooling
 from sciembed_train.encoder.settings import EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import InputFormat
@@ -35,14 +38,19 @@ class TextInterface(nn.Module, ABC):
     """Composes and tokenises texts, and encodes them in evaluation mode; see `Encoder`.
 
     Attributes:
+        backend: what computes the vectors: ``torch``, or a graph's runtime (`graph_files`).
+        pooling: what makes vectors of a backbone's states.
+        unpadded: whether texts are encoded end to end, without padding.
         truncate_dim: how many of the first numbers of each text's vector `encode_rows` gives,
             scaled to unit length again where the encoder scales; None for all.
     """
 
     settings: EncoderSettings
     tokenizer: TextTokenizer
-    backbone: Any
+    pooling: Pooling
     format_reader: FormatReader
+    unpadded: bool
+    backend: Backend = "torch"
     truncate_dim: int | None = None
 
     @abstractmethod
@@ -58,14 +66,34 @@ class TextInterface(nn.Module, ABC):
         """Vectors of the rows or of their sentences, and the last states of chosen tokens."""
 
     @property
-    def dim(self) -> int:
-        """Width of an embedding, ``D``: ``truncate_dim``, or that of the backbone's states."""
-        return self.truncate_dim or int(self.backbone.config.hidden_size)
+    @abstractmethod
+    def config(self) -> Any:
+        """The backbone's configuration."""
 
     @property
+    @abstractmethod
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.backbone.get_input_embeddings().weight.device
+
+    @abstractmethod
+    def backbone_config(self) -> dict[str, Any]:
+        """The backbone's configuration with its own dropouts, as plain values."""
+
+    @abstractmethod
+    def weights(self) -> Iterator[tuple[str, Any]]:
+        """Names, and bytes that a hash takes, of all weights, in an order of their own."""
+
+    @property
+    def dim(self) -> int:
+        """Width of an embedding, ``D``: ``truncate_dim``, or that of the backbone's states."""
+        return self.truncate_dim or int(self.config.hidden_size)
+
+    @property
+    def max_tokens_per_forward(self) -> int:
+        """Token budget of one micro-batch on the present device."""
+        return self.settings.max_tokens_per_forward or default_max_tokens_per_forward(
+            self.device, self.unpadded
+        )
 
     def compose(
         self,

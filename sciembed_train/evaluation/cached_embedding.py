@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.encoder.text_interface import TextInterface
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.vector_cache import VectorCache, key_of
 from sciembed_train.inference.embed_file import fingerprint
@@ -55,7 +55,7 @@ class CachedEmbedding:
         encoder: its weights must not change afterwards.
     """
 
-    def __init__(self, root: str | Path, encoder: Encoder) -> None:
+    def __init__(self, root: str | Path, encoder: TextInterface) -> None:
         self.root, self.encoder = Path(root), encoder
         self._model = model_identity(encoder)
         self._caches: dict[str, VectorCache] = {}
@@ -140,7 +140,7 @@ class CachedEmbedding:
         return self._caches[name]
 
 
-def model_identity(encoder: Encoder) -> dict[str, Any]:
+def model_identity(encoder: TextInterface) -> dict[str, Any]:
     """All that a model's vectors depend on but rounding, as plain values.
 
     The weights and the tokenizer are those in memory, wherever they came from: a base that adapters
@@ -155,6 +155,7 @@ def model_identity(encoder: Encoder) -> dict[str, Any]:
     return {
         "version": CACHE_VERSION,
         "weights": fingerprint(encoder),
+        **({} if encoder.backend == "torch" else {"backend": encoder.backend}),
         "config": encoder.backbone_config(),
         "settings": settings,
         "pooling": pooling,

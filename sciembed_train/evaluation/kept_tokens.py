@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from sciembed_train.batch import TokenRows
-from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.encoder.text_interface import TextInterface
 from sciembed_train.inference.embedding import (
     Prompted,
     Text,
@@ -34,7 +34,7 @@ class KeptTokens:
         encoder: whose weights may change; its tokenizer and input format must not.
     """
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: TextInterface) -> None:
         self.encoder = encoder
         self._lists: list[list[TokenRows]] = []
         self._next = 0

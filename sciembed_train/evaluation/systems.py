@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float32, Int64
 from numpy.typing import NDArray
 
-from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.encoder.text_interface import TextInterface
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.cached_embedding import CachedEmbedding
 from sciembed_train.evaluation.distances import distance_rows, to_unit
@@ -154,7 +154,7 @@ class Model:
     quiet: bool = False
     similarity: Similarity | None = None
     by_format: bool = False
-    opened: tuple[Encoder, Scoring] | None = None
+    opened: tuple[TextInterface, Scoring] | None = None
     cache: str | Path | None = None
     tokens: KeptTokens | None = None
     dtype: Dtype | None = None

@@ -14,7 +14,7 @@ from sciembed_train.export.checkpoint_file import (
     titles_of,
 )
 
-Layout = Literal["sentence-transformers", "adapterhub", "aspire-full"]
+Layout = Literal["sentence-transformers", "lora", "adapterhub", "aspire-full"]
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,24 @@ class ExportSettings:
         source: a ``.ckpt`` file, or a run's folder (its final, best or last one).
         to: the folder to write.
         layout: ``sentence-transformers`` is a Hugging Face folder that sentence-transformers loads
-            too; ``adapterhub`` one adapter without its backbone, as the library adapters loads it;
-            ``aspire-full`` the two files of Aspire's own code, for a BERT that mixes its layers,
-            gives vectors of the sentences of papers, or reads single sentences.
+            too; ``lora`` the low-rank updates alone, as peft loads them onto the start encoder, in
+            a folder that sentence-transformers loads too; ``adapterhub`` one adapter without its
+            backbone, as the library adapters loads it; ``aspire-full`` the two files of Aspire's
+            own code, for a BERT that mixes its layers, gives vectors of the sentences of papers, or
+            reads single sentences.
         adapter: of layout ``adapterhub``, the adapter's format or code, such as ``proximity`` or
             ``[PRX]``.
-        base: the folder of the frozen backbone of adapters, if it has moved since the training; of
+        base: the folder of the frozen backbone of adapters or low-rank updates, if it has moved
+            since the training or is known by another name to those who get the export; of
             layout ``aspire-full``, the hub name or folder that run_info.json names as its base
             model, where the encoder was trained from a folder.
         pooling: the import path of the checkpoint's pooling, if that is a class of yours: no code
             is imported because a checkpoint names it.
         overwrite: replace an earlier export.
+        onnx: write the whole encoder as an ONNX graph, too: pooling and normalisation are inside;
+            embed and evaluate take it with --backend onnx.
+        openvino: write it as a graph for OpenVINO with weights of 8 bits, too, for --backend
+            openvino.
 
     Raises:
         UserError: an option does not go with the layout.
@@ -75,8 +82,15 @@ class ExportSettings:
     base: str | Path | None = None
     pooling: str | None = None
     overwrite: bool = False
+    onnx: bool = False
+    openvino: bool = False
 
     def __post_init__(self) -> None:
+        if (self.onnx or self.openvino) and self.layout != "sentence-transformers":
+            raise UserError(
+                "--onnx and --openvino go with --layout sentence-transformers, not "
+                f"{self.layout}, which is for one library."
+            )
         if self.adapter is not None and self.layout != "adapterhub":
             raise UserError(
                 "--adapter goes with --layout adapterhub, which writes one adapter alone."
@@ -93,32 +107,44 @@ def export_checkpoint(settings: ExportSettings) -> Export:
     layout, overwrite = settings.layout, settings.overwrite
     checkpoint = find_checkpoint(settings.source)
     content = load_checkpoint(checkpoint)
+    from sciembed_train.encoder.backends.graph_files import wanted_graphs
     from sciembed_train.encoder.io.encoder_checkpoint import encoder_from_checkpoint
     from sciembed_train.export.export_folder import export_encoder
     from sciembed_train.export.export_layout import ExportLayout, write_export
     from sciembed_train.export.layouts.adapterhub_layout import AdapterHubLayout
     from sciembed_train.export.layouts.aspire_layout import AspireLayout
+    from sciembed_train.export.layouts.lora_layout import LoraLayout
     from sciembed_train.export.target_folder import check_target
 
     folder = Path(settings.to)
     other: ExportLayout | None = None
-    if layout != "sentence-transformers":
-        adapter = settings.adapter
-        aspire = layout == "aspire-full"
-        other = AspireLayout(settings.base) if aspire else AdapterHubLayout(adapter)
+    if layout == "aspire-full":
+        other = AspireLayout(settings.base)
+    elif layout == "adapterhub":
+        other = AdapterHubLayout(settings.adapter)
+    elif layout == "lora":
+        other = LoraLayout(None if settings.base is None else str(settings.base))
     # Before the weights are loaded, which takes long.
     marker = (other or ExportLayout).marker
     check_target(folder.expanduser().absolute(), overwrite, marker)
     encoder = encoder_from_checkpoint(
         content,
         str(checkpoint),
-        None if settings.base is None or layout == "aspire-full" else str(settings.base),
+        None if settings.base is None or layout in ("aspire-full", "lora") else str(settings.base),
         settings.pooling,
+        merged=layout != "lora",
     )
     record = card_of(content)
     if other is None:
         titles = titles_of(content)
-        differences = export_encoder(encoder, folder, record, titles=titles, overwrite=overwrite)
+        differences = export_encoder(
+            encoder,
+            folder,
+            record,
+            titles=titles,
+            overwrite=overwrite,
+            graphs=wanted_graphs(settings.onnx, settings.openvino),
+        )
     else:
         differences = write_export(other, encoder, folder, record, overwrite=overwrite)
     return Export(folder, checkpoint, differences)

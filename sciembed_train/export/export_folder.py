@@ -8,8 +8,10 @@ model where these can give the vectors, and has the record of the training in ``
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Sequence
 from pathlib import Path
 
+from sciembed_train.encoder.backends.graph_files import Backend
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.io.model_inputs import check_model_inputs
 from sciembed_train.encoder.io.training_titles import NAME, Titles
@@ -46,6 +48,7 @@ def export_encoder(
     *,
     titles: Titles | None = None,
     overwrite: bool = False,
+    graphs: Sequence[Backend] = (),
 ) -> Differences:
     """Write ``folder`` in the encoder's layout, and verify it by loading it back.
 
@@ -60,14 +63,17 @@ def export_encoder(
             or ``transport`` with the settings of that name.
         titles: that it was trained on, for a file of the folder; None where they are not known.
         overwrite: replace a model that is already there.
+        graphs: backends that a graph is written for, beside the weights: ``onnx``, ``openvino``.
 
     Returns:
         The largest difference of an embedding's entry for each library, such as ``AutoModel``, and
         ``SentenceTransformer`` (None where sentence-transformers is not installed); where the
-        encoder has a head, the largest one of a logit, for ``AutoModelForMaskedLM``.
+        encoder has a head, the largest one of a logit, for ``AutoModelForMaskedLM``; of graphs
+        what `write_graphs` gives.
 
     Raises:
-        UserError: the folder cannot be written, or holds something already.
+        UserError: the folder cannot be written, or holds something already; or the encoder cannot
+            be written as a graph.
         ExportError: a library computes something else from the folder, or loads as a plain model
             what is none.
     """
@@ -82,7 +88,9 @@ def export_encoder(
     record |= {"dim": encoder.dim, "versions": versions()}
     if titles is not None:
         record["training_titles"] = {"file": NAME, "titles": len(titles)}
-    return write_export(layout, encoder, folder, record, titles=titles, overwrite=overwrite)
+    return write_export(
+        layout, encoder, folder, record, titles=titles, overwrite=overwrite, graphs=graphs
+    )
 
 
 def layout_for(encoder: Encoder) -> ExportLayout:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 
+from sciembed_train.encoder.backends.graph_files import Backend
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.io.training_titles import Titles, write_titles
+from sciembed_train.export.graphs import check_graphs, write_graphs
 from sciembed_train.export.model_card import card_metadata, card_values, render_card
 from sciembed_train.export.target_folder import check_target, write_errors
 from sciembed_train.export.verification import refuse_not_finite
@@ -82,21 +85,24 @@ def write_export(
     *,
     titles: Titles | None = None,
     overwrite: bool = False,
+    graphs: Sequence[Backend] = (),
 ) -> Differences:
     """Write ``folder`` in a layout, and verify it by loading it back.
 
     The encoder may be on any device, in any mode; it is not changed. ``titles`` that it was trained
-    on go into a file of their own. ``overwrite`` replaces an earlier export of this layout. Returns
-    what `ExportLayout.verify` does.
+    on go into a file of their own. ``overwrite`` replaces an earlier export of this layout. Of the
+    backends in ``graphs`` a graph is written, too. Returns what `ExportLayout.verify` and
+    `write_graphs` do.
 
     Raises:
-        UserError: the encoder has no such layout, its weights or vectors are not finite, or the
-            folder cannot be written.
+        UserError: the encoder has no such layout or graph, its weights or vectors are not finite,
+            or the folder cannot be written.
         ExportError: a library computes something else from the folder.
     """
     folder = Path(folder).expanduser().absolute()
     check_target(folder, overwrite, layout.marker)
     layout.check(encoder, record)
+    check_graphs(encoder, graphs)
     encoder = on_host(encoder)
     refuse_not_finite(encoder)
     with whole_folder(folder) as partial:
@@ -104,10 +110,12 @@ def write_export(
             layout.write(encoder, partial, record)
             if titles is not None:
                 write_titles(partial, titles)
-            card = layout.describe(encoder, record, known_as(folder))
+            compared = write_graphs(encoder, partial, graphs) if graphs else {}
+            about = record | ({"graphs": compared} if compared else {})
+            card = layout.describe(encoder, about, known_as(folder))
             if card is not None:
                 (partial / "README.md").write_text(card, encoding="utf-8")
-        return layout.verify(encoder, partial, record)
+        return {**layout.verify(encoder, partial, record), **compared}
 
 
 def known_as(folder: Path) -> str:

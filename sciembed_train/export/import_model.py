@@ -141,10 +141,17 @@ def _write(
     request: ImportSettings, source: Path, known: published.Known, encoder: Encoder
 ) -> dict[str, Any]:
     """Write the folder, and return the facts of the imported model."""
+    from sciembed_train.encoder.backends.graph_files import wanted_graphs
     from sciembed_train.export.export_folder import export_encoder
 
     facts = card(request, source, known)
-    differences = export_encoder(encoder, request.to, facts, overwrite=request.overwrite)
+    differences = export_encoder(
+        encoder,
+        request.to,
+        facts,
+        overwrite=request.overwrite,
+        graphs=wanted_graphs(request.onnx, request.openvino),
+    )
     return {
         "source": request.source,
         "folder": request.to,

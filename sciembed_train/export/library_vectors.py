@@ -10,7 +10,7 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -19,6 +19,7 @@ from torch import Tensor
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.io.load_backbone import quiet_transformers
 from sciembed_train.encoder.pooling.base import HiddenStates
+from sciembed_train.encoder.pooling.last_token import last_of_rows
 from sciembed_train.export.custom_model import with_custom_codes
 from sciembed_train.export.verification import ExportError, compare_ids
 
@@ -46,16 +47,22 @@ def _pooled(
         return hidden[:, 0]
     lengths = mask.sum(1)
     sizes = tuple(lengths.tolist())
-    vectors = encoder.pooling(HiddenStates((hidden[:, 0],), hidden, sizes, lengths, mask))
+    last = last_of_rows(hidden, mask)
+    vectors = encoder.pooling(HiddenStates((hidden[:, 0],), hidden, sizes, lengths, mask, last))
     return torch.nn.functional.normalize(vectors) if encoder.settings.normalize else vectors
 
 
 def transformers_vectors(
-    encoder: Encoder, folder: Path, texts: Sequence[str], ids: list[list[int]] | None = None
+    encoder: Encoder,
+    folder: Path,
+    texts: Sequence[str],
+    ids: list[list[int]] | None = None,
+    padding_side: Literal["left", "right"] | None = None,
 ) -> Float[Tensor, "N D"]:
     """Embeddings as a user of ``transformers`` gets them from a plain model.
 
-    ``ids`` are the texts' tokens, where these are not the encoder's own.
+    ``ids`` are the texts' tokens, where these are not the encoder's own; ``padding_side`` the
+    tokenizer's own by default.
 
     Raises:
         ExportError: the tokenizer gives other ids.
@@ -65,6 +72,7 @@ def transformers_vectors(
     with quiet_transformers():
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         model = AutoModel.from_pretrained(str(folder), local_files_only=True)
+    tokenizer.padding_side = padding_side or tokenizer.padding_side
     compare_ids(encoder, texts, tokenizer(list(texts), truncation=True)["input_ids"], ids)
     return model_vectors(encoder, model, tokenizer, texts)
 
@@ -91,7 +99,7 @@ def custom_code_vectors(
 
 
 def sentence_transformers_vectors(
-    folder: Path, texts: Sequence[str], prompt: str = ""
+    folder: Path, texts: Sequence[str], prompt: str = "", **options: Any
 ) -> Float[Tensor, "N D"] | None:
     """Embeddings as a user of sentence-transformers gets them; None where it is not installed.
 
@@ -99,11 +107,12 @@ def sentence_transformers_vectors(
         folder: of a model of that library.
         texts: composed, each behind the prompt of papers.
         prompt: that the library puts there by itself; users give texts without it.
+        options: more arguments of the class.
     """
     if importlib.util.find_spec("sentence_transformers") is None:
         return None
     with quiet_transformers():
-        model = _sentence_transformer()(str(folder), device="cpu", local_files_only=True)
+        model = _sentence_transformer()(str(folder), device="cpu", local_files_only=True, **options)
         vectors = model.encode(
             [text.removeprefix(prompt) for text in texts],
             batch_size=2,

@@ -48,7 +48,8 @@ def _facts(first: Encoder, other: Encoder) -> Iterator[tuple[str, Any, Any]]:
     yield "use of control codes", settings[0].control_codes, settings[1].control_codes
     forms = vars(settings[0].input_format), vars(settings[1].input_format)
     for name in forms[0]:
-        yield f"input_format.{name}", forms[0][name], forms[1][name]
+        if name != "title_prompt":  # of texts in training alone
+            yield f"input_format.{name}", forms[0][name], forms[1][name]
     shapes = [{k: tuple(v.shape) for k, v in e.state_dict().items()} for e in (first, other)]
     for key in sorted(shapes[0].keys() | shapes[1].keys()):
         if not optional(key):

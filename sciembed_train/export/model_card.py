@@ -11,8 +11,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.encoder.settings import is_causal
 from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.prompts import query_prompt
+from sciembed_train.text.tokenizer import LINE_BREAK
 
 _UNIT_LENGTH = "embeddings = torch.nn.functional.normalize(embeddings)"
 _HUB_CHARACTERS = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./")
@@ -80,6 +82,7 @@ def card_values(encoder: Encoder, record: Mapping[str, Any], name: str) -> dict[
         "layers": config.num_hidden_layers,
         "parameters": f"{sum(p.numel() for p in encoder.parameters()) / 1e6:.1f}",
         "has_head": encoder.head is not None,
+        "is_decoder": is_causal(config),
         "has_pooler": getattr(encoder.backbone, "pooler", None) is not None,
         "similarity": record["similarity"],
         "texts": record.get("texts") or "papers",
@@ -88,9 +91,12 @@ def card_values(encoder: Encoder, record: Mapping[str, Any], name: str) -> dict[
         "merged": merged_models(record.get("merged") or {}),
         "verdict": record.get("verdict"),
         "training_titles": record.get("training_titles"),
+        "graphs": record.get("graphs") or {},
+        "adapted": encoder.settings.adapters is not None,
         "trained_on_tasks": encoder.format_reader.reads_formats
         or record.get("method") == "multitask",
         "separator_token": separator if input_format.separator == "sep" else None,
+        "line_break": separator == LINE_BREAK,
         "sentence_separator": separator if input_format.sentences == "sep" else None,
         "control_code": input_format.control_code,
         "prompt": input_format.prompt,
@@ -134,7 +140,7 @@ def training_rows(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     shown = {
         key: value
         for key, value in record.items()
-        if key not in ("version", "dim", "verdict", "training_titles")
+        if key not in ("version", "dim", "verdict", "training_titles", "graphs")
     }
     for key, value in _flat_entries(shown):
         yield key, str(value).replace("|", "\\|").replace("\n", " ")

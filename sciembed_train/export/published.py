@@ -47,6 +47,10 @@ class ImportSettings:
         base: of an Aspire run, the folder or name of its base model, instead of the one that its
             run_info.json names.
         overwrite: replace an earlier import or export.
+        onnx: write the whole encoder as an ONNX graph, too: pooling and normalisation are inside;
+            embed and evaluate take it with --backend onnx.
+        openvino: write it as a graph for OpenVINO with weights of 8 bits, too, for --backend
+            openvino.
     """
 
     source: str
@@ -61,6 +65,8 @@ class ImportSettings:
     max_length: int | None = None
     base: str | None = None
     overwrite: bool = False
+    onnx: bool = False
+    openvino: bool = False
 
     def __post_init__(self) -> None:
         if self.temperature is not None and not 0 < self.temperature < math.inf:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sciembed_train.encoder.io.load_backbone import quiet_transformers
 from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.tokenizer import LINE_BREAK
 
 Paper = tuple[str, Sequence[str]]  # title, sentences
 
@@ -53,7 +54,8 @@ def loop_sentence_vectors(
 
     As on the model card; of this project's code only the input format is used.
     """
-    texts = [_composed(input_format, tokenizer.sep_token, *paper) for paper in papers]
+    separator = tokenizer.sep_token or LINE_BREAK
+    texts = [_composed(input_format, separator, *paper) for paper in papers]
     vectors = []
     with torch.inference_mode():
         # Two at a time, so that padding takes part.

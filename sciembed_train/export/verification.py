@@ -63,9 +63,15 @@ def refuse_not_finite(encoder: Encoder) -> None:
 
 
 def compare(
-    library: str, what: str, actual: Float[Tensor, "N D"], expected: Float[Tensor, "N D"]
+    library: str,
+    what: str,
+    actual: Float[Tensor, "N D"],
+    expected: Float[Tensor, "N D"],
+    tolerance: float = TOLERANCE,
 ) -> float:
     """The largest difference of an entry, which must be small.
+
+    ``tolerance`` is the most that is allowed, times the largest entry where that is above 1.
 
     Raises:
         ExportError: it is not, or the shapes differ.
@@ -76,7 +82,7 @@ def compare(
             f"{tuple(expected.shape)}. The export was removed."
         )
     difference = float((actual - expected).abs().max())
-    limit = TOLERANCE * max(1.0, float(expected.abs().max()))
+    limit = tolerance * max(1.0, float(expected.abs().max()))
     if not difference <= limit:  # also when it is not a number
         raise ExportError(
             f"{library} computes other {what} from the export: they differ by "

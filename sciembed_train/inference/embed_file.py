@@ -31,7 +31,7 @@ from sciembed_train.text.truncation import Truncation
 
 if TYPE_CHECKING:
     from sciembed_train.corpus.validation import Paper
-    from sciembed_train.encoder.encoder import Encoder
+    from sciembed_train.encoder.text_interface import TextInterface
     from sciembed_train.inference.resumable_output import Partial
 
 PARTIAL_VERSION = 2
@@ -149,7 +149,7 @@ def embed_file(files: EmbedFileSettings, settings: EmbedSettings, quiet: bool = 
 
 
 def embed(
-    encoder: Encoder,
+    encoder: TextInterface,
     papers: PaperSource,
     target: Path,
     settings: EmbedSettings,
@@ -217,19 +217,17 @@ def embed(
     )
 
 
-def fingerprint(encoder: Encoder) -> str:
+def fingerprint(encoder: TextInterface) -> str:
     """Sixteen hex digits of an encoder's weights and vocabulary."""
-    import torch
-
     digest = hashlib.sha256(encoder.tokenizer.fingerprint.encode())
-    for name, value in sorted(encoder.state_dict().items()):
+    for name, content in encoder.weights():
         digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(content)
     return digest.hexdigest()[:16]
 
 
 def _compute(
-    encoder: Encoder,
+    encoder: TextInterface,
     papers: PaperSource,
     partial: Partial,
     target: Path,

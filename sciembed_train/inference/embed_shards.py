@@ -45,7 +45,7 @@ from sciembed_train.whole_folder import sync_folder
 if TYPE_CHECKING:
     from sciembed_train.corpus.validation import Paper
     from sciembed_train.distributed import WorkShare
-    from sciembed_train.encoder.encoder import Encoder
+    from sciembed_train.encoder.text_interface import TextInterface
 
 CONTINUES = (
     "Shards that are whole are kept. Make room and run the same command again; it does what is "
@@ -249,7 +249,7 @@ class _ShardWriter:
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: TextInterface,
         papers: PaperFile,
         folder: Path,
         settings: EmbedSettings,

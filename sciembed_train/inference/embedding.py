@@ -26,7 +26,7 @@ from sciembed_train.text.prompts import named_prompt
 from sciembed_train.text.truncation import Truncation
 
 if TYPE_CHECKING:
-    from sciembed_train.encoder.encoder import Encoder
+    from sciembed_train.encoder.text_interface import TextInterface
 
 _warned: set[tuple[str, int]] = set()  # models and dims
 
@@ -35,21 +35,18 @@ Prompted = tuple[str | None, str | Sequence[str] | None, str]  # behind a prompt
 Item = TypeVar("Item")
 
 
-def open_encoder(folder: str | Path, settings: EmbedSettings, by_format: bool = False) -> Encoder:
+def open_encoder(
+    folder: str | Path, settings: EmbedSettings, by_format: bool = False
+) -> TextInterface:
     """The encoder of a model folder, of a run folder's ``export``, or of a hub name.
 
     With ``by_format`` the format comes with each text, so the settings need not name it.
 
     Raises:
-        UserError: no such model, no such device, the model has no such prompt, or its vectors have
-            fewer numbers than ``dim``.
+        UserError: no such model, no such device, the model has no such prompt or no graph for the
+            backend, or its vectors have fewer numbers than ``dim``.
     """
-    from sciembed_train.encoder.encoder import Encoder
-    from sciembed_train.safety.find_model import model_place
-
-    encoder = Encoder.load(
-        model_place(folder), pooling=settings.pooling, max_length=settings.max_length
-    )
+    encoder = _opened(folder, settings)
     if not by_format or settings.format is not None:
         check_format(encoder, settings)
     if settings.prompt is not None:
@@ -61,7 +58,7 @@ def open_encoder(folder: str | Path, settings: EmbedSettings, by_format: bool = 
     if settings.dim is not None:
         _truncate(encoder, folder, settings.dim)
     try:
-        return encoder.to(device).eval()
+        return encoder if encoder.backend != "torch" else encoder.to(device).eval()
     except (RuntimeError, AssertionError) as error:
         raise UserError(
             f"--device {device} cannot be used here: {str(error).splitlines()[0].rstrip('.')}. "
@@ -69,7 +66,21 @@ def open_encoder(folder: str | Path, settings: EmbedSettings, by_format: bool = 
         ) from error
 
 
-def _truncate(encoder: Encoder, folder: str | Path, dim: int) -> None:
+def _opened(folder: str | Path, settings: EmbedSettings) -> TextInterface:
+    """The encoder of a folder, run by what the settings name or the folder has."""
+    from sciembed_train.encoder.backends.graph_encoder import GraphEncoder, backend_of
+    from sciembed_train.encoder.encoder import Encoder
+    from sciembed_train.safety.find_model import model_place
+
+    place = model_place(folder)
+    backend = backend_of(place, settings.backend)
+    if backend == "torch":
+        return Encoder.load(place, pooling=settings.pooling, max_length=settings.max_length)
+    settings.check_graph(backend)
+    return GraphEncoder.load(place, backend, settings.max_length)
+
+
+def _truncate(encoder: TextInterface, folder: str | Path, dim: int) -> None:
     """Let an encoder give the first ``dim`` numbers, and warn once where it was not trained to.
 
     Raises:
@@ -105,21 +116,23 @@ def _truncate(encoder: Encoder, folder: str | Path, dim: int) -> None:
 def local_device(settings: EmbedSettings, local_rank: int | None) -> EmbedSettings:
     """The settings of one of several processes of a machine: each has a GPU of its own.
 
-    Only where the device is ``auto`` and a launcher has numbered the processes.
+    Only where the device is ``auto`` and a launcher has numbered the processes; a graph runs on the
+    host.
     """
     gpus = torch.cuda.device_count()
-    if settings.device != "auto" or local_rank is None or not gpus:
+    graph = settings.backend not in (None, "torch")
+    if settings.device != "auto" or local_rank is None or not gpus or graph:
         return settings
     return replace(settings, device=f"cuda:{local_rank % gpus}")
 
 
-def put_before(encoder: Encoder, prompt: str) -> None:
+def put_before(encoder: TextInterface, prompt: str) -> None:
     """Let an encoder read papers behind this prompt; none where it is empty."""
     form = replace(encoder.settings.input_format, prompt=prompt)
     encoder.settings = replace(encoder.settings, input_format=form)
 
 
-def prompt_line(encoder: Encoder) -> str | None:
+def prompt_line(encoder: TextInterface) -> str | None:
     """What to say of the prompt before papers; None where there is none."""
     prompt = encoder.settings.input_format.prompt
     if not prompt:
@@ -127,7 +140,7 @@ def prompt_line(encoder: Encoder) -> str | None:
     return f"Each paper was read behind the prompt {prompt!r}; --prompt none leaves it out."
 
 
-def check_format(encoder: Encoder, settings: EmbedSettings) -> None:
+def check_format(encoder: TextInterface, settings: EmbedSettings) -> None:
     """Check that a format is named for a model that has several, and for no other model.
 
     Raises:
@@ -144,7 +157,7 @@ def check_format(encoder: Encoder, settings: EmbedSettings) -> None:
         )
 
 
-def describe(encoder: Encoder) -> dict[str, Any]:
+def describe(encoder: TextInterface) -> dict[str, Any]:
     """The settings of an encoder that embeddings depend on."""
     return {
         "pooling": encoder.settings.pooling,
@@ -152,10 +165,11 @@ def describe(encoder: Encoder) -> dict[str, Any]:
         "input_format": encoder.settings.input_format.as_dict(),
         "dim": encoder.dim,
         "device": encoder.device.type,
+        **({} if encoder.backend == "torch" else {"backend": encoder.backend}),
     }
 
 
-def max_tokens_per_forward(encoder: Encoder, settings: EmbedSettings) -> int:
+def max_tokens_per_forward(encoder: TextInterface, settings: EmbedSettings) -> int:
     """Tokens that are encoded at once."""
     return settings.batch_tokens or encoder.max_tokens_per_forward
 
@@ -168,14 +182,14 @@ def chunk_size(tokens: int) -> int:
     return max(64, tokens // 16)
 
 
-def composed(encoder: Encoder, text: Text | Prompted) -> str:
+def composed(encoder: TextInterface, text: Text | Prompted) -> str:
     """A text as the encoder reads it, behind its own prompt where it comes with one."""
     prompt = text[2] if len(text) == 3 else None
     return encoder.compose(text[0], text[1], prompt)
 
 
 def token_chunks(
-    encoder: Encoder,
+    encoder: TextInterface,
     texts: Iterable[Text | Prompted],
     size: int,
     counted: Truncation | None = None,
@@ -192,7 +206,7 @@ def token_chunks(
 
 
 def encode(
-    encoder: Encoder,
+    encoder: TextInterface,
     rows: TokenRows,
     settings: EmbedSettings,
     done: Callable[[int], Any] | None = None,
@@ -243,7 +257,7 @@ def refuse_not_finite(vectors: Float32[np.ndarray, "U D"], precision: str) -> No
 
 
 def embed_texts(
-    encoder: Encoder,
+    encoder: TextInterface,
     texts: Iterable[Text | Prompted],
     count: int,
     settings: EmbedSettings,
@@ -259,7 +273,7 @@ def embed_texts(
 
 
 def calibrate(
-    encoder: Encoder, texts: Iterable[Text], dtype: Dtype, settings: EmbedSettings
+    encoder: TextInterface, texts: Iterable[Text], dtype: Dtype, settings: EmbedSettings
 ) -> Quantisation:
     """How vectors are stored as ``dtype``, by the first `CALIBRATION` texts where it has ranges.
 
@@ -275,7 +289,7 @@ def calibrate(
 
 
 def embed_rows(
-    encoder: Encoder,
+    encoder: TextInterface,
     chunks_of_rows: Iterable[TokenRows],
     count: int,
     settings: EmbedSettings,

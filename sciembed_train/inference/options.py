@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
+from sciembed_train.encoder.backends.graph_files import Backend, check_backend
 from sciembed_train.encoder.pooling.registry import import_pooling
 from sciembed_train.errors import UserError
 from sciembed_train.text.input_format import FORMATS
@@ -55,9 +56,12 @@ class EmbedSettings:
             model was trained for (``matryoshka_dims``); null for all.
         prompt: the name of the model's prompt that is put before each paper, or ``none``; by
             default that of documents, where the model has one.
+        backend: what computes the vectors: ``torch``, or the graph of ``onnx`` or ``openvino`` that
+            an export wrote beside the weights; by default torch, and the graph of a model that has
+            no weights.
 
     Raises:
-        UserError: a value is out of its range.
+        UserError: a value is out of its range, or does not go with a graph.
     """
 
     pooling: str | None = None
@@ -68,8 +72,10 @@ class EmbedSettings:
     format_token: str | None = None
     dim: int | None = None
     prompt: str | None = None
+    backend: Backend | None = None
 
     def __post_init__(self) -> None:
+        check_backend(self.backend)
         if self.pooling is not None and self.pooling not in ("cls", "mean"):
             if "." not in self.pooling:
                 raise UserError(
@@ -86,6 +92,23 @@ class EmbedSettings:
             raise UserError(
                 f"--format-token is {self.format_token}; expected one of {', '.join(known)}."
             )
+
+    def check_graph(self, backend: Backend) -> None:
+        """Refuse what is settled inside of a graph, or is not computed by its runtime.
+
+        Raises:
+            UserError: there is such a setting.
+        """
+        for option, value, remedy in (
+            ("pooling", self.pooling, "the graph has its own"),
+            ("precision", None if self.precision == "fp32" else self.precision, "it has its own"),
+            ("device", None if self.device in ("auto", "cpu") else self.device, "it runs on a CPU"),
+        ):
+            if value is not None:
+                raise UserError(
+                    f"--{option} {value} does not go with --backend {backend}: {remedy}. Leave it "
+                    "out, or use --backend torch."
+                )
 
     @property
     def format(self) -> str | None:

@@ -16,7 +16,7 @@ from sciembed_train.inference.sentence_embedding import in_papers, sentenced
 from sciembed_train.progress import Progress
 
 if TYPE_CHECKING:
-    from sciembed_train.encoder.encoder import Encoder
+    from sciembed_train.encoder.text_interface import TextInterface
 
 Paper = Mapping[str, Any] | Text | str
 
@@ -30,7 +30,7 @@ class PaperEncoder:
 
     def __init__(self, folder: str | Path, settings: EmbedSettings) -> None:
         self.folder, self.settings = folder, settings
-        self.encoder: Encoder = open_encoder(folder, settings)
+        self.encoder: TextInterface = open_encoder(folder, settings)
 
     @property
     def dim(self) -> int:

@@ -39,7 +39,7 @@ from sciembed_train.losses.transport import TransportSettings, transport
 from sciembed_train.text.truncation import Truncation
 
 if TYPE_CHECKING:
-    from sciembed_train.encoder.encoder import Encoder
+    from sciembed_train.encoder.text_interface import TextInterface
 
 PART = 2**14  # sentences that are compared with a paper at once
 OF_TEMPORARY = (
@@ -59,7 +59,7 @@ def sentenced(text: Text) -> Sentenced:
 
 
 def in_papers(
-    encoder: Encoder,
+    encoder: TextInterface,
     papers: Iterable[Sentenced],
     settings: EmbedSettings,
     done: Callable[[int], Any] | None = None,
@@ -101,7 +101,7 @@ def _refuse_not_finite(papers: list[Vectors], settings: EmbedSettings) -> None:
 
 
 def alone(
-    encoder: Encoder,
+    encoder: TextInterface,
     papers: Iterable[Sentenced],
     settings: EmbedSettings,
     done: Callable[[int], Any] | None = None,
@@ -132,7 +132,7 @@ def alone(
             done(len(counts))
 
 
-def is_readable(encoder: Encoder, paper: Sentenced) -> bool:
+def is_readable(encoder: TextInterface, paper: Sentenced) -> bool:
     """Whether a paper has printable characters, and the tokenizer makes a token of them."""
     title, sentences = paper
     form = encoder.settings.input_format

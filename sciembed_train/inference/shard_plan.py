@@ -24,13 +24,15 @@ from sciembed_train.progress import Progress
 from sciembed_train.text.truncation import Truncation
 
 if TYPE_CHECKING:
-    from sciembed_train.encoder.encoder import Encoder
+    from sciembed_train.encoder.text_interface import TextInterface
 
 VERSION = 2  # of a folder of shards
 POLL = 0.2  # seconds between two looks at the lock of the plan
 
 
-def model_facts(name: str | Path, encoder: Encoder, settings: EmbedSettings) -> dict[str, Any]:
+def model_facts(
+    name: str | Path, encoder: TextInterface, settings: EmbedSettings
+) -> dict[str, Any]:
     """Of a model: its name and hash, what its vectors are compared by, and how they are made.
 
     ``how`` is all that vectors depend on beside the weights, but for rounding.

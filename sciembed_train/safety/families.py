@@ -42,6 +42,13 @@ ACTIVATION = one_of(
 )
 
 
+def one_direction(value: Any) -> str | None:
+    """False, or null."""
+    if value in (None, False):
+        return None
+    return "false: a decoder whose tokens see those behind them too (EmbeddingGemma) is not read"
+
+
 def positional_attention(value: Any) -> str | None:
     """Which of content and position attend to each other, as DeBERTa's files name it."""
     passes = isinstance(value, str) and set(value.split("|")) <= {"c2p", "p2c", "p2p"}
@@ -100,6 +107,54 @@ _DEBERTA: Mapping[str, Check] = {
         ("legacy", "position_biased_input", "relative_attention", "share_att_key", "talking_head"),
         flag,
     ),
+}
+_LAYER_TYPES = optional(several(one_of("full_attention", "sliding_attention")))
+_DECODER: Mapping[str, Check] = {
+    **_COMMON,
+    "vocab_size": VOCABULARY,
+    "hidden_size": WIDTH,
+    "intermediate_size": INNER_WIDTH,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "num_key_value_heads": optional(HEADS),
+    "max_position_embeddings": POSITIONS,
+    "hidden_act": ACTIVATION,
+    "attention_dropout": SHARE,
+    **dict.fromkeys(("initializer_range", "rms_norm_eps", "rope_theta"), SCALE),
+    **dict.fromkeys(("rope_parameters", "rope_scaling"), optional(table(name_or_number))),
+    "use_cache": flag,
+}
+_QWEN2: Mapping[str, Check] = {
+    **_DECODER,
+    "layer_types": _LAYER_TYPES,
+    "max_window_layers": COUNT,
+    "sliding_window": optional(whole(1, 10_000_000)),
+    "use_sliding_window": flag,
+}
+_QWEN3: Mapping[str, Check] = {**_QWEN2, "attention_bias": flag, "head_dim": WIDTH}
+_LLAMA: Mapping[str, Check] = {
+    **_DECODER,
+    **dict.fromkeys(("attention_bias", "mlp_bias"), flag),
+    "head_dim": optional(WIDTH),
+    "pretraining_tp": optional(COUNT),
+}
+_MISTRAL: Mapping[str, Check] = {
+    **_DECODER,
+    "head_dim": optional(WIDTH),
+    "sliding_window": optional(whole(1, 10_000_000)),
+}
+_GEMMA: Mapping[str, Check] = {
+    **{key: check for key, check in _DECODER.items() if key != "hidden_act"},
+    "hidden_activation": ACTIVATION,
+    "head_dim": WIDTH,
+    "attention_bias": flag,
+    **dict.fromkeys(("attn_logit_softcapping", "final_logit_softcapping"), optional(SCALE)),
+    "layer_types": _LAYER_TYPES,
+    "query_pre_attn_scalar": number(1e-9, 1e9),
+    "rope_local_base_freq": SCALE,
+    "sliding_window": optional(whole(1, 10_000_000)),
+    **dict.fromkeys(("_sliding_window_pattern", "sliding_window_pattern"), whole(1, 1000)),
+    "use_bidirectional_attention": one_direction,
 }
 _DISTILBERT: Mapping[str, Check] = {
     **_COMMON,
@@ -170,11 +225,13 @@ class Family:
         model_type: as ``config.json`` names it.
         keys: that its configuration may carry, with what their values may be.
         tokenizer: its class, without ``Fast``.
+        causal: whether it is a decoder: a token sees none that follow it.
     """
 
     model_type: str
     keys: Mapping[str, Check]
     tokenizer: str
+    causal: bool = False
 
 
 FAMILIES: dict[str, Family] = {}
@@ -182,9 +239,11 @@ FAMILIES: dict[str, Family] = {}
 TOKENIZERS = {"PreTrainedTokenizerFast", "TokenizersBackend"}
 
 
-def register(model_type: str, keys: Mapping[str, Check], tokenizer: str) -> None:
+def register(
+    model_type: str, keys: Mapping[str, Check], tokenizer: str, causal: bool = False
+) -> None:
     """Add a family, so that folders of its models and its tokenizer are read."""
-    FAMILIES[model_type] = Family(model_type, keys, tokenizer)
+    FAMILIES[model_type] = Family(model_type, keys, tokenizer, causal)
     TOKENIZERS.update((tokenizer, f"{tokenizer}Fast"))
 
 
@@ -210,6 +269,11 @@ register("roberta-prelayernorm", _BERT, "RobertaTokenizer")
 register("squeezebert", {**_BERT, **_SQUEEZEBERT}, "SqueezeBertTokenizer")
 register("xlm-roberta", _BERT, "XLMRobertaTokenizer")
 register("xlm-roberta-xl", _BERT, "XLMRobertaTokenizer")
+register("gemma3_text", _GEMMA, "GemmaTokenizer", causal=True)
+register("llama", _LLAMA, "LlamaTokenizer", causal=True)
+register("mistral", _MISTRAL, "LlamaTokenizer", causal=True)
+register("qwen2", _QWEN2, "Qwen2Tokenizer", causal=True)
+register("qwen3", _QWEN3, "Qwen2Tokenizer", causal=True)
 
 # Of any family: what other programs write into config.json that an encoder has no use for.
 UNUSED = frozenset(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ def find_folder(
     pickled: str = "*pytorch_model*.bin",
     fetch: bool = True,
     weights: bool = True,
+    others: Sequence[str] = (),
 ) -> Path:
     """The folder itself, or the local copy of a hub model, fetched where the network is allowed.
 
@@ -27,6 +29,7 @@ def find_folder(
         fetch: ask the hub where the network is allowed. False for a name that a foreign file
             gives, which is looked for on this machine alone.
         weights: fetch them too; False where the tokenizer is all that is wanted.
+        others: patterns of other files that are fetched.
 
     Raises:
         UserError: neither a folder nor a hub model that can be had.
@@ -45,7 +48,7 @@ def find_folder(
     local: dict[str, Any] = {} if fetch else {"local_files_only": True}
     try:
         # The patterns' stars match slashes too: a backbone may lie in a sub-folder.
-        wanted = [*_SMALL_FILES, "*.safetensors"] if weights else _SMALL_FILES
+        wanted = [*_SMALL_FILES, *others, *(["*.safetensors"] if weights else [])]
         path = snapshot_download(text, allow_patterns=wanted, **local)
         if weights and not any(Path(path).rglob("*.safetensors")):
             path = snapshot_download(text, allow_patterns=[*_SMALL_FILES, pickled], **local)

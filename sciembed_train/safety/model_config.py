@@ -130,10 +130,20 @@ def clean_config(content: Any, where: str) -> dict[str, Any]:
             raise UserError(f"{where}: `{key}` is {_short(value)}; expected {expected}.")
         kept[key] = value
     _check_padding(kept, where)
+    _check_heads(kept, where)
     if unknown:
         why = f"not among the keys that a model of type {family.model_type} may have here"
         say_left_out(where, tuple(sorted(unknown)), why)
     return kept
+
+
+def _check_heads(config: dict[str, Any], where: str) -> None:
+    heads, keys = config.get("num_attention_heads"), config.get("num_key_value_heads")
+    if isinstance(heads, int) and isinstance(keys, int) and heads % keys:
+        raise UserError(
+            f"{where}: `num_key_value_heads` is {keys}; expected a divisor of the {heads} of "
+            "`num_attention_heads`, which share them."
+        )
 
 
 def _check_padding(config: dict[str, Any], where: str) -> None:
@@ -164,11 +174,11 @@ def check_config_json(folder: Path) -> dict[str, Any]:
         UserError: a file is missing, not JSON, or refused by `clean_config`.
     """
     path = folder / "config.json"
-    if not path.is_file():
-        raise UserError(f"{folder}: holds no config.json; give the folder of a whole model.")
     if (folder / "adapter_config.json").is_file():
         raise UserError(
             f"{folder}: holds adapter_config.json, so it is an adapter; give the folder of the "
-            "whole model it belongs to."
+            "whole model it belongs to, or one that it was merged into."
         )
+    if not path.is_file():
+        raise UserError(f"{folder}: holds no config.json; give the folder of a whole model.")
     return clean_config(read_json(path), str(path))

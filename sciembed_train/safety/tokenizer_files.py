@@ -101,6 +101,9 @@ _UNUSED = frozenset(
         *("name_or_path", "pad_to_multiple_of", "pad_token_type_id", "processor_class"),
         *("special_tokens_map_file", "stride", "tokenizer_file", "truncation", "padding"),
         *("truncation_strategy", "use_fast", "vocab_file"),
+        # Of decoders: how tokens become text again, and pictures, which are none of their texts.
+        *("spaces_between_special_tokens", "use_default_system_prompt"),
+        *("boi_token", "eoi_token", "image_token"),
     }
 )
 

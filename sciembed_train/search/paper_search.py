@@ -20,7 +20,7 @@ from sciembed_train.search.paper_names import PaperNames
 from sciembed_train.text.prompts import query_prompt
 
 if TYPE_CHECKING:
-    from sciembed_train.encoder.encoder import Encoder
+    from sciembed_train.encoder.text_interface import TextInterface
     from sciembed_train.inference.embedding import Prompted, Text
     from sciembed_train.search.index_settings import SearchSettings
 
@@ -104,7 +104,7 @@ class PaperSearch:
             self.record["effort"],
         )
         self.names = PaperNames(self.folder)
-        self._encoder: Encoder | None = None
+        self._encoder: TextInterface | None = None
         self._settings = EmbedSettings()
 
     def __len__(self) -> int:
@@ -165,7 +165,7 @@ class PaperSearch:
         vectors = self._vectors(list(papers.values()))
         return self._answers(list(papers), vectors, top, list(map(self.names.row, papers)))
 
-    def load_model(self) -> Encoder:
+    def load_model(self) -> TextInterface:
         """The model, loaded the first time.
 
         Raises:
@@ -175,7 +175,7 @@ class PaperSearch:
             self._encoder = self._load()
         return self._encoder
 
-    def _load(self) -> Encoder:
+    def _load(self) -> TextInterface:
         from dataclasses import replace
 
         from sciembed_train.inference.embed_file import fingerprint
@@ -193,6 +193,7 @@ class PaperSearch:
             precision=how["precision"],
             device=self.device,
             format_token=self.format_token or how["format"],
+            backend=how.get("backend"),
         )
         encoder = open_encoder(name, self._settings)
         if encoder.settings.pooling != how["pooling"]:

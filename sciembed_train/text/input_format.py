@@ -7,7 +7,7 @@ Preparing, training, validation, embedding, evaluation and export all compose te
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from sciembed_train.errors import UserError
@@ -43,6 +43,9 @@ class InputFormat:
             them as they stand, as what was recorded before there was this setting.
         prompt: before the whole text of a paper, with its own last blank, as ``passage: ``
             (`prompts`); empty for none. A text that is empty has none.
+        title_prompt: in training before a title that is paired with its abstract, in place of
+            ``prompt``, as the words of a search; empty for no other. A name of the start's prompts,
+            such as ``query``, stands for its text (`start_model.resolve`).
 
     A paper without an abstract is its title alone, with no trailing separator.
 
@@ -55,6 +58,7 @@ class InputFormat:
     control_code: str = ""
     cleaning: Literal["markup", "none"] = "markup"
     prompt: str = ""
+    title_prompt: str = ""
 
     def __post_init__(self) -> None:
         for key, known in CHOICES.items():
@@ -124,8 +128,10 @@ class InputFormat:
         return text, spans[::-1]
 
     def as_dict(self) -> dict[str, str]:
-        """Plain values, for JSON; without a prompt that is empty, as before there were any."""
+        """Plain values, for JSON; without prompts that are empty, as before there were any."""
         values = asdict(self)
-        if not self.prompt:
-            del values["prompt"]
-        return values
+        return {k: v for k, v in values.items() if v or k not in ("prompt", "title_prompt")}
+
+    def of_titles(self) -> InputFormat:
+        """How a title that is paired with its abstract is read."""
+        return replace(self, prompt=self.title_prompt or self.prompt)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
+# Between title and abstract, where a tokenizer has no separator token, as those of decoders.
+LINE_BREAK = "\n"
 # Characters of a part of a document, and of the parts tokenised together: the library needs over
 # 100 bytes a token while it works, and a text in parts keeps all its threads busy.
 PART = 2**16
@@ -40,7 +42,11 @@ class TextTokenizer:
     """A tokenizer whose own truncation and padding are cleared, and its special tokens.
 
     A text's ids are ``prefix + body[: max_length - len(prefix) - len(suffix)] + suffix``; for
-    BERT the prefix is ``[CLS]`` and the suffix ``[SEP]``.
+    BERT the prefix is ``[CLS]`` and the suffix ``[SEP]``, for Qwen3-Embedding the suffix is
+    ``<|endoftext|>``: what the tokenizer's own post-processor adds.
+
+    Attributes:
+        sep_token: separates title and abstract; `LINE_BREAK` where it has no such token.
     """
 
     def __init__(self, hf: Any) -> None:
@@ -48,7 +54,7 @@ class TextTokenizer:
         self.backend: Tokenizer = hf.backend_tokenizer
         self.backend.no_truncation()
         self.backend.no_padding()
-        self.sep_token: str = hf.sep_token
+        self.sep_token: str = hf.sep_token or LINE_BREAK
         self.pad_id: int = hf.pad_token_id
         self.mask_id: int | None = hf.mask_token_id
         # Not how many tokens there are: a vocabulary may have gaps.
@@ -66,7 +72,7 @@ class TextTokenizer:
         """Load a fast tokenizer from a folder or, where the network is allowed, a hub name.
 
         Raises:
-            UserError: there is no such tokenizer, or it has no separator or padding token.
+            UserError: there is no such tokenizer, or it has no padding token.
         """
         from transformers import AutoTokenizer
 
@@ -88,9 +94,12 @@ class TextTokenizer:
             hf.vocab_file = str(folder / Path(hf.vocab_file).name)
         if not hf.is_fast:
             raise UserError(f"{name_or_folder}: only fast tokenizers are supported.")
-        missing = [n for n in ("sep_token", "pad_token") if getattr(hf, n, None) is None]
-        if missing:
-            raise UserError(f"{name_or_folder}: the tokenizer has no {' and no '.join(missing)}.")
+        if hf.pad_token is None:
+            raise UserError(
+                f"{name_or_folder}: the tokenizer has no pad_token, without which no library pads "
+                "texts to one length. Name one of its tokens as `pad_token` in its "
+                "tokenizer_config.json, such as its eos_token."
+            )
         return cls(hf)
 
     @property

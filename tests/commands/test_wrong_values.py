@@ -65,6 +65,7 @@ def base(tiny_bert, tmp_path_factory):
     made["align"] = made["mine"] = [corpus, "--model", model]
     made["export"] = made["import"] = [model, "--to", to]
     made["merge"] = [model, model, "--to", to]
+    made["push"] = [model, "me/model"]
     made["init"] = ["/nowhere"]
     made["compare"] = ["p", "q", "--model", model, "--papers", str(papers)]
     made["evaluate"] = ["--benchmark", "title_abstract", "--data", str(papers), "--model", "random"]

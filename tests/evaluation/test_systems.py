@@ -1,3 +1,4 @@
+import json
 import math
 import re
 from collections import Counter
@@ -87,6 +88,22 @@ def test_a_model_ranks_by_euclidean_distance(tiny_bert):
         np.testing.assert_allclose(row, want, atol=1e-4)
     assert rows[1][3] == 0.0
     assert model.describe()["similarity"] == "euclidean"
+
+
+def test_a_graph_ranks_as_torch_does_and_its_vectors_are_kept_apart(with_onnx, tmp_path):
+    texts = [(f"word{i} word{i + 1}", "word3 " * i) for i in range(9)]
+    search = Search(texts, 9, np.array([1, 5]), np.array([0, 2, 4, 5, 8]))
+    rows, kept = {}, {}
+    for backend in ("torch", "onnx", "torch"):
+        settings = EmbedSettings(device="cpu", backend=backend)
+        model = Model(str(with_onnx), settings, quiet=True, cache=tmp_path)
+        rows[backend] = np.stack(list(model.distances(search)))
+        kept[backend] = len(list(tmp_path.iterdir()))
+    assert kept == {"torch": 2, "onnx": 2}
+    np.testing.assert_allclose(rows["onnx"], rows["torch"], atol=1e-4)
+    assert model.describe().get("backend") is None
+    about = [json.loads(path.read_text()) for path in tmp_path.glob("*/about.json")]
+    assert sorted(plan.get("backend", "torch") for plan in about) == ["onnx", "torch"]
 
 
 @pytest.mark.parametrize(

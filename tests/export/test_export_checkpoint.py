@@ -9,6 +9,8 @@ import torch
 from sciembed_train import cli
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.export.export_checkpoint import describe_differences
+from sciembed_train.inference.embedding import open_encoder
+from sciembed_train.inference.options import EmbedSettings
 from tests.helpers.exports import write_checkpoint
 from tests.helpers.masked_models import write_masked_lm
 
@@ -37,6 +39,18 @@ def test_a_checkpoint_becomes_a_folder_with_the_trained_vectors(trained, tmp_pat
         "steps_per_epoch": 16,
         "epochs": 2.5,
     }
+
+
+def test_a_graph_is_written_where_it_is_asked_for_and_embed_takes_it(trained, tmp_path, capsys):
+    pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    checkpoint = write_checkpoint(tmp_path / "run" / "step.ckpt", trained)
+    assert run(checkpoint, "--to", tmp_path / "m", "--onnx") == 0
+    assert "onnxruntime differs by" in capsys.readouterr().out
+    graph = open_encoder(tmp_path / "m", EmbedSettings(backend="onnx"))
+    texts = ["word1[SEP]word2 word3", "word9"]
+    assert torch.allclose(graph.encode_texts(texts), trained.encode_texts(texts), atol=1e-4)
+    assert run(checkpoint, "--to", tmp_path / "a", "--layout", "aspire-full", "--onnx") == 2
+    assert "--onnx and --openvino go with --layout sentence-transformers" in capsys.readouterr().err
 
 
 def test_a_checkpoint_with_a_head_is_exported_with_it(tmp_path):

@@ -11,6 +11,7 @@ from sciembed_train import cli
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.evaluation.systems import Model
 from sciembed_train.export.export_folder import export_encoder
+from sciembed_train.inference.embedding import open_encoder
 from sciembed_train.inference.options import EmbedSettings
 from tests.helpers.json_files import change
 from tests.helpers.masked_models import write_masked_lm
@@ -42,6 +43,16 @@ def refused(capsys, *args):
 
 def record_of(folder):
     return json.loads((folder / "sciembed.json").read_text())
+
+
+def test_a_published_model_gets_a_graph_where_it_is_asked_for(declutr, tmp_path):
+    pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    words = ["--to", tmp_path / "m", "--method", "declutr", "--onnx", "--quiet"]
+    assert run(declutr, *words) == 0
+    texts = ["a text", "another one " * 30]
+    by_graph = open_encoder(tmp_path / "m", EmbedSettings(backend="onnx")).encode_texts(texts)
+    expected = Encoder.load(tmp_path / "m").encode_texts(texts)
+    assert torch.allclose(by_graph, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("weights", ["safetensors", "bin", "old bin"])

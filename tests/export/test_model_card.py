@@ -3,6 +3,7 @@ import re
 import pytest
 import torch
 
+from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.export.export_folder import export_encoder
 from sciembed_train.export.model_card import hub_name, render_card, training_rows
 from sciembed_train.text.input_format import InputFormat
@@ -24,6 +25,27 @@ def test_the_code_on_the_model_card_runs_and_gives_the_vectors(
     blocks = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     assert len(blocks) == 2
     for block in blocks:
+        names = {}
+        exec(block.replace("PATH_OR_NAME_OF_THIS_MODEL", str(tmp_path / "m")), names)
+        texts = [encoder.compose(p["title"], p["abstract"]) for p in names["papers"]]
+        assert names["texts"] == texts
+        found = torch.as_tensor(names["embeddings"])
+        assert (found - encoder.encode_texts(texts)).abs().max() < 1e-5
+
+
+def test_the_code_on_a_decoders_card_gives_the_vectors_on_either_side(tiny_qwen3, tmp_path):
+    pytest.importorskip("sentence_transformers")
+    encoder = Encoder.load(tiny_qwen3, max_length=64)
+    export_encoder(encoder, tmp_path / "m", {**CARD, "similarity": "cosine"})
+    card = (tmp_path / "m" / "README.md").read_text()
+    assert "Title, one line break, abstract." in card
+    assert "answer the query\\nQuery:`: `encode_query` of sentence-transformers" in card
+    blocks = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    on_the_right = blocks[0].replace(
+        "batch = tokenizer(", 'tokenizer.padding_side = "right"\nbatch = tokenizer('
+    )
+    assert on_the_right != blocks[0]
+    for block in (*blocks, on_the_right):
         names = {}
         exec(block.replace("PATH_OR_NAME_OF_THIS_MODEL", str(tmp_path / "m")), names)
         texts = [encoder.compose(p["title"], p["abstract"]) for p in names["papers"]]

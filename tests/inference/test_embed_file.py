@@ -225,6 +225,31 @@ def test_another_models_unfinished_run_is_refused(unfinished, papers, tmp_path):
     assert len(np.load(unfinished)) == 150
 
 
+def test_a_graph_writes_the_vectors_of_torch_and_ends_as_it_began(
+    with_onnx, papers, tmp_path, monkeypatch
+):
+    """Other last digits are another model's: a file is of one backend."""
+    from sciembed_train.inference import embedding
+
+    assert run(with_onnx, papers, tmp_path / "torch.npy") == 0
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(embedding, "encode", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(with_onnx, papers, tmp_path / "e.npy")
+    with pytest.raises(UserError, match="unfinished run of another model"):
+        run(with_onnx, papers, tmp_path / "e.npy", "--backend", "onnx")
+    words = ["--backend", "onnx", "--restart", "--max_length", "20"]
+    assert run(with_onnx, papers, tmp_path / "e.npy", *words) == 0
+    assert run(with_onnx, papers, tmp_path / "short.npy", "--max_length", "20") == 0
+    vectors, expected = np.load(tmp_path / "e.npy"), np.load(tmp_path / "short.npy")
+    np.testing.assert_allclose(vectors, expected, atol=1e-4)
+    assert np.abs(expected - np.load(tmp_path / "torch.npy")).max() > 1e-3
+
+
 def test_another_input_or_setting_of_an_unfinished_run_is_refused(
     unfinished, tiny_bert, papers, tmp_path
 ):

@@ -159,6 +159,19 @@ def test_shards_of_a_process_that_was_overtaken_are_not_mixed_in(
     assert sorted(p.name for p in (tmp_path / "v").glob("*.npy")) == ["part-00003.npy"]
 
 
+def test_shards_of_torch_and_of_a_graph_are_kept_apart(with_onnx, papers, tmp_path):
+    embed(with_onnx, papers, tmp_path / "v", shards="1/2")
+    with pytest.raises(UserError, match="holds shards of another model and other settings"):
+        embed(with_onnx, papers, tmp_path / "v", shards="2/2", backend="onnx")
+    shards = embed(with_onnx, papers, tmp_path / "o", backend="onnx")
+    assert shards.whole
+    embed(with_onnx, papers, tmp_path / "v")
+    ours, torchs = (VectorFiles.open(tmp_path / name) for name in ("o", "v"))
+    assert ours.manifest["how"]["backend"] == "onnx"
+    assert "backend" not in torchs.manifest["how"]
+    np.testing.assert_allclose(ours.between(0, 150), torchs.between(0, 150), atol=1e-4)
+
+
 def test_what_shards_cannot_hold_is_refused(tiny_bert, tmp_path):
     path = tmp_path / "p.jsonl"
     path.write_text(json.dumps({"paper_id": "a\x85b", "title": "t", "abstract": None}) + "\n")

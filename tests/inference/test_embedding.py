@@ -1,3 +1,5 @@
+import re
+import shutil
 import time
 
 import numpy as np
@@ -65,6 +67,31 @@ def test_embeddings_that_are_not_finite_are_refused(tiny_bert):
         encode(encoder, encoder.rows(["word1"]), settings)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"pooling": "cls"}, "--pooling cls does not go with --backend onnx"),
+        ({"precision": "bf16"}, "--precision bf16 does not go with --backend onnx"),
+        ({"device": "cuda:1"}, "--device cuda:1 does not go with --backend onnx"),
+        ({"prompt": "query"}, "--prompt"),
+        ({"dim": 33}, "--dim is 33"),
+        ({"format_token": "[PRX]"}, "takes no format"),
+    ],
+)
+def test_what_a_graph_cannot_do_is_one_message(with_onnx, settings, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        open_encoder(with_onnx, EmbedSettings(backend="onnx", **settings))
+
+
+def test_a_model_without_weights_is_opened_by_its_graph(with_onnx, tmp_path):
+    folder = shutil.copytree(with_onnx, tmp_path / "m")
+    (folder / "model.safetensors").unlink()
+    encoder = open_encoder(folder, EmbedSettings(dim=8))
+    assert (encoder.backend, encoder.dim) == ("onnx", 8)
+    with pytest.raises(UserError, match="holds no weights"):
+        open_encoder(folder, EmbedSettings(backend="torch"))
+
+
 def test_processes_of_one_machine_take_a_gpu_each(monkeypatch):
     from sciembed_train.inference.embedding import local_device
 
@@ -74,6 +101,7 @@ def test_processes_of_one_machine_take_a_gpu_each(monkeypatch):
         *("auto", "cuda:0", "cuda:3", "cuda:1")
     ]
     assert local_device(EmbedSettings(device="cpu"), 3).device == "cpu"
+    assert local_device(EmbedSettings(backend="onnx"), 3).device == "auto"
 
 
 TEXTS = [(f"word{n} word{n + 1}", None) for n in range(5)]

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+import sciembed_train as st
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.inference.options import EmbedSettings
@@ -41,6 +42,14 @@ def test_a_multi_vector_model_gives_an_array_for_each_paper(tiny_bert, tmp_path)
 def test_a_paper_that_is_no_text_is_refused_by_its_number(tiny_bert, paper):
     with pytest.raises(UserError, match="paper 1: `title` must be text"):
         PaperEncoder(tiny_bert, CPU).encode(["fine", paper])
+
+
+def test_a_graph_gives_the_vectors_of_torch(with_onnx):
+    papers = ["word1 word2", ("word3", ["word4", "word5 " * 30]), {"title": "word6"}]
+    graph = st.load_encoder(with_onnx, backend="onnx")
+    torchs = st.load_encoder(with_onnx, device="cpu").encode(papers)
+    np.testing.assert_allclose(graph.encode(papers), torchs, atol=1e-4)
+    assert repr(graph).endswith("32 wide, pooling mean, on cpu)")
 
 
 def test_its_name_says_what_it_is(tiny_bert):

@@ -11,6 +11,7 @@ from sciembed_train.errors import UserError
 from sciembed_train.safety.families import FAMILIES, TOKENIZERS, UNUSED, register
 from sciembed_train.safety.model_config import clean_config
 from sciembed_train.safety.values import whole
+from tests.helpers.tiny_models import write_decoder_tokenizer
 
 SMALL = {
     "hidden_size": 32,
@@ -51,7 +52,11 @@ def test_a_model_of_each_family_is_opened_and_embeds(model_type, tiny_bert, tmp_
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(str(tiny_bert))
-    values = {**SMALL, **OWN.get(model_type, {})}
+    causal = FAMILIES[model_type].causal
+    if causal:
+        write_decoder_tokenizer(tmp_path)
+        tokenizer = AutoTokenizer.from_pretrained(str(tmp_path))
+    values = {**SMALL, **OWN.get(model_type, {}), **({"num_key_value_heads": 1} if causal else {})}
     values |= {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
     if model_type == "modernbert":
         values |= dict.fromkeys(
@@ -60,11 +65,30 @@ def test_a_model_of_each_family_is_opened_and_embeds(model_type, tiny_bert, tmp_
     torch.manual_seed(0)
     AutoModel.from_config(AutoConfig.for_model(model_type, **values)).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    encoder = Encoder(EncoderSettings(str(tmp_path), "cls", 32)).eval()
+    pooling = "last" if causal else "cls"
+    encoder = Encoder(EncoderSettings(str(tmp_path), pooling, 32)).eval()
     alone = encoder.encode_texts(["a b"])
     together = encoder.encode_texts(["a b", "a b c d e f g h i j"])
     assert together.shape == (2, 32)
     torch.testing.assert_close(together[:1], alone, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "entry", "message"),
+    [
+        ("qwen3", {"num_key_value_heads": 3}, "expected a divisor of the 4 of"),
+        ("qwen3", {"num_key_value_heads": 0}, "expected a whole number from 1 to 1,024, or null"),
+        ("llama", {"intermediate_size": 10**12}, "expected a whole number from 1 to 1,000,000"),
+        ("mistral", {"sliding_window": 0}, "expected a whole number from 1"),
+        ("gemma3_text", {"use_bidirectional_attention": True}, r"EmbeddingGemma\) is not read"),
+        ("gemma3_text", {"query_pre_attn_scalar": 0}, "expected a number from 1e-09"),
+    ],
+)
+def test_a_decoder_that_cannot_be_is_refused(model_type, entry, message):
+    content = {"model_type": model_type, "num_attention_heads": 4, "num_key_value_heads": 2}
+    assert clean_config(content, "here.json") == content
+    with pytest.raises(UserError, match=message):
+        clean_config({**content, **entry}, "here.json")
 
 
 def test_what_is_left_out_without_a_word_is_in_no_family():

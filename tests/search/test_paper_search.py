@@ -41,6 +41,17 @@ def test_order_and_scores_are_those_of_the_encoders_own_vectors(small, tiny_bert
     np.testing.assert_allclose([-h.score for h in answer.hits], np.sort(distances), atol=1e-4)
 
 
+def test_vectors_of_a_graph_are_searched_by_the_same_graph(with_onnx, tmp_path):
+    rows = ({"paper_id": f"p{n}", "title": t, "abstract": None} for n, t in enumerate(TITLES))
+    papers = tmp_path / "papers.jsonl"
+    papers.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    st.embed(with_onnx, papers, tmp_path / "v", backend="onnx")
+    st.build_index(tmp_path / "v", tmp_path / "i", papers=papers)
+    search = st.open_index(tmp_path / "i")
+    assert search.load_model().backend == "onnx"
+    assert search.by_text(TITLES[31], top=1).hits[0].paper_id == "p31"
+
+
 def test_a_file_of_papers_gives_an_answer_each_without_the_paper_itself(small, tmp_path):
     rows = [
         {"paper_id": "p4", "title": TITLES[4], "abstract": None},

@@ -44,6 +44,13 @@ def test_a_prompt_is_before_every_text_that_is_not_empty():
     assert InputFormat(prompt="p ", control_code="[PRX]").compose("t", None, "") == "p [PRX] t"
     assert InputFormat.recorded(form.as_dict()) == form
     assert "prompt" not in InputFormat().as_dict()
+    assert "title_prompt" not in InputFormat().as_dict()
+    titled = InputFormat(prompt="p: ", title_prompt="q: ")
+    assert InputFormat.recorded(titled.as_dict()) == titled
+    # Of papers and abstracts it is not; without one of their own, titles are read as these.
+    assert titled.compose("A", "B", " ") == "p: A B"
+    assert titled.of_titles().compose("A", None, " ") == "q: A"
+    assert InputFormat(prompt="p: ").of_titles() == InputFormat(prompt="p: ")
 
 
 MARKUP = "The <i>E. coli</i> &amp; $\\alpha$ case"

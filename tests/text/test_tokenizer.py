@@ -124,6 +124,38 @@ def test_rows_are_truncated_within_their_special_tokens(tiny_bert):
     ]
 
 
+def test_a_decoders_tokenizer_ends_each_text_as_it_does_itself(tiny_qwen3):
+    from transformers import AutoTokenizer
+
+    tokenizer, own = load_once(tiny_qwen3), AutoTokenizer.from_pretrained(tiny_qwen3)
+    (end,) = tokenizer.suffix
+    assert (own.decode([end]), tokenizer.prefix) == ("<|endoftext|>", ())
+    texts = ["word1 word2 word3", "a"]
+    # One that is cut ends so as well, and nothing is padded on the left, as it would itself.
+    own.padding_side = "right"
+    assert tokenizer.rows(texts, 6) == own(texts, truncation=True, max_length=6)["input_ids"]
+    assert [ids[-1] for ids in tokenizer.rows(texts, 6)] == [end, end]
+    assert [len(ids) for ids in tokenizer.rows(texts, 6)] == [6, 2]
+
+
+def test_without_a_separator_token_there_is_a_line_break(tiny_qwen3):
+    tokenizer = load_once(tiny_qwen3)
+    assert tokenizer.sep_token == "\n"
+    text = InputFormat().compose("A title", "An abstract.", tokenizer.sep_token)
+    assert text == "A title\nAn abstract."
+    assert tokenizer.backend.decode(tokenizer.encode([text])[0]) == text
+
+
+def test_a_tokenizer_without_a_padding_token_is_refused(tiny_qwen3, tmp_path):
+    folder = shutil.copytree(tiny_qwen3, tmp_path / "model")
+    for path in (folder / "tokenizer_config.json", folder / "special_tokens_map.json"):
+        if path.exists():  # transformers 5 writes the first alone
+            content = json.loads(path.read_text())
+            path.write_text(json.dumps(content | {"pad_token": None}))
+    with pytest.raises(UserError, match=r"has no pad_token, .* such as its eos_token"):
+        TextTokenizer.load(folder)
+
+
 @pytest.mark.parametrize("fixture", ["tiny_bert", "tiny_roberta"])
 @given(
     words=st.lists(

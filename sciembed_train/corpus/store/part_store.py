@@ -119,9 +119,9 @@ def write_part_store(
 ) -> PartTokens:
     """Tokenise every title and abstract once and return the store.
 
-    Arguments as in `write_token_store`. ``input_format`` makes a text of a title alone and of an
-    abstract alone; ``papers`` have ``title`` and ``abstract`` and come in the order of their
-    numbers; a shard has two texts for each of its ``shard_papers``.
+    Arguments as in `write_token_store`. ``input_format`` makes a text of a title alone (with its
+    ``title_prompt``) and of an abstract alone; ``papers`` have ``title`` and ``abstract`` and come
+    in the order of their numbers; a shard has two texts for each of its ``shard_papers``.
     """
     middles, titles = array("i"), array("q")
     with StoreWriter(folder, tokenizer, 2 * shard_papers) as writer:
@@ -172,7 +172,7 @@ def _parts(
         borders = [start for start, _ in spans[1:]]
     else:
         text = input_format.compose(None, abstract, sep) if abstract else ""
-    name = input_format.compose(title, None, sep)
+    name = input_format.of_titles().compose(title, None, sep)
     if not normalised(title) or not name or not input_format.parts(_listed(abstract)):
         return None
     return name, text, borders

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -9,6 +11,9 @@ from torch import nn
 from sciembed_train.encoder.adapters.lora_settings import LoraSettings
 from sciembed_train.encoder.layers import repeated_layers
 from sciembed_train.errors import UserError
+
+# What the library calls the updates' files.
+LORA_WEIGHTS, LORA_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
 def install_lora(backbone: Any, settings: LoraSettings, model: str) -> None:
@@ -45,6 +50,29 @@ def merge_lora(backbone: Any) -> None:
             place, _, own = name.rpartition(".")
             setattr(backbone.get_submodule(place), own, module.get_base_layer())
     del backbone.peft_config
+
+
+def save_lora(backbone: Any, base: str, folder: Path) -> None:
+    """Write the updates alone, as ``peft`` loads them onto the backbone that they were trained in.
+
+    Args:
+        backbone: with `install_lora`'s wrappers, not merged.
+        base: folder or hub name of the backbone, for ``adapter_config.json``.
+        folder: exists.
+    """
+    from safetensors.torch import save_file
+
+    updates = library().get_peft_model_state_dict(backbone, save_embedding_layers=False)
+    # As they are named in the library's own model around a backbone.
+    named = {
+        f"base_model.model.{name}": value.detach().cpu().contiguous()
+        for name, value in updates.items()
+    }
+    save_file(named, folder / LORA_WEIGHTS, metadata={"format": "pt"})
+    config = copy.deepcopy(backbone.peft_config["default"])
+    config.base_model_name_or_path, config.inference_mode = base, True
+    config.task_type = "FEATURE_EXTRACTION"
+    config.save_pretrained(str(folder))
 
 
 def library() -> Any:

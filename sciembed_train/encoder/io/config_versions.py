@@ -1,8 +1,10 @@
 """A configuration in the words of the installed transformers, whichever version wrote it.
 
 ModernBERT's say in version 5 by ``layer_types`` and ``rope_parameters`` what version 4 calls
-``global_attn_every_n_layers``, ``global_rope_theta`` and ``local_rope_theta``. Version 5 reads
-both; version 4 passes over the new words, and would compute another model without an error.
+``global_attn_every_n_layers``, ``global_rope_theta`` and ``local_rope_theta``; a decoder's say by
+``rope_parameters`` what it calls ``rope_theta``, ``rope_scaling`` and in Gemma
+``rope_local_base_freq``. Version 5 reads both; version 4 passes over the new words, and would
+compute another model without an error.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sciembed_train.errors import UserError
+from sciembed_train.safety.families import FAMILIES
 
 # Kind of attention of version 5: the entry of version 4 that has its angle.
 _THETAS = {"full_attention": "global_rope_theta", "sliding_attention": "local_rope_theta"}
@@ -29,7 +32,11 @@ def for_installed(model_type: str, values: Mapping[str, Any], where: str) -> dic
     """
     import transformers
 
-    if model_type != "modernbert" or int(transformers.__version__.split(".")[0]) > 4:
+    if int(transformers.__version__.split(".")[0]) > 4:
+        return dict(values)
+    if FAMILIES[model_type].causal:
+        return {**values, **_decoder_positions(values.get("rope_parameters"), where)}
+    if model_type != "modernbert":
         return dict(values)
     return {
         **values,
@@ -59,11 +66,31 @@ def _thetas(parameters: Any, where: str) -> dict[str, float]:
     thetas: dict[str, float] = {}
     for kind, key in _THETAS.items():
         own = (parameters or {}).get(kind) or {}
-        if own.get("rope_type", "default") != "default":
-            raise UserError(
-                f"{where}: `rope_parameters` has {kind} of type {own['rope_type']!r}, which "
-                "transformers 4 does not read. Install transformers 5."
-            )
+        _refuse_scaling(kind, own, where)
         if "rope_theta" in own:
             thetas[key] = own["rope_theta"]
     return thetas
+
+
+def _decoder_positions(parameters: Any, where: str) -> dict[str, Any]:
+    """Those of all layers, or of Gemma's two kinds of layers."""
+    entries: dict[str, Any] = {}
+    own = dict(parameters or {})
+    local = own.pop("sliding_attention", None) or {}
+    _refuse_scaling("sliding_attention", local, where)
+    if "rope_theta" in local:
+        entries["rope_local_base_freq"] = local["rope_theta"]
+    own = dict(own.pop("full_attention", None) or own)
+    if "rope_theta" in own:
+        entries["rope_theta"] = own.pop("rope_theta")
+    if own.get("rope_type", "default") != "default":
+        entries["rope_scaling"] = own
+    return entries
+
+
+def _refuse_scaling(kind: str, own: Mapping[str, Any], where: str) -> None:
+    if own.get("rope_type", "default") != "default":
+        raise UserError(
+            f"{where}: `rope_parameters` has {kind} of type {own['rope_type']!r}, which "
+            "transformers 4 does not read. Install transformers 5."
+        )

@@ -66,10 +66,9 @@ def encoder_from_checkpoint(
     where: str = "the checkpoint",
     base: str | None = None,
     pooling: str | None = None,
+    merged: bool = True,
 ) -> Encoder:
     """The trained encoder, from the checkpoint alone; with adapters, from it and the backbone.
-
-    LoRA is merged into the weights.
 
     Args:
         ckpt: loaded with ``weights_only=True``; holds ``sciembed`` (as `describe` gave it, with
@@ -77,6 +76,7 @@ def encoder_from_checkpoint(
         where: the file, for messages.
         base: where the backbone of adapters is now, if no longer where it was in training.
         pooling: the checkpoint's, if that is a class outside of this package that is not imported.
+        merged: add low-rank updates to the weights.
 
     Raises:
         UserError: it is no checkpoint of this project, of another version, or incomplete; or the
@@ -144,7 +144,7 @@ def encoder_from_checkpoint(
             f"{where}: its weights do not fit its configuration: "
             f"{' '.join(str(error).split())[:300]}"
         ) from error
-    return encoder.eval().merged()
+    return encoder.eval().merged() if merged else encoder.eval()
 
 
 def _with_adapters(

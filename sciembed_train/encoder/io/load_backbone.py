@@ -128,6 +128,7 @@ def load_model(kind: Any, folder: Path, config: Any) -> tuple[Any, list[str]]:
                 trust_remote_code=False,
                 local_files_only=True,
                 output_loading_info=True,
+                **_renamed(kind, config),
             )
     except (OSError, ValueError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
         raise UserError(
@@ -142,6 +143,19 @@ def load_model(kind: Any, folder: Path, config: Any) -> tuple[Any, list[str]]:
     model, info = loaded
     refuse_missing(folder, [], sorted(str(m) for m in info["mismatched_keys"]))
     return model, sorted(info["missing_keys"])
+
+
+def _renamed(kind: Any, config: Any) -> dict[str, Any]:
+    """How tensors are named otherwise in the weights of the same model with its language head.
+
+    ``transformers`` knows it of the other decoders (``base_model_prefix``), and of Gemma it does
+    not.
+    """
+    from transformers import AutoModel
+
+    if kind is AutoModel and config.model_type == "gemma3_text":
+        return {"key_mapping": {r"^model\.": ""}}
+    return {}
 
 
 def refuse_missing(folder: Path, missing: list[str], mismatched: list[str] | None = None) -> None:

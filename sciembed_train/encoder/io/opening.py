@@ -22,7 +22,7 @@ from sciembed_train.encoder.io.model_metadata import ModelMetadata, read_metadat
 from sciembed_train.encoder.parts import EncoderParts
 from sciembed_train.encoder.pooling.base import Pooling, pooling_class
 from sciembed_train.encoder.pooling.registry import POOLINGS
-from sciembed_train.encoder.settings import EncoderSettings, position_limit
+from sciembed_train.encoder.settings import EncoderSettings, is_causal, position_limit
 from sciembed_train.errors import UserError
 from sciembed_train.safety.find_model import find_folder
 from sciembed_train.text.input_format import InputFormat
@@ -84,9 +84,11 @@ def assemble(
     Raises:
         UserError: the backbone does not fit the settings.
     """
+    if is_causal(backbone.config):
+        _check_causal(settings, backbone.config)
     if settings.control_codes:
         tokenizer = add_codes(backbone, tokenizer)
-    pooling = _pooling(settings, backbone.config, metadata)
+    pooling = pooling_of(settings, backbone.config, metadata)
     check_fit(settings, backbone, tokenizer)
     reader = FormatReader(settings.backbone)
     if settings.control_codes:
@@ -127,10 +129,13 @@ def recorded_settings(
             f"{folder}: has no weights of the pooling {pooling}, so new ones are made, "
             "which are not trained."
         )
-    limit = position_limit(checked_config(metadata.backbone)) or 512
+    config = checked_config(metadata.backbone)
+    recorded_length = metadata.max_length or 512
+    # Qwen3-Embedding's tokenizer says 131,072, and its backbone has positions for 32,768.
+    most = min(recorded_length, position_limit(config) or recorded_length)
     values: dict[str, Any] = {
-        "pooling": pooling or metadata.pooling or "cls",
-        "max_length": max_length or metadata.max_length or min(512, limit),
+        "pooling": pooling or metadata.pooling or ("last" if is_causal(config) else "cls"),
+        "max_length": max_length or most,
         "input_format": input_format
         or metadata.input_format
         or InputFormat(prompt=metadata.prompt),
@@ -149,7 +154,24 @@ def check_fit(settings: EncoderSettings, backbone: Any, tokenizer: TextTokenizer
     Raises:
         UserError: they do not.
     """
-    limit = position_limit(backbone.config)
+    check_length(settings, backbone.config, tokenizer)
+    table = backbone.get_input_embeddings().weight.shape[0]
+    largest = max(tokenizer.hf.get_vocab().values())
+    if largest >= table:
+        raise UserError(
+            f"{settings.backbone}: the tokenizer has ids up to {largest}, but the backbone has "
+            f"embeddings for {table} tokens only (ids up to {table - 1}); they do not belong "
+            "together. Use the backbone's own tokenizer."
+        )
+
+
+def check_length(settings: EncoderSettings, config: Any, tokenizer: TextTokenizer) -> None:
+    """See that the longest text fits the positions of a backbone, and the special tokens a text.
+
+    Raises:
+        UserError: they do not.
+    """
+    limit = position_limit(config)
     if limit is not None and settings.max_length > limit:
         raise UserError(
             f"encoder.max_length is {settings.max_length}, but {settings.backbone} has "
@@ -161,13 +183,24 @@ def check_fit(settings: EncoderSettings, backbone: Any, tokenizer: TextTokenizer
             f"encoder.max_length is {settings.max_length}, but the special tokens alone take "
             f"{extra}; use {extra + 1} or more."
         )
-    table = backbone.get_input_embeddings().weight.shape[0]
-    largest = max(tokenizer.hf.get_vocab().values())
-    if largest >= table:
+
+
+def _check_causal(settings: EncoderSettings, config: Any) -> None:
+    """See that nothing is asked of a decoder that it cannot do.
+
+    Raises:
+        UserError: something is.
+    """
+    kind = f"{settings.backbone} is a decoder ({config.model_type})"
+    if pooling_class(settings.pooling).reads.startswith("first_token"):
         raise UserError(
-            f"{settings.backbone}: the tokenizer has ids up to {largest}, but the backbone has "
-            f"embeddings for {table} tokens only (ids up to {table - 1}); they do not belong "
-            "together. Use the backbone's own tokenizer."
+            f"encoder.pooling is {settings.pooling}, but {kind}, whose first token sees nothing of "
+            "a text but itself. Use last or mean."
+        )
+    if settings.adapters is not None:
+        raise UserError(
+            f"encoder.adapters is set, but {kind}, which is trained without adapters here. Train "
+            "few weights of it by encoder.lora."
         )
 
 
@@ -177,8 +210,17 @@ def _recorded_pooling(metadata: ModelMetadata) -> type[Pooling] | None:
     return pooling_class(name) if name in POOLINGS else None
 
 
-def _pooling(settings: EncoderSettings, config: Any, metadata: ModelMetadata | None) -> Pooling:
-    """The pooling of the folder where that has the same one, else a new one."""
+def pooling_of(settings: EncoderSettings, config: Any, metadata: ModelMetadata | None) -> Pooling:
+    """The pooling of the folder where that has the same one, else a new one.
+
+    Args:
+        settings: of the encoder.
+        config: the backbone's.
+        metadata: of the folder that the settings name.
+
+    Raises:
+        UserError: the folder's weights of it are missing or do not fit.
+    """
     kind = pooling_class(settings.pooling)
     if metadata is None or metadata.record.get("pooling") != settings.pooling:
         return kind(settings, config)

@@ -17,6 +17,7 @@ from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
 from sciembed_train.errors import UserError
 from sciembed_train.safety.find_model import find_folder
 from sciembed_train.text.input_format import InputFormat
+from sciembed_train.text.prompts import named_prompt
 
 # A start's own length is kept up to this one; more has to be set.
 MOST_TOKENS = 512
@@ -140,14 +141,21 @@ def resolve(
         recipe: the encoder's settings with what the user set, as plain values.
         explicit: keys that the user set, ``input_format.separator`` and its like among them.
         start: of ``recipe["backbone"]``.
+
+    Raises:
+        UserError: ``input_format.title_prompt`` names a prompt that the start does not have.
     """
+    settings: dict[str, Any] = {}
+    named, recipe = recipe, _with_title_prompt(recipe, explicit, start)
+    if recipe is not named:
+        settings["input_format"] = dict(recipe["input_format"])
     if start.empty:
         what = "records no pooling and no length"
         if start.by_name:
             what = f"is {start.sources['model']}, a language model"
         stands = f"pooling {recipe['pooling']}, at most {recipe['max_length']} tokens"
-        return StartResolution(line=f"start encoder {start.start} {what}: {stands}, by the recipe")
-    settings: dict[str, Any] = {}
+        line = f"start encoder {start.start} {what}: {stands}, by the recipe"
+        return StartResolution(settings, line)
     taken: list[str] = []
     warnings: list[str] = list(start.notes)
     pooling, own = recipe["pooling"], start.pooling
@@ -198,6 +206,20 @@ def resolve(
                 settings["prompts"] = dict(start.prompts)
     line = f"start encoder {start.start}: {', '.join(taken)}" if taken else None
     return StartResolution(settings, line, tuple(warnings))
+
+
+def _with_title_prompt(
+    recipe: Mapping[str, Any], explicit: Collection[str], start: StartConventions
+) -> Mapping[str, Any]:
+    """The settings with the text of the prompt of titles, where they have its name."""
+    form = dict(recipe["input_format"])
+    name = form.get("title_prompt") or ""
+    if not name.isidentifier():  # a text ends in a blank or a colon
+        return recipe
+    prompts = recipe["prompts"] if "prompts" in explicit else start.prompts
+    option = "model.encoder.input_format.title_prompt"
+    form["title_prompt"] = named_prompt(prompts, name, start.start, option)
+    return {**recipe, "input_format": form}
 
 
 def _settle_format(

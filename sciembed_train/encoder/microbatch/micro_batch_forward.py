@@ -28,10 +28,13 @@ from sciembed_train.encoder.microbatch.micro_batches import (
 )
 from sciembed_train.encoder.parts import EncoderParts
 from sciembed_train.encoder.pooling.base import HiddenStates
+from sciembed_train.encoder.pooling.last_token import last_of_rows
 from sciembed_train.encoder.pooling.layer_mix import layer_states
+from sciembed_train.encoder.settings import is_causal
 from sciembed_train.encoder.unpadded.family import Run
 from sciembed_train.encoder.unpadded.forward import (
     backbone_layers,
+    computed_alone,
     unpadded_layers,
     unpadded_states,
 )
@@ -108,22 +111,25 @@ def unpadded_forward(
     slots = np.arange(micro_batch.rows.tokens)
     layout, wanted, _ = _lay_out(micro_batch, slots)
     reads = "tokens" if micro_batch.sentences is not None else parts.pooling.reads
-    first_only = micro_batch.wanted is None and reads != "tokens"
     backbone, ids, run = parts.backbone, micro_batch.rows.ids, _run(parts, micro_batch)
+    alone = micro_batch.wanted is None and reads.startswith(computed_alone(backbone))
     first: list[Tensor] = []
+    last = None
     if reads == "first_token_of_layers":
-        last, states = len(backbone_layers(backbone)), torch.empty(0)
-        layers = unpadded_layers(backbone, ids, layout, first_only, run)
+        top, states = len(backbone_layers(backbone)), torch.empty(0)
+        layers = unpadded_layers(backbone, ids, layout, alone, run)
         for number, states in enumerate(layers):
             # The rest of a layer's states may go once the next layer is computed.
-            selected = first_only and number == last
+            selected = alone and number == top
             first.append(states if selected else states.index_select(0, layout.starts))
     else:
-        states = unpadded_states(backbone, ids, layout, first_only, run)
+        states = unpadded_states(backbone, ids, layout, alone, run)
         if reads == "first_token":
-            first = [states if first_only else states.index_select(0, layout.starts)]
+            first = [states if alone else states.index_select(0, layout.starts)]
+        elif reads == "last_token":
+            last = states if alone else states.index_select(0, layout.last)
     tokens = states if reads == "tokens" else None
-    hidden = HiddenStates(tuple(first), tokens, layout.sizes, layout.lengths)
+    hidden = HiddenStates(tuple(first), tokens, layout.sizes, layout.lengths, last=last)
     return _pooled(parts, hidden, states, wanted)
 
 
@@ -139,21 +145,34 @@ def padded_forward(
     ids = micro_batch.rows.ids.new_full((texts * longest,), parts.tokenizer.pad_id)
     ids = ids.index_copy(0, slots, micro_batch.rows.ids).view(texts, longest)
     mask = (torch.arange(longest, device=ids.device) < layout.lengths.unsqueeze(1)).long()
-    inputs = {"input_ids": ids, "attention_mask": mask}
+    inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
+    if is_causal(parts.backbone.config):
+        inputs["use_cache"] = False  # of keys and values, for a next token that never comes
     # What is computed again in the backward is computed outside of here, and must be the same.
     again = parts.settings.gradient_checkpointing and parts.backbone.training
     faster = contextlib.nullcontext() if again else faster_linear(ids.device)
-    first: tuple[Tensor, ...] = ()
     reads = "tokens" if micro_batch.sentences is not None else parts.pooling.reads
     with parts.format_reader.padded_context(micro_batch), faster:
-        if reads == "first_token_of_layers":
-            hidden, first = first_of_layers(parts.backbone, inputs)
-        else:
-            hidden = parts.backbone(**inputs).last_hidden_state
-    if reads == "first_token":
-        first = (hidden[:, 0],)
-    padded = HiddenStates(first, hidden, layout.sizes, layout.lengths, mask)
+        hidden, first = padded_states(parts.backbone, inputs, reads)
+    last = last_of_rows(hidden, mask) if reads == "last_token" else None
+    padded = HiddenStates(first, hidden, layout.sizes, layout.lengths, mask, last)
     return _pooled(parts, padded, hidden.flatten(0, 1), wanted)
+
+
+def padded_states(
+    backbone: Any, inputs: dict[str, Tensor], reads: str
+) -> tuple[Float[Tensor, "U L H"], tuple[Float[Tensor, "U H"], ...]]:
+    """Last hidden states of all slots, and those of first tokens that a pooling ``reads``.
+
+    Args:
+        backbone: a model of ``transformers``.
+        inputs: ``input_ids`` and ``attention_mask``.
+        reads: `Pooling.reads`.
+    """
+    if reads == "first_token_of_layers":
+        return first_of_layers(backbone, inputs)
+    hidden = backbone(**inputs).last_hidden_state
+    return hidden, (hidden[:, 0],) if reads == "first_token" else ()
 
 
 def _pooled(
@@ -172,7 +191,7 @@ def _pooled(
 
 
 def first_of_layers(
-    backbone: Any, inputs: dict[str, Tensor]
+    backbone: Any, inputs: dict[str, Any]
 ) -> tuple[Float[Tensor, "U L H"], tuple[Float[Tensor, "U H"], ...]]:
     """Last hidden states of all slots, and the first slot's state of each layer.
 

@@ -23,6 +23,7 @@ from sciembed_train.encoder.pooling.registry import expected_names, import_pooli
 from sciembed_train.encoder.settings import EncoderSettings
 from sciembed_train.errors import UserError
 
+Reads = Literal["first_token", "first_token_of_layers", "last_token", "tokens"]
 # Weights of a pooling that does not keep them elsewhere, in an encoder's folder.
 WEIGHTS = "pooling.safetensors"
 
@@ -34,11 +35,12 @@ class HiddenStates:
     Args:
         first: of each text's first token: after every layer, the embeddings' first, where the
             pooling reads ``first_token_of_layers``; else of the last layer alone, or none where
-            it reads ``tokens``.
+            it reads ``tokens`` or ``last_token``.
         tokens: the last layer's, of every token end to end or of padded rows; None where the
             pooling does not read them.
         sizes: tokens of each text, on the host.
         mask: 1 where a padded row has a token; None where nothing is padded.
+        last: the last layer's of each text's last token; None where the pooling does not read it.
     """
 
     first: tuple[Float[Tensor, "U H"], ...]
@@ -46,6 +48,7 @@ class HiddenStates:
     sizes: tuple[int, ...]
     lengths: Int[Tensor, " U"]
     mask: Int[Tensor, "U L"] | None = None
+    last: Float[Tensor, "U H"] | None = None
 
     def padded(self) -> tuple[Float[Tensor, "U L H"], Int[Tensor, "U L"]]:
         """The tokens' states in padded rows, and the mask, however the backbone ran."""
@@ -66,7 +69,8 @@ class Pooling(nn.Module, ABC):
 
     Attributes:
         reads: which states `forward` gets: of the ``first_token`` (the last layer is then computed
-            for it alone), ``first_token_of_layers``, or of all ``tokens``.
+            for it alone), ``first_token_of_layers``, the ``last_token`` (which in a decoder is
+            computed alone), or of all ``tokens``.
         per_sentence: whether the encoder has a vector for each sentence, and none of a whole text.
         learned: whether it has weights.
         export_layout: what other libraries can load of an export: ``sentence_transformers`` (needs
@@ -80,7 +84,7 @@ class Pooling(nn.Module, ABC):
         card_code: lines of a model card that make ``embeddings`` of ``hidden`` and ``batch``.
     """
 
-    reads: ClassVar[Literal["first_token", "first_token_of_layers", "tokens"]] = "tokens"
+    reads: ClassVar[Reads] = "tokens"
     per_sentence: ClassVar[bool] = False
     learned: ClassVar[bool] = False
     export_layout: ClassVar[str] = "backbone"

@@ -32,6 +32,7 @@ _PACKAGE = "sciembed_train.encoder.pooling"
 POOLINGS = {
     "cls": PoolingEntry(f"{_PACKAGE}.first_token.Cls"),
     "mean": PoolingEntry(f"{_PACKAGE}.token_mean.Mean"),
+    "last": PoolingEntry(f"{_PACKAGE}.last_token.LastToken"),
     "mix": PoolingEntry(f"{_PACKAGE}.layer_mix.LayerMix"),
     "sentences": PoolingEntry(f"{_PACKAGE}.sentence_means.SentenceMeans", per_sentence=True),
 }

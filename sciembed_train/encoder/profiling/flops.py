@@ -26,10 +26,11 @@ def training_flops(encoder: Encoder, lengths: Int[Tensor, " U"], predicted: int 
     """Floating point operations of a forward and backward pass, a multiplication and addition two.
 
     Of a layer of width ``d`` and ``h`` inside, ``T`` tokens take ``2 T (4 d^2 + 2 d h)`` forward
-    (``3 d h`` where the feed-forward part is gated), and attention ``4 d`` for each pair of tokens
-    of a text that see each other. Where the last layer's first tokens are all that counts, only its
-    keys and values are of every token. Backward takes twice as many, through a frozen layer once as
-    many, attention left out. Those of adapters and LoRA are not counted.
+    (``3 d h`` where the feed-forward part is gated; where all heads together are ``a`` wide and
+    those of keys ``k``, ``2 d a + 2 d k`` for ``4 d^2``), and attention ``4 a`` for each token and
+    one of its text that it sees. Where one token of each text is all that counts of the last
+    layer, only its keys and values are of every token. Backward takes twice as many, through a
+    frozen layer once as many, attention left out. Those of adapters and LoRA are not counted.
 
     Args:
         encoder: its backbone's configuration tells ``d``, ``h`` and the layers.
@@ -48,21 +49,21 @@ def training_flops(encoder: Encoder, lengths: Int[Tensor, " U"], predicted: int 
         return None
     family = family_of(encoder.backbone)
     windows: list[int | None] = [None] * layers
-    inner = 2 * d * h
+    inner, asking, keys, causal = 2 * d * h, d, d, False
     if family is not None:
-        inner = family.feed_forward_products * d * h
+        inner, causal = family.feed_forward_products * d * h, family.causal
         for number, layer in enumerate(family.layers(encoder.backbone)):
             windows[number] = family.window(layer)
+            asking, keys = family.heads_widths(layer, d)
     sizes = lengths.long()
     tokens, texts = int(sizes.sum()), len(sizes)
-    first_only = encoder.pooling.reads != "tokens" and encoder.format_reader.uses_pooling
     products = scores = 0
-    if first_only and encoder.head is None:
-        products = 2 * tokens * 2 * d * d + 2 * texts * (2 * d * d + inner)
+    if _one_token(encoder, causal):
+        products = 2 * tokens * 2 * d * keys + 2 * texts * (2 * d * asking + inner)
         last = windows.pop()
-        scores = 4 * d * int((sizes if last is None else sizes.clamp(max=last + 1)).sum())
-    products += len(windows) * 2 * tokens * (4 * d * d + inner)
-    scores += 4 * d * sum(_pairs(sizes, window) for window in windows)
+        scores = 4 * asking * int((sizes if last is None else sizes.clamp(max=last + 1)).sum())
+    products += len(windows) * 2 * tokens * (2 * d * asking + 2 * d * keys + inner)
+    scores += 4 * asking * sum(_pairs(sizes, window, causal) for window in windows)
     head = 0
     if encoder.head is not None:
         head = 2 * predicted * (d * d + d * int(config.vocab_size))
@@ -70,12 +71,22 @@ def training_flops(encoder: Encoder, lengths: Int[Tensor, " U"], predicted: int 
     return products * (2 if frozen else 3) + 3 * (scores + head)
 
 
-def _pairs(sizes: Int[Tensor, " U"], window: int | None) -> int:
-    """Pairs of tokens of texts, each token with itself, that stand no further apart."""
-    if window is None:
-        return int((sizes * sizes).sum())
-    within = (2 * window + 1) * sizes - window * (window + 1)
-    return int(torch.where(sizes > window, within, sizes * sizes).sum())
+def _one_token(encoder: Encoder, causal: bool) -> bool:
+    """Whether the last layer is computed for one token of each text alone."""
+    if encoder.head is not None or not encoder.format_reader.uses_pooling:
+        return False
+    reads = encoder.pooling.reads
+    return reads == "last_token" if causal else reads.startswith("first_token")
+
+
+def _pairs(sizes: Int[Tensor, " U"], window: int | None, causal: bool) -> int:
+    """Pairs of a token and one that it sees, itself among them, that stand no further apart."""
+    squares = sizes * sizes
+    if window is not None:
+        within = (2 * window + 1) * sizes - window * (window + 1)
+        squares = torch.where(sizes > window, within, squares)
+    # Of two tokens only the later one sees the other; and each itself.
+    return int(((squares + sizes) // 2 if causal else squares).sum())
 
 
 @cache

@@ -5,7 +5,8 @@ type of the numbers and on whether attention weights are dropped: `preferred` sa
 unless a recipe names one.
 
 Shapes: ``T`` tokens of all texts, ``U`` texts, ``Q`` tokens or texts that ask, ``A`` heads, ``C``
-width of a head, ``AC`` their product, ``L`` tokens of a text.
+width of a head, ``AC`` their product, ``GC`` the same of keys and values, of which several heads
+may share one, ``L`` tokens of a text.
 """
 
 from __future__ import annotations
@@ -30,19 +31,21 @@ SHORT = 3
 
 def attend(
     query: Float[Tensor, "Q AC"],
-    key: Float[Tensor, "T AC"],
-    value: Float[Tensor, "T AC"],
+    key: Float[Tensor, "T GC"],
+    value: Float[Tensor, "T GC"],
     layout: Layout,
     heads: int,
     dropout: float,
     name: str = "auto",
     again: bool = False,
     window: int | None = None,
+    causal: bool = False,
 ) -> Float[Tensor, "Q AC"]:
     """Attention of each text to itself alone.
 
     Args:
-        query: one row for each token, or one row for each text (its first token's).
+        query: one row for each token, or one row for each text: its first token's, or where it is
+            causal its last one's.
         key: one row for each token.
         value: one row for each token.
         layout: of the texts.
@@ -51,6 +54,7 @@ def attend(
         name: one of `NAMES`.
         again: whether it is computed again in the backward pass (gradient checkpointing).
         window: how many tokens to either side a token attends to; None where to all of its text.
+        causal: whether a token attends to none that follow it.
 
     Raises:
         UserError: the named way does not run here.
@@ -64,23 +68,30 @@ def attend(
     if window is not None and layout.longest <= window + 1:
         window = None  # none is further away
     if window is not None and query.shape[0] != key.shape[0]:
-        # What a first token sees are the first tokens, and all of them.
-        layout, seen = layout.first_tokens(window + 1)
+        # What a first token sees are the first tokens, and all of them; a last one the last.
+        layout, seen = layout.end_tokens(window + 1, last=causal)
         key, value, window = key.index_select(0, seen), value.index_select(0, seen), None
-    if window is not None and not knows_windows(name):
+    if query.shape[0] != key.shape[0]:
+        causal = False  # none follows the last token
+    if (window is not None or (causal and name == "varlen")) and not knows_windows(name):
         name = "padded"
-    if name == "nested" and (again or torch.is_inference_mode_enabled()):
+    unordered = causal and kind == "cpu"
+    if name == "nested" and (again or unordered or torch.is_inference_mode_enabled()):
         # torch 2.13 makes none in inference mode ("Cannot set version_counter for inference
-        # tensor"), and one that is made again is of another shape to the backward pass.
+        # tensor"), one that is made again is of another shape to the backward pass, and what
+        # attends to them on a CPU knows no order.
         name = "padded"
     if kind == "cpu" and dtype in HALF:
         # torch 2.13's half-precision kernel is the slower one on CPUs: at 230 tokens and 12 heads
         # of 32, forward and backward took 8.5 ms in bf16 and 5.4 ms in fp32, casts included.
         query, key, value = query.float(), key.float(), value.float()
-    q, k, v = (rows.view(-1, heads, width) for rows in (query, key, value))
+    q, k, v = (rows.view(-1, rows.shape[1] // width, width) for rows in (query, key, value))
+    shared = heads // k.shape[1]
+    if shared > 1:  # not every kernel takes fewer heads of keys than of queries
+        k, v = (rows.repeat_interleave(shared, 1) for rows in (k, v))
     # Autocast has done its part in the linear layers; here it would lower CPU tensors again.
     with torch.autocast(kind, enabled=False):
-        out = WAYS[name](q, k, v, layout, dropout, window)
+        out = WAYS[name](q, k, v, layout, dropout, window, causal)
     return out.flatten(1).to(dtype)
 
 
@@ -91,6 +102,7 @@ def _by_text(
     layout: Layout,
     dropout: float,
     window: int | None,
+    causal: bool,
 ) -> Float[Tensor, "Q A C"]:
     """One call for each run of texts of equal length, without any padding."""
     keys = [count * length for count, length in layout.equal_lengths]
@@ -105,7 +117,7 @@ def _by_text(
 
     return torch.cat(
         [
-            _within(q, k, v, dropout, window).transpose(1, 2).flatten(0, 1)
+            _within(q, k, v, dropout, window, causal).transpose(1, 2).flatten(0, 1)
             for q, k, v in zip(
                 rows(query, queries), rows(key, keys), rows(value, keys), strict=True
             )
@@ -119,6 +131,7 @@ def _within(
     v: Float[Tensor, "U A L C"],
     dropout: float,
     window: int | None,
+    causal: bool,
 ) -> Float[Tensor, "U A Q C"]:
     """Attention in texts of one length ``L``, to all of a text or within a window.
 
@@ -130,22 +143,25 @@ def _within(
     """
     length = k.shape[2]
     if window is None or length <= window + 1:
-        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal)
     block = length if length <= SHORT * window else max(1, 2 * window)
     outputs = []
     for start in range(0, length, block):
         end = min(length, start + block)
-        first, last = max(0, start - window), min(length, end + window)
-        near = _band(range(start, end), range(first, last), window, q.device)
+        first, last = max(0, start - window), end if causal else min(length, end + window)
+        near = _band(range(start, end), range(first, last), window, causal, q.device)
         part = q[:, :, start:end], k[:, :, first:last], v[:, :, first:last]
         outputs.append(F.scaled_dot_product_attention(*part, attn_mask=near, dropout_p=dropout))
     return torch.cat(outputs, 2)
 
 
-def _band(queries: range, keys: range, window: int, device: torch.device) -> Bool[Tensor, "Q L"]:
+def _band(
+    queries: range, keys: range, window: int, causal: bool, device: torch.device
+) -> Bool[Tensor, "Q L"]:
     """Which of the keys each query sees, both by their positions in a text."""
     one, other = (torch.arange(r.start, r.stop, device=device) for r in (queries, keys))
-    return (one.unsqueeze(1) - other).abs() <= window
+    before = one.unsqueeze(1) - other
+    return (before <= window) & (before >= (0 if causal else -window))
 
 
 def _varlen(
@@ -155,6 +171,7 @@ def _varlen(
     layout: Layout,
     dropout: float,
     window: int | None,
+    causal: bool,
 ) -> Float[Tensor, "Q A C"]:
     """One call of the kernel that takes texts end to end; it knows no dropout."""
     from torch.nn.attention import varlen
@@ -163,9 +180,10 @@ def _varlen(
     if query.shape[0] != key.shape[0]:
         return _tensor(varlen.varlen_attn(query, key, value, alone, bounds, 1, layout.longest))
     both = bounds, bounds, layout.longest, layout.longest
-    if window is None:
+    if window is None and not causal:
         return _tensor(varlen.varlen_attn(query, key, value, *both))
-    sides = window, window
+    far = -1 if window is None else window  # -1: to all on this side
+    sides = far, 0 if causal else far
     return _tensor(varlen.varlen_attn(query, key, value, *both, window_size=sides))
 
 
@@ -176,6 +194,7 @@ def _nested(
     layout: Layout,
     dropout: float,
     window: int | None,
+    causal: bool,
 ) -> Float[Tensor, "Q A C"]:
     """One call on nested tensors, which torch hands to a kernel for texts end to end."""
     from torch.nested import nested_tensor_from_jagged
@@ -196,6 +215,7 @@ def _nested(
         jagged(key, layout.bounds, most, least),
         jagged(value, layout.bounds, most, least),
         dropout_p=dropout,
+        is_causal=causal,
     )
     return _tensor(out.transpose(1, 2).values())
 
@@ -207,8 +227,12 @@ def _padded(
     layout: Layout,
     dropout: float,
     window: int | None,
+    causal: bool,
 ) -> Float[Tensor, "Q A C"]:
-    """One call for each group of texts of like length, padded to its longest and masked."""
+    """One call for each group of texts of like length, padded to its longest and masked.
+
+    Rows are filled from the left, so that no token of a causal text stands behind a free slot.
+    """
     alone = query.shape[0] != key.shape[0]
     tokens = [len(group.slots) for group in layout.groups]
     asked = query.split([group.texts for group in layout.groups] if alone else tokens)
@@ -223,25 +247,28 @@ def _padded(
             return part.new_zeros(slots, *part.shape[1:]).index_copy(0, at, part)
 
         mask = None
-        if group.ragged:
+        if group.ragged and not causal:
             filled = torch.zeros(slots, dtype=torch.bool, device=q.device)
             mask = filled.index_fill(0, group.slots, True).view(group.texts, 1, 1, -1)
         if window is not None and group.longest > window + 1:
-            near = _band(range(group.longest), range(group.longest), window, q.device)
+            near = _band(range(group.longest), range(group.longest), window, causal, q.device)
             # A slot without a token may have none in sight; without a key its row would be NaN.
             own = torch.eye(group.longest, dtype=torch.bool, device=q.device)
             mask = near if mask is None else near & mask | own
         q = q.unsqueeze(1) if alone else rows(q).view(shape)
         k, v = rows(k).view(shape), rows(v).view(shape)
         out = F.scaled_dot_product_attention(
-            *(x.transpose(1, 2) for x in (q, k, v)), attn_mask=mask, dropout_p=dropout
+            *(x.transpose(1, 2) for x in (q, k, v)),
+            attn_mask=mask,
+            dropout_p=dropout,
+            is_causal=causal and mask is None,
         )
         out = out.transpose(1, 2).flatten(0, 1)
         outputs.append(out if alone else out.index_select(0, group.slots))
     return torch.cat(outputs)
 
 
-WAYS: dict[str, Callable[[Tensor, Tensor, Tensor, Layout, float, int | None], Tensor]] = {
+WAYS: dict[str, Callable[[Tensor, Tensor, Tensor, Layout, float, int | None, bool], Tensor]] = {
     "by_text": _by_text,
     "varlen": _varlen,
     "nested": _nested,

@@ -20,8 +20,10 @@ from torch import Tensor
 
 from sciembed_train.encoder.unpadded.layout import Layout
 
+# Kinds of rotary positions whose angles depend on the longest text of a batch.
+ANGLES_BY_BATCH = ("dynamic", "longrope")
 # What runs the end of a layer, where each token is by itself: given that end, the two tensors that
-# it makes the layer's states of, and whether they are of the texts' first tokens alone.
+# it makes the layer's states of, and whether they are of one token of each text alone.
 RunEnd = Callable[[Callable[[Tensor, Tensor], Tensor], Tensor, Tensor, bool], Tensor]
 
 
@@ -55,9 +57,16 @@ class UnpaddedFamily(ABC):
 
     Attributes:
         feed_forward_products: matrices of hidden by inner width in a layer's feed-forward part.
+        causal: whether a token attends to none that follow it. The one token of a text that may be
+            computed alone in the last layer is then the last, and else the first.
     """
 
     feed_forward_products: ClassVar[int] = 2
+    causal: ClassVar[bool] = False
+
+    def alone(self, layout: Layout) -> Int[Tensor, " U"]:
+        """The token of each text that may be computed alone in the last layer."""
+        return layout.last if self.causal else layout.starts
 
     @abstractmethod
     def why_not(self, backbone: Any) -> str | None:
@@ -74,6 +83,15 @@ class UnpaddedFamily(ABC):
     @abstractmethod
     def head_width(self, layer: Any) -> int:
         """Width of a head of a layer's attention."""
+
+    def heads_widths(self, layer: Any, hidden: int) -> tuple[int, int]:
+        """Widths of all heads of a layer together: of queries, and of keys.
+
+        Args:
+            layer: one of `layers`.
+            hidden: width of a hidden state.
+        """
+        return hidden, hidden
 
     def window(self, layer: Any) -> int | None:
         """How many tokens to either side a token of a layer attends to; None where to all."""
@@ -103,13 +121,13 @@ class UnpaddedFamily(ABC):
         run: Run,
         shared: Any,
     ) -> Float[Tensor, "Q AC"]:
-        """What the heads of a layer's attention give; with ``alone`` of first tokens alone.
+        """What the heads of a layer's attention give; with ``alone`` of `alone` tokens alone.
 
         Args:
             layer: one of `layers`.
             hidden: states that the layer reads.
             layout: of the texts.
-            alone: whether only the texts' first tokens ask.
+            alone: whether only one token of each text asks (`alone`).
             run: how the layers are run.
             shared: what `shared` gives.
         """

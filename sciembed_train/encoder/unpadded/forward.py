@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from sciembed_train.encoder.settings import EncoderSettings
 from sciembed_train.encoder.unpadded import attention, compiled_layer
 from sciembed_train.encoder.unpadded.bert import Bert
+from sciembed_train.encoder.unpadded.decoder import Decoder, Gemma
 from sciembed_train.encoder.unpadded.family import Run, UnpaddedFamily
 from sciembed_train.encoder.unpadded.layout import Layout
 from sciembed_train.encoder.unpadded.modernbert import ModernBert
@@ -31,6 +32,11 @@ UNPADDED_FAMILIES: dict[str, UnpaddedFamily] = {
     "xlm-roberta": Bert(positions_after_padding=True),
     "camembert": Bert(positions_after_padding=True),
     "modernbert": ModernBert(),
+    "llama": Decoder(),
+    "mistral": Decoder(),
+    "qwen2": Decoder(),
+    "qwen3": Decoder(),
+    "gemma3_text": Gemma(),
 }
 PLAIN = Run()
 
@@ -102,39 +108,45 @@ def backbone_layers(backbone: Any) -> list[Any]:
     return _family(backbone).layers(backbone)
 
 
+def computed_alone(backbone: Any) -> str:
+    """How the names of what a pooling reads begin that the last layer is computed for alone."""
+    return "last_token" if _family(backbone).causal else "first_token"
+
+
 def unpadded_states(
     backbone: Any,
     ids: Int[Tensor, " T"],
     layout: Layout,
-    cls_only: bool = False,
+    alone: bool = False,
     run: Run = PLAIN,
 ) -> Float[Tensor, "Q H"]:
-    """Last hidden states of every token, or with ``cls_only`` of each text's first token.
+    """Last hidden states of every token, or with ``alone`` of one token of each text.
 
     The last of what `unpadded_layers` gives, with its arguments.
     """
-    return deque(unpadded_layers(backbone, ids, layout, cls_only, run), maxlen=1).pop()
+    return deque(unpadded_layers(backbone, ids, layout, alone, run), maxlen=1).pop()
 
 
 def unpadded_layers(
     backbone: Any,
     ids: Int[Tensor, " T"],
     layout: Layout,
-    cls_only: bool = False,
+    alone: bool = False,
     run: Run = PLAIN,
 ) -> Iterator[Float[Tensor, "Q H"]]:
     """The embeddings' states and then each layer's, each handed over before the next is computed.
 
     The last ones are the backbone's last hidden states: where it has a norm above its layers, they
-    have passed it. With ``cls_only`` the last layer computes attention's output, its projection and
-    the feed-forward part for the first tokens alone: nothing else of it reaches them, so the result
-    is the same and every parameter still gets its whole gradient.
+    have passed it. With ``alone`` the last layer computes attention's output, its projection and
+    the feed-forward part for the first tokens alone, of a causal backbone for the last ones
+    (`UnpaddedFamily.alone`): nothing else of it reaches them, so the result is the same and every
+    parameter still gets its whole gradient.
 
     Args:
         backbone: a model that `why_not_unpadded` accepts.
         ids: token ids of every text, end to end.
         layout: of the texts, on the device of ``ids``.
-        cls_only: leave out what no first token depends on.
+        alone: leave out what the one token of each text does not depend on.
         run: how the layers are run.
     """
     family = _family(backbone)
@@ -143,7 +155,7 @@ def unpadded_layers(
     shared, layers = family.shared(backbone, hidden, layout), family.layers(backbone)
     for number, layer in enumerate(layers, start=1):
         last = number == len(layers)
-        arguments = family, layer, hidden, layout, cls_only and last, run, shared
+        arguments = family, layer, hidden, layout, alone and last, run, shared
         if run.checkpointing and torch.is_grad_enabled():
             hidden = checkpoint(_layer, *arguments, use_reentrant=False)
         else:
@@ -160,7 +172,7 @@ def _layer(
     run: Run,
     shared: Any,
 ) -> Float[Tensor, "Q H"]:
-    """One layer's states; with ``alone``, only the new ones of each text's first token."""
+    """One layer's states; with ``alone``, only the new ones of one token of each text."""
     if run.compiled:
         after = compiled_layer.compiled_on(hidden.device.type, family.after_attention)
     else:
@@ -170,7 +182,7 @@ def _layer(
         return after(layer, context, residual)
 
     context = family.attention(layer, hidden, layout, alone, run, shared)
-    residual = hidden.index_select(0, layout.starts) if alone else hidden
+    residual = hidden.index_select(0, family.alone(layout)) if alone else hidden
     return run.end(end, context, residual, alone)
 
 

@@ -61,17 +61,22 @@ class Layout:
         """Of each token, how many of its text stand before it."""
         return torch.arange(self.begins.shape[0], device=self.begins.device) - self.begins
 
-    def first_tokens(self, count: int) -> tuple[Layout, Int[Tensor, " Z"]]:
+    @property
+    def last(self) -> Int[Tensor, " U"]:
+        """Last token of each text."""
+        return self.bounds[1:] - 1
+
+    def end_tokens(self, count: int, last: bool = False) -> tuple[Layout, Int[Tensor, " Z"]]:
         """The layout of each text's first tokens alone, and where they stand in this one.
 
         Args:
             count: most tokens of a text that are kept.
+            last: keep the last tokens instead.
         """
         sizes = np.array(self.sizes)
         kept = np.minimum(sizes, count)
-        layout, (at,) = Layout.of(
-            kept.tolist(), self.bounds.device, index_ranges(range_starts(sizes), kept)
-        )
+        starts = range_starts(sizes) + (sizes - kept if last else 0)
+        layout, (at,) = Layout.of(kept.tolist(), self.bounds.device, index_ranges(starts, kept))
         return layout, at
 
     @property

@@ -16,15 +16,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sciembed_train.encoder.unpadded.attention import attend
-from sciembed_train.encoder.unpadded.family import Run, UnpaddedFamily
+from sciembed_train.encoder.unpadded.family import ANGLES_BY_BATCH, Run, UnpaddedFamily
 from sciembed_train.encoder.unpadded.layout import Layout
 from sciembed_train.encoder.unpadded.onednn_linear import faster_linear
 
 # Cosine and sine of every token's position, by the window of the layers that they are for.
 Angles = dict[int | None, tuple[Float[Tensor, "T C"], Float[Tensor, "T C"]]]
-
-# Kinds of rotary positions whose angles depend on the longest text of a batch.
-_BY_BATCH = ("dynamic", "longrope")
 
 
 class ModernBert(UnpaddedFamily):
@@ -35,7 +32,7 @@ class ModernBert(UnpaddedFamily):
     def why_not(self, backbone: Any) -> str | None:
         """See `UnpaddedFamily`."""
         kinds = [_rope_type(layer, backbone) for layer in self.layers(backbone)]
-        odd = [kind for kind in kinds if kind in _BY_BATCH]
+        odd = [kind for kind in kinds if kind in ANGLES_BY_BATCH]
         if odd:
             return f"its rotary positions ({odd[0]}) depend on the longest text of a batch"
         return None

@@ -134,7 +134,7 @@ def _request(
 ) -> EvaluateSettings:
     given = model in settings.embeddings
     if given or model in BASELINES:  # which read no text behind a prompt, and have no more numbers
-        embed = replace(embed, dim=None, prompt=None)
+        embed = replace(embed, dim=None, prompt=None, backend=None)
     request = EvaluateSettings(
         entry.benchmark,
         entry.data,

@@ -55,6 +55,14 @@ class PlainLayout(ExportLayout):
             "AutoModel": transformers_vectors(encoder, folder, texts),
             "SentenceTransformer": sentence_transformers_vectors(folder, texts, prompt),
         }
+        if encoder.pooling.reads == "last_token":
+            # Where the last token stands depends on the side that a user's tokenizer pads.
+            vectors |= {
+                f"AutoModel, padded on the {side}": transformers_vectors(
+                    encoder, folder, texts, padding_side=side
+                )
+                for side in ("left", "right")
+            }
         differences = {
             library: compare_where_installed(library, actual, expected)
             for library, actual in vectors.items()

@@ -52,6 +52,19 @@ def test_title_and_abstract_are_tokenised_alone(tokenizer, tmp_path):
     assert store.titles[2] == store.titles[4] != store.titles[0]
 
 
+def test_a_title_may_have_a_prompt_of_its_own(tokenizer, tmp_path):
+    form = InputFormat(prompt="word9 ", title_prompt="word8: ")
+    store = write_part_store(tmp_path / "s", tokenizer, form, ROWS)
+    ids, _ = store.rows(np.array([0, 1]), 64)
+    texts = [f"word8: {ROWS[0]['title']}", f"word9 {ROWS[0]['abstract']}"]
+    title, abstract = tokenizer.rows(texts, 64)
+    assert ids.tolist() == [*title, *abstract]
+    both = write_part_store(tmp_path / "both", tokenizer, InputFormat(prompt="word9 "), ROWS)
+    ids, _ = both.rows(np.array([0]), 64)
+    assert ids.tolist() == tokenizer.rows([f"word9 {ROWS[0]['title']}"], 64)[0]
+    assert tokenizer.key(form) != tokenizer.key(InputFormat(prompt="word9 "))
+
+
 @pytest.mark.parametrize(
     ("text", "middle"),
     [

@@ -1,4 +1,4 @@
-"""Configurations of ModernBERT as either version of transformers writes them."""
+"""Configurations of ModernBERT and of decoders as either version of transformers writes them."""
 
 import json
 
@@ -11,7 +11,7 @@ from sciembed_train.encoder.io.config_versions import for_installed
 from sciembed_train.encoder.io.load_backbone import checked_config
 from sciembed_train.encoder.unpadded.modernbert import ModernBert
 from sciembed_train.errors import UserError
-from tests.helpers.tiny_models import write_tiny_modernbert
+from tests.helpers.tiny_models import write_tiny_decoder, write_tiny_modernbert
 
 FOUR = int(transformers.__version__.split(".")[0]) == 4
 OLD = {"global_attn_every_n_layers": 2, "global_rope_theta": 9000.0, "local_rope_theta": 500.0}
@@ -86,3 +86,50 @@ def test_version_4_attends_and_compiles_as_it_is_told(folder):
     saved = json.loads(config.to_json_string(use_diff=False))
     assert "reference_compile" not in saved
     assert "attn_implementation" not in saved
+
+
+# What version 4 writes of a decoder, and the same as version 5 does.
+DECODERS = {
+    "qwen3": (
+        {"rope_theta": 700.0, "rope_scaling": None},
+        {"rope_parameters": {"rope_theta": 700.0, "rope_type": "default"}},
+    ),
+    "llama": (
+        {"rope_theta": 700.0, "rope_scaling": {"rope_type": "linear", "factor": 8.0}},
+        {"rope_parameters": {"rope_theta": 700.0, "rope_type": "linear", "factor": 8.0}},
+    ),
+    "gemma3_text": (
+        {"rope_theta": 700.0, "rope_local_base_freq": 20.0, "rope_scaling": None},
+        {
+            "rope_parameters": {
+                "full_attention": {"rope_theta": 700.0, "rope_type": "default"},
+                "sliding_attention": {"rope_theta": 20.0, "rope_type": "default"},
+            }
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+def test_the_words_of_either_version_make_the_same_decoder(kind, tmp_path):
+    folder, vectors = write_tiny_decoder(tmp_path, kind), []
+    path = folder / "config.json"
+    words = {"rope_theta", "rope_scaling", "rope_parameters", "rope_local_base_freq"}
+    plain = {k: v for k, v in json.loads(path.read_text()).items() if k not in words}
+    for entries in (*DECODERS[kind], {}):
+        path.write_text(json.dumps({**plain, **entries}))
+        encoder = Encoder(EncoderSettings(str(folder), "last", 64)).eval()
+        vectors.append(encoder.encode_texts(["word1 word2 a b c d e f g", "word3"]))
+    assert torch.equal(*vectors[:2])
+    assert not torch.allclose(vectors[0], vectors[2])
+
+
+@pytest.mark.skipif(not FOUR, reason="transformers 5 has words for all of it")
+def test_scaled_angles_of_near_layers_are_refused(tmp_path):
+    folder = write_tiny_decoder(tmp_path, "gemma3_text")
+    path = folder / "config.json"
+    parameters = {"sliding_attention": {"rope_type": "linear", "factor": 2.0}}
+    content = {**json.loads(path.read_text()), "rope_parameters": parameters}
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="sliding_attention of type 'linear', which transformers 4"):
+        checked_config(folder)

@@ -37,6 +37,7 @@ KEYS = {
         "control_code": "",
         "cleaning": "markup",
         "prompt": "",
+        "title_prompt": "",
     },
 }
 
@@ -46,7 +47,8 @@ def library_folder(tiny_bert, tmp_path):
     """Writes a folder of sentence-transformers."""
 
     def write(pooling="mean", kinds=("Normalize",), max_length=77, **about):
-        folder = shutil.copytree(tiny_bert, tmp_path / "start")
+        number = len(list(tmp_path.iterdir()))
+        folder = shutil.copytree(tiny_bert, tmp_path / f"start{number}")
         names = ["Transformer", "Pooling", *kinds]
         modules = [
             {"path": f"{i}_{kind}" if i else "", "type": f"sentence_transformers.models.{kind}"}
@@ -143,6 +145,16 @@ def test_a_folder_of_the_library(library_folder, pooling, kinds):
     assert "prompts" not in resolve(RECIPE, ["prompts"], start).settings
 
 
+def test_a_decoder_is_started_from_as_it_is_published(tiny_qwen3):
+    start = read_start(tiny_qwen3)
+    assert (start.pooling, start.normalize, start.similarity) == ("last", True, "cosine")
+    assert start.sources["pooling"] == "1_Pooling/config.json"
+    found = resolve(RECIPE, [], start)
+    assert (found.settings["pooling"], found.settings["max_length"]) == ("last", 512)
+    assert found.settings["prompts"]["query"].startswith("Instruct: Given a web search query")
+    assert "input_format" not in found.settings  # the prompt of documents is empty
+
+
 def test_papers_are_trained_behind_the_prompt_of_documents(library_folder):
     start = read_start(library_folder(prompts={"query": "q: ", "passage": "p: "}))
     found = resolve(RECIPE, [], start)
@@ -155,6 +167,27 @@ def test_papers_are_trained_behind_the_prompt_of_documents(library_folder):
     assert "input_format" not in resolve({**RECIPE, "pooling": "sentences"}, [], start).settings
 
 
+def test_titles_may_have_the_prompt_of_queries_by_its_name(library_folder):
+    start = read_start(library_folder(prompts={"query": "q: ", "passage": "p: "}))
+    named = {**RECIPE, "input_format": {**RECIPE["input_format"], "title_prompt": "query"}}
+    found = resolve(named, ["input_format.title_prompt"], start)
+    assert found.settings["input_format"] == {
+        **RECIPE["input_format"],
+        **{"title_prompt": "q: ", "prompt": "p: "},
+    }
+    # Where nothing else of the format is the start's, and where the prompts are the user's.
+    plain = read_start(library_folder(prompts={"query": "q: "}))
+    found = resolve(named, ["input_format.title_prompt"], plain)
+    assert found.settings["input_format"] == {**RECIPE["input_format"], "title_prompt": "q: "}
+    own = {**named, "prompts": {"query": "search: "}}
+    found = resolve(own, ["prompts"], plain)
+    assert found.settings["input_format"]["title_prompt"] == "search: "
+    text = {**RECIPE, "input_format": {**RECIPE["input_format"], "title_prompt": "search: "}}
+    assert "input_format" not in resolve(text, [], plain).settings
+    with pytest.raises(UserError, match=r"title_prompt is 'query', but .* has no prompts"):
+        resolve(named, [], read_start(library_folder()))
+
+
 def test_more_than_512_tokens_must_be_set(library_folder):
     start = read_start(library_folder(max_length=8192))
     assert start.max_length == 8192
@@ -164,7 +197,7 @@ def test_more_than_512_tokens_must_be_set(library_folder):
     )
 
 
-@pytest.mark.parametrize("pooling", ["max", "lasttoken", "weightedmean"])
+@pytest.mark.parametrize("pooling", ["max", "weightedmean"])
 def test_a_pooling_that_is_not_built_is_refused_unless_the_user_names_one(library_folder, pooling):
     folder = library_folder(pooling)
     with pytest.raises(UserError, match=rf"pools by {pooling}; this project has cls and mean"):

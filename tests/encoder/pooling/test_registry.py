@@ -21,7 +21,7 @@ def test_the_registry_and_the_classes_agree_on_sentence_vectors():
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
-    with pytest.raises(UserError, match="cls, mean, mix, sentences, or the import path"):
+    with pytest.raises(UserError, match="cls, mean, last, mix, sentences, or the import path"):
         EncoderSettings("x", "max")
 
 

@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from sciembed_train.batch import TokenRows
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.profiling.flops import bf16_peak, training_flops
+from tests.helpers.tiny_models import write_tiny_decoder
 
 LENGTHS = [7, 7, 12, 30]
 
@@ -35,6 +36,23 @@ def test_operations_of_modernbert_within_its_windows(tiny_modernbert, pooling):
     head = predicted * 2 * (d * d + d * encoder.backbone.config.vocab_size)
     found = training_flops(encoder, rows().lengths, predicted=predicted)
     assert found == 3 * (inside + head)
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+@pytest.mark.parametrize("kind", ["qwen3", "gemma3_text"])
+def test_operations_of_a_decoder_are_of_what_a_token_sees(tmp_path, kind, pooling):
+    encoder = Encoder(EncoderSettings(str(write_tiny_decoder(tmp_path, kind)), pooling))
+    d, h, asking, keys, inside = 32, 48, 64, 32, 0
+    windows = {"qwen3": [None, None], "gemma3_text": [4, None, 4]}[kind]
+    for number, window in enumerate(windows):  # by plain counting
+        last_only = pooling == "last" and number == len(windows) - 1
+        for length in LENGTHS:
+            for i in range(length):
+                seen = i + 1 if window is None else min(i, window) + 1
+                inside += 2 * 2 * d * keys
+                if not last_only or i == length - 1:
+                    inside += 2 * (2 * d * asking + 3 * d * h) + 4 * asking * seen
+    assert training_flops(encoder, rows().lengths) == 3 * inside
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean", "mix", "head"])

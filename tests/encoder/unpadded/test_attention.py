@@ -31,8 +31,11 @@ SIZES = [9, 7, 7, 4, 1, 1]
 HERE = ("by_text", "nested", "padded")  # what runs on a CPU
 
 
-def looped(query, key, value, sizes, heads, alone, window=None):
-    """softmax(q k / sqrt(C)) v, text by text and head by head, in the type given."""
+def looped(query, key, value, sizes, heads, alone, window=None, causal=False):
+    """softmax(q k / sqrt(C)) v, text by text and head by head, in the type given.
+
+    What asks alone is a text's first token, or where it is causal its last.
+    """
     width = query.shape[1] // heads
     out, at, asked = [], 0, 0
     for size in sizes:
@@ -42,12 +45,16 @@ def looped(query, key, value, sizes, heads, alone, window=None):
         heads_out = []
         for head in range(heads):
             part = slice(head * width, (head + 1) * width)
-            scores = q[:, part] @ rows[0][:, part].T / math.sqrt(width)
+            own = head * key.shape[1] // query.shape[1]  # neighbouring heads share one of keys
+            shared = slice(own * width, (own + 1) * width)
+            scores = q[:, part] @ rows[0][:, shared].T / math.sqrt(width)
+            first = size - 1 if causal and alone else 0
             for i in range(count):
                 for j in range(size):
-                    if window is not None and abs(i - j) > window:
+                    before = i + first - j
+                    if (window is not None and abs(before) > window) or (causal and before < 0):
                         scores[i, j] = -math.inf
-            heads_out.append(torch.softmax(scores, 1) @ rows[1][:, part])
+            heads_out.append(torch.softmax(scores, 1) @ rows[1][:, shared])
         out.append(torch.cat(heads_out, 1))
         at, asked = at + size, asked + count
     return torch.cat(out)
@@ -80,7 +87,8 @@ def varlen_reference(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, win
             # would be taken for the last one.
             at = torch.arange(b - a).unsqueeze(1) + (d - c) - (b - a)
             away = torch.arange(d - c) - at
-            hidden = (away < -window_size[0]) | (away > window_size[1])
+            left, right = (math.inf if side == -1 else side for side in window_size)
+            hidden = (away < -left) | (away > right)
             scores = scores.masked_fill(hidden, -math.inf)
         out.append(torch.einsum("aqk,kac->qac", torch.softmax(scores, 2), value[c:d]))
     return torch.cat(out)
@@ -130,6 +138,36 @@ def test_every_way_sees_no_further_than_the_window(request, name, window, sizes,
     assert torch.allclose(found, within) == (max(sizes) <= window + 1)
 
 
+@pytest.mark.parametrize("alone", [False, True], ids=["all", "last"])
+@pytest.mark.parametrize("window", [None, 2, 8])
+@pytest.mark.parametrize("name", [*HERE, "varlen"])
+def test_every_way_sees_nothing_that_follows(request, name, window, alone):
+    if name == "varlen":
+        request.getfixturevalue("varlen")
+    sizes = [31, 30, 30, 8, 4, 1]
+    layout, _ = Layout.of(sizes, CPU)
+    given = inputs(alone, sizes=sizes)
+    found = attend(*given, layout, 2, 0.0, name, window=window, causal=True)
+    want = looped(*given, sizes, 2, alone, window, causal=True)
+    torch.testing.assert_close(found, want, rtol=0, atol=1e-12)
+    weights = torch.linspace(-1, 1, want.numel(), dtype=torch.float64).view_as(want)
+    grads = [torch.autograd.grad((x * weights).sum(), given) for x in (found, want)]
+    torch.testing.assert_close(*grads, rtol=0, atol=1e-12)
+    assert alone or not torch.allclose(found, looped(*given, sizes, 2, alone, window))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("name", [*HERE, "varlen"])
+def test_heads_may_share_keys_and_values(request, name, causal):
+    if name == "varlen":
+        request.getfixturevalue("varlen")
+    query, key, value = inputs(False, width=32)
+    given = query, key[:, :16], value[:, :16]
+    found = attend(*given, Layout.of(SIZES, CPU)[0], 4, 0.0, name, causal=causal)
+    want = looped(*given, SIZES, 4, False, causal=causal)
+    torch.testing.assert_close(found, want, rtol=0, atol=1e-12)
+
+
 def test_a_kernel_that_knows_no_windows_is_not_asked_for_one(varlen, monkeypatch):
     def older(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k):
         raise AssertionError("called")
@@ -138,6 +176,10 @@ def test_a_kernel_that_knows_no_windows_is_not_asked_for_one(varlen, monkeypatch
     given = inputs(False)
     found = attend(*given, Layout.of(SIZES, CPU)[0], 2, 0.0, "varlen", window=2)
     torch.testing.assert_close(found, looped(*given, SIZES, 2, False, 2), rtol=0, atol=1e-12)
+    # Nor for an order, which it takes as a window to one side.
+    found = attend(*given, Layout.of(SIZES, CPU)[0], 2, 0.0, "varlen", causal=True)
+    want = looped(*given, SIZES, 2, False, causal=True)
+    torch.testing.assert_close(found, want, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["by_text", "padded"])

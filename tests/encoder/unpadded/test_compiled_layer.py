@@ -16,6 +16,7 @@ from sciembed_train.encoder.unpadded import compiled_layer, onednn_linear
 from sciembed_train.encoder.unpadded.bert import Bert
 from sciembed_train.errors import UserError
 from tests.helpers.processes import run_ranks
+from tests.helpers.tiny_models import write_tiny_decoder
 from tests.helpers.unpadded_rows import LENGTHS, assert_same, ragged, run
 
 # torch looks whether an input has a gradient, and hides the warning from all but an error's filter.
@@ -110,6 +111,16 @@ def test_value_and_gradients_are_those_of_the_plain_layers(
 
 def test_the_layers_of_modernbert_are_compiled_too(tiny_modernbert, counted):
     settings = EncoderSettings(str(tiny_modernbert), "cls", dropout=0.0, max_tokens_per_forward=300)
+    plain, compiled = both(settings, ragged(230, [2, 150, 37, 37, 5, 150]))
+    assert_same(compiled, plain, 1e-5)
+    assert counted.calls > 0
+    assert not counters["graph_break"]
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "gemma3_text"])
+def test_the_layers_of_decoders_are_compiled_too(kind, counted, tmp_path):
+    folder = write_tiny_decoder(tmp_path, kind)
+    settings = EncoderSettings(str(folder), "last", dropout=0.0, max_tokens_per_forward=300)
     plain, compiled = both(settings, ragged(230, [2, 150, 37, 37, 5, 150]))
     assert_same(compiled, plain, 1e-5)
     assert counted.calls > 0

@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.export import library_vectors
 from sciembed_train.export.export_folder import export_encoder
 from sciembed_train.export.layouts import plain_layout
 from sciembed_train.export.verification import ExportError
 from tests.helpers.exports import CARD, DECLUTR, encoder_of
+from tests.helpers.tiny_models import write_embedder_files, write_tiny_decoder
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
@@ -193,3 +195,28 @@ def test_a_wrong_export_is_noticed_and_removed(what, tiny_bert, tmp_path, monkey
     with pytest.raises(ExportError, match="removed"):
         export_encoder(encoder_of(tiny_bert), tmp_path / "sub" / "m", CARD)
     assert list((tmp_path / "sub").iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "gemma3_text"])
+def test_a_decoder_gives_the_same_vectors_padded_on_either_side(kind, tmp_path):
+    folder = write_embedder_files(write_tiny_decoder(tmp_path / "start", kind))
+    encoder = Encoder.load(folder, max_length=64)
+    card = {**CARD, "similarity": "cosine"}
+    differences = export_encoder(encoder, tmp_path / "model", card)
+    assert set(differences) == {
+        *("AutoModel", "SentenceTransformer"),
+        *("AutoModel, padded on the left", "AutoModel, padded on the right"),
+    }
+    assert all(d is not None and d < 1e-5 for d in differences.values())
+    again = Encoder.load(tmp_path / "model")
+    assert again.settings.pooling == "last"
+    assert again.settings.prompts == encoder.settings.prompts
+    assert "pooler_output" not in (tmp_path / "model" / "README.md").read_text()
+
+
+def test_a_vector_of_the_wrong_end_of_a_padded_row_is_noticed(tiny_qwen3, tmp_path, monkeypatch):
+    monkeypatch.setattr(library_vectors, "last_of_rows", lambda hidden, mask: hidden[:, -1])
+    encoder = Encoder.load(tiny_qwen3, max_length=64)
+    with pytest.raises(ExportError, match="padded on the right computes other embeddings"):
+        export_encoder(encoder, tmp_path / "model", {**CARD, "similarity": "cosine"})
+    assert not (tmp_path / "model").exists()

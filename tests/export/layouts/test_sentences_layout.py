@@ -249,3 +249,18 @@ def test_a_record_that_does_not_say_how_papers_are_compared_is_a_defect(tiny_ber
         with pytest.raises(ValueError, match=words):
             export_encoder(encoder, tmp_path / "m", card)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("sentences", ["joined", "sep"])
+def test_a_decoders_sentences_are_exported_whichever_side_it_pads(sentences, tiny_qwen3, tmp_path):
+    form = InputFormat(sentences=sentences)
+    settings = EncoderSettings(str(tiny_qwen3), "sentences", 200, input_format=form)
+    for side in ("left", "right"):
+        encoder = Encoder(settings).eval()
+        encoder.tokenizer.hf.padding_side = side
+        found = export_encoder(encoder, tmp_path / side, TS)
+        assert found["AutoModel"] is not None
+        assert found["AutoModel"] < 1e-5
+    card = (tmp_path / "left" / "README.md").read_text()
+    gap = '"\\n"' if sentences == "sep" else '" "'
+    assert f"    gap = {gap}\n" in card

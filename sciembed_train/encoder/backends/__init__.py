@@ -1,0 +1,1 @@
+"""What computes vectors in place of torch: graphs of whole encoders, and their runtimes."""
