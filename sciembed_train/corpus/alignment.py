@@ -70,11 +70,19 @@ def alignment_name(model: str | Path, settings: AlignSettings) -> str:
 
     Raises `UserError` if there is no such folder, or it holds no model.
     """
+    digest = model_digest(model, [ALIGNMENTS_VERSION, asdict(settings)])
+    if digest is None:
+        raise UserError(f"{model} is no folder of a model, by which sentences can be aligned.")
+    return digest
+
+
+def model_digest(model: str | Path, facts: Any) -> str | None:
+    """Sixteen hex digits of a model folder's files and of plain facts; None where it has none."""
     folder = Path(model).expanduser()
     files = sorted(p for p in folder.rglob("*") if p.suffix in _MODEL_FILES and p.is_file())
     if not files:
-        raise UserError(f"{model} is no folder of a model, by which sentences can be aligned.")
-    digest = hashlib.sha256(json.dumps([ALIGNMENTS_VERSION, asdict(settings)]).encode())
+        return None
+    digest = hashlib.sha256(json.dumps(facts).encode())
     for path in files:
         digest.update(path.relative_to(folder).as_posix().encode())
         with path.open("rb") as file:

@@ -23,7 +23,7 @@ from sciembed_train.hard_negatives.relations import (
     Relations,
     TwoHopPapers,
 )
-from sciembed_train.hard_negatives.stored_vectors import StoredVectors
+from sciembed_train.inference.stored_vectors import StoredVectors
 
 TILE = 4096  # papers multiplied at once
 

@@ -23,14 +23,14 @@ from sciembed_train.corpus.store.mined_negatives import NEGATIVES, write_negativ
 from sciembed_train.errors import UserError
 from sciembed_train.full_disk import told_full_disk
 from sciembed_train.hard_negatives.block import TILE, Miner
-from sciembed_train.hard_negatives.corpus_vectors import corpus_vectors
 from sciembed_train.hard_negatives.mine_settings import MineSettings
 from sciembed_train.hard_negatives.mining_summary import Mined, MiningSummary
 from sciembed_train.hard_negatives.partial_result import PartialResult
 from sciembed_train.hard_negatives.positives import Positives
 from sciembed_train.hard_negatives.relations import PaperTexts, Relations, TwoHopPapers
-from sciembed_train.hard_negatives.stored_vectors import StoredVectors
+from sciembed_train.inference.corpus_vectors import corpus_vectors
 from sciembed_train.inference.options import EmbedSettings
+from sciembed_train.inference.stored_vectors import StoredVectors
 from sciembed_train.progress import Progress
 from sciembed_train.sampling.negative_draws import TwoHop
 from sciembed_train.sampling.related_mask import RelatedMask

@@ -129,6 +129,8 @@ def row_divergence(
     reference_candidates: Float[Tensor, "N E"],
     temperature: float = 0.05,
     chunk: int | None = None,
+    *,
+    allowed: Allowed | None = None,
 ) -> Float[Tensor, " B"]:
     """How far each query's similarities have moved from those of a reference encoder.
 
@@ -136,6 +138,7 @@ def row_divergence(
     same of the reference, which stands first: where the reference saw similarity the encoder has
     to see it too. The gradient of a similarity is ``(s_k - r_k) / t``, none for the reference.
     Distillation of in-batch similarities; Hinton, Vinyals and Dean (2015) with equal temperatures.
+    Both softmaxes are over the candidates that are allowed; a query without any has 0.
 
     Args:
         queries: unit vectors.
@@ -144,6 +147,8 @@ def row_divergence(
         reference_candidates: likewise.
         temperature: ``t`` of both, without unit, above 0.
         chunk: queries at a time, see `row_chunks.row_losses`.
+        allowed: which candidates count for the queries of a range; called again in the backward
+            pass. None for all.
 
     Raises:
         ValueError: the temperature is 0 or less, or the chunk less than 1.
@@ -152,10 +157,14 @@ def row_divergence(
     reference_candidates = at_least_fp32(reference_candidates.detach())
 
     def losses(part: slice, candidates: Tensor, rows: Sequence[Tensor]) -> Tensor:
-        scores = scaled_scores(rows[0], candidates, None, temperature).log_softmax(1)
+        scores = scaled_scores(rows[0], candidates, None, temperature)
         reference = scaled_scores(rows[1], reference_candidates, None, temperature)
-        reference = reference.log_softmax(1)
-        return (reference.exp() * (reference - scores)).sum(1)
+        if allowed is None:
+            return _divergences(reference, scores)
+        # The same finite score on both sides: a share of 0, and no difference of infinities.
+        left_out, lowest = ~allowed(part), torch.finfo(scores.dtype).min / 4
+        scores, reference = (x.masked_fill(left_out, lowest) for x in (scores, reference))
+        return _divergences(reference, scores)
 
     return row_losses(
         DifferentiableLoss(losses),
@@ -164,6 +173,12 @@ def row_divergence(
         at_least_fp32(reference_queries.detach()),
         chunk=chunk,
     )
+
+
+def _divergences(reference: Float[Tensor, "R N"], scores: Float[Tensor, "R N"]) -> Tensor:
+    """``KL(softmax(reference) || softmax(scores))`` of each row."""
+    reference, scores = reference.log_softmax(1), scores.log_softmax(1)
+    return (reference.exp() * (reference - scores)).sum(1)
 
 
 def row_cross_entropy(

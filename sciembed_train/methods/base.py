@@ -192,6 +192,26 @@ class Method(LightningModule):
             UserError: the examples are not of the kind this method trains on.
         """
 
+    @property
+    def named_teacher(self) -> str | None:
+        """A model, or vectors of papers, that it learns from; None for none."""
+        return None
+
+    def learn_from(self, vectors: Any) -> None:
+        """Take the vectors of ``named_teacher`` (`methods.distillation.TeacherVectors`).
+
+        Called once, after `prepare`, of a method that names a teacher and is to be trained.
+        """
+        raise NotImplementedError(f"{type(self).__name__} names a teacher and learns from none")
+
+    def match(self, state: Mapping[str, Tensor]) -> None:
+        """Make what a checkpoint's weights have and training alone needs; mostly nothing."""
+
+    @property
+    def training_record(self) -> dict[str, Any]:
+        """What a model card says of the training beside the data and the settings of the step."""
+        return {}
+
     def check(self, batch: Any) -> None:
         """Raise UserError unless the first step's batch is of the kind this method trains on."""
         if not isinstance(batch, self.batch_type):

@@ -2,7 +2,8 @@
 
 InfoNCE in cosine space over all texts of a step, both directions, without the false negatives that
 the citation graph knows; and what keeps the encoder near its start: the start encoder as a guide to
-further false negatives (GISTEmbed, Solatorio 2024), and a divergence from its similarities.
+further false negatives (GISTEmbed, Solatorio 2024), and a divergence from its similarities. A
+teacher may be learned from, too, or alone (`methods.distillation`).
 
 Shapes: ``B`` pairs of this rank, ``N`` of all ranks, ``H`` hard negatives of a pair, ``M``
 candidates, ``R`` rows asked about, ``D`` width.
@@ -11,7 +12,7 @@ candidates, ``R`` rows asked about, ``D`` width.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -26,6 +27,7 @@ from sciembed_train.errors import UserError
 from sciembed_train.losses.contrastive import Allowed, info_nce, row_divergence
 from sciembed_train.losses.similarity import unit
 from sciembed_train.methods.base import MaxTokensPerBackward, Method
+from sciembed_train.methods.distillation import Distillation, Distiller, TeacherVectors
 from sciembed_train.methods.engine.gradient_cache import GradientCache, MicroBatchEmbeddings
 from sciembed_train.methods.heldout.heldout_pairs import (
     SCORES,
@@ -39,6 +41,8 @@ from sciembed_train.methods.start_vectors import StartVectors
 from sciembed_train.optim_settings import OptimSettings
 
 LOWEST, HIGHEST = 0.01, 1.0  # of a learned temperature
+# Vectors of this rank's anchors and positives, and of the anchors and candidates of all ranks.
+Columns = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class CitationContrast(Method):
@@ -61,6 +65,10 @@ class CitationContrast(Method):
         keep: weight of the divergence of in-batch similarities from the start encoder's
             (`losses.contrastive.row_divergence`), mean of both directions; 0 for none.
         keep_temperature: of that divergence.
+        teacher: what to learn from, too: an encoder (a model folder, a run folder or a hub name)
+            of any width and tokenizer, or vectors of the corpus's papers as embed writes them (an
+            .npy file with the ids in .ids.txt, or a folder of shards). Whole papers count.
+        distil: how much, and in which form.
         max_tokens_per_backward: most tokens of one backward pass; a share that has more is split by
             whole pairs and encoded twice (`methods.engine.gradient_cache`). See `Method`.
         matryoshka_dims: also train the first so many numbers of each vector as a vector of its
@@ -89,6 +97,8 @@ class CitationContrast(Method):
         guide_margin: float = 0.0,
         keep: float = 0.0,
         keep_temperature: float = 0.05,
+        teacher: str | None = None,
+        distil: Distillation = Distillation(),  # noqa: B008 - frozen
         max_tokens_per_backward: MaxTokensPerBackward = "auto",
         matryoshka_dims: tuple[int, ...] = (),
         matryoshka_weights: tuple[float, ...] = (),
@@ -106,6 +116,13 @@ class CitationContrast(Method):
             raise UserError(
                 f"A learned temperature stays between {LOWEST} and {HIGHEST}; got {temperature}."
             )
+        if teacher is not None and not teacher:
+            raise UserError("teacher is empty: name an encoder or vectors, or leave it out.")
+        if teacher is None and distil != Distillation():
+            raise UserError(
+                "distil says how to learn from a teacher, and none is named. Give --model.teacher "
+                "an encoder or vectors, or leave distil out."
+            )
         super().__init__(
             encoder,
             optim,
@@ -117,6 +134,8 @@ class CitationContrast(Method):
         self.temperature_lr = temperature_lr
         self.guide, self.guide_margin = guide, guide_margin
         self.keep, self.keep_temperature = keep, keep_temperature
+        self.teacher, self.distil = teacher, distil
+        self.distiller = None if teacher is None else Distiller(distil, self.encoder.dim)
         if learn_temperature:
             self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
         # The copy is made now: a checkpoint's weights are loaded later.
@@ -145,6 +164,34 @@ class CitationContrast(Method):
         """Those of every method, and the learned temperature's: it is never decayed."""
         own = {self.log_temperature: self.temperature_lr} if self.learn_temperature else {}
         return {**super().lr_factors, **own}
+
+    @property
+    def named_teacher(self) -> str | None:
+        """As the setting says."""
+        return self.teacher
+
+    @property
+    def training_record(self) -> dict[str, Any]:
+        """The teacher, and the form in which it was learned from."""
+        return {} if self.distiller is None else self.distiller.record
+
+    def learn_from(self, vectors: TeacherVectors) -> None:
+        """See `Method.learn_from`."""
+        assert self.distiller is not None
+        self.distiller.learn_from(vectors)
+
+    def match(self, state: Mapping[str, Tensor]) -> None:
+        """Make the map to the width of the teacher that a checkpoint was trained with."""
+        weight = state.get("distiller.map.weight")
+        if self.distiller is None or self.distiller.map is not None or weight is None:
+            return
+        if weight.dim() == 2:
+            self.distiller.make_map(len(weight))
+
+    def settings(self) -> dict[str, Any]:
+        """See `Method.settings`; the teacher by what its vectors depend on."""
+        teacher = None if self.distiller is None else self.distiller.identity
+        return {**super().settings(), "teacher": teacher}
 
     def prepare(self, dev: DevPairs) -> None:
         """Note which sources have held-out pairs."""
@@ -175,17 +222,24 @@ class CitationContrast(Method):
         self, batch: ContrastBatch, micro_batches: list[ContrastBatch]
     ) -> dict[str, Tensor]:
         """Gradients of the mean over the pairs of all ranks."""
-        cache = GradientCache(self.passes, self._encode, partial(self._in_batch_loss, batch=batch))
+        encode = partial(self._encode, pairs=len(batch))
+        cache = GradientCache(self.passes, encode, partial(self._in_batch_loss, batch=batch))
         return cache.gradients(batch, micro_batches)
 
-    def _encode(self, micro_batch: ContrastBatch) -> MicroBatchEmbeddings:
+    def _encode(self, micro_batch: ContrastBatch, pairs: int) -> MicroBatchEmbeddings:
+        """The vectors of a micro-batch of a share of so many pairs."""
         vectors = unit(full_precision(self.encoder(micro_batch.rows)))
         columns = [vectors[micro_batch.anchor], vectors[micro_batch.positive]]
         columns += vectors[micro_batch.hard].unbind(1)
         if self.learn_temperature:
             # A column too, so that its gradient goes the way of the vectors'.
             columns.append(self.log_temperature.to(vectors).expand(len(micro_batch), 1))
-        return MicroBatchEmbeddings(tuple(columns), vectors.new_zeros(()), {})
+        if self.distiller is None or self.distil.form != "cosine":
+            return MicroBatchEmbeddings(tuple(columns), vectors.new_zeros(()), {})
+        # Compared with nothing else of the step: micro-batches add up to the mean over its pairs.
+        distance = self.distiller.distances(vectors, micro_batch).sum() / pairs
+        parts = {"distil_loss": distance.detach()}
+        return MicroBatchEmbeddings(tuple(columns), self.distil.weight * distance, parts)
 
     def _in_batch_loss(
         self,
@@ -213,7 +267,10 @@ class CitationContrast(Method):
         contrast = partial(
             info_nce, temperature=temperature, first=first, allowed=allowed, allowed_back=back
         )
-        compare = partial(self._compare, contrast=contrast, start=start)
+        teacher = None
+        if self.distiller is not None and self.distil.form == "ranking":
+            teacher = self._columns(batch, self.distiller.vectors(batch, anchor))
+        compare = partial(self._compare, contrast=contrast, start=start, teacher=teacher)
         loss = self.nested(compare, anchor, positive, anchors, candidates)
         compared = len(batch) * len(candidates)
         parts = {"masked_share": loss.value.new_tensor(len(batch.excluded) / compared)}
@@ -228,16 +285,24 @@ class CitationContrast(Method):
         anchors: Float[Tensor, "N D"],
         candidates: Float[Tensor, "M D"],
         contrast: Callable[..., Tensor],
-        start: tuple[Tensor, Tensor, Tensor, Tensor] | None,
+        start: Columns | None,
+        teacher: Columns | None,
     ) -> Loss:
-        """InfoNCE, and the divergence from the start encoder's similarities where it counts."""
+        """InfoNCE, and the divergences from the start encoder's and the teacher's similarities."""
         loss = contrast(anchor, positive, anchors=anchors, positives=candidates).mean()
         parts = {"contrast_loss": loss.detach()}
+        if self.distiller is not None:
+            loss = self.distil.contrast * loss
         if start is not None and self.keep:
             positives = candidates[: len(anchors)]
             divergence = self._divergence(anchor, positive, anchors, positives, start)
             parts["keep_loss"] = divergence.detach()
             loss = loss + self.keep * divergence
+        if teacher is not None:
+            assert self.distiller is not None
+            divergence = self.distiller.divergence(anchor, positive, anchors, candidates, teacher)
+            parts["distil_loss"] = divergence.detach()
+            loss = loss + self.distil.weight * divergence
         return Loss(loss, parts)
 
     def _hard_candidates(self, hard: tuple[Tensor, ...], batch: ContrastBatch) -> list[Tensor]:
@@ -248,12 +313,14 @@ class CitationContrast(Method):
         return [columns.flatten(0, 1)[batch.hard_kept]]
 
     @torch.no_grad()
-    def _start_columns(
-        self, batch: ContrastBatch, like: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The start encoder's anchors and positives here, anchors and candidates of all ranks."""
+    def _start_columns(self, batch: ContrastBatch, like: Tensor) -> Columns:
+        """The start encoder's vectors."""
         assert self.start_vectors is not None
-        vectors = self.start_vectors(batch.rows, batch.texts, like)
+        return self._columns(batch, self.start_vectors(batch.rows, batch.texts, like))
+
+    @torch.no_grad()
+    def _columns(self, batch: ContrastBatch, vectors: Float[Tensor, "U D"]) -> Columns:
+        """The vectors of a batch's texts by their places in the pairs."""
         anchor, positive = vectors[batch.anchor], vectors[batch.positive]
         hard = vectors[batch.hard].unbind(1)
         anchors, positives = distributed.gather(anchor), distributed.gather(positive)
@@ -279,7 +346,7 @@ class CitationContrast(Method):
         positive: Tensor,
         anchors: Tensor,
         positives: Tensor,
-        start: tuple[Tensor, Tensor, Tensor, Tensor],
+        start: Columns,
     ) -> Float[Tensor, ""]:
         """Mean divergence from the start encoder's similarities, of both directions."""
         start_anchor, start_positive, start_anchors, start_candidates = start
@@ -302,7 +369,7 @@ class CitationContrast(Method):
 
     def collapsed_loss(self, batch: ContrastBatch) -> float | None:
         """The logarithm of the number of candidates, where both directions have the same."""
-        if self.guide != "none" or self.keep or batch.hard.shape[1]:
+        if self.guide != "none" or self.keep or self.teacher or batch.hard.shape[1]:
             return None
         return math.log1p(self.negatives_per_anchor(batch))
 

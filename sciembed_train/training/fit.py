@@ -7,6 +7,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 import yaml
 from pytorch_lightning import Trainer
@@ -33,6 +34,7 @@ from sciembed_train.training.recipe_corpus import recipe_sampling
 from sciembed_train.training.results_file import NAME as RESULTS
 from sciembed_train.training.resume import check_fits, schedule_line
 from sciembed_train.training.run_lock import RunLock
+from sciembed_train.training.teacher import open_teacher
 from sciembed_train.training.validation_benchmarks import no_vector_of_a_text
 
 
@@ -69,6 +71,7 @@ def _train(run: RunConfiguration, folder: Path, lock: RunLock) -> int:
     method, trainer = run.make_method(), run.make_trainer()
     run.watch.give_up = partial(_give_up, trainer, lock)
     method.prepare(run.examples.dev)
+    teacher_line = _learn_from_teacher(run, method, trainer)
     check_sharding(run, method)
     first = distributed.launch_rank() == 0
     _check_scores(run, method)
@@ -97,7 +100,7 @@ def _train(run: RunConfiguration, folder: Path, lock: RunLock) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         sweep_run(folder)
         run.write_config()
-        _announce(run, trainer, compares=comparison is not None)
+        _announce(run, trainer, comparison is not None, teacher_line)
         settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         for logger in trainer.loggers:
             logger.log_hyperparams(settings)
@@ -155,7 +158,34 @@ def _attention(method: Method, trainer: Trainer) -> str:
     return method.encoder.attention_on(trainer.strategy.root_device.type, dtype)
 
 
-def _announce(run: RunConfiguration, trainer: Trainer, compares: bool) -> None:
+def _learn_from_teacher(run: RunConfiguration, method: Method, trainer: Trainer) -> str | None:
+    """Give a method the vectors of its teacher; returns what to say of them.
+
+    Raises:
+        UserError: as `open_teacher`, or no paper of the training has a vector.
+    """
+    named = method.named_teacher
+    if named is None:
+        return None
+    papers = run.examples.training_papers()
+    if papers is None:  # nothing is known of the texts of a sampling of the user's own
+        papers = np.arange(run.data.corpus.n_papers)
+    device = str(trainer.strategy.root_device)
+    teacher = open_teacher(run.data.corpus, named, device, run.run.quiet)
+    count = teacher.count(papers)
+    if not count:
+        raise UserError(
+            f"model.teacher: {named} has a vector of none of the {len(papers):,} papers "
+            f"of the training. Give vectors of the papers of {run.data.folder}, by their ids."
+        )
+    method.learn_from(teacher)
+    return (
+        f"teacher {teacher.name}: {count:,} of the {len(papers):,} papers of the training have a "
+        f"vector, of {teacher.dim:,} numbers"
+    )
+
+
+def _announce(run: RunConfiguration, trainer: Trainer, compares: bool, teacher: str | None) -> None:
     if run.run.quiet:
         return
     plan, name = run.plan, run.examples.name
@@ -165,7 +195,7 @@ def _announce(run: RunConfiguration, trainer: Trainer, compares: bool) -> None:
         f"{processes(run.world_size)} on {trainer.strategy.root_device.type}, {trainer.precision}",
         file=sys.stderr,
     )
-    for note in (run.kept.line, *(f"warning: {text}" for text in run.kept.warnings)):
+    for note in (run.kept.line, teacher, *(f"warning: {text}" for text in run.kept.warnings)):
         if note:
             print(note, file=sys.stderr)
     read = run.data.tokenization

@@ -32,6 +32,10 @@ def check_fits(path: Path, method: Method, data: TrainingData, resuming: bool) -
     if resuming:
         check_complete(path, content)
     _same_method(path, content["sciembed"], method)
+    then = content.get("hyper_parameters", {})
+    if resuming:
+        same_teacher(method.settings().get("teacher"), then.get("teacher"))
+    method.match(state)
     own = {key: value.shape for key, value in method.state_dict().items()}
     theirs = {key: value.shape for key, value in state.items()}
     if own != theirs:
@@ -44,7 +48,6 @@ def check_fits(path: Path, method: Method, data: TrainingData, resuming: bool) -
     _same_backbone(path, content["sciembed"], method, resuming)
     if resuming:
         data.load_state_dict(content.get(type(data).__qualname__, {}))
-        then = content.get("hyper_parameters", {})
         same_loss(method.settings(), then)
         same_groups(method.optim, then.get("optim", {}))
     return content
@@ -191,7 +194,8 @@ def schedule_line(content: Mapping[str, Any], now: OptimSettings, total: int) ->
 
 
 # What may change in mid-run: how steps are made and cut, not what is asked of the vectors.
-MAY_CHANGE = ("encoder", "optim", "max_tokens_per_backward")
+# A teacher may have moved (`same_teacher`).
+MAY_CHANGE = ("encoder", "optim", "max_tokens_per_backward", "teacher")
 
 
 def same_loss(now: Mapping[str, Any], then: Mapping[str, Any]) -> None:
@@ -207,6 +211,20 @@ def same_loss(now: Mapping[str, Any], then: Mapping[str, Any]) -> None:
                 f"{value}. A continued run keeps its loss: set it back, or start anew with another "
                 "--run (--model.encoder.backbone RUN/export goes on from its weights)."
             )
+
+
+def same_teacher(now: Mapping[str, Any] | None, then: Mapping[str, Any] | None) -> None:
+    """Raise UserError where a continued run would learn from another teacher, or from none."""
+
+    def said(teacher: Mapping[str, Any] | None) -> str:
+        return "no teacher" if teacher is None else f"{teacher['name']} ({teacher['digest']})"
+
+    if (now or {}).get("digest") != (then or {}).get("digest"):
+        raise UserError(
+            f"This checkpoint was trained with model.teacher={said(then)}; now it is {said(now)}. "
+            "A continued run keeps its teacher: set it back, or start anew with another --run "
+            "(--model.encoder.backbone RUN/export goes on from its weights)."
+        )
 
 
 def same_groups(now: OptimSettings, then: Mapping[str, Any]) -> None:

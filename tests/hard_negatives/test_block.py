@@ -8,7 +8,7 @@ from sciembed_train.hard_negatives.block import Miner
 from sciembed_train.hard_negatives.mine_settings import MineSettings
 from sciembed_train.hard_negatives.positives import Positives
 from sciembed_train.hard_negatives.relations import PaperTexts, Relations
-from sciembed_train.hard_negatives.stored_vectors import StoredVectors
+from sciembed_train.inference.stored_vectors import StoredVectors
 from sciembed_train.sampling.related_mask import RelatedMask
 from sciembed_train.sampling.related_papers import RelatedPapers
 

@@ -9,9 +9,11 @@ from sciembed_train import distributed
 from sciembed_train.encoder.adapters.lora_settings import LoraSettings
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.methods.citation_contrast import CitationContrast
+from sciembed_train.methods.distillation import Distillation
 from sciembed_train.sampling.citation_pairs import CitationPairSampling
 from sciembed_train.sampling.data_module import TrainingData
 from sciembed_train.sampling.data_settings import DataSettings
+from tests.helpers.teachers import RandomTeacher
 from tests.helpers.training import OPTIM, Watched, fitted
 
 HARD = {"hard_negatives": 2, "negatives_from": "two_hop"}
@@ -46,16 +48,21 @@ def train(
     trainer: dict | None = None,
     forward: Any = "auto",
     lora: LoraSettings | None = None,
+    teacher_dim: int | None = None,
     **settings,
 ) -> dict:
     encoder = EncoderSettings(
         backbone, pooling="mean", max_length=64, dropout=dropout, forward=forward, lora=lora
     )
     torch.manual_seed(0)  # LoRA begins with random numbers
+    if teacher_dim is not None:
+        settings["teacher"] = "random"
     module = method(encoder, OPTIM, **settings)
     pairs = CitationPairSampling(**{"sources_per_batch": "mixed", **HARD, **(sampling or {})})
     examples = DataSettings(sampling=pairs, corpus=corpus, batch_size=8)
     data = TrainingData.open(examples, backbone, 64)
+    if teacher_dim is not None:
+        module.learn_from(RandomTeacher(teacher_dim, data.corpus.n_papers))
     result = fitted(module.double() if double else module, data, steps, **(trainer or {}))
     module.prepare(data.dev)
     batches = [data.train_dataloader().dataset[s] for s in range(steps)]
@@ -76,6 +83,8 @@ EVERYTHING: dict[str, Any] = {
     "keep": 0.5,
 }
 NESTED = {"matryoshka_dims": (8, 32), "matryoshka_weights": (0.5, 2.0)}
+RANKING = {"teacher_dim": 20, "distil": Distillation(weight=0.7, temperature=0.2)}
+COSINE = {"teacher_dim": 20, "distil": Distillation("cosine", weight=2.0, contrast=0.5)}
 VARIANTS: dict[str, dict] = {
     "plain": {},
     "no hard negatives": {"sampling": {"hard_negatives": 0, "sources_per_batch": "one"}},
@@ -88,6 +97,10 @@ VARIANTS: dict[str, dict] = {
     "nested, split": {**EVERYTHING, **NESTED, "max_tokens_per_backward": 150},
     "padded": {**EVERYTHING, "forward": "padded"},
     "detached gather": {"method": DetachedGather},
+    "ranking": {**EVERYTHING, **NESTED, **RANKING},
+    "ranking, split": {**EVERYTHING, **NESTED, **RANKING, "max_tokens_per_backward": 150},
+    "cosine": COSINE,
+    "cosine, split": {**COSINE, "max_tokens_per_backward": 150},
 }
 if importlib.util.find_spec("peft") is not None:
     LORA = {**EVERYTHING, "lora": LoraSettings(rank=4, targets=("query", "output.dense"))}

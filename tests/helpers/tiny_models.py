@@ -77,7 +77,7 @@ def write_tiny_modernbert(folder: Path, seed: int = 0, **changes) -> Path:
     return folder
 
 
-def write_tiny_roberta(folder: Path, seed: int = 0) -> Path:
+def write_tiny_roberta(folder: Path, seed: int = 0, width: int = 32) -> Path:
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import RobertaConfig, RobertaModel, RobertaTokenizerFast
@@ -91,7 +91,7 @@ def write_tiny_roberta(folder: Path, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     config = RobertaConfig(
         vocab_size=len(vocab),
-        hidden_size=32,
+        hidden_size=width,
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=64,

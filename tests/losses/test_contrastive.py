@@ -252,3 +252,46 @@ def test_the_reference_gets_no_gradient():
     rows = [unit(vectors(4, 3, seed=s)).requires_grad_() for s in range(4)]
     row_divergence(*rows).sum().backward()
     assert [row.grad is None for row in rows] == [False, False, True, True]
+
+
+MASK = torch.rand(5, 7, generator=torch.Generator().manual_seed(2)) > 0.4
+MASK[1] = False
+MASK[3] = torch.arange(7) == 4
+
+
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_the_divergence_is_over_what_is_allowed(chunk):
+    q, c = (unit(vectors(n, 4, seed=n)).requires_grad_() for n in (5, 7))
+    rq, rc = (unit(vectors(n, 3, seed=n + 1)) for n in (5, 7))
+    found = row_divergence(q, c, rq, rc, 0.2, chunk, allowed=lambda part: MASK[part])
+    expected = []
+    for i in range(5):
+        total = (q[i] * 0).sum()
+        if MASK[i].any():
+            kept = MASK[i]
+            reference = torch.softmax(rq[i] @ rc[kept].T / 0.2, 0)
+            now = torch.softmax(q[i] @ c[kept].T / 0.2, 0)
+            for r, s in zip(reference, now, strict=True):
+                total = total + r * torch.log(r / s)
+        expected.append(total)
+    assert_equal_with_gradients(found, torch.stack(expected), (q, c))
+    assert found[1] == 0
+    assert found[3].abs() < 1e-12  # of one candidate alone
+    # The planted fault: nothing is left out.
+    assert (row_divergence(q, c, rq, rc, 0.2) - found).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_left_out_gets_no_gradient_and_makes_no_nan(dtype):
+    q, c = (unit(vectors(n, 4, seed=n)).to(dtype).requires_grad_() for n in (5, 7))
+    r = [unit(vectors(n, 3, seed=n + 1)) for n in (5, 7)]
+    mask = MASK.clone()
+    mask[:, 2] = False
+    found = row_divergence(q, c, *r, 0.001, allowed=lambda part: mask[part])
+    to_q, to_c = torch.autograd.grad(found.sum(), (q, c))
+    assert found.isfinite().all()
+    assert to_q.isfinite().all()
+    assert to_c.isfinite().all()
+    assert not to_q[1].any()
+    assert not to_c[2].any()
+    assert to_q[0].any()

@@ -64,7 +64,7 @@ def test_gradients_of_two_ranks_equal_one_process(name, alone, two):
 
 @pytest.mark.slow
 def test_gradients_of_four_ranks_equal_one_process(place, alone):
-    names = ["plain", "split"]
+    names = ["plain", "split", "ranking, split", "cosine, split"]
     for found in run_ranks(4, MODULE, "on_a_rank", *place, names):
         for name in names:
             assert difference(found[name], alone[name], "gradients") < 1e-9
@@ -81,6 +81,12 @@ def test_a_split_or_padded_step_is_the_same_step(alone):
         assert difference(alone[name], alone["everything"], "gradients") < 1e-9
     assert difference(alone["nested, split"], alone["nested"], "gradients") < 1e-9
     assert difference(alone["nested"], alone["everything"], "gradients") > 1e-3
+    for name, other in (("ranking", "nested"), ("cosine", "plain")):
+        assert difference(alone[f"{name}, split"], alone[name], "gradients") < 1e-9
+        width = len(alone[other]["gradients"][0])  # a map to another width is trained, too
+        gradients = [np.array(alone[n]["gradients"])[:, :width] for n in (name, other)]
+        assert np.abs(gradients[0] - gradients[1]).max() > 1e-3
+    assert len(alone["cosine"]["gradients"][0]) == len(alone["plain"]["gradients"][0]) + 20 * 32
 
 
 def test_a_split_step_of_lora_is_the_same_step(alone):

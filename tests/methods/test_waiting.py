@@ -13,13 +13,15 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sciembed_train import optim
-from sciembed_train.batch import SpanBatch, TokenRows, TripletBatch
+from sciembed_train.batch import ContrastBatch, SpanBatch, TokenRows, TripletBatch
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.losses import row_chunks
 from sciembed_train.losses.transport import TransportSettings
 from sciembed_train.methods.aspire import Cocite
 from sciembed_train.methods.aspire_sentences import Objectives, SentenceCocite
+from sciembed_train.methods.citation_contrast import CitationContrast
 from sciembed_train.methods.declutr import Declutr
+from sciembed_train.methods.distillation import Distillation
 from sciembed_train.methods.specter import Specter
 from sciembed_train.optim_settings import OptimSettings
 from tests.helpers.method_batches import (
@@ -28,6 +30,7 @@ from tests.helpers.method_batches import (
     task_batch,
     task_method,
 )
+from tests.helpers.teachers import RandomTeacher
 
 META = torch.device("meta")
 
@@ -95,6 +98,30 @@ def tasks(backbone, **settings):
     return module.float()
 
 
+def citation_pairs():
+    rows = TokenRows.from_lists([[2, 9, 3], [2, 8, 7, 3], [2, 5, 3], [2, 6, 3], [2, 4, 3]])
+    anchor = torch.arange(2)
+    return ContrastBatch(
+        rows,
+        torch.tensor([1, 12, 2, 5, 3]),
+        anchor,
+        anchor + 2,
+        torch.tensor([[4], [3]]),
+        torch.zeros(2, dtype=torch.int64),
+        torch.tensor([0]),
+        torch.tensor([[0, 1]]),
+        torch.tensor([[1, 0]]),
+        0,
+    )
+
+
+def taught(backbone, **distil):
+    encoder = encoder_settings(backbone, pooling="mean")
+    module = CitationContrast(encoder, teacher="random", distil=Distillation(**distil))
+    module.learn_from(RandomTeacher(20, 10))
+    return module
+
+
 METHODS = {
     "SPECTER": (lambda b: Specter(encoder_settings(b)), triplets),
     "SPECTER, mean": (lambda b: Specter(encoder_settings(b, pooling="mean")), triplets),
@@ -113,6 +140,12 @@ METHODS = {
         lambda b: sentences(b, objectives=Objectives(aligned=1.0, best_match=1.0, attention=1.0)),
         sentence_pair_batch,
     ),
+    "citation contrast": (
+        lambda b: CitationContrast(encoder_settings(b, pooling="mean")),
+        citation_pairs,
+    ),
+    "citation contrast, ranking": (lambda b: taught(b, form="ranking"), citation_pairs),
+    "citation contrast, cosine": (lambda b: taught(b, form="cosine"), citation_pairs),
     "tasks, control codes": (lambda b: tasks(b), task_batch),
     "tasks, all negatives": (lambda b: tasks(b, negatives="all"), task_batch),
 }

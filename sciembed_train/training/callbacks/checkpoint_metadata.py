@@ -36,7 +36,7 @@ class CheckpointMetadata(Callback):
     ) -> None:
         """Add settings, the backbone's config and the tokenizer's files."""
         method, facts = cast(Method, pl_module), dict(self.facts)
-        training = {**facts, "steps": trainer.global_step}
+        training = {**facts, **method.training_record, "steps": trainer.global_step}
         if facts.get("steps_per_epoch"):
             training["epochs"] = round(trainer.global_step / facts["steps_per_epoch"], 2)
         checkpoint["hyper_parameters"] = method.settings()

@@ -22,6 +22,7 @@ from sciembed_train.inference.output_file import write_json
 
 VECTORS = "vectors"  # a folder
 VERSION = 1
+POOLED = "Name a pooling for one vector a paper with --pooling mean or cls, or another model."
 
 
 class CorpusPapers:
@@ -66,6 +67,7 @@ def corpus_vectors(
     without_text: int,
     restart: bool,
     quiet: bool,
+    another: str = POOLED,
 ) -> Path:
     """The file of the papers' vectors by a model; made unless it is there and of this model.
 
@@ -77,6 +79,7 @@ def corpus_vectors(
         without_text: papers with neither title nor abstract.
         restart: discard what an unfinished run left.
         quiet: show no progress.
+        another: what to do where the model has vectors of sentences, for the message.
 
     Raises:
         UserError: there is no such model, or it gives no vector of a whole text.
@@ -84,8 +87,8 @@ def corpus_vectors(
     encoder = open_encoder(model, settings)
     if encoder.pooling.per_sentence:
         raise UserError(
-            f"{model} gives a vector for each sentence, and mining compares whole papers. Name a "
-            "pooling for one vector a paper with --pooling mean or cls, or another model."
+            f"{model} gives a vector for each sentence, and whole papers are compared here. "
+            f"{another}"
         )
     papers = CorpusPapers(corpus, without_text)
     target = corpus.folder / VECTORS / f"{name}.npy"

@@ -5,9 +5,15 @@ import pytest
 
 import sciembed_train as st
 from sciembed_train.errors import UserError
-from sciembed_train.hard_negatives import corpus_vectors as module
-from sciembed_train.hard_negatives.corpus_vectors import CorpusPapers, corpus_vectors
+from sciembed_train.inference import corpus_vectors as module
+from sciembed_train.inference.corpus_vectors import CorpusPapers, corpus_vectors
 from sciembed_train.inference.options import EmbedSettings
+from tests.helpers.citation_corpus import write_citation_corpus
+
+
+@pytest.fixture
+def corpus(tiny_bert, tmp_path):
+    return write_citation_corpus(tmp_path / "corpus", tiny_bert)
 
 
 def vectors(corpus, model, pooling="mean", restart=False):

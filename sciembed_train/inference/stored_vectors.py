@@ -40,18 +40,21 @@ class StoredVectors:
     digest: str
 
     @classmethod
-    def open(cls, place: str | Path, paper_ids: Sequence[str]) -> StoredVectors:
+    def open(
+        cls, place: str | Path, paper_ids: Sequence[str], option: str = "--vectors"
+    ) -> StoredVectors:
         """Open vectors, and find the paper of each by its id.
 
         Args:
             place: an ``.npy`` file with its ids in ``.ids.txt``, or a folder of such files.
             paper_ids: the corpus's papers ``[P]``.
+            option: what named the place, for messages.
 
         Raises:
             UserError: there are none, they are damaged, not finite or of unlike widths, or an id
                 comes twice.
         """
-        vectors = VectorFiles.open(place)
+        vectors = VectorFiles.open(place, option)
         known = {paper_id: paper for paper, paper_id in enumerate(paper_ids)}
         papers = array("q", (known.get(paper_id, -1) for paper_id in vectors.ids()))
         paper = np.frombuffer(papers, np.int64)

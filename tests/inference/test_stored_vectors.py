@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sciembed_train.errors import UserError
-from sciembed_train.hard_negatives.stored_vectors import StoredVectors
+from sciembed_train.inference.stored_vectors import StoredVectors
 
 IDS = ["a", "b", "c", "d", "e"]
 
