@@ -29,8 +29,11 @@ from sciembed_train.errors import UserError
 ALIGNMENTS_VERSION = 1
 ALIGNED: tuple[Split, ...] = ("train", "dev")
 MARKER = "alignment.json"
-# Files of a model folder that its vectors depend on: weights, vocabularies, settings.
-_MODEL_FILES = (".safetensors", ".bin", ".json", ".txt", ".model")
+# Files of a model folder that its vectors depend on: weights, vocabularies, settings, graphs.
+_MODEL_FILES = (
+    *(".safetensors", ".bin", ".json", ".txt", ".model"),
+    *(".onnx", ".data", ".onnx_data", ".xml"),
+)
 
 ROWS = 2**16  # pairs read at once
 TEXTS = 2**13  # contexts read at once
