@@ -6,9 +6,9 @@ import importlib
 import json
 from argparse import ArgumentError
 from collections.abc import Collection, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import yaml
 from jsonargparse import Namespace
@@ -32,6 +32,7 @@ from sciembed_train.config.verdict_settings import VerdictSettings
 from sciembed_train.corpus.prepare_settings import CorpusSettings, PrepareSettings
 from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
 from sciembed_train.encoder.settings import EncoderSettings
+from sciembed_train.errors import UserError
 from sciembed_train.sampling.data_settings import DataSettings
 
 # The sections of a recipe whose class it names, and where its arguments stand.
@@ -186,6 +187,28 @@ class RecipeCommandLine(CommandLine):
         for key, kind in named_classes(argv).items():
             described.add_class_arguments(kind, key)
         return [*super().options(), *list_options(described, self.aliases)]
+
+    def _check(self, namespace: Namespace, argv: Sequence[str]) -> None:
+        """Refuse a list or null in the place of a class's group of settings; and as `CommandLine`.
+
+        jsonargparse lets both pass for a dataclass among the arguments of a class.
+        """
+        for section in CLASSES:
+            named = namespace.get(section)
+            if not isinstance(named, Namespace) or "init_args" not in named:
+                continue
+            module, _, name = named.class_path.rpartition(".")
+            kinds = get_type_hints(getattr(importlib.import_module(module), name).__init__)
+            for key, value in vars(named.init_args).items():
+                if is_dataclass(kinds.get(key)) and not isinstance(value, Namespace):
+                    full = f"{section}.{key}"
+                    place = messages.location(f'Parser key "{full}"', argv)
+                    given = "null" if value is None else repr(value)
+                    raise UserError(
+                        f"{place}{full}: got {given}; expected its settings one by one, such as "
+                        f"--{full}.{next(iter(fields(kinds[key]))).name} VALUE."
+                    )
+        super()._check(namespace, argv)
 
     def shown(self, options: Sequence[Option]) -> list[Option]:
         """As for `CommandLine`; what is about training alone only where there is some."""

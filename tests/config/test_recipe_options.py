@@ -81,6 +81,10 @@ def test_later_recipes_stand_above_earlier_ones_and_words_above_all(line, recipe
         ("data: [", "is not YAML"),
         ("just text", "holds no settings"),
         ("model: {encoder: {input_format: {separator: tab}}}", "sep.*space.*tab"),
+        (
+            "model: {encoder: [7]}",
+            r"r\.yaml:1: model\.encoder: got \[7\]; .*--model\.encoder\.backbone",
+        ),
     ],
 )
 def test_a_wrong_recipe_is_refused_with_line_and_key(line, tmp_path, text, message):
@@ -98,6 +102,10 @@ def test_a_wrong_recipe_is_refused_with_line_and_key(line, tmp_path, text, messa
         ("trainer: {max_epoch: 2}", r"r\.yaml:1: .*max_epoch.*Did you mean --trainer\.max_epochs"),
         ("trainer: {gradient_clip_val: 2}", r"r\.yaml:1: .*set model\.optim\.clip_norm"),
         ("data: {sampling: {class_path: a.B}}", r"r\.yaml:1: data\.sampling.*'a\.B'"),
+        (
+            "model: {class_path: sciembed_train.methods.specter.Specter, init_args: {optim: [7]}}",
+            r"r\.yaml:1: model\.optim: got \[7\]; .*--model\.optim\.lr VALUE",
+        ),
     ],
 )
 def test_preparing_has_no_use_for_what_is_about_training(tmp_path, text, message):
