@@ -33,6 +33,7 @@ print(len([m for m in sys.modules if m.startswith("sciembed_train.")]))
 """
 
 
+@pytest.mark.slow
 def test_importing_every_module_shadows_no_function():
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", IMPORT_ALL, *NAMES],

@@ -124,6 +124,7 @@ def project(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_of_processes_started_together_one_sets_up_and_all_run(project):
     pids, answers = json.loads((project / "answers.json").read_text())
     said = "".join(err for _, err in answers)
@@ -200,6 +201,7 @@ def test_a_set_up_that_was_killed_is_done_again(tmp_path):
     assert json.loads(out)["prefix"]
 
 
+@pytest.mark.slow
 def test_a_failure_shows_the_installers_last_lines_and_the_next_start_repeats(tmp_path):
     folder = make_project(tmp_path)
     (folder / "broken").write_text("")

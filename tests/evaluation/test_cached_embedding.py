@@ -123,6 +123,7 @@ def test_what_was_embedded_before_an_error_is_kept(tiny_bert, tmp_path, given):
     assert len(given) == 92 - 64
 
 
+@pytest.mark.slow
 def test_a_killed_process_loses_the_chunk_in_the_making_alone(tiny_bert, tmp_path, given):
     code = """
 import os, signal, sys

@@ -111,11 +111,13 @@ def ranking_folder(benchmark, place):
 RANKING = ("retrieval", "citations", "cocitations", "review")
 
 
-LONG = [pytest.param(name, marks=pytest.mark.slow) for name in ("csfcube", "relish")]
+LONG = [
+    pytest.param(name, marks=pytest.mark.slow) for name in ("csfcube", "relish", "title_abstract")
+]
 SAME = pytest.param("abstract_halves", marks=pytest.mark.slow)  # scored as title_abstract is
 
 
-@pytest.mark.parametrize("benchmark", [*RANKING, *LONG, "title_abstract", SAME])
+@pytest.mark.parametrize("benchmark", [*RANKING, *LONG, SAME])
 def test_one_vector_for_everything_and_shuffled_vectors_score_at_chance(benchmark, tmp_path):
     folder = ranking_folder(benchmark, tmp_path / "data")
     settings = EvaluateSettings(benchmark, folder, "m", quiet=True)

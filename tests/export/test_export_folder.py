@@ -118,8 +118,11 @@ def test_what_was_excluded_is_on_the_card(tiny_bert, tmp_path):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"pooling": "mix"}, {"pooling": "sentences"}, {"control_codes": True}],
-    ids=["mix", "sentences", "codes"],
+    [
+        pytest.param({"pooling": "mix"}, id="mix", marks=pytest.mark.slow),
+        pytest.param({"pooling": "sentences"}, id="sentences"),
+        pytest.param({"control_codes": True}, id="codes"),
+    ],
 )
 def test_every_layout_is_verified_behind_the_prompt_of_papers(tiny_bert, tmp_path, settings):
     form = InputFormat(prompt="word2: ")

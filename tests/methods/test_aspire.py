@@ -35,7 +35,7 @@ def alone(place):
     return training.alone(on_a_rank, *place, list(VARIANTS))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=[pytest.param(None, marks=pytest.mark.slow)])
 def two(place):
     return run_ranks(2, "tests.helpers.pair_training", "on_a_rank", *place, list(VARIANTS))
 

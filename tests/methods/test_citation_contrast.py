@@ -39,7 +39,7 @@ def alone(place):
     return training.alone(on_a_rank, *place, list(VARIANTS))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=[pytest.param(None, marks=pytest.mark.slow)])
 def two(place):
     return run_ranks(2, MODULE, "on_a_rank", *place, list(VARIANTS))
 

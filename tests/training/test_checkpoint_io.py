@@ -153,6 +153,7 @@ WHOLE = (
 )
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_checkpoint_before_and_says_what_to_do(tmp_path):
     then = f'ls -A {tmp_path}; {sys.executable} -c "{WHOLE}" {tmp_path / "last.ckpt"}'
     done = on_small_disk(tmp_path, 3_000_000, "-c", FULL, str(tmp_path), then=then)

@@ -47,6 +47,7 @@ def words(place, backbone, run, *more):
     ]
 
 
+@pytest.mark.slow
 def test_one_command_from_citing_sentences_to_an_exported_mix(place, tiny_bert):
     from sentence_transformers import SentenceTransformer
 

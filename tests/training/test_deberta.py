@@ -57,5 +57,7 @@ def test_padding_reaches_no_vector_and_every_weight_has_a_gradient(tiny_deberta)
 
 
 def test_it_is_refused_where_padding_is_to_be_left_out(tiny_deberta):
-    with pytest.raises(UserError, match="model type 'deberta-v2' is not one of bert, electra"):
+    with pytest.raises(
+        UserError, match="model type 'deberta-v2' is not one of bert, camembert, electra"
+    ):
         Encoder(EncoderSettings(str(tiny_deberta), forward="unpadded"))

@@ -197,6 +197,7 @@ def test_the_export_has_the_chosen_share_of_the_trained_weights(place, tiny_bert
     assert "Continue the run with --ckpt_path last" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["specter", pytest.param("cocite", marks=pytest.mark.slow)])
 def test_methods_with_a_ranking_end_with_a_verdict(place, tiny_bert, recipe, capsys):
     assert fit.main(words(place, tiny_bert, recipe, recipe)) == 0
@@ -253,6 +254,7 @@ def test_test_queries_among_those_that_choose_end_the_run(place, tiny_bert, monk
         fit.main(words(place, tiny_bert, "own", "leak", "--quiet"))
 
 
+@pytest.mark.slow
 def test_a_worse_encoder_leaves_with_0_and_names_settings_to_try(place, tiny_bert, capsys):
     destroyed = ["--model.optim.lr", "1", "--alphas", "[1.0]", "--no_export"]
     assert main(["fit", *words(place, tiny_bert, "own", "worse", *destroyed)]) == 0

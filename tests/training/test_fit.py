@@ -172,6 +172,7 @@ def test_a_run_is_not_continued_from_a_checkpoint_with_a_flipped_bit(toy, whole,
     assert f"Use {run / 'best.ckpt'} in its place" in said
 
 
+@pytest.mark.slow
 def test_fit_needs_neither_a_database_nor_parquet(toy):
     """Nor any optional package: they are made impossible to import."""
     code = (

@@ -73,6 +73,7 @@ def test_updates_are_compared_and_mixed_with_the_start(toy):
         torch.testing.assert_close(value, (start[key] + merged[key]) / 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more", [[], pytest.param(["--model.optim.ema", "0.9"], marks=pytest.mark.slow)]
 )

@@ -14,10 +14,6 @@ from sciembed_train.training.process_count import process_count_line
 from tests.helpers import elastic_runs
 from tests.helpers.elastic_runs import FAMILIES, NEEDS
 
-# Every setting at once; the others are slow.
-FAST = ("citations, all settings",)
-EVERY = [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in FAMILIES]
-
 
 def is_there(library):
     try:
@@ -37,10 +33,9 @@ def continued(tiny_bert, tmp_path_factory):
         if name in NEEDS:
             pytest.importorskip(NEEDS[name])
         if name not in done:
-            slow = [n for n in FAMILIES if n not in FAST and is_there(NEEDS.get(n, "torch"))]
-            same_data = [n for n in slow if FAMILIES[n].data == FAMILIES[name].data]
-            group = FAST if name in FAST else same_data
-            done.update(elastic_runs.continued(group, folder, tiny_bert))
+            there = [n for n in FAMILIES if is_there(NEEDS.get(n, "torch"))]
+            same_data = [n for n in there if FAMILIES[n].data == FAMILIES[name].data]
+            done.update(elastic_runs.continued(same_data, folder, tiny_bert))
         return done[name]
 
     return of
@@ -52,7 +47,8 @@ def difference(one, other, part):
     return max(float((ours - theirs).abs().max()) for ours, theirs in parts)
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
 def test_a_run_continued_on_another_number_of_processes_makes_the_same_steps(continued, name):
     runs = continued(name)
     for other in (runs.up, runs.down):

@@ -185,6 +185,7 @@ def test_a_finished_run_has_its_page_with_every_step(whole):
     assert list(whole.glob("*.partial")) == []
 
 
+@pytest.mark.slow
 def test_the_page_of_a_continued_run_has_the_whole_curve(toy, whole):
     stop = ["--trainer.callbacks", "tests.helpers.runs.StopAt", "--trainer.callbacks.step", "17"]
     assert fit.main(toy.arguments("--run", "paged", *stop)) == 143

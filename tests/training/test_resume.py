@@ -63,7 +63,8 @@ def test_continued_after_a_signal(toy, whole, step, tmp_path):
     assert same_weights(toy.root / run, whole)
 
 
-@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
 def test_killed_in_the_second_epoch_and_continued(toy, whole, processes):
     """Bit-equal losses of all following steps; 20 of them at least."""
     devices = ["--trainer.devices", str(processes)]
@@ -200,6 +201,7 @@ def test_a_run_is_not_continued_from_other_weights_than_it_was_begun_from(toy, w
         fit.main(words)
 
 
+@pytest.mark.slow
 def test_a_longer_run_says_that_its_learning_rate_goes_up_or_keeps_the_schedule(toy, capsys):
     def words(steps, *more):
         made = toy.arguments("--run", "stretched", "--trainer.max_steps", str(steps), *more)

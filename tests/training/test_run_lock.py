@@ -290,6 +290,7 @@ def test_a_setting_that_is_refused_leaves_no_folder_and_no_lock(toy, capsys):
     assert not (toy.root / "refused").exists()
 
 
+@pytest.mark.slow
 def test_a_run_in_a_folder_that_cannot_be_written_is_refused(toy, tmp_path):
     from tests.helpers.small_disk import on_small_disk
 

@@ -85,6 +85,7 @@ def test_a_run_reports_and_records_what_its_start_decided(toy, tmp_path, capsys)
     assert (encoder["pooling"], encoder["normalize"], encoder["keep_start"]) == ("cls", True, False)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_what_was_settled_when_it_began(toy, tmp_path, capsys):
     start = tmp_path / "start"
     encoder = EncoderSettings(str(toy.backbone), "mean", 20, normalize=True)

@@ -40,6 +40,7 @@ def whole_backbone():
     return "--model.encoder.adapters", "null"
 
 
+@pytest.mark.slow
 def test_one_command_trains_adapters_and_what_it_keeps_is_small(tasks, tiny_bert, capsys):
     pytest.importorskip("adapters")
     small = ("--model.encoder.adapters.reduction", "4")

@@ -76,6 +76,7 @@ def watched(toy, words):
     return toy.root / "watched"
 
 
+@pytest.mark.slow
 def test_a_folder_chooses_the_best_step_and_ends_the_run(toy, words, watched):
     by_folder = ("--checkpoint.monitor", MONITOR, "--early_stopping.monitor", MONITOR)
     more = ("--run", "by_folder", *words, *by_folder, "--early_stopping.patience", "1")

@@ -51,7 +51,9 @@ def why_not_unpadded(backbone: nn.Module) -> str | None:
     config: Any = backbone.config
     family = family_of(backbone)
     if family is None:
-        return f"model type {config.model_type!r} is not one of {', '.join(UNPADDED_FAMILIES)}"
+        return (
+            f"model type {config.model_type!r} is not one of {', '.join(sorted(UNPADDED_FAMILIES))}"
+        )
     if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
         return "the configuration makes it a decoder"
     return family.why_not(backbone)

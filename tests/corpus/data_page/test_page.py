@@ -171,6 +171,7 @@ prepare(replace(paper_settings(Path(sys.argv[1])), tokenizer=sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 def test_a_page_that_was_being_replaced_by_a_killed_process_is_written_again(tmp_path, tiny_bert):
     write_paper_files(tmp_path)
     settings = paper_settings(tmp_path)

@@ -74,6 +74,7 @@ NOT_READ = (
 )
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_of_any_file_is_an_error_that_names_it(corpus, capsys):
     read_all(corpus)
     files = [p for p in corpus.rglob("*") if p.is_file() and p.name not in (NAME, "corpus.json")]

@@ -251,6 +251,7 @@ def test_an_export_that_gives_other_vectors_is_not_left_behind(tiny_bert, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_exported_and_embedded_by_a_named_format(tiny_bert, tmp_path, capsys):
     base = shutil.copytree(tiny_bert, tmp_path / "base")
     encoder = adapted(base, formats=("regression", "proximity"))

@@ -54,6 +54,7 @@ def test_a_second_signal_ends_the_process_at_once():
         signals.on_exception(TRAINER, METHOD, KeyboardInterrupt())
 
 
+@pytest.mark.slow
 def test_a_second_sigterm_gives_up_the_lock_of_the_run(tmp_path):
     import subprocess
     import sys

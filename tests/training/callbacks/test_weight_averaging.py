@@ -61,6 +61,7 @@ def test_the_average_is_that_of_plain_loops(toy):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [5, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_continued_run_has_the_averages_of_one_never_stopped(toy, averaged, step):
     run = f"averaged{step}"
