@@ -50,8 +50,8 @@ def _libraries() -> tuple[Any, Any]:
     # Without it nncf reports its use to Google Analytics, by way of openvino-telemetry.
     os.environ["NNCF_CI"] = "1"
     try:
-        import nncf
-        import openvino
+        import nncf  # pyright: ignore[reportMissingImports]
+        import openvino  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError(
             "--openvino needs the libraries openvino and nncf: "

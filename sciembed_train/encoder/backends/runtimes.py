@@ -90,7 +90,7 @@ class OpenVinoGraph(Graph):
 
     def __init__(self, path: Path) -> None:
         try:
-            import openvino
+            import openvino  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise UserError(
                 "--backend openvino needs the library openvino: "
