@@ -29,7 +29,7 @@ from benchmarks import command_line
 from sciembed_train.evaluation.cached_embedding import CachedEmbedding
 from sciembed_train.evaluation.suite.run_suite import run_suite
 from sciembed_train.evaluation.suite.suite_settings import SuiteSettings
-from sciembed_train.inference.embedding import Text
+from sciembed_train.inference.embedding import Prompted, Text
 from sciembed_train.inference.options import EmbedSettings
 
 
@@ -67,11 +67,11 @@ def main() -> None:
 
 def write_texts(to: Path, args: argparse.Namespace) -> int:
     """Write the distinct texts of the suite as papers; how many there are."""
-    distinct: dict[str, Text] = {}
+    distinct: dict[str, Text | Prompted] = {}
 
     def note(
         self: CachedEmbedding,
-        texts: Iterable[Text],
+        texts: Iterable[Text | Prompted],
         count: int,
         settings: EmbedSettings,
         done: Callable[[int], Any] | None = None,
@@ -89,7 +89,8 @@ def write_texts(to: Path, args: argparse.Namespace) -> int:
         run_suite(wanted, quiet=True)
     shutil.rmtree(scratch)
     with to.open("w", encoding="utf-8") as file:
-        for at, (title, abstract) in enumerate(distinct.values()):
+        for at, text in enumerate(distinct.values()):
+            title, abstract = text[:2]  # a prompt of its own comes third
             whole = abstract if isinstance(abstract, str | None) else " ".join(map(str, abstract))
             file.write(json.dumps({"paper_id": f"t{at}", "title": title, "abstract": whole}) + "\n")
     return len(distinct)
