@@ -3,7 +3,7 @@
 #   bash benchmarks/gpu.sh DATA FOLDER [NAME ...]         all of them, or those named
 #   bash benchmarks/gpu.sh --dry DATA FOLDER [NAME ...]   the same with a few small texts, on any machine: they run
 # DATA is a folder of real data as `throughput --data` takes it. Each table has a limit in seconds, 540 in all; one that
-# reaches it keeps the rows it has, and the next begins. The exit code is 1 where a table failed or was cut.
+# reaches it keeps the rows it has (of mixed_formats the raw numbers, in its .log), and the next begins. The exit code is 1 where a table failed or was cut.
 set -uo pipefail
 
 names=(throughput families declutr gradient_cache cocitation mixed_formats loss_memory throughput_fp32)

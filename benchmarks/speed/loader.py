@@ -66,7 +66,10 @@ def pairs(store: TokenStore, examples: int) -> Callable[[np.ndarray, int], Any]:
     low, high = table.min(1), table.max(1)
     known = np.unique(low * len(store) + high)
     corpus = SimpleNamespace(
-        cocitations=lambda split: table, known_cocitations=lambda: known, n_papers=len(store)
+        cocitations=lambda split: table,
+        known_cocitations=lambda: known,
+        n_papers=len(store),
+        first_of_text=lambda: np.arange(len(store)),
     )
     met = CocitedPairs(cast(Any, corpus), "derangement", 0)
 

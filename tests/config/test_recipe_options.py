@@ -106,6 +106,11 @@ def test_a_wrong_recipe_is_refused_with_line_and_key(line, tmp_path, text, messa
             "model: {class_path: sciembed_train.methods.specter.Specter, init_args: {optim: [7]}}",
             r"r\.yaml:1: model\.optim: got \[7\]; .*--model\.optim\.lr VALUE",
         ),
+        (
+            "data: {sampling: {class_path: sciembed_train.sampling.citation_pairs."
+            "CitationPairSampling, init_args: {weights: null}}}",
+            r"r\.yaml:1: data\.sampling\.weights: got null; .*weights\.citations VALUE",
+        ),
     ],
 )
 def test_preparing_has_no_use_for_what_is_about_training(tmp_path, text, message):
