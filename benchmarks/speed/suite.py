@@ -29,7 +29,7 @@ from benchmarks import command_line
 from sciembed_train.evaluation.cached_embedding import CachedEmbedding
 from sciembed_train.evaluation.suite.run_suite import run_suite
 from sciembed_train.evaluation.suite.suite_settings import SuiteSettings
-from sciembed_train.inference.embedding import Prompted, Text
+from sciembed_train.inference.embedding import Prompted, Text, composed
 from sciembed_train.inference.options import EmbedSettings
 
 
@@ -77,7 +77,7 @@ def write_texts(to: Path, args: argparse.Namespace) -> int:
         done: Callable[[int], Any] | None = None,
     ) -> np.ndarray:
         for text in texts:
-            distinct.setdefault(self.encoder.compose(*text), text)
+            distinct.setdefault(composed(self.encoder, text), text)
         rng = np.random.default_rng(count)
         return rng.standard_normal((count, self.encoder.dim), dtype=np.float32)
 
