@@ -242,6 +242,7 @@ def pair_texts(seed: int, args: argparse.Namespace) -> dict[str, list[str]]:
     """The texts of the pairs of ``own-N``, in the order of its steps."""
     from transformers import AutoTokenizer
 
+    from sciembed_train.config.parser import build
     from sciembed_train.config.recipe_options import RecipeCommandLine
     from sciembed_train.corpus.store.corpus_folder import Corpus
     from sciembed_train.sampling.base import TokenizationSpec
@@ -253,7 +254,8 @@ def pair_texts(seed: int, args: argparse.Namespace) -> dict[str, list[str]]:
     )
     tokenizer = TextTokenizer.load(minilm())
     spec = TokenizationSpec(tokenizer, read.encoder.input_format, LENGTH, seed)
-    examples = CitationPairSampling().open(Corpus.open(corpus(args)), spec, None)
+    sampling = build(CitationPairSampling, read.namespace.data.sampling.init_args)
+    examples = sampling.open(Corpus.open(corpus(args)), spec, None)
     plan = examples.plan(args.batch_size, seed)
     decode = AutoTokenizer.from_pretrained(minilm())
     texts: dict[str, list[str]] = {"anchor": [], "positive": []}
