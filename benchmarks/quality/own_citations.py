@@ -59,10 +59,7 @@ ABLATIONS: dict[str, tuple[str, ...]] = {
         "--data.sampling.weights.abstract_halves", "0",
     ),
 }  # fmt: skip
-PUBLISHED = {
-    "specter": ("-c", "configs/specter.yaml"),
-    "cocite": ("-c", "configs/aspire_cocite_compsci_spec.yaml"),
-}
+PUBLISHED = {"specter": "specter", "cocite": "aspire_cocite_compsci_spec"}
 REVIEWS = ("Bannach-Brown_2019", "Cohen_2006_BetaBlockers", "Kitchenham_2010")
 # Benchmark of each set, and the metric of a query that is compared.
 SETS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -87,15 +84,20 @@ def corpus(args: argparse.Namespace) -> Path:
     """Papers, citations and counted co-citations, split as ``prepare`` does by itself."""
     folder = args.to / "corpus"
     if not folder.exists():
-        source = args.data / "arxiv-hep"
-        train(
-            "prepare", "-c", "own_citations", "--papers", str(source / "papers.jsonl.gz"),
-            "--citations", str(source / "citations.tsv.gz"),
-            "--cocitations", str(source / "cocitations.tsv.gz"),
-            "--data.cocitation_mining.cocitations_from", "given", "--model.encoder.backbone",
-            minilm(), "--model.encoder.max_length", str(LENGTH), "--to", str(folder),
-        )  # fmt: skip
+        prepare("own_citations", args)
     return folder
+
+
+def prepare(recipe: str, args: argparse.Namespace) -> None:
+    """Make the corpus, or add the tokens that a recipe reads."""
+    source = args.data / "arxiv-hep"
+    train(
+        "prepare", "-c", recipe, "--papers", str(source / "papers.jsonl.gz"),
+        "--citations", str(source / "citations.tsv.gz"),
+        "--cocitations", str(source / "cocitations.tsv.gz"),
+        "--data.cocitation_mining.cocitations_from", "given", "--model.encoder.backbone",
+        minilm(), "--model.encoder.max_length", str(LENGTH), "--to", str(args.to / "corpus"),
+    )  # fmt: skip
 
 
 def collection(name: str, args: argparse.Namespace) -> Path:
@@ -175,8 +177,9 @@ def fit(model: str, args: argparse.Namespace) -> None:
     if kind == "own":
         words = ("-c", "own_citations", *ABLATIONS.get(variant, ()))
     else:  # the recipe as it is, but for the pooling
+        prepare(PUBLISHED[kind], args)
         kept = "--no-model.encoder.keep_start"
-        words = (*PUBLISHED[kind], kept, "--model.encoder.pooling", variant)
+        words = ("-c", PUBLISHED[kind], kept, "--model.encoder.pooling", variant)
     train(
         "fit", *words, "-c", "configs/machine/cpu.yaml", "--data.corpus", str(corpus(args)),
         "--data.seed", seed, "--data.batch_size", str(args.batch_size),

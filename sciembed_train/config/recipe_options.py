@@ -23,6 +23,7 @@ from sciembed_train.config.parser import (
     list_options,
     new_parser,
 )
+from sciembed_train.config.projection_settings import ProjectionSettings
 from sciembed_train.config.recipes import CONFIG, find_recipe, split_recipes
 from sciembed_train.config.run_settings import RunSettings
 from sciembed_train.config.stand_ins import NO_METHOD, Method
@@ -143,6 +144,7 @@ class RecipeCommandLine(CommandLine):
         self.add(RunSettings)
         self.add(ValidationSettings)
         self.add(VerdictSettings)
+        self.add(ProjectionSettings, "projection")
 
     def read(self, argv: Sequence[str]) -> Recipe:
         """As for `CommandLine`."""
@@ -279,4 +281,7 @@ def _trains(key: str) -> bool:
     section, _, _ = key.partition(".")
     if section == "model":
         return not key.startswith("model.encoder.")
-    return section in ("trainer", *top) or key in ("data.batch_size", "data.num_workers")
+    return section in ("trainer", "projection", *top) or key in (
+        "data.batch_size",
+        "data.num_workers",
+    )

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from sciembed_train.batch import Sentences, TokenRows
 from sciembed_train.encoder.adapters.lora import merge_lora
 from sciembed_train.encoder.heads.masked_lm_head import MaskedLMHead
+from sciembed_train.encoder.heads.projection import new_projection
 from sciembed_train.encoder.io.encoder_folder import save_encoder
 from sciembed_train.encoder.io.opening import assemble, open_parts, recorded_settings
 from sciembed_train.encoder.microbatch.micro_batch_forward import encode_rows
@@ -50,6 +51,7 @@ class Encoder(TextInterface):
         pooling: makes the vectors of the backbone's states, and holds the weights of that.
         format_reader: how the format of a text is taken into account: not at all, by control
             codes, or by adapters.
+        projection: a linear layer after the pooling.
         unpadded: whether texts are encoded end to end, without padding.
         max_forwards_over_ranks: set where the weights are sharded among ranks: the largest of all
             ranks' numbers of forwards, from this rank's.
@@ -80,6 +82,7 @@ class Encoder(TextInterface):
         self.pooling = parts.pooling
         self.backbone: Any = parts.backbone
         self.head = parts.head
+        self.projection = parts.projection
         self.format_reader = parts.format_reader
         self.unpadded = runs_unpadded(settings, self.backbone, self.format_reader.why_not_unpadded)
         self.max_forwards_over_ranks: Callable[[int], int] | None = None
@@ -106,6 +109,7 @@ class Encoder(TextInterface):
             self.format_reader,
             self.head,
             self.original_dropouts,
+            self.projection,
         )
 
     def forward(
@@ -256,6 +260,31 @@ class Encoder(TextInterface):
         merge_lora(plain.backbone)
         plain.settings = replace(self.settings, lora=None)
         return plain
+
+    def add_projection(self, dim: int) -> None:
+        """Put a projection after the pooling, where there is none.
+
+        It gives the first ``dim`` numbers of a pooled vector as they are until it is trained.
+        """
+        if self.projection is None:
+            self.settings = replace(self.settings, projection=dim)
+            projection = new_projection(int(self.config.hidden_size), dim)
+            self.projection = projection.to(self.device)
+
+    def without_projection(self) -> Encoder:
+        """An encoder of the same backbone that gives the vectors as they come to the projection.
+
+        In evaluation mode; its weights are this encoder's, whose low-rank updates are merged.
+        """
+        parts = self.parts
+        plain = Encoder(
+            replace(self.settings, projection=None),
+            parts.backbone,
+            parts.tokenizer,
+            parts.original_dropouts,
+            head=parts.head,
+        )
+        return plain.to(self.device).eval()
 
     @classmethod
     def load(

@@ -3,6 +3,8 @@
 A state names these parts otherwise than the encoder's attributes: it holds a pooling's weights by
 their own names, and what `FormatAdapters` adds below ``adapters``. A frozen backbone is left out of
 it: the state then is a few megabytes.
+
+Shapes: ``U`` texts, ``H`` width of a pooled vector, ``D`` of an embedding.
 """
 
 from __future__ import annotations
@@ -10,6 +12,10 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from sciembed_train.encoder.format_reader import FormatReader
 from sciembed_train.encoder.heads.masked_lm_head import MaskedLMHead
@@ -33,6 +39,7 @@ class EncoderParts:
         format_reader: what it does with the formats of texts.
         head: predicts tokens from their last states.
         original_dropouts: the backbone's own where ``settings.dropout`` replaced them.
+        projection: a linear layer after the pooling.
     """
 
     settings: EncoderSettings
@@ -42,6 +49,13 @@ class EncoderParts:
     format_reader: FormatReader
     head: MaskedLMHead | None = None
     original_dropouts: dict[str, float] = field(default_factory=dict)
+    projection: nn.Linear | None = None
+
+    def projected(self, vectors: Float[Tensor, "U H"]) -> Float[Tensor, "U D"]:
+        """The vectors of texts, of what the pooling makes: projected and scaled where set so."""
+        if self.projection is not None:
+            vectors = self.projection(vectors)
+        return normalize(vectors) if self.settings.normalize else vectors
 
 
 def rename_for_state(

@@ -13,6 +13,8 @@ from sciembed_train.safety.families import FAMILIES
 from sciembed_train.text.input_format import InputFormat
 
 Attention = Literal["auto", "by_text", "varlen", "nested", "padded"]
+# Poolings whose vectors a projection may take, as other libraries have them too.
+PROJECTED = ("cls", "mean", "last")
 # Model types whose positions count from padding_idx + 1, so that many fewer fit in the table.
 _OFFSET_POSITIONS = {
     "camembert",
@@ -60,6 +62,9 @@ class EncoderSettings:
             equal) or ``linear`` (drawn as those of a torch linear layer, as published).
         normalize: scale the vector of a text to unit length, as sentence-transformers' module
             Normalize; with a pooling of the last layer and without adapters and codes.
+        projection: the width of a linear layer without bias between pooling and scaling, which is
+            trained along and starts as what leaves the numbers as they are; null for none. With
+            pooling ``cls``, ``mean`` or ``last``, and without adapters and codes.
         prompts: texts to put before others, by name, as ``query`` and ``document``, which embedding
             and evaluating may choose from, and the export keeps (`prompts`). Training reads papers
             behind ``input_format.prompt``, which a start's prompt of documents is taken for.
@@ -89,6 +94,7 @@ class EncoderSettings:
     control_codes: bool = False
     mix_init: Literal["uniform", "linear"] = "uniform"
     normalize: bool = False
+    projection: int | None = None
     prompts: dict[str, str] = field(default_factory=dict)
     keep_start: bool = True
     adapters: AdapterSettings | None = None
@@ -131,6 +137,13 @@ class EncoderSettings:
             raise refuse("normalize", f"false, since encoder.pooling is {self.pooling}")
         if self.normalize and (self.control_codes or self.adapters is not None):
             raise refuse("normalize", "false, since it has adapters or control codes")
+        if self.projection is not None:
+            if self.projection < 1:
+                raise refuse("projection", "1 or more numbers, or null")
+            if self.pooling not in PROJECTED:
+                raise refuse("projection", f"null, since encoder.pooling is {self.pooling}")
+            if self.control_codes or self.adapters is not None:
+                raise refuse("projection", "null, since it has adapters or control codes")
         if self.adapters is not None and self.pooling not in ("cls", "mean"):
             raise refuse("pooling", "cls or mean, since it has adapters")
         if self.lora is not None:

@@ -85,8 +85,8 @@ class TextInterface(nn.Module, ABC):
 
     @property
     def dim(self) -> int:
-        """Width of an embedding, ``D``: ``truncate_dim``, or that of the backbone's states."""
-        return self.truncate_dim or int(self.config.hidden_size)
+        """Width of an embedding, ``D``: ``truncate_dim``, or the projection's or the states'."""
+        return self.truncate_dim or self.settings.projection or int(self.config.hidden_size)
 
     @property
     def max_tokens_per_forward(self) -> int:

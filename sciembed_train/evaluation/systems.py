@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float32, Int64
 from numpy.typing import NDArray
 
+from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.text_interface import TextInterface
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.cached_embedding import CachedEmbedding
@@ -140,6 +141,7 @@ class Model:
         opened: the encoder and by what it ranks, where they are not those of the folder.
         cache: the folder where vectors are kept (`CachedEmbedding`); None keeps none.
         tokens: keeps the tokens of texts that are embedded again; of the encoder that is opened.
+        unprojected: keeps the vectors of that encoder as they come to its projection.
         dtype: what vectors are stored as before they are compared; None for float32.
         query_prompt: the name of the model's prompt before the words of searches, or ``none``; by
             default that of queries, and where it has none that of its papers.
@@ -157,6 +159,7 @@ class Model:
     opened: tuple[TextInterface, Scoring] | None = None
     cache: str | Path | None = None
     tokens: KeptTokens | None = None
+    unprojected: CachedEmbedding | None = None
     dtype: Dtype | None = None
     query_prompt: str | None = None
     by_sentence: ClassVar[bool] = False
@@ -229,6 +232,12 @@ class Model:
         settings: EmbedSettings,
         done: Callable[[int], Any] | None,
     ) -> Float32[np.ndarray, "P D"]:
+        if self.unprojected is not None:
+            vectors = self.unprojected.texts(texts, count, settings, done)
+            assert isinstance(self.encoder, Encoder)
+            with torch.no_grad():
+                own = torch.from_numpy(vectors).to(self.encoder.device)
+                return self.encoder.parts.projected(own).cpu().numpy()
         if self.tokens is not None:
             return self.tokens.texts(texts, count, settings, done)
         if self._cached is None:

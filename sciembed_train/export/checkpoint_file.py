@@ -19,7 +19,7 @@ FINAL = "final.ckpt"
 TRAINED = ("best.ckpt", "last.ckpt")
 TITLES = "training_titles"  # in a checkpoint's record
 # Of a checkpoint's record, as they are.
-_KEPT = ("transport", "texts", "verdict", "matryoshka_dims")
+_KEPT = ("transport", "texts", "verdict", "matryoshka_dims", "projection_learning")
 # Facts of the training that stand beside the counts, not among them.
 _HEADS = ("recipe", "seed", "base_model", "base_model_sha256", "texts")
 

@@ -49,7 +49,7 @@ def _pooled(
     sizes = tuple(lengths.tolist())
     last = last_of_rows(hidden, mask)
     vectors = encoder.pooling(HiddenStates((hidden[:, 0],), hidden, sizes, lengths, mask, last))
-    return torch.nn.functional.normalize(vectors) if encoder.settings.normalize else vectors
+    return encoder.parts.projected(vectors)
 
 
 def transformers_vectors(

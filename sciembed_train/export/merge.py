@@ -92,12 +92,14 @@ def merge_models(settings: MergeSettings) -> Merge:
             raise UserError(
                 f"{model}: has adapters, and merge works on encoders that are trained whole."
             )
-        if encoders and (difference := first_difference(encoders[0], encoder)):
+        encoders.append(encoder)
+    _add_missing_projections(encoders)
+    for model, encoder in zip(settings.models[1:], encoders[1:], strict=True):
+        if difference := first_difference(encoders[0], encoder):
             raise UserError(
                 f"{settings.models[0]} and {model} cannot be merged: {difference}. Models of one "
                 "start, such as an encoder before and after fine-tuning, can."
             )
-        encoders.append(encoder)
     names = _names(settings.models)
     notes = merge_encoders(encoders, settings.shares)
     notes += _differences_kept(names, encoders, known)
@@ -114,6 +116,14 @@ def merge_models(settings: MergeSettings) -> Merge:
         overwrite=settings.overwrite,
     )
     return Merge(target, shares, differences, notes)
+
+
+def _add_missing_projections(encoders: Sequence[Encoder]) -> None:
+    """Where one encoder has a projection, give each without one that leaves its vectors as is."""
+    dims = {encoder.settings.projection for encoder in encoders} - {None}
+    for encoder in encoders:
+        if encoder.settings.projection is None and len(dims) == 1 and encoder.dim in dims:
+            encoder.add_projection(encoder.dim)
 
 
 def merge_encoders(encoders: Sequence[Encoder], weights: Sequence[float]) -> list[str]:

@@ -17,6 +17,10 @@ from sciembed_train.text.prompts import query_prompt
 from sciembed_train.text.tokenizer import LINE_BREAK
 
 _UNIT_LENGTH = "embeddings = torch.nn.functional.normalize(embeddings)"
+_PROJECTION = [
+    'projection = load_file(cached_file(folder, "2_Dense/model.safetensors"))["linear.weight"]',
+    "embeddings = embeddings @ projection.T",
+]
 _HUB_CHARACTERS = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./")
 
 
@@ -71,8 +75,9 @@ def card_values(encoder: Encoder, record: Mapping[str, Any], name: str) -> dict[
     return {
         "name": name,
         "dim": encoder.dim,
-        "vector": encoder.format_reader.description or encoder.pooling.description,
+        "vector": encoder.format_reader.description or _vector(encoder),
         "normalize": settings.normalize,
+        "projected": encoder.projection is not None,
         "matryoshka_dims": record.get("matryoshka_dims") or [],
         "shorter_dim": max(
             (d for d in record.get("matryoshka_dims") or [] if d < encoder.dim), default=None
@@ -107,10 +112,17 @@ def card_values(encoder: Encoder, record: Mapping[str, Any], name: str) -> dict[
         "text_expression": text_expression(input_format),
         "pooling_code": [
             *encoder.pooling.card_code,
+            *(_PROJECTION if encoder.projection is not None else []),
             *([_UNIT_LENGTH] if settings.normalize and encoder.pooling.card_code else []),
         ],
         "training_rows": list(training_rows(record)),
     }
+
+
+def _vector(encoder: Encoder) -> str:
+    """What a vector is, for a sentence."""
+    through = "" if encoder.projection is None else ", through the linear layer in `2_Dense`"
+    return encoder.pooling.description + through
 
 
 def merged_models(merged: Mapping[str, Any]) -> str:

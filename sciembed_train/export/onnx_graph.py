@@ -43,7 +43,7 @@ class WholeEncoder(nn.Module):
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.backbone, self.pooling = encoder.backbone, encoder.pooling
-        self.normalize = encoder.settings.normalize
+        self.projection, self.normalize = encoder.projection, encoder.settings.normalize
         reader = encoder.format_reader
         # The state of a control code, which stands behind the special tokens, is the vector.
         self.place = reader.prefix if isinstance(reader, ControlCodes) else None
@@ -60,6 +60,8 @@ class WholeEncoder(nn.Module):
         # The lengths of texts are on no host here: a pooling takes them from the mask.
         last = last_of_rows(hidden, mask) if reads == "last_token" else None
         vectors = self.pooling(HiddenStates(first, hidden, (), mask.sum(1), mask, last))
+        if self.projection is not None:
+            vectors = self.projection(vectors)
         return hidden, normalize(vectors) if self.normalize else vectors
 
 

@@ -16,6 +16,8 @@ from jaxtyping import Float
 from safetensors.torch import save_file
 
 from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.encoder.heads.projection import save_projection
+from sciembed_train.encoder.heads.projection_files import FOLDER
 
 MODES = {
     "cls": "pooling_mode_cls_token",
@@ -38,10 +40,13 @@ def write_sentence_transformers(
     ``pooling`` is one of `MODES`; the names of similarities are the library's too.
     """
     modules = {"": "Transformer", "1_Pooling": "Pooling"}
+    if encoder.projection is not None:
+        modules[FOLDER] = "Dense"
+        save_projection(encoder.projection, folder / FOLDER)
     if encoder.settings.normalize:
-        modules["2_Normalize"] = "Normalize"
+        modules[f"{len(modules)}_Normalize"] = "Normalize"
     _write_modules(folder, encoder, modules, similarity)
-    _write_pooling(folder / "1_Pooling", encoder.dim, pooling)
+    _write_pooling(folder / "1_Pooling", encoder.backbone.config.hidden_size, pooling)
 
 
 def write_layer_mix(

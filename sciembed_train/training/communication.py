@@ -130,6 +130,7 @@ def weights_of(encoder: Mapping[str, Any], head: bool) -> Weights:
     with torch.device("meta"):
         pooling = pooling_class(name)(EncoderSettings(encoder["backbone"], name), config)
     total = sum(counted.values()) + sum(p.numel() for p in pooling.parameters())
+    total += int(config.hidden_size) * (encoder.get("projection") or 0)
     return Weights(total - frozen, inner, total, int(config.hidden_size))
 
 

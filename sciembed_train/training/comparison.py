@@ -28,6 +28,7 @@ from sciembed_train.training.guard_scores import (
     paired,
 )
 from sciembed_train.training.interpolation import interpolated, no_interpolation
+from sciembed_train.training.projection_stage import ProjectionStage
 from sciembed_train.training.recipe_corpus import recipe_sampling
 from sciembed_train.training.results_file import Results
 from sciembed_train.training.start_scores import Question, StartScores
@@ -95,19 +96,25 @@ class StartComparison:
             Progress(self.question.quiet).print(f"There is no verdict: {error}")
             return None
 
-    def after(self, encoder: Encoder, choices: TrainingChoices) -> Results | None:
+    def after(
+        self, encoder: Encoder, choices: TrainingChoices, stage: ProjectionStage | None = None
+    ) -> Results | None:
         """Choose the share of trained weights, which the encoder then has, and give the verdict.
 
         Args:
             encoder: as trained; it is changed, and moved to the device of the comparison.
             choices: of the training, for advice.
+            stage: gives the encoder a projection before it is scored.
         """
         before = self.before()
         if before is None:
             return None
         choice, note = self._choose(encoder, before)
+        projection, kept = None, None
+        if stage is not None:
+            projection, kept = stage.learn(encoder.to(self.question.device))
         with Progress(self.question.quiet).stage("scoring the trained encoder"):
-            system = self.question.system(encoder, self.scoring, self.question.short)
+            system = self.question.system(encoder, self.scoring, self.question.short, kept)
             after = self.question.test(system)
         scores = paired(before.test.scores, after.scores)
         verdict = judge(
@@ -139,6 +146,7 @@ class StartComparison:
             queries=queries,
             metrics=after.metrics,
             neighbours=neighbours(self.question, before.test.nearest, after.nearest),
+            projection=projection,
         )
 
     def _choose(
@@ -150,6 +158,8 @@ class StartComparison:
         if before.dev is None:
             return None, "there are no dev queries"
         start = Encoder(self.start, masked_lm="auto" if trained.head is not None else False)
+        if trained.settings.projection == start.dim:
+            start.add_projection(start.dim)  # which leaves its vectors as they are
         if (reason := no_interpolation(start, trained)) is not None:
             return None, reason
         trained.cpu()

@@ -1,7 +1,8 @@
-"""The end of a run: share of weights, export, verdict, report, and a summary for a person."""
+"""The end of a run: weights, projection, export, verdict, report, and a summary for a person."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,6 +34,7 @@ from sciembed_train.training.callbacks.finite_numbers import FiniteNumbers
 from sciembed_train.training.comparison import StartComparison, training_choices
 from sciembed_train.training.configuration import RunConfiguration
 from sciembed_train.training.loggers import log_summary
+from sciembed_train.training.projection_stage import VECTORS, ProjectionStage
 from sciembed_train.training.report import Report, read_metrics
 from sciembed_train.training.results_file import NAME, Results, read_results
 from sciembed_train.training.summary import summary_lines
@@ -43,6 +45,7 @@ def finish(
     method: Method,
     trainer: Trainer,
     comparison: StartComparison | None,
+    stage: ProjectionStage | None,
     steps: int,
 ) -> None:
     """Choose the weights, export them, and give the verdict; the first rank calls it.
@@ -52,11 +55,12 @@ def finish(
         method: that was trained.
         trainer: that trained it.
         comparison: with the start, if there is one.
+        stage: learns a projection, if one is to be learned.
         steps: optimiser steps that the run has made.
     """
     folder = run.folder
     assert folder is not None
-    if not run.run.export and comparison is None:
+    if not run.run.export and comparison is None and stage is None:
         _close(trainer)
         return
     path = find_checkpoint(folder, TRAINED)
@@ -65,14 +69,21 @@ def finish(
     results: Results | None = None
     if comparison is not None:
         try:
-            results = comparison.after(encoder, training_choices(run, method))
+            results = comparison.after(encoder, training_choices(run, method), stage)
         except UserError as error:  # an export is not lost for it
             print(f"There is no verdict: {error}", file=sys.stderr)
             encoder = encoder_from_checkpoint(content, str(path))
+    projection = None if results is None else results.projection
+    if stage is not None and projection is None:
+        projection, _ = stage.learn(encoder.to(stage.embed.device))
+    if projection is not None:
+        content["sciembed"]["projection_learning"] = projection
     if results is not None:
         results.run = _facts(run, path, content)
         content["sciembed"]["verdict"] = results.for_card()
+    if results is not None or projection is not None:
         _write_final(trainer, folder / FINAL, content, encoder)
+    shutil.rmtree(folder / VECTORS, ignore_errors=True)
     card = card_of(content)
     if run.run.export:
         titles = titles_of(content)
@@ -95,6 +106,7 @@ def finish_again(
     method: Method,
     trainer: Trainer,
     comparison: StartComparison | None,
+    stage: ProjectionStage | None,
     steps: int,
 ) -> None:
     """`finish` what a run that has made its steps lacks; print its verdict again where it has all.
@@ -106,7 +118,7 @@ def finish_again(
     results = None if comparison is None else read_results(folder)
     missing = run.run.export and not (folder / "export").exists()
     if missing or (comparison is not None and results is None):
-        finish(run, method, trainer, comparison, steps)
+        finish(run, method, trainer, comparison, stage, steps)
     elif results is not None:
         _print(run, results, trainer)
 

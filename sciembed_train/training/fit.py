@@ -30,6 +30,7 @@ from sciembed_train.training.configuration import RunConfiguration, check_monito
 from sciembed_train.training.data_advice import data_advice
 from sciembed_train.training.finish import finish, finish_again
 from sciembed_train.training.process_count import process_count_line, processes
+from sciembed_train.training.projection_stage import plan_projection
 from sciembed_train.training.recipe_corpus import recipe_sampling
 from sciembed_train.training.results_file import NAME as RESULTS
 from sciembed_train.training.resume import check_fits, schedule_line
@@ -77,6 +78,7 @@ def _train(run: RunConfiguration, folder: Path, lock: RunLock) -> int:
     _check_scores(run, method)
     method.passes.seed = run.data.settings.seed
     comparison = plan_comparison(run, method, trainer)
+    stage = plan_projection(run, method, trainer)
     if run.start is not None:
         content = check_fits(run.start, method, run.data, resuming=True)
         made = content["global_step"]
@@ -89,7 +91,7 @@ def _train(run: RunConfiguration, folder: Path, lock: RunLock) -> int:
         if made >= run.total:
             if first:
                 _nothing_left(run, made)
-                finish_again(run, method, trainer, comparison, made)
+                finish_again(run, method, trainer, comparison, stage, made)
             return 0
     method.check(run.examples.batch(run.plan.indices(0), epoch=0, step=0))
     # Before the folder is made: a way of attending that cannot run here is refused.
@@ -135,7 +137,7 @@ def _train(run: RunConfiguration, folder: Path, lock: RunLock) -> int:
         return 1  # another rank was the cause; the first that lives has said so
     if trainer.is_global_zero:
         lock.check()
-        finish(run, method, trainer, comparison, trainer.global_step)
+        finish(run, method, trainer, comparison, stage, trainer.global_step)
     return 0
 
 

@@ -28,6 +28,7 @@ class Results:
         queries: score of each test query before and after, by target and guard.
         metrics: what the queries of target and guards are scored by, by name.
         neighbours: nearest papers before and after, of some test queries.
+        projection: what a projection was learned from, and how; None where none was.
         run: step, monitor and score of the checkpoint.
     """
 
@@ -41,6 +42,7 @@ class Results:
     queries: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     metrics: dict[str, str] = field(default_factory=dict)
     neighbours: list[dict[str, Any]] = field(default_factory=list)
+    projection: dict[str, Any] | None = None
     run: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -53,6 +55,7 @@ class Results:
             "bm25": self.bm25,
             "advice": self.advice,
             "notes": self.notes,
+            "projection": self.projection,
             "run": self.run,
             "metrics": self.metrics,
             "queries": self.queries,

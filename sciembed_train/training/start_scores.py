@@ -22,6 +22,7 @@ from sciembed_train.encoder.pooling.base import pooling_class
 from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.benchmarks.result import NoQueriesError
+from sciembed_train.evaluation.cached_embedding import CachedEmbedding
 from sciembed_train.evaluation.guard_folders import GuardFolder
 from sciembed_train.evaluation.scoring import Scoring
 from sciembed_train.evaluation.systems import Bm25, Model
@@ -74,10 +75,17 @@ class Question:
         """Whether a ranking of all papers takes too short a time for progress to be shown."""
         return self.quiet or self.corpus.n_papers < MANY_PAPERS
 
-    def system(self, encoder: Encoder, scoring: Scoring, quiet: bool = True) -> Model:
-        """An encoder as what ranks papers."""
+    def system(
+        self,
+        encoder: Encoder,
+        scoring: Scoring,
+        quiet: bool = True,
+        unprojected: CachedEmbedding | None = None,
+    ) -> Model:
+        """An encoder as what ranks papers; ``unprojected`` as for `Model`."""
         opened = encoder.to(self.device).eval(), scoring
-        return Model(encoder.settings.backbone, self.embed, quiet, opened=opened)
+        name = encoder.settings.backbone
+        return Model(name, self.embed, quiet, opened=opened, unprojected=unprojected)
 
     def dev(self, system: Any) -> ScoredQueries:
         """Scores on the queries that choose."""
@@ -196,6 +204,7 @@ def start_settings(trained: EncoderSettings, similarity: str) -> tuple[EncoderSe
         normalize=trained.normalize if start.pooling is None else bool(start.normalize),
         max_length=min(start.max_length or trained.max_length, longest),
         input_format=start.input_format or _read_alike(trained.input_format, start),
+        projection=start.projection,
         adapters=None if metadata.adapters is None else metadata.adapters.without_start(),
         control_codes=metadata.control_codes,
         mix_init="uniform",

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sciembed_train.encoder.heads.projection import save_projection
+from sciembed_train.encoder.heads.projection_files import FOLDER
 from sciembed_train.encoder.io.load_backbone import quiet_transformers
 from sciembed_train.encoder.parts import EncoderParts
 from sciembed_train.errors import UserError
@@ -61,10 +63,13 @@ def save_encoder(parts: EncoderParts, folder: Path, record: dict[str, Any]) -> N
         "max_length": parts.settings.max_length,
         "input_format": parts.settings.input_format.as_dict(),
         **({"normalize": True} if parts.settings.normalize else {}),
+        **({"projection": parts.settings.projection} if parts.projection is not None else {}),
         **({"prompts": parts.settings.prompts} if parts.settings.prompts else {}),
         **({"backbone": place} if place else {}),
         **entries,
         **parts.pooling.save(folder),
     }
+    if parts.projection is not None:
+        save_projection(parts.projection, folder / FOLDER)
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     (folder / "sciembed.json").write_text(text, encoding="utf-8")

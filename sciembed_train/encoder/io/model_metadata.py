@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sciembed_train.encoder.adapters.adapter_settings import AdapterSettings
+from sciembed_train.encoder.heads.projection_files import FOLDER, projected_width
 from sciembed_train.encoder.pooling.registry import (
     POOLINGS,
     check_recorded,
@@ -36,6 +37,8 @@ class ModelMetadata:
         backbone: folder of the transformer itself.
         pooling: how its vectors are pooled.
         normalize: whether its vectors are scaled to unit length.
+        projection: how many numbers a linear layer after the pooling gives; None without one.
+        projection_folder: where its weights lie.
         max_length: tokens a text may have, special tokens included.
         input_format: how title and abstract were joined.
         similarity: by what its vectors are compared, as the folder names it; of a folder of
@@ -56,6 +59,8 @@ class ModelMetadata:
     backbone: Path
     pooling: str | None = None
     normalize: bool = False
+    projection: int | None = None
+    projection_folder: Path | None = None
     max_length: int | None = None
     input_format: InputFormat | None = None
     similarity: str | None = None
@@ -123,14 +128,19 @@ def _read_sentence_transformers(folder: Path, pooling: str | None) -> ModelMetad
             metadata.pooling = pooling or _pooling_of(content, config)
             pools_prompt = content.get("include_prompt") is not False
             metadata.sources["pooling"] = f"{path}/config.json"
+        elif kind == "Dense" and pooled and metadata.projection is None and not metadata.normalize:
+            content = _read_object(folder / path / "config.json")
+            metadata.projection_folder = folder / path
+            metadata.projection = projected_width(folder / path, content)
+            metadata.sources["projection"] = f"{path}/config.json"
         elif kind == "Normalize" and pooled and not metadata.normalize:
             metadata.normalize = True
             metadata.sources["normalize"] = where.name
         else:
             raise UserError(
                 f"{where}: the module {kind} is not one that this project runs here; it runs "
-                "Transformer, Pooling and Normalize, once each and in this order. Without it the "
-                "vectors would be others."
+                "Transformer, Pooling, Dense and Normalize, once each and in this order. "
+                "Without it the vectors would be others."
             )
     _read_comparison(folder, metadata)
     if metadata.prompts and not pools_prompt:
@@ -203,7 +213,11 @@ def read_metadata(folder: Path, pooling: str | None = None) -> ModelMetadata:
         place = str(content.get("backbone") or "")
         adapters = content.get("adapters")
         texts, transport = content.get("texts"), content.get("transport")
-        fields = ("pooling", "normalize", "max_length", "input_format", "similarity", "prompts")
+        fields = (
+            *("pooling", "normalize", "projection", "max_length", "input_format"),
+            *("similarity", "prompts"),
+        )
+        projection = content.get("projection")
         metadata = ModelMetadata(
             backbone=folder / place,
             pooling=pooling or str(content["pooling"]),
@@ -212,6 +226,8 @@ def read_metadata(folder: Path, pooling: str | None = None) -> ModelMetadata:
             # Older folders do not say it: all of them were trained for Euclidean distance.
             similarity=str(content.get("similarity") or "euclidean"),
             normalize=content.get("normalize") is True,
+            projection=None if projection is None else int(projection),
+            projection_folder=None if projection is None else folder / FOLDER,
             prompts=dict(content.get("prompts") or {}),
             texts=None if texts is None else str(texts),
             transport=dict(transport) if transport else None,

@@ -7,11 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import nn
+
 from sciembed_train.encoder.adapters.control_codes import ControlCodes, add_codes
 from sciembed_train.encoder.adapters.format_adapters import FormatAdapters
 from sciembed_train.encoder.adapters.lora import install_lora
 from sciembed_train.encoder.format_reader import BASE_PLACE, FormatReader
 from sciembed_train.encoder.heads.masked_lm_head import HEADS, MaskedLMHead, check_type
+from sciembed_train.encoder.heads.projection import load_projection, new_projection
 from sciembed_train.encoder.io.load_backbone import (
     checked_config,
     load_backbone,
@@ -22,7 +25,12 @@ from sciembed_train.encoder.io.model_metadata import ModelMetadata, read_metadat
 from sciembed_train.encoder.parts import EncoderParts
 from sciembed_train.encoder.pooling.base import Pooling, pooling_class
 from sciembed_train.encoder.pooling.registry import POOLINGS
-from sciembed_train.encoder.settings import EncoderSettings, is_causal, position_limit
+from sciembed_train.encoder.settings import (
+    PROJECTED,
+    EncoderSettings,
+    is_causal,
+    position_limit,
+)
 from sciembed_train.errors import UserError
 from sciembed_train.safety.find_model import find_folder
 from sciembed_train.text.input_format import InputFormat
@@ -104,7 +112,14 @@ def assemble(
     if settings.lora is not None:
         install_lora(backbone, settings.lora, settings.backbone)
     return EncoderParts(
-        settings, backbone, tokenizer, pooling, reader, head, dict(original_dropouts or {})
+        settings,
+        backbone,
+        tokenizer,
+        pooling,
+        reader,
+        head,
+        dict(original_dropouts or {}),
+        projection_of(settings, backbone.config, metadata),
     )
 
 
@@ -141,6 +156,7 @@ def recorded_settings(
         or InputFormat(prompt=metadata.prompt),
         # A pooling that the caller names may be one whose vectors are never scaled.
         "normalize": metadata.normalize and pooling not in ("mix", "sentences"),
+        "projection": metadata.projection if pooling in (None, *PROJECTED) else None,
         "prompts": metadata.prompts,
         "adapters": metadata.adapters and metadata.adapters.without_start(),
         "control_codes": metadata.control_codes,
@@ -234,6 +250,24 @@ def pooling_of(settings: EncoderSettings, config: Any, metadata: ModelMetadata |
     return kind.load(folder, record, settings, config)
 
 
+def projection_of(
+    settings: EncoderSettings, config: Any, metadata: ModelMetadata | None
+) -> nn.Linear | None:
+    """The linear layer after the pooling: the folder's where that has one, else a new one.
+
+    The arguments are those of `pooling_of`.
+
+    Raises:
+        UserError: the folder's weights of it are missing or of another width.
+    """
+    if settings.projection is None:
+        return None
+    if metadata is not None and metadata.projection_folder is not None:
+        folder = metadata.projection_folder
+        return load_projection(folder, config.hidden_size, settings.projection)
+    return new_projection(config.hidden_size, settings.projection)
+
+
 def _warn_of_parts_left_out(
     settings: EncoderSettings, metadata: ModelMetadata, recorded: type[Pooling] | None
 ) -> None:
@@ -242,6 +276,11 @@ def _warn_of_parts_left_out(
         log.warning(
             f"{settings.backbone}: was trained with the pooling {name}, which pooling "
             f"{settings.pooling} leaves out. Its vectors are meant to be used with pooling {name}."
+        )
+    if metadata.projection is not None and settings.projection is None:
+        log.warning(
+            f"{settings.backbone}: has a projection, which is left out here: without it the "
+            f"vectors are others. Set model.encoder.projection to {metadata.projection} to use it."
         )
     if metadata.adapters is not None and settings.adapters is None:
         log.warning(

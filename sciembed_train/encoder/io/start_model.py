@@ -14,6 +14,7 @@ from typing import Any
 from sciembed_train.encoder.io.model_metadata import read_metadata
 from sciembed_train.encoder.io.published_models import published_model
 from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
+from sciembed_train.encoder.settings import PROJECTED
 from sciembed_train.errors import UserError
 from sciembed_train.safety.find_model import find_folder
 from sciembed_train.text.input_format import InputFormat
@@ -22,7 +23,7 @@ from sciembed_train.text.prompts import named_prompt
 # A start's own length is kept up to this one; more has to be set.
 MOST_TOKENS = 512
 # Settings of an encoder that a start may decide.
-KEPT = ("pooling", "normalize", "max_length", "input_format", "prompts")
+KEPT = ("pooling", "normalize", "projection", "max_length", "input_format", "prompts")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class StartConventions:
         start: folder or hub name.
         pooling: how its vectors are pooled.
         normalize: whether they are scaled to unit length.
+        projection: how many numbers a linear layer after the pooling gives; None without one.
         max_length: most tokens of a text, special ones included, as recorded.
         similarity: by what they are compared.
         input_format: how title and abstract were joined.
@@ -47,6 +49,7 @@ class StartConventions:
     start: str
     pooling: str | None = None
     normalize: bool | None = None
+    projection: int | None = None
     max_length: int | None = None
     similarity: str | None = None
     input_format: InputFormat | None = None
@@ -104,6 +107,7 @@ def read_start(name_or_folder: str | Path, pooling: str | None = None) -> StartC
         start,
         pooling=metadata.pooling,
         normalize=metadata.normalize,
+        projection=metadata.projection,
         max_length=metadata.max_length,
         similarity=metadata.similarity,
         input_format=metadata.input_format,
@@ -190,6 +194,11 @@ def resolve(
         words = "unit length" if start.normalize else "vectors of any length"
         here = "true" if recipe["normalize"] else "false"
         settle("normalize", start.normalize, words, here, allowed or not start.normalize)
+    if start.projection is not None:
+        final = settings.get("pooling", pooling)
+        words, here = f"a projection to {start.projection}", f"{recipe['projection']}"
+        allowed = not special and final in PROJECTED
+        settle("projection", start.projection, words, here, allowed)
     if start.max_length is not None:
         length = min(start.max_length, MOST_TOKENS)
         settle("max_length", length, f"at most {length} tokens", str(recipe["max_length"]))

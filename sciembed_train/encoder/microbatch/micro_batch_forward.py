@@ -18,7 +18,6 @@ import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from sciembed_train.batch import Sentences, TokenRows, index_ranges
 from sciembed_train.encoder.microbatch.micro_batches import (
@@ -99,8 +98,8 @@ def encode_rows(
     if vector_positions is not None:
         assert states is not None
         return states, None
-    if parts.settings.normalize and sentences is None:
-        vectors = normalize(vectors)
+    if sentences is None:
+        vectors = parts.projected(vectors)
     return vectors, states
 
 

@@ -1,0 +1,212 @@
+"""The stage after training that learns a projection from the trained encoder's own vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning import Trainer
+
+from sciembed_train import distributed
+from sciembed_train.config.projection_settings import ProjectionSettings
+from sciembed_train.corpus.store.corpus_files import SPLITS
+from sciembed_train.corpus.store.corpus_folder import Corpus
+from sciembed_train.corpus.store.token_store import has_text
+from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.encoder.settings import PROJECTED
+from sciembed_train.evaluation.cached_embedding import CachedEmbedding
+from sciembed_train.inference.embedding import Text
+from sciembed_train.inference.options import EmbedSettings
+from sciembed_train.losses.similarity import unit
+from sciembed_train.methods.base import Method
+from sciembed_train.progress import Progress
+from sciembed_train.sampling.related_mask import RelatedMask
+from sciembed_train.sampling.related_papers import RelatedPapers
+from sciembed_train.training.configuration import RunConfiguration
+from sciembed_train.training.projection_learning import PaperPairs, learn_map, places_of
+from sciembed_train.training.trainer import embedding_precision
+
+# How often two papers must be cited together to be a pair, as in `CitationPairSampling`.
+COCITED = 2
+# In a run's folder, while it is used.
+VECTORS = ".vectors"
+
+
+@dataclass(frozen=True)
+class ProjectionStage:
+    """Learns a projection, and gives it to an encoder.
+
+    Args:
+        settings: of the learning.
+        corpus: with citations and papers.
+        embed: how the encoder runs.
+        folder: where vectors are kept in the meantime, so that none is computed twice.
+        seed: of what is drawn.
+        quiet: show no progress.
+    """
+
+    settings: ProjectionSettings
+    corpus: Corpus
+    embed: EmbedSettings
+    folder: Path
+    seed: int = 0
+    quiet: bool = True
+
+    def learn(self, encoder: Encoder) -> tuple[dict[str, Any], CachedEmbedding]:
+        """Give the encoder a projection, or change the one that it has.
+
+        Args:
+            encoder: on the device where it is to run; its low-rank updates are merged.
+
+        Returns:
+            What was done, for the record of the run; and what embeds texts as the encoder does
+            but for the projection, and keeps the vectors.
+        """
+        progress = Progress(self.quiet)
+        kept = CachedEmbedding(self.folder, encoder.without_projection())
+        pairs = training_pairs(self.corpus, self.settings.most_papers, self.seed)
+        count, steps = len(pairs.papers), self.settings.steps
+        with progress.stage("embedding for the projection", count, "papers") as stage:
+            texts = paper_texts(self.corpus, pairs.papers)
+            vectors = torch.from_numpy(kept.texts(texts, count, self.embed, stage.advance))
+        encoder.add_projection(encoder.dim)
+        assert encoder.projection is not None
+        own = encoder.projection.weight.detach().cpu()
+        with progress.stage("learning the projection", steps, "steps") as stage:
+            vectors = unit(vectors @ own.T)
+            learned, losses = learn_map(vectors, pairs, self.settings, self.seed, stage.advance)
+        with torch.no_grad():
+            encoder.projection.weight.copy_(learned @ own)
+        tenth = max(1, len(losses) // 10)
+        record = {
+            "papers": count,
+            "citations": len(pairs.citing),
+            "cocitations": len(pairs.cocited),
+            "steps": steps,
+            "share": self.settings.share,
+            "first_loss": round(float(np.mean(losses[:tenth])), 4),
+            "last_loss": round(float(np.mean(losses[-tenth:])), 4),
+        }
+        progress.print(
+            f"projection learned from {len(pairs.all):,} pairs of {count:,} papers: loss "
+            f"{record['first_loss']:g} to {record['last_loss']:g} in {steps:,} steps; "
+            f"{self.settings.share:g} of it in the encoder"
+        )
+        return record, kept
+
+
+def plan_projection(
+    run: RunConfiguration, method: Method, trainer: Trainer
+) -> ProjectionStage | None:
+    """The stage of a run; None where it has none, and then a line where one was asked for."""
+    settings, corpus = run.recipe.get(ProjectionSettings), run.data.corpus
+    if not settings.steps or run.folder is None:
+        return None
+    quiet = run.run.quiet or distributed.launch_rank() != 0
+    similarity = method.similarity_metadata["similarity"]
+    reason = why_no_projection(settings, corpus, method.encoder, similarity)
+    if reason is not None:
+        Progress(quiet).print(f"no projection is learned: {reason}")
+        return None
+    embed = EmbedSettings(
+        device=str(trainer.strategy.root_device), precision=embedding_precision(trainer)
+    )
+    folder = run.folder / VECTORS
+    return ProjectionStage(settings, corpus, embed, folder, run.data.settings.seed, quiet)
+
+
+def why_no_projection(
+    settings: ProjectionSettings, corpus: Corpus, encoder: Encoder, similarity: str
+) -> str | None:
+    """Why no projection is learned though it is asked for; None where it can be.
+
+    Args:
+        settings: with at least one step.
+        corpus: of the run.
+        encoder: that is trained.
+        similarity: by what its vectors are compared.
+    """
+    own = encoder.settings
+    if own.pooling not in PROJECTED or own.adapters is not None or own.control_codes:
+        kind = "adapters" if own.adapters is not None else "control codes"
+        return (
+            f"an encoder with {kind} takes none"
+            if own.pooling in PROJECTED
+            else f"the pooling {own.pooling} takes none"
+        )
+    if similarity != "cosine":
+        return f"it is learned by cosine, and the vectors are compared by {similarity}"
+    needed = ("citations.npy", "papers.parquet")
+    if any(not (corpus.folder / name).is_file() for name in needed):
+        return "the corpus holds no citations (prepare it with --citations F)"
+    citing, cocited = _pairs(corpus)
+    if (pairs := len(citing) + len(cocited)) < settings.fewest_pairs:
+        return (
+            f"{pairs:,} training pairs of papers are fewer than projection.fewest_pairs "
+            f"{settings.fewest_pairs:,}"
+        )
+    return None
+
+
+def training_pairs(corpus: Corpus, most_papers: int, seed: int) -> PaperPairs:
+    """The training pairs of a corpus: citations, and papers that are cited together.
+
+    Args:
+        corpus: with citations.
+        most_papers: of more papers that have pairs, so many are drawn.
+        seed: of the draw.
+    """
+    citing, cocited = _pairs(corpus)
+    papers = np.intersect1d(np.concatenate([citing, cocited]), _readable(corpus))
+    if len(papers) > most_papers:
+        rng = np.random.default_rng(seed)
+        papers = np.sort(rng.choice(papers, most_papers, replace=False))
+    one, other = places_of(papers, [citing, cocited])
+    titles = np.asarray(corpus.titles())
+    related = RelatedPapers.of(corpus, RelatedMask(cocited=COCITED), titles)
+    return PaperPairs(one, other, papers, related)
+
+
+def paper_texts(corpus: Corpus, papers: np.ndarray) -> list[Text]:
+    """Title and abstract of some papers, by their numbers, which are ascending."""
+    wanted = iter(papers.tolist())
+    following = next(wanted, None)
+    texts: list[Text] = []
+    for row in corpus.papers():
+        if row["paper"] == following:
+            texts.append((row["title"], row["abstract"]))
+            following = next(wanted, None)
+    assert following is None
+    return texts
+
+
+def _readable(corpus: Corpus) -> np.ndarray:
+    """The numbers of the papers that have a text and are not excluded, ascending."""
+    kept_out = corpus.excluded_papers()
+    return np.array(
+        [
+            row["paper"]
+            for row in corpus.papers()
+            if not kept_out[row["paper"]] and has_text(row["title"], row["abstract"])
+        ],
+        np.int64,
+    )
+
+
+def _pairs(corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
+    """Training citations, and training co-citations that are frequent enough, ``[n, 2]`` each."""
+    citations = np.asarray(corpus.citations_of_texts(), np.int64)
+    splits = np.asarray(corpus.paper_splits())
+    of_training = splits[citations[:, 0]] == SPLITS.index("train")
+    citing = citations[of_training & (citations[:, 0] != citations[:, 1])]
+    cocited = np.empty((0, 2), np.int64)
+    if (corpus.folder / "cocitations").is_dir():
+        cocited = np.asarray(corpus.cocitations("train"), np.int64)
+        cocited = cocited[np.asarray(corpus.cocitation_counts("train")) >= COCITED]
+        first = corpus.first_of_text()
+        cocited = np.asarray(first, np.int64)[cocited]
+        cocited = cocited[cocited[:, 0] != cocited[:, 1]]
+    return citing, cocited
