@@ -1,0 +1,190 @@
+"""The stage of a run that learns a projection: what it takes, gives and refuses."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+import sciembed_train as st
+from sciembed_train.commands import fit
+from sciembed_train.config.projection_settings import ProjectionSettings
+from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
+from sciembed_train.corpus.store.corpus_folder import Corpus
+from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.inference.options import EmbedSettings
+from sciembed_train.training.projection_stage import (
+    VECTORS,
+    ProjectionStage,
+    paper_texts,
+    training_pairs,
+    why_no_projection,
+)
+from tests.helpers.exports import encoder_of
+from tests.helpers.runs import CONFIGS
+from tests.helpers.topic_papers import write_topic_papers
+
+FEW = ("--projection.fewest_pairs", "10", "--projection.steps", "5")
+
+
+@pytest.fixture(scope="module")
+def place(tiny_bert, tmp_path_factory):
+    folder = write_topic_papers(tmp_path_factory.mktemp("topics"))
+    st.prepare(
+        folder / "corpus",
+        papers=folder / "papers.jsonl",
+        citations=folder / "citations.csv",
+        cocitation_mining=CocitationMining(cocitations_from="references"),
+        tokenizer=str(tiny_bert),
+        dev_share=0.25,
+        test_share=0.3,
+        part_tokens=True,
+    )
+    return folder
+
+
+def stage_of(place, folder, **settings):
+    values = ProjectionSettings(**{"steps": 5, "batch_size": 8, "negatives": 20, **settings})
+    return ProjectionStage(
+        values, Corpus.open(place / "corpus"), EmbedSettings(device="cpu"), folder
+    )
+
+
+def test_pairs_are_of_the_training_split_and_no_held_out_paper_asks(place):
+    corpus = Corpus.open(place / "corpus")
+    pairs = training_pairs(corpus, 50_000, 0)
+    splits = np.asarray(corpus.paper_splits())
+    citing = pairs.papers[pairs.citing]
+    assert len(citing)
+    assert (splits[citing[:, 0]] == 0).all()
+    known = {tuple(pair) for pair in np.asarray(corpus.citations_of_texts()).tolist()}
+    assert {tuple(pair) for pair in citing.tolist()} <= known
+    trained = {
+        tuple(pair)
+        for pair, count in zip(
+            np.asarray(corpus.cocitations("train")).tolist(),
+            np.asarray(corpus.cocitation_counts("train")),
+            strict=True,
+        )
+        if count >= 2
+    }
+    assert {tuple(pair) for pair in pairs.papers[pairs.cocited].tolist()} == trained
+    fewer = training_pairs(corpus, 20, 0)
+    assert len(fewer.papers) == 20
+    assert fewer.all.max() < 20
+
+
+def test_texts_are_those_of_the_papers_in_their_order(place):
+    corpus = Corpus.open(place / "corpus")
+    rows = list(corpus.papers())
+    chosen = np.array([1, 4, 9])
+    assert paper_texts(corpus, chosen) == [(rows[i]["title"], rows[i]["abstract"]) for i in chosen]
+
+
+def test_the_encoder_gets_the_map_and_the_kept_vectors_are_those_before_it(
+    place, tiny_bert, tmp_path
+):
+    encoder = encoder_of(tiny_bert, pooling="mean", normalize=True)
+    texts = ["word1 word2", "word3 word4 word5"]
+    before = encoder.encode_texts(texts)
+    record, kept = stage_of(place, tmp_path).learn(encoder)
+    assert encoder.settings.projection == encoder.dim == 32
+    weight = encoder.projection.weight.detach()
+    assert not torch.allclose(weight, torch.eye(32), atol=1e-3)
+    torch.testing.assert_close(encoder.encode_texts(texts), normalize(before @ weight.T))
+    own = kept.texts([(text, None) for text in texts], 2, EmbedSettings(device="cpu"))
+    torch.testing.assert_close(torch.from_numpy(own), before)
+    pairs = training_pairs(Corpus.open(place / "corpus"), 50_000, 0)
+    assert record["papers"] == len(pairs.papers)
+    assert record["citations"] == len(pairs.citing)
+    assert record["share"] == 0.5
+
+
+def test_a_projection_that_is_there_is_gone_on_from(place, tiny_bert, tmp_path):
+    encoder = encoder_of(tiny_bert, pooling="mean", normalize=True, projection=32)
+    torch.manual_seed(0)
+    first = torch.eye(32) + 0.1 * torch.randn(32, 32)
+    with torch.no_grad():
+        encoder.projection.weight.copy_(first)
+    stage_of(place, tmp_path / "a").learn(encoder)
+    # As if the vectors were another encoder's, to which the same map is learned.
+    again = encoder.projection.weight.detach() @ torch.linalg.inv(first)
+    share = ProjectionSettings().share
+    learned = (again - (1 - share) * torch.eye(32)) / share
+    assert torch.linalg.svdvals(learned).mean() == pytest.approx(1, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "similarity", "reason"),
+    [
+        ({"pooling": "mix"}, "cosine", "the pooling mix takes none"),
+        ({"pooling": "cls", "control_codes": True}, "cosine", "with control codes takes none"),
+        ({"pooling": "mean"}, "euclidean", "compared by euclidean"),
+    ],
+)
+def test_what_cannot_have_one_is_told_why(place, tiny_bert, settings, similarity, reason):
+    corpus, values = Corpus.open(place / "corpus"), ProjectionSettings(steps=1, fewest_pairs=1)
+    encoder = encoder_of(tiny_bert, **settings)
+    assert reason in str(why_no_projection(values, corpus, encoder, similarity))
+    fits = encoder_of(tiny_bert, pooling="mean")
+    assert why_no_projection(values, corpus, fits, "cosine") is None
+    many = ProjectionSettings(steps=1, fewest_pairs=10**6)
+    assert "fewer than projection.fewest_pairs 1,000,000" in str(
+        why_no_projection(many, corpus, fits, "cosine")
+    )
+
+
+def words(place, backbone, run, *more):
+    return [
+        *("-c", str(CONFIGS / "own_citations.yaml"), "--data.corpus", str(place / "corpus")),
+        *("--model.encoder.backbone", str(backbone), "--model.encoder.max_length", "64"),
+        *("--model.encoder.input_format.separator", "sep", "--data.batch_size", "16"),
+        *("--model.encoder.input_format.sentences", "joined", "--trainer.max_steps", "2"),
+        *("--trainer.val_check_interval", "2", "--trainer.accelerator", "cpu"),
+        *("--trainer.devices", "1", "--trainer.precision", "32-true"),
+        *("--alphas", "[1.0]", "--root", str(place / "runs"), "--run", run, *more),
+    ]
+
+
+def test_a_run_ends_with_a_projection_in_its_export_its_record_and_its_last_checkpoint(
+    place, tiny_bert, capsys
+):
+    assert fit.main(words(place, tiny_bert, "with", *FEW)) == 0
+    run = place / "runs" / "with"
+    assert "projection learned from " in capsys.readouterr().err
+    encoder = Encoder.load(run / "export")
+    assert encoder.settings.projection == 32
+    results = json.loads((run / "results.json").read_text())
+    assert results["projection"]["steps"] == 5
+    record = json.loads((run / "export" / "sciembed.json").read_text())
+    assert record["projection_learning"] == results["projection"]
+    assert "| projection learning: share | 0.5 |" in (run / "export" / "README.md").read_text()
+    assert not (run / VECTORS).exists()
+    # The verdict is of the encoder that was exported.
+    query, (_, after) = next(iter(results["queries"]["citations"].items()))
+    scored = st.evaluate(run / "export", "citations", place / "corpus")
+    assert scored.per_query[query]["map"] == pytest.approx(after, abs=1e-6)
+    # And `export` writes the same again.
+    st.export_encoder(run, run / "again")
+    texts = ["word1 word2", "word3"]
+    again = Encoder.load(run / "again")
+    assert torch.equal(again.encode_texts(texts), encoder.encode_texts(texts))
+
+
+def test_a_run_without_a_verdict_has_it_too_and_one_with_few_pairs_says_why_not(
+    place, tiny_bert, capsys
+):
+    assert fit.main(words(place, tiny_bert, "off", "--verdict", "off", *FEW)) == 0
+    assert Encoder.load(place / "runs" / "off" / "export").settings.projection == 32
+    capsys.readouterr()
+    assert (
+        fit.main(
+            words(
+                place, tiny_bert, "few", "--verdict", "off", "--projection.fewest_pairs", "100000"
+            )
+        )
+        == 0
+    )
+    assert "no projection is learned: " in capsys.readouterr().err
+    assert Encoder.load(place / "runs" / "few" / "export").settings.projection is None
