@@ -59,6 +59,7 @@ def suite_line() -> CommandLine:
         "already is not computed again.",
         examples=(
             "my_benchmarks --model start --model checkpoints/tuned --model bm25 --to results",
+            "my_benchmarks --model my_encoder --to results --dim 192 96 --dtype int8 binary",
             "suite.yaml --model my_encoder --to results --only csfcube retrieval --quick",
         ),
         common=(
@@ -72,13 +73,15 @@ def suite_line() -> CommandLine:
             "full",
             "published",
             "ties",
+            "dim",
+            "dtype",
             "device",
             "json",
         ),
     )
-    line.add(SuiteSettings, repeated=("model", "embeddings", "only"))
-    for kind in (EmbedSettings, OutputSettings):
-        line.add(kind)
+    line.add(SuiteSettings, repeated=("model", "embeddings", "only", "dim", "dtype"))
+    line.add(EmbedSettings, left_out=("dim",))
+    line.add(OutputSettings)
     return line
 
 

@@ -87,7 +87,8 @@ class Settings:
     def _make(self, kind: type[Any]) -> Any:
         key = self.line.added[kind]
         if not key:
-            names = [field.name for field in fields(kind)]
+            left_out = self.line.left_out[kind]
+            names = [field.name for field in fields(kind) if field.name not in left_out]
             return build(kind, Namespace({name: self.namespace[name] for name in names}))
         return build(kind, self.namespace[key])
 
@@ -141,6 +142,7 @@ class CommandLine:
         self.common, self.aliases, self.presets = common, dict(aliases or {}), dict(presets or {})
         self.parser = new_parser()
         self.added: dict[type[Any], str] = {}
+        self.left_out: dict[type[Any], frozenset[str]] = {}
         self.texts: set[str] = set()
 
     @property
@@ -156,6 +158,7 @@ class CommandLine:
         words: Sequence[str] = (),
         repeated: Sequence[str] = (),
         texts: Sequence[str] = (),
+        left_out: Sequence[str] = (),
     ) -> None:
         """Make an option of each field of a dataclass.
 
@@ -167,8 +170,9 @@ class CommandLine:
             words: fields that are lists and take one word or more, as ``--weights 0.3 0.7``.
             repeated: likewise, and given more than once: ``--model A --model B C``.
             texts: fields that are texts to read, of any length and with line ends, and no names.
+            left_out: fields that have no option, and keep their defaults.
         """
-        self.added[kind] = key
+        self.added[kind], self.left_out[kind] = key, frozenset(left_out)
         self.texts.update(texts)
         title = (kind.__doc__ or "").split("\n")[0].rstrip(".")
         apart = (*positionals, *words, *repeated)
@@ -187,7 +191,7 @@ class CommandLine:
         if key:
             self.parser.add_class_arguments(kind, key, help=title)
             return
-        self.parser.add_class_arguments(kind, skip=set(apart), help=title or None)
+        self.parser.add_class_arguments(kind, skip={*apart, *left_out}, help=title or None)
         for name in (*words, *repeated):
             again: dict[str, Any] = {"action": "extend"} if name in repeated else {}
             self.parser.add_argument(

@@ -16,6 +16,7 @@ from jaxtyping import Float32
 from sciembed_train.evaluation.systems import Model
 from sciembed_train.inference.embedding import Text
 from sciembed_train.inference.options import EmbedSettings, Similarity
+from sciembed_train.inference.quantisation import CALIBRATION, Quantisation
 from sciembed_train.progress import Progress
 
 QUERY_FORMAT = "adhoc_query"  # of texts that ask and are no papers
@@ -46,6 +47,7 @@ class PlainModel:
         self.model = model
         self.name, self.notes = model.name, model.notes
         self.similarity: Similarity = model.scoring.similarity
+        self._stored: Quantisation | None = None  # of the papers that were embedded last
 
     def describe(self) -> dict[str, Any]:
         """See `Embedder`."""
@@ -65,7 +67,14 @@ class PlainModel:
         papers = (as_paper(record, between) for record in records.values())
         texts = (paper if before is None else (*paper, before) for paper in papers)
         with Progress(self.model.quiet).stage("embedding", len(records), "texts") as stage:
-            return self.model.vectors(texts, len(records), settings, stage.advance)
+            vectors = self.model.vectors(texts, len(records), settings, stage.advance)
+        if self.model.dtype is not None and len(vectors):
+            # What asks is stored as the papers were that it is compared with.
+            if format != QUERY_FORMAT or self._stored is None:
+                sample = vectors[:CALIBRATION]
+                self._stored = Quantisation.calibrated(self.model.dtype, sample)
+            self.model.store(vectors, self._stored)
+        return vectors
 
 
 class FormatModel(PlainModel):

@@ -142,7 +142,8 @@ class Model:
         cache: the folder where vectors are kept (`CachedEmbedding`); None keeps none.
         tokens: keeps the tokens of texts that are embedded again; of the encoder that is opened.
         unprojected: keeps the vectors of that encoder as they come to its projection.
-        dtype: what vectors are stored as before they are compared; None for float32.
+        dtype: what vectors are stored as before they are compared, by the ranges of the first
+            `CALIBRATION` candidates where it has ranges; None for float32.
         query_prompt: the name of the model's prompt before the words of searches, or ``none``; by
             default that of queries, and where it has none that of its papers.
 
@@ -198,6 +199,10 @@ class Model:
                 for at, text in enumerate(search.texts)
             )
             vectors = self.vectors(texts, search.count, self.settings, stage.advance)
+        if self.dtype is not None:
+            # As `embed` takes its first papers; words of searches have no part in it.
+            sample = vectors[search.papers[:CALIBRATION]]
+            self.store(vectors, Quantisation.calibrated(self.dtype, sample))
         if self.scoring.similarity == "cosine":
             to_unit(vectors)
         with progress.stage("ranking", len(search.queries), "queries") as stage:
@@ -212,26 +217,7 @@ class Model:
         settings: EmbedSettings,
         done: Callable[[int], Any] | None = None,
     ) -> Float32[np.ndarray, "P D"]:
-        """Embeddings of texts (`embed_texts`), by way of what is kept of them, if anything is.
-
-        They are as those that were stored as ``dtype``, and read again.
-        """
-        vectors = self._embedded(texts, count, settings, done)
-        if self.dtype is None or not count:
-            return vectors
-        stored = Quantisation.calibrated(self.dtype, vectors[:CALIBRATION])
-        for start in range(0, count, CALIBRATION):
-            part = slice(start, start + CALIBRATION)
-            vectors[part] = stored.decode(stored.encode(vectors[part]))
-        return vectors
-
-    def _embedded(
-        self,
-        texts: Iterable[Text | Prompted],
-        count: int,
-        settings: EmbedSettings,
-        done: Callable[[int], Any] | None,
-    ) -> Float32[np.ndarray, "P D"]:
+        """Embeddings of texts (`embed_texts`), by way of what is kept of them, if anything is."""
         if self.unprojected is not None:
             vectors = self.unprojected.texts(texts, count, settings, done)
             assert isinstance(self.encoder, Encoder)
@@ -243,6 +229,12 @@ class Model:
         if self._cached is None:
             return embed_texts(self.encoder, texts, count, settings, done)
         return self._cached.texts(texts, count, settings, done)
+
+    def store(self, vectors: Float32[np.ndarray, "P D"], stored: Quantisation) -> None:
+        """Make vectors, in place, what they are after they were stored and read again."""
+        for start in range(0, len(vectors), CALIBRATION):
+            part = slice(start, start + CALIBRATION)
+            vectors[part] = stored.decode(stored.encode(vectors[part]))
 
     def _rows(
         self, search: Search, vectors: Float32[np.ndarray, "P D"]

@@ -23,7 +23,11 @@ from sciembed_train.errors import UserError
 from sciembed_train.losses.triplet import euclidean_margin
 from sciembed_train.methods.base import MaxTokensPerBackward, Method
 from sciembed_train.methods.engine.gradient_cache import GradientCache, MicroBatchEmbeddings
-from sciembed_train.methods.heldout.heldout_triplets import VALIDATION_SCORES, HeldOutTriplets
+from sciembed_train.methods.heldout.heldout_triplets import (
+    NESTED_SCORE,
+    VALIDATION_SCORES,
+    HeldOutTriplets,
+)
 from sciembed_train.methods.in_batch_negatives import (
     against_candidates,
     check_negatives,
@@ -56,7 +60,8 @@ class Cocite(Method):
             whole pairs and encoded twice (`methods.engine.gradient_cache`). See `Method`.
         matryoshka_dims: also train the first so many numbers of each vector as a vector of its
             own: the loss is the weighted sum of the losses at these widths (`methods.nested`), the
-            full one among them only if it is named. None for the full width alone.
+            full one among them only if it is named. None for the full width alone. Validation
+            reports ``val/map_d`` of each width d.
         matryoshka_weights: of each of ``matryoshka_dims``; none for 1 each.
 
     Raises:
@@ -65,6 +70,7 @@ class Cocite(Method):
     """
 
     validation_scores: ClassVar[tuple[str, ...]] = VALIDATION_SCORES
+    nested_score: ClassVar[str | None] = NESTED_SCORE
     batch_type: ClassVar[type] = PairBatch
     examples: ClassVar[str] = "co-cited pairs"
     example_recipe: ClassVar[str] = "configs/aspire_cocite_compsci_spec.yaml"
@@ -99,7 +105,7 @@ class Cocite(Method):
         self.margin, self.negatives, self.temperature = margin, negatives, temperature
         self.mix_lr = mix_lr
         self.triplet_loss = partial(euclidean_margin, margin=margin)
-        self.held_out = HeldOutTriplets(self.triplet_loss)
+        self.held_out = HeldOutTriplets(self.triplet_loss, self.nested)
 
     @property
     def depends_on_processes(self) -> str | None:

@@ -85,6 +85,8 @@ class Method(LightningModule):
 
     # What validation can report, as a recipe may name it to choose the best checkpoint by.
     validation_scores: ClassVar[tuple[str, ...]] = ("val/loss",)
+    # That of them which is reported at each of ``matryoshka_dims``, too; None for none.
+    nested_score: ClassVar[str | None] = None
     # The batches it trains on, what their examples are called, and a recipe that gives them.
     batch_type: ClassVar[type] = object
     examples: ClassVar[str] = "examples"

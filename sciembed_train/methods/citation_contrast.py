@@ -30,6 +30,7 @@ from sciembed_train.methods.base import MaxTokensPerBackward, Method
 from sciembed_train.methods.distillation import Distillation, Distiller, TeacherVectors
 from sciembed_train.methods.engine.gradient_cache import GradientCache, MicroBatchEmbeddings
 from sciembed_train.methods.heldout.heldout_pairs import (
+    NESTED_SCORE,
     SCORES,
     SOURCE_SCORES,
     VALIDATION_SCORES,
@@ -73,7 +74,8 @@ class CitationContrast(Method):
             whole pairs and encoded twice (`methods.engine.gradient_cache`). See `Method`.
         matryoshka_dims: also train the first so many numbers of each vector as a vector of its
             own: the loss is the weighted sum of the losses at these widths (`methods.nested`), the
-            full one among them only if it is named. None for the full width alone.
+            full one among them only if it is named. None for the full width alone. Validation
+            reports ``val/map_d`` of each width d.
         matryoshka_weights: of each of ``matryoshka_dims``; none for 1 each.
 
     Raises:
@@ -81,6 +83,7 @@ class CitationContrast(Method):
     """
 
     validation_scores: ClassVar[tuple[str, ...]] = VALIDATION_SCORES
+    nested_score: ClassVar[str | None] = NESTED_SCORE
     similarity: ClassVar[Literal["euclidean", "cosine"]] = "cosine"
     batch_type: ClassVar[type] = ContrastBatch
     examples: ClassVar[str] = "pairs of several sources"
@@ -141,7 +144,7 @@ class CitationContrast(Method):
         # The copy is made now: a checkpoint's weights are loaded later.
         needed = guide == "start" or keep > 0
         self.start_vectors = StartVectors(self.encoder) if needed else None
-        self.held_out = HeldOutPairs(lambda: self.current_temperature)
+        self.held_out = HeldOutPairs(lambda: self.current_temperature, self.nested)
         self._sources: tuple[str, ...] | None = None
 
     @property

@@ -25,6 +25,7 @@ from sciembed_train.losses.masked_lm import masked_lm
 from sciembed_train.methods.base import MaxTokensPerBackward, Method
 from sciembed_train.methods.engine.gradient_cache import GradientCache, MicroBatchEmbeddings
 from sciembed_train.methods.heldout.heldout_spans import (
+    NESTED_SCORE,
     VALIDATION_SCORES,
     HeldOutSpans,
     span_vectors,
@@ -56,7 +57,8 @@ class Declutr(Method):
             whole documents and encoded twice (`methods.engine.gradient_cache`). See `Method`.
         matryoshka_dims: also train the first so many numbers of each vector as a vector of its
             own: the loss is the weighted sum of the losses at these widths (`methods.nested`), the
-            full one among them only if it is named. None for the full width alone.
+            full one among them only if it is named. None for the full width alone. Validation
+            reports ``val/partner_accuracy_d`` of each width d.
         matryoshka_weights: of each of ``matryoshka_dims``; none for 1 each.
 
     Raises:
@@ -65,6 +67,7 @@ class Declutr(Method):
     """
 
     validation_scores: ClassVar[tuple[str, ...]] = VALIDATION_SCORES
+    nested_score: ClassVar[str | None] = NESTED_SCORE
     similarity: ClassVar[Literal["euclidean", "cosine"]] = "cosine"
     batch_type: ClassVar[type] = SpanBatch
     examples: ClassVar[str] = "spans of documents"
@@ -110,7 +113,7 @@ class Declutr(Method):
         self.temperature = temperature
         self.contrastive_weight, self.mlm_weight = contrastive_weight, mlm_weight
         self.reproduce = reproduce
-        self.held_out = HeldOutSpans(temperature, contrastive_weight, mlm_weight)
+        self.held_out = HeldOutSpans(temperature, contrastive_weight, mlm_weight, self.nested)
 
     @property
     def reported_scores(self) -> tuple[str, ...]:

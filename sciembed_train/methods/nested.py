@@ -92,6 +92,28 @@ class NestedLoss:
         each = {f"loss_{dim}": part.value.detach() for dim, part in losses.items()}
         return Loss(total, {**losses[max(self.dims)].parts, **each})
 
+    def scores(
+        self,
+        name: str,
+        value: float,
+        score: Callable[..., float],
+        *columns: Float[Tensor, "_ D"],
+    ) -> dict[str, float]:
+        """``name_d`` of each dim: a score of the first d numbers of every vector.
+
+        Args:
+            name: of the score.
+            value: what it is at the full width. Where that is nan, so it is at every width.
+            score: of columns of vectors, of any width that is the same for all.
+            columns: of held-out texts.
+        """
+        if math.isnan(value):
+            return dict.fromkeys(score_names(name, self.dims), value)
+        values = (
+            value if dim == self.width else score(*self.first(dim, columns)) for dim in self.dims
+        )
+        return dict(zip(score_names(name, self.dims), values, strict=True))
+
     def first(self, dim: int, columns: Sequence[Float[Tensor, "_ D"]]) -> list[Tensor]:
         """The first ``dim`` numbers of every vector, scaled to unit length where those are."""
         if dim == self.width:
@@ -102,3 +124,8 @@ class NestedLoss:
                 numbers = column[:, :dim]
                 shorter[id(column)] = unit(numbers) if self.normalize else numbers
         return [shorter[id(column)] for column in columns]
+
+
+def score_names(score: str | None, dims: Sequence[int]) -> tuple[str, ...]:
+    """What a score is called at each width, such as ``val/map_64``; nothing of no score."""
+    return () if score is None else tuple(f"{score}_{dim}" for dim in dims)

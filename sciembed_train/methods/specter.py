@@ -18,7 +18,11 @@ from sciembed_train.batch import TripletBatch
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.losses.triplet import euclidean_margin
 from sciembed_train.methods.base import MaxTokensPerBackward, Method
-from sciembed_train.methods.heldout.heldout_triplets import VALIDATION_SCORES, HeldOutTriplets
+from sciembed_train.methods.heldout.heldout_triplets import (
+    NESTED_SCORE,
+    VALIDATION_SCORES,
+    HeldOutTriplets,
+)
 from sciembed_train.methods.loss import Loss, check_margin, full_precision
 from sciembed_train.optim_settings import OptimSettings
 
@@ -33,7 +37,8 @@ class Specter(Method):
         max_tokens_per_backward: most tokens of one backward pass (`Method`).
         matryoshka_dims: also train the first so many numbers of each vector as a vector of its
             own: the loss is the weighted sum of the losses at these widths (`methods.nested`), the
-            full one among them only if it is named. None for the full width alone.
+            full one among them only if it is named. None for the full width alone. Validation
+            reports ``val/map_d`` of each width d.
         matryoshka_weights: of each of ``matryoshka_dims``; none for 1 each.
 
     Raises:
@@ -41,6 +46,7 @@ class Specter(Method):
     """
 
     validation_scores: ClassVar[tuple[str, ...]] = VALIDATION_SCORES
+    nested_score: ClassVar[str | None] = NESTED_SCORE
     batch_type: ClassVar[type] = TripletBatch
     examples: ClassVar[str] = "triplets"
     example_recipe: ClassVar[str] = "configs/specter.yaml"
@@ -64,7 +70,7 @@ class Specter(Method):
         )
         self.margin = margin
         self.triplet_loss = partial(euclidean_margin, margin=margin)
-        self.held_out = HeldOutTriplets(self.triplet_loss)
+        self.held_out = HeldOutTriplets(self.triplet_loss, self.nested)
 
     def loss(self, batch: TripletBatch) -> Loss:
         """Mean triplet margin loss; each distinct paper is encoded once.

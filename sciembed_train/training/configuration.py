@@ -29,6 +29,7 @@ from sciembed_train.encoder.io.model_metadata import tokenizer_folder
 from sciembed_train.encoder.settings import EncoderSettings
 from sciembed_train.errors import UserError, one_line
 from sciembed_train.methods.base import Method
+from sciembed_train.methods.nested import score_names
 from sciembed_train.optim_settings import OptimSettings
 from sciembed_train.progress import Progress
 from sciembed_train.sampling.base import Examples, TokenizationSpec, named_class
@@ -125,7 +126,9 @@ class RunConfiguration:
         method = named_class(self.model.class_path, Method)
         validation = recipe.get(ValidationSettings)
         benchmarks = validation_benchmarks(validation, recipe.get(VerdictSettings))
-        scores = (*method.validation_scores, *(n for one in benchmarks for n in one.metrics))
+        dims = self.model.init_args.get("matryoshka_dims") or ()
+        scores = (*method.validation_scores, *score_names(method.nested_score, dims))
+        scores += tuple(name for one in benchmarks for name in one.metrics)
         check_monitors(self.run, scores, f"the scores of {method.__name__}")
         self.world_size = probe(self.trainer_settings)
         check_launched(self.trainer_settings, self.world_size)

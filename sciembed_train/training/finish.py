@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from sciembed_train.export.checkpoint_file import (
 from sciembed_train.export.export_folder import export_encoder
 from sciembed_train.inference.output_file import write_json
 from sciembed_train.methods.base import Method
+from sciembed_train.methods.nested import score_names
 from sciembed_train.progress import print_line
 from sciembed_train.training.callbacks.collapse import Collapse
 from sciembed_train.training.callbacks.finite_numbers import FiniteNumbers
@@ -37,7 +39,7 @@ from sciembed_train.training.loggers import log_summary
 from sciembed_train.training.projection_stage import VECTORS, ProjectionStage
 from sciembed_train.training.report import Report, read_metrics
 from sciembed_train.training.results_file import NAME, Results, read_results
-from sciembed_train.training.summary import summary_lines
+from sciembed_train.training.summary import summary_lines, width_lines
 
 
 def finish(
@@ -67,6 +69,7 @@ def finish(
     content = load_checkpoint(path)
     encoder = encoder_from_checkpoint(content, str(path))
     results: Results | None = None
+    widths = _widths(folder, method, content["global_step"])
     if comparison is not None:
         try:
             results = comparison.after(encoder, training_choices(run, method), stage)
@@ -79,7 +82,7 @@ def finish(
     if projection is not None:
         content["sciembed"]["projection_learning"] = projection
     if results is not None:
-        results.run = _facts(run, path, content)
+        results.run = _facts(run, path, content) | ({"widths": widths} if widths else {})
         content["sciembed"]["verdict"] = results.for_card()
     if results is not None or projection is not None:
         _write_final(trainer, folder / FINAL, content, encoder)
@@ -90,6 +93,8 @@ def finish(
         export_encoder(encoder, folder / "export", card, titles=titles, overwrite=True)
         if not run.run.quiet and results is None:
             print(f"exported {path.name} to {folder / 'export'}", file=sys.stderr)
+            for line in width_lines(widths):
+                print(line, file=sys.stderr)
     if results is None:
         _close(trainer)
         return
@@ -147,6 +152,21 @@ def _facts(run: RunConfiguration, path: Path, content: Mapping[str, Any]) -> dic
         "score": best[1] if best is not None and chosen else None,
         "steps": run.total,
     }
+
+
+def _widths(folder: Path, method: Method, step: int) -> dict[str, float]:
+    """The held-out score of a step at the full width and at each that was trained; may be empty.
+
+    It is empty where none was trained, and where the step was not validated. Scores that are not
+    finite are left out.
+    """
+    names = score_names(method.nested_score, method.nested.dims)
+    if method.nested_score is None or not names:
+        return {}
+    columns = read_metrics(folder / "metrics.csv").columns
+    rows = {name: dict(columns.get(name, ())) for name in (method.nested_score, *names)}
+    found = {name: values.get(step, math.nan) for name, values in rows.items()}
+    return {name: score for name, score in found.items() if math.isfinite(score)}
 
 
 def _close(trainer: Trainer) -> None:

@@ -20,6 +20,7 @@ from sciembed_train.errors import RunError, UserError
 from sciembed_train.export.checkpoint_file import FINAL
 from sciembed_train.methods.base import Method
 from sciembed_train.methods.engine import sharding
+from sciembed_train.methods.nested import score_names
 from sciembed_train.progress import print_line
 from sciembed_train.training.callbacks.held_run import HeldRun
 from sciembed_train.training.callbacks.signals import Interrupted
@@ -149,7 +150,8 @@ def _check_scores(run: RunConfiguration, method: Method) -> None:
         raise UserError(f"validation cannot score {benchmarks.benchmarks[0].name}: {reason}")
     if run.validates:  # some parts of a method, and so their scores, may be switched off
         whose = f"the scores of {type(method).__name__} with these settings"
-        own = method.reported_scores if run.has_dev else ()
+        shorter = score_names(method.nested_score, method.nested.dims)
+        own = (*method.reported_scores, *shorter) if run.has_dev else ()
         check_monitors(run.run, (*own, *benchmarks.score_names), whose)
 
 

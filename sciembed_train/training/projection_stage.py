@@ -107,7 +107,8 @@ def plan_projection(
         return None
     quiet = run.run.quiet or distributed.launch_rank() != 0
     similarity = method.similarity_metadata["similarity"]
-    reason = why_no_projection(settings, corpus, method.encoder, similarity)
+    nested = bool(method.nested.dims)
+    reason = why_no_projection(settings, corpus, method.encoder, similarity, nested)
     if reason is not None:
         Progress(quiet).print(f"no projection is learned: {reason}")
         return None
@@ -119,7 +120,11 @@ def plan_projection(
 
 
 def why_no_projection(
-    settings: ProjectionSettings, corpus: Corpus, encoder: Encoder, similarity: str
+    settings: ProjectionSettings,
+    corpus: Corpus,
+    encoder: Encoder,
+    similarity: str,
+    nested: bool = False,
 ) -> str | None:
     """Why no projection is learned though it is asked for; None where it can be.
 
@@ -128,6 +133,7 @@ def why_no_projection(
         corpus: of the run.
         encoder: that is trained.
         similarity: by what its vectors are compared.
+        nested: whether the first numbers of each are trained as a vector, too.
     """
     own = encoder.settings
     if own.pooling not in PROJECTED or own.adapters is not None or own.control_codes:
@@ -137,6 +143,8 @@ def why_no_projection(
             if own.pooling in PROJECTED
             else f"the pooling {own.pooling} takes none"
         )
+    if nested:
+        return "it would mix the numbers of nested vectors (matryoshka_dims)"
     if similarity != "cosine":
         return f"it is learned by cosine, and the vectors are compared by {similarity}"
     needed = ("citations.npy", "papers.parquet")

@@ -21,6 +21,7 @@ def summary_lines(results: Mapping[str, Any], folder: Path, exported: bool) -> I
     yield ""
     score = "" if run["score"] is None else f", {run['monitor']} {run['score']:.4f}"
     yield f"best:    step {run['step']:,} of {run['steps']:,}{score} ({run['checkpoint']})"
+    yield from width_lines(run.get("widths", {}))
     if choice is not None:
         kept = "" if choice["keeps_guards"] else "; a guard falls with every share"
         share = f"{choice['alpha']:g} trained, the rest the start's"
@@ -40,6 +41,22 @@ def summary_lines(results: Mapping[str, Any], folder: Path, exported: bool) -> I
         yield f"         {program()} evaluate {model} --benchmark retrieval --data FOLDER"
     for place, text in enumerate(results["advice"]):
         yield f"{'' if place else 'try:':<9}{text}"
+
+
+def width_lines(widths: Mapping[str, float]) -> Iterator[str]:
+    """How good the first numbers of the vectors are alone; nothing where that was not measured.
+
+    Args:
+        widths: a held-out score by its name, of the full width first, then of the shorter ones.
+    """
+    if not widths:
+        return
+    (name, full), *shorter = widths.items()
+    shown = [f"{name} {full:.4f}"]
+    for name, score in shorter:
+        kept = f" ({score / full:.1%} of it)" if full > 0 else ""
+        shown.append(f"{name} {score:.4f}{kept}")
+    yield f"widths:  {', '.join(shown)}"
 
 
 def _table(results: Mapping[str, Any]) -> Iterator[str]:

@@ -321,3 +321,24 @@ def test_a_suite_of_models_given_once_or_several_times(tmp_path, capsys):
     with pytest.raises(SystemExit):
         evaluate.main(["--suite", "--help"])
     assert "--only" in capsys.readouterr().out
+
+
+def test_a_suite_shows_what_stored_forms_keep(tiny_bert, tmp_path, capsys):
+    suite = write_suite(tmp_path / "suite")
+    words = ["--suite", str(suite), "--only", "review", "--to", str(tmp_path / "to")]
+    words += ["--model", str(tiny_bert), "--device", "cpu", "--quiet"]
+    forms = ["--dim", "8", "--dim", "4", "--dtype", "int8", "binary"]
+    assert evaluate.main([*words, *forms, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    wss = [row for row in rows if row["metric"] == "review/wss95"]
+    every = [(dim, dtype) for dim in (None, 8, 4) for dtype in ("float32", "int8", "binary")]
+    assert [(row["dim"], row["dtype"]) for row in wss] == [(None, None), *every[1:]]
+    for row in wss[1:]:
+        assert row["model"] == str(tiny_bert)
+        assert row["kept"] == pytest.approx(row["value"] / wss[0]["value"])
+    assert cli.main(["evaluate", *words, "--dim", "33"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "--dim is 33, and the vectors of" in told
+    with pytest.raises(UserError, match="--dtype is int4; expected one of"):
+        evaluate.main([*words, "--dtype", "int4"])

@@ -187,3 +187,11 @@ def test_a_text_to_read_may_be_long_and_have_line_ends_and_a_name_may_not():
         line.read(["a text", "--folder", "a\nb"])
     with pytest.raises(UserError, match="text: got an empty text"):
         line.read([""])
+
+
+def test_a_field_that_is_left_out_has_no_option_and_keeps_its_default():
+    line = CommandLine("embed", "Makes vectors.")
+    line.add(Options, left_out=("batch_tokens",))
+    assert line.read(["--input", "in", "--model", "m"]).get(Options) == Options("m", "in")
+    with pytest.raises(UserError, match="--batch_tokens"):
+        line.read(["--input", "in", "--model", "m", "--batch_tokens", "5"])

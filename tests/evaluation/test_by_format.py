@@ -123,3 +123,22 @@ def test_a_paper_without_a_title_is_read_as_one():
     assert record_of("Title", ["One.", "Two."]) == ("Title", "One. Two.")
     assert as_paper(record_of(None, ["One."]), " ") == ("", "One.")
     assert as_paper(record_of("Title", []), " ") == ("Title", "")
+
+
+def test_what_asks_is_stored_by_the_ranges_of_the_papers_before_it(tiny_bert):
+    settings = EmbedSettings(device="cpu", pooling="mean")
+    records = {f"p{n}": (f"word{17 * n} " * 8,) for n in range(4)}
+    query = {"q": ("word300 word400",)}
+    exact, stored = (
+        PlainModel(Model(str(tiny_bert), settings, quiet=True, dtype=dtype))
+        for dtype in (None, "int8")
+    )
+    papers = exact.embed(records, "proximity")
+    step = np.ptp(papers, 0).max() / 255
+    np.testing.assert_allclose(stored.embed(records, "proximity"), papers, atol=step)
+    asking, found = (one.embed(query, "adhoc_query")[0] for one in (exact, stored))
+    low, high = papers.min(0), papers.max(0)
+    np.testing.assert_allclose(
+        found, np.clip(asking, low, high), atol=np.ptp(papers, 0).max() / 255
+    )
+    assert np.abs(found - asking).max() > 10 * step

@@ -217,3 +217,20 @@ def test_signs_rank_by_their_hamming_distance(tiny_bert, similarity):
     assert model.describe()["dtype"] == "binary"
     assert "dtype" not in exact.describe()
     assert len(set(hamming.tolist())) > 1
+
+
+def test_the_ranges_of_int8_are_those_of_the_candidates(tiny_bert):
+    settings = EmbedSettings(device="cpu", pooling="mean")
+    texts = [(f"word{17 * n} " * 8, None) for n in range(6)]
+    model = Model(str(tiny_bert), settings, quiet=True, dtype="int8")
+    exact = model.vectors(iter(texts), 6, settings)
+    papers = np.array([5, 1, 2])  # the last text asks, and is in no range
+    (row,) = model.distances(Search(texts, 6, np.array([0]), papers))
+    lowest, highest = exact[papers].min(0), exact[papers].max(0)
+    step = (highest - lowest) / 255
+    stored = np.clip(np.rint((exact - lowest) / step), 0, 255) * step + lowest
+    wanted = np.linalg.norm(stored[papers] - stored[0], axis=1)
+    np.testing.assert_allclose(row, wanted, atol=1e-4)
+    # With ranges of all texts the query would not be cut to those of the candidates.
+    cut = np.abs(stored[0] - exact[0]).max()
+    assert cut > 10 * step.max()

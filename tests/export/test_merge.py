@@ -10,8 +10,9 @@ import sciembed_train as st
 from sciembed_train import cli
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.io.training_titles import read_titles, write_titles
+from sciembed_train.export.export_folder import export_encoder
 from sciembed_train.export.merge import merge_encoders, weighted_mean
-from tests.helpers.exports import CARD
+from tests.helpers.exports import CARD, encoder_of
 from tests.helpers.masked_models import write_masked_lm
 
 TEXTS = ["word1 word2 word3", "word9 a b c", "word7"]
@@ -173,3 +174,19 @@ def test_a_merged_model_was_trained_on_the_titles_of_all_that_have_a_weight(two,
     (first / "training_titles.npy").unlink()
     (second / "training_titles.npy").unlink()
     assert read_titles(st.merge([first, second], tmp_path / "o").folder) is None
+
+
+def test_an_encoder_without_a_projection_is_merged_as_one_that_leaves_its_vectors(
+    tiny_bert, tmp_path
+):
+    plain = encoder_of(tiny_bert, pooling="mean", normalize=True)
+    other = encoder_of(tiny_bert, pooling="mean", normalize=True, projection=32)
+    with torch.no_grad():
+        other.projection.weight.mul_(3)
+    for name, encoder in (("plain", plain), ("other", other)):
+        export_encoder(encoder, tmp_path / name, {**CARD, "similarity": "cosine"})
+    for models in (("plain", "other"), ("other", "plain")):
+        target = tmp_path / "-".join(models)
+        st.merge([tmp_path / model for model in models], target, [0.5, 0.5])
+        merged = Encoder.load(target)
+        torch.testing.assert_close(merged.projection.weight.detach(), 2 * torch.eye(32))

@@ -10,6 +10,7 @@ from sciembed_train.encoder.adapters.lora_settings import LoraSettings
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.methods.citation_contrast import CitationContrast
 from sciembed_train.methods.distillation import Distillation
+from sciembed_train.methods.nested import score_names
 from sciembed_train.sampling.citation_pairs import CitationPairSampling
 from sciembed_train.sampling.data_module import TrainingData
 from sciembed_train.sampling.data_settings import DataSettings
@@ -70,7 +71,10 @@ def train(
         **result,
         "hard": [len(batch.hard_kept) for batch in batches],
         "excluded": sum(len(batch.excluded) for batch in batches),
-        "reported": list(module.reported_scores),
+        "reported": [
+            *module.reported_scores,
+            *score_names(module.nested_score, module.nested.dims),
+        ],
         "temperature": module.current_temperature,
         "start encoded": module.start_vectors.encoded if module.start_vectors else 0,
     }

@@ -8,6 +8,7 @@ import torch
 from sciembed_train import distributed
 from sciembed_train.encoder.encoder import EncoderSettings
 from sciembed_train.methods.declutr import Declutr
+from sciembed_train.methods.nested import score_names
 from sciembed_train.optim_settings import OptimSettings
 from sciembed_train.sampling import spans as sampled
 from sciembed_train.sampling.data_module import TrainingData
@@ -75,7 +76,10 @@ def train(
     batches = [data.train_dataloader().dataset[s] for s in range(steps)]
     return {
         **found,
-        "reported": module.reported_scores,
+        "reported": [
+            *module.reported_scores,
+            *score_names(module.nested_score, module.nested.dims),
+        ],
         "masked": [len(batch.masked) for batch in batches],
         "micro-batches": [len(module.split(batch, max_tokens_per_backward)) for batch in batches],
         "held out": len(data.examples.dev_items(distributed.rank(), distributed.world_size())),

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -8,7 +10,7 @@ from sciembed_train.methods.aspire import Cocite
 from sciembed_train.methods.citation_contrast import CitationContrast
 from sciembed_train.methods.declutr import Declutr
 from sciembed_train.methods.loss import Loss
-from sciembed_train.methods.nested import NestedLoss
+from sciembed_train.methods.nested import NestedLoss, score_names
 from sciembed_train.methods.specter import Specter
 from tests.helpers.method_batches import pair_batch
 
@@ -136,6 +138,37 @@ def test_without_dims_nothing_is_added():
     assert NestedLoss(4, (4, 2), (1.0, 0.5)).total_weight == 1.5
     assert NestedLoss(4, (4, 2)).total_weight == 2
     assert NestedLoss(4, (4, 2)).record == {"matryoshka_dims": [4, 2]}
+
+
+def test_a_score_of_each_width_is_that_of_the_first_numbers():
+    rows, other = torch.tensor([[3.0, 4.0, 12.0]]), torch.tensor([[1.0, 0.0, 5.0]])
+
+    def score(left, right):
+        return (left @ right.T).item()
+
+    plain = NestedLoss(3, (3, 2, 1)).scores("near", 63.0, score, rows, other)
+    assert plain == {"near_3": 63.0, "near_2": 3.0, "near_1": 3.0}
+    scaled = NestedLoss(3, (2, 1), normalize=True).scores("near", 63.0, score, rows, other)
+    assert scaled == pytest.approx({"near_2": 0.6, "near_1": 1.0})
+    assert NestedLoss(3).scores("near", 63.0, score, rows, other) == {}
+
+
+def test_a_score_that_is_nan_is_so_at_every_width():
+    found = NestedLoss(3, (3, 2)).scores("near", math.nan, lambda rows: 1.0, torch.ones(1, 3))
+    assert list(found) == ["near_3", "near_2"]
+    assert all(map(math.isnan, found.values()))
+
+
+def test_scores_have_names_at_each_width():
+    assert score_names("val/map", [64, 8]) == ("val/map_64", "val/map_8")
+    assert score_names("val/map", []) == ()
+    assert score_names(None, [64]) == ()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_methods_name_a_score_of_theirs_that_has_widths(case):
+    kind = CASES[case][0]
+    assert kind.nested_score in kind.validation_scores
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,11 @@ def refused(toy, capsys, *more):
         (["--trainer.log_every_n_steps", "null"], "trainer.log_every_n_steps is None"),
         (["--trainer.strategy", "deepspeed"], "trainer.strategy=deepspeed is not supported"),
         (["--checkpoint.monitor", "val/ndcg"], "val/loss, val/mrr, val/recall@10, val/map"),
+        (["--checkpoint.monitor", "val/map_8"], "val/recall@10, val/map."),
+        (
+            ["--model.matryoshka_dims", "[16, 8]", "--checkpoint.monitor", "val/map_12"],
+            "val/recall@10, val/map, val/map_16, val/map_8.",
+        ),
         (["--checkpoint.every", "0"], "checkpoint.every must be 1 or more"),
         (["--early_stopping.patience", "long"], "patience"),
         (["--data.corpus", "/nowhere"], "/nowhere is no corpus"),

@@ -19,7 +19,7 @@ from sciembed_train.encoder.io.training_titles import read_titles
 from sciembed_train.export.checkpoint_file import load_checkpoint
 from sciembed_train.inference.options import EmbedSettings, ScoreSettings
 from sciembed_train.training.run import Run
-from tests.helpers.runs import CONFIGS, finish, losses, start
+from tests.helpers.runs import CONFIGS, finish, losses, rows, start
 from tests.helpers.topic_papers import write_search, write_topic_papers
 
 RECIPES = {
@@ -168,12 +168,17 @@ def test_the_report_shows_curve_and_neighbours(own):
 
 
 def test_the_export_has_the_chosen_share_of_the_trained_weights(place, tiny_bert, capsys):
-    more = ["--alphas", "[0.25]", "--quiet"]
+    more = ["--alphas", "[0.25]", "--quiet", "--model.matryoshka_dims", "[8]"]
     assert fit.main(words(place, tiny_bert, "specter", "quarter", *more)) == 0
     run = place / "runs" / "quarter"
     captured = capsys.readouterr()
     assert captured.out.splitlines() == [results_of(run)["verdict"]["line"]]
     assert results_of(run)["verdict"]["alpha"] == 0.25
+    widths = results_of(run)["run"]["widths"]
+    assert list(widths) == ["val/map", "val/map_8"]
+    step = results_of(run)["run"]["step"]
+    (row,) = (row for row in rows(run) if int(row["step"]) == step and row["val/map"])
+    assert widths == {name: float(row[name]) for name in ("val/map", "val/map_8")}
     exported = Encoder.load(run / "export").state_dict()
     begun = Encoder.load(tiny_bert).state_dict()
     trained = load_checkpoint(run / "best.ckpt")["state_dict"]

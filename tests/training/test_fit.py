@@ -52,6 +52,34 @@ def test_another_score_can_say_which_is_best(toy):
     assert scores[best] == max(scores.values())
 
 
+def test_a_short_width_is_validated_and_can_choose_the_best_step(toy, capsys):
+    more = ["--model.matryoshka_dims", "[32, 4]", "--checkpoint.monitor", "val/map_4"]
+    words = [word for word in toy.arguments("--run", "short", *more) if word != "--no_export"]
+    words[words.index("--quiet")] = "--trainer.enable_progress_bar=false"
+    capsys.readouterr()
+    words += ["--trainer.max_steps", "30", "--early_stopping.monitor", "val/map_4"]
+    assert fit.main(words) == 0
+    said = capsys.readouterr().err
+    run = toy.root / "short"
+    table = {int(row["step"]): row for row in rows(run) if row["val/map"]}
+    assert all(row["val/map_32"] == row["val/map"] for row in table.values())
+    shorter = {step: float(row["val/map_4"]) for step, row in table.items()}
+    best = torch.load(run / "best.ckpt", weights_only=True)["global_step"]
+    assert shorter[best] == max(shorter.values()) != float(table[best]["val/map"])
+    report = (run / "report.html").read_text()
+    assert "map_4 by step" in report
+    assert "val/map_4 is best" in report
+    full = float(table[best]["val/map"])
+    share = f"val/map_4 {shorter[best]:.4f} ({shorter[best] / full:.1%} of it)"
+    assert f"widths:  val/map {full:.4f}, val/map_32 {full:.4f} (100.0% of it), {share}" in said
+    # The first numbers of what the export gives, ranked by the checkpoint's own validation.
+    words = toy.arguments("--ckpt_path", str(run / "best.ckpt"), *more, "--json")
+    words = [word for word in words if word not in ("--no_export", "--quiet")]
+    assert validate.main(words) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["val/map_4"] == pytest.approx(shorter[best], abs=1e-5)
+
+
 def test_training_lowers_the_loss_of_its_own_triplets(toy, whole):
     found = [float(v) for _, v in sorted(losses(whole).items())]
     assert sum(found[-12:]) < 0.9 * sum(found[:12])

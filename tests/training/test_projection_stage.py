@@ -129,6 +129,7 @@ def test_what_cannot_have_one_is_told_why(place, tiny_bert, settings, similarity
     assert reason in str(why_no_projection(values, corpus, encoder, similarity))
     fits = encoder_of(tiny_bert, pooling="mean")
     assert why_no_projection(values, corpus, fits, "cosine") is None
+    assert "nested vectors" in str(why_no_projection(values, corpus, fits, "cosine", nested=True))
     many = ProjectionSettings(steps=1, fewest_pairs=10**6)
     assert "fewer than projection.fewest_pairs 1,000,000" in str(
         why_no_projection(many, corpus, fits, "cosine")

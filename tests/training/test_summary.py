@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from sciembed_train.training.summary import summary_lines
+from sciembed_train.training.summary import summary_lines, width_lines
 from sciembed_train.training.verdict import AlphaChoice
 from tests.helpers.verdict_results import LOSS, write_results
 
@@ -44,3 +44,16 @@ def test_nothing_is_named_that_is_not_there():
 def test_a_whole_share_is_the_weights_as_trained():
     whole = write_results(choice=AlphaChoice(1.0, True, {}, ()))
     assert "weights: as trained, by dev queries" in lines(whole)
+
+
+def test_the_scores_of_trained_widths_stand_below_the_best_step():
+    results = write_results()
+    assert not any(line.startswith("widths:") for line in lines(results))
+    results.run["widths"] = {"val/map": 0.5, "val/map_64": 0.475, "val/map_8": 0.0}
+    shown = lines(results)
+    scores = ["val/map 0.5000", "val/map_64 0.4750 (95.0% of it)", "val/map_8 0.0000 (0.0% of it)"]
+    assert shown[2] == f"widths:  {', '.join(scores)}"
+    nothing = dict.fromkeys(results.run["widths"], 0.0)
+    assert list(width_lines(nothing)) == [
+        "widths:  val/map 0.0000, val/map_64 0.0000, val/map_8 0.0000"
+    ]

@@ -23,9 +23,16 @@ from sciembed_train.evaluation.open_system import Systems
 from sciembed_train.evaluation.precomputed import MissingVectorsError
 from sciembed_train.evaluation.run_benchmark import run_benchmark
 from sciembed_train.evaluation.scores import Scores
+from sciembed_train.evaluation.scoring import scoring_of
 from sciembed_train.evaluation.suite.entries import Entry, Suite, open_suite
 from sciembed_train.evaluation.suite.mteb_results import read_mteb_results
+from sciembed_train.evaluation.suite.stored_forms import (
+    StoredForm,
+    check_any_stored,
+    stored_forms,
+)
 from sciembed_train.evaluation.suite.suite_settings import SuiteSettings
+from sciembed_train.inference.embedding import open_encoder
 from sciembed_train.inference.options import EmbedSettings, ScoreSettings
 from sciembed_train.inference.output_file import write_json
 from sciembed_train.inference.vectors_by_id import vectors_hash
@@ -42,12 +49,13 @@ class SuiteScores:
 
     Args:
         suite: what was scored.
-        models: in the order of the command; after them files of vectors, and models that only mteb
-            has scored.
+        models: the columns: models in the order of the command, each with its stored forms behind
+            it; after them files of vectors, and models that only mteb has scored.
         scores: by entry and model; a pair that cannot be scored is not there.
         skipped: why, by entry and model.
         published: whether published scores are shown beside these.
         of_mteb: scores of mteb by task and model.
+        stored: of the columns that are stored forms, the model and the form.
     """
 
     suite: Suite
@@ -56,6 +64,12 @@ class SuiteScores:
     skipped: Mapping[tuple[str, str], str]
     published: bool = False
     of_mteb: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    stored: Mapping[str, tuple[str, StoredForm]] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> list[str]:
+        """The models without the stored forms."""
+        return [model for model in self.models if model not in self.stored]
 
 
 def run_suite(
@@ -78,21 +92,24 @@ def run_suite(
     identities = {model: model_hash(model) for model in settings.model}
     identities |= {path: vectors_hash(path) for path in settings.embeddings}
     of_mteb = {} if settings.mteb_results is None else read_mteb_results(settings.mteb_results)
+    columns = _columns(settings, embed)
     scores: dict[tuple[str, str], Scores] = {}
     skipped: dict[tuple[str, str], str] = {}
-    for model in identities:
+    for column, (model, form) in columns.items():
         systems = Systems()
         for entry in suite.entries:
-            pair = entry.name, model
+            pair = entry.name, column
+            if form is not None and (entry.name, model) not in scores:
+                continue  # it is told of the model
             if BENCHMARKS[entry.benchmark].needs_vectors and model == "bm25":
                 skipped[pair] = "has no vectors"
                 continue
-            request = _request(entry, model, settings, embed, to, quiet)
+            request = _request(entry, model, settings, embed, to, quiet, form)
             key = _key(request, identities[model])
-            file = to / "scores" / _file_name(model) / f"{_file_name(entry.name)}.json"
+            file = to / "scores" / _file_name(column) / f"{_file_name(entry.name)}.json"
             found = _read(file, key)
             if found is None:
-                progress.print(f"{entry.name}: {model}")
+                progress.print(f"{entry.name}: {column}")
                 try:
                     found = run_benchmark(request, systems)
                 except NoQueriesError as error:
@@ -105,8 +122,38 @@ def run_suite(
                 more = {"query_texts": found.query_texts, "test_queries": found.test_queries}
                 write_json(file, found.as_dict() | more | {"key": key})
             scores[pair] = found
-    models = list(dict.fromkeys([*identities, *(model for _, model in of_mteb)]))
-    return SuiteScores(suite, models, scores, skipped, settings.published, of_mteb)
+    models = list(dict.fromkeys([*columns, *(model for _, model in of_mteb)]))
+    stored = {name: (model, form) for name, (model, form) in columns.items() if form is not None}
+    return SuiteScores(suite, models, scores, skipped, settings.published, of_mteb, stored)
+
+
+def _columns(
+    settings: SuiteSettings, embed: EmbedSettings
+) -> dict[str, tuple[str, StoredForm | None]]:
+    """The model or file of vectors of each column, and the form in which vectors are stored.
+
+    Raises:
+        UserError: there are forms and no model that has them, or a model has fewer numbers than a
+            dim; before anything is scored.
+    """
+    forms = stored_forms(settings.dim, settings.dtypes)
+    models = [model for model in settings.model if forms and _one_vector(model, embed)]
+    check_any_stored(forms, models)
+    for model in models if settings.dim else ():
+        open_encoder(model, replace(embed, dim=max(settings.dim)), by_format=True)
+    columns: dict[str, tuple[str, StoredForm | None]] = {}
+    for model in (*settings.model, *settings.embeddings):
+        columns[model] = model, None
+        own = forms if model in models else ()
+        columns |= {form.column(model): (model, form) for form in own}
+    return columns
+
+
+def _one_vector(model: str, embed: EmbedSettings) -> bool:
+    """Whether a model is compared by one vector a text."""
+    if model in BASELINES:
+        return False
+    return scoring_of(model, embed, ScoreSettings()).scorer == "document"
 
 
 def model_hash(model: str) -> str:
@@ -131,7 +178,12 @@ def _request(
     embed: EmbedSettings,
     to: Path,
     quiet: bool,
+    form: StoredForm | None,
 ) -> EvaluateSettings:
+    score = ScoreSettings()
+    if form is not None:
+        embed = replace(embed, dim=form.dim or embed.dim)
+        score = ScoreSettings(dtype=None if form.dtype == "float32" else form.dtype)
     given = model in settings.embeddings
     if given or model in BASELINES:  # which read no text behind a prompt, and have no more numbers
         embed = replace(embed, dim=None, prompt=None, backend=None)
@@ -140,7 +192,7 @@ def _request(
         entry.data,
         None if given else model,
         embeddings=model if given else None,
-        score=ScoreSettings(similarity=settings.similarity if given else None),
+        score=replace(score, similarity=settings.similarity if given else None),
         ties=settings.ties,
         seed=settings.seed,
         embed=embed,

@@ -8,7 +8,7 @@ from html import escape
 from sciembed_train.evaluation.benchmarks.registry import BENCHMARKS
 from sciembed_train.evaluation.scores import Scores
 from sciembed_train.evaluation.suite.run_suite import SuiteScores
-from sciembed_train.evaluation.suite.suite_table import Cell, Row, notes, short_names
+from sciembed_train.evaluation.suite.suite_table import Cell, Row, notes, share, short_names
 from sciembed_train.report_page.axis import (
     BOTTOM,
     HEIGHT,
@@ -36,8 +36,8 @@ def suite_page(found: SuiteScores, rows: Sequence[Row]) -> str:
     parts.append("<h2>Scores and their 95 % intervals</h2>\n<section>")
     parts += [_bars(row, found.models, names) for row in rows]
     parts.append("</section>")
-    if len(found.models) > 1:
-        first, second = found.models[:2]
+    if len(found.whole) > 1:
+        first, second = found.whole[:2]
         parts.append(f"<h2>{escape(names[second])} beside {escape(names[first])}</h2>")
         for entry in found.suite.entries:
             before, after = (found.scores.get((entry.name, model)) for model in (first, second))
@@ -63,7 +63,7 @@ def _table(found: SuiteScores, rows: Sequence[Row], names: Mapping[str, str]) ->
 def _cell(cell: Cell | None) -> str:
     if cell is None:
         return ""
-    return f"{cell.value:.4f}{cell.mark}" + (" (best)" if cell.best else "")
+    return f"{cell.value:.4f}{cell.mark}{share(cell)}" + (" (best)" if cell.best else "")
 
 
 def _bars(row: Row, models: Sequence[str], names: Mapping[str, str]) -> str:
@@ -74,7 +74,7 @@ def _bars(row: Row, models: Sequence[str], names: Mapping[str, str]) -> str:
     drawn = []
     for at, (model, cell) in enumerate(cells.items()):
         top = at * 2 * LINE
-        told = f"{names[model]}: {cell.value:.4f}"
+        told = f"{names[model]}: {cell.value:.4f}{share(cell)}"
         if cell.mean is not None:
             told += f" ({cell.mean.low:.4f} to {cell.mean.high:.4f})"
         drawn.append(f'<text x="0" y="{top + LINE - 6}">{escape(told)}</text>')

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 from sciembed_train.errors import UserError
-from sciembed_train.inference.options import Similarity
+from sciembed_train.inference.options import Dtype, Similarity, check_dtype
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,11 @@ class SuiteSettings:
         query_prompt: the name of each model's prompt before the words of searches, or ``none``; by
             default as `BenchmarkSettings` says.
         mteb_results: a folder of results of the library mteb, to show in the same table.
+        dim: numbers of shorter vectors: each adds a column to every model with one vector a text,
+            by the first so many numbers of the same vectors, with the share of its score that is
+            kept. With ``dtype``, one for each pair too.
+        dtype: how numbers are stored, ``float16``, ``int8`` or ``binary``, as ``embed`` stores them
+            (ranges of int8 are those of the first 1,024 candidates): each adds such a column.
 
     Raises:
         UserError: a value is out of its range, or two settings do not go together.
@@ -51,11 +56,22 @@ class SuiteSettings:
     similarity: Similarity | None = None
     mteb_results: str | Path | None = None
     query_prompt: str | None = None
+    dim: list[int] = field(default_factory=list)
+    dtype: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if not self.model and not self.embeddings and self.mteb_results is None:
             raise UserError("Give one --model or more to score, --embeddings or --mteb_results.")
-        for option, names in (("model", self.model), ("embeddings", self.embeddings)):
+        for dim in self.dim:
+            if dim < 1:
+                raise UserError(f"--dim is {dim}; expected 1 or more.")
+        for dtype in self.dtype:
+            check_dtype(dtype)
+        several: dict[str, list[Any]] = {
+            **{"model": self.model, "embeddings": self.embeddings},
+            **{"dim": self.dim, "dtype": self.dtype},
+        }
+        for option, names in several.items():
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise UserError(f"--{option} {twice[0]} is given twice; once is enough.")
@@ -70,3 +86,8 @@ class SuiteSettings:
             raise UserError("--quick and --full are opposites; give one of them, or none.")
         if self.seed < 0:
             raise UserError(f"--seed is {self.seed}; expected 0 or more.")
+
+    @property
+    def dtypes(self) -> list[Dtype]:
+        """``dtype``, as it was checked."""
+        return cast(list[Dtype], self.dtype)

@@ -36,7 +36,9 @@ class Cell:
         mean: the mean over queries with its interval; None where the metric has no queries.
         comparison: with the first model; None for that one, and without queries.
         p_holm: its p-value, corrected over the rows of the table.
-        best: no model has a higher score.
+        best: no model has a higher score, stored forms aside.
+        kept: of a stored form, the share of the model's score with whole vectors in float32; None
+            where that is not above 0.
     """
 
     value: float
@@ -44,6 +46,7 @@ class Cell:
     comparison: Comparison | None = None
     p_holm: float | None = None
     best: bool = False
+    kept: float | None = None
 
     @property
     def mark(self) -> str:
@@ -78,7 +81,7 @@ def suite_rows(found: SuiteScores) -> list[Row]:
             if (entry.name, model) in found.scores
         }
         for metric in BENCHMARKS[entry.benchmark].metrics:
-            cells = _cells(metric, scored, found.models[0])
+            cells = _cells(metric, scored, found)
             if cells:
                 drafts.append((entry.name, metric, cells))
     for model in found.models[1:]:
@@ -105,10 +108,12 @@ def _rows_of_mteb(found: SuiteScores) -> list[Row]:
     return rows
 
 
-def _cells(metric: str, scored: Mapping[str, Scores], first: str) -> dict[str, Cell]:
+def _cells(metric: str, scored: Mapping[str, Scores], found: SuiteScores) -> dict[str, Cell]:
     """A model's cell, of those that have the metric."""
+    first = found.models[0]
     name = metric.rpartition("/")[2]
     values = {m: scores.metrics[metric] for m, scores in scored.items() if metric in scores.metrics}
+    whole = [value for model, value in values.items() if model not in found.stored]
     cells: dict[str, Cell] = {}
     for model, value in values.items():
         rows = scored[model].tested()
@@ -117,9 +122,10 @@ def _cells(metric: str, scored: Mapping[str, Scores], first: str) -> dict[str, C
         comparison = None
         if mean is not None and model != first and first in values:
             comparison = compare_queries(scored[first].tested(), rows, name)
-        cells[model] = Cell(
-            value, mean, comparison, best=len(values) > 1 and value >= max(values.values())
-        )
+        best = model not in found.stored and len(whole) > 1 and value >= max(whole)
+        of_whole = values.get(found.stored[model][0], 0.0) if model in found.stored else 0.0
+        kept = value / of_whole if of_whole > 0 else None
+        cells[model] = Cell(value, mean, comparison, best=best, kept=kept)
     return cells
 
 
@@ -135,7 +141,7 @@ def as_text(found: SuiteScores, rows: Sequence[Row], bold: bool = False) -> str:
     lines = [_line(head, widths)]
     for row, line in zip(rows, cells, strict=True):
         best = [False, False, *(m in row.cells and row.cells[m].best for m in found.models)]
-        lines.append(_line(line, widths, best if bold and len(found.models) > 1 else None))
+        lines.append(_line(line, widths, best if bold and len(found.whole) > 1 else None))
     return "\n".join([*lines, "", *notes(found, rows)])
 
 
@@ -148,6 +154,7 @@ def notes(found: SuiteScores, rows: Sequence[Row]) -> list[str]:
             f"with p below {SIGNIFICANT} by the randomisation test over queries, corrected over "
             "the rows (Holm)."
         )
+    lines += _notes_of_forms(found)
     if found.of_mteb:
         lines.append("mteb/...: the main scores of mteb, read from its results, not measured here.")
     reasons: dict[str, list[str]] = {}
@@ -157,7 +164,7 @@ def notes(found: SuiteScores, rows: Sequence[Row]) -> list[str]:
     warned = [
         f"{entry}, {short_names(found.models)[model]}: {scores.warning}"
         for (entry, model), scores in found.scores.items()
-        if scores.warning is not None
+        if scores.warning is not None and model not in found.stored
     ]
     lines += [f"warning: {line}" for line in warned]
     if found.suite.unknown:
@@ -172,6 +179,23 @@ def notes(found: SuiteScores, rows: Sequence[Row]) -> list[str]:
     if found.suite.missing:
         lines.append("Not in the suite:")
         lines += [f"  {name}: {BENCHMARKS[name].source}" for name in found.suite.missing]
+    return lines
+
+
+def _notes_of_forms(found: SuiteScores) -> list[str]:
+    """What the columns of stored forms are, and which models have none."""
+    if not found.stored:
+        return []
+    names = list(dict.fromkeys(form.name for _, form in found.stored.values()))
+    lines = [
+        f"{', '.join(names)} behind a model's name: its vectors cut to so many numbers, or stored "
+        "so and read again. The percentage is the share of its score with whole vectors in float32."
+    ]
+    having = {model for model, _ in found.stored.values()}
+    short = short_names(found.models)
+    others = [short[model] for model in found.whole if model not in having]
+    if others:
+        lines.append(f"Of {', '.join(others)} there is no vector of a text to cut or store.")
     return lines
 
 
@@ -209,20 +233,21 @@ def as_markdown(found: SuiteScores, rows: Sequence[Row]) -> str:
 def as_csv(found: SuiteScores, rows: Sequence[Row]) -> str:
     """A line a benchmark, metric and model."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, list(_values("", "", "", Cell(0.0, None))), lineterminator="\n")
+    names = list(_values(found, "", "", "", Cell(0.0, None)))
+    writer = csv.DictWriter(out, names, lineterminator="\n")
     writer.writeheader()
     for row in rows:
         for model, cell in row.cells.items():
-            writer.writerow(_values(row.entry, row.metric, model, cell))
+            writer.writerow(_values(found, row.entry, row.metric, model, cell))
     return out.getvalue()
 
 
 def as_dict(found: SuiteScores, rows: Sequence[Row]) -> dict[str, Any]:
     """Everything as plain values, but the scores of each query, which have files of their own."""
     return {
-        "models": list(found.models),
+        "models": found.whole,
         "rows": [
-            _values(row.entry, row.metric, model, cell)
+            _values(found, row.entry, row.metric, model, cell)
             for row in rows
             for model, cell in row.cells.items()
         ],
@@ -248,13 +273,17 @@ def short_names(models: Sequence[str]) -> dict[str, str]:
     return {model: model for model in models}
 
 
-def _values(entry: str, metric: str, model: str, cell: Cell) -> dict[str, Any]:
+def _values(found: SuiteScores, entry: str, metric: str, column: str, cell: Cell) -> dict[str, Any]:
     mean, comparison = cell.mean, cell.comparison
+    model, form = found.stored.get(column, (column, None))
     return {
         "benchmark": entry,
         "metric": metric,
         "model": model,
+        "dim": None if form is None else form.dim,
+        "dtype": None if form is None else form.dtype,
         "value": cell.value,
+        "kept": cell.kept,
         "low": None if mean is None else mean.low,
         "high": None if mean is None else mean.high,
         "queries": None if mean is None else mean.queries,
@@ -268,7 +297,12 @@ def _values(entry: str, metric: str, model: str, cell: Cell) -> dict[str, Any]:
 
 def _shown(row: Row, model: str) -> str:
     cell = row.cells.get(model)
-    return "-" if cell is None else f"{cell.value:.4f}{cell.mark or ' '}"
+    return "-" if cell is None else f"{cell.value:.4f}{cell.mark or ' '}{share(cell)}"
+
+
+def share(cell: Cell) -> str:
+    """The share that a stored form keeps, behind a space; empty of other cells."""
+    return "" if cell.kept is None else f" {cell.kept:.1%}"
 
 
 def _marked(cell: Cell | None) -> str:
@@ -276,7 +310,7 @@ def _marked(cell: Cell | None) -> str:
         return ""
     value = f"**{cell.value:.4f}**" if cell.best else f"{cell.value:.4f}"
     interval = "" if cell.mean is None else f" ({cell.mean.low:.4f} to {cell.mean.high:.4f})"
-    return f"{value}{interval} {cell.mark}".rstrip()
+    return f"{value}{interval} {cell.mark}".rstrip() + share(cell)
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], bold: Sequence[bool] | None = None) -> str:

@@ -6,6 +6,7 @@ Shapes: ``P`` held-out texts, ``D`` width, ``B`` pairs of a source.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,6 +20,7 @@ from sciembed_train.methods.heldout.heldout_triplets import ranking_scores
 from sciembed_train.methods.heldout.heldout_vectors import HeldOutVectors, scores_of_finite
 from sciembed_train.methods.in_batch_negatives import outside_pairs
 from sciembed_train.methods.loss import full_precision
+from sciembed_train.methods.nested import NestedLoss
 
 SOURCES = ("citations", "cocitations", "title_abstract", "abstract_halves")
 SCORES = ("loss", "mrr", "recall@10", "map")
@@ -27,6 +29,7 @@ VALIDATION_SCORES = (
     *(f"val/{name}" for name in SCORES),
     *(f"val/{source}_{name}" for source in SOURCES for name in SOURCE_SCORES),
 )
+NESTED_SCORE = "val/map"
 
 
 class HeldOutPairs:
@@ -39,10 +42,12 @@ class HeldOutPairs:
 
     Args:
         temperature: of the loss, as it is now.
+        nested: has the widths at which the first source is ranked, too; None for the full one
+            alone.
     """
 
-    def __init__(self, temperature: Callable[[], float]) -> None:
-        self.temperature = temperature
+    def __init__(self, temperature: Callable[[], float], nested: NestedLoss | None = None) -> None:
+        self.temperature, self.nested = temperature, nested
         self.clear()
 
     def clear(self) -> None:
@@ -57,9 +62,10 @@ class HeldOutPairs:
         """The scores of each source, and of all.
 
         ``loss`` is the mean of the sources' losses by their weights; ``mrr``, ``recall@10`` and
-        ``map`` are those of the first source, of citations where there are any. Every rank receives
-        all vectors and computes the same numbers. Only pairs both of whose texts were encoded count
-        (Lightning may be set to validate on a part).
+        ``map`` are those of the first source, of citations where there are any; so is ``map_d``, of
+        the first d numbers of the vectors. Every rank receives all vectors and computes the same
+        numbers. Only pairs both of whose texts were encoded count (Lightning may be set to validate
+        on a part).
         """
         table = self._vectors.table(dev.texts, device)
         if table is None:
@@ -71,8 +77,11 @@ class HeldOutPairs:
             own = self._source(source, vectors, encoded)
             if not own:
                 continue
-            for name in SCORES[1:]:
-                scores.setdefault(name, own[name])
+            if not scores:
+                scores = {name: own[name] for name in SCORES[1:]}
+                if self.nested is not None:
+                    average = partial(self._average_precision, source, encoded)
+                    scores |= self.nested.scores("map", own["map"], average, vectors)
             scores |= {f"{source.name}_{name}": own[name] for name in SOURCE_SCORES}
             total += source.weight * own["loss"]
             weights += source.weight
@@ -101,16 +110,31 @@ class HeldOutPairs:
             as_near = (similarities >= own - 1e-6) & allowed(rows)
             as_near[torch.arange(len(part)), part] = False
             hits += int((~as_near.any(1) & kept[rows]).sum())
-        pool = torch.zeros_like(encoded)
-        pool[source.pool.to(device)] = True
-        ranked = ranking_scores(vectors, encoded & pool, anchor[kept], positive[kept])
+        candidates = _candidates(source, encoded)
+        ranked = ranking_scores(vectors, candidates, anchor[kept], positive[kept])
         names = ("mrr", "recall@10", "map")
         scores = {
             "loss": losses[kept].mean().item(),
             "accuracy": hits / int(kept.sum()),
             **dict(zip(names, ranked, strict=True)),
         }
-        return scores_of_finite(scores, vectors[encoded & pool], anchors[kept], positives[kept])
+        return scores_of_finite(scores, vectors[candidates], anchors[kept], positives[kept])
+
+    def _average_precision(
+        self, source: DevPairSource, encoded: Bool[Tensor, " P"], vectors: Float[Tensor, "P D"]
+    ) -> float:
+        """``map`` of a source by vectors of any width."""
+        anchor, positive = source.anchor.to(vectors.device), source.positive.to(vectors.device)
+        kept = encoded[anchor] & encoded[positive]
+        candidates = _candidates(source, encoded)
+        return ranking_scores(vectors, candidates, anchor[kept], positive[kept])[2]
+
+
+def _candidates(source: DevPairSource, encoded: Bool[Tensor, " P"]) -> Bool[Tensor, " P"]:
+    """The texts of a source's pool that were encoded."""
+    pool = torch.zeros_like(encoded)
+    pool[source.pool.to(encoded.device)] = True
+    return encoded & pool
 
 
 def _among(allowed: Allowed, kept: Bool[Tensor, " B"]) -> Allowed:

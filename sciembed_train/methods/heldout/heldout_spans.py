@@ -17,8 +17,10 @@ from sciembed_train.losses.masked_lm import masked_lm
 from sciembed_train.losses.similarity import unit
 from sciembed_train.methods.heldout.heldout_vectors import HeldOutVectors, scores_of_finite
 from sciembed_train.methods.loss import full_precision, widest_float
+from sciembed_train.methods.nested import NestedLoss
 
 VALIDATION_SCORES = ("val/loss", "val/contrastive_loss", "val/mlm_loss", "val/partner_accuracy")
+NESTED_SCORE = "val/partner_accuracy"
 
 
 def span_vectors(
@@ -37,10 +39,22 @@ class HeldOutSpans:
     copies of the anchors. ``partner_accuracy`` is the share of the rows (anchors and averaged
     positives) whose partner is nearer than every other row; a tie is a miss, so that an encoder
     that gives every text the same vector scores 0. The original reports no validation loss.
+
+    Args:
+        temperature: of NT-Xent.
+        contrastive_weight: of NT-Xent; 0 for none, and no accuracy.
+        mlm_weight: of MLM; 0 for none.
+        nested: has the widths at which the accuracy is taken, too; None for the full one alone.
     """
 
-    def __init__(self, temperature: float, contrastive_weight: float, mlm_weight: float) -> None:
-        self.temperature = temperature
+    def __init__(
+        self,
+        temperature: float,
+        contrastive_weight: float,
+        mlm_weight: float,
+        nested: NestedLoss | None = None,
+    ) -> None:
+        self.temperature, self.nested = temperature, nested
         self.contrastive_weight, self.mlm_weight = contrastive_weight, mlm_weight
         self.clear()
 
@@ -73,8 +87,11 @@ class HeldOutSpans:
             rows = self._gathered(device)
             if rows is None:
                 return {}
-            contrastive, accuracy = self._contrastive(rows)
+            half, accuracy = len(rows) // 2, partner_accuracy(rows)
+            contrastive = nt_xent(rows[:half], rows[half:], self.temperature).mean().item()
             own = {"contrastive_loss": contrastive, "partner_accuracy": accuracy}
+            if self.nested is not None:
+                own |= self.nested.scores("partner_accuracy", accuracy, partner_accuracy, rows)
             scores |= scores_of_finite(own, rows)
             loss += self.contrastive_weight * scores["contrastive_loss"]
         if self.mlm_weight:
@@ -95,17 +112,20 @@ class HeldOutSpans:
         order = torch.argsort(slots)
         return torch.cat([anchors[order], positives[order]])
 
-    def _contrastive(self, rows: Float[Tensor, "M D"]) -> tuple[float, float]:
-        """NT-Xent and partner accuracy of anchors followed by their averaged positives."""
-        half = len(rows) // 2
-        loss = nt_xent(rows[:half], rows[half:], self.temperature).mean().item()
-        own = torch.arange(len(rows), device=rows.device)
-        partner = (own + half) % len(rows)
-        hits = 0
-        for part in own.split(1024):
-            cosines = rows[part] @ rows.T
-            to_partner = cosines.gather(1, partner[part].unsqueeze(1))
-            nearer = cosines >= to_partner
-            nearer[torch.arange(len(part), device=rows.device), part] = False
-            hits += int((nearer.sum(1) == 1).sum())  # the partner alone
-        return loss, hits / len(rows)
+
+def partner_accuracy(rows: Float[Tensor, "M D"]) -> float:
+    """The share of unit rows whose partner alone is nearest.
+
+    Args:
+        rows: anchors, followed by their averaged positives.
+    """
+    own = torch.arange(len(rows), device=rows.device)
+    partner = (own + len(rows) // 2) % len(rows)
+    hits = 0
+    for part in own.split(1024):
+        cosines = rows[part] @ rows.T
+        to_partner = cosines.gather(1, partner[part].unsqueeze(1))
+        nearer = cosines >= to_partner
+        nearer[torch.arange(len(part), device=rows.device), part] = False
+        hits += int((nearer.sum(1) == 1).sum())  # the partner alone
+    return hits / len(rows)

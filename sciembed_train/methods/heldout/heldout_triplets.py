@@ -19,17 +19,24 @@ from sciembed_train.evaluation import metrics
 from sciembed_train.losses.similarity import pairwise_euclidean
 from sciembed_train.methods.heldout.heldout_vectors import HeldOutVectors, scores_of_finite
 from sciembed_train.methods.loss import full_precision, widest_float
+from sciembed_train.methods.nested import NestedLoss
 
 VALIDATION_SCORES = ("val/loss", "val/mrr", "val/recall@10", "val/map")
+NESTED_SCORE = "val/map"
 
 TripletLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class HeldOutTriplets:
-    """Loss of the held-out triplets, and how their queries rank the held-out papers."""
+    """Loss of the held-out triplets, and how their queries rank the held-out papers.
 
-    def __init__(self, loss: TripletLoss) -> None:
-        self.loss = loss
+    Args:
+        loss: of each triplet, from three columns of vectors.
+        nested: has the widths at which papers are ranked, too; None for the full one alone.
+    """
+
+    def __init__(self, loss: TripletLoss, nested: NestedLoss | None = None) -> None:
+        self.loss, self.nested = loss, nested
         self.clear()
 
     def clear(self) -> None:
@@ -41,13 +48,13 @@ class HeldOutTriplets:
         self._vectors.add(batch.slots, full_precision(encoder(batch.rows)))
 
     def scores(self, dev: DevTriplets, device: torch.device) -> dict[str, float]:
-        """``loss``, ``mrr``, ``recall@10`` and ``map``; see `held_out_scores`.
+        """``loss``, ``mrr``, ``recall@10``, ``map``, and ``map_d``; see `held_out_scores`.
 
         Every rank receives all vectors and computes the same numbers. Only triplets whose three
         papers were encoded count (Lightning may be set to validate on a part).
         """
         table = self._vectors.table(dev.papers, device)
-        return {} if table is None else held_out_scores(*table, dev, self.loss)
+        return {} if table is None else held_out_scores(*table, dev, self.loss, self.nested)
 
 
 def held_out_scores(
@@ -55,8 +62,9 @@ def held_out_scores(
     encoded: Bool[Tensor, " P"],
     dev: DevTriplets,
     loss: TripletLoss,
+    nested: NestedLoss | None = None,
 ) -> dict[str, float]:
-    """Loss of held-out triplets, and MRR, recall@10 and MAP of their queries.
+    """Loss of held-out triplets, and MRR, recall@10 and MAP of their queries; MAP at each width.
 
     A query ranks every other paper of the pool by Euclidean distance; relevant are the positives
     of its triplets. Of papers at the same distance the irrelevant come first, so that an encoder
@@ -68,6 +76,7 @@ def held_out_scores(
         encoded: whether each paper was encoded.
         dev: the triplets.
         loss: of each triplet, from three columns of vectors.
+        nested: has the widths of ``map_d``; None for none.
     """
     columns = torch.stack([dev.anchor, dev.positive, dev.negative]).to(vectors.device)
     columns = columns[:, encoded[columns].all(0)]
@@ -81,6 +90,12 @@ def held_out_scores(
         "recall@10": recall,
         "map": average,
     }
+    if nested is not None:
+
+        def average_of(shorter: Float[Tensor, "P d"]) -> float:
+            return ranking_scores(shorter, encoded, columns[0], columns[1])[2]
+
+        scores |= nested.scores("map", average, average_of, vectors)
     return scores_of_finite(scores, vectors[encoded])
 
 

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 import sciembed_train as st
-from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.suite import run_suite as module
 from sciembed_train.evaluation.suite.run_suite import model_hash, run_suite
 from sciembed_train.evaluation.suite.suite_settings import SuiteSettings
-from sciembed_train.evaluation.suite.suite_table import suite_rows
+from sciembed_train.evaluation.suite.suite_table import notes, suite_rows
 from sciembed_train.inference.options import EmbedSettings
 from tests.helpers.benchmark_folders import write_judged, write_searches
 from tests.helpers.prompted_models import PROMPTS, write_prompted
@@ -183,6 +183,79 @@ def test_files_of_vectors_stand_beside_models(suite, tmp_path, runs, tiny_bert):
     np.save(path, -np.load(path))
     run_suite(other, quiet=True)
     assert len(runs) == 2  # with another similarity, and with other vectors
+
+
+def test_a_stored_form_scores_as_the_vectors_that_embed_stores(
+    suite, tmp_path, tiny_bert, monkeypatch
+):
+    rows, real = [], Encoder.encode_rows
+
+    def counted(self, tokens, *args, **kwargs):
+        rows.append(len(tokens))
+        return real(self, tokens, *args, **kwargs)
+
+    model, papers = str(tiny_bert), suite / "plain" / "papers.jsonl"
+    only = ["review", "labels", "citations"]
+    forms = {"int8": (None, "int8"), "binary": (None, "binary"), "8": (8, "float32")}
+    forms |= {"8 int8": (8, "int8"), "8 binary": (8, "binary")}
+    settings = SuiteSettings(
+        suite, tmp_path / "to", [model], only, dim=[8], dtype=["int8", "binary"]
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(Encoder, "encode_rows", counted)
+        found = run_suite(settings, quiet=True)
+    assert sum(rows) == 30  # each paper once, whatever it is stored as
+    assert found.models == [model, *(f"{model} {name}" for name in forms)]
+    assert found.whole == [model]
+    files = {}
+    for name, (dim, dtype) in forms.items():
+        files[name] = str(tmp_path / f"{name.replace(' ', '_')}.npy")
+        st.embed(model, papers, files[name], device="cpu", dim=dim, dtype=dtype)
+    other = SuiteSettings(suite, tmp_path / "files", [], only, embeddings=list(files.values()))
+    read = run_suite(other, quiet=True)
+    for name, path in files.items():
+        for entry in found.suite.entries:
+            scores = found.scores[entry.name, f"{model} {name}"]
+            assert scores.metrics == pytest.approx(read.scores[entry.name, path].metrics, abs=1e-6)
+            assert scores.settings.get("dtype", "float32") == forms[name][1]
+    # A form that was left out, or mistaken for another one, would have another one's scores.
+    unlike = [found.scores["mine/citations", f"{model}{form}"] for form in ("", " binary", " 8")]
+    assert len({tuple(scores.metrics.values()) for scores in unlike}) == 3
+    again = run_suite(settings, quiet=True)
+    assert again.scores.keys() == found.scores.keys()
+
+
+def test_forms_are_of_models_that_have_one_vector_a_text(suite, tmp_path, tiny_bert, runs):
+    model = str(tiny_bert)
+    wide = SuiteSettings(suite, tmp_path / "to", [model], ["review"], dim=[8, 33])
+    with pytest.raises(UserError, match=r"--dim is 33, and the vectors of .* have 32 numbers"):
+        run_suite(wide, quiet=True)
+    assert not (tmp_path / "to" / "scores").exists()  # before anything is scored
+    none = SuiteSettings(suite, tmp_path / "to", ["bm25", "random"], ["review"], dtype=["int8"])
+    with pytest.raises(UserError, match="--dim and --dtype are about models with one vector"):
+        run_suite(none, quiet=True)
+    assert runs == []
+    mixed = SuiteSettings(suite, tmp_path / "to", ["bm25", model], ["review"], dtype=["int8"])
+    found = run_suite(mixed, quiet=True)
+    assert found.models == ["bm25", model, f"{model} int8"]
+    (note,) = (line for line in notes(found, suite_rows(found)) if line.startswith("Of "))
+    assert note.startswith("Of bm25 there is no vector of a text")
+
+
+def test_what_cannot_be_scored_is_told_of_the_model_alone(suite, tmp_path, tiny_bert):
+    only = ["abstract_halves"]  # abstracts of one sentence have none
+    settings = SuiteSettings(suite, tmp_path / "to", [str(tiny_bert)], only, dtype=["int8"])
+    found = run_suite(settings, quiet=True)
+    assert list(found.skipped) == [("plain/abstract_halves", str(tiny_bert))]
+
+
+def test_models_that_compare_sentences_have_no_forms(tiny_bert, tmp_path):
+    encoder = Encoder(
+        EncoderSettings(str(tiny_bert), pooling="sentences", max_length=64, dropout=0.0)
+    )
+    encoder.save(tmp_path / "many", {"similarity": "best_match"})
+    assert not module._one_vector(str(tmp_path / "many"), EmbedSettings(device="cpu"))
+    assert module._one_vector(str(tiny_bert), EmbedSettings(device="cpu"))
 
 
 def test_a_wrong_model_or_damaged_file_is_told(suite, tmp_path):

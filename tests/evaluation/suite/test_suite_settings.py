@@ -17,6 +17,10 @@ from sciembed_train.evaluation.suite.suite_settings import SuiteSettings
         ({"model": ["a"], "similarity": "cosine"}, "--similarity goes with --embeddings"),
         ({"model": ["a"], "quick": True, "full": True}, "are opposites"),
         ({"model": ["a"], "seed": -1}, "--seed is -1"),
+        ({"model": ["a"], "dim": [0]}, "--dim is 0; expected 1 or more"),
+        ({"model": ["a"], "dim": [8, 8]}, "--dim 8 is given twice"),
+        ({"model": ["a"], "dtype": ["int4"]}, "--dtype is int4; expected one of"),
+        ({"model": ["a"], "dtype": ["int8", "int8"]}, "--dtype int8 is given twice"),
     ],
 )
 def test_wrong_settings_are_refused(settings, message):

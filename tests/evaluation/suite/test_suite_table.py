@@ -1,5 +1,6 @@
 import csv
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ from sciembed_train.evaluation.scores import Scores
 from sciembed_train.evaluation.significance import compare, holm, mean_score
 from sciembed_train.evaluation.suite.entries import Entry, Suite
 from sciembed_train.evaluation.suite.run_suite import SuiteScores
+from sciembed_train.evaluation.suite.stored_forms import StoredForm
+from sciembed_train.evaluation.suite.suite_page import suite_page
 from sciembed_train.evaluation.suite.suite_table import (
     as_csv,
     as_dict,
@@ -103,6 +106,69 @@ def test_the_table_says_everything_in_every_form(found):
     content = as_dict(found, rows)
     assert content["rows"][1]["low"] < content["rows"][1]["value"] < content["rows"][1]["high"]
     assert content["skipped"] == [{"benchmark": "tasks", "model": "bm25", "why": "has no vectors"}]
+
+
+@pytest.fixture
+def stored(found):
+    """Of the first model 0.9 of each score is kept, of the second a little more than it had."""
+    table = dict(found.scores)
+    for entry, benchmark, metric in (
+        ("mine", "citations", "map"),
+        ("plain", "title_abstract", "mrr"),
+    ):
+        for model, factor in (("a/start", 0.9), ("b/tuned", 1.001)):
+            whole = table[entry, model]
+            values = {query: factor * row[metric] for query, row in whole.per_query.items()}
+            table[entry, f"{model} 8 int8"] = scores(
+                model, benchmark, metric, values, whole.warning
+            )
+    models = ["a/start", "a/start 8 int8", "b/tuned", "b/tuned 8 int8", "bm25"]
+    form = StoredForm(8, "int8")
+    columns = {f"{model} 8 int8": (model, form) for model in ("a/start", "b/tuned")}
+    return replace(found, models=models, scores=table, stored=columns)
+
+
+def test_stored_forms_stand_beside_their_models_with_what_they_keep(stored):
+    rows = suite_rows(stored)
+    cells = rows[0].cells
+    assert cells["a/start 8 int8"].kept == pytest.approx(0.9)
+    assert cells["b/tuned 8 int8"].kept == pytest.approx(1.001)
+    assert cells["a/start"].kept is None
+    assert cells["b/tuned"].best  # the form that is a little higher is no model
+    assert not cells["b/tuned 8 int8"].best
+    assert cells["a/start 8 int8"].mark == "-"  # all of its queries lose
+    text = as_text(stored, rows)
+    lines = text.splitlines()
+    assert lines[0].split() == [
+        *("benchmark", "metric", "start", "start", "8", "int8", "tuned", "tuned", "8", "int8"),
+        "bm25",
+    ]
+    start = np.mean([*START.values()])
+    assert f"{0.9 * start:.4f}- 90.0%" in lines[1]
+    assert "8 int8 behind a model's name: its vectors cut" in text
+    assert "Of bm25 there is no vector of a text to cut or store." in text
+    assert text.count("warning: ") == 1
+    assert f"{0.9 * start:.4f} (" in as_markdown(stored, rows)
+    assert "- 90.0% |" in as_markdown(stored, rows)
+    table = list(csv.DictReader(io.StringIO(as_csv(stored, rows))))
+    assert [(row["model"], row["dim"], row["dtype"]) for row in table[:2]] == [
+        ("a/start", "", ""),
+        ("a/start", "8", "int8"),
+    ]
+    assert float(table[1]["kept"]) == pytest.approx(0.9)
+    assert table[0]["kept"] == ""
+    content = as_dict(stored, rows)
+    assert content["models"] == ["a/start", "b/tuned", "bm25"]
+    assert content["rows"][1]["kept"] == pytest.approx(0.9)
+    page = suite_page(stored, rows)
+    assert f"{0.9 * start:.4f}- 90.0%" in page
+    assert "<h2>tuned beside start</h2>" in page
+
+
+def test_nothing_is_kept_of_a_score_that_is_not_above_zero(stored):
+    nothing = scores("a/start", "citations", "map", dict.fromkeys(START, 0.0))
+    rows = suite_rows(replace(stored, scores={**stored.scores, ("mine", "a/start"): nothing}))
+    assert rows[0].cells["a/start 8 int8"].kept is None
 
 
 def test_models_are_named_by_what_tells_them_apart():

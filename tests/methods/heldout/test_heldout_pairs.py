@@ -6,6 +6,7 @@ import torch
 from sciembed_train.batch import DevPairs, DevPairSource, PaperBatch, TokenRows
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.methods.heldout.heldout_pairs import HeldOutPairs
+from sciembed_train.methods.nested import NestedLoss
 
 
 class Fixed(Encoder):
@@ -27,8 +28,8 @@ def source(name, anchor, positive, weight=1.0, excluded=NONE, back=NONE):
     return DevPairSource(name, weight, anchor, positive, excluded, back, positive.unique())
 
 
-def scores(table, *sources, encoded=None, temperature=0.1):
-    held_out = HeldOutPairs(lambda: temperature)
+def scores(table, *sources, encoded=None, temperature=0.1, nested=None):
+    held_out = HeldOutPairs(lambda: temperature, nested)
     slots = torch.arange(len(table)) if encoded is None else torch.tensor(encoded)
     for part in slots.split(2):
         held_out.add(Fixed(table), PaperBatch(TokenRows(part, torch.ones_like(part)), part))
@@ -84,3 +85,22 @@ def test_vectors_that_are_not_finite_have_no_score():
     found = scores(table, source("citations", [0, 1, 2], [3, 4, 5]))
     assert found
     assert all(map(math.isnan, found.values()))
+
+
+def test_a_width_ranks_the_first_source_by_the_first_numbers():
+    generator = torch.Generator().manual_seed(1)
+    table = torch.randn(40, 6, generator=generator, dtype=torch.float64)
+    rows = torch.randperm(40, generator=generator).tolist()
+    first = source("citations", rows[:10], rows[10:20])
+    sources = first, source("title_abstract", rows[20:30], rows[30:])
+    nested = NestedLoss(6, (6, 3, 1), normalize=True)
+    for encoded in (None, rows[2:38]):
+        whole = scores(table, *sources, encoded=encoded)
+        found = scores(table, *sources, encoded=encoded, nested=nested)
+        assert found["map_6"] == whole["map"]
+        expected = {dim: scores(table[:, :dim], *sources, encoded=encoded) for dim in (1, 3)}
+        for dim, alone in expected.items():
+            assert found[f"map_{dim}"] == pytest.approx(alone["citations_map"], abs=1e-12)
+        assert len({whole["map"], expected[1]["map"], expected[3]["map"]}) == 3
+        assert {name: found[name] for name in whole} == whole
+        assert set(found) - set(whole) == {"map_6", "map_3", "map_1"}

@@ -8,6 +8,7 @@ import torch
 from sciembed_train.batch import DevSpans, SpanBatch, TokenRows
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.methods.heldout.heldout_spans import HeldOutSpans
+from sciembed_train.methods.nested import NestedLoss
 
 
 class Fixed(Encoder):
@@ -36,8 +37,8 @@ def spans(rows, documents, first=0):
     )
 
 
-def held_out(table, *batches):
-    kept = HeldOutSpans(0.05, 1.0, 0.0)
+def held_out(table, *batches, nested=None):
+    kept = HeldOutSpans(0.05, 1.0, 0.0, nested)
     for batch in batches:
         kept.add(Fixed(table), batch)
     return kept.scores(DevSpans(6, 1, 1), torch.device("cpu"))
@@ -72,3 +73,17 @@ def test_vectors_that_are_not_finite_have_no_score():
     found = held_out(table, spans([0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5], 6))
     assert set(found) == {"loss", "contrastive_loss", "partner_accuracy"}
     assert all(map(math.isnan, found.values()))
+
+
+def test_a_width_compares_the_first_numbers_of_anchors_and_positives():
+    table = torch.randn(12, 8, generator=torch.Generator().manual_seed(4))
+    table[6:] = table[:6] + 0.9 * table[6:]
+    batch = spans([*range(12)], 6)
+    whole = held_out(table, batch)
+    found = held_out(table, batch, nested=NestedLoss(8, (8, 4, 2), normalize=True))
+    assert found["partner_accuracy_8"] == whole["partner_accuracy"]
+    alone = {dim: held_out(table[:, :dim], batch)["partner_accuracy"] for dim in (2, 4)}
+    assert found["partner_accuracy_4"] == alone[4]
+    assert found["partner_accuracy_2"] == alone[2]
+    assert len({whole["partner_accuracy"], *alone.values()}) == 3
+    assert {name: found[name] for name in whole} == whole
