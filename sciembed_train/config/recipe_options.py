@@ -23,7 +23,6 @@ from sciembed_train.config.parser import (
     list_options,
     new_parser,
 )
-from sciembed_train.config.projection_settings import ProjectionSettings
 from sciembed_train.config.recipes import CONFIG, find_recipe, split_recipes
 from sciembed_train.config.run_settings import RunSettings
 from sciembed_train.config.stand_ins import NO_METHOD, Method
@@ -34,6 +33,7 @@ from sciembed_train.corpus.prepare_settings import CorpusSettings, PrepareSettin
 from sciembed_train.encoder.pooling.registry import gives_sentence_vectors
 from sciembed_train.encoder.settings import EncoderSettings
 from sciembed_train.errors import UserError
+from sciembed_train.methods.projection_settings import ProjectionSettings
 from sciembed_train.sampling.data_settings import DataSettings
 
 # The sections of a recipe whose class it names, and where its arguments stand.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -141,7 +142,9 @@ class StartComparison:
             choice=choice,
             choice_note=note,
             bm25=before.bm25,
-            advice=advice(verdict, choices),
+            advice=advice(
+                verdict, replace(choices, projection_share=(projection or {}).get("share"))
+            ),
             notes=[*before.notes, *verdict.notes],
             queries=queries,
             metrics=after.metrics,

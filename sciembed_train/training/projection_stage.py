@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning import Trainer
+from torch.nn.functional import normalize
 
 from sciembed_train import distributed
-from sciembed_train.config.projection_settings import ProjectionSettings
 from sciembed_train.corpus.store.corpus_files import SPLITS
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.token_store import has_text
@@ -20,19 +21,21 @@ from sciembed_train.encoder.settings import PROJECTED
 from sciembed_train.evaluation.cached_embedding import CachedEmbedding
 from sciembed_train.inference.embedding import Text
 from sciembed_train.inference.options import EmbedSettings
-from sciembed_train.losses.similarity import unit
 from sciembed_train.methods.base import Method
+from sciembed_train.methods.learned_projection import PaperPairs, learn_map, places_of
+from sciembed_train.methods.projection_settings import ProjectionSettings
 from sciembed_train.progress import Progress
 from sciembed_train.sampling.related_mask import RelatedMask
-from sciembed_train.sampling.related_papers import RelatedPapers
+from sciembed_train.sampling.related_papers import RelatedPapers, Texts
 from sciembed_train.training.configuration import RunConfiguration
-from sciembed_train.training.projection_learning import PaperPairs, learn_map, places_of
 from sciembed_train.training.trainer import embedding_precision
 
 # How often two papers must be cited together to be a pair, as in `CitationPairSampling`.
 COCITED = 2
 # In a run's folder, while it is used.
 VECTORS = ".vectors"
+
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -67,16 +70,16 @@ class ProjectionStage:
         """
         progress = Progress(self.quiet)
         kept = CachedEmbedding(self.folder, encoder.without_projection())
-        pairs = training_pairs(self.corpus, self.settings.most_papers, self.seed)
-        count, steps = len(pairs.papers), self.settings.steps
+        papers, pairs = training_pairs(self.corpus, self.settings.most_papers, self.seed)
+        count, steps = len(papers), self.settings.steps
         with progress.stage("embedding for the projection", count, "papers") as stage:
-            texts = paper_texts(self.corpus, pairs.papers)
+            texts = paper_texts(self.corpus, papers)
             vectors = torch.from_numpy(kept.texts(texts, count, self.embed, stage.advance))
         encoder.add_projection(encoder.dim)
         assert encoder.projection is not None
         own = encoder.projection.weight.detach().cpu()
         with progress.stage("learning the projection", steps, "steps") as stage:
-            vectors = unit(vectors @ own.T)
+            vectors = normalize(vectors @ own.T)
             learned, losses = learn_map(vectors, pairs, self.settings, self.seed, stage.advance)
         with torch.no_grad():
             encoder.projection.weight.copy_(learned @ own)
@@ -159,8 +162,8 @@ def why_no_projection(
     return None
 
 
-def training_pairs(corpus: Corpus, most_papers: int, seed: int) -> PaperPairs:
-    """The training pairs of a corpus: citations, and papers that are cited together.
+def training_pairs(corpus: Corpus, most_papers: int, seed: int) -> tuple[Ints, PaperPairs]:
+    """The papers of a corpus that have training pairs, ascending, and the pairs of their places.
 
     Args:
         corpus: with citations.
@@ -175,10 +178,17 @@ def training_pairs(corpus: Corpus, most_papers: int, seed: int) -> PaperPairs:
     one, other = places_of(papers, [citing, cocited])
     titles = np.asarray(corpus.titles())
     related = RelatedPapers.of(corpus, RelatedMask(cocited=COCITED), titles)
-    return PaperPairs(one, other, papers, related)
+
+    def excluded(queries: Ints, positives: Ints, candidates: Ints, own: Ints) -> Ints:
+        asked, right, others = (
+            Texts(papers[places], papers[places]) for places in (queries, positives, candidates)
+        )
+        return related.excluded(asked, right, others, own)
+
+    return papers, PaperPairs(one, other, excluded)
 
 
-def paper_texts(corpus: Corpus, papers: np.ndarray) -> list[Text]:
+def paper_texts(corpus: Corpus, papers: Ints) -> list[Text]:
     """Title and abstract of some papers, by their numbers, which are ascending."""
     wanted = iter(papers.tolist())
     following = next(wanted, None)
@@ -191,7 +201,7 @@ def paper_texts(corpus: Corpus, papers: np.ndarray) -> list[Text]:
     return texts
 
 
-def _readable(corpus: Corpus) -> np.ndarray:
+def _readable(corpus: Corpus) -> Ints:
     """The numbers of the papers that have a text and are not excluded, ascending."""
     kept_out = corpus.excluded_papers()
     return np.array(
@@ -204,7 +214,7 @@ def _readable(corpus: Corpus) -> np.ndarray:
     )
 
 
-def _pairs(corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
+def _pairs(corpus: Corpus) -> tuple[Ints, Ints]:
     """Training citations, and training co-citations that are frequent enough, ``[n, 2]`` each."""
     citations = np.asarray(corpus.citations_of_texts(), np.int64)
     splits = np.asarray(corpus.paper_splits())

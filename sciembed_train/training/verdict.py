@@ -246,6 +246,7 @@ class TrainingChoices:
         ema: see `OptimSettings`.
         pooling: of the trained encoder.
         start_pooling: what the start was made for; None where nothing records it.
+        projection_share: how much of a learned projection the encoder has; None where it has none.
     """
 
     start: str
@@ -256,6 +257,7 @@ class TrainingChoices:
     ema: float | None = None
     pooling: str = ""
     start_pooling: str | None = None
+    projection_share: float | None = None
 
 
 def advice(verdict: Verdict, choices: TrainingChoices) -> list[str]:
@@ -269,6 +271,11 @@ def advice(verdict: Verdict, choices: TrainingChoices) -> list[str]:
         (
             choices.start_pooling not in (None, choices.pooling),
             f"--model.encoder.pooling {choices.start_pooling}, which {choices.start} was made for",
+        ),
+        (
+            choices.projection_share is not None and verdict.worse_on != [verdict.target],
+            f"--projection.share {(choices.projection_share or 0) / 2:g}, or --projection.steps 0 "
+            "for no projection",
         ),
         (
             verdict.alpha == 1 and verdict.worse_on != [verdict.target],

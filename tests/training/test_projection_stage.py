@@ -9,11 +9,11 @@ from torch.nn.functional import normalize
 
 import sciembed_train as st
 from sciembed_train.commands import fit
-from sciembed_train.config.projection_settings import ProjectionSettings
 from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.inference.options import EmbedSettings
+from sciembed_train.methods.projection_settings import ProjectionSettings
 from sciembed_train.training.projection_stage import (
     VECTORS,
     ProjectionStage,
@@ -53,9 +53,9 @@ def stage_of(place, folder, **settings):
 
 def test_pairs_are_of_the_training_split_and_no_held_out_paper_asks(place):
     corpus = Corpus.open(place / "corpus")
-    pairs = training_pairs(corpus, 50_000, 0)
+    papers, pairs = training_pairs(corpus, 50_000, 0)
     splits = np.asarray(corpus.paper_splits())
-    citing = pairs.papers[pairs.citing]
+    citing = papers[pairs.citing]
     assert len(citing)
     assert (splits[citing[:, 0]] == 0).all()
     known = {tuple(pair) for pair in np.asarray(corpus.citations_of_texts()).tolist()}
@@ -69,9 +69,9 @@ def test_pairs_are_of_the_training_split_and_no_held_out_paper_asks(place):
         )
         if count >= 2
     }
-    assert {tuple(pair) for pair in pairs.papers[pairs.cocited].tolist()} == trained
-    fewer = training_pairs(corpus, 20, 0)
-    assert len(fewer.papers) == 20
+    assert {tuple(pair) for pair in papers[pairs.cocited].tolist()} == trained
+    papers, fewer = training_pairs(corpus, 20, 0)
+    assert len(papers) == 20
     assert fewer.all.max() < 20
 
 
@@ -95,8 +95,8 @@ def test_the_encoder_gets_the_map_and_the_kept_vectors_are_those_before_it(
     torch.testing.assert_close(encoder.encode_texts(texts), normalize(before @ weight.T))
     own = kept.texts([(text, None) for text in texts], 2, EmbedSettings(device="cpu"))
     torch.testing.assert_close(torch.from_numpy(own), before)
-    pairs = training_pairs(Corpus.open(place / "corpus"), 50_000, 0)
-    assert record["papers"] == len(pairs.papers)
+    papers, pairs = training_pairs(Corpus.open(place / "corpus"), 50_000, 0)
+    assert record["papers"] == len(papers)
     assert record["citations"] == len(pairs.citing)
     assert record["share"] == 0.5
 

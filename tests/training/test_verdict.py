@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -163,6 +164,8 @@ def test_advice_is_only_on_what_is_worse_and_not_on_what_was_tried():
         "--model.encoder.pooling mean, which s was made for",
         "--model.optim.lr 1e-05",
     ]
+    projected = replace(tried, projection_share=0.5)
+    assert advice(merged, projected)[1].startswith("--projection.share 0.25, or --projection.steps")
     own = advice(verdict(citations=(-0.02, -0.01)), CHOICES)
     assert not any("merge" in text for text in own)
 
@@ -171,11 +174,15 @@ def test_settings_that_are_advised_exist():
     from dataclasses import fields
 
     from sciembed_train.encoder.settings import EncoderSettings
+    from sciembed_train.methods.projection_settings import ProjectionSettings
     from sciembed_train.optim_settings import OptimSettings
 
     names = {f"model.optim.{field.name}" for field in fields(OptimSettings)}
+    names |= {f"projection.{field.name}" for field in fields(ProjectionSettings)}
     names |= {f"model.encoder.{field.name}" for field in fields(EncoderSettings)}
-    tried = TrainingChoices("s", "r", 2e-5, pooling="cls", start_pooling="mean")
+    tried = TrainingChoices(
+        "s", "r", 2e-5, pooling="cls", start_pooling="mean", projection_share=0.5
+    )
     for text in advice(verdict(citations=(0.0, 1.0), titles=(-2.0, -1.0)), tried):
         if text.startswith("--"):
             assert text.split()[0].removeprefix("--").rstrip(",") in names

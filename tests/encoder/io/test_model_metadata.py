@@ -144,7 +144,7 @@ def test_the_real_sentence_encoder_is_read_as_published(minilm):
     [
         (lambda m: m[1].update(path="../else"), "leads out of the folder"),
         (lambda m: m[0].update(type="x.CLIPModel"), "expected Transformer"),
-        (lambda m: m[2].update(type="x.Dense"), "the module Dense"),
+        (lambda m: m[2].update(type="x.Dense"), "bias or activation"),
         (lambda m: m.insert(2, {**m[2]}), "the module Normalize"),
         (lambda m: m[2].pop("path"), "`type` and `path`"),
     ],

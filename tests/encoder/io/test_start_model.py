@@ -208,7 +208,7 @@ def test_a_pooling_that_is_not_built_is_refused_unless_the_user_names_one(librar
 def test_a_dense_layer_is_not_lost_in_silence(library_folder):
     folder = library_folder(kinds=("Dense", "Normalize"))
     for pooling in (None, "mean"):
-        with pytest.raises(UserError, match="the module Dense is not one"):
+        with pytest.raises(UserError, match="is a layer with bias or activation"):
             read_start(folder, pooling)
 
 

@@ -3,7 +3,8 @@
 The encoder runs once and no more, so that every step can compare hundreds of pairs with thousands
 of candidates, which a step of the encoder cannot.
 
-Shapes: ``P`` papers, ``D`` width, ``n`` pairs, ``B`` pairs of a step, ``M`` its candidates.
+Shapes: ``P`` papers, ``D`` width, ``n`` pairs, ``B`` pairs of a step, ``M`` its candidates, ``F``
+pairs of a query and a candidate.
 """
 
 from __future__ import annotations
@@ -17,16 +18,18 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sciembed_train.config.projection_settings import ProjectionSettings
 from sciembed_train.losses.contrastive import row_cross_entropy
 from sciembed_train.losses.similarity import unit
 from sciembed_train.methods.in_batch_negatives import outside_pairs
-from sciembed_train.sampling.related_papers import RelatedPapers, Texts
+from sciembed_train.methods.projection_settings import ProjectionSettings
 
 # Share of the mean variance of a pair's differences that is added to each of its variances.
 RIDGE = 0.5
 
 Ints = NDArray[np.int64]
+# Places of queries, of their positives and of candidates, and the candidate that is each query's
+# positive: pairs of a query and a candidate that are not compared ``[F, 2]``.
+Excluded = Callable[[Ints, Ints, Ints, Ints], Ints]
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,12 @@ class PaperPairs:
     Args:
         citing: citing and cited paper of each citation ``[n, 2]``.
         cocited: two papers of each co-citation ``[n, 2]``; may be none.
-        papers: the number in the corpus of each vector ``[P]``.
-        related: which papers are no negatives of which.
+        excluded: which candidates are no negatives of which query.
     """
 
     citing: Ints
     cocited: Ints
-    papers: Ints
-    related: RelatedPapers
+    excluded: Excluded
 
     @property
     def all(self) -> Ints:
@@ -132,11 +133,8 @@ def _loss(
     settings: ProjectionSettings,
 ) -> Float[Tensor, ""]:
     """Mean over the pairs ``[B, 2]`` of a step, whose positives are the first candidates."""
-    queries, positives, others = (
-        _texts(pairs.papers, places) for places in (drawn[:, 0], drawn[:, 1], candidates)
-    )
     own = np.arange(len(drawn))
-    excluded = torch.from_numpy(pairs.related.excluded(queries, positives, others, own))
+    excluded = torch.from_numpy(pairs.excluded(drawn[:, 0], drawn[:, 1], candidates, own))
     # A paper that is drawn twice is one candidate.
     _, first = np.unique(candidates, return_index=True)
     twice = torch.ones(len(candidates), dtype=torch.bool)
@@ -157,10 +155,6 @@ def _loss(
         settings.temperature,
         allowed=allowed,
     ).mean()
-
-
-def _texts(papers: Ints, places: Ints) -> Texts:
-    return Texts(papers[places], papers[places])
 
 
 def places_of(papers: Ints, pairs: Sequence[Ints]) -> list[Ints]:

@@ -1,7 +1,7 @@
 import pytest
 
-from sciembed_train.config.projection_settings import ProjectionSettings
 from sciembed_train.errors import UserError
+from sciembed_train.methods.projection_settings import ProjectionSettings
 
 
 def test_nothing_is_learned_unless_asked_for():

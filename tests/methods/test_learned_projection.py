@@ -5,16 +5,16 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, normalize
 
-from sciembed_train.config.projection_settings import ProjectionSettings
-from sciembed_train.sampling.related_mask import RelatedMask
-from sciembed_train.sampling.related_papers import RelatedPapers
-from sciembed_train.training import projection_learning
-from sciembed_train.training.projection_learning import (
+from sciembed_train.methods import learned_projection
+from sciembed_train.methods.learned_projection import (
     PaperPairs,
     learn_map,
     places_of,
     whitened,
 )
+from sciembed_train.methods.projection_settings import ProjectionSettings
+from sciembed_train.sampling.related_mask import RelatedMask
+from sciembed_train.sampling.related_papers import RelatedPapers, Texts
 
 PAPERS, WIDTH = 240, 12
 
@@ -44,7 +44,14 @@ def pairs_of(citing, cocited=None, papers=None):
     related = RelatedPapers(
         RelatedMask(), count, numbers[order], np.empty(0, np.int64), np.zeros(count, np.int64)
     )
-    return PaperPairs(citing, cocited, papers, related)
+
+    def excluded(queries, positives, candidates, own):
+        asked, right, others = (
+            Texts(papers[places], papers[places]) for places in (queries, positives, candidates)
+        )
+        return related.excluded(asked, right, others, own)
+
+    return PaperPairs(citing, cocited, excluded)
 
 
 def ranking(vectors, topic):
@@ -67,7 +74,7 @@ def test_whitening_makes_differences_within_pairs_alike_in_every_direction():
     assert spread.max() / spread.min() < 0.2 * before.max() / before.min()
     differences = (vectors[pairs[:, 0]] - vectors[pairs[:, 1]]).double()
     scatter = differences.T @ differences / len(pairs)
-    inside = scatter + projection_learning.RIDGE * scatter.trace() / 3 * torch.eye(3)
+    inside = scatter + learned_projection.RIDGE * scatter.trace() / 3 * torch.eye(3)
     root = whitened(vectors, pairs).double()
     product = root @ inside @ root
     torch.testing.assert_close(product / product[0, 0], torch.eye(3).double(), rtol=1e-4, atol=1e-4)
@@ -110,14 +117,14 @@ def test_the_loss_is_its_definition_in_loops(monkeypatch):
     given = pairs_of(pairs, papers=papers)
     settings = ProjectionSettings(steps=1, batch_size=16, negatives=40, temperature=0.1)
     seen = []
-    real = projection_learning._loss
+    real = learned_projection._loss
 
     def watched(weight, *rest):
         loss = real(weight, *rest)
         seen.append((weight.detach().clone(), rest[1], rest[2], loss.item()))
         return loss
 
-    monkeypatch.setattr(projection_learning, "_loss", watched)
+    monkeypatch.setattr(learned_projection, "_loss", watched)
     learn_map(vectors, given, settings)
     ((weight, drawn, candidates, loss),) = seen
     cites = {tuple(pair) for pair in pairs.tolist()}
@@ -149,7 +156,7 @@ def test_cocited_pairs_are_drawn_both_ways_in_their_share_of_the_steps(monkeypat
         drawn.append(pairs)
         return (weight * 0).sum()
 
-    monkeypatch.setattr(projection_learning, "_loss", watched)
+    monkeypatch.setattr(learned_projection, "_loss", watched)
     settings = ProjectionSettings(steps=200, batch_size=8, negatives=0, cocitations=0.25)
     learn_map(vectors, pairs_of(pairs, cocited), settings)
     together = [part for part in drawn if (part >= 200).all()]
