@@ -24,7 +24,7 @@ class ProjectionSettings:
         cocitations: share of the steps whose pairs are cited together, where there are such.
         share: of the learned map in the encoder's, the rest being the map that changes nothing;
             a smaller one changes less what the encoder is in other fields.
-        most_papers: vectors of more training papers are not computed, but of so many drawn ones.
+        most_papers: of a larger collection vectors of so many drawn papers are computed.
         fewest_pairs: with fewer training pairs no projection is learned.
 
     Raises:

@@ -163,18 +163,24 @@ def why_no_projection(
 
 
 def training_pairs(corpus: Corpus, most_papers: int, seed: int) -> tuple[Ints, PaperPairs]:
-    """The papers of a corpus that have training pairs, ascending, and the pairs of their places.
+    """The papers of a corpus that count, ascending, and the training pairs of their places.
+
+    All with a text: papers that nobody cites are candidates, too, as they are in a search.
 
     Args:
         corpus: with citations.
-        most_papers: of more papers that have pairs, so many are drawn.
+        most_papers: of more papers so many are drawn, at least half of them of papers with pairs
+            where there are so many.
         seed: of the draw.
     """
     citing, cocited = _pairs(corpus)
-    papers = np.intersect1d(np.concatenate([citing, cocited]), _readable(corpus))
+    papers = _readable(corpus)
     if len(papers) > most_papers:
         rng = np.random.default_rng(seed)
-        papers = np.sort(rng.choice(papers, most_papers, replace=False))
+        paired = rng.permutation(np.intersect1d(np.concatenate([citing, cocited]), papers))
+        others = rng.permutation(np.setdiff1d(papers, paired))
+        kept = paired[: max(most_papers - len(others), most_papers // 2)]
+        papers = np.sort(np.concatenate([kept, others[: most_papers - len(kept)]]))
     one, other = places_of(papers, [citing, cocited])
     titles = np.asarray(corpus.titles())
     related = RelatedPapers.of(corpus, RelatedMask(cocited=COCITED), titles)

@@ -70,9 +70,22 @@ def test_pairs_are_of_the_training_split_and_no_held_out_paper_asks(place):
         if count >= 2
     }
     assert {tuple(pair) for pair in papers[pairs.cocited].tolist()} == trained
-    papers, fewer = training_pairs(corpus, 20, 0)
-    assert len(papers) == 20
-    assert fewer.all.max() < 20
+    assert papers.tolist() == [
+        row["paper"] for row in corpus.papers() if row["title"] or row["abstract"]
+    ]
+
+
+def test_of_a_large_collection_half_of_the_drawn_papers_have_pairs_at_least(place):
+    corpus = Corpus.open(place / "corpus")
+    every, pairs = training_pairs(corpus, 50_000, 0)
+    paired = np.unique(every[pairs.all])
+    assert len(paired) == len(every) - 2
+    for most, of_pairs in ((2, 1), (3, 1), (20, 18), (len(every) - 1, len(paired) - 1)):
+        papers, drawn = training_pairs(corpus, most, 0)
+        assert len(papers) == len(np.unique(papers)) == most
+        assert np.isin(papers, paired).sum() == of_pairs
+        known = {tuple(pair) for pair in every[pairs.all].tolist()}
+        assert {tuple(pair) for pair in papers[drawn.all].tolist()} <= known
 
 
 def test_texts_are_those_of_the_papers_in_their_order(place):
