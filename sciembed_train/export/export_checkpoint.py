@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from sciembed_train.errors import UserError
 from sciembed_train.export.checkpoint_file import (
+    FINAL,
+    TRAINED,
     card_of,
     find_checkpoint,
     load_checkpoint,
@@ -105,7 +107,9 @@ def export_checkpoint(settings: ExportSettings) -> Export:
             layout.
     """
     layout, overwrite = settings.layout, settings.overwrite
-    checkpoint = find_checkpoint(settings.source)
+    # The last checkpoint of a run with a verdict has low-rank updates merged into its weights.
+    names = TRAINED if layout == "lora" else (FINAL, *TRAINED)
+    checkpoint = find_checkpoint(settings.source, names)
     content = load_checkpoint(checkpoint)
     from sciembed_train.encoder.backends.graph_files import wanted_graphs
     from sciembed_train.encoder.io.encoder_checkpoint import encoder_from_checkpoint

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import sciembed_train as st
 from sciembed_train import cli
 from sciembed_train.encoder.adapters.lora_settings import LoraSettings
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
@@ -57,6 +58,15 @@ def test_both_libraries_give_the_vectors_of_the_merged_encoder(
     )
     start = Encoder(EncoderSettings(str(folder), encoder.settings.pooling, 64)).eval()
     assert (start.encode_texts(TEXTS) - encoder.encode_texts(TEXTS)).abs().max() > 1e-3
+
+
+def test_of_a_run_with_a_verdict_the_updates_are_those_that_were_trained(tiny_bert, tmp_path):
+    encoder = encoder_of(tiny_bert, pooling="mean")
+    write_checkpoint(tmp_path / "run" / "best.ckpt", encoder)
+    write_checkpoint(tmp_path / "run" / "final.ckpt", encoder.merged())
+    made = st.export_encoder(tmp_path / "run", tmp_path / "m", layout="lora")
+    assert made.checkpoint.name == "best.ckpt"
+    assert st.export_encoder(tmp_path / "run", tmp_path / "whole").checkpoint.name == "final.ckpt"
 
 
 def test_a_checkpoint_is_exported_by_the_command_without_its_updates_merged(
