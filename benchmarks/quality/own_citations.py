@@ -41,6 +41,8 @@ LENGTH = 128
 # What is different from own-0; all of them take --short-steps.
 ABLATIONS: dict[str, tuple[str, ...]] = {
     "short": (),
+    "no-projection": ("--projection.steps", "0"),
+    "whole-projection": ("--projection.share", "1"),
     "no-graph-mask": (
         "--data.sampling.mask.cites", "false", "--data.sampling.mask.cited_by", "false",
         "--data.sampling.mask.cocited", "0",
