@@ -272,8 +272,9 @@ class Encoder(TextInterface):
             self.projection = projection.to(self.device)
 
     def without_projection(self) -> Encoder:
-        """An encoder of the same backbone that gives the vectors as they come to the projection.
+        """An encoder of the same backbone without the projection.
 
+        Its vectors are scaled where this one's are, which a projection of unit vectors allows.
         In evaluation mode; its weights are this encoder's, whose low-rank updates are merged.
         """
         parts = self.parts

@@ -51,11 +51,16 @@ class EncoderParts:
     original_dropouts: dict[str, float] = field(default_factory=dict)
     projection: nn.Linear | None = None
 
-    def projected(self, vectors: Float[Tensor, "U H"]) -> Float[Tensor, "U D"]:
-        """The vectors of texts, of what the pooling makes: projected and scaled where set so."""
+    def projected(self, vectors: Float[Tensor, "U H"], scaled: bool = True) -> Float[Tensor, "U D"]:
+        """The final vectors, of what the pooling makes: projected and scaled where set so.
+
+        Args:
+            vectors: of texts, or of their sentences, which are never ``scaled``.
+            scaled: to unit length, where the settings say so.
+        """
         if self.projection is not None:
             vectors = self.projection(vectors)
-        return normalize(vectors) if self.settings.normalize else vectors
+        return normalize(vectors) if scaled and self.settings.normalize else vectors
 
 
 def rename_for_state(

@@ -63,8 +63,8 @@ class EncoderSettings:
         normalize: scale the vector of a text to unit length, as sentence-transformers' module
             Normalize; with a pooling of the last layer and without adapters and codes.
         projection: the width of a linear layer without bias between pooling and scaling, which is
-            trained along and starts as what leaves the numbers as they are; null for none. With
-            pooling ``cls``, ``mean`` or ``last``, and without adapters and codes.
+            trained along and starts as the first numbers of the pooled vector; null for none.
+            With pooling ``cls``, ``mean`` or ``last``, and without adapters and codes.
         prompts: texts to put before others, by name, as ``query`` and ``document``, which embedding
             and evaluating may choose from, and the export keeps (`prompts`). Training reads papers
             behind ``input_format.prompt``, which a start's prompt of documents is taken for.

@@ -36,6 +36,8 @@ from sciembed_train.losses.similarity import pairwise_euclidean
 from sciembed_train.progress import Progress
 from sciembed_train.text.prompts import named_prompt, query_prompt
 
+PART = 8192  # vectors that are projected at once
+
 
 @dataclass(frozen=True)
 class Search:
@@ -221,9 +223,14 @@ class Model:
         if self.unprojected is not None:
             vectors = self.unprojected.texts(texts, count, settings, done)
             assert isinstance(self.encoder, Encoder)
+            projected = np.empty((count, self.encoder.dim), np.float32)
             with torch.no_grad():
-                own = torch.from_numpy(vectors).to(self.encoder.device)
-                return self.encoder.parts.projected(own).cpu().numpy()
+                for start in range(0, count, PART):
+                    part = torch.from_numpy(vectors[start : start + PART]).to(self.encoder.device)
+                    projected[start : start + PART] = (
+                        self.encoder.parts.projected(part).cpu().numpy()
+                    )
+            return projected
         if self.tokens is not None:
             return self.tokens.texts(texts, count, settings, done)
         if self._cached is None:

@@ -13,7 +13,7 @@ from sciembed_train.encoder.io.training_titles import Titles
 from sciembed_train.errors import UserError, why_no_file
 from sciembed_train.safety.weights import load_pickled
 
-# Of a run with a verdict: the weights that its export has, and the verdict.
+# Of a run with a verdict or a projection: the weights that its export has, and the verdict.
 FINAL = "final.ckpt"
 # As a run trains them, the best before the last.
 TRAINED = ("best.ckpt", "last.ckpt")

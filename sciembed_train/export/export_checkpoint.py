@@ -107,7 +107,7 @@ def export_checkpoint(settings: ExportSettings) -> Export:
             layout.
     """
     layout, overwrite = settings.layout, settings.overwrite
-    # The last checkpoint of a run with a verdict has low-rank updates merged into its weights.
+    # The final checkpoint of a run has low-rank updates merged into its weights.
     names = TRAINED if layout == "lora" else (FINAL, *TRAINED)
     checkpoint = find_checkpoint(settings.source, names)
     content = load_checkpoint(checkpoint)

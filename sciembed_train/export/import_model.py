@@ -28,7 +28,7 @@ log = logging.getLogger("sciembed_train")
 
 _OWN_ENTRIES = (
     *("version", "pooling", "normalize", "max_length", "input_format", "dim", "versions"),
-    *("prompts", "backbone", "mix", "transport"),
+    *("prompts", "backbone", "mix", "transport", "projection"),
 )
 POOLING = {
     "cls": "the first token's state",

@@ -220,8 +220,8 @@ class ScoreSettings:
         blur: of optimal transport; 0.05 where neither the model nor the option says.
         scaling: of optimal transport; 0.9 where neither the model nor the option says.
         dtype: what the vectors of documents are stored as before they are compared, as by ``embed
-            --dtype``: ``int8`` by the ranges of the first 1,024 of each list of texts, ``binary``
-            by the Hamming distance of their signs.
+            --dtype``: ``int8`` by the ranges of the first 1,024 candidates, ``binary`` by the
+            Hamming distance of their signs.
 
     Raises:
         UserError: a setting does not belong to the scorer.

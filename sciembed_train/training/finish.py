@@ -78,7 +78,11 @@ def finish(
             encoder = encoder_from_checkpoint(content, str(path))
     projection = None if results is None else results.projection
     if stage is not None and projection is None:
-        projection, _ = stage.learn(encoder.to(stage.embed.device))
+        try:
+            projection, _ = stage.learn(encoder.to(stage.embed.device))
+        except UserError as error:
+            print(f"No projection is learned: {error}", file=sys.stderr)
+            encoder = encoder_from_checkpoint(content, str(path))
     if projection is not None:
         content["sciembed"]["projection_learning"] = projection
     if results is not None:
@@ -122,6 +126,7 @@ def finish_again(
     assert folder is not None
     results = None if comparison is None else read_results(folder)
     missing = run.run.export and not (folder / "export").exists()
+    missing = missing or (stage is not None and not (folder / FINAL).is_file())
     if missing or (comparison is not None and results is None):
         finish(run, method, trainer, comparison, stage, steps)
     elif results is not None:

@@ -25,13 +25,11 @@ from sciembed_train.methods.base import Method
 from sciembed_train.methods.learned_projection import PaperPairs, learn_map, places_of
 from sciembed_train.methods.projection_settings import ProjectionSettings
 from sciembed_train.progress import Progress
-from sciembed_train.sampling.related_mask import RelatedMask
+from sciembed_train.sampling.citation_pairs import CitationPairExamples, CitationPairSampling
 from sciembed_train.sampling.related_papers import RelatedPapers, Texts
 from sciembed_train.training.configuration import RunConfiguration
 from sciembed_train.training.trainer import embedding_precision
 
-# How often two papers must be cited together to be a pair, as in `CitationPairSampling`.
-COCITED = 2
 # In a run's folder, while it is used.
 VECTORS = ".vectors"
 
@@ -45,6 +43,7 @@ class ProjectionStage:
     Args:
         settings: of the learning.
         corpus: with citations and papers.
+        sampling: what its pairs are of, and which papers are related.
         embed: how the encoder runs.
         folder: where vectors are kept in the meantime, so that none is computed twice.
         seed: of what is drawn.
@@ -53,6 +52,7 @@ class ProjectionStage:
 
     settings: ProjectionSettings
     corpus: Corpus
+    sampling: CitationPairSampling
     embed: EmbedSettings
     folder: Path
     seed: int = 0
@@ -70,7 +70,8 @@ class ProjectionStage:
         """
         progress = Progress(self.quiet)
         kept = CachedEmbedding(self.folder, encoder.without_projection())
-        papers, pairs = training_pairs(self.corpus, self.settings.most_papers, self.seed)
+        most, seed = self.settings.most_papers, self.seed
+        papers, pairs = training_pairs(self.corpus, self.sampling, most, seed)
         count, steps = len(papers), self.settings.steps
         with progress.stage("embedding for the projection", count, "papers") as stage:
             texts = paper_texts(self.corpus, papers)
@@ -110,8 +111,14 @@ def plan_projection(
         return None
     quiet = run.run.quiet or distributed.launch_rank() != 0
     similarity = method.similarity_metadata["similarity"]
-    nested = bool(method.nested.dims)
-    reason = why_no_projection(settings, corpus, method.encoder, similarity, nested)
+    nested = any(dim < method.encoder.dim for dim in method.nested.dims)
+    seed = run.data.settings.seed
+    # Another recipe's pairs are none of two papers: then those of this sampling's defaults.
+    sampling = CitationPairSampling()
+    if isinstance(run.examples, CitationPairExamples):
+        sampling = run.examples.sampling
+    encoder = method.encoder
+    reason = why_no_projection(settings, corpus, sampling, encoder, similarity, nested, seed)
     if reason is not None:
         Progress(quiet).print(f"no projection is learned: {reason}")
         return None
@@ -119,24 +126,28 @@ def plan_projection(
         device=str(trainer.strategy.root_device), precision=embedding_precision(trainer)
     )
     folder = run.folder / VECTORS
-    return ProjectionStage(settings, corpus, embed, folder, run.data.settings.seed, quiet)
+    return ProjectionStage(settings, corpus, sampling, embed, folder, seed, quiet)
 
 
 def why_no_projection(
     settings: ProjectionSettings,
     corpus: Corpus,
+    sampling: CitationPairSampling,
     encoder: Encoder,
     similarity: str,
     nested: bool = False,
+    seed: int = 0,
 ) -> str | None:
     """Why no projection is learned though it is asked for; None where it can be.
 
     Args:
         settings: with at least one step.
         corpus: of the run.
+        sampling: as for `training_pairs`.
         encoder: that is trained.
         similarity: by what its vectors are compared.
         nested: whether the first numbers of each are trained as a vector, too.
+        seed: of the papers that are drawn of a large collection.
     """
     own = encoder.settings
     if own.pooling not in PROJECTED or own.adapters is not None or own.control_codes:
@@ -153,37 +164,48 @@ def why_no_projection(
     needed = ("citations.npy", "papers.parquet")
     if any(not (corpus.folder / name).is_file() for name in needed):
         return "the corpus holds no citations (prepare it with --citations F)"
-    citing, cocited = _pairs(corpus)
-    if (pairs := len(citing) + len(cocited)) < settings.fewest_pairs:
+    try:
+        import pyarrow  # noqa: F401 - a prepared corpus is trained on without it
+    except ImportError:
+        return "reading the papers' texts needs pyarrow: pip install 'sciembed_train[prepare]'"
+    _, pairs = training_pairs(corpus, sampling, settings.most_papers, seed)
+    if len(pairs.all) < settings.fewest_pairs:
         return (
-            f"{pairs:,} training pairs of papers are fewer than projection.fewest_pairs "
+            f"{len(pairs.all):,} training pairs of papers are fewer than projection.fewest_pairs "
             f"{settings.fewest_pairs:,}"
         )
     return None
 
 
-def training_pairs(corpus: Corpus, most_papers: int, seed: int) -> tuple[Ints, PaperPairs]:
+def training_pairs(
+    corpus: Corpus, sampling: CitationPairSampling, most_papers: int, seed: int
+) -> tuple[Ints, PaperPairs]:
     """The papers of a corpus that count, ascending, and the training pairs of their places.
 
     All with a text: papers that nobody cites are candidates, too, as they are in a search.
 
     Args:
         corpus: with citations.
-        most_papers: of more papers so many are drawn, at least half of them of papers with pairs
-            where there are so many.
+        sampling: what pairs are of, and which papers are related.
+        most_papers: of more papers so many are drawn, half of them, or all that there are, with
+            the pairs that are drawn first.
         seed: of the draw.
     """
-    citing, cocited = _pairs(corpus)
     papers = _readable(corpus)
+    citing, cocited = places_of(papers, _pairs(corpus, sampling))
+    citing, cocited = papers[citing], papers[cocited]
     if len(papers) > most_papers:
         rng = np.random.default_rng(seed)
-        paired = rng.permutation(np.intersect1d(np.concatenate([citing, cocited]), papers))
+        # The papers of pairs in a random order of the pairs: of single papers few pairs are left.
+        drawn, first = np.unique(
+            rng.permutation(np.concatenate([citing, cocited])).ravel(), return_index=True
+        )
+        paired = drawn[np.argsort(first)]
         others = rng.permutation(np.setdiff1d(papers, paired))
         kept = paired[: max(most_papers - len(others), most_papers // 2)]
         papers = np.sort(np.concatenate([kept, others[: most_papers - len(kept)]]))
     one, other = places_of(papers, [citing, cocited])
-    titles = np.asarray(corpus.titles())
-    related = RelatedPapers.of(corpus, RelatedMask(cocited=COCITED), titles)
+    related = RelatedPapers.of(corpus, sampling.mask, np.asarray(corpus.titles()))
 
     def excluded(queries: Ints, positives: Ints, candidates: Ints, own: Ints) -> Ints:
         asked, right, others = (
@@ -220,17 +242,20 @@ def _readable(corpus: Corpus) -> Ints:
     )
 
 
-def _pairs(corpus: Corpus) -> tuple[Ints, Ints]:
-    """Training citations, and training co-citations that are frequent enough, ``[n, 2]`` each."""
-    citations = np.asarray(corpus.citations_of_texts(), np.int64)
-    splits = np.asarray(corpus.paper_splits())
-    of_training = splits[citations[:, 0]] == SPLITS.index("train")
-    citing = citations[of_training & (citations[:, 0] != citations[:, 1])]
-    cocited = np.empty((0, 2), np.int64)
-    if (corpus.folder / "cocitations").is_dir():
-        cocited = np.asarray(corpus.cocitations("train"), np.int64)
-        cocited = cocited[np.asarray(corpus.cocitation_counts("train")) >= COCITED]
-        first = corpus.first_of_text()
-        cocited = np.asarray(first, np.int64)[cocited]
-        cocited = cocited[cocited[:, 0] != cocited[:, 1]]
+def _pairs(corpus: Corpus, sampling: CitationPairSampling) -> tuple[Ints, Ints]:
+    """Training citations, and training co-citations that are frequent enough, ``[n, 2]`` each.
+
+    None of a source without a weight.
+    """
+    citing, cocited = np.empty((0, 2), np.int64), np.empty((0, 2), np.int64)
+    if sampling.weights.citations:
+        citations = np.asarray(corpus.citations_of_texts(), np.int64)
+        splits = np.asarray(corpus.paper_splits())
+        of_training = splits[citations[:, 0]] == SPLITS.index("train")
+        citing = citations[of_training & (citations[:, 0] != citations[:, 1])]
+    if sampling.weights.cocitations and (corpus.folder / "cocitations").is_dir():
+        pairs = np.asarray(corpus.cocitations("train"), np.int64)
+        pairs = pairs[np.asarray(corpus.cocitation_counts("train")) >= sampling.cocited]
+        pairs = np.asarray(corpus.first_of_text(), np.int64)[pairs]
+        cocited = pairs[pairs[:, 0] != pairs[:, 1]]
     return citing, cocited

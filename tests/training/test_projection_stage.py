@@ -1,6 +1,7 @@
 """The stage of a run that learns a projection: what it takes, gives and refuses."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -12,8 +13,12 @@ from sciembed_train.commands import fit
 from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.errors import UserError
 from sciembed_train.inference.options import EmbedSettings
 from sciembed_train.methods.projection_settings import ProjectionSettings
+from sciembed_train.sampling.citation_pairs import CitationPairSampling
+from sciembed_train.sampling.pair_sources import SourceWeights
+from sciembed_train.sampling.related_mask import RelatedMask
 from sciembed_train.training.projection_stage import (
     VECTORS,
     ProjectionStage,
@@ -25,6 +30,7 @@ from tests.helpers.exports import encoder_of
 from tests.helpers.runs import CONFIGS
 from tests.helpers.topic_papers import write_topic_papers
 
+SAMPLING = CitationPairSampling()
 FEW = ("--projection.fewest_pairs", "10", "--projection.steps", "5")
 
 
@@ -46,14 +52,13 @@ def place(tiny_bert, tmp_path_factory):
 
 def stage_of(place, folder, **settings):
     values = ProjectionSettings(**{"steps": 5, "batch_size": 8, "negatives": 20, **settings})
-    return ProjectionStage(
-        values, Corpus.open(place / "corpus"), EmbedSettings(device="cpu"), folder
-    )
+    corpus = Corpus.open(place / "corpus")
+    return ProjectionStage(values, corpus, SAMPLING, EmbedSettings(device="cpu"), folder)
 
 
 def test_pairs_are_of_the_training_split_and_no_held_out_paper_asks(place):
     corpus = Corpus.open(place / "corpus")
-    papers, pairs = training_pairs(corpus, 50_000, 0)
+    papers, pairs = training_pairs(corpus, SAMPLING, 50_000, 0)
     splits = np.asarray(corpus.paper_splits())
     citing = papers[pairs.citing]
     assert len(citing)
@@ -77,15 +82,39 @@ def test_pairs_are_of_the_training_split_and_no_held_out_paper_asks(place):
 
 def test_of_a_large_collection_half_of_the_drawn_papers_have_pairs_at_least(place):
     corpus = Corpus.open(place / "corpus")
-    every, pairs = training_pairs(corpus, 50_000, 0)
+    every, pairs = training_pairs(corpus, SAMPLING, 50_000, 0)
     paired = np.unique(every[pairs.all])
     assert len(paired) == len(every) - 2
-    for most, of_pairs in ((2, 1), (3, 1), (20, 18), (len(every) - 1, len(paired) - 1)):
-        papers, drawn = training_pairs(corpus, most, 0)
+    for most, of_pairs in ((2, 1), (20, 18), (40, 38), (len(every) - 1, len(paired) - 1)):
+        papers, drawn = training_pairs(corpus, SAMPLING, most, 0)
         assert len(papers) == len(np.unique(papers)) == most
         assert np.isin(papers, paired).sum() == of_pairs
         known = {tuple(pair) for pair in every[pairs.all].tolist()}
-        assert {tuple(pair) for pair in papers[drawn.all].tolist()} <= known
+        found = {tuple(pair) for pair in papers[drawn.all].tolist()}
+        assert found <= known
+        # Pairs are drawn, and not papers, of which few pairs would be left.
+        assert most < 3 or len(found) >= of_pairs // 2
+
+
+def test_the_pairs_are_those_of_the_sampling(place):
+    corpus = Corpus.open(place / "corpus")
+    _, pairs = training_pairs(corpus, SAMPLING, 50_000, 0)
+    alone = CitationPairSampling(weights=SourceWeights(1.0, 0.0))
+    _, cited = training_pairs(corpus, alone, 50_000, 0)
+    assert cited.citing.tolist() == pairs.citing.tolist()
+    assert not len(cited.cocited)
+    together = CitationPairSampling(weights=SourceWeights(0.0, 1.0), cocited=3)
+    _, often = training_pairs(corpus, together, 50_000, 0)
+    assert not len(often.citing)
+    assert len(often.cocited) < len(pairs.cocited)
+    # A paper and one that it cites are related, unless the mask leaves citations out.
+    query, positive = pairs.citing[:1].T
+    places = np.array([positive[0], query[0]])
+    asked = (positive, positive, places, np.array([-1]))
+    assert pairs.excluded(*asked).tolist() == [[0, 0], [0, 1]]
+    mask = RelatedMask(cites=False, cited_by=False, cocited=0)
+    _, plain = training_pairs(corpus, CitationPairSampling(mask=mask), 50_000, 0)
+    assert plain.excluded(*asked).tolist() == [[0, 0]]
 
 
 def test_texts_are_those_of_the_papers_in_their_order(place):
@@ -108,7 +137,7 @@ def test_the_encoder_gets_the_map_and_the_kept_vectors_are_those_before_it(
     torch.testing.assert_close(encoder.encode_texts(texts), normalize(before @ weight.T))
     own = kept.texts([(text, None) for text in texts], 2, EmbedSettings(device="cpu"))
     torch.testing.assert_close(torch.from_numpy(own), before)
-    papers, pairs = training_pairs(Corpus.open(place / "corpus"), 50_000, 0)
+    papers, pairs = training_pairs(Corpus.open(place / "corpus"), SAMPLING, 50_000, 0)
     assert record["papers"] == len(papers)
     assert record["citations"] == len(pairs.citing)
     assert record["share"] == 0.5
@@ -139,13 +168,15 @@ def test_a_projection_that_is_there_is_gone_on_from(place, tiny_bert, tmp_path):
 def test_what_cannot_have_one_is_told_why(place, tiny_bert, settings, similarity, reason):
     corpus, values = Corpus.open(place / "corpus"), ProjectionSettings(steps=1, fewest_pairs=1)
     encoder = encoder_of(tiny_bert, **settings)
-    assert reason in str(why_no_projection(values, corpus, encoder, similarity))
+    assert reason in str(why_no_projection(values, corpus, SAMPLING, encoder, similarity))
     fits = encoder_of(tiny_bert, pooling="mean")
-    assert why_no_projection(values, corpus, fits, "cosine") is None
-    assert "nested vectors" in str(why_no_projection(values, corpus, fits, "cosine", nested=True))
+    assert why_no_projection(values, corpus, SAMPLING, fits, "cosine") is None
+    assert "nested vectors" in str(
+        why_no_projection(values, corpus, SAMPLING, fits, "cosine", nested=True)
+    )
     many = ProjectionSettings(steps=1, fewest_pairs=10**6)
     assert "fewer than projection.fewest_pairs 1,000,000" in str(
-        why_no_projection(many, corpus, fits, "cosine")
+        why_no_projection(many, corpus, SAMPLING, fits, "cosine")
     )
 
 
@@ -202,3 +233,29 @@ def test_a_run_without_a_verdict_has_it_too_and_one_with_few_pairs_says_why_not(
     )
     assert "no projection is learned: " in capsys.readouterr().err
     assert Encoder.load(place / "runs" / "few" / "export").settings.projection is None
+
+
+def test_a_stage_that_fails_loses_no_export(place, tiny_bert, capsys, monkeypatch):
+    def fails(self, encoder):
+        with torch.no_grad():
+            encoder.backbone.embeddings.word_embeddings.weight.zero_()
+        raise UserError("the vector of a paper is not finite.")
+
+    monkeypatch.setattr(ProjectionStage, "learn", fails)
+    run = place / "runs" / "failed"
+    assert fit.main(words(place, tiny_bert, "failed", "--verdict", "off", *FEW)) == 0
+    assert "No projection is learned: the vector of a paper is not" in capsys.readouterr().err
+    weight = Encoder.load(run / "export").backbone.embeddings.word_embeddings.weight
+    assert weight.abs().max() > 0
+    # What is missing is made by a second start, which trains nothing.
+    monkeypatch.undo()
+    again = ("--verdict", "off", "--ckpt_path", "last", *FEW)
+    assert fit.main(words(place, tiny_bert, "failed", *again)) == 0
+    assert Encoder.load(run / "export").settings.projection == 32
+
+
+def test_without_pyarrow_it_is_said_before_training(place, tiny_bert, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    corpus, values = Corpus.open(place / "corpus"), ProjectionSettings(steps=1, fewest_pairs=1)
+    encoder = encoder_of(tiny_bert, pooling="mean")
+    assert "needs pyarrow" in str(why_no_projection(values, corpus, SAMPLING, encoder, "cosine"))

@@ -39,6 +39,7 @@ class ModelMetadata:
         normalize: whether its vectors are scaled to unit length.
         projection: how many numbers a linear layer after the pooling gives; None without one.
         projection_folder: where its weights lie.
+        projected_pooling: whose vectors it takes; None for a pooling that is not built here.
         max_length: tokens a text may have, special tokens included.
         input_format: how title and abstract were joined.
         similarity: by what its vectors are compared, as the folder names it; of a folder of
@@ -61,6 +62,7 @@ class ModelMetadata:
     normalize: bool = False
     projection: int | None = None
     projection_folder: Path | None = None
+    projected_pooling: str | None = None
     max_length: int | None = None
     input_format: InputFormat | None = None
     similarity: str | None = None
@@ -92,6 +94,14 @@ def _pooling_of(config: dict[str, Any], where: Path) -> str:
             f"{' and '.join(known)} of these. Name the pooling to use instead."
         )
     return known[modes[0]]
+
+
+def _known_pooling(config: dict[str, Any], where: Path) -> str | None:
+    """As `_pooling_of`; None of one that is not built here."""
+    try:
+        return _pooling_of(config, where)
+    except UserError:
+        return None
 
 
 def _poolings_by_mode() -> dict[str, str]:
@@ -126,6 +136,7 @@ def _read_sentence_transformers(folder: Path, pooling: str | None) -> ModelMetad
             config = folder / path / "config.json"
             content = _read_object(config)
             metadata.pooling = pooling or _pooling_of(content, config)
+            metadata.projected_pooling = _known_pooling(content, config)
             pools_prompt = content.get("include_prompt") is not False
             metadata.sources["pooling"] = f"{path}/config.json"
         elif kind == "Dense" and pooled and metadata.projection is None and not metadata.normalize:
@@ -228,6 +239,7 @@ def read_metadata(folder: Path, pooling: str | None = None) -> ModelMetadata:
             normalize=content.get("normalize") is True,
             projection=None if projection is None else int(projection),
             projection_folder=None if projection is None else folder / FOLDER,
+            projected_pooling=None if projection is None else str(content["pooling"]),
             prompts=dict(content.get("prompts") or {}),
             texts=None if texts is None else str(texts),
             transport=dict(transport) if transport else None,

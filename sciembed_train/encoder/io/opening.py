@@ -26,7 +26,6 @@ from sciembed_train.encoder.parts import EncoderParts
 from sciembed_train.encoder.pooling.base import Pooling, pooling_class
 from sciembed_train.encoder.pooling.registry import POOLINGS
 from sciembed_train.encoder.settings import (
-    PROJECTED,
     EncoderSettings,
     is_causal,
     position_limit,
@@ -156,7 +155,9 @@ def recorded_settings(
         or InputFormat(prompt=metadata.prompt),
         # A pooling that the caller names may be one whose vectors are never scaled.
         "normalize": metadata.normalize and pooling not in ("mix", "sentences"),
-        "projection": metadata.projection if pooling in (None, *PROJECTED) else None,
+        "projection": metadata.projection
+        if pooling in (None, metadata.projected_pooling)
+        else None,
         "prompts": metadata.prompts,
         "adapters": metadata.adapters and metadata.adapters.without_start(),
         "control_codes": metadata.control_codes,
@@ -263,7 +264,12 @@ def projection_of(
     if settings.projection is None:
         return None
     if metadata is not None and metadata.projection_folder is not None:
-        folder = metadata.projection_folder
+        folder, own = metadata.projection_folder, metadata.projection
+        if own != settings.projection:
+            raise UserError(
+                f"encoder.projection is {settings.projection}, and {settings.backbone} has a "
+                f"projection to {own} numbers; set it to {own}, or to null for none."
+            )
         return load_projection(folder, config.hidden_size, settings.projection)
     return new_projection(config.hidden_size, settings.projection)
 
@@ -279,8 +285,8 @@ def _warn_of_parts_left_out(
         )
     if metadata.projection is not None and settings.projection is None:
         log.warning(
-            f"{settings.backbone}: has a projection, which is left out here: without it the "
-            f"vectors are others. Set model.encoder.projection to {metadata.projection} to use it."
+            f"{settings.backbone}: has a projection, which is left out here: the vectors are those "
+            f"before it. It was learned for the pooling {metadata.projected_pooling}."
         )
     if metadata.adapters is not None and settings.adapters is None:
         log.warning(

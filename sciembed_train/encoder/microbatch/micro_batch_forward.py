@@ -98,8 +98,7 @@ def encode_rows(
     if vector_positions is not None:
         assert states is not None
         return states, None
-    if sentences is None:
-        vectors = parts.projected(vectors)
+    vectors = parts.projected(vectors, scaled=sentences is None)
     return vectors, states
 
 

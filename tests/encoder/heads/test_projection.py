@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from sciembed_train import cli
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.heads.projection import (
     load_projection,
@@ -119,6 +120,30 @@ def test_a_start_with_one_keeps_it_and_the_user_may_leave_it_out(tiny_bert, tmp_
     plain = Encoder.load(tmp_path / "m", projection=None)
     assert plain.dim == 32
     assert "has a projection, which is left out here" in caplog.text
+
+
+def test_sentences_have_it_too(tiny_bert):
+    encoder = projected(tiny_bert)
+    papers = [("word1", ["word2 word3.", "word4 word5."])]
+    (plain,) = encoder_of(tiny_bert, pooling="mean").encode_sentences(papers)
+    expected = plain @ encoder.projection.weight.detach().T
+    torch.testing.assert_close(encoder.encode_sentences(papers)[0], expected)
+
+
+def test_a_wrong_width_or_pooling_is_told(tiny_bert, tmp_path, caplog):
+    encoder = projected(tiny_bert)
+    export_encoder(encoder, tmp_path / "m", {**CARD, "similarity": "cosine"})
+    with pytest.raises(UserError, match="has a projection to 8 numbers; set it to 8, or to null"):
+        encoder_of(tmp_path / "m", pooling="mean", projection=4)
+    other = Encoder.load(tmp_path / "m", pooling="cls")
+    assert other.dim == 32
+    assert "It was learned for the pooling mean." in caplog.text
+    assert Encoder.load(tmp_path / "m", pooling="mean").dim == 8
+    (tmp_path / "m" / "sciembed.json").unlink()
+    assert Encoder.load(tmp_path / "m", pooling="mean").dim == 8
+    words = ["import", str(tmp_path / "m"), "--to", str(tmp_path / "s"), "--pooling", "sentences"]
+    assert cli.main([*words, "--similarity", "best_match"]) == 0
+    assert Encoder.load(tmp_path / "s").settings.projection is None
 
 
 def test_an_encoder_without_it_shares_the_backbone(tiny_bert):
