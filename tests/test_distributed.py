@@ -93,6 +93,7 @@ def test_in_batch_steps_of_two_ranks_equal_one_process(two_ranks, alone):
         assert difference(trained[None], alone) < 1e-9
 
 
+@pytest.mark.slow
 def test_in_batch_steps_of_four_ranks_equal_one_process(alone):
     for found in run_ranks(4, HERE, "on_a_rank_train", None):
         assert difference(found, alone) < 1e-9

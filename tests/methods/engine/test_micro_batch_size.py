@@ -37,6 +37,7 @@ def two(place):
     return run_ranks(2, "tests.helpers.micro_batch_size_training", "on_a_rank", *place)
 
 
+@pytest.mark.slow
 def test_all_ranks_agree_on_what_fits_on_the_fullest(two):
     tokens = {found["crowded"]["chosen"].tokens for found in two}
     # Four pairs a rank: 512 tokens, then 256.
