@@ -47,6 +47,7 @@ def test_all_ranks_agree_on_what_fits_on_the_fullest(two):
         assert max(found["crowded"]["largest"]) <= 256 <= room
 
 
+@pytest.mark.slow
 def test_gradients_are_exchanged_once_a_step_however_it_is_cut(two):
     for found in two:
         assert found["cut"]["exchanges"] == found["whole"]["exchanges"] == 3
@@ -58,6 +59,7 @@ def one(place):
     return training.alone(on_a_rank, *place)
 
 
+@pytest.mark.slow
 def test_a_step_that_was_tried_changes_no_number(place, one, two, monkeypatch):
     monkeypatch.setattr(CrowdedDevice, "room", 10**6)
     runs = [
