@@ -5,6 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+import sciembed_train as st
+from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
+
 TOPICS, WORDS = 6, 30
 
 
@@ -44,4 +47,20 @@ def write_search(folder: Path, papers: int = 20) -> Path:
     for name, part in (("papers", rows), ("queries", queries)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
     (folder / "qrels.tsv").write_text("".join(f"q{i} 0 d{i} 1\n" for i in range(20)))
+    return folder
+
+
+def write_topic_corpus(folder: Path, tokenizer: Path) -> Path:
+    """`write_topic_papers`, prepared as ``corpus`` in that folder for pairs and triplets alike."""
+    write_topic_papers(folder)
+    st.prepare(
+        folder / "corpus",
+        papers=folder / "papers.jsonl",
+        citations=folder / "citations.csv",
+        cocitation_mining=CocitationMining(cocitations_from="references"),
+        tokenizer=str(tokenizer),
+        dev_share=0.25,
+        test_share=0.3,
+        part_tokens=True,
+    )
     return folder

@@ -12,7 +12,6 @@ import torch
 import sciembed_train as st
 from sciembed_train.cli import main
 from sciembed_train.commands import fit
-from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.encoder.io.training_titles import read_titles
@@ -20,7 +19,7 @@ from sciembed_train.export.checkpoint_file import load_checkpoint
 from sciembed_train.inference.options import EmbedSettings, ScoreSettings
 from sciembed_train.training.run import Run
 from tests.helpers.runs import CONFIGS, finish, losses, rows, start
-from tests.helpers.topic_papers import write_search, write_topic_papers
+from tests.helpers.topic_papers import write_search, write_topic_corpus
 
 RECIPES = {
     "own": "own_citations",
@@ -32,18 +31,7 @@ RECIPES = {
 @pytest.fixture(scope="module")
 def place(tiny_bert, tmp_path_factory):
     """A corpus that all three recipes can be trained on."""
-    folder = write_topic_papers(tmp_path_factory.mktemp("topics"))
-    st.prepare(
-        folder / "corpus",
-        papers=folder / "papers.jsonl",
-        citations=folder / "citations.csv",
-        cocitation_mining=CocitationMining(cocitations_from="references"),
-        tokenizer=str(tiny_bert),
-        dev_share=0.25,
-        test_share=0.3,
-        part_tokens=True,
-    )
-    return folder
+    return write_topic_corpus(tmp_path_factory.mktemp("topics"), tiny_bert)
 
 
 def words(place, backbone, recipe, run, *more):

@@ -10,7 +10,6 @@ from torch.nn.functional import normalize
 
 import sciembed_train as st
 from sciembed_train.commands import fit
-from sciembed_train.corpus.mining.cocitation_settings import CocitationMining
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.errors import UserError
@@ -28,7 +27,7 @@ from sciembed_train.training.projection_stage import (
 )
 from tests.helpers.exports import encoder_of
 from tests.helpers.runs import CONFIGS
-from tests.helpers.topic_papers import write_topic_papers
+from tests.helpers.topic_papers import write_topic_corpus
 
 SAMPLING = CitationPairSampling()
 FEW = ("--projection.fewest_pairs", "10", "--projection.steps", "5")
@@ -36,18 +35,7 @@ FEW = ("--projection.fewest_pairs", "10", "--projection.steps", "5")
 
 @pytest.fixture(scope="module")
 def place(tiny_bert, tmp_path_factory):
-    folder = write_topic_papers(tmp_path_factory.mktemp("topics"))
-    st.prepare(
-        folder / "corpus",
-        papers=folder / "papers.jsonl",
-        citations=folder / "citations.csv",
-        cocitation_mining=CocitationMining(cocitations_from="references"),
-        tokenizer=str(tiny_bert),
-        dev_share=0.25,
-        test_share=0.3,
-        part_tokens=True,
-    )
-    return folder
+    return write_topic_corpus(tmp_path_factory.mktemp("topics"), tiny_bert)
 
 
 def stage_of(place, folder, **settings):
