@@ -226,10 +226,9 @@ class Model:
             projected = np.empty((count, self.encoder.dim), np.float32)
             with torch.no_grad():
                 for start in range(0, count, PART):
-                    part = torch.from_numpy(vectors[start : start + PART]).to(self.encoder.device)
-                    projected[start : start + PART] = (
-                        self.encoder.parts.projected(part).cpu().numpy()
-                    )
+                    part = slice(start, start + PART)
+                    own = torch.from_numpy(vectors[part]).to(self.encoder.device)
+                    projected[part] = self.encoder.parts.projected(own).cpu().numpy()
             return projected
         if self.tokens is not None:
             return self.tokens.texts(texts, count, settings, done)

@@ -113,7 +113,7 @@ def plan_projection(
     similarity = method.similarity_metadata["similarity"]
     nested = any(dim < method.encoder.dim for dim in method.nested.dims)
     seed = run.data.settings.seed
-    # Another recipe's pairs are none of two papers: then those of this sampling's defaults.
+    # A recipe with another sampling says nothing of these pairs: then the defaults hold.
     sampling = CitationPairSampling()
     if isinstance(run.examples, CitationPairExamples):
         sampling = run.examples.sampling
