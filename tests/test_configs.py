@@ -21,9 +21,9 @@ from tests.helpers.task_files import write_tasks
 RECIPES = sorted(CONFIGS.glob("*.yaml"))
 # Recipes of a method and sampling that another one has too: stepped with --slow.
 SIMILAR = re.compile(
-    r"specter2_base|scincl|declutr_(base|sci_base)|aspire_.*_biomed.*|.*_scib|aspire_tsot_.*|aspire_sentence_all"
+    r"specter2_base|scincl|declutr_(base|sci_base)|aspire_.*_biomed.*|.*_scib|aspire_ts(ot)?_.*|aspire_sentence_all"
     # Trained whole by one command in tests/training.
-    r"|aspire_cocite_compsci_spec|own_adapter|specter2_fusion"
+    r"|aspire_cocite_compsci_spec|aspire_(sentence|ot_compsci)|declutr_small|own_adapter|specter2_fusion"
 )
 STEPPED = [
     pytest.param(recipe, marks=pytest.mark.slow) if SIMILAR.fullmatch(recipe.stem) else recipe

@@ -28,7 +28,7 @@ from sciembed_train.training.guard_scores import (
     open_guards,
     paired,
 )
-from sciembed_train.training.interpolation import interpolated, no_interpolation
+from sciembed_train.training.interpolation import StartMixture, why_as_trained
 from sciembed_train.training.projection_stage import ProjectionStage
 from sciembed_train.training.recipe_corpus import recipe_sampling
 from sciembed_train.training.results_file import Results
@@ -54,6 +54,8 @@ class StartComparison:
         folder: of the run.
         trained: settings of the encoder that is trained.
         similarity: by what its vectors are compared.
+        max_alpha: the largest share of trained weights that is tried, unless the settings say
+            which are; it is taken where there are no dev queries.
     """
 
     def __init__(
@@ -63,18 +65,17 @@ class StartComparison:
         folder: Path,
         trained: EncoderSettings,
         similarity: Similarity,
+        max_alpha: float = 1.0,
     ) -> None:
         self.settings, self.question, self.folder = settings, question, folder
         self.start, self.start_scoring = start_scores.start_settings(trained, similarity)
         self.scoring = Scoring("document", similarity)
-        self.alphas = list(settings.alphas or ALPHAS)
-        self.as_trained: str | None = None  # why no share is chosen
-        if settings.alphas is None and read_start(trained.backbone, trained.pooling).empty:
-            self.alphas, self.as_trained = [1.0], "the start is a language model, no encoder"
-        elif self.alphas == [1.0]:
+        self.alphas = list(settings.alphas or (round(alpha * max_alpha, 4) for alpha in ALPHAS))
+        self.as_trained = why_as_trained(trained)  # why no share is chosen
+        if self.alphas == [1.0]:
             self.as_trained = "alphas is [1.0]"
-        elif trained.adapters is not None:
-            self.as_trained = "adapters were trained"
+        elif settings.alphas is not None and trained.adapters is None:
+            self.as_trained = None
         self.choosing = self.as_trained is None
 
     def before(self) -> StartScores | None:
@@ -110,10 +111,11 @@ class StartComparison:
         before = self.before()
         if before is None:
             return None
-        choice, note = self._choose(encoder, before)
+        alpha, choice, note = self._choose(encoder, before)
         projection, kept = None, None
         if stage is not None:
             projection, kept = stage.learn(encoder.to(self.question.device))
+            projection["alpha"] = alpha
         with Progress(self.question.quiet).stage("scoring the trained encoder"):
             system = self.question.system(encoder, self.scoring, self.question.short, kept)
             after = self.question.test(system)
@@ -122,7 +124,7 @@ class StartComparison:
             *scores,
             TARGET,
             METRICS[TARGET],
-            1.0 if choice is None else choice.alpha,
+            alpha,
             self.settings.verdict_seed,
             self.settings.resamples,
         )
@@ -154,25 +156,21 @@ class StartComparison:
 
     def _choose(
         self, trained: Encoder, before: StartScores
-    ) -> tuple[AlphaChoice | None, str | None]:
-        """The share, which the encoder then has; or why none was chosen."""
+    ) -> tuple[float, AlphaChoice | None, str | None]:
+        """The share, which the encoder then has, and how it was chosen, or why it was not."""
         if not self.choosing:
-            return None, self.as_trained
-        if before.dev is None:
-            return None, "there are no dev queries"
-        start = Encoder(self.start, masked_lm="auto" if trained.head is not None else False)
-        if trained.settings.projection == start.dim:
-            start.add_projection(start.dim)  # which leaves its vectors as they are
-        if (reason := no_interpolation(start, trained)) is not None:
-            return None, reason
-        trained.cpu()
-        own = {key: value.clone() for key, value in trained.state_dict().items()}
-        start_state = start.state_dict()
+            return 1.0, None, self.as_trained
+        mixture = StartMixture(self.start, trained)
+        if mixture.refused is not None:
+            return 1.0, None, mixture.refused
         dev = before.dev
+        if dev is None:
+            mixture.give(max(self.alphas))
+            return max(self.alphas), None, "there are no dev queries"
         progress = Progress(self.question.quiet)
 
         def score(alpha: float) -> Scores:
-            trained.cpu().load_state_dict(interpolated(start_state, own, alpha))
+            mixture.give(alpha)
             with progress.stage(f"scoring {alpha:g} of the trained weights on dev queries"):
                 scores = self.question.dev(self.question.system(trained, self.scoring)).scores
             return paired(dev.scores, scores)[1]
@@ -185,16 +183,17 @@ class StartComparison:
             seed=self.settings.verdict_seed,
             resamples=self.settings.resamples,
         )
-        trained.cpu().load_state_dict(interpolated(start_state, own, choice.alpha))
-        return choice, None
+        mixture.give(choice.alpha)
+        return choice.alpha, choice, None
 
 
 def plan_comparison(
-    run: RunConfiguration, method: Method, trainer: Trainer
+    run: RunConfiguration, method: Method, trainer: Trainer, max_alpha: float = 1.0
 ) -> StartComparison | None:
     """The comparison that a run makes; None where it makes none, and then a line where it might.
 
-    Encoders are compared where the trainer trains, and in its precision.
+    Encoders are compared where the trainer trains, and in its precision; ``max_alpha`` as for
+    `StartComparison`.
 
     Raises:
         UserError: a folder of ``guards`` cannot be used.
@@ -223,7 +222,9 @@ def plan_comparison(
         progress.quiet,
     )
     similarity = cast(Similarity, method.similarity_metadata["similarity"])
-    return StartComparison(settings, question, run.folder, method.encoder.settings, similarity)
+    return StartComparison(
+        settings, question, run.folder, method.encoder.settings, similarity, max_alpha
+    )
 
 
 def training_choices(run: RunConfiguration, method: Method) -> TrainingChoices:

@@ -6,6 +6,7 @@ import math
 import shutil
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -79,17 +80,23 @@ def finish(
     projection = None if results is None else results.projection
     if stage is not None and projection is None:
         try:
+            alpha = stage.mix(encoder)
             projection, _ = stage.learn(encoder.to(stage.embed.device))
+            projection["alpha"] = alpha
         except UserError as error:
             print(f"No projection is learned: {error}", file=sys.stderr)
             encoder = encoder_from_checkpoint(content, str(path))
     if projection is not None:
         content["sciembed"]["projection_learning"] = projection
+    content["sciembed"]["end_settings"] = settings = _end_settings(comparison, stage)
     if results is not None:
+        results.settings = settings
         results.run = _facts(run, path, content) | ({"widths": widths} if widths else {})
         content["sciembed"]["verdict"] = results.for_card()
     if results is not None or projection is not None:
         _write_final(trainer, folder / FINAL, content, encoder)
+    else:
+        (folder / FINAL).unlink(missing_ok=True)  # of other settings of the end
     shutil.rmtree(folder / VECTORS, ignore_errors=True)
     card = card_of(content)
     if run.run.export:
@@ -120,17 +127,39 @@ def finish_again(
 ) -> None:
     """`finish` what a run that has made its steps lacks; print its verdict again where it has all.
 
-    The arguments are those of `finish`.
+    What was made with other settings of the end is made again. The arguments are those of `finish`.
     """
     folder = run.folder
     assert folder is not None
     results = None if comparison is None else read_results(folder)
     missing = run.run.export and not (folder / "export").exists()
-    missing = missing or (stage is not None and not (folder / FINAL).is_file())
-    if missing or (comparison is not None and results is None):
+    settings = _end_settings(comparison, stage)
+    if comparison is not None:
+        missing = missing or results is None or results.get("settings") != settings
+    else:
+        missing = missing or _projection_made(folder) != settings["projection"]
+    if missing:
         finish(run, method, trainer, comparison, stage, steps)
     elif results is not None:
         _print(run, results, trainer)
+
+
+def _end_settings(
+    comparison: StartComparison | None, stage: ProjectionStage | None
+) -> dict[str, Any]:
+    """What the end of a run depends on beside its training, as JSON has it."""
+    return {
+        "verdict": None if comparison is None else asdict(comparison.settings),
+        "projection": None if stage is None else asdict(stage.settings),
+    }
+
+
+def _projection_made(folder: Path) -> dict[str, Any] | None:
+    """The settings of the projection that a finished run learned; None where it learned none."""
+    path = folder / FINAL
+    if not path.is_file():
+        return None
+    return load_checkpoint(path)["sciembed"].get("end_settings", {}).get("projection")
 
 
 def _write_final(

@@ -78,8 +78,9 @@ def _train(run: RunConfiguration, folder: Path, lock: RunLock) -> int:
     first = distributed.launch_rank() == 0
     _check_scores(run, method)
     method.passes.seed = run.data.settings.seed
-    comparison = plan_comparison(run, method, trainer)
     stage = plan_projection(run, method, trainer)
+    max_alpha = 1.0 if stage is None else stage.settings.max_alpha
+    comparison = plan_comparison(run, method, trainer, max_alpha)
     if run.start is not None:
         content = check_fits(run.start, method, run.data, resuming=True)
         made = content["global_step"]

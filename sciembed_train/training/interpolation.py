@@ -6,11 +6,47 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.encoder.encoder import Encoder, EncoderSettings
+from sciembed_train.encoder.io.start_model import read_start
 from sciembed_train.export.merge import weighted_mean
 from sciembed_train.export.merge_checks import optional
 
 State = Mapping[str, Tensor]
+
+
+class StartMixture:
+    """A trained encoder whose weights are mixed with its start's.
+
+    Args:
+        start: settings of the start encoder, as it is used by itself.
+        trained: the encoder, which `give` changes and moves to the host.
+    """
+
+    def __init__(self, start: EncoderSettings, trained: Encoder) -> None:
+        encoder = Encoder(start, masked_lm="auto" if trained.head is not None else False)
+        if trained.settings.projection == encoder.dim:
+            encoder.add_projection(encoder.dim)  # which leaves its vectors as they are
+        self.refused = no_interpolation(encoder, trained)
+        self._trained = trained.cpu()
+        self._start = encoder.state_dict()
+        self._own = {key: value.clone() for key, value in trained.state_dict().items()}
+
+    def give(self, alpha: float) -> None:
+        """Give the encoder a share of the weights that it came with, and of the start's the rest.
+
+        Not where mixing is ``refused``.
+        """
+        assert self.refused is None
+        self._trained.cpu().load_state_dict(interpolated(self._start, self._own, alpha))
+
+
+def why_as_trained(trained: EncoderSettings) -> str | None:
+    """Why nothing of a start's weights is to be kept unless it is asked for; None if some is."""
+    if trained.adapters is not None:
+        return "adapters were trained"
+    if read_start(trained.backbone, trained.pooling).empty:
+        return "the start is a language model, no encoder"
+    return None
 
 
 def no_interpolation(start: Encoder, trained: Encoder) -> str | None:

@@ -16,7 +16,7 @@ from sciembed_train import distributed
 from sciembed_train.corpus.store.corpus_files import SPLITS
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.token_store import has_text
-from sciembed_train.encoder.encoder import Encoder
+from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.settings import PROJECTED
 from sciembed_train.evaluation.cached_embedding import CachedEmbedding
 from sciembed_train.inference.embedding import Text
@@ -28,6 +28,8 @@ from sciembed_train.progress import Progress
 from sciembed_train.sampling.citation_pairs import CitationPairExamples, CitationPairSampling
 from sciembed_train.sampling.related_papers import RelatedPapers, Texts
 from sciembed_train.training.configuration import RunConfiguration
+from sciembed_train.training.interpolation import StartMixture, why_as_trained
+from sciembed_train.training.start_scores import start_settings
 from sciembed_train.training.trainer import embedding_precision
 
 # In a run's folder, while it is used.
@@ -48,6 +50,7 @@ class ProjectionStage:
         folder: where vectors are kept in the meantime, so that none is computed twice.
         seed: of what is drawn.
         quiet: show no progress.
+        start: settings of the start encoder; None where the weights stay as they were trained.
     """
 
     settings: ProjectionSettings
@@ -57,6 +60,24 @@ class ProjectionStage:
     folder: Path
     seed: int = 0
     quiet: bool = True
+    start: EncoderSettings | None = None
+
+    def mix(self, encoder: Encoder) -> float:
+        """Give a trained encoder the start's weights in part, where no verdict chooses the share.
+
+        Args:
+            encoder: it is moved to the host.
+
+        Returns:
+            The share of the trained weights.
+        """
+        if self.start is None:
+            return 1.0
+        mixture = StartMixture(self.start, encoder)
+        if mixture.refused is not None:
+            return 1.0
+        mixture.give(self.settings.max_alpha)
+        return self.settings.max_alpha
 
     def learn(self, encoder: Encoder) -> tuple[dict[str, Any], CachedEmbedding]:
         """Give the encoder a projection, or change the one that it has.
@@ -126,7 +147,10 @@ def plan_projection(
         device=str(trainer.strategy.root_device), precision=embedding_precision(trainer)
     )
     folder = run.folder / VECTORS
-    return ProjectionStage(settings, corpus, sampling, embed, folder, seed, quiet)
+    start = None
+    if settings.max_alpha < 1 and why_as_trained(encoder.settings) is None:
+        start, _ = start_settings(encoder.settings, similarity)
+    return ProjectionStage(settings, corpus, sampling, embed, folder, seed, quiet, start)
 
 
 def why_no_projection(

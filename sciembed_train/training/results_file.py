@@ -30,6 +30,7 @@ class Results:
         neighbours: nearest papers before and after, of some test queries.
         projection: what a projection was learned from, and how; None where none was.
         run: step, monitor and score of the checkpoint.
+        settings: of the end of the run, that are not those of the training.
     """
 
     verdict: Verdict
@@ -44,6 +45,7 @@ class Results:
     neighbours: list[dict[str, Any]] = field(default_factory=list)
     projection: dict[str, Any] | None = None
     run: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -57,6 +59,7 @@ class Results:
             "notes": self.notes,
             "projection": self.projection,
             "run": self.run,
+            "settings": self.settings,
             "metrics": self.metrics,
             "queries": self.queries,
             "neighbours": self.neighbours,

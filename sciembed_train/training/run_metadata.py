@@ -66,10 +66,19 @@ def _excluded(excluded: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def weights_sha256(backbone: str) -> str | None:
-    """Hash of the backbone's file of weights; None if it has none of the usual names."""
-    folder = read_metadata(find_folder(backbone), pooling="mean").backbone
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        if (folder / name).is_file():
-            with (folder / name).open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-    return None
+    """Hash of the backbone's file of weights; None if it has none of the usual names.
+
+    With a projection, of both files, one after the other.
+    """
+    metadata = read_metadata(find_folder(backbone), pooling="mean")
+    names = ("model.safetensors", "pytorch_model.bin")
+    own = [path for name in names if (path := metadata.backbone / name).is_file()]
+    if not own:
+        return None
+    after = metadata.projection_folder
+    digest = hashlib.sha256()
+    for path in (own[0], *([] if after is None else [after / "model.safetensors"])):
+        with path.open("rb") as file:
+            while part := file.read(1 << 20):
+                digest.update(part)
+    return digest.hexdigest()

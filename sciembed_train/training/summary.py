@@ -22,12 +22,14 @@ def summary_lines(results: Mapping[str, Any], folder: Path, exported: bool) -> I
     score = "" if run["score"] is None else f", {run['monitor']} {run['score']:.4f}"
     yield f"best:    step {run['step']:,} of {run['steps']:,}{score} ({run['checkpoint']})"
     yield from width_lines(run.get("widths", {}))
+    alpha = results["verdict"]["alpha"]
+    share = "as trained" if alpha == 1 else f"{alpha:g} trained, the rest the start's"
     if choice is not None:
         kept = "" if choice["keeps_guards"] else "; a guard falls with every share"
-        share = f"{choice['alpha']:g} trained, the rest the start's"
-        yield f"weights: {'as trained' if choice['alpha'] == 1 else share}, by dev queries{kept}"
+        yield f"weights: {share}, by dev queries{kept}"
     elif results["alpha_note"]:
-        yield f"weights: as trained, none of the start's: {results['alpha_note']}"
+        none = ", none of the start's" if alpha == 1 else ""
+        yield f"weights: {share}{none}: {results['alpha_note']}"
     yield ""
     yield from _table(results)
     yield ""

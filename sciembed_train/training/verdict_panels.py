@@ -61,7 +61,9 @@ def _alpha(results: Mapping[str, Any]) -> list[str]:
     choice = results["alpha"]
     if choice is None:
         why = results["alpha_note"]
-        return [f'<p class="dim">The weights are as trained: {escape(why)}.</p>'] if why else []
+        alpha = results["verdict"]["alpha"]
+        share = "as trained" if alpha == 1 else f"{alpha:g} of the trained and the rest the start's"
+        return [f'<p class="dim">The weights are {share}: {escape(why)}.</p>'] if why else []
     chosen = round(100 * choice["alpha"])
     figures = []
     for name, at_start in choice["start"].items():

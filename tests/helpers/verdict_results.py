@@ -9,9 +9,9 @@ LOSS = Comparison(0.8, 0.75, -0.08, -0.02, 0.001, 345)
 SAME = Comparison(0.5, 0.5, -0.01, 0.01, 0.9, 345)
 
 
-def write_results(guard: Comparison = SAME, **settings) -> Results:
+def write_results(guard: Comparison = SAME, alpha: float = 0.4, **settings) -> Results:
     """Results with one guard, ``my <guard>``."""
-    verdict = Verdict("citations", "map", {"citations": GAIN, "my <guard>": guard}, 0.4)
+    verdict = Verdict("citations", "map", {"citations": GAIN, "my <guard>": guard}, alpha)
     curve = (
         AlphaPoint(0.4, {"citations": 0.33, "my <guard>": 0.5}, ()),
         AlphaPoint(1.0, {"citations": 0.35, "my <guard>": 0.4}, ("my <guard>",)),

@@ -128,7 +128,7 @@ def test_the_encoder_gets_the_map_and_the_kept_vectors_are_those_before_it(
     papers, pairs = training_pairs(Corpus.open(place / "corpus"), SAMPLING, 50_000, 0)
     assert record["papers"] == len(papers)
     assert record["citations"] == len(pairs.citing)
-    assert record["share"] == 0.5
+    assert record["share"] == 0.75
 
 
 def test_a_projection_that_is_there_is_gone_on_from(place, tiny_bert, tmp_path):
@@ -192,7 +192,7 @@ def test_a_run_ends_with_a_projection_in_its_export_its_record_and_its_last_chec
     assert results["projection"]["steps"] == 5
     record = json.loads((run / "export" / "sciembed.json").read_text())
     assert record["projection_learning"] == results["projection"]
-    assert "| projection learning: share | 0.5 |" in (run / "export" / "README.md").read_text()
+    assert "| projection learning: share | 0.75 |" in (run / "export" / "README.md").read_text()
     assert not (run / VECTORS).exists()
     # The verdict is of the encoder that was exported.
     query, (_, after) = next(iter(results["queries"]["citations"].items()))
@@ -221,6 +221,50 @@ def test_a_run_without_a_verdict_has_it_too_and_one_with_few_pairs_says_why_not(
     )
     assert "no projection is learned: " in capsys.readouterr().err
     assert Encoder.load(place / "runs" / "few" / "export").settings.projection is None
+
+
+def test_half_of_a_start_that_is_an_encoder_is_kept_where_no_verdict_chooses(
+    place, tiny_bert, tmp_path
+):
+    backbone = tmp_path / "start"
+    encoder_of(tiny_bert, pooling="mean", normalize=True).save(backbone)
+    half = ("--projection.max_alpha", "0.5")
+    off = ("--verdict", "off", "--model.optim.lr", "0.01", *FEW)
+    for run, more in (("half", half), ("full", ("--projection.max_alpha", "1"))):
+        assert fit.main(words(place, backbone, run, *off, *more)) == 0
+    start, full, mixed = (
+        Encoder.load(path).backbone.encoder.layer[-1].output.dense.weight
+        for path in (backbone, *(place / "runs" / run / "export" for run in ("full", "half")))
+    )
+    assert not torch.allclose(full, start, atol=1e-3)
+    torch.testing.assert_close(mixed, (full + start) / 2)
+    record = json.loads((place / "runs" / "half" / "export" / "sciembed.json").read_text())
+    assert record["projection_learning"]["alpha"] == 0.5
+    # A language model, which as an encoder has nothing to keep.
+    assert fit.main(words(place, tiny_bert, "whole", *off, *half)) == 0
+    record = json.loads((place / "runs" / "whole" / "export" / "sciembed.json").read_text())
+    assert record["projection_learning"]["alpha"] == 1
+
+
+@pytest.mark.parametrize("verdict", [pytest.param("auto", marks=pytest.mark.slow), "off"])
+def test_other_settings_of_the_end_make_it_again_and_the_same_do_not(
+    place, tiny_bert, monkeypatch, verdict
+):
+    def started(*more):
+        given = ("--verdict", verdict, "--ckpt_path", "last", *more)
+        assert fit.main(words(place, tiny_bert, f"again-{verdict}", *given)) == 0
+        export = place / "runs" / f"again-{verdict}" / "export"
+        projection = Encoder.load(export).projection
+        return None if projection is None else projection.weight.detach()
+
+    assert fit.main(words(place, tiny_bert, f"again-{verdict}", "--verdict", verdict, *FEW)) == 0
+    learned = started(*FEW, "--projection.share", "1")
+    assert torch.linalg.svdvals(learned).mean() == pytest.approx(1, rel=1e-3)
+    with monkeypatch.context() as patch:
+        patch.setattr(ProjectionStage, "learn", None)  # not called
+        torch.testing.assert_close(started(*FEW, "--projection.share", "1"), learned)
+    assert started("--projection.steps", "0") is None
+    assert started(*FEW, "--projection.share", "1") is not None
 
 
 def test_a_stage_that_fails_loses_no_export(place, tiny_bert, capsys, monkeypatch):

@@ -3,7 +3,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
+from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.io.training_titles import write_titles
 from sciembed_train.sampling.citing_pairs import CitingSentenceSampling
 from sciembed_train.sampling.data_settings import DataSettings
@@ -51,6 +53,17 @@ def test_what_an_encoder_learns_to_read_is_named_where_it_is_not_papers(tiny_ber
 def test_weights_of_an_unusual_name_have_no_hash(tiny_bert, tmp_path):
     (tmp_path / "config.json").write_text("{}")
     assert weights_sha256(str(tmp_path)) is None
+
+
+def test_weights_are_those_of_the_projection_too(tiny_bert, tmp_path):
+    encoder = Encoder(EncoderSettings(str(tiny_bert), pooling="mean"))
+    encoder.save(tmp_path / "plain")
+    encoder.add_projection(encoder.dim)
+    encoder.save(tmp_path / "one")
+    with torch.no_grad():
+        encoder.projection.weight[0, 0] = 2
+    encoder.save(tmp_path / "two")
+    assert len({weights_sha256(str(tmp_path / name)) for name in ("plain", "one", "two")}) == 3
 
 
 def test_what_was_excluded_is_among_the_facts_without_names(tiny_bert):

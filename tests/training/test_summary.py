@@ -33,16 +33,18 @@ def test_settings_to_try_stand_where_it_is_worse():
 
 
 def test_nothing_is_named_that_is_not_there():
-    results = write_results(choice=None, choice_note="adapters were trained", bm25={})
+    results = write_results(alpha=1, choice=None, choice_note="adapters were trained", bm25={})
     results.run["score"] = None
     shown = lines(results, exported=False)
     assert "best:    step 200 of 400 (best.ckpt)" in shown
     assert "weights: as trained, none of the start's: adapters were trained" in shown
     assert not any("export" in line for line in shown)
+    half = write_results(alpha=0.5, choice=None, choice_note="there are no dev queries")
+    assert "weights: 0.5 trained, the rest the start's: there are no dev queries" in lines(half)
 
 
 def test_a_whole_share_is_the_weights_as_trained():
-    whole = write_results(choice=AlphaChoice(1.0, True, {}, ()))
+    whole = write_results(alpha=1, choice=AlphaChoice(1.0, True, {}, ()))
     assert "weights: as trained, by dev queries" in lines(whole)
 
 

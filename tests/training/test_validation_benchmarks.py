@@ -93,6 +93,7 @@ def test_a_folder_chooses_the_best_step_and_ends_the_run(toy, words, watched):
     assert MONITOR.removeprefix("val/") in (run / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_training_is_the_same_with_benchmarks_and_without(whole, watched):
     assert losses(watched) == losses(whole)
     assert validations(watched) == validations(whole)

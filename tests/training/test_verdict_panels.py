@@ -32,6 +32,8 @@ def test_a_worse_encoder_has_settings_to_try():
     text = page(write_results(LOSS, advice=["--model.optim.lr 1e-05"]))
     assert 'class="verdict WORSE"' in text
     assert "<li><code>--model.optim.lr 1e-05</code></li>" in text
-    text = page(write_results(choice=None, choice_note="adapters were trained"))
+    text = page(write_results(alpha=1, choice=None, choice_note="adapters were trained"))
     assert "The weights are as trained: adapters were trained." in text
     assert "<svg" not in text
+    text = page(write_results(alpha=0.5, choice=None, choice_note="there are no dev queries"))
+    assert "The weights are 0.5 of the trained and the rest the start's: there are no" in text

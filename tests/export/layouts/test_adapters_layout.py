@@ -45,6 +45,7 @@ def bert(tiny_bert, tmp_path_factory):
     return encoder, folder, export_encoder(encoder, folder, CARD)
 
 
+@pytest.mark.slow  # One format of it is read by test_model_card_usage.
 def test_every_library_gives_the_format_s_vector_or_refuses(bert):
     sentence_transformers = pytest.importorskip("sentence_transformers")
     from transformers import AutoModel

@@ -49,6 +49,7 @@ def run_reader(folder, texts):
     return with_custom_codes([folder / "hf"], texts)[0][1]
 
 
+@pytest.mark.slow
 def test_every_library_gives_the_mixed_vector_or_refuses(bert):
     sentence_transformers = pytest.importorskip("sentence_transformers")
     from transformers import AutoModel
