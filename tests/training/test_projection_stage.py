@@ -268,13 +268,16 @@ def test_other_settings_of_the_end_make_it_again_and_the_same_do_not(
 
 
 @pytest.mark.slow
-def test_two_ranks_end_with_the_same_projection(place, tiny_bert):
-    assert fit.main(words(place, tiny_bert, "one", "--verdict", "off", *FEW)) == 0
-    more = ("--verdict", "off", "--trainer.devices", "2", *FEW)
-    code, printed = finish(start("fit", *words(place, tiny_bert, "two", *more)))
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_ranks_end_with_the_same_projection(place, tiny_bert, strategy):
+    alone = words(place, tiny_bert, f"one-{strategy}", "--verdict", "off", *FEW)
+    assert fit.main(alone) == 0
+    more = ("--verdict", "off", "--trainer.devices", "2", "--trainer.strategy", strategy, *FEW)
+    code, printed = finish(start("fit", *words(place, tiny_bert, f"two-{strategy}", *more)))
     assert code == 0, printed
     assert printed.count("projection learned from ") == 1
-    one, two = (Encoder.load(place / "runs" / run / "export") for run in ("one", "two"))
+    runs = (place / "runs" / f"{name}-{strategy}" for name in ("one", "two"))
+    one, two = (Encoder.load(run / "export") for run in runs)
     texts = ["word1 word2", "word3 word4 word5"]
     torch.testing.assert_close(two.encode_texts(texts), one.encode_texts(texts), atol=1e-4, rtol=0)
 
