@@ -24,9 +24,9 @@ class ProjectionSettings:
         cocitations: share of the steps whose pairs are cited together, where there are such.
         share: of the learned map in the encoder's, the rest being the map that changes nothing;
             a smaller one changes less what the encoder is in other fields.
-        max_alpha: the largest share of the trained weights in the encoder, the rest being the
-            start's, where a projection is learned and the start is an encoder: a verdict tries
-            shares up to it, and without one it is taken.
+        alpha: share of the trained weights in the encoder before the projection, the rest being the
+            start's, where no dev queries choose one (`VerdictSettings`) and the start is an
+            encoder.
         most_papers: of a larger collection vectors of so many drawn papers are computed.
         fewest_pairs: with fewer training pairs no projection is learned.
 
@@ -41,7 +41,7 @@ class ProjectionSettings:
     temperature: float = 0.05
     cocitations: float = 0.3
     share: float = 0.75
-    max_alpha: float = 1.0
+    alpha: float = 1.0
     most_papers: int = 50_000
     fewest_pairs: int = 1000
 
@@ -61,7 +61,7 @@ class ProjectionSettings:
             raise UserError(
                 f"projection.cocitations is a share, from 0 to 1; got {self.cocitations}."
             )
-        for name in ("share", "max_alpha"):
+        for name in ("share", "alpha"):
             if not 0 < getattr(self, name) <= 1:
                 raise UserError(
                     f"projection.{name} must be above 0 and at most 1; got {getattr(self, name)}. "

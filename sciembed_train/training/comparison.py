@@ -54,8 +54,8 @@ class StartComparison:
         folder: of the run.
         trained: settings of the encoder that is trained.
         similarity: by what its vectors are compared.
-        max_alpha: the largest share of trained weights that is tried, unless the settings say
-            which are; it is taken where there are no dev queries.
+        projected_alpha: the share of trained weights where no dev queries choose it, if a
+            projection is to be learned; None if none is.
     """
 
     def __init__(
@@ -65,18 +65,19 @@ class StartComparison:
         folder: Path,
         trained: EncoderSettings,
         similarity: Similarity,
-        max_alpha: float = 1.0,
+        projected_alpha: float | None = None,
     ) -> None:
         self.settings, self.question, self.folder = settings, question, folder
         self.start, self.start_scoring = start_scores.start_settings(trained, similarity)
         self.scoring = Scoring("document", similarity)
-        self.alphas = list(settings.alphas or (round(alpha * max_alpha, 4) for alpha in ALPHAS))
+        self.alphas = list(settings.alphas or ALPHAS)
         self.as_trained = why_as_trained(trained)  # why no share is chosen
         if self.alphas == [1.0]:
             self.as_trained = "alphas is [1.0]"
         elif settings.alphas is not None and trained.adapters is None:
             self.as_trained = None
         self.choosing = self.as_trained is None
+        self.projected_alpha = projected_alpha
 
     def before(self) -> StartScores | None:
         """The start encoder's scores, from the run's folder where it has them.
@@ -165,8 +166,9 @@ class StartComparison:
             return 1.0, None, mixture.refused
         dev = before.dev
         if dev is None:
-            mixture.give(max(self.alphas))
-            return max(self.alphas), None, "there are no dev queries"
+            alpha = self.projected_alpha or 1.0
+            mixture.give(alpha)
+            return alpha, None, "there are no dev queries"
         progress = Progress(self.question.quiet)
 
         def score(alpha: float) -> Scores:
@@ -180,6 +182,7 @@ class StartComparison:
             paired(dev.scores, dev.scores)[0],
             TARGET,
             self.alphas,
+            self.projected_alpha is not None,
             seed=self.settings.verdict_seed,
             resamples=self.settings.resamples,
         )
@@ -188,12 +191,12 @@ class StartComparison:
 
 
 def plan_comparison(
-    run: RunConfiguration, method: Method, trainer: Trainer, max_alpha: float = 1.0
+    run: RunConfiguration, method: Method, trainer: Trainer, stage: ProjectionStage | None = None
 ) -> StartComparison | None:
     """The comparison that a run makes; None where it makes none, and then a line where it might.
 
-    Encoders are compared where the trainer trains, and in its precision; ``max_alpha`` as for
-    `StartComparison`.
+    Encoders are compared where the trainer trains, and in its precision; ``stage`` is to learn a
+    projection afterwards.
 
     Raises:
         UserError: a folder of ``guards`` cannot be used.
@@ -222,9 +225,9 @@ def plan_comparison(
         progress.quiet,
     )
     similarity = cast(Similarity, method.similarity_metadata["similarity"])
-    return StartComparison(
-        settings, question, run.folder, method.encoder.settings, similarity, max_alpha
-    )
+    alpha = None if stage is None else stage.settings.alpha
+    trained = method.encoder.settings
+    return StartComparison(settings, question, run.folder, trained, similarity, alpha)
 
 
 def training_choices(run: RunConfiguration, method: Method) -> TrainingChoices:

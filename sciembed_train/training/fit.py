@@ -79,8 +79,7 @@ def _train(run: RunConfiguration, folder: Path, lock: RunLock) -> int:
     _check_scores(run, method)
     method.passes.seed = run.data.settings.seed
     stage = plan_projection(run, method, trainer)
-    max_alpha = 1.0 if stage is None else stage.settings.max_alpha
-    comparison = plan_comparison(run, method, trainer, max_alpha)
+    comparison = plan_comparison(run, method, trainer, stage)
     if run.start is not None:
         content = check_fits(run.start, method, run.data, resuming=True)
         made = content["global_step"]

@@ -76,8 +76,8 @@ class ProjectionStage:
         mixture = StartMixture(self.start, encoder)
         if mixture.refused is not None:
             return 1.0
-        mixture.give(self.settings.max_alpha)
-        return self.settings.max_alpha
+        mixture.give(self.settings.alpha)
+        return self.settings.alpha
 
     def learn(self, encoder: Encoder) -> tuple[dict[str, Any], CachedEmbedding]:
         """Give the encoder a projection, or change the one that it has.
@@ -148,7 +148,7 @@ def plan_projection(
     )
     folder = run.folder / VECTORS
     start = None
-    if settings.max_alpha < 1 and why_as_trained(encoder.settings) is None:
+    if settings.alpha < 1 and why_as_trained(encoder.settings) is None:
         start, _ = start_settings(encoder.settings, similarity)
     return ProjectionStage(settings, corpus, sampling, embed, folder, seed, quiet, start)
 

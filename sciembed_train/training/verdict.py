@@ -172,12 +172,15 @@ class AlphaChoice:
         keeps_guards: whether there was one that leaves every guard where it was.
         start: the start encoder's means, by target and guard.
         curve: every share that was tried.
+        near_start: whether it is the smallest whose target is as good as the best's for all that
+            the queries show.
     """
 
     alpha: float
     keeps_guards: bool
     start: Mapping[str, float]
     curve: tuple[AlphaPoint, ...]
+    near_start: bool = False
 
     def __str__(self) -> str:
         kept = "" if self.keeps_guards else "; a guard falls with every share: the smallest"
@@ -193,6 +196,7 @@ def choose_alpha(
     before: Scores,
     target: str,
     alphas: Sequence[float] = ALPHAS,
+    near_start: bool = False,
     tolerance: float = TOLERANCE,
     seed: int = 0,
     resamples: int = RESAMPLES,
@@ -208,6 +212,8 @@ def choose_alpha(
         before: those of the start encoder.
         target: which of them the training was for.
         alphas: the shares to try, above 0 and at most 1.
+        near_start: take the smallest of them whose target is not significantly below the best's:
+            a projection is to be learned, which needs less of the training.
         tolerance: how far a guard's mean may fall, in the unit of its metric.
         seed: of the resamples.
         resamples: of the bootstrap over queries.
@@ -217,9 +223,11 @@ def choose_alpha(
     """
     if not alphas or not all(0 < alpha <= 1 for alpha in alphas):
         raise ValueError(f"alphas are {list(alphas)}; expected shares above 0 and at most 1")
-    curve = []
+    curve: list[AlphaPoint] = []
+    targets: dict[float, Float64[np.ndarray, " Q"]] = {}
     for alpha in sorted(alphas):
         after = score(alpha)
+        targets[alpha] = after[target]
         comparisons = judge(before, after, target, "", alpha, seed, resamples).comparisons
         fallen = tuple(
             name
@@ -229,8 +237,15 @@ def choose_alpha(
         curve.append(AlphaPoint(alpha, {n: c.after for n, c in comparisons.items()}, fallen))
     kept = [point for point in curve if not point.fallen]
     best = max(kept, key=lambda point: point.scores[target], default=curve[0])
+    if near_start and kept:
+        highest = targets[best.alpha]
+        best = next(
+            point
+            for point in kept
+            if not compare(highest, targets[point.alpha], resamples, seed).loss
+        )
     start = {name: float(np.mean(values)) for name, values in before.items()}
-    return AlphaChoice(best.alpha, bool(kept), start, tuple(curve))
+    return AlphaChoice(best.alpha, bool(kept), start, tuple(curve), near_start)
 
 
 @dataclass(frozen=True)

@@ -76,9 +76,15 @@ def _alpha(results: Mapping[str, Any]) -> list[str]:
         for point in choice["curve"]
         if point["fallen"]
     ]
+    chosen_for = "the best target at which no guard falls"
+    if choice["near_start"]:
+        chosen_for = (
+            "the smallest share at which no guard falls and the target is not significantly lower "
+            "than the best; a projection follows"
+        )
     text = (
         f"Dev queries chose {choice['alpha']:g} of the trained weights, with the start's for the "
-        "rest: the best target at which no guard falls."
+        f"rest: {chosen_for}."
     )
     text += f" Guards fall at {'; '.join(fallen)}." if fallen else ""
     text += "" if choice["keeps_guards"] else " One falls at every share: it is the smallest."

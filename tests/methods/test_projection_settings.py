@@ -13,7 +13,7 @@ def test_nothing_is_learned_unless_asked_for():
     [
         {"steps": -1}, {"batch_size": 1}, {"negatives": -1}, {"lr": 0.0}, {"temperature": 0.0},
         {"cocitations": 1.5}, {"share": 0.0}, {"share": 1.1}, {"most_papers": 1},
-        {"fewest_pairs": 0}, {"lr": float("inf")}, {"max_alpha": 0.0}, {"max_alpha": 1.5},
+        {"fewest_pairs": 0}, {"lr": float("inf")}, {"alpha": 0.0}, {"alpha": 1.5},
     ],
 )  # fmt: skip
 def test_a_value_out_of_its_range_is_refused_by_name(settings):

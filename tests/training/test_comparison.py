@@ -77,21 +77,21 @@ def test_a_language_model_is_not_mixed_in_and_an_encoder_is(compared, corpus, tm
     encoder = StartComparison(values, Question(corpus), tmp_path, again, "euclidean")
     assert encoder.choosing
     assert encoder.alphas == [0.2, 0.4, 0.6, 0.8, 1.0]
-    for given, alphas in ((None, [0.1, 0.2, 0.3, 0.4, 0.5]), ([0.3, 1.0], [0.3, 1.0])):
-        values = VerdictSettings(alphas=given)
-        half = StartComparison(values, Question(corpus), tmp_path, again, "euclidean", 0.5)
-        assert half.alphas == alphas
 
 
-def test_without_dev_queries_the_largest_share_is_taken(compared):
-    case = compared(alphas=[0.25, 0.5])
+@pytest.mark.parametrize("projected", [None, 0.5])
+def test_without_dev_queries_the_weights_are_as_trained_or_the_share_beside_a_projection(
+    compared, projected
+):
+    case = compared(alphas=[0.25, 1.0])
+    case.comparison.projected_alpha = projected
     before = replace(case.comparison.before(), dev=None)
     own = case.encoder.backbone.pooler.dense.weight.clone()
     start = Encoder(case.comparison.start).backbone.pooler.dense.weight
     chosen = case.comparison._choose(case.encoder, before)
-    assert chosen == (0.5, None, "there are no dev queries")
+    assert chosen == (projected or 1.0, None, "there are no dev queries")
     mixed = case.encoder.backbone.pooler.dense.weight
-    torch.testing.assert_close(mixed, (own + start) / 2)
+    torch.testing.assert_close(mixed, own if projected is None else (own + start) / 2)
 
 
 def test_other_weights_than_the_start_s_are_not_mixed(compared):

@@ -64,6 +64,7 @@ def runs(tiny_qwen3, tmp_path_factory):
     return folder / "runs"
 
 
+@pytest.mark.slow
 def test_a_stopped_run_makes_the_same_steps(runs):
     assert sorted(losses(runs / "whole")) == [1, 2, 3, 4]
     assert losses(runs / "stopped") == losses(runs / "whole")

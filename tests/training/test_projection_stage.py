@@ -26,7 +26,7 @@ from sciembed_train.training.projection_stage import (
     why_no_projection,
 )
 from tests.helpers.exports import encoder_of
-from tests.helpers.runs import CONFIGS
+from tests.helpers.runs import CONFIGS, finish, start
 from tests.helpers.topic_papers import write_topic_corpus
 
 SAMPLING = CitationPairSampling()
@@ -228,9 +228,9 @@ def test_half_of_a_start_that_is_an_encoder_is_kept_where_no_verdict_chooses(
 ):
     backbone = tmp_path / "start"
     encoder_of(tiny_bert, pooling="mean", normalize=True).save(backbone)
-    half = ("--projection.max_alpha", "0.5")
+    half = ("--projection.alpha", "0.5")
     off = ("--verdict", "off", "--model.optim.lr", "0.01", *FEW)
-    for run, more in (("half", half), ("full", ("--projection.max_alpha", "1"))):
+    for run, more in (("half", half), ("full", ("--projection.alpha", "1"))):
         assert fit.main(words(place, backbone, run, *off, *more)) == 0
     start, full, mixed = (
         Encoder.load(path).backbone.encoder.layer[-1].output.dense.weight
@@ -265,6 +265,21 @@ def test_other_settings_of_the_end_make_it_again_and_the_same_do_not(
         torch.testing.assert_close(started(*FEW, "--projection.share", "1"), learned)
     assert started("--projection.steps", "0") is None
     assert started(*FEW, "--projection.share", "1") is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_ranks_end_with_the_same_projection(place, tiny_bert, strategy):
+    alone = words(place, tiny_bert, f"one-{strategy}", "--verdict", "off", *FEW)
+    assert fit.main(alone) == 0
+    more = ("--verdict", "off", "--trainer.devices", "2", "--trainer.strategy", strategy, *FEW)
+    code, printed = finish(start("fit", *words(place, tiny_bert, f"two-{strategy}", *more)))
+    assert code == 0, printed
+    assert printed.count("projection learned from ") == 1
+    runs = (place / "runs" / f"{name}-{strategy}" for name in ("one", "two"))
+    one, two = (Encoder.load(run / "export") for run in runs)
+    texts = ["word1 word2", "word3 word4 word5"]
+    torch.testing.assert_close(two.encode_texts(texts), one.encode_texts(texts), atol=1e-4, rtol=0)
 
 
 def test_a_stage_that_fails_loses_no_export(place, tiny_bert, capsys, monkeypatch):

@@ -131,6 +131,24 @@ def test_alpha_is_the_best_at_which_no_guard_falls():
     json.dumps(choice.as_dict())
 
 
+def test_before_a_projection_it_is_the_smallest_that_is_not_surely_below_the_best():
+    noise = np.random.default_rng(2).normal(0, 0.1, 300)
+    gains = {0.2: -0.02, 0.4: 0.0, 0.6: 0.0, 0.8: 0.004, 1.0: 0.002}
+
+    def gain(alpha):  # as of draws of its own for each share
+        return gains[alpha] + np.roll(noise, round(10 * alpha))
+
+    score, before = mixtures(gain, lambda a: 0.0)
+    assert choose_alpha(score, before, "citations").alpha == 0.8
+    choice = choose_alpha(score, before, "citations", near_start=True)
+    assert (choice.alpha, choice.near_start) == (0.4, True)
+    # A share at which a guard falls is none, and where it falls at all of them it is the smallest.
+    score, before = mixtures(gain, lambda a: -0.02 if a < 0.5 else 0.0)
+    assert choose_alpha(score, before, "citations", near_start=True).alpha == 0.6
+    score, before = mixtures(gain, lambda a: -0.02)
+    assert choose_alpha(score, before, "citations", near_start=True).alpha == 0.2
+
+
 def test_a_small_but_sure_fall_of_a_guard_is_a_fall_and_a_small_unsure_one_is_none():
     score, before = mixtures(lambda a: a, lambda a: -0.001)  # the same for every query: sure
     assert not choose_alpha(score, before, "citations").keeps_guards

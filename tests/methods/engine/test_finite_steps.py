@@ -58,6 +58,7 @@ def on_a_rank(bad):
     return left_out, steps.read().total, distributed.of_all_ranks(distributed.rank())
 
 
+@pytest.mark.slow
 def test_all_ranks_leave_out_what_one_has_to():
     found = run_ranks(2, "tests.methods.engine.test_finite_steps", "on_a_rank", math.nan)
     assert found == [(1.0, 1, [0, 1])] * 2

@@ -26,6 +26,7 @@ def averaged(toy):
     return toy.root / "averaged"
 
 
+@pytest.mark.slow
 def test_averaging_leaves_the_training_as_it_is_and_validates_the_average(averaged, whole):
     assert losses(averaged) == losses(whole)
     assert validations(averaged) != validations(whole)
