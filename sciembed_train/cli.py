@@ -26,7 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         ("show", "show", "the texts as the model reads them, and how they are paired"),
         ("align", "align", "which sentences of co-cited papers are similar"),
         ("mine", "mine", "hard negatives of a corpus, by an encoder"),
-        ("fit", "fit", "train a recipe; writes checkpoints/<run>/"),
+        ("fit", "fit", "train an encoder by a recipe; writes checkpoints/<run>/"),
         ("validate", "validate", "the validation scores of a checkpoint"),
         ("export", "export", "a checkpoint as a folder other libraries load"),
         ("import", "import_model", "a published model as a folder ready to use"),

@@ -31,7 +31,7 @@ class CompareCommand:
         links: the number of sentence pairs of the transport plan to show.
         picture: draw the plan as a heat map, an .svg file.
         device: ``cpu``, ``cuda``, ``cuda:1``, ...
-        max_bad_rows: malformed rows that are left out; one more ends the command.
+        max_bad_rows: malformed rows that are left out; more of them end the command.
         json: print everything as JSON.
 
     Raises:

@@ -9,16 +9,17 @@ def command_line() -> RecipeCommandLine:
     """The options of ``train fit``."""
     return RecipeCommandLine(
         "fit",
-        "Train a recipe; writes checkpoints/<run>/.",
+        "Train an encoder with the settings of a recipe. Results go to checkpoints/<run>/.",
         trains=True,
         examples=(
-            "-c specter -c machine/one_gpu --data.papers papers.jsonl --data.citations cites.csv",
+            "-c own_citations --data.papers papers.jsonl --data.citations cites.csv",
             "-c specter --data.corpus corpus --run specter --ckpt_path last",
         ),
         common=(
             *("config", "print_config", "data.corpus", "data.papers", "data.citations"),
             *("data.batch_size", "model.encoder.backbone", "model.optim.lr"),
             *("trainer.max_epochs", "trainer.max_steps", "trainer.devices", "run", "ckpt_path"),
+            *("verdict", "guards", "validation", "projection.steps", "projection.share"),
         ),
     )
 

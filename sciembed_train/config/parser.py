@@ -307,6 +307,8 @@ class CommandLine:
         lines += ["", fill(self.description, WIDTH)]
         lines += ["", *self.details] if self.details else []
         shown = options if everything or not self.common else [known[key] for key in self.common]
+        groups = list(dict.fromkeys(option.group for option in shown))
+        shown = sorted(shown, key=lambda option: groups.index(option.group))
         title = None
         for option in shown:
             if option.group != title:

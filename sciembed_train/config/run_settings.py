@@ -65,11 +65,12 @@ class RunSettings:
     """The run, its folder and its checkpoints.
 
     Args:
-        run: its name, a folder below ``root``; the first recipe's where there is none. Under
-            torchrun write ``--name``, since torchrun takes ``--run`` for an option of its own.
+        run: name of the run and of its folder below ``root``; by default the name of the first
+            recipe. Under torchrun write ``--name``, since torchrun takes ``--run`` for an option of
+            its own.
         root: where runs go; null for ``$SCIEMBED_CHECKPOINTS``, else ``checkpoints``.
-        ckpt_path: the checkpoint to continue from: ``last``, or a ``.ckpt`` file; of ``validate``
-            the one to score.
+        ckpt_path: the checkpoint to continue from (``fit``) or to score (``validate``): ``last``,
+            or a ``.ckpt`` file.
         checkpoint: when it is saved.
         early_stopping: when it ends before its time; null for never.
         export: write ``export/`` at the end.

@@ -26,9 +26,10 @@ class VerdictSettings:
             RELISH and the like, another corpus with citations, or files of papers (title to
             abstract).
         alphas: shares of the trained weights, the rest being the start's, of which dev queries
-            choose one; ``[1.0]`` keeps the weights as they were trained. null tries 0.2, 0.4, 0.6,
-            0.8 and 1 where the start is an encoder, whose files or name say how it is used, and
-            none where it is a language model, which as an encoder has nothing to keep.
+            choose one: the best, or, if a projection follows, the smallest not significantly below
+            the best. ``[1.0]`` keeps the weights as they were trained. null tries 0.2, 0.4, 0.6,
+            0.8 and 1 if the start is an encoder (its files or name say how it is used), and only 1
+            if it is a language model.
         resamples: of the bootstrap over queries.
         verdict_seed: of the resamples, and of every sample of queries and candidates.
 

@@ -45,7 +45,7 @@ class CorpusSettings:
     Args:
         papers: a file or folder of papers (``paper_id``, ``title``, ``abstract``), or a dataset of
             the ``datasets`` library.
-        citations: likewise, of citations (``citing``, ``cited``).
+        citations: a file or folder of citations (``citing``, ``cited``), or a dataset.
         pairs: triplets of your own (``query``, ``positive``, ``negative``), taken in place of mined
             ones.
         fulltexts: documents with a field ``text``, S2ORC, unarXive, or ``.txt`` with one document
@@ -80,7 +80,7 @@ class CorpusSettings:
             what is drawn of them, and of dropout.
         memory: memory that preparing stays under; the papers' ids are held whatever it is.
         threads: of preparing; null for one per core.
-        max_bad_rows: malformed rows of a file that are skipped; one more ends the command.
+        max_bad_rows: malformed rows of a file that are skipped; more of them end the command.
 
     Raises:
         UserError: a value is out of its range.

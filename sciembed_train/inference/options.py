@@ -46,8 +46,8 @@ class EmbedSettings:
             ``mean``, or the import path of a class of yours, which is then imported.
         max_length: the largest number of tokens of a text, instead of what the model records.
         precision: of the matrix products; embeddings are always float32.
-        batch_tokens: tokens encoded at once; null takes what was measured for the device. It
-            changes speed and memory, and results by rounding alone.
+        batch_tokens: tokens encoded at once; by default as was measured for the kind of device. It
+            changes speed and memory, and results only by rounding.
         device: ``cpu``, ``cuda``, ``cuda:1``, ...; ``auto`` takes a GPU where there is one.
         format_token: the format of task that texts are embedded for, of a model with adapters or
             control codes, by its code or its name: ``[CLF]`` or classification, ``[RGN]`` or
@@ -137,8 +137,8 @@ class EmbedFileSettings:
             plain, .gz or .zst.
         to: the file to write: .jsonl, .npy (with the ids in .ids.txt) or .parquet; or a name
             without an ending, for a folder of shards that several processes can write together.
-        max_bad_rows: malformed rows of the input that are left out; one more ends the command.
-        restart: discard what an unfinished run with other settings left.
+        max_bad_rows: malformed rows of the input that are left out; more of them end the command.
+        restart: delete an unfinished result that was made with other settings, and start again.
         shard_size: papers of a shard, in a folder of shards.
         shards: the share of the shards that this process does, such as 3/8 for the third of eight
             processes; by default what torchrun or a SLURM array says, else all that are free.

@@ -16,18 +16,18 @@ class ProjectionSettings:
     the cost of a matrix product. The map becomes the encoder's projection.
 
     Args:
-        steps: of the learning; 0 learns no projection.
-        batch_size: pairs of a step.
-        negatives: papers that a step draws as further candidates of every pair.
+        steps: training steps of the projection; 0 learns none.
+        batch_size: pairs per step.
+        negatives: further papers per step, drawn as candidates of every pair.
         lr: the highest learning rate, which falls to 0 in a line.
         temperature: what cosines are divided by.
         cocitations: share of the steps whose pairs are cited together, where there are such.
-        share: of the learned map in the encoder's, the rest being the map that changes nothing;
-            a smaller one changes less what the encoder is in other fields.
+        share: share of the learned map in the projection, the rest being the identity; a smaller
+            one changes the encoder less in other fields.
         alpha: share of the trained weights in the encoder before the projection, the rest being the
-            start's, where no dev queries choose one (`VerdictSettings`) and the start is an
-            encoder.
-        most_papers: of a larger collection vectors of so many drawn papers are computed.
+            start's; used if no verdict chooses a share on dev queries, ``alphas`` is not one share,
+            and the start is an encoder and no language model.
+        most_papers: vectors computed at most; of a larger collection as many papers are drawn.
         fewest_pairs: with fewer training pairs no projection is learned.
 
     Raises:

@@ -19,7 +19,7 @@ class DataSettings(CorpusSettings):
     Args:
         corpus: a folder made by ``prepare``, in place of the files.
         sampling: how examples are paired; triplets where it is null.
-        batch_size: examples of an optimiser step over all ranks.
+        batch_size: examples per optimiser step, over all ranks.
         group_by_query: keep the triplets of a query in one step, where each of its papers is then
             encoded once. Faster, and another experiment: the triplets of a step are no longer
             drawn independently.

@@ -28,7 +28,7 @@ class IndexSettings:
             paper, and not by text.
         similarity: what vectors are compared by; by default what the model records, or else
             euclidean.
-        max_bad_rows: malformed rows of the papers that are left out; one more ends the command.
+        max_bad_rows: malformed rows of the papers that are left out; more of them end the command.
         overwrite: replace an earlier index.
 
     Raises:
@@ -66,7 +66,7 @@ class SearchSettings:
         device: cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.
         format_token: the format of task that queries are embedded for, of a model with adapters or
             control codes, such as adhoc_query; by default that of the index's vectors.
-        max_bad_rows: malformed rows of the papers that are left out; one more ends the command.
+        max_bad_rows: malformed rows of the papers that are left out; more of them end the command.
 
     Raises:
         UserError: a value is out of its range, or not one thing is searched for.

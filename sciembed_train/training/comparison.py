@@ -225,7 +225,7 @@ def plan_comparison(
         progress.quiet,
     )
     similarity = cast(Similarity, method.similarity_metadata["similarity"])
-    alpha = None if stage is None else stage.settings.alpha
+    alpha = None if stage is None else stage.alpha
     trained = method.encoder.settings
     return StartComparison(settings, question, run.folder, trained, similarity, alpha)
 

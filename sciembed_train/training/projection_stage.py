@@ -13,6 +13,7 @@ from pytorch_lightning import Trainer
 from torch.nn.functional import normalize
 
 from sciembed_train import distributed
+from sciembed_train.config.verdict_settings import VerdictSettings
 from sciembed_train.corpus.store.corpus_files import SPLITS
 from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.token_store import has_text
@@ -51,6 +52,7 @@ class ProjectionStage:
         seed: of what is drawn.
         quiet: show no progress.
         start: settings of the start encoder; None where the weights stay as they were trained.
+        alpha: share of the trained weights where no dev queries choose one.
     """
 
     settings: ProjectionSettings
@@ -61,6 +63,7 @@ class ProjectionStage:
     seed: int = 0
     quiet: bool = True
     start: EncoderSettings | None = None
+    alpha: float = 1.0
 
     def mix(self, encoder: Encoder) -> float:
         """Give a trained encoder the start's weights in part, where no verdict chooses the share.
@@ -76,8 +79,8 @@ class ProjectionStage:
         mixture = StartMixture(self.start, encoder)
         if mixture.refused is not None:
             return 1.0
-        mixture.give(self.settings.alpha)
-        return self.settings.alpha
+        mixture.give(self.alpha)
+        return self.alpha
 
     def learn(self, encoder: Encoder) -> tuple[dict[str, Any], CachedEmbedding]:
         """Give the encoder a projection, or change the one that it has.
@@ -147,10 +150,11 @@ def plan_projection(
         device=str(trainer.strategy.root_device), precision=embedding_precision(trainer)
     )
     folder = run.folder / VECTORS
-    start = None
-    if settings.alpha < 1 and why_as_trained(encoder.settings) is None:
+    start, alphas = None, run.recipe.get(VerdictSettings).alphas
+    alpha = alphas[0] if alphas is not None and len(alphas) == 1 else settings.alpha
+    if alpha < 1 and why_as_trained(encoder.settings) is None:
         start, _ = start_settings(encoder.settings, similarity)
-    return ProjectionStage(settings, corpus, sampling, embed, folder, seed, quiet, start)
+    return ProjectionStage(settings, corpus, sampling, embed, folder, seed, quiet, start, alpha)
 
 
 def why_no_projection(

@@ -228,22 +228,24 @@ def test_half_of_a_start_that_is_an_encoder_is_kept_where_no_verdict_chooses(
 ):
     backbone = tmp_path / "start"
     encoder_of(tiny_bert, pooling="mean", normalize=True).save(backbone)
-    half = ("--projection.alpha", "0.5")
-    off = ("--verdict", "off", "--model.optim.lr", "0.01", *FEW)
-    for run, more in (("half", half), ("full", ("--projection.alpha", "1"))):
-        assert fit.main(words(place, backbone, run, *off, *more)) == 0
-    start, full, mixed = (
+    off = ("--verdict", "off", "--model.optim.lr", "0.01", "--projection.alpha", "0.5", *FEW)
+    several = ("--alphas", "[0.2, 0.6]")
+    # A single share holds without a verdict, too; a language model has nothing to keep.
+    cases = {
+        "half": (backbone, several, 0.5),
+        "full": (backbone, ("--alphas", "[1.0]"), 1),
+        "whole": (tiny_bert, several, 1),
+    }
+    for run, (start_model, alphas, alpha) in cases.items():
+        assert fit.main(words(place, start_model, run, *off, *alphas)) == 0
+        record = json.loads((place / "runs" / run / "export" / "sciembed.json").read_text())
+        assert record["projection_learning"]["alpha"] == alpha
+    first, full, mixed = (
         Encoder.load(path).backbone.encoder.layer[-1].output.dense.weight
         for path in (backbone, *(place / "runs" / run / "export" for run in ("full", "half")))
     )
-    assert not torch.allclose(full, start, atol=1e-3)
-    torch.testing.assert_close(mixed, (full + start) / 2)
-    record = json.loads((place / "runs" / "half" / "export" / "sciembed.json").read_text())
-    assert record["projection_learning"]["alpha"] == 0.5
-    # A language model, which as an encoder has nothing to keep.
-    assert fit.main(words(place, tiny_bert, "whole", *off, *half)) == 0
-    record = json.loads((place / "runs" / "whole" / "export" / "sciembed.json").read_text())
-    assert record["projection_learning"]["alpha"] == 1
+    assert not torch.allclose(full, first, atol=1e-3)
+    torch.testing.assert_close(mixed, (full + first) / 2)
 
 
 @pytest.mark.parametrize("verdict", [pytest.param("auto", marks=pytest.mark.slow), "off"])

@@ -31,7 +31,7 @@ class SuiteSettings:
             queries; a benchmark of which such a file lacks some is skipped for it.
         similarity: compares the vectors of ``embeddings``; Euclidean distance by default.
         query_prompt: the name of each model's prompt before the words of searches, or ``none``; by
-            default as `BenchmarkSettings` says.
+            default that of queries, and where the model has none that of papers.
         mteb_results: a folder of results of the library mteb, to show in the same table.
         dim: numbers of shorter vectors: each adds a column to every model with one vector a text,
             by the first so many numbers of the same vectors, with the share of its score that is
