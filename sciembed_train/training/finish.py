@@ -150,7 +150,7 @@ def _end_settings(
     """What the end of a run depends on beside its training, as JSON has it."""
     return {
         "verdict": None if comparison is None else asdict(comparison.settings),
-        "projection": None if stage is None else asdict(stage.settings),
+        "projection": None if stage is None else asdict(stage.settings) | {"alpha": stage.alpha},
     }
 
 
