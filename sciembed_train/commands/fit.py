@@ -19,7 +19,7 @@ def command_line() -> RecipeCommandLine:
             *("config", "print_config", "data.corpus", "data.papers", "data.citations"),
             *("data.batch_size", "model.encoder.backbone", "model.optim.lr"),
             *("trainer.max_epochs", "trainer.max_steps", "trainer.devices", "run", "ckpt_path"),
-            *("verdict", "guards", "validation", "projection.steps", "projection.share"),
+            *("verdict", "guards", "projection.steps", "projection.share"),
         ),
     )
 
