@@ -82,6 +82,6 @@ The trained encoder is {to}/run/export; its README.md
 says how to use it from Python. With your own papers (paper_id, title, abstract) and citations
 (citing, cited), starting from a pretrained encoder:
 
-  {program} fit -c specter --data.papers papers.jsonl --data.citations citations.tsv \\
+  {program} fit -c own_citations --data.papers papers.jsonl --data.citations citations.tsv \\
       --model.encoder.backbone FOLDER_OR_NAME
-  {program} embed --model checkpoints/specter/export --input papers.jsonl --to vectors.npy"""
+  {program} embed --model checkpoints/own_citations/export --input papers.jsonl --to vectors.npy"""

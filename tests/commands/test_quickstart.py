@@ -24,7 +24,7 @@ def test_the_table_and_what_to_type_next_are_printed(tmp_path, monkeypatch, caps
     assert asked == {"folder": tmp_path / "q", "seed": 5}
     assert said.count("0.1250") == 8
     assert "BM25" in said
-    assert f"{program()} fit -c specter" in said
+    assert f"{program()} fit -c own_citations" in said
     assert cli.main(["quickstart", "--to", str(tmp_path / "q"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"scores": scores_of(0.125)}
 
