@@ -304,6 +304,12 @@ def test_tests_mirror_the_package_file_by_file():
     assert not missing
 
 
+def test_every_module_is_documented():
+    for path in sorted((ROOT / PACKAGE).rglob("*.py")):
+        if path.name != "__init__.py":
+            assert ast.get_docstring(ast.parse(path.read_text())), path
+
+
 def test_constraints_are_names_and_versions_only():
     pins = [
         line

@@ -32,16 +32,11 @@ def test_transformers_itself_runs_the_foreign_code_of_the_crafted_folders(tmp_pa
     assert any(entry.startswith("open") for entry in found)
 
 
-@pytest.mark.parametrize(
-    ("mode", "least"), [("walk", 900), pytest.param("walk_all", 1500, marks=pytest.mark.slow)]
-)
-def test_no_model_type_with_hostile_values_runs_code_or_asks_a_network(
-    tmp_path, tiny_bert, mode, least
-):
-    report = run(mode, tmp_path, tiny_bert)
+def test_no_model_type_with_hostile_values_runs_code_or_asks_a_network(tmp_path, tiny_bert):
+    report = run("walk", tmp_path, tiny_bert)
     assert report["found"] == []
     result = report["result"]
-    assert result["configurations"] > least
+    assert result["configurations"] > 1500
     assert result["refused"] > 0.9 * result["configurations"]
     assert result["tokenizers"] == 21
 
