@@ -150,9 +150,10 @@ def plan_projection(
         device=str(trainer.strategy.root_device), precision=embedding_precision(trainer)
     )
     folder = run.folder / VECTORS
-    start, alphas = None, run.recipe.get(VerdictSettings).alphas
-    alpha = alphas[0] if alphas is not None and len(alphas) == 1 else settings.alpha
-    if alpha < 1 and why_as_trained(encoder.settings) is None:
+    start, alphas = None, run.recipe.get(VerdictSettings).alphas or []
+    given = len(alphas) == 1
+    alpha = alphas[0] if given else settings.alpha
+    if alpha < 1 and (given or why_as_trained(encoder.settings) is None):
         start, _ = start_settings(encoder.settings, similarity)
     return ProjectionStage(settings, corpus, sampling, embed, folder, seed, quiet, start, alpha)
 

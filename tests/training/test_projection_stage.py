@@ -230,11 +230,12 @@ def test_half_of_a_start_that_is_an_encoder_is_kept_where_no_verdict_chooses(
     encoder_of(tiny_bert, pooling="mean", normalize=True).save(backbone)
     off = ("--verdict", "off", "--model.optim.lr", "0.01", "--projection.alpha", "0.5", *FEW)
     several = ("--alphas", "[0.2, 0.6]")
-    # A single share holds without a verdict, too; a language model has nothing to keep.
+    # A single share holds without a verdict, too; a language model is kept where that says so.
     cases = {
         "half": (backbone, several, 0.5),
         "full": (backbone, ("--alphas", "[1.0]"), 1),
         "whole": (tiny_bert, several, 1),
+        "given": (tiny_bert, ("--alphas", "[0.25]"), 0.25),
     }
     for run, (start_model, alphas, alpha) in cases.items():
         assert fit.main(words(place, start_model, run, *off, *alphas)) == 0
