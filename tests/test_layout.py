@@ -111,15 +111,24 @@ def package_of(module: str) -> str:
     return module
 
 
+def modules() -> dict[str, Path]:
+    """The modules of the package by their dotted names, the package itself left out."""
+    paths = sorted((ROOT / PACKAGE).rglob("*.py"))
+    found = {".".join(p.relative_to(ROOT / PACKAGE).with_suffix("").parts): p for p in paths}
+    return {n.removesuffix(".__init__"): p for n, p in found.items() if n != "__init__"}
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
 @cache
 def imports() -> dict[str, set[tuple[str, bool]]]:
     """Of each module of the package, what it imports, and whether that is done on import."""
     found: dict[str, set[tuple[str, bool]]] = {}
-    for path in sorted((ROOT / PACKAGE).rglob("*.py")):
-        module = ".".join(path.relative_to(ROOT / PACKAGE).with_suffix("").parts)
-        if module == "__init__":
-            continue
-        tree = ast.parse(path.read_text(), str(path))
+    for module, path in modules().items():
+        tree = parsed(path)
         typing_only = {
             id(inner)
             for node in ast.walk(tree)
@@ -132,7 +141,7 @@ def imports() -> dict[str, set[tuple[str, bool]]]:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
             for inner in ast.walk(node)
         } | typing_only
-        here = found.setdefault(module.removesuffix(".__init__"), set())
+        here = found.setdefault(module, set())
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
@@ -145,9 +154,9 @@ def imports() -> dict[str, set[tuple[str, bool]]]:
     return found
 
 
+@cache
 def ours() -> dict[str, set[str]]:
     """Of each module, the packages of ours it imports."""
-    modules = set(imports())
     found: dict[str, set[str]] = {}
     for module, names in imports().items():
         found[module] = set()
@@ -155,7 +164,7 @@ def ours() -> dict[str, set[str]]:
             if name.startswith(PACKAGE + "."):
                 inner = name.removeprefix(PACKAGE + ".")
                 # `from a.b import c` is the module a.b.c where there is one, else a.b.
-                target = inner if inner in modules else inner.rpartition(".")[0]
+                target = inner if inner in imports() else inner.rpartition(".")[0]
                 if target:
                     found[module].add(package_of(target))
     return found
@@ -171,7 +180,7 @@ def tracked() -> list[Path]:
     return [ROOT / name for name in names.stdout.split("\0") if name and (ROOT / name).is_file()]
 
 
-@pytest.mark.parametrize("module", sorted(imports()))
+@pytest.mark.parametrize("module", sorted(modules()))
 def test_a_package_imports_only_the_packages_it_may(module):
     here = package_of(module)
     if here in COMMANDS or not module:
@@ -195,26 +204,26 @@ CIRCLES_TO_GO: list[set[str]] = []
 
 def circles() -> list[set[str]]:
     """Modules that import one another, in whatever way: on import, inside a function, for types."""
-    modules = set(imports())
+    known = set(imports())
     targets = {
         module: {
-            inner if inner in modules else inner.rpartition(".")[0]
+            inner if inner in known else inner.rpartition(".")[0]
             for name, _ in names
             if name.startswith(PACKAGE + ".") and (inner := name.removeprefix(PACKAGE + "."))
         }
         for module, names in imports().items()
     }
     reached: dict[str, set[str]] = {}
-    for module in modules:
+    for module in known:
         seen: set[str] = set()
         stack = list(targets[module])
         while stack:
             target = stack.pop()
-            if target in modules and target not in seen:
+            if target in known and target not in seen:
                 seen.add(target)
                 stack += targets[target]
         reached[module] = seen
-    groups = {frozenset(m for m in reached[a] if a in reached[m]) for a in modules}
+    groups = {frozenset(m for m in reached[a] if a in reached[m]) for a in known}
     return [set(group) for group in groups if group]
 
 
@@ -307,7 +316,7 @@ def test_tests_mirror_the_package_file_by_file():
 def test_every_module_is_documented():
     for path in sorted((ROOT / PACKAGE).rglob("*.py")):
         if path.name != "__init__.py":
-            assert ast.get_docstring(ast.parse(path.read_text())), path
+            assert ast.get_docstring(parsed(path)), path
 
 
 def test_constraints_are_names_and_versions_only():

@@ -15,17 +15,49 @@ def calls(monkeypatch):
         started.append(command[2:])
         return 3 if command[2] in fails else 0
 
+    class Beside:
+        """A tool that runs while another does, and is waited for."""
+
+        def __init__(self, command, cwd, stdout, stderr):
+            self.code = call(command, cwd)
+            stdout.write("what it says\n")
+
+        def wait(self):
+            started.append(["wait"])
+            return self.code
+
+        def kill(self):
+            started.append(["kill"])
+
     monkeypatch.setattr(run_tests.subprocess, "call", call)
+    monkeypatch.setattr(run_tests.subprocess, "Popen", Beside)
     monkeypatch.setattr(run_tests.importlib.util, "find_spec", lambda name: name)  # all are there
     return started, fails
 
 
 def test_without_arguments_everything_runs_even_after_a_failure(calls, capsys):
     started, fails = calls
-    fails.add("ruff")
+    fails |= {"ruff", "basedpyright"}
     assert run_tests.main([]) == 1
-    assert [c[0] for c in started] == ["ruff", "ruff", "basedpyright", "pytest"]
-    assert "failed: lint, format" in capsys.readouterr().out
+    names = [c[0] for c in started]
+    assert names == ["ruff", "ruff", "basedpyright", "pytest", "wait", "kill"]
+    said = capsys.readouterr().out
+    assert "what it says\ntypes: FAILED" in said
+    assert "failed: lint, format, types" in said
+
+
+def test_what_runs_beside_the_tests_ends_with_them(calls, monkeypatch):
+    started, _ = calls
+
+    def interrupted(command, cwd):
+        if "pytest" in command:
+            raise KeyboardInterrupt
+        return 0
+
+    monkeypatch.setattr(run_tests.subprocess, "call", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_tests.main([])
+    assert [c[0] for c in started] == ["basedpyright", "kill"]
 
 
 def test_all_passed_is_zero(calls):

@@ -109,6 +109,7 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, el
     while not path.is_file() or not partial.is_file() or not partial.stat().st_size:
         assert process.poll() is None
         assert time.monotonic() < end
+        time.sleep(0.001)  # leave the processor to the one that writes
     time.sleep(delay)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
