@@ -39,6 +39,7 @@ def check(name: str, arguments: tuple[str, ...]) -> int:
 
 
 def say(name: str, code: int, seconds: float) -> None:
+    """How a tool ended, in a line."""
     print(f"{name}: {'passed' if code == 0 else 'FAILED'} ({seconds:.1f} s)", flush=True)
 
 
