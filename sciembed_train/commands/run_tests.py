@@ -34,20 +34,19 @@ def check(name: str, arguments: tuple[str, ...]) -> int:
     begun = time.monotonic()
     code = subprocess.call([sys.executable, "-m", *arguments], cwd=ROOT)
     if name != "tests":
-        say(name, code, time.monotonic() - begun)
+        print(f"{name}: {verdict(code)} ({time.monotonic() - begun:.1f} s)", flush=True)
     return code
 
 
-def say(name: str, code: int, seconds: float) -> None:
-    """How a tool ended, in a line."""
-    print(f"{name}: {'passed' if code == 0 else 'FAILED'} ({seconds:.1f} s)", flush=True)
+def verdict(code: int) -> str:
+    """A tool's exit status, in a word."""
+    return "passed" if code == 0 else "FAILED"
 
 
 @contextlib.contextmanager
 def beside(name: str, arguments: tuple[str, ...], failed: list[str]) -> Iterator[None]:
     """Run a tool while something else runs, and show then what it said."""
     with tempfile.TemporaryFile("w+") as output:
-        begun = time.monotonic()
         command = [sys.executable, "-m", *arguments]
         tool = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
         try:
@@ -57,7 +56,7 @@ def beside(name: str, arguments: tuple[str, ...], failed: list[str]) -> Iterator
             tool.kill()
         output.seek(0)
         print(output.read(), end="")
-        say(name, code, time.monotonic() - begun)
+        print(f"{name}: {verdict(code)}", flush=True)
     if code != 0:
         failed.append(name)
 
