@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ from sciembed_train.config.verdict_settings import ALPHAS, VerdictSettings
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
 from sciembed_train.encoder.io.start_model import read_start
 from sciembed_train.evaluation.benchmarks.result import NoQueriesError
+from sciembed_train.evaluation.cached_embedding import CachedEmbedding
 from sciembed_train.evaluation.scoring import Scoring
 from sciembed_train.export.export_layout import public_name
 from sciembed_train.inference.embedding import NotFiniteError
@@ -43,6 +44,21 @@ from sciembed_train.training.verdict import (
     choose_alpha,
     judge,
 )
+
+
+@dataclass(frozen=True)
+class ChosenShare:
+    """The share of trained weights that an encoder has.
+
+    Args:
+        alpha: the share.
+        choice: how it was chosen; None where it was not.
+        note: why it was not chosen.
+    """
+
+    alpha: float
+    choice: AlphaChoice | None = None
+    note: str | None = None
 
 
 class StartComparison:
@@ -99,24 +115,37 @@ class StartComparison:
             Progress(self.question.quiet).print(f"There is no verdict: {error}")
             return None
 
-    def after(
-        self, encoder: Encoder, choices: TrainingChoices, stage: ProjectionStage | None = None
-    ) -> Results | None:
-        """Choose the share of trained weights, which the encoder then has, and give the verdict.
+    def choose(self, encoder: Encoder) -> ChosenShare | None:
+        """Choose the share of trained weights, which the encoder then has, on dev queries.
+
+        None where there is nothing to compare with.
 
         Args:
-            encoder: as trained; it is changed, and moved to the device of the comparison.
-            choices: of the training, for advice.
-            stage: gives the encoder a projection before it is scored.
+            encoder: as trained; it is changed, and moved between the host and the device of the
+                comparison.
         """
         before = self.before()
-        if before is None:
-            return None
-        alpha, choice, note = self._choose(encoder, before)
-        projection, kept = None, None
-        if stage is not None:
-            projection, kept = stage.learn(encoder.to(self.question.device))
-            projection["alpha"] = alpha
+        return None if before is None else self._choose(encoder, before)
+
+    def after(
+        self,
+        encoder: Encoder,
+        share: ChosenShare,
+        choices: TrainingChoices,
+        projection: dict[str, Any] | None = None,
+        kept: CachedEmbedding | None = None,
+    ) -> Results:
+        """The verdict on an encoder as it is to be exported.
+
+        Args:
+            encoder: it is moved to the device of the comparison.
+            share: of trained weights that it has.
+            choices: of the training, for advice.
+            projection: record of the learning of its projection, if it was given one.
+            kept: embeds texts as the encoder does but for the projection, from what is stored.
+        """
+        before = self.before()
+        assert before is not None
         with Progress(self.question.quiet).stage("scoring the trained encoder"):
             system = self.question.system(encoder, self.scoring, self.question.short, kept)
             after = self.question.test(system)
@@ -125,7 +154,7 @@ class StartComparison:
             *scores,
             TARGET,
             METRICS[TARGET],
-            alpha,
+            share.alpha,
             self.settings.verdict_seed,
             self.settings.resamples,
         )
@@ -142,8 +171,8 @@ class StartComparison:
                 "similarity": self.start_scoring.similarity,
                 "precision": self.question.precision,
             },
-            choice=choice,
-            choice_note=note,
+            choice=share.choice,
+            choice_note=share.note,
             bm25=before.bm25,
             advice=advice(
                 verdict, replace(choices, projection_share=(projection or {}).get("share"))
@@ -155,20 +184,17 @@ class StartComparison:
             projection=projection,
         )
 
-    def _choose(
-        self, trained: Encoder, before: StartScores
-    ) -> tuple[float, AlphaChoice | None, str | None]:
-        """The share, which the encoder then has, and how it was chosen, or why it was not."""
+    def _choose(self, trained: Encoder, before: StartScores) -> ChosenShare:
         if not self.choosing:
-            return 1.0, None, self.as_trained
+            return ChosenShare(1.0, note=self.as_trained)
         mixture = StartMixture(self.start, trained)
         if mixture.refused is not None:
-            return 1.0, None, mixture.refused
+            return ChosenShare(1.0, note=mixture.refused)
         dev = before.dev
         if dev is None:
             alpha = self.projected_alpha or 1.0
             mixture.give(alpha)
-            return alpha, None, "there are no dev queries"
+            return ChosenShare(alpha, note="there are no dev queries")
         progress = Progress(self.question.quiet)
 
         def score(alpha: float) -> Scores:
@@ -187,7 +213,7 @@ class StartComparison:
             resamples=self.settings.resamples,
         )
         mixture.give(choice.alpha)
-        return choice.alpha, choice, None
+        return ChosenShare(choice.alpha, choice)
 
 
 def plan_comparison(

@@ -39,7 +39,7 @@ from sciembed_train.training.configuration import RunConfiguration
 from sciembed_train.training.loggers import log_summary
 from sciembed_train.training.projection_stage import VECTORS, ProjectionStage
 from sciembed_train.training.report import Report, read_metrics
-from sciembed_train.training.results_file import NAME, Results, read_results
+from sciembed_train.training.results_file import NAME, read_results
 from sciembed_train.training.summary import summary_lines, width_lines
 
 
@@ -69,26 +69,34 @@ def finish(
     path = find_checkpoint(folder, TRAINED)
     content = load_checkpoint(path)
     encoder = encoder_from_checkpoint(content, str(path))
-    results: Results | None = None
     widths = _widths(folder, method, content["global_step"])
+    share = results = projection = kept = None
     if comparison is not None:
         try:
-            results = comparison.after(encoder, training_choices(run, method), stage)
+            share = comparison.choose(encoder)
         except UserError as error:  # an export is not lost for it
             print(f"There is no verdict: {error}", file=sys.stderr)
             encoder = encoder_from_checkpoint(content, str(path))
-    projection = None if results is None else results.projection
-    if stage is not None and projection is None:
+    if stage is not None:
         try:
-            alpha = stage.mix(encoder)
-            projection, _ = stage.learn(encoder.to(stage.embed.device))
+            alpha = stage.mix(encoder) if share is None else share.alpha
+            projection, kept = stage.learn(encoder.to(stage.embed.device))
             projection["alpha"] = alpha
         except UserError as error:
             print(f"No projection is learned: {error}", file=sys.stderr)
-            encoder = encoder_from_checkpoint(content, str(path))
+            if share is None:
+                encoder = encoder_from_checkpoint(content, str(path))
+    if comparison is not None and share is not None:
+        try:
+            choices = training_choices(run, method)
+            results = comparison.after(encoder, share, choices, projection, kept)
+        except UserError as error:
+            print(f"There is no verdict: {error}", file=sys.stderr)
     if projection is not None:
         content["sciembed"]["projection_learning"] = projection
-    content["sciembed"]["end_settings"] = settings = _end_settings(comparison, stage)
+    # A stage that failed is tried again by the next start.
+    settings = _end_settings(comparison, None if projection is None else stage)
+    content["sciembed"]["end_settings"] = settings
     if results is not None:
         results.settings = settings
         results.run = _facts(run, path, content) | ({"widths": widths} if widths else {})

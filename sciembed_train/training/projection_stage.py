@@ -86,7 +86,8 @@ class ProjectionStage:
         """Give the encoder a projection, or change the one that it has.
 
         Args:
-            encoder: on the device where it is to run; its low-rank updates are merged.
+            encoder: on the device where it is to run; its low-rank updates are merged. A failure
+                leaves it as it is.
 
         Returns:
             What was done, for the record of the run; and what embeds texts as the encoder does
@@ -100,12 +101,14 @@ class ProjectionStage:
         with progress.stage("embedding for the projection", count, "papers") as stage:
             texts = paper_texts(self.corpus, papers)
             vectors = torch.from_numpy(kept.texts(texts, count, self.embed, stage.advance))
-        encoder.add_projection(encoder.dim)
-        assert encoder.projection is not None
-        own = encoder.projection.weight.detach().cpu()
+        own = torch.eye(vectors.shape[1])
+        if encoder.projection is not None:
+            own = encoder.projection.weight.detach().cpu()
         with progress.stage("learning the projection", steps, "steps") as stage:
             vectors = normalize(vectors @ own.T)
             learned, losses = learn_map(vectors, pairs, self.settings, self.seed, stage.advance)
+        encoder.add_projection(encoder.dim)
+        assert encoder.projection is not None
         with torch.no_grad():
             encoder.projection.weight.copy_(learned @ own)
         tenth = max(1, len(losses) // 10)

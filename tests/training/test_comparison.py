@@ -6,7 +6,7 @@ import torch
 
 from sciembed_train.config.verdict_settings import VerdictSettings
 from sciembed_train.encoder.encoder import Encoder, EncoderSettings
-from sciembed_train.training.comparison import StartComparison, neighbours
+from sciembed_train.training.comparison import ChosenShare, StartComparison, neighbours
 from sciembed_train.training.start_scores import Question
 from sciembed_train.training.verdict import TrainingChoices
 from tests.helpers.small_corpus import write_small_corpus
@@ -37,13 +37,17 @@ def compared(corpus, tiny_bert, tmp_path):
     return made
 
 
+def results_of(comparison, encoder):
+    """The share is chosen and the verdict given."""
+    return comparison.after(encoder, comparison.choose(encoder), CHOICES)
+
+
 def test_the_encoder_that_is_scored_is_the_one_that_is_left(compared, corpus):
     from sciembed_train.training.guard_scores import query_scores
 
     case = compared()
     own = {key: value.clone() for key, value in case.encoder.state_dict().items()}
-    results = case.comparison.after(case.encoder, CHOICES)
-    assert results is not None
+    results = results_of(case.comparison, case.encoder)
     assert results.choice is not None
     moved = any(not torch.equal(v, own[k]) for k, v in case.encoder.state_dict().items())
     assert moved == (results.choice.alpha != 1)
@@ -55,7 +59,7 @@ def test_the_encoder_that_is_scored_is_the_one_that_is_left(compared, corpus):
 def test_an_encoder_that_was_not_trained_makes_no_difference(compared):
     case = compared(alphas=[1.0])
     encoder = Encoder(EncoderSettings(case.encoder.settings.backbone, max_length=32))
-    results = case.comparison.after(encoder, CHOICES)
+    results = results_of(case.comparison, encoder)
     assert results.verdict.outcome == "NO DIFFERENCE"
     assert all(c.difference == 0 for c in results.verdict.comparisons.values())
     assert (results.choice, results.choice_note) == (None, "alphas is [1.0]")
@@ -67,7 +71,7 @@ def test_a_language_model_is_not_mixed_in_and_an_encoder_is(compared, corpus, tm
     """What was trained from a model that never was an encoder is exported whole."""
     case = compared(alphas=None)
     own = {key: value.clone() for key, value in case.encoder.state_dict().items()}
-    results = case.comparison.after(case.encoder, CHOICES)
+    results = results_of(case.comparison, case.encoder)
     assert (results.choice, results.verdict.alpha) == (None, 1)
     assert results.choice_note == "the start is a language model, no encoder"
     assert all(torch.equal(v, own[k]) for k, v in case.encoder.state_dict().items())
@@ -89,7 +93,7 @@ def test_without_dev_queries_the_weights_are_as_trained_or_the_share_beside_a_pr
     own = case.encoder.backbone.pooler.dense.weight.clone()
     start = Encoder(case.comparison.start).backbone.pooler.dense.weight
     chosen = case.comparison._choose(case.encoder, before)
-    assert chosen == (projected or 1.0, None, "there are no dev queries")
+    assert chosen == ChosenShare(projected or 1.0, note="there are no dev queries")
     mixed = case.encoder.backbone.pooler.dense.weight
     torch.testing.assert_close(mixed, own if projected is None else (own + start) / 2)
 
@@ -97,7 +101,7 @@ def test_without_dev_queries_the_weights_are_as_trained_or_the_share_beside_a_pr
 def test_other_weights_than_the_start_s_are_not_mixed(compared):
     case = compared()
     del case.encoder.backbone.encoder.layer[1]
-    results = case.comparison.after(case.encoder, CHOICES)
+    results = results_of(case.comparison, case.encoder)
     assert results.choice is None
     assert "different weights" in results.choice_note
     assert results.verdict.alpha == 1

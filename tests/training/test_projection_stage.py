@@ -18,6 +18,7 @@ from sciembed_train.methods.projection_settings import ProjectionSettings
 from sciembed_train.sampling.citation_pairs import CitationPairSampling
 from sciembed_train.sampling.pair_sources import SourceWeights
 from sciembed_train.sampling.related_mask import RelatedMask
+from sciembed_train.training import projection_stage
 from sciembed_train.training.projection_stage import (
     VECTORS,
     ProjectionStage,
@@ -285,23 +286,42 @@ def test_two_ranks_end_with_the_same_projection(place, tiny_bert, strategy):
     torch.testing.assert_close(two.encode_texts(texts), one.encode_texts(texts), atol=1e-4, rtol=0)
 
 
-def test_a_stage_that_fails_loses_no_export(place, tiny_bert, capsys, monkeypatch):
-    def fails(self, encoder):
-        with torch.no_grad():
-            encoder.backbone.embeddings.word_embeddings.weight.zero_()
+@pytest.mark.parametrize("verdict", ["off", pytest.param("auto", marks=pytest.mark.slow)])
+def test_a_stage_that_fails_loses_nothing_else(place, tiny_bert, capsys, monkeypatch, verdict):
+    tried = []
+
+    def fails(vectors, *_):
+        tried.append(vectors)
         raise UserError("the vector of a paper is not finite.")
 
-    monkeypatch.setattr(ProjectionStage, "learn", fails)
-    run = place / "runs" / "failed"
-    assert fit.main(words(place, tiny_bert, "failed", "--verdict", "off", *FEW)) == 0
-    assert "No projection is learned: the vector of a paper is not" in capsys.readouterr().err
-    weight = Encoder.load(run / "export").backbone.embeddings.word_embeddings.weight
-    assert weight.abs().max() > 0
+    monkeypatch.setattr(projection_stage, "learn_map", fails)
+    name = f"failed_{verdict}"
+    run = place / "runs" / name
+    ends = ("--verdict", verdict, "--alphas", "[0.5]", *FEW)
+    assert fit.main(words(place, tiny_bert, name, *ends)) == 0
+    said = capsys.readouterr()
+    assert said.err.count("No projection is learned: the vector of a paper is not") == 1
+    assert len(tried) == 1
+    assert Encoder.load(run / "export").settings.projection is None
+    assert ("VERDICT: " in said.out) == (verdict == "auto")
     # What is missing is made by a second start, which trains nothing.
     monkeypatch.undo()
-    again = ("--verdict", "off", "--ckpt_path", "last", *FEW)
-    assert fit.main(words(place, tiny_bert, "failed", *again)) == 0
+    assert fit.main(words(place, tiny_bert, name, *ends, "--ckpt_path", "last")) == 0
     assert Encoder.load(run / "export").settings.projection == 32
+    assert ("VERDICT: " in capsys.readouterr().out) == (verdict == "auto")
+
+
+def test_a_failure_leaves_the_encoder_as_it_is(place, tiny_bert, monkeypatch, tmp_path):
+    def fails(*_):
+        raise UserError("no.")
+
+    monkeypatch.setattr(projection_stage, "learn_map", fails)
+    encoder = encoder_of(tiny_bert, pooling="mean")
+    before = {key: value.clone() for key, value in encoder.state_dict().items()}
+    with pytest.raises(UserError, match=r"no\."):
+        stage_of(place, tmp_path).learn(encoder)
+    assert encoder.state_dict().keys() == before.keys()
+    assert all(torch.equal(v, before[k]) for k, v in encoder.state_dict().items())
 
 
 def test_without_pyarrow_it_is_said_before_training(place, tiny_bert, monkeypatch):
