@@ -15,7 +15,9 @@ that a busy moment of the machine falls on all of them; the first turn of each i
     python -m benchmarks.speed.embed --data ../shared/data [--model FOLDER] [--texts 512]
 
 Prints one table: papers per second (median over the rounds, with the range), the ratio to
-``torch``, the size of what is loaded, and the smallest cosine with the vectors of ``torch``.
+``torch``, the size of what is loaded, and the smallest cosine with the vectors of ``torch``. With
+``--profile`` a second one: the seconds of ``torch`` and ``st torch`` by operation, by torch's
+profiler.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.export.export_folder import export_encoder
 
 PEERS = ("sentence-transformers", "onnxruntime", "openvino")
+PROFILED = ("torch", "st torch")
 Side = Callable[[], Any]  # vectors
 
 
@@ -132,6 +135,23 @@ def table(
     return lines
 
 
+def profile(sides: dict[str, Side], kinds: int = 6) -> list[str]:
+    """Lines of a table: seconds and share of the operations that take longest, by side."""
+    lines = ["| side | operation | calls | s | share |", "|---|---|--:|--:|--:|"]
+    for name, run in sides.items():
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as found:
+            run()
+        events = sorted(found.key_averages(), key=lambda e: -e.self_cpu_time_total)
+        whole = sum(e.self_cpu_time_total for e in events)
+        for event in events[:kinds]:
+            own = event.self_cpu_time_total
+            lines.append(
+                f"| {name} | `{event.key}` | {event.count} | {own / 1e6:.2f} | {own / whole:.1%} |"
+            )
+        lines.append(f"| {name} | all | | {whole / 1e6:.2f} | |")
+    return lines
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = command_line.parser(__doc__)
     parser.add_argument("--data", type=Path, help="folder of real papers (benchmarks.texts)")
@@ -139,6 +159,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--texts", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch_tokens", type=int, help="of our sides; each one's default")
+    parser.add_argument("--profile", action="store_true", help="seconds by operation as well")
     parser.add_argument("--dry", action="store_true", help="invented papers: to try the script")
     options = parser.parse_args(argv)
     if options.dry:
@@ -167,6 +188,9 @@ def main(argv: list[str] | None = None) -> None:
             f"{', '.join(installed)}. Not installed: {', '.join(left_out) or 'nothing'}.\n"
         )
         print("\n".join(table(seconds, vectors, folder, len(papers))))
+        if options.profile:
+            both = {name: side for name, side in (sides | theirs).items() if name in PROFILED}
+            print("\n" + "\n".join(profile(both)))
 
 
 if __name__ == "__main__":
