@@ -55,32 +55,34 @@ def main(argv: list[str]) -> int:
     """The command ``train init``."""
     command = command_line().read(argv).get(InitCommand)
     source = Path(command.source)
-    found = look_at(source, command.columns)
+    files = look_at(source, command.columns)
     if command.citations is not None:
-        found += look_at(Path(command.citations), command.columns)
-    for file in found:
+        files += look_at(Path(command.citations), command.columns)
+    for file in files:
         print("\n".join(_described(file)))
-    papers = _together(source, found) or _only(found, "papers")
-    citations = _only([file for file in found if file.kind == "citations"], "citations", none=True)
+    papers = _together(source, files) or _only(files, "papers")
+    citations = _only([file for file in files if file.kind == "citations"], "citations", none=True)
     assert papers is not None
-    to = Path(command.to or f"{source.resolve().name.split('.')[0]}.yaml")
+    recipe_path = Path(command.to or f"{source.resolve().name.split('.')[0]}.yaml")
     text = _recipe(command, papers, citations)
     try:
-        with to.open("x", encoding="utf-8") as file:
+        with recipe_path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError as error:
-        raise UserError(f"{to} exists already: remove it, or name another with --to.") from error
+        raise UserError(
+            f"{recipe_path} exists already: remove it, or name another with --to."
+        ) from error
     except OSError as error:
-        raise UserError(f"{to} cannot be written: {error.strerror}.") from error
-    print(f"\nWrote {to}. Next:")
-    words = f"{program()} {{}} -c {shlex.quote(str(to))}"
+        raise UserError(f"{recipe_path} cannot be written: {error.strerror}.") from error
+    print(f"\nWrote {recipe_path}. Next:")
+    words = f"{program()} {{}} -c {shlex.quote(str(recipe_path))}"
     print(f"  {words.format('show')}    the texts as the model reads them, and how they are paired")
     print(f"  {words.format('fit')}     train; --model.encoder.backbone names another encoder")
     return 0
 
 
 def _described(file: FoundFile) -> list[str]:
-    """A file in words, and its first papers."""
+    """A description of a file, and its first papers."""
     kind = "not recognised" if file.kind == "other" else file.kind
     lines = [f"{file.path}: {kind}: {file.what}"]
     if file.kind == "papers":
@@ -98,10 +100,10 @@ def _shown(paper: Paper) -> str:
 
 
 def _together(source: Path, found: Sequence[FoundFile]) -> FoundFile | None:
-    """The folder as one input, where all its files are papers of one format, as parts of a dump."""
+    """The folder as one input if its files are papers of one format, as parts of a dump are."""
     files = [file for file in found if file.path.parent == source and file.kind != "other"]
-    alike = {(file.kind, file.what) for file in files}
-    if len(files) < 2 or len(alike) > 1 or files[0].kind != "papers":
+    formats = {(file.kind, file.what) for file in files}
+    if len(files) < 2 or len(formats) > 1 or files[0].kind != "papers":
         return None
     return replace(files[0], path=source)
 
@@ -141,6 +143,6 @@ def _mapping(columns: Mapping[str, str]) -> str:
 
 
 def _quoted(value: object) -> str:
-    """A text as YAML has it in quotation marks."""
+    """A value as a double-quoted text of YAML."""
     text = str(value).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{text}"'

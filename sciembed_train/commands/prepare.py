@@ -48,7 +48,7 @@ class PrepareCommand:
     verify: bool = False
 
 
-# Options of a recipe by a name of their own.
+# Short names for options of a recipe.
 ALIASES: dict[str, str] = {
     **{field.name: f"data.{field.name}" for field in dataclasses.fields(CorpusSettings)},
     **{
@@ -64,7 +64,7 @@ ALIASES: dict[str, str] = {
     "separator": "model.encoder.input_format.separator",
     "sentences": "model.encoder.input_format.sentences",
 }
-# What a recipe mines stays the recipe's; how it is mined is Aspire's.
+# The recipe still says what to mine; how to mine it is Aspire's.
 FAITHFUL = {
     f"data.cocitation_mining.{name}": value
     for name, value in dataclasses.asdict(CocitationMining.faithful()).items()
@@ -103,7 +103,7 @@ def command_line() -> RecipeCommandLine:
 
 
 def _cut(corpus: Corpus, recipe: Recipe) -> list[str]:
-    """How many texts the recipe's encoder cuts; without a recipe no length is known."""
+    """How many texts the recipe's encoder cuts; empty without a recipe: no length is known."""
     if not (recipe.files and recipe.backbone):
         return []
     encoder = recipe.encoder
@@ -118,7 +118,7 @@ def main(argv: list[str]) -> int:
     if command.verify:
         print(verify(Path(command.to), Progress(quiet=quiet)))
         return 0
-    if recipe.files:  # without one, the backbone is a tokenizer and no more
+    if recipe.files:  # without one, the backbone names only a tokenizer
         settle_start(recipe)
     encoder = recipe.encoder if recipe.backbone else None
     chosen = {"sentence_tokens": True} if command.sentence_tokens else {}

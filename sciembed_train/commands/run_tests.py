@@ -16,9 +16,9 @@ from sciembed_train.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# What runs without arguments, and what it needs; all of it runs, so that one look shows all there
-# is to mend. The types take one core for a minute: they are checked while the tests run, and said
-# after them.
+# The checks that run without arguments, and the module each needs. All of them run, so that one
+# look shows everything to fix. The type check takes one core for a minute: it runs beside the
+# tests and is reported after them.
 CHECKS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("lint", "ruff", ("ruff", "check", "--quiet", ".")),
     ("format", "ruff", ("ruff", "format", "--check", "--quiet", ".")),
@@ -45,7 +45,7 @@ def verdict(code: int) -> str:
 
 @contextlib.contextmanager
 def beside(name: str, arguments: tuple[str, ...], failed: list[str]) -> Iterator[None]:
-    """Run a tool while something else runs, and show then what it said."""
+    """Run a tool while the block runs, then print its output."""
     with tempfile.TemporaryFile("w+") as output:
         command = [sys.executable, "-m", *arguments]
         tool = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
@@ -96,10 +96,10 @@ def main(argv: list[str]) -> int:
         )
     if argv:
         return check("tests", ("pytest", *argv))
-    *first, (types, _, of_types), (tests, _, of_tests) = CHECKS
+    *first, (types, _, types_arguments), (tests, _, tests_arguments) = CHECKS
     failed = [name for name, _, arguments in first if check(name, arguments) != 0]
-    with beside(types, of_types, failed):
-        if check(tests, of_tests) != 0:
+    with beside(types, types_arguments, failed):
+        if check(tests, tests_arguments) != 0:
             failed.append(tests)
     if failed:
         print(f"failed: {', '.join(failed)}")

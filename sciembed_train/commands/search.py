@@ -26,8 +26,8 @@ def command_line() -> CommandLine:
 
 def main(argv: list[str]) -> int:
     """Run the command; 0 when done."""
-    read = command_line().read(argv)
-    settings, output = read.get(SearchSettings), read.get(OutputSettings)
+    options = command_line().read(argv)
+    settings, output = options.get(SearchSettings), options.get(OutputSettings)
     search = st.open_index(
         settings.index, settings.model, settings.device, format_token=settings.format_token
     )

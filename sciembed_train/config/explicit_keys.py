@@ -14,10 +14,10 @@ _SECTION = "model.encoder"
 
 @dataclass(frozen=True)
 class ExplicitKeys:
-    """What of ``model.encoder`` the user set, and the start that the recipe names.
+    """The keys of ``model.encoder`` that the user set, and the start that the recipe names.
 
     The recipe is the last file that names a method, or the first where none does, with the files
-    before it. Later files are the user's own, as the words of the command line are.
+    before it. Later files are the user's own, like the words of the command line.
 
     Args:
         keys: dotted, such as ``pooling`` and ``input_format.separator``.
@@ -36,21 +36,23 @@ def explicit_keys(files: Sequence[Path], words: Sequence[str]) -> ExplicitKeys:
         words: the other words of the command line, with whole keys.
     """
     contents = [_content(path) for path in files]
-    naming = [at for at, content in enumerate(contents) if "model.class_path" in content]
-    recipe = naming[-1] if naming else 0
-    own = [key for content in contents[recipe + 1 :] for key in content]
+    method_files = [
+        index for index, content in enumerate(contents) if "model.class_path" in content
+    ]
+    recipe = method_files[-1] if method_files else 0
+    user_keys = [key for content in contents[recipe + 1 :] for key in content]
 
-    named = [c for c in contents[: recipe + 1] if f"{_SECTION}.backbone" in c]
+    with_backbone = [c for c in contents[: recipe + 1] if f"{_SECTION}.backbone" in c]
     for word, following in zip(words, [*words[1:], ""], strict=False):
         if not word.startswith("--model"):
             continue
         key, equals, value = word[2:].partition("=")
         key = key.replace("model.init_args.", "model.", 1)
-        own += [name for name, _ in _flat(_value(value if equals else following), key)]
+        user_keys += [name for name, _ in _flat(_value(value if equals else following), key)]
     prefix = f"{_SECTION}."
     return ExplicitKeys(
-        frozenset(key.removeprefix(prefix) for key in own if key.startswith(prefix)),
-        str(named[-1][f"{_SECTION}.backbone"]) if named else None,
+        frozenset(key.removeprefix(prefix) for key in user_keys if key.startswith(prefix)),
+        str(with_backbone[-1][f"{_SECTION}.backbone"]) if with_backbone else None,
     )
 
 

@@ -43,7 +43,7 @@ def check_files(files: Sequence[Path]) -> None:
 
 
 def shorten(message: str, argv: Sequence[str]) -> str:
-    """A parser's message without its noise, on one line, with where the key stands."""
+    """A parser's message without noise, on one line, after the file and line of its key."""
     lines = (line.strip() for line in message.splitlines())
     parts = [re.sub(r"^- ", "", line) for line in lines if line and not _NOISE.match(line)]
     text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", " ".join(parts))
@@ -60,8 +60,7 @@ def required_as_typed(message: str, flags: Mapping[str, str]) -> str:
 
 
 def unknown_key(message: str) -> str | None:
-    """The key or option that a parser's message says is not known; None where it is about another
-    mistake."""
+    """The key or option that a parser's message calls unknown; None for any other message."""
     names = [name for pattern in _NAMES[:-1] for name in reversed(pattern.findall(message))]
     return names[0] if names else None
 
@@ -69,7 +68,7 @@ def unknown_key(message: str) -> str | None:
 def location(message: str, argv: Sequence[str]) -> str:
     """``file:line: `` of the innermost key that a message names, if a recipe sets it.
 
-    Nothing where the command line sets it: that stands above every file.
+    Empty if the command line sets the key: it overrides every file.
     """
     files, words = split_recipes(argv)
     names = [name for pattern in _NAMES for name in reversed(pattern.findall(message))]
@@ -86,13 +85,13 @@ def location(message: str, argv: Sequence[str]) -> str:
 
 def own_message(error: BaseException) -> str | None:
     """The message of this package's own error in a chain that a library has wrapped; else None."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, UserError):
-            return str(seen)
-        if isinstance(seen, ValueError) and _raised_here(seen):
-            return str(seen)
-        seen = seen.__cause__ or seen.__context__
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            return str(cause)
+        if isinstance(cause, ValueError) and _raised_here(cause):
+            return str(cause)
+        cause = cause.__cause__ or cause.__context__
     return None
 
 

@@ -27,13 +27,13 @@ class Option:
 
     Args:
         key: its whole name, such as ``data.papers``; empty for a positional argument's metavar.
-        names: every way to write it, with dashes before.
+        names: every name it can be written by, with leading dashes.
         kind: its type.
-        default: in the absence of the option; None for none.
+        default: its value where the option is absent; None for none.
         required: whether it must be given.
         help: what it does.
         group: the title it stands under in the help of all options.
-        metavar: what stands for its value, if anything does.
+        metavar: placeholder of its value, if there is one.
     """
 
     key: str
@@ -47,17 +47,19 @@ class Option:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The values that it takes, where they are few."""
+        """The values that it takes, if they are a fixed set; else empty."""
         literal = (value for part in parts(self.kind) for value in _literals(part))
         return ("true", "false") if self.kind is bool else tuple(map(str, literal))
 
     @property
     def value(self) -> str:
-        """What stands for its value in the help."""
+        """Placeholder of its value in the help."""
         kinds = parts(self.kind)
         if self.metavar is not None:
             return self.metavar
-        if not self.names[0].startswith("-"):  # its name stands for its value
+        if not self.names[0].startswith(
+            "-"
+        ):  # the name of a positional argument is its placeholder
             return ""
         if self.kind is bool:
             return ""
@@ -69,14 +71,18 @@ class Option:
         return self.key.rpartition(".")[2].upper()
 
     def text(self, short: bool = False) -> str:
-        """Its lines in a help; with its shortest name alone, or with all."""
-        whole = [name for name in self.names if name.startswith("--")] or list(self.names)
-        names = [*self.names[:-1], min(whole, key=len)] if self.names[0][:2] != "--" else whole[:1]
+        """Its lines in a help; with only its shortest name if ``short``, else with every name."""
+        long_names = [name for name in self.names if name.startswith("--")] or list(self.names)
+        names = (
+            [*self.names[:-1], min(long_names, key=len)]
+            if self.names[0][:2] != "--"
+            else long_names[:1]
+        )
         head = f"  {', '.join(names if short else self.names)} {self.value}".rstrip()
-        none = self.default is None or self.default is False or self.default in ("", [], {})
-        ends = [] if none else [f"default {as_word(self.default)}"]
-        ends = ["required"] if self.required else ends
-        text = " ".join([self.help, *(f"({end})" for end in ends)]).strip()
+        no_default = self.default is None or self.default is False or self.default in ("", [], {})
+        remarks = [] if no_default else [f"default {as_word(self.default)}"]
+        remarks = ["required"] if self.required else remarks
+        text = " ".join([self.help, *(f"({end})" for end in remarks)]).strip()
         lines = wrap(text, WIDTH - COLUMN)
         first = lines.pop(0) if lines and len(head) < COLUMN - 1 else ""
         shown = [f"{head:<{COLUMN}}{first}".rstrip()]
@@ -85,9 +91,9 @@ class Option:
 
 def list_options(parser: ArgumentParser, aliases: Mapping[str, str]) -> Iterator[Option]:
     """The options of a parser, group by group."""
-    short: dict[str, list[str]] = {}
+    aliases_by_key: dict[str, list[str]] = {}
     for name, key in aliases.items():
-        short.setdefault(key, []).append(f"--{name}")
+        aliases_by_key.setdefault(key, []).append(f"--{name}")
     for group in parser._action_groups:
         for action in group._group_actions:
             if action.help == "==SUPPRESS==":
@@ -95,7 +101,7 @@ def list_options(parser: ArgumentParser, aliases: Mapping[str, str]) -> Iterator
             if action.metavar == "CONFIG":  # the whole of a group as a file
                 continue
             names = [
-                *short.get(action.dest, ()),
+                *aliases_by_key.get(action.dest, ()),
                 *(action.option_strings or (action.dest.upper(),)),
             ]
             names.sort(key=len)  # the short help shows the first
@@ -127,7 +133,7 @@ def as_word(value: Any) -> str:
 
 
 def parts(kind: Any) -> tuple[Any, ...]:
-    """The types of a union other than None; a type alone as it is."""
+    """The types of a union without None; any other type by itself."""
     if get_origin(kind) in (Union, UnionType):
         return tuple(part for part in get_args(kind) if part is not type(None))
     return (kind,)

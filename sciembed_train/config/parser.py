@@ -63,7 +63,7 @@ HELP, HELP_ALL = ("-h", "--help"), "--help_all"
 
 
 def _load(text: str) -> Any:
-    """A value as YAML; ``None`` is null, for so jsonargparse hands on a null inside a class."""
+    """A value read as YAML; ``None`` is null: jsonargparse passes on a null inside a class so."""
     value = get_loader("yaml")(text)
     return None if value == "None" else value
 
@@ -77,7 +77,7 @@ class Settings:
 
     def __init__(self, line: CommandLine, namespace: Namespace) -> None:
         self.line, self.namespace = line, namespace
-        # All at once: what is wrong is told before anything is begun, not when it is first used.
+        # All at once: errors are raised before any work begins, not at the first use of a value.
         self.made = {kind: self._make(kind) for kind in line.added}
 
     def get(self, kind: type[T]) -> T:
@@ -98,10 +98,10 @@ def build(kind: type[T], values: Any) -> T:
 
     Args:
         kind: a dataclass or another class with typed arguments.
-        values: of its arguments, as parsed.
+        values: the values of its arguments, as parsed.
 
     Raises:
-        UserError: it refuses a value.
+        UserError: the class refuses a value.
     """
     parser = ArgumentParser(exit_on_error=False, parser_mode=MODE)
     parser.add_argument("--value", type=kind)
@@ -121,10 +121,10 @@ class CommandLine:
         command: its name.
         description: a sentence or two on what it does.
         examples: command lines without program and command, shown at the end of the help.
-        common: keys of the options of the short help, in their order; all where there are none.
-        aliases: short names of whole keys, such as ``papers`` of ``data.papers``.
-        presets: flags that stand for other options, by their names: key to value.
-        details: lines that the help shows below the description as they are.
+        common: keys of the options that the short help shows, in order; empty for all.
+        aliases: short names of full keys, such as ``papers`` for ``data.papers``.
+        presets: by its name, what a flag sets of other options: key to value.
+        details: lines that the help shows below the description, unwrapped.
     """
 
     def __init__(
@@ -164,43 +164,43 @@ class CommandLine:
 
         Args:
             kind: the dataclass.
-            key: what stands before each name, such as ``data``.
+            key: the prefix of each name, such as ``data``.
             positionals: fields that are given by their place, in this order; one that is a list
                 takes all words up to the next option.
             words: fields that are lists and take one word or more, as ``--weights 0.3 0.7``.
-            repeated: likewise, and given more than once: ``--model A --model B C``.
-            texts: fields that are texts to read, of any length and with line ends, and no names.
+            repeated: likewise, and may be given more than once: ``--model A --model B C``.
+            texts: fields of free text, of any length and with line ends, which are not names.
             left_out: fields that have no option, and keep their defaults.
         """
         self.added[kind], self.left_out[kind] = key, frozenset(left_out)
         self.texts.update(texts)
         title = (kind.__doc__ or "").split("\n")[0].rstrip(".")
-        apart = (*positionals, *words, *repeated)
-        help_of = _argument_docs(kind) if apart else {}
-        hints = get_type_hints(kind) if apart else {}
+        separate = (*positionals, *words, *repeated)
+        help_of = _argument_docs(kind) if separate else {}
+        hints = get_type_hints(kind) if separate else {}
         known = {field.name: field for field in fields(kind)}
         for name in positionals:
             optional: dict[str, Any] = (
                 {"nargs": "?", "default": known[name].default} if _optional(known[name]) else {}
             )
             member = _member(hints[name])
-            several: dict[str, Any] = {} if member is None else {"nargs": "+"}
+            nargs: dict[str, Any] = {} if member is None else {"nargs": "+"}
             self.parser.add_argument(
-                name, type=member or hints[name], help=help_of.get(name, ""), **optional, **several
+                name, type=member or hints[name], help=help_of.get(name, ""), **optional, **nargs
             )
         if key:
             self.parser.add_class_arguments(kind, key, help=title)
             return
-        self.parser.add_class_arguments(kind, skip={*apart, *left_out}, help=title or None)
+        self.parser.add_class_arguments(kind, skip={*separate, *left_out}, help=title or None)
         for name in (*words, *repeated):
-            again: dict[str, Any] = {"action": "extend"} if name in repeated else {}
+            action: dict[str, Any] = {"action": "extend"} if name in repeated else {}
             self.parser.add_argument(
                 f"--{name}",
                 type=_member(hints[name]),
                 nargs="+",
-                default=[] if again else known[name].default,
+                default=[] if action else known[name].default,
                 help=help_of.get(name, ""),
-                **again,
+                **action,
             )
 
     def read(self, argv: Sequence[str]) -> Settings:
@@ -213,7 +213,7 @@ class CommandLine:
         return Settings(self, self.parse(argv))
 
     def parse(self, argv: Sequence[str]) -> Namespace:
-        """As `read`, as jsonargparse gives it."""
+        """As `read`, but as the namespace of jsonargparse."""
         argv = list(argv)
         self.print_help_if_asked(argv)
         return self._parse(argv)
@@ -250,14 +250,14 @@ class CommandLine:
             raise UserError(f"{place}{short}: {fault}.")
 
     def words(self, argv: Sequence[str]) -> list[str]:
-        """The words with whole keys: no dashes in them, no short names, no bare flags."""
+        """The words with full keys: no dashes in names, no aliases, no bare flags."""
         flags = {option.key for option in self.options() if option.kind is bool}
-        named = {option.key for option in self.options() if get_origin(option.kind) is dict}
-        before: list[str] = []
+        mapping_keys = {option.key for option in self.options() if get_origin(option.kind) is dict}
+        preset_words: list[str] = []
         words: list[str] = []
-        taken: set[int] = set()
-        for place, word in enumerate(argv):
-            if place in taken:
+        taken_positions: set[int] = set()
+        for position, word in enumerate(argv):
+            if position in taken_positions:
                 continue
             if not word.startswith("--") or word == "--":
                 words.append(word)
@@ -265,32 +265,32 @@ class CommandLine:
             name, equals, value = word[2:].partition("=")
             key = name.replace("-", "_")
             if key in self.presets:
-                before += [f"--{k}={as_word(v)}" for k, v in self.presets[key].items()]
+                preset_words += [f"--{k}={as_word(v)}" for k, v in self.presets[key].items()]
                 continue
-            off = key.startswith("no_") and key not in self.aliases
-            plain = self.aliases.get(key.removeprefix("no_") if off else key)
-            plain = plain or (key.removeprefix("no_") if off else key)
-            following = argv[place + 1] if place + 1 < len(argv) else ""
+            negated = key.startswith("no_") and key not in self.aliases
+            option_key = self.aliases.get(key.removeprefix("no_") if negated else key)
+            option_key = option_key or (key.removeprefix("no_") if negated else key)
+            following = argv[position + 1] if position + 1 < len(argv) else ""
             entry = value or following
-            if plain in named and re.match(r"\w+=", entry):  # --map title=display_name
-                words.append(f"--{plain}.{entry}")
-                taken |= set() if value else {place + 1}
-            elif plain not in flags:
+            if option_key in mapping_keys and re.match(r"\w+=", entry):  # --map title=display_name
+                words.append(f"--{option_key}.{entry}")
+                taken_positions |= set() if value else {position + 1}
+            elif option_key not in flags:
                 words.append(f"--{self.aliases.get(key, key)}{equals}{value}")
-            elif off:
-                words.append(f"--{plain}=false")
+            elif negated:
+                words.append(f"--{option_key}=false")
             elif equals or following.lower() in ("true", "false"):
-                words.append(f"--{plain}{equals}{value}")
+                words.append(f"--{option_key}{equals}{value}")
             else:
-                words.append(f"--{plain}=true")
-        return [*before, *words]
+                words.append(f"--{option_key}=true")
+        return [*preset_words, *words]
 
     def options(self, argv: Sequence[str] = ()) -> list[Option]:
-        """Every option, those of the classes that the words name among them."""
+        """Every option, including those of the classes that the words name."""
         return list(list_options(self.parser, self.aliases))
 
     def shown(self, options: Sequence[Option]) -> list[Option]:
-        """Those of the options that the help of all of them shows."""
+        """The options that a help may show."""
         return list(options)
 
     def help(self, everything: bool = False, argv: Sequence[str] = ()) -> str:
@@ -326,7 +326,7 @@ class CommandLine:
         return "\n".join(lines)
 
     def _message(self, message: str, argv: Sequence[str]) -> str:
-        """A parser's message on one line, and the option that was meant."""
+        """A parser's message on one line, with the option that was probably meant."""
         words = list(argv)
         text = f"{messages.shorten(message, words).removesuffix('.')}."
         flags = {o.key: f"--{o.key}" for o in self.options(argv) if o.names[0].startswith("-")}
@@ -336,7 +336,7 @@ class CommandLine:
         return f"{text} Did you mean --{meant}?" if meant else text
 
     def _nearest(self, key: str, argv: Sequence[str]) -> str | None:
-        """The option whose last word is that of a key, or nearly."""
+        """The option whose last part equals or resembles that of an unknown key; else None."""
         keys = [option.key for option in self.options(argv)]
         if key in keys:
             return None
@@ -344,15 +344,15 @@ class CommandLine:
         by_name: dict[str, list[str]] = {}
         for known in keys:
             by_name.setdefault(known.rpartition(".")[2], []).append(known)
-        near = [last] if last in by_name else difflib.get_close_matches(last, by_name, n=1)
-        if not near:
+        matches = [last] if last in by_name else difflib.get_close_matches(last, by_name, n=1)
+        if not matches:
             return None
-        # Of several with the name the one whose place is most like the key's.
-        return max(by_name[near[0]], key=lambda k: difflib.SequenceMatcher(None, k, key).ratio())
+        # Of several options with that name, the one whose full key is most similar.
+        return max(by_name[matches[0]], key=lambda k: difflib.SequenceMatcher(None, k, key).ratio())
 
 
 def new_parser() -> ArgumentParser:
-    """A parser that raises its errors, takes no beginnings of keys, and prints no help itself."""
+    """A parser that raises its errors, refuses abbreviated keys and prints no help itself."""
     return ArgumentParser(exit_on_error=False, allow_abbrev=False, add_help=False, parser_mode=MODE)
 
 

@@ -45,7 +45,7 @@ class Recipe(Settings):
     """The settings of recipes and of the command line, as `Settings`.
 
     Attributes:
-        explicit: what of the encoder the user set, apart from the recipe.
+        explicit: the encoder's settings that the user set, apart from the recipe.
         typed: the whole keys of the options on the command line.
     """
 
@@ -85,9 +85,9 @@ def prepare_settings(
     """What ``prepare`` reads, mines and tokenises for a recipe.
 
     Args:
-        data: of the recipe.
-        encoder: whose tokenizer and input format are used; None leaves tokenising out.
-        settings: fields of `PrepareSettings`, which stand above the recipe's.
+        data: the recipe's.
+        encoder: gives the tokenizer and the input format; None leaves tokenising out.
+        settings: fields of `PrepareSettings`, which override the recipe's.
 
     Raises:
         UserError: files or settings do not belong together.
@@ -105,15 +105,15 @@ def prepare_settings(
 class RecipeCommandLine(CommandLine):
     """The command line of a command that takes recipes.
 
-    What the command line says stands above every recipe, and a later recipe above an earlier one.
+    The command line overrides every recipe, and a later recipe overrides an earlier one.
 
     Args:
         command: its name.
         description: a sentence or two on what it does.
-        trains: whether it needs a method; otherwise a recipe without one, or none, will do, and
-            the help leaves out what is about training.
-        imports_classes: whether it has a use for the classes that a recipe names. Without, they
-            are imported, and torch with them, only for what the command line says of them.
+        trains: whether it needs a method; otherwise a recipe without a method, or no recipe, is
+            enough, and the help leaves out the options of training.
+        imports_classes: whether it uses the classes that a recipe names. If not, they are
+            imported, and torch with them, only where the command line sets an option of theirs.
         settings: as for `CommandLine`.
     """
 
@@ -167,14 +167,14 @@ class RecipeCommandLine(CommandLine):
         files, rest = split_recipes(argv)
         paths = [find_recipe(file) for file in files]
         messages.check_files(paths)
-        before = [word for path in paths for word in ("-c", str(path))]
+        recipe_words = [word for path in paths for word in ("-c", str(path))]
         if self.imports_classes or any(word.startswith("--print_config") for word in rest):
-            return self._parse([*before, *rest])
+            return self._parse([*recipe_words, *rest])
         try:
             parts = [word for path in paths for word in ("-c", preparing_part(path))]
             namespace = self.parser.parse_args([*parts, *super().words(rest)])
-        except ArgumentError:  # something of the method, or a mistake: it takes the whole recipe
-            return self._parse([*before, *rest])
+        except ArgumentError:  # an option of the method, or a mistake: parse the whole recipe
+            return self._parse([*recipe_words, *rest])
         self._check(namespace, argv)
         return namespace
 
@@ -184,36 +184,36 @@ class RecipeCommandLine(CommandLine):
         return [*(word for file in files for word in ("-c", file)), *super().words(rest)]
 
     def options(self, argv: Sequence[str] = ()) -> list[Option]:
-        """Every option, those of the method and of the sampling that the words name among them."""
+        """Every option, including those of the method and the sampling that the words name."""
         described = new_parser()
         for key, kind in named_classes(argv).items():
             described.add_class_arguments(kind, key)
         return [*super().options(), *list_options(described, self.aliases)]
 
     def _check(self, namespace: Namespace, argv: Sequence[str]) -> None:
-        """Refuse a list or null in the place of a class's group of settings; and as `CommandLine`.
+        """As for `CommandLine`; also refuse a list or null in place of a class's group of settings.
 
         jsonargparse lets both pass for a dataclass among the arguments of a class.
         """
         for section in CLASSES:
-            named = namespace.get(section)
-            if not isinstance(named, Namespace) or "init_args" not in named:
+            class_settings = namespace.get(section)
+            if not isinstance(class_settings, Namespace) or "init_args" not in class_settings:
                 continue
-            module, _, name = named.class_path.rpartition(".")
+            module, _, name = class_settings.class_path.rpartition(".")
             kinds = get_type_hints(getattr(importlib.import_module(module), name).__init__)
-            for key, value in vars(named.init_args).items():
+            for key, value in vars(class_settings.init_args).items():
                 if is_dataclass(kinds.get(key)) and not isinstance(value, Namespace):
                     full = f"{section}.{key}"
-                    place = messages.location(f'Parser key "{full}"', argv)
-                    given = "null" if value is None else repr(value)
+                    origin = messages.location(f'Parser key "{full}"', argv)
+                    actual = "null" if value is None else repr(value)
                     raise UserError(
-                        f"{place}{full}: got {given}; expected its settings one by one, such as "
+                        f"{origin}{full}: got {actual}; expected its settings one by one, such as "
                         f"--{full}.{next(iter(fields(kinds[key]))).name} VALUE."
                     )
         super()._check(namespace, argv)
 
     def shown(self, options: Sequence[Option]) -> list[Option]:
-        """As for `CommandLine`; what is about training alone only where there is some."""
+        """As for `CommandLine`; options of training only if the command trains."""
         kept = (option for option in options if self.trains or not _trains(option.key))
         return [option for option in kept if option.key != "model"]
 
@@ -230,7 +230,7 @@ class RecipeCommandLine(CommandLine):
 
 
 def preparing_part(path: Path) -> str:
-    """What a recipe says of preparing a corpus, as JSON: its data and its encoder, no classes."""
+    """The part of a recipe that prepares a corpus, as JSON: its data and encoder, no classes."""
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     data, model = content.get("data"), content.get("model")
     if isinstance(data, dict):
@@ -245,7 +245,7 @@ def preparing_part(path: Path) -> str:
 
 
 def named_classes(argv: Sequence[str]) -> dict[str, type[Any]]:
-    """The classes that recipes and words name, by their section; what they share of no method.
+    """The classes that recipes and words name, by section; without a method, what all share.
 
     A class that cannot be imported is left out: parsing refuses it with its reason.
     """
@@ -275,7 +275,7 @@ def named_classes(argv: Sequence[str]) -> dict[str, type[Any]]:
 
 
 def _trains(key: str) -> bool:
-    """Whether an option is about training alone."""
+    """Whether an option concerns only training."""
     settings = (RunSettings, ValidationSettings, VerdictSettings)
     top = {name for kind in settings for name in kind.__dataclass_fields__} - {"quiet"}
     section, _, _ = key.partition(".")

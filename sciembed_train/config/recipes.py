@@ -49,7 +49,7 @@ def split_recipes(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """The recipes that ``-c`` and ``--config`` name, in their order, and the other words.
 
     Raises:
-        UserError: a word is the last, and the recipe is missing.
+        UserError: the last word is ``-c`` or ``--config``, without a recipe.
     """
     files: list[str] = []
     rest: list[str] = []
@@ -94,5 +94,5 @@ def describe_recipe(path: Path) -> str:
 
 
 def _folders() -> list[Path]:
-    """The folders of shipped recipes; one, as a wheel has no checkout around it."""
+    """The one folder of shipped recipes that exists: a wheel has no checkout around it."""
     return [folder.resolve() for folder in FOLDERS if (folder / "specter.yaml").is_file()][:1]

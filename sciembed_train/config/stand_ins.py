@@ -10,9 +10,9 @@ from sciembed_train.optim_settings import OptimSettings
 
 
 class StandIn(abc.ABCMeta):
-    """Counts the subclasses of the classes of the names ``stands_for`` as its own.
+    """Counts subclasses of the classes named in ``stands_for`` as its own.
 
-    A recipe names the class that it wants by ``class_path``; only then it is imported.
+    The class itself is imported only when a recipe names it as ``class_path``.
     """
 
     stands_for: tuple[str, ...]
@@ -87,5 +87,5 @@ class Plugin(metaclass=StandIn):
     )
 
 
-# The class path of a method that no recipe names.
+# The class path of the method where no recipe names one.
 NO_METHOD = f"{Method.__module__}.{Method.__name__}"

@@ -14,10 +14,10 @@ Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 MONTH = 30 * 24 * 3600.0  # seconds
 PROFILERS = ("simple", "advanced", "pytorch")
-# What a time may be counted in, where it is a mapping.
+# Units of a time that is given as a mapping.
 TIMES = ("weeks", "days", "hours", "minutes", "seconds")
 
-# Settings of Lightning's trainer that are another's here, and whose.
+# Settings of Lightning's trainer that are refused here, and what to do instead.
 REFUSED: dict[str, str] = {
     "gradient_clip_val": "set model.optim.clip_norm",
     "gradient_clip_algorithm": "model.optim.clip_norm clips the norm",
@@ -151,7 +151,7 @@ class TrainerSettings:
 
 
 def _are_devices(devices: Any) -> bool:
-    """Whether it is a number of devices, ``auto``, or the numbers of some, each once."""
+    """Whether it is a number of devices, ``auto``, or distinct device numbers."""
     if isinstance(devices, str):
         numbers = devices.split(",")
         return devices == "auto" or (

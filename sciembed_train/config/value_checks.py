@@ -1,4 +1,4 @@
-"""What no setting may be: a number that nothing can use, a text that can be no name."""
+"""Values that no setting may have: unusable numbers, and texts that cannot be names."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# Of numpy, torch and the files that settings are written to.
+# The limit of numpy, torch and the files that settings are written to.
 LARGEST_INTEGER = 2**63 - 1
-# Bytes of one part of a path: file systems take 255, and files are written beside it that are
-# called by it and more. And of a whole path on Linux.
+# Bytes of one part of a path: file systems allow 255, and files beside it have longer names that
+# start with it. Then bytes of a whole path on Linux.
 LONGEST_NAME, LONGEST_PATH = 200, 4095
 
 
 def find_fault(value: Any) -> str | None:
     """What is wrong with a value, as ``got ...; expected ...``; None where nothing is.
 
-    Texts below a mapping are anything: they are no names.
+    Texts in a mapping are not checked: they are not names.
     """
     if isinstance(value, bool) or value is None:
         return None
@@ -48,9 +48,9 @@ def faults(values: Mapping[str, Any], empty: Mapping[str, Any]) -> Iterator[tupl
 
 
 def _fault_of_text(text: str) -> str | None:
-    bad = next((letter for letter in text if not letter.isprintable()), None)
-    if bad is not None:
-        return f"got {shown(text)}; expected a text without {_named(bad)}"
+    unprintable = next((letter for letter in text if not letter.isprintable()), None)
+    if unprintable is not None:
+        return f"got {shown(text)}; expected a text without {_named(unprintable)}"
     longest = max(len(part.encode("utf-8")) for part in text.split("/"))
     if longest > LONGEST_NAME:
         return (

@@ -40,7 +40,7 @@ class Encoder(TextInterface):
 
     Args:
         settings: ``settings.backbone`` is loaded unless a backbone is given.
-        backbone: a loaded backbone, with ``tokenizer`` (of a checkpoint).
+        backbone: a loaded backbone, such as a checkpoint's; given with ``tokenizer``.
         tokenizer: the backbone's tokenizer.
         original_dropouts: the backbone's own dropouts where ``settings.dropout`` replaced them.
         masked_lm: load the backbone's masked-language-modelling head as well, or make a new one
@@ -48,16 +48,16 @@ class Encoder(TextInterface):
         head: the given backbone's head.
 
     Attributes:
-        pooling: makes the vectors of the backbone's states, and holds the weights of that.
+        pooling: makes the vectors from the backbone's states, and holds its own weights.
         format_reader: how the format of a text is taken into account: not at all, by control
             codes, or by adapters.
         projection: a linear layer after the pooling.
         unpadded: whether texts are encoded end to end, without padding.
-        max_forwards_over_ranks: set where the weights are sharded among ranks: the largest of all
-            ranks' numbers of forwards, from this rank's.
+        max_forwards_over_ranks: set where the weights are sharded among ranks: maps this rank's
+            number of forwards to the largest of any rank.
 
     Raises:
-        UserError: the backbone cannot be loaded safely and wholly, or does not fit the settings;
+        UserError: the backbone cannot be loaded safely and completely or does not fit the settings;
             or ``masked_lm`` is asked of a tokenizer without a mask token.
     """
 
@@ -78,7 +78,7 @@ class Encoder(TextInterface):
             parts = assemble(settings, backbone, tokenizer, head, original_dropouts)
         self.settings, self.original_dropouts = settings, parts.original_dropouts
         self.tokenizer = parts.tokenizer
-        # The order of the parameters, which a checkpoint's optimiser counts on.
+        # This sets the order of the parameters, which a checkpoint's optimiser relies on.
         self.pooling = parts.pooling
         self.backbone: Any = parts.backbone
         self.head = parts.head
@@ -119,8 +119,8 @@ class Encoder(TextInterface):
 
         Args:
             rows: texts with special tokens.
-            formats: what each text is read for, as an index into `input_format.FORMATS`, where the
-                `format_reader` tells them apart; may be left out where it has one adapter. On the
+            formats: the format of each text, as an index into `input_format.FORMATS`, if the
+                `format_reader` distinguishes formats; optional if it has one adapter. On the
                 host.
 
         Raises:
@@ -134,14 +134,14 @@ class Encoder(TextInterface):
         """The vector of each sentence in its text, text after text: the mean over its tokens.
 
         Of the last layer's states, whatever the pooling (Aspire, Mysore et al. 2022, section 3.3).
-        Tokens of no sentence, such as the title's, are read and have no vector.
+        Tokens outside sentences, such as the title's, are encoded but have no vector.
 
         Args:
             rows: as for `forward`.
             sentences: of these texts; a sentence's start counts from its text's first token.
 
         Raises:
-            ValueError: as for `forward`, or a sentence is empty or reaches out of its text.
+            ValueError: as for `forward`, or a sentence is empty or reaches beyond its text.
         """
         return self.encode_tokens(rows, sentences=sentences)[0]
 
@@ -175,14 +175,14 @@ class Encoder(TextInterface):
         return self.head(states)
 
     def encode_probe(self, rows: TokenRows) -> Float[Tensor, "U D"]:
-        """One vector of each text by the path that training takes, for measurements.
+        """One vector of each text by the code path of training, for measurements.
 
-        A text is one sentence where the encoder has vectors of sentences, and of the first format
-        where it tells formats apart.
+        A text counts as one sentence if the encoder has vectors of sentences, and has the first
+        format if it distinguishes formats.
         """
         if self.pooling.per_sentence:
-            one = torch.ones_like(rows.lengths)
-            return self.sentence_vectors(rows, Sentences(one * 0, rows.lengths, one))
+            ones = torch.ones_like(rows.lengths)
+            return self.sentence_vectors(rows, Sentences(ones * 0, rows.lengths, ones))
         names = self.format_reader.names
         formats = None
         if names:
@@ -262,9 +262,9 @@ class Encoder(TextInterface):
         return plain
 
     def add_projection(self, dim: int) -> None:
-        """Put a projection after the pooling, where there is none.
+        """Add a projection after the pooling unless there is one.
 
-        It gives the first ``dim`` numbers of a pooled vector as they are until it is trained.
+        Until it is trained, it gives the first ``dim`` numbers of a pooled vector unchanged.
         """
         if self.projection is None:
             self.settings = replace(self.settings, projection=dim)
@@ -297,7 +297,7 @@ class Encoder(TextInterface):
         masked_lm: bool | Literal["auto"] = False,
         **settings: Any,
     ) -> Encoder:
-        """The encoder of a folder or hub name, in evaluation mode, with what it records of itself.
+        """The encoder of a folder or hub name, in evaluation mode, with its recorded settings.
 
         ``sciembed.json`` comes first, then a sentence-transformers layout, then the defaults:
         CLS (of a decoder the last token), at most 512 tokens, title and abstract joined by the

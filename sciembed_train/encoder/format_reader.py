@@ -1,4 +1,4 @@
-"""How an encoder takes the task format of each text into account; this one does not.
+"""How an encoder takes the task format of each text into account; the base class does not.
 
 Control codes and adapters subclass `FormatReader`, and so wrap the same backbone and pooling.
 
@@ -31,13 +31,13 @@ BASE_PLACE = "base"
 
 
 class FormatReader(nn.Module):
-    """Reads every text the same way, whatever it is read for.
+    """Reads every text the same way, whatever its format.
 
     Args:
         model: name of the encoder, for messages.
 
     Attributes:
-        names: the formats that it tells apart (`input_format.FORMATS`).
+        names: the formats that it distinguishes (`input_format.FORMATS`).
         freezes_backbone: whether the backbone is not trained.
         uses_pooling: whether the pooling makes the vectors.
         why_not_unpadded: why the backbone's own, padded forward is needed, if it is.
@@ -64,7 +64,7 @@ class FormatReader(nn.Module):
         return bool(self.names)
 
     def index_of(self, name: str) -> int:
-        """The number by which rows name a format (`input_format.FORMATS`).
+        """The index of a format in `input_format.FORMATS`, by which rows name it.
 
         Raises:
             UserError: there is no such format here.
@@ -87,11 +87,11 @@ class FormatReader(nn.Module):
             formats: of each text, on the host; None where the caller names none.
 
         Returns:
-            The rows, and where in their ids the tokens stand whose last states are the vectors,
-            on the host; None where the pooling makes the vectors.
+            The rows, and the positions in their ids of the tokens whose last states are the
+            vectors, on the host; None if the pooling makes the vectors.
 
         Raises:
-            ValueError: formats make no difference.
+            ValueError: formats are given, and this reader ignores formats.
         """
         if formats is not None:
             raise ValueError("this encoder reads every text in the same way and takes no formats")
@@ -104,30 +104,30 @@ class FormatReader(nn.Module):
         return plan_micro_batches(lengths, budget, padded)
 
     def layer_end(self, micro_batch: MicroBatch) -> RunEnd | None:
-        """What runs the end of each layer of an unpadded forward; None runs it as it is."""
+        """Runs the end of each layer of an unpadded forward; None for the layer's own end."""
         return None
 
     def padded_context(self, micro_batch: MicroBatch) -> AbstractContextManager[Any]:
-        """What a padded forward of a micro-batch runs in."""
+        """The context in which a padded forward of a micro-batch runs."""
         return nullcontext()
 
     def reach_trained(
         self, backbone: Any, vectors: Float[Tensor, "P D"], padded: bool
     ) -> Float[Tensor, "P D"]:
-        """The vectors, with a gradient of zero to trained weights that read none of the texts."""
+        """The vectors, with a zero gradient to trained weights that none of the texts uses."""
         return vectors
 
     def check_trained(self) -> None:
-        """Raise UserError where weights that must be trained ones are new."""
+        """Raise UserError if weights that must be trained already are newly initialised."""
 
     def enable_gradient_checkpointing(self, backbone: Any) -> None:
         """Have the backbone's padded forward compute each layer again in the backward pass."""
-        # transformers 5 has given it another name, and warns of the old one.
+        # transformers 5 has renamed it, and warns about the old name.
         enable = getattr(backbone, "activation_checkpointing_enable", None)
         (enable or backbone.gradient_checkpointing_enable)({"use_reentrant": False})
 
     def keeps_in_state(self, name: str) -> bool:
-        """Whether a tensor of the backbone belongs into the encoder's state."""
+        """Whether a tensor of the backbone belongs in the encoder's state."""
         return True
 
     def save(self, backbone: Any, model: Any, place: Path, folder: Path) -> dict[str, Any]:
@@ -143,5 +143,5 @@ class FormatReader(nn.Module):
         return {}
 
     def checkpoint_record(self) -> Mapping[str, Any]:
-        """What a checkpoint says beside the encoder's settings."""
+        """What a checkpoint stores besides the encoder's settings."""
         return {}

@@ -31,22 +31,24 @@ def layers_by_depth(backbone: nn.Module) -> list[Layer]:
     that all layers share). The embeddings of ``L`` layers are ``L + 1`` below the top.
     """
     layers = repeated_layers(backbone)
-    own = {id(p): place for place, layer in enumerate(layers) for p in layer.parameters()}
+    layer_of_parameter = {
+        id(p): index for index, layer in enumerate(layers) for p in layer.parameters()
+    }
     members: list[list[nn.Parameter]] = [[] for _ in range(len(layers) + 2)]
     in_embeddings = bool(layers)
     for parameter in backbone.parameters():
-        place = own.get(id(parameter))
-        if place is not None:
+        index = layer_of_parameter.get(id(parameter))
+        if index is not None:
             in_embeddings = False
         elif in_embeddings:
-            place = -1
+            index = -1
         else:
-            place = len(layers)
-        members[place + 1].append(parameter)
+            index = len(layers)
+        members[index + 1].append(parameter)
     names = ["embeddings", *(f"layer {i}" for i in range(len(layers))), "top"]
     return [
-        Layer(name, len(layers) + 1 - place, tuple(parameters))
-        for place, (name, parameters) in enumerate(zip(names, members, strict=True))
+        Layer(name, len(layers) + 1 - index, tuple(parameters))
+        for index, (name, parameters) in enumerate(zip(names, members, strict=True))
         if parameters
     ]
 

@@ -1,8 +1,8 @@
 """What an encoder is made of, for functions that run, save or describe it.
 
-A state names these parts otherwise than the encoder's attributes: it holds a pooling's weights by
-their own names, and what `FormatAdapters` adds below ``adapters``. A frozen backbone is left out of
-it: the state then is a few megabytes.
+A state dict names these parts differently from the encoder's attributes: a pooling's weights by
+their own names, and what `FormatAdapters` adds below ``adapters``. It leaves out a frozen backbone,
+and then takes a few megabytes.
 
 Shapes: ``U`` texts, ``H`` width of a pooled vector, ``D`` of an embedding.
 """
@@ -23,7 +23,7 @@ from sciembed_train.encoder.pooling.base import Pooling
 from sciembed_train.encoder.settings import EncoderSettings
 from sciembed_train.text.tokenizer import TextTokenizer
 
-# Attribute of the encoder, and what takes its place in a state.
+# Prefix of an attribute of the encoder, and what replaces it in a state dict.
 _NAMES = (("pooling.", ""), ("format_reader.", "adapters."))
 
 
@@ -52,7 +52,7 @@ class EncoderParts:
     projection: nn.Linear | None = None
 
     def projected(self, vectors: Float[Tensor, "U H"], scaled: bool = True) -> Float[Tensor, "U D"]:
-        """The final vectors, of what the pooling makes: projected and scaled where set so.
+        """The final vectors, from the pooling's: projected and scaled as the settings say.
 
         Args:
             vectors: of texts, or of their sentences, which are never ``scaled``.

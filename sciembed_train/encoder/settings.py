@@ -173,7 +173,7 @@ class EncoderSettings:
 
 
 def is_causal(config: Any) -> bool:
-    """Whether a backbone is a decoder: its tokens see none that follow them."""
+    """Whether a backbone is a decoder: its tokens do not attend to later ones."""
     family = FAMILIES.get(config.model_type)
     return family is not None and family.causal
 

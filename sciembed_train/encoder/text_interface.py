@@ -81,7 +81,7 @@ class TextInterface(nn.Module, ABC):
 
     @abstractmethod
     def weights(self) -> Iterator[tuple[str, Any]]:
-        """Names, and bytes that a hash takes, of all weights, in an order of their own."""
+        """Names and bytes of all weights, for a hash, in a fixed order."""
 
     @property
     def dim(self) -> int:
@@ -110,7 +110,7 @@ class TextInterface(nn.Module, ABC):
     def rows(self, texts: Sequence[str], counted: Truncation | None = None) -> TokenRows:
         """Token ids of composed texts, with special tokens, at most ``max_length`` each.
 
-        ``counted`` gets what is cut of them.
+        ``counted`` counts what is cut off.
         """
         return token_rows(self.tokenizer, texts, self.settings.max_length, counted)
 
@@ -121,7 +121,7 @@ class TextInterface(nn.Module, ABC):
     ) -> tuple[TokenRows, Sentences]:
         """Token ids of papers' titles and sentences, and the sentences' positions in them.
 
-        ``counted`` gets what is cut of them.
+        ``counted`` counts what is cut off.
         """
         form, length = self.settings.input_format, self.settings.max_length
         return sentence_rows(self.tokenizer, papers, form, length, counted)
@@ -141,7 +141,7 @@ class TextInterface(nn.Module, ABC):
             self.train(was_training)
 
     def cut(self, vectors: Float[Tensor, "N _"]) -> Float[Tensor, "N D"]:
-        """The first ``truncate_dim`` numbers of whole vectors, scaled again where all are."""
+        """The first ``truncate_dim`` numbers of vectors, scaled again if the encoder scales."""
         if self.truncate_dim is None:
             return vectors
         vectors = vectors[:, : self.truncate_dim]
@@ -149,12 +149,12 @@ class TextInterface(nn.Module, ABC):
 
     @contextlib.contextmanager
     def full_width(self) -> Iterator[None]:
-        """Vectors of all numbers, whatever ``truncate_dim`` says."""
-        kept, self.truncate_dim = self.truncate_dim, None
+        """A context in which vectors have their full width, whatever ``truncate_dim`` is."""
+        saved_dim, self.truncate_dim = self.truncate_dim, None
         try:
             yield
         finally:
-            self.truncate_dim = kept
+            self.truncate_dim = saved_dim
 
     def encode_rows(
         self,
@@ -219,16 +219,16 @@ class TextInterface(nn.Module, ABC):
     ) -> list[Float[Tensor, "S D"]]:
         """The vectors of each paper's sentences, without gradients, fp32 on the host.
 
-        A paper that is a title alone has one vector, of all its tokens. Sentences beyond
-        ``max_length`` have none, and the last may be shortened (`truncate_sentences`); nor has
-        one without a token of its own.
+        A paper with only a title has one vector, of all its tokens. Sentences beyond
+        ``max_length`` or without tokens have none, and the last may be shortened
+        (`truncate_sentences`).
 
         Args:
             papers: each one's title and the sentences of its abstract.
             batch_tokens: as for `encode_rows`.
             precision: of the matrix products.
             progress: called with the number of papers just finished.
-            counted: gets what is cut of them.
+            counted: counts what is cut off.
 
         Raises:
             UserError: a paper has neither a title nor a sentence.
@@ -255,7 +255,7 @@ def token_rows(
 ) -> TokenRows:
     """Token ids of composed texts, with special tokens, at most ``max_length`` each.
 
-    ``counted`` gets what is cut of them.
+    ``counted`` counts what is cut off.
     """
     return TokenRows.from_lists(tokenizer.rows(texts, max_length, counted))
 
@@ -277,10 +277,10 @@ def sentence_rows(
     max_length: int,
     counted: Truncation | None = None,
 ) -> tuple[TokenRows, Sentences]:
-    """Token ids of papers, and where the sentences of their abstracts stand in them.
+    """Token ids of papers, and the positions of their abstracts' sentences in them.
 
-    Of each paper at most ``max_length`` tokens, special tokens included; ``counted`` gets what is
-    cut.
+    Of each paper at most ``max_length`` tokens, special tokens included; ``counted`` counts what
+    is cut off.
 
     Raises:
         UserError: a paper has neither a title nor a sentence.

@@ -1,7 +1,7 @@
 """Which adapters read which part of a micro-batch, and layers that are run with them.
 
-A choice is an argument of every forward, never a state of the model: what a checkpointed layer
-computes again in the backward is what it computed first.
+A choice is an argument of every forward, never a state of the model, so that a checkpointed layer
+recomputes in the backward what it computed first.
 
 Shapes: ``Q`` tokens of all texts or their first tokens, ``H`` width of a hidden state, ``C`` width
 of what a layer's attention gives.
@@ -38,7 +38,7 @@ class Choice:
     tokens: tuple[int, ...]
 
     def padded(self) -> AbstractContextManager[Any]:
-        """Inside, the adapters get the rows of a padded micro-batch; a fusion all of them.
+        """A context in which adapters get their rows of a padded micro-batch; a fusion all rows.
 
         Raises:
             ValueError: there are several parts, and one is read by a fusion.
@@ -52,10 +52,10 @@ class Choice:
         residual: Float[Tensor, "Q H"],
         range_starts: bool,
     ) -> Float[Tensor, "Q H"]:
-        """What the end of a layer makes of a unpadded micro-batch's tokens.
+        """The states that a layer's end gives for an unpadded micro-batch's tokens.
 
         Args:
-            end: works on each token by itself, of attention's output and of its input.
+            end: treats each token by itself; takes attention's output and its input.
             context: attention's output.
             residual: attention's input.
             range_starts: whether these are the texts' first tokens alone.
@@ -64,13 +64,13 @@ class Choice:
         if not any("," in code for code in self.codes):
             with self._among(sizes):
                 return end(context, residual)
-        # The library has no fusion of a part of its rows, so the parts are run one by one.
+        # The library cannot fuse for only some rows, so the parts are run one by one.
         outputs = []
         for code, *part in zip(
             self.codes, context.split(sizes), residual.split(sizes), strict=True
         ):
             with _setup(code):
-                # Its fusion counts on a dimension of texts.
+                # Its fusion expects a dimension of texts.
                 outputs.append(end(*(rows[None] for rows in part))[0])
         return torch.cat(outputs)
 
@@ -83,16 +83,16 @@ class Choice:
 
 
 def _setup(code: str) -> AbstractContextManager[Any]:
-    """Inside, one adapter reads all, or one fusion."""
+    """A context in which one adapter, or one fusion, reads all texts."""
     adapters = library()
     fused = code.split(",")
     return adapters.AdapterSetup(adapters.Fuse(*fused) if len(fused) > 1 else code)
 
 
 def checkpoint_layers(backbone: Any) -> None:
-    """Let each layer of the library's padded forward be computed again as it was computed first.
+    """Checkpoint the layers of the library's padded forward, with the adapters chosen for it.
 
-    The library's own way keeps all of a forward's settings but the adapters that were chosen.
+    The library's own checkpointing restores all settings of a forward but the chosen adapters.
     """
     from adapters import AdapterSetup
     from adapters.context import ForwardContext

@@ -1,4 +1,4 @@
-"""Adapters as AdapterHub's users know them: a folder each, written and read through the library."""
+"""Adapters in the layout of AdapterHub: a folder each, written and read through the library."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONFIG = "adapter_config.json"
 SAFE = "adapter.safetensors"
 # The only one that `load_adapter` finds by default.
 PICKLED = "pytorch_adapter.bin"
-# These say how an adapter begins or is trained, not what it computes.
+# These set how an adapter is initialised or trained, not what it computes.
 _FREE = ("init_weights", "init_weights_seed", "dropout")
 
 
@@ -46,14 +46,14 @@ def _add_shared(backbone: Any, code: str, folder: Path) -> None:
     state = backbone.state_dict()
     shared = {k: v.detach().cpu().clone() for k, v in state.items() if k.startswith(start)}
     if shared:
-        whole = {**read_weights(folder), **shared}
-        torch.save(whole, folder / PICKLED)
-        save_file(whole, folder / SAFE, metadata={"format": "pt"})
+        tensors = {**read_weights(folder), **shared}
+        torch.save(tensors, folder / PICKLED)
+        save_file(tensors, folder / SAFE, metadata={"format": "pt"})
 
 
 def add_entries(path: Path, **entries: Any) -> None:
     """Put entries into the file that the library wrote, some in place of its own."""
-    # Its own `model_name` is the place that the backbone was loaded from.
+    # The library's own `model_name` is the path that the backbone was loaded from.
     content = {**read_json(path), **entries}
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
@@ -66,8 +66,8 @@ def load_adapter(backbone: Any, code: str, place: str, wanted: Any, fingerprint:
         code: the adapter's name in the backbone, whatever it was saved as.
         place: its folder or hub name.
         wanted: the library's configuration it must have.
-        fingerprint: of the backbone's weights; an adapter that says it belongs to others is
-            refused. Published ones do not say it.
+        fingerprint: of the backbone's weights; an adapter that records another is refused.
+            Published ones record none.
 
     Raises:
         UserError: there is none, it is for another backbone or of another kind, or its weights
@@ -90,13 +90,13 @@ def load_adapter(backbone: Any, code: str, place: str, wanted: Any, fingerprint:
     renamed = adapters.loading.AdapterLoader(backbone).rename_func(name, code)
     start = f"{backbone.base_model_prefix}."
     state = {renamed(k).removeprefix(start): v for k, v in read_weights(folder).items()}
-    before = set(backbone.state_dict())
+    names_before = set(backbone.state_dict())
     backbone.add_adapter(code, wanted)
-    put_in(backbone, state, set(backbone.state_dict()) - before, folder, "adapter")
+    put_in(backbone, state, set(backbone.state_dict()) - names_before, folder, "adapter")
 
 
 def check_base(content: Mapping[str, Any], path: Path, backbone: Any, fingerprint: str) -> None:
-    """See that what lies in a folder belongs to a backbone.
+    """See that a folder's adapter or fusion belongs to a backbone.
 
     Raises:
         UserError: it belongs to another one.
@@ -187,19 +187,21 @@ def read_weights(folder: Path, safe: str = SAFE, pickled: str = PICKLED) -> dict
 
 def _check_kind(config: dict[str, Any], wanted: Any, path: Path) -> None:
     try:
-        own = library().AdapterConfig.load(config).to_dict()
+        actual = library().AdapterConfig.load(config).to_dict()
     except (TypeError, ValueError, KeyError) as error:
         raise UserError(f"{path}: `config` is none that the library knows ({error}).") from error
     expected = wanted.to_dict()
     free = {key for key in expected if "phm" in key and not expected.get("phm_layer")} - {
         "phm_layer"
     }
-    other = sorted(
-        key for key in {*own, *expected} - {*_FREE, *free} if own.get(key) != expected.get(key)
+    differing = sorted(
+        key
+        for key in {*actual, *expected} - {*_FREE, *free}
+        if actual.get(key) != expected.get(key)
     )
-    if other:
+    if differing:
         described = "; ".join(
-            f"{key} {own.get(key)!r}, expected {expected.get(key)!r}" for key in other[:3]
+            f"{key} {actual.get(key)!r}, expected {expected.get(key)!r}" for key in differing[:3]
         )
         raise UserError(
             f"{path}: the adapter is of another kind than encoder.adapters.config and reduction "

@@ -13,7 +13,7 @@ from sciembed_train.text.input_format import FORMATS
 # Where a folder of this project keeps a folder for each adapter and for each fusion of adapters.
 ADAPTERS_PLACE = "adapters"
 FUSION_PLACE = "fusion"
-# Of these the first token's last state is none of the text, or a task must be named beside the
+# Kinds whose first token's last state is not one of the text, or which need a task besides the
 # adapter.
 _REFUSED = {
     "prompt_tuning": "puts its own vectors before the text, so the text has no first state",
@@ -66,10 +66,10 @@ class AdapterSettings:
         for key, names in (("start", self.adapted), ("fusion_start", self.formats)):
             for name in getattr(self, key):
                 if name not in names:
-                    of = "fused" if key == "start" and self.fused else "formats"
+                    field_name = "fused" if key == "start" and self.fused else "formats"
                     raise UserError(
                         f"encoder.adapters.{key} names {name!r}, which is none of "
-                        f"encoder.adapters.{of} ({', '.join(names)})."
+                        f"encoder.adapters.{field_name} ({', '.join(names)})."
                     )
         if self.reduction is not None and self.reduction < 1:
             raise UserError(
@@ -142,7 +142,7 @@ class AdapterSettings:
         return cls(**{**values, **tuples})
 
     def without_start(self) -> AdapterSettings:
-        """The same, but beginning nowhere."""
+        """The same, without trained adapters and fusions to begin with."""
         return replace(self, start={}, fusion_start={})
 
 

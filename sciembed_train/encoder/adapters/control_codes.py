@@ -1,4 +1,4 @@
-"""Control codes: a token before a text says what it is read for, and its state is the vector.
+"""Control codes: a token before a text names its format, and its state is the text's vector.
 
 MTL CTRL of SciRepEval, Singh et al. (2023), section 4: ``[CLS] [CLF] title [SEP] abstract [SEP]``.
 Shapes: ``U`` texts.
@@ -46,7 +46,7 @@ class ControlCodes(FormatReader):
     def prepare_rows(
         self, rows: TokenRows, formats: Int[Tensor, " U"] | None
     ) -> tuple[TokenRows, Int[Tensor, " U"]]:
-        """The texts with their formats' codes, and where in the ids these stand, on the host.
+        """The texts with their formats' codes, and the codes' positions in the ids, on the host.
 
         A text of ``max_length`` tokens loses the last one of its own for the code.
 
@@ -91,14 +91,14 @@ def add_codes(backbone: Any, tokenizer: TextTokenizer) -> TextTokenizer:
     has are kept.
 
     Args:
-        backbone: its table of words is made longer where it must be.
-        tokenizer: its library's own is changed.
+        backbone: its embedding table is extended where needed.
+        tokenizer: the library's tokenizer in it is changed in place.
     """
     codes = sorted(FORMATS.values())
     known = tokenizer.hf.get_vocab()
     if any(code not in known for code in codes):
         tokenizer.hf.add_tokens(codes, special_tokens=True)
-        most = max(tokenizer.hf.get_vocab().values()) + 1
-        if backbone.get_input_embeddings().weight.shape[0] < most:
-            backbone.resize_token_embeddings(most, mean_resizing=False)
+        vocabulary_size = max(tokenizer.hf.get_vocab().values()) + 1
+        if backbone.get_input_embeddings().weight.shape[0] < vocabulary_size:
+            backbone.resize_token_embeddings(vocabulary_size, mean_resizing=False)
     return TextTokenizer(tokenizer.hf)

@@ -49,8 +49,8 @@ class FormatAdapters(FormatReader):
         backbone: in fp32, without adapters.
         settings: which adapters.
         base: folder or hub name of the backbone, for messages and records.
-        held: where the adapters and fusions that lie beside the backbone begin;
-            ``settings.start`` goes before them.
+        held: the adapters and fusions stored with the backbone, to begin with;
+            ``settings.start`` overrides them.
 
     Attributes:
         fingerprint: of the frozen backbone's weights (`fingerprint`).
@@ -107,10 +107,10 @@ class FormatAdapters(FormatReader):
         adapters, settings = library(), self.settings
         backbone.requires_grad_(False)
         try:
-            own = set(backbone.state_dict())
+            original_names = set(backbone.state_dict())
             adapters.init(backbone)
-            before = set(backbone.state_dict())
-            self._check_unchanged(backbone, before - own)
+            names_before = set(backbone.state_dict())
+            self._check_unchanged(backbone, names_before - original_names)
             for name in settings.adapted:
                 if name in start:
                     code = FORMATS[name]
@@ -127,7 +127,7 @@ class FormatAdapters(FormatReader):
                 f"{self.model}: the library adapters cannot put {settings.config} into a model of "
                 f"type {backbone.config.model_type!r} ({error})."
             ) from error
-        return frozenset(backbone.state_dict()) - before
+        return frozenset(backbone.state_dict()) - names_before
 
     def _check_unchanged(self, backbone: Any, added: set[str]) -> None:
         """See that the library only makes room for adapters; ``added`` are names of tensors.
@@ -204,17 +204,17 @@ class FormatAdapters(FormatReader):
                     "format of each text (--format-token). To compare sentences, use a model of "
                     "one format, or one that reads all texts in the same way."
                 )
-            read = np.full(len(lengths), places[0])
+            format_of_row = np.full(len(lengths), places[0])
         else:
-            read = formats.numpy()
-        if len(read) != len(lengths) or not np.isin(read, places).all():
+            format_of_row = formats.numpy()
+        if len(format_of_row) != len(lengths) or not np.isin(format_of_row, places).all():
             raise ValueError(
-                f"{len(lengths)} texts are read by formats {np.unique(read).tolist()} "
-                f"({len(read)} given); there are adapters for {places}"
+                f"{len(lengths)} texts are read by formats {np.unique(format_of_row).tolist()} "
+                f"({len(format_of_row)} given); there are adapters for {places}"
             )
         if self._together(padded):
-            return plan_micro_batches(lengths, budget, padded).by_format(read)
-        return plan_micro_batches_by_format(lengths, read, budget, padded)
+            return plan_micro_batches(lengths, budget, padded).by_format(format_of_row)
+        return plan_micro_batches_by_format(lengths, format_of_row, budget, padded)
 
     def _together(self, padded: bool) -> bool:
         """Whether texts of several formats share a forward."""
@@ -224,7 +224,7 @@ class FormatAdapters(FormatReader):
         return sorted(list(FORMATS).index(name) for name in self.settings.formats)
 
     def _reader(self, place: int) -> str:
-        """What reads a format: its adapter's code, or its fusion's."""
+        """The code of the adapter, or the fusion, that reads a format."""
         name = list(FORMATS)[place]
         return FORMATS[name] if self.settings.fusion is None else fusion_code(self.settings, name)
 
@@ -290,7 +290,7 @@ class FormatAdapters(FormatReader):
         return name in self.tensor_names
 
     def is_base(self, name: str) -> bool:
-        """Whether a tensor of the backbone's state is one of the frozen model it was."""
+        """Whether a tensor of the backbone's state belongs to the original frozen model."""
         # The library gives the word embeddings a second name.
         return name not in self.tensor_names and not name.startswith("prompt_tuning.")
 
@@ -301,22 +301,22 @@ class FormatAdapters(FormatReader):
         state = {k: v for k, v in backbone.state_dict().items() if self.is_base(k)}
         # The library's own `save_pretrained` would write the adapters into the same file.
         PreTrainedModel.save_pretrained(backbone, str(place), state_dict=state)
-        # A folder's place says nothing to others, and something about the machine.
+        # A folder's path tells others nothing, but reveals something about the machine.
         name = Path(self.model).name if Path(self.model).expanduser().exists() else self.model
-        for one in self.settings.adapted:
-            own = folder / ADAPTERS_PLACE / FORMATS[one]
-            save_adapter(backbone, FORMATS[one], own, name, self.fingerprint)
+        for format_name in self.settings.adapted:
+            subfolder = folder / ADAPTERS_PLACE / FORMATS[format_name]
+            save_adapter(backbone, FORMATS[format_name], subfolder, name, self.fingerprint)
         if self.settings.fusion is not None:
-            for one in self.names:
-                own = folder / FUSION_PLACE / FORMATS[one]
-                save_fusion(backbone, self.settings, one, own, name, self.fingerprint)
+            for format_name in self.names:
+                subfolder = folder / FUSION_PLACE / FORMATS[format_name]
+                save_fusion(backbone, self.settings, format_name, subfolder, name, self.fingerprint)
         return {"adapters": self.settings.metadata()}
 
     def checkpoint_record(self) -> dict[str, Any]:
         """The frozen backbone and its weights' hash."""
         return {"base": self.model, "base_fingerprint": self.fingerprint}
 
-    # Beside the trained weights, a state keeps what they belong to.
+    # Besides the trained weights, a state records the backbone they belong to.
 
     def get_extra_state(self) -> Int[Tensor, " F"]:
         """What identifies the frozen backbone; a tensor, as everything else in a state is."""

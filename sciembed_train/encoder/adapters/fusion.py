@@ -1,4 +1,4 @@
-"""Fusions of adapters: what weighs what several adapters say of each token.
+"""Fusions of adapters: they weight the outputs of several adapters at each token.
 
 Pfeiffer, Kamath, Rücklé, Cho and Gurevych (2021), "AdapterFusion: Non-Destructive Task Composition
 for Transfer Learning", section 3; by the library ``adapters``. In each layer, with ``h_t`` the
@@ -73,9 +73,9 @@ def add_fusions(
         )
     for name in settings.formats:
         codes = fusion_code(settings, name).split(",")
-        before = set(backbone.state_dict())
+        names_before = set(backbone.state_dict())
         backbone.add_adapter_fusion(adapters.Fuse(*codes), settings.fusion)
-        expected = set(backbone.state_dict()) - before
+        expected = set(backbone.state_dict()) - names_before
         if name in start:
             _load(backbone, settings, name, start[name], expected, fingerprint)
 
@@ -91,8 +91,8 @@ def save_fusion(
     code = fusion_code(settings, name)
     for safe in (False, True):
         backbone.save_adapter_fusion(str(folder), code, use_safetensors=safe)
-    # Without the prefix, the library's models with heads leave a fusion random and say nothing;
-    # with it, all its models find the weights.
+    # Without the prefix, the library's models with heads silently leave a fusion random; with it,
+    # all its models find the weights.
     prefix = f"{backbone.base_model_prefix}."
     state = {f"{prefix}{key}": v for key, v in read_weights(folder, SAFE, PICKLED).items()}
     torch.save(state, folder / PICKLED)
@@ -106,7 +106,7 @@ def save_fusion(
 
 
 def adapters_fingerprint(backbone: Any, settings: AdapterSettings) -> str:
-    """SHA-256 of the adapters that the fusions read, in no order."""
+    """SHA-256 of the adapters that the fusions read, whatever their order."""
     state = backbone.state_dict()
     parts = []
     for code in sorted(FORMATS[name] for name in settings.adapted):
@@ -130,7 +130,7 @@ def _load(
     content = read_json(folder / CONFIG)
     check_keys(content, str(folder / CONFIG))
     try:
-        own, config = str(content["name"]), dict(content["config"])
+        saved_name, config = str(content["name"]), dict(content["config"])
         fused = [str(code) for code in content["adapter_names"]]
     except (TypeError, KeyError, ValueError) as error:
         raise UserError(
@@ -153,7 +153,7 @@ def _load(
     layer = "adapter_fusion_layer."
     start = f"{backbone.base_model_prefix}."
     state = {
-        key.replace(f"{layer}{own}.", f"{layer}{code}.").removeprefix(start): value
+        key.replace(f"{layer}{saved_name}.", f"{layer}{code}.").removeprefix(start): value
         for key, value in read_weights(folder, SAFE, PICKLED).items()
     }
     put_in(backbone, state, expected, folder, "fusion")
@@ -161,11 +161,13 @@ def _load(
 
 def _check_kind(config: dict[str, Any], settings: AdapterSettings, path: Path) -> None:
     wanted = library().ADAPTERFUSION_CONFIG_MAP[settings.fusion].to_dict()
-    # The others say how it begins or is trained.
+    # These set how it is initialised or trained.
     free = {"regularization", "value_initialized", "dropout_prob"}
-    other = sorted(key for key in set(wanted) - free if config.get(key) != wanted[key])
-    if other:
-        unequal = "; ".join(f"{key} {config.get(key)!r}, expected {wanted[key]!r}" for key in other)
+    differing = sorted(key for key in set(wanted) - free if config.get(key) != wanted[key])
+    if differing:
+        unequal = "; ".join(
+            f"{key} {config.get(key)!r}, expected {wanted[key]!r}" for key in differing
+        )
         raise UserError(
             f"{path}: the fusion is of another kind than encoder.adapters.fusion says: {unequal}."
         )

@@ -85,20 +85,20 @@ class GraphFormats(FormatReader):
                 f"{self.model}: has a graph for each of {', '.join(self.names)}; name the format "
                 "of each text (--format-token)."
             )
-        own = self.index_of(next(iter(self.names)))
-        read = np.full(len(lengths), own) if formats is None else formats.numpy()
-        return plan_micro_batches_by_format(lengths, read, budget, padded)
+        only_format = self.index_of(next(iter(self.names)))
+        format_of_row = np.full(len(lengths), only_format) if formats is None else formats.numpy()
+        return plan_micro_batches_by_format(lengths, format_of_row, budget, padded)
 
 
 class GraphEncoder(TextInterface):
-    """What `Encoder` is for embedding and evaluating, with the vectors of a graph.
+    """An encoder for embedding and evaluating, like `Encoder`, with the vectors of a graph.
 
     Args:
         settings: of the encoder.
         config: the backbone's configuration.
         tokenizer: the backbone's.
-        pooling: the one inside of the graph, for what it says of itself.
-        format_reader: how formats of texts are told apart.
+        pooling: describes the pooling inside the graph.
+        format_reader: distinguishes the formats of texts.
         paths: the graph's file; with adapters one for each format.
         backend: what runs them.
     """
@@ -120,7 +120,7 @@ class GraphEncoder(TextInterface):
         self._config, self._paths = config, paths
         self._graphs: dict[str | None, Graph] = {}
         self.eval()
-        self._graph(next(iter(paths)))  # what is wrong with it shows now
+        self._graph(next(iter(paths)))  # a faulty graph raises now
 
     @classmethod
     def load(
@@ -136,8 +136,8 @@ class GraphEncoder(TextInterface):
         Raises:
             UserError: there is no such model, it has no such graph, or that cannot be opened.
         """
-        own = f"{Path(FILES[backend]).stem}.*"  # of a hub's folder, not the other variants in it
-        others = (f"{backend}/{own}", f"{backend}/*/{own}")
+        pattern = f"{Path(FILES[backend]).stem}.*"  # not the other variants in a hub's folder
+        others = (f"{backend}/{pattern}", f"{backend}/*/{pattern}")
         folder = find_folder(name, weights=False, others=others)
         metadata = read_metadata(folder)
         settings = recorded_settings(folder, max_length=max_length)
@@ -185,7 +185,7 @@ class GraphEncoder(TextInterface):
         return values
 
     def weights(self) -> Iterator[tuple[str, Any]]:
-        """The bytes of the graphs' files, and of the files of numbers beside them."""
+        """The bytes of the graphs' files, and of the weight files beside them."""
         for graph in self._paths.values():
             # model.onnx and model.onnx.data; or .xml and .bin
             for path in sorted(graph.parent.glob(f"{graph.stem}.*")):
@@ -211,7 +211,7 @@ class GraphEncoder(TextInterface):
                 f"{self.settings.backbone}: its graph gives one vector of a text, and none of its "
                 "sentences. Leave --backend out."
             )
-        # Of control codes the graph knows where they stand.
+        # The graph knows the positions of control codes.
         rows, _ = self.format_reader.prepare_rows(rows, formats)
         plan = self.format_reader.plan(
             rows.lengths.numpy(), formats, budget or self.max_tokens_per_forward, True
@@ -239,18 +239,18 @@ class GraphEncoder(TextInterface):
 
 
 def backend_of(name: str | Path, asked: Backend | None) -> Backend:
-    """What runs a model: as asked; else torch, or what a folder without weights has a graph for."""
+    """What runs a model: ``asked``, else torch, or the first graph of a folder without weights."""
     folder = Path(name).expanduser()
     if asked is not None or not folder.is_dir():
         return asked or "torch"
     graphs = graphs_in(folder)
-    place = read_metadata(folder).backbone if graphs else folder
-    if not graphs or any((place / weights).is_file() for weights in WEIGHTS):
+    backbone_folder = read_metadata(folder).backbone if graphs else folder
+    if not graphs or any((backbone_folder / weights).is_file() for weights in WEIGHTS):
         return "torch"
     return graphs[0]
 
 
 def _paths(folder: Path, backend: Backend, metadata: ModelMetadata) -> dict[str | None, Path]:
-    """The files of the graphs that a folder is to have."""
+    """The files of the graphs that a folder should have."""
     names = (None,) if metadata.adapters is None else metadata.adapters.formats
     return {name: graph_path(folder, backend, name) for name in names}

@@ -59,7 +59,7 @@ class OnnxGraph(Graph):
             self._session: Any = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # onnxruntime's own types have no base of their own
+        except Exception as error:  # onnxruntime's exceptions share no base class
             raise _unreadable(path, error) from error
         _check_names(
             path,
@@ -81,7 +81,7 @@ class OpenVinoGraph(Graph):
     """A graph run by OpenVINO on the CPU, on as many threads as torch has.
 
     Args:
-        path: of an ``.xml`` file, with its numbers beside it in the ``.bin`` file of that name.
+        path: of an ``.xml`` file, with its weights beside it in the ``.bin`` file of that name.
 
     Raises:
         UserError: OpenVINO is not installed, or the files are missing, damaged or no graph of a
@@ -97,15 +97,15 @@ class OpenVinoGraph(Graph):
                 "pip install 'sciembed_train[openvino]'."
             ) from error
         self._path = path
-        # Without it a CPU with units for bfloat16 would multiply in that.
-        how = {
+        # Otherwise a CPU with units for bfloat16 would multiply in bfloat16.
+        options = {
             "INFERENCE_PRECISION_HINT": "f32",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
         try:
             core = openvino.Core()
             model: Any = core.read_model(str(path))
-            self._request: Any = core.compile_model(model, "CPU", how).create_infer_request()
+            self._request: Any = core.compile_model(model, "CPU", options).create_infer_request()
         except RuntimeError as error:
             raise _unreadable(path, error) from error
         inputs = {name for port in model.inputs for name in port.get_names()}
@@ -135,7 +135,7 @@ def _check_names(path: Path, inputs: set[str], outputs: set[str]) -> None:
     """Check what a graph takes and gives.
 
     Raises:
-        UserError: it is not that of a graph of a whole encoder.
+        UserError: they are not those of a graph of a whole encoder.
     """
     if inputs != {IDS, MASK} or VECTORS not in outputs:
         raise UserError(

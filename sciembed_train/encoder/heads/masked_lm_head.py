@@ -101,10 +101,10 @@ class MaskedLMHead(nn.ModuleDict):
         backbone, head = cls.split(model)
         prefix = f"{model.base_model_prefix}."
         refuse_missing(folder, [name for name in missing if name.startswith(prefix)])
-        own = {id(p) for p in backbone.parameters()}
-        names: dict[int, list[str]] = {}  # of each parameter of the head alone, tied ones once
+        backbone_ids = {id(p) for p in backbone.parameters()}
+        names: dict[int, list[str]] = {}  # by parameter of the head alone
         for name, parameter in head.named_parameters(remove_duplicate=False):
-            if id(parameter) not in own:
+            if id(parameter) not in backbone_ids:
                 names.setdefault(id(parameter), []).append(name)
         absent = [tied[0] for tied in names.values() if all(name in missing for name in tied)]
         if absent and len(absent) < len(names):
@@ -124,7 +124,7 @@ class MaskedLMHead(nn.ModuleDict):
 
 
 def check_type(config: Any, where: str) -> None:
-    """See that the model type's head is known.
+    """Raise unless the model type's head is known.
 
     Raises:
         UserError: it is not.

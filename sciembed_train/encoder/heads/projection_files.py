@@ -8,8 +8,8 @@ from typing import Any
 
 from sciembed_train.errors import UserError
 
-FOLDER = "2_Dense"  # of an encoder's own, as sentence-transformers numbers it
-IDENTITY = "torch.nn.modules.linear.Identity"  # as that library names no activation
+FOLDER = "2_Dense"  # in an encoder's own folder, as sentence-transformers numbers it
+IDENTITY = "torch.nn.modules.linear.Identity"  # the name that library gives to no activation
 
 
 def projected_width(folder: Path, config: Mapping[str, Any]) -> int:

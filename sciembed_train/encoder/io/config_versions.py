@@ -1,10 +1,10 @@
-"""A configuration in the words of the installed transformers, whichever version wrote it.
+"""A configuration with the keys of the installed transformers, whichever version wrote it.
 
-ModernBERT's say in version 5 by ``layer_types`` and ``rope_parameters`` what version 4 calls
-``global_attn_every_n_layers``, ``global_rope_theta`` and ``local_rope_theta``; a decoder's say by
-``rope_parameters`` what it calls ``rope_theta``, ``rope_scaling`` and in Gemma
-``rope_local_base_freq``. Version 5 reads both; version 4 passes over the new words, and would
-compute another model without an error.
+In version 5 ModernBERT has ``layer_types`` and ``rope_parameters`` in place of version 4's
+``global_attn_every_n_layers``, ``global_rope_theta`` and ``local_rope_theta``; decoders have
+``rope_parameters`` in place of ``rope_theta``, ``rope_scaling`` and Gemma's
+``rope_local_base_freq``. Version 5 reads both; version 4 ignores the new keys, and would compute
+another model without an error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from sciembed_train.errors import UserError
 from sciembed_train.safety.families import FAMILIES
 
-# Kind of attention of version 5: the entry of version 4 that has its angle.
+# Kind of attention in version 5: the entry of version 4 that has its theta.
 _THETAS = {"full_attention": "global_rope_theta", "sliding_attention": "local_rope_theta"}
 
 
@@ -28,7 +28,7 @@ def for_installed(model_type: str, values: Mapping[str, Any], where: str) -> dic
         where: the file, for messages.
 
     Raises:
-        UserError: the installed version has no words for it.
+        UserError: the installed version has no keys for it.
     """
     import transformers
 
@@ -42,8 +42,8 @@ def for_installed(model_type: str, values: Mapping[str, Any], where: str) -> dic
         **values,
         **_every_n_layers(values.get("layer_types"), where),
         **_thetas(values.get("rope_parameters"), where),
-        # Where flash-attn is installed version 4 takes it unasked, and computes in half precision;
-        # where triton is, it compiles.
+        # Version 4 takes flash-attn by default where it is installed, and computes in half
+        # precision; where triton is installed, it compiles.
         "attn_implementation": "sdpa",
         "reference_compile": False,
     }
@@ -65,26 +65,26 @@ def _every_n_layers(kinds: Any, where: str) -> dict[str, int]:
 def _thetas(parameters: Any, where: str) -> dict[str, float]:
     thetas: dict[str, float] = {}
     for kind, key in _THETAS.items():
-        own = (parameters or {}).get(kind) or {}
-        _refuse_scaling(kind, own, where)
-        if "rope_theta" in own:
-            thetas[key] = own["rope_theta"]
+        entries = (parameters or {}).get(kind) or {}
+        _refuse_scaling(kind, entries, where)
+        if "rope_theta" in entries:
+            thetas[key] = entries["rope_theta"]
     return thetas
 
 
 def _decoder_positions(parameters: Any, where: str) -> dict[str, Any]:
-    """Those of all layers, or of Gemma's two kinds of layers."""
+    """The rotary entries of all layers, or of Gemma's two kinds of layers."""
     entries: dict[str, Any] = {}
-    own = dict(parameters or {})
-    local = own.pop("sliding_attention", None) or {}
-    _refuse_scaling("sliding_attention", local, where)
-    if "rope_theta" in local:
-        entries["rope_local_base_freq"] = local["rope_theta"]
-    own = dict(own.pop("full_attention", None) or own)
-    if "rope_theta" in own:
-        entries["rope_theta"] = own.pop("rope_theta")
-    if own.get("rope_type", "default") != "default":
-        entries["rope_scaling"] = own
+    global_entries = dict(parameters or {})
+    local_entries = global_entries.pop("sliding_attention", None) or {}
+    _refuse_scaling("sliding_attention", local_entries, where)
+    if "rope_theta" in local_entries:
+        entries["rope_local_base_freq"] = local_entries["rope_theta"]
+    global_entries = dict(global_entries.pop("full_attention", None) or global_entries)
+    if "rope_theta" in global_entries:
+        entries["rope_theta"] = global_entries.pop("rope_theta")
+    if global_entries.get("rope_type", "default") != "default":
+        entries["rope_scaling"] = global_entries
     return entries
 
 

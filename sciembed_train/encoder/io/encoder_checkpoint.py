@@ -1,6 +1,6 @@
 """An encoder inside a training checkpoint: enough to rebuild it without the first backbone.
 
-But one with adapters: its checkpoint names the frozen backbone and holds the adapters alone.
+With adapters, the checkpoint names the frozen backbone and holds only the adapters.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from sciembed_train.errors import UserError
 from sciembed_train.safety.find_model import find_folder
 
 CHECKPOINT_VERSION = 1
-# Where a method keeps its encoder, and so how the state's keys begin.
+# Prefix of the encoder's keys in a state: the attribute in which a method keeps it.
 STATE_PREFIX = "encoder."
-# How the name of the folder begins that the tokenizer's files are in for a moment.
+# Prefix of the temporary folder for the tokenizer's files.
 SCRATCH = ".tokenizer-"
 
 
 def describe(encoder: Encoder, scratch: Path | None = None) -> dict[str, Any]:
-    """What a checkpoint keeps of an encoder beside its weights, as plain values.
+    """What a checkpoint stores of an encoder besides its weights, as plain values.
 
     Args:
         encoder: to describe.
-        scratch: a folder in which the tokenizer may write its files for a moment; the machine's
+        scratch: a folder in which the tokenizer may write temporary files; the machine's
             temporary folder by default.
 
     Returns:
@@ -96,7 +96,7 @@ def encoder_from_checkpoint(
         settings = EncoderSettings.from_dict(dict(record["encoder"]))
         settings = replace(
             settings, attention="auto", compile=False
-        )  # what suits this machine, not that one
+        )  # for this machine, not the training machine
         if settings.pooling != pooling:
             check_recorded(settings.pooling, where)
         files, values = dict(record["tokenizer_files"]), dict(record["backbone_config"])
@@ -112,7 +112,7 @@ def encoder_from_checkpoint(
     if base is not None:
         raise UserError(f"{where}: holds its whole encoder, so no base goes with it; leave it out.")
     config = build_config(values, f"{where}: backbone_config")
-    own = {} if settings.dropout is None else set_dropout(config, settings.dropout)
+    original_dropouts = {} if settings.dropout is None else set_dropout(config, settings.dropout)
     with tempfile.TemporaryDirectory() as folder:
         for name, text in files.items():
             if Path(name).name != name:
@@ -136,7 +136,9 @@ def encoder_from_checkpoint(
             backbone = AutoModel.from_config(config, trust_remote_code=False).float()
         if not any(key.startswith("backbone.pooler.") for key in state):
             backbone.pooler = None
-        encoder = Encoder(settings, backbone, tokenizer, original_dropouts=own, head=head)
+        encoder = Encoder(
+            settings, backbone, tokenizer, original_dropouts=original_dropouts, head=head
+        )
     try:
         encoder.load_state_dict(state, strict=True)
     except RuntimeError as error:
@@ -150,7 +152,7 @@ def encoder_from_checkpoint(
 def _with_adapters(
     settings: EncoderSettings, state: dict[str, Any], where: str, base: str | None
 ) -> Encoder:
-    """The encoder of a checkpoint that holds adapters alone."""
+    """The encoder of a checkpoint that holds only adapters."""
     assert settings.adapters is not None
     place = base or settings.backbone
     fresh = replace(settings, backbone=place, adapters=settings.adapters.without_start())

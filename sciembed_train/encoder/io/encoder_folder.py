@@ -1,4 +1,4 @@
-"""The folder of an encoder: what others load, and what this program records beside it."""
+"""The folder of an encoder: what other libraries load, and what this program records with it."""
 
 from __future__ import annotations
 

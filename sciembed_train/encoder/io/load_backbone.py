@@ -18,13 +18,13 @@ from sciembed_train.safety.model_config import check_config_json, clean_config
 from sciembed_train.safety.weights import weight_bytes, weight_format
 from sciembed_train.text.tokenizer import TextTokenizer
 
-# Parameters of a model that no machine's memory minds.
+# Parameters of a model that fits into any machine's memory.
 HARMLESS = 20_000_000
 
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """No bars and reports while loading: what matters of them is checked and said here."""
+    """No bars and reports while loading: what matters in them is checked and reported here."""
     from transformers.utils import logging as hf_logging
 
     level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
@@ -68,10 +68,10 @@ def build_config(values: dict[str, Any], where: str) -> Any:
 
 
 def check_size(kind: Any, config: Any, size: int, where: str) -> None:
-    """Refuse a configuration that no model can be built of, or a large one without its weights.
+    """Refuse a configuration that no model can be built from, or a large one without its weights.
 
     The model is built without memory, so that an absurd size costs none. A small one is left to
-    what reads the weights, which names the tensors that are missing.
+    the loading of the weights, which names the missing tensors.
 
     Args:
         kind: class of the model, such as ``AutoModel``.
@@ -146,10 +146,9 @@ def load_model(kind: Any, folder: Path, config: Any) -> tuple[Any, list[str]]:
 
 
 def _renamed(kind: Any, config: Any) -> dict[str, Any]:
-    """How tensors are named otherwise in the weights of the same model with its language head.
+    """How to rename tensors from the weights of the same model with its language head.
 
-    ``transformers`` knows it of the other decoders (``base_model_prefix``), and of Gemma it does
-    not.
+    ``transformers`` does so for other decoders (``base_model_prefix``), but not for Gemma.
     """
     from transformers import AutoModel
 

@@ -1,4 +1,4 @@
-"""Whether a tokenizer and a backbone go together in libraries that read what is exported."""
+"""Whether a tokenizer and a backbone go together in libraries that load an export."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sciembed_train.errors import UserError
 def check_model_inputs(backbone: nn.Module, tokenizer: Any, name: str) -> None:
     """Raise UserError where the tokenizer gives inputs that the backbone's forward does not take.
 
-    Here only ids and a mask are given to a backbone, so that it trains all the same; but
-    transformers and sentence-transformers give it whatever the tokenizer makes.
+    This project gives a backbone only ids and a mask, so it would train all the same; but
+    transformers and sentence-transformers give it everything that the tokenizer makes.
 
     Args:
-        backbone: of transformers; one that takes any further inputs takes all.
+        backbone: of transformers; one with ``**kwargs`` takes all inputs.
         tokenizer: of transformers.
         name: of the folder or model of the hub, for the message.
     """

@@ -39,13 +39,13 @@ class ModelMetadata:
         normalize: whether its vectors are scaled to unit length.
         projection: how many numbers a linear layer after the pooling gives; None without one.
         projection_folder: where its weights lie.
-        projected_pooling: whose vectors it takes; None for a pooling that is not built here.
+        projected_pooling: the pooling whose vectors it takes; None if that is not built here.
         max_length: tokens a text may have, special tokens included.
         input_format: how title and abstract were joined.
-        similarity: by what its vectors are compared, as the folder names it; of a folder of
+        similarity: how its vectors are compared, as the folder names it; for a folder of
             sentence-transformers that names nothing, that library's default, cosine.
-        prompts: texts that it wants before others, by name, empty ones among them; none where
-            all are empty (`prompts`).
+        prompts: texts to put before others, by name, empty ones included; none if all are
+            empty (`prompts`).
         prompt: of these, the one before papers, where ``input_format`` does not have it.
         texts: what it was trained to read: ``sentences`` each by itself, else whole papers.
         transport: settings of optimal transport, where its sentences are compared by it.
@@ -97,7 +97,7 @@ def _pooling_of(config: dict[str, Any], where: Path) -> str:
 
 
 def _known_pooling(config: dict[str, Any], where: Path) -> str | None:
-    """As `_pooling_of`; None of one that is not built here."""
+    """As `_pooling_of`; None for one that is not built here."""
     try:
         return _pooling_of(config, where)
     except UserError:
@@ -105,7 +105,7 @@ def _known_pooling(config: dict[str, Any], where: Path) -> str | None:
 
 
 def _poolings_by_mode() -> dict[str, str]:
-    """The poolings that sentence-transformers has too, by its names of them."""
+    """The poolings that sentence-transformers has too, by its names."""
     from sciembed_train.encoder.pooling.base import pooling_class  # which imports torch
 
     modes = {name: pooling_class(name).sentence_transformers_mode for name in POOLINGS}
@@ -173,12 +173,12 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def _read_comparison(folder: Path, metadata: ModelMetadata) -> None:
-    """By what a sentence-transformers model compares its vectors, and its prompts."""
-    about = folder / "config_sentence_transformers.json"
-    content = _read_object(about)
+    """Read how a sentence-transformers model compares its vectors, and its prompts."""
+    config_path = folder / "config_sentence_transformers.json"
+    content = _read_object(config_path)
     name, prompts = content.get("similarity_fn_name"), content.get("prompts")
     if name is not None and not (name == "dot" and metadata.normalize):
-        metadata.similarity, metadata.sources["similarity"] = str(name), about.name
+        metadata.similarity, metadata.sources["similarity"] = str(name), config_path.name
     else:  # of unit vectors the dot product is the cosine, which is also the library's default
         place = "modules.json" if metadata.normalize else "sentence-transformers' default"
         metadata.similarity, metadata.sources["similarity"] = "cosine", place
@@ -186,11 +186,11 @@ def _read_comparison(folder: Path, metadata: ModelMetadata) -> None:
         default = content.get("default_prompt_name")
         metadata.prompts = {str(key): str(text or "") for key, text in prompts.items()}
         metadata.prompt = paper_prompt(metadata.prompts, None if default is None else str(default))
-        metadata.sources["prompts"] = about.name
+        metadata.sources["prompts"] = config_path.name
 
 
 def _read_length(folder: Path, metadata: ModelMetadata) -> None:
-    """The most tokens of a text of a sentence-transformers model."""
+    """Read the most tokens of a text of a sentence-transformers model."""
     places = [(f"sentence_{kind}_config.json", "max_seq_length") for kind in ("bert", "roberta")]
     # sentence-transformers 5.7 and newer keep the length with the tokenizer alone. Tokenizers
     # without a limit carry a huge number.
@@ -208,7 +208,7 @@ def read_metadata(folder: Path, pooling: str | None = None) -> ModelMetadata:
 
     Args:
         folder: the model's folder.
-        pooling: takes the place of the recorded one, which may then be one that is not built.
+        pooling: replaces the recorded one, which may then be one that is not built.
 
     Raises:
         UserError: a file is malformed or asks for what is not built.

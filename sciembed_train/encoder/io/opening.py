@@ -1,4 +1,4 @@
-"""From an encoder's settings to its parts: those of the folder they name, or made anew."""
+"""From an encoder's settings to its parts: those of the folder they name, or new ones."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ def open_parts(settings: EncoderSettings, masked_lm: bool | Literal["auto"]) -> 
         masked_lm: as for `Encoder`.
 
     Raises:
-        UserError: the backbone cannot be loaded safely and wholly, does not fit the settings, or
-            has no mask token where one is needed.
+        UserError: the backbone cannot be loaded safely and completely, does not fit the settings,
+            or has no mask token where one is needed.
     """
     metadata = read_metadata(find_folder(settings.backbone), settings.pooling)
     recorded = _recorded_pooling(metadata)
     _warn_of_parts_left_out(settings, metadata, recorded)
     config = checked_config(metadata.backbone)
     for key in recorded.saved_config if recorded else ():
-        setattr(config, key, getattr(type(config)(), key))  # saved so for other libraries alone
+        setattr(config, key, getattr(type(config)(), key))  # saved only for other libraries
     tokenizer = load_tokenizer(metadata.backbone)
     if masked_lm is True:  # before the weights are read, which takes long
         check_type(config, settings.backbone)
@@ -85,7 +85,7 @@ def assemble(
         backbone: loaded; codes and adapters are put into it.
         tokenizer: the backbone's.
         head: the backbone's.
-        original_dropouts: the backbone's own where others are trained with.
+        original_dropouts: the backbone's own, if training uses others.
         metadata: of the folder, whose pooling and adapters are taken where the settings have them.
 
     Raises:
@@ -106,8 +106,8 @@ def assemble(
                 "encoder.adapters freezes the backbone, which masked language modelling trains: "
                 "set one of them to null or false."
             )
-        own = metadata and metadata.adapters
-        reader = FormatAdapters(backbone, settings.adapters, settings.backbone, own)
+        recorded_adapters = metadata and metadata.adapters
+        reader = FormatAdapters(backbone, settings.adapters, settings.backbone, recorded_adapters)
     if settings.lora is not None:
         install_lora(backbone, settings.lora, settings.backbone)
     return EncoderParts(
@@ -146,10 +146,10 @@ def recorded_settings(
     config = checked_config(metadata.backbone)
     recorded_length = metadata.max_length or 512
     # Qwen3-Embedding's tokenizer says 131,072, and its backbone has positions for 32,768.
-    most = min(recorded_length, position_limit(config) or recorded_length)
+    longest = min(recorded_length, position_limit(config) or recorded_length)
     values: dict[str, Any] = {
         "pooling": pooling or metadata.pooling or ("last" if is_causal(config) else "cls"),
-        "max_length": max_length or most,
+        "max_length": max_length or longest,
         "input_format": input_format
         or metadata.input_format
         or InputFormat(prompt=metadata.prompt),
@@ -203,10 +203,10 @@ def check_length(settings: EncoderSettings, config: Any, tokenizer: TextTokenize
 
 
 def _check_causal(settings: EncoderSettings, config: Any) -> None:
-    """See that nothing is asked of a decoder that it cannot do.
+    """Refuse settings that a decoder cannot meet.
 
     Raises:
-        UserError: something is.
+        UserError: there are any.
     """
     kind = f"{settings.backbone} is a decoder ({config.model_type})"
     if pooling_class(settings.pooling).reads.startswith("first_token"):
@@ -264,11 +264,11 @@ def projection_of(
     if settings.projection is None:
         return None
     if metadata is not None and metadata.projection_folder is not None:
-        folder, own = metadata.projection_folder, metadata.projection
-        if own != settings.projection:
+        folder, width = metadata.projection_folder, metadata.projection
+        if width != settings.projection:
             raise UserError(
                 f"encoder.projection is {settings.projection}, and {settings.backbone} has a "
-                f"projection to {own} numbers; set it to {own}, or to null for none."
+                f"projection to {width} numbers; set it to {width}, or to null for none."
             )
         return load_projection(folder, config.hidden_size, settings.projection)
     return new_projection(config.hidden_size, settings.projection)

@@ -1,7 +1,7 @@
-"""What a start encoder's own files, or its published name, say of how it is used.
+"""What a start encoder's own files, or its published name, say about how it is used.
 
 `read_start` reads them into `StartConventions`; `resolve` settles them with the recipe and with
-what the user set. Neither imports torch, but for the poolings of a sentence-transformers folder.
+what the user set. Neither imports torch, except for the poolings of a sentence-transformers folder.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class StartConventions:
 
 
 def published_start(*names: Any) -> StartConventions | None:
-    """What is known of the published model with one of these names; None of any other."""
+    """What is known of the published model with one of these names; None for any other."""
     published = published_model(*names)
     if published is None:
         return None
@@ -124,7 +124,7 @@ class StartResolution:
 
     Args:
         settings: of `KEPT`, those that differ from the recipe's; ``input_format`` as plain values.
-        line: what was taken and from where; None where the start was not asked.
+        line: what was taken and from where; None if nothing was.
         warnings: what overrides the start, one line each.
     """
 
@@ -136,68 +136,68 @@ class StartResolution:
 def resolve(
     recipe: Mapping[str, Any], explicit: Collection[str], start: StartConventions
 ) -> StartResolution:
-    """Settle what the user set, what the start says, and what the recipe says, in this order.
+    """Settings by precedence: what the user set, then what the start says, then the recipe.
 
     A pooling of sentences is what a method trains, so there the recipe's pooling, scaling and input
-    format stay; so do the pooling and scaling of adapters and control codes that do not fit.
+    format stay; so do pooling and scaling if the start's do not fit adapters or control codes.
 
     Args:
         recipe: the encoder's settings with what the user set, as plain values.
-        explicit: keys that the user set, ``input_format.separator`` and its like among them.
+        explicit: keys that the user set, such as ``pooling`` and ``input_format.separator``.
         start: of ``recipe["backbone"]``.
 
     Raises:
         UserError: ``input_format.title_prompt`` names a prompt that the start does not have.
     """
     settings: dict[str, Any] = {}
-    named, recipe = recipe, _with_title_prompt(recipe, explicit, start)
-    if recipe is not named:
+    original_recipe, recipe = recipe, _with_title_prompt(recipe, explicit, start)
+    if recipe is not original_recipe:
         settings["input_format"] = dict(recipe["input_format"])
     if start.empty:
         what = "records no pooling and no length"
         if start.by_name:
             what = f"is {start.sources['model']}, a language model"
-        stands = f"pooling {recipe['pooling']}, at most {recipe['max_length']} tokens"
-        line = f"start encoder {start.start} {what}: {stands}, by the recipe"
+        recipe_values = f"pooling {recipe['pooling']}, at most {recipe['max_length']} tokens"
+        line = f"start encoder {start.start} {what}: {recipe_values}, by the recipe"
         return StartResolution(settings, line)
     taken: list[str] = []
     warnings: list[str] = list(start.notes)
-    pooling, own = recipe["pooling"], start.pooling
+    pooling, start_pooling = recipe["pooling"], start.pooling
     special = bool(recipe.get("adapters")) or bool(recipe.get("control_codes"))
-    fits = own is None or not (
-        gives_sentence_vectors(pooling) != gives_sentence_vectors(own)
-        or (recipe.get("adapters") and own not in ("cls", "mean"))
-        or (recipe.get("control_codes") and own != "cls")
+    fits = start_pooling is None or not (
+        gives_sentence_vectors(pooling) != gives_sentence_vectors(start_pooling)
+        or (recipe.get("adapters") and start_pooling not in ("cls", "mean"))
+        or (recipe.get("control_codes") and start_pooling != "cls")
     )
 
     def settle(key: str, value: Any, words: str, here: str, allowed: bool = True) -> None:
-        now = recipe[key]
+        current = recipe[key]
         source = start.sources.get(key, "modules.json")
         if key in explicit or not allowed:
-            if now != value:
+            if current != value:
                 who = "your setting" if key in explicit else "what the method trains"
                 warnings.append(
                     f"encoder.{key} is {here}, by {who}; {start.start} is made for {words} "
                     f"({source})."
                 )
             return
-        if now != value:
+        if current != value:
             settings[key] = value
-        instead = f", instead of the recipe's {here}" if now != value else ""
-        taken.append(f"{words} ({source}{instead})")
+        replaced = f", instead of the recipe's {here}" if current != value else ""
+        taken.append(f"{words} ({source}{replaced})")
 
-    if own is not None:
-        settle("pooling", own, f"pooling {own}", str(pooling), fits)
+    if start_pooling is not None:
+        settle("pooling", start_pooling, f"pooling {start_pooling}", str(pooling), fits)
     if start.normalize is not None:
-        final = settings.get("pooling", pooling)
-        allowed = not special and final not in ("mix", "sentences")
+        final_pooling = settings.get("pooling", pooling)
+        allowed = not special and final_pooling not in ("mix", "sentences")
         words = "unit length" if start.normalize else "vectors of any length"
         here = "true" if recipe["normalize"] else "false"
         settle("normalize", start.normalize, words, here, allowed or not start.normalize)
     if start.projection is not None:
-        final = settings.get("pooling", pooling)
+        final_pooling = settings.get("pooling", pooling)
         words, here = f"a projection to {start.projection}", f"{recipe['projection']}"
-        allowed = not special and final in PROJECTED
+        allowed = not special and final_pooling in PROJECTED
         settle("projection", start.projection, words, here, allowed)
     if start.max_length is not None:
         length = min(start.max_length, MOST_TOKENS)
@@ -220,7 +220,7 @@ def resolve(
 def _with_title_prompt(
     recipe: Mapping[str, Any], explicit: Collection[str], start: StartConventions
 ) -> Mapping[str, Any]:
-    """The settings with the text of the prompt of titles, where they have its name."""
+    """The settings with the text of the title prompt, if they name a prompt."""
     form = dict(recipe["input_format"])
     name = form.get("title_prompt") or ""
     if not name.isidentifier():  # a text ends in a blank or a colon
@@ -239,15 +239,15 @@ def _settle_format(
     taken: list[str],
     warnings: list[str],
 ) -> None:
-    """Each entry of the input format: the user's, the start's."""
-    own = {} if start.input_format is None else start.input_format.as_dict()
+    """Settle each entry of the input format: the user's, else the start's."""
+    start_entries = {} if start.input_format is None else start.input_format.as_dict()
     if start.by_name:
-        own = {key: own[key] for key in ("separator",) if key in own}
+        start_entries = {key: start_entries[key] for key in ("separator",) if key in start_entries}
     source = start.sources.get("input_format") or start.sources.get("prompts")
     if start.prompt:
-        own["prompt"] = start.prompt
+        start_entries["prompt"] = start.prompt
     merged = dict(recipe)
-    for key, value in own.items():
+    for key, value in start_entries.items():
         if "input_format" in explicit or f"input_format.{key}" in explicit:
             if recipe[key] != value:
                 warnings.append(

@@ -1,7 +1,7 @@
 """Hashes of the titles that an encoder was trained on, in a file of its folder.
 
 `NAME` lies beside ``sciembed.json``: the `text.normalise.text_number` of each title as unsigned 64
-bits, distinct and ascending, so that others can ask for a title without being told all of them.
+bits, distinct and ascending, so that others can look up a title without being given all of them.
 
 Shapes: ``N`` titles, ``K`` titles asked for.
 """
@@ -33,7 +33,7 @@ def write_titles(folder: Path, titles: Titles) -> None:
 
 
 def read_titles(folder: Path) -> Titles | None:
-    """Those of a model's folder; None where it has no such file.
+    """The titles of a model's folder; None where it has no such file.
 
     Raises:
         UserError: the file is damaged.
@@ -57,6 +57,6 @@ def trained_on(titles: Titles, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether each title asked for, by its `text_number`, is among them ``[K]``; 0 never is."""
     if not len(titles):
         return np.zeros(len(numbers), np.bool_)
-    asked = numbers.view(np.uint64)
-    place = np.minimum(np.searchsorted(titles, asked), len(titles) - 1)
-    return (titles[place] == asked) & (numbers != 0)
+    unsigned = numbers.view(np.uint64)
+    index = np.minimum(np.searchsorted(titles, unsigned), len(titles) - 1)
+    return (titles[index] == unsigned) & (numbers != 0)

@@ -61,8 +61,8 @@ def encode_rows(
 ) -> tuple[Float[Tensor, "P D"], Float[Tensor, "K H"] | None]:
     """Vectors of the rows or of their sentences, and the last states of chosen tokens.
 
-    The arguments are those of `Encoder.encode_tokens`, but for ``max_forwards``: the largest of all
-    ranks' numbers of forwards, from this rank's, where every rank must run equally many.
+    The arguments are those of `Encoder.encode_tokens`, but for ``max_forwards``: maps this
+    rank's number of forwards to the largest of any rank, where all must run equally many.
 
     Raises:
         ValueError, UserError: as for `Encoder.forward`.
@@ -117,7 +117,7 @@ def unpadded_forward(
         top, states = len(backbone_layers(backbone)), torch.empty(0)
         layers = unpadded_layers(backbone, ids, layout, alone, run)
         for number, states in enumerate(layers):
-            # The rest of a layer's states may go once the next layer is computed.
+            # The layer's other states are freed once the next layer is computed.
             selected = alone and number == top
             first.append(states if selected else states.index_select(0, layout.starts))
     else:
@@ -146,9 +146,9 @@ def padded_forward(
     inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
     if is_causal(parts.backbone.config):
         inputs["use_cache"] = False  # of keys and values, for a next token that never comes
-    # What is computed again in the backward is computed outside of here, and must be the same.
-    again = parts.settings.gradient_checkpointing and parts.backbone.training
-    faster = contextlib.nullcontext() if again else faster_linear(ids.device)
+    # Recomputation in the backward runs outside of this context, and must give the same.
+    recomputes = parts.settings.gradient_checkpointing and parts.backbone.training
+    faster = contextlib.nullcontext() if recomputes else faster_linear(ids.device)
     reads = "tokens" if micro_batch.sentences is not None else parts.pooling.reads
     with parts.format_reader.padded_context(micro_batch), faster:
         hidden, first = padded_states(parts.backbone, inputs, reads)
@@ -194,7 +194,7 @@ def first_of_layers(
     """Last hidden states of all slots, and the first slot's state of each layer.
 
     Raises:
-        UserError: it gives other states than its embeddings' and each layer's, of one width.
+        UserError: the backbone gives other states than its embeddings' and layers', of one shape.
     """
     output = backbone(**inputs, output_hidden_states=True)
     states = output.hidden_states or ()
@@ -244,13 +244,13 @@ def _run(parts: EncoderParts, micro_batch: MicroBatch) -> Run:
 def _lay_out(
     micro_batch: MicroBatch, slots: NDArray[np.int64]
 ) -> tuple[Layout, Wanted, Int[Tensor, " T"]]:
-    """The micro-batch's layout, what is wanted of it and its tokens' slots, brought by one copy.
+    """The micro-batch's layout, wanted tokens and tokens' slots, moved in one copy.
 
-    A token's slot is where its state will stand among the states.
+    A token's slot is the index of its state among the states.
     """
-    none = np.empty(0, dtype=np.int64)
-    wanted = none if micro_batch.wanted is None else slots[micro_batch.wanted.numpy()]
-    tokens, sizes = none, none
+    empty = np.empty(0, dtype=np.int64)
+    wanted = empty if micro_batch.wanted is None else slots[micro_batch.wanted.numpy()]
+    tokens, sizes = empty, empty
     if micro_batch.sentences is not None:
         tokens = slots[micro_batch.sentences.positions(micro_batch.rows.lengths).numpy()]
         sizes = micro_batch.sentences.lengths.numpy()

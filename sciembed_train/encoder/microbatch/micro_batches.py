@@ -32,7 +32,7 @@ class MicroBatch:
         rows: longest text first, or first of each format.
         wanted: positions of tokens in the micro-batch whose states are wanted too, ascending; on
             the host.
-        sentences: of the rows, where each is to have a vector in place of its text.
+        sentences: of the rows, if each is to have a vector instead of its text.
         formats: the format that reads each row, where that matters: equal ones are then
             neighbours, in rising order, and the longest text of each comes first.
     """
@@ -129,9 +129,9 @@ def plan_micro_batches_by_format(
     ends: list[int] = []
     for kind in np.unique(kinds):
         rows = np.flatnonzero(kinds == kind)
-        own = plan_micro_batches(sizes[rows], budget, padded)
-        ends += [sum(map(len, orders)) + end for end in own.ends]
-        orders.append(rows[own.order])
+        plan = plan_micro_batches(sizes[rows], budget, padded)
+        ends += [sum(map(len, orders)) + end for end in plan.ends]
+        orders.append(rows[plan.order])
     order = np.concatenate(orders)
     return MicroBatches(order, tuple(ends), kinds[order])
 
@@ -150,10 +150,10 @@ def encode_micro_batches(
     Args:
         rows: at least one text.
         micro_batches: the plan for their lengths.
-        encode: given a micro-batch: its embeddings, and the wanted tokens' states.
+        encode: gives a micro-batch's embeddings, and the wanted tokens' states.
         done: called after each micro-batch with its number of texts.
         positions: tokens in ``rows.ids`` whose states are wanted too; on the host.
-        sentences: of the rows, where each is to have a vector in place of its text.
+        sentences: of the rows, if each is to have a vector instead of its text.
 
     Returns:
         The embeddings; the states in the order of ``positions``, None where none are asked for.
@@ -167,13 +167,15 @@ def encode_micro_batches(
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     wanted: Sequence[np.ndarray | None] = [None] * len(micro_batches.ends)
     spans: Sequence[Sentences | None] = [None] * len(micro_batches.ends)
-    back, states_back = np.argsort(micro_batches.order), np.empty(0, np.int64)
+    vector_order, state_order = np.argsort(micro_batches.order), np.empty(0, np.int64)
     if positions is not None:
-        wanted, states_back = _split_positions(positions.numpy(), lengths, micro_batches, offsets)
+        wanted, state_order = _split_positions(positions.numpy(), lengths, micro_batches, offsets)
     if sentences is not None:
-        spans, back = _split_sentences(sentences, lengths, micro_batches)
+        spans, vector_order = _split_sentences(sentences, lengths, micro_batches)
     source = index_ranges(range_starts(lengths)[micro_batches.order], sizes)
-    order, vectors_back, states_order = on_device(rows.ids.device, source, back, states_back)
+    order, vectors_back, states_order = on_device(
+        rows.ids.device, source, vector_order, state_order
+    )
     ids = rows.ids.index_select(0, order)
     vectors, states = [], []
     for (start, end), positions_here, sentences_here in zip(
@@ -200,7 +202,7 @@ def encode_micro_batches(
 def _split_sentences(
     sentences: Sentences, lengths: np.ndarray, micro_batches: MicroBatches
 ) -> tuple[Sequence[Sentences], np.ndarray]:
-    """For each micro-batch the sentences of its rows; and what puts their vectors in order.
+    """The sentences of each micro-batch's rows, and the order that sorts their vectors back.
 
     Sentences and lengths come in the order the rows were given, not that of the micro-batches.
 
@@ -209,10 +211,10 @@ def _split_sentences(
     """
     counts = sentences.counts.numpy()
     starts, sizes = sentences.starts.numpy(), sentences.lengths.numpy()
-    room = np.repeat(lengths, counts)
+    text_lengths = np.repeat(lengths, counts)
     if (
-        len(room) != len(starts)
-        or not ((starts >= 0) & (sizes > 0) & (starts + sizes <= room)).all()
+        len(text_lengths) != len(starts)
+        or not ((starts >= 0) & (sizes > 0) & (starts + sizes <= text_lengths)).all()
     ):
         raise ValueError("every sentence must have a token, and all of them inside of its text")
     shares = [
@@ -226,8 +228,8 @@ def _split_sentences(
 def _split_positions(
     positions: np.ndarray, lengths: np.ndarray, micro_batches: MicroBatches, offsets: np.ndarray
 ) -> tuple[Sequence[np.ndarray], np.ndarray]:
-    """For each micro-batch the wanted positions in it, ascending; and what puts their states in
-    order.
+    """The wanted positions in each micro-batch, ascending, and the order that sorts their states
+    back.
 
     Positions and lengths come in the order the rows were given; ``offsets`` says where each row
     starts when sorted, and where the last ends.
@@ -241,19 +243,19 @@ def _split_positions(
             f"positions {positions.min()} to {positions.max()} are not all among {ends[-1]} tokens"
         )
     row = np.searchsorted(ends, positions, "right")
-    place = np.empty(len(lengths), dtype=np.int64)
-    place[micro_batches.order] = np.arange(len(lengths))
-    moved = offsets[place[row]] + positions - (ends - lengths)[row]
-    order = np.argsort(moved, kind="stable")
+    place_of_row = np.empty(len(lengths), dtype=np.int64)
+    place_of_row[micro_batches.order] = np.arange(len(lengths))
+    sorted_positions = offsets[place_of_row[row]] + positions - (ends - lengths)[row]
+    order = np.argsort(sorted_positions, kind="stable")
     borders = offsets[[0, *micro_batches.ends]]
-    cuts = np.searchsorted(moved[order], borders)
+    cuts = np.searchsorted(sorted_positions[order], borders)
     shares = [
-        moved[order][start:end] - border
+        sorted_positions[order][start:end] - border
         for (start, end), border in zip(pairwise(cuts), borders[:-1], strict=True)
     ]
-    back = np.empty(len(positions), dtype=np.int64)
-    back[order] = np.arange(len(positions))
-    return shares, back
+    inverse_order = np.empty(len(positions), dtype=np.int64)
+    inverse_order[order] = np.arange(len(positions))
+    return shares, inverse_order
 
 
 def default_max_tokens_per_forward(device: torch.device, unpadded: bool) -> int:

@@ -33,9 +33,9 @@ class HiddenStates:
     """The hidden states of a micro-batch of texts.
 
     Args:
-        first: of each text's first token: after every layer, the embeddings' first, where the
-            pooling reads ``first_token_of_layers``; else of the last layer alone, or none where
-            it reads ``tokens`` or ``last_token``.
+        first: of each text's first token: the embeddings' and then every layer's if the pooling
+            reads ``first_token_of_layers``; only the last layer's if it reads ``first_token``;
+            else none.
         tokens: the last layer's, of every token end to end or of padded rows; None where the
             pooling does not read them.
         sizes: tokens of each text, on the host.
@@ -69,8 +69,8 @@ class Pooling(nn.Module, ABC):
 
     Attributes:
         reads: which states `forward` gets: of the ``first_token`` (the last layer is then computed
-            for it alone), ``first_token_of_layers``, the ``last_token`` (which in a decoder is
-            computed alone), or of all ``tokens``.
+            only for it), ``first_token_of_layers``, the ``last_token`` (in a decoder the only one
+            computed), or of all ``tokens``.
         per_sentence: whether the encoder has a vector for each sentence, and none of a whole text.
         learned: whether it has weights.
         export_layout: what other libraries can load of an export: ``sentence_transformers`` (needs

@@ -112,8 +112,8 @@ def layer_states(config: Any) -> int:
 
 def mix_shares(weights: Float[Tensor, "1 M"]) -> Float[Tensor, " M"]:
     """Each layer's share of the mixed vector, adding up to 1; fp32 at least."""
-    wide = torch.promote_types(weights.dtype, torch.float32)
-    return torch.softmax(weights[0].to(wide), 0)
+    dtype = torch.promote_types(weights.dtype, torch.float32)
+    return torch.softmax(weights[0].to(dtype), 0)
 
 
 def mix_layers(
@@ -129,5 +129,5 @@ def mix_layers(
         weights: before the softmax, one for each of ``first``.
     """
     shares = mix_shares(weights)
-    # Products and a sum, not a matrix product: that one autocast would lower.
+    # Products and a sum: autocast would lower the precision of a matrix product.
     return (torch.stack(list(first)).to(shares.dtype) * shares.view(-1, 1, 1)).sum(0)

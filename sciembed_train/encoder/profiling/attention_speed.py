@@ -43,7 +43,7 @@ class Measured:
 
     @property
     def better(self) -> str | None:
-        """The fastest implementation, where it is another one and faster by `FASTER`."""
+        """The fastest implementation, if it is not ``taken`` and faster by `FASTER`."""
         best = min(self.seconds, key=self.seconds.__getitem__)
         return best if self.seconds[best] * FASTER < self.seconds[self.taken] else None
 
@@ -68,18 +68,18 @@ def measure(device: torch.device, texts: int, rounds: int) -> list[Measured]:
         for dropout in (0.0, 0.1):
             setting = device.type, dtype, dropout, WIDTH
             ways = [name for name in WAYS if why_not(name, *setting) is None]
-            draw = torch.Generator().manual_seed(0)
+            generator = torch.Generator().manual_seed(0)
             rows = [
-                torch.randn(sum(layout.sizes), HEADS * WIDTH, generator=draw)
+                torch.randn(sum(layout.sizes), HEADS * WIDTH, generator=generator)
                 .to(device, dtype)
                 .requires_grad_()
                 for _ in range(3)
             ]
             times: dict[str, list[float]] = {name: [] for name in ways}
-            for number in range(rounds + 1):
+            for round_number in range(rounds + 1):
                 for name in ways:
                     seconds = _timed(rows, layout, dropout, name)
-                    if number:
+                    if round_number:
                         times[name].append(seconds)
             medians = {name: statistics.median(values) for name, values in times.items()}
             measurements.append(Measured(dtype, dropout, medians, preferred(*setting)))
@@ -93,7 +93,7 @@ def _timed(rows: list[Float[Tensor, "T AC"]], layout: Layout, dropout: float, na
         torch.accelerator.synchronize()
     start = clock()
     with warnings.catch_warnings():
-        # On a CPU torch runs nested tensors through an older kind of them, and says so.
+        # On a CPU torch runs these through an older kind of nested tensor, and warns.
         warnings.filterwarnings("ignore", "The PyTorch API of nested tensors")
         query, key, value = rows
         attend(query, key, value, layout, HEADS, dropout, name).sum().backward()

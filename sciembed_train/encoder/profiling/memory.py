@@ -1,7 +1,7 @@
-"""How much memory encoding takes when it is trained, and how much there is.
+"""The memory that training an encoder takes, and how much there is.
 
-What a token takes depends on the backbone, the precision, dropout, the attention there is, the head
-and checkpointing. It is measured on two small micro-batches rather than computed from a table that
+What a token takes depends on the backbone, the precision, dropout, the attention, the head and
+checkpointing. It is measured on two small micro-batches rather than computed from a table that
 would have to know all of these: `footprint` is a line through both.
 
 Shapes: ``U`` texts.
@@ -23,11 +23,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sciembed_train.batch import TokenRows
 from sciembed_train.encoder.encoder import Encoder
 
-MASKED = 0.15  # share of the tokens that a head is asked for
-# Texts of the two micro-batches: on a device more, so that what is allocated in blocks counts
-# little.
+MASKED = 0.15  # share of the tokens that a head predicts
+# Texts of the two micro-batches: more on a GPU, so that allocation in blocks matters little.
 TEXTS = {"cpu": (1, 2), "cuda": (8, 16)}
-# A control group's limit, what it uses, and what of that is file cache, of both versions.
+# Names of a control group's limit, its use, and the file cache in that, of both versions.
 V2 = ("memory.max", "memory.current", "inactive_file")
 V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 
@@ -54,7 +53,7 @@ class Footprint:
 
 
 class _Living(TorchDispatchMode):
-    """Adds up the storages that operations make, and takes them off when they go."""
+    """Sums the storages that operations create, and subtracts them when they are freed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,10 +94,10 @@ def _tensors(value: Any) -> list[Tensor]:
 
 
 class Watched:
-    """Most bytes of tensors that live at once inside, beside those from before.
+    """Peak bytes of the tensors alive in this context, without those from before.
 
-    On a CUDA device the allocator tells. Elsewhere every operation is watched, and what a kernel
-    takes inside of itself is not seen.
+    On a CUDA device the allocator reports it. Elsewhere every operation is watched, which misses
+    memory that a kernel takes internally.
 
     Args:
         device: where the tensors are.
@@ -122,7 +121,7 @@ class Watched:
 
     @property
     def most(self) -> int:
-        """Up to now."""
+        """The peak so far."""
         if self._living is not None:
             return self._living.most
         return torch.cuda.max_memory_allocated(self.device) - self._before
@@ -131,19 +130,19 @@ class Watched:
 def footprint(encoder: Encoder, length: int) -> Footprint:
     """What a training pass takes, from two small micro-batches of texts of ``length`` tokens.
 
-    The precision is that of the autocast it is called in; gradients that were there are lost, and
-    torch's generators move on.
+    The precision is that of the autocast it is called in; existing gradients are lost, and torch's
+    generators advance.
 
     Args:
         encoder: in training mode, on its device.
-        length: tokens of a text. Long texts take more a token, where attention keeps a table.
+        length: tokens of a text. Long texts take more per token where attention keeps a table.
     """
     trained = [p for p in encoder.parameters() if p.requires_grad]
-    for parameter in trained:  # theirs is not counted: it does not grow with the tokens
+    for parameter in trained:  # gradients do not grow with the tokens: not counted
         parameter.grad = torch.zeros_like(parameter)
     sizes = TEXTS.get(encoder.device.type, TEXTS["cpu"])
     try:
-        _taken(encoder, 1, min(length, 8))  # what is made once in a process
+        _taken(encoder, 1, min(length, 8))  # allocates what a process makes once
         peaks = [_taken(encoder, texts, length) for texts in sizes]
     finally:
         for parameter in trained:
@@ -151,32 +150,32 @@ def footprint(encoder: Encoder, length: int) -> Footprint:
     gc.collect()
     per_token = max(1.0, (peaks[1] - peaks[0]) / ((sizes[1] - sizes[0]) * length))
     fixed = max(0, int(peaks[0] - sizes[0] * length * per_token))
-    # The words' table's, when it comes.
+    # For the gradient of the embedding table, which `_taken` leaves out.
     largest = max((p.numel() * p.element_size() for p in trained), default=0)
     return Footprint(fixed + largest, per_token)
 
 
 def _taken(encoder: Encoder, texts: int, length: int) -> int:
-    """Most bytes of a pass until it comes to the gradient of the words' table.
+    """Peak bytes of a pass before it reaches the gradient of the embedding table.
 
-    That one is as large as the table and comes when the layers have let go of theirs: in a large
-    micro-batch it is not what counts, and in a small one it would hide what does.
+    That gradient is as large as the table and comes when the layers' memory is free again: in a
+    large micro-batch it does not set the peak, and in a small one it would hide what does.
     """
-    until: list[int] = []
+    peaks: list[int] = []
 
     def reached(_: Any, __: Any, output: Tensor) -> None:
         if output.requires_grad:
-            output.register_hook(lambda gradient: until.append(watched.most))
+            output.register_hook(lambda gradient: peaks.append(watched.most))
 
     handle = encoder.backbone.get_input_embeddings().register_forward_hook(reached)
-    # A step lowers the weights anew; those that the pass before has left would not be counted.
+    # A step casts the weights anew; copies cached by the last pass would not be counted.
     torch.clear_autocast_cache()
     try:
         with Watched(encoder.device) as watched:
             _pass(encoder, texts, length)
     finally:
         handle.remove()
-    return max(until, default=watched.most)
+    return max(peaks, default=watched.most)
 
 
 def _pass(encoder: Encoder, texts: int, length: int) -> None:
@@ -196,7 +195,7 @@ def _pass(encoder: Encoder, texts: int, length: int) -> None:
 
 
 def free_memory(device: torch.device, processes_on_machine: int = 1) -> int | None:
-    """Bytes that this process may still take; None where that cannot be told.
+    """Bytes that this process may still take; None where that is unknown.
 
     Args:
         device: where it computes.
@@ -205,8 +204,8 @@ def free_memory(device: torch.device, processes_on_machine: int = 1) -> int | No
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         # What the allocator holds in reserve is free for us and not for the driver.
-        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return free + held
+        reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return free + reserved
     if device.type != "cpu":
         return None
     free = [size for size in (_machine(), _container()) if size is not None]
@@ -214,7 +213,7 @@ def free_memory(device: torch.device, processes_on_machine: int = 1) -> int | No
 
 
 def _machine(info: Path = Path("/proc/meminfo")) -> int | None:
-    """What Linux thinks can be had without swapping."""
+    """Bytes that Linux estimates as available without swapping."""
     if not info.is_file():
         return None
     for line in info.read_text().splitlines():
@@ -226,7 +225,7 @@ def _machine(info: Path = Path("/proc/meminfo")) -> int | None:
 def _container(
     groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
 ) -> int | None:
-    """What the limits of this process's control groups leave, their file cache counted as free."""
+    """Bytes that the limits of this process's control groups leave, file cache counted as free."""
     if not groups.is_file():
         return None
     free: list[int] = []
@@ -238,19 +237,19 @@ def _container(
         inner = (top / place.lstrip("/")).relative_to(top)
         # A container may see its own group as the top one; a job's limit is on a group above.
         for folder in (top / inner, *(top / parent for parent in inner.parents)):
-            left = _left(folder, *names)
-            free += [] if left is None else [left]
+            remaining = _left(folder, *names)
+            free += [] if remaining is None else [remaining]
     return min(free, default=None)
 
 
 def _left(folder: Path, limit: str, used: str, cache: str) -> int | None:
     try:
-        most = (folder / limit).read_text().strip()
-        taken = int((folder / used).read_text())
+        limit_text = (folder / limit).read_text().strip()
+        used_bytes = int((folder / used).read_text())
         stat = (folder / "memory.stat").read_text().split()
     except OSError:
         return None
-    if most == "max" or int(most) >= 2**60:
+    if limit_text == "max" or int(limit_text) >= 2**60:
         return None
     free = int(dict(zip(stat[::2], stat[1::2], strict=True)).get(cache, 0))
-    return max(0, int(most) - taken + free)
+    return max(0, int(limit_text) - used_bytes + free)

@@ -1,10 +1,10 @@
-"""Attention of each text to itself alone, over texts that stand end to end, in four ways.
+"""Attention within each text, over texts that stand end to end, in four implementations.
 
 All give the same numbers but for rounding. Which one is quickest depends on the device, on the
 type of the numbers and on whether attention weights are dropped: `preferred` says which is taken
 unless a recipe names one.
 
-Shapes: ``T`` tokens of all texts, ``U`` texts, ``Q`` tokens or texts that ask, ``A`` heads, ``C``
+Shapes: ``T`` tokens of all texts, ``U`` texts, ``Q`` queries: tokens or texts, ``A`` heads, ``C``
 width of a head, ``AC`` their product, ``GC`` the same of keys and values, of which several heads
 may share one, ``L`` tokens of a text.
 """
@@ -25,7 +25,7 @@ from sciembed_train.encoder.unpadded.layout import Layout
 from sciembed_train.errors import UserError
 
 HALF = (torch.bfloat16, torch.float16)
-# Texts of up to so many windows to one side are attended within by one mask, not in blocks.
+# Texts of up to this many one-sided windows take one mask instead of blocks.
 SHORT = 3
 
 
@@ -41,11 +41,11 @@ def attend(
     window: int | None = None,
     causal: bool = False,
 ) -> Float[Tensor, "Q AC"]:
-    """Attention of each text to itself alone.
+    """Attention of each text to itself.
 
     Args:
-        query: one row for each token, or one row for each text: its first token's, or where it is
-            causal its last one's.
+        query: one row for each token, or one row for each text: its first token's, or if
+            ``causal`` its last one's.
         key: one row for each token.
         value: one row for each token.
         layout: of the texts.
@@ -53,8 +53,8 @@ def attend(
         dropout: share of attention weights dropped; 0 outside training.
         name: one of `NAMES`.
         again: whether it is computed again in the backward pass (gradient checkpointing).
-        window: how many tokens to either side a token attends to; None where to all of its text.
-        causal: whether a token attends to none that follow it.
+        window: how many tokens to either side a token attends to; None for its whole text.
+        causal: whether a token attends to no later ones.
 
     Raises:
         UserError: the named way does not run here.
@@ -68,27 +68,31 @@ def attend(
     if window is not None and layout.longest <= window + 1:
         window = None  # none is further away
     if window is not None and query.shape[0] != key.shape[0]:
-        # What a first token sees are the first tokens, and all of them; a last one the last.
-        layout, seen = layout.end_tokens(window + 1, last=causal)
-        key, value, window = key.index_select(0, seen), value.index_select(0, seen), None
+        # A first token sees all of its text's first tokens; a last one all of the last.
+        layout, end_positions = layout.end_tokens(window + 1, last=causal)
+        key, value, window = (
+            key.index_select(0, end_positions),
+            value.index_select(0, end_positions),
+            None,
+        )
     if query.shape[0] != key.shape[0]:
         causal = False  # none follows the last token
     if (window is not None or (causal and name == "varlen")) and not knows_windows(name):
         name = "padded"
     unordered = causal and kind == "cpu"
     if name == "nested" and (again or unordered or torch.is_inference_mode_enabled()):
-        # torch 2.13 makes none in inference mode ("Cannot set version_counter for inference
-        # tensor"), one that is made again is of another shape to the backward pass, and what
-        # attends to them on a CPU knows no order.
+        # torch 2.13 makes no nested tensor in inference mode ("Cannot set version_counter for
+        # inference tensor"), takes a recomputed one for another shape in the backward pass, and
+        # has no causal attention to them on a CPU.
         name = "padded"
     if kind == "cpu" and dtype in HALF:
         # torch 2.13's half-precision kernel is the slower one on CPUs: at 230 tokens and 12 heads
         # of 32, forward and backward took 8.5 ms in bf16 and 5.4 ms in fp32, casts included.
         query, key, value = query.float(), key.float(), value.float()
     q, k, v = (rows.view(-1, rows.shape[1] // width, width) for rows in (query, key, value))
-    shared = heads // k.shape[1]
-    if shared > 1:  # not every kernel takes fewer heads of keys than of queries
-        k, v = (rows.repeat_interleave(shared, 1) for rows in (k, v))
+    heads_per_key = heads // k.shape[1]
+    if heads_per_key > 1:  # not every kernel takes fewer heads of keys than of queries
+        k, v = (rows.repeat_interleave(heads_per_key, 1) for rows in (k, v))
     # Autocast has done its part in the linear layers; here it would lower CPU tensors again.
     with torch.autocast(kind, enabled=False):
         out = WAYS[name](q, k, v, layout, dropout, window, causal)
@@ -135,7 +139,7 @@ def _within(
 ) -> Float[Tensor, "U A Q C"]:
     """Attention in texts of one length ``L``, to all of a text or within a window.
 
-    Long texts are computed a block of queries at a time, with the keys that some of these see.
+    Long texts are computed a block of queries at a time, with the keys that any of them sees.
     On an AMD EPYC (Zen 2), one thread, torch 2.13, two texts and 12 heads of 64, fp32, window 64,
     forward and backward took at 192, 256, 384 and 512 tokens 21.5, 31.0, 52.7 and 76.3 ms in blocks
     of 128, 19.3, 34.4, 75.8 and 135.8 with one mask, and 18.6, 34.2, 73.4 and 128.4 without a
@@ -149,9 +153,9 @@ def _within(
     for start in range(0, length, block):
         end = min(length, start + block)
         first, last = max(0, start - window), end if causal else min(length, end + window)
-        near = _band(range(start, end), range(first, last), window, causal, q.device)
+        mask = _band(range(start, end), range(first, last), window, causal, q.device)
         part = q[:, :, start:end], k[:, :, first:last], v[:, :, first:last]
-        outputs.append(F.scaled_dot_product_attention(*part, attn_mask=near, dropout_p=dropout))
+        outputs.append(F.scaled_dot_product_attention(*part, attn_mask=mask, dropout_p=dropout))
     return torch.cat(outputs, 2)
 
 
@@ -159,9 +163,11 @@ def _band(
     queries: range, keys: range, window: int, causal: bool, device: torch.device
 ) -> Bool[Tensor, "Q L"]:
     """Which of the keys each query sees, both by their positions in a text."""
-    one, other = (torch.arange(r.start, r.stop, device=device) for r in (queries, keys))
-    before = one.unsqueeze(1) - other
-    return (before <= window) & (before >= (0 if causal else -window))
+    query_positions, key_positions = (
+        torch.arange(r.start, r.stop, device=device) for r in (queries, keys)
+    )
+    distances = query_positions.unsqueeze(1) - key_positions
+    return (distances <= window) & (distances >= (0 if causal else -window))
 
 
 def _varlen(
@@ -173,18 +179,18 @@ def _varlen(
     window: int | None,
     causal: bool,
 ) -> Float[Tensor, "Q A C"]:
-    """One call of the kernel that takes texts end to end; it knows no dropout."""
+    """One call of the kernel that takes texts end to end; it has no dropout."""
     from torch.nn.attention import varlen
 
     bounds, alone = layout.bounds32
     if query.shape[0] != key.shape[0]:
         return _tensor(varlen.varlen_attn(query, key, value, alone, bounds, 1, layout.longest))
-    both = bounds, bounds, layout.longest, layout.longest
+    bounds_and_longest = bounds, bounds, layout.longest, layout.longest
     if window is None and not causal:
-        return _tensor(varlen.varlen_attn(query, key, value, *both))
-    far = -1 if window is None else window  # -1: to all on this side
-    sides = far, 0 if causal else far
-    return _tensor(varlen.varlen_attn(query, key, value, *both, window_size=sides))
+        return _tensor(varlen.varlen_attn(query, key, value, *bounds_and_longest))
+    reach = -1 if window is None else window  # -1: to all on this side
+    sides = reach, 0 if causal else reach
+    return _tensor(varlen.varlen_attn(query, key, value, *bounds_and_longest, window_size=sides))
 
 
 def _nested(
@@ -201,17 +207,17 @@ def _nested(
 
     most, least = layout.longest, min(layout.sizes)
     alone = query.shape[0] != key.shape[0]
-    asking = layout.bounds32[1].long() if alone else layout.bounds
+    query_bounds = layout.bounds32[1].long() if alone else layout.bounds
 
     # With the longest and shortest passed, torch does not read them from the device.
     def jagged(rows: Tensor, bounds: Tensor, most: int, least: int) -> Any:
-        # Rows that stand between those of another tensor have no kernel.
+        # No kernel takes rows that are not contiguous.
         rows = rows.contiguous()
         nested = nested_tensor_from_jagged(rows, bounds, min_seqlen=least, max_seqlen=most)
         return nested.transpose(1, 2)
 
     out = F.scaled_dot_product_attention(
-        jagged(query, asking, *((1, 1) if alone else (most, least))),
+        jagged(query, query_bounds, *((1, 1) if alone else (most, least))),
         jagged(key, layout.bounds, most, least),
         jagged(value, layout.bounds, most, least),
         dropout_p=dropout,
@@ -229,16 +235,16 @@ def _padded(
     window: int | None,
     causal: bool,
 ) -> Float[Tensor, "Q A C"]:
-    """One call for each group of texts of like length, padded to its longest and masked.
+    """One call for each group of texts of similar length, padded to its longest and masked.
 
     Rows are filled from the left, so that no token of a causal text stands behind a free slot.
     """
     alone = query.shape[0] != key.shape[0]
     tokens = [len(group.slots) for group in layout.groups]
-    asked = query.split([group.texts for group in layout.groups] if alone else tokens)
+    queries = query.split([group.texts for group in layout.groups] if alone else tokens)
     outputs = []
     for group, q, k, v in zip(
-        layout.groups, asked, key.split(tokens), value.split(tokens), strict=True
+        layout.groups, queries, key.split(tokens), value.split(tokens), strict=True
     ):
         shape = (group.texts, group.longest, *key.shape[1:])
         slots = shape[0] * shape[1]
@@ -251,10 +257,10 @@ def _padded(
             filled = torch.zeros(slots, dtype=torch.bool, device=q.device)
             mask = filled.index_fill(0, group.slots, True).view(group.texts, 1, 1, -1)
         if window is not None and group.longest > window + 1:
-            near = _band(range(group.longest), range(group.longest), window, causal, q.device)
-            # A slot without a token may have none in sight; without a key its row would be NaN.
-            own = torch.eye(group.longest, dtype=torch.bool, device=q.device)
-            mask = near if mask is None else near & mask | own
+            band = _band(range(group.longest), range(group.longest), window, causal, q.device)
+            # An empty slot may see no token; without a key its row would be NaN.
+            self_mask = torch.eye(group.longest, dtype=torch.bool, device=q.device)
+            mask = band if mask is None else band & mask | self_mask
         q = q.unsqueeze(1) if alone else rows(q).view(shape)
         k, v = rows(k).view(shape), rows(v).view(shape)
         out = F.scaled_dot_product_attention(
@@ -295,11 +301,11 @@ def preferred(kind: str, dtype: torch.dtype, dropout: float, width: int) -> str:
     - CUDA in half precision without dropout of attention weights: ``varlen``, one call of the
       flash kernel on the texts as they stand.
     - CUDA otherwise: ``nested``, which torch hands to the flash kernel with dropout, and in fp32
-      to the memory-efficient one. Not measured by us, like all that is said of CUDA here. In
-      inference mode and under gradient checkpointing, which torch's nested tensors know nothing
-      of, `attend` takes ``padded``.
-    - Other devices have none of these kernels: ``padded``, a call for each few texts of like
-      length.
+      to the memory-efficient one. Not measured by us, like every statement on CUDA here.
+      In inference mode and under gradient checkpointing, which torch's nested tensors do not
+      support, `attend` takes ``padded``.
+    - Other devices have none of these kernels: ``padded``, a call for each group of texts of
+      similar length.
 
     Args:
         kind: type of the device.
@@ -348,7 +354,7 @@ def _varlen_here() -> str | None:
 
 
 def check(name: str, kind: str, dtype: torch.dtype, dropout: float, width: int) -> None:
-    """See that a way runs, with the arguments of `preferred`.
+    """Raise unless a way runs, with the arguments of `preferred`.
 
     Raises:
         UserError: it does not.
@@ -356,9 +362,9 @@ def check(name: str, kind: str, dtype: torch.dtype, dropout: float, width: int) 
     reason = why_not(name, kind, dtype, dropout, width)
     if reason is None:
         return
-    able = [other for other in WAYS if why_not(other, kind, dtype, dropout, width) is None]
+    ways = [way for way in WAYS if why_not(way, kind, dtype, dropout, width) is None]
     raise UserError(
-        f"encoder.attention is {name}, but {reason}. What can run here is {', '.join(able)}; auto "
+        f"encoder.attention is {name}, but {reason}. What can run here is {', '.join(ways)}; auto "
         f"takes {preferred(kind, dtype, dropout, width)}."
     )
 

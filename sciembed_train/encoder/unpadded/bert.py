@@ -1,6 +1,6 @@
 """BERT and the model types whose layers have its shape.
 
-Shapes: ``T`` tokens of all texts, ``Q`` tokens or texts that ask in attention, ``H`` width of a
+Shapes: ``T`` tokens of all texts, ``Q`` queries of attention: tokens or texts, ``H`` width of a
 hidden state, ``AC`` heads times the width of a head.
 """
 
@@ -21,7 +21,7 @@ from sciembed_train.encoder.unpadded.onednn_linear import faster_linear
 
 @dataclass(frozen=True)
 class Bert(UnpaddedFamily):
-    """Layers with norms behind attention and feed-forward part, and a table of positions.
+    """Layers with norms after attention and feed-forward part, and a table of positions.
 
     Args:
         positions_after_padding: whether positions count from ``padding_idx + 1`` (Liu et al.
@@ -71,25 +71,29 @@ class Bert(UnpaddedFamily):
         shared: None,
     ) -> Float[Tensor, "Q AC"]:
         """See `UnpaddedFamily`."""
-        own = layer.attention.self
+        attention = layer.attention.self
         states = _lowered(hidden)
         queries = states.index_select(0, layout.starts) if alone else states
-        # Entered here, and for the end by what computes it, so that a checkpoint enters it again.
+        # Entered here, and again at the layer's end, so that checkpoint recomputation enters it.
         with faster_linear(hidden.device):
-            query, key, value = own.query(queries), own.key(states), own.value(states)
+            query, key, value = (
+                attention.query(queries),
+                attention.key(states),
+                attention.value(states),
+            )
         return attend(
             query,
             key,
             value,
             layout,
-            own.num_attention_heads,
-            own.dropout.p if own.training else 0.0,
+            attention.num_attention_heads,
+            attention.dropout.p if attention.training else 0.0,
             run.attention,
             run.checkpointing,
         )
 
     @staticmethod
-    @no_type_check  # it is compiled, and no checker of tests may stand around it
+    @no_type_check  # it is compiled: no runtime type checker may wrap it
     def after_attention(
         layer: Any, context: Float[Tensor, "... AC"], residual: Float[Tensor, "... H"]
     ) -> Float[Tensor, "... H"]:
@@ -113,8 +117,8 @@ def unpadded_positions(
         return layout.positions
     counted = (ids != padding_idx).long()
     running = torch.cumsum(counted, 0)
-    before = (running - counted).index_select(0, layout.begins)
-    return (running - before) * counted + padding_idx
+    counted_before = (running - counted).index_select(0, layout.begins)
+    return (running - counted_before) * counted + padding_idx
 
 
 def _lowered(hidden: Float[Tensor, "T H"]) -> Float[Tensor, "T H"]:

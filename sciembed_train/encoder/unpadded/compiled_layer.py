@@ -1,11 +1,11 @@
-"""What a unpadded layer does after attention, for each token by itself: plainly, or compiled.
+"""What an unpadded layer does after attention, for each token by itself: plainly, or compiled.
 
 Compiled are the output projection and the feed-forward part, with their dropouts, residuals and
 norms, in one function that all layers share: their weights are its inputs, and the number of rows
 is left open, so that micro-batches of any size run the same code. The rest of a layer stays plain:
-attention knows where texts begin, and of three linear layers there is nothing to fuse.
+attention depends on where texts begin, and three linear layers have nothing to fuse.
 
-Shapes: ``...`` tokens or texts that ask in attention, ``H`` width of a hidden state, ``AC`` heads
+Shapes: ``...`` queries of attention: tokens or texts, ``H`` width of a hidden state, ``AC`` heads
 times the width of a head.
 """
 
@@ -25,17 +25,17 @@ from sciembed_train.errors import UserError
 
 BACKEND: str | Callable[..., Any] = "inductor"
 
-# Torch's own, of the whole process. A hook that comes or goes is noticed. And DDP, which cuts
-# graphs where its buckets end, lets these be: they end with each layer.
+# Torch's settings, for the whole process. Hooks that are added or removed are noticed. And DDP does
+# not split these graphs where its buckets end: they end with each layer.
 SETTINGS = {"skip_nnmodule_hook_guards": False, "optimize_ddp": False}
 
-# Given a layer, attention's outcome and what is added to it, gives the layer's states
+# Gives a layer's states from the layer, attention's output and the residual
 # (`UnpaddedFamily.after_attention`).
 AfterAttention = Callable[[Any, Tensor, Tensor], Tensor]
 
 
 def plainly(after_attention: AfterAttention) -> AfterAttention:
-    """The same function, its products by the faster way."""
+    """The same function, with `faster_linear` for its products."""
 
     def plain(
         layer: Any, context: Float[Tensor, "... AC"], residual: Float[Tensor, "... H"]
@@ -50,8 +50,8 @@ def plainly(after_attention: AfterAttention) -> AfterAttention:
 def compiled_on(kind: str, after_attention: AfterAttention) -> AfterAttention:
     """The function compiled: the same numbers but for rounding, and other dropout masks.
 
-    A process makes it once for each family, and code for it when it is first called: for forward
-    and backward, and another time for a forward without gradients.
+    A process makes it once for each family. Its code is generated at the first call, for forward
+    and backward, and again at the first call without gradients.
 
     Args:
         kind: type of the device.
@@ -66,8 +66,8 @@ def compiled_on(kind: str, after_attention: AfterAttention) -> AfterAttention:
     run, plain = torch.compile(after_attention, backend=BACKEND), plainly(after_attention)
 
     def compiled(layer: Any, context: Tensor, residual: Tensor) -> Tensor:
-        # A single row would be taken for a constant, and get code of its own. And what watches
-        # every operation (`memory.Watched` on a CPU) would make torch give up compiling for good.
+        # A single row would count as a constant, and get code of its own. And a mode that watches
+        # every operation (`memory.Watched` on a CPU) would make torch stop compiling for good.
         if residual.shape[0] == 1 or _get_current_dispatch_mode() is not None:
             return plain(layer, context, residual)
         for rows in (context, residual):
@@ -89,7 +89,7 @@ def _try(kind: str) -> None:
     """
     try:
         torch.compile(_double, backend=BACKEND)(torch.ones(2, device=kind))
-    # A compiler, its headers, a driver: what may be missing has no error in common.
+    # A compiler, its headers, a driver: their absence raises no common exception type.
     except Exception as error:
         message = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(

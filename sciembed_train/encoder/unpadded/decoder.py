@@ -1,11 +1,11 @@
 """Decoders with the layers of Llama (Touvron et al. 2023): Llama, Mistral, Qwen2, Qwen3; and Gemma.
 
-A token attends to none that follow it, in some layers to near ones alone. Root-mean-square norms
-stand before attention and feed-forward part, and one more above the last layer; Gemma has two more
-in each layer, behind both parts. Positions turn queries and keys (rotary), in Gemma by another
-angle in the layers with a window. Several heads of queries may share one of keys and values.
+Attention is causal, in some layers within a window. Root-mean-square norms stand before attention
+and feed-forward part, and one more above the last layer; Gemma has two more in each layer, after
+both parts. Positions rotate queries and keys, in Gemma by another angle in the layers with a
+window. Several heads of queries may share one of keys and values.
 
-Shapes: ``T`` tokens of all texts, ``Q`` tokens or texts that ask in attention, ``H`` width of a
+Shapes: ``T`` tokens of all texts, ``Q`` queries of attention: tokens or texts, ``H`` width of a
 hidden state, ``A`` heads, ``C`` width of a head, ``AC`` their product.
 """
 
@@ -22,7 +22,7 @@ from sciembed_train.encoder.unpadded.family import ANGLES_BY_BATCH, Run, Unpadde
 from sciembed_train.encoder.unpadded.layout import Layout
 from sciembed_train.encoder.unpadded.onednn_linear import faster_linear
 
-# Cosine and sine of every token's position, by the kind of the layers that they are for.
+# Cosine and sine of every token's position, by kind of layer.
 Angles = dict[str, tuple[Float[Tensor, "T C"], Float[Tensor, "T C"]]]
 
 
@@ -55,28 +55,32 @@ class Decoder(UnpaddedFamily):
 
     def heads_widths(self, layer: Any, hidden: int) -> tuple[int, int]:
         """See `UnpaddedFamily`."""
-        own = layer.self_attn
-        return own.q_proj.out_features, own.k_proj.out_features
+        attention = layer.self_attn
+        return attention.q_proj.out_features, attention.k_proj.out_features
 
     def window(self, layer: Any) -> int | None:
         """See `UnpaddedFamily`."""
-        own = layer.self_attn
-        if own.config.model_type == "mistral":  # of all its layers; their modules do not say it
-            beyond = own.config.sliding_window
+        attention = layer.self_attn
+        if (
+            attention.config.model_type == "mistral"
+        ):  # in all its layers, whose modules do not say so
+            sliding_window = attention.config.sliding_window
         else:
-            beyond = getattr(own, "sliding_window", None)
-        return None if beyond is None else beyond - 1  # the first distance that is out of sight
+            sliding_window = getattr(attention, "sliding_window", None)
+        return (
+            None if sliding_window is None else sliding_window - 1
+        )  # the first distance out of sight
 
     def embed(self, backbone: Any, ids: Int[Tensor, " T"], layout: Layout) -> Float[Tensor, "T H"]:
         """See `UnpaddedFamily`."""
         return backbone.embed_tokens(ids)
 
     def rotaries(self, backbone: Any) -> dict[str, Any]:
-        """The modules of positions, by the kind of the layers that they are for."""
+        """The rotary modules by kind of layer."""
         return {"": backbone.rotary_emb}
 
     def kind(self, layer: Any) -> str:
-        """Which of the angles that `shared` gives a layer reads."""
+        """The kind of a layer, by which it finds its angles in what `shared` gives."""
         return ""
 
     def shared(self, backbone: Any, hidden: Float[Tensor, "T H"], layout: Layout) -> Angles:
@@ -100,21 +104,28 @@ class Decoder(UnpaddedFamily):
         shared: Angles,
     ) -> Float[Tensor, "Q AC"]:
         """See `UnpaddedFamily`."""
-        own, states = layer.self_attn, layer.input_layernorm(hidden)
+        attention, states = layer.self_attn, layer.input_layernorm(hidden)
         cos, sin = shared[self.kind(layer)]
-        asking, turn = states, (cos, sin)
+        query_states, query_angles = states, (cos, sin)
         if alone:
-            last = self.alone(layout)
-            asking, turn = states.index_select(0, last), (x.index_select(0, last) for x in turn)
-        # Entered here, and for the end by what computes it, so that a checkpoint enters it again.
+            last_tokens = self.alone(layout)
+            query_states, query_angles = (
+                states.index_select(0, last_tokens),
+                (x.index_select(0, last_tokens) for x in query_angles),
+            )
+        # Entered here, and again at the layer's end, so that checkpoint recomputation enters it.
         with faster_linear(hidden.device):
-            query, key, value = own.q_proj(asking), own.k_proj(states), own.v_proj(states)
-        query, key = (x.unflatten(1, (-1, own.head_dim)) for x in (query, key))
-        if hasattr(own, "q_norm"):
-            query, key = own.q_norm(query), own.k_norm(key)
-        query, key = _turned(own, query, *turn), _turned(own, key, cos, sin)
-        # The kernels divide by the root of a head's width; Gemma's scores may be scaled otherwise.
-        scale = own.scaling * own.head_dim**0.5
+            query, key, value = (
+                attention.q_proj(query_states),
+                attention.k_proj(states),
+                attention.v_proj(states),
+            )
+        query, key = (x.unflatten(1, (-1, attention.head_dim)) for x in (query, key))
+        if hasattr(attention, "q_norm"):
+            query, key = attention.q_norm(query), attention.k_norm(key)
+        query, key = _turned(attention, query, *query_angles), _turned(attention, key, cos, sin)
+        # The kernels divide by the root of a head's width; Gemma may scale its scores differently.
+        scale = attention.scaling * attention.head_dim**0.5
         if abs(scale - 1) > 1e-9:
             query = query * scale
         return attend(
@@ -123,7 +134,7 @@ class Decoder(UnpaddedFamily):
             value,
             layout,
             query.shape[1],
-            own.attention_dropout if own.training else 0.0,
+            attention.attention_dropout if attention.training else 0.0,
             run.attention,
             run.checkpointing,
             self.window(layer),
@@ -131,7 +142,7 @@ class Decoder(UnpaddedFamily):
         )
 
     @staticmethod
-    @no_type_check  # it is compiled, and no checker of tests may stand around it
+    @no_type_check  # it is compiled: no runtime type checker may wrap it
     def after_attention(
         layer: Any, context: Float[Tensor, "... AC"], residual: Float[Tensor, "... H"]
     ) -> Float[Tensor, "... H"]:
@@ -157,8 +168,8 @@ class Gemma(Decoder):
         """See `Decoder`."""
         kinds = {self.kind(layer) for layer in self.layers(backbone)}
         local = getattr(backbone, "rotary_emb_local", backbone.rotary_emb)
-        own = {"full_attention": backbone.rotary_emb, "sliding_attention": local}
-        return {kind: own[kind] for kind in sorted(kinds)}
+        module_of_kind = {"full_attention": backbone.rotary_emb, "sliding_attention": local}
+        return {kind: module_of_kind[kind] for kind in sorted(kinds)}
 
     def kind(self, layer: Any) -> str:
         """See `Decoder`."""
@@ -181,7 +192,7 @@ def _turned(
     cos: Float[Tensor, "_ C"],
     sin: Float[Tensor, "_ C"],
 ) -> Float[Tensor, "_ A C"]:
-    """Queries or keys, turned by their positions as the backbone's own module does it."""
+    """Queries or keys, rotated by their positions with the function of the backbone's module."""
     library = sys.modules[type(attention).__module__]
     turned, _ = library.apply_rotary_pos_emb(states, states[:, :0], cos, sin, unsqueeze_dim=1)
     return turned

@@ -4,7 +4,7 @@ Embeddings, linear layers and norms see ``[T, H]``: the tokens of every text end
 padding anywhere; attention keeps texts apart (`attention.attend`). Everything goes through the
 backbone's own submodules, so parameters, hooks, adapters and exports are untouched.
 
-Shapes: ``T`` tokens of all texts, ``Q`` tokens or texts that ask in attention, ``H`` width of a
+Shapes: ``T`` tokens of all texts, ``Q`` queries of attention: tokens or texts, ``H`` width of a
 hidden state, ``AC`` heads times the width of a head.
 """
 
@@ -22,8 +22,8 @@ from sciembed_train.encoder.unpadded.layout import Layout
 
 # Kinds of rotary positions whose angles depend on the longest text of a batch.
 ANGLES_BY_BATCH = ("dynamic", "longrope")
-# What runs the end of a layer, where each token is by itself: given that end, the two tensors that
-# it makes the layer's states of, and whether they are of one token of each text alone.
+# Runs the end of a layer, which treats each token by itself. It is given that end, the two tensors
+# that the layer's states come from, and whether they hold only one token of each text.
 RunEnd = Callable[[Callable[[Tensor, Tensor], Tensor], Tensor, Tensor, bool], Tensor]
 
 
@@ -40,7 +40,7 @@ class Run:
     Args:
         attention: one of `attention.NAMES`.
         checkpointing: keep only each layer's input and compute the layer again in the backward.
-        end: what runs the end of each layer, both times, such as with a choice of its adapters.
+        end: runs the end of each layer, recomputed or not, such as with a choice of its adapters.
         compiled: whether that end is compiled (`compiled_layer.compiled_on`).
     """
 
@@ -57,8 +57,8 @@ class UnpaddedFamily(ABC):
 
     Attributes:
         feed_forward_products: matrices of hidden by inner width in a layer's feed-forward part.
-        causal: whether a token attends to none that follow it. The one token of a text that may be
-            computed alone in the last layer is then the last, and else the first.
+        causal: whether a token attends to no later ones. The one token of a text that may be
+            computed alone in the last layer is then the last, else the first.
     """
 
     feed_forward_products: ClassVar[int] = 2
@@ -94,7 +94,7 @@ class UnpaddedFamily(ABC):
         return hidden, hidden
 
     def window(self, layer: Any) -> int | None:
-        """How many tokens to either side a token of a layer attends to; None where to all."""
+        """How many tokens to either side a token of a layer attends to; None for all."""
         return None
 
     @abstractmethod
@@ -102,7 +102,7 @@ class UnpaddedFamily(ABC):
         """The states that the first layer reads."""
 
     def shared(self, backbone: Any, hidden: Float[Tensor, "T H"], layout: Layout) -> Any:
-        """What every layer's attention reads beside its states, made once in a forward.
+        """What every layer's attention reads besides its states, made once in a forward.
 
         Args:
             backbone: of the family.
@@ -121,13 +121,13 @@ class UnpaddedFamily(ABC):
         run: Run,
         shared: Any,
     ) -> Float[Tensor, "Q AC"]:
-        """What the heads of a layer's attention give; with ``alone`` of `alone` tokens alone.
+        """The output of a layer's attention heads; with ``alone`` only for the tokens of `alone`.
 
         Args:
             layer: one of `layers`.
             hidden: states that the layer reads.
             layout: of the texts.
-            alone: whether only one token of each text asks (`alone`).
+            alone: whether only one token of each text is a query (`alone`).
             run: how the layers are run.
             shared: what `shared` gives.
         """
@@ -146,5 +146,5 @@ class UnpaddedFamily(ABC):
         """
 
     def finish(self, backbone: Any, hidden: Float[Tensor, "Q H"]) -> Float[Tensor, "Q H"]:
-        """The backbone's last hidden states, of the states of its last layer."""
+        """The backbone's last hidden states, from the states of its last layer."""
         return hidden

@@ -1,6 +1,6 @@
 """The forward over real tokens only, for every family that has one.
 
-Shapes: ``T`` tokens of all texts, ``Q`` tokens or texts that ask in attention, ``H`` width of a
+Shapes: ``T`` tokens of all texts, ``Q`` queries of attention: tokens or texts, ``H`` width of a
 hidden state.
 """
 
@@ -24,7 +24,7 @@ from sciembed_train.encoder.unpadded.layout import Layout
 from sciembed_train.encoder.unpadded.modernbert import ModernBert
 from sciembed_train.errors import UserError
 
-# Of each model type that runs unpadded, its family; in transformers 4.57 and 5 alike.
+# The family of each model type that runs unpadded, in transformers 4.57 and 5.
 UNPADDED_FAMILIES: dict[str, UnpaddedFamily] = {
     "bert": Bert(),
     "electra": Bert(),
@@ -60,7 +60,7 @@ def why_not_unpadded(backbone: nn.Module) -> str | None:
 
 
 def runs_unpadded(settings: EncoderSettings, backbone: Any, obstacle: str | None) -> bool:
-    """Whether the settings and the backbone make the forward an unpadded one.
+    """Whether the forward is unpadded, by the settings and the backbone.
 
     Args:
         settings: of the encoder.
@@ -68,7 +68,7 @@ def runs_unpadded(settings: EncoderSettings, backbone: Any, obstacle: str | None
         obstacle: why another part of the encoder needs the padded forward, if one does.
 
     Raises:
-        UserError: a setting asks for what the padded forward has not.
+        UserError: a setting needs what the padded forward lacks.
     """
     reason = why_not_unpadded(backbone) or obstacle
     if settings.forward == "unpadded" and reason is not None:
@@ -111,7 +111,7 @@ def backbone_layers(backbone: Any) -> list[Any]:
 
 
 def computed_alone(backbone: Any) -> str:
-    """How the names of what a pooling reads begin that the last layer is computed for alone."""
+    """Start of the `Pooling.reads` that need the last layer for only one token of each text."""
     return "last_token" if _family(backbone).causal else "first_token"
 
 
@@ -136,13 +136,13 @@ def unpadded_layers(
     alone: bool = False,
     run: Run = PLAIN,
 ) -> Iterator[Float[Tensor, "Q H"]]:
-    """The embeddings' states and then each layer's, each handed over before the next is computed.
+    """The embeddings' states and then each layer's, each yielded before the next is computed.
 
-    The last ones are the backbone's last hidden states: where it has a norm above its layers, they
-    have passed it. With ``alone`` the last layer computes attention's output, its projection and
-    the feed-forward part for the first tokens alone, of a causal backbone for the last ones
-    (`UnpaddedFamily.alone`): nothing else of it reaches them, so the result is the same and every
-    parameter still gets its whole gradient.
+    The last ones are the backbone's last hidden states, after its final norm if it has one. With
+    ``alone`` the last layer computes attention's output, its projection and the feed-forward part
+    for only the first tokens, of a causal backbone the last ones (`UnpaddedFamily.alone`): they
+    depend on nothing else of it, so the result is the same and every parameter still gets its whole
+    gradient.
 
     Args:
         backbone: a model that `why_not_unpadded` accepts.
@@ -174,7 +174,7 @@ def _layer(
     run: Run,
     shared: Any,
 ) -> Float[Tensor, "Q H"]:
-    """One layer's states; with ``alone``, only the new ones of one token of each text."""
+    """One layer's states; with ``alone``, only those of one token of each text."""
     if run.compiled:
         after = compiled_layer.compiled_on(hidden.device.type, family.after_attention)
     else:

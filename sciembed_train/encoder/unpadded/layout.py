@@ -1,4 +1,4 @@
-"""Where the texts of a micro-batch stand that runs without padding.
+"""The positions of the texts of a micro-batch that runs without padding.
 
 Shapes: ``T`` tokens of all texts, ``U`` texts, ``Z`` tokens of a group of texts.
 """
@@ -23,13 +23,13 @@ MOST_PADDING = 0.2  # share of a padded group's slots that may hold no token
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the texts of a micro-batch stand, on the host and on its device.
+    """The positions of the texts of a micro-batch, on the host and on its device.
 
     Args:
         sizes: tokens of each text, on the host.
         lengths: the same on the device.
-        bounds: first token of each text, and the number of all.
-        begins: of each token the first one of its text.
+        bounds: first token of each text, then the number of all tokens.
+        begins: for each token, the first token of its text.
     """
 
     sizes: tuple[int, ...]
@@ -44,7 +44,7 @@ class Layout:
         device: torch.device,
         *more: NDArray[np.integer] | Int[Tensor, " _"],
     ) -> tuple[Layout, list[Int[Tensor, " _"]]]:
-        """The layout of texts; and more integers of the host, brought by the same copy."""
+        """The layout of texts, and ``more`` integers of the host, moved in the same copy."""
         lengths = np.asarray(sizes, dtype=np.int64)
         starts = range_starts(lengths)
         bounds = np.append(starts, lengths.sum())
@@ -58,7 +58,7 @@ class Layout:
 
     @cached_property
     def positions(self) -> Int[Tensor, " T"]:
-        """Of each token, how many of its text stand before it."""
+        """Each token's position in its text, from 0."""
         return torch.arange(self.begins.shape[0], device=self.begins.device) - self.begins
 
     @property
@@ -67,17 +67,19 @@ class Layout:
         return self.bounds[1:] - 1
 
     def end_tokens(self, count: int, last: bool = False) -> tuple[Layout, Int[Tensor, " Z"]]:
-        """The layout of each text's first tokens alone, and where they stand in this one.
+        """The layout of only each text's first tokens, and their positions in this one.
 
         Args:
             count: most tokens of a text that are kept.
             last: keep the last tokens instead.
         """
         sizes = np.array(self.sizes)
-        kept = np.minimum(sizes, count)
-        starts = range_starts(sizes) + (sizes - kept if last else 0)
-        layout, (at,) = Layout.of(kept.tolist(), self.bounds.device, index_ranges(starts, kept))
-        return layout, at
+        end_sizes = np.minimum(sizes, count)
+        starts = range_starts(sizes) + (sizes - end_sizes if last else 0)
+        layout, (positions,) = Layout.of(
+            end_sizes.tolist(), self.bounds.device, index_ranges(starts, end_sizes)
+        )
+        return layout, positions
 
     @property
     def longest(self) -> int:
@@ -91,7 +93,7 @@ class Layout:
 
     @cached_property
     def groups(self) -> list[PaddedGroup]:
-        """Neighbouring texts that are padded together, as many as waste `MOST_PADDING` at most."""
+        """Neighbouring texts to pad together, each group with at most `MOST_PADDING` padding."""
         cuts = [0]
         tokens = longest = 0
         for number, size in enumerate(self.sizes):
@@ -106,13 +108,13 @@ class Layout:
         slots = [index_ranges(np.arange(len(s)) * s.max(), s) for s in shares]
         device_slots = on_device(self.bounds.device, *slots)
         return [
-            PaddedGroup(len(share), int(share.max()), bool(share.min() < share.max()), at)
-            for share, at in zip(shares, device_slots, strict=True)
+            PaddedGroup(len(share), int(share.max()), bool(share.min() < share.max()), token_slots)
+            for share, token_slots in zip(shares, device_slots, strict=True)
         ]
 
     @cached_property
     def bounds32(self) -> tuple[Int[Tensor, " U+1"], Int[Tensor, " U+1"]]:
-        """``bounds`` as the kernels want them, of the texts and of their first tokens alone."""
+        """``bounds`` as the kernels take them: of the texts, and of one token of each text."""
         count = len(self.sizes) + 1
         alone = torch.arange(count, dtype=torch.int32, device=self.bounds.device)
         return self.bounds.to(torch.int32), alone

@@ -1,10 +1,9 @@
 """ModernBERT (Warner et al. 2024) and models of its type, such as Ettin and mmBERT.
 
 Norms stand before attention and feed-forward part, and one more above the last layer. Positions
-turn queries and keys (rotary), by another angle in the layers whose tokens attend to all of their
-text than in those whose tokens attend to near ones alone.
+rotate queries and keys, by different angles in layers with global and with local attention.
 
-Shapes: ``T`` tokens of all texts, ``Q`` tokens or texts that ask in attention, ``H`` width of a
+Shapes: ``T`` tokens of all texts, ``Q`` queries of attention: tokens or texts, ``H`` width of a
 hidden state, ``A`` heads, ``C`` width of a head, ``AC`` their product.
 """
 
@@ -20,7 +19,7 @@ from sciembed_train.encoder.unpadded.family import ANGLES_BY_BATCH, Run, Unpadde
 from sciembed_train.encoder.unpadded.layout import Layout
 from sciembed_train.encoder.unpadded.onednn_linear import faster_linear
 
-# Cosine and sine of every token's position, by the window of the layers that they are for.
+# Cosine and sine of every token's position, by the layers' window.
 Angles = dict[int | None, tuple[Float[Tensor, "T C"], Float[Tensor, "T C"]]]
 
 
@@ -32,9 +31,9 @@ class ModernBert(UnpaddedFamily):
     def why_not(self, backbone: Any) -> str | None:
         """See `UnpaddedFamily`."""
         kinds = [_rope_type(layer, backbone) for layer in self.layers(backbone)]
-        odd = [kind for kind in kinds if kind in ANGLES_BY_BATCH]
-        if odd:
-            return f"its rotary positions ({odd[0]}) depend on the longest text of a batch"
+        unsupported = [kind for kind in kinds if kind in ANGLES_BY_BATCH]
+        if unsupported:
+            return f"its rotary positions ({unsupported[0]}) depend on the longest text of a batch"
         return None
 
     def layers(self, backbone: Any) -> list[Any]:
@@ -51,12 +50,12 @@ class ModernBert(UnpaddedFamily):
 
     def window(self, layer: Any) -> int | None:
         """See `UnpaddedFamily`."""
-        # As the modules have it, since the configuration's words are others in transformers 5.
+        # Read from the modules, since transformers 5 renames the configuration's keys.
         if hasattr(layer.attn, "local_attention"):
             sides = layer.attn.local_attention
             return None if sides == (-1, -1) else sides[0]
-        beyond = layer.attn.sliding_window  # the first distance that is out of sight
-        return None if beyond is None else beyond - 1
+        sliding_window = layer.attn.sliding_window  # the first distance out of sight
+        return None if sliding_window is None else sliding_window - 1
 
     def embed(self, backbone: Any, ids: Int[Tensor, " T"], layout: Layout) -> Float[Tensor, "T H"]:
         """See `UnpaddedFamily`."""
@@ -89,12 +88,12 @@ class ModernBert(UnpaddedFamily):
         """See `UnpaddedFamily`."""
         from transformers.models.modernbert.modeling_modernbert import apply_rotary_pos_emb
 
-        own, window = layer.attn, self.window(layer)
-        # Entered here, and for the end by what computes it, so that a checkpoint enters it again.
+        attention, window = layer.attn, self.window(layer)
+        # Entered here, and again at the layer's end, so that checkpoint recomputation enters it.
         with faster_linear(hidden.device):
-            states = own.Wqkv(layer.attn_norm(hidden))
-        query, key, value = states.unflatten(1, (3, -1, own.head_dim)).unbind(1)
-        # The library's own function: its versions round otherwise.
+            states = attention.Wqkv(layer.attn_norm(hidden))
+        query, key, value = states.unflatten(1, (3, -1, attention.head_dim)).unbind(1)
+        # The library's own function: its versions round differently.
         query, key = apply_rotary_pos_emb(query, key, *shared[window], unsqueeze_dim=1)
         if alone:
             query = query.index_select(0, layout.starts)
@@ -104,14 +103,14 @@ class ModernBert(UnpaddedFamily):
             value.flatten(1),
             layout,
             value.shape[1],
-            own.attention_dropout if own.training else 0.0,
+            attention.attention_dropout if attention.training else 0.0,
             run.attention,
             run.checkpointing,
             window,
         )
 
     @staticmethod
-    @no_type_check  # it is compiled, and no checker of tests may stand around it
+    @no_type_check  # it is compiled: no runtime type checker may wrap it
     def after_attention(
         layer: Any, context: Float[Tensor, "... AC"], residual: Float[Tensor, "... H"]
     ) -> Float[Tensor, "... H"]:

@@ -28,7 +28,7 @@ SMALLEST = 4_000_000
 
 
 def faster_linear(device: torch.device) -> AbstractContextManager[Any]:
-    """Inside, every ``F.linear`` of fp32 goes through oneDNN, where that is the faster way here.
+    """A context in which fp32 ``F.linear`` goes through oneDNN, if that is faster here.
 
     The same sums in another order: results differ by fp32's rounding. Under autocast nothing
     changes: half precision goes through oneDNN already.
@@ -40,7 +40,7 @@ def faster_linear(device: torch.device) -> AbstractContextManager[Any]:
 
 @cache
 def onednn_is_faster() -> bool:
-    """Whether this processor has AVX-512 and is none for which MKL uses it."""
+    """Whether this processor has AVX-512 and MKL does not use it there."""
     built = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.backends.mkldnn.is_available()
     wide = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
     return built and wide and torch.backends.mkl.is_available() and _vendor() == "AuthenticAMD"
@@ -57,7 +57,7 @@ def _vendor() -> str:
 
 
 class _ThroughOneDnn(TorchFunctionMode):
-    """Puts `linear` in the place of ``F.linear`` for what is fp32, on the processor, and large."""
+    """Replaces ``F.linear`` by `linear` for large fp32 tensors on the processor."""
 
     def __torch_function__(
         self,
@@ -66,10 +66,10 @@ class _ThroughOneDnn(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        named = kwargs or {}
-        if func is F.linear and named.keys() <= {"bias"} and _fits(*args, **named):
-            return linear(*args, **named)
-        return func(*args, **named)
+        keywords = kwargs or {}
+        if func is F.linear and keywords.keys() <= {"bias"} and _fits(*args, **keywords):
+            return linear(*args, **keywords)
+        return func(*args, **keywords)
 
 
 def _fits(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
@@ -96,7 +96,7 @@ def _product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 class _Linear(torch.autograd.Function):
-    """`linear`, keeping what ``F.linear`` keeps."""
+    """`linear`; saves for the backward what ``F.linear`` saves."""
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
