@@ -66,7 +66,7 @@ def _section(folder: Path, name: str) -> dict[str, Any]:
 def compared_by(folder: Path, similarity: str | None) -> Known:
     """How a run's vectors are used: what papers are ranked by, and the transport settings.
 
-    ``similarity`` takes the place of the recorded one; only multi-vector models have a choice.
+    ``similarity`` replaces the recorded one; only multi-vector models have a choice.
 
     Raises:
         UserError: a multi-vector run does not record it, or it is not supported.
@@ -80,15 +80,15 @@ def compared_by(folder: Path, similarity: str | None) -> Known:
             )
         # Mysore et al. (2022): ranked by minus the Euclidean distance.
         return Known(kind.method, kind.pooling, "euclidean", kind.texts)
-    own = _section(folder, "sciembed_train")
+    section = _section(folder, "sciembed_train")
     aggregation = hparams.get("score_aggregation")
-    similarity = similarity or own.get("similarity") or _AGGREGATIONS.get(str(aggregation))
+    similarity = similarity or section.get("similarity") or _AGGREGATIONS.get(str(aggregation))
     if similarity not in OF_SENTENCES:
         raise UserError(
             f"{folder / INFO}: score_aggregation is {aggregation!r}, which does not record how "
             f"papers are compared. Give --similarity {' or '.join(OF_SENTENCES)}."
         )
-    transport = own.get("transport")
+    transport = section.get("transport")
     if similarity == "transport" and transport is None:
         if hparams.get("geoml_reach") is not None:
             raise UserError(
@@ -103,8 +103,8 @@ def compared_by(folder: Path, similarity: str | None) -> Known:
 def load_aspire(folder: Path, base: str | None = None, max_length: int | None = None) -> Encoder:
     """The encoder of a run's folder, with its weights unchanged.
 
-    ``base`` takes the place of the model that ``run_info.json`` names, which gives architecture and
-    tokenizer; ``max_length`` that of 512, as the released models are used.
+    ``base`` replaces the model that ``run_info.json`` names, which gives architecture and
+    tokenizer; ``max_length`` replaces 512, with which the released models are used.
 
     Raises:
         UserError: a file is malformed, the base model is missing or does not fit, or it is a model
@@ -113,8 +113,8 @@ def load_aspire(folder: Path, base: str | None = None, max_length: int | None = 
     from transformers import AutoModel
 
     where, kind = folder / INFO, kind_of(folder)
-    own = _section(folder, "sciembed_train")
-    named, base = base, base or _section(folder, "all_hparams").get("base-pt-layer")
+    section = _section(folder, "sciembed_train")
+    given_base, base = base, base or _section(folder, "all_hparams").get("base-pt-layer")
     if not base:
         raise UserError(
             f"{where}: has no all_hparams with base-pt-layer, the name of its base model. Give it "
@@ -123,7 +123,7 @@ def load_aspire(folder: Path, base: str | None = None, max_length: int | None = 
     # As trained: a bi-encoder with a separator between sentences, the others without.
     sentences = "sep" if kind is BIENCODER else "joined"
     try:
-        recorded = own.get("input_format")
+        recorded = section.get("input_format")
         input_format = (
             InputFormat(sentences=sentences) if recorded is None else InputFormat.recorded(recorded)
         )
@@ -131,7 +131,7 @@ def load_aspire(folder: Path, base: str | None = None, max_length: int | None = 
         raise UserError(f"{where}: `input_format` is wrong ({error}). Export it again.") from error
     state = _read_state(folder / kind.weights, kind)
     try:
-        place = read_metadata(find_folder(base, fetch=named is not None), "cls").backbone
+        place = read_metadata(find_folder(base, fetch=given_base is not None), "cls").backbone
     except UserError as error:
         raise UserError(
             f"{where} names the base model {base}. {error} Say where it is with --base."
@@ -147,7 +147,7 @@ def load_aspire(folder: Path, base: str | None = None, max_length: int | None = 
             f"{layer_states(config)} states. Give its own base with --base."
         )
     limit = min(512, position_limit(config) or 512)
-    length = max_length or int(own.get("max_length", limit))
+    length = max_length or int(section.get("max_length", limit))
     settings = EncoderSettings(str(folder), kind.pooling, length, input_format)
     size = sum(tensor.nbytes for tensor in state.values())
     check_size(AutoModel, config, size, f"{base}: config.json")

@@ -13,22 +13,22 @@ from sciembed_train.encoder.io.training_titles import Titles
 from sciembed_train.errors import UserError, why_no_file
 from sciembed_train.safety.weights import load_pickled
 
-# Of a run with a verdict or a projection: the weights that its export has, and the verdict.
+# Holds the exported weights and the verdict of a run with a verdict or a projection.
 FINAL = "final.ckpt"
-# As a run trains them, the best before the last.
+# Checkpoints of training, the best before the last.
 TRAINED = ("best.ckpt", "last.ckpt")
 TITLES = "training_titles"  # in a checkpoint's record
-# Of a checkpoint's record, as they are.
+# Entries of a checkpoint's record that a card takes unchanged.
 _KEPT = ("transport", "texts", "verdict", "matryoshka_dims", "projection_learning")
-# Facts of the training that stand beside the counts, not among them.
+# Facts of the training that a card lists beside the counts, not among them.
 _HEADS = ("recipe", "seed", "base_model", "base_model_sha256", "texts")
 
 
 def damaged_entry(path: Path) -> str | None:
     """The first entry of a checkpoint that does not fit its checksum (CRC-32); None if all do.
 
-    torch writes the checksums and does not compare them when it loads. A file that is no zip file
-    at all, as one that is cut short, has none.
+    torch writes the checksums and does not compare them when it loads. A file that is no zip file,
+    such as one that is cut short, has none.
 
     Raises:
         OSError: the file cannot be read.
@@ -41,11 +41,11 @@ def damaged_entry(path: Path) -> str | None:
         try:
             return file.testzip()
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-            return str(error) or type(error).__name__  # an EOFError has no words
+            return str(error) or type(error).__name__  # an EOFError has no message
 
 
 def check_entries(path: Path) -> None:
-    """Compare a checkpoint with its checksums; it is read once, as for loading.
+    """Compare a checkpoint with its checksums, which reads it once.
 
     Raises:
         UserError: it is damaged.
@@ -53,10 +53,10 @@ def check_entries(path: Path) -> None:
     entry = damaged_entry(path)
     if entry is not None:
         others = [n for n in (*TRAINED, FINAL) if n != path.name and (path.parent / n).is_file()]
-        use = f"Use {path.parent / others[0]} in its place, or copy" if others else "Copy"
+        remedy = f"Use {path.parent / others[0]} in its place, or copy" if others else "Copy"
         raise UserError(
             f"{path}: is damaged: {entry} does not fit the checksum that was written with it. "
-            f"{use} it again."
+            f"{remedy} it again."
         )
 
 
@@ -65,7 +65,7 @@ def load_checkpoint(path: Path, own: bool = True) -> dict[str, Any]:
 
     Args:
         path: the file.
-        own: whether a run wrote it, which writes checksums; other programs may not.
+        own: whether a run of this project wrote it, with checksums; other programs may not.
 
     Raises:
         UserError: the file is unreadable, damaged, or holds anything else.
@@ -117,7 +117,7 @@ def find_checkpoint(source: str | Path, names: Sequence[str] = (FINAL, *TRAINED)
 
 
 def titles_of(checkpoint: dict[str, Any]) -> Titles | None:
-    """The titles that a checkpoint was trained on; None where it does not know them."""
+    """The titles that a checkpoint was trained on; None where it does not record them."""
     record = checkpoint.get("sciembed")
     titles = record.get(TITLES) if isinstance(record, dict) else None
     return None if titles is None else titles.numpy().view(np.uint64)

@@ -21,7 +21,7 @@ from sciembed_train.encoder.encoder import Encoder
 from sciembed_train.export.sentence_transformers_files import write_sentence_transformers
 
 READER = Path(__file__).with_name("custom_code_reader.py")
-# What other libraries ask of a configuration, whatever the backbone is.
+# Entries that other libraries read from a configuration, whatever the backbone is.
 _COMMON_KEYS = ("hidden_size", "num_hidden_layers", "max_position_embeddings", "pad_token_id")
 _UNUSED_KEYS = ("architectures", "transformers_version", "dtype")
 
@@ -37,16 +37,16 @@ def write_custom_model(
     pooling: str,
     similarity: str,
 ) -> None:
-    """Write a model whose code file lies beside it, for transformers and sentence-transformers.
+    """Write a model with its code file, for transformers and sentence-transformers.
 
     Args:
         encoder: what is exported.
         folder: made here.
-        backbone_folder: whose tokenizer is copied.
+        backbone_folder: its tokenizer is copied.
         code: the file that defines the model.
-        names: what its classes' names begin with, and the model type.
+        names: the prefix of its classes' names, and the model type.
         tensors: the weights by the names that the code gives them.
-        entries: of its configuration, beside the backbone.
+        entries: of its configuration, besides the backbone.
         pooling: one of `sentence_transformers_files.MODES`.
         similarity: ``euclidean`` or ``cosine``.
     """
@@ -84,15 +84,15 @@ def with_custom_codes(
     with tempfile.TemporaryDirectory() as temporary:
         texts_file, result = Path(temporary) / "texts.json", Path(temporary) / "result.pt"
         texts_file.write_text(json.dumps(list(texts)), encoding="utf-8")
-        done = subprocess.run(
+        process = subprocess.run(
             # -P: a folder of files named like libraries must not come first in the path.
             [sys.executable, "-P", *map(str, (READER, texts_file, result, pooling, *folders))],
             env={**os.environ, "HF_MODULES_CACHE": f"{temporary}/modules", "HF_HUB_OFFLINE": "1"},
             capture_output=True,
             text=True,
         )
-        if done.returncode:
-            lines = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
+        if process.returncode:
+            lines = process.stderr.strip().splitlines() or [f"it ended with {process.returncode}"]
             raise RuntimeError(lines[-1])
         models = torch.load(result, weights_only=True)
     return [(model["ids"], model["vectors"]) for model in models]

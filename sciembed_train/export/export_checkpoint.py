@@ -26,7 +26,7 @@ class Export:
     Args:
         folder: where it is.
         checkpoint: what it was made from.
-        differences: of each library that can load it, the largest difference of its vectors to
+        differences: by library that can load it, the largest difference of its vectors from
             the trained encoder's; None where the library is not installed.
     """
 
@@ -121,15 +121,15 @@ def export_checkpoint(settings: ExportSettings) -> Export:
     from sciembed_train.export.target_folder import check_target
 
     folder = Path(settings.to)
-    other: ExportLayout | None = None
+    special_layout: ExportLayout | None = None
     if layout == "aspire-full":
-        other = AspireLayout(settings.base)
+        special_layout = AspireLayout(settings.base)
     elif layout == "adapterhub":
-        other = AdapterHubLayout(settings.adapter)
+        special_layout = AdapterHubLayout(settings.adapter)
     elif layout == "lora":
-        other = LoraLayout(None if settings.base is None else str(settings.base))
+        special_layout = LoraLayout(None if settings.base is None else str(settings.base))
     # Before the weights are loaded, which takes long.
-    marker = (other or ExportLayout).marker
+    marker = (special_layout or ExportLayout).marker
     check_target(folder.expanduser().absolute(), overwrite, marker)
     encoder = encoder_from_checkpoint(
         content,
@@ -139,7 +139,7 @@ def export_checkpoint(settings: ExportSettings) -> Export:
         merged=layout != "lora",
     )
     record = card_of(content)
-    if other is None:
+    if special_layout is None:
         titles = titles_of(content)
         differences = export_encoder(
             encoder,
@@ -150,7 +150,7 @@ def export_checkpoint(settings: ExportSettings) -> Export:
             graphs=wanted_graphs(settings.onnx, settings.openvino),
         )
     else:
-        differences = write_export(other, encoder, folder, record, overwrite=overwrite)
+        differences = write_export(special_layout, encoder, folder, record, overwrite=overwrite)
     return Export(folder, checkpoint, differences)
 
 

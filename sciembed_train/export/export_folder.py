@@ -61,9 +61,9 @@ def export_encoder(
             ``texts`` is ``papers`` (where absent), ``sentences`` for an encoder of these, or
             ``any`` for one of any text. Of a multi-vector model ``similarity`` is ``best_match``,
             or ``transport`` with the settings of that name.
-        titles: that it was trained on, for a file of the folder; None where they are not known.
+        titles: those that it was trained on, for a file of the folder; None if unknown.
         overwrite: replace a model that is already there.
-        graphs: backends that a graph is written for, beside the weights: ``onnx``, ``openvino``.
+        graphs: backends to write a graph for, besides the weights: ``onnx``, ``openvino``.
 
     Returns:
         The largest difference of an embedding's entry for each library, such as ``AutoModel``, and
@@ -74,8 +74,8 @@ def export_encoder(
     Raises:
         UserError: the folder cannot be written, or holds something already; or the encoder cannot
             be written as a graph.
-        ExportError: a library computes something else from the folder, or loads as a plain model
-            what is none.
+        ExportError: a library computes something else from the folder, or loads something as a
+            plain model that is not one.
     """
     record = dict(card)
     if record.get("base_model"):

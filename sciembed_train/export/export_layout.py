@@ -34,7 +34,7 @@ class ExportLayout(ABC):
     Every method gets the encoder on the host, in fp32, and the record of its training.
 
     Attributes:
-        marker: a file that every export of this layout holds, and nothing else.
+        marker: a file that every export of this layout holds, and no other folder.
         template: of the model card, in ``templates/``; None where there is no card.
         card_library: what gives the vectors from the top of the folder.
     """
@@ -66,7 +66,7 @@ class ExportLayout(ABC):
         """
 
     def card_entries(self, encoder: Encoder, record: Record) -> dict[str, Any]:
-        """What the template reads beside `model_card.card_values`."""
+        """What the template reads besides `model_card.card_values`."""
         return {}
 
     def describe(self, encoder: Encoder, record: Record, name: str) -> str | None:
@@ -90,8 +90,8 @@ def write_export(
     """Write ``folder`` in a layout, and verify it by loading it back.
 
     The encoder may be on any device, in any mode; it is not changed. ``titles`` that it was trained
-    on go into a file of their own. ``overwrite`` replaces an earlier export of this layout. Of the
-    backends in ``graphs`` a graph is written, too. Returns what `ExportLayout.verify` and
+    on go into a file of their own. ``overwrite`` replaces an earlier export of this layout. A graph
+    is written, too, for each backend in ``graphs``. Returns what `ExportLayout.verify` and
     `write_graphs` do.
 
     Raises:
@@ -111,8 +111,8 @@ def write_export(
             if titles is not None:
                 write_titles(partial, titles)
             compared = write_graphs(encoder, partial, graphs) if graphs else {}
-            about = record | ({"graphs": compared} if compared else {})
-            card = layout.describe(encoder, about, known_as(folder))
+            card_record = record | ({"graphs": compared} if compared else {})
+            card = layout.describe(encoder, card_record, known_as(folder))
             if card is not None:
                 (partial / "README.md").write_text(card, encoding="utf-8")
         return {**layout.verify(encoder, partial, record), **compared}
@@ -126,14 +126,14 @@ def known_as(folder: Path) -> str:
 def public_name(model: str) -> str:
     """A base model's hub name, or the name of its folder without the folders above it.
 
-    A folder's path is of no use to others, and shows something of the machine.
+    A folder's path is of no use to others, and reveals something about the machine.
     """
     folder = Path(model).expanduser()
     return known_as(folder) if folder.exists() else model
 
 
 def on_host(encoder: Encoder) -> Encoder:
-    """The encoder itself or a copy: on the host in fp32, since others multiply less precisely."""
+    """The encoder or a copy, on the host in fp32: other devices multiply less precisely."""
     if encoder.device.type != "cpu" or any(p.dtype != torch.float32 for p in encoder.parameters()):
         return copy.deepcopy(encoder).cpu().float()
     return encoder

@@ -19,7 +19,7 @@ from sciembed_train.export import onnx_graph, openvino_graph
 from sciembed_train.export.verification import ExportError, compare, probe_texts
 
 TOLERANCE = 1e-4  # largest difference of an entry of onnxruntime, as `verification.TOLERANCE`
-COSINE = 0.99  # smallest cosine of the vector of 8-bit weights and the encoder's
+COSINE = 0.99  # smallest cosine of a vector of 8-bit weights with the encoder's
 NAMES: dict[Backend, str] = {"onnx": "onnxruntime", "openvino": "the cosine of OpenVINO int8"}
 
 
@@ -27,8 +27,7 @@ def check_graphs(encoder: Encoder, backends: Sequence[Backend]) -> None:
     """Check before anything is written that the graphs can be.
 
     Raises:
-        UserError: they cannot: a library is missing, or the encoder is one that no graph gives the
-            vectors of.
+        UserError: they cannot: a library is missing, or no graph gives the encoder's vectors.
     """
     if not backends:
         return
@@ -62,12 +61,12 @@ def write_graphs(
 
     Args:
         encoder: on the host in fp32.
-        folder: that its layout was written to.
+        folder: the one that its layout was written to.
         backends: ``onnx``, ``openvino`` or both.
 
     Returns:
-        Of each backend by its `NAMES` the largest difference of an entry; of 8-bit weights 1 minus
-        the smallest cosine.
+        By the backend's `NAMES`, the largest difference of an entry; for 8-bit weights 1 minus the
+        smallest cosine.
 
     Raises:
         ExportError: a graph gives other vectors than the encoder.

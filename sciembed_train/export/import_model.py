@@ -87,13 +87,13 @@ def import_model(request: ImportSettings) -> dict[str, Any]:
         )
     known = published.what_is_known(request, source)
     if known.pooling is None or known.similarity is None:
-        lacks, option = "pooled", "--pooling cls or mean and --similarity euclidean or cosine"
+        use, option = "pooled", "--pooling cls or mean and --similarity euclidean or cosine"
         if known.pooling is not None:
             multi_vector = gives_sentence_vectors(known.pooling)
             names = published.OF_SENTENCES if multi_vector else published.OF_TEXTS
-            lacks, option = "compared", f"--similarity {' or '.join(names)}"
+            use, option = "compared", f"--similarity {' or '.join(names)}"
         raise UserError(
-            f"{request.source}: does not record how its vectors are {lacks}, and its name is not "
+            f"{request.source}: does not record how its vectors are {use}, and its name is not "
             f"of a published model. Give --method {' or '.join(METHODS)}, or {option}."
         )
     names = (*published.OF_TEXTS, *published.OF_SENTENCES)
@@ -109,15 +109,15 @@ def import_model(request: ImportSettings) -> dict[str, Any]:
         input_format=None
         if (source / "sciembed.json").is_file() or known.method not in METHODS
         else InputFormat(separator=METHODS[known.method].separator),
-        # A multi-vector model has no use for it.
+        # A multi-vector model has no use for a head.
         masked_lm=False if gives_sentence_vectors(known.pooling) else "auto",
     )
     architectures = [str(name) for name in encoder.backbone.config.architectures or []]
     if encoder.head is None and any("ForMaskedLM" in name for name in architectures):
-        why = f"of {encoder.backbone.config.model_type} is not known here and"
+        reason = f"of {encoder.backbone.config.model_type} is not known here and"
         if encoder.pooling.per_sentence:
-            why = "is no part of a multi-vector model and"
-        log.warning(f"{request.source}: the masked-language-modelling head {why} is left out.")
+            reason = "is no part of a multi-vector model and"
+        log.warning(f"{request.source}: the masked-language-modelling head {reason} is left out.")
     return _write(request, source, known, encoder)
 
 
@@ -167,12 +167,12 @@ def _write(
 
 def card(request: ImportSettings, folder: Path, known: published.Known) -> dict[str, Any]:
     """The record of the model's training: its own entries, and where it was imported from."""
-    own = folder / "sciembed.json"
-    record = read_json(own) if own.is_file() else {}
+    record_path = folder / "sciembed.json"
+    record = read_json(record_path) if record_path.is_file() else {}
     record = {key: value for key, value in record.items() if key not in _OWN_ENTRIES}
-    # A folder's path is of no use to others, and shows something of the machine.
+    # A folder's path is of no use to others, and reveals something about the machine.
     name = folder.resolve().name if Path(request.source).expanduser().exists() else request.source
-    recorded = record.pop("texts", "papers" if own.is_file() else "any")
+    recorded = record.pop("texts", "papers" if record_path.is_file() else "any")
     texts = known.texts or recorded
     digest = {}
     for path in (

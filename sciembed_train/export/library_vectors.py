@@ -30,7 +30,7 @@ def model_vectors(
     """Embeddings by a model of ``transformers``, its last states pooled as the encoder does."""
     vectors = []
     with torch.inference_mode():
-        # Two at a time, so that padding takes part.
+        # Two at a time, so that padding is tested.
         for start in range(0, len(texts), 2):
             pair = list(texts[start : start + 2])
             batch = tokenizer(pair, padding=True, truncation=True, return_tensors="pt")
@@ -61,7 +61,7 @@ def transformers_vectors(
 ) -> Float[Tensor, "N D"]:
     """Embeddings as a user of ``transformers`` gets them from a plain model.
 
-    ``ids`` are the texts' tokens, where these are not the encoder's own; ``padding_side`` the
+    ``ids`` are the texts' tokens if they are not the encoder's own; ``padding_side`` is the
     tokenizer's own by default.
 
     Raises:
@@ -106,7 +106,7 @@ def sentence_transformers_vectors(
     Args:
         folder: of a model of that library.
         texts: composed, each behind the prompt of papers.
-        prompt: that the library puts there by itself; users give texts without it.
+        prompt: the one that the library puts there by itself; users give texts without it.
         options: more arguments of the class.
     """
     if importlib.util.find_spec("sentence_transformers") is None:
@@ -123,7 +123,7 @@ def sentence_transformers_vectors(
 
 
 def sentence_transformers_refuses(folder: Path, reason: str) -> bool | None:
-    """Whether it refuses the folder with this reason; None where it is not installed."""
+    """Whether sentence-transformers refuses the folder for this reason; None if not installed."""
     if importlib.util.find_spec("sentence_transformers") is None:
         return None
     for trust in (False, True):

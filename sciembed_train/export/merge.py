@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from sciembed_train.encoder.encoder import Encoder
 
-# What the record of a merged encoder keeps of each model's own.
+# Entries that a merged encoder's record keeps from each model's own.
 KEPT = ("method", "recipe", "base_model", "seed")
 
 
@@ -34,7 +34,7 @@ class Merge:
         folder: where it is.
         weights: of each model, by its name.
         differences: as those of an `Export`.
-        notes: what of the models is not in the merged one.
+        notes: what the models have and the merged one lacks.
     """
 
     folder: Path
@@ -75,17 +75,22 @@ def merge_models(settings: MergeSettings) -> Merge:
     target = Path(settings.to)
     check_target(target.expanduser().absolute(), settings.overwrite)
     folders = [find_folder(model_place(model)) for model in settings.models]
-    said = [read_metadata(folder) for folder in folders]
-    records = [each.record for each in said]
+    all_metadata = [read_metadata(folder) for folder in folders]
+    records = [metadata.record for metadata in all_metadata]
     known = _known(settings, folders)
-    # A model that records no input format, as those of others, is read as the one with it is.
-    form = next((each.input_format for each in said if each.input_format is not None), None)
+    # A model that records no input format, as other projects' do, takes that of one that does.
+    input_format = next(
+        (metadata.input_format for metadata in all_metadata if metadata.input_format is not None),
+        None,
+    )
     encoders = []
-    for model, folder, one, its in zip(settings.models, folders, known, said, strict=True):
+    for model, folder, use, model_metadata in zip(
+        settings.models, folders, known, all_metadata, strict=True
+    ):
         encoder = Encoder.load(
             folder,
-            pooling=one.pooling,
-            input_format=its.input_format or form,
+            pooling=use.pooling,
+            input_format=model_metadata.input_format or input_format,
             masked_lm="auto",
         )
         if encoder.settings.adapters is not None:
@@ -119,7 +124,7 @@ def merge_models(settings: MergeSettings) -> Merge:
 
 
 def _add_missing_projections(encoders: Sequence[Encoder]) -> None:
-    """Where one encoder has a projection, give each without one that leaves its vectors as is."""
+    """If one encoder has a projection, give each without one a projection that changes nothing."""
     dims = {encoder.settings.projection for encoder in encoders} - {None}
     for encoder in encoders:
         if encoder.settings.projection is None and len(dims) == 1 and encoder.dim in dims:
@@ -129,11 +134,11 @@ def _add_missing_projections(encoders: Sequence[Encoder]) -> None:
 def merge_encoders(encoders: Sequence[Encoder], weights: Sequence[float]) -> list[str]:
     """Give the first encoder the weighted mean of all weights.
 
-    A pooler or a head for masked words that one of them lacks is taken out of it; no embedding
+    It loses a pooler or masked-language-modelling head that one of the others lacks; no embedding
     passes through either.
 
     Returns:
-        Notes on what was taken out.
+        Notes on what was removed.
     """
     merged = encoders[0]
     state = weighted_mean([encoder.state_dict() for encoder in encoders], weights)
@@ -143,8 +148,8 @@ def merge_encoders(encoders: Sequence[Encoder], weights: Sequence[float]) -> lis
         notes.append("The masked-language-modelling head is left out: not all models have one.")
     if any(getattr(encoder.backbone, "pooler", None) is None for encoder in encoders):
         merged.backbone.pooler = None
-    own = merged.state_dict()
-    merged.load_state_dict({key: value for key, value in state.items() if key in own})
+    merged_state = merged.state_dict()
+    merged.load_state_dict({key: value for key, value in state.items() if key in merged_state})
     return notes
 
 
@@ -153,8 +158,8 @@ def weighted_mean(
 ) -> dict[str, Tensor]:
     """``sum_i w_i x_i`` of each tensor that all states have, in float64, rounded once.
 
-    A state of weight 0 is not added, so that weights of 1 and 0 give the one state bit by bit.
-    Whole numbers are the first state's.
+    A state of weight 0 is not added, so weights of 1 and 0 give that one state bit by bit.
+    Integer tensors are the first state's.
     """
     sums: dict[str, Tensor] = {}
     first: Mapping[str, Tensor] = {}
@@ -199,7 +204,7 @@ def merged_card(
 
 
 def _known(settings: MergeSettings, folders: Sequence[Path]) -> list[Known]:
-    """How each model is used; what one does not record is as another has it.
+    """How each model is used; what one does not record is taken from another.
 
     Raises:
         UserError: none records it.
@@ -218,31 +223,31 @@ def _known(settings: MergeSettings, folders: Sequence[Path]) -> list[Known]:
             similarity=None if recorded else settings.similarity,
         )
         known.append(what_is_known(request, folder))
-    pooling = next((one.pooling for one in known if one.pooling), None)
-    similarity = next((one.similarity for one in known if one.similarity), settings.similarity)
+    pooling = next((use.pooling for use in known if use.pooling), None)
+    similarity = next((use.similarity for use in known if use.similarity), settings.similarity)
     if pooling is None or similarity is None:
         raise UserError(
             f"{settings.models[0]}: none of the models records how its vectors are made and "
             "compared. Give --pooling cls or mean and --similarity euclidean or cosine."
         )
     return [
-        replace(one, pooling=one.pooling or pooling, similarity=one.similarity or similarity)
-        for one in known
+        replace(use, pooling=use.pooling or pooling, similarity=use.similarity or similarity)
+        for use in known
     ]
 
 
 def _differences_kept(
     names: Sequence[str], encoders: Sequence[Encoder], known: Sequence[Known]
 ) -> list[str]:
-    """Notes on what differs between models and is the first one's in the merged one."""
+    """Notes on what differs between models, where the merged one has the first one's."""
     facts = {
         "scaling to unit length": ["on" if e.settings.normalize else "off" for e in encoders],
         "longest text": [f"{encoder.settings.max_length} tokens" for encoder in encoders],
-        "similarity": [str(one.similarity) for one in known],
+        "similarity": [str(use.similarity) for use in known],
     }
     return [
-        f"The {what} is {values[0]} as of {names[0]}; that of {name} is {value}."
-        for what, values in facts.items()
+        f"The {fact} is {values[0]} as of {names[0]}; that of {name} is {value}."
+        for fact, values in facts.items()
         for name, value in zip(names, values, strict=True)
         if value != values[0]
     ]

@@ -16,22 +16,22 @@ _NO_PART = {
     *("return_dict", "chunk_size_feed_forward", "finetuning_task", "task_specific_params"),
     *("tie_word_embeddings", "reference_compile", "classifier_pooling"),
 }
-# Sections of a tokenizer's file that say how it was called last.
+# Sections of a tokenizer's file that record its last call.
 _OF_CALLS = ("truncation", "padding", "version")
 
 
 def first_difference(first: Encoder, other: Encoder) -> str | None:
     """Why the weights of two encoders may not be mixed; None where they may.
 
-    Compared are the backbone's configuration, the tokenizer, the pooling, the input format, and
-    the names and shapes of the weights, in this order.
+    Compares the backbone's configuration, the tokenizer, the pooling, the input format, and the
+    names and shapes of the weights, in this order.
 
     Returns:
         What differs, and what it is in each: ``num_hidden_layers is 6 and 12``.
     """
-    for name, one, two in _facts(first, other):
-        if one != two:
-            return f"{name} is {_short(one)} and {_short(two)}"
+    for name, first_value, other_value in _facts(first, other):
+        if first_value != other_value:
+            return f"{name} is {_short(first_value)} and {_short(other_value)}"
     return None
 
 
@@ -48,7 +48,7 @@ def _facts(first: Encoder, other: Encoder) -> Iterator[tuple[str, Any, Any]]:
     yield "use of control codes", settings[0].control_codes, settings[1].control_codes
     forms = vars(settings[0].input_format), vars(settings[1].input_format)
     for name in forms[0]:
-        if name != "title_prompt":  # of texts in training alone
+        if name != "title_prompt":  # only of texts in training
             yield f"input_format.{name}", forms[0][name], forms[1][name]
     shapes = [{k: tuple(v.shape) for k, v in e.state_dict().items()} for e in (first, other)]
     for key in sorted(shapes[0].keys() | shapes[1].keys()):
@@ -66,8 +66,8 @@ def _tokenizers(first: Encoder, other: Encoder) -> Iterator[tuple[str, Any, Any]
     tokenizers = first.tokenizer, other.tokenizer
     words = [{i: token for token, i in t.hf.get_vocab().items()} for t in tokenizers]
     if words[0] != words[1]:
-        place = min(i for i in words[0] | words[1] if words[0].get(i) != words[1].get(i))
-        yield f"the tokenizer's token {place}", words[0].get(place), words[1].get(place)
+        token_id = min(i for i in words[0] | words[1] if words[0].get(i) != words[1].get(i))
+        yield f"the tokenizer's token {token_id}", words[0].get(token_id), words[1].get(token_id)
     yield "the tokenizer's start", tokenizers[0].prefix, tokenizers[1].prefix
     yield "the tokenizer's end", tokenizers[0].suffix, tokenizers[1].suffix
     files = [json.loads(t.backend.to_str()) for t in tokenizers]

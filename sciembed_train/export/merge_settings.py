@@ -9,7 +9,7 @@ from typing import Literal
 
 from sciembed_train.errors import UserError
 
-# How far from 1 the weights' sum may be: three times 0.333 is a slip, 0.1 + 0.2 + 0.7 is none.
+# How far from 1 the weights' sum may be: 3 x 0.333 is an error, 0.1 + 0.2 + 0.7 is not.
 SUM_TOLERANCE = 1e-6
 
 

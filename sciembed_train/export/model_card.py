@@ -45,7 +45,7 @@ def render_card(template: str, metadata: Mapping[str, Any], values: Mapping[str,
     )
     data = ModelCardData(**{key: value for key, value in metadata.items() if value is not None})
     text = environment.get_template(template).render(values, card_data=data.to_yaml())
-    # ModelCard reads the block again as the hub does; its `validate` would ask the hub itself.
+    # ModelCard reads the block as the hub does; its `validate` would ask the hub itself.
     card = ModelCard(text)
     if card.data.to_dict() != data.to_dict():
         raise ValueError(f"the metadata block of {template} does not hold {data.to_dict()}")
@@ -121,8 +121,8 @@ def card_values(encoder: Encoder, record: Mapping[str, Any], name: str) -> dict[
 
 def _vector(encoder: Encoder) -> str:
     """What a vector is, for a sentence."""
-    through = "" if encoder.projection is None else ", through the linear layer in `2_Dense`"
-    return encoder.pooling.description + through
+    suffix = "" if encoder.projection is None else ", through the linear layer in `2_Dense`"
+    return encoder.pooling.description + suffix
 
 
 def merged_models(merged: Mapping[str, Any]) -> str:

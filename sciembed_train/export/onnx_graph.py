@@ -45,7 +45,7 @@ class WholeEncoder(nn.Module):
         self.backbone, self.pooling = encoder.backbone, encoder.pooling
         self.projection, self.normalize = encoder.projection, encoder.settings.normalize
         reader = encoder.format_reader
-        # The state of a control code, which stands behind the special tokens, is the vector.
+        # The vector is the state of a control code, which follows the special tokens.
         self.place = reader.prefix if isinstance(reader, ControlCodes) else None
 
     def forward(
@@ -57,7 +57,7 @@ class WholeEncoder(nn.Module):
         hidden, first = padded_states(self.backbone, inputs, reads)
         if self.place is not None:
             return hidden, hidden[:, self.place]
-        # The lengths of texts are on no host here: a pooling takes them from the mask.
+        # No lengths of texts on the host: a pooling takes them from the mask.
         last = last_of_rows(hidden, mask) if reads == "last_token" else None
         vectors = self.pooling(HiddenStates(first, hidden, (), mask.sum(1), mask, last))
         if self.projection is not None:
@@ -66,7 +66,7 @@ class WholeEncoder(nn.Module):
 
 
 def check_size(encoder: Encoder) -> None:
-    """Raise a UserError where the weights are more than an ONNX file can hold."""
+    """Raise a UserError if the weights are more than an ONNX file can hold."""
     size = sum(p.numel() for p in encoder.parameters()) * 4
     if size > LARGEST:
         raise UserError(
@@ -88,7 +88,7 @@ def write_onnx(encoder: Encoder, path: Path, format: str | None = None) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     tokenizer = encoder.tokenizer
-    # Two texts of other lengths, so that padding takes part.
+    # Two texts of different lengths, so that padding takes part.
     mask = (torch.arange(7) < torch.tensor([[7], [4]])).long()
     body = (torch.arange(7) % tokenizer.vocab_size).repeat(2, 1)
     ids = torch.where(mask.bool(), body, tokenizer.pad_id)
@@ -97,7 +97,7 @@ def write_onnx(encoder: Encoder, path: Path, format: str | None = None) -> None:
     encoder.eval()
     try:
         with torch.no_grad(), warnings.catch_warnings(), _reading(encoder, format):
-            # Of tracing: what it warns of is checked by comparing vectors. And of its age: the
+            # Tracing warns of what comparing vectors checks. The exporter warns of its age: the
             # newer exporter took 5 to 9 seconds a model of two layers where this takes 0.2, needs
             # onnxscript, and wrote files of twice as many operators, with the same vectors.
             warnings.simplefilter("ignore")
@@ -123,7 +123,7 @@ def write_onnx(encoder: Encoder, path: Path, format: str | None = None) -> None:
 
 
 def _reading(encoder: Encoder, format: str | None) -> AbstractContextManager[Any]:
-    """What a forward for a format runs in; no number of texts is settled by it."""
+    """The context in which a forward for a format runs, for any number of texts."""
     settings = encoder.settings.adapters
     if format is None or settings is None:
         return nullcontext()

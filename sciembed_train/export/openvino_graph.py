@@ -13,14 +13,14 @@ from sciembed_train.errors import UserError
 
 
 def check_installed() -> None:
-    """Raise a UserError unless what writes the graph is installed."""
+    """Raise a UserError unless the libraries that write the graph are installed."""
     _libraries()
 
 
 def write_openvino(onnx: Path, path: Path) -> None:
     """Write an ONNX graph as one of OpenVINO whose weights are integers of 8 bits.
 
-    Each matrix of weights, and the table of words, becomes integers with a scale and a zero for
+    Each weight matrix, and the embedding table, becomes integers with a scale and a zero point for
     each output: a quarter of the bytes. No texts are needed to calibrate it; activations of 8 bits,
     which were calibrated, came out farther off (all-MiniLM-L6-v2, 200 texts of random words: a
     cosine of 0.985 at least, against 0.999).
@@ -35,7 +35,7 @@ def write_openvino(onnx: Path, path: Path) -> None:
     openvino, nncf = _libraries()
     path.parent.mkdir(parents=True, exist_ok=True)
     model = openvino.Core().read_model(str(onnx))
-    # It shows tables and bars, and a command's own output may be JSON.
+    # nncf shows tables and bars, and a command's own output may be JSON.
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         model = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM)
     openvino.save_model(model, str(path), compress_to_fp16=False)
@@ -47,7 +47,7 @@ def _libraries() -> tuple[Any, Any]:
     Raises:
         UserError: one of them is not installed.
     """
-    # Without it nncf reports its use to Google Analytics, by way of openvino-telemetry.
+    # Otherwise nncf reports its use to Google Analytics, through openvino-telemetry.
     os.environ["NNCF_CI"] = "1"
     try:
         import nncf  # pyright: ignore[reportMissingImports]

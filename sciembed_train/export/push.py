@@ -16,7 +16,7 @@ from sciembed_train.safety.find_model import model_place
 _PART = r"[A-Za-z0-9](?:[\w.-]{0,94}\w)?"
 _REPO = re.compile(rf"(?=.{{1,96}}$)(?:{_PART}/)?{_PART}", re.ASCII)
 _BRANCH = re.compile(rf"(?=.{{1,96}}$){_PART}(?:/{_PART})*", re.ASCII)
-# What an editor, git or this program leaves in a folder, and nobody else is to have.
+# Files that an editor, git or this program leaves in a folder, and that are never published.
 LEFT_OUT = [".*", "*/.*", "__pycache__/*", "*/__pycache__/*"]
 
 
@@ -151,7 +151,7 @@ def check_card(folder: Path) -> None:
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder. Give one that export has written.")
     card = folder / "README.md"
-    # The second is that of an adapter by itself.
+    # The second marks an adapter by itself.
     if not card.is_file() or not any(
         (folder / name).is_file() for name in ("sciembed.json", "adapter_config.json")
     ):
@@ -161,7 +161,7 @@ def check_card(folder: Path) -> None:
         )
     try:
         data = ModelCard(card.read_text(encoding="utf-8")).data.to_dict()
-    except Exception as error:  # of YAML, and of what a field holds: they have no base of their own
+    except Exception as error:  # of YAML and of fields' values: they share no base class
         raise UserError(
             f"{card}: its metadata block cannot be read ({_reason(error)}). Correct it, or export "
             "again."
@@ -180,7 +180,7 @@ def _hidden(path: Path, folder: Path) -> bool:
 
 
 def _is_of_network(error: Exception) -> bool:
-    """Whether a library of the network raised it: requests or, from huggingface_hub 1 on, httpx."""
+    """Whether a network library raised it: requests or, from huggingface_hub 1 on, httpx."""
     return isinstance(error, OSError) or type(error).__module__.split(".")[0] in (
         *("requests", "httpx", "httpcore", "urllib3"),
     )

@@ -52,13 +52,13 @@ def loop_sentence_vectors(
 ) -> tuple[list[list[int]], list[Float[Tensor, "S D"]]]:
     """Token ids, and means of a plain model's states in a loop over the tokens of each sentence.
 
-    As on the model card; of this project's code only the input format is used.
+    As on the model card; it uses only the input format of this project's code.
     """
     separator = tokenizer.sep_token or LINE_BREAK
     texts = [_composed(input_format, separator, *paper) for paper in papers]
     vectors = []
     with torch.inference_mode():
-        # Two at a time, so that padding takes part.
+        # Two at a time, so that padding is tested.
         for start in range(0, len(texts), 2):
             pair = texts[start : start + 2]
             batch = tokenizer(
@@ -71,9 +71,11 @@ def loop_sentence_vectors(
             lasts = batch.pop("offset_mapping")[:, :, 1] - 1
             hidden = model(**batch).last_hidden_state
             for states, last, (_, ranges) in zip(hidden, lasts, pair, strict=True):
-                inside = [(last >= first) & (last < end) for first, end in ranges]
-                seen = [tokens for tokens in inside if tokens.any()] or [last >= 0]
-                vectors.append(torch.stack([states[t].mean(0) for t in seen]).float().clone())
+                sentence_masks = [(last >= first) & (last < end) for first, end in ranges]
+                token_masks = [tokens for tokens in sentence_masks if tokens.any()] or [last >= 0]
+                vectors.append(
+                    torch.stack([states[t].mean(0) for t in token_masks]).float().clone()
+                )
     ids = tokenizer([text for text, _ in texts], truncation=True)["input_ids"]
     return ids, vectors
 

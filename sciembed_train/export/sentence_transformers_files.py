@@ -27,7 +27,7 @@ MODES = {
     "weightedmean": "pooling_mode_weightedmean_tokens",
     "lasttoken": "pooling_mode_lasttoken",
 }
-# Instead of a pooling's name; older versions show it in small letters.
+# Instead of a pooling's name; older versions show it in lower case.
 REFUSED = "none: this model has a vector for each sentence of a paper, see its README.md"
 REFUSED_POOLING = "none: this model has a pooling of its own, see its README.md"
 
@@ -52,7 +52,7 @@ def write_sentence_transformers(
 def write_layer_mix(
     folder: Path, encoder: Encoder, shares: Float[torch.Tensor, " M"], similarity: str
 ) -> None:
-    """Make a sentence-transformers model that mixes layers, of a folder with ``0_Transformer``.
+    """Make a folder with ``0_Transformer`` a sentence-transformers model that mixes layers.
 
     ``WeightedLayerPooling`` gives ``sum_l s_l h_l / sum_l s_l`` of every token's states, with
     ``shares`` after the softmax and the embeddings' first; the backbone's configuration makes it
@@ -73,13 +73,13 @@ def write_layer_mix(
 
 
 def write_refusal(folder: Path, dim: int, reason: str = REFUSED) -> None:
-    """Make sentence-transformers refuse a folder whose vectors none of its modules makes.
+    """Make sentence-transformers refuse a folder whose vectors its modules cannot make.
 
     Without ``modules.json`` it would take the mean over all tokens. A pooling that it does not know
     makes every version refuse (tried with 4.1, 5.7 and 6.2), with or without ``trust_remote_code``,
-    in words that are shown. With no pooling it takes the mean; with the transformer alone `encode`
-    ends in a KeyError; with the backbone in a sub-folder ``AutoModel`` is lost; for a class of ours
-    it asks for ``trust_remote_code``, which does not help.
+    with a message that is shown. With no pooling it takes the mean; with the transformer alone
+    `encode` ends in a KeyError; with the backbone in a sub-folder ``AutoModel`` is lost; for a
+    class of ours it asks for ``trust_remote_code``, which does not help.
     """
     _write_list(folder, {"": "Transformer", "1_Pooling": "Pooling"})
     pooling = folder / "1_Pooling"
@@ -99,7 +99,7 @@ def _write_list(folder: Path, kinds: dict[str, str]) -> None:
 def _write_modules(folder: Path, encoder: Encoder, kinds: dict[str, str], similarity: str) -> None:
     """The list of modules by their folders, the first one's length, and the similarity."""
     _write_list(folder, kinds)
-    # False: an uncased tokenizer lowers the case itself, and True would spoil a cased one.
+    # False: an uncased tokenizer lower-cases by itself, and True would break a cased one.
     _write(
         folder / next(iter(kinds)) / "sentence_bert_config.json",
         {"max_seq_length": encoder.settings.max_length, "do_lower_case": False},
@@ -119,13 +119,13 @@ def _write_modules(folder: Path, encoder: Encoder, kinds: dict[str, str], simila
 def _prompts(encoder: Encoder) -> dict[str, Any]:
     """The prompts by name, and the name of the one that the library puts before every text.
 
-    Where papers are read behind one, that is ``document``, under which `encode_document` looks
-    first; and queries get the same unless they have their own.
+    If papers have a prompt, it is ``document``, the name that `encode_document` looks for first;
+    queries get the same unless they have their own.
     """
-    prompts, own = encoder.settings.prompts, encoder.settings.input_format.prompt
-    if not own:
+    prompts, paper_prompt = encoder.settings.prompts, encoder.settings.input_format.prompt
+    if not paper_prompt:
         return {"prompts": prompts, "default_prompt_name": None}
-    prompts = {"query": own, **prompts, "document": own}
+    prompts = {"query": paper_prompt, **prompts, "document": paper_prompt}
     return {"prompts": prompts, "default_prompt_name": "document"}
 
 

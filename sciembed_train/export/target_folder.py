@@ -47,7 +47,7 @@ def check_target(folder: Path, overwrite: bool, marker: str = "sciembed.json") -
 
 @contextmanager
 def write_errors(folder: Path) -> Iterator[None]:
-    """Raise what goes wrong while files are written as an error that names ``folder``.
+    """Turn errors while files are written into errors that name ``folder``.
 
     Raises:
         UserError: it cannot be written.

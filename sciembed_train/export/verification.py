@@ -1,4 +1,4 @@
-"""The checks of an export: what libraries compute from it against the encoder in memory."""
+"""The checks of an export: what libraries compute from it, compared with the encoder in memory."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def probe_texts(encoder: Encoder) -> list[str]:
 
 
 def refuse_not_finite(encoder: Encoder) -> None:
-    """Raise a UserError where a weight, or the vector of a test paper, is not finite.
+    """Raise a UserError if a weight, or the vector of a test paper, is not finite.
 
     An export of it would give every paper a vector that has no distance to any other.
     """
@@ -48,12 +48,12 @@ def refuse_not_finite(encoder: Encoder) -> None:
     if encoder.pooling.per_sentence:
         papers = probe_papers()
         titles = [title or sentences[0] for title, sentences in papers]
-        every = [encoder.encode_sentences(papers)]
+        vectors_by_format = [encoder.encode_sentences(papers)]
     else:
         titles = probe_texts(encoder)
         formats = encoder.format_reader.names or (None,)
-        every = [list(encoder.encode_texts(titles, format=name)) for name in formats]
-    for vectors in every:
+        vectors_by_format = [list(encoder.encode_texts(titles, format=name)) for name in formats]
+    for vectors in vectors_by_format:
         for title, rows in zip(titles, vectors, strict=True):
             if not bool(rows.isfinite().all()):
                 raise UserError(
@@ -94,7 +94,7 @@ def compare(
 def compare_where_installed(
     library: str, actual: Float[Tensor, "N D"] | None, expected: Float[Tensor, "N D"]
 ) -> float | None:
-    """`compare` embeddings; None where the library is not installed, and so gave none."""
+    """`compare` embeddings; None if the library is not installed and gave none."""
     return None if actual is None else compare(library, "embeddings", actual, expected)
 
 
@@ -117,7 +117,7 @@ def compare_ids(
 
 
 def check_refused(folder: Path, parts: Sequence[str], without: str) -> None:
-    """Check that no plain ``AutoModel`` loads a part of an export, ``without`` what it needs.
+    """Check that ``AutoModel`` loads no part of an export, which would lack ``without``.
 
     ``parts`` are sub-folders; the empty one is the export itself.
 

@@ -47,13 +47,13 @@ def merge_lora(backbone: Any) -> None:
     for name, module in list(backbone.named_modules()):
         if isinstance(module, LoraLayer):
             module.merge(safe_merge=True)  # pyright: ignore[reportCallIssue]
-            place, _, own = name.rpartition(".")
-            setattr(backbone.get_submodule(place), own, module.get_base_layer())
+            parent, _, attribute = name.rpartition(".")
+            setattr(backbone.get_submodule(parent), attribute, module.get_base_layer())
     del backbone.peft_config
 
 
 def save_lora(backbone: Any, base: str, folder: Path) -> None:
-    """Write the updates alone, as ``peft`` loads them onto the backbone that they were trained in.
+    """Write only the updates, as ``peft`` loads them onto the backbone that they were trained in.
 
     Args:
         backbone: with `install_lora`'s wrappers, not merged.
@@ -63,12 +63,12 @@ def save_lora(backbone: Any, base: str, folder: Path) -> None:
     from safetensors.torch import save_file
 
     updates = library().get_peft_model_state_dict(backbone, save_embedding_layers=False)
-    # As they are named in the library's own model around a backbone.
-    named = {
+    # The names in the library's own model around a backbone.
+    tensors = {
         f"base_model.model.{name}": value.detach().cpu().contiguous()
         for name, value in updates.items()
     }
-    save_file(named, folder / LORA_WEIGHTS, metadata={"format": "pt"})
+    save_file(tensors, folder / LORA_WEIGHTS, metadata={"format": "pt"})
     config = copy.deepcopy(backbone.peft_config["default"])
     config.base_model_name_or_path, config.inference_mode = base, True
     config.task_type = "FEATURE_EXTRACTION"
@@ -93,11 +93,13 @@ def library() -> Any:
 
 def _targets(backbone: nn.Module, settings: LoraSettings, model: str) -> list[str]:
     """The linear layers that are updated, by their names in the backbone."""
-    inside = {id(module) for layer in repeated_layers(backbone) for module in layer.modules()}
+    layer_modules = {
+        id(module) for layer in repeated_layers(backbone) for module in layer.modules()
+    }
     linear = [
         name
         for name, module in backbone.named_modules()
-        if isinstance(module, nn.Linear) and id(module) in inside
+        if isinstance(module, nn.Linear) and id(module) in layer_modules
     ]
     unknown = [t for t in settings.targets if not any(_is_of(name, t) for name in linear)]
     if unknown or not linear:

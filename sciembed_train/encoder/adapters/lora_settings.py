@@ -1,4 +1,4 @@
-"""What low-rank updates (LoRA) a backbone is trained by."""
+"""The low-rank updates (LoRA) that a backbone is trained by."""
 
 from __future__ import annotations
 

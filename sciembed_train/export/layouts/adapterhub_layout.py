@@ -24,7 +24,7 @@ LIBRARY = "AutoModel and adapters"
 
 
 class AdapterHubLayout(ExportLayout):
-    """One adapter, by its format or code, as the library ``adapters`` loads it; or the only one."""
+    """One adapter, by its format or code or the only one, as the library ``adapters`` loads it."""
 
     marker = CONFIG
 
@@ -73,7 +73,7 @@ def _base(encoder: Encoder) -> str:
 
 
 def format_of(encoder: Encoder, name: str | None) -> str:
-    """The format of the adapter with a name (format or code); of the only one without a name.
+    """The format of the adapter with a name (format or code); without a name, of the only one.
 
     Raises:
         UserError: the encoder has no such adapter, or several and none is named; or fuses them.
@@ -86,12 +86,12 @@ def format_of(encoder: Encoder, name: str | None) -> str:
             "adapter, would give other vectors. Export it whole: adapters/ and fusion/ of that "
             "folder are AdapterHub's."
         )
-    known = encoder.format_reader.names
-    if name is None and len(known) == 1:
-        return known[0]
-    for format in known:
+    formats = encoder.format_reader.names
+    if name is None and len(formats) == 1:
+        return formats[0]
+    for format in formats:
         if name in (format, FORMATS[format]):
             return format
-    choices = ", ".join(f"{format} ({FORMATS[format]})" for format in known)
+    choices = ", ".join(f"{format} ({FORMATS[format]})" for format in formats)
     problem = "--adapter is missing" if name is None else f"--adapter is {name!r}"
     raise UserError(f"{problem}; the checkpoint has {choices}.")

@@ -1,6 +1,6 @@
 """The folder of an encoder with adapters: AdapterHub's files, and a whole model for each format.
 
-The backbone alone would give other vectors without a warning. So it lies in ``base/``, for users
+The backbone alone would silently give other vectors. So it lies in ``base/``, for users
 of the library ``adapters``, which loads one of ``adapters/`` into it, or all of them and one of
 ``fusion/``. Without that library ``hf/CODE`` is loaded, with a model type and a code file of its
 own, which refuses to load without its code.
@@ -108,8 +108,12 @@ class AdaptersLayout(PlainLayout):
 def why_no_own_code(encoder: Encoder) -> str | None:
     """Why there is no whole model for each format; None where there is."""
     config = configuration(adapters_of(encoder).settings)
-    odd = [key for key, value in _SUPPORTED.items() if config.get(key) != value]
-    if config.architecture is not None or odd or not isinstance(config["reduction_factor"], int):
+    unsupported = [key for key, value in _SUPPORTED.items() if config.get(key) != value]
+    if (
+        config.architecture is not None
+        or unsupported
+        or not isinstance(config["reduction_factor"], int)
+    ):
         return f"adapters {adapters_of(encoder).settings.config} are run by the library alone"
     reason = why_not_unpadded(encoder.backbone)
     if reason is None and not isinstance(family_of(encoder.backbone), Bert):
@@ -118,7 +122,7 @@ def why_no_own_code(encoder: Encoder) -> str | None:
 
 
 def write_parts(encoder: Encoder, folder: Path, similarity: str) -> None:
-    """Write ``hf/`` of a folder that `Encoder.save` wrote, where its code computes the adapters."""
+    """Write ``hf/`` of a folder that `Encoder.save` wrote, if its code computes the adapters."""
     if why_no_own_code(encoder) is not None:
         return
     settings, state = adapters_of(encoder).settings, encoder.backbone.state_dict()
@@ -147,15 +151,15 @@ def write_parts(encoder: Encoder, folder: Path, similarity: str) -> None:
 def _renamed(encoder: Encoder, state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     """The backbone's tensors and those of a format, by the names that the code file gives them."""
     settings = adapters_of(encoder).settings
-    own = {k: v for k, v in state.items() if adapters_of(encoder).is_base(k)}
+    tensors = {k: v for k, v in state.items() if adapters_of(encoder).is_base(k)}
     parts = {f".adapters.{FORMATS[name]}.": "."}
     if settings.fusion is not None:
         fusion = fusion_code(settings, name)
         parts = {f".adapters.{c}.": f".adapters.{n}." for n, c in enumerate(fusion.split(","))}
         parts[f".adapter_fusion_layer.{fusion}."] = ".fusion."
     for theirs, ours in parts.items():
-        own |= {k.replace(theirs, ours): v for k, v in state.items() if theirs in k}
-    return {k: v for k, v in own.items() if not k.startswith("pooler.")}
+        tensors |= {k.replace(theirs, ours): v for k, v in state.items() if theirs in k}
+    return {k: v for k, v in tensors.items() if not k.startswith("pooler.")}
 
 
 def with_adapterhub(

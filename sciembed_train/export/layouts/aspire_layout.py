@@ -2,9 +2,9 @@
 
 A folder of two files, as released in Aspire's zip files: ``run_info.json``, whose
 ``all_hparams["base-pt-layer"]`` names the model that gives architecture and tokenizer, and a state
-dict. That of a bi-encoder which mixes its layers has ``bert_encoder.*`` (a ``BertModel``) and
-``bert_layer_weights.weight`` [1, layers + 1], before the softmax and the embeddings' first; that
-of a multi-vector model ``bert_encoder.*`` alone; that of the sentence encoder is a ``BertModel``'s.
+dict. A bi-encoder that mixes its layers has ``bert_encoder.*`` (a ``BertModel``) in it and
+``bert_layer_weights.weight`` [1, layers + 1], before the softmax and the embeddings' first; a
+multi-vector model only ``bert_encoder.*``; the sentence encoder a ``BertModel``'s own names.
 Reading them is in `aspire_run`.
 """
 
@@ -47,10 +47,10 @@ class Kind:
     Args:
         names: of the model in Aspire's configurations; the first is written.
         weights: the file of the state dict.
-        prefix: before a ``BertModel``'s names in it.
+        prefix: of a ``BertModel``'s names in that file.
         pooling: of the encoder here.
         texts: what it reads, ``papers`` or ``sentences``.
-        method: that trains it here.
+        method: the one that trains it here.
     """
 
     names: tuple[str, ...]
@@ -105,7 +105,7 @@ class AspireLayout(ExportLayout):
     Args:
         base: what ``base-pt-layer`` names, for ``AutoModel`` and ``AutoTokenizer``: a hub name, or
             a folder, whose absolute path is written. None for the record's ``base_model``, which
-            must then be a hub name: of a folder the record has only the last part of its path.
+            must then be a hub name: the record has only the last part of a folder's path.
     """
 
     marker = INFO
@@ -183,43 +183,43 @@ def _kind_for(encoder: Encoder, record: Record) -> Kind:
     model_type, pooling = encoder.backbone.config.model_type, encoder.settings.pooling
     texts = record.get("texts") or "papers"
     fitting = [kind for kind in KINDS if (kind.pooling, kind.texts) == (pooling, texts)]
-    wants = (
+    rule = (
         "The layout aspire-full holds a BERT that mixes its layers (encoder.pooling mix), gives "
         "vectors of sentences (sentences), or reads single sentences (cls)"
     )
-    instead = "Use the layout sentence-transformers."
+    remedy = "Use the layout sentence-transformers."
     if not fitting or model_type != "bert":
         raise UserError(
-            f"{wants}; this encoder is of model type {model_type} with pooling {pooling}, for "
-            f"{texts}. {instead}"
+            f"{rule}; this encoder is of model type {model_type} with pooling {pooling}, for "
+            f"{texts}. {remedy}"
         )
     if getattr(encoder.backbone, "pooler", None) is None:
-        raise UserError(f"{wants}, with its pooler, which this one lacks. {instead}")
+        raise UserError(f"{rule}, with its pooler, which this one lacks. {remedy}")
     if fitting[0] is MULTI_VECTOR:
         check_record(record)
     return fitting[0]
 
 
 def _check_folder(folder: Path, encoder: Encoder) -> None:
-    """Check that the weights fit a base model of a folder, and that it reads texts alike.
+    """Check that the weights fit a folder's base model, and that its tokenizer is the same.
 
     Raises:
         UserError: they do not, or the folder is no model that ``AutoModel`` loads.
     """
     base = load_backbone(folder, checked_config(folder))
-    found, expected = (
+    shapes, expected = (
         {n: t.shape for n, t in m.state_dict().items()} for m in (base, encoder.backbone)
     )
-    # One without a pooler gets a random one, over which the weights are loaded.
+    # A base without a pooler gets a random one, which the loaded weights replace.
     differing = sorted(
         name
-        for name in found.keys() | expected.keys()
-        if found.get(name) != expected.get(name)
-        and not (name.startswith("pooler.") and name not in found)
+        for name in shapes.keys() | expected.keys()
+        if shapes.get(name) != expected.get(name)
+        and not (name.startswith("pooler.") and name not in shapes)
     )
     if differing:
         raise UserError(
-            f"--base is {folder}: its {differing[0]} is {_shape(found.get(differing[0]))}, this "
+            f"--base is {folder}: its {differing[0]} is {_shape(shapes.get(differing[0]))}, this "
             f"encoder's {_shape(expected.get(differing[0]))}. Give the model that it was trained "
             "from."
         )

@@ -36,8 +36,8 @@ class BackboneLayout(PlainLayout):
                 "The export was removed."
             )
         texts = probe_texts(encoder)
-        again = Encoder.load(folder, encoder.settings.pooling, forward="padded")
-        library, vectors = "sciembed_train", again.encode_texts(texts)
+        loaded = Encoder.load(folder, encoder.settings.pooling, forward="padded")
+        library, vectors = "sciembed_train", loaded.encode_texts(texts)
         difference = compare(library, "embeddings", vectors, encoder.encode_texts(texts))
         return {library: difference} | masked_lm_differences(encoder, folder, texts)
 

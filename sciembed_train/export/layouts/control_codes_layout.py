@@ -1,10 +1,10 @@
 """The folder of an encoder that reads control codes: a plain model for each format.
 
 The vector is the state of the code, which follows ``[CLS]``; other libraries take the first
-token's. A layer tells positions apart by their embeddings alone, so in ``hf/CODE`` the code comes
-first, and the table of positions is turned with it: the code has the position it was trained at,
-and so has ``[CLS]`` behind it. The tokenizer puts both before every text; no code file is needed.
-``base/`` is what was trained, for this program.
+token's. A layer tells positions apart only by their embeddings, so in ``hf/CODE`` the code comes
+first, and the table of positions is reordered with it: the code keeps the position it was trained
+at, and so does ``[CLS]`` after it. The tokenizer puts both before every text; no code file is
+needed. ``base/`` is what was trained, for this program.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ class ControlCodesLayout(PlainLayout):
                 "SentenceTransformer": sentence_transformers_vectors(model, texts, prompt),
             }
             for library, actual in vectors.items():
-                own = compare_where_installed(f"{library} ({code})", actual, expected)
+                difference = compare_where_installed(f"{library} ({code})", actual, expected)
                 largest = differences.get(library) or 0.0
-                differences[library] = None if own is None else max(own, largest)
+                differences[library] = None if difference is None else max(difference, largest)
         return differences
 
     def card_entries(self, encoder: Encoder, record: Record) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def write_parts(encoder: Encoder, folder: Path, similarity: str) -> None:
 
 
 def turned(table: Float[Tensor, "P H"], first: int, prefix: int) -> Float[Tensor, "P H"]:
-    """A table of positions for texts with the code before the prefix instead of behind it.
+    """A table of positions for texts with the code before the prefix instead of after it.
 
     ``first`` is the position of a text's first token, ``prefix`` the number of special tokens
     there.
@@ -129,21 +129,30 @@ def _tokenizer(encoder: Encoder, code: str) -> Any:
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast
 
-    own = encoder.tokenizer
-    backend = Tokenizer.from_str(own.backend.to_str())
-    names = own.hf.convert_ids_to_tokens
-    before, after = [code, *names(list(own.prefix))], names(list(own.suffix))
-    # A kind of tokenizer would put its own template in this one's place when it is loaded.
+    tokenizer = encoder.tokenizer
+    backend = Tokenizer.from_str(tokenizer.backend.to_str())
+    names = tokenizer.hf.convert_ids_to_tokens
+    first_tokens, last_tokens = (
+        [code, *names(list(tokenizer.prefix))],
+        names(list(tokenizer.suffix)),
+    )
+    # A tokenizer of another class would replace this template by its own when it is loaded.
     backend.post_processor = TemplateProcessing(
-        single=[*before, "$A", *after],
-        pair=[*before, "$A", *after, "$B:1", *(f"{token}:1" for token in after)],
-        special_tokens=[(token, backend.token_to_id(token)) for token in {*before, *after}],
+        single=[*first_tokens, "$A", *last_tokens],
+        pair=[*first_tokens, "$A", *last_tokens, "$B:1", *(f"{token}:1" for token in last_tokens)],
+        special_tokens=[
+            (token, backend.token_to_id(token)) for token in {*first_tokens, *last_tokens}
+        ],
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         model_max_length=encoder.settings.max_length,
-        model_input_names=list(own.hf.model_input_names),
-        **{name: getattr(own.hf, name) for name in _SPECIAL if getattr(own.hf, name) is not None},
+        model_input_names=list(tokenizer.hf.model_input_names),
+        **{
+            name: getattr(tokenizer.hf, name)
+            for name in _SPECIAL
+            if getattr(tokenizer.hf, name) is not None
+        },
     )
 
 

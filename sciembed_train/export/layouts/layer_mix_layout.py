@@ -1,6 +1,6 @@
-"""The folder of an encoder that mixes its layers, in which no library finds a plain model.
+"""The folder of an encoder that mixes its layers; no library finds a plain model in it.
 
-Its backbone alone would give other vectors without a warning. So there are two folders for other
+Its backbone alone would silently give other vectors. So there are two folders for other
 libraries: ``st/`` for sentence-transformers, whose own modules compute the mix, with the backbone
 in a sub-folder; and ``hf/`` for transformers, with a model type and a code file of its own. Where a
 norm stands above the last layer, ``hf/`` is for both and ``st/`` holds the backbone alone.
@@ -31,8 +31,8 @@ from sciembed_train.export.verification import (
 CODE = Path(__file__).parents[1] / "layer_mix.py"
 
 
-# Model types with a norm above their last layer, whose list of states in transformers 4 ends before
-# it and in 5 behind it: sentence-transformers mixes what is in the list.
+# Model types with a norm above their last layer. Their list of states ends before it in
+# transformers 4 and after it in 5: sentence-transformers mixes what is in the list.
 NORM_ABOVE = ("modernbert", "roberta-prelayernorm")
 
 
@@ -79,7 +79,7 @@ class LayerMixLayout(PlainLayout):
 
 
 def has_norm_above(encoder: Encoder) -> bool:
-    """Whether sentence-transformers' own modules are given another last state than is mixed."""
+    """Whether sentence-transformers' own modules would mix another last state."""
     return encoder.backbone.config.model_type in NORM_ABOVE
 
 

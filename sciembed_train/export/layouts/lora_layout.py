@@ -1,4 +1,4 @@
-"""The low-rank updates of an encoder alone, in the layout of ``peft``, without the backbone.
+"""Only the low-rank updates of an encoder, in the layout of ``peft``, without the backbone.
 
 ``adapter_config.json`` names the backbone, so that sentence-transformers loads the folder as a
 whole model; ``peft`` and ``transformers`` load the updates onto the backbone.
@@ -36,7 +36,7 @@ from sciembed_train.safety.find_model import find_folder
 
 
 class LoraLayout(ExportLayout):
-    """Updates beside a tokenizer and the files of sentence-transformers.
+    """Updates with a tokenizer and the files of sentence-transformers.
 
     Args:
         base: folder or hub name of the backbone that the updates were trained in; None takes the
@@ -70,8 +70,8 @@ class LoraLayout(ExportLayout):
         tokenizer = copy.deepcopy(encoder.tokenizer.hf)
         tokenizer.model_max_length = encoder.settings.max_length
         tokenizer.save_pretrained(str(folder))
-        # What sentence-transformers 5.7 asks for a tokenizer looks into config.json where no class
-        # is named; and transformers 5 takes a folder with that file for a whole model.
+        # sentence-transformers 5.7 loads a tokenizer by config.json where no class is named; and
+        # transformers 5 takes a folder with that file for a whole model.
         path = folder / "tokenizer_config.json"
         content = json.loads(path.read_text(encoding="utf-8"))
         text = json.dumps({**content, "processor_class": "AutoTokenizer"}, indent=2)
@@ -90,12 +90,14 @@ class LoraLayout(ExportLayout):
         texts, prompt = probe_texts(encoder), encoder.settings.input_format.prompt
         expected = encoder.merged().encode_texts(texts)
         vectors = model_vectors(encoder, model.eval(), tokenizer, texts)
-        # Weights are stored in half precision by many, and updated in fp32.
+        # Many models store weights in half precision; updates are in fp32.
         options = {"model_kwargs": {"torch_dtype": torch.float32}}
-        theirs = sentence_transformers_vectors(folder, texts, prompt, **options)
+        st_vectors = sentence_transformers_vectors(folder, texts, prompt, **options)
         return {
             "peft": compare("peft", "embeddings", vectors, expected),
-            "SentenceTransformer": compare_where_installed("SentenceTransformer", theirs, expected),
+            "SentenceTransformer": compare_where_installed(
+                "SentenceTransformer", st_vectors, expected
+            ),
         }
 
     def describe(self, encoder: Encoder, record: Record, name: str) -> str:

@@ -20,7 +20,7 @@ from sciembed_train.export.verification import (
     probe_texts,
 )
 
-# What saved tokenizers may carry of the lengths of an earlier training.
+# Entries of saved tokenizers that may record the lengths of an earlier training.
 _LEFTOVERS = (
     *("max_length", "padding", "padding_strategy", "pad_to_multiple_of", "stride"),
     *("truncation", "truncation_strategy", "name_or_path"),
@@ -56,7 +56,7 @@ class PlainLayout(ExportLayout):
             "SentenceTransformer": sentence_transformers_vectors(folder, texts, prompt),
         }
         if encoder.pooling.reads == "last_token":
-            # Where the last token stands depends on the side that a user's tokenizer pads.
+            # The last token's place depends on the side that a user's tokenizer pads.
             vectors |= {
                 f"AutoModel, padded on the {side}": transformers_vectors(
                     encoder, folder, texts, padding_side=side
@@ -79,7 +79,7 @@ class PlainLayout(ExportLayout):
 
 
 def save_encoder(encoder: Encoder, folder: Path, record: Record) -> None:
-    """Write the encoder with its record, and take an earlier training's lengths out of it."""
+    """Write the encoder with its record, without the lengths of an earlier training."""
     encoder.save(folder, record)
     path = folder / backbone_place(encoder.parts) / "tokenizer_config.json"
     content = json.loads(path.read_text(encoding="utf-8"))

@@ -1,8 +1,8 @@
 """The folder of a multi-vector model, which sentence-transformers must refuse.
 
 Its backbone is an ordinary Hugging Face model at the top of the folder: the sentences' vectors are
-means of the states of its tokens. Nothing else of it is meant to be used, so sentence-transformers,
-which would take the mean over all tokens, must refuse the folder.
+means of the states of its tokens. It has no other use, so sentence-transformers, which would take
+the mean over all tokens, must refuse the folder.
 """
 
 from __future__ import annotations
