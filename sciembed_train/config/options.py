@@ -27,7 +27,7 @@ class Option:
 
     Args:
         key: its whole name, such as ``data.papers``; empty for a positional argument's metavar.
-        names: every name it can be written by, with leading dashes.
+        names: every way to write it, with leading dashes.
         kind: its type.
         default: its value where the option is absent; None for none.
         required: whether it must be given.
@@ -57,9 +57,7 @@ class Option:
         kinds = parts(self.kind)
         if self.metavar is not None:
             return self.metavar
-        if not self.names[0].startswith(
-            "-"
-        ):  # the name of a positional argument is its placeholder
+        if not self.names[0].startswith("-"):  # a positional: its name is the placeholder
             return ""
         if self.kind is bool:
             return ""

@@ -63,7 +63,7 @@ HELP, HELP_ALL = ("-h", "--help"), "--help_all"
 
 
 def _load(text: str) -> Any:
-    """A value read as YAML; ``None`` is null: jsonargparse passes on a null inside a class so."""
+    """A value read as YAML; ``None`` is null, as jsonargparse writes a null inside a class."""
     value = get_loader("yaml")(text)
     return None if value == "None" else value
 
@@ -123,7 +123,7 @@ class CommandLine:
         examples: command lines without program and command, shown at the end of the help.
         common: keys of the options that the short help shows, in order; empty for all.
         aliases: short names of full keys, such as ``papers`` for ``data.papers``.
-        presets: by its name, what a flag sets of other options: key to value.
+        presets: flags by name, each with the options that it sets: key to value.
         details: lines that the help shows below the description, unwrapped.
     """
 

@@ -35,7 +35,7 @@ def model_outputs(folder: str, texts: list[str], pooling: str) -> dict:
         raise ValueError(f"some weights are missing or left over: {info}")
     vectors = []
     with torch.inference_mode():
-        # Two at a time, so that padding takes part.
+        # Two at a time, so that padding is tested.
         for start in range(0, len(texts), 2):
             batch = tokenizer(
                 texts[start : start + 2], padding=True, truncation=True, return_tensors="pt"

@@ -87,13 +87,13 @@ def import_model(request: ImportSettings) -> dict[str, Any]:
         )
     known = published.what_is_known(request, source)
     if known.pooling is None or known.similarity is None:
-        use, option = "pooled", "--pooling cls or mean and --similarity euclidean or cosine"
+        verb, option = "pooled", "--pooling cls or mean and --similarity euclidean or cosine"
         if known.pooling is not None:
             multi_vector = gives_sentence_vectors(known.pooling)
             names = published.OF_SENTENCES if multi_vector else published.OF_TEXTS
-            use, option = "compared", f"--similarity {' or '.join(names)}"
+            verb, option = "compared", f"--similarity {' or '.join(names)}"
         raise UserError(
-            f"{request.source}: does not record how its vectors are {use}, and its name is not "
+            f"{request.source}: does not record how its vectors are {verb}, and its name is not "
             f"of a published model. Give --method {' or '.join(METHODS)}, or {option}."
         )
     names = (*published.OF_TEXTS, *published.OF_SENTENCES)

@@ -117,7 +117,7 @@ def compare_ids(
 
 
 def check_refused(folder: Path, parts: Sequence[str], without: str) -> None:
-    """Check that ``AutoModel`` loads no part of an export, which would lack ``without``.
+    """Check that plain ``AutoModel`` loads no part of an export, which would lack ``without``.
 
     ``parts`` are sub-folders; the empty one is the export itself.
 

@@ -224,7 +224,7 @@ class FormatAdapters(FormatReader):
         return sorted(list(FORMATS).index(name) for name in self.settings.formats)
 
     def _reader(self, place: int) -> str:
-        """The code of the adapter, or the fusion, that reads a format."""
+        """The code of the adapter or fusion that reads a format."""
         name = list(FORMATS)[place]
         return FORMATS[name] if self.settings.fusion is None else fusion_code(self.settings, name)
 

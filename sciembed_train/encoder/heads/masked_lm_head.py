@@ -102,7 +102,7 @@ class MaskedLMHead(nn.ModuleDict):
         prefix = f"{model.base_model_prefix}."
         refuse_missing(folder, [name for name in missing if name.startswith(prefix)])
         backbone_ids = {id(p) for p in backbone.parameters()}
-        names: dict[int, list[str]] = {}  # by parameter of the head alone
+        names: dict[int, list[str]] = {}  # by parameter of only the head, tied ones once
         for name, parameter in head.named_parameters(remove_duplicate=False):
             if id(parameter) not in backbone_ids:
                 names.setdefault(id(parameter), []).append(name)

@@ -262,11 +262,11 @@ def read_metadata(folder: Path, pooling: str | None = None) -> ModelMetadata:
 
 def _refuse_half(folder: Path) -> None:
     """Refuse ``st/`` and ``hf/`` of an encoder's folder, which are for other libraries."""
-    above = folder.resolve().parent / "sciembed.json"
-    if folder.resolve().name in ("st", "hf") and above.is_file():
+    record_path = folder.resolve().parent / "sciembed.json"
+    if folder.resolve().name in ("st", "hf") and record_path.is_file():
         raise UserError(
             f"{folder}: is the part of an exported encoder that is meant for other libraries; give "
-            f"the folder that holds it, {above.parent}."
+            f"the folder that holds it, {record_path.parent}."
         )
 
 

@@ -173,10 +173,10 @@ def encode_micro_batches(
     if sentences is not None:
         spans, vector_order = _split_sentences(sentences, lengths, micro_batches)
     source = index_ranges(range_starts(lengths)[micro_batches.order], sizes)
-    order, vectors_back, states_order = on_device(
+    id_index, vector_index, state_index = on_device(
         rows.ids.device, source, vector_order, state_order
     )
-    ids = rows.ids.index_select(0, order)
+    ids = rows.ids.index_select(0, id_index)
     vectors, states = [], []
     for (start, end), positions_here, sentences_here in zip(
         micro_batches.spans(), wanted, spans, strict=True
@@ -193,10 +193,10 @@ def encode_micro_batches(
         states.append(token_states)
         if done is not None:
             done(end - start)
-    embeddings = torch.cat(vectors).index_select(0, vectors_back)
+    embeddings = torch.cat(vectors).index_select(0, vector_index)
     if positions is None:
         return embeddings, None
-    return embeddings, torch.cat(states).index_select(0, states_order)
+    return embeddings, torch.cat(states).index_select(0, state_index)
 
 
 def _split_sentences(
@@ -245,12 +245,12 @@ def _split_positions(
     row = np.searchsorted(ends, positions, "right")
     place_of_row = np.empty(len(lengths), dtype=np.int64)
     place_of_row[micro_batches.order] = np.arange(len(lengths))
-    sorted_positions = offsets[place_of_row[row]] + positions - (ends - lengths)[row]
-    order = np.argsort(sorted_positions, kind="stable")
+    new_positions = offsets[place_of_row[row]] + positions - (ends - lengths)[row]
+    order = np.argsort(new_positions, kind="stable")
     borders = offsets[[0, *micro_batches.ends]]
-    cuts = np.searchsorted(sorted_positions[order], borders)
+    cuts = np.searchsorted(new_positions[order], borders)
     shares = [
-        sorted_positions[order][start:end] - border
+        new_positions[order][start:end] - border
         for (start, end), border in zip(pairwise(cuts), borders[:-1], strict=True)
     ]
     inverse_order = np.empty(len(positions), dtype=np.int64)

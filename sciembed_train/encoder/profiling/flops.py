@@ -82,15 +82,15 @@ def _pairs(sizes: Int[Tensor, " U"], window: int | None, causal: bool) -> int:
     """Pairs of a token and one that it sees, itself included, at most ``window`` apart."""
     squares = sizes * sizes
     if window is not None:
-        within = (2 * window + 1) * sizes - window * (window + 1)
-        squares = torch.where(sizes > window, within, squares)
+        window_pairs = (2 * window + 1) * sizes - window * (window + 1)
+        squares = torch.where(sizes > window, window_pairs, squares)
     # Of two tokens only the later one sees the other; and each itself.
     return int(((squares + sizes) // 2 if causal else squares).sum())
 
 
 @cache
 def bf16_peak(device: torch.device) -> float | None:
-    """Operations a second of a large bf16 product; None unless a CUDA device has bf16.
+    """Operations a second of a large bf16 product; None unless it is a CUDA device with bf16.
 
     Measured once in a process, in some milliseconds. A CPU shares its cores with other programs, so
     a single measurement would say little.

@@ -63,11 +63,11 @@ class _Living(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        before = {t.untyped_storage()._cdata for t in _tensors((args, kwargs))}
+        inputs = {t.untyped_storage()._cdata for t in _tensors((args, kwargs))}
         output = func(*args, **(kwargs or {}))
         for tensor in _tensors(output):
             storage = tensor.untyped_storage()
-            if storage._cdata not in before and storage._cdata not in self._known:
+            if storage._cdata not in inputs and storage._cdata not in self._known:
                 self._add(storage)
         return output
 

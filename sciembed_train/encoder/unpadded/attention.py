@@ -69,12 +69,8 @@ def attend(
         window = None  # none is further away
     if window is not None and query.shape[0] != key.shape[0]:
         # A first token sees all of its text's first tokens; a last one all of the last.
-        layout, end_positions = layout.end_tokens(window + 1, last=causal)
-        key, value, window = (
-            key.index_select(0, end_positions),
-            value.index_select(0, end_positions),
-            None,
-        )
+        layout, ends = layout.end_tokens(window + 1, last=causal)
+        key, value, window = key.index_select(0, ends), value.index_select(0, ends), None
     if query.shape[0] != key.shape[0]:
         causal = False  # none follows the last token
     if (window is not None or (causal and name == "varlen")) and not knows_windows(name):

@@ -61,15 +61,12 @@ class Decoder(UnpaddedFamily):
     def window(self, layer: Any) -> int | None:
         """See `UnpaddedFamily`."""
         attention = layer.self_attn
-        if (
-            attention.config.model_type == "mistral"
-        ):  # in all its layers, whose modules do not say so
+        if attention.config.model_type == "mistral":  # in all layers; their modules do not say so
             sliding_window = attention.config.sliding_window
         else:
             sliding_window = getattr(attention, "sliding_window", None)
-        return (
-            None if sliding_window is None else sliding_window - 1
-        )  # the first distance out of sight
+        # A sliding window is the first distance out of sight.
+        return None if sliding_window is None else sliding_window - 1
 
     def embed(self, backbone: Any, ids: Int[Tensor, " T"], layout: Layout) -> Float[Tensor, "T H"]:
         """See `UnpaddedFamily`."""

@@ -176,12 +176,12 @@ def _layer(
 ) -> Float[Tensor, "Q H"]:
     """One layer's states; with ``alone``, only those of one token of each text."""
     if run.compiled:
-        after = compiled_layer.compiled_on(hidden.device.type, family.after_attention)
+        after_attention = compiled_layer.compiled_on(hidden.device.type, family.after_attention)
     else:
-        after = compiled_layer.plainly(family.after_attention)
+        after_attention = compiled_layer.plainly(family.after_attention)
 
     def end(context: Tensor, residual: Tensor) -> Tensor:
-        return after(layer, context, residual)
+        return after_attention(layer, context, residual)
 
     context = family.attention(layer, hidden, layout, alone, run, shared)
     residual = hidden.index_select(0, family.alone(layout)) if alone else hidden

@@ -70,8 +70,8 @@ class LoraLayout(ExportLayout):
         tokenizer = copy.deepcopy(encoder.tokenizer.hf)
         tokenizer.model_max_length = encoder.settings.max_length
         tokenizer.save_pretrained(str(folder))
-        # sentence-transformers 5.7 loads a tokenizer by config.json where no class is named; and
-        # transformers 5 takes a folder with that file for a whole model.
+        # Where no class is named, the tokenizer loader of sentence-transformers 5.7 looks into
+        # config.json; and transformers 5 takes a folder with that file for a whole model.
         path = folder / "tokenizer_config.json"
         content = json.loads(path.read_text(encoding="utf-8"))
         text = json.dumps({**content, "processor_class": "AutoTokenizer"}, indent=2)
