@@ -38,17 +38,13 @@ def token_means(encoder, number):
     sentences = [abstract] if isinstance(abstract, str) else abstract or []
     if number == 3:
         sentences = ["Word15 word3 word4.", "Word16 word17."]
+    separated = encoder.settings.input_format.separator == "sep"
     ids, spans = [encoder.tokenizer.prefix[0]], []
     for part in (title, *sentences):
         own = encoder.tokenizer.encode([part])[0]
         spans.append((len(ids), len(ids) + len(own)))
         ids += own
-        if (
-            part == title
-            and title
-            and sentences
-            and encoder.settings.input_format.separator == "sep"
-        ):
+        if separated and sentences and part and part == title:
             ids.append(encoder.tokenizer.suffix[0])
     ids.append(encoder.tokenizer.suffix[0])
     with torch.no_grad():
