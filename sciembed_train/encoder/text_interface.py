@@ -118,13 +118,14 @@ class TextInterface(nn.Module, ABC):
         self,
         papers: Sequence[tuple[str | None, Sequence[str]]],
         counted: Truncation | None = None,
+        with_title: bool = False,
     ) -> tuple[TokenRows, Sentences]:
         """Token ids of papers' titles and sentences, and the sentences' positions in them.
 
-        ``counted`` counts what is cut off.
+        ``counted`` counts what is cut off; ``with_title`` makes titles sentences, too.
         """
         form, length = self.settings.input_format, self.settings.max_length
-        return sentence_rows(self.tokenizer, papers, form, length, counted)
+        return sentence_rows(self.tokenizer, papers, form, length, counted, with_title)
 
     @contextlib.contextmanager
     def inferring(self, precision: Precision) -> Iterator[None]:
@@ -216,6 +217,7 @@ class TextInterface(nn.Module, ABC):
         precision: Precision = "fp32",
         progress: Callable[[int], None] | None = None,
         counted: Truncation | None = None,
+        with_title: bool = False,
     ) -> list[Float[Tensor, "S D"]]:
         """The vectors of each paper's sentences, without gradients, fp32 on the host.
 
@@ -229,13 +231,15 @@ class TextInterface(nn.Module, ABC):
             precision: of the matrix products.
             progress: called with the number of papers just finished.
             counted: counts what is cut off.
+            with_title: a title is the first sentence of its paper.
 
         Raises:
             UserError: a paper has neither a title nor a sentence.
         """
         vectors_of_papers: list[Tensor] = []
         for start in range(0, len(papers), 4096):
-            rows, sentences = self.sentence_rows(papers[start : start + 4096], counted)
+            part = papers[start : start + 4096]
+            rows, sentences = self.sentence_rows(part, counted, with_title)
             with self.inferring(precision):
                 vectors, _ = self.encode_tokens(
                     rows.to(self.device),
@@ -276,17 +280,18 @@ def sentence_rows(
     input_format: InputFormat,
     max_length: int,
     counted: Truncation | None = None,
+    with_title: bool = False,
 ) -> tuple[TokenRows, Sentences]:
     """Token ids of papers, and the positions of their abstracts' sentences in them.
 
     Of each paper at most ``max_length`` tokens, special tokens included; ``counted`` counts what
-    is cut off.
+    is cut off; ``with_title`` makes a title the first sentence of its paper.
 
     Raises:
         UserError: a paper has neither a title nor a sentence.
     """
     texts = [
-        input_format.compose_sentences(title, sentences, tokenizer.sep_token)
+        input_format.compose_sentences(title, sentences, tokenizer.sep_token, with_title)
         for title, sentences in papers
     ]
     bodies = tokenizer.encode_sentences(*zip(*texts, strict=True))

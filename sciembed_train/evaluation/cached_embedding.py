@@ -40,8 +40,10 @@ from sciembed_train.inference.sentence_embedding import Sentenced, Vectors, alon
 CACHE_VERSION = 1
 READ = 1024  # papers whose sentences are read from disk at once
 
-# A whole text has one vector; sentences are encoded each alone, or in their papers.
-Unit = Literal["text", "sentences_alone", "sentences_in_papers"]
+# A whole text has one vector; sentences are encoded each alone, or in their papers, and titles may
+# be among these.
+SentenceUnit = Literal["sentences_alone", "sentences_in_papers", "titles_and_sentences"]
+Unit = Literal["text"] | SentenceUnit
 
 
 class CachedEmbedding:
@@ -92,21 +94,25 @@ class CachedEmbedding:
     def sentences(
         self,
         papers: Iterable[Sentenced],
-        unit: Literal["sentences_alone", "sentences_in_papers"],
+        unit: SentenceUnit,
         settings: EmbedSettings,
         done: Callable[[int], Any] | None = None,
     ) -> Iterator[list[Vectors]]:
         """As `sentence_embedding.alone` or `sentence_embedding.in_papers`, by ``unit``.
+
+        With ``titles_and_sentences`` the title of a paper is its first sentence.
 
         Raises:
             UserError: the cache is damaged or cannot be written.
             NotFiniteError: a vector is not finite.
             RunError: the disk is full.
         """
-        encode_papers = alone if unit == "sentences_alone" else in_papers
 
         def encoded(missing: Iterator[Sentenced]) -> Iterator[list[Vectors]]:
-            return encode_papers(self.encoder, missing, settings, done)
+            if unit == "sentences_alone":
+                return alone(self.encoder, missing, settings, done)
+            with_title = unit == "titles_and_sentences"
+            return in_papers(self.encoder, missing, settings, done, with_title=with_title)
 
         def key(paper: Sentenced) -> bytes:
             return key_of(json.dumps(paper))

@@ -8,6 +8,7 @@ from typing import TypeVar, cast
 from sciembed_train.errors import UserError
 from sciembed_train.evaluation.by_format import Embedder, RandomVectors, model_vectors
 from sciembed_train.evaluation.evaluate_settings import EvaluateSettings
+from sciembed_train.evaluation.facet_model import FacetModel
 from sciembed_train.evaluation.precomputed import Precomputed
 from sciembed_train.evaluation.scoring import scoring_of
 from sciembed_train.evaluation.sentence_model import SentenceModel
@@ -49,17 +50,17 @@ class Systems:
             return Bm25()
         if model == "random":
             return RandomOrder(settings.seed)
-        if scoring_of(model, settings.embed, settings.score).scorer == "document":
+        scorer = scoring_of(model, settings.embed, settings.score).scorer
+        if scorer == "document":
             system = self._document_model(settings)
         else:
+            kind = FacetModel if scorer == "facet" else SentenceModel
             if settings.query_prompt is not None:
                 raise UserError(
                     "--query_prompt goes with one vector a text, and this model compares "
                     "sentences, all of them behind --prompt. Leave it out."
                 )
-            system = SentenceModel(
-                model, settings.embed, settings.quiet, settings.score, settings.cache
-            )
+            system = kind(model, settings.embed, settings.quiet, settings.score, settings.cache)
         titles = titles_of_model(model)
         return system if titles is None else cast(System, WatchedSystem(system, titles))
 

@@ -38,6 +38,8 @@ class Scoring:
         ranked_by = {
             "document": f"{by} of embeddings, float32",
             "sentences": f"smallest {by} of two sentences encoded alone, float32",
+            "facet": f"{by} of means of the title and the sentences of a facet, encoded in their"
+            " papers, float32",
             "best_match": f"smallest {by} of two sentences encoded in their papers, float32",
             "transport": "cost sum P C of the entropic transport plan between the sentences encoded"
             " in their papers, C the Euclidean distance, float64 rounded to float32",
@@ -68,7 +70,7 @@ def scoring_of(folder: str | Path, settings: EmbedSettings, requested: ScoreSett
         )
     if scorer == "transport":
         return Scoring(scorer, "euclidean", _transport(folder, recorded, requested))
-    if scorer == "best_match":
+    if scorer == "best_match" or (many and requested.similarity is None):
         return Scoring(scorer, "euclidean")
     return Scoring(scorer, similarity_of(requested.similarity, recorded.similarity, folder))
 

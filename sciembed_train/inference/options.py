@@ -34,7 +34,7 @@ def similarity_of(asked: str | None, recorded: str | None, place: object) -> Sim
     return cast(Similarity, similarity)
 
 
-Scorer = Literal["document", "sentences", "best_match", "transport"]
+Scorer = Literal["document", "sentences", "best_match", "transport", "facet"]
 
 
 @dataclass(frozen=True)
@@ -214,8 +214,9 @@ class ScoreSettings:
         scorer: ``document`` compares one vector of title and abstract; the others compare
             sentences: ``sentences`` the nearest two of those encoded each alone, ``best_match``
             the nearest two of those encoded in their papers, ``transport`` all of these by
-            optimal transport.
-        similarity: compares the vectors of documents and of sentences that are encoded alone.
+            optimal transport, ``facet`` the means of the title and of those that are of one facet
+            (csfcube).
+        similarity: compares the vectors of documents, of sentences encoded alone, and of facets.
         temperature: of optimal transport; 5000 as published.
         blur: of optimal transport; 0.05 where neither the model nor the option says.
         scaling: of optimal transport; 0.9 where neither the model nor the option says.
@@ -253,8 +254,8 @@ class ScoreSettings:
         """
         if self.similarity is not None and scorer in ("best_match", "transport"):
             raise UserError(
-                f"--similarity goes with --scorer document or sentences; {scorer} compares by "
-                "Euclidean distance. Leave it out."
+                f"--similarity goes with --scorer document, sentences or facet; {scorer} compares "
+                "by Euclidean distance. Leave it out."
             )
         if self.dtype is not None and scorer != "document":
             raise UserError(f"--dtype goes with --scorer document, not {scorer}.")

@@ -64,12 +64,13 @@ def in_papers(
     settings: EmbedSettings,
     done: Callable[[int], Any] | None = None,
     counted: Truncation | None = None,
+    with_title: bool = False,
 ) -> Iterator[list[Vectors]]:
     """The vectors of each paper's sentences, encoded in the whole paper; a chunk at a time.
 
     A sentence is the mean of its tokens' last states, whatever the encoder's pooling; sentences
     beyond the encoder's greatest length have none. ``done`` gets the number of papers just
-    finished, ``counted`` what is cut of them.
+    finished, ``counted`` what is cut of them. ``with_title`` makes a title a sentence, the first.
 
     Raises:
         NotFiniteError: a vector is not finite.
@@ -78,9 +79,11 @@ def in_papers(
         has_tokens = [is_readable(encoder, paper) for paper in chunk]
         readable = [paper for paper, has in zip(chunk, has_tokens, strict=True) if has]
         budget, precision = settings.batch_tokens, settings.precision
-        encoded = (
-            encoder.encode_sentences(readable, budget, precision, done, counted) if readable else []
-        )
+        encoded = []
+        if readable:
+            encoded = encoder.encode_sentences(
+                readable, budget, precision, done, counted, with_title
+            )
         vectors = iter([rows.numpy() for rows in encoded])
         none = np.empty((0, encoder.dim), np.float32)
         part = [next(vectors) if has else none for has in has_tokens]

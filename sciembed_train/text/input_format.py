@@ -101,15 +101,16 @@ class InputFormat:
         return f"{self.prompt}{text}" if text else text
 
     def compose_sentences(
-        self, title: str | None, sentences: Sequence[str], sep: str
+        self, title: str | None, sentences: Sequence[str], sep: str, with_title: bool = False
     ) -> tuple[str, list[tuple[int, int]]]:
         """One text of a paper, as `compose` makes it, and the spans of its sentences.
 
         Args:
-            title: not counted as a sentence.
+            title: not counted as a sentence, unless ``with_title``.
             sentences: of the abstract; empty ones are ignored. Of one that cleaning leaves nothing
                 of the span is empty.
             sep: the tokenizer's separator token.
+            with_title: a title that is not empty is the first sentence.
 
         Returns:
             The text, and the first character of each sentence and the one after its last.
@@ -125,6 +126,9 @@ class InputFormat:
         for sentence in reversed(kept):
             spans.append((max(end - len(sentence), 0), max(end, 0)))
             end -= len(sentence) + gap if sentence else 0
+        if with_title and (heading := "".join(self.parts([title]))):
+            end = len(self.compose(title, None, sep))
+            spans.append((end - len(heading), end))
         return text, spans[::-1]
 
     def as_dict(self) -> dict[str, str]:

@@ -128,5 +128,5 @@ def test_what_does_not_belong_together_is_refused(model, record, asked, message)
 def test_options_of_another_scorer_are_refused_as_soon_as_they_are_read():
     with pytest.raises(UserError, match="--temperature goes with --scorer transport"):
         ScoreSettings("sentences", temperature=1.0)
-    with pytest.raises(UserError, match="--similarity goes with --scorer document or sentences"):
+    with pytest.raises(UserError, match="--similarity goes with --scorer document, sentences or"):
         ScoreSettings("transport", similarity="cosine")

@@ -53,6 +53,17 @@ def test_a_prompt_is_before_every_text_that_is_not_empty():
     assert InputFormat(prompt="p: ").of_titles() == InputFormat(prompt="p: ")
 
 
+@pytest.mark.parametrize("separator", ["sep", "space"])
+def test_a_title_can_be_the_first_sentence(separator):
+    form = InputFormat(separator=separator, prompt="passage: ", control_code="[PRX]")
+    text, spans = form.compose_sentences("A t.", ["one.", "two."], "[SEP]", with_title=True)
+    assert [text[a:b] for a, b in spans] == ["A t.", "one.", "two."]
+    text, spans = form.compose_sentences("A t.", [], "[SEP]", with_title=True)
+    assert [text[a:b] for a, b in spans] == ["A t."]
+    text, spans = form.compose_sentences("", ["one."], "[SEP]", with_title=True)
+    assert [text[a:b] for a, b in spans] == ["one."]
+
+
 MARKUP = "The <i>E. coli</i> &amp; $\\alpha$ case"
 CLEAN = "The E. coli & α case"
 

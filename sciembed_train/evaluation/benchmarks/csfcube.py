@@ -7,7 +7,7 @@ metrics take grade 2 or more as relevant. A query is taken out of its own pool (
 that stands in it, with grade 3).
 
 A system that compares sentences uses the query's sentences of the facet alone, against all
-sentences of a candidate.
+sentences of a candidate; one that compares facets (`facet_model`) those of the facet on both sides.
 """
 
 from __future__ import annotations
@@ -128,7 +128,8 @@ def run(settings: EvaluateSettings, systems: Systems) -> tuple[str, Result]:
         return str(settings.ranking), score(data, rankings, settings.ties)
     papers = PaperFile(settings.papers or paper_file(Path(settings.data)))
     system = systems.system(settings)
-    labels = read_labels(papers, data) if system.by_sentence else None
+    candidates = settings.score.scorer == "facet"
+    labels = read_labels(papers, data, candidates) if system.by_sentence else None
     return described(system, evaluate(data, system, papers, labels, settings.ties))
 
 
@@ -200,8 +201,8 @@ def evaluate(
 ) -> Result:
     """Scores of a system that ranks each query's pool by title and abstract.
 
-    ``papers`` is read once; ``labels`` of queries (`read_labels`) are for a system that compares
-    sentences; ``ties`` says how candidates at equal distances are ordered.
+    ``papers`` is read once; ``labels`` (`read_labels`) are for a system that compares sentences;
+    ``ties`` says how candidates at equal distances are ordered.
 
     Raises:
         UserError: a query or candidate has no text.
@@ -225,7 +226,13 @@ def evaluate(
     rankings: dict[str, Ranking] = {facet: {} for facet in data.facets}
     names = [f"{name}/{query}" for name, query in queries]
     grades = [np.array(list(data.facets[name].pools[query].values())) for name, query in queries]
-    rows_of_pools = pool_distances(system, rows, pools, query_sentences, names, grades)
+
+    def facet_sentences(at: int, paper: str) -> list[int]:
+        return asking_sentences(queries[at][0], (labels or {}).get(paper, ())) or []
+
+    rows_of_pools = pool_distances(
+        system, rows, pools, query_sentences, facet_sentences, names, grades
+    )
     for (name, query), (_, pool), distances in zip(queries, pools, rows_of_pools, strict=True):
         rankings[name][query] = list(zip(pool, distances.tolist(), strict=True))
     result = score(data, rankings, ties)
@@ -239,18 +246,23 @@ def evaluate(
     return result
 
 
-def read_labels(papers: PaperFile, data: CsfCube) -> dict[str, list[str]]:
+def read_labels(papers: PaperFile, data: CsfCube, candidates: bool = False) -> dict[str, list[str]]:
     """The labels of the sentences of each query that has any, those of blank sentences left out.
+
+    With ``candidates`` those of candidates as well.
 
     A row has a list of sentences as ``abstract`` and as many labels in one of `LABEL_FIELDS`.
 
     Raises:
-        UserError: a query has other than one label a sentence.
+        UserError: one of these papers has other than one label a sentence.
     """
-    queries = {query for facet in data.facets.values() for query in facet.pools}
+    pools = [item for facet in data.facets.values() for item in facet.pools.items()]
+    needed = {query for query, _ in pools}
+    if candidates:
+        needed |= {paper for _, pool in pools for paper in pool}
     labels_of: dict[str, list[str]] = {}
     for row_number, row, paper in papers.with_rows():
-        if paper.paper_id not in queries:
+        if paper.paper_id not in needed:
             continue
         name = next((n for n in LABEL_FIELDS if row.get(n)), None)
         if name is None:

@@ -8,7 +8,7 @@ Shapes: ``K`` candidates of one query.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,7 @@ def pool_distances(
     papers: Mapping[str, Paper],
     pools: Sequence[tuple[str, Sequence[str]]],
     query_sentences: Sequence[Sequence[int] | None] | None = None,
+    facet_sentences: Callable[[int, str], Sequence[int]] | None = None,
     query_ids: Sequence[str] | None = None,
     grades: Sequence[NDArray[np.integer]] | None = None,
 ) -> Iterator[Float32[np.ndarray, " K"]]:
@@ -100,7 +101,8 @@ def pool_distances(
 
     ``papers`` holds every query and candidate by its id, and no other. ``query_ids`` name the
     queries of pools where a paper has several; else they are the ids of the papers. ``grades`` are
-    those of each pool's candidates.
+    those of each pool's candidates. ``query_sentences`` and ``facet_sentences`` are those of
+    `Search`, the second by the paper's id.
     """
     ids = sorted(papers)
     row_of = {paper: row for row, paper in enumerate(ids)}
@@ -112,6 +114,7 @@ def pool_distances(
         np.arange(len(ids)),
         rows,
         query_sentences,
+        None if facet_sentences is None else lambda at, row: facet_sentences(at, ids[row]),
         query_ids=[query for query, _ in pools] if query_ids is None else query_ids,
         paper_ids=ids,
         query_papers=[query for query, _ in pools],

@@ -141,6 +141,33 @@ def test_the_sentences_of_a_facet_ask(folder, tmp_path):
     assert "asking" not in evaluate(data, Whole(), papers, labels).settings
 
 
+def test_for_facets_the_sentences_of_candidates_have_labels_too(folder, tmp_path):
+    rows = [
+        {"paper_id": p, "abstract": ["A.", " ", "B."], "pred_labels": [label, "method", "method"]}
+        for p, label in (("q1", "objective"), ("a", "method_label"), ("q2", "background"))
+    ]
+    rows += [{"paper_id": p, "abstract": "No list."} for p in ("q3", *"bcdef")]
+    file = tmp_path / "papers.jsonl"
+    file.write_text("\n".join(json.dumps({"title": "T", **row}) for row in rows))
+    data, papers = CsfCube.open(folder), PaperFile(file)
+    assert read_labels(papers, data).keys() == {"q1", "q2"}
+    labels = read_labels(papers, data, candidates=True)
+    assert labels.keys() == {"q1", "q2", "a"}
+
+    class Watch(RandomOrder):
+        by_sentence: ClassVar[bool] = True
+
+        def distances(self, search):
+            row = {paper: row for row, paper in enumerate(search.paper_ids)}
+            of = search.facet_sentences
+            self.seen = [(of(at, row["q1"]), of(at, row["a"]), of(at, row["b"])) for at in (0, 4)]
+            return super().distances(search)
+
+    system = Watch()
+    evaluate(data, system, papers, labels)
+    assert system.seen == [([0], [], []), ([1], [0, 1], [])]  # background, method
+
+
 def test_labels_that_fit_no_sentences_are_refused(folder, tmp_path):
     data = CsfCube.open(folder)
     for abstract, labels in ((["A.", "B."], ["method"]), ("A. B.", ["method", "method"])):
