@@ -46,8 +46,9 @@ class FacetModel(SentenceModel):
     """Papers ranked by the distances of their vectors for the facet that a query asks for.
 
     The vector of a paper for a facet is the mean over its title and its sentences of that facet,
-    each the mean of its tokens' last states in the whole paper. Of a paper without such a sentence
-    it is the mean over all it has. A paper without any text is farther than every other.
+    each the mean of its tokens' last states in the whole paper: over the title alone where no
+    sentence is of the facet, and over all it has where its sentences have no labels or it has no
+    title either. A paper without any text is farther than every other.
 
     The fields and errors are those of `SentenceModel`.
     """
@@ -69,10 +70,11 @@ class FacetModel(SentenceModel):
         with progress.stage("embedding", search.count, "texts") as stage:
             papers = self._numbered(search, places)
             vectors = PaperSentences.write(self._encoded(papers, stage.advance), self.encoder.dim)
-        facets: dict[tuple[int, tuple[int, ...]], Vectors] = {}
+        facets: dict[tuple[int, tuple[int, ...] | None], Vectors] = {}
 
         def facet_vector(at: int, text: int) -> Vectors:
-            numbers = tuple(sentences_of(at, text))
+            chosen = sentences_of(at, text)
+            numbers = None if chosen is None else tuple(chosen)
             if (text, numbers) not in facets:
                 facets[text, numbers] = self._mean(vectors.of(text), places[text], numbers)
             return facets[text, numbers]
@@ -110,16 +112,17 @@ class FacetModel(SentenceModel):
             yield title, sentences
 
     def _mean(
-        self, rows: Vectors, places: Places, numbers: Sequence[int]
+        self, rows: Vectors, places: Places, numbers: Sequence[int] | None
     ) -> Float32[np.ndarray, "1 D"]:
         """The vector of a paper for a facet; not a number where the paper has none at all."""
         if not len(rows):
             return np.full((1, self.encoder.dim), np.nan, np.float32)
         # A sentence beyond the model's greatest length has no vector.
-        of_facet = [places.sentences[n] for n in numbers if n in places.sentences]
-        of_facet = [row for row in of_facet if row < len(rows)]
-        title = [] if places.title is None else [places.title]
-        vector = (rows[[*title, *of_facet]] if of_facet else rows).mean(0, keepdims=True)
+        if numbers is not None:
+            chosen = [] if places.title is None else [places.title]
+            chosen += [places.sentences[n] for n in numbers if n in places.sentences]
+            rows = rows[[row for row in chosen if row < len(rows)] or slice(None)]
+        vector = rows.mean(0, keepdims=True)
         if self.scoring.similarity == "cosine":
             to_unit(vector)
         return vector

@@ -53,8 +53,8 @@ class Search:
         query_sentences: the sentences of each query's abstract that are compared, counted among
             those that are not blank; None for all. Systems that compare whole texts ignore it.
         facet_sentences: of the facet that a query asks for, by the query's number, the sentences of
-            a text that are about it, counted in the same way; may be none. None where no facet is
-            asked for.
+            a text that are about it, counted in the same way; may be empty. None for all of them,
+            where nobody says what they are about. None itself where no facet is asked for.
         titles: of the papers that the texts are of, all ``P``, where the texts do not hold them.
         query_ids: of the queries, ``[Q]``; None where nobody outside is to know them.
         paper_ids: of the candidates, ``[N]``, likewise.
@@ -76,7 +76,7 @@ class Search:
     papers: Int64[np.ndarray, " N"]
     pools: Sequence[Int64[np.ndarray, " _"]] | None = None
     query_sentences: Sequence[Sequence[int] | None] | None = None
-    facet_sentences: Callable[[int, int], Sequence[int]] | None = None
+    facet_sentences: Callable[[int, int], Sequence[int] | None] | None = None
     titles: Sequence[str | None] | None = None
     query_ids: Sequence[str] | None = None
     paper_ids: Sequence[str] | None = None

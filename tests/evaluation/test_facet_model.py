@@ -15,11 +15,11 @@ TEXTS = [
     ("word14", "Word15 word3 word4. Word16 word17."),
     ("", ""),
 ]
-FACETS = [[0, 2], [], [2], [1], []]  # of each text, its sentences of the first query's facet
+FACETS = [[0, 2], [], [], [], []]  # of each text, its sentences of the first query's facet
 
 
 def sentences_of(at, text):
-    return FACETS[text] if at == 0 else []
+    return FACETS[text] if at == 0 else None
 
 
 def model(folder, similarity=None, cache=None, **settings):
@@ -54,8 +54,10 @@ def token_means(encoder, number):
 
 def wanted(encoder, number, facet):
     title, *sentences = token_means(encoder, number)
-    rows = [sentences[i] for i in facet] or [s for s in sentences if not s.isnan().any()]
-    return torch.stack([title, *rows] if TEXTS[number][0] else rows).mean(0)
+    every = [s for s in sentences if not s.isnan().any()]
+    rows = every if facet is None else [sentences[i] for i in facet]
+    rows = [title, *rows] if TEXTS[number][0] else rows or every
+    return torch.stack(rows).mean(0)
 
 
 @pytest.mark.parametrize("similarity", ["euclidean", "cosine"])
@@ -63,7 +65,7 @@ def test_distances_are_those_of_means_of_title_and_facet(tiny_bert, similarity):
     system = model(tiny_bert, similarity)
     encoder = system.encoder.eval()
     for at, row in enumerate(system.distances(search())):
-        facets = FACETS if at == 0 else [[]] * 5  # where there is none, all sentences
+        facets = FACETS if at == 0 else [None] * 5
         vectors = torch.stack([wanted(encoder, n, facets[n]) for n in range(4)])
         if similarity == "cosine":
             vectors = normalize(vectors)

@@ -227,8 +227,9 @@ def evaluate(
     names = [f"{name}/{query}" for name, query in queries]
     grades = [np.array(list(data.facets[name].pools[query].values())) for name, query in queries]
 
-    def facet_sentences(at: int, paper: str) -> list[int]:
-        return asking_sentences(queries[at][0], (labels or {}).get(paper, ())) or []
+    def facet_sentences(at: int, paper: str) -> list[int] | None:
+        own_labels = (labels or {}).get(paper)
+        return None if own_labels is None else asking_sentences(queries[at][0], own_labels) or []
 
     rows_of_pools = pool_distances(
         system, rows, pools, query_sentences, facet_sentences, names, grades

@@ -93,7 +93,7 @@ def pool_distances(
     papers: Mapping[str, Paper],
     pools: Sequence[tuple[str, Sequence[str]]],
     query_sentences: Sequence[Sequence[int] | None] | None = None,
-    facet_sentences: Callable[[int, str], Sequence[int]] | None = None,
+    facet_sentences: Callable[[int, str], Sequence[int] | None] | None = None,
     query_ids: Sequence[str] | None = None,
     grades: Sequence[NDArray[np.integer]] | None = None,
 ) -> Iterator[Float32[np.ndarray, " K"]]:

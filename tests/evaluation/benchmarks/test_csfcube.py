@@ -165,7 +165,7 @@ def test_for_facets_the_sentences_of_candidates_have_labels_too(folder, tmp_path
 
     system = Watch()
     evaluate(data, system, papers, labels)
-    assert system.seen == [([0], [], []), ([1], [0, 1], [])]  # background, method
+    assert system.seen == [([0], [], None), ([1], [0, 1], None)]  # background, method
 
 
 def test_labels_that_fit_no_sentences_are_refused(folder, tmp_path):
