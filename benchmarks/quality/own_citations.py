@@ -301,6 +301,26 @@ def table(names: list[str], args: argparse.Namespace) -> str:
     return "\n".join(rows)
 
 
+def overview(names: list[str], args: argparse.Namespace) -> str:
+    """A row a set and metric, a column a model: its score, bold with a sure gain or loss."""
+    columns = [n for n in names if n != "start" and (args.to / "scores" / n).is_dir()]
+    rows = ["| set | metric | start | " + " | ".join(columns) + " |"]
+    rows.append("|---|---|--:|" + "--:|" * len(columns))
+    for name, (_, metrics) in SETS.items():
+        for metric in metrics:
+            found = [compared(model, name, metric, args) for model in columns]
+            start = next((f"{c.before:.4f}" for c in found if c is not None), "")
+            cells = ["" if c is None else cell(c) for c in found]
+            rows.append(f"| {name} | {metric} | {start} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def cell(c: Comparison) -> str:
+    """A score, and by how much of the start's it differs; bold with an interval beside 0."""
+    text = f"{c.after:.4f} ({c.difference / c.before:+.1%})"
+    return f"**{text}**" if c.gain or c.loss else text
+
+
 def main() -> None:
     parser = command_line.parser(__doc__)
     parser.add_argument("--data", type=Path, required=True)
@@ -320,7 +340,8 @@ def main() -> None:
         elif model != "start":
             fit(model, args)
         score(model, args)
-    print(table([n for n in names if not args.only or n in args.only], args))
+    shown = [n for n in names if not args.only or n in args.only]
+    print(table(shown, args), overview(shown, args), sep="\n\n")
 
 
 if __name__ == "__main__":
