@@ -128,9 +128,9 @@ class ExampleBatch(ExampleColumns):
             length: tokens of every text.
         """
         texts = examples * self.members().shape[1]
-        own = self._text_values(torch.arange(texts) % len(self.rows))
+        text_values = self._text_values(torch.arange(texts) % len(self.rows))
         rows = self.rows.filled(texts, length)
-        return replace(cast(Any, self.distinct(examples)), rows=rows, **own)
+        return replace(cast(Any, self.distinct(examples)), rows=rows, **text_values)
 
     def _text_values(self, texts: Int[Tensor, " K"]) -> dict[str, Any]:
         """Of each `PER_TEXT` field, the values of these texts."""

@@ -64,9 +64,9 @@ class SpanBatch(ExampleBatch):
         new_rows = torch.arange(chosen.numel()).reshape(chosen.shape)
         # The new position of each token of the batch; -1 where it is left out.
         numbers = torch.arange(self.rows.tokens)
-        kept = replace(self.rows, ids=numbers).select(chosen.flatten()).ids
+        old_positions = replace(self.rows, ids=numbers).select(chosen.flatten()).ids
         new_positions = torch.full_like(numbers, -1)
-        new_positions[kept] = torch.arange(len(kept))
+        new_positions[old_positions] = torch.arange(len(old_positions))
         masked = new_positions[self.masked]
         order = torch.argsort(masked[masked >= 0])
         return replace(

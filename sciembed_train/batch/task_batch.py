@@ -97,8 +97,8 @@ class TaskBatch(ExampleBatch):
         parts: list[Part] = []
         first = 0
         for part in self.parts:
-            own = slice(max(examples.start - first, 0), max(examples.stop - first, 0))
-            chosen = part.select_columns(own)
+            part_examples = slice(max(examples.start - first, 0), max(examples.stop - first, 0))
+            chosen = part.select_columns(part_examples)
             first += len(part)
             if len(chosen):
                 parts.append(chosen)

@@ -1,1 +1,1 @@
-"""Users' files into a validated, integer-keyed corpus."""
+"""Turns users' files into a validated, integer-keyed corpus."""

@@ -1,4 +1,4 @@
-"""Which sentences of co-cited papers are similar, as `train align` writes it, and their texts.
+"""The aligned sentences of co-cited papers, as `train align` writes them, and their texts.
 
 An alignment is a folder ``alignments/<name>/`` of a corpus: ``alignment.json``, and for each split
 ``<split>.npy`` (int16 ``[N, 4]``): for each pair of `Corpus.cocitations` the sentence of each paper
@@ -80,7 +80,7 @@ def alignment_name(model: str | Path, settings: AlignSettings) -> str:
 
 
 def model_digest(model: str | Path, facts: Any) -> str | None:
-    """Sixteen hex digits of a model folder's files and of plain facts; None where it has none."""
+    """A hash (16 hex digits) of a model folder's files and plain facts; None if it has no files."""
     folder = Path(model).expanduser()
     files = sorted(p for p in folder.rglob("*") if p.suffix in _MODEL_FILES and p.is_file())
     if not files:
@@ -104,7 +104,7 @@ def alignment_names(corpus: Corpus) -> list[str]:
 
 
 def find_alignment(corpus: Corpus, aligned_by: str) -> str:
-    """The name of the alignment by a name, by the folder of a model, or, if empty, of the only one.
+    """The alignment's name, looked up by name or by model folder; if empty, the only alignment.
 
     Raises:
         UserError: there is no such alignment, or several; the message names the command for it.
@@ -142,10 +142,10 @@ def find_alignment(corpus: Corpus, aligned_by: str) -> str:
 
 
 def read_alignment(corpus: Corpus, name: str, split: Split) -> NDArray[np.int16]:
-    """The sentences of each pair that are aligned, ``[N, 4]``.
+    """The aligned sentences of each pair, ``[N, 4]``.
 
     Raises:
-        UserError: the alignment is missing, damaged, or one of other pairs.
+        UserError: the alignment is missing, damaged, or for other pairs.
     """
     folder = alignment_folder(corpus, name)
     again = "Remove it and run `train align` again."
@@ -172,8 +172,8 @@ def read_alignment(corpus: Corpus, name: str, split: Split) -> NDArray[np.int16]
 class ChosenContexts:
     """The contexts that are used for the pairs of a split.
 
-    ``contexts`` are their numbers in ``contexts.parquet``, pair after pair; ``range_starts`` the
-    first in ``contexts`` of each pair, then the number of all.
+    ``contexts`` are their numbers in ``contexts.parquet``, pair after pair; ``range_starts`` where
+    each pair's begin in ``contexts``, then their total.
     """
 
     contexts: Ints
@@ -253,7 +253,7 @@ def context_texts(corpus: Corpus, numbers: Ints) -> Iterator[str]:
 
 
 def paper_texts(corpus: Corpus, papers: Ints) -> Iterator[list[str]]:
-    """The sentences of papers in ascending order; of a paper without an abstract its title."""
+    """The sentences of ascending ``papers``; the title of a paper without an abstract."""
     wanted = iter(papers.tolist())
     paper = next(wanted, None)
     for number, (title, sentences) in enumerate(corpus.sentences()):

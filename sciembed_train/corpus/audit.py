@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Where so large a share of so many rows is malformed, skipping them is no advice.
+# From this share of malformed rows, of at least so many, skipping them is not advised.
 NEARLY_ALL, FEW = 0.9, 10
-# What a row of each input has.
+# The fields that a row of each input has, for messages.
 EXPECTED = {
     "papers": "`paper_id`, `title` and `abstract` (text, a list of sentences, or null)",
     "citations": "`citing` and `cited`, ids of papers",
@@ -79,7 +79,7 @@ class Reasons(dict[str, Dropped]):
 
 
 class InputFacts(Protocol):
-    """What is asked of an input.
+    """What an audit needs to know of an input.
 
     Attributes:
         columns: the names of its columns, as its first row has them.
@@ -104,7 +104,7 @@ class Audit:
         self.kept = 0
         self.dropped = Reasons()
         self.notes: list[str] = []
-        self.read: list[str] = []  # those of the notes that say how it was read
+        self.read: list[str] = []  # the notes on how it was read
         self._bad = Reasons()
         self._first: dict[str, str] = {}
 
@@ -172,13 +172,13 @@ class Audit:
         self.notes.append(f"{', '.join(map(str, files[:3]))}{more} {are}.")
 
     def _other_columns(self) -> str:
-        """What to do where nearly all rows are malformed: the file is not what is expected."""
+        """Advice where nearly all rows are malformed, so that the file itself is the wrong one."""
         columns = self.table.columns if self.table is not None else []
-        found = ", ".join(f"`{column}`" for column in columns)[:300]
+        names = ", ".join(f"`{column}`" for column in columns)[:300]
         expected = EXPECTED.get(self.name)
         return (
             f"Nearly all rows of {self.name} are like this, so it is the file that does not fit. "
-            + (f"Its first row has {found}. " if found else "")
+            + (f"Its first row has {names}. " if names else "")
             + (f"Expected are {expected}. " if expected else "")
             + "Rename the columns or convert the values, or name the file that you meant."
         )
@@ -198,7 +198,7 @@ class Audit:
 def read_each(
     rows: Iterable[tuple[int, Any]], read: Callable[[Any], T]
 ) -> Iterator[tuple[int, T | BadRow]]:
-    """What ``read`` makes of every row, or why it cannot be read, with the row's place."""
+    """Every row's place, and what ``read`` returns for the row or the `BadRow` that it raises."""
     for place, row in rows:
         try:
             yield place, row if isinstance(row, BadRow) else read(row)
@@ -215,7 +215,7 @@ def checked_rows(
 ) -> Iterator[tuple[int, T]]:
     """The rows that can be read, with their places; all others are counted.
 
-    ``where`` shows a place in messages; ``stage`` gets the number of rows ``every`` so many.
+    ``where`` shows a place in messages; ``stage`` gets the number of rows, ``every`` so many.
 
     Raises:
         UserError: at the end, if more rows are malformed than allowed.

@@ -62,8 +62,8 @@ def prepare(settings: PrepareSettings, progress: Progress | None = None) -> Corp
     """Make a corpus folder, or add a tokenizer's tokens to an existing one.
 
     A folder at ``to`` made from the same files with the same settings is kept, and only missing
-    tokens are added; one made otherwise is replaced when the new one is complete, which takes the
-    tokens of the papers that stay the same.
+    tokens are added; any other corpus is replaced when the new one is complete, which reuses the
+    tokens of unchanged papers.
 
     Raises:
         UserError: the input is wrong, nothing can be mined, or ``to`` cannot be written.
@@ -115,7 +115,7 @@ def _shared_work(
     tokenizer: TextTokenizer | None,
     progress: Progress,
 ) -> SharedWork:
-    """What other processes that prepare the same corpus offer, and what this one does of it."""
+    """The work shared with other processes that prepare the same corpus."""
     database = _database_memory(settings)
 
     def triplets(folder: Path, facts: Mapping[str, Any]) -> AbstractContextManager[Task]:
@@ -131,7 +131,7 @@ def _shared_work(
 
 
 def _digest(identity: Any) -> str:
-    """A name for what a corpus is made from."""
+    """A hash of what a corpus is made from, as its name."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -205,7 +205,7 @@ def _build(
         shared=work,
     )
     counts: dict[str, Any] = {"papers": 0, "papers_with_text": 0, "citations": 0}
-    named: set[Split] = set()  # the lists of which an id is known
+    named: set[Split] = set()  # splits whose list has a known id
     if inputs.papers is not None:
         counts, named = _build_papers(job)
     if inputs.fulltexts is not None:
@@ -254,10 +254,14 @@ def _check_lists(job: BuildJob, named: set[Split]) -> None:
 
 
 def _kinds(job: BuildJob) -> list[str]:
-    """What the corpus is of, by the names that messages have for one."""
+    """The kinds of things that the corpus holds, in the singular, for messages."""
     inputs = job.inputs
-    given = {"paper": inputs.papers, "document": inputs.fulltexts, "text of a task": inputs.tasks}
-    return [kind for kind, source in given.items() if source is not None]
+    source_of_kind = {
+        "paper": inputs.papers,
+        "document": inputs.fulltexts,
+        "text of a task": inputs.tasks,
+    }
+    return [kind for kind, source in source_of_kind.items() if source is not None]
 
 
 def _database_memory(settings: PrepareSettings) -> int:
@@ -267,7 +271,7 @@ def _database_memory(settings: PrepareSettings) -> int:
 
 
 def _build_papers(job: BuildJob) -> tuple[dict[str, Any], set[Split]]:
-    """Papers, citations, triplets and co-cited pairs; counts, and the lists that name a paper."""
+    """Write papers, citations, triplets and pairs; counts, and splits whose list names a paper."""
     settings, inputs, work = job.settings, job.inputs, job.work
     assert inputs.papers is not None
     if settings.triplets_from == "neighbours":
@@ -325,7 +329,7 @@ def _build_papers(job: BuildJob) -> tuple[dict[str, Any], set[Split]]:
 
 
 def _build_documents(job: BuildJob) -> dict[str, Any]:
-    """Documents; counts for ``corpus.json``."""
+    """Write the documents; counts for ``corpus.json``."""
     check_disjoint(job.lists)
     counts, unknown = write_documents(job)
     job.report["fulltexts"] |= {

@@ -29,7 +29,7 @@ from sciembed_train.corpus.tasks.task_types import TaskSplit, task_fingerprint
 from sciembed_train.errors import UserError, why_no_file
 from sciembed_train.progress import Progress, Stage
 
-FULLTEXTS_VERSION = 1  # of how full texts are read; another one makes a corpus anew
+FULLTEXTS_VERSION = 1  # of how full texts are read; a change rebuilds corpora
 COCITATIONS_VERSION = 3  # of how co-cited pairs are mined, likewise
 NEIGHBOURS_VERSION = 1  # of how triplets are mined from neighbours, likewise
 TASKS_VERSION = 1  # of how tasks are read and drawn from, likewise
@@ -38,7 +38,7 @@ SPECTER_LISTS: dict[Split, str] = {"train": "train.txt", "dev": "val.txt", "test
 
 @dataclass(kw_only=True)
 class Inputs:
-    """The opened inputs, and what they and the settings are known by."""
+    """The opened inputs, and the identity of inputs and settings."""
 
     papers: Table | None = None
     citations: Table | None = None
@@ -132,7 +132,7 @@ def _identity(settings: PrepareSettings, inputs: Inputs) -> dict[str, Any]:
     if settings.triplets_from == "neighbours":
         mining = dataclasses.asdict(settings.neighbour_mining)
         identity["triplets"] = {"from": "neighbours", "version": NEIGHBOURS_VERSION, **mining}
-    # Corpora that were made before there were full texts are still known by what they were.
+    # Corpora that were made before there were full texts keep their identity.
     if inputs.fulltexts is not None:
         input_format = settings.format if settings.format in ("s2orc", "unarxive") else "any"
         identity["fulltexts"] = {"version": FULLTEXTS_VERSION, "format": input_format}
@@ -233,7 +233,7 @@ class BuildJob:
     shared: SharedWork | None = None  # with other processes
 
     def share(self, stage: Stage) -> Share:
-        """Does the units of a task, and tells a stage; together with other processes if asked."""
+        """A function that does a task's units, with other processes if asked; it tells a stage."""
         do = alone if self.shared is None else self.shared.share
         return lambda task: do(task, stage.reach)
 

@@ -1,4 +1,4 @@
-"""How much of a corpus's texts an encoder does not read, by its token stores, which are whole."""
+"""How much of a corpus's texts an encoder cuts off, counted in the uncut token stores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
 from sciembed_train.text.truncation import Truncation
 
-# Documents are no whole texts of an encoder: it reads spans of them.
+# Without documents: an encoder reads spans of them, never a whole one.
 KINDS = (
     (PAPER_TOKENS, "papers"),
     (CITING_SENTENCE_TOKENS, "citing sentences"),

@@ -1,7 +1,7 @@
-"""What is to be kept out of a training, as files say it.
+"""Files that name the papers to be kept out of training.
 
 A *list* has an id, a DOI or a title a line. A file of papers, and the folder of a benchmark, name
-papers by their ids and titles. The folder is known by its files: ``papers`` and ``queries``;
+papers by their ids and titles. The folder is recognised by its files: ``papers``, ``queries``;
 ``abstracts-*`` and ``test-pid2anns-*`` of CSFCube and the other judged pools; ``paper_metadata_*``
 of SciDocs; ``mdcr_*_data``; SciRepEval's list of tasks; or those of a corpus.
 """
@@ -75,7 +75,7 @@ def open_place(place: str | Path) -> ExclusionPlace:
     """A place, recognised by its files; nothing of it is read yet.
 
     Raises:
-        UserError: there is no such file or folder, or the folder holds no papers that are known.
+        UserError: there is no such file or folder, or the folder holds no known kind of papers.
     """
     path = Path(place).expanduser()
     if path.is_dir():
@@ -170,7 +170,7 @@ def _of_corpus(papers: Path) -> Iterator[Entry]:
 
 
 def _queries(table: Table) -> Iterator[Entry]:
-    """The papers that ask; a search in words may be the title of one."""
+    """The query papers; a search in words may be a title."""
     for place, row in table.rows():
         if isinstance(row, BadRow):
             raise UserError(f"{table.where(place)}: {row.message} Correct the row.")

@@ -1,9 +1,9 @@
-"""Papers that are kept out of training, such as those of a benchmark: who they are in a corpus.
+"""Finds the papers of a corpus that are kept out of training, such as those of a benchmark.
 
 A line of a list is the id of a paper, in any spelling, else a title; what a file or folder of
-papers names is found by its ids and by its title. Titles are compared as `text.normalise` has it.
-With an excluded paper go all that have its title or its text. An excluded paper has no text for
-mining (`Papers.usable`), its citations are left out, and it is never drawn
+papers names is found by its ids and by its title. Titles are compared by `text.normalise`. Papers
+that share the title or the text of an excluded one are excluded too. An excluded paper has no text
+for mining (`Papers.usable`), its citations are left out, and it is never drawn
 (`Corpus.distinct_papers`).
 
 Shapes: ``P`` papers.
@@ -59,11 +59,11 @@ class _Place:
         return self.by_id | self.by_title
 
     def notes(self) -> list[str]:
-        """What to say of the entries."""
+        """Notes on the entries."""
         facts, name = self.as_dict(), self.place.name
-        found = int(self.known.sum())
+        n_known = int(self.known.sum())
         text = (
-            f"Excluded by {name}: {found:,} of its {len(self.entries):,} entries are known, "
+            f"Excluded by {name}: {n_known:,} of its {len(self.entries):,} entries are known, "
             f"{facts['found by id']:,} by id and {facts['found by title']:,} by title"
         )
         missing = facts[MISSING]
@@ -83,10 +83,10 @@ class _Place:
 class Exclusions:
     """What is to be kept out of a corpus; empty where nothing is.
 
-    ``documents`` and ``task_texts`` count what `excludes` was true of, by whoever asks.
+    ``documents`` and ``task_texts`` count what `excludes` was true of; its callers add to them.
 
     Args:
-        places: where it is said.
+        places: the files and folders that name it.
 
     Raises:
         UserError: a place cannot be read.
@@ -122,14 +122,14 @@ class Exclusions:
         """Whether a text of this id or of this title is to be kept out."""
         if not self.places:
             return False
-        found = False
+        is_excluded = False
         if paper_id is not None and paper_id in self:
             self._seen_ids.add(paper_id)
-            found = True
+            is_excluded = True
         if (number := text_number(title)) in self._titles:
             self._seen_titles.add(number)
-            found = True
-        return found
+            is_excluded = True
+        return is_excluded
 
     def exclude_papers(self, papers: Papers) -> None:
         """Find the papers, and mark them as excluded (`Papers.exclude`)."""
@@ -155,8 +155,8 @@ class Exclusions:
         excluded |= np.isin(titles, _array(wanted))
         size = -1
         while size != (size := int(excluded.sum())):
-            own = titles[excluded]
-            excluded |= np.isin(titles, own[own != 0])
+            excluded_titles = titles[excluded]
+            excluded |= np.isin(titles, excluded_titles[excluded_titles != 0])
             excluded |= np.isin(first, first[excluded])
         with_text = int(papers.usable.sum())
         papers.exclude(excluded)
@@ -199,7 +199,7 @@ class Exclusions:
         }
 
     def notes(self) -> list[str]:
-        """What to say of the places."""
+        """Notes on the places."""
         lines = [line for place in self.places for line in place.notes()]
         if self.papers is not None:
             lines.append(
@@ -214,7 +214,7 @@ def _by_name(places: Sequence[_Place]) -> dict[str, Any]:
     accounts: dict[str, Any] = {}
     for place in places:
         name = place.place.name
-        number = sum(other.place.name == name for other in places[: places.index(place)])
+        number = sum(earlier.place.name == name for earlier in places[: places.index(place)])
         accounts[f"{name} ({number + 1})" if number else name] = place.as_dict()
     return accounts
 

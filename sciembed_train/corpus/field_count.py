@@ -19,12 +19,12 @@ class FieldCount:
 
     def add(self, fields: Iterable[str]) -> None:
         """Count a paper."""
-        found = False
+        has_field = False
         for name in fields:
-            found = True
+            has_field = True
             if name in self.papers or len(self.papers) < MOST:
                 self.papers[name] += 1
-        self.without += not found
+        self.without += not has_field
 
     def as_dict(self) -> dict[str, Any]:
         """The most frequent fields with their papers; empty where no paper names one."""

@@ -118,10 +118,10 @@ class IdNumbers(Mapping[str, int]):
             self._insert(np.arange(start, min(start + BLOCK, len(ids)), dtype=np.int32))
 
     def with_numbers(self, numbers: NDArray[np.integer]) -> IdNumbers:
-        """Other numbers of the same ids; ``numbers`` ``[N]`` are by place."""
-        other = copy(self)
-        other.numbers = numbers
-        return other
+        """The same ids with other ``numbers`` ``[N]``, by place."""
+        table = copy(self)
+        table.numbers = numbers
+        return table
 
     def __len__(self) -> int:
         return self._size
@@ -135,10 +135,10 @@ class IdNumbers(Mapping[str, int]):
                 yield text
 
     def __getitem__(self, text: str) -> int:
-        found = self.get(text)
-        if found is None:
+        number = self.get(text)
+        if number is None:
             raise KeyError(text)
-        return found
+        return number
 
     def __contains__(self, text: object) -> bool:
         return isinstance(text, str) and self._place(text) >= 0
@@ -151,55 +151,55 @@ class IdNumbers(Mapping[str, int]):
         return place if self.numbers is None else int(self.numbers[place])
 
     def find_all(self, ids: IdList) -> NDArray[np.int32]:
-        """The number of each of other ids, `UNKNOWN` where it is not among these, ``[N]``."""
-        found = np.full(len(ids), UNKNOWN, np.int32)
+        """The number of each of ``ids``, `UNKNOWN` where it is not in the table, ``[N]``."""
+        numbers = np.full(len(ids), UNKNOWN, np.int32)
         for start in range(0, len(ids) if self._size else 0, BLOCK):
             stop = min(start + BLOCK, len(ids))
             starts = ids.starts[start : stop + 1].astype(np.int64)
-            found[start:stop] = self._places(ids.words, starts)
+            numbers[start:stop] = self._places(ids.words, starts)
         if self.numbers is not None:
-            known = found >= 0
-            found[known] = self.numbers[found[known]]
-        return found
+            known = numbers >= 0
+            numbers[known] = self.numbers[numbers[known]]
+        return numbers
 
     def find_arrow(self, column: Any) -> NDArray[np.int32]:
-        """As `find_all`, of an Arrow array of strings without nulls or its chunks."""
-        found = np.empty(len(column), np.int32)
+        """As `find_all`, for an Arrow array of strings without nulls, chunked or not."""
+        numbers = np.empty(len(column), np.int32)
         for start in range(0, len(column), BLOCK):
             block = column[start : start + BLOCK]
             block = block.combine_chunks() if hasattr(block, "combine_chunks") else block
-            found[start : start + BLOCK] = self.find_all(IdList.of_arrow(block))
-        return found
+            numbers[start : start + BLOCK] = self.find_all(IdList.of_arrow(block))
+        return numbers
 
     def _places(self, words: NDArray[np.uint64], starts: NDArray[np.int64]) -> NDArray[np.int32]:
         """The place of each id of these words, `UNKNOWN` where there is none, ``[N]``."""
-        found = np.full(len(starts) - 1, UNKNOWN, np.int32)
-        left = np.arange(len(found))
+        places = np.full(len(starts) - 1, UNKNOWN, np.int32)
+        left = np.arange(len(places))
         slot = self._first_slots(words, starts)
         while len(left):
             place = self.slots[slot]
             taken = place >= 0
             left, slot, place = left[taken], slot[taken], place[taken]
             same = self._are_same(words, starts, left, place)
-            found[left[same]] = place[same]
+            places[left[same]] = place[same]
             left, slot = left[~same], self._next(slot[~same])
-        return found
+        return places
 
     def _insert(self, left: NDArray[np.int32]) -> None:
         """Put ids, by their places, into the table; those that are there already are left out."""
         starts = self.ids.starts
-        own = starts[int(left[0]) : int(left[-1]) + 2].astype(np.int64)
-        slot = self._first_slots(self.ids.words, own)
+        id_starts = starts[int(left[0]) : int(left[-1]) + 2].astype(np.int64)
+        slot = self._first_slots(self.ids.words, id_starts)
         while len(left):
             free = self.slots[slot] == UNKNOWN
-            # Backwards: where several want a place, the first of them is written last.
+            # Backwards: where several want a slot, the first of them is written last and wins.
             self.slots[slot[free][::-1]] = left[free][::-1]
             place = self.slots[slot]
-            others = place != left
-            self._size += len(left) - int(others.sum())
-            left, slot, place = left[others], slot[others], place[others]
-            other = ~self._are_same(self.ids.words, starts, left, place)
-            left, slot = left[other], self._next(slot[other])
+            occupied = place != left
+            self._size += len(left) - int(occupied.sum())
+            left, slot, place = left[occupied], slot[occupied], place[occupied]
+            different = ~self._are_same(self.ids.words, starts, left, place)
+            left, slot = left[different], self._next(slot[different])
 
     def _first_slots(
         self, words: NDArray[np.uint64], starts: NDArray[np.int64]
@@ -223,11 +223,16 @@ class IdNumbers(Mapping[str, int]):
         place: NDArray[np.int32],
     ) -> NDArray[np.bool_]:
         """Whether the ids ``left`` of these words are those of the table's list at ``place``."""
-        mine, own = starts[left].astype(np.int64), self.ids.starts[place].astype(np.int64)
-        counts = starts[left + 1] - mine
-        same = self.ids.starts[place + 1] - own == counts
+        id_starts, table_starts = (
+            starts[left].astype(np.int64),
+            self.ids.starts[place].astype(np.int64),
+        )
+        counts = starts[left + 1] - id_starts
+        same = self.ids.starts[place + 1] - table_starts == counts
         for number, active in _rounds(np.where(same, counts, 0)):
-            same[active] &= words[mine[active] + number] == self.ids.words[own[active] + number]
+            same[active] &= (
+                words[id_starts[active] + number] == self.ids.words[table_starts[active] + number]
+            )
         return same
 
     def _place(self, text: str) -> int:
@@ -265,7 +270,7 @@ def _words(data: bytes, offsets: NDArray[np.int64]) -> tuple[NDArray[np.uint64],
 
 
 def _rounds(counts: NDArray[np.int64]) -> Iterator[tuple[int, Any]]:
-    """0, 1, ... as long as an id has more words than that, and the places of those ids."""
+    """0, 1, ... while some id has more words than that, and the places of those ids."""
     number, active = 0, np.flatnonzero(counts > 0)
     while len(active):
         yield number, slice(None) if len(active) == len(counts) else active

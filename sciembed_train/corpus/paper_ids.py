@@ -49,7 +49,7 @@ _ONE_PREFIX = {"s2": "corpusid", "pubmed": "pmid"}  # of those that mean the sam
 
 
 def plain_forms(text: str) -> tuple[str, ...]:
-    """What an id is looked up by, the most exact first; empty where it has no other spelling.
+    """The plain forms that an id is looked up by, most exact first; empty without another spelling.
 
     A number with a prefix has two: with it, and alone.
     """
@@ -94,22 +94,22 @@ class PaperIds:
 
     def find(self, text: str) -> int:
         """The number of the paper with this id; `UNKNOWN` if there is none."""
-        found = self.number.get(text)
-        if found is None:
-            found = self._find_plain(text)
-            self._note(text, UNKNOWN if found is None else found)
-        return UNKNOWN if found is None else found
+        number = self.number.get(text)
+        if number is None:
+            number = self._find_plain(text)
+            self._note(text, UNKNOWN if number is None else number)
+        return UNKNOWN if number is None else number
 
     def find_all(self, texts: Sequence[str]) -> NDArray[np.int32]:
         """The number of each id's paper, as `find` has it, ``[N]``."""
-        found = self.exact.find_all(IdList.of(texts))
-        rest = np.flatnonzero(found == UNKNOWN).tolist()
+        papers = self.exact.find_all(IdList.of(texts))
+        rest = np.flatnonzero(papers == UNKNOWN).tolist()
         if rest:
             numbers = self._find_all_plain([texts[i] for i in rest])
-            found[rest] = numbers
+            papers[rest] = numbers
             for i, number in zip(rest, numbers.tolist(), strict=True):
                 self._note(texts[i], number)
-        return found
+        return papers
 
     @cached_property
     def exact(self) -> IdNumbers:
@@ -123,40 +123,42 @@ class PaperIds:
             self.example = self.example or (text, number)
 
     def _find_plain(self, text: str) -> int | None:
-        found = self.other_ids.get(text)
-        forms = plain_forms(text) if found is None else ()
+        paper = self.other_ids.get(text)
+        forms = plain_forms(text) if paper is None else ()
         if not forms:
-            return found
+            return paper
         plain = self._plain_forms
         for form in forms:
             # An id that is its own plain form, and the first of those that are spelled otherwise.
             numbers = self.number.get(form), plain.of_ids.get(form)
             if known := [number for number in numbers if number is not None]:
                 return min(known)
-            if (found := plain.of_others.get(form)) is not None:
-                return found
+            if (paper := plain.of_others.get(form)) is not None:
+                return paper
         return plain.of_numbers.get(forms[0]) if len(forms) == 1 else None  # 17 may be CorpusId:17
 
     def _find_all_plain(self, texts: Sequence[str]) -> NDArray[np.int32]:
         """As `_find_plain` of each, `UNKNOWN` where there is none, ``[N]``."""
-        found = self._others.find_all(IdList.of(texts))
+        papers = self._others.find_all(IdList.of(texts))
         forms: list[tuple[str, ...]] = [
-            plain_forms(t) if n < 0 else () for t, n in zip(texts, found.tolist(), strict=True)
+            plain_forms(t) if n < 0 else () for t, n in zip(texts, papers.tolist(), strict=True)
         ]
         if not any(forms):
-            return found
+            return papers
         plain = self._plain_forms
         for place in range(max(map(len, forms))):
-            rest = [i for i, form in enumerate(forms) if len(form) > place and found[i] < 0]
+            rest = [i for i, form in enumerate(forms) if len(form) > place and papers[i] < 0]
             form = IdList.of(forms[i][place] for i in rest)
-            own, others = self.exact.find_all(form), plain.of_ids.find_all(form)
+            exact, respelled = self.exact.find_all(form), plain.of_ids.find_all(form)
             first = np.where(
-                (own < 0) | (others < 0), np.maximum(own, others), np.minimum(own, others)
+                (exact < 0) | (respelled < 0),
+                np.maximum(exact, respelled),
+                np.minimum(exact, respelled),
             )
-            found[rest] = np.where(first < 0, plain.of_others.find_all(form), first)
-        rest = [i for i, form in enumerate(forms) if len(form) == 1 and found[i] < 0]
-        found[rest] = plain.of_numbers.find_all(IdList.of(forms[i][0] for i in rest))
-        return found
+            papers[rest] = np.where(first < 0, plain.of_others.find_all(form), first)
+        rest = [i for i, form in enumerate(forms) if len(form) == 1 and papers[i] < 0]
+        papers[rest] = plain.of_numbers.find_all(IdList.of(forms[i][0] for i in rest))
+        return papers
 
     @cached_property
     def _others(self) -> IdNumbers:
@@ -221,9 +223,9 @@ def same_plain_form(number: Mapping[str, int]) -> list[tuple[str, str]]:
     places = array("i")
     forms = IdList.of(_with_places(known.ids, _another_form, places))
     first = IdNumbers(forms).find_all(forms)
-    own = known.find_all(forms) != UNKNOWN
+    is_known = known.find_all(forms) != UNKNOWN
     pairs = []
-    for i in np.flatnonzero(own | (first != np.arange(len(first)))).tolist():
-        before = forms[i] if own[i] else known.ids[places[int(first[i])]]
+    for i in np.flatnonzero(is_known | (first != np.arange(len(first)))).tolist():
+        before = forms[i] if is_known[i] else known.ids[places[int(first[i])]]
         pairs.append((known.ids[places[i]], before))
     return pairs

@@ -35,7 +35,7 @@ SAME_TEXT = "the text of another id: one paper with it"
 SAME_TITLE = "the title and year of another id: one paper with it, as merge_duplicates asks"
 NO_TEXT = "no title and no abstract: takes part in nothing"
 NO_PAPER = "an abstract of a paper that is not given"
-TITLE = 20  # letters of a title by which papers are the same; shorter ones are of many papers
+TITLE = 20  # letters from which on a title identifies a paper; many share a shorter one
 
 
 def write_papers(
@@ -52,10 +52,10 @@ def write_papers(
     Args:
         rows: the user's.
         to: the file to write.
-        work: a folder for files in between; the papers' references stay there.
+        work: a folder for intermediate files; the papers' references stay there.
         engine: joins abstracts that stand in rows of their own.
         audit: of the rows.
-        stage: is told how many rows were read.
+        stage: gets the number of rows read.
         merge_duplicates: papers of one title and year are one paper, as those of one text are.
 
     Raises:
@@ -84,7 +84,7 @@ def write_papers(
 
 
 class _Reading:
-    """What is kept of the papers while their rows are read, by row as it was given."""
+    """What is kept in memory of the papers while their rows are read, by input row."""
 
     def __init__(self, rows: PaperRows, work: Path, audit: Audit) -> None:
         self.table, self.audit, self.work = rows.table, audit, work
@@ -120,8 +120,8 @@ class _Reading:
         self.years.append(paper.year or 0)
         self.fields.add(paper.fields_of_study)
         self._read_text(row, paper.title, paper.abstract)
-        for other in paper.other_ids:
-            self.other_ids.setdefault(other, row)
+        for other_id in paper.other_ids:
+            self.other_ids.setdefault(other_id, row)
         if paper.references or paper.cited_by:
             self._add_references(place, row, paper)
         writer.add(row, paper.paper_id, paper.title, *_stored(paper), paper.year)
@@ -141,8 +141,8 @@ class _Reading:
         if self._references is None:
             self._references = ParquetRows(self.work / "references.parquet", _reference_columns())
         for cites, others in ((True, paper.references), (False, paper.cited_by)):
-            for other in others:
-                self._references.add(place, row, other, cites)
+            for other_id in others:
+                self._references.add(place, row, other_id, cites)
                 self.references += 1
 
     def _add_abstract(self, place: int, paper: Paper) -> None:
@@ -153,16 +153,16 @@ class _Reading:
         self.completed += 1
 
     def close(self) -> None:
-        """Close the files in between."""
+        """Close the intermediate files."""
         for file in (self._references, self._abstracts):
             if file is not None:
                 file.close()
 
     def complete(self, engine: Engine) -> None:
-        """Put the abstracts that stand in rows of their own to the papers without one."""
+        """Add the abstracts that have rows of their own to the papers without one."""
         engine.load("abstracts", self.work / "abstracts.parquet")
-        given = "(coalesce(source.abstract, '') <> '' OR source.sentences IS NOT NULL)"
-        taken = f"(a.place IS NOT NULL AND NOT {given})"
+        has_abstract = "(coalesce(source.abstract, '') <> '' OR source.sentences IS NOT NULL)"
+        taken = f"(a.place IS NOT NULL AND NOT {has_abstract})"
         sql = (
             "SELECT source.paper, source.paper_id, source.title, "
             f"CASE WHEN {taken} THEN a.abstract ELSE source.abstract END AS abstract, "
@@ -173,17 +173,17 @@ class _Reading:
             "ORDER BY source.paper"
         )
         whole = self.work / "papers_with_abstracts.parquet"
-        found, columns = 0, _columns()
+        n_completed, columns = 0, _columns()
         with ParquetRows(whole, columns) as writer:
             for batch in engine.batches(sql, self.file, ROWS):
                 writer.write(*(batch.column(name).cast(kind) for name, kind in columns.items()))
                 for row in batch.to_pylist():
                     if row["completed"]:
-                        found += 1
+                        n_completed += 1
                         text = row["abstract"] if row["sentences"] is None else row["sentences"]
                         self._read_text(row["paper"], row["title"], text or "")
         whole.replace(self.file)
-        self.audit.notes.append(f"{found:,} abstracts stand in rows of their own.")
+        self.audit.notes.append(f"{n_completed:,} abstracts stand in rows of their own.")
         unknown = engine.columns(
             "SELECT place FROM abstracts WHERE paper_id NOT IN (SELECT paper_id FROM source) "
             "ORDER BY place"
@@ -192,7 +192,7 @@ class _Reading:
         engine.drop("abstracts")
 
     def sorted_ids(self) -> tuple[IdList, NDArray[np.int64]]:
-        """The ids in their order, and the row of each; they are kept no longer."""
+        """The sorted ids, and the row of each; their copy here is freed."""
         names = sorted(self.first_seen)
         rows = np.fromiter(map(self.first_seen.__getitem__, names), np.int64, len(names))
         ids = IdList.of(names)
@@ -200,7 +200,7 @@ class _Reading:
         return ids, rows
 
     def notes(self) -> list[str]:
-        """What to say of the texts; papers without one are counted in the audit."""
+        """Notes on the texts; papers without one are counted in the audit."""
         without = np.flatnonzero(~np.frombuffer(bytes(self.usable), np.bool_))
         places = (self.table.where(self.places[row]) for row in without.tolist())
         self.audit.drop_many(NO_TEXT, len(without), places)
@@ -260,7 +260,7 @@ class _Reading:
         years: NDArray[np.int16],
         merge: bool,
     ) -> NDArray[np.int32]:
-        """Count the papers of one title and year; where asked, they are one paper."""
+        """Count the papers that share title and year, and merge them where asked."""
         keys = np.frombuffer(self.titles, np.int64)[order]
         long = np.frombuffer(bytes(self.long_title), np.bool_)[order]
         unclear = (keys == 0) | (years == 0) | ~long
@@ -290,7 +290,7 @@ class _Reading:
 def _joined(
     first: NDArray[np.int32], ones: NDArray[np.int32], others: NDArray[np.int32]
 ) -> NDArray[np.int32]:
-    """``first`` with the groups of each pair of papers made one, named by its lowest."""
+    """``first`` with the groups of each pair of papers merged, named by the lowest paper."""
     root: dict[int, int] = {}
 
     def top(paper: int) -> int:
@@ -330,7 +330,7 @@ def first_of_text(texts: NDArray[np.int64]) -> NDArray[np.int32]:
     known = np.flatnonzero(texts).astype(np.int32)
     order = known[np.argsort(texts[known], kind="stable")]
     texts = texts[order]
-    # Places in order of the texts where the one before is the same; runs of them have one first.
+    # Places, in order of the texts, whose predecessor has the same text; a run shares one first.
     again = np.flatnonzero(texts[1:] == texts[:-1]) + 1
     run = np.cumsum(np.diff(again, prepend=-1) != 1) - 1
     begins = again[np.flatnonzero(np.diff(run, prepend=-1))] - 1
@@ -356,7 +356,7 @@ def _columns() -> dict[str, Any]:
 
     text = pa.string()
     columns = {"paper": pa.int32(), "paper_id": text, "title": text, "abstract": text}
-    # Sentences are of an abstract that came so.
+    # Sentences are those of an abstract that came as a list.
     return columns | {"sentences": pa.list_(text), "year": pa.int16()}
 
 

@@ -51,7 +51,7 @@ class Papers:
         years: of publication ``[P]``, 0 where unknown; None where no file has them.
         references: what the papers' own rows say of citations.
         titles: the `text_number` of each one's title ``[P]``.
-        fields_of_study: how many are of which; see `FieldCount.as_dict`.
+        fields_of_study: number of papers of each; see `FieldCount.as_dict`.
     """
 
     ids: Sequence[str]
@@ -83,7 +83,7 @@ class Papers:
 
     @cached_property
     def key(self) -> Mapping[str, int]:
-        """Of each id the paper that it names for an encoder: the first one of the same text."""
+        """The paper that each id names for an encoder: the first one of the same text."""
         if isinstance(self.number, IdNumbers):
             return self.number.with_numbers(self.first)
         return dict(zip(self.ids, self.first.tolist(), strict=True))
@@ -106,7 +106,7 @@ class Papers:
         return PaperIds(self.number, self.other_ids)
 
     def as_spelled(self, ids: Iterable[str]) -> list[str]:
-        """Each id as the papers have it, where it names one; others as they stand."""
-        found = ((i, self.number.get(i, UNKNOWN)) for i in ids)
-        numbers = ((i, self.finder.find(i) if number < 0 else number) for i, number in found)
+        """Each id as the papers spell it; an id that names no paper unchanged."""
+        exact = ((i, self.number.get(i, UNKNOWN)) for i in ids)
+        numbers = ((i, self.finder.find(i) if number < 0 else number) for i, number in exact)
         return [i if number < 0 else self.ids[number] for i, number in numbers]

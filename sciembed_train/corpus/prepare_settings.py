@@ -1,4 +1,4 @@
-"""What `prepare` is asked for."""
+"""The settings of `prepare`."""
 
 from __future__ import annotations
 
@@ -144,8 +144,8 @@ class CorpusSettings:
     @property
     def mines_cocitations(self) -> bool:
         """Whether pairs of co-cited papers are asked for."""
-        given = self.contexts is not None or self.cocitations is not None
-        return given or self.cocitation_mining.cocitations_from != "given"
+        has_files = self.contexts is not None or self.cocitations is not None
+        return has_files or self.cocitation_mining.cocitations_from != "given"
 
     @property
     def raw_files(self) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Which papers are queries of a corpus's triplets or in its co-cited pairs, and why others are not.
 
-It is told in ``corpus.json``: whether a paper has a text is known while the corpus is built.
+``corpus.json`` holds it, for only the build knows whether a paper has a text.
 
 Shapes: ``P`` papers.
 """
@@ -45,20 +45,20 @@ def query_papers(folder: Path, papers: Papers, ready: bool) -> dict[str, Any]:
         papers: its papers.
         ready: whether its triplets were given, not mined.
     """
-    found: dict[str, Any] = {}
+    accounts: dict[str, Any] = {}
     if (folder / "triplets").is_dir():
         taken = _numbers(folder, "triplets", len(papers.ids), columns=1)
-        found["triplets"] = _account(folder, taken, _no_query(folder, papers, ready))
+        accounts["triplets"] = _account(folder, taken, _no_query(folder, papers, ready))
     if (folder / "cocitations").is_dir():
         taken = _numbers(folder, "cocitations", len(papers.ids), columns=2)
-        found["co-cited pairs"] = _account(folder, taken, _in_no_pair(folder, papers))
-    return found
+        accounts["co-cited pairs"] = _account(folder, taken, _in_no_pair(folder, papers))
+    return accounts
 
 
 def _account(
     folder: Path, taken: NDArray[np.bool_], reasons: Mapping[str, NDArray[np.bool_]]
 ) -> dict[str, Any]:
-    """Counts of papers, those that are taken first; each other one by the first reason it has."""
+    """Counts of papers: those that are taken, and all others by the first reason that holds."""
     left = ~taken
     others = {}
     for reason, holds in reasons.items():
@@ -67,8 +67,8 @@ def _account(
         if count := int(chosen.sum()):
             # Evenly spread: neighbours by id are often of one field or year.
             places = np.arange(min(count, EXAMPLES)) * count // EXAMPLES
-            some = np.flatnonzero(chosen)[places if count > EXAMPLES else slice(None)]
-            examples = titles_in_lines(folder / "papers.parquet", some.tolist())
+            example_papers = np.flatnonzero(chosen)[places if count > EXAMPLES else slice(None)]
+            examples = titles_in_lines(folder / "papers.parquet", example_papers.tolist())
             others[reason] = {"count": count, "examples": examples}
     return {"queries": int(taken.sum()), "others": others}
 
@@ -107,9 +107,9 @@ def _in_no_pair(folder: Path, papers: Papers) -> dict[str, NDArray[np.bool_]]:
 
 def _numbers(folder: Path, kind: str, n: int, columns: int) -> NDArray[np.bool_]:
     """Whether each paper is in one of the first columns of an example of any split, ``[P]``."""
-    there = np.zeros(n, np.bool_)
+    in_example = np.zeros(n, np.bool_)
     for split in SPLITS:
         rows = load_array(folder / kind / f"{split}.npy")
         for start in range(0, len(rows), CHUNK):
-            there[np.asarray(rows[start : start + CHUNK, :columns]).ravel()] = True
-    return there
+            in_example[np.asarray(rows[start : start + CHUNK, :columns]).ravel()] = True
+    return in_example

@@ -67,10 +67,10 @@ def may_cite(source: str | Path, columns: Mapping[str, str], format: str = "auto
 
     False also where the papers cannot be read: whoever reads them says why.
     """
-    given = {name: column for name, column in columns.items() if name in FIELDS}
+    paper_columns = {name: column for name, column in columns.items() if name in FIELDS}
     try:
         table = Table(source, "papers", readers=PAPER_READERS)
-        rows = PaperRows(table, given, format)
+        rows = PaperRows(table, paper_columns, format)
         for place, row in islice(table.rows(), ROWS):
             if not isinstance(row, BadRow):
                 return rows.format_of(table.file(place), row).names_references(row)
@@ -93,7 +93,9 @@ def _look_at_file(file: Path, columns: Mapping[str, str]) -> FoundFile:
 
 def _citations(table: Table, file: Path, columns: Mapping[str, str]) -> str | None:
     """How the columns of a file of citations are read; None if it is none."""
-    given = {name: column for name, column in columns.items() if name in ("citing", "cited")}
+    citation_columns = {
+        name: column for name, column in columns.items() if name in ("citing", "cited")
+    }
     reader = table.reader(file)
     if isinstance(reader, Delimited):
         head = reader.head(file, HEAD)
@@ -101,9 +103,11 @@ def _citations(table: Table, file: Path, columns: Mapping[str, str]) -> str | No
             raise UserError(f"{file}: it is empty.")
         names = [cell.strip() for cell in head[0]]
         pair = columns_of(names)
-        if pair is None and (given or (len(names) == 2 and not _is_paper(names, columns))):
-            found = find_columns(str(file), head, given, lambda _: False)
-            pair = found.names if found else None
+        if pair is None and (
+            citation_columns or (len(names) == 2 and not _is_paper(names, columns))
+        ):
+            pair_columns = find_columns(str(file), head, citation_columns, lambda _: False)
+            pair = pair_columns.names if pair_columns else None
         return f"{pair[0]} cites {pair[1]}" if pair else None
     row = next((row for _, row in table.rows() if not isinstance(row, BadRow)), {})
     pair = columns_of(list(map(str, row)))
@@ -111,13 +115,13 @@ def _citations(table: Table, file: Path, columns: Mapping[str, str]) -> str | No
 
 
 def _is_paper(names: list[str], columns: Mapping[str, str]) -> bool:
-    found = PlainPapers(columns).find(dict.fromkeys(names))
-    return found.paper_id is not None and found.title is not None
+    paper_columns = PlainPapers(columns).find(dict.fromkeys(names))
+    return paper_columns.paper_id is not None and paper_columns.title is not None
 
 
 def _papers(table: Table, file: Path, columns: Mapping[str, str]) -> FoundFile:
-    given = {name: column for name, column in columns.items() if name in FIELDS}
-    rows = PaperRows(table, given)
+    paper_columns = {name: column for name, column in columns.items() if name in FIELDS}
+    rows = PaperRows(table, paper_columns)
     first: Mapping[str, Any] | None = None
     papers: list[Paper] = []
     faults: list[str] = []
@@ -132,8 +136,8 @@ def _papers(table: Table, file: Path, columns: Mapping[str, str]) -> FoundFile:
     known = rows.format_of(file, first)
     what = known.name
     if isinstance(known, PlainPapers):
-        found = known.find(first)
-        named = ((name, getattr(found, name)) for name in FIELDS)
+        column_names = known.find(first)
+        named = ((name, getattr(column_names, name)) for name in FIELDS)
         what = ", ".join(f"{name} is `{column}`" for name, column in named if column is not None)
     if faults:
         what += f"; {len(faults)} of the first {len(faults) + len(papers)} rows are malformed"

@@ -19,12 +19,12 @@ def blocks(count: int) -> Iterator[slice]:
 
 def keep_rows(rows: NDArray[Any], keep: NDArray[np.bool_]) -> NDArray[Any]:
     """The rows ``[N, ...]`` where ``keep`` ``[N]`` is true, moved together in their own memory."""
-    kept = 0
+    n_kept = 0
     for block in blocks(len(rows)):
         chosen = rows[block][keep[block]]
-        rows[kept : kept + len(chosen)] = chosen
-        kept += len(chosen)
-    return rows[:kept]
+        rows[n_kept : n_kept + len(chosen)] = chosen
+        n_kept += len(chosen)
+    return rows[:n_kept]
 
 
 def unpacked(keys: NDArray[np.int64], n: int) -> NDArray[np.int32]:

@@ -57,11 +57,13 @@ def assign_splits(
         )
         share = np.frombuffer(b"".join(digests), ">u8").astype(np.float64) / 2**64
         split[block] = np.where(share < test, 2, share < test + dev)
-    own = np.arange(len(ids)) if first is None else first
+    first_paper = np.arange(len(ids)) if first is None else first
     for number, name in enumerate(SPLITS):
         if name in lists:
-            split[own[[i for i, paper_id in enumerate(ids) if paper_id in lists[name]]]] = number
-    return split[own]
+            split[first_paper[[i for i, paper_id in enumerate(ids) if paper_id in lists[name]]]] = (
+                number
+            )
+    return split[first_paper]
 
 
 def read_id_list(path: Path) -> set[str]:

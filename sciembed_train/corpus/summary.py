@@ -55,8 +55,8 @@ def summary(corpus: Corpus, more: Sequence[str] = ()) -> str:
 
 def _block(head: str, lines: Iterable[str]) -> list[str]:
     """A head and its lines; nothing without lines."""
-    found = [f"  {line}" for line in lines]
-    return [head, *found] if found else []
+    indented = [f"  {line}" for line in lines]
+    return [head, *indented] if indented else []
 
 
 def _held(corpus: Corpus) -> str:

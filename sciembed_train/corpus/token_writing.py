@@ -75,15 +75,17 @@ def add_tokens(
                     corpus.folder, kind.folder, count, tokenizer, source, form, earlier
                 )
                 join_stores(work.share(task, _in_papers(stage, count)), folder, source)
-                store, kept = kind.store.open(folder), None
+                store, kept_tokens = kind.store.open(folder), None
             else:
                 options: dict[str, Any] = {"name": source, "on_batch": stage.reach}
-                kept = KeptTokens.of(earlier, key, kind) if kind in KEPT else None
-                if kept is not None:
-                    options["kept"] = kept
+                kept_tokens = KeptTokens.of(earlier, key, kind) if kind in KEPT else None
+                if kept_tokens is not None:
+                    options["kept"] = kept_tokens
                 store = write(folder, tokenizer, *texts, **options)
-        if kept is not None:
-            progress.print(f"{name}: {kept.count:,} of {count:,} papers were tokenised before")
+        if kept_tokens is not None:
+            progress.print(
+                f"{name}: {kept_tokens.count:,} of {count:,} papers were tokenised before"
+            )
         stores = corpus.info.setdefault(kind.entry, {})
         stores[key] = {fact: store.info[fact] for fact in kind.facts}
         save_info(corpus.folder, corpus.info)

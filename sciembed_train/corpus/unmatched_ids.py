@@ -54,13 +54,13 @@ def alike(unknown: Sequence[str], known: Sequence[str]) -> tuple[str, str, str]:
     long = tuple(name for name in names.values() if len(name) >= _LEAST)
     folded: dict[str, str] = {}  # of what is wanted the last id; all would take gigabytes
     longer: dict[str, str] = {}  # the first that ends with a name
-    for other in known:
-        fold = other.casefold()
+    for known_id in known:
+        fold = known_id.casefold()
         if fold.endswith(long):
             for name in filter(fold.endswith, long):
                 wanted.add(longer.setdefault(name, fold))
         if fold in wanted:
-            folded[fold] = other
+            folded[fold] = known_id
     for paper_id, name in names.items():
         if name in folded:
             return paper_id, folded[name], "case"

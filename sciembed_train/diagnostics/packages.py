@@ -34,12 +34,12 @@ TASKS: dict[str, tuple[str, str]] = {
 
 def versions() -> dict[str, str]:
     """Version of each distribution on this interpreter's path, by normalised name."""
-    found: dict[str, str] = {}
+    version_of_name: dict[str, str] = {}
     for dist in metadata.distributions():
         name = dist.metadata["Name"]
         if name:  # a half-removed distribution has none
-            found.setdefault(name.lower().replace("_", "-"), dist.version)
-    return found
+            version_of_name.setdefault(name.lower().replace("_", "-"), dist.version)
+    return version_of_name
 
 
 def requirements() -> list[Requirement]:

@@ -119,12 +119,12 @@ class Miner:
             if high - low < TILE:
                 scores = torch.empty((len(queries), high - low), device=self.device)
             torch.mm(left, right.T, out=scores)
-            here = order[slice(*np.searchsorted(ordered, (low, high)))]
+            in_tile = order[slice(*np.searchsorted(ordered, (low, high)))]
             place = (
-                torch.from_numpy(related.query[here]).to(self.device),
-                torch.from_numpy(rows[here] - low).to(self.device),
+                torch.from_numpy(related.query[in_tile]).to(self.device),
+                torch.from_numpy(rows[in_tile] - low).to(self.device),
             )
-            related_scores[here] = scores[place].cpu().numpy()
+            related_scores[in_tile] = scores[place].cpu().numpy()
             scores[place] = -torch.inf
             left_out = np.flatnonzero(~self.candidates[low:high])
             if len(left_out):

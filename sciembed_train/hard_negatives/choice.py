@@ -78,8 +78,8 @@ def choose(
         count: ``K``.
         preferred: candidates that are taken before others, however far they are.
     """
-    there = papers >= 0
-    within = there & (scores <= limit[:, None])
+    is_candidate = papers >= 0
+    within = is_candidate & (scores <= limit[:, None])
     # 0 preferred, 1 other, 2 none; of equals the nearer one.
     order = np.argsort(np.where(within, 1 - preferred, 2), axis=1, kind="stable")[:, :count]
     none = papers.shape[1]
@@ -92,6 +92,6 @@ def choose(
     return Chosen(
         papers=np.where(kept, np.take_along_axis(papers, at, axis=1), -1),
         scores=np.where(kept, np.take_along_axis(scores, at, axis=1), np.float32(0)),
-        too_similar=(there & ~within).sum(1),
+        too_similar=(is_candidate & ~within).sum(1),
         two_hop=two_hop.sum(1),
     )

@@ -98,8 +98,8 @@ class Relations:
         citing = np.repeat(np.arange(self.papers), np.diff(related.cited_starts))
         order = np.argsort(related.cited, kind="stable")
         self._citing = _Lists.by(related.cited[order], citing[order], self.papers)
-        one, other = np.divmod(related.cocited, self.papers)
-        pairs = np.concatenate([np.stack([one, other], 1), np.stack([other, one], 1)])
+        left, right = np.divmod(related.cocited, self.papers)
+        pairs = np.concatenate([np.stack([left, right], 1), np.stack([right, left], 1)])
         pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
         self._cocited = _Lists.by(pairs[:, 0], pairs[:, 1], self.papers)
         self._titles = _Equal(texts.titles) if self.mask.same_title else None
@@ -128,31 +128,34 @@ class Relations:
         everyone = np.arange(len(queries))
         starts = self.positives.starts
         of_positives = np.repeat(everyone, np.diff(starts[start : stop + 1]))
-        found: dict[Relation, tuple[Ints, Ints]] = {
+        papers_by_relation: dict[Relation, tuple[Ints, Ints]] = {
             Relation.ITSELF: (everyone, queries),
             Relation.POSITIVE: (of_positives, self.positives.papers[starts[start] : starts[stop]]),
         }
         if self.mask.cites:
-            found[Relation.CITES] = self._cited.of(queries)
+            papers_by_relation[Relation.CITES] = self._cited.of(queries)
         if self.mask.cited_by:
-            found[Relation.CITED_BY] = self._citing.of(queries)
+            papers_by_relation[Relation.CITED_BY] = self._citing.of(queries)
         if self.mask.cocited:
             place, citing = self._citing.of(queries)
             step, others = self._cited.of(citing)
             keys, times = np.unique(place[step] * self.papers + others, return_counts=True)
             often = np.divmod(keys[times >= self.mask.cocited], self.papers)
-            given = self._cocited.of(queries)
-            found[Relation.COCITED] = (
-                np.concatenate([often[0], given[0]]),
-                np.concatenate([often[1], given[1]]),
+            known_pairs = self._cocited.of(queries)
+            papers_by_relation[Relation.COCITED] = (
+                np.concatenate([often[0], known_pairs[0]]),
+                np.concatenate([often[1], known_pairs[1]]),
             )
         if self._titles is not None:
-            found[Relation.SAME_TITLE] = self._titles.of(queries)
+            papers_by_relation[Relation.SAME_TITLE] = self._titles.of(queries)
         if self._contents is not None:
-            found[Relation.SAME_TEXT] = self._contents.of(queries)
-        keys = np.concatenate([place * self.papers + paper for place, paper in found.values()])
+            papers_by_relation[Relation.SAME_TEXT] = self._contents.of(queries)
+        keys = np.concatenate(
+            [place * self.papers + paper for place, paper in papers_by_relation.values()]
+        )
         relation = np.repeat(
-            np.array([*found], np.int8), [len(place) for place, _ in found.values()]
+            np.array([*papers_by_relation], np.int8),
+            [len(place) for place, _ in papers_by_relation.values()],
         )
         # The first of equal keys is that of the first reason, for they stand in this order.
         keys, first = np.unique(keys, return_index=True)
@@ -182,8 +185,8 @@ class TwoHopPapers:
             place, first = self._cited.of(queries[low:high])
             step, second = self._cited.of(first)
             keys = np.unique(place[step] * self.papers + second)
-            asked = papers[low:high] + np.arange(high - low)[:, None] * self.papers
-            near[low:high] = np.isin(asked, keys) & (papers[low:high] >= 0)
+            pair_keys = papers[low:high] + np.arange(high - low)[:, None] * self.papers
+            near[low:high] = np.isin(pair_keys, keys) & (papers[low:high] >= 0)
         return near
 
 

@@ -39,8 +39,8 @@ class Axis:
         powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
         parts = (1, 2, 5) if len(powers) <= 3 else (1,)
         every = max(1, len(powers) // 5)
-        found = [part * 10.0**power for power in powers[::every] for part in parts]
-        return [value for value in found if self.low <= value <= self.high]
+        candidates = [part * 10.0**power for power in powers[::every] for part in parts]
+        return [value for value in candidates if self.low <= value <= self.high]
 
 
 def number(value: float) -> str:

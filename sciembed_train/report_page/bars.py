@@ -39,12 +39,12 @@ def distribution(name: str, tally: Tally, unit: str, counted: str = "papers") ->
     bars = tally.doubling_bars() if log else tally.even_bars()
     if not bars:
         return f"<figure>\n<figcaption><b>{escape(name)}</b> none</figcaption></figure>"
-    told = f"median {_value(tally.quantile(0.5), unit)}, "
+    facts = f"median {_value(tally.quantile(0.5), unit)}, "
     if unit:  # of years a mean says nothing
-        told += f"mean {number(tally.mean)}, "
-    told += f"from {_value(tally.least, unit)} to {_value(tally.largest, unit)}"
-    of = escape(f"({_counted(tally.total, counted)}): {told}")
-    caption = f"<b>{escape(name)}</b> {of}"
+        facts += f"mean {number(tally.mean)}, "
+    facts += f"from {_value(tally.least, unit)} to {_value(tally.largest, unit)}"
+    summary = escape(f"({_counted(tally.total, counted)}): {facts}")
+    caption = f"<b>{escape(name)}</b> {summary}"
     counts = [bar.count for bar in bars if bar.count]
     log_height = log and max(counts) >= WIDE * min(counts)
     notes = [f"across {unit or name.lower()}, upwards {counted}"]

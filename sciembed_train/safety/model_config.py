@@ -88,9 +88,9 @@ def family_of(content: dict[str, Any], where: str) -> Family:
     """
     model_type = content.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
-        found = "has no `model_type`" if model_type is None else f"`model_type` is {model_type!r}"
+        fault = "has no `model_type`" if model_type is None else f"`model_type` is {model_type!r}"
         raise UserError(
-            f"{where}: {found}; the encoders that are read are of the types "
+            f"{where}: {fault}; the encoders that are read are of the types "
             f"{', '.join(sorted(FAMILIES))}. Give a model of one of them."
         )
     return FAMILIES[model_type]
@@ -117,7 +117,7 @@ def clean_config(content: Any, where: str) -> dict[str, Any]:
             f"{where}: `is_encoder_decoder` is true, so it is no encoder. Give an encoder."
         )
     family = family_of(content, where)
-    kept: dict[str, Any] = {"model_type": family.model_type}
+    entries: dict[str, Any] = {"model_type": family.model_type}
     unknown = []
     for key, value in content.items():
         check = family.keys.get(key)
@@ -128,13 +128,13 @@ def clean_config(content: Any, where: str) -> dict[str, Any]:
         expected = check(value)
         if expected:
             raise UserError(f"{where}: `{key}` is {_short(value)}; expected {expected}.")
-        kept[key] = value
-    _check_padding(kept, where)
-    _check_heads(kept, where)
+        entries[key] = value
+    _check_padding(entries, where)
+    _check_heads(entries, where)
     if unknown:
         why = f"not among the keys that a model of type {family.model_type} may have here"
         say_left_out(where, tuple(sorted(unknown)), why)
-    return kept
+    return entries
 
 
 def _check_heads(config: dict[str, Any], where: str) -> None:

@@ -34,10 +34,10 @@ def check_onnx_file(path: Path) -> None:
             f"{path}: is no ONNX file that can be read ({str(error).splitlines()[0]}). Fetch or "
             "export the model again."
         ) from error
-    own = {function.domain for function in model.functions}
+    defined_domains = {function.domain for function in model.functions}
     for message in _parts(model, (onnx.TensorProto, onnx.NodeProto)):
         if isinstance(message, onnx.NodeProto):
-            if message.domain not in DOMAINS | own:
+            if message.domain not in DOMAINS | defined_domains:
                 raise UserError(
                     f"{path}: has the operator {message.op_type!r:.60} of the domain "
                     f"{message.domain!r:.60}, which no runtime knows by itself. Libraries of "

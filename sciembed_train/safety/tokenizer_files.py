@@ -139,7 +139,7 @@ def copy_clean(folder: Path, to: Path) -> None:
 def _kept(path: Path, known: dict[str, Check]) -> dict[str, Any]:
     content = read_json(path)
     check_keys(content, str(path))
-    kept, unknown = {}, []
+    entries, unknown = {}, []
     for key, value in content.items():
         check = known.get(key)
         if check is None:
@@ -150,11 +150,11 @@ def _kept(path: Path, known: dict[str, Check]) -> dict[str, Any]:
         if expected:
             shown = json.dumps(value)
             raise UserError(f"{path}: `{key}` is {shown[:80]}; expected {expected}.")
-        kept[key] = value
+        entries[key] = value
     if unknown:
         why = "not among the entries of a tokenizer that are read"
         say_left_out(str(path), tuple(sorted(unknown)), why)
-    return kept
+    return entries
 
 
 def _added(path: Path) -> dict[str, int]:
@@ -168,12 +168,12 @@ def _model_type(path: Path) -> dict[str, str]:
     """Of a model's configuration what chooses a tokenizer's class where its own files do not."""
     content = read_json(path)
     check_keys(content, str(path))
-    kept = (
+    entries = (
         {"model_type": content.get("model_type")} if content.get("model_type") in FAMILIES else {}
     )
     if content.get("tokenizer_class") in TOKENIZERS:
-        kept["tokenizer_class"] = content["tokenizer_class"]
-    return kept
+        entries["tokenizer_class"] = content["tokenizer_class"]
+    return entries
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

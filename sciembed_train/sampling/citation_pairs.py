@@ -223,15 +223,15 @@ class CitationPairExamples(Examples):
         known = Texts(self.tokens.paper(distinct), text_contents(ids, lengths))
         anchors, positives = known[place[:, 0]], known[place[:, 1]]
         candidates = positives.followed_by(known[place[:, 2:].reshape(-1)[kept]])
-        own = np.arange(len(pairs))[share]
-        excluded = self.related.excluded(anchors[share], positives[share], candidates, own)
-        back = self.related.excluded(positives[share], anchors[share], anchors, own)
-        here, rows = np.unique(place[share], return_inverse=True)
+        pair_rows = np.arange(len(pairs))[share]
+        excluded = self.related.excluded(anchors[share], positives[share], candidates, pair_rows)
+        back = self.related.excluded(positives[share], anchors[share], anchors, pair_rows)
+        share_places, rows = np.unique(place[share], return_inverse=True)
         rows = torch.from_numpy(rows.reshape(place[share].shape))
         every = TokenRows(torch.from_numpy(ids), torch.from_numpy(lengths))
         return ContrastBatch(
-            rows=every if len(here) == len(distinct) else every.select(here),
-            texts=torch.from_numpy(distinct[here]),
+            rows=every if len(share_places) == len(distinct) else every.select(share_places),
+            texts=torch.from_numpy(distinct[share_places]),
             anchor=rows[:, 0].contiguous(),
             positive=rows[:, 1].contiguous(),
             hard=rows[:, 2:].contiguous(),
@@ -264,7 +264,7 @@ class CitationPairExamples(Examples):
             ids, lengths = self.tokens.rows(distinct, self.max_length)
             known = Texts(self.tokens.paper(distinct), text_contents(ids, lengths))
             anchors, positives = (known[column] for column in place.reshape(-1, 2).T)
-            own = np.arange(len(pairs))
+            pair_rows = np.arange(len(pairs))
             of_papers = bool((pairs < self.tokens.n_papers).all())
             pool = np.unique(pairs if of_papers else pairs[:, 1])
             anchor, positive, ranked = (
@@ -272,7 +272,7 @@ class CitationPairExamples(Examples):
                 for part in (pairs[:, 0], pairs[:, 1], pool)
             )
             excluded, back = (
-                torch.from_numpy(self.related.excluded(*sides, own))
+                torch.from_numpy(self.related.excluded(*sides, pair_rows))
                 for sides in ((anchors, positives, positives), (positives, anchors, anchors))
             )
             parts.append(

@@ -100,9 +100,9 @@ class CocitedPairs(PairSource):
 
     def title(self, corpus: Corpus, paper_ids: list[str], number: int) -> str:
         """The two papers, and how often they are cited together."""
-        one, other = (paper_ids[paper] for paper in self.train[number].tolist())
+        left_id, right_id = (paper_ids[paper] for paper in self.train[number].tolist())
         times = int(corpus.cocitation_counts("train")[number])
-        return f"pair {number:,}: {one} and {other}, cited together {times:,} times"
+        return f"pair {number:,}: {left_id} and {right_id}, cited together {times:,} times"
 
 
 def excluded_by_cocitation(

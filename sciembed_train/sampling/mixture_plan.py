@@ -105,12 +105,12 @@ class MixturePlan(StepPlan):
             return self._order(source, turn)[start : start + self.batch_size] + firsts[source]
         pairs = np.empty(self.batch_size, np.int64)
         for source in np.unique(sources).tolist():
-            own = sources == source
-            turns, places = np.divmod(numbers[own], self.sizes[source])
+            is_source = sources == source
+            turns, places = np.divmod(numbers[is_source], self.sizes[source])
             drawn = np.empty(len(turns), np.int64)
             for turn in np.unique(turns).tolist():
                 drawn[turns == turn] = self._order(source, turn)[places[turns == turn]]
-            pairs[own] = drawn + firsts[source]
+            pairs[is_source] = drawn + firsts[source]
         return pairs
 
     def _of_step(self, step: int) -> tuple[Ints, Ints]:
@@ -135,11 +135,11 @@ class MixturePlan(StepPlan):
 
     def _order(self, source: int, turn: int) -> Ints:
         """The order in which a source goes through its pairs for the ``turn``-th time."""
-        kept = self._orders.get(source)
-        if kept is None or kept[0] != turn:
+        cached = self._orders.get(source)
+        if cached is None or cached[0] != turn:
             generator = np.random.default_rng((self.seed, ORDER_STREAM, source, turn))
-            kept = self._orders[source] = turn, generator.permutation(self.sizes[source])
-        return kept[1]
+            cached = self._orders[source] = turn, generator.permutation(self.sizes[source])
+        return cached[1]
 
 
 def shared(total: int, weights: tuple[float, ...]) -> Ints:

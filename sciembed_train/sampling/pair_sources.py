@@ -133,11 +133,11 @@ def _source(
         kinds, least = (TextKind.TITLE, TextKind.ABSTRACT), 1
     else:
         kinds, least = (TextKind.FIRST_HALF, TextKind.SECOND_HALF), LEAST_HALF
-    one, other = (texts.number(kind, np.arange(corpus.n_papers)) for kind in kinds)
-    whole = (lengths[one] >= least) & (lengths[other] >= least) & corpus.distinct_papers()
+    left, right = (texts.number(kind, np.arange(corpus.n_papers)) for kind in kinds)
+    whole = (lengths[left] >= least) & (lengths[right] >= least) & corpus.distinct_papers()
     splits = np.asarray(corpus.paper_splits())
     train, held_out = (
-        np.stack([one, other], axis=1)[whole & (splits == SPLITS.index(split))]
+        np.stack([left, right], axis=1)[whole & (splits == SPLITS.index(split))]
         for split in ("train", "dev")
     )
     return _or_none(Source(name, weight, train, held_out), "no paper has a title and an abstract.")

@@ -168,13 +168,15 @@ class RelatedPapers:
             pairs += [(citing, cited)] if self.mask.cites else []
             pairs += [(cited, citing)] if self.mask.cited_by else []
         if self.mask.cocited:
-            one, other = self._cocited_by(papers)
-            pairs += [(one, other), (other, one)]
+            first, second = self._cocited_by(papers)
+            pairs += [(first, second), (second, first)]
             starts = np.searchsorted(self.cocited, papers * self.papers)
             ends = np.searchsorted(self.cocited, (papers + 1) * self.papers)
             partners = np.asarray(self.cocited[index_ranges(starts, ends - starts)]) % self.papers
-            one, other = _places(papers, np.repeat(np.arange(len(papers)), ends - starts), partners)
-            pairs += [(one, other), (other, one)]
+            first, second = _places(
+                papers, np.repeat(np.arange(len(papers)), ends - starts), partners
+            )
+            pairs += [(first, second), (second, first)]
         none = np.empty(0, np.int64)
         left = np.concatenate([none, *(pair[0] for pair in pairs)])
         right = np.concatenate([none, *(pair[1] for pair in pairs)])
@@ -195,8 +197,8 @@ class RelatedPapers:
         later = np.repeat(place, before)
         together, times = np.unique(earlier * len(papers) + later, return_counts=True)
         together = together[times >= self.mask.cocited]
-        one, other = np.divmod(together, max(1, len(papers)))
-        return one, other
+        left, right = np.divmod(together, max(1, len(papers)))
+        return left, right
 
 
 class _Grouped:
@@ -234,9 +236,9 @@ def equal_pairs(left: Ints, right: Ints) -> Ints:
     shared = np.intersect1d(left, right)
     rows, columns = (np.flatnonzero(np.isin(side, shared)) for side in (left, right))
     groups = np.arange(len(shared))
-    one = _Grouped(np.searchsorted(shared, left[rows]), len(shared))
-    other = _Grouped(np.searchsorted(shared, right[columns]), len(shared))
-    joined = one.joined(other, groups, groups)
+    left_groups = _Grouped(np.searchsorted(shared, left[rows]), len(shared))
+    right_groups = _Grouped(np.searchsorted(shared, right[columns]), len(shared))
+    joined = left_groups.joined(right_groups, groups, groups)
     return np.stack([rows[joined[:, 0]], columns[joined[:, 1]]], axis=1)
 
 
@@ -272,5 +274,5 @@ def _partners(papers: Ints, starts: Ints, partners: NDArray[np.integer]) -> tupl
 def _places(papers: Ints, rows: Ints, others: Ints) -> tuple[Ints, Ints]:
     """Those rows whose paper ``others`` is among ``papers``, and its place there."""
     place = np.minimum(np.searchsorted(papers, others), max(0, len(papers) - 1))
-    there = papers[place] == others if len(papers) else np.zeros(len(others), np.bool_)
-    return rows[there], place[there]
+    present = papers[place] == others if len(papers) else np.zeros(len(others), np.bool_)
+    return rows[present], place[present]

@@ -191,9 +191,9 @@ class SentencePairExamples(PairExamples):
                 members[NEGATIVE_ROLE] = int(batch.positive[negative])
             texts = []
             for (role, row), marked in zip(members.items(), [*aligned, -1], strict=False):
-                own, ids = sentences[row], rows[row].tolist()
-                details = (f"{len(own)} sentences",)
-                texts.append(TextDescription(role, ids, "", details, own, marked))
+                row_sentences, ids = sentences[row], rows[row].tolist()
+                details = (f"{len(row_sentences)} sentences",)
+                texts.append(TextDescription(role, ids, "", details, row_sentences, marked))
             notes = ["=> marks the two aligned sentences"] * (min(aligned) >= 0)
             notes += [self.source.no_negative] * (negative < 0)
             title = self.source.title(corpus, paper_ids, number)

@@ -67,19 +67,19 @@ def uniforms(seed: int, stream: int, epoch: int, documents: Ints, count: int) ->
 
     Philox is counter-based: its key and counter are set per document, nothing is skipped.
     """
-    found = np.empty((len(documents), count))
+    draws = np.empty((len(documents), count))
     bits: Any = np.random.Philox(key=0)
     generator = np.random.Generator(bits)
     key = np.array([seed % 2**64, stream], dtype=np.uint64)
     state = bits.state  # with an empty buffer
-    for document, row in zip(documents.tolist(), found, strict=True):
+    for document, row in zip(documents.tolist(), draws, strict=True):
         state["state"] = {
             "counter": np.array([0, epoch, document, 0], dtype=np.uint64),
             "key": key,
         }
         bits.state = state  # a new generator would take twice as long
         generator.random(out=row)
-    return found
+    return draws
 
 
 def anchor_spans(

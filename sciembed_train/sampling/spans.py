@@ -238,17 +238,19 @@ class SpanExamples(Examples):
         sampling, what = self.sampling, "training" if split == "train" else "held-out"
         documents = np.asarray(corpus.documents(split))
         lengths = self.tokens.lengths[documents]
-        kept = documents[lengths >= sampling.shortest_document]
+        long_enough = documents[lengths >= sampling.shortest_document]
         adapted = replace(sampling, short_documents="adapt").shortest_document
-        more = int((lengths >= adapted).sum()) - len(kept)  # that short_documents=adapt would use
-        if len(kept) < len(documents):
+        more = int((lengths >= adapted).sum()) - len(
+            long_enough
+        )  # that short_documents=adapt would use
+        if len(long_enough) < len(documents):
             bound = "max_span" if sampling.short_documents == "skip" else "min_span"
             short = (
-                f"{len(documents) - len(kept):,} of {len(documents):,} {what} documents are "
+                f"{len(documents) - len(long_enough):,} of {len(documents):,} {what} documents are "
                 f"shorter than {sampling.shortest_document:,} tokens (2 x num_anchors x {bound})"
             )
             advice = f"{SETTINGS}.short_documents=adapt would use {more:,} of them" if more else ""
-            if split == "train" and not len(kept):
+            if split == "train" and not len(long_enough):
                 raise UserError(
                     f"Nothing to train on in {corpus.folder}: {short}; the longest has "
                     f"{int(lengths.max()):,}. {advice and f'{advice}. '}Set {SETTINGS}.{bound} "
@@ -259,12 +261,16 @@ class SpanExamples(Examples):
             raise UserError(
                 f"{corpus.folder} holds no training documents. Prepare it with --fulltexts F."
             )
-        if split == "dev" and sampling.num_positives and len(kept) * sampling.num_anchors == 1:
+        if (
+            split == "dev"
+            and sampling.num_positives
+            and len(long_enough) * sampling.num_anchors == 1
+        ):
             notes.append(
                 "One held-out anchor alone is compared with nothing: its contrastive_loss is 0 and "
                 "its partner_accuracy 1, whatever the encoder. Hold more documents out (dev_share)."
             )
-        return kept
+        return long_enough
 
     def _fingerprint(self, corpus: Corpus, tokenization: TokenizationSpec) -> str:
         """Of the documents, their tokens and the settings; the seed is compared by itself."""

@@ -206,8 +206,8 @@ def derangement(excluded: NDArray[np.bool_], generator: np.random.Generator) -> 
         # Also with a row that is itself still excluded, if the exchange repairs both.
         candidates = np.flatnonzero(~excluded[row, columns] & ~excluded[:, columns[row]])
         if len(candidates):
-            other = generator.choice(candidates)
-            columns[row], columns[other] = columns[other], columns[row]
+            partner = generator.choice(candidates)
+            columns[row], columns[partner] = columns[partner], columns[row]
     return np.where(excluded[rows, columns], -1, columns)
 
 

@@ -104,28 +104,28 @@ class TaskPlan(StepPlan):
         """The examples of one step over all ranks, ``[batch_size]``, slice after slice."""
         parts, first = [], 0
         for task, (size, quota) in enumerate(zip(self.sizes, self.quotas, strict=True)):
-            found = self._of(task, step * quota, quota) + first
-            parts.append(found.reshape(self.slices, -1))
+            examples = self._of(task, step * quota, quota) + first
+            parts.append(examples.reshape(self.slices, -1))
             first += size
         return np.concatenate(parts, axis=1).reshape(-1)
 
     def _of(self, task: int, start: int, count: int) -> Ints:
         """The examples of a task from the ``start``-th on that the run has of it."""
-        found = []
+        parts = []
         while count:
             turn, at = divmod(start, self.sizes[task])
             part = self._order(task, turn)[at : at + count]
-            found.append(part)
+            parts.append(part)
             start, count = start + len(part), count - len(part)
-        return np.concatenate(found)
+        return np.concatenate(parts)
 
     def _order(self, task: int, turn: int) -> Ints:
         """The order in which a task goes through its examples for the ``turn``-th time."""
-        kept = self._orders.get(task)
-        if kept is None or kept[0] != turn:
+        cached = self._orders.get(task)
+        if cached is None or cached[0] != turn:
             draws = np.random.default_rng((self.seed, ORDER, task, turn))
-            kept = self._orders[task] = turn, draws.permutation(self.sizes[task])
-        return kept[1]
+            cached = self._orders[task] = turn, draws.permutation(self.sizes[task])
+        return cached[1]
 
 
 @dataclass(frozen=True)
@@ -210,11 +210,11 @@ def units(counts: Sequence[int], total: int) -> list[int]:
     One unit after the other goes to the share that is furthest below its proportion.
     """
     exact = [total * count / sum(counts) for count in counts]
-    found = [1] * len(counts)
+    shares = [1] * len(counts)
     for _ in range(total - len(counts)):
-        owed = [want - have for want, have in zip(exact, found, strict=True)]
-        found[owed.index(max(owed))] += 1
-    return found
+        owed = [want - have for want, have in zip(exact, shares, strict=True)]
+        shares[owed.index(max(owed))] += 1
+    return shares
 
 
 def round_robin(sizes: Sequence[int], batch_size: int) -> Ints:
@@ -222,12 +222,12 @@ def round_robin(sizes: Sequence[int], batch_size: int) -> Ints:
     range_starts = np.cumsum([0, *sizes[:-1]])
     at = [0] * len(sizes)
     live = [task for task, size in enumerate(sizes) if size]
-    found: list[Ints] = []
+    parts: list[Ints] = []
     while live:
         turn = round(batch_size / len(live))
         for task in live:
             end = min(at[task] + turn, sizes[task])
-            found.append(np.arange(at[task], end) + range_starts[task])
+            parts.append(np.arange(at[task], end) + range_starts[task])
             at[task] = end
         live = [task for task in live if at[task] < sizes[task]]
-    return np.concatenate(found) if found else np.empty(0, np.int64)
+    return np.concatenate(parts) if parts else np.empty(0, np.int64)

@@ -40,10 +40,12 @@ class CollectionMap:
         centred = vectors - mean
         values, components = np.linalg.eigh(centred.T @ centred)
         axes = np.zeros((2, vectors.shape[1]))
-        found = components[:, ::-1][:, :2].T
+        principal = components[:, ::-1][:, :2].T
         # The sign of a component is arbitrary; fixed, so that a map looks the same each time.
-        largest = np.abs(found).argmax(1)
-        axes[: len(found)] = found * np.sign(found[np.arange(len(found)), largest])[:, None]
+        largest = np.abs(principal).argmax(1)
+        axes[: len(principal)] = (
+            principal * np.sign(principal[np.arange(len(principal)), largest])[:, None]
+        )
         total = float(values.clip(0).sum())
         share = float(values[-2:].clip(0).sum()) / total if total > 0 else 0.0
         mean, axes = mean.astype(np.float32), axes.astype(np.float32)

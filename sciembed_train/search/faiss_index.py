@@ -185,8 +185,8 @@ def tune(
     effort = {"flat": 0, "ivf": 1, "hnsw": 2 * NEAREST}[index.kind]
     while True:
         index.effort = effort
-        scores, found = index.nearest(queries, count + 1)
-        near = (found >= 0) & (found != rows[:, None]) & (scores >= limit[:, None])
+        scores, nearest_rows = index.nearest(queries, count + 1)
+        near = (nearest_rows >= 0) & (nearest_rows != rows[:, None]) & (scores >= limit[:, None])
         recall = float(np.minimum(near.sum(1), count).mean()) / count
         if recall >= ENOUGH or effort >= most:
             return recall
@@ -210,9 +210,9 @@ def _exact(
         if index.similarity != "cosine":
             squares = (left**2).sum(1)[:, None] + (right**2).sum(1)[None] - 2 * scores
             scores = -np.sqrt(np.maximum(squares, 0))
-        here = np.flatnonzero((rows >= first) & (rows < first + len(block)))
-        scores[here, rows[here] - first] = -np.inf
-        both = np.concatenate([best, scores], axis=1)
-        best = np.partition(both, both.shape[1] - count, axis=1)[:, -count:]
+        in_block = np.flatnonzero((rows >= first) & (rows < first + len(block)))
+        scores[in_block, rows[in_block] - first] = -np.inf
+        merged = np.concatenate([best, scores], axis=1)
+        best = np.partition(merged, merged.shape[1] - count, axis=1)[:, -count:]
         first += len(block)
     return best.min(1)

@@ -169,12 +169,12 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer a request."""
         try:
-            url, asked = self._asked()
+            url, query = self._asked()
             if url.path in FILES:
                 name, kind = FILES[url.path]
                 self._send((Path(__file__).parent / "page" / name).read_bytes(), kind)
             elif url.path in _ROUTES:
-                self._send_json(_ROUTES[url.path](self.page, asked))
+                self._send_json(_ROUTES[url.path](self.page, query))
             else:
                 raise _Refused(404, "There is no such page.")
         except _Refused as error:

@@ -136,8 +136,8 @@ class PaperSearch:
         Raises:
             UserError: the index names no model, or another one than was given.
         """
-        own = self.load_model().settings
-        before = query_prompt(own.prompts, own.input_format.prompt)
+        settings = self.load_model().settings
+        before = query_prompt(settings.prompts, settings.input_format.prompt)
         return self._answers([text], self._vectors([(text, None, before)]), top)[0]
 
     def by_paper(self, paper_id: str, top: int = 10) -> Answer:

@@ -110,9 +110,9 @@ def _citations(
     own_field = field[citing]
     same_field = table[own_field, rng.integers(0, sizes[own_field])]
     cited_topic = np.where(kind < s.same_topic, topic[citing], same_field)
-    other = (dialect[citing] + rng.integers(1, s.dialects, len(citing))) % s.dialects
+    other_dialect = (dialect[citing] + rng.integers(1, s.dialects, len(citing))) % s.dialects
     same = rng.random(len(citing)) < s.same_dialect
-    group = cited_topic * s.dialects + np.where(same, dialect[citing], other)
+    group = cited_topic * s.dialects + np.where(same, dialect[citing], other_dialect)
 
     own_group = topic * s.dialects + dialect
     fitness = (1 + rng.pareto(1.3, papers)) * np.exp(3.0 * np.arange(papers) / papers)

@@ -112,9 +112,13 @@ class SyntheticCollection:
             empty = rng.random(len(at)) < 0.5  # real files have both null and an empty string
             ends = np.cumsum(counts)
             for row, paper in enumerate(at):
-                own = [f"{t.capitalize()}." for t in body[ends[row] - counts[row] : ends[row]]]
-                abstract = (own if as_list[row] else " ".join(own)) if own else None
-                if not own and empty[row]:
+                sentences = [
+                    f"{t.capitalize()}." for t in body[ends[row] - counts[row] : ends[row]]
+                ]
+                abstract = (
+                    (sentences if as_list[row] else " ".join(sentences)) if sentences else None
+                )
+                if not sentences and empty[row]:
                     abstract = ""
                 topic = int(self.topic[paper])
                 yield {
@@ -145,8 +149,8 @@ class SyntheticCollection:
         paper = papers[row]
         dialects = self.dialect[paper]
         borrowed = rng.random(len(row)) < self.settings.borrowed
-        other = rng.integers(self.settings.dialects, size=len(row))
-        dialects = np.where(borrowed, other, dialects)
+        other_dialects = rng.integers(self.settings.dialects, size=len(row))
+        dialects = np.where(borrowed, other_dialects, dialects)
         bounds = np.cumsum(self.emphasis[paper], axis=1)
         slot = (rng.random((len(row), 1)) > bounds[:, :-1]).sum(1)
         concept = self.concepts[self.topic[paper], slot]

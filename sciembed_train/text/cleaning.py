@@ -150,10 +150,10 @@ class MarkupCount:
 
     def add(self, where: Callable[[int], str], place: int, *parts: str | None) -> None:
         """Count a paper of these parts; ``where`` shows the ``place`` where it stands."""
-        given = [part for part in parts if part]
-        plain = [cleaned(part) for part in given]
+        texts = [part for part in parts if part]
+        plain = [cleaned(part) for part in texts]
         self.placeholders += any(map(is_placeholder, plain))
-        if plain != given:
+        if plain != texts:
             self.markup += 1
             self.first = self.first or where(place)
 
@@ -197,11 +197,11 @@ def _character(match: re.Match[str]) -> str:
 
 def _without_tags(text: str) -> str:
     text = _CDATA.sub(r"\1", _DROPPED.sub("", text))
-    found = {(bool(m.group(1)), m.group(2).lower()) for m in _TAG.finditer(text)}
+    tags = {(bool(m.group(1)), m.group(2).lower()) for m in _TAG.finditer(text)}
 
     def plain(match: re.Match[str]) -> str:
         closing, name = bool(match.group(1)), match.group(2).lower()
-        if name in _PAIRED and (not closing, name) not in found:
+        if name in _PAIRED and (not closing, name) not in tags:
             return match.group()
         return " " if _BLOCK.fullmatch(name) else ""
 

@@ -74,9 +74,9 @@ class InputFormat:
 
     def parts(self, parts: Sequence[str | None]) -> list[str]:
         """The parts of one text as they are read, without those that are empty."""
-        kept = [text for part in parts if part and (text := self._plain(part))]
-        stands_in = self.cleaning == "markup" and len(kept) == 1 and is_placeholder(kept[0])
-        return [] if stands_in else kept
+        texts = [text for part in parts if part and (text := self._plain(part))]
+        stands_in = self.cleaning == "markup" and len(texts) == 1 and is_placeholder(texts[0])
+        return [] if stands_in else texts
 
     def _plain(self, part: str) -> str:
         if self.cleaning == "none":
@@ -115,15 +115,15 @@ class InputFormat:
         Returns:
             The text, and the first character of each sentence and the one after its last.
         """
-        given = [s for s in sentences if s and s.strip()]
-        kept = [self._plain(sentence) for sentence in given]
-        if not self.parts(given):  # a placeholder
-            kept = ["" for _ in kept]
-        text = self.compose(title, kept, sep)
+        nonempty = [s for s in sentences if s and s.strip()]
+        plain = [self._plain(sentence) for sentence in nonempty]
+        if not self.parts(nonempty):  # a placeholder
+            plain = ["" for _ in plain]
+        text = self.compose(title, plain, sep)
         spans: list[tuple[int, int]] = []
         gap = len(sep) if self.sentences == "sep" else 1
         end = len(text)
-        for sentence in reversed(kept):
+        for sentence in reversed(plain):
             spans.append((max(end - len(sentence), 0), max(end, 0)))
             end -= len(sentence) + gap if sentence else 0
         if with_title and (heading := "".join(self.parts([title]))):

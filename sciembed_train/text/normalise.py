@@ -46,16 +46,16 @@ def text_number(*parts: str | None) -> int:
     Of several parts, such as title and abstract, it is that of the text that they make together.
     """
     digest = hashlib.blake2b(digest_size=8)
-    found = False
+    has_letters = False
     for part in parts:
         text = cleaned(part or "")
         # A short text is not looked at again for markup: cleaning it once more changes nothing.
         short = part is None or len(part) <= PART
         pieces = (text,) if short else map(cleaned, split_at_spaces(text, PART))
         for letters in map(_letters, pieces):
-            found = found or bool(letters)
+            has_letters = has_letters or bool(letters)
             digest.update(letters.encode())
-    return (int.from_bytes(digest.digest(), "big", signed=True) or 1) if found else 0
+    return (int.from_bytes(digest.digest(), "big", signed=True) or 1) if has_letters else 0
 
 
 def paper_number(title: str | None, abstract: str | Sequence[str] | None) -> int:

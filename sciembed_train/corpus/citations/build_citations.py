@@ -31,7 +31,7 @@ def build_citations(job: PaperJob) -> NDArray[np.int32] | None:
             table = inputs.citations
             files = CitationFiles(table, papers.finder, settings.columns)
             citations = read_citations(files.blocks(), table, papers, audit, stage, job.work)
-            said = [
+            lines = [
                 f"{file}: {citing} cites {cited}" for file, (citing, cited) in files.names.items()
             ]
             if papers.references is not None:
@@ -45,14 +45,14 @@ def build_citations(job: PaperJob) -> NDArray[np.int32] | None:
             assert papers.references is not None
             references = reference_blocks(papers.references)
             citations = read_citations(references, table, papers, audit, stage, job.work)
-            said = [f"{table.source}: a paper cites the references that its row names"]
+            lines = [f"{table.source}: a paper cites the references that its row names"]
     citations = _without_excluded(job, citations, audit)
-    if said:
-        audit.say_read("; ".join(said[:3]) + _example(job, citations))
+    if lines:
+        audit.say_read("; ".join(lines[:3]) + _example(job, citations))
     job.report["citations"] = audit.as_dict()
     save_citations(job.folder, citations)
     release_unused()
-    del citations  # a gigabyte for a hundred million, of which the system now keeps what it likes
+    del citations  # a gigabyte for a hundred million; from here on it is memory-mapped
     return np.asarray(load_array(job.folder / "citations.npy"))
 
 

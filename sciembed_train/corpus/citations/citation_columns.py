@@ -16,7 +16,7 @@ from sciembed_train.corpus.readers.records.plain_papers import folded
 from sciembed_train.errors import UserError
 
 FIELDS = ("citing", "cited")
-# Pairs of names that are known, in small letters without marks.
+# Known pairs of names, in lower case without punctuation.
 PAIRS = (
     ("citing", "cited"),
     ("source", "target"),
@@ -29,7 +29,7 @@ PAIRS = (
 # What may follow such a name: citing_id, citingPaperId, citingcorpusid, source_doi.
 _ENDINGS = ("", "id", "paper", "paperid", "corpusid", "doi", "pmid", "openalexid", "node", "nodeid")
 _ENDINGS += ("work", "workid", "article", "articleid", "document", "documentid")
-NUMBERED_ROWS = 3  # rows by which a column of row numbers is known
+NUMBERED_ROWS = 3  # rows that it takes to recognise a column of row numbers
 
 
 @dataclass(frozen=True)
@@ -74,16 +74,16 @@ def find_columns(
         known: whether an id is that of a paper.
 
     Raises:
-        UserError: it does not say which column cites.
+        UserError: the file does not tell which column cites.
     """
     if not head:
         return None
     first = [cell.strip() for cell in head[0]]
     if given:
         return _given(place, head, given, known)
-    found = columns_of(first)
-    if found is not None:
-        return CitationColumns(*((first.index(name), name) for name in found), header=True)
+    pair = columns_of(first)
+    if pair is not None:
+        return CitationColumns(*((first.index(name), name) for name in pair), header=True)
     if len(first) < 2:
         raise UserError(
             f"{place}: its first line is {first[0][:80]!r}, one column; a citation has two, "
@@ -100,7 +100,7 @@ def find_columns(
 
 
 def columns_of(names: Sequence[str]) -> tuple[str, str] | None:
-    """The columns that cite and are cited, by names that say so; None where none do."""
+    """The citing and the cited column, by their names; None where no names tell."""
     by_name = {folded(name): name for name in reversed(names)}
     for citing, cited in PAIRS:
         for ending in _ENDINGS:
@@ -126,20 +126,20 @@ def _given(
     given: Mapping[str, str],
     known: Callable[[str], bool],
 ) -> CitationColumns:
-    """The columns that the user names, or counts."""
+    """The columns that the user gives by name or number."""
     first = [cell.strip() for cell in head[0]]
     numbers: list[tuple[int, str]] = []
     for name in FIELDS:
         column = given.get(name)
         if column is None:
             raise UserError(f"{place}: --map names `{', '.join(given)}`, and not `{name}` too.")
-        # Of rows of numbers the first one may hold the number of a column, as the id of a paper.
+        # In a file of ids the first row may hold this very number, as the id of a paper.
         if column in first and not (column.isdecimal() and known(column)):
             numbers.append((first.index(column), column))
         elif column.isdecimal() and 1 <= int(column) <= len(first):
             numbers.append((int(column) - 1, ""))
         else:
-            listed = ", ".join(f"`{other}`" for other in first)[:300]
+            listed = ", ".join(f"`{heading}`" for heading in first)[:300]
             raise UserError(
                 f"{place}: there is no column of --map {name}={column}; it has {listed}."
             )
@@ -165,7 +165,7 @@ def _is_row(first: Sequence[str], known: Callable[[str], bool]) -> bool:
 
 
 def _is_like_next(head: Sequence[Sequence[str]]) -> bool:
-    """Whether a cell of the first line is that below it but for its digits, as p17 and p3 are."""
+    """Whether a cell of the first line differs from the one below in digits only, as p1 and p3."""
     if len(head) < 2:
         return False
     pairs = zip(head[0], head[1], strict=False)

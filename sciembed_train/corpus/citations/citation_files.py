@@ -124,12 +124,12 @@ class CitationFiles:
             if first:
                 first, pair = False, self._pair(file, row)
             try:
-                found = _pair_of(row, pair) if pair else self._references(place, row)
+                row_pairs = _pair_of(row, pair) if pair else self._references(place, row)
             except BadRow as bad:
                 yield place, bad
                 continue
-            places += [place] * len(found)
-            pairs += found
+            places += [place] * len(row_pairs)
+            pairs += row_pairs
             if len(places) >= ROWS:
                 yield _block(places, pairs)
                 places, pairs = [], []
@@ -161,15 +161,15 @@ class CitationFiles:
 
     def _references(self, place: int, row: Mapping[str, Any]) -> list[tuple[str, str]]:
         record = self._papers.record(place, row)
-        own = read_id(record.paper_id, "paper_id")
-        pairs = [(own, other) for other in read_ids(record.references)]
-        return pairs + [(other, own) for other in read_ids(record.cited_by)]
+        paper_id = read_id(record.paper_id, "paper_id")
+        pairs = [(paper_id, other_id) for other_id in read_ids(record.references)]
+        return pairs + [(other_id, paper_id) for other_id in read_ids(record.cited_by)]
 
 
 def _lists(names: Sequence[str]) -> bool:
     """Whether columns hold the id of a paper, and lists of those that it cites or is cited by."""
-    found = PlainPapers().find(dict.fromkeys(names))
-    return found.paper_id is not None and bool(found.references or found.cited_by)
+    columns = PlainPapers().find(dict.fromkeys(names))
+    return columns.paper_id is not None and bool(columns.references or columns.cited_by)
 
 
 def reference_blocks(references: References) -> Blocks:
@@ -180,13 +180,13 @@ def reference_blocks(references: References) -> Blocks:
         for batch in file.iter_batches(batch_size=ROWS):
             papers = references.number[batch.column("row").to_numpy()]
             cites = batch.column("cites").to_numpy(zero_copy_only=False)
-            places, other = batch.column("place").to_numpy(), batch.column("other")
+            places, other_ids = batch.column("place").to_numpy(), batch.column("other")
             if cites.any():
                 yield CitationBlock(
-                    places[cites], papers[cites], other.filter(batch.column("cites"))
+                    places[cites], papers[cites], other_ids.filter(batch.column("cites"))
                 )
             if not cites.all():
-                cited_by = other.filter(_not(batch.column("cites")))
+                cited_by = other_ids.filter(_not(batch.column("cites")))
                 yield CitationBlock(places[~cites], cited_by, papers[~cites])
 
 
@@ -206,7 +206,7 @@ def _pair_of(row: Mapping[str, Any], names: tuple[str, str]) -> list[tuple[str, 
 
 
 def _without_long_ids(block: CitationBlock) -> Blocks:
-    """A block of texts without the rows of which an id is above `MAX_ID`; those are malformed."""
+    """A block of texts without the rows with an id above `MAX_ID`, which are malformed."""
     lengths = np.stack([_lengths(block.citing), _lengths(block.cited)], axis=1)
     if lengths.max(initial=0) <= MAX_ID:
         yield block

@@ -31,7 +31,7 @@ from sciembed_train.progress import Stage
 _EMPTY = -2  # in the place of a paper's number: the cell holds no id
 SELF = "a paper citing itself"
 REPEATED = "given before"
-BACKWARDS, ENOUGH = 0.75, 20  # of so many citations between years, such a share is said
+BACKWARDS, ENOUGH = 0.75, 20  # share of backward citations that is reported, of at least so many
 SAMPLE = 1 << 20  # citations of which the years are compared
 
 
@@ -47,8 +47,8 @@ def read_citations(
         table: what they were read from.
         papers: the known ones.
         audit: of the rows.
-        stage: is told how many rows were read.
-        work: a folder for files in between.
+        stage: gets the number of rows read.
+        work: a folder for intermediate files.
 
     Raises:
         UserError: more rows are malformed than allowed, or it is not clear which column cites.
@@ -104,8 +104,8 @@ class _Reading:
         compute: Any = pyarrow.compute  # its functions are made when it is imported
         if isinstance(column, list):
             column = pa.array(column, pa.string())
-        found = self.papers.finder.exact.find_arrow(column)
-        others = np.flatnonzero(found == UNKNOWN)
+        numbers = self.papers.finder.exact.find_arrow(column)
+        others = np.flatnonzero(numbers == UNKNOWN)
         if len(others):
             rest = column.take(pa.array(others))
             rest = rest.combine_chunks() if isinstance(rest, pa.ChunkedArray) else rest
@@ -113,8 +113,8 @@ class _Reading:
             texts = [text.strip() for text in coded.dictionary.to_pylist()]
             papers = self.papers.finder.find_all(texts)
             papers[[i for i, text in enumerate(texts) if not text]] = _EMPTY
-            found[others] = papers[coded.indices.to_numpy(zero_copy_only=False)]
-        return found
+            numbers[others] = papers[coded.indices.to_numpy(zero_copy_only=False)]
+        return numbers
 
     def _count_unknown(
         self, block: CitationBlock, citing: NDArray[np.int32], cited: NDArray[np.int32]
@@ -141,7 +141,7 @@ class _Reading:
         self.audit.drop_many(reason, len(places), (where(place) for place in places.tolist()))
 
     def notes(self, spelled_before: int) -> list[str]:
-        """What to say of the ids."""
+        """Notes on the ids."""
         finder, ids = self.papers.finder, self.papers.ids
         lines = []
         if finder.spelled_otherwise > spelled_before and finder.example is not None:
@@ -176,10 +176,10 @@ class _Pairs:
         np.stack([keys, places], axis=1).tofile(self._places)
 
     def distinct(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Each key once, in the memory of all, and those that are there more often; ascending."""
+        """The distinct keys, in the memory of all keys, and the repeated ones; both ascending."""
         keys = np.frombuffer(self.keys, np.int64)
         keys.sort()
-        repeated, kept, last = [], 0, None
+        repeated, n_kept, last = [], 0, None
         for block in blocks(len(keys)):
             part = keys[block]
             new = np.diff(part, prepend=part[0] - 1) != 0
@@ -187,12 +187,12 @@ class _Pairs:
             last = part[-1]
             repeated.append(np.unique(part[~new]))
             part = part[new]
-            keys[kept : kept + len(part)] = part
-            kept += len(part)
-        return keys[:kept], np.unique(np.concatenate(repeated)) if repeated else keys
+            keys[n_kept : n_kept + len(part)] = part
+            n_kept += len(part)
+        return keys[:n_kept], np.unique(np.concatenate(repeated)) if repeated else keys
 
     def again(self, repeated: NDArray[np.int64]) -> Iterator[int]:
-        """Places where one of these keys stands and stood before, the first ones.
+        """The first places where one of these keys is repeated.
 
         Args:
             repeated: some keys, ascending.
@@ -200,7 +200,7 @@ class _Pairs:
         if not len(repeated):
             return
         self._places.flush()
-        seen, found = np.zeros(len(repeated), np.bool_), 0
+        seen, n_found = np.zeros(len(repeated), np.bool_), 0
         with self.file.open("rb") as file:
             while len(part := np.fromfile(file, np.int64, 2 * BLOCK).reshape(-1, 2)):
                 at = np.searchsorted(repeated, part[:, 0]).clip(max=len(repeated) - 1)
@@ -211,10 +211,10 @@ class _Pairs:
                 seen[at] = True
                 again = np.ones(len(at), np.bool_)
                 again[first] = False
-                for place in places[before | again][: EXAMPLES - found].tolist():
-                    found += 1
+                for place in places[before | again][: EXAMPLES - n_found].tolist():
+                    n_found += 1
                     yield place
-                if found == EXAMPLES:
+                if n_found == EXAMPLES:
                     return
 
 

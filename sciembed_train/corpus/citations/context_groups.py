@@ -101,7 +101,7 @@ class PaperGroups(ContextGroups):
     """Contexts as groups of two papers or more that may be in a pair.
 
     Groups are written whether the filters let their context pass or not: the papers are known to
-    be cited together. ``why`` is that of `usable_papers`.
+    be cited together. ``why`` is the result of `usable_papers`.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class PaperGroups(ContextGroups):
                 self.unmatched.add(paper_id)
 
     def note(self, source: str) -> None:
-        """Say it where many cited ids name no paper."""
+        """Add a note where many cited ids name no paper."""
         note = self.unmatched.note(source, self.cited, "cited ids", self.papers.ids)
         if note is not None:
             self.audit.notes.append(note)
@@ -229,7 +229,7 @@ def write_context_groups(
     stage: Stage,
     excluded: Container[str] = (),
 ) -> None:
-    """Check every context, and write what mining needs; none of those within excluded papers.
+    """Check every context, and write what mining needs; contexts in excluded papers are left out.
 
     Filters look at the unmasked text. Without ``sentences`` no sentence pairs are mined, and
     without ``masking`` citation mentions stay.

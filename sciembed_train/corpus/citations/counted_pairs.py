@@ -32,7 +32,7 @@ def read_cocitations(
     """Distinct pairs ``[N, 2]`` of papers a < b, ascending, and counts ``[N]``.
 
     A repeated pair, in either order, keeps its largest count, so that a file which lists every
-    pair in both orders counts it once. Without ``count`` it is 1. ``why`` is that of
+    pair in both orders counts it once. Without ``count`` it is 1. ``why`` is the result of
     `usable_papers`.
 
     Raises:

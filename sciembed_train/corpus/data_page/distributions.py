@@ -17,7 +17,7 @@ from sciembed_train.corpus.store.corpus_folder import Corpus
 from sciembed_train.corpus.store.token_kinds import DOCUMENT_TOKENS, PAPER_TOKENS
 from sciembed_train.report_page.tally import Tally
 
-SAMPLED = 200_000  # papers whose abstracts are read, about, of a corpus that has more
+SAMPLED = 200_000  # abstracts that are read of a larger corpus, about
 CHUNK = 1 << 22  # rows of an array in memory at a time
 WORD = r"\S+"
 
@@ -31,7 +31,7 @@ class Distribution:
         tally: the numbers.
         unit: what they count; empty for years.
         counted: what has the number.
-        note: what to say of papers that are not counted.
+        note: on papers that are not counted.
     """
 
     name: str
@@ -42,19 +42,28 @@ class Distribution:
 
 
 def distributions(corpus: Corpus) -> list[Distribution]:
-    """Those of which the corpus holds the numbers."""
-    found: list[Distribution] = []
+    """The distributions for which the corpus holds the numbers."""
+    all_distributions: list[Distribution] = []
     if corpus.n_papers:
-        found += [_abstracts(corpus), *_tokens(corpus), *_degrees(corpus), _years(corpus)]
+        all_distributions += [
+            _abstracts(corpus),
+            *_tokens(corpus),
+            *_degrees(corpus),
+            _years(corpus),
+        ]
     for key in corpus.info.get(DOCUMENT_TOKENS.entry, {}):
         lengths = corpus.tokens(key, DOCUMENT_TOKENS).lengths
         name = f"Tokens of a document by {_tokenizer(corpus, DOCUMENT_TOKENS.entry, key)}"
-        found.append(Distribution(name, _tally(lengths), "tokens", "documents"))
-    return [one for one in found if one.tally.total or one.note]
+        all_distributions.append(Distribution(name, _tally(lengths), "tokens", "documents"))
+    return [
+        distribution
+        for distribution in all_distributions
+        if distribution.tally.total or distribution.note
+    ]
 
 
 def _abstracts(corpus: Corpus) -> Distribution:
-    """Words of abstracts; papers without one are told and not counted."""
+    """Words of abstracts; the papers without one are not counted but noted."""
     import pyarrow.parquet as pq
 
     words, read = Tally(), 0
@@ -123,7 +132,7 @@ def _degrees(corpus: Corpus) -> list[Distribution]:
 
 
 def _years(corpus: Corpus) -> Distribution:
-    """Years of publication; papers without one are told."""
+    """Years of publication; the papers without one are noted."""
     import pyarrow.parquet as pq
 
     years, read = Tally(), 0

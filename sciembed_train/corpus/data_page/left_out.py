@@ -1,4 +1,4 @@
-"""What ``report.json`` says was left out, in one list, the largest reasons first."""
+"""Everything that ``report.json`` counts as left out, in one list, most frequent reason first."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class LeftOut:
 
 
 def left_out(report: Mapping[str, Any]) -> list[LeftOut]:
-    """Every reason of a report that holds for anything."""
-    found = [each for name, part in report.items() for each in _of(name, part) if each.count]
-    return sorted(found, key=lambda each: -each.count)
+    """Every reason of a report with a count above 0."""
+    reasons = [each for name, part in report.items() for each in _of(name, part) if each.count]
+    return sorted(reasons, key=lambda each: -each.count)
 
 
 def notes(report: Mapping[str, Any]) -> list[str]:
-    """What a report says besides, but for how its inputs were read."""
+    """The notes of a report, except those on how its inputs were read."""
     return [
         note
         for part in report.values()

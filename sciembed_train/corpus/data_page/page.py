@@ -1,4 +1,4 @@
-"""``report.html`` of a corpus folder: one page that needs nothing else to be read.
+"""``report.html`` of a corpus folder: one self-contained page.
 
 It is a function of the folder alone, without a date: the same input has the same page.
 """
@@ -80,7 +80,7 @@ def write_page(corpus: Corpus) -> None:
 
 
 def renew_page(corpus: Corpus) -> None:
-    """Write the page again if it is not that of the corpus as it is: tokens were added since."""
+    """Write the page again if it is out of date, as after tokens were added."""
     path = corpus.folder / NAME
     try:
         check_file(path)
@@ -93,7 +93,7 @@ def renew_page(corpus: Corpus) -> None:
 
 
 def _read(corpus: Corpus, report: Mapping[str, Any]) -> list[str]:
-    """The files, what they were taken for, how many of their rows are used, and what to look at."""
+    """The files, how they were recognised, how many of their rows are used, and what to look at."""
     sources = corpus.info["sources"]
     files = [
         (f["kind"], f["name"], f["bytes"] if f["bytes"] is not None else "", f["sha256"][:12])
@@ -110,8 +110,8 @@ def _read(corpus: Corpus, report: Mapping[str, Any]) -> list[str]:
     ]
     if rows:
         parts.append(table(("input", "rows", "used", "malformed"), rows))
-    if said := notes(report):
-        parts += ["<h2>What to look at</h2>", text_list(said)]
+    if note_lines := notes(report):
+        parts += ["<h2>What to look at</h2>", text_list(note_lines)]
     return parts
 
 
@@ -150,9 +150,9 @@ def _token_rows(corpus: Corpus) -> list[tuple[str, str, int, str]]:
 
 def _charts(corpus: Corpus) -> list[str]:
     drawn = []
-    for one in distributions(corpus):
-        chart = distribution(one.name, one.tally, one.unit, one.counted)
-        note = f"\n{paragraph(one.note + '.', 'dim')}" if one.note else ""
+    for entry in distributions(corpus):
+        chart = distribution(entry.name, entry.tally, entry.unit, entry.counted)
+        note = f"\n{paragraph(entry.note + '.', 'dim')}" if entry.note else ""
         drawn.append(f"<div>{chart}{note}</div>")
     return ["<h2>Lengths, degrees, years</h2>\n<section>", *drawn, "</section>"] if drawn else []
 

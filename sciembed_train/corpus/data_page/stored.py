@@ -11,7 +11,7 @@ from sciembed_train.corpus.store.token_store import has_text
 from sciembed_train.report_page.frame import fact_table, paragraph
 
 PAPERS = 3
-LOOKED = 50  # papers from a place on among which one with a text is looked for
+LOOKED = 50  # papers, from a place on, that are searched for one with a text
 LETTERS = 1500  # of an abstract that are shown
 
 

@@ -114,7 +114,7 @@ def build_cocitations(job: PaperJob) -> dict[str, Any]:
         cited = mining.cocitations_from == "references"
         if not cited or not len(load_array(job.folder / "citations.npy")):
             raise UserError(message)
-        report["notes"] = [message]  # the citations may be what is trained on
+        report["notes"] = [message]  # no error: training may use the citations alone
     return counts
 
 

@@ -68,7 +68,7 @@ def _save_papers(folder: Path, miner: SentenceMiner) -> None:
     offsets = np.zeros(miner.number("numbered") + 1, np.int64)
     for sentences, cited in miner.cites():
         papers.add(cited)
-        counts = np.bincount(sentences - sentences[0])  # ascending: of one short range
+        counts = np.bincount(sentences - sentences[0])  # ascending, so the range is short
         offsets[sentences[0] + 1 :][: len(counts)] += counts
     papers.close()
     np.save(folder / "papers_offsets.npy", np.cumsum(offsets))

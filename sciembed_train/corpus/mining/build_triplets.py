@@ -34,7 +34,7 @@ from sciembed_train.errors import UserError
 
 
 def build_triplets(job: PaperJob, memory: int) -> dict[str, Any]:
-    """Citations and the triplets mined from them, or ready triplets; counts for ``corpus.json``.
+    """Write citations and mined or ready-made triplets; counts for ``corpus.json``.
 
     Raises:
         UserError: the input is wrong, or no training triplet is left.
@@ -50,17 +50,17 @@ def build_triplets(job: PaperJob, memory: int) -> dict[str, Any]:
     for name, ids in job.lists.items():
         if unknown := ids - job.papers.number.keys():
             report[f"{name} ids that name no paper"] = count_and_examples(unknown)
-    # Citations may have been given for the papers that they cite together.
+    # Citations may have been given for co-cited pairs alone.
     if not counts["triplets"]["train"] and not job.settings.mines_cocitations:
         message = no_triplets_message(job.report, job.papers)
         if job.inputs.citations is not None or job.inputs.pairs is not None:
             raise UserError(message)
-        report["notes"] = [message]  # nobody asked for what rows of papers say of citations
+        report["notes"] = [message]  # references in the papers' rows were not asked for
     return counts
 
 
 def _triplets(job: PaperJob, citations: NDArray[np.int32] | None, memory: int) -> Triplets | None:
-    """Ready triplets, or those mined from citations; None without both."""
+    """Ready-made triplets, or those mined from citations; None where there is neither."""
     if job.inputs.pairs is not None:
         return _ready_triplets(job, citations)
     if citations is None:
@@ -77,7 +77,7 @@ def _triplets(job: PaperJob, citations: NDArray[np.int32] | None, memory: int) -
 
 
 def _neighbour_triplets(job: PaperJob, citations: NDArray[np.int32], memory: int) -> Triplets:
-    """Triplets from the neighbours of a graph of which papers of one text are one paper."""
+    """Triplets from the neighbours in a graph in which papers of the same text are merged."""
     triplets, facts = mine_neighbours(
         of_texts(citations, job.papers.first),
         job.papers.candidates,
@@ -95,9 +95,9 @@ def _neighbour_triplets(job: PaperJob, citations: NDArray[np.int32], memory: int
 def _without_same_texts(
     triplets: Triplets, citations: NDArray[np.int32], first: NDArray[np.int32]
 ) -> Triplets:
-    """The triplets whose negative has not the text of the query or of a paper that it cites.
+    """The triplets whose negative does not have the text of the query or of a paper that it cites.
 
-    Papers of one text are one here: what one of them cites, the others cite too.
+    Papers of the same text count as one: what one of them cites, the others cite too.
 
     Args:
         triplets: mined from the citations of single ids.
@@ -128,7 +128,7 @@ def _without_same_texts(
 def _keys_of_shared(
     citations: NDArray[np.int32], first: NDArray[np.int32], shared: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
-    """Of the citations of or by a text that several papers have ``citing * P + cited``, ascending.
+    """Ascending keys ``citing * P + cited`` of citations of or by a text that several papers have.
 
     The others are those of single ids, which mining knows.
     """
@@ -157,7 +157,7 @@ def _ready_triplets(job: PaperJob, citations: NDArray[np.int32] | None) -> Tripl
 
 
 def build_margin_triplets(job: BuildJob, papers: Papers, data: Path) -> dict[str, Any]:
-    """Triplets of SPECTER's own files; counts for ``corpus.json``.
+    """Write the triplets of SPECTER's own files; counts for ``corpus.json``.
 
     Raises:
         UserError: the file is wrong, or no training triplet is left.
@@ -308,15 +308,15 @@ def no_triplets_message(report: Mapping[str, Any], papers: Papers) -> str:
     if "pairs" in report:
         lines.append("The ids in both files must agree, and each split needs queries of its own.")
         return " ".join(lines)
-    both = facts["citations with a text at both ends"]
+    n_citations = facts["citations with a text at both ends"]
     queries = facts["queries"]
     hops = facts["queries left out for want of a hard negative"]["by split"]["train"]
     lines.append(
-        f"{both:,} of these have a text at both ends; they make {sum(queries.values()):,} papers "
-        f"queries, {queries['train']:,} of them for training (dev {queries['dev']:,}, test "
-        f"{queries['test']:,})."
+        f"{n_citations:,} of these have a text at both ends; they make "
+        f"{sum(queries.values()):,} papers queries, {queries['train']:,} of them for "
+        f"training (dev {queries['dev']:,}, test {queries['test']:,})."
     )
-    if both == 0:
+    if n_citations == 0:
         lines.append(
             "Give texts for more papers, and see that both files name papers by the same ids."
         )

@@ -95,7 +95,7 @@ class CocitationMining:
 
     @classmethod
     def faithful(cls) -> CocitationMining:
-        """The numbers of Aspire's own mining of abstract pairs from S2ORC."""
+        """The settings of Aspire's own mining of abstract pairs from S2ORC."""
         return cls(
             max_group=3,
             min_words=5,

@@ -50,8 +50,10 @@ def adjacency(edges: NDArray[np.integer], nodes: int) -> Any:
     """Symmetric 0/1 matrix of citations ``[E, 2]`` as a sparse matrix ``[V, V]``."""
     from scipy.sparse import csr_matrix
 
-    both = np.concatenate([edges, edges[:, ::-1]])
-    matrix = csr_matrix((np.ones(len(both)), (both[:, 0], both[:, 1])), shape=(nodes, nodes))
+    symmetric = np.concatenate([edges, edges[:, ::-1]])
+    matrix = csr_matrix(
+        (np.ones(len(symmetric)), (symmetric[:, 0], symmetric[:, 1])), shape=(nodes, nodes)
+    )
     matrix.sum_duplicates()
     matrix.data[:] = 1.0
     return matrix
@@ -86,7 +88,7 @@ def write_embedding(
     memory: int,
     on_columns: Callable[[int, int], None] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """The vectors ``[V, D]``, times `SCALE` and rounded, as an array on disk; and who has one.
+    """The vectors ``[V, D]``, times `SCALE` and rounded, on disk; which papers have one.
 
     A paper whose signs cancel out has a row of zeros, which is no vector.
 
@@ -124,6 +126,6 @@ def write_embedding(
 
 
 def _signs(seed: int, column: int, count: int) -> NDArray[np.float64]:
-    """A column of ``R``; drawn alone, so that no block of columns matters."""
+    """A column of ``R``, drawn by itself, so that the size of blocks does not matter."""
     drawn = np.random.default_rng([seed, column]).integers(0, 2, count, dtype=np.int8)
     return 2 * drawn.astype(np.float64) - 1

@@ -14,8 +14,8 @@ lowest count (of a spread of exactly 1: 1):
 
 Draws are with replacement, as in that script; the seed and the query's id seed
 the generator. Ids of the same text are one paper: related once, with its highest count, in the
-split of the latest list that names it, and never the negative of itself or of a positive that it
-is.
+split of the latest list that names it; a negative is never the query or the positive under
+another id.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def margin_triplets(
     """
     if len(counts) < 3:
         return FEW
-    related = sorted(counts, key=lambda other: (-counts[other], other))
+    related = sorted(counts, key=lambda paper_id: (-counts[paper_id], paper_id))
     highest, lowest = counts[related[0]], counts[related[-1]]
     spread = highest - lowest
     margin = settings.margin_fraction * spread
@@ -110,13 +110,13 @@ def margin_triplets(
         margin = 1
     if margin <= 0:
         return EQUAL
-    pool = [other for other in related if counts[other] < highest - margin]
+    pool = [paper_id for paper_id in related if counts[paper_id] < highest - margin]
     chosen: list[tuple[str, str, bool]] = []
     for _ in range(min(settings.hard, (len(related) - len(pool)) * len(pool))):
         negative = pool[rng.integers(len(pool))]
-        above = [other for other in related if counts[other] > counts[negative] + margin]
+        above = [paper_id for paper_id in related if counts[paper_id] > counts[negative] + margin]
         chosen.append((above[rng.integers(len(above))], negative, True))
-    positives = [other for other in related if counts[other] > lowest + margin]
+    positives = [paper_id for paper_id in related if counts[paper_id] > lowest + margin]
     while positives and len(chosen) < settings.per_query:
         negative = _unrelated(query, counts, universe, rng)
         if negative is None:
@@ -129,11 +129,11 @@ def _unrelated(
     query: str, counts: Mapping[str, float], universe: Sequence[str], rng: np.random.Generator
 ) -> str | None:
     for _ in range(32 if universe else 0):
-        other = universe[int(rng.integers(len(universe)))]
-        if other != query and other not in counts:
-            return other
+        candidate = universe[int(rng.integers(len(universe)))]
+        if candidate != query and candidate not in counts:
+            return candidate
     # Nearly everything is related, or the draws were unlucky: look at all.
-    left = [other for other in universe if other != query and other not in counts]
+    left = [candidate for candidate in universe if candidate != query and candidate not in counts]
     return left[int(rng.integers(len(left)))] if left else None
 
 
@@ -154,8 +154,8 @@ def mine_margin(
         split: MarginResult(queries=len(ids)) for split, ids in lists.items()
     }
     waiting = _splits_by_query(lists, papers)
-    own = papers.first == np.arange(len(papers.ids))
-    universe = [papers.ids[paper] for paper in np.flatnonzero(own & ~papers.excluded).tolist()]
+    is_first = papers.first == np.arange(len(papers.ids))
+    universe = [papers.ids[paper] for paper in np.flatnonzero(is_first & ~papers.excluded).tolist()]
     excluded = {papers.ids[paper] for paper in np.flatnonzero(papers.excluded).tolist()}
     edges: list[tuple[int, int]] = []
     for line, query, related in iter_json(data):
@@ -169,8 +169,16 @@ def mine_margin(
         audit.kept += 1
         citing = papers.key.get(query)
         if citing is not None:
-            cited = (papers.key.get(other) for other, count in counts.items() if count == CITES)
-            edges.extend((citing, other) for other in cited if other not in (None, citing))
+            cited = (
+                papers.key.get(related_paper)
+                for related_paper, count in counts.items()
+                if count == CITES
+            )
+            edges.extend(
+                (citing, related_paper)
+                for related_paper in cited
+                if related_paper not in (None, citing)
+            )
         split = waiting.pop(query, None)
         if split is None:
             audit.drop("query in none of train.txt, val.txt and test.txt", place)
@@ -182,7 +190,11 @@ def mine_margin(
             result.empty.add(EXCLUDED, place)
             continue
         related = _related_papers(query, counts, papers)
-        related = {other: count for other, count in related.items() if other not in excluded}
+        related = {
+            related_paper: count
+            for related_paper, count in related.items()
+            if related_paper not in excluded
+        }
         chosen = margin_triplets(_named(query, papers), related, universe, settings, rng)
         if isinstance(chosen, str):
             result.empty.add(chosen, place)
@@ -201,7 +213,7 @@ def mine_margin(
 
 
 def _named(paper_id: str, papers: Papers) -> str:
-    """The id that stands for a paper's, where the papers have it under several."""
+    """The id that stands for all ids of the same text; an unknown id unchanged."""
     paper = papers.key.get(paper_id)
     return paper_id if paper is None else papers.ids[paper]
 
@@ -215,15 +227,15 @@ def _splits_by_query(lists: Mapping[Split, set[str]], papers: Papers) -> dict[st
 
 
 def _related_papers(query: str, counts: Mapping[str, float], papers: Papers) -> dict[str, float]:
-    """The counts of a query's related papers, those of several ids together.
+    """The counts of a query's related papers; of several ids of one text the highest.
 
-    Without the query's own paper under another id; a relation to its own id stays as it is given.
+    The query's own paper under another id is left out; a relation to its own id stays.
     """
-    own = _named(query, papers)
+    query_id = _named(query, papers)
     related: dict[str, float] = {}
-    for other, count in counts.items():
-        name = _named(other, papers)
-        if name != own or other == query:
+    for paper_id, count in counts.items():
+        name = _named(paper_id, papers)
+        if name != query_id or paper_id == query:
             related[name] = max(count, related.get(name, count))
     return related
 
@@ -270,13 +282,13 @@ def _counts(query: str | None, related: Any) -> dict[str, float] | BadRow:
             f"found {spell(related)}."
         )
     counts: dict[str, float] = {}
-    for other, value in related.items():
+    for paper_id, value in related.items():
         count = value.get("count") if isinstance(value, Mapping) else value
         if isinstance(count, bool) or not isinstance(count, int | float) or math.isnan(count):
             return BadRow(
                 "no count",
-                f"the relation of {query!r} to {other!r} is {spell(value)}; "
+                f"the relation of {query!r} to {paper_id!r} is {spell(value)}; "
                 'expected {"count": number}.',
             )
-        counts[other] = count
+        counts[paper_id] = count
     return counts

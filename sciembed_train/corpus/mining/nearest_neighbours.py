@@ -47,10 +47,10 @@ def nearest_neighbours(
         for low in range(0, len(papers), tile):
             columns = papers[low : low + tile]
             scores = left @ np.asarray(vectors[columns]).T
-            own = np.searchsorted(columns, rows)
-            here = own < len(columns)
-            here[here] = columns[own[here]] == rows[here]
-            scores[np.flatnonzero(here), own[here]] = -np.inf
+            positions = np.searchsorted(columns, rows)
+            in_tile = positions < len(columns)
+            in_tile[in_tile] = columns[positions[in_tile]] == rows[in_tile]
+            scores[np.flatnonzero(in_tile), positions[in_tile]] = -np.inf
             best = _with_tile(best, scores, low)
         best = np.sort(best, axis=1)[:, ::-1]
         places = np.where(best == _NOTHING, -1, _PLACE - (best & _PLACE))
@@ -58,9 +58,9 @@ def nearest_neighbours(
 
 
 def _with_tile(best: NDArray[np.int64], scores: NDArray[np.float32], low: int) -> NDArray[np.int64]:
-    """The ``K`` highest numbers of every row with the scores ``[B, T]`` of places from ``low`` on.
+    """Merge the scores ``[B, T]`` of places from ``low`` on into every row's ``K`` highest numbers.
 
-    In any order; what is minus infinity is never among them.
+    In any order; scores of minus infinity are never kept.
     """
     kept = best.shape[1]
     least = best.min(axis=1)
@@ -73,8 +73,8 @@ def _with_tile(best: NDArray[np.int64], scores: NDArray[np.float32], low: int) -
         return best
     counts = np.bincount(query, minlength=len(best))
     rank = np.arange(len(query)) - np.repeat(np.cumsum(counts) - counts, counts)
-    both = np.full((len(best), kept + int(counts.max())), _NOTHING, np.int64)
-    both[:, :kept] = best
+    merged = np.full((len(best), kept + int(counts.max())), _NOTHING, np.int64)
+    merged[:, :kept] = best
     whole = scores[query, column].astype(np.int64)
-    both[query, kept + rank] = (whole << 32) + (_PLACE - low - column)
-    return np.partition(both, both.shape[1] - kept, axis=1)[:, -kept:]
+    merged[query, kept + rank] = (whole << 32) + (_PLACE - low - column)
+    return np.partition(merged, merged.shape[1] - kept, axis=1)[:, -kept:]

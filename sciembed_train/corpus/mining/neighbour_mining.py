@@ -8,8 +8,8 @@ After SciNCL, Ostendorff et al. (2022). For a query paper, one that cites anothe
 
 The graph is of all papers, with a text or not; only papers with a text are queries, positives or
 negatives. A paper without an edge has no vector, so it is neither query nor in a band. No negative
-cites its query or is cited by it, and a positive is connected to its query by citations: of a small
-connected part the band takes the farthest papers.
+cites its query or is cited by it, and a positive is connected to its query by citations: in a small
+connected component the band takes the farthest papers.
 
 Held-out papers give away nothing: what a paper of dev or test cites is no edge of the graph from
 which training triplets are taken. Those of dev are taken from a graph with the citations of dev,
@@ -42,7 +42,7 @@ TRIES = 8  # easy negatives that are drawn for each one wanted, before all paper
 
 @dataclass
 class _Counts:
-    """What happened on the way to triplets."""
+    """Counts of what was made and left out on the way to triplets."""
 
     without_vector: int = 0
     without_positive: int = 0
@@ -73,7 +73,7 @@ class _Graph:
         matrix: adjacency of the papers with an edge.
         papers: the number of each of these, ascending.
         index: which of them have a text, ascending.
-        part: the connected part of each of the index.
+        part: the connected component of each paper of the index.
     """
 
     matrix: Any
@@ -82,7 +82,7 @@ class _Graph:
     part: NDArray[np.int32]
 
     def linked(self, paper: int) -> NDArray[np.int32]:
-        """The papers that one of the index cites or is cited by."""
+        """The papers that a paper of the index cites or is cited by."""
         start, end = self.matrix.indptr[paper : paper + 2]
         return self.papers[self.matrix.indices[start:end]]
 
@@ -170,7 +170,7 @@ class _Miner:
         texts: papers with a text, ascending: easy negatives.
         n_papers: ``P``.
         seed: of the draws.
-        counts: are added to.
+        counts: updated while mining.
     """
 
     graph: _Graph
@@ -204,13 +204,13 @@ class _Miner:
         for rows, places in nearest_neighbours(vectors, index, node, kept):
             block = queries[rows]
             papers = graph.papers[index[places]]
-            own = part[np.searchsorted(index, node[rows])]
-            connected = part[places] == own[:, None]
+            query_part = part[np.searchsorted(index, node[rows])]
+            connected = part[places] == query_part[:, None]
             for i, query in enumerate(block.tolist()):
                 linked = graph.linked(node[rows][i])
-                found = self._of_query(query, papers[i], connected[i], linked, taken)
-                if found is not None:
-                    yield found
+                triplets = self._of_query(query, papers[i], connected[i], linked, taken)
+                if triplets is not None:
+                    yield triplets
             on_queries(rows.stop, len(queries))
 
     def _of_query(
@@ -228,7 +228,7 @@ class _Miner:
             neighbours: the nearest first.
             connected: which of them citations lead to.
             linked: the papers that it cites or is cited by.
-            taken: all False, of every paper; so again afterwards.
+            taken: a mask of every paper, all False; reset before returning.
         """
         settings = self.settings
         positives = self._ordered(query, POSITIVE, self._positives(neighbours, connected))
@@ -287,7 +287,7 @@ class _Miner:
 
 
 def hashes(seed: int, query: int, stream: int, numbers: NDArray[Any]) -> NDArray[np.uint64]:
-    """A random 64-bit number for each of some, of seed, query and stream (splitmix64's mixing)."""
+    """A random 64-bit number for each of ``numbers``, by seed, query and stream (splitmix64)."""
     state = np.zeros(numbers.shape, np.uint64)
     for value in (seed, query, stream, numbers):
         state = state ^ np.asarray(value).astype(np.uint64)

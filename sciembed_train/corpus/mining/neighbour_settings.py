@@ -15,7 +15,7 @@ FEWEST_DIMENSIONS, MOST_DIMENSIONS = 16, 4096
 
 @dataclass(frozen=True)
 class Bands:
-    """Ranks of positives and of hard negatives among the neighbours, each from and below."""
+    """Ranks of positives and of hard negatives among the neighbours, each a (first, end)."""
 
     positives: tuple[int, int]
     hard: tuple[int, int]

@@ -83,7 +83,7 @@ def write_pairs(
     writers: Sequence[SentencePairWriter],
     on_pairs: Callable[[int], None],
 ) -> None:
-    """Write every batch of pairs by split, and close the writers, of train, dev and test."""
+    """Write every batch of pairs by split, then close the writers (train, dev, test)."""
     written = 0
     for pairs in batches:
         for number, writer in enumerate(writers):

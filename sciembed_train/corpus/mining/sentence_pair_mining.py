@@ -8,10 +8,10 @@ another of its list in digits alone, and all but one of a citing paper are left 
 of a long list ``max_pairs`` pairs are taken around a ring.
 
 A text may stand in several rows, one for each of its mentions. Its pairs follow what each row
-cites, but its split, and what repeats it, follow all that the text cites, digits aside. It is
-of test if a paper of these is, else of dev if one is; a pair is of training with two sentences of
-training, of test with a sentence of test, else of dev. Sentences are numbered by what they cite
-and then by a digest, so nothing depends on the order of the input.
+cites; its split and its repetitions follow all that the text cites, ignoring digits. It is in test
+if one of these papers is, else in dev if one is; a pair of two training sentences is in train, one
+with a test sentence in test, any other in dev. Sentences are numbered by what they cite and then
+by a digest, so nothing depends on the order of the input.
 
 Shapes: ``P`` papers, ``N`` pairs, ``S`` sentences, ``C`` papers cited by all of them.
 """
@@ -57,7 +57,7 @@ class SentenceMiner(CocitationMiner):
 
     def __init__(self, engine: Engine, settings: CocitationMining, seed: int) -> None:
         super().__init__(engine, settings, seed)
-        # Of one sentence no pair is made.
+        # One sentence alone makes no pair.
         self.fixed["min_contexts"] = max(2, settings.min_contexts)
 
     def mine_sentences(self, mentions: Path, members: Path, split: NDArray[np.int8]) -> None:

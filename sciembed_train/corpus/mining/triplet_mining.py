@@ -132,7 +132,7 @@ def slot_plan(per_query: int, hard: int) -> NDArray[np.int32]:
 
 
 def constants(seed: int, count: int = 10) -> dict[str, int]:
-    """Numbers ``c0``, ``c1``, ... from 1 to PRIME - 1 that a seed stands for in the SQL."""
+    """Numbers ``c0``, ``c1``, ... from 1 to PRIME - 1, derived from a seed, for the SQL."""
     values = {}
     for i in range(count):
         digest = hashlib.sha256(f"triplets {seed} {i}".encode()).digest()
@@ -162,11 +162,11 @@ class CitationGraph:
 
     @cached_property
     def references(self) -> NDArray[np.int64]:
-        """The references of each paper that have a text, where it has one itself, ``[P]``."""
-        found = np.zeros(len(self.usable), np.int64)
+        """References with a text of each paper that has one itself, ``[P]``; 0 for other papers."""
+        counts = np.zeros(len(self.usable), np.int64)
         for block in self.edges():
-            found += np.bincount(block[:, 0], minlength=len(found))
-        return found
+            counts += np.bincount(block[:, 0], minlength=len(counts))
+        return counts
 
 
 def mine_triplets(
@@ -186,7 +186,7 @@ def mine_triplets(
         settings: how many triplets, and of which kinds.
         seed: of every choice.
         memory: decides how many queries are mined at once.
-        work: a folder for files in between.
+        work: a folder for intermediate files.
         share: does the units of the work, perhaps with other processes.
     """
     pairs = max(memory // BYTES_PER_PAIR, MIN_PAIRS)
@@ -238,14 +238,14 @@ class TripletTask:
         return len(self.bounds)
 
     def save(self, folder: Path) -> dict[str, Any]:
-        """Write what another process needs into an empty folder; what `open` gets besides it."""
+        """Write what another process needs into an empty folder; return what else `open` gets."""
         np.save(folder / "citations.npy", self.graph.citations)
         np.save(folder / "usable.npy", self.graph.usable)
         np.save(folder / "split.npy", self.graph.split)
         return {"settings": asdict(self.settings), "seed": self.seed, "bounds": list(self.bounds)}
 
     def adopt(self, facts: Mapping[str, Any]) -> None:
-        """Take the bounds of a process that led before, which may have had other memory."""
+        """Take over the bounds of an earlier leader, which may have had other memory."""
         self.bounds = [(low, high) for low, high in facts["bounds"]]
 
     @classmethod
@@ -275,8 +275,8 @@ class TripletTask:
             self._load()
             self._loaded = True
         self._mine(*self.bounds[unit])
-        found = self.engine.columns(SQL["triplets"])
-        rows = np.stack([found[name] for name in ("query", "positive", "negative")], axis=1)
+        columns = self.engine.columns(SQL["triplets"])
+        rows = np.stack([columns[name] for name in ("query", "positive", "negative")], axis=1)
         if np.any(np.diff(rows[:, 0]) < 0):
             raise RuntimeError("the database returned the triplets out of order")
         left_out = self.engine.columns(
@@ -288,7 +288,7 @@ class TripletTask:
             np.savez(
                 file,
                 rows=rows.astype(np.int32),
-                hard=found["hard"].astype(np.bool_),
+                hard=columns["hard"].astype(np.bool_),
                 without_hops=left_out["query"].astype(np.int32),
                 unfilled=np.array(wanted - len(rows)),
             )
@@ -343,16 +343,16 @@ def _gathered(results: Sequence[Path], graph: CitationGraph, settings: TripletMi
     """The triplets of all units."""
     sizes = []
     for path in results:
-        with np.load(path) as found:
-            sizes.append(len(found["hard"]))
+        with np.load(path) as arrays:
+            sizes.append(len(arrays["hard"]))
     rows, hard = np.empty((sum(sizes), 3), np.int32), np.empty(sum(sizes), np.bool_)
     without_hops, unfilled, done = [np.empty(0, np.int32)], 0, 0
     for path, size in zip(results, sizes, strict=True):
-        with np.load(path) as found:
-            rows[done : done + size] = found["rows"]
-            hard[done : done + size] = found["hard"]
-            without_hops.append(found["without_hops"])
-            unfilled += int(found["unfilled"])
+        with np.load(path) as arrays:
+            rows[done : done + size] = arrays["rows"]
+            hard[done : done + size] = arrays["hard"]
+            without_hops.append(arrays["without_hops"])
+            unfilled += int(arrays["unfilled"])
         done += size
     return Triplets(
         rows=rows,
@@ -365,7 +365,7 @@ def _gathered(results: Sequence[Path], graph: CitationGraph, settings: TripletMi
 
 
 def shard_bounds(graph: CitationGraph, pairs: int, max_references: int) -> list[tuple[int, int]]:
-    """Ranges of queries with at most about ``pairs`` two-hop pairs each, a query never cut."""
+    """Ranges of queries with at most about ``pairs`` two-hop pairs each; queries stay whole."""
     references = graph.references
     followed = np.where(references > max_references, 0, references)
     total = np.zeros(len(references), np.int64)

@@ -76,7 +76,7 @@ def _row_by_row(
     """The rows after so many lines."""
     width = max(columns) + 1
     lines: list[int] = []
-    kept: list[list[str]] = []
+    rows: list[list[str]] = []
     for line, cells in reader.lines(path, done):
         if isinstance(cells, BadRow):
             yield line, cells
@@ -84,12 +84,12 @@ def _row_by_row(
             yield line, wrong_count(len(cells), f"expected {', '.join(names)}")
         else:
             lines.append(line)
-            kept.append([cells[column] for column in columns])
+            rows.append([cells[column] for column in columns])
         if len(lines) == ROWS:
-            yield _block(lines, kept)
-            lines, kept = [], []
+            yield _block(lines, rows)
+            lines, rows = [], []
     if lines:
-        yield _block(lines, kept)
+        yield _block(lines, rows)
 
 
 def _block(lines: list[int], kept: list[list[str]]) -> ColumnBlock:

@@ -75,9 +75,9 @@ def record(value: Any) -> Mapping[str, Any] | BadRow:
 
 
 def _refused(answer: Mapping[str, Any]) -> BadRow:
-    said = next(text for name in ("error", MESSAGE) if (text := answer.get(name)) is not None)
+    message = next(text for name in ("error", MESSAGE) if (text := answer.get(name)) is not None)
     return BadRow(
         "an error of the service",
-        f"this is no paper but the service's answer that it had none: {str(said)[:200]!r}. "
+        f"this is no paper but the service's answer that it had none: {str(message)[:200]!r}. "
         "Fetch it again.",
     )

@@ -85,8 +85,8 @@ class PaperRows:
     def _plain(self, file: Path | None, row: Mapping[str, Any]) -> PlainPapers:
         """Rows with columns; where it is a table without an id or a title, that is the error."""
         plain = PlainPapers(self.columns, self.needed)
-        found = plain.find(row)
-        missing = [name for name in self.needed if getattr(found, name) is None]
+        columns = plain.find(row)
+        missing = [name for name in self.needed if getattr(columns, name) is None]
         if missing and self.table.has_columns(file):
             raise UserError(self._which_columns(file, missing, list(map(str, row))))
         return plain

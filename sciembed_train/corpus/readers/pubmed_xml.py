@@ -143,7 +143,7 @@ def _row(article: Element) -> dict[str, Any]:
         *(data.iterfind("ArticleIdList/ArticleId") if data is not None else ()),
         *citation.iterfind("ArticleIdList/ArticleId"),
     ]
-    ids = {found.get("IdType"): _text(found) for found in reversed(article_ids)}
+    ids = {article_id.get("IdType"): _text(article_id) for article_id in reversed(article_ids)}
     location = citation.find("Article/ELocationID[@EIdType='doi']")
     titles = ("Article/ArticleTitle", "ArticleTitle", "Article/VernacularTitle", "Book/BookTitle")
     return {
@@ -159,7 +159,7 @@ def _row(article: Element) -> dict[str, Any]:
 
 def _first(element: Element, *names: str) -> Element | None:
     """The first of these that an element has."""
-    return next((found for name in names if (found := element.find(name)) is not None), None)
+    return next((child for name in names if (child := element.find(name)) is not None), None)
 
 
 def _text(element: Element | None) -> str | None:

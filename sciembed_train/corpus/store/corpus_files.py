@@ -42,7 +42,7 @@ def read_info(folder: Path) -> dict[str, Any]:
     """
     path = folder / "corpus.json"
     if not path.is_file():
-        there = "has no corpus.json" if folder.is_dir() else "does not exist"
+        fault = "has no corpus.json" if folder.is_dir() else "does not exist"
         if folder.is_file():
             raise UserError(
                 f"{folder} is a file, and a corpus is a folder that `train prepare` makes. "
@@ -50,7 +50,7 @@ def read_info(folder: Path) -> dict[str, Any]:
                 "show, as --papers and --citations to prepare."
             )
         raise UserError(
-            f"{folder} is no corpus: it {there}. Make one with "
+            f"{folder} is no corpus: it {fault}. Make one with "
             f"`train prepare --papers F --citations F --to {folder}`, or from full texts with "
             "--fulltexts F."
         )

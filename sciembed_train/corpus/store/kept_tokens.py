@@ -62,11 +62,11 @@ class KeptTokens(Generic[Store]):
         """
         while self._next is not None and self._next["paper_id"] < paper["paper_id"]:
             self._next = next(self._papers, None)
-        other = self._next
-        if other is None or any(other[name] != paper[name] for name in _SAME):
+        earlier = self._next
+        if earlier is None or any(earlier[name] != paper[name] for name in _SAME):
             return None
         self.count += 1
-        return other["paper"]
+        return earlier["paper"]
 
     def ids(self, text: int) -> NDArray[np.int64]:
         """The tokens of a text of the earlier store without special ones, ``[T]``."""
@@ -82,11 +82,11 @@ def _row_before(path: Path, paper_id: str) -> int:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        column, row, found = file.schema_arrow.get_field_index("paper_id"), 0, 0
+        column, row, start = file.schema_arrow.get_field_index("paper_id"), 0, 0
         for number in range(file.num_row_groups):
             group = file.metadata.row_group(number)
             statistics = group.column(column).statistics
             if statistics is None or statistics.min is None or statistics.min > paper_id:
                 break
-            row, found = row + group.num_rows, row
-    return found
+            row, start = row + group.num_rows, row
+    return start

@@ -57,12 +57,12 @@ class SentenceIndexedTokens(TokenStore):
         """Open a store; a `UserError` if the folder is none of this version, or damaged."""
         store = super().open(folder)
         assert isinstance(store, SentenceIndexedTokens)
-        found = len(store._firsts) - 1, len(store._starts), len(store._sizes)
+        counts = len(store._firsts) - 1, len(store._starts), len(store._sizes)
         sentences = int(store._firsts[-1]) if len(store._firsts) else 0
-        if found != (len(store), sentences, sentences):
+        if counts != (len(store), sentences, sentences):
             raise UserError(
-                f"{folder} is damaged: it has {found[1]:,} starts and {found[2]:,} lengths of "
-                f"sentences of {found[0]:,} papers, and {sentences:,} sentences of "
+                f"{folder} is damaged: it has {counts[1]:,} starts and {counts[2]:,} lengths of "
+                f"sentences of {counts[0]:,} papers, and {sentences:,} sentences of "
                 f"{len(store):,} papers are expected. Remove the corpus and run prepare again."
             )
         return store

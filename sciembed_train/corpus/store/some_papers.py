@@ -23,18 +23,22 @@ def some_papers(
 
     check_file(path)
     wanted = sorted(set(papers))
-    found: dict[int, dict[str, Any]] = {}
+    row_of_paper: dict[int, dict[str, Any]] = {}
     with pq.ParquetFile(path) as file:
         sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
         ends = np.cumsum(sizes)
         groups = np.searchsorted(ends, wanted, side="right").tolist()
         for group in sorted(set(groups)):
-            here = [paper for paper, of in zip(wanted, groups, strict=True) if of == group]
+            group_papers = [
+                paper
+                for paper, paper_group in zip(wanted, groups, strict=True)
+                if paper_group == group
+            ]
             first = int(ends[group]) - sizes[group]
             rows = file.read_row_group(group, columns=list(columns))
-            picked = rows.take([paper - first for paper in here]).to_pylist()
-            found.update(zip(here, picked, strict=True))
-    return found
+            picked = rows.take([paper - first for paper in group_papers]).to_pylist()
+            row_of_paper.update(zip(group_papers, picked, strict=True))
+    return row_of_paper
 
 
 def in_quotes(paper: dict[str, Any]) -> str:
@@ -49,5 +53,5 @@ def in_quotes(paper: dict[str, Any]) -> str:
 def titles_in_lines(path: Path, papers: Iterable[int]) -> list[str]:
     """These papers in their order, as `in_quotes` says each."""
     order = list(papers)
-    found = some_papers(path, order, ("paper_id", "title"))
-    return [in_quotes(found[paper]) for paper in order]
+    row_of_paper = some_papers(path, order, ("paper_id", "title"))
+    return [in_quotes(row_of_paper[paper]) for paper in order]

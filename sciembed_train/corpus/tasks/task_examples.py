@@ -131,11 +131,11 @@ class TaskReader:
         pairs = tuple(pair for pair in record.pairs if excluded.isdisjoint(pair))
         if 0 in excluded or not pairs:
             return None
-        kept = sorted({0, *(number for pair in pairs for number in pair)})
-        place = {number: at for at, number in enumerate(kept)}
+        text_numbers = sorted({0, *(number for pair in pairs for number in pair)})
+        place = {number: at for at, number in enumerate(text_numbers)}
         return replace(
             record,
-            texts=tuple(record.texts[number] for number in kept),
+            texts=tuple(record.texts[number] for number in text_numbers),
             pairs=tuple((place[a], place[b]) for a, b in pairs),
         )
 

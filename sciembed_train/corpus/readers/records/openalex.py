@@ -32,14 +32,14 @@ class OpenAlex(RecordFormat):
             raise missing_field("id", row)
         title = row.get("display_name")
         abstract = abstract_of(row.get("abstract_inverted_index"))
-        other = [row.get("doi"), *_prefixed(row.get("ids"))]
+        other_ids = [row.get("doi"), *_prefixed(row.get("ids"))]
         works = listed(row.get("referenced_works"), "referenced_works")
         return PaperRecord(
             _short(row["id"]),
             row.get("title") if title is None else title,
             row.get("abstract") if abstract is None else abstract,  # the tables of its website
             year=row.get("publication_year"),
-            other_ids=[value for value in other if value],
+            other_ids=[value for value in other_ids if value],
             references=[_short(work) for work in works],
             fields_of_study=_fields(row),
         )

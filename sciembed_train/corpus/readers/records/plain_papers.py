@@ -71,29 +71,29 @@ class PlainPapers(RecordFormat):
 
     def paper(self, row: Mapping[str, Any]) -> PaperRecord:
         """A row's paper; the columns of the id and what is `needed` must be there."""
-        found = self.find(row)
-        if found.paper_id is None or found.paper_id not in row:
+        columns = self.find(row)
+        if columns.paper_id is None or columns.paper_id not in row:
             raise missing_field(self.columns.get("paper_id", self._id or "paper_id"), row)
-        if found.title is None and "title" in self.needed:
+        if columns.title is None and "title" in self.needed:
             raise missing_field(self.columns.get("title", "title"), row)
-        self._id = found.paper_id
+        self._id = columns.paper_id
         return PaperRecord(
-            row[found.paper_id],
-            _value(row, found.title),
-            _value(row, found.abstract),
-            year=_value(row, found.year),
+            row[columns.paper_id],
+            _value(row, columns.title),
+            _value(row, columns.abstract),
+            year=_value(row, columns.year),
             other_ids=[
-                f"{prefix}:{row[name]}" for name, prefix in found.others if row[name] is not None
+                f"{prefix}:{row[name]}" for name, prefix in columns.others if row[name] is not None
             ],
-            references=listed(_value(row, found.references), found.references),
-            cited_by=listed(_value(row, found.cited_by), found.cited_by),
-            fields_of_study=names_of(_value(row, found.fields_of_study)),
+            references=listed(_value(row, columns.references), columns.references),
+            cited_by=listed(_value(row, columns.cited_by), columns.cited_by),
+            fields_of_study=names_of(_value(row, columns.fields_of_study)),
         )
 
     def names_references(self, row: Mapping[str, Any]) -> bool:
         """Whether there is a column for them."""
-        found = self.find(row)
-        return found.references is not None or found.cited_by is not None
+        columns = self.find(row)
+        return columns.references is not None or columns.cited_by is not None
 
     def find(self, row: Mapping[str, Any]) -> Columns:
         """The columns of a row's fields."""
@@ -134,16 +134,20 @@ class Columns:
                 return given[field] if given[field] in names else None
             if field in names:
                 return field
-            return next((known[other] for other in NAMES[field] if other in known), None)
+            return next(
+                (known[known_name] for known_name in NAMES[field] if known_name in known), None
+            )
 
-        found = {field: column(field) for field in FIELDS}
-        found["paper_id"] = id_before or found["paper_id"]
+        column_of_field = {field: column(field) for field in FIELDS}
+        column_of_field["paper_id"] = id_before or column_of_field["paper_id"]
         others = [
             (name, _OTHER_IDS[folded(name)])
             for name in names
-            if isinstance(name, str) and name != found["paper_id"] and folded(name) in _OTHER_IDS
+            if isinstance(name, str)
+            and name != column_of_field["paper_id"]
+            and folded(name) in _OTHER_IDS
         ]
-        return cls(**found, others=others)
+        return cls(**column_of_field, others=others)
 
 
 def _value(row: Mapping[str, Any], column: str | None) -> Any:

@@ -43,18 +43,18 @@ class PubMed(RecordFormat):
 
 def _of_text(row: Mapping[str, Any]) -> PaperRecord:
     """An article whose tags have one value each, or a list of them."""
-    one = {
+    first_values = {
         name: next(iter(value), None) if isinstance(value, list) else value
         for name, value in row.items()
     }
     ids = [text for name in ("AID", "LID") for text in _values(row, name)]
     dois = dict.fromkeys(match[1] for text in ids if (match := _DOI.fullmatch(text)))
     return PaperRecord(
-        one["PMID"],
-        one.get("TI") or one.get("BTI") or one.get("TT"),
-        one.get("AB"),
-        year=one.get("DP"),
-        other_ids=[*with_prefix("doi", list(dois)), *with_prefix("pmc", one.get("PMC"))],
+        first_values["PMID"],
+        first_values.get("TI") or first_values.get("BTI") or first_values.get("TT"),
+        first_values.get("AB"),
+        year=first_values.get("DP"),
+        other_ids=[*with_prefix("doi", list(dois)), *with_prefix("pmc", first_values.get("PMC"))],
     )
 
 

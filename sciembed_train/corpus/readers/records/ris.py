@@ -47,7 +47,7 @@ def _first(row: Mapping[str, Any], *tags: str) -> str | None:
             raise BadRow(
                 f"{tag} has a wrong type", f"`{tag}` is {spell(values)}; expected a list of values."
             )
-        found = next((value for value in values if isinstance(value, str) and value), None)
-        if found is not None:
-            return found
+        text = next((value for value in values if isinstance(value, str) and value), None)
+        if text is not None:
+            return text
     return None

@@ -77,7 +77,7 @@ def head_of(fulltext: Fulltext) -> str:
 
 def _references(entries: Mapping[str, Any]) -> list[str]:
     """One id of every entry that has any: that of the corpus, else the first of the others."""
-    found = []
+    reference_ids = []
     for entry in entries.values():
         if not isinstance(entry, Mapping):
             continue
@@ -89,5 +89,5 @@ def _references(entries: Mapping[str, Any]) -> list[str]:
                 ids += with_prefix(prefix, others.get(name))
         if isinstance(link, str | int) and link:
             ids.insert(0, str(link))
-        found += ids[:1]
-    return found
+        reference_ids += ids[:1]
+    return reference_ids

@@ -64,14 +64,14 @@ def _of_dataset(row: Mapping[str, Any]) -> PaperRecord:
     texts = _Texts(row)
     info = object_of(row, "openaccessinfo")
     page = row.get("url")
-    other = [page] if isinstance(page, str) and _PAGE in page else []
+    page_ids = [page] if isinstance(page, str) and _PAGE in page else []
     abstract = row.get("abstract")
     return PaperRecord(
         row["corpusid"],
         row["title"] if row.get("title") else texts.cut("title"),
         texts.cut("abstract") if abstract is None else abstract,
         year=row.get("year") or row.get("publicationdate"),
-        other_ids=[*_external(row, "externalids"), *_external(info, "externalids"), *other],
+        other_ids=[*_external(row, "externalids"), *_external(info, "externalids"), *page_ids],
         references=texts.references(),
         fields_of_study=names_of(row.get("s2fieldsofstudy")),
         completes="title" not in row and not texts.parts,
@@ -120,14 +120,14 @@ class _Texts:
 
     def references(self) -> list[Any]:
         """The papers that entries of the bibliography, and citations in the text, stand for."""
-        found: dict[Any, None] = {}
+        papers: dict[Any, None] = {}
         for kind in ("bibentry", "bib_entry", "bibref", "bib_ref"):
             for _, mark in self._marks(kind):
                 attributes = mark.get("attributes")
                 paper = attributes.get("matched_paper_id") if isinstance(attributes, Mapping) else 0
                 if isinstance(paper, str | int) and paper:
-                    found.setdefault(str(paper))
-        return list(found)
+                    papers.setdefault(str(paper))
+        return list(papers)
 
     def _marks(self, kind: str) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
         for part in self.parts:
