@@ -16,8 +16,8 @@ that a busy moment of the machine falls on all of them; the first turn of each i
 
 Prints one table: papers per second (median over the rounds, with the range), the ratio to
 ``torch``, the size of what is loaded, and the smallest cosine with the vectors of ``torch``. With
-``--profile`` a second one: the seconds of ``torch`` and ``st torch`` by operation, by torch's
-profiler.
+``--profile`` two more: the seconds of ``torch`` and ``st torch`` by operation, by torch's profiler,
+and how fast MKL (``F.linear``) and oneDNN with packed weights make the encoder's matrix products.
 """
 
 from __future__ import annotations
@@ -152,6 +152,42 @@ def profile(sides: dict[str, Side], kinds: int = 6) -> list[str]:
     return lines
 
 
+def products(hidden: int, between: int, repeats: int = 8) -> list[str]:
+    """Lines of a table: GFLOP/s of the products of a layer, the best of some repeats, fp32.
+
+    Args:
+        hidden: the encoder's width.
+        between: width inside its feed-forward network.
+        repeats: of each product.
+    """
+
+    def rate(run: Callable[[], Any], operations: int) -> float:
+        run()
+        times = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - start)
+        return operations / min(times) / 1e9
+
+    lines = ["| tokens | product | MKL | oneDNN, packed |", "|--:|---|--:|--:|"]
+    ops: Any = torch.ops.mkldnn
+    for tokens in (1024, 2048, 4096):
+        for left, right in ((hidden, hidden), (hidden, between), (between, hidden)):
+            states, weight = torch.randn(tokens, left), torch.randn(right, left)
+            bias, operations = torch.randn(right), 2 * tokens * left * right
+            packed = ops._reorder_linear_weight(weight, tokens)
+            rates = [
+                rate(partial(torch.nn.functional.linear, states, weight, bias), operations),
+                rate(
+                    partial(ops._linear_pointwise, states, packed, bias, "none", [], ""),
+                    operations,
+                ),
+            ]
+            lines.append(f"| {tokens} | {left} x {right} | {rates[0]:.0f} | {rates[1]:.0f} |")
+    return lines
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = command_line.parser(__doc__)
     parser.add_argument("--data", type=Path, help="folder of real papers (benchmarks.texts)")
@@ -191,6 +227,8 @@ def main(argv: list[str] | None = None) -> None:
         if options.profile:
             both = {name: side for name, side in (sides | theirs).items() if name in PROFILED}
             print("\n" + "\n".join(profile(both)))
+            widths = encoder.config.hidden_size, encoder.config.intermediate_size
+            print("\n" + "\n".join(products(*widths, repeats=1 if options.dry else 8)))
 
 
 if __name__ == "__main__":
