@@ -1,4 +1,4 @@
-"""What in a step is not finite: the first tensor, and the step's texts, kept for inspection."""
+"""Finds the first tensor of a step that is not finite, and keeps the step's texts to inspect."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def save_texts(path: Path, method: Method, data: TrainingData, step: int, facts:
 
 
 def _sources(examples: Examples, data: TrainingData, step: int) -> dict[tuple[int, ...], str]:
-    """What the texts of a step are, such as the papers' ids, by their token ids."""
+    """Describes the texts of a step, such as by their papers' ids, keyed by token ids."""
     plan = data.plan(distributed.world_size())
     members = plan.indices(step)[plan.share(distributed.rank())]
     described = examples.describe(data.corpus, OneStep(members), len(members))

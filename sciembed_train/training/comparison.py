@@ -219,7 +219,7 @@ class StartComparison:
 def plan_comparison(
     run: RunConfiguration, method: Method, trainer: Trainer, stage: ProjectionStage | None = None
 ) -> StartComparison | None:
-    """The comparison that a run makes; None where it makes none, and then a line where it might.
+    """The comparison that a run makes; None, and a line that says why, where it makes none.
 
     Encoders are compared where the trainer trains, and in its precision; ``stage`` is to learn a
     projection afterwards.
@@ -257,7 +257,7 @@ def plan_comparison(
 
 
 def training_choices(run: RunConfiguration, method: Method) -> TrainingChoices:
-    """What of a run's settings decides how much of its start is forgotten."""
+    """The settings of a run that decide how much of its start it forgets."""
     optim, encoder = method.optim, method.encoder.settings
     return TrainingChoices(
         start=encoder.backbone,

@@ -81,7 +81,7 @@ QUIET_WARNINGS = (
 
 
 class RunConfiguration:
-    """The settings of a run, checked, and what is made of them.
+    """The checked settings of a run, and the objects made of them.
 
     Everything that can be wrong is found before a model is loaded: the constructor opens the
     corpus, or has it made, the examples and the plan of the steps, once for the process.
@@ -164,7 +164,7 @@ class RunConfiguration:
 
     @property
     def plan(self) -> StepPlan:
-        """How they fill steps; UserError if there are too few of them."""
+        """How the examples are put into steps; UserError if there are too few of them."""
         try:
             return self.data.plan(self.world_size)
         except UserError as error:  # what was left out may be why there are too few
@@ -177,7 +177,7 @@ class RunConfiguration:
 
     @property
     def validates(self) -> bool:
-        """Whether there is anything to validate on."""
+        """Whether there are examples or benchmarks to validate on."""
         return self.has_dev or bool(self.benchmarks.benchmarks)
 
     @property
@@ -328,7 +328,7 @@ class RunConfiguration:
 
 
 def check_monitors(run: RunSettings, scores: Sequence[str], whose: str) -> None:
-    """Raise UserError unless what chooses the best checkpoint and what ends a run are scores.
+    """Raise UserError unless the names that choose the best checkpoint and end a run are scores.
 
     In a score's name a star stands for anything, where tasks that are not yet known have scores.
     """

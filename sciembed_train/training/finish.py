@@ -133,7 +133,7 @@ def finish_again(
     stage: ProjectionStage | None,
     steps: int,
 ) -> None:
-    """`finish` what a run that has made its steps lacks; print its verdict again where it has all.
+    """Complete a run whose training is done: make what is missing, or print its verdict again.
 
     What was made with other settings of the end is made again. The arguments are those of `finish`.
     """
@@ -155,7 +155,7 @@ def finish_again(
 def _end_settings(
     comparison: StartComparison | None, stage: ProjectionStage | None
 ) -> dict[str, Any]:
-    """What the end of a run depends on beside its training, as JSON has it."""
+    """The settings that the end of a run depends on, beside its training, as plain values."""
     return {
         "verdict": None if comparison is None else asdict(comparison.settings),
         "projection": None if stage is None else asdict(stage.settings) | {"alpha": stage.alpha},
@@ -173,7 +173,7 @@ def _projection_made(folder: Path) -> dict[str, Any] | None:
 def _write_final(
     trainer: Trainer, path: Path, content: Mapping[str, Any], encoder: Encoder
 ) -> None:
-    """A checkpoint of the weights that the export has, for `export` alone."""
+    """Write a checkpoint of the exported weights, which only `export` reads."""
     state = {f"{STATE_PREFIX}{key}": value.cpu() for key, value in encoder.state_dict().items()}
     record = {**content["sciembed"], **describe(encoder, path.parent)}  # LoRA is merged by now
     final = {"state_dict": state, "global_step": content["global_step"], "sciembed": record}
@@ -181,7 +181,7 @@ def _write_final(
 
 
 def _facts(run: RunConfiguration, path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
-    """The checkpoint and the score that chose it."""
+    """The chosen checkpoint, and the score that chose it."""
     assert run.folder is not None
     monitor = run.run.checkpoint.monitor
     best = read_metrics(run.folder / "metrics.csv").best(monitor)
@@ -212,7 +212,7 @@ def _widths(folder: Path, method: Method, step: int) -> dict[str, float]:
 
 
 def _close(trainer: Trainer) -> None:
-    """Say again what a callback warned of, where it is read: in the run's last lines."""
+    """Repeat the warnings of callbacks in the run's last lines, where they are read."""
     for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(callback, FiniteNumbers | Collapse):
             for line in callback.closing_lines:
@@ -220,7 +220,7 @@ def _close(trainer: Trainer) -> None:
 
 
 def _print(run: RunConfiguration, results: Mapping[str, Any], trainer: Trainer) -> None:
-    """A summary for a person and warnings to standard error, the verdict to standard output."""
+    """Print summary and warnings to standard error, and the verdict to standard output."""
     assert run.folder is not None
     if not run.run.quiet:
         for line in summary_lines(results, run.folder, run.run.export):

@@ -1,4 +1,4 @@
-"""From a command line to a run: everything is checked before the first step is made."""
+"""Runs a recipe; everything is checked before the first step."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from sciembed_train.training.validation_benchmarks import no_vector_of_a_text
 
 
 def check_sharding(run: RunConfiguration, method: Method) -> None:
-    """See that the weights can be shared out, where the strategy is to do so."""
+    """Raise UserError if the strategy is to shard weights that cannot be sharded."""
     if run.shards_weights:
         if method.optim.ema is not None:
             raise UserError(
@@ -238,7 +238,7 @@ def _give_up(trainer: Trainer, lock: RunLock) -> None:
 
 
 def _end_children(trainer: Trainer) -> None:
-    """End the processes that this one started: without it they would wait for it."""
+    """End the processes that this one started; otherwise they would wait for it."""
     launcher = trainer.strategy.launcher
     if launcher is not None and getattr(launcher, "procs", None):
         launcher.kill(signal.SIGKILL)

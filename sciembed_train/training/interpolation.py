@@ -32,7 +32,7 @@ class StartMixture:
         self._own = {key: value.clone() for key, value in trained.state_dict().items()}
 
     def give(self, alpha: float) -> None:
-        """Give the encoder a share of the weights that it came with, and of the start's the rest.
+        """Set the weights to ``alpha`` of the trained ones and ``1 - alpha`` of the start's.
 
         Not where mixing is ``refused``.
         """
@@ -41,7 +41,7 @@ class StartMixture:
 
 
 def why_as_trained(trained: EncoderSettings) -> str | None:
-    """Why nothing of a start's weights is to be kept unless it is asked for; None if some is."""
+    """Why the start's weights are not mixed in unless the user asks for it; None if they are."""
     if trained.adapters is not None:
         return "adapters were trained"
     if read_start(trained.backbone, trained.pooling).empty:
@@ -50,7 +50,7 @@ def why_as_trained(trained: EncoderSettings) -> str | None:
 
 
 def no_interpolation(start: Encoder, trained: Encoder) -> str | None:
-    """Why the weights of a start and of what was trained from it cannot be mixed; None if they can.
+    """Why the weights of a start and a trained encoder cannot be mixed; None if they can.
 
     Poolings may differ: what only the trained encoder has stays as it was trained.
     """

@@ -43,7 +43,7 @@ class LockFile:
 
     @property
     def holder(self) -> Process | None:
-        """Who holds it; None where the file is not (yet) whole."""
+        """The holder; None while the file is incomplete."""
         try:
             return Process(**json.loads(self.text)["process"])
         except (ValueError, TypeError, KeyError):
@@ -58,7 +58,7 @@ class LockFile:
 
 
 def give_name(source: Path, path: Path) -> bool:
-    """Whether a file got a name that none had; of several processes that try, one can."""
+    """Give a file an unused name; of several processes that try, one succeeds."""
     try:
         os.link(source, path)
     except FileExistsError:

@@ -1,4 +1,4 @@
-"""Whether a run can be continued on another number of processes, and what is said of it."""
+"""Whether a run can continue on another number of processes, and the message about it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def processes(count: int) -> str:
 def process_count_line(
     path: Path, content: Mapping[str, Any], method: Method, data: TrainingData, now: int
 ) -> str | None:
-    """What to say where a run is continued on another number of processes; None where it is not.
+    """The message for a run that continues on another number of processes; None if it does not.
 
     Args:
         path: of the checkpoint, for messages.

@@ -1,4 +1,4 @@
-"""Ranks watch one another: which one died first or hangs is said, and the run ends.
+"""Ranks watch one another: if one dies or hangs, the run names it and ends.
 
 Without it a dead rank shows as a lost connection in all the others, and a hanging one not at all.
 """
@@ -61,7 +61,7 @@ class RankWatch:
         return BEAT if self.timeout is None else min(BEAT, self.timeout / 4)
 
     def start(self) -> None:
-        """Begin, on every rank, once they are connected; one process alone watches nobody."""
+        """Start watching, on every rank, once they are connected; one process alone does not."""
         if self.folder is None or distributed.world_size() == 1 or self._records is not None:
             return
         key = distributed.of_all_ranks(os.urandom(8).hex())[0]
@@ -72,18 +72,18 @@ class RankWatch:
         threading.Thread(target=self._watch, name="watch of the ranks", daemon=True).start()
 
     def step_began(self, made: int) -> None:
-        """A step begins, after so many."""
+        """Record that a step begins, after ``made`` others."""
         self._state = replace(self._state, step=made, in_step=True)
         self._since = time.monotonic()
 
     def step_ended(self, made: int) -> None:
-        """The step has ended; so many are made now."""
+        """Record that the step has ended, and how many are ``made`` now."""
         self._longest = max(self._longest, time.monotonic() - self._since)
         self._state = replace(self._state, step=made, in_step=False)
         self._since = time.monotonic()
 
     def stop(self) -> None:
-        """Watch no longer; the first rank removes the records, once all have come here."""
+        """Stop watching; the first rank removes the records once all ranks have stopped."""
         if self._records is not None and not self._ended.is_set():
             distributed.barrier()
             self._ended.set()
@@ -106,7 +106,7 @@ class RankWatch:
         self._ended.set()
 
     def child_ended(self, rank: int, code: int) -> None:
-        """A rank that this process has started has ended before its time, with this exit code."""
+        """Handle a rank that this process started and that ended too early, with this exit code."""
         self._exit_codes[rank] = code
         if not self._ended.wait(WAIT + GRACE if distributed.connected() else EARLY):
             told = "; what it printed stands above" if code > 0 else ""
@@ -114,7 +114,7 @@ class RankWatch:
             self._leave(max(code, 1))
 
     def _find_reason(self) -> str:
-        """Which rank ended first, and with what; it may take a moment until that can be seen."""
+        """Which rank ended first, and how, as a message; waits a moment for its record."""
         begun = time.monotonic()
         while time.monotonic() - begun < (EARLY if self._records is None else WAIT):
             if (reason := self._seen_reason()) is not None:
@@ -147,7 +147,7 @@ class RankWatch:
         return [] if self._records is None else self._records.others(self._state.rank)
 
     def _is_first(self, gone: set[int]) -> bool:
-        """Whether this is the first rank that is not among those."""
+        """Whether this is the first rank that is not ``gone``."""
         return self._state.rank == min(set(range(distributed.world_size())) - gone, default=0)
 
     def _of_dead(self, state: RankState) -> str:
@@ -225,18 +225,18 @@ class RankWatch:
         os._exit(code)
 
     def _tell(self) -> None:
-        """Print the reason, once, if it is on this rank to do so."""
+        """Print the reason once, if this rank is the one to do so."""
         if self._telling is not False and self.reason is not None:
             self._telling = False
             command = "validate" if self.folder is None else "fit"
             print_line(f"{program()} {command}: {as_called(self.reason)}")
 
     def _place(self) -> str:
-        """The line that the main thread is at."""
+        """The line of code that the main thread is executing."""
         return place(sys._current_frames().get(self._main))
 
     def _write(self, message: str | None = None) -> RankState:
-        """Write what this rank does now."""
+        """Write this rank's current activity."""
         assert self._records is not None
         with self._writing:
             state = replace(

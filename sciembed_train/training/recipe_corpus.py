@@ -27,7 +27,7 @@ def recipe_sampling(data: DataSettings) -> Sampling:
 
 
 def check_sources(data: DataSettings) -> None:
-    """Raise UserError unless there is one corpus, or just what the sampling makes one from."""
+    """Raise UserError unless there is either a corpus or the files that the sampling needs."""
     files = data.raw_files
     if data.corpus is None:
         cites = data.papers is not None and may_cite(data.papers, data.columns, data.format)

@@ -1,4 +1,4 @@
-"""``report.html`` of a run: one page that needs nothing else to be read.
+"""``report.html`` of a run: one self-contained page.
 
 Everything but the run's state is read from the files of the run and of its corpus, which a resume
 keeps right: the page of a continued run has the whole curve.
@@ -50,19 +50,19 @@ SPEED = {
 
 @dataclass
 class Metrics:
-    """What ``metrics.csv`` holds."""
+    """The columns of ``metrics.csv``."""
 
     columns: dict[str, list[Point]] = field(default_factory=dict)
     odd: int = 0
 
     @property
     def steps(self) -> tuple[int, int]:
-        """The first and the last that anything is known of; zeros where nothing is."""
+        """The first and the last step with a value; zeros if there is none."""
         ends = [step for points in self.columns.values() for step, _ in (points[0], points[-1])]
         return min(ends, default=0), max(ends, default=0)
 
     def best(self, monitor: str) -> Point | None:
-        """Step and score at which a score was best first; None where it has no number."""
+        """The first step with the best score, and that score; None if it has no number."""
         # As checkpoints are compared: in the 32 bits of what a method logs.
         points = [(step, float(np.float32(value))) for step, value in self.columns.get(monitor, ())]
         sign = 1 if higher_is_better(monitor) else -1
@@ -179,30 +179,30 @@ class Report(Callback):
         self._began = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From here on there is a run to tell of."""
+        """Start reporting: the run has begun."""
         self._began = True
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write it now and then."""
+        """Write the page at intervals."""
         if trainer.global_step % self.every == 0:
             self._write(trainer, pl_module, "training")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write it with the new scores."""
+        """Write the page with the new scores."""
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
             self._write(trainer, pl_module, "training")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say that it has finished, or was ended early."""
+        """Record that the run has finished, or was ended early."""
         finished = trainer.global_step >= trainer.max_steps
         self._write(trainer, pl_module, "finished" if finished else "ended before its last step")
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Say what ended it."""
+        """Record the error that ended the run."""
         if not self._began:  # a page of an earlier part of the run is still right
             return
         state = f"stopped by {type(exception).__name__}: {exception}"
@@ -215,7 +215,7 @@ class Report(Callback):
         self._write_page(trainer.global_step, trainer.max_steps, method, state)
 
     def write_end(self, step: int, steps: int, method: str) -> None:
-        """Write it once more when the run is over and its verdict known.
+        """Write the page a last time, when the verdict is known.
 
         Args:
             step: that was made last.
@@ -227,7 +227,7 @@ class Report(Callback):
 
     @rank_zero_only
     def _write_page(self, step: int, steps: int, method: str, state: str) -> None:
-        """Write the page, whole or not at all; a page is no reason to lose a run."""
+        """Write the page, whole or not at all; an error here does not end the run."""
         facts = self.facts
         title = [
             self.run.name,

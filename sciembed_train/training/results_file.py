@@ -1,4 +1,4 @@
-"""``results.json`` of a run: the verdict, and all that it rests on."""
+"""``results.json`` of a run: the verdict and its evidence."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Results:
         }
 
     def for_card(self) -> dict[str, Any]:
-        """What an export's record keeps: no paths, no queries."""
+        """The part for an export's record: without paths and queries."""
         verdict = self.verdict
         return {
             "line": verdict.line,

@@ -1,4 +1,4 @@
-"""Whether a checkpoint can be gone on with."""
+"""Whether a checkpoint can be continued from."""
 
 from __future__ import annotations
 

@@ -88,17 +88,17 @@ class MetricsCsv(Logger):
 
     @property
     def name(self) -> str:
-        """Lightning's word for what this logs."""
+        """The name that Lightning asks a logger for."""
         return "metrics"
 
     @property
     def version(self) -> str:
-        """Lightning's word for which of several."""
+        """The version that Lightning asks a logger for."""
         return ""
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: settings are in config.yaml."""
+        """Do nothing: the settings are in config.yaml."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

@@ -62,7 +62,7 @@ class RunLock:
         self.release()
 
     def take(self, folder: Path) -> None:
-        """Hold the lock of a folder, which is made; wait where its holder may be dead.
+        """Hold the lock of a folder, which is created; wait where its holder may be dead.
 
         Raises:
             UserError: another process holds it and lives.
@@ -90,7 +90,7 @@ class RunLock:
         threading.Thread(target=self._beat, name="heartbeat of the run", daemon=True).start()
 
     def check(self) -> None:
-        """See that no other process has taken the run over meanwhile.
+        """End this run if another process has taken it over meanwhile.
 
         Raises:
             RunError: one has.
@@ -155,7 +155,7 @@ class RunLock:
                     return
 
     def _take_signal(self) -> None:
-        """Have SIGTERM remove the lock where it would end the process at once."""
+        """Make SIGTERM remove the lock where it would end the process at once."""
         if _handles_signals() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
             signal.signal(signal.SIGTERM, self._end)
 
@@ -166,14 +166,14 @@ class RunLock:
 
 
 def sigterm_handler() -> Any:
-    """What SIGTERM is to do to end the process: as a held lock has set it, else the system's."""
+    """The handler by which SIGTERM ends the process: a held lock's, else the system's."""
     handler = signal.getsignal(signal.SIGTERM)
     held = isinstance(getattr(handler, "__self__", None), RunLock)
     return handler if held else signal.SIG_DFL
 
 
 def _handles_signals() -> bool:
-    """Whether this is the thread that may say what a signal does."""
+    """Whether this is the main thread, which alone may set signal handlers."""
     return threading.current_thread() is threading.main_thread()
 
 

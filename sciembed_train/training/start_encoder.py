@@ -17,7 +17,7 @@ from sciembed_train.encoder.io.start_model import KEPT, StartResolution, read_st
 def start_of_recipe(
     recipe: Recipe, compared_by: str | None = None, resumed: Path | None = None
 ) -> StartResolution:
-    """What the start encoder of a recipe decides; nothing where ``encoder.keep_start`` is false.
+    """The settings that a recipe takes from its start; none if ``encoder.keep_start`` is false.
 
     A run that is resumed has been settled: its ``config.yaml`` is taken instead of the start. A
     start known by its name alone decides nothing in the recipe that names it.
@@ -56,7 +56,7 @@ def start_of_recipe(
 
 
 def apply_start(encoder: Any, resolution: StartResolution) -> None:
-    """Put what was settled into the parsed settings of an encoder, which then hold as they are."""
+    """Write the settled values into the parsed settings of an encoder."""
     for key, value in resolution.settings.items():
         encoder[key] = Namespace(**value) if key == "input_format" else value
     if resolution.settings and encoder.pooling != "mix":

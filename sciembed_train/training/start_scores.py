@@ -47,7 +47,7 @@ MANY_PAPERS = 1000
 
 @dataclass(frozen=True)
 class Question:
-    """What a run's encoders are compared on, and how they are run.
+    """The data that a run's encoders are compared on, and how they embed it.
 
     Args:
         corpus: with citations and held-out papers.
@@ -67,7 +67,7 @@ class Question:
 
     @property
     def embed(self) -> EmbedSettings:
-        """How texts are embedded."""
+        """The settings for embedding texts."""
         return EmbedSettings(device=self.device, precision=self.precision)
 
     @property
@@ -88,15 +88,15 @@ class Question:
         return Model(name, self.embed, quiet, opened=opened, unprojected=unprojected)
 
     def dev(self, system: Any) -> ScoredQueries:
-        """Scores on the queries that choose."""
+        """Scores on the dev queries."""
         return query_scores(system, self.corpus, "dev", self.guards, self.seed)
 
     def test(self, system: Any) -> ScoredQueries:
-        """Scores on the queries that give the verdict."""
+        """Scores on the test queries."""
         return query_scores(system, self.corpus, "test", self.guards, self.seed)
 
     def identity(self) -> dict[str, Any]:
-        """What scores depend on beside the encoder, as plain values."""
+        """Everything but the encoder that scores depend on, as plain values."""
         content = (self.corpus.folder / "corpus.json").read_bytes()
         files = {
             name: {
@@ -117,7 +117,7 @@ class Question:
 
 @dataclass(frozen=True)
 class StartScores:
-    """What the start encoder scores, and BM25 beside it.
+    """The scores of the start encoder and of BM25.
 
     Args:
         test: of the queries that give the verdict.
@@ -226,7 +226,7 @@ def _read_alike(trained: InputFormat, start: StartConventions) -> InputFormat:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Leave the generators of torch, numpy and Python as they were."""
+    """Restore the random generators of torch, numpy and Python afterwards."""
     python, arrays = random.getstate(), np.random.get_state()  # noqa: NPY002 - Lightning seeds it
     try:
         with torch.random.fork_rng(devices=[]):

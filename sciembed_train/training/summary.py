@@ -1,4 +1,4 @@
-"""What a person sees when a run has ended: its best step, scores, files, and the next commands."""
+"""The summary at the end of a run: best step, scores, files, and the next commands."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def summary_lines(results: Mapping[str, Any], folder: Path, exported: bool) -> I
 
 
 def width_lines(widths: Mapping[str, float]) -> Iterator[str]:
-    """How good the first numbers of the vectors are alone; nothing where that was not measured.
+    """The scores of shortened vectors; nothing if they were not measured.
 
     Args:
         widths: a held-out score by its name, of the full width first, then of the shorter ones.

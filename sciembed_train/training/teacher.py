@@ -107,7 +107,7 @@ def open_teacher(corpus: Corpus, teacher: str, device: str, quiet: bool) -> Pape
 
 
 def _name(teacher: str, place: Path) -> str:
-    """What a teacher is called: of an export, as its run."""
+    """The name of a teacher; an export is named after its run."""
     if not place.is_dir():
         return teacher
     place = place.resolve()

@@ -1,4 +1,4 @@
-"""Lightning's trainer as runs use it: its length, its processes, and what of it is refused."""
+"""Lightning's trainer as runs use it: length, processes, and settings that are refused."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class ValidationBenchmark:
     def request(
         self, corpus: Path, settings: ValidationSettings, embed: EmbedSettings
     ) -> EvaluateSettings:
-        """What `evaluate` is asked for; the model is opened elsewhere."""
+        """The settings for `evaluate`; the model is opened elsewhere."""
         known = BENCHMARKS[self.benchmark].options
         light = {"split": "dev", "sample": settings.validation_sample}
         options: dict[str, Any] = {"seed": settings.validation_seed}
@@ -133,7 +133,7 @@ def _of_place(place: Path, name: str) -> Iterator[ValidationBenchmark]:
 
 
 def _check_guards(benchmarks: Sequence[ValidationBenchmark], verdict: VerdictSettings) -> None:
-    """See that no query that chooses the step is one of a guard's."""
+    """Raise UserError if a query that chooses the step is also one of a guard."""
     guards = {Path(folder).expanduser().resolve() for folder in verdict.folders}
     for one in benchmarks:
         if verdict.active and one.data is not None and one.data.resolve() in guards:
@@ -163,7 +163,7 @@ class ValidationBenchmarks:
 
     @property
     def score_names(self) -> tuple[str, ...]:
-        """What is logged, such as ``val/citations/map``."""
+        """The names that are logged, such as ``val/citations/map``."""
         return tuple(name for one in self.benchmarks for name in one.metrics)
 
     def check(self, titles: Titles | None) -> list[str]:
@@ -241,7 +241,7 @@ class ValidationBenchmarks:
             )
 
     def _read(self, one: ValidationBenchmark, titles: Titles | None) -> list[str]:
-        """Read one benchmark as it is read at each validation; returns warnings."""
+        """Read one benchmark once, as each validation will; returns warnings."""
         request = one.request(self.corpus.folder, self.settings, EmbedSettings())
         tested = WatchedSystem(cast(System, ReadOnly()), self._test_titles())
         none = title_numbers()

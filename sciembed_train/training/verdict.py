@@ -1,4 +1,4 @@
-"""Whether a trained encoder is better than its start: the rule, its words, and the choice of alpha.
+"""Whether a trained encoder is better than its start: rule, wording, and the choice of alpha.
 
 No encoder is run here: scores of queries come in, of the target (what the training was for) and of
 the guards (what must not be lost).
@@ -75,7 +75,7 @@ class Verdict:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader of the line should know."""
+        """Remarks on the line for its reader."""
         notes = []
         few = [f"{n} ({c.queries})" for n, c in self.comparisons.items() if c.queries < FEW_QUERIES]
         if few:
@@ -150,7 +150,7 @@ def judge(
 
 @dataclass(frozen=True)
 class AlphaPoint:
-    """How an encoder with a share of the trained weights scores on the queries that choose.
+    """The scores of an encoder with a share of the trained weights, on the dev queries.
 
     Args:
         alpha: the share.
@@ -250,7 +250,7 @@ def choose_alpha(
 
 @dataclass(frozen=True)
 class TrainingChoices:
-    """What of a training decides how much of its start is forgotten.
+    """The settings of a training that decide how much of its start it forgets.
 
     Args:
         start: the start encoder, as it was named.
