@@ -55,7 +55,7 @@ CONTINUES = (
 
 @dataclass(frozen=True)
 class EmbeddingShards:
-    """A folder of embeddings in shards, and what this process did of it.
+    """A folder of embeddings in shards, and this process's part of the work.
 
     Args:
         path: the folder.
@@ -202,7 +202,7 @@ def _numbers(shards: int, share: WorkShare | None, progress: Progress) -> range:
 
 
 def _do(writer: _ShardWriter, numbers: Sequence[int], progress: Progress) -> int:
-    """Write those of the shards that are missing and that no other process writes; how many."""
+    """Write the missing shards that no other process writes; returns how many."""
     missing = [number for number in numbers if not writer.is_done(number)]
     papers = sum(len(writer.slice(number)) for number in missing)
     reader, count = _Forward(writer.papers), 0
@@ -226,7 +226,7 @@ def _do(writer: _ShardWriter, numbers: Sequence[int], progress: Progress) -> int
 
 
 class _Forward:
-    """Reads slices of papers in one pass, files without any of them not at all."""
+    """Reads slices of papers in one pass; files without any of them are not read."""
 
     def __init__(self, papers: PaperFile) -> None:
         self.papers = papers
@@ -234,7 +234,7 @@ class _Forward:
         self._rest: Iterator[Paper] = iter(())
 
     def take(self, numbers: range) -> Iterator[Paper]:
-        """The papers with these numbers, which come after those that were taken before."""
+        """The papers with these numbers, which must follow those of the call before."""
         at, file_of = self._at, self.papers.file_of
         if at is None or file_of(at) != file_of(numbers.start):
             self._rest, at = self.papers.since(numbers.start), numbers.start
@@ -356,7 +356,7 @@ class _ShardWriter:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[bool]:
-    """Whether a lock is this process's while the block runs; its file is removed then."""
+    """Try to hold a lock while the block runs; yields whether this process holds it."""
     lock = Lock(path, needed_by="--to FOLDER")
     mine = lock.take()
     try:

@@ -52,7 +52,7 @@ class Quantisation:
 
     @classmethod
     def calibrated(cls, dtype: Dtype, sample: Float32[np.ndarray, "_ D"]) -> Quantisation:
-        """With the ranges of some vectors, where the dtype has ranges."""
+        """The form with the ranges of a sample, if the dtype has ranges."""
         if dtype != "int8":
             return cls(dtype, sample.shape[1])
         return cls(dtype, sample.shape[1], sample.min(0), sample.max(0))
@@ -64,7 +64,7 @@ class Quantisation:
 
     @property
     def stored_type(self) -> type[np.generic]:
-        """Of the stored numbers."""
+        """The NumPy type of the stored numbers."""
         kinds = {"float16": np.float16, "int8": np.int8, "binary": np.uint8}
         return kinds.get(self.dtype, np.float32)
 
@@ -90,7 +90,7 @@ class Quantisation:
         return stored
 
     def decode(self, stored: NDArray[Any]) -> Float32[np.ndarray, "U D"]:
-        """The vectors of stored rows, as near as these hold them."""
+        """The vectors of stored rows, as exact as these are."""
         if self.dtype == "binary":
             bits = np.unpackbits(np.asarray(stored), axis=1, count=self.dim)
             return bits.astype(np.float32) * 2 - 1
@@ -117,7 +117,7 @@ class Quantisation:
 
     @classmethod
     def recorded(cls, values: Mapping[str, Any], where: Path) -> Quantisation:
-        """What `record` gave.
+        """The form that `record` described.
 
         Raises:
             UserError: it is malformed; ``where`` is the file.

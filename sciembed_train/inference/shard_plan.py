@@ -33,7 +33,7 @@ POLL = 0.2  # seconds between two looks at the lock of the plan
 def model_facts(
     name: str | Path, encoder: TextInterface, settings: EmbedSettings
 ) -> dict[str, Any]:
-    """Of a model: its name and hash, what its vectors are compared by, and how they are made.
+    """A model's name, hash and similarity, and how its vectors are made.
 
     ``how`` is all that vectors depend on beside the weights, but for rounding.
     """
@@ -111,7 +111,7 @@ def plan_of(
 
 
 def _unlike(plan: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """What a plan has that is not what is asked for, in words."""
+    """The differences of a plan from what is asked for, in words."""
     model = plan["model"]["hash"] != asked["model"]["hash"]
     pairs = {"input": "another input", "how": "other settings", "version": "another version"}
     unlike = ["another model"] if model else []

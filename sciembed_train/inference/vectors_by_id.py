@@ -1,4 +1,4 @@
-"""Vectors that were computed before, found by their ids: what `embed` writes, and what others do.
+"""Stored vectors, found by their ids: those that `embed` writes, and those of others.
 
 Nothing is held in memory but the ids: ``.npy`` files are memory-mapped (`VectorFiles`), rows of
 other files are written to a temporary file that is.
@@ -48,7 +48,7 @@ FORM = "a row is {paper_id: ..., embedding: [numbers]}"
 
 
 class VectorsById:
-    """The vectors of a file or of a folder of shards, one an id.
+    """The vectors of a file or of a folder of shards, one for each id.
 
     Args:
         path: ``.npy`` with the ids in ``<name>.ids.txt`` or ``<name>.txt``, one a line; rows with
@@ -92,7 +92,7 @@ class VectorsById:
 
     @property
     def similarity(self) -> str | None:
-        """What their model compares them by; None where the files do not say it."""
+        """Their model's similarity; None where the files do not say it."""
         return self._files.manifest.get("similarity")
 
     @property

@@ -106,7 +106,7 @@ class SentenceCocite(Method):
 
     @property
     def similarity_metadata(self) -> dict[str, Any]:
-        """By transport, with its settings, where it was trained; else by the best match."""
+        """Optimal transport and its settings if it was trained, else the best match."""
         if self.transport is None:
             return {"similarity": "best_match"}
         return {"similarity": "transport", "transport": self.transport.as_dict()}
@@ -219,5 +219,5 @@ class SentenceCocite(Method):
         return losses, ranking
 
     def negatives_per_anchor(self, batch: SentencePairBatch) -> float:
-        """One of each pair that has one."""
+        """One for a pair that has a negative, else none: the mean of the batch."""
         return (batch.negative >= 0).double().mean().item()

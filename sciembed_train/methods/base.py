@@ -145,7 +145,7 @@ class Method(LightningModule):
 
     @property
     def reported_scores(self) -> tuple[str, ...]:
-        """Those of ``validation_scores`` that validation reports with these settings."""
+        """The names of ``validation_scores`` that validation reports with these settings."""
         return self.validation_scores
 
     @property
@@ -186,7 +186,7 @@ class Method(LightningModule):
         self.encoder.backbone.get_input_embeddings().requires_grad_(False)
 
     def prepare(self, dev: Any) -> None:
-        """Make what depends on the examples, such as a layer for each task; mostly nothing.
+        """Make what depends on the examples, such as a layer for each task; nothing by default.
 
         Called once, before a checkpoint's weights are loaded and the optimiser is built.
 
@@ -196,7 +196,7 @@ class Method(LightningModule):
 
     @property
     def named_teacher(self) -> str | None:
-        """A model, or vectors of papers, that it learns from; None for none."""
+        """The model, or the file of vectors, that it learns from; None without a teacher."""
         return None
 
     def learn_from(self, vectors: Any) -> None:
@@ -207,7 +207,7 @@ class Method(LightningModule):
         raise NotImplementedError(f"{type(self).__name__} names a teacher and learns from none")
 
     def match(self, state: Mapping[str, Tensor]) -> None:
-        """Make what a checkpoint's weights have and training alone needs; mostly nothing."""
+        """Make layers of a checkpoint that only training needs; nothing by default."""
 
     @property
     def training_record(self) -> dict[str, Any]:
@@ -273,7 +273,7 @@ class Method(LightningModule):
         self.passes.backward, self.passes.no_sync = self.manual_backward, self._no_sync
 
     def on_train_start(self) -> None:
-        """Train with the optimiser's settings of now, also if a checkpoint brought its own."""
+        """Use the run's optimiser settings, even if a checkpoint brought others."""
         optimiser.set_again(self._adamw, self.optim)
 
     @property

@@ -149,7 +149,7 @@ class CitationContrast(Method):
 
     @property
     def reported_scores(self) -> tuple[str, ...]:
-        """Those of the sources that have held-out pairs."""
+        """The scores of the sources that have held-out pairs."""
         if self._sources is None:
             return self.validation_scores
         own = (f"val/{source}_{name}" for source in self._sources for name in SOURCE_SCORES)
@@ -157,20 +157,20 @@ class CitationContrast(Method):
 
     @property
     def current_temperature(self) -> float:
-        """What cosines are divided by now."""
+        """The current temperature, by which cosines are divided."""
         if not self.learn_temperature:
             return self.temperature
         return math.exp(self.log_temperature.item())
 
     @property
     def lr_factors(self) -> dict[nn.Parameter, float]:
-        """Those of every method, and the learned temperature's: it is never decayed."""
+        """The factors of every method, and of the learned temperature, which is never decayed."""
         own = {self.log_temperature: self.temperature_lr} if self.learn_temperature else {}
         return {**super().lr_factors, **own}
 
     @property
     def named_teacher(self) -> str | None:
-        """As the setting says."""
+        """The teacher of the settings."""
         return self.teacher
 
     @property
@@ -201,7 +201,7 @@ class CitationContrast(Method):
         self._sources = tuple(source.name for source in dev.sources)
 
     def check(self, batch: Any) -> None:
-        """See that the batches hold pairs of which one at least has a negative.
+        """Raise UserError unless the batches hold pairs, one at least of them with a negative.
 
         Raises:
             UserError: they do not.
@@ -230,7 +230,7 @@ class CitationContrast(Method):
         return cache.gradients(batch, micro_batches)
 
     def _encode(self, micro_batch: ContrastBatch, pairs: int) -> MicroBatchEmbeddings:
-        """The vectors of a micro-batch of a share of so many pairs."""
+        """The vectors of a micro-batch; ``pairs`` is this rank's number of pairs in the step."""
         vectors = unit(full_precision(self.encoder(micro_batch.rows)))
         columns = [vectors[micro_batch.anchor], vectors[micro_batch.positive]]
         columns += vectors[micro_batch.hard].unbind(1)
@@ -309,7 +309,7 @@ class CitationContrast(Method):
         return Loss(loss, parts)
 
     def _hard_candidates(self, hard: tuple[Tensor, ...], batch: ContrastBatch) -> list[Tensor]:
-        """The hard negatives of all ranks that there are, in the order of their pairs."""
+        """The existing hard negatives of all ranks, in the order of their pairs."""
         if not hard:
             return []
         columns = torch.stack([distributed.gather(column) for column in hard], dim=1)
@@ -323,7 +323,7 @@ class CitationContrast(Method):
 
     @torch.no_grad()
     def _columns(self, batch: ContrastBatch, vectors: Float[Tensor, "U D"]) -> Columns:
-        """The vectors of a batch's texts by their places in the pairs."""
+        """The vectors of a batch's texts as the columns of its pairs."""
         anchor, positive = vectors[batch.anchor], vectors[batch.positive]
         hard = vectors[batch.hard].unbind(1)
         anchors, positives = distributed.gather(anchor), distributed.gather(positive)
@@ -331,7 +331,7 @@ class CitationContrast(Method):
         return anchor, positive, anchors, candidates
 
     def _guided(self, allowed: Allowed, queries: Tensor, candidates: Tensor, first: int) -> Allowed:
-        """Those allowed that the start encoder finds no more similar than the own positive."""
+        """The allowed candidates that the start encoder finds no more similar than the positive."""
 
         def guided(rows: slice) -> Tensor:
             own = torch.arange(rows.start + first, rows.stop + first, device=queries.device)
@@ -366,7 +366,7 @@ class CitationContrast(Method):
         return (there.mean() + back.mean()) / 2
 
     def negatives_per_anchor(self, batch: ContrastBatch) -> float:
-        """All positives and hard negatives of the step but its own and those left out by pairs."""
+        """The positives and hard negatives of the step but its own and those left out."""
         pairs = len(batch) * distributed.world_size()
         return pairs - 1 + len(batch.hard_kept) - len(batch.excluded) / len(batch)
 

@@ -142,7 +142,7 @@ class Distiller(nn.Module):
         return {"teacher": {**self.identity, "dim": self._teacher.dim, **asdict(self.settings)}}
 
     def vectors(self, batch: ContrastBatch, like: Tensor) -> Float[Tensor, "U E"]:
-        """The teacher's vectors of a batch's texts, where ``like`` is and in its precision."""
+        """The teacher's vectors of a batch's texts, with the device and precision of ``like``."""
         found = torch.from_numpy(self.teacher(batch.texts.numpy())).to(like.dtype)
         if like.device.type == "cuda":
             found = found.pin_memory()
@@ -191,6 +191,6 @@ class Distiller(nn.Module):
 
 
 def _with_vectors(queries: Float[Tensor, "B E"], candidates: Float[Tensor, "N E"]) -> Allowed:
-    """The candidates that have a teacher's vector, of queries that have one."""
+    """The allowed candidates with a teacher's vector, for queries with one."""
     rows, columns = has_vector(queries), has_vector(candidates)
     return lambda part: rows[part, None] & columns

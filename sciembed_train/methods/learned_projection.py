@@ -48,12 +48,12 @@ class PaperPairs:
 
     @property
     def all(self) -> Ints:
-        """Those of both kinds ``[n, 2]``."""
+        """The pairs of both kinds, ``[n, 2]``."""
         return np.concatenate([self.citing, self.cocited])
 
 
 def whitened(vectors: Float[Tensor, "P D"], pairs: Ints) -> Float[Tensor, "D D"]:
-    """The map under which the differences within pairs are as large in every direction.
+    """The map under which differences within pairs are equally large in every direction.
 
     ``(S + r I)^(-1/2)`` with ``S`` the mean of ``(x - y)(x - y)^T`` over the pairs: directions in
     which papers that belong together differ count less. Within-class covariance normalisation,

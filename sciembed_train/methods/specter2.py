@@ -103,14 +103,14 @@ class MultiTask(Method):
 
     @property
     def task_losses(self) -> TaskLosses:
-        """What the tasks' losses are."""
+        """The settings of the tasks' losses."""
         return TaskLosses(
             self.weights, self.margin, self.negatives, self.temperature, self.contrastive
         )
 
     @property
     def reported_scores(self) -> tuple[str, ...]:
-        """Of every task that has held-out examples."""
+        """The scores of every task that has held-out examples."""
         scores = [
             f"val/{kind.name}_{score}"
             for kind in self.tasks
@@ -154,7 +154,7 @@ class MultiTask(Method):
         return {name: value for name, value in sums.items() if name in logged}
 
     def negatives_per_anchor(self, batch: TaskBatch) -> float:
-        """Of a triplet: its own one; or all of its task, also those known to be near."""
+        """Of a triplet its own negative, or all papers of its task, also those known to be near."""
         sizes = [len(part) for part in batch.parts if isinstance(part, TripletPart)]
         if self.negatives == "one" or not sum(sizes):
             return float(bool(sum(sizes)))

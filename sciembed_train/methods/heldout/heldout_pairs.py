@@ -138,5 +138,5 @@ def _candidates(source: DevPairSource, encoded: Bool[Tensor, " P"]) -> Bool[Tens
 
 
 def _among(allowed: Allowed, kept: Bool[Tensor, " B"]) -> Allowed:
-    """Those that are allowed and were encoded."""
+    """The candidates that are allowed and ``kept``."""
     return lambda rows: allowed(rows) & kept
