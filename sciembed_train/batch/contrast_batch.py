@@ -18,11 +18,11 @@ from sciembed_train.batch.token_rows import HOST, TokenRows
 
 @dataclass(frozen=True)
 class ContrastBatch(ExampleBatch):
-    """One rank's share of one optimiser step of pairs, and what is no negative of them.
+    """One rank's share of one optimiser step of pairs, and their excluded negatives.
 
     Candidates of an anchor are the positives of all ranks' pairs ``[N]``, then the hard negatives
-    ``[M]``; those of a positive are the anchors of all ranks' pairs. A micro-batch keeps what is
-    said of the whole step.
+    ``[M]``; those of a positive are the anchors of all ranks' pairs. A micro-batch keeps the
+    fields on the whole step.
 
     Args:
         rows: each distinct text of the share once.
@@ -31,7 +31,7 @@ class ContrastBatch(ExampleBatch):
         anchor, positive: rows of each pair's texts in ``rows``.
         hard: rows of each pair's hard negatives; the positive's where there are fewer.
         source: the source of each pair.
-        hard_kept: which of all ranks' ``N x H`` hard negatives there are.
+        hard_kept: which of all ranks' ``N x H`` hard negatives exist.
         excluded: pairs (row here, candidate) that are not compared; never the own positive.
         excluded_back: the same of positives and anchors.
         step: the optimiser step, counted from 0 over the whole run.

@@ -24,8 +24,8 @@ class PaperBatch(Movable):
         rows: the papers' texts.
         slots: position of each paper in the list that is being encoded.
         sentences: of the papers, where they are compared sentence by sentence.
-        formats: the format that reads each row, as its position in `inputs.FORMATS`, where texts
-            are read for tasks; on the host.
+        formats: the format that reads each row, as its position in `input_format.FORMATS`, where
+            texts are read for tasks; on the host.
     """
 
     rows: TokenRows
@@ -62,7 +62,7 @@ class DevPairSource:
         anchor, positive: positions of each pair's texts.
         excluded: pairs (pair, other pair) of which the other's positive is no negative of the
             anchor; never the pair itself.
-        excluded_back: likewise the other's anchor of the positive.
+        excluded_back: pairs of which the other's anchor is no negative of the positive.
         pool: positions of the texts that are ranked for an anchor.
     """
 

@@ -90,7 +90,7 @@ class ExampleBatch(ExampleColumns):
     def select(self: Batch, examples: slice) -> Batch:
         """Consecutive examples as a batch of their own, with the texts that they need.
 
-        Fields that no index belongs to stay unchanged.
+        Fields without an index stay unchanged.
 
         Args:
             examples: which, with a start and a stop.

@@ -73,7 +73,7 @@ class TaskBatch(ExampleBatch):
 
     Args:
         rows: each distinct text of the share once for every format that reads it.
-        formats: the format that reads each row, as its position in `inputs.FORMATS`; on the host.
+        formats: each row's format, as its position in `input_format.FORMATS`; on the host.
         parts: the examples, a part for each task.
         step: the optimiser step, counted from 0 over the whole run.
     """

@@ -65,7 +65,7 @@ def look_at(source: Path, columns: Mapping[str, str] | None = None) -> list[Foun
 def may_cite(source: str | Path, columns: Mapping[str, str], format: str = "auto") -> bool:
     """Whether rows of these papers can name the papers that they cite, by format and columns.
 
-    False also where the papers cannot be read: whoever reads them says why.
+    False also where the papers cannot be read: reading them raises the error.
     """
     paper_columns = {name: column for name, column in columns.items() if name in FIELDS}
     try:
@@ -92,7 +92,7 @@ def _look_at_file(file: Path, columns: Mapping[str, str]) -> FoundFile:
 
 
 def _citations(table: Table, file: Path, columns: Mapping[str, str]) -> str | None:
-    """How the columns of a file of citations are read; None if it is none."""
+    """How the columns of a file of citations are read; None if it holds no citations."""
     citation_columns = {
         name: column for name, column in columns.items() if name in ("citing", "cited")
     }

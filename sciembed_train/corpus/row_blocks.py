@@ -18,7 +18,7 @@ def blocks(count: int) -> Iterator[slice]:
 
 
 def keep_rows(rows: NDArray[Any], keep: NDArray[np.bool_]) -> NDArray[Any]:
-    """The rows ``[N, ...]`` where ``keep`` ``[N]`` is true, moved together in their own memory."""
+    """The rows ``[N, ...]`` where ``keep`` ``[N]`` is true, compacted in place."""
     n_kept = 0
     for block in blocks(len(rows)):
         chosen = rows[block][keep[block]]
@@ -28,7 +28,7 @@ def keep_rows(rows: NDArray[Any], keep: NDArray[np.bool_]) -> NDArray[Any]:
 
 
 def unpacked(keys: NDArray[np.int64], n: int) -> NDArray[np.int32]:
-    """The pairs ``[E, 2]`` of keys ``a * n + b``, in the memory of the keys, which are lost."""
+    """The pairs ``[E, 2]`` of keys ``a * n + b``, in place: the keys are overwritten."""
     rows = keys.view(np.int32).reshape(-1, 2)
     for block in blocks(len(keys)):
         a, b = np.divmod(keys[block], max(n, 1))

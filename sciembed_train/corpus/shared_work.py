@@ -1,9 +1,9 @@
 """Work that several processes do together: those of a job array, or of one machine.
 
-All run the same command. One of them leads: it does everything, and what can be done in units it
-offers to the others in a folder that all of them see. A unit is done by whoever locks it first, and
-its result appears whole or not at all. When a process dies, its locks go with it: another one does
-its unit, and if it led, another one leads and finds the units that are done.
+All run the same command. One of them leads: it does everything, and offers work that consists of
+units to the others in a folder that all of them see. The process that locks a unit first does it,
+and the result appears whole or not at all. When a process dies, its locks are released: another
+one does its unit; if it led, another one leads and finds the units that are done.
 
 The locks are the file system's (``flock``), which has to know them on all machines.
 """
@@ -61,11 +61,11 @@ class Task(Protocol):
         ...
 
     def save(self, folder: Path) -> Mapping[str, Any]:
-        """Write what another process needs; what is returned is given to its `Opener`."""
+        """Write what another process needs; its `Opener` gets the facts that are returned."""
         ...
 
     def adopt(self, facts: Mapping[str, Any]) -> None:
-        """Have the units of a process that led before, which returned ``facts`` from `save`."""
+        """Take over the units of an earlier leader, whose `save` returned ``facts``."""
         ...
 
 
@@ -73,7 +73,7 @@ class Task(Protocol):
 Opener = Callable[[Path, Mapping[str, Any]], AbstractContextManager[Task]]
 # Does a task, and returns the results of its units.
 Share = Callable[[Task], Sequence[Path]]
-Reach = Callable[[int, int], None]  # is told the number of units that are done, and of all
+Reach = Callable[[int, int], None]  # gets the number of units done, and of all
 
 
 def alone(task: Task, reach: Reach | None = None) -> list[Path]:
@@ -87,12 +87,12 @@ def alone(task: Task, reach: Reach | None = None) -> list[Path]:
 
 
 def own_name(name: str) -> str:
-    """A hidden name that says which process it is of; `SharedWork` removes those of dead ones."""
+    """A hidden name with this process's id; `SharedWork` removes the names of dead processes."""
     return f".{name}.{socket.gethostname()}-{os.getpid()}"
 
 
 def _result(folder: Path, unit: int) -> Path:
-    """What a unit leaves."""
+    """Where the result of a unit lies."""
     return folder / f"{unit:05d}"
 
 
@@ -131,7 +131,7 @@ class SharedWork:
         key: of the files and settings that it is made from; what is offered under another one is
             left alone.
         openers: of tasks, by their kind.
-        progress: says what is done.
+        progress: reports what is done.
     """
 
     def __init__(
@@ -145,10 +145,10 @@ class SharedWork:
 
     @contextmanager
     def leading(self) -> Iterator[None]:
-        """Wait until this process leads, and work for those that do before it.
+        """Wait until this process leads; until then work for the leaders before it.
 
-        What was offered is removed when the block ends, but stays for the next one where the
-        process is ended from outside, or by a fault that may not come again.
+        What was offered is removed when the block ends, but stays for the next leader where the
+        process is killed, or fails by a fault that may not recur.
 
         Raises:
             UserError: the place cannot be written, or its file system has no locks.
@@ -157,7 +157,7 @@ class SharedWork:
         try:
             yield
             self._end()
-        except UserError:  # it would come again
+        except UserError:  # it would recur
             self._end()
             raise
         finally:
@@ -166,7 +166,7 @@ class SharedWork:
             lock.give_up()
 
     def share(self, task: Task, reach: Reach | None = None) -> list[Path]:
-        """Offer a task to the other processes, and do it with them; as `alone`."""
+        """Offer a task to the other processes and do it with them; returns as `alone`."""
         task.folder = self._offer(task)
         while missing := _missing(task.folder, task.units):
             waits = True
@@ -181,7 +181,7 @@ class SharedWork:
         return _results(task)
 
     def _wait(self) -> Lock:
-        """The lock of the one that leads; what others offer is done until it is free."""
+        """Take the leader's lock; until it is free, do what others offer."""
         lock, told = Lock(self.folder / LEAD), False
         try:
             while True:
@@ -204,20 +204,20 @@ class SharedWork:
                 self._close(path)
 
     def _end(self) -> None:
-        """Remove what was offered; first what says so, that nobody begins it again."""
+        """Remove what was offered, first the files that announce it, so that nobody begins it."""
         for path in self.tasks.glob(f"*/{FACTS}"):
             path.unlink(missing_ok=True)
         shutil.rmtree(self.tasks, ignore_errors=True)
 
     def _remove_folder(self) -> None:
-        """Remove the folder unless there is something of another key in it."""
+        """Remove the folder unless it holds something under another key."""
         with suppress(OSError):  # another process has just made its lock there, or removed it
             if not any(path.is_dir() for path in self.folder.iterdir()):
                 (self.folder / LEAD).unlink(missing_ok=True)
                 self.folder.rmdir()
 
     def _offer(self, task: Task) -> Path:
-        """The folder of a task, written whole unless one that led before has done so."""
+        """The folder of a task, written whole unless an earlier leader has done so."""
         folder = self.tasks / task.name
         if (folder / FACTS).is_file():
             task.adopt(json.loads((folder / FACTS).read_text(encoding="utf-8")))
@@ -238,7 +238,7 @@ class SharedWork:
         return folder
 
     def _help(self) -> bool:
-        """Do what is free of what is offered; whether anything was."""
+        """Do the free units of offered tasks; whether there were any."""
         for path in sorted(self.tasks.glob(f"[!.]*/{FACTS}")):
             try:
                 if self._help_with(path):
@@ -272,7 +272,7 @@ class SharedWork:
             self._opened.pop(path)[1].close()
 
     def _do_free(self, task: Task, units: Sequence[int]) -> Iterator[int]:
-        """Do the units that no other process does; after each, how many there were."""
+        """Do the units that no other process does; yields after each how many were done here."""
         done = 0
         for unit in units:
             lock = _unit_lock(task.folder, unit)
@@ -334,10 +334,10 @@ class Lock:
         self._file: int | None = None
 
     def take(self) -> bool:
-        """Whether the lock is this process's now; it does not wait for it.
+        """Take the lock if it is free, without waiting; whether this process has it now.
 
         Raises:
-            UserError: there are no such locks here.
+            UserError: the file system has no locks.
         """
         try:
             import fcntl

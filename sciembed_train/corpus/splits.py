@@ -33,8 +33,8 @@ def assign_splits(
     It is a hash of the id and the seed, so it depends on no other paper. A split with a list has
     the ids of the list and no others, in place of its share.
 
-    Papers of the same text are in the same split: the latest that a list names for any of them,
-    else that of the first one's id.
+    Papers of the same text are in the same split: the latest whose list names any of them, else
+    that of the first one's id.
 
     Args:
         ids: of the papers.

@@ -23,7 +23,7 @@ from sciembed_train.corpus.row_blocks import blocks
 from sciembed_train.errors import UserError
 from sciembed_train.full_disk import disk_error
 
-# What the database says where its memory is used up and the disk has no room for the rest.
+# The database's message where its memory is used up and the disk has no room to spill to.
 NO_SPILL = "failed to offload data block"
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -118,7 +118,7 @@ class Engine:
 
     def number(self, sql: str, **values: int) -> int:
         """The one integer that a query gives; 0 for null."""
-        # All of them: one row fetched alone leaves a result open, and no other can be read.
+        # All rows: fetching one alone leaves the result open, and no other can be read.
         rows = self._connection.execute(_filled(sql, values)).fetchall()
         return int(rows[0][0] or 0) if rows else 0
 
@@ -133,7 +133,7 @@ class Engine:
     def stream(
         self, sql: str, rows: int = 16384, **values: int
     ) -> Iterator[dict[str, NDArray[Any]]]:
-        """A query's columns as arrays, so many rows at a time; no statement in between."""
+        """A query's columns as arrays, ``rows`` at a time; run no other statement in between."""
         for batch in self._reader(_filled(sql, values), rows):
             names = batch.schema.names
             yield {name: batch.column(name).to_numpy(zero_copy_only=False) for name in names}

@@ -22,13 +22,13 @@ STORES = {
     "document_stores": "document tokens",
     "task_stores": "tokens of tasks",
 }
-REASONS = 8  # for which something was left out that are named
+REASONS = 8  # for leaving something out that are listed
 
 
 def summary(corpus: Corpus, more: Sequence[str] = ()) -> str:
     """What was read, what is used, what was left out, and what to look at, for a person.
 
-    ``more`` is to look at, too.
+    ``more`` are further things to look at.
     """
     report = json.loads((corpus.folder / "report.json").read_text(encoding="utf-8"))
     lines = [f"{corpus.folder}: {_held(corpus)}"]
@@ -109,7 +109,7 @@ def _tokens(corpus: Corpus) -> Iterator[str]:
 def cleaned_examples(
     corpus: Corpus, input_format: InputFormat, count: int
 ) -> Iterator[tuple[str, str]]:
-    """The first titles and abstracts that are read otherwise than they stand, and as what."""
+    """The first titles and abstracts that cleaning changes, before and after."""
     if not corpus.n_papers or input_format.cleaning == "none":
         return
     shown = 0

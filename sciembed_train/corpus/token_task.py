@@ -21,7 +21,7 @@ from sciembed_train.text.input_format import InputFormat
 from sciembed_train.text.tokenizer import TextTokenizer
 
 PAPERS = "papers.parquet"
-# The stores of which a shard needs its own papers alone; what writes each.
+# The stores whose shards need only their own papers, and what writes each.
 WRITERS: dict[str, tuple[TokenKind[Any], Callable[..., Any]]] = {
     kind.folder: (kind, write)
     for kind, write in ((PAPER_TOKENS, write_token_store), (PART_TOKENS, write_part_store))
@@ -69,7 +69,7 @@ class TokenTask:
         return -(-self.count // SHARD_PAPERS)
 
     def save(self, folder: Path) -> dict[str, Any]:
-        """Put the papers where another process finds them; what `open` gets besides."""
+        """Put the papers where another process finds them; return what `open` gets besides."""
         link_or_copy(self.folder / PAPERS, folder / PAPERS)
         return {"store": self.store, "count": self.count}
 

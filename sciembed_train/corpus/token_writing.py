@@ -32,7 +32,7 @@ from sciembed_train.corpus.token_task import WRITERS, TokenTask
 from sciembed_train.progress import Progress, Stage
 from sciembed_train.text.tokenizer import TextTokenizer
 
-# Of these the tokens of an earlier corpus are taken where papers are the same.
+# Stores that reuse the tokens of an earlier corpus where papers are the same.
 KEPT: tuple[TokenKind[Any], ...] = (PAPER_TOKENS, PART_TOKENS)
 
 
@@ -46,8 +46,8 @@ def add_tokens(
 ) -> None:
     """Write the token stores that are missing; without a tokenizer the corpus stays as it is.
 
-    Papers that an ``earlier`` corpus has too keep the tokens that they have there. Those of
-    papers are made together with the processes that share the ``work``.
+    Tokens of papers that an ``earlier`` corpus has too are reused. Stores of papers are made
+    together with the processes that share the ``work``.
     """
     if tokenizer is None:
         return
@@ -112,7 +112,7 @@ def add_tokens(
 
 
 def _in_papers(stage: Stage, count: int) -> Reach:
-    """Tells a stage of papers how many shards are done."""
+    """Reports finished shards to a stage that counts papers."""
     return lambda done, _: stage.reach(min(done * SHARD_PAPERS, count))
 
 

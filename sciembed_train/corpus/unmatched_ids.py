@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-LOST = 0.1  # of the rows that name no known paper: above this it is said
+LOST = 0.1  # share of rows with an unknown id above which a note is made
 _ENOUGH = 3  # unknown ids that are looked up among the papers'
 _LEAST = 2  # characters that a prefix leaves
 
@@ -28,7 +28,7 @@ class UnmatchedIds:
             self.first.extend(ids)
 
     def note(self, source: str, rows: int, unit: str, known: Sequence[str]) -> str | None:
-        """What to say of the file's ids; None where few are unknown.
+        """A note on the file's ids; None where few are unknown.
 
         Args:
             source: the file.
@@ -52,7 +52,7 @@ def alike(unknown: Sequence[str], known: Sequence[str]) -> tuple[str, str, str]:
     names = {paper_id: paper_id.casefold() for paper_id in unknown}
     wanted = {name[start:] for name in names.values() for start in range(len(name) + 1)}
     long = tuple(name for name in names.values() if len(name) >= _LEAST)
-    folded: dict[str, str] = {}  # of what is wanted the last id; all would take gigabytes
+    folded: dict[str, str] = {}  # the last id of each wanted form; all ids would take gigabytes
     longer: dict[str, str] = {}  # the first that ends with a name
     for known_id in known:
         fold = known_id.casefold()

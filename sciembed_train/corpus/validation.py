@@ -58,7 +58,7 @@ def read_id(value: Any, name: str) -> str:
         return text
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    if isinstance(value, float) and value.is_integer():  # a table with gaps makes its ids so
+    if isinstance(value, float) and value.is_integer():  # a table with gaps stores ids so
         return str(int(value))
     if value != value:
         raise BadRow(f"{name} is empty", f"`{name}` is empty; expected a paper id.")
@@ -103,7 +103,7 @@ class Paper:
 
 
 def read_paper(record: PaperRecord) -> Paper:
-    """Check what a row says of a paper; may raise `BadRow`."""
+    """Check the paper that a row describes; may raise `BadRow`."""
     paper_id = read_id(record.paper_id, "paper_id")
     title = _text(record.title)
     if title is None:
@@ -135,7 +135,7 @@ def read_paper(record: PaperRecord) -> Paper:
 
 
 def read_year(value: Any) -> int | None:
-    """The year of a number or a date; None where there is none that could be a paper's."""
+    """The year of a number or a date; None where it could not be a paper's."""
     if isinstance(value, bool) or value is None or value != value:
         return None
     if isinstance(value, int | float):
@@ -147,7 +147,7 @@ def read_year(value: Any) -> int | None:
 
 
 def read_ids(values: Sequence[Any]) -> tuple[str, ...]:
-    """Ids of other papers; what is none, as a reference without an id, is left out."""
+    """Ids of other papers; values that are no id, as a reference without one, are left out."""
     if not values:
         return ()
     ids = []

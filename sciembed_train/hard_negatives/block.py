@@ -54,13 +54,13 @@ COUNTS = len(Relation) + 3
 
 @dataclass(frozen=True)
 class Miner:
-    """What every block needs.
+    """Mines the negatives of blocks of queries.
 
     Args:
         settings: the rules.
         vectors: of the papers.
         relations: which papers are no negatives.
-        candidates: whether each row of the vectors may be one ``[R]``.
+        candidates: whether each row of the vectors may be a negative ``[R]``.
         two_hop: papers that are taken first; None for no preference.
         device: that multiplies.
     """

@@ -56,8 +56,8 @@ def positive_scores(
 def limits(positives: Float32[np.ndarray, " B"], margin: float) -> Float32[np.ndarray, " B"]:
     """The highest score of a negative: ``margin`` times the positives' score.
 
-    TopK-PercPos of NV-Retriever, Moreira et al. (2024), section 4.2. Below a positive that scores
-    below 0 a negative lies by the same share of its size.
+    TopK-PercPos of NV-Retriever, Moreira et al. (2024), section 4.2. For a positive score below 0
+    the limit lies below it by the same share of its size.
     """
     return positives - np.float32(1 - margin) * np.abs(positives)
 

@@ -142,7 +142,7 @@ def _fill(partial: PartialResult, miner: Miner, progress: Progress) -> None:
 
 
 def _examples_digest(corpus: Corpus, positives: Positives) -> str:
-    """Sixteen hex digits of all of a corpus that mining reads beside the vectors."""
+    """A hash (16 hex digits) of all that mining reads of a corpus beside the vectors."""
     digest = hashlib.sha256()
     for array in (positives.queries, positives.starts, positives.papers):
         digest.update(np.ascontiguousarray(array).data)

@@ -142,7 +142,7 @@ class Mined:
         folder: where they lie.
         name: by which `data.sampling.mined_by` names them.
         count: negatives of a query, at most.
-        continued_from: queries that a mining which had stopped had done already.
+        continued_from: queries that an earlier run, which stopped, had done.
         summary: what was mined.
     """
 

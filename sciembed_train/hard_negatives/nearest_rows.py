@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
-# Scores kept in waiting before they are sorted in, for each place of a query.
+# Scores that are buffered before they are sorted in, for each place of a query.
 FULL, CROWDED = 1, 8
 
 
@@ -68,12 +68,12 @@ class NearestRows:
         return query, column
 
     def _merge(self) -> None:
-        """Sort what waits in."""
+        """Sort the buffered scores in."""
         if not self._waiting:
             return
         query, scores, rows = (np.concatenate(part) for part in zip(*self._waiting, strict=True))
         self._waiting = []
-        # By query; those of one stay in the order in which they came, that of their rows.
+        # By query; the stable sort keeps those of one in the order of their rows.
         order = np.argsort(query, kind="stable")
         query = query[order]
         widest = int(self._counts.max())

@@ -1,4 +1,4 @@
-"""What a mining that may be killed has done: block after block, on disk.
+"""The result so far of a mining that may be killed: block after block, on disk.
 
 A folder beside the negatives: arrays of their full size, ``done.json`` (the queries that are done)
 and ``plan.json`` (all that the result depends on). Blocks begin and end where the plan says, so
@@ -35,7 +35,7 @@ class PartialResult:
 
     Args:
         folder: where they lie.
-        plan: what the result depends on, by what `_CHANGES` names.
+        plan: what the result depends on, by the names in `_CHANGES`.
         shape: ``Q``, ``K`` and ``n``.
         restart: discard what another plan left.
 

@@ -1,6 +1,6 @@
 """The queries of mining, and the papers that training calls their positives.
 
-Only pairs of training: what a held-out paper cites, or is cited together with, is none.
+Only training pairs: papers that a held-out paper cites or is co-cited with are no positives.
 
 Shapes: ``P`` papers, ``Q`` queries, ``n`` positives of them all.
 """

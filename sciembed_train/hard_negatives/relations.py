@@ -157,7 +157,7 @@ class Relations:
             np.array([*papers_by_relation], np.int8),
             [len(place) for place, _ in papers_by_relation.values()],
         )
-        # The first of equal keys is that of the first reason, for they stand in this order.
+        # Reasons come in order, so the first of equal keys has the first reason.
         keys, first = np.unique(keys, return_index=True)
         return keys + start * self.papers, relation[first]
 
@@ -212,7 +212,7 @@ class _Lists:
         return cls(members, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
 
     def of(self, papers: Ints) -> tuple[Ints, Ints]:
-        """The place of a paper among those asked for, and a member of its list: all such pairs."""
+        """All pairs of the place of a paper in ``papers`` and a member of its list."""
         first = self.starts[papers]
         counts = self.starts[papers + 1] - first
         members = np.asarray(self.members[index_ranges(first, counts)], np.int64)
@@ -228,7 +228,7 @@ class _Equal:
         self.ordered = numbers[self.order]
 
     def of(self, papers: Ints) -> tuple[Ints, Ints]:
-        """The place of a paper among those asked for, and a paper of its number: all pairs."""
+        """All pairs of the place of a paper in ``papers`` and a paper with its number."""
         numbers = self.numbers[papers]
         low, high = (np.searchsorted(self.ordered, numbers, side) for side in ("left", "right"))
         counts = np.where(numbers == 0, 0, high - low)

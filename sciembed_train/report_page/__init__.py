@@ -1,1 +1,1 @@
-"""Pages that need nothing else to be read: the frame of a page, its tables and its charts."""
+"""Self-contained HTML pages: the frame of a page, its tables and its charts."""

@@ -1,4 +1,4 @@
-"""A distribution of whole numbers as a small picture: bars, both axes with numbers, the figures."""
+"""A distribution of whole numbers as a small chart: bars, both axes with numbers, key figures."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from sciembed_train.report_page.tally import Bar, Tally
 
 BELOW_ONE = 0.7  # where a logarithmic axis of counts begins, so that a count of 1 is seen
 WIDE = 50  # times the least count that the largest must be for such an axis
-SEEN = 1.0  # pixels of the lowest bar: that there is anything must be seen
+SEEN = 1.0  # pixels of the lowest bar, so that none is invisible
 LETTER = 6.5  # pixels of a letter below the axis
 
 
 def distribution(name: str, tally: Tally, unit: str, counted: str = "papers") -> str:
-    """A figure of how many papers have which number; logarithmic where few have a very large one.
+    """A chart of how many papers have which number; logarithmic where few have a very large one.
 
     Args:
         name: of the number.
@@ -70,7 +70,7 @@ def _value(value: int, unit: str) -> str:
 
 
 def _of(count: int, many: str) -> str:
-    """The name of so many, of the name of many."""
+    """The noun for a count, singular or plural, from its plural."""
     return many.removesuffix("s") if count == 1 else many
 
 

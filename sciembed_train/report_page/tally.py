@@ -12,7 +12,7 @@ from sciembed_train.report_page.axis import round_step
 MOST = 10**7  # a larger number counts as this one: there is one place in memory for each
 BARS = 30  # about so many of the same width
 EDGE = 0.005  # share of the numbers at either end that may lie outside of a chart
-FAR = 2.0  # times the width of what is inside that they must lie away for it
+FAR = 2.0  # they do only if farther away than so many times the width of the rest
 # A number so large and so many times the median makes bars of doubled width; see `heavy_tailed`.
 LARGE, TIMES = 20, 8
 
@@ -67,7 +67,7 @@ class Tally:
         return max(len(self.counts) - 1, 0)
 
     def quantile(self, share: float) -> int:
-        """The number to which this share of them is as small or smaller; 0 of none."""
+        """The number that this share of them does not exceed; 0 of none."""
         if not len(self.counts):
             return 0
         place = max(int(np.ceil(share * self.total)), 1)

@@ -32,7 +32,7 @@ def find_folder(
         others: patterns of other files that are fetched.
 
     Raises:
-        UserError: neither a folder nor a hub model that can be had.
+        UserError: neither a folder nor a hub model that can be loaded.
     """
     text = str(name_or_folder)
     folder = Path(text).expanduser()

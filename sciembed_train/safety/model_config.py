@@ -1,4 +1,4 @@
-"""What of a foreign model's configuration ``transformers`` gets to see: what a family lists.
+"""The part of a foreign model's configuration that ``transformers`` sees: what a family lists.
 
 ``config.json`` is data, but some keys make ``transformers`` import, fetch and run code even with
 ``trust_remote_code=False``: another attention (CVE-2026-4372), or a nested loader of some model

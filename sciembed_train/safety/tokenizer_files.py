@@ -1,4 +1,4 @@
-"""What of a foreign tokenizer ``transformers`` gets to see: known files, with known entries.
+"""The part of a foreign tokenizer that ``transformers`` sees: known files, with known entries.
 
 Its vocabulary and rules are data for a parser without code (``tokenizers``). Its small JSON files
 name the class that is made and become arguments of that class, so they are written anew.
@@ -86,7 +86,7 @@ _ENTRIES: dict[str, Check] = {
     **dict.fromkeys(("errors", "vocab_type", "wordpieces_prefix"), text),
     "sp_model_kwargs": optional(table(lambda value: text(value) and number(-1e9, 1e9)(value))),
 }
-# What other programs write there that is not used here: a text is never padded or cut by the
+# What other programs write there and is not used here: a text is never padded or cut by the
 # tokenizer, nor put into a chat.
 _UNUSED = frozenset(
     {
@@ -165,7 +165,7 @@ def _added(path: Path) -> dict[str, int]:
 
 
 def _model_type(path: Path) -> dict[str, str]:
-    """Of a model's configuration what chooses a tokenizer's class where its own files do not."""
+    """Entries of a model's configuration that choose a tokenizer's class if its files do not."""
     content = read_json(path)
     check_keys(content, str(path))
     entries = (

@@ -24,7 +24,7 @@ def load_pickled(path: Path, what: str, remedy: str) -> Any:
 
     Args:
         path: the file.
-        what: it is, for the message.
+        what: the kind of file, for the message.
         remedy: what the user can do where it asks for code.
 
     Raises:

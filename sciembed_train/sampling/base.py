@@ -1,4 +1,4 @@
-"""What a sampling is: `data.sampling` of a recipe says how texts are paired.
+"""The interface of samplings: `data.sampling` of a recipe chooses how texts are paired.
 
 A `Sampling` is a value of a recipe; opened on a corpus it becomes `Examples`, whose batches are
 pure functions of (example, epoch, step).
@@ -104,7 +104,7 @@ class Examples(Protocol):
         dev: what a method's validation needs to know about the held-out examples; it has a length.
         notes: sentences that `fit` prints, such as what was left out and why.
         min_batch_size: the smallest number of examples that a step of one rank can have.
-        paper_pairs: training examples that say which papers belong together, where others say less;
+        paper_pairs: number of training examples that pair different papers, where others do not;
             None where all do.
     """
 

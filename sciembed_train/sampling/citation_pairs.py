@@ -1,6 +1,6 @@
 """Pairs for contrastive training on one's own papers and citations, from several sources.
 A paper and one that it cites, two papers that are cited together, a title and its abstract, the
-two halves of an abstract. All other texts of a step are negatives, but those that the citation
+two halves of an abstract. All other texts of a step are negatives, except those that the citation
 graph calls related (`related_papers`). Pairs, mixture, order and negatives are functions of (seed,
 epoch, step) and not of the number of ranks.
 
@@ -192,7 +192,7 @@ class CitationPairExamples(Examples):
     def step_texts(self, indices: Ints, epoch: int) -> tuple[Ints, Ints]:
         """Anchor and positive ``[N, 2]`` and hard negatives ``[N, H]``, numbers of texts.
 
-        A hard negative that there is not is -1.
+        A missing hard negative is -1.
         """
         indices = np.asarray(indices, np.int64)
         pairs, sources = self.pairs[indices], self.source_of(indices)
@@ -212,7 +212,7 @@ class CitationPairExamples(Examples):
     def batch(
         self, indices: np.ndarray, epoch: int, step: int, share: slice = slice(None)
     ) -> ContrastBatch:
-        """A rank's share of a step's pairs, each distinct text once, and what is no negative."""
+        """A rank's share of a step's pairs, each distinct text once, and the excluded negatives."""
         pairs, hard = self.step_texts(indices, epoch)
         kept = np.flatnonzero(hard.reshape(-1) >= 0)
         filled = np.where(hard >= 0, hard, pairs[:, 1:])
@@ -255,7 +255,7 @@ class CitationPairExamples(Examples):
 
     @cached_property
     def dev(self) -> DevPairs:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The held-out pairs by source, and what is no negative among those of one."""
+        """The held-out pairs by source, and the excluded negatives within each source."""
         parts = []
         for source, weight, pairs in zip(self.sources, self.weights, self.dev_pairs, strict=True):
             if not len(pairs):

@@ -21,7 +21,7 @@ Ints = NDArray[np.int64]
 
 
 class TextKind(IntEnum):
-    """What of a paper a text is."""
+    """Which part of a paper a text is."""
 
     PAPER = 0
     TITLE = 1
@@ -75,7 +75,7 @@ class CitationTexts:
         if whole.all():
             return ids, lengths
         part_ids, part_lengths = self._part_rows(kind[~whole], paper[~whole], max_length)
-        # Two lists end to end, whose rows go back to where they were asked for.
+        # Two lists end to end, whose rows go back to the order of ``texts``.
         row = np.empty(len(texts), np.int64)
         row[whole], row[~whole] = (
             np.arange(len(lengths)),

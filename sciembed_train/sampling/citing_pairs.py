@@ -54,7 +54,7 @@ class CitingSentenceSampling(Sampling):
 
     @classmethod
     def check_raw(cls, raw: Mapping[str, str], format: str, cites: bool = False) -> None:
-        """Papers, and citing sentences or full texts."""
+        """Needs papers, and citing sentences or full texts."""
         super().check_raw(raw, format, cites)
         if not set(raw) & set(SOURCES):
             raise UserError(

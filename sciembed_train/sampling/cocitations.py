@@ -57,7 +57,7 @@ class CocitationSampling(Sampling):
 
     @classmethod
     def check_raw(cls, raw: Mapping[str, str], format: str, cites: bool = False) -> None:
-        """Papers, and a file from which it follows which of them are cited together."""
+        """Needs papers, and a file that tells which of them are cited together."""
         super().check_raw(raw, format, cites)
         refuse_uncited(raw, cites)
 
@@ -135,7 +135,7 @@ def excluded_by_cocitation(
 
 
 def contained(keys: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether each key is among the known ones, ``[K]``; ``known`` is ascending, may be mapped."""
+    """Whether each key is among the known ones, ``[K]``; ``known`` ascends, may be mapped."""
     if not len(known):
         return np.zeros(len(keys), np.bool_)
     positions = np.minimum(np.searchsorted(known, keys), len(known) - 1)

@@ -147,7 +147,7 @@ class TrainingData(LightningDataModule):
 
     @property
     def dev(self) -> Any:
-        """What a method's validation must know of the held-out examples."""
+        """What a method's validation needs to know of the held-out examples."""
         return self.examples.dev
 
     def plan(self, world_size: int) -> StepPlan:

@@ -16,7 +16,7 @@ PAPERS_PER_BATCH = 128  # of a validation batch; the encoder splits it further b
 
 @runtime_checkable
 class ReadableTexts(Protocol):
-    """What is asked of a token store."""
+    """The part of a token store that validation uses."""
 
     @property
     def lengths(self) -> NDArray[np.int32]:

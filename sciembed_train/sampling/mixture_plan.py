@@ -122,7 +122,7 @@ class MixturePlan(StepPlan):
         return sources[part], numbers[part]
 
     def _epoch_slots(self, epoch: int) -> tuple[Ints, Ints]:
-        if epoch not in self._slots:  # those of one epoch are kept, and only as a saving
+        if epoch not in self._slots:  # a cache of one epoch
             self._slots.clear()
             counts = self.slots_per_epoch
             generator = np.random.default_rng((self.seed, SOURCE_STREAM, epoch))
@@ -145,7 +145,7 @@ class MixturePlan(StepPlan):
 def shared(total: int, weights: tuple[float, ...]) -> Ints:
     """``total`` slots shared by weight, at least one for each where there are as many.
 
-    The largest remainders are rounded up; a share of none takes a slot of the largest.
+    The largest remainders are rounded up; a share without a slot takes one from the largest.
 
     Args:
         total: slots.

@@ -23,7 +23,7 @@ def distinct_draws(
     draws: NDArray[np.float64],
     lengths: NDArray[np.integer],
 ) -> Ints:
-    """`drawn_negatives`, each once and only papers with a text: others are -1, ``[N, H]``."""
+    """`drawn_negatives` without repetitions and papers without a text: these are -1, ``[N, H]``."""
     drawn = drawn_negatives(hard, papers, draws)
     known = (drawn >= 0) & (lengths[drawn] > 0)
     drawn = np.where(known, drawn, -1)
@@ -55,7 +55,7 @@ class TwoHop:
         return np.unique(self.cited).astype(np.int64)
 
     def step(self, papers: Ints, draws: NDArray[np.float64]) -> Ints:
-        """A random paper that each cites; -1 for none, and of none."""
+        """A random paper that each cites; -1 where it cites none or is itself -1."""
         known = self.first[np.maximum(papers, 0)]
         start = self.starts[known]
         count = self.starts[known + 1] - start
@@ -71,10 +71,10 @@ def drawn_negatives(
 ) -> Ints:
     """Hard negatives of papers, ``[N, H]``; -1 where there is none.
 
-    Of mined ones consecutive ranks from a random one on, the first after the last.
+    Mined ones are taken at consecutive ranks from a random one on, wrapping around.
 
     Args:
-        hard: where they come from.
+        hard: the source of the negatives.
         papers: ``[N]``.
         draws: numbers from 0 to below 1, ``[N, 2 H]``.
     """

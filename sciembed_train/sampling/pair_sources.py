@@ -146,7 +146,7 @@ def _source(
 def _often(
     corpus: Corpus, split: Split, cocited: int, lengths: NDArray[np.int32]
 ) -> tuple[Ints, NDArray[np.int32]]:
-    """Pairs of a split that are cited together so often and have a text, and how often."""
+    """Pairs of a split with a text, cited together ``cocited`` times or more, and how often."""
     pairs = np.asarray(corpus.cocitations(split), np.int64)
     counts = np.asarray(corpus.cocitation_counts(split))
     first = corpus.first_of_text()

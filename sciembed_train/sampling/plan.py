@@ -115,7 +115,7 @@ class Plan(StepPlan):
 
     @property
     def left_out(self) -> int:
-        """Examples that an epoch does not use, others in each epoch."""
+        """Examples that an epoch does not use, different ones in each epoch."""
         return self.examples % self.batch_size
 
     def indices(self, step: int) -> np.ndarray:
@@ -126,7 +126,7 @@ class Plan(StepPlan):
 
     def order(self, epoch: int) -> np.ndarray:
         """All examples in the order of an epoch, int64."""
-        if epoch not in self._order:  # the order of one epoch is kept, and only as a saving
+        if epoch not in self._order:  # a cache of one epoch's order
             self._order.clear()
             if self.queries is None:
                 self._order[epoch] = epoch_order(self.examples, self.seed, epoch)

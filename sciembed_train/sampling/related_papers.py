@@ -28,7 +28,7 @@ class Texts:
     """Texts of a step, as the mask knows them.
 
     Args:
-        papers: of which they are ``[K]``.
+        papers: the paper of each text ``[K]``.
         contents: a number for each text's tokens ``[K]``: equal texts have equal ones.
     """
 
@@ -96,7 +96,7 @@ class RelatedPapers:
 
     @classmethod
     def of(cls, corpus: Corpus, mask: RelatedMask, titles: NDArray[np.int64]) -> RelatedPapers:
-        """The relations that a corpus knows; of citations and co-citations those that it has."""
+        """The relations of a corpus, from the citations and co-citations that it has."""
         counts = corpus.info["counts"]
         has_citations = (corpus.folder / "citations.npy").is_file()
         cocited = np.empty(0, np.int64)
@@ -157,7 +157,7 @@ class RelatedPapers:
         return rows.joined(columns, left, right)
 
     def related(self, papers: Ints) -> tuple[Ints, Ints]:
-        """Places in ``papers`` of each two of which the second is no negative of the first.
+        """Places in ``papers`` of all pairs whose second paper is no negative of the first.
 
         Args:
             papers: distinct and ascending ``[D]``.
@@ -183,11 +183,11 @@ class RelatedPapers:
         return left, right
 
     def _cocited_by(self, papers: Ints) -> tuple[Ints, Ints]:
-        """Places of each two papers that enough papers of the corpus cite together."""
+        """Places of all pairs of papers that enough papers of the corpus cite together."""
         starts = self.citing_starts[papers]
         counts = self.citing_starts[papers + 1] - starts
         citing = np.asarray(self.citing[index_ranges(starts, counts)], np.int64)
-        # By citing paper: what each cites of the step stands together.
+        # Sorted by citing paper, so that what each cites of the step is contiguous.
         keys = np.sort(citing * len(papers) + np.repeat(np.arange(len(papers)), counts))
         citing, place = np.divmod(keys, max(1, len(papers)))
         first = np.flatnonzero(np.diff(citing, prepend=-1))
@@ -232,7 +232,7 @@ class _Grouped:
 
 
 def equal_pairs(left: Ints, right: Ints) -> Ints:
-    """Each two places whose numbers are equal, ``[F, 2]``."""
+    """All pairs of a left and a right place with equal numbers, ``[F, 2]``."""
     shared = np.intersect1d(left, right)
     rows, columns = (np.flatnonzero(np.isin(side, shared)) for side in (left, right))
     groups = np.arange(len(shared))
@@ -272,7 +272,7 @@ def _partners(papers: Ints, starts: Ints, partners: NDArray[np.integer]) -> tupl
 
 
 def _places(papers: Ints, rows: Ints, others: Ints) -> tuple[Ints, Ints]:
-    """Those rows whose paper ``others`` is among ``papers``, and its place there."""
+    """The rows whose paper in ``others`` is among ``papers``, and its place there."""
     place = np.minimum(np.searchsorted(papers, others), max(0, len(papers) - 1))
     present = papers[place] == others if len(papers) else np.zeros(len(others), np.bool_)
     return rows[present], place[present]

@@ -92,7 +92,7 @@ class SentencePairSampling(Sampling):
 
     @classmethod
     def check_raw(cls, raw: Mapping[str, str], format: str, cites: bool = False) -> None:
-        """Papers, and a file from which it follows which of them are cited together."""
+        """Needs papers, and a file that tells which of them are cited together."""
         super().check_raw(raw, format, cites)
         refuse_uncited(raw, cites)
 

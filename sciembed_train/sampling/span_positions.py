@@ -92,7 +92,7 @@ def anchor_spans(
     apart, and a place within it. Its length is ``m + floor((M - m) b)``, ``b`` of Beta(4, 2).
 
     Buckets are chosen evenly among those left, but from the two ends where fewer are left than
-    the square of the anchors still to place: so the published code makes sure that they last.
+    the square of the anchors still to place, as the published code does so that they suffice.
 
     Args:
         n: ``[B]``, length of each document, at least ``2 * A * longest``.

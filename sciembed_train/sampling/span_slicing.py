@@ -22,7 +22,7 @@ from sciembed_train.sampling.token_masking import Masking
 
 @runtime_checkable
 class Slices(Protocol):
-    """What is asked of a token store."""
+    """The part of a token store that spans use."""
 
     prefix: tuple[int, ...]
     suffix: tuple[int, ...]

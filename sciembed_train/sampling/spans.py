@@ -32,7 +32,7 @@ from sciembed_train.sampling.span_positions import HELD_OUT, TRAIN, Rule, Strate
 from sciembed_train.sampling.span_slicing import Slices, span_batch
 from sciembed_train.sampling.token_masking import Masking
 
-DRAWS_VERSION = 1  # of how spans and masks are drawn: another one is another experiment
+DRAWS_VERSION = 1  # of how spans and masks are drawn; a change makes another experiment
 DEV_DOCUMENTS = 500  # held-out documents to validate on by default
 ITEM_DOCUMENTS = 16  # of a validation batch, at most
 ITEM_TOKENS = 2**16  # likewise; the encoder splits it further
@@ -273,7 +273,7 @@ class SpanExamples(Examples):
         return long_enough
 
     def _fingerprint(self, corpus: Corpus, tokenization: TokenizationSpec) -> str:
-        """Of the documents, their tokens and the settings; the seed is compared by itself."""
+        """A hash of documents, tokens and settings; the seed is compared separately."""
         sources = [source.get("sha256") for source in corpus.info.get("sources", [])]
         key = tokenization.tokenizer.document_key
         settings = [DRAWS_VERSION, sources, key, self.max_tokens, asdict(self.sampling)]

@@ -33,8 +33,8 @@ class TaskPlan(StepPlan):
     A task gives each step the same number of its examples, in proportion to how many it has (of
     which ``cap`` count at most: Raffel et al. 2020, section 3.5.2), and one a slice at least.
     Each task goes through its own examples in an order of its own, drawn anew each time, and begins
-    again when it has come to their end. An epoch ends when every task has come through once, or
-    through as many as ``cap``.
+    again when it has come to their end. An epoch ends when every task has gone through all its
+    examples once, or through ``cap`` of them.
 
     Args:
         names: of the tasks, for messages.
@@ -90,13 +90,13 @@ class TaskPlan(StepPlan):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps until every task has come through."""
+        """Optimiser steps until every task has gone through its counted examples."""
         pairs = zip(self.counted, self.quotas, strict=True)
         return max(1, *(count // quota for count, quota in pairs))
 
     @property
     def left_out(self) -> int:
-        """Examples that an epoch does not use, others in each epoch."""
+        """Examples that an epoch does not use, different ones in each epoch."""
         used = (self.steps_per_epoch * quota for quota in self.quotas)
         return sum(max(0, size - n) for size, n in zip(self.sizes, used, strict=True))
 
@@ -110,7 +110,7 @@ class TaskPlan(StepPlan):
         return np.concatenate(parts, axis=1).reshape(-1)
 
     def _of(self, task: int, start: int, count: int) -> Ints:
-        """The examples of a task from the ``start``-th on that the run has of it."""
+        """``count`` examples of a task, from the ``start``-th that the run takes of it."""
         parts = []
         while count:
             turn, at = divmod(start, self.sizes[task])

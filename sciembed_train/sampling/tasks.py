@@ -44,7 +44,7 @@ from sciembed_train.sampling.task_plan import PublishedPlan, TaskPlan
 from sciembed_train.text.input_format import FORMATS
 
 DEV_EXAMPLES = 2_000  # of each task, where no other number is asked for
-PLAN_VERSION = 1  # of which examples a step has: another one is another experiment
+PLAN_VERSION = 1  # of which examples a step has; a change makes another experiment
 NUMBERS = {name: number for number, name in enumerate(FORMATS)}
 
 Epoch = Literal["proportional", "capped"]
@@ -241,7 +241,7 @@ def _labels(folder: Any, task: TaskInfo, split: TaskSplit) -> NDArray[Any] | Non
 
 
 def _held_out(folder: Any, task: TaskInfo, limit: int) -> _Chosen:
-    """At most so many held-out examples of a task, always the same; triplets by whole queries."""
+    """At most ``limit`` held-out examples of a task, always the same; triplets by whole queries."""
     texts = np.asarray(folder.examples(task.name, "dev"), np.int64)
     if not task.labelled:
         return _Chosen(task, choose_dev(texts, limit), None)

@@ -1,4 +1,4 @@
-"""Which tokens a masked language model has to predict, and what stands in their place.
+"""Which tokens a masked language model has to predict, and what replaces them.
 
 Devlin et al. (2019), section 3.1, task 1, as in the published DeCLUTR: each token is chosen by
 itself with a probability; of the chosen 80 % become the mask token, 10 % a random id, and 10 %
@@ -55,10 +55,10 @@ class Masking:
         lengths: NDArray[np.int64],
         draws: NDArray[np.float64],
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Choose tokens and change them in ``ids``: their positions, ascending, and their own ids.
+        """Mask chosen tokens of ``ids`` in place; their positions, ascending, and original ids.
 
-        One uniform decides all of a token: below the probability it is chosen, and where below
-        says what becomes of it and which random id.
+        One uniform decides everything about a token: below the probability it is chosen, and how
+        far below decides what replaces it, and which random id.
 
         Args:
             ids: tokens of rows end to end; changed.

@@ -118,7 +118,7 @@ class NegativesOfEpoch:
     """Mined negatives in the place of hard ones, drawn by (seed, epoch, triplet).
 
     Args:
-        mined: by which papers.
+        mined: the mined negatives.
         hard: whether each triplet's negative is a hard one ``[n]``; where none is, all are drawn.
         seed: of the draws.
     """

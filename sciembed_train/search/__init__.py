@@ -1,1 +1,1 @@
-"""Nearest papers of stored vectors: an index of them, questions to it, and a page to try it."""
+"""Nearest papers by stored vectors: an index of them, queries to it, and a page to try it."""

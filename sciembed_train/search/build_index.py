@@ -42,7 +42,7 @@ class BuiltIndex:
         dim: the width of a vector.
         kind: of index.
         similarity: what vectors are compared by.
-        model: whose vectors they are: name and hash; None where nothing says it.
+        model: name and hash of the model of the vectors; None where it is unknown.
         parameters: of this kind of index.
         recall: share of the ten nearest papers that it finds; None of one paper alone.
         queries: papers by which that was measured.
@@ -89,7 +89,7 @@ class BuiltIndex:
 def build_index(settings: IndexSettings, quiet: bool = True) -> BuiltIndex:
     """Write the index of some vectors, whole or not at all.
 
-    Memory: the index, that is all vectors in float32, and a block of them. One of clusters is
+    Memory: the index, that is all vectors in float32, and a block of them. An IVF index is
     trained on a sample of a million vectors at most.
 
     Raises:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sciembed_train.inference.options import Similarity
     from sciembed_train.search.index_settings import Kind
 
-NEAREST, ENOUGH = 10, 0.95  # recall is measured on so many, and looked for
+NEAREST, ENOUGH = 10, 0.95  # neighbours of which recall is measured; the recall that is looked for
 LINKS, BREADTH = 32, 100  # of a graph: links of each vector; candidates while it is built
 SLACK = 1e-5  # of scores, for the rounding of float32
 WIDEST = 1024  # candidates of a query in a graph, at most
@@ -46,7 +46,7 @@ def load_faiss() -> Any:
 
 
 class FaissIndex:
-    """Vectors that answer which of them are nearest.
+    """An index that finds the nearest of its vectors.
 
     Args:
         index: of the library.
@@ -59,7 +59,7 @@ class FaissIndex:
 
     @classmethod
     def new(cls, kind: Kind, similarity: Similarity, dim: int, count: int) -> FaissIndex:
-        """An empty index for so many vectors; one of clusters is to be trained."""
+        """An empty index for ``count`` vectors; an IVF index has to be trained."""
         faiss = load_faiss()
         metric = faiss.METRIC_INNER_PRODUCT if similarity == "cosine" else faiss.METRIC_L2
         flat = faiss.IndexFlat(dim, metric)
@@ -82,7 +82,7 @@ class FaissIndex:
         return min(TRAINED_ON, OF_CLUSTER * self.index.nlist) if self.kind == "ivf" else 0
 
     def train(self, vectors: Float32[np.ndarray, "R D"]) -> None:
-        """Find the clusters of a sample."""
+        """Train the clusters on a sample."""
         self.index.train(self.prepared(vectors))
 
     def add(self, vectors: Float32[np.ndarray, "R D"]) -> None:
@@ -114,7 +114,7 @@ class FaissIndex:
 
     @property
     def effort(self) -> int:
-        """Clusters that a query looks into, or candidates in a graph; 0 where it looks at all."""
+        """Clusters that a query searches, or candidates in a graph; 0 for an exact search."""
         if self.kind == "ivf":
             return self.index.nprobe
         return self.index.hnsw.efSearch if self.kind == "hnsw" else 0
@@ -160,8 +160,8 @@ def tune(
 ) -> float | None:
     """Recall of the nearest 10 against an exact search, at the least effort that gives 0.95.
 
-    What is as near as the tenth nearest counts, but for the rounding of float32: of equal vectors
-    any is right. A vector itself is no neighbour of its own.
+    Any neighbour as near as the tenth nearest counts, within the rounding of float32: of equal
+    vectors any is right. A vector is no neighbour of itself.
 
     Args:
         index: is left with this effort, or with the largest where none gives so much.
@@ -200,7 +200,7 @@ def _exact(
     blocks: Iterable[Float32[np.ndarray, "_ D"]],
     count: int,
 ) -> Float64[np.ndarray, " Q"]:
-    """The score of each query's neighbour with the number ``count``, by comparing with all."""
+    """The score of each query's ``count``-th nearest neighbour, by an exact search."""
     left = index.prepared(queries).astype(np.float64)
     best = np.full((len(rows), count), -np.inf)
     first = 0

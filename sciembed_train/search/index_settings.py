@@ -1,4 +1,4 @@
-"""What is indexed, and what is asked. Importing this module imports no torch."""
+"""The settings of `index` and `search`. Importing this module imports no torch."""
 
 from __future__ import annotations
 

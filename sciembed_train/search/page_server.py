@@ -1,7 +1,7 @@
 """A page to search with, served to this machine alone.
 
-It listens on 127.0.0.1, answers GET alone, and only where the request names this machine (a page
-of another site that has its name lead here is refused). What comes from papers is sent as JSON and
+It listens on 127.0.0.1, answers GET alone, and only where the request names this machine (against
+DNS rebinding by the page of another site). What comes from papers is sent as JSON and
 set as text by ``page/page.js``; the page may load nothing but its own files.
 """
 
@@ -68,7 +68,7 @@ class PageServer(ThreadingHTTPServer):
         try:
             if self.by_text:
                 search.load_model()
-            search.index.vector(0)  # builds what that needs, before there are threads
+            search.index.vector(0)  # builds the direct map before there are threads
         except BaseException:
             self.server_close()
             raise
@@ -84,7 +84,7 @@ class PageServer(ThreadingHTTPServer):
         return f"http://{HOST}:{self.server_port}/"
 
     def facts(self) -> dict[str, Any]:
-        """What the page says of the index."""
+        """The facts about the index that the page shows."""
         record = self.search.record
         line = f"{len(self.search):,} papers"
         why = "This index names no model: click a point of the map to see the papers near it."
@@ -218,7 +218,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Print nothing of a request."""
+        """Log no request."""
 
 
 def _one(asked: Asked, name: str) -> str:

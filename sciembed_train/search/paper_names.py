@@ -86,7 +86,7 @@ def write_names(folder: Path, ids: Iterable[str], source: Path) -> PaperNames:
 
 
 def write_titles(folder: Path, titles: Iterable[tuple[str, str]]) -> tuple[PaperNames, int]:
-    """Add the titles of ids, in any order; the names, and how many rows have got one."""
+    """Add the titles of ids, in any order; the names, and how many rows got a title."""
     names = PaperNames(folder)
     spans = np.zeros((len(names), 2), np.int64)
     at, titled = 0, 0

@@ -115,10 +115,10 @@ class PaperSearch:
         return CollectionMap.load(self.folder / MAP)
 
     def ask(self, settings: SearchSettings) -> list[Answer]:
-        """The answers to what a command asks, the page aside.
+        """The answers to a command's settings, except for the page.
 
         Raises:
-            UserError: as the others.
+            UserError: as `by_text`, `by_paper` and `by_papers`.
         """
         from sciembed_train.inference.paper_file import PaperFile
 
@@ -144,7 +144,7 @@ class PaperSearch:
         """The nearest other papers of one that is indexed.
 
         Raises:
-            UserError: it is not.
+            UserError: it is not indexed.
         """
         row = self.names.row(paper_id)
         if row is None:
@@ -157,7 +157,7 @@ class PaperSearch:
     def by_papers(self, papers: Mapping[str, Text], top: int = 10) -> list[Answer]:
         """The nearest papers of others, by their id: title and abstract of each.
 
-        One that is indexed under its id is not among its own.
+        A paper that is indexed under its id is not among its own nearest.
 
         Raises:
             UserError: as `by_text`.
@@ -169,7 +169,7 @@ class PaperSearch:
         """The model, loaded the first time.
 
         Raises:
-            UserError: there is none, or it is not the one of the vectors.
+            UserError: no model is known, or it is not the one of the vectors.
         """
         if self._encoder is None:
             self._encoder = self._load()

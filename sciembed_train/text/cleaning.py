@@ -16,7 +16,7 @@ from html.entities import html5
 
 from sciembed_train.text.tex_symbols import ACCENTS, GREEK, LETTERS, SIGNS
 
-# What no text without markup holds, so that most texts are looked at once.
+# Characters that only a text with markup holds: most texts need this one search.
 _SUSPECT = re.compile(
     r"[<&$\\\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u200b\u2060\ufeff]|\{[A-Z]"
 )
@@ -84,7 +84,7 @@ _LAYOUT = re.compile(
 _COMMAND = re.compile(r"\\([A-Za-z]+)\*?")
 _SPACES = re.compile(r"[ \t]{2,}")
 
-# What stands in for a text that there is not, without its punctuation.
+# Placeholders of missing texts, without their punctuation.
 _STAND_INS = """
 na, n/a, none, null, nan, nil, tbd, unavailable, untitled, not available, not applicable,
 no abstract, no abstract available, no abstract provided, no abstract found, no abstract given,
@@ -96,7 +96,7 @@ no summary available, no description available
 PLACEHOLDERS = frozenset(" ".join(_STAND_INS.split()).split(", "))
 _AROUND = " \t\r\n.:;!-*[](){}<>\"'\u2013\u2014"
 _LONGEST = max(map(len, PLACEHOLDERS)) + 20
-# Characters of a text that are cleaned: far more than an encoder reads, and soon done.
+# Characters of a text that are cleaned: far more than an encoder reads, yet quick.
 CLEANED = 2**17
 
 
@@ -104,7 +104,7 @@ CLEANED = 2**17
 def cleaned(text: str) -> str:
     """A text without markup, itself where it has none; cleaning it again changes nothing.
 
-    Of a text longer than `CLEANED` characters the rest is left as it is.
+    What follows the first `CLEANED` characters is left as it is.
     """
     if len(text) > CLEANED:
         return cleaned(text[:CLEANED]) + text[CLEANED:]
@@ -117,7 +117,7 @@ def cleaned(text: str) -> str:
 
 
 def _is_suspect(text: str) -> bool:
-    """Whether a text has what no text without markup holds."""
+    """Whether a text may have markup."""
     # Most texts: nothing that `_SUSPECT` looks for is printable but its signs.
     if text.isprintable() and not any(map(text.__contains__, _SIGNS)):
         return False
@@ -158,7 +158,7 @@ class MarkupCount:
             self.first = self.first or where(place)
 
     def notes(self) -> list[str]:
-        """What to say of them."""
+        """Notes on these papers."""
         lines = []
         if self.markup:
             lines.append(
@@ -175,7 +175,7 @@ class MarkupCount:
 
 
 def _once(text: str) -> str:
-    """One pass; each change makes a text shorter, or leaves it without what is looked for."""
+    """One pass; each change shortens the text, or removes what the pass looks for."""
     plain = _INVISIBLE.sub("", text)
     plain = _ENTITY.sub(_character, _ESCAPED_TWICE.sub("&", plain))
     if "<" in plain:

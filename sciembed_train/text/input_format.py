@@ -107,8 +107,8 @@ class InputFormat:
 
         Args:
             title: not counted as a sentence, unless ``with_title``.
-            sentences: of the abstract; empty ones are ignored. Of one that cleaning leaves nothing
-                of the span is empty.
+            sentences: of the abstract; empty ones are ignored. One that cleaning leaves empty has
+                an empty span.
             sep: the tokenizer's separator token.
             with_title: a title that is not empty is the first sentence.
 
@@ -132,7 +132,7 @@ class InputFormat:
         return text, spans[::-1]
 
     def as_dict(self) -> dict[str, str]:
-        """Plain values, for JSON; without prompts that are empty, as before there were any."""
+        """Plain values, for JSON; empty prompts are left out, as before prompts existed."""
         values = asdict(self)
         return {k: v for k, v in values.items() if v or k not in ("prompt", "title_prompt")}
 

@@ -1,8 +1,7 @@
 """When two titles or texts are the same: the one rule for mining, masking, splits and evaluation.
 
 One paper often stands in a collection under two ids, as a preprint and as an article, and its two
-texts differ in case, punctuation or white space. Whoever asks whether two texts are the same asks
-here.
+texts differ in case, punctuation or white space. Every comparison of two texts uses this module.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _NOT_ALPHANUMERIC = re.compile(r"[\W_]+")  # \w is what str.isalnum takes, and t
 def normalised(text: str | None) -> str:
     """The letters and digits of a text without regard to case; empty where there are none.
 
-    Of Unicode's NFKC, so that ligatures and full-width forms are the letters that they stand for.
+    Unicode's NFKC comes first, so that ligatures and full-width forms become plain letters.
     Marks that are letters' own, such as the vowel signs of Devanagari, stay; markup is cleaned.
     """
     return _letters(cleaned(text or ""))
@@ -33,7 +32,7 @@ def normalised(text: str | None) -> str:
 
 @lru_cache(maxsize=4)  # a title is asked for again beside its abstract
 def _letters(plain: str) -> str:
-    """As `normalised`, of a text that is cleaned."""
+    """As `normalised`, for a text that is cleaned already."""
     if plain.isascii():  # most texts, ten times as quickly
         return plain.lower().translate(_ASCII_MARKS)
     folded = unicodedata.normalize("NFKC", plain).casefold()
@@ -41,9 +40,9 @@ def _letters(plain: str) -> str:
 
 
 def text_number(*parts: str | None) -> int:
-    """A number of 64 bits that texts share that are equal when normalised; 0 for none.
+    """A 64-bit number, the same for texts that are equal when normalised; 0 for an empty text.
 
-    Of several parts, such as title and abstract, it is that of the text that they make together.
+    Several parts, such as title and abstract, count as one text.
     """
     digest = hashlib.blake2b(digest_size=8)
     has_letters = False

@@ -16,7 +16,7 @@ Role = Literal["query", "document", "task"]
 QUERY = "query"
 # In the order in which sentence-transformers' `encode_document` looks for them.
 DOCUMENT = ("document", "passage", "corpus")
-NONE = "none"  # what to say where no prompt is wanted
+NONE = "none"  # the name that asks for no prompt
 
 
 def role_of(name: str) -> Role:
@@ -58,7 +58,7 @@ def named_prompt(prompts: Mapping[str, str], name: str, model: str, option: str)
     Args:
         prompts: of a model, by name.
         name: that was asked for.
-        model: whose they are, for messages.
+        model: name of the model, for messages.
         option: that asks, for messages.
 
     Raises:

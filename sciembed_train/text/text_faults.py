@@ -1,6 +1,6 @@
 """Texts that are no good abstracts: in another language than English, or with a publisher's words.
 
-They are counted and told, and stay in a corpus: what to do about them depends on the encoder.
+They are counted and reported, and stay in a corpus: what to do about them depends on the encoder.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class TextFaults:
             self.first["publisher"] = self.first.get("publisher") or where(place)
 
     def notes(self) -> list[str]:
-        """What to say of them."""
+        """Notes on these papers."""
         lines = []
         if self.foreign:
             lines.append(

@@ -211,7 +211,7 @@ class TextTokenizer:
     ) -> list[list[int]]:
         """Ids of each text with special tokens, at most ``max_length`` of them.
 
-        Of a very long text the first tokens alone are made, where the tokenizer allows it
+        Only the first tokens of a very long text are made, where the tokenizer allows it
         (`_splits_at_spaces`). ``counted`` gets what is cut.
         """
         body = max_length - len(self.prefix) - len(self.suffix)
@@ -227,7 +227,7 @@ class TextTokenizer:
     def _beginnings(self, texts: Sequence[str], most: int) -> tuple[list[list[int]], list[int]]:
         """At least the first ``most`` ids of each text, and how many it has in all.
 
-        The number is estimated, from the share that is read, of texts that are `_cut_early`.
+        For texts that are `_cut_early` the number is estimated from the share that is read.
         """
         if not self._cut_early(texts):
             encoded = self.encode(texts)

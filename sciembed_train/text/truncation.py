@@ -1,4 +1,4 @@
-"""How much of the texts an encoder does not read, because they are longer than it reads."""
+"""How much of the texts an encoder cuts off, because they are longer than it reads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Truncation:
     estimated: int = 0
 
     def add(self, lengths: NDArray[np.integer], most: int, estimated: int = 0) -> None:
-        """Count texts of so many tokens, of which ``most`` are read of each."""
+        """Count texts of these ``lengths`` in tokens, of which at most ``most`` each are read."""
         self.estimated += estimated
         beyond = np.maximum(np.asarray(lengths, np.int64) - most, 0)
         self.texts += int(np.count_nonzero(lengths))

@@ -1,4 +1,4 @@
-"""What a reader of one format of file is: rows of fields, each with its number in the file.
+"""The interface of readers, one a file format: rows of fields, each with its number in the file.
 
 A reader is a class in a file of this package and a line in `registry`.
 """

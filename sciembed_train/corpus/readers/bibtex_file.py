@@ -29,7 +29,7 @@ _CLOSING = {"{": "}", "(": ")"}
 class BibtexFile(FileReader):
     """Reads ``.bib`` files.
 
-    A row has ``ENTRYTYPE``, ``ID`` (the key) and the fields by their names in small letters.
+    A row has ``ENTRYTYPE``, ``ID`` (the key) and the fields by their lower-case names.
     """
 
     def rows(self, path: Path, options: ReadOptions) -> Iterator[Row]:
@@ -56,7 +56,7 @@ class BibtexFile(FileReader):
 def _blocks(path: Path) -> Iterator[tuple[int, str | BadRow]]:
     """Entries, each with its first line; several where they share a line.
 
-    Text between entries is a block too, so that a bracket too many in it can be told.
+    Text between entries is a block too, so that a bracket too many in it can be reported.
     """
     lines: list[str] = []
     start, depth, size = 1, 0, 0
@@ -158,7 +158,7 @@ class _Block:
         return {"ENTRYTYPE": kind, "ID": key, **fields}
 
     def _fields(self, closing: str) -> dict[str, str]:
-        """The fields of an entry up to its end; of those with one name the first."""
+        """The fields of an entry up to its end; of a repeated name the first."""
         fields: dict[str, str] = {}
         while True:
             blank = _BLANK.match(self.text, self.at)

@@ -73,7 +73,7 @@ def column_blocks(
 def _row_by_row(
     reader: Delimited, path: Path, columns: Sequence[int], names: Sequence[str], done: int
 ) -> Blocks:
-    """The rows after so many lines."""
+    """The rows after the first ``done`` lines, read one by one."""
     width = max(columns) + 1
     lines: list[int] = []
     rows: list[list[str]] = []
@@ -107,7 +107,7 @@ def _whole_lines(file: BinaryIO, path: Path, first: bool) -> Iterator[bytes]:
         if stop:
             yield rest + read[:stop]
             rest = read[stop:]
-        else:  # so long a line is read with its row, and so is what follows
+        else:  # too long for a part: this line and the rest go row by row
             yield rest + read
             return
     if rest:

@@ -1,6 +1,6 @@
 """CSV and TSV files, each row with the line on which it starts.
 
-Where the first line has no delimiter of the file's ending, another one that it has is taken:
+Where the first line lacks the delimiter of the file's ending, another one that it has is taken:
 spreadsheets of many countries write semicolons into ``.csv``.
 """
 
@@ -86,7 +86,7 @@ class Delimited(FileReader):
         return list(islice(rows, count))
 
     def lines(self, path: Path, skipped: int = 0) -> Iterator[tuple[int, list[str] | BadRow]]:
-        """The cells of every row after so many lines, with the line on which it starts."""
+        """The cells of every row after the ``skipped`` lines, with the line on which it starts."""
         csv.field_size_limit(MAX_LINE)
         lines = _Lines(path, skipped)
         stream = lines.read()

@@ -1,4 +1,4 @@
-"""Answers of web APIs as they were saved: the records within the object that a service puts around.
+"""Saved answers of web APIs: the records within the object that a service wraps around them.
 
 - OpenAlex: ``{"meta": {...}, "results": [...]}``;
 - Semantic Scholar: ``{"total": ..., "offset": ..., "data": [...]}``, ``{"recommendedPapers":

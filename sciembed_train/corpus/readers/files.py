@@ -62,7 +62,7 @@ def decoded(raw: bytes) -> str | BadRow:
 def raw_lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
     """The lines of a file with their ends, without a byte-order mark; at most `MAX_LINE` is held.
 
-    What a file has of nothing but blanks and NUL bytes takes no memory: such a line is cut.
+    A line of nothing but blanks and NUL bytes is cut, so that it takes no memory.
 
     Raises:
         UserError: the file is UTF-16 or begins with NUL bytes; a line is longer; or more than
@@ -172,7 +172,7 @@ def reading(path: Path) -> Iterator[None]:
     except (EOFError, zlib.error, lzma.LZMAError) as error:
         raise damaged(path, error) from error
     except OSError as error:
-        if error.errno is None:  # not of the system but of a library, of what it read
+        if error.errno is None:  # from a library about what it read, not from the system
             raise damaged(path, error) from error
         raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
     except Exception as error:

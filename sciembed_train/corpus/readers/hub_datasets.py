@@ -36,7 +36,7 @@ def load_saved(path: Path) -> list[Any]:
 
 
 def load_hub(name: str, kind: str) -> list[Any]:
-    """The datasets ``owner/name:config@split`` of the hub; a `UserError` if they cannot be had."""
+    """The datasets ``owner/name:config@split`` of the hub; a `UserError` if loading fails."""
     try:
         library = _library()
     except UserError as error:
@@ -112,7 +112,7 @@ def open_streams(name: str, config: str = "") -> dict[str, Stream]:
     files = builder.config.data_files or {}
     streams = {}
     for split, part in parts.items():
-        # Of each file its revision on the hub, or when it was last written.
+        # The revision of each file on the hub, or when it was last written.
         versions = getattr(files.get(split), "origin_metadata", None)
         text = f"{builder.hash} {builder.config_id} {split} {versions}"
         streams[split] = Stream(name, part, hashlib.sha256(text.encode()).hexdigest())

@@ -18,7 +18,7 @@ class JsonLines(FileReader):
     """Reads ``.jsonl`` files; empty lines are ignored."""
 
     def rows(self, path: Path, options: ReadOptions) -> Iterator[Row]:
-        """Every line's object; of a line with an API's answer its records."""
+        """Every line's object; for a line with an API's answer, its records."""
         count = 0
         for number, line in read_lines(path):
             value = line if isinstance(line, BadRow) else _parse(line)

@@ -68,8 +68,8 @@ def iter_json(path: Path, record_keys: Collection[str] = ()) -> Iterator[Member]
 
     Only one member is held at a time. A file that is JSON Lines in spite of its ending (a
     second value follows the first) is read as what it is. An object that holds anything but
-    objects is one record, and so is one with a key among ``record_keys``. Of an API's answer the
-    members are its records.
+    objects is one record, and so is one with a key among ``record_keys``. The members of an API's
+    answer are its records.
 
     Raises:
         UserError: the file is not JSON; the message says where.
@@ -124,7 +124,7 @@ class _JsonFile:
             yield from self._unwrapped(number, self._value())
 
     def _object(self) -> Iterator[Member]:
-        """The members of the object that begins here; it itself; or the records in an answer."""
+        """The members of the object that begins here, the object itself, or an answer's records."""
         first_line = self.line
         held: dict[str, tuple[int, Any]] = {}  # the first members, while it may be an answer
         undecided, answered = True, False
@@ -156,7 +156,7 @@ class _JsonFile:
     def _members(
         self, members: Mapping[str, tuple[int, Any]], record: dict[str, Any]
     ) -> Iterator[Member]:
-        """Members of an object of records by id; those that are none are put into ``record``."""
+        """Members of an object of records by id; those that are no records go into ``record``."""
         if not record and any(key in self.record_keys for key in members):
             record.update({key: value for key, (_, value) in members.items()})
             return

@@ -1,4 +1,4 @@
-"""What is wrong with a text, in words that several readers have for it."""
+"""Descriptions of faults in a text, shared by several readers."""
 
 from __future__ import annotations
 

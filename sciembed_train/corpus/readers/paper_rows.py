@@ -23,7 +23,7 @@ class PaperRows:
         columns: names of columns by field, for rows with a column for each field.
         needed: fields that rows with a column for each field must have.
         format: the name of a record format of `RECORD_FORMATS` that all files have, or ``plain``
-            for rows with a column for each field; otherwise each one's is recognised.
+            for rows with a column for each field; otherwise the format of each is recognised.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class PaperRows:
         """The paper of a row.
 
         Raises:
-            BadRow: it says no paper.
+            BadRow: the row describes no paper.
         """
         return read_paper(self.record(place, row))
 
@@ -50,14 +50,14 @@ class PaperRows:
         return self.format_of(self.table.file(place), row).paper(row)
 
     def format_of(self, file: Path | None, row: Mapping[str, Any]) -> RecordFormat:
-        """The format of a file; ``row`` is its first one where it was not asked before."""
+        """The format of a file, recognised at the first call by ``row``, its first row."""
         known = self.formats.get(file)
         if known is None:
             known = self.formats[file] = self._recognise(file, row)
         return known
 
     def rows(self, first_file: int = 0) -> Iterator[tuple[int, Mapping[str, Any], Paper | BadRow]]:
-        """Every row with its place: as it stands, and as a paper or why it cannot be read.
+        """Every row with its place, as it stands, and as a paper or a `BadRow`.
 
         Those of files before the one with the number ``first_file`` are left out.
         """
@@ -75,7 +75,7 @@ class PaperRows:
             yield place, paper
 
     def _recognise(self, file: Path | None, row: Mapping[str, Any]) -> RecordFormat:
-        if self.columns or self.format == "plain":  # who names the columns has looked at them
+        if self.columns or self.format == "plain":  # a user who names the columns has seen them
             return self._plain(file, row)
         if self.format in RECORD_FORMATS:
             return RECORD_FORMATS[self.format]
@@ -83,7 +83,7 @@ class PaperRows:
         return next(known, None) or self._plain(file, row)
 
     def _plain(self, file: Path | None, row: Mapping[str, Any]) -> PlainPapers:
-        """Rows with columns; where it is a table without an id or a title, that is the error."""
+        """The format of rows with columns; an error for a table without an id or a title."""
         plain = PlainPapers(self.columns, self.needed)
         columns = plain.find(row)
         missing = [name for name in self.needed if getattr(columns, name) is None]
@@ -105,7 +105,7 @@ class PaperRows:
         )
 
     def said(self) -> list[str]:
-        """What each kind of file was taken for, a line a format."""
+        """How the files were recognised, a line a format."""
         by_name: dict[str, list[str]] = {}
         for file, known in self.formats.items():
             name = file.name if file is not None else self.table.source

@@ -56,7 +56,7 @@ def _root(path: Path) -> str | None:
     parser.StartElementHandler = lambda name, _: names.append(name)
 
     def refuse_entity(name: str, *_: Any) -> None:
-        # At once: where it stands for too much, the parser has an error of its own to tell.
+        # At once: if the entity stands for too much, the parser would raise its own error first.
         raise UserError(
             f"{path}:{parser.CurrentLineNumber}: this XML declares the entity {name[:100]!r}, "
             "which may stand for gigabytes or for another file, so it is not read. PubMed's files "
@@ -158,7 +158,7 @@ def _row(article: Element) -> dict[str, Any]:
 
 
 def _first(element: Element, *names: str) -> Element | None:
-    """The first of these that an element has."""
+    """The first of the named children that an element has."""
     return next((child for name in names if (child := element.find(name)) is not None), None)
 
 
@@ -199,7 +199,7 @@ def _year(citation: Element) -> str | None:
 
 
 def _references(data: Element | None) -> Iterator[str]:
-    """Of every work cited its PMID, else its DOI; lists of them may be in lists."""
+    """The PMID, else the DOI, of every cited work; lists of them may be nested."""
     for reference in data.iter("Reference") if data is not None else ():
         ids = {i.get("IdType"): _text(i) for i in reference.iterfind("ArticleIdList/ArticleId")}
         if ids.get("pubmed"):
@@ -209,7 +209,7 @@ def _references(data: Element | None) -> Iterator[str]:
 
 
 def _cited(citation: Element) -> Iterator[str]:
-    """As files before 2019 name them."""
+    """The PMIDs of cited works, as files before 2019 name them."""
     for comment in citation.iterfind("CommentsCorrectionsList/CommentsCorrections"):
         if comment.get("RefType") == "Cites" and (pmid := _text(comment.find("PMID"))):
             yield f"pmid:{pmid}"

@@ -1,4 +1,4 @@
-"""What a format of records is: how the fields of a row say what a paper is and what it cites.
+"""The interface of record formats: how the fields of a row describe a paper and what it cites.
 
 A file's *format* (`base.FileReader`) says what its rows are; the *record format* what is in a row.
 Each is a class in a file of `records` and a line in `record_registry`.
@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 @dataclass(frozen=True)
 class PaperRecord:
-    """What a row says of a paper, as it stands there; `validation.read_paper` checks it.
+    """A paper as its row describes it, unchecked; `validation.read_paper` checks it.
 
     Args:
         paper_id: its id.
@@ -24,7 +24,7 @@ class PaperRecord:
             (``doi:``, ``arxiv:``, ``pmid:``, ``corpusid:``).
         references: ids of the papers that it cites; empty also where the row does not say.
         cited_by: ids of papers that cite it.
-        fields_of_study: their names; they are counted and not read.
+        fields_of_study: their names; they are only counted.
         completes: the row only adds an abstract to the paper of this id, which another row has.
     """
 
@@ -60,7 +60,7 @@ class RecordFormat(ABC):
 
     @abstractmethod
     def paper(self, row: Mapping[str, Any]) -> PaperRecord:
-        """What a row says.
+        """The paper that a row describes.
 
         Raises:
             BadRow: a field that is needed is not there, or has a wrong type.

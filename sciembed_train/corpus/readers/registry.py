@@ -49,7 +49,7 @@ def reader_of(path: Path, readers: Mapping[str, FileReader] = READERS) -> FileRe
 def reader_of_dump(path: Path, readers: Mapping[str, FileReader] = READERS) -> FileReader | None:
     """The reader of JSON Lines for a file without another ending than that of its compression.
 
-    So are the dumps of OpenAlex and Semantic Scholar named. None where it holds something else.
+    Dumps of OpenAlex and Semantic Scholar are named so. None where the file holds something else.
     """
     if path.suffix.lower() not in COMPRESSED:
         return None

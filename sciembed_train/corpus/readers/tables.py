@@ -46,8 +46,8 @@ class Table:
         deep: also look for files in folders within the folder; else only where it has none itself.
 
     Raises:
-        UserError: there is no such input, no reader for its ending, or in a folder beside other
-            files a pipe or a link to nothing with an ending that is read.
+        UserError: there is no such input or no reader for its ending, or a folder holds, beside
+            other files, a pipe or a broken link with an ending that is read.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Table:
     def _find(self, folder: Path) -> list[Path]:
         """The files of a folder in the order of their names, without hidden ones."""
         files: list[Path] = []
-        others: list[Path] = []  # what has the name of such a file and is none
+        others: list[Path] = []  # named like such a file, but no file
         for path in folder.rglob("*") if self.deep else folder.iterdir():
             if any(part.startswith(".") for part in path.relative_to(folder).parts):
                 continue
@@ -179,7 +179,7 @@ class Table:
             self.has_no_row(file)
 
     def has_no_row(self, file: Path) -> None:
-        """Keep that a file was read and has no row."""
+        """Record that a file was read and has no row."""
         if file not in self.empty_files:
             self.empty_files.append(file)
 

@@ -1,8 +1,8 @@
 """The checksums of a folder's files: recorded when it is written, compared when one is opened.
 
 ``checksums.json`` lies in a corpus folder and in each folder that is added to it whole, such as a
-token store or mined negatives, and speaks of the files below it that no other one speaks of. Files
-of at most `SMALL` bytes are compared whenever they are opened, of larger ones the length alone;
+token store or mined negatives, and covers the files below it that no other one covers. Files of
+at most `SMALL` bytes are compared whenever they are opened, larger ones by their length alone;
 `damaged_files` compares all. ``corpus.json``, which grows with the corpus, has none.
 """
 

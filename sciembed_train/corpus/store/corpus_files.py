@@ -139,8 +139,9 @@ def save_paper_splits(folder: Path, split: NDArray[np.int8]) -> None:
 
 
 def of_texts(pairs: NDArray[np.int32], first: NDArray[np.integer]) -> NDArray[np.int32]:
-    """Pairs ``[E, 2]`` with the first paper of each one's text in its place; the pairs themselves
-    where all texts differ, else distinct, ascending and without those of one paper.
+    """Pairs ``[E, 2]`` with each paper replaced by the first one of its text.
+
+    Distinct, ascending and without pairs of one paper; unchanged where all texts differ.
     """
     if np.array_equal(first, np.arange(len(first))):
         return pairs
@@ -244,7 +245,7 @@ class ArrayWriter:
         """Close the file.
 
         Raises:
-            RuntimeError: not so many entries were written as the shape says (a defect).
+            RuntimeError: the number of entries written differs from the shape (a defect).
         """
         if self.shape is None:
             self.file.seek(0)
@@ -281,7 +282,7 @@ class SplitWriter:
         with ExitStack() as stack:
             stack.callback(self.table.close)
             for array in (self.rows, self.hard):
-                # After an error it is that one which counts, not the rows that are missing.
+                # After an error, that error counts, not the missing rows.
                 stack.callback(array.close if error is None else array.file.close)
 
     def add(self, rows: NDArray[np.int32], hard: NDArray[np.bool_]) -> None:

@@ -139,7 +139,7 @@ class Corpus:
     def known_cocitations(self) -> NDArray[np.int64]:
         """Every pair known to be co-cited, as ``a * n_papers + b`` with a < b, ``[K]``, ascending.
 
-        Pairs of every split, and those that filters kept out of the splits: no negatives.
+        Pairs of every split, and those that filters kept out of the splits; none may be a negative.
         """
         return self._cocited("known.npy", self.n_papers**2)
 
@@ -153,7 +153,7 @@ class Corpus:
         )
 
     def contexts(self) -> Iterator[dict[str, Any]]:
-        """Every context that was kept in order: ``context``, ``text``, ``papers`` of its group."""
+        """Every kept context, in order: ``context``, ``text``, ``papers`` of its group."""
         columns = ["context", "text", "papers"]
         yield from read_rows(self._parquet("contexts"), columns)
 
@@ -182,7 +182,7 @@ class Corpus:
 
     @property
     def n_citing_sentences(self) -> int:
-        """Number of sentences that pairs are of, ``S``; 0 where none were mined."""
+        """Number of sentences in the pairs, ``S``; 0 where none were mined."""
         return self.info["counts"].get("citing_sentences", 0)
 
     def _of_sentence_pairs(self, name: str, below: int | None = None) -> NDArray[Any]:
@@ -197,7 +197,7 @@ class Corpus:
     def papers(self) -> Iterator[dict[str, Any]]:
         """Every paper in order: ``paper``, ``paper_id``, ``title``, ``abstract``.
 
-        ``abstract`` is a string, or a list of sentences where it was so in the user's file.
+        ``abstract`` is a string, or a list of sentences where the user's file has one.
         """
         yield from read_papers(self._parquet("papers"))
 
@@ -233,7 +233,7 @@ class Corpus:
     def has_tokens(self, key: str, kind: TokenKind[Any] = PAPER_TOKENS) -> bool:
         """Whether the texts of a kind have tokens by the tokenizer and input format of this key.
 
-        It is ``TextTokenizer.key(input_format)``; of documents ``TextTokenizer.document_key``.
+        The key is ``TextTokenizer.key(input_format)``; of documents ``TextTokenizer.document_key``.
         """
         return kind.exists(self.folder, key)
 

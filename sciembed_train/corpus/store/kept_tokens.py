@@ -1,4 +1,4 @@
-"""Tokens of a corpus that is made anew, taken from the earlier one where a paper is the same.
+"""Reuses the tokens of an earlier corpus for the papers that are the same in a new one.
 
 Papers of both are in the order of their ids, so they are compared side by side; one paper of each
 is in memory. A paper is the same where its id, title and abstract are, letter by letter.
@@ -42,9 +42,9 @@ class KeptTokens(Generic[Store]):
     def of(
         cls, earlier: Corpus | None, key: str, kind: TokenKind[Store], since: str = ""
     ) -> KeptTokens | None:
-        """Those of a corpus under one tokenizer; None where it has none that can be read.
+        """The kept tokens of a corpus under one tokenizer; None where it has none that can be read.
 
-        No paper before the id ``since`` will be asked for.
+        `number` must not be called for papers before the id ``since``.
         """
         if earlier is None or not earlier.n_papers or not earlier.has_tokens(key, kind):
             return None

@@ -81,8 +81,8 @@ class PartTokens(TokenStore):
 def middle_token(text: str, ends: Sequence[int], borders: Sequence[int] | None = None) -> int:
     """The token that begins the second half of a text; 0 where there is no such.
 
-    The sentence border nearest to the middle token, or, where none is within `NEAR` of the text's
-    tokens of it, the nearest border of words.
+    The sentence border nearest to the middle token; where none is within `NEAR` times the number of
+    tokens of it, the nearest border between words.
 
     Args:
         text: as it was tokenised.

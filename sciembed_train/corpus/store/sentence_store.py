@@ -75,7 +75,7 @@ class SentenceIndexedTokens(TokenStore):
     def sentences(self, papers: NDArray[np.integer], max_length: int) -> tuple[Ints, Ints, Ints]:
         """Where the sentences of texts ``[K]`` stand in their rows of `rows`.
 
-        A text without a sentence, or of which the cut leaves none, is one sentence: its body.
+        A text without a sentence, or without one after the cut, is one sentence: its body.
         Returns the first token of each sentence, counted from the row's first, and the tokens of
         each, text after text; and the number of sentences of each text, ``[K]``, at least 1.
         Errors as of `rows`.

@@ -1,4 +1,4 @@
-"""Single papers of a ``papers.parquet``, of which no more is read than the parts that hold them."""
+"""Single papers of a ``papers.parquet``; only the row groups that hold them are read."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def in_quotes(paper: dict[str, Any]) -> str:
 
 
 def titles_in_lines(path: Path, papers: Iterable[int]) -> list[str]:
-    """These papers in their order, as `in_quotes` says each."""
+    """These papers in their order, each as a line of `in_quotes`."""
     order = list(papers)
     row_of_paper = some_papers(path, order, ("paper_id", "title"))
     return [in_quotes(row_of_paper[paper]) for paper in order]

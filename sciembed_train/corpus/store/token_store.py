@@ -47,10 +47,10 @@ def load_array(path: Path) -> NDArray[Any]:
 
 
 def check_numbers(array: NDArray[np.integer], path: Path, below: int, lowest: int = 0) -> None:
-    """See that an array of a corpus holds numbers that there are; a large one is not read.
+    """Check that an array of a corpus holds numbers from ``lowest`` to below ``below``.
 
     Raises:
-        UserError: it holds another.
+        UserError: it holds another one. An array above `SMALL` bytes is not read.
     """
     if not array.size or array.nbytes > SMALL:
         return

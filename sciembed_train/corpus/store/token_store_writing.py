@@ -84,7 +84,7 @@ def write_document_store(
 ) -> TokenStore:
     """Tokenise every document once and return the store; arguments as in `write_token_store`.
 
-    Batches are so many characters: memory stays bounded whatever the lengths of the texts are.
+    Batches are measured in characters: memory stays bounded whatever the lengths of the texts.
     """
     with StoreWriter(folder, tokenizer, shard_documents) as writer:
         for ids in tokenizer.encode_documents(texts):
@@ -162,7 +162,7 @@ class StoreWriter:
         self.lengths.append(len(ids))
 
     def close(self, name: str, **more: Any) -> TokenStore:
-        """Write what the store is known by, and open it."""
+        """Write the offsets and ``store.json``, and open the store."""
         offsets = np.zeros(len(self) + 1, np.int64)
         np.cumsum(np.frombuffer(self.lengths, np.int64), out=offsets[1:])
         np.save(self.folder / "offsets.npy", offsets)
@@ -185,7 +185,7 @@ class StoreWriter:
 
 
 def check_order(papers: Sequence[Mapping[str, Any]], first: int) -> None:
-    """See that papers are numbered in order.
+    """Check that papers are numbered in order.
 
     Raises:
         ValueError: they are not ``first``, ``first + 1``, ...

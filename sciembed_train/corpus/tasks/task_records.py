@@ -57,7 +57,7 @@ class Record:
 
     @property
     def classes(self) -> tuple[int, ...]:
-        """The classes it stands for when a sample is drawn."""
+        """The classes that it counts for when a sample is drawn."""
         if isinstance(self.label, tuple):
             return self.label
         return (self.label,) if isinstance(self.label, int) else ()
@@ -71,7 +71,7 @@ class RecordReader:
         self.classes = {name: number for number, name in enumerate(task.labels)}
 
     def read(self, row: Mapping[str, Any], draws: Draws) -> Record | str:
-        """The record, or why it gives no example; a `BadRow` is raised."""
+        """The record, or why it gives no example; raises `BadRow`."""
         if self.task.labelled:
             return self._labelled(row)
         if self.task.type == "triplet":

@@ -37,7 +37,7 @@ def record_key(seed: int, task: str, place: str, number: int) -> int:
 
 
 class LowestKeys:
-    """The lowest keys of a stream, as many as have together ``size`` examples at most."""
+    """The lowest keys of a stream, with at most ``size`` examples together."""
 
     def __init__(self, size: int) -> None:
         self.size = size

@@ -65,7 +65,7 @@ def names_of(value: Any) -> list[str]:
     """The names of a field: of a text with semicolons or bars between them, or of a list of texts.
 
     An object of a list has its name as ``display_name``, ``category`` or ``name``. What is none of
-    these is left out: such fields are counted alone.
+    these is left out: such fields are only counted.
     """
     if isinstance(value, str):
         return [name for part in _BETWEEN.split(value) if (name := part.strip())]
@@ -77,7 +77,7 @@ def names_of(value: Any) -> list[str]:
 
 
 def one_line(text: Any) -> Any:
-    """A text with single blanks between its words; what is no text as it is."""
+    """A text with single blanks between its words; other values unchanged."""
     return " ".join(text.split()) if isinstance(text, str) else text
 
 

@@ -12,7 +12,7 @@ from sciembed_train.corpus.readers.record_formats import PaperRecord, RecordForm
 from sciembed_train.corpus.readers.records.fields import names_of
 from sciembed_train.corpus.validation import missing_field
 
-# Of each field the names that it is known by, in small letters without marks, the first one first.
+# The known names of each field, in lower case without punctuation, the preferred one first.
 NAMES: dict[str, tuple[str, ...]] = {
     "paper_id": (
         *("paperid", "id", "docid", "documentid", "articleid", "workid", "corpusid", "s2id"),
@@ -39,14 +39,14 @@ NAMES: dict[str, tuple[str, ...]] = {
     "cited_by": ("citedby", "incitations", "inboundcitations", "citingids"),
 }
 FIELDS = tuple(NAMES)
-# Columns that name the paper too, where another one is its id.
+# Columns with other ids of the paper, where another column is its id.
 _OTHER_IDS = {"doi": "doi", "pmid": "pmid", "pubmedid": "pmid", "arxivid": "arxiv"}
 _OTHER_IDS |= {"corpusid": "corpusid", "s2corpusid": "corpusid", "magid": "mag"}
 _LISTED = re.compile(r"[;|,\s]+")
 
 
 def folded(name: str) -> str:
-    """A column's name in small letters, without spaces and marks: ``Paper_ID`` is ``paperid``."""
+    """A column's name in lower case, without spaces or punctuation: ``Paper_ID`` is ``paperid``."""
     return re.sub(r"[\W_]+", "", name.casefold())
 
 
@@ -55,7 +55,7 @@ class PlainPapers(RecordFormat):
     """Rows with a column for each field.
 
     Args:
-        columns: names of columns, by field (`FIELDS`), that go before the known names.
+        columns: names of columns, by field (`FIELDS`), that take precedence over the known names.
         needed: fields that each row must have, besides the id.
     """
 
@@ -66,7 +66,7 @@ class PlainPapers(RecordFormat):
     _id: str | None = None  # the column of the first row; all rows have their id there
 
     def recognises(self, row: Mapping[str, Any]) -> bool:
-        """Always: it is what a row is taken for that no other format knows."""
+        """Always: it is the fallback for rows that no other format recognises."""
         return True
 
     def paper(self, row: Mapping[str, Any]) -> PaperRecord:
@@ -91,7 +91,7 @@ class PlainPapers(RecordFormat):
         )
 
     def names_references(self, row: Mapping[str, Any]) -> bool:
-        """Whether there is a column for them."""
+        """Whether there is a column of references or of citing papers."""
         columns = self.find(row)
         return columns.references is not None or columns.cited_by is not None
 
@@ -123,9 +123,9 @@ class Columns:
 
     @classmethod
     def of(cls, names: Sequence[Any], given: Mapping[str, str], id_before: str | None) -> Columns:
-        """The columns among ``names``: those that are given, as the field is called, or known.
+        """The column of each field among ``names``: a given one, the field's name, or a known name.
 
-        ``id_before`` is where earlier rows have their id.
+        ``id_before`` is the column in which earlier rows have their id.
         """
         known = {folded(name): name for name in reversed(names) if isinstance(name, str)}
 
@@ -155,7 +155,7 @@ def _value(row: Mapping[str, Any], column: str | None) -> Any:
 
 
 def listed(value: Any, name: str | None) -> Sequence[Any]:
-    """The ids of a field: a list of them or of objects, or a text with marks between them.
+    """The ids of a field: a list of them or of objects, or a text with separators between them.
 
     Raises:
         BadRow: it is neither.

@@ -16,7 +16,7 @@ from sciembed_train.corpus.readers.record_formats import PaperRecord, RecordForm
 from sciembed_train.corpus.readers.records.fields import list_of, names_of, object_of, with_prefix
 from sciembed_train.corpus.validation import missing_field
 
-# Of a paper's metadata, and of an entry of its bibliography, the prefix of each id.
+# The prefix of each id, in a paper's metadata and in an entry of its bibliography.
 _IDS = {"doi": "doi", "arxiv_id": "arxiv", "pubmed_id": "pmid", "mag_id": "mag"}
 _ENTRY_IDS = {"DOI": "doi", "arXiv": "arxiv", "PMID": "pmid"}
 

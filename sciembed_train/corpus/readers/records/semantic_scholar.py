@@ -12,7 +12,7 @@ from sciembed_train.corpus.readers.records.fields import names_of, object_of, wi
 from sciembed_train.corpus.readers.records.plain_papers import listed
 from sciembed_train.corpus.validation import missing_field, spell
 
-# Of the names in `externalIds`, what has a prefix of ours.
+# The prefixes of the ids in `externalIds` that are used here.
 _PREFIXES = {"doi": "doi", "arxiv": "arxiv", "pubmed": "pmid", "corpusid": "corpusid", "mag": "mag"}
 _BULK = ("externalids", "openaccessinfo", "content", "body", "citationcount")
 _NESTED = ("citedPaper", "citingPaper")  # of the lists of references and citations of one paper
@@ -30,7 +30,7 @@ class SemanticScholar(RecordFormat):
     name = "Semantic Scholar papers"
 
     def recognises(self, row: Mapping[str, Any]) -> bool:
-        """By the spelling of the id's name, and of the bulk datasets by what else there is."""
+        """By the spelling of the id's name; for the bulk datasets also by other fields."""
         if any(isinstance(row.get(name), Mapping) for name in _NESTED):
             return True
         return "paperId" in row or ("corpusid" in row and any(name in row for name in _BULK))
@@ -90,7 +90,7 @@ def _external(row: Mapping[str, Any], name: str) -> list[str]:
 
 
 class _Texts:
-    """The texts of a row of s2orc with the places that are marked in them.
+    """The texts of a row of s2orc, and the spans that are marked in them.
 
     One is in ``content`` or, since 2025, there are two: ``body`` and ``bibliography``. A mark is
     ``{"start": .., "end": .., "attributes": {..}}``; a list of them may be spelled as JSON in text.
@@ -119,7 +119,7 @@ class _Texts:
         return " ".join(piece.strip() for piece in pieces) if pieces else None
 
     def references(self) -> list[Any]:
-        """The papers that entries of the bibliography, and citations in the text, stand for."""
+        """The papers that bibliography entries and citations in the text were matched to."""
         papers: dict[Any, None] = {}
         for kind in ("bibentry", "bib_entry", "bibref", "bib_ref"):
             for _, mark in self._marks(kind):

@@ -11,7 +11,7 @@ from sciembed_train.corpus.readers.records.fields import object_of, objects_of, 
 from sciembed_train.corpus.readers.records.s2orc import head_of
 from sciembed_train.corpus.validation import missing_field
 
-# Of the ids of an entry of the bibliography the one that papers here have comes first.
+# Ids of an entry of the bibliography; first the kind that the papers of this format have.
 _ENTRY_IDS = {"arxiv_id": "arxiv", "doi": "doi", "open_alex_id": "openalex", "pubmed_id": "pmid"}
 
 
