@@ -250,7 +250,8 @@ def test_half_of_a_start_that_is_an_encoder_is_kept_where_no_verdict_chooses(
     torch.testing.assert_close(mixed, (full + first) / 2)
 
 
-@pytest.mark.parametrize("verdict", [pytest.param("auto", marks=pytest.mark.slow), "off"])
+@pytest.mark.slow
+@pytest.mark.parametrize("verdict", ["auto", "off"])
 def test_other_settings_of_the_end_make_it_again_and_the_same_do_not(
     place, tiny_bert, monkeypatch, verdict
 ):

@@ -234,6 +234,7 @@ def test_other_configurations_have_no_whole_models_and_say_so(tiny_bert, tmp_pat
     assert "run by the library alone" in str(adapters_layout.why_no_own_code(encoder))
 
 
+@pytest.mark.slow
 def test_an_export_that_gives_other_vectors_is_not_left_behind(tiny_bert, tmp_path, monkeypatch):
     write = adapters_layout.write_parts
 

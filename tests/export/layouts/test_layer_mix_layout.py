@@ -75,6 +75,7 @@ def test_every_library_gives_the_mixed_vector_or_refuses(bert):
             )
 
 
+@pytest.mark.slow
 def test_sentence_transformers_with_trust_gives_the_mix_from_the_other_part_too(bert, monkeypatch):
     sentence_transformers = pytest.importorskip("sentence_transformers")
     encoder, folder, _ = bert
